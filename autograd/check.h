@@ -1,0 +1,31 @@
+// check_derivatives: the tool that tests every op of this project, for users' own functions.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace fluxion {
+
+struct DerivativeCheck {
+  double jvp_error = 0;      // |jvp - central difference| / (1 + |central difference|), largest over outputs
+  double adjoint_error = 0;  // |<u, Jv> - <J'u, v>| / (1 + |<u, Jv>|)
+  bool passed = false;
+  std::string message;       // what failed, with numbers; empty if passed
+};
+
+struct DerivativeCheckOptions {
+  std::uint64_t seed = 0;    // of the random directions
+  double step = 1e-3;        // of the fourth-order central difference
+  double tolerance = 1e-6;   // of jvp_error
+  double adjoint_tolerance = 1e-10;
+};
+
+// Compares jvp of f along random directions with a fourth-order central difference, and checks <u, Jv> = <J'u, v>. Inputs must be f64 to be
+// varied; others stay fixed. Throws DTypeError if no input is f64.
+DerivativeCheck check_derivatives(const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs,
+                                  const DerivativeCheckOptions& options = {});
+
+}  // namespace fluxion

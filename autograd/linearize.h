@@ -1,0 +1,55 @@
+// The machinery under autograd/transforms.h, on flat lists of tensors.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace fluxion {
+
+// A linear map held as a graph: outputs that depend linearly on placeholders.
+class LinearMap {
+ public:
+  // Tangents of the inputs (empty = zero) -> tangents of the outputs, full-shaped.
+  std::vector<Tensor> apply(const std::vector<Tensor>& tangents) const;
+  // Cotangents of the outputs (empty = zero) -> cotangents of the inputs; empty for inputs that are not floating.
+  std::vector<Tensor> transpose(const std::vector<Tensor>& cotangents) const;
+
+ private:
+  friend class Leaves;
+  std::vector<Tensor> placeholders_;        // empty where the input is not floating
+  std::vector<TensorType> input_types_;
+  std::vector<Tensor> outputs_;             // empty where zero
+  std::vector<TensorType> output_types_;
+  Device device_;
+};
+
+// Fresh identity leaves for one call of a transform, so that nested transforms can't confuse their perturbations. They are live - and nodes
+// made from them keep their inputs - until this object dies.
+class Leaves {
+ public:
+  enum Linear { linear };
+  // Leaves for vjp and linearize: every floating value gets a tangent placeholder.
+  explicit Leaves(std::vector<Tensor> values);
+  // Leaves for jvp: tangents given, empty = zero. Throws ShapeError or DTypeError where a tangent does not fit its value.
+  Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents);
+  // Leaves for linear_transpose: the placeholders themselves are the traced tensors.
+  Leaves(std::vector<Tensor> values, Linear);
+  ~Leaves();
+  Leaves(const Leaves&) = delete;
+  Leaves& operator=(const Leaves&) = delete;
+
+  const std::vector<Tensor>& tensors() const { return leaves_; }
+  std::vector<Tensor> push_forward(const std::vector<Tensor>& outputs) const;
+  LinearMap linear_map(const std::vector<Tensor>& outputs) const;
+  LinearMap placeholder_map(const std::vector<Tensor>& outputs) const;
+  // Gradient of a floating scalar in every leaf. Throws DTypeError for a leaf that is not floating, ShapeError if `scalar` has not one element.
+  std::vector<Tensor> gradient(const Tensor& scalar) const;
+
+ private:
+  std::vector<Tensor> values_, leaves_, tangents_;
+  std::shared_ptr<TraceScope> scope_;
+};
+
+}  // namespace fluxion

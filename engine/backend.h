@@ -1,0 +1,78 @@
+// What the engine asks of a device. A backend is an implementation of Backend, Buffer and Executable; the engine includes nothing else of it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "engine/program.h"
+
+namespace fluxion {
+
+// Memory on a device. Freed, or returned to the backend's pool, by the last owner.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  std::size_t bytes() const { return bytes_; }
+  // The bytes themselves where the host can read them in place, else nullptr.
+  virtual void* host() { return nullptr; }
+
+ protected:
+  explicit Buffer(std::size_t bytes) : bytes_(bytes) {}
+
+ private:
+  std::size_t bytes_;
+};
+
+// What one kernel may hold. The planner respects it, so that every kernel it makes can be lowered.
+struct KernelLimits {
+  bool fuses = true;                      // false: one OpKernel per op
+  int max_loads = 64;
+  int max_stores = 32;
+  int max_instructions = 256;
+  int max_axes = 10;                      // of an iteration space
+  std::int64_t max_row_elements = 65536;  // of a row that must be resident (softmax, layer norm)
+};
+
+struct Capabilities {
+  std::string name;  // "cpu (2 threads, AVX2)"
+  KernelLimits limits;
+  bool f64 = true;
+};
+
+struct RunOptions {
+  std::stop_token cancel;                            // throws Cancelled at the next kernel once a stop is requested
+  std::size_t memory_limit = static_cast<std::size_t>(-1);  // of the arena, in bytes; throws OutOfMemory before allocating
+};
+
+// The buffers and scalars of one call, in the program's order. An output may be the very buffer of the input that it takes over.
+struct Bindings {
+  std::span<Buffer* const> inputs;
+  std::span<Buffer* const> outputs;
+  std::span<const double> scalars;
+};
+
+class Executable {
+ public:
+  virtual ~Executable() = default;
+  // Runs the program and returns when the outputs are written. Many threads may call it at once; each call has its own arena.
+  virtual void run(const Bindings& bindings, const RunOptions& options) = 0;
+  // Device bytes of one call beside its inputs and outputs: the arena and whatever scratch the backend adds.
+  virtual std::size_t workspace_bytes() const = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const Capabilities& capabilities() const = 0;
+  // Throws OutOfMemory. A zero-byte buffer is valid.
+  virtual std::shared_ptr<Buffer> allocate(std::size_t bytes) = 0;
+  virtual void upload(Buffer& to, std::span<const std::byte> from) = 0;
+  virtual void download(Buffer& from, std::span<std::byte> to) = 0;
+  virtual std::unique_ptr<Executable> compile(const Program& program) = 0;
+};
+
+}  // namespace fluxion
