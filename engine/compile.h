@@ -7,6 +7,7 @@
 // Tensors captured by f become hidden inputs, bound by handle. Several threads may call one compiled function.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -50,8 +51,22 @@ class CompiledTrace {
   std::unique_ptr<State> state_;
 };
 
-// Fresh parameter leaves of the types of `arguments`. Asking for the value of one throws.
-std::vector<Tensor> make_parameters(const std::vector<Tensor>& arguments);
+// Fresh parameter leaves of the types of `arguments`, live while this object is. Asking for the value of one throws.
+class TracedParameters {
+ public:
+  explicit TracedParameters(const std::vector<Tensor>& arguments);
+  ~TracedParameters();
+  TracedParameters(const TracedParameters&) = delete;
+  TracedParameters& operator=(const TracedParameters&) = delete;
+  const std::vector<Tensor>& tensors() const { return tensors_; }
+
+ private:
+  std::vector<Tensor> tensors_;
+  std::shared_ptr<TraceScope> scope_;
+};
+
+// Whether one of these depends on the leaf of a transform or trace that is still running: a compiled function called on it is inlined.
+bool is_traced(const std::vector<Tensor>& arguments);
 
 template <class F> class Compiled {
  public:
@@ -60,11 +75,12 @@ template <class F> class Compiled {
   template <class... Args> auto operator()(const Args&... args) const { return run(RunOptions{}, args...); }
 
   // The same with a stop token or a memory limit.
-  template <class... Args> auto run(const RunOptions& options, const Args&... args) const {
+  template <class... Args> auto run(const RunOptions& options, const Args&... args) const -> std::invoke_result_t<const F&, const Args&...> {
     using Result = std::invoke_result_t<const F&, const Args&...>;
     const std::vector<Tensor> arguments = leaves(std::tie(args...));
+    if (is_traced(arguments)) return std::invoke(shared_->f, args...);
     auto entry = find<Result>(arguments, args...);
-    return with_leaves(*std::any_cast<Result>(&entry->result), entry->trace->run(arguments, options));
+    return with_leaves(std::any_cast<const Result&>(entry->result), entry->trace->run(arguments, options));
   }
 
   // Traces and plans for these arguments without running.
@@ -133,15 +149,15 @@ std::shared_ptr<typename Compiled<F>::Entry> Compiled<F>::find(const std::vector
   }
 
   auto entry = std::make_shared<Entry>();
-  const std::vector<Tensor> parameters = make_parameters(arguments);
+  const TracedParameters parameters(arguments);
   std::vector<bool> donated;
   std::size_t position = 0;
   ((donated.insert(donated.end(), leaves(args).size(),
                    std::find(shared_->options.donate.begin(), shared_->options.donate.end(), position) != shared_->options.donate.end()),
     ++position),
    ...);
-  Result result = std::apply(shared_->f, with_leaves(std::tuple<Args...>(args...), parameters));
-  entry->trace = std::make_unique<CompiledTrace>(parameters, donated, leaves(result));
+  Result result = std::apply(shared_->f, with_leaves(std::tuple<Args...>(args...), std::span<const Tensor>(parameters.tensors())));
+  entry->trace = std::make_unique<CompiledTrace>(parameters.tensors(), donated, leaves(result));
   // Keep the structure and the static members only.
   entry->result = map_tree(std::move(result), [](const Tensor&) { return Tensor(); });
   entry->types = std::move(types);

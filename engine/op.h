@@ -1,9 +1,11 @@
 // Ops and their attributes as plain data: the vocabulary that graphs, plans and backends share.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <variant>
 
 #include "engine/shape.h"

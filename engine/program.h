@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -144,7 +145,7 @@ struct ContractKernel {
 
 struct OpKernel {
   Op op = Op::identity;
-  Attributes attributes;
+  Attributes attributes;                            // a constant with IndexAttributes is a run-time scalar
   std::vector<std::int32_t> inputs, outputs;        // buffers, contiguous row-major
   std::vector<TensorType> input_types, output_types;
   static auto members(auto& self) {

@@ -107,6 +107,8 @@ class Node {
   void publish(int output, std::shared_ptr<Buffer> buffer);
   // Takes the value away for good (donation): later uses throw.
   std::shared_ptr<Buffer> donate(int output);
+  // Undoes donate() after a call that failed before it wrote anything.
+  void take_back(int output, std::shared_ptr<Buffer> buffer);
 
   // The outermost live scope that this node depends on, or nullptr.
   std::shared_ptr<TraceScope> live_scope() const;

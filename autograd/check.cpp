@@ -1,0 +1,80 @@
+#include "autograd/check.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "autograd/linearize.h"
+#include "engine/ops.h"
+
+namespace fluxion {
+
+namespace {
+
+double dot(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  double total = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (a[i] && b[i]) total += sum(convert(a[i], DType::f64) * convert(b[i], DType::f64)).item<double>();
+  return total;
+}
+
+std::string text(const char* format, double a, double b) {
+  char line[160];
+  std::snprintf(line, sizeof line, format, a, b);
+  return line;
+}
+
+}  // namespace
+
+DerivativeCheck check_derivatives(const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs,
+                                  const DerivativeCheckOptions& options) {
+  std::vector<Tensor> directions(inputs.size());
+  bool any = false;
+  const auto random = [&](const Tensor& like, std::uint32_t stream) {
+    return normal(fold_in(random_key(options.seed, like.device()), stream), like.shape(), DType::f64);
+  };
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (inputs[i].dtype() != DType::f64) continue;
+    directions[i] = random(inputs[i], static_cast<std::uint32_t>(i));
+    any = true;
+  }
+  if (!any) throw DTypeError("check_derivatives: wants at least one f64 input");
+
+  std::vector<Tensor> outputs, tangents, cotangents, pulled;
+  {
+    Leaves traced(inputs, directions);
+    outputs = f(traced.tensors());
+    tangents = traced.push_forward(outputs);
+  }
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    cotangents.push_back(outputs[i].dtype() == DType::f64 ? random(outputs[i], static_cast<std::uint32_t>(1000 + i)) : Tensor());
+  {
+    Leaves traced(inputs);
+    pulled = traced.linear_map(f(traced.tensors())).transpose(cotangents);
+  }
+
+  // Fourth order: (8 (f(+h) - f(-h)) - (f(+2h) - f(-2h))) / 12 h.
+  const auto shifted = [&](double step) {
+    std::vector<Tensor> moved = inputs;
+    for (std::size_t i = 0; i < moved.size(); ++i)
+      if (directions[i]) moved[i] = moved[i] + step * directions[i];
+    return f(moved);
+  };
+  const double h = options.step;
+  const auto near_up = shifted(h), near_down = shifted(-h), far_up = shifted(2 * h), far_down = shifted(-2 * h);
+
+  DerivativeCheck check;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (outputs[i].dtype() != DType::f64 || outputs[i].elements() == 0) continue;
+    const Tensor difference = (8.0 * (near_up[i] - near_down[i]) - (far_up[i] - far_down[i])) / (12 * h);
+    const double error = max(abs(tangents[i] - difference) / (1.0 + abs(difference))).item<double>();
+    if (!(error <= check.jvp_error)) check.jvp_error = error;  // NaN sticks
+  }
+  const double left = dot(cotangents, tangents), right = dot(pulled, directions);
+  check.adjoint_error = std::abs(left - right) / (1 + std::abs(left));
+  if (!(check.jvp_error <= options.tolerance)) check.message += text("jvp differs from finite differences by %.3g (allowed %.3g)", check.jvp_error, options.tolerance);
+  if (!(check.adjoint_error <= options.adjoint_tolerance)) check.message += text("; <u, Jv> = %.17g but <J'u, v> = %.17g", left, right);
+  check.passed = check.message.empty();
+  return check;
+}
+
+}  // namespace fluxion

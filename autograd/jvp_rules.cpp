@@ -1,0 +1,182 @@
+// JVP rules: the tangent of every op's output from the tangents of its inputs.
+#include <array>
+#include <cmath>
+#include <numbers>
+
+#include "autograd/rules.h"
+#include "engine/ops.h"
+
+namespace fluxion {
+
+Tensor add_tangents(const Tensor& a, const Tensor& b) {
+  if (!a) return b;
+  if (!b) return a;
+  return a + b;
+}
+
+namespace {
+
+using Tangents = std::vector<Tensor>;
+
+Tensor scaled(const Tensor& tangent, const Tensor& factor) { return tangent ? tangent * factor : Tensor(); }
+Tensor negated(const Tensor& tangent) { return tangent ? -tangent : Tensor(); }
+Tensor or_zeros(const Tensor& tangent, const Tensor& like) { return tangent ? tangent : zeros_like(like); }
+
+// The op is constant almost everywhere, or its output can't carry a tangent.
+Tangents zero(const JvpCall& call) { return Tangents(call.node->outputs.size()); }
+
+// The op is linear in all its operands together: apply it to the tangents.
+Tangents linear(const JvpCall& call) {
+  Tangents operands;
+  for (std::size_t i = 0; i < call.inputs.size(); ++i) operands.push_back(or_zeros(call.tangents[i], call.inputs[i]));
+  return {make_node(call.node->op, call.node->attributes, operands)};
+}
+
+Tangents convert(const JvpCall& call) {
+  const DType dtype = call.get<DTypeAttributes>().dtype;
+  return {is_floating(dtype) ? fluxion::convert(call.tangents[0], dtype) : Tensor()};
+}
+
+Tangents identity(const JvpCall& call) { return {call.tangents[0]}; }
+Tangents neg(const JvpCall& call) { return {-call.tangents[0]}; }
+Tangents exp(const JvpCall& call) { return {call.tangents[0] * call.output()}; }
+Tangents expm1(const JvpCall& call) { return {call.tangents[0] * (call.output() + 1.0)}; }
+Tangents log(const JvpCall& call) { return {call.tangents[0] / call.inputs[0]}; }
+Tangents log1p(const JvpCall& call) { return {call.tangents[0] / (call.inputs[0] + 1.0)}; }
+Tangents sin(const JvpCall& call) { return {call.tangents[0] * fluxion::cos(call.inputs[0])}; }
+Tangents cos(const JvpCall& call) { return {call.tangents[0] * -fluxion::sin(call.inputs[0])}; }
+Tangents tanh(const JvpCall& call) { return {call.tangents[0] * (1.0 - square(call.output()))}; }
+Tangents sigmoid(const JvpCall& call) { return {call.tangents[0] * (call.output() * (1.0 - call.output()))}; }
+Tangents erf(const JvpCall& call) {
+  return {call.tangents[0] * (2 * std::numbers::inv_sqrtpi * fluxion::exp(-square(call.inputs[0])))};
+}
+Tangents sqrt(const JvpCall& call) { return {call.tangents[0] * (0.5 / call.output())}; }
+Tangents rsqrt(const JvpCall& call) { return {call.tangents[0] * (-0.5 * (call.output() / call.inputs[0]))}; }
+Tangents abs(const JvpCall& call) { return {call.tangents[0] * fluxion::sign(call.inputs[0])}; }
+
+Tangents add(const JvpCall& call) { return {add_tangents(call.tangents[0], call.tangents[1])}; }
+Tangents sub(const JvpCall& call) {
+  if (call.tangents[0] && call.tangents[1]) return {call.tangents[0] - call.tangents[1]};
+  return {call.tangents[0] ? call.tangents[0] : negated(call.tangents[1])};
+}
+Tangents mul(const JvpCall& call) {
+  return {add_tangents(scaled(call.tangents[0], call.inputs[1]), scaled(call.tangents[1], call.inputs[0]))};
+}
+Tangents div(const JvpCall& call) {
+  const Tensor& b = call.inputs[1];
+  const Tensor first = call.tangents[0] ? call.tangents[0] / b : Tensor();
+  const Tensor second = call.tangents[1] ? call.tangents[1] * -(call.output() / b) : Tensor();
+  return {add_tangents(first, second)};
+}
+Tangents pow(const JvpCall& call) {
+  const Tensor &a = call.inputs[0], &b = call.inputs[1];
+  Tensor first, second;
+  if (call.tangents[0]) {
+    // b a^(b-1), and 0 at b = 0 also where a^-1 is infinite.
+    const Tensor constant = eq(b, 0.0);
+    first = call.tangents[0] * where(constant, 0.0, b * fluxion::pow(a, where(constant, 1.0, b - 1.0)));
+  }
+  if (call.tangents[1]) second = call.tangents[1] * (call.output() * fluxion::log(where(eq(a, 0.0), 1.0, a)));
+  return {add_tangents(first, second)};
+}
+Tangents atan2(const JvpCall& call) {
+  const Tensor &y = call.inputs[0], &x = call.inputs[1];
+  const Tensor norm = square(x) + square(y);
+  return {add_tangents(scaled(call.tangents[0], x / norm), scaled(call.tangents[1], -y / norm))};
+}
+
+// Ties give each operand half.
+Tensor share(const Tensor& wins, const Tensor& ties, const Tensor& like) { return where(ties, 0.5, where(wins, ones_like(like), 0.0)); }
+Tangents maximum(const JvpCall& call) {
+  const Tensor &a = call.inputs[0], &b = call.inputs[1], ties = eq(a, b);
+  return {add_tangents(call.tangents[0] ? call.tangents[0] * share(gt(a, b), ties, a) : Tensor(),
+                       call.tangents[1] ? call.tangents[1] * share(lt(a, b), ties, a) : Tensor())};
+}
+Tangents minimum(const JvpCall& call) {
+  const Tensor &a = call.inputs[0], &b = call.inputs[1], ties = eq(a, b);
+  return {add_tangents(call.tangents[0] ? call.tangents[0] * share(lt(a, b), ties, a) : Tensor(),
+                       call.tangents[1] ? call.tangents[1] * share(gt(a, b), ties, a) : Tensor())};
+}
+Tangents where(const JvpCall& call) {
+  if (!call.tangents[1] && !call.tangents[2]) return {Tensor()};
+  const Operand a = call.tangents[1] ? Operand(call.tangents[1]) : Operand(0.0);
+  const Operand b = call.tangents[2] ? Operand(call.tangents[2]) : Operand(0.0);
+  return {fluxion::where(call.inputs[0], a, b)};
+}
+
+Tangents pad(const JvpCall& call) {
+  const auto& attributes = call.get<PadAttributes>();
+  return {fluxion::pad(call.tangents[0], attributes.low, attributes.high, 0)};
+}
+
+// max and min over axes: tied elements share the derivative equally.
+Tangents extremum(const JvpCall& call) {
+  const Tensor& x = call.inputs[0];
+  const Tensor chosen = fluxion::convert(eq(x, call.output()), x.dtype());
+  const Dims& axes = call.get<AxesAttributes>().axes;
+  if (axes.empty()) return {call.tangents[0]};
+  return {sum(call.tangents[0] * chosen, axes, true) / sum(chosen, axes, true)};
+}
+
+Tangents matmul(const JvpCall& call) {
+  return {add_tangents(call.tangents[0] ? fluxion::matmul(call.tangents[0], call.inputs[1]) : Tensor(),
+                       call.tangents[1] ? fluxion::matmul(call.inputs[0], call.tangents[1]) : Tensor())};
+}
+
+// take and take_along_axis: linear in x, the indices carry no tangent.
+Tangents gather(const JvpCall& call) { return {make_node(call.node->op, call.node->attributes, {call.tangents[0], call.inputs[1]})}; }
+// index_add and scatter_add: linear in base and updates together.
+Tangents scatter(const JvpCall& call) {
+  return {make_node(call.node->op, call.node->attributes,
+                    {or_zeros(call.tangents[0], call.inputs[0]), call.inputs[1], or_zeros(call.tangents[2], call.inputs[2])})};
+}
+
+Tangents softmax(const JvpCall& call) {
+  const Tensor y = call.output();
+  const Tensor weighted = y * call.tangents[0];
+  return {weighted - y * sum(weighted, {call.get<AxisAttributes>().axis}, true)};
+}
+Tangents log_softmax(const JvpCall& call) {
+  return {call.tangents[0] - sum(fluxion::exp(call.output()) * call.tangents[0], {call.get<AxisAttributes>().axis}, true)};
+}
+// With y and s = 1/sqrt(var + eps): dy = s (dx - mean dx - y mean(y dx)), ds = -s^2 mean(y dx).
+Tangents layer_norm(const JvpCall& call) {
+  const Tensor &dx = call.tangents[0], y = call.output(0), s = call.output(1);
+  const Tensor projection = mean(y * dx, {-1}, true);
+  return {s * (dx - mean(dx, {-1}, true) - y * projection), -(s * s * projection)};
+}
+Tangents rms_norm(const JvpCall& call) {
+  const Tensor &dx = call.tangents[0], y = call.output(0), s = call.output(1);
+  const Tensor projection = mean(y * dx, {-1}, true);
+  return {s * (dx - y * projection), -(s * s * projection)};
+}
+
+constexpr auto rules = [] {
+  std::array<JvpRule, op_count> table{};
+  const auto set = [&](Op op, JvpRule rule) { table[static_cast<std::size_t>(op)] = rule; };
+  for (const Op op : {Op::data, Op::parameter, Op::constant, Op::iota, Op::stop_gradient, Op::sign, Op::floor, Op::shift_right, Op::lt, Op::le, Op::gt, Op::ge,
+                      Op::eq, Op::ne, Op::argmax, Op::random_bits})
+    set(op, zero);
+  for (const Op op : {Op::reshape, Op::transpose, Op::broadcast_to, Op::slice, Op::concat, Op::flip, Op::sum, Op::cumsum}) set(op, linear);
+  set(Op::identity, identity), set(Op::neg, neg), set(Op::exp, exp), set(Op::expm1, expm1), set(Op::log, log), set(Op::log1p, log1p);
+  set(Op::sin, sin), set(Op::cos, cos), set(Op::tanh, tanh), set(Op::sigmoid, sigmoid), set(Op::erf, erf), set(Op::sqrt, sqrt), set(Op::rsqrt, rsqrt);
+  set(Op::abs, abs), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub), set(Op::mul, mul), set(Op::div, div), set(Op::pow, pow);
+  set(Op::atan2, atan2), set(Op::maximum, maximum), set(Op::minimum, minimum), set(Op::where, where), set(Op::pad, pad);
+  set(Op::max, extremum), set(Op::min, extremum), set(Op::matmul, matmul);
+  set(Op::take, gather), set(Op::take_along_axis, gather), set(Op::index_add, scatter), set(Op::scatter_add, scatter);
+  set(Op::softmax, softmax), set(Op::log_softmax, log_softmax), set(Op::layer_norm, layer_norm), set(Op::rms_norm, rms_norm);
+  return table;
+}();
+
+constexpr bool complete() {
+  for (const JvpRule rule : rules)
+    if (!rule) return false;
+  return true;
+}
+static_assert(complete(), "an op of engine/ops.def has no JVP rule");
+
+}  // namespace
+
+JvpRule jvp_rule(Op op) { return rules[static_cast<std::size_t>(op)]; }
+
+}  // namespace fluxion

@@ -1,0 +1,233 @@
+#include "autograd/linearize.h"
+
+#include <unordered_map>
+
+#include "autograd/rules.h"
+#include "autograd/transforms.h"
+#include "engine/ops.h"
+#include "engine/walk.h"
+
+namespace fluxion {
+
+namespace {
+
+using TangentMap = std::unordered_map<const Node*, std::vector<Tensor>>;  // per output; empty tensor = zero
+
+Tensor tangent_of(const TangentMap& tangents, const Tensor& tensor) {
+  const auto found = tangents.find(tensor.node().get());
+  return found == tangents.end() ? Tensor() : found->second[static_cast<std::size_t>(tensor.output())];
+}
+
+// Forward mode: extends `tangents`, given for some nodes, to every node of `order` that depends on them.
+void push(const std::vector<WalkedNode>& order, TangentMap& tangents) {
+  for (const WalkedNode& walked : order) {
+    if (walked.inputs.empty() || tangents.contains(walked.node.get())) continue;
+    std::vector<Tensor> input_tangents;
+    bool any = false;
+    for (const Tensor& input : walked.inputs) {
+      input_tangents.push_back(tangent_of(tangents, input));
+      any = any || input_tangents.back();
+    }
+    if (any) tangents.emplace(walked.node.get(), jvp_rule(walked.node->op)({walked.node, walked.inputs, input_tangents}));
+  }
+}
+
+// The same from traced leaves to everything the outputs depend on through differentiable paths.
+void push_from_leaves(const std::vector<Tensor>& outputs, TangentMap& tangents) {
+  // Nodes without a live leaf among their ancestors can't depend on ours.
+  push(walk(outputs,
+            [&](const Node& node) { return node.op != Op::stop_gradient && !tangents.contains(&node) && node.live_scope() != nullptr; }),
+       tangents);
+}
+
+// Reverse mode: the cotangents of `placeholders` for these cotangents of `outputs`, which depend on them linearly.
+std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders) {
+  const auto order = walk(outputs, [](const Node& node) { return !node.evaluated() && node.op != Op::stop_gradient; });
+  std::unordered_map<const Node*, bool> depends;
+  for (const Tensor& placeholder : placeholders)
+    if (placeholder) depends[placeholder.node().get()] = true;
+  for (const WalkedNode& walked : order)
+    for (const Tensor& input : walked.inputs)
+      if (depends.contains(input.node().get())) depends[walked.node.get()] = true;
+
+  TangentMap accumulated;
+  const auto accumulate = [&](const Tensor& tensor, const Tensor& cotangent) {
+    if (!cotangent) return;
+    auto& slots = accumulated[tensor.node().get()];
+    slots.resize(tensor.node()->outputs.size());
+    auto& slot = slots[static_cast<std::size_t>(tensor.output())];
+    slot = add_tangents(slot, cotangent);
+  };
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (outputs[i] && depends.contains(outputs[i].node().get())) accumulate(outputs[i], cotangents[i]);
+
+  for (auto walked = order.rbegin(); walked != order.rend(); ++walked) {
+    const auto found = accumulated.find(walked->node.get());
+    if (found == accumulated.end() || walked->inputs.empty()) continue;
+    std::vector<bool> linear;
+    for (const Tensor& input : walked->inputs) linear.push_back(depends.contains(input.node().get()));
+    const TransposeRule rule = transpose_rule(walked->node->op);
+    if (!rule) throw Error("linear_transpose: " + std::string(to_string(walked->node->op)) + " is not linear");
+    const std::vector<Tensor> cotangents_of_node = std::move(found->second);
+    const std::vector<Tensor> result = rule({walked->node, walked->inputs, cotangents_of_node, linear});
+    for (std::size_t i = 0; i < result.size(); ++i)
+      if (linear[i]) accumulate(walked->inputs[i], result[i]);
+  }
+  std::vector<Tensor> result;
+  for (const Tensor& placeholder : placeholders) result.push_back(placeholder ? tangent_of(accumulated, placeholder) : Tensor());
+  return result;
+}
+
+void check_like(const char* what, const Tensor& given, const TensorType& wanted) {
+  if (given.dtype() != wanted.dtype) throw DTypeError(std::string(what) + " is " + to_string(given.type()) + " for a value of " + to_string(wanted));
+  if (given.shape() != wanted.shape) throw ShapeError(std::string(what) + " is " + to_string(given.type()) + " for a value of " + to_string(wanted));
+}
+
+std::uint64_t next_depth() {
+  // Inner transforms start later, so a count of starts orders nested scopes outermost first.
+  static std::atomic<std::uint64_t> started{0};
+  return started++;
+}
+
+}  // namespace
+
+// ---- LinearMap
+
+std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const {
+  if (tangents.size() != input_types_.size()) throw Error("linearize: wants " + std::to_string(input_types_.size()) + " tangents, got " + std::to_string(tangents.size()));
+  // The map is linear, so its JVP at any point is itself: push the given tangents through it in place of the placeholders.
+  TangentMap map;
+  for (std::size_t i = 0; i < tangents.size(); ++i) {
+    if (!placeholders_[i] || !tangents[i]) continue;
+    check_like("linearize: a tangent", tangents[i], input_types_[i]);
+    map[placeholders_[i].node().get()] = {tangents[i]};
+  }
+  push(walk(outputs_, [](const Node& node) { return !node.evaluated(); }), map);
+  std::vector<Tensor> result;
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    const Tensor tangent = outputs_[i] ? tangent_of(map, outputs_[i]) : Tensor();
+    const bool differentiable = is_floating(output_types_[i].dtype);
+    result.push_back(tangent || !differentiable ? tangent : zeros(output_types_[i].shape, output_types_[i].dtype, device_));
+  }
+  return result;
+}
+
+std::vector<Tensor> LinearMap::transpose(const std::vector<Tensor>& cotangents) const {
+  if (cotangents.size() != output_types_.size()) throw Error("vjp: wants " + std::to_string(output_types_.size()) + " cotangents, got " + std::to_string(cotangents.size()));
+  for (std::size_t i = 0; i < cotangents.size(); ++i)
+    if (cotangents[i]) check_like("vjp: a cotangent", cotangents[i], output_types_[i]);
+  std::vector<Tensor> result = pull(outputs_, cotangents, placeholders_);
+  for (std::size_t i = 0; i < result.size(); ++i)
+    if (!result[i] && placeholders_[i]) result[i] = zeros(input_types_[i].shape, input_types_[i].dtype, device_);
+  return result;
+}
+
+// ---- Leaves
+
+namespace {
+Tensor placeholder_for(const TensorType& type, const Device& device) { return make_leaf(Op::parameter, IndexAttributes{-1}, type, device); }
+}  // namespace
+
+Leaves::Leaves(std::vector<Tensor> values) : Leaves(values, std::vector<Tensor>(values.size())) {
+  for (std::size_t i = 0; i < values_.size(); ++i)
+    if (is_floating(values_[i].dtype())) tangents_[i] = placeholder_for(values_[i].type(), values_[i].device());
+}
+
+Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents)
+    : values_(std::move(values)), tangents_(std::move(tangents)), scope_(std::make_shared<TraceScope>()) {
+  scope_->depth = next_depth();
+  if (tangents_.size() != values_.size()) throw Error("jvp: " + std::to_string(values_.size()) + " primals but " + std::to_string(tangents_.size()) + " tangents");
+  for (std::size_t i = 0; i < values_.size(); ++i) {
+    if (tangents_[i] && !is_floating(values_[i].dtype()))
+      throw DTypeError("jvp: " + to_string(values_[i].type()) + " can't carry a tangent: only floating tensors can");
+    if (tangents_[i]) check_like("jvp: a tangent", tangents_[i], values_[i].type());
+    leaves_.push_back(make_node(Op::identity, NoAttributes{}, {values_[i]}));
+    leaves_.back().node()->set_scope(scope_);
+  }
+}
+
+Leaves::Leaves(std::vector<Tensor> values, Linear) : values_(std::move(values)), scope_(std::make_shared<TraceScope>()) {
+  scope_->depth = next_depth();
+  for (const Tensor& value : values_) {
+    tangents_.push_back(placeholder_for(value.type(), value.device()));
+    tangents_.back().node()->set_scope(scope_);
+  }
+  leaves_ = tangents_;
+}
+
+Leaves::~Leaves() { scope_->live.store(false); }
+
+std::vector<Tensor> Leaves::push_forward(const std::vector<Tensor>& outputs) const {
+  TangentMap tangents;
+  for (std::size_t i = 0; i < leaves_.size(); ++i) tangents[leaves_[i].node().get()] = {tangents_[i]};
+  push_from_leaves(outputs, tangents);
+  std::vector<Tensor> result;
+  for (const Tensor& output : outputs) {
+    const Tensor tangent = output ? tangent_of(tangents, output) : Tensor();
+    result.push_back(tangent || !output || !is_floating(output.dtype()) ? tangent : zeros_like(output));
+  }
+  return result;
+}
+
+LinearMap Leaves::linear_map(const std::vector<Tensor>& outputs) const {
+  TangentMap tangents;
+  for (std::size_t i = 0; i < leaves_.size(); ++i) tangents[leaves_[i].node().get()] = {tangents_[i]};
+  push_from_leaves(outputs, tangents);
+  LinearMap map = placeholder_map(outputs);
+  for (std::size_t i = 0; i < outputs.size(); ++i) map.outputs_[i] = tangent_of(tangents, outputs[i]);
+  return map;
+}
+
+LinearMap Leaves::placeholder_map(const std::vector<Tensor>& outputs) const {
+  LinearMap map;
+  map.placeholders_ = tangents_;
+  map.outputs_ = outputs;
+  for (const Tensor& value : values_) map.input_types_.push_back(value.type());
+  for (const Tensor& output : outputs) map.output_types_.push_back(output.type());
+  if (!values_.empty()) map.device_ = values_.front().device();
+  return map;
+}
+
+std::vector<Tensor> Leaves::gradient(const Tensor& scalar) const {
+  if (!is_floating(scalar.dtype())) throw DTypeError("grad: wants a floating scalar, got " + to_string(scalar.type()));
+  if (scalar.elements() != 1) throw ShapeError("grad: wants a scalar, got " + to_string(scalar.type()) + "; sum or average it first");
+  for (const Tensor& value : values_)
+    if (!is_floating(value.dtype())) throw DTypeError("grad: can't differentiate with respect to " + to_string(value.type()) + ": only floating tensors");
+  return linear_map({scalar}).transpose({ones_like(scalar)});
+}
+
+// ---- dense Jacobians
+
+namespace {
+
+// Stacks `parts`, each of shape `part`, along a new axis at the front (rows) or the back (columns).
+Tensor unit(const TensorType& type, std::int64_t position, const Device& device) {
+  const Tensor positions = iota({type.shape.elements()}, 0, DType::i32, device);
+  return reshape(convert(eq(positions, static_cast<double>(position)), type.dtype), type.shape);
+}
+
+}  // namespace
+
+Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x) {
+  auto [y, map] = linearize(f, x);
+  std::vector<Tensor> columns;
+  Dims column = y.shape().dims(), whole = column;
+  column.push_back(1);
+  whole.insert(whole.end(), x.shape().begin(), x.shape().end());
+  for (std::int64_t i = 0; i < x.elements(); ++i) columns.push_back(reshape(map(std::tuple{unit(x.type(), i, x.device())}), Shape(column)));
+  if (columns.empty()) return zeros(Shape(whole), y.dtype(), y.device());
+  return reshape(concat(columns, -1), Shape(whole));
+}
+
+Tensor jacrev(const std::function<Tensor(const Tensor&)>& f, const Tensor& x) {
+  auto [y, pull_back] = vjp(f, x);
+  std::vector<Tensor> rows;
+  Dims row = x.shape().dims(), whole = y.shape().dims();
+  row.insert(row.begin(), 1);
+  whole.insert(whole.end(), x.shape().begin(), x.shape().end());
+  for (std::int64_t i = 0; i < y.elements(); ++i) rows.push_back(reshape(std::get<0>(pull_back(unit(y.type(), i, y.device()))), Shape(row)));
+  if (rows.empty()) return zeros(Shape(whole), y.dtype(), y.device());
+  return reshape(concat(rows, 0), Shape(whole));
+}
+
+}  // namespace fluxion

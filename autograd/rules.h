@@ -1,0 +1,45 @@
+// The derivative table: for every op its JVP, and for the linear ones their transpose. Reverse mode is the transpose of forward mode, so the two
+// can't disagree.
+//
+// An empty Tensor is a zero: nothing is allocated or computed for it.
+#pragma once
+
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace fluxion {
+
+// What a JVP rule sees: the node itself - so that exp or softmax reuse their outputs - and the tangents of its inputs, at least one not zero.
+struct JvpCall {
+  const std::shared_ptr<Node>& node;
+  const std::vector<Tensor>& inputs;
+  const std::vector<Tensor>& tangents;
+
+  Tensor output(int index = 0) const { return Tensor(node, index); }
+  template <class T> const T& get() const { return std::get<T>(node->attributes); }
+};
+// Tangents of the outputs.
+using JvpRule = std::vector<Tensor> (*)(const JvpCall&);
+
+// What a transpose rule sees: cotangents of the outputs, at least one not zero, and which inputs the outputs depend on linearly.
+struct TransposeCall {
+  const std::shared_ptr<Node>& node;
+  const std::vector<Tensor>& inputs;
+  const std::vector<Tensor>& cotangents;
+  const std::vector<bool>& linear;
+
+  template <class T> const T& get() const { return std::get<T>(node->attributes); }
+};
+// Cotangents of the inputs, empty for those that are not linear. Throws Error where the op is not linear in these inputs.
+using TransposeRule = std::vector<Tensor> (*)(const TransposeCall&);
+
+// Never null: an op without derivative (comparisons, integers, random bits) has a rule that returns zeros.
+JvpRule jvp_rule(Op op);
+// Null for ops that are not linear in any input.
+TransposeRule transpose_rule(Op op);
+
+// a + b, where empty means zero.
+Tensor add_tangents(const Tensor& a, const Tensor& b);
+
+}  // namespace fluxion

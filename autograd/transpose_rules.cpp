@@ -1,0 +1,153 @@
+// Transpose rules: for y = A x, the cotangent A' u of x from the cotangent u of y.
+#include <algorithm>
+#include <array>
+
+#include "autograd/rules.h"
+#include "engine/ops.h"
+
+namespace fluxion {
+
+namespace {
+
+using Cotangents = std::vector<Tensor>;
+
+// u summed over the axes that broadcasting stretched, back to `shape`.
+Tensor unbroadcast(const Tensor& u, const Shape& shape) {
+  const std::int64_t added = u.rank() - shape.rank();
+  Dims axes;
+  for (std::int64_t axis = 0; axis < u.rank(); ++axis)
+    if (axis < added || (shape[axis - added] == 1 && u.shape()[axis] != 1)) axes.push_back(axis);
+  return reshape(axes.empty() ? u : sum(u, axes, true), shape);
+}
+
+Cotangents identity(const TransposeCall& call) { return {call.cotangents[0]}; }
+Cotangents neg(const TransposeCall& call) { return {-call.cotangents[0]}; }
+Cotangents convert(const TransposeCall& call) { return {fluxion::convert(call.cotangents[0], call.inputs[0].dtype())}; }
+
+Cotangents add(const TransposeCall& call) {
+  const Tensor& u = call.cotangents[0];
+  return {call.linear[0] ? u : Tensor(), call.linear[1] ? u : Tensor()};
+}
+Cotangents sub(const TransposeCall& call) {
+  const Tensor& u = call.cotangents[0];
+  return {call.linear[0] ? u : Tensor(), call.linear[1] ? -u : Tensor()};
+}
+
+// Linear in one operand at a time: a product of two linear operands is quadratic.
+void require_one(const TransposeCall& call) {
+  if (call.linear[0] && call.linear[1])
+    throw Error("linear_transpose: " + std::string(to_string(call.node->op)) + " of two values that both depend on the argument is not linear");
+}
+
+Cotangents mul(const TransposeCall& call) {
+  require_one(call);
+  const Tensor& u = call.cotangents[0];
+  return call.linear[0] ? Cotangents{u * call.inputs[1], Tensor()} : Cotangents{Tensor(), call.inputs[0] * u};
+}
+Cotangents div(const TransposeCall& call) {
+  if (call.linear[1]) throw Error("linear_transpose: div is not linear in its denominator");
+  return {call.cotangents[0] / call.inputs[1], Tensor()};
+}
+Cotangents where(const TransposeCall& call) {
+  const Tensor &u = call.cotangents[0], &condition = call.inputs[0];
+  return {Tensor(), call.linear[1] ? fluxion::where(condition, u, 0.0) : Tensor(), call.linear[2] ? fluxion::where(condition, 0.0, u) : Tensor()};
+}
+
+Cotangents reshape(const TransposeCall& call) { return {fluxion::reshape(call.cotangents[0], call.inputs[0].shape())}; }
+Cotangents transpose(const TransposeCall& call) {
+  const Dims& axes = call.get<AxesAttributes>().axes;
+  Dims inverse(axes.size());
+  for (std::size_t k = 0; k < axes.size(); ++k) inverse[static_cast<std::size_t>(axes[k])] = static_cast<std::int64_t>(k);
+  return {fluxion::transpose(call.cotangents[0], inverse)};
+}
+Cotangents broadcast_to(const TransposeCall& call) { return {unbroadcast(call.cotangents[0], call.inputs[0].shape())}; }
+
+Cotangents slice(const TransposeCall& call) {
+  const auto& a = call.get<SliceAttributes>();
+  const Shape& whole = call.inputs[0].shape();
+  Tensor u = call.cotangents[0];
+  for (std::int64_t axis = 0; axis < whole.rank(); ++axis) {
+    const std::int64_t step = a.step[static_cast<std::size_t>(axis)], size = u.shape()[axis];
+    if (step == 1 || size == 0) continue;
+    // Spread the axis: each element becomes itself and step - 1 zeros.
+    Dims spread = u.shape().dims(), high(spread.size() + 1, 0);
+    u = expand_dims(u, axis + 1);
+    high[static_cast<std::size_t>(axis) + 1] = step - 1;
+    u = fluxion::pad(u, Dims(high.size(), 0), high);
+    spread[static_cast<std::size_t>(axis)] = size * step;
+    u = slice_axis(fluxion::reshape(u, Shape(spread)), axis, 0, (size - 1) * step + 1);
+  }
+  Dims high;
+  for (std::int64_t axis = 0; axis < whole.rank(); ++axis) high.push_back(whole[axis] - a.start[static_cast<std::size_t>(axis)] - u.shape()[axis]);
+  return {fluxion::pad(u, a.start, high)};
+}
+
+Cotangents pad(const TransposeCall& call) {
+  const auto& a = call.get<PadAttributes>();
+  const Shape& shape = call.inputs[0].shape();
+  Dims stop = a.low;
+  for (std::size_t axis = 0; axis < stop.size(); ++axis) stop[axis] += shape[static_cast<std::int64_t>(axis)];
+  return {fluxion::slice(call.cotangents[0], a.low, stop, Dims(stop.size(), 1))};
+}
+
+Cotangents concat(const TransposeCall& call) {
+  const std::int64_t axis = call.get<AxisAttributes>().axis;
+  Cotangents result(call.inputs.size());
+  std::int64_t start = 0;
+  for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+    const std::int64_t stop = start + call.inputs[i].shape()[axis];
+    if (call.linear[i]) result[i] = slice_axis(call.cotangents[0], axis, start, stop);
+    start = stop;
+  }
+  return result;
+}
+
+Cotangents flip(const TransposeCall& call) { return {fluxion::flip(call.cotangents[0], call.get<AxesAttributes>().axes)}; }
+Cotangents sum(const TransposeCall& call) { return {fluxion::broadcast_to(call.cotangents[0], call.inputs[0].shape())}; }
+Cotangents cumsum(const TransposeCall& call) {
+  const std::int64_t axis = call.get<AxisAttributes>().axis;
+  return {fluxion::flip(fluxion::cumsum(fluxion::flip(call.cotangents[0], {axis}), axis), {axis})};
+}
+
+Cotangents matmul(const TransposeCall& call) {
+  require_one(call);
+  const Tensor& u = call.cotangents[0];
+  if (call.linear[0]) return {fluxion::matmul(u, swap_axes(call.inputs[1], -1, -2)), Tensor()};
+  return {Tensor(), fluxion::matmul(swap_axes(call.inputs[0], -1, -2), u)};
+}
+
+Cotangents take(const TransposeCall& call) {
+  // The axes of the indices flatten into one, along which rows are added.
+  const std::int64_t axis = call.get<AxisAttributes>().axis;
+  const Tensor &x = call.inputs[0], &indices = call.inputs[1];
+  Shape shape = x.shape();
+  shape[axis] = indices.elements();
+  return {fluxion::index_add(zeros_like(x), fluxion::reshape(indices, {indices.elements()}), fluxion::reshape(call.cotangents[0], shape), axis), Tensor()};
+}
+Cotangents index_add(const TransposeCall& call) {
+  const Tensor& u = call.cotangents[0];
+  return {call.linear[0] ? u : Tensor(), Tensor(), call.linear[2] ? fluxion::take(u, call.inputs[1], call.get<AxisAttributes>().axis) : Tensor()};
+}
+Cotangents take_along_axis(const TransposeCall& call) {
+  return {fluxion::scatter_add(zeros_like(call.inputs[0]), call.inputs[1], call.cotangents[0], call.get<AxisAttributes>().axis), Tensor()};
+}
+Cotangents scatter_add(const TransposeCall& call) {
+  const Tensor& u = call.cotangents[0];
+  return {call.linear[0] ? u : Tensor(), Tensor(), call.linear[2] ? fluxion::take_along_axis(u, call.inputs[1], call.get<AxisAttributes>().axis) : Tensor()};
+}
+
+constexpr auto rules = [] {
+  std::array<TransposeRule, op_count> table{};
+  const auto set = [&](Op op, TransposeRule rule) { table[static_cast<std::size_t>(op)] = rule; };
+  set(Op::identity, identity), set(Op::neg, neg), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub), set(Op::mul, mul), set(Op::div, div);
+  set(Op::where, where), set(Op::reshape, reshape), set(Op::transpose, transpose), set(Op::broadcast_to, broadcast_to), set(Op::slice, slice);
+  set(Op::pad, pad), set(Op::concat, concat), set(Op::flip, flip), set(Op::sum, sum), set(Op::cumsum, cumsum), set(Op::matmul, matmul);
+  set(Op::take, take), set(Op::index_add, index_add), set(Op::take_along_axis, take_along_axis), set(Op::scatter_add, scatter_add);
+  return table;
+}();
+
+}  // namespace
+
+TransposeRule transpose_rule(Op op) { return rules[static_cast<std::size_t>(op)]; }
+
+}  // namespace fluxion

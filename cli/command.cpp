@@ -1,0 +1,69 @@
+#include "cli/command.h"
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+namespace fluxion::cli {
+
+void add_threads(CLI::App& parser, CommonOptions& options) {
+  parser.add_option("--threads", options.threads, "Threads to use, 0: one per core (default: 0)")->check(CLI::Range(0, 4096))->type_name("T");
+}
+
+void add_json(CLI::App& parser, CommonOptions& options) {
+  parser.add_flag("--json", options.json, "Print the result as one JSON object; progress goes to standard error");
+}
+
+void write_json(std::ostream& out, const nlohmann::json& object) {
+  out << object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n" << std::flush;
+}
+
+std::string grouped(std::int64_t number) {
+  std::string digits = std::to_string(number);
+  const std::size_t first = digits[0] == '-' ? 1 : 0;
+  for (std::size_t i = digits.size(); i > first + 3; i -= 3) digits.insert(i - 3, ",");
+  return digits;
+}
+
+std::string bytes_text(std::uint64_t bytes) {
+  static constexpr std::array units = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (value >= 1024 && unit + 1 < units.size()) value /= 1024, ++unit;
+  char text[48];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+  return text;
+}
+
+std::string clock_text(double seconds) {
+  if (!std::isfinite(seconds)) return "?";
+  const long long whole = std::llround(std::max(0.0, seconds));
+  char text[48];
+  if (whole >= 3600) {
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
+  } else {
+    std::snprintf(text, sizeof text, "%lld:%02lld", whole / 60, whole % 60);
+  }
+  return text;
+}
+
+std::string printable(const std::string& text, std::size_t limit) {
+  std::string result;
+  unsigned char before = 0;
+  for (const char character : text) {
+    if (result.size() >= limit) return result + "...";
+    const auto byte = static_cast<unsigned char>(character);
+    const bool second_control_block = before == 0xc2 && byte >= 0x80 && byte < 0xa0;  // U+0080 .. U+009f in UTF-8
+    before = byte;
+    if (byte < 0x20 || byte == 0x7f || second_control_block) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
+      result += escaped;
+    } else {
+      result += character;
+    }
+  }
+  return result;
+}
+
+}  // namespace fluxion::cli

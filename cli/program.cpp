@@ -1,0 +1,76 @@
+#include "cli/program.h"
+
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "cli/command.h"
+#include "engine/error.h"
+
+namespace fluxion::cli {
+
+namespace {
+
+constexpr const char* description =
+    "fluxion - generative flows: train them, sample them, look into them.\n"
+    "A model trained with MeanFlow draws a sample with one evaluation of its network.\n";
+
+constexpr const char* footer =
+#if FLUXION_WITH_AUTOGRAD
+    "Examples:\n"
+    "  fluxion train --data glyphs --minutes 5 --out out/digits\n"
+    "  fluxion train --data 8gaussians --steps 3000 --out out/points\n"
+#else
+    "This build samples models and can't train them.\n\n"
+    "Examples:\n"
+#endif
+    "  fluxion sample --model out/digits/model.safetensors --count 100 --out grid.png\n"
+    "  fluxion inspect out/digits/model.safetensors\n"
+    "\n"
+    "`fluxion COMMAND --help` tells all options of a command.";
+
+// A message as one line.
+std::string one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
+}  // namespace
+
+int run(int argc, const char* const* argv, const Streams& streams) {
+  CLI::App program(description, "fluxion");
+  program.footer(footer);
+  program.set_version_flag("--version", "fluxion " FLUXION_VERSION);
+  program.require_subcommand(1);
+  program.get_formatter()->column_width(34);
+
+  std::vector<Command> commands;
+#if FLUXION_WITH_AUTOGRAD
+  commands.push_back(add_train(program, streams));
+#endif
+  commands.push_back(add_sample(program, streams));
+  commands.push_back(add_inspect(program, streams));
+  commands.push_back(add_check(program, streams));
+
+  try {
+    program.parse(argc, argv);
+    for (const Command& command : commands)
+      if (command.parser->parsed()) return command.run();
+    return 0;
+  } catch (const CLI::Success& success) {  // --help, --version
+    return program.exit(success, streams.out, streams.error);
+  } catch (const CLI::ParseError& error) {
+    std::string command;
+    for (const Command& candidate : commands)
+      if (candidate.parser->parsed()) command = candidate.parser->get_name() + " ";
+    streams.error << "fluxion: " << one_line(error.what()) << "; see `fluxion " << command << "--help`\n";
+    return 2;
+  } catch (const std::bad_alloc&) {
+    streams.error << "fluxion: out of memory\n";
+  } catch (const std::exception& error) {
+    streams.error << "fluxion: " << printable(one_line(error.what()), 2000) << "\n";
+  }
+  return 1;
+}
+
+}  // namespace fluxion::cli

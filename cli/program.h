@@ -1,0 +1,19 @@
+// The `fluxion` program as a function, so that tests can call it.
+#pragma once
+
+#include <ostream>
+
+namespace fluxion::cli {
+
+// Results go to `out`, progress and errors to `error`.
+struct Streams {
+  std::ostream& out;
+  std::ostream& error;
+  bool terminal = false;  // `error` is a terminal: progress is rewritten in place
+  int columns = 80;
+};
+
+// Exit codes: 0 done; 1 failed, with one line on `error`; 2 the command line was wrong; 128 + signal if interrupted.
+int run(int argc, const char* const* argv, const Streams& streams);
+
+}  // namespace fluxion::cli

@@ -1,0 +1,42 @@
+// Builds a Graph node by node, merging equal nodes (hash-consing) and applying the local simplifications.
+#pragma once
+
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/plan/graph.h"
+
+namespace fluxion::plan {
+
+class Builder {
+ public:
+  explicit Builder(Graph empty) : graph_(std::move(empty)) {}
+
+  // The value of `op` on these inputs: an equal node that exists already, a simpler value, or a new node.
+  Value emit(Op op, Attributes attributes, std::vector<Value> inputs);
+  // A node copied as it is (leaves), merged with an equal one.
+  Value leaf(GraphNode node);
+  // A scalar constant; `value` beside 0 and +-1 becomes an extra run-time scalar.
+  Value constant(double value, DType dtype);
+  Value broadcast(Value scalar_or_row, const Shape& shape) { return emit(Op::broadcast_to, ShapeAttributes{shape.dims()}, {scalar_or_row}); }
+
+  const Graph& graph() const { return graph_; }
+  Graph take() { return std::move(graph_); }
+  const TensorType& type(Value value) const { return graph_.type(value); }
+  // The number that every element of a value is known to be, if it is a literal.
+  std::optional<double> literal(Value value) const;
+  std::vector<double> extra_scalars;
+
+ private:
+  std::optional<Value> simpler(Op op, const Attributes& attributes, const std::vector<Value>& inputs);
+  Value intern(GraphNode node);
+
+  Graph graph_;
+  std::unordered_multimap<std::uint64_t, std::int32_t> interned_;
+};
+
+// The expansion of a fused op into primitives: its definition. One value per output.
+std::vector<Value> expand(Builder& builder, Op op, const Attributes& attributes, Value input);
+
+}  // namespace fluxion::plan

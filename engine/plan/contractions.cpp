@@ -1,0 +1,207 @@
+// Contractions find each other and their epilogues: products that share an operand become one kernel, and a map over a product's elements
+// runs on each finished tile of it.
+#include "engine/plan/contractions.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace fluxion::plan {
+
+namespace {
+
+constexpr std::int32_t max_results = 4;
+
+// The kernels as a graph: who reads what others write.
+class KernelGraph {
+ public:
+  KernelGraph(std::vector<LoweredKernel>& kernels, std::size_t buffers, const std::set<std::int32_t>& kept)
+      : kernels_(kernels), kept_(kept), writer_(buffers, -1), readers_(buffers), alive_(kernels.size(), true) {
+    for (std::size_t k = 0; k < kernels.size(); ++k) connect(static_cast<std::int32_t>(k));
+  }
+
+  LoweredKernel& at(std::int32_t k) { return kernels_[static_cast<std::size_t>(k)]; }
+  ContractKernel* contraction(std::int32_t k) { return std::get_if<ContractKernel>(&at(k).kernel); }
+  bool alive(std::int32_t k) const { return alive_[static_cast<std::size_t>(k)]; }
+  std::int32_t writer(std::int32_t buffer) const { return writer_[static_cast<std::size_t>(buffer)]; }
+
+  // Whether `to` depends on `from` through some other kernel; with `direct`, also without one.
+  bool path(std::int32_t from, std::int32_t to, bool direct) const {
+    std::set<std::int32_t> seen{from};
+    std::vector<std::int32_t> pending{from};
+    const std::int32_t last = kernels_[static_cast<std::size_t>(to)].position;
+    while (!pending.empty()) {
+      const std::int32_t k = pending.back();
+      pending.pop_back();
+      for (const std::int32_t buffer : writes(kernels_[static_cast<std::size_t>(k)].kernel))
+        for (const std::int32_t reader : readers_[static_cast<std::size_t>(buffer)]) {
+          if (reader == to) {
+            if (direct || k != from) return true;
+            continue;
+          }
+          // Every reader of a kernel's results has a later position than the kernel's last op that it needs; a kernel whose reads all come
+          // after `to` can't lead there.
+          if (first_position(reader) > last || !seen.insert(reader).second) continue;
+          pending.push_back(reader);
+        }
+    }
+    return false;
+  }
+
+  // `gone` was merged into `into`, whose kernel is already the union.
+  void absorb(std::int32_t into, std::int32_t gone) {
+    at(into).position = std::max(at(into).position, at(gone).position);
+    first_[into] = std::min(first_position(into), first_position(gone));
+    alive_[static_cast<std::size_t>(gone)] = false;
+    for (auto& list : readers_) list.erase(gone);
+    connect(into);
+  }
+
+  // The store of `buffer` in `k` goes if nobody reads it any more.
+  void drop_if_unread(std::int32_t k, std::int32_t buffer) {
+    readers_[static_cast<std::size_t>(buffer)].erase(k);
+    if (!readers_[static_cast<std::size_t>(buffer)].empty() || kept_.contains(buffer)) return;
+    Tape& tape = contraction(k)->epilogue;
+    std::erase_if(tape.stores, [&](const TapeStore& store) { return store.buffer == buffer; });
+    tidy(tape);
+    writer_[static_cast<std::size_t>(buffer)] = -1;
+  }
+
+ private:
+  std::int32_t first_position(std::int32_t k) const {
+    const auto found = first_.find(k);
+    return found != first_.end() ? found->second : kernels_[static_cast<std::size_t>(k)].first;
+  }
+  void connect(std::int32_t k) {
+    for (const std::int32_t buffer : reads(at(k).kernel)) readers_[static_cast<std::size_t>(buffer)].insert(k);
+    for (const std::int32_t buffer : writes(at(k).kernel)) writer_[static_cast<std::size_t>(buffer)] = k;
+  }
+
+  std::vector<LoweredKernel>& kernels_;
+  const std::set<std::int32_t>& kept_;
+  std::vector<std::int32_t> writer_;
+  std::vector<std::set<std::int32_t>> readers_;
+  std::vector<bool> alive_;
+  std::map<std::int32_t, std::int32_t> first_;
+};
+
+bool same_extents(const ContractKernel& a, const ContractKernel& b) {
+  return a.dtype == b.dtype && a.batch == b.batch && a.m == b.m && a.n == b.n && a.k == b.k;
+}
+
+bool fits(const Tape& tape, const KernelLimits& limits) {
+  return static_cast<int>(tape.loads.size()) <= limits.max_loads && static_cast<int>(tape.stores.size()) <= limits.max_stores &&
+         static_cast<int>(tape.instructions.size()) <= limits.max_instructions && static_cast<int>(tape.extents.size()) <= limits.max_axes;
+}
+
+// b's products and epilogue added to a's kernel, if they fit together.
+bool merge_contractions(KernelGraph& graph, std::int32_t a, std::int32_t b, const KernelLimits& limits) {
+  ContractKernel &into = *graph.contraction(a), &from = *graph.contraction(b);
+  if (!same_extents(into, from) || into.results + from.results > max_results) return false;
+  if (graph.path(a, b, true) || graph.path(b, a, true)) return false;
+  ContractKernel merged = into;
+  Tape other = from.epilogue;
+  for (TapeInstruction& instruction : other.instructions)
+    if (instruction.code == TapeCode::result) instruction.argument += into.results;
+  if (!common_axes(merged.epilogue, other)) return false;
+  append_tape(merged.epilogue, other);
+  if (!fits(merged.epilogue, limits)) return false;
+  for (ContractTerm term : from.terms) {
+    term.result += into.results;
+    merged.terms.push_back(std::move(term));
+  }
+  merged.results += from.results;
+  into = std::move(merged);
+  graph.absorb(a, b);
+  return true;
+}
+
+// The result of `kernel` that `buffer` holds unchanged, or -1.
+std::int32_t result_in(const ContractKernel& kernel, std::int32_t buffer) {
+  for (const TapeStore& store : kernel.epilogue.stores) {
+    if (store.buffer != buffer) continue;
+    const TapeInstruction& value = kernel.epilogue.instructions[static_cast<std::size_t>(store.value)];
+    return value.code == TapeCode::result ? value.argument : -1;
+  }
+  return -1;
+}
+
+// Runs map `m` on the tiles of contraction `c`, whose result it reads.
+bool attach(KernelGraph& graph, std::int32_t c, std::int32_t m, const KernelLimits& limits) {
+  ContractKernel& contraction = *graph.contraction(c);
+  Tape tape = std::get<TapeKernel>(graph.at(m).kernel).tape;
+  std::vector<std::int32_t> shared;
+  for (const std::int32_t buffer : reads(graph.at(m).kernel)) {
+    if (graph.writer(buffer) != c) continue;
+    if (result_in(contraction, buffer) < 0) return false;
+    shared.push_back(buffer);
+  }
+  if (shared.empty() || graph.path(c, m, false)) return false;
+  // Every result that the map reads must be read in one and the same order.
+  for (const std::int32_t buffer : shared)
+    if (!reorder_along(tape, buffer)) return false;
+  Dims row_major = row_major_strides(Shape(tape.extents));
+  std::int64_t elements = 1;
+  for (const std::int64_t extent : tape.extents) elements *= extent;
+  if (elements != contraction.batch * contraction.m * contraction.n || elements == 0) return false;
+  for (const TapeLoad& load : tape.loads)
+    if (std::find(shared.begin(), shared.end(), load.buffer) != shared.end())
+      for (std::size_t k = 0; k < row_major.size(); ++k)
+        if (tape.extents[k] != 1 && load.address.coefficients[k] != row_major[k]) return false;
+  for (const std::int32_t buffer : shared) replace_load_by_result(tape, buffer, result_in(contraction, buffer));
+  Tape epilogue = contraction.epilogue;
+  if (!common_axes(epilogue, tape)) return false;
+  append_tape(epilogue, tape);
+  if (!fits(epilogue, limits)) return false;
+  contraction.epilogue = std::move(epilogue);
+  graph.absorb(c, m);
+  for (const std::int32_t buffer : shared) graph.drop_if_unread(c, buffer);
+  return true;
+}
+
+}  // namespace
+
+void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t buffers, const std::set<std::int32_t>& kept, const KernelLimits& limits) {
+  KernelGraph graph(kernels, buffers, kept);
+  const auto count = static_cast<std::int32_t>(kernels.size());
+
+  // Pair products that share an operand: above all primal and tangent of one layer.
+  for (std::int32_t a = 0; a < count; ++a) {
+    if (!graph.alive(a) || !graph.contraction(a)) continue;
+    for (std::int32_t b = a + 1; b < count; ++b) {
+      if (!graph.alive(b) || !graph.contraction(b)) continue;
+      const ContractKernel &x = *graph.contraction(a), &y = *graph.contraction(b);
+      if (!same_extents(x, y)) continue;
+      bool shared = false;
+      for (const ContractTerm& s : x.terms)
+        for (const ContractTerm& t : y.terms) shared = shared || s.lhs == t.lhs || s.rhs == t.rhs;
+      if (shared) merge_contractions(graph, a, b, limits);
+    }
+  }
+
+  // Epilogues. A map over several products of one shape brings them together first: dQ K' + Q dK' is one kernel.
+  for (std::int32_t m = 0; m < count; ++m) {
+    if (!graph.alive(m)) continue;
+    const auto* map = std::get_if<TapeKernel>(&graph.at(m).kernel);
+    if (!map || map->tape.reduced_axes != 0) continue;
+    std::vector<std::int32_t> producers;
+    for (const std::int32_t buffer : reads(graph.at(m).kernel)) {
+      const std::int32_t writer = graph.writer(buffer);
+      if (writer >= 0 && graph.contraction(writer) && std::find(producers.begin(), producers.end(), writer) == producers.end()) producers.push_back(writer);
+    }
+    std::sort(producers.begin(), producers.end(), [&](std::int32_t a, std::int32_t b) { return graph.at(a).position > graph.at(b).position; });
+    for (const std::int32_t producer : producers) {
+      if (!graph.alive(producer)) continue;
+      for (const std::int32_t other : producers)
+        if (other != producer && graph.alive(other)) merge_contractions(graph, producer, other, limits);
+      if (attach(graph, producer, m, limits)) break;
+    }
+  }
+
+  std::vector<LoweredKernel> remaining;
+  for (std::int32_t k = 0; k < count; ++k)
+    if (graph.alive(k)) remaining.push_back(std::move(graph.at(k)));
+  kernels = std::move(remaining);
+}
+
+}  // namespace fluxion::plan

@@ -1,0 +1,523 @@
+#include "engine/plan/fuse.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <set>
+
+#include "engine/plan/view.h"
+
+namespace fluxion::plan {
+
+bool Space::reduces() const { return std::find(reduced.begin(), reduced.end(), true) != reduced.end(); }
+
+Dims Space::kept() const {
+  Dims result;
+  for (std::size_t k = 0; k < sizes.size(); ++k)
+    if (!reduced[k]) result.push_back(sizes[k]);
+  return result;
+}
+
+std::int64_t Space::row_elements() const {
+  std::int64_t count = 1;
+  for (std::size_t k = 0; k < sizes.size(); ++k)
+    if (reduced[k]) count *= sizes[k];
+  return count;
+}
+
+Dims squeeze(const Shape& shape) {
+  Dims result;
+  for (const std::int64_t size : shape)
+    if (size != 1) result.push_back(size);
+  return result;
+}
+
+namespace {
+
+// Formats that exist in memory only: rounding to them happens when they are stored.
+bool storage_only(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::u8 || dtype == DType::i64; }
+
+bool transcendental(Op op) {
+  switch (op) {
+    case Op::exp: case Op::expm1: case Op::log: case Op::log1p: case Op::sin: case Op::cos: case Op::tanh: case Op::sigmoid:
+    case Op::erf: case Op::pow: case Op::atan2: return true;
+    default: return false;
+  }
+}
+
+// Above this many ops, or sources, a value is not computed twice.
+constexpr int max_recomputed_ops = 24;
+constexpr std::size_t max_sources = 4;
+constexpr int max_stretched_ops = 4;  // and when each element would be computed for many readers
+
+class Fuser {
+ public:
+  Fuser(const Graph& graph, const KernelLimits& limits) : graph_(graph), limits_(limits) {}
+
+  std::vector<Group> run() {
+    find_uses();
+    find_sources();
+    find_row_spaces();
+    for (std::size_t i = graph_.nodes.size(); i-- > 0;)
+      if (fusible(static_cast<std::int32_t>(i))) place(static_cast<std::int32_t>(i));
+    return collect();
+  }
+
+ private:
+  struct Use {
+    std::int32_t user;
+    std::int32_t operand;
+  };
+  // Where a node is computed. `canonical`: at the very points of the group's space, not through a view.
+  struct Host {
+    std::int32_t group;
+    bool canonical;
+  };
+  struct Building {
+    Space space;
+    std::set<std::int32_t> nodes;
+    bool alive = true;
+  };
+
+  const GraphNode& node(std::int32_t n) const { return graph_.nodes[static_cast<std::size_t>(n)]; }
+  OpClass op_class(std::int32_t n) const { return info(node(n).op).op_class; }
+  bool fusible(std::int32_t n) const { return op_class(n) == OpClass::elementwise || op_class(n) == OpClass::reduction; }
+  const Shape& shape(std::int32_t n) const { return node(n).outputs[0].shape; }
+
+  // The values outside of movement ops that an operand reads.
+  template <class F> void for_sources(Value value, F&& f) const {
+    std::vector<Value> pending{value};
+    while (!pending.empty()) {
+      const Value next = pending.back();
+      pending.pop_back();
+      if (info(graph_[next].op).op_class != OpClass::movement) {
+        f(next);
+        continue;
+      }
+      for (const Value input : graph_[next].inputs) pending.push_back(input);
+    }
+  }
+
+  void find_uses() {
+    const std::size_t count = graph_.nodes.size();
+    uses_.resize(count);
+    hosts_.resize(count);
+    external_.assign(count, false);
+    copied_.assign(count, false);
+    for (std::size_t i = 0; i < count; ++i) {
+      const OpClass c = op_class(static_cast<std::int32_t>(i));
+      if (c == OpClass::leaf || c == OpClass::movement) continue;
+      for (std::size_t k = 0; k < graph_.nodes[i].inputs.size(); ++k) {
+        std::set<std::int32_t> seen;
+        for_sources(graph_.nodes[i].inputs[k], [&](Value source) {
+          if (!seen.insert(source.node).second) return;
+          uses_[static_cast<std::size_t>(source.node)].push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)});
+          if (!fusible(static_cast<std::int32_t>(i)) || storage_only(graph_.type(source).dtype)) external_[static_cast<std::size_t>(source.node)] = true;
+        });
+      }
+    }
+    for (const Value output : graph_.outputs) external_[static_cast<std::size_t>(output.node)] = true;
+  }
+
+  // For each reduction, and each elementwise node that computes on its results: the space it reduces.
+  void find_row_spaces() {
+    row_space_.resize(graph_.nodes.size());
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const auto n = static_cast<std::int32_t>(i);
+      if (op_class(n) == OpClass::reduction) row_space_[i] = own_space(n);
+      if (op_class(n) != OpClass::elementwise) continue;
+      for (const Value input : node(n).inputs)
+        for_sources(input, [&](Value source) {
+          const auto& rows = row_space_[static_cast<std::size_t>(source.node)];
+          if (!row_space_[i] && rows && rows->kept() == squeeze(shape(n))) row_space_[i] = rows;
+        });
+    }
+  }
+
+  // For each elementwise node: the values in memory that it could be computed from, and by how many ops.
+  void find_sources() {
+    sources_.resize(graph_.nodes.size());
+    cost_.assign(graph_.nodes.size(), 0);
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const auto n = static_cast<std::int32_t>(i);
+      if (op_class(n) != OpClass::elementwise || node(n).op == Op::identity || storage_only(node(n).outputs[0].dtype)) continue;
+      std::set<std::int32_t> sources;
+      int cost = 1;
+      for (const Value input : node(n).inputs)
+        for_sources(input, [&](Value source) {
+          const OpClass c = op_class(source.node);
+          if (source.node >= 0 && c == OpClass::leaf && node(source.node).op != Op::parameter) return;
+          const auto& inner = sources_[static_cast<std::size_t>(source.node)];
+          if (c == OpClass::elementwise && cost_[static_cast<std::size_t>(source.node)] > 0) {
+            sources.insert(inner.begin(), inner.end());
+            cost += cost_[static_cast<std::size_t>(source.node)];
+          } else {
+            sources.insert(source.node);
+          }
+        });
+      if (sources.size() > max_sources || cost > max_recomputed_ops) continue;  // cost 0: a source itself
+      sources_[i] = std::move(sources);
+      cost_[i] = cost;
+    }
+  }
+
+  bool worth_recomputing(std::int32_t n, bool stretched) const {
+    const auto i = static_cast<std::size_t>(n);
+    if (op_class(n) != OpClass::elementwise || cost_[i] == 0) return false;
+    if (stretched && (transcendental(node(n).op) || cost_[i] > max_stretched_ops)) return false;
+    const std::size_t bytes = node(n).outputs[0].bytes();
+    std::size_t source_bytes = 0;
+    for (const std::int32_t source : sources_[i]) source_bytes += std::min(bytes, node(source).outputs[0].bytes());
+    return source_bytes * 4 <= bytes * 5;
+  }
+
+  // ---- groups
+
+  std::int32_t root(std::int32_t group) const {
+    while (parent_[static_cast<std::size_t>(group)] != group) group = parent_[static_cast<std::size_t>(group)];
+    return group;
+  }
+
+  static std::optional<Space> unify(const Space& a, const Space& b) {
+    if (a == b) return a;
+    if (!a.reduces() && (a.sizes == b.sizes || (b.reduces() && a.sizes == b.kept()))) return b;
+    if (!b.reduces() && (b.sizes == a.sizes || (a.reduces() && b.sizes == a.kept()))) return a;
+    return std::nullopt;
+  }
+
+  Space own_space(std::int32_t n) const {
+    Space space;
+    const bool reduction = op_class(n) == OpClass::reduction;
+    const Shape& wide = reduction ? graph_.type(node(n).inputs[0]).shape : shape(n);
+    for (std::int64_t axis = 0; axis < wide.rank(); ++axis) {
+      if (wide[axis] == 1) continue;
+      space.sizes.push_back(wide[axis]);
+      const Dims* axes = reduction ? &std::get<AxesAttributes>(node(n).attributes).axes : nullptr;
+      space.reduced.push_back(axes && std::find(axes->begin(), axes->end(), axis) != axes->end());
+    }
+    return space;
+  }
+
+  // The point of a value of this shape at the points of the space; nothing if the shape has no place there.
+  static std::optional<Point> canonical_point(const Space& space, const Shape& shape) {
+    const Dims sizes = squeeze(shape);
+    const std::size_t axes = space.sizes.size();
+    const bool wide = sizes == space.sizes;
+    if (!wide && !(space.reduces() && sizes == space.kept())) return std::nullopt;
+    Point point;
+    std::size_t k = 0;
+    for (std::int64_t axis = 0; axis < shape.rank(); ++axis) {
+      if (shape[axis] == 1) {
+        point.push_back(constant_affine(0, axes));
+        continue;
+      }
+      while (!wide && space.reduced[k]) ++k;
+      point.push_back(axis_affine(k++, axes));
+    }
+    return point;
+  }
+
+  // Whether operand `operand` of `user`, computed at the points of the space, reads value n at those points too - or at the row's, for a narrow n.
+  bool canonical_edge(const Space& space, std::int32_t user, std::int32_t operand, std::int32_t n) const {
+    const Value value = node(user).inputs[static_cast<std::size_t>(operand)];
+    const Shape& read = graph_.type(value).shape;
+    const auto here = op_class(user) == OpClass::reduction ? canonical_point(wide_only(space), read) : canonical_point(space, read);
+    const auto there = canonical_point(space, shape(n));
+    if (!here || !there) return false;
+    IterationSpace iteration{space.sizes, 0};
+    Point point = *here;
+    Value at = value;
+    while (at.node != n) {
+      const GraphNode& movement = graph_[at];
+      if (info(movement.op).op_class != OpClass::movement || movement.op == Op::pad || movement.op == Op::concat) return false;
+      Step step = follow(movement, graph_.type(movement.inputs[0]).shape, 0, 0, point, iteration);
+      if (step.outcome != Step::Outcome::followed) return false;
+      point = std::move(step.point);
+      at = movement.inputs[0];
+    }
+    return linear_address(point, shape(n)) == linear_address(*there, shape(n));
+  }
+
+  static Space wide_only(Space space) {
+    std::fill(space.reduced.begin(), space.reduced.end(), false);
+    return space;
+  }
+
+  // An upper bound of a kernel's size: every distinct operand that comes from outside is a load.
+  bool within_limits(const std::set<std::int32_t>& nodes) const {
+    std::set<std::pair<std::int32_t, std::int32_t>> loads;
+    int stores = 0;
+    for (const std::int32_t n : nodes) {
+      for (const Value input : node(n).inputs) {
+        if (input.node >= 0 && nodes.contains(input.node)) continue;
+        bool outside = false;
+        for_sources(input, [&](Value source) { outside = outside || !nodes.contains(source.node); });
+        if (outside) loads.insert({input.node, input.output});
+      }
+      bool stored = external_[static_cast<std::size_t>(n)];
+      for (const Use& use : uses_[static_cast<std::size_t>(n)]) stored = stored || !nodes.contains(use.user);
+      stores += stored && !copied_[static_cast<std::size_t>(n)] ? 1 : 0;
+      if (static_cast<int>(loads.size()) > limits_.max_loads || stores > limits_.max_stores) return false;
+    }
+    return static_cast<int>(2 * nodes.size() + loads.size()) <= limits_.max_instructions;
+  }
+
+  // A row that must stay resident: some wide value of the group depends on a reduction in it.
+  bool rows_fit(const Space& space, const std::set<std::int32_t>& nodes) const {
+    if (!space.reduces() || space.row_elements() <= limits_.max_row_elements) return true;
+    std::set<std::int32_t> tainted;
+    for (const std::int32_t n : nodes) {
+      bool depends = false;
+      for (const Value input : node(n).inputs) for_sources(input, [&](Value source) { depends = depends || tainted.contains(source.node); });
+      const bool wide = op_class(n) == OpClass::reduction || squeeze(shape(n)) == space.sizes;
+      if (depends && wide) return false;
+      if (depends || op_class(n) == OpClass::reduction) tainted.insert(n);
+    }
+    return true;
+  }
+
+  // ---- dependences between kernels
+
+  // Whether work in `from` must be done before `to`, by a path through something outside of both. Copies feed only their own group.
+  bool path(std::int32_t from, std::int32_t to) {
+    ++stamp_;
+    visited_group_.resize(groups_.size(), 0);
+    visited_node_.resize(graph_.nodes.size(), 0);
+    const std::int32_t last = *groups_[static_cast<std::size_t>(to)].nodes.rbegin();
+    std::vector<std::int32_t> nodes;  // whose users are to be followed
+    bool direct = true;
+    const auto expand_group = [&](std::int32_t g) {
+      visited_group_[static_cast<std::size_t>(g)] = stamp_;
+      for (const std::int32_t n : groups_[static_cast<std::size_t>(g)].nodes)
+        if (!copied_[static_cast<std::size_t>(n)]) nodes.push_back(n);
+    };
+    expand_group(from);
+    std::vector<std::int32_t> next;
+    while (true) {
+      for (const std::int32_t n : nodes) {
+        for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
+          if (!fusible(use.user)) {
+            if (use.user < last && visited_node_[static_cast<std::size_t>(use.user)] != stamp_) {
+              visited_node_[static_cast<std::size_t>(use.user)] = stamp_;
+              next.push_back(use.user);
+            }
+            continue;
+          }
+          for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
+            const std::int32_t g = root(host.group);
+            if (g == to) {
+              if (!direct) return true;
+              continue;
+            }
+            if (visited_group_[static_cast<std::size_t>(g)] == stamp_ || *groups_[static_cast<std::size_t>(g)].nodes.begin() > last) continue;
+            visited_group_[static_cast<std::size_t>(g)] = stamp_;
+            for (const std::int32_t member : groups_[static_cast<std::size_t>(g)].nodes)
+              if (!copied_[static_cast<std::size_t>(member)]) next.push_back(member);
+          }
+        }
+      }
+      if (next.empty()) return false;
+      nodes.swap(next);
+      next.clear();
+      direct = false;
+    }
+  }
+
+  // A direct dependence: a member of `from` is read in `to`.
+  bool feeds(std::int32_t from, std::int32_t to) const {
+    for (const std::int32_t n : groups_[static_cast<std::size_t>(from)].nodes) {
+      if (copied_[static_cast<std::size_t>(n)]) continue;
+      for (const Use& use : uses_[static_cast<std::size_t>(n)])
+        for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
+          if (root(host.group) == to) return true;
+    }
+    return false;
+  }
+
+  bool node_reaches(std::int32_t start, std::int32_t group) {
+    std::set<std::int32_t> seen_nodes{start}, seen_groups;
+    std::vector<std::int32_t> pending{start};
+    const std::int32_t last = *groups_[static_cast<std::size_t>(group)].nodes.rbegin();
+    while (!pending.empty()) {
+      const std::int32_t n = pending.back();
+      pending.pop_back();
+      for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
+        if (!fusible(use.user)) {
+          if (use.user < last && seen_nodes.insert(use.user).second) pending.push_back(use.user);
+          continue;
+        }
+        for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
+          const std::int32_t g = root(host.group);
+          if (g == group) return true;
+          if (*groups_[static_cast<std::size_t>(g)].nodes.begin() > last || !seen_groups.insert(g).second) continue;
+          for (const std::int32_t member : groups_[static_cast<std::size_t>(g)].nodes)
+            if (!copied_[static_cast<std::size_t>(member)] && seen_nodes.insert(member).second) pending.push_back(member);
+        }
+      }
+    }
+    return false;
+  }
+
+  // ---- placing a node
+
+  // Reads a contraction's result element for element and must be stored anyway: better that contraction's epilogue than part of a reduction.
+  bool wants_epilogue(std::int32_t n) const {
+    if (op_class(n) != OpClass::elementwise) return false;
+    for (const std::int32_t source : sources_[static_cast<std::size_t>(n)])
+      if (op_class(source) == OpClass::contraction && shape(source).elements() == shape(n).elements()) return true;
+    for (const Value input : node(n).inputs) {
+      const GraphNode& direct = graph_[peel_reshapes(graph_, input)];
+      if (info(direct.op).op_class == OpClass::contraction && direct.outputs[0].shape.elements() == shape(n).elements()) return true;
+    }
+    return false;
+  }
+
+  std::set<std::int32_t> user_groups(std::int32_t n) const {
+    std::set<std::int32_t> groups;
+    for (const Use& use : uses_[static_cast<std::size_t>(n)])
+      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) groups.insert(root(host.group));
+    return groups;
+  }
+
+  // Joins n to `groups` (all merged) if that keeps every rule; n must be read at canonical points there. `rest`: n has users elsewhere too.
+  bool join(std::int32_t n, const std::set<std::int32_t>& groups, bool rest) {
+    // What follows from a reduction is computed once a row, beside the reduction, if the users' group has such rows.
+    const auto& rows = row_space_[static_cast<std::size_t>(n)];
+    return (rows && op_class(n) == OpClass::elementwise && join(n, groups, rest, *rows)) || join(n, groups, rest, own_space(n));
+  }
+
+  bool join(std::int32_t n, const std::set<std::int32_t>& groups, bool rest, std::optional<Space> space) {
+    for (const std::int32_t g : groups) {
+      space = unify(*space, groups_[static_cast<std::size_t>(g)].space);
+      if (!space) return false;
+    }
+    if (op_class(n) == OpClass::reduction && *space != own_space(n)) return false;
+    if (!canonical_point(*space, shape(n))) return false;
+    if (space->reduces() && (rest || external_[static_cast<std::size_t>(n)]) && wants_epilogue(n)) return false;
+    for (const Use& use : uses_[static_cast<std::size_t>(n)])
+      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
+        if (!groups.contains(root(host.group))) continue;
+        if (!host.canonical || !canonical_edge(*space, use.user, use.operand, n)) return false;
+      }
+    std::set<std::int32_t> nodes{n};
+    for (const std::int32_t g : groups) nodes.insert(groups_[static_cast<std::size_t>(g)].nodes.begin(), groups_[static_cast<std::size_t>(g)].nodes.end());
+    if (!within_limits(nodes) || !rows_fit(*space, nodes)) return false;
+    for (const std::int32_t a : groups)
+      for (const std::int32_t b : groups)
+        if (a != b && path(a, b)) return false;
+    if (external_[static_cast<std::size_t>(n)] || rest)
+      for (const std::int32_t g : groups)
+        if (users_precede(n, g, groups)) return false;
+
+    const std::int32_t into = *groups.begin();
+    for (const std::int32_t g : groups) {
+      if (g == into) continue;
+      parent_[static_cast<std::size_t>(g)] = into;
+      groups_[static_cast<std::size_t>(g)].alive = false;
+      groups_[static_cast<std::size_t>(g)].nodes.clear();
+    }
+    groups_[static_cast<std::size_t>(into)].space = *space;
+    groups_[static_cast<std::size_t>(into)].nodes = std::move(nodes);
+    hosts_[static_cast<std::size_t>(n)] = {{into, true}};
+    return true;
+  }
+
+  // Whether a user of n outside of the merged groups must run before `group`.
+  bool users_precede(std::int32_t n, std::int32_t group, const std::set<std::int32_t>& merged) {
+    for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
+      if (!fusible(use.user)) {
+        if (node_reaches(use.user, group)) return true;
+        continue;
+      }
+      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
+        const std::int32_t g = root(host.group);
+        if (!merged.contains(g) && (feeds(g, group) || path(g, group))) return true;
+      }
+    }
+    return false;
+  }
+
+  // Computes n again wherever it is used.
+  bool recompute(std::int32_t n, const std::set<std::int32_t>& groups) {
+    bool stretched = false;
+    for (const Use& use : uses_[static_cast<std::size_t>(n)])
+      stretched = stretched || shape(use.user).elements() > shape(n).elements() ||
+                  (op_class(use.user) == OpClass::reduction && graph_.type(node(use.user).inputs[0]).shape.elements() > shape(n).elements());
+    if (!worth_recomputing(n, stretched)) return false;
+    for (const std::int32_t g : groups) {
+      std::set<std::int32_t> nodes = groups_[static_cast<std::size_t>(g)].nodes;
+      nodes.insert(n);
+      if (!within_limits(nodes)) return false;
+    }
+    for (const std::int32_t g : groups) {
+      bool canonical = canonical_point(groups_[static_cast<std::size_t>(g)].space, shape(n)).has_value();
+      for (const Use& use : uses_[static_cast<std::size_t>(n)])
+        for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
+          if (root(host.group) == g) canonical = canonical && host.canonical && canonical_edge(groups_[static_cast<std::size_t>(g)].space, use.user, use.operand, n);
+      groups_[static_cast<std::size_t>(g)].nodes.insert(n);
+      hosts_[static_cast<std::size_t>(n)].push_back({g, canonical});
+    }
+    copied_[static_cast<std::size_t>(n)] = true;
+    return true;
+  }
+
+  void place(std::int32_t n) {
+    const std::set<std::int32_t> groups = user_groups(n);
+    const bool memory_only = storage_only(node(n).outputs[0].dtype);
+    if (!groups.empty() && !memory_only) {
+      if (join(n, groups, false)) return;
+      if (!external_[static_cast<std::size_t>(n)] && recompute(n, groups)) return;
+      // Stored by one of its users' groups, the earliest that may, and loaded by the others.
+      std::vector<std::int32_t> order(groups.begin(), groups.end());
+      std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+        return *groups_[static_cast<std::size_t>(a)].nodes.begin() < *groups_[static_cast<std::size_t>(b)].nodes.begin();
+      });
+      if (groups.size() > 1)
+        for (const std::int32_t g : order)
+          if (join(n, {g}, true)) return;
+    }
+    const auto fresh = static_cast<std::int32_t>(groups_.size());
+    groups_.push_back({own_space(n), {n}});
+    parent_.push_back(fresh);
+    hosts_[static_cast<std::size_t>(n)] = {{fresh, true}};
+  }
+
+  std::vector<Group> collect() {
+    std::vector<Group> result;
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      if (!groups_[g].alive) continue;
+      Group group{groups_[g].space, {groups_[g].nodes.begin(), groups_[g].nodes.end()}, {}};
+      for (const std::int32_t n : group.nodes) {
+        if (copied_[static_cast<std::size_t>(n)]) continue;
+        bool stored = external_[static_cast<std::size_t>(n)];
+        for (const Use& use : uses_[static_cast<std::size_t>(n)])
+          for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) stored = stored || root(host.group) != static_cast<std::int32_t>(g);
+        if (stored) group.stores.push_back(n);
+      }
+      result.push_back(std::move(group));
+    }
+    return result;
+  }
+
+  const Graph& graph_;
+  const KernelLimits& limits_;
+  std::vector<std::vector<Use>> uses_;
+  std::vector<std::vector<Host>> hosts_;
+  std::vector<bool> external_;  // read by something that is no tape, or an output
+  std::vector<bool> copied_;    // computed again wherever it is used
+  std::vector<std::set<std::int32_t>> sources_;
+  std::vector<int> cost_;
+  std::vector<std::optional<Space>> row_space_;
+  std::vector<Building> groups_;
+  std::vector<std::int32_t> parent_;
+  std::vector<int> visited_group_, visited_node_;
+  int stamp_ = 0;
+};
+
+}  // namespace
+
+std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits) { return Fuser(prepared, limits).run(); }
+
+}  // namespace fluxion::plan

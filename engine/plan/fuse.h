@@ -1,0 +1,43 @@
+// Fusion: which ops share a kernel.
+//
+// Elementwise ops and reductions are gathered, users before inputs, into groups that each run as one tape over one iteration space. A
+// value used in several groups is either stored by one of them or - when it is cheap and costs no more bytes to read its sources - computed again in each.
+#pragma once
+
+#include <vector>
+
+#include "engine/backend.h"
+#include "engine/plan/graph.h"
+
+namespace fluxion::plan {
+
+// An iteration space by meaning: the sizes (without axes of size 1) of the values in it, and which of them are reduced.
+struct Space {
+  Dims sizes;
+  std::vector<bool> reduced;
+  bool operator==(const Space&) const = default;
+
+  bool reduces() const;
+  Dims kept() const;
+  std::int64_t row_elements() const;
+};
+
+struct Group {
+  Space space;
+  std::vector<std::int32_t> nodes;   // hosted here, in topological order: members and copies of values that others compute too
+  std::vector<std::int32_t> stores;  // members that are written to memory
+};
+
+// The sizes of a shape without its axes of size 1.
+Dims squeeze(const Shape& shape);
+
+// A graph that fusion can work on: movement ops that don't fold into index maps, and operands that must lie in memory, are preceded by an
+// explicit copy (Op::identity). `forced` are operands of the given graph that must be copied too: (user, operand number).
+Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced);
+
+// What the memory of a graph output or an index operand is: reshapes peeled off.
+Value peel_reshapes(const Graph& graph, Value value);
+
+std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits);
+
+}  // namespace fluxion::plan

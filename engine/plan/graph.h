@@ -1,0 +1,73 @@
+// The planner's view of a computation: a numbered graph in topological order, without pointers or values.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/op.h"
+#include "engine/tensor.h"
+
+namespace fluxion::plan {
+
+// Output `output` of node `node`.
+struct Value {
+  std::int32_t node = -1;
+  std::int32_t output = 0;
+  bool operator==(const Value&) const = default;
+};
+
+struct GraphNode {
+  Op op = Op::identity;
+  Attributes attributes;           // of a parameter: which input; of a constant: the value if it is 0, 1 or -1
+  std::vector<Value> inputs;
+  std::vector<TensorType> outputs;
+  std::int32_t scalar = -1;        // of a constant: which run-time scalar, or -1 for a literal
+  bool operator==(const GraphNode&) const = default;
+};
+
+struct Graph {
+  std::vector<GraphNode> nodes;    // inputs before users
+  std::vector<Value> outputs;
+  std::vector<TensorType> inputs;  // types of the parameters, by index
+  std::vector<std::int32_t> donated;  // inputs whose memory may be taken over
+  std::int32_t scalars = 0;
+  bool operator==(const Graph&) const = default;
+
+  const GraphNode& operator[](Value value) const { return nodes[static_cast<std::size_t>(value.node)]; }
+  const TensorType& type(Value value) const { return (*this)[value].outputs[static_cast<std::size_t>(value.output)]; }
+};
+
+struct Hash128 {
+  std::uint64_t low = 0, high = 0;
+  bool operator==(const Hash128&) const = default;
+};
+Hash128 hash(const Graph& graph);
+
+// Throws Error naming the first invariant that does not hold: order, arity, types as the shape rules give them.
+void verify(const Graph& graph);
+
+std::string to_string(const Graph& graph);
+
+// A traced computation, split into its graph and what a call binds.
+struct Canonical {
+  Graph graph;
+  std::vector<Tensor> inputs;                 // tensors behind the parameters: first those given, then captured ones
+  std::vector<double> scalars;
+};
+
+// Numbers everything that `outputs` depend on. `parameters` become the first inputs, in order; evaluated tensors become further ones. A parameter
+// leaf that is not among them throws Error: its value was asked for while it was traced.
+Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs);
+
+// Common subexpressions merged, identities and neutral elements removed, fused ops expanded, dead nodes dropped. `extra_scalars`
+// gets the values of scalars that expansions add after graph.scalars.
+Graph simplify(const Graph& graph, std::vector<double>& extra_scalars);
+
+}  // namespace fluxion::plan
+
+namespace fluxion {
+// The graph behind tensors as text: a line per op, in order of evaluation.
+std::string to_string(std::span<const Tensor> tensors);
+}  // namespace fluxion

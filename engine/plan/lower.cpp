@@ -1,0 +1,415 @@
+#include "engine/plan/lower.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "engine/plan/view.h"
+
+namespace fluxion::plan {
+
+std::int32_t BufferNumbers::of(Value value) {
+  numbers_.resize(graph_.nodes.size());
+  auto& outputs = numbers_[static_cast<std::size_t>(value.node)];
+  outputs.resize(graph_[value].outputs.size(), -1);
+  std::int32_t& number = outputs[static_cast<std::size_t>(value.output)];
+  if (number < 0) {
+    number = static_cast<std::int32_t>(values_.size());
+    values_.push_back(value);
+  }
+  return number;
+}
+
+namespace {
+
+// The dtype that a value has in a register.
+DType register_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::bf16:
+    case DType::f16: return DType::f32;
+    case DType::u8:
+    case DType::i64: return DType::i32;
+    default: return dtype;
+  }
+}
+
+// Thrown inside this file to start again with a finer iteration space.
+struct NeedsSplit {
+  AxisSplit split;
+};
+struct Stuck {};
+
+class TapeWriter {
+ public:
+  TapeWriter(const Graph& graph, const Group& group, BufferNumbers& buffers) : graph_(graph), group_(group), buffers_(buffers) {
+    hosted_.insert(group.nodes.begin(), group.nodes.end());
+    // Axes of the tape: kept ones first, then reduced ones, each in the order of the values' axes.
+    Dims kept, reduced;
+    for (std::size_t k = 0; k < group.space.sizes.size(); ++k) (group.space.reduced[k] ? reduced : kept).push_back(group.space.sizes[k]);
+    space_.extents = kept;
+    space_.extents.insert(space_.extents.end(), reduced.begin(), reduced.end());
+    space_.reduced_axes = static_cast<std::int32_t>(reduced.size());
+    std::size_t next_kept = 0, next_reduced = kept.size();
+    for (const bool is_reduced : group.space.reduced) axes_.push_back(axis_affine(is_reduced ? next_reduced++ : next_kept++, space_.extents.size()));
+  }
+
+  Tape write() {
+    for (int round = 0; round < 256; ++round) {
+      try {
+        return attempt();
+      } catch (const NeedsSplit& needed) {
+        for (Affine& axis : axes_) refine(axis, needed.split, space_.extents);
+        refine(space_, needed.split);
+      }
+    }
+    throw Stuck{};
+  }
+
+ private:
+  using Guards = std::vector<AffineRange>;
+
+  Tape attempt() {
+    tape_ = Tape{};
+    memo_.clear();
+    tape_.extents = space_.extents;
+    tape_.reduced_axes = space_.reduced_axes;
+    for (const std::int32_t n : group_.stores) {
+      const TensorType& type = graph_.nodes[static_cast<std::size_t>(n)].outputs[0];
+      const Point point = canonical(type.shape);
+      std::int32_t value = emit({n, 0}, point, {});
+      const Affine address = linear_address(point, type.shape);
+      if (tape_.reduced_axes > 0 && squeeze(type.shape) == group_.space.sizes) value = widened(value);
+      tape_.stores.push_back({value, buffers_.of({n, 0}), type.dtype, address});
+    }
+    tape_.streaming = tape_.reduced_axes > 0 && streams();
+    tidy(tape_);
+    return tape_;
+  }
+
+  // The point of a value of this shape at each point of the space.
+  Point canonical(const Shape& shape) const {
+    const bool wide = squeeze(shape) == group_.space.sizes;
+    Point point;
+    std::size_t k = 0;
+    for (std::int64_t axis = 0; axis < shape.rank(); ++axis) {
+      if (shape[axis] == 1) {
+        point.push_back(constant_affine(0, space_.extents.size()));
+        continue;
+      }
+      while (!wide && group_.space.reduced[k]) ++k;
+      point.push_back(axes_[k++]);
+    }
+    return point;
+  }
+
+  std::int32_t push(TapeInstruction instruction) {
+    tape_.instructions.push_back(instruction);
+    return static_cast<std::int32_t>(tape_.instructions.size()) - 1;
+  }
+
+  bool wide_affine(const Affine& affine) const { return depends_on(affine, space_.extents.size() - static_cast<std::size_t>(space_.reduced_axes), space_.extents.size()); }
+  bool narrow(const Affine& affine) const { return tape_.reduced_axes > 0 && !wide_affine(affine); }
+  bool narrow(const Guards& guards) const { return std::all_of(guards.begin(), guards.end(), [&](const AffineRange& g) { return !wide_affine(g.index); }); }
+
+  std::int32_t apply(Op op, DType dtype, std::initializer_list<std::int32_t> operands, bool force_wide = false) {
+    TapeInstruction made{TapeCode::apply, op, dtype, tape_.reduced_axes > 0 && !force_wide, 0, {-1, -1, -1}};
+    std::size_t k = 0;
+    for (const std::int32_t operand : operands) {
+      made.operands[k++] = operand;
+      made.narrow = made.narrow && tape_.instructions[static_cast<std::size_t>(operand)].narrow;
+    }
+    return push(made);
+  }
+
+  std::int32_t widened(std::int32_t value) {
+    const TapeInstruction& instruction = tape_.instructions[static_cast<std::size_t>(value)];
+    return instruction.narrow ? apply(Op::identity, instruction.dtype, {value}, true) : value;
+  }
+
+  std::int32_t load(Value value, Affine address, const Guards& guards) {
+    const DType dtype = graph_.type(value).dtype;
+    const bool is_narrow = narrow(address) && narrow(guards);
+    tape_.loads.push_back({buffers_.of(value), dtype, std::move(address), guards});
+    return push({TapeCode::load, Op::identity, register_dtype(dtype), is_narrow, static_cast<std::int32_t>(tape_.loads.size()) - 1, {-1, -1, -1}});
+  }
+
+  std::int32_t in_range(const AffineRange& range) {
+    tape_.ranges.push_back(range);
+    return push({TapeCode::in_range, Op::identity, DType::boolean, narrow(range.index), static_cast<std::int32_t>(tape_.ranges.size()) - 1, {-1, -1, -1}});
+  }
+
+  std::int32_t number(double value, DType dtype) {  // 0, 1 or -1
+    return push({TapeCode::literal, Op::identity, register_dtype(dtype), tape_.reduced_axes > 0, static_cast<std::int32_t>(value), {-1, -1, -1}});
+  }
+
+  // The tape value of `value` at `point`; loads are guarded by `guards` because the point may lie outside of a padded operand.
+  std::int32_t emit(Value value, Point point, Guards guards) {
+    while (true) {
+      const Key key{value.node, value.output, flat(point, guards)};
+      if (const auto found = memo_.find(key); found != memo_.end()) return found->second;
+      const GraphNode& node = graph_[value];
+      const DType dtype = graph_.type(value).dtype;
+      std::int32_t result = -1;
+      switch (info(node.op).op_class) {
+        case OpClass::leaf:
+          if (node.op == Op::constant) {
+            result = node.scalar >= 0 ? push({TapeCode::scalar, Op::identity, register_dtype(dtype), tape_.reduced_axes > 0, node.scalar, {-1, -1, -1}})
+                                      : number(std::get<ValueAttributes>(node.attributes).value, dtype);
+          } else if (node.op == Op::iota) {
+            const Affine index = point[static_cast<std::size_t>(std::get<AxisAttributes>(node.attributes).axis)];
+            tape_.indices.push_back(index);
+            result = push({TapeCode::index, Op::identity, register_dtype(dtype), narrow(index), static_cast<std::int32_t>(tape_.indices.size()) - 1, {-1, -1, -1}});
+          } else {
+            result = load(value, linear_address(point, graph_.type(value).shape), guards);
+          }
+          break;
+        case OpClass::movement: {
+          if (node.op == Op::pad || node.op == Op::concat) {
+            result = emit_pieces(node, point, guards);
+            break;
+          }
+          const Value input = node.inputs[0];
+          if (node.op == Op::reshape && loaded(input)) {
+            result = load(input, linear_address(point, graph_.type(value).shape), guards);
+            break;
+          }
+          Step step = follow(node, graph_.type(input).shape, 0, 0, point, space_);
+          if (step.outcome == Step::Outcome::split) throw NeedsSplit{step.split};
+          if (step.outcome == Step::Outcome::impossible) throw Stuck{};
+          value = input;
+          point = std::move(step.point);
+          continue;
+        }
+        case OpClass::elementwise:
+          if (!hosted_.contains(value.node)) {
+            result = load(value, linear_address(point, graph_.type(value).shape), guards);
+            break;
+          }
+          result = emit_elementwise(node, point, guards);
+          break;
+        case OpClass::reduction:
+          if (!hosted_.contains(value.node)) {
+            result = load(value, linear_address(point, graph_.type(value).shape), guards);
+            break;
+          }
+          if (linear_address(point, node.outputs[0].shape) != linear_address(canonical(node.outputs[0].shape), node.outputs[0].shape)) throw Stuck{};
+          {
+            const std::int32_t operand = widened(emit(node.inputs[0], canonical(graph_.type(node.inputs[0]).shape), {}));
+            result = push({TapeCode::reduce, node.op, register_dtype(dtype), true, 0, {operand, -1, -1}});
+          }
+          break;
+        default: result = load(value, linear_address(point, graph_.type(value).shape), guards); break;
+      }
+      memo_.emplace(key, result);
+      return result;
+    }
+  }
+
+  bool loaded(Value value) const {
+    const OpClass op_class = info(graph_[value].op).op_class;
+    if (op_class == OpClass::movement) return false;
+    if (op_class == OpClass::leaf) return graph_[value].op == Op::parameter;
+    return !hosted_.contains(value.node);
+  }
+
+  std::int32_t emit_elementwise(const GraphNode& node, const Point& point, const Guards& guards) {
+    std::vector<std::int32_t> operands;
+    for (const Value input : node.inputs) operands.push_back(emit(input, point, guards));
+    if (node.op == Op::identity) return operands[0];  // a copy is its store
+    const DType dtype = register_dtype(node.outputs[0].dtype);
+    const auto of = [&](std::size_t i) { return operands[i]; };
+    switch (operands.size()) {
+      case 1: return apply(node.op, dtype, {of(0)});
+      case 2: return apply(node.op, dtype, {of(0), of(1)});
+      default: return apply(node.op, dtype, {of(0), of(1), of(2)});
+    }
+  }
+
+  // Padding and concatenation choose, element by element, which operand is read.
+  std::int32_t emit_pieces(const GraphNode& node, const Point& point, const Guards& guards) {
+    const DType dtype = node.outputs[0].dtype;
+    std::int32_t result = -1;
+    std::int64_t start = 0;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const Shape& operand = graph_.type(node.inputs[i]).shape;
+      Step step = follow(node, operand, i, start, point, space_);
+      const std::vector<AffineRange> ranges = in_operand(node, operand, start, point);
+      Guards inner = guards;
+      inner.insert(inner.end(), ranges.begin(), ranges.end());
+      const std::int32_t piece = emit(node.inputs[i], std::move(step.point), inner);
+      // A guarded load is zero outside already. (Padding with other values was rewritten as a choice.)
+      if (node.op == Op::pad && tape_.instructions[static_cast<std::size_t>(piece)].code == TapeCode::load) return piece;
+      if (node.op == Op::concat) {
+        start += operand[std::get<AxisAttributes>(node.attributes).axis];
+        if (result < 0) {  // the first piece needs no test: later ones override it where they hold
+          result = piece;
+          continue;
+        }
+      } else if (result < 0) {
+        result = number(0, dtype);
+      }
+      const std::int32_t outside = result;
+      result = piece;
+      for (const AffineRange& range : ranges) result = apply(Op::where, register_dtype(dtype), {in_range(range), result, outside});
+    }
+    return result;
+  }
+
+  // Whether no wide value depends on a reduction.
+  bool streams() const {
+    std::vector<bool> tainted;
+    for (const TapeInstruction& instruction : tape_.instructions) {
+      bool depends = instruction.code == TapeCode::reduce;
+      for (const std::int32_t operand : instruction.operands) {
+        if (operand < 0 || !tainted[static_cast<std::size_t>(operand)]) continue;
+        if (!instruction.narrow || instruction.code == TapeCode::reduce) return false;
+        depends = true;
+      }
+      tainted.push_back(depends);
+    }
+    return true;
+  }
+
+  struct Key {
+    std::int32_t node, output;
+    Dims where;
+    auto operator<=>(const Key&) const = default;
+  };
+  static Dims flat(const Point& point, const Guards& guards) {
+    Dims result;
+    const auto add = [&](const Affine& affine) {
+      result.push_back(affine.constant);
+      result.insert(result.end(), affine.coefficients.begin(), affine.coefficients.end());
+    };
+    for (const Affine& affine : point) add(affine);
+    for (const AffineRange& guard : guards) {
+      result.push_back(guard.low);
+      result.push_back(guard.high);
+      add(guard.index);
+    }
+    return result;
+  }
+
+  const Graph& graph_;
+  const Group& group_;
+  BufferNumbers& buffers_;
+  std::set<std::int32_t> hosted_;
+  IterationSpace space_;
+  std::vector<Affine> axes_;  // of the group's space, over the tape's axes
+  Tape tape_;
+  std::map<Key, std::int32_t> memo_;
+};
+
+}  // namespace
+
+std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers, std::vector<std::pair<std::int32_t, std::int32_t>>& stuck) {
+  try {
+    return TapeWriter(graph, group, buffers).write();
+  } catch (const Stuck&) {
+    for (const std::int32_t n : group.nodes) {
+      const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
+      for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+        const GraphNode& operand = graph[node.inputs[k]];
+        const bool plain_stretch = operand.op == Op::broadcast_to && info(graph[operand.inputs[0]].op).op_class != OpClass::movement;
+        if (info(operand.op).op_class == OpClass::movement && !plain_stretch) stuck.push_back({n, static_cast<std::int32_t>(k)});
+      }
+    }
+    return std::nullopt;
+  }
+}
+
+namespace {
+
+// A matrix operand followed down to memory.
+ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& buffers) {
+  const Shape& shape = graph.type(value).shape;
+  const auto rank = static_cast<std::size_t>(shape.rank());
+  IterationSpace space{shape.dims(), 0};
+  std::vector<std::size_t> owner;  // the operand axis that each iteration axis is a part of
+  for (std::size_t k = 0; k < rank; ++k) owner.push_back(k);
+  Point start;
+  for (std::size_t k = 0; k < rank; ++k) start.push_back(axis_affine(k, rank));
+  for (int round = 0; round < 256; ++round) {
+    Value at = value;
+    Point point = start;
+    std::optional<AxisSplit> split;
+    std::optional<Affine> address;
+    while (!address && !split) {
+      const GraphNode& node = graph[at];
+      if (info(node.op).op_class != OpClass::movement) {
+        address = linear_address(point, graph.type(at).shape);
+        break;
+      }
+      const Value input = node.inputs[0];
+      if (node.op == Op::reshape && info(graph[input].op).op_class != OpClass::movement) {
+        address = linear_address(point, graph.type(at).shape);
+        at = input;
+        break;
+      }
+      Step step = follow(node, graph.type(input).shape, 0, 0, point, space);
+      if (step.outcome == Step::Outcome::impossible) throw Error("matmul: an operand's view does not fold; this is a planner error");
+      if (step.outcome == Step::Outcome::split) split = step.split;
+      point = std::move(step.point);
+      if (!split) at = input;
+    }
+    if (split) {
+      for (Affine& affine : start) refine(affine, *split, space.extents);
+      refine(space, *split);
+      owner.insert(owner.begin() + static_cast<std::ptrdiff_t>(split->axis) + 1, owner[split->axis]);
+      continue;
+    }
+    ContractOperand operand;
+    operand.buffer = buffers.of(at);
+    operand.offset = address->constant;
+    for (std::size_t k = 0; k < space.extents.size(); ++k) {
+      if (space.extents[k] == 1) continue;
+      OperandAxis& axis = owner[k] + 2 < rank ? operand.batch : owner[k] + 2 == rank ? operand.rows : operand.columns;
+      // Digits that continue one another are one.
+      if (!axis.sizes.empty() && axis.strides.back() == address->coefficients[k] * space.extents[k]) {
+        axis.sizes.back() *= space.extents[k];
+        axis.strides.back() = address->coefficients[k];
+      } else {
+        axis.sizes.push_back(space.extents[k]);
+        axis.strides.push_back(address->coefficients[k]);
+      }
+    }
+    return operand;
+  }
+  throw Error("matmul: an operand's view does not fold; this is a planner error");
+}
+
+}  // namespace
+
+ContractKernel lower_contraction(const Graph& graph, std::int32_t n, BufferNumbers& buffers) {
+  const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
+  const Shape &shape = node.outputs[0].shape, &lhs = graph.type(node.inputs[0]).shape;
+  ContractKernel kernel;
+  kernel.dtype = node.outputs[0].dtype;
+  const std::int64_t rank = shape.rank();
+  for (std::int64_t axis = 0; axis < rank - 2; ++axis) kernel.batch *= shape[axis];
+  kernel.m = shape[rank - 2];
+  kernel.n = shape[rank - 1];
+  kernel.k = lhs[rank - 1];
+  kernel.terms.push_back({lower_operand(graph, node.inputs[0], buffers), lower_operand(graph, node.inputs[1], buffers), 0});
+  // Without an epilogue of its own, the result is stored as it is.
+  Tape& tape = kernel.epilogue;
+  tape.extents = {kernel.batch, kernel.m, kernel.n};
+  tape.instructions.push_back({TapeCode::result, Op::identity, kernel.dtype, false, 0, {-1, -1, -1}});
+  tape.stores.push_back({0, buffers.of({n, 0}), kernel.dtype, {0, {kernel.m * kernel.n, kernel.n, 1}}});
+  return kernel;
+}
+
+OpKernel lower_op(const Graph& graph, std::int32_t n, BufferNumbers& buffers) {
+  const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
+  OpKernel kernel{node.op, node.attributes, {}, {}, {}, node.outputs};
+  // A run-time scalar is named by its number.
+  if (node.scalar >= 0) kernel.attributes = IndexAttributes{node.scalar};
+  for (const Value input : node.inputs) {
+    kernel.inputs.push_back(buffers.of(info(node.op).op_class == OpClass::movement ? input : peel_reshapes(graph, input)));
+    kernel.input_types.push_back(graph.type(input));
+  }
+  for (std::size_t k = 0; k < node.outputs.size(); ++k) kernel.outputs.push_back(buffers.of({n, static_cast<std::int32_t>(k)}));
+  return kernel;
+}
+
+}  // namespace fluxion::plan

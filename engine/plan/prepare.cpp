@@ -1,0 +1,74 @@
+// Copies where a value must lie in memory: the only place where the planner adds work.
+#include <algorithm>
+#include <set>
+
+#include "engine/plan/fuse.h"
+#include "engine/plan/view.h"
+
+namespace fluxion::plan {
+
+Value peel_reshapes(const Graph& graph, Value value) {
+  while (graph[value].op == Op::reshape) value = graph[value].inputs[0];
+  return value;
+}
+
+namespace {
+
+// Whether a value has memory of its own once its kernel has run.
+bool lies_in_memory(const Graph& graph, Value value) {
+  const GraphNode& node = graph[value];
+  return node.op == Op::parameter || (info(node.op).op_class != OpClass::leaf && info(node.op).op_class != OpClass::movement);
+}
+
+// Contractions read through any view of memory but those with holes (pad), several sources (concat) or negative strides (flip).
+bool readable_by_contraction(const Graph& graph, Value value) {
+  while (info(graph[value].op).op_class == OpClass::movement) {
+    const Op op = graph[value].op;
+    if (op == Op::pad || op == Op::concat || op == Op::flip) return false;
+    value = graph[value].inputs[0];
+  }
+  return lies_in_memory(graph, value);
+}
+
+}  // namespace
+
+Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced) {
+  const std::set<std::pair<std::int32_t, std::int32_t>> forced_set(forced.begin(), forced.end());
+  Graph result;
+  result.inputs = graph.inputs;
+  result.donated = graph.donated;
+  result.scalars = graph.scalars;
+  std::vector<std::int32_t> moved(graph.nodes.size());
+  const auto copy = [&](Value value) {
+    result.nodes.push_back({Op::identity, NoAttributes{}, {value}, {result.type(value)}});
+    return Value{static_cast<std::int32_t>(result.nodes.size()) - 1, 0};
+  };
+  const auto move = [&](Value value) { return Value{moved[static_cast<std::size_t>(value.node)], value.output}; };
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    GraphNode node = graph.nodes[i];
+    const OpClass op_class = info(node.op).op_class;
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      Value& input = node.inputs[k];
+      input = move(input);
+      const bool must = forced_set.contains({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)}) ||
+                        (op_class == OpClass::contraction && !readable_by_contraction(result, input)) ||
+                        ((op_class == OpClass::index || op_class == OpClass::random) && !lies_in_memory(result, peel_reshapes(result, input)));
+      if (must) input = copy(input);
+    }
+    result.nodes.push_back(node);
+    if (op_class == OpClass::movement && !folds(result, {static_cast<std::int32_t>(result.nodes.size()) - 1, 0})) {
+      result.nodes.pop_back();
+      for (Value& input : node.inputs)
+        if (!lies_in_memory(result, input)) input = copy(input);
+      result.nodes.push_back(node);
+    }
+    moved[i] = static_cast<std::int32_t>(result.nodes.size()) - 1;
+  }
+  for (const Value output : graph.outputs) {
+    Value value = peel_reshapes(result, move(output));
+    result.outputs.push_back(lies_in_memory(result, value) ? value : copy(value));
+  }
+  return result;
+}
+
+}  // namespace fluxion::plan

@@ -1,0 +1,232 @@
+// Simplification: one pass in topological order through a Builder that merges equal nodes and never builds what a simpler value can stand for.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "engine/plan/builder.h"
+#include "engine/shape_rules.h"
+
+namespace fluxion::plan {
+
+namespace {
+
+std::uint64_t hash_node(const GraphNode& node) {
+  Graph one;
+  one.nodes.push_back(node);
+  return hash(one).low;
+}
+
+bool is_identity(const Dims& permutation) {
+  for (std::size_t k = 0; k < permutation.size(); ++k)
+    if (permutation[k] != static_cast<std::int64_t>(k)) return false;
+  return true;
+}
+
+}  // namespace
+
+Value Builder::intern(GraphNode node) {
+  const std::uint64_t key = hash_node(node);
+  const auto [begin, end] = interned_.equal_range(key);
+  for (auto found = begin; found != end; ++found)
+    if (graph_.nodes[static_cast<std::size_t>(found->second)] == node) return {found->second, 0};
+  graph_.nodes.push_back(std::move(node));
+  const auto number = static_cast<std::int32_t>(graph_.nodes.size()) - 1;
+  interned_.emplace(key, number);
+  return {number, 0};
+}
+
+Value Builder::leaf(GraphNode node) { return intern(std::move(node)); }
+
+Value Builder::constant(double value, DType dtype) {
+  GraphNode node{Op::constant, ValueAttributes{0}, {}, {{{}, dtype}}};
+  if ((value == 0 && !std::signbit(value)) || value == 1 || value == -1) {
+    node.attributes = ValueAttributes{value};
+    return intern(std::move(node));
+  }
+  const std::int32_t base = graph_.scalars - static_cast<std::int32_t>(extra_scalars.size());
+  const auto same = [&](double other) { return std::bit_cast<std::uint64_t>(other) == std::bit_cast<std::uint64_t>(value); };
+  const auto found = std::find_if(extra_scalars.begin(), extra_scalars.end(), same);
+  node.scalar = base + static_cast<std::int32_t>(found - extra_scalars.begin());
+  if (found == extra_scalars.end()) {
+    extra_scalars.push_back(value);
+    ++graph_.scalars;
+  }
+  return intern(std::move(node));
+}
+
+std::optional<double> Builder::literal(Value value) const {
+  const GraphNode* node = &graph_[value];
+  while (node->op == Op::broadcast_to || node->op == Op::reshape) node = &graph_[node->inputs[0]];
+  if (node->op != Op::constant || node->scalar >= 0) return std::nullopt;
+  return std::get<ValueAttributes>(node->attributes).value;
+}
+
+std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const std::vector<Value>& inputs) {
+  const auto shape = [&](std::size_t i) -> const Shape& { return type(inputs[i]).shape; };
+  const auto is = [&](std::size_t i, double number) {
+    const auto value = literal(inputs[i]);
+    return value && *value == number;
+  };
+  const GraphNode first = inputs.empty() ? GraphNode{} : graph_[inputs[0]];  // a copy: emit() below may move the nodes
+  switch (op) {
+    case Op::identity:
+    case Op::stop_gradient: return inputs[0];
+    case Op::neg:
+      if (first.op == Op::neg) return first.inputs[0];
+      break;
+    case Op::convert:
+      if (type(inputs[0]).dtype == std::get<DTypeAttributes>(attributes).dtype) return inputs[0];
+      break;
+    // x + 0 keeps every x but -0, which becomes +0: no formula of ours divides by a signed zero.
+    case Op::add:
+      if (is(0, 0)) return inputs[1];
+      if (is(1, 0)) return inputs[0];
+      break;
+    case Op::sub:
+      if (is(1, 0)) return inputs[0];
+      break;
+    case Op::mul:
+      for (const std::size_t i : {0u, 1u}) {
+        if (is(i, 1)) return inputs[1 - i];
+        if (is(i, -1)) return emit(Op::neg, NoAttributes{}, {inputs[1 - i]});
+      }
+      break;
+    case Op::div:
+      if (is(1, 1)) return inputs[0];
+      break;
+    case Op::where:
+      if (inputs[1] == inputs[2]) return inputs[1];
+      break;
+    case Op::reshape: {
+      const Shape to(std::get<ShapeAttributes>(attributes).shape);
+      if (shape(0) == to) return inputs[0];
+      if (first.op == Op::reshape) return emit(op, attributes, {first.inputs[0]});
+      // A stretched scalar is the same in any shape.
+      if (first.op == Op::broadcast_to && type(first.inputs[0]).shape.rank() == 0) return broadcast(first.inputs[0], to);
+      if (first.op == Op::constant) return broadcast(inputs[0], to);
+      break;
+    }
+    case Op::transpose: {
+      const Dims& axes = std::get<AxesAttributes>(attributes).axes;
+      if (is_identity(axes)) return inputs[0];
+      if (first.op == Op::transpose) {
+        const Dims& inner = std::get<AxesAttributes>(first.attributes).axes;
+        Dims composed;
+        for (const std::int64_t axis : axes) composed.push_back(inner[static_cast<std::size_t>(axis)]);
+        return emit(op, AxesAttributes{composed}, {first.inputs[0]});
+      }
+      break;
+    }
+    case Op::broadcast_to:
+      if (shape(0).dims() == std::get<ShapeAttributes>(attributes).shape) return inputs[0];
+      if (first.op == Op::broadcast_to) return emit(op, attributes, {first.inputs[0]});
+      break;
+    case Op::slice: {
+      const auto& a = std::get<SliceAttributes>(attributes);
+      const auto whole = [&](std::size_t axis) { return a.start[axis] == 0 && a.step[axis] == 1 && a.stop[axis] == shape(0).dims()[axis]; };
+      bool all = true;
+      for (std::size_t axis = 0; axis < a.start.size(); ++axis) all = all && whole(axis);
+      if (all) return inputs[0];
+      break;
+    }
+    case Op::pad: {
+      const auto& a = std::get<PadAttributes>(attributes);
+      const auto zero = [](std::int64_t size) { return size == 0; };
+      if (std::all_of(a.low.begin(), a.low.end(), zero) && std::all_of(a.high.begin(), a.high.end(), zero)) return inputs[0];
+      // Other values than 0 are chosen by a padded mask.
+      if (a.value != 0 || std::signbit(a.value)) {
+        const PadAttributes with_zero{a.low, a.high, 0};
+        const DType dtype = type(inputs[0]).dtype;
+        const Value inside = emit(op, with_zero, {broadcast(constant(1, DType::boolean), shape(0))});
+        const Value padded = emit(op, with_zero, inputs);
+        const Shape whole = type(padded).shape;
+        return emit(Op::where, NoAttributes{}, {inside, padded, broadcast(constant(a.value, dtype), whole)});
+      }
+      break;
+    }
+    case Op::sum:
+    case Op::max:
+    case Op::min: {
+      Dims axes;
+      for (const std::int64_t axis : std::get<AxesAttributes>(attributes).axes)
+        if (shape(0)[axis] != 1) axes.push_back(axis);
+      if (axes.empty()) return inputs[0];
+      if (axes != std::get<AxesAttributes>(attributes).axes) return emit(op, AxesAttributes{axes}, inputs);
+      break;
+    }
+    default: break;
+  }
+  // An elementwise op on values stretched from one smaller shape is done at the smaller shape.
+  if (info(op).op_class == OpClass::elementwise && first.op == Op::broadcast_to) {
+    const Shape small = type(first.inputs[0]).shape, large = shape(0);
+    std::vector<Value> sources;
+    for (const Value input : inputs) {
+      const GraphNode& node = graph_[input];
+      if (node.op != Op::broadcast_to || type(node.inputs[0]).shape != small) return std::nullopt;
+      sources.push_back(node.inputs[0]);
+    }
+    return broadcast(emit(op, attributes, sources), large);
+  }
+  return std::nullopt;
+}
+
+Value Builder::emit(Op op, Attributes attributes, std::vector<Value> inputs) {
+  if (const auto value = simpler(op, attributes, inputs)) return *value;
+  std::vector<TensorType> types;
+  for (const Value input : inputs) types.push_back(type(input));
+  std::vector<TensorType> outputs = infer_types(op, attributes, types, Location::current());
+  return intern({op, std::move(attributes), std::move(inputs), std::move(outputs)});
+}
+
+Graph simplify(const Graph& graph, std::vector<double>& extra_scalars) {
+  std::vector<bool> live(graph.nodes.size(), false);
+  for (const Value output : graph.outputs) live[static_cast<std::size_t>(output.node)] = true;
+  for (std::size_t i = graph.nodes.size(); i-- > 0;)
+    if (live[i])
+      for (const Value input : graph.nodes[i].inputs) live[static_cast<std::size_t>(input.node)] = true;
+
+  Graph empty;
+  empty.inputs = graph.inputs;
+  empty.donated = graph.donated;
+  empty.scalars = graph.scalars;
+  Builder builder(std::move(empty));
+  std::vector<std::vector<Value>> made(graph.nodes.size());
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (!live[i]) continue;
+    const GraphNode& node = graph.nodes[i];
+    std::vector<Value> inputs;
+    for (const Value input : node.inputs) inputs.push_back(made[static_cast<std::size_t>(input.node)][static_cast<std::size_t>(input.output)]);
+    switch (info(node.op).op_class) {
+      case OpClass::leaf: made[i] = {builder.leaf(node)}; break;
+      case OpClass::fused: made[i] = expand(builder, node.op, node.attributes, inputs[0]); break;
+      default: made[i] = {builder.emit(node.op, node.attributes, std::move(inputs))}; break;
+    }
+  }
+  std::vector<Value> outputs;
+  for (const Value output : graph.outputs) outputs.push_back(made[static_cast<std::size_t>(output.node)][static_cast<std::size_t>(output.output)]);
+  extra_scalars = builder.extra_scalars;
+
+  // Rewriting may have left nodes that nothing uses any more.
+  Graph full = builder.take();
+  std::vector<bool> used(full.nodes.size(), false);
+  for (const Value output : outputs) used[static_cast<std::size_t>(output.node)] = true;
+  std::vector<std::int32_t> moved(full.nodes.size(), -1);
+  for (std::size_t i = full.nodes.size(); i-- > 0;)
+    if (used[i])
+      for (const Value input : full.nodes[i].inputs) used[static_cast<std::size_t>(input.node)] = true;
+  Graph result;
+  result.inputs = std::move(full.inputs);
+  result.donated = std::move(full.donated);
+  result.scalars = full.scalars;
+  const auto move = [&](Value value) { return Value{moved[static_cast<std::size_t>(value.node)], value.output}; };
+  for (std::size_t i = 0; i < full.nodes.size(); ++i) {
+    if (!used[i]) continue;
+    for (Value& input : full.nodes[i].inputs) input = move(input);
+    moved[i] = static_cast<std::int32_t>(result.nodes.size());
+    result.nodes.push_back(std::move(full.nodes[i]));
+  }
+  for (const Value output : outputs) result.outputs.push_back(move(output));
+  return result;
+}
+
+}  // namespace fluxion::plan

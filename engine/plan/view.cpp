@@ -1,0 +1,237 @@
+#include "engine/plan/view.h"
+
+#include <algorithm>
+
+namespace fluxion::plan {
+
+Affine constant_affine(std::int64_t constant, std::size_t axes) { return {constant, Dims(axes, 0)}; }
+
+Affine axis_affine(std::size_t axis, std::size_t axes) {
+  Affine result = constant_affine(0, axes);
+  result.coefficients[axis] = 1;
+  return result;
+}
+
+Affine combine(const Affine& a, std::int64_t factor, const Affine& b) {
+  Affine result = a;
+  result.constant += factor * b.constant;
+  for (std::size_t k = 0; k < b.coefficients.size(); ++k) result.coefficients[k] += factor * b.coefficients[k];
+  return result;
+}
+
+Affine linear_address(const Point& point, const Shape& shape) {
+  const Dims strides = row_major_strides(shape);
+  const std::size_t axes = point.empty() ? 0 : point[0].coefficients.size();
+  Affine result = constant_affine(0, axes);
+  for (std::size_t k = 0; k < point.size(); ++k) result = combine(result, strides[k], point[k]);
+  return result;
+}
+
+bool depends_on(const Affine& affine, std::size_t begin, std::size_t end) {
+  for (std::size_t k = begin; k < end && k < affine.coefficients.size(); ++k)
+    if (affine.coefficients[k] != 0) return true;
+  return false;
+}
+
+namespace {
+
+Step impossible() { return {Step::Outcome::impossible, {}, {}}; }
+
+// Writes the linear index `linear` of a segment as digits of mixed radix `sizes`, each affine; asks for a split where one axis spans two digits.
+Step digits(const Affine& linear, const Dims& sizes, const IterationSpace& space, Point& into) {
+  const std::size_t axes = space.extents.size();
+  Dims strides(sizes.size(), 1);
+  for (std::size_t j = sizes.size() - 1; j-- > 0;) strides[j] = strides[j + 1] * sizes[j + 1];
+  if (linear.constant < 0) return impossible();
+  Point result(sizes.size(), constant_affine(0, axes));
+  std::int64_t rest = linear.constant;
+  for (std::size_t j = 0; j < sizes.size(); ++j) {
+    result[j].constant = rest / strides[j];
+    rest %= strides[j];
+  }
+  for (std::size_t k = 0; k < axes; ++k) {
+    const std::int64_t coefficient = linear.coefficients[k], extent = space.extents[k];
+    if (coefficient == 0 || extent == 1) continue;
+    if (coefficient < 0) return impossible();
+    // The digit that this axis counts in: the largest stride that divides its coefficient, or would.
+    std::size_t j = 0;
+    while (j + 1 < sizes.size() && strides[j] > coefficient) ++j;
+    if (coefficient % strides[j] != 0) return impossible();
+    const std::int64_t steps = coefficient / strides[j];
+    if (j > 0 && steps * (extent - 1) >= sizes[j]) {
+      const std::int64_t carry = strides[j - 1];
+      if (carry % coefficient != 0) return impossible();
+      const std::int64_t inner = carry / coefficient;
+      if (inner <= 1 || inner >= extent || extent % inner != 0) return impossible();
+      return {Step::Outcome::split, {}, {k, inner}};
+    }
+    result[j].coefficients[k] = steps;
+  }
+  // No digit may overflow into the next.
+  for (std::size_t j = 0; j < sizes.size(); ++j) {
+    std::int64_t largest = result[j].constant;
+    for (std::size_t k = 0; k < axes; ++k) largest += result[j].coefficients[k] * std::max<std::int64_t>(space.extents[k] - 1, 0);
+    if (largest >= sizes[j]) return impossible();
+  }
+  into.insert(into.end(), result.begin(), result.end());
+  return {};
+}
+
+Step follow_reshape(const Shape& from, const Shape& to, const Point& point, const IterationSpace& space) {
+  // `point` indexes `to`; find the point of `from` with the same row-major number. Runs of axes with equal products are handled apart.
+  const std::size_t axes = space.extents.size();
+  Step result;
+  if (to.elements() == 0) {
+    result.point.assign(static_cast<std::size_t>(from.rank()), constant_affine(0, axes));
+    return result;
+  }
+  std::int64_t f = 0, t = 0;
+  while (f < from.rank() || t < to.rank()) {
+    Dims sizes;
+    std::int64_t product_from = 1, product_to = 1;
+    Affine linear = constant_affine(0, axes);
+    const auto take_from = [&] { product_from *= from[f], sizes.push_back(from[f++]); };
+    const auto take_to = [&] {
+      product_to *= to[t];
+      for (std::int64_t& c : linear.coefficients) c *= to[t];
+      linear.constant *= to[t];
+      linear = combine(linear, 1, point[static_cast<std::size_t>(t++)]);
+    };
+    if (f < from.rank()) take_from();
+    if (t < to.rank()) take_to();
+    while (product_from != product_to) {
+      if (product_from < product_to) {
+        if (f == from.rank()) return impossible();
+        take_from();
+      } else {
+        if (t == to.rank()) return impossible();
+        take_to();
+      }
+    }
+    // Trailing axes of size 1 belong to the last run.
+    if (f == from.rank()) while (t < to.rank()) take_to();
+    if (t == to.rank()) while (f < from.rank()) take_from();
+    if (sizes.empty()) continue;
+    if (sizes.size() == 1) {
+      result.point.push_back(linear);
+      continue;
+    }
+    const Step step = digits(linear, sizes, space, result.point);
+    if (step.outcome != Step::Outcome::followed) return step;
+  }
+  return result;
+}
+
+}  // namespace
+
+Step follow(const GraphNode& movement, const Shape& operand, std::size_t, std::int64_t concat_start, const Point& point, const IterationSpace& space) {
+  const std::size_t axes = space.extents.size();
+  Step result;
+  switch (movement.op) {
+    case Op::reshape: return follow_reshape(operand, movement.outputs[0].shape, point, space);
+    case Op::transpose: {
+      const Dims& permutation = std::get<AxesAttributes>(movement.attributes).axes;
+      result.point.resize(permutation.size());
+      for (std::size_t k = 0; k < permutation.size(); ++k) result.point[static_cast<std::size_t>(permutation[k])] = point[k];
+      return result;
+    }
+    case Op::broadcast_to: {
+      const std::size_t added = point.size() - static_cast<std::size_t>(operand.rank());
+      for (std::int64_t k = 0; k < operand.rank(); ++k)
+        result.point.push_back(operand[k] == 1 ? constant_affine(0, axes) : point[added + static_cast<std::size_t>(k)]);
+      return result;
+    }
+    case Op::slice: {
+      const auto& a = std::get<SliceAttributes>(movement.attributes);
+      for (std::size_t k = 0; k < point.size(); ++k) result.point.push_back(combine(constant_affine(a.start[k], axes), a.step[k], point[k]));
+      return result;
+    }
+    case Op::flip: {
+      result.point = point;
+      for (const std::int64_t axis : std::get<AxesAttributes>(movement.attributes).axes) {
+        const auto k = static_cast<std::size_t>(axis);
+        result.point[k] = combine(constant_affine(operand[axis] - 1, axes), -1, point[k]);
+      }
+      return result;
+    }
+    case Op::pad: {
+      const auto& a = std::get<PadAttributes>(movement.attributes);
+      result.point = point;
+      for (std::size_t k = 0; k < point.size(); ++k) result.point[k].constant -= a.low[k];
+      return result;
+    }
+    case Op::concat: {
+      result.point = point;
+      result.point[static_cast<std::size_t>(std::get<AxisAttributes>(movement.attributes).axis)].constant -= concat_start;
+      return result;
+    }
+    default: return impossible();
+  }
+}
+
+std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point) {
+  std::vector<AffineRange> ranges;
+  if (movement.op == Op::concat) {
+    const std::int64_t axis = std::get<AxisAttributes>(movement.attributes).axis;
+    ranges.push_back({point[static_cast<std::size_t>(axis)], concat_start, concat_start + operand[axis]});
+  } else if (movement.op == Op::pad) {
+    const auto& a = std::get<PadAttributes>(movement.attributes);
+    for (std::size_t k = 0; k < point.size(); ++k)
+      if (a.low[k] != 0 || a.high[k] != 0) ranges.push_back({point[k], a.low[k], a.low[k] + operand[static_cast<std::int64_t>(k)]});
+  }
+  return ranges;
+}
+
+void refine(Affine& affine, const AxisSplit& split, const Dims&) {
+  const std::int64_t coefficient = affine.coefficients[split.axis];
+  affine.coefficients[split.axis] = coefficient * split.inner;
+  affine.coefficients.insert(affine.coefficients.begin() + static_cast<std::ptrdiff_t>(split.axis) + 1, coefficient);
+}
+
+void refine(IterationSpace& space, const AxisSplit& split) {
+  const bool reduced = split.axis + static_cast<std::size_t>(space.reduced_axes) >= space.extents.size();
+  space.extents[split.axis] /= split.inner;
+  space.extents.insert(space.extents.begin() + static_cast<std::ptrdiff_t>(split.axis) + 1, split.inner);
+  if (reduced) ++space.reduced_axes;
+}
+
+bool folds(const Graph& graph, Value value) {
+  IterationSpace space{graph.type(value).shape.dims(), 0};
+  Point start;
+  for (std::size_t k = 0; k < space.extents.size(); ++k) start.push_back(axis_affine(k, space.extents.size()));
+  // Each round either succeeds, fails, or splits an axis; an axis splits at most log2(size) times.
+  for (int round = 0; round < 256; ++round) {
+    struct Visit {
+      Value value;
+      Point point;
+    };
+    std::vector<Visit> pending{{value, start}};
+    std::optional<AxisSplit> split;
+    while (!pending.empty() && !split) {
+      const Visit visit = std::move(pending.back());
+      pending.pop_back();
+      const GraphNode& node = graph[visit.value];
+      if (info(node.op).op_class != OpClass::movement) continue;
+      // A reshape straight from memory needs no digits: memory is addressed by the row-major number itself.
+      if (node.op == Op::reshape && info(graph[node.inputs[0]].op).op_class != OpClass::movement) continue;
+      std::int64_t concat_start = 0;
+      for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+        const Shape& operand = graph.type(node.inputs[i]).shape;
+        Step step = follow(node, operand, i, concat_start, visit.point, space);
+        if (step.outcome == Step::Outcome::impossible) return false;
+        if (step.outcome == Step::Outcome::split) {
+          split = step.split;
+          break;
+        }
+        pending.push_back({node.inputs[i], std::move(step.point)});
+        if (node.op == Op::concat) concat_start += operand[std::get<AxisAttributes>(node.attributes).axis];
+      }
+    }
+    if (!split) return true;
+    for (Affine& affine : start) refine(affine, *split, space.extents);
+    refine(space, *split);
+  }
+  return false;
+}
+
+}  // namespace fluxion::plan

@@ -1,0 +1,56 @@
+// Index maps: which element of a value is read at each point of an iteration space, followed down through movement ops.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "engine/plan/graph.h"
+#include "engine/program.h"
+
+namespace fluxion::plan {
+
+// The axes of an iteration space. Following a reshape may need an axis split in two, so that every index stays an affine function of the axes.
+struct IterationSpace {
+  Dims extents;
+  std::int32_t reduced_axes = 0;  // the last ones
+};
+
+// Replaces axis `axis` (extent n) by two, (n / inner, inner).
+struct AxisSplit {
+  std::size_t axis = 0;
+  std::int64_t inner = 0;
+};
+
+// The coordinates of an element of some value: one affine function of the iteration axes per axis of the value.
+using Point = std::vector<Affine>;
+
+Affine constant_affine(std::int64_t constant, std::size_t axes);
+Affine axis_affine(std::size_t axis, std::size_t axes);
+// a + factor b.
+Affine combine(const Affine& a, std::int64_t factor, const Affine& b);
+// The row-major element number of `point` in a value of shape `shape`.
+Affine linear_address(const Point& point, const Shape& shape);
+// Whether the value of `affine` depends on one of the axes [begin, end).
+bool depends_on(const Affine& affine, std::size_t begin, std::size_t end);
+
+// One step down: the point of a movement op's operand that is read at `point` of its result.
+struct Step {
+  enum class Outcome { followed, split, impossible } outcome = Outcome::followed;
+  Point point;
+  AxisSplit split;  // outcome split: refine the space by this and start again
+};
+// transpose, broadcast_to, slice, flip, reshape; also pad and concat, where the point may lie outside the operand (see in_operand).
+Step follow(const GraphNode& movement, const Shape& operand, std::size_t operand_number, std::int64_t concat_start, const Point& point,
+            const IterationSpace& space);
+
+// The conditions under which `point` of a pad's or concat's result lies in the operand.
+std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point);
+
+// Refines every affine function for a split axis.
+void refine(Affine& affine, const AxisSplit& split, const Dims& extents);
+void refine(IterationSpace& space, const AxisSplit& split);
+
+// Whether a chain of movement ops ending in `value` folds into index maps over value's own axes.
+bool folds(const Graph& graph, Value value);
+
+}  // namespace fluxion::plan

@@ -1,0 +1,61 @@
+// Files as the operating system sees them: read-only maps and replacement that is all or nothing. The calls themselves are in *_posix.cpp; a
+// port to another system adds a twin of that file and nothing else.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+namespace fluxion {
+
+// A whole file mapped for reading. The pages come from the file when they are touched, so a large checkpoint costs nothing until it is read.
+// Replacing the file (ReplacementFile) leaves the map intact; truncating it in place under the map does not, as with any memory map.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  // Throws IoError, naming the file and the reason, if it can't be opened, is not a regular file, or can't be mapped.
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+// Writes a file so that a reader, or the next start after a crash, sees the old content or the new one and never a part: the bytes go to a
+// temporary name in the same folder, reach the disk, and take the final name in commit(). Without commit() the temporary file is removed and the
+// old one stays as it was.
+//
+// A symbolic link is followed, and the permissions of the file replaced are kept. Where `path` names a device or a pipe, which can't be replaced,
+// the bytes go straight to it.
+class ReplacementFile {
+ public:
+  // Throws IoError if the folder does not exist or does not allow it. Pass the size to come, if known, to have a full disk refused here.
+  explicit ReplacementFile(const std::filesystem::path& path, std::uint64_t expected_bytes = 0);
+  ~ReplacementFile();
+  ReplacementFile(const ReplacementFile&) = delete;
+  ReplacementFile& operator=(const ReplacementFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);  // throws IoError: disk full, quota, ...
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  void commit();  // throws IoError; at most once, and no write after it
+
+ private:
+  [[noreturn]] void fail(std::string_view doing, int error);
+
+  std::filesystem::path path_;       // as the caller wrote it, for messages
+  std::filesystem::path target_;     // with links resolved
+  std::filesystem::path temporary_;  // empty once it is gone, or when writing to a device
+  int descriptor_ = -1;
+};
+
+// Replaces the content of `path` at once. Throws IoError.
+void replace_file(const std::filesystem::path& path, std::span<const std::byte> bytes);
+void replace_file(const std::filesystem::path& path, std::string_view text);
+
+}  // namespace fluxion

@@ -1,0 +1,19 @@
+// What the machine has to spare, as this process may use it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+namespace fluxion {
+
+// Processors this process may run on: the scheduling affinity, and the quota of its control group where there is one. At least 1.
+int usable_cpus();
+
+// Bytes of memory that can be allocated without swapping, within the limit of the control group where there is one. Empty if the system does not say.
+std::optional<std::uint64_t> available_memory_bytes();
+
+// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet. Empty if the system does not say.
+std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path);
+
+}  // namespace fluxion

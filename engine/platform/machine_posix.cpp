@@ -1,0 +1,92 @@
+#include <sched.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "engine/platform/machine.h"
+
+namespace fluxion {
+
+namespace {
+
+// The folder of this process's control group (version 2), e.g. /sys/fs/cgroup/user.slice; empty if there is none.
+std::filesystem::path control_group() {
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("0::/")) return "/sys/fs/cgroup" + line.substr(3);
+  return {};
+}
+
+// Calls see(folder) for the control group and each group around it: the tightest limit counts.
+template <class See>
+void for_each_group(See see) {
+  const std::filesystem::path root = "/sys/fs/cgroup";
+  for (std::filesystem::path group = control_group(); !group.empty(); group = group.parent_path()) {
+    see(group);
+    if (group == root || !group.has_relative_path() || group == group.parent_path()) return;
+  }
+}
+
+// A file that holds one number; empty if it is not there or says "max".
+std::optional<std::uint64_t> read_number(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::uint64_t value = 0;
+  if (!(file >> value)) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+int usable_cpus() {
+  int count = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
+  cpu_set_t affinity;
+  CPU_ZERO(&affinity);
+  if (::sched_getaffinity(0, sizeof(affinity), &affinity) == 0) count = CPU_COUNT(&affinity);
+  for_each_group([&](const std::filesystem::path& group) {
+    // "quota period" in microseconds, or "max period".
+    std::ifstream file(group / "cpu.max");
+    double quota = 0, period = 0;
+    if (file >> quota >> period && period > 0) count = std::min(count, static_cast<int>(quota / period + 0.999));
+  });
+  return std::max(count, 1);
+}
+
+std::optional<std::uint64_t> available_memory_bytes() {
+  std::optional<std::uint64_t> available;
+  std::ifstream file("/proc/meminfo");
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string name;
+    std::uint64_t kibibytes = 0;
+    if (words >> name >> kibibytes && name == "MemAvailable:") available = kibibytes * 1024;
+  }
+  for_each_group([&](const std::filesystem::path& group) {
+    const auto limit = read_number(group / "memory.max");
+    const auto used = read_number(group / "memory.current");
+    if (!limit || !used) return;
+    const std::uint64_t room = *limit > *used ? *limit - *used : 0;
+    available = available ? std::min(*available, room) : room;
+  });
+  return available;
+}
+
+std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path) {
+  std::filesystem::path place = path.empty() ? std::filesystem::path(".") : path;
+  struct statvfs status {};
+  while (::statvfs(place.c_str(), &status) != 0) {
+    const int error = errno;
+    const std::filesystem::path above = place.has_parent_path() ? place.parent_path() : std::filesystem::path(".");
+    if (error != ENOENT || above == place) return std::nullopt;
+    place = above;
+  }
+  // Pseudo file systems have no blocks at all and no meaningful free space.
+  if (status.f_blocks == 0) return std::nullopt;
+  return static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+}
+
+}  // namespace fluxion

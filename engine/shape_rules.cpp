@@ -1,0 +1,332 @@
+#include "engine/shape_rules.h"
+
+#include <algorithm>
+#include <array>
+
+namespace fluxion {
+
+namespace {
+
+struct Call {
+  Op op;
+  const Attributes& attributes;
+  std::span<const TensorType> inputs;
+  const Location& where;
+
+  template <class T> const T& get() const { return std::get<T>(attributes); }
+
+  std::string context() const {
+    std::string text;
+    for (std::size_t i = 0; i < inputs.size(); ++i) text += (i ? ", " : " of ") + to_string(inputs[i]);
+    const std::string attribute_text = to_string(attributes);
+    if (!attribute_text.empty()) text += " with " + attribute_text;
+    return text + " (" + to_string(where) + ")";
+  }
+  [[noreturn]] void fail_shape(const std::string& what) const { throw ShapeError(std::string(to_string(op)) + ": " + what + context()); }
+  [[noreturn]] void fail_dtype(const std::string& what) const { throw DTypeError(std::string(to_string(op)) + ": " + what + context()); }
+  void require_shape(bool holds, const char* what) const {
+    if (!holds) fail_shape(std::string(what) + ", in a call");
+  }
+  void require_dtype(bool holds, const char* what) const {
+    if (!holds) fail_dtype(std::string(what) + ", in a call");
+  }
+};
+
+using Types = std::vector<TensorType>;
+
+bool computes(DType dtype) { return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::i32 || dtype == DType::u32; }
+bool computes_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::f64; }
+
+void require_alike(const Call& call) {
+  for (const TensorType& input : call.inputs) {
+    call.require_dtype(input.dtype == call.inputs[0].dtype, "the operands' dtypes differ; convert one");
+    call.require_shape(input.shape == call.inputs[0].shape, "the operands' shapes differ");
+  }
+}
+
+Types stated(const Call& call) { call.fail_shape("a leaf has no shape rule"); }
+
+Types same(const Call& call) { return {call.inputs[0]}; }
+
+Types numeric(const Call& call) {
+  call.require_dtype(computes(call.inputs[0].dtype), "wants f32, f64, i32 or u32; convert first");
+  require_alike(call);
+  return {call.inputs[0]};
+}
+
+Types floating(const Call& call) {
+  call.require_dtype(computes_floating(call.inputs[0].dtype), "wants f32 or f64; convert first");
+  require_alike(call);
+  return {call.inputs[0]};
+}
+
+Types unsigned_integer(const Call& call) {
+  call.require_dtype(call.inputs[0].dtype == DType::u32, "wants u32");
+  require_alike(call);
+  return {call.inputs[0]};
+}
+
+Types comparison(const Call& call) {
+  call.require_dtype(computes(call.inputs[0].dtype) || call.inputs[0].dtype == DType::boolean, "wants f32, f64, i32, u32 or bool; convert first");
+  require_alike(call);
+  return {{call.inputs[0].shape, DType::boolean}};
+}
+
+Types where(const Call& call) {
+  call.require_dtype(call.inputs[0].dtype == DType::boolean, "the condition must be bool");
+  call.require_dtype(call.inputs[1].dtype == call.inputs[2].dtype, "the two branches' dtypes differ; convert one");
+  call.require_dtype(call.inputs[1].dtype != DType::i64, "i64 exists at the boundary only; convert to i32");
+  call.require_shape(call.inputs[0].shape == call.inputs[1].shape && call.inputs[1].shape == call.inputs[2].shape, "the operands' shapes differ");
+  return {call.inputs[1]};
+}
+
+Types convert(const Call& call) { return {{call.inputs[0].shape, call.get<DTypeAttributes>().dtype}}; }
+
+void require_movable(const Call& call) {
+  for (const TensorType& input : call.inputs) call.require_dtype(input.dtype != DType::i64, "i64 exists at the boundary only; convert to i32");
+}
+
+Types reshape(const Call& call) {
+  require_movable(call);
+  const Shape shape(call.get<ShapeAttributes>().shape);
+  call.require_shape(std::all_of(shape.begin(), shape.end(), [](auto size) { return size >= 0; }), "sizes must not be negative");
+  call.require_shape(shape.elements() == call.inputs[0].shape.elements(), "the element counts differ");
+  return {{shape, call.inputs[0].dtype}};
+}
+
+Types transpose(const Call& call) {
+  require_movable(call);
+  const Dims& axes = call.get<AxesAttributes>().axes;
+  const Shape& in = call.inputs[0].shape;
+  Dims sorted = axes, expected(static_cast<std::size_t>(in.rank()));
+  std::sort(sorted.begin(), sorted.end());
+  for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = static_cast<std::int64_t>(i);
+  call.require_shape(sorted == expected, "axes must be a permutation of the operand's axes");
+  Dims sizes;
+  for (const std::int64_t axis : axes) sizes.push_back(in[axis]);
+  return {{Shape(sizes), call.inputs[0].dtype}};
+}
+
+Types broadcast_to(const Call& call) {
+  require_movable(call);
+  const Shape shape(call.get<ShapeAttributes>().shape);
+  const Shape& in = call.inputs[0].shape;
+  call.require_shape(shape.rank() >= in.rank(), "the result has fewer axes than the operand");
+  for (std::int64_t axis = 0; axis < in.rank(); ++axis) {
+    const std::int64_t to = shape[shape.rank() - in.rank() + axis];
+    call.require_shape(to >= 0 && (in[axis] == to || in[axis] == 1), "only axes of size 1 stretch");
+  }
+  return {{shape, call.inputs[0].dtype}};
+}
+
+Types slice(const Call& call) {
+  require_movable(call);
+  const auto& a = call.get<SliceAttributes>();
+  const Shape& in = call.inputs[0].shape;
+  const auto rank = static_cast<std::size_t>(in.rank());
+  call.require_shape(a.start.size() == rank && a.stop.size() == rank && a.step.size() == rank, "wants one start, stop and step per axis");
+  Dims sizes;
+  for (std::size_t axis = 0; axis < rank; ++axis) {
+    call.require_shape(0 <= a.start[axis] && a.start[axis] <= a.stop[axis] && a.stop[axis] <= in[static_cast<std::int64_t>(axis)] && a.step[axis] >= 1,
+                       "wants 0 <= start <= stop <= size and step >= 1");
+    sizes.push_back((a.stop[axis] - a.start[axis] + a.step[axis] - 1) / a.step[axis]);
+  }
+  return {{Shape(sizes), call.inputs[0].dtype}};
+}
+
+Types pad(const Call& call) {
+  require_movable(call);
+  const auto& a = call.get<PadAttributes>();
+  const Shape& in = call.inputs[0].shape;
+  call.require_shape(a.low.size() == static_cast<std::size_t>(in.rank()) && a.high.size() == a.low.size(), "wants one low and one high per axis");
+  Dims sizes;
+  for (std::int64_t axis = 0; axis < in.rank(); ++axis) {
+    const auto i = static_cast<std::size_t>(axis);
+    call.require_shape(a.low[i] >= 0 && a.high[i] >= 0, "padding must not be negative");
+    sizes.push_back(a.low[i] + in[axis] + a.high[i]);
+  }
+  return {{Shape(sizes), call.inputs[0].dtype}};
+}
+
+Types concat(const Call& call) {
+  require_movable(call);
+  const std::int64_t axis = call.get<AxisAttributes>().axis;
+  TensorType result = call.inputs[0];
+  call.require_shape(axis >= 0 && axis < result.shape.rank(), "the axis is out of range");
+  for (std::size_t i = 1; i < call.inputs.size(); ++i) {
+    Shape other = call.inputs[i].shape;
+    call.require_dtype(call.inputs[i].dtype == result.dtype, "the operands' dtypes differ; convert one");
+    call.require_shape(other.rank() == result.shape.rank(), "the operands' ranks differ");
+    result.shape[axis] += other[axis];
+    other[axis] = result.shape[axis];
+    call.require_shape(other == result.shape, "the operands' shapes differ beside the joined axis");
+  }
+  return {result};
+}
+
+Types flip(const Call& call) {
+  require_movable(call);
+  return {call.inputs[0]};
+}
+
+Types reduce(const Call& call) {
+  call.require_dtype(computes(call.inputs[0].dtype), "wants f32, f64, i32 or u32; convert first");
+  TensorType result = call.inputs[0];
+  for (const std::int64_t axis : call.get<AxesAttributes>().axes) {
+    call.require_shape(axis >= 0 && axis < result.shape.rank(), "an axis is out of range");
+    result.shape[axis] = 1;
+  }
+  return {result};
+}
+
+void require_axis(const Call& call) {
+  const std::int64_t axis = call.get<AxisAttributes>().axis;
+  call.require_shape(axis >= 0 && axis < call.inputs[0].shape.rank(), "the axis is out of range");
+}
+
+Types argmax(const Call& call) {
+  require_axis(call);
+  call.require_dtype(computes(call.inputs[0].dtype), "wants f32, f64, i32 or u32; convert first");
+  TensorType result{call.inputs[0].shape, DType::i32};
+  auto& size = result.shape[call.get<AxisAttributes>().axis];
+  call.require_shape(size > 0, "the axis is empty: there is no maximum");
+  size = 1;
+  return {result};
+}
+
+Types matmul(const Call& call) {
+  const Shape &a = call.inputs[0].shape, &b = call.inputs[1].shape;
+  call.require_dtype(computes_floating(call.inputs[0].dtype), "wants f32 or f64; convert first");
+  call.require_dtype(call.inputs[0].dtype == call.inputs[1].dtype, "the operands' dtypes differ; convert one");
+  call.require_shape(a.rank() >= 2 && b.rank() >= 2, "wants operands of at least two axes");
+  call.require_shape(a.rank() == b.rank(), "the operands' ranks differ");
+  const std::int64_t rank = a.rank();
+  call.require_shape(a[rank - 1] == b[rank - 2], "the inner sizes differ (last axis of a, last but one of b)");
+  Shape result = a;
+  for (std::int64_t axis = 0; axis < rank - 2; ++axis) call.require_shape(a[axis] == b[axis], "the batch axes differ");
+  result[rank - 1] = b[rank - 1];
+  return {{result, call.inputs[0].dtype}};
+}
+
+void require_indices(const Call& call) { call.require_dtype(call.inputs[1].dtype == DType::i32, "indices must be i32; convert first"); }
+
+Types take(const Call& call) {
+  require_axis(call);
+  require_indices(call);
+  const Shape &x = call.inputs[0].shape, &indices = call.inputs[1].shape;
+  const auto axis = call.get<AxisAttributes>().axis;
+  Dims sizes(x.begin(), x.begin() + axis);
+  sizes.insert(sizes.end(), indices.begin(), indices.end());
+  sizes.insert(sizes.end(), x.begin() + axis + 1, x.end());
+  call.require_shape(x[axis] > 0 || indices.elements() == 0, "the axis is empty: there is nothing to take");
+  return {{Shape(sizes), call.inputs[0].dtype}};
+}
+
+Types index_add(const Call& call) {
+  require_axis(call);
+  require_indices(call);
+  const auto axis = call.get<AxisAttributes>().axis;
+  call.require_dtype(computes(call.inputs[0].dtype) && call.inputs[2].dtype == call.inputs[0].dtype, "base and updates must have one of f32, f64, i32, u32");
+  call.require_shape(call.inputs[1].shape.rank() == 1, "indices must have one axis");
+  Shape expected = call.inputs[0].shape;
+  expected[axis] = call.inputs[1].shape[0];
+  call.require_shape(call.inputs[2].shape == expected, "updates must have the base's shape with the axis as long as the indices");
+  return {call.inputs[0]};
+}
+
+void require_along(const Call& call) {
+  require_axis(call);
+  require_indices(call);
+  const auto axis = call.get<AxisAttributes>().axis;
+  Shape x = call.inputs[0].shape, indices = call.inputs[1].shape;
+  call.require_shape(x.rank() == indices.rank(), "indices must have the operand's rank");
+  call.require_shape(x[axis] > 0 || indices.elements() == 0, "the axis is empty: there is nothing to index");
+  x[axis] = indices[axis];
+  call.require_shape(x == indices, "indices must have the operand's shape beside the axis");
+}
+
+Types take_along_axis(const Call& call) {
+  require_along(call);
+  return {{call.inputs[1].shape, call.inputs[0].dtype}};
+}
+
+Types scatter_add(const Call& call) {
+  require_along(call);
+  call.require_dtype(computes(call.inputs[0].dtype) && call.inputs[2].dtype == call.inputs[0].dtype, "base and updates must have one of f32, f64, i32, u32");
+  call.require_shape(call.inputs[2].shape == call.inputs[1].shape, "updates must have the indices' shape");
+  return {call.inputs[0]};
+}
+
+Types random_bits(const Call& call) {
+  call.require_dtype(call.inputs[0].dtype == DType::u32 && call.inputs[1].dtype == DType::u32, "key and stream must be u32");
+  call.require_shape(call.inputs[0].shape == Shape{2} && call.inputs[1].shape == Shape{}, "wants a key u32[2] and a stream u32[]");
+  const Shape shape(call.get<RandomAttributes>().shape);
+  call.require_shape(std::all_of(shape.begin(), shape.end(), [](auto size) { return size >= 0; }), "sizes must not be negative");
+  return {{shape, DType::u32}};
+}
+
+Types floating_axis(const Call& call) {
+  require_axis(call);
+  return floating(call);
+}
+
+Types normalise(const Call& call) {
+  call.require_shape(call.inputs[0].shape.rank() >= 1, "wants at least one axis");
+  TensorType row = floating(call)[0];
+  row.shape[row.shape.rank() - 1] = 1;
+  return {call.inputs[0], row};
+}
+
+using Rule = Types (*)(const Call&);
+constexpr std::array<Rule, op_count> rules = {
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) rule,
+#include "engine/ops.def"
+#undef FLUXION_OP
+};
+
+}  // namespace
+
+std::vector<TensorType> infer_types(Op op, const Attributes& attributes, std::span<const TensorType> inputs, const Location& where) {
+  const Call call{op, attributes, inputs, where};
+  const int wanted = info(op).inputs;
+  if (wanted < 0 ? inputs.empty() : static_cast<std::size_t>(wanted) != inputs.size()) call.fail_shape("wrong number of operands, in a call");
+  if (attributes.index() != info(op).attributes) call.fail_shape("attributes of another op, in a call");
+  return rules[static_cast<std::size_t>(op)](call);
+}
+
+Shape broadcast_shapes(Op op, const TensorType& a, const TensorType& b, const Location& where) {
+  const std::int64_t rank = std::max(a.shape.rank(), b.shape.rank());
+  Dims sizes(static_cast<std::size_t>(rank));
+  for (std::int64_t axis = 0; axis < rank; ++axis) {
+    const std::int64_t in_a = axis - (rank - a.shape.rank()), in_b = axis - (rank - b.shape.rank());
+    const std::int64_t size_a = in_a < 0 ? 1 : a.shape[in_a], size_b = in_b < 0 ? 1 : b.shape[in_b];
+    if (size_a != size_b && size_a != 1 && size_b != 1) {
+      const TensorType both[] = {a, b};
+      Call{op, NoAttributes{}, both, where}.fail_shape("shapes don't broadcast (align at the right; only size 1 stretches), in a call");
+    }
+    sizes[static_cast<std::size_t>(axis)] = size_a == 1 ? size_b : size_a;
+  }
+  return Shape(sizes);
+}
+
+std::int64_t normal_axis(Op op, std::int64_t axis, const TensorType& type, const Location& where) {
+  const std::int64_t rank = type.shape.rank();
+  if (axis < -rank || axis >= rank) {
+    throw ShapeError(std::string(to_string(op)) + ": axis " + std::to_string(axis) + " is out of range for " + to_string(type) + ", which has " +
+                     std::to_string(rank) + " axes (" + to_string(where) + ")");
+  }
+  return axis < 0 ? axis + rank : axis;
+}
+
+Dims normal_axes(Op op, const Dims& axes, const TensorType& type, const Location& where) {
+  Dims result;
+  for (const std::int64_t axis : axes) result.push_back(normal_axis(op, axis, type, where));
+  if (axes.empty())
+    for (std::int64_t axis = 0; axis < type.shape.rank(); ++axis) result.push_back(axis);
+  std::sort(result.begin(), result.end());
+  if (std::adjacent_find(result.begin(), result.end()) != result.end())
+    throw ShapeError(std::string(to_string(op)) + ": an axis is listed twice in " + to_string(axes) + " for " + to_string(type) + " (" + to_string(where) + ")");
+  return result;
+}
+
+}  // namespace fluxion

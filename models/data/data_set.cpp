@@ -1,0 +1,80 @@
+#include "models/data/data_set.h"
+
+#include <filesystem>
+#include <utility>
+
+#include "engine/error.h"
+#include "models/data/glyphs.h"
+#include "models/data/idx_images.h"
+#include "models/data/points.h"
+#include "models/data/random.h"
+
+namespace fluxion {
+
+DataSet::DataSet(std::string name, Shape sample_shape, std::int32_t classes, std::optional<std::int64_t> size)
+    : name_(std::move(name)), sample_shape_(std::move(sample_shape)), classes_(classes), size_(size) {}
+
+HostBatch DataSet::batch(std::int64_t count, std::uint64_t seed, std::uint64_t step) const {
+  if (count < 0) throw Error("data set " + name_ + ": a batch of " + std::to_string(count) + " samples");
+  const auto samples = static_cast<std::size_t>(count);
+  const auto elements = static_cast<std::size_t>(sample_shape_.elements());
+  HostBatch batch{std::vector<float>(samples * elements), std::vector<std::int32_t>(samples)};
+  for (std::size_t i = 0; i < samples; ++i) {
+    std::uint64_t position = step * samples + i;
+    if (size_) {
+      const auto size = static_cast<std::uint64_t>(*size_);
+      position = permuted(position % size, size, seed, position / size);
+    }
+    batch.labels[i] = sample(seed, position, std::span(batch.x).subspan(i * elements, elements));
+  }
+  return batch;
+}
+
+namespace {
+
+struct BuiltIn {
+  DataSetDescription description;
+  bool image;
+  std::unique_ptr<DataSet> (*make)(const DataSetOptions& options);
+};
+
+const std::vector<BuiltIn>& built_ins() {
+  static const std::vector<BuiltIn> table = {
+      {{"8gaussians", "eight Gaussians on a circle"}, false, [](const DataSetOptions&) { return eight_gaussians(); }},
+      {{"8gaussians-torchcfm", "the same, wider, as TorchCFM draws it"}, false, [](const DataSetOptions&) { return eight_gaussians_torchcfm(); }},
+      {{"moons", "two half circles"}, false, [](const DataSetOptions&) { return moons(); }},
+      {{"checkerboard", "eight cells of a 4 x 4 board"}, false, [](const DataSetOptions&) { return checkerboard(); }},
+      {{"pinwheel", "five blurred arms"}, false, [](const DataSetOptions&) { return pinwheel(); }},
+      {{"2spirals", "two spirals"}, false, [](const DataSetOptions&) { return two_spirals(); }},
+      {{"glyphs", "handwritten-looking digits drawn by code, 10 classes"},
+       true,
+       [](const DataSetOptions& options) { return glyphs(options.image_size == 0 ? 28 : options.image_size); }},
+  };
+  return table;
+}
+
+}  // namespace
+
+const std::vector<DataSetDescription>& built_in_data_sets() {
+  static const std::vector<DataSetDescription> descriptions = [] {
+    std::vector<DataSetDescription> result;
+    for (const BuiltIn& row : built_ins()) result.push_back(row.description);
+    return result;
+  }();
+  return descriptions;
+}
+
+std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path, const DataSetOptions& options) {
+  for (const BuiltIn& row : built_ins()) {
+    if (row.description.name != name_or_path) continue;
+    if (!row.image && options.image_size != 0) throw Error("data set " + name_or_path + ": holds points, which have no image size");
+    return row.make(options);
+  }
+  std::error_code error;
+  if (!name_or_path.empty() && std::filesystem::exists(name_or_path, error)) return idx_images(name_or_path, options);
+  std::string names;
+  for (const BuiltIn& row : built_ins()) names += (names.empty() ? "" : ", ") + row.description.name;
+  throw Error("no data set \"" + name_or_path + "\": neither a built-in name (" + names + ") nor the path of a folder or IDX file");
+}
+
+}  // namespace fluxion

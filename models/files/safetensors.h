@@ -1,0 +1,65 @@
+// The safetensors format: named tensors behind a JSON header (https://github.com/huggingface/safetensors).
+//
+//   8 bytes    header length N, unsigned little-endian
+//   N bytes    {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ..., "__metadata__": {"key": "text", ...}}
+//   the rest   little-endian row-major data; offsets count from here and cover it without gap or overlap
+//
+// A file is data from strangers: everything the header claims is checked against the file before anything is allocated for it.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/platform/file.h"
+#include "engine/tensor.h"
+
+namespace fluxion {
+
+using Metadata = std::map<std::string, std::string>;
+
+// One tensor of a file. `bytes` are not necessarily aligned for the element type.
+struct SafetensorsEntry {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  std::span<const std::byte> bytes;
+};
+
+// A file opened for reading. Entries point into it and live as long as it does.
+class SafetensorsFile {
+ public:
+  // Maps the file and reads its header. Throws IoError, or FormatError saying what is wrong and where.
+  explicit SafetensorsFile(const std::filesystem::path& path);
+  // The same of bytes in memory, which must outlive this object; `name` stands for the file in messages.
+  explicit SafetensorsFile(std::span<const std::byte> bytes, std::string_view name = "safetensors data");
+
+  const std::vector<SafetensorsEntry>& entries() const { return entries_; }  // sorted by name
+  const SafetensorsEntry* find(std::string_view name) const;                 // nullptr if there is none
+  const Metadata& metadata() const { return metadata_; }
+
+ private:
+  void parse(std::span<const std::byte> bytes, const std::string& name);
+
+  MappedFile file_;
+  std::vector<SafetensorsEntry> entries_;
+  Metadata metadata_;
+};
+
+// Writes a file in one piece or not at all. The largest element types come first, so that all data are naturally aligned in the file.
+// Throws IoError; FormatError for names that are repeated or not UTF-8; ShapeError where bytes and shape disagree.
+void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries, const Metadata& metadata = {});
+
+// Named tensors <-> file.
+struct TensorFile {
+  std::map<std::string, Tensor> tensors;
+  Metadata metadata;
+};
+TensorFile load_tensors(const std::filesystem::path& path, const Device& device);
+// Evaluates the tensors first; copies one at a time to the host.
+void save_tensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors, const Metadata& metadata = {});
+
+}  // namespace fluxion

@@ -1,0 +1,25 @@
+// Scatter plots of points in the plane, shaded by density.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "models/images/image.h"
+
+namespace fluxion {
+
+struct ScatterPanel {
+  std::string title;              // ASCII; empty: none
+  std::span<const float> points;  // [count, 2]; points that are not finite or lie outside the limits are left out
+};
+
+struct ScatterOptions {
+  int panel_size = 360;     // pixels of a panel's side
+  float low = 0, high = 0;  // limits of both axes; equal: from the points of the first panel
+};
+
+// Panels side by side on common axes, e.g. data | samples. Throws ShapeError.
+Image scatter_plot(const std::vector<ScatterPanel>& panels, const ScatterOptions& options = {});
+
+}  // namespace fluxion

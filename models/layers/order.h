@@ -1,0 +1,22 @@
+// Sorting, built from comparisons: each element's place is the number of elements before it. Quadratic in the length of the axis, so for small axes:
+// projections of a two-sample test, the best few classes. Stable: equal values keep their order. Derivatives flow through the values.
+#pragma once
+
+#include "engine/ops.h"
+
+namespace fluxion {
+
+// i32: out[k] is the position of the k-th value along `axis`.
+Tensor argsort(const Tensor& x, std::int64_t axis, bool descending = false, Location where = Location::current());
+Tensor sort(const Tensor& x, std::int64_t axis, bool descending = false, Location where = Location::current());
+
+// The k largest values along `axis` in decreasing order, and their i32 positions.
+struct TopK {
+  Tensor values, indices;
+};
+TopK topk(const Tensor& x, std::int64_t k, std::int64_t axis, Location where = Location::current());
+
+// The product over `axes`, by halves: exact derivatives of every order also where factors are zero. Over nothing: 1. No axes listed means all.
+Tensor prod(const Tensor& x, const Dims& axes = {}, bool keepdims = false, Location where = Location::current());
+
+}  // namespace fluxion

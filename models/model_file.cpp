@@ -1,0 +1,156 @@
+#include "models/model_file.h"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "models/files/safetensors.h"
+
+namespace fluxion {
+namespace {
+
+using nlohmann::json;
+
+// The metadata entry that makes a safetensors file a model of ours, and the version of its content.
+constexpr const char* metadata_key = "fluxion.model";
+constexpr int format_version = 1;
+
+json info_to_json(const ModelInfo& info) {
+  json result = {{"version", format_version},
+                 {"network", network_to_json(info.network)},
+                 {"objective", info.objective},
+                 {"objective_config", info.objective_config},
+                 {"dataset", info.dataset},
+                 {"sample_shape", sample_shape(info.network).dims()},
+                 {"num_classes", num_classes(info.network)},
+                 {"class_names", info.class_names},
+                 {"ema", info.ema},
+                 {"step", info.step}};
+  if (info.guidance) result["guidance"] = {{"omega", info.guidance->omega}, {"kappa", info.guidance->kappa}};
+  return result;
+}
+
+ModelInfo info_from_json(const json& object, const std::string& where) {
+  try {
+    if (object.at("version").get<int>() != format_version)
+      throw FormatError(where + ": model format version " + object.at("version").dump() + " is not " + std::to_string(format_version));
+    ModelInfo info;
+    info.network = network_from_json(object.at("network"));
+    info.objective = object.at("objective").get<std::string>();
+    info.objective_config = object.at("objective_config").get<std::string>();
+    info.dataset = object.at("dataset").get<std::string>();
+    info.class_names = object.at("class_names").get<std::vector<std::string>>();
+    info.ema = object.at("ema").get<bool>();
+    info.step = object.at("step").get<std::int64_t>();
+    if (const auto guidance = object.find("guidance"); guidance != object.end())
+      info.guidance = TrainedGuidance{.omega = guidance->at("omega").get<double>(), .kappa = guidance->at("kappa").get<double>()};
+    return info;
+  } catch (const json::exception& error) {
+    throw FormatError(where + ": metadata '" + metadata_key + "': " + error.what());
+  }
+}
+
+ModelInfo info_of(const SafetensorsFile& file, const std::string& where) {
+  const auto found = file.metadata().find(metadata_key);
+  if (found == file.metadata().end()) throw FormatError(where + ": is a safetensors file, but no model: its metadata has no '" + metadata_key + "'");
+  const json object = json::parse(found->second, nullptr, false);
+  if (!object.is_object()) throw FormatError(where + ": metadata '" + metadata_key + "' is not a JSON object");
+  return info_from_json(object, where);
+}
+
+// The file's names and shapes against the network's, before any tensor is made.
+void check_names(const std::map<std::string, Shape>& expected, const std::map<std::string, TensorType>& found, const std::string& where) {
+  for (const auto& [name, shape] : expected) {
+    const auto entry = found.find(name);
+    if (entry == found.end()) throw FormatError(where + ": parameter '" + name + "' " + to_string(shape) + " is missing");
+    if (entry->second.shape != shape)
+      throw FormatError(where + ": parameter '" + name + "' is " + to_string(entry->second) + " but the network needs shape " + to_string(shape));
+    if (!is_floating(entry->second.dtype))
+      throw FormatError(where + ": parameter '" + name + "' is " + to_string(entry->second) + " but must be floating");
+  }
+  for (const auto& [name, type] : found)
+    if (!expected.contains(name)) throw FormatError(where + ": '" + name + "' " + to_string(type) + " is not a parameter of the network");
+}
+
+template <class T>
+std::vector<T> elements_of(const SafetensorsEntry& entry) {
+  std::vector<T> values(static_cast<std::size_t>(entry.shape.elements()));
+  std::memcpy(values.data(), entry.bytes.data(), entry.bytes.size());
+  return values;
+}
+
+// Conversion on the host, as a device may lack the file's type.
+std::vector<double> to_doubles(const SafetensorsEntry& entry) {
+  std::vector<double> result;
+  result.reserve(static_cast<std::size_t>(entry.shape.elements()));
+  const auto append = [&](const auto& values, auto&& value) {
+    for (const auto& element : values) result.push_back(value(element));
+  };
+  const auto plain = [](auto element) { return static_cast<double>(element); };
+  const auto half = [](auto element) { return static_cast<double>(to_f32(element)); };
+  switch (entry.dtype) {
+    case DType::f64:
+      append(elements_of<double>(entry), plain);
+      break;
+    case DType::f32:
+      append(elements_of<float>(entry), plain);
+      break;
+    case DType::f16:
+      append(elements_of<Float16>(entry), half);
+      break;
+    case DType::bf16:
+      append(elements_of<BFloat16>(entry), half);
+      break;
+    default:
+      throw FormatError("parameter '" + entry.name + "' is not floating");
+  }
+  return result;
+}
+
+Tensor load(const SafetensorsEntry& entry, const Device& device, DType dtype) {
+  if (entry.dtype == dtype) return Tensor::from_bytes(entry.bytes, {entry.shape, dtype}, device);
+  const std::vector<double> values = to_doubles(entry);
+  if (dtype == DType::f64) return Tensor::from(values, entry.shape, device);
+  const Tensor single = Tensor::from(std::vector<float>(values.begin(), values.end()), entry.shape, device);
+  const Tensor result = single.to(dtype);
+  eval(result);
+  return result;
+}
+
+}  // namespace
+
+void check_parameters(const NetworkConfig& network, const Parameters& parameters, const std::string& where) {
+  std::map<std::string, TensorType> found;
+  for (const auto& [name, tensor] : parameters) {
+    if (!tensor) throw FormatError(where + ": parameter '" + name + "' is empty");
+    found.emplace(name, tensor.type());
+  }
+  check_names(parameter_shapes(network), found, where);
+}
+
+void check_guidance(const ModelInfo& info, double scale) {
+  if (scale == 1) return;
+  if (num_classes(info.network) == 0) throw Error("guidance: the model has no classes, so there is nothing to guide towards");
+  if (info.guidance)
+    throw Error("guidance: the model was trained with guidance (omega " + json(info.guidance->omega).dump() + ", kappa " +
+                json(info.guidance->kappa).dump() + "), so its samples are guided already; a second guidance would distort them. Use scale 1");
+}
+
+void write_model(const std::filesystem::path& path, const Model& model) {
+  check_parameters(model.info.network, model.parameters, "write_model: " + path.string());
+  save_tensors(path, model.parameters, {{metadata_key, info_to_json(model.info).dump()}});
+}
+
+Model read_model(const std::filesystem::path& path, const Device& device, DType dtype) {
+  if (!is_floating(dtype)) throw DTypeError("read_model: parameters must be floating, not " + std::string(to_string(dtype)));
+  const SafetensorsFile file(path);
+  Model model{.info = info_of(file, path.string()), .parameters = {}};
+  std::map<std::string, TensorType> found;
+  for (const SafetensorsEntry& entry : file.entries()) found.emplace(entry.name, TensorType{entry.shape, entry.dtype});
+  check_names(parameter_shapes(model.info.network), found, path.string());
+  for (const SafetensorsEntry& entry : file.entries()) model.parameters.emplace(entry.name, load(entry, device, dtype));
+  return model;
+}
+
+ModelInfo read_model_info(const std::filesystem::path& path) { return info_of(SafetensorsFile(path), path.string()); }
+
+}  // namespace fluxion

@@ -1,0 +1,52 @@
+// A trained model in one safetensors file: the parameters under their public names, and everything needed to use them as JSON metadata.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/networks/network.h"
+
+namespace fluxion {
+
+// Guidance that a model was trained with (meanflow_cfg): its samples are guided already.
+struct TrainedGuidance {
+  double omega = 1, kappa = 0;
+  bool operator==(const TrainedGuidance&) const = default;
+};
+
+struct ModelInfo {
+  NetworkConfig network;
+  std::string objective = "meanflow";   // name of the objective
+  std::string objective_config = "{}";  // its configuration as JSON text, informative
+  std::optional<TrainedGuidance> guidance;
+  std::string dataset;                   // informative
+  std::vector<std::string> class_names;  // may be empty
+  bool ema = true;                       // the parameters are a moving average
+  std::int64_t step = 0;                 // updates done
+  bool operator==(const ModelInfo&) const = default;
+};
+
+struct Model {
+  ModelInfo info;
+  Parameters parameters;
+};
+
+// Writes to a temporary name, flushes, renames. Throws FormatError if the parameters are not those of the network, IoError if the system refuses.
+void write_model(const std::filesystem::path& path, const Model& model);
+
+// Every parameter's name and shape is checked against the configuration in the file. Throws FormatError naming the key, what it is and what it should
+// be. Floating parameters of other types are converted to `dtype`.
+Model read_model(const std::filesystem::path& path, const Device& device, DType dtype = DType::f32);
+// The metadata alone.
+ModelInfo read_model_info(const std::filesystem::path& path);
+
+// Throws FormatError unless `parameters` has exactly the names and shapes of `network`.
+void check_parameters(const NetworkConfig& network, const Parameters& parameters, const std::string& where);
+
+// Throws Error, with the reason, if samples of this model can't be guided with that scale (1: none): the model has no classes, or its guidance was
+// trained in.
+void check_guidance(const ModelInfo& info, double scale);
+
+}  // namespace fluxion

@@ -1,0 +1,139 @@
+#include "models/networks/dit.h"
+
+#include "models/layers/layers.h"
+#include "models/networks/initialise.h"
+
+namespace fluxion {
+namespace {
+
+// Of the layer normalisations, which have no affine parameters.
+constexpr double norm_epsilon = 1e-6;
+// Standard deviation of fresh embedding tables and time embedders.
+constexpr double embedding_std = 0.02;
+
+// Parameters under one prefix.
+struct Scope {
+  const Parameters& parameters;
+  std::string prefix;
+
+  const Tensor& operator()(const std::string& name) const { return parameter(parameters, prefix + name); }
+  Scope operator/(const std::string& name) const { return {parameters, prefix + name + "."}; }
+  Tensor linear(const Tensor& x) const { return fluxion::linear(x, (*this)("weight"), (*this)("bias")); }
+};
+
+Tensor embed_time(const DitConfig& config, const Scope& embedder, const Tensor& time) {
+  const Tensor features = timestep_embedding(time, config.frequency_embedding_size, config.time_scale);
+  return (embedder / "mlp.2").linear(silu((embedder / "mlp.0").linear(features)));
+}
+
+// The public weight is a convolution's, [hidden, channels, patch, patch]; on channels-last patches it is a linear map.
+Tensor embed_patches(const DitConfig& config, const Scope& embedder, const Tensor& z) {
+  const std::int64_t features = config.patch_size * config.patch_size * config.channels;
+  const Tensor weight = reshape(transpose(embedder("weight"), {0, 2, 3, 1}), {config.hidden_size, features});
+  return linear(patchify(z, config.patch_size), weight, embedder("bias"));
+}
+
+Tensor norm(const Tensor& x) { return layer_norm(x, norm_epsilon); }
+
+Tensor block(const DitConfig& config, const Scope& scope, const Tensor& h, const Tensor& conditioning) {
+  const std::vector<Tensor> parts = split((scope / "adaLN_modulation.1").linear(conditioning), 6, 1);
+  const Tensor &shift1 = parts[0], &scale1 = parts[1], &gate1 = parts[2], &shift2 = parts[3], &scale2 = parts[4], &gate2 = parts[5];
+  const Scope qkv = scope / "attn.qkv", proj = scope / "attn.proj";
+  const Tensor mixed =
+      multihead_self_attention(modulate(norm(h), shift1, scale1), config.num_heads, {qkv("weight"), qkv("bias"), proj("weight"), proj("bias")});
+  const Tensor after = h + expand_dims(gate1, 1) * mixed;
+  const Tensor hidden = gelu_tanh((scope / "mlp.fc1").linear(modulate(norm(after), shift2, scale2)));
+  return after + expand_dims(gate2, 1) * (scope / "mlp.fc2").linear(hidden);
+}
+
+void check_call(const DitConfig& config, const Tensor& z, const Tensor& labels) {
+  if (z.rank() != 4 || z.size(1) != config.image_size || z.size(2) != config.image_size || z.size(3) != config.channels)
+    throw ShapeError("dit: wants z [batch, " + std::to_string(config.image_size) + ", " + std::to_string(config.image_size) + ", " +
+                     std::to_string(config.channels) + "], got " + to_string(z.type()));
+  if (config.num_classes == 0) return;
+  if (!labels) throw Error("dit: the network has " + std::to_string(config.num_classes) + " classes; pass labels, with the null class for none");
+  if (labels.dtype() != DType::i32 || labels.shape() != Shape{z.size(0)})
+    throw ShapeError("dit: wants labels i32[" + std::to_string(z.size(0)) + "], got " + to_string(labels.type()));
+}
+
+}  // namespace
+
+Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels) {
+  check_call(config, z, labels);
+  const Scope root{parameters, ""};
+  Tensor h = embed_patches(config, root / "x_embedder.proj", z) + root("pos_embed");
+
+  Tensor c = embed_time(config, root / "t_embedder", times.t) + embed_time(config, root / "r_embedder", second_time(times, config.second_time));
+  if (config.num_classes > 0) c = c + take(root("y_embedder.embedding_table.weight"), labels, 0);
+  const Tensor conditioning = silu(c);
+
+  for (std::int64_t k = 0; k < config.depth; ++k) h = block(config, root / ("blocks." + std::to_string(k)), h, conditioning);
+
+  const Scope last = root / "final_layer";
+  const std::vector<Tensor> parts = split((last / "adaLN_modulation.1").linear(conditioning), 2, 1);
+  const Tensor tokens = (last / "linear").linear(modulate(norm(h), parts[0], parts[1]));
+  return unpatchify(tokens, config.patch_size, config.image_size, config.image_size);
+}
+
+std::map<std::string, Shape> parameter_shapes(const DitConfig& config) {
+  const std::int64_t hidden = config.hidden_size;
+  std::map<std::string, Shape> shapes;
+  const auto add_linear = [&](const std::string& name, std::int64_t in, std::int64_t out) {
+    shapes[name + ".weight"] = {out, in};
+    shapes[name + ".bias"] = {out};
+  };
+  shapes["x_embedder.proj.weight"] = {hidden, config.channels, config.patch_size, config.patch_size};
+  shapes["x_embedder.proj.bias"] = {hidden};
+  shapes["pos_embed"] = {1, config.tokens(), hidden};
+  for (const std::string embedder : {"t_embedder", "r_embedder"}) {
+    add_linear(embedder + ".mlp.0", config.frequency_embedding_size, hidden);
+    add_linear(embedder + ".mlp.2", hidden, hidden);
+  }
+  if (config.num_classes > 0) shapes["y_embedder.embedding_table.weight"] = {config.num_classes + 1, hidden};
+  for (std::int64_t k = 0; k < config.depth; ++k) {
+    const std::string prefix = "blocks." + std::to_string(k) + ".";
+    add_linear(prefix + "attn.qkv", hidden, 3 * hidden);
+    add_linear(prefix + "attn.proj", hidden, hidden);
+    add_linear(prefix + "mlp.fc1", hidden, config.mlp_width());
+    add_linear(prefix + "mlp.fc2", config.mlp_width(), hidden);
+    add_linear(prefix + "adaLN_modulation.1", hidden, 6 * hidden);
+  }
+  add_linear("final_layer.adaLN_modulation.1", hidden, 2 * hidden);
+  add_linear("final_layer.linear", hidden, config.patch_size * config.patch_size * config.channels);
+  return shapes;
+}
+
+Parameters initialise(const DitConfig& config, const Tensor& key, DType dtype) {
+  const Device& device = key.device();
+  return initialise_each(parameter_shapes(config), key, [&](const std::string& name, const Shape& shape, const Tensor& own_key) {
+    if (name == "pos_embed") return reshape(sincos_pos_embed_2d(config.hidden_size, config.image_size / config.patch_size, dtype, device), shape);
+    // Every block starts as the identity and the network as zero.
+    const bool zero = name.starts_with("final_layer.") || name.find("adaLN_modulation") != std::string::npos || name.ends_with(".bias");
+    if (zero) return zeros(shape, dtype, device);
+    const bool embedding = name.starts_with("t_embedder.") || name.starts_with("r_embedder.") || name.starts_with("y_embedder.");
+    return embedding ? normal(own_key, shape, dtype) * embedding_std : xavier_uniform(own_key, shape, dtype);
+  });
+}
+
+void check(const DitConfig& config) {
+  const auto require = [](bool condition, const std::string& message) {
+    if (!condition) throw Error("dit: " + message);
+  };
+  // The upper limits are far beyond any published network; they keep sizes read from a damaged file from overflowing.
+  require(config.image_size >= 1 && config.image_size <= 65536 && config.channels >= 1 && config.channels <= 65536,
+          "image_size and channels must be in 1..65536");
+  require(config.depth >= 0 && config.depth <= 4096, "depth must be in 0..4096, got " + std::to_string(config.depth));
+  require(config.hidden_size <= 1 << 20, "hidden_size must be at most 1048576, got " + std::to_string(config.hidden_size));
+  require(config.patch_size >= 1 && config.image_size % config.patch_size == 0,
+          "patch_size " + std::to_string(config.patch_size) + " must divide image_size " + std::to_string(config.image_size));
+  require(config.hidden_size >= 4 && config.hidden_size % 4 == 0,
+          "hidden_size " + std::to_string(config.hidden_size) + " must be a positive multiple of 4, as the position table needs");
+  require(config.num_heads >= 1 && config.hidden_size % config.num_heads == 0,
+          "num_heads " + std::to_string(config.num_heads) + " must divide hidden_size " + std::to_string(config.hidden_size));
+  require(config.mlp_ratio > 0 && config.mlp_ratio <= 256 && config.mlp_width() >= 1,
+          "mlp_ratio must be at most 256 and make the MLP at least 1 wide");
+  require(config.num_classes >= 0 && config.num_classes <= 1 << 30, "num_classes must be in 0..1073741824");
+  require(config.frequency_embedding_size >= 2 && config.frequency_embedding_size <= 1 << 20, "frequency_embedding_size must be in 2..1048576");
+}
+
+}  // namespace fluxion

@@ -1,0 +1,35 @@
+// The diffusion transformer of Peebles and Xie, "Scalable Diffusion Models with Transformers" (2023), with a second time input as in MeanFlow.
+// Parameters have the names and layouts of the public DiT code (r_embedder as in the public MeanFlow ports), so converted checkpoints load key by
+// key.
+#pragma once
+
+#include "models/networks/parameters.h"
+
+namespace fluxion {
+
+struct DitConfig {
+  std::int64_t image_size = 28;  // height and width
+  std::int64_t channels = 1;
+  std::int64_t patch_size = 4;
+  std::int64_t hidden_size = 128;
+  std::int64_t depth = 4;
+  std::int64_t num_heads = 4;
+  double mlp_ratio = 4;
+  std::int64_t num_classes = 0;  // 0: no labels; else the table has one more row, the null class
+  std::int64_t frequency_embedding_size = 256;
+  SecondTime second_time = SecondTime::difference;
+  double time_scale = 1;  // multiplies a time before its sinusoidal embedding
+  bool operator==(const DitConfig&) const = default;
+
+  std::int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size); }
+  std::int64_t mlp_width() const { return static_cast<std::int64_t>(static_cast<double>(hidden_size) * mlp_ratio); }
+};
+
+// z [batch, image_size, image_size, channels] -> the same shape. labels: i32 [batch]; ignored if num_classes is 0.
+Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels);
+
+std::map<std::string, Shape> parameter_shapes(const DitConfig& config);
+Parameters initialise(const DitConfig& config, const Tensor& key, DType dtype);
+void check(const DitConfig& config);
+
+}  // namespace fluxion

@@ -1,0 +1,27 @@
+#include "models/networks/initialise.h"
+
+#include <cmath>
+
+#include "engine/ops.h"
+
+namespace fluxion {
+
+Tensor xavier_uniform(const Tensor& key, const Shape& shape, DType dtype) {
+  const double outputs = static_cast<double>(shape[0]), inputs = static_cast<double>(shape.elements()) / outputs;
+  const double bound = std::sqrt(6.0 / (inputs + outputs));
+  return (uniform(key, shape, dtype) * 2.0 - 1.0) * bound;
+}
+
+Parameters initialise_each(const std::map<std::string, Shape>& shapes, const Tensor& key,
+                           const std::function<Tensor(const std::string&, const Shape&, const Tensor&)>& make) {
+  Parameters parameters;
+  std::uint32_t number = 0;
+  for (const auto& [name, shape] : shapes) {
+    const Tensor value = make(name, shape, fold_in(key, number++));
+    eval(value);
+    parameters.emplace(name, value);
+  }
+  return parameters;
+}
+
+}  // namespace fluxion

@@ -1,0 +1,149 @@
+#include "models/networks/network.h"
+
+#include <nlohmann/json.hpp>
+
+#include "engine/ops.h"
+
+namespace fluxion {
+namespace {
+
+using nlohmann::json;
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+// Reads one member of the configuration.
+template <class T>
+T member(const json& object, const char* name) {
+  const auto found = object.find(name);
+  if (found == object.end()) throw FormatError(std::string("network configuration: member '") + name + "' is missing");
+  try {
+    return found->template get<T>();
+  } catch (const json::exception&) {
+    throw FormatError(std::string("network configuration: member '") + name + "' has the wrong type: " + found->dump());
+  }
+}
+
+json config_to_json(const MlpConfig& config) {
+  return {{"data_dim", config.data_dim}, {"hidden", config.hidden}, {"second_time", to_string(config.second_time)}};
+}
+
+json config_to_json(const DitConfig& config) {
+  return {{"image_size", config.image_size},
+          {"channels", config.channels},
+          {"patch_size", config.patch_size},
+          {"hidden_size", config.hidden_size},
+          {"depth", config.depth},
+          {"num_heads", config.num_heads},
+          {"mlp_ratio", config.mlp_ratio},
+          {"num_classes", config.num_classes},
+          {"frequency_embedding_size", config.frequency_embedding_size},
+          {"second_time", to_string(config.second_time)},
+          {"time_scale", config.time_scale}};
+}
+
+MlpConfig mlp_from_json(const json& object) {
+  return {.data_dim = member<std::int64_t>(object, "data_dim"),
+          .hidden = member<std::vector<std::int64_t>>(object, "hidden"),
+          .second_time = second_time_from(member<std::string>(object, "second_time"))};
+}
+
+DitConfig dit_from_json(const json& object) {
+  return {.image_size = member<std::int64_t>(object, "image_size"),
+          .channels = member<std::int64_t>(object, "channels"),
+          .patch_size = member<std::int64_t>(object, "patch_size"),
+          .hidden_size = member<std::int64_t>(object, "hidden_size"),
+          .depth = member<std::int64_t>(object, "depth"),
+          .num_heads = member<std::int64_t>(object, "num_heads"),
+          .mlp_ratio = member<double>(object, "mlp_ratio"),
+          .num_classes = member<std::int64_t>(object, "num_classes"),
+          .frequency_embedding_size = member<std::int64_t>(object, "frequency_embedding_size"),
+          .second_time = second_time_from(member<std::string>(object, "second_time")),
+          .time_scale = member<double>(object, "time_scale")};
+}
+
+}  // namespace
+
+Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels) {
+  for (const Tensor& time : {times.t, times.r})
+    if (!time || !z || z.rank() < 1 || time.shape() != Shape{z.size(0)})
+      throw ShapeError("network: wants times t and r [batch] beside z " + (z ? to_string(z.type()) : "(empty)") + ", got " +
+                       (time ? to_string(time.type()) : "(empty)"));
+  return std::visit(Overloaded{[&](const MlpConfig& mlp) { return apply(mlp, parameters, z, times); },
+                               [&](const DitConfig& dit) { return apply(dit, parameters, z, times, labels); }},
+                    config);
+}
+
+Velocity bind_parameters(const NetworkConfig& config, const Parameters& parameters) {
+  return [config, parameters](const Tensor& z, const Times& times, const Tensor& labels) { return apply(config, parameters, z, times, labels); };
+}
+
+Parameters initialise(const NetworkConfig& config, const Tensor& key, DType dtype) {
+  check(config);
+  return std::visit([&](const auto& network) { return initialise(network, key, dtype); }, config);
+}
+
+std::map<std::string, Shape> parameter_shapes(const NetworkConfig& config) {
+  return std::visit([](const auto& network) { return parameter_shapes(network); }, config);
+}
+
+std::vector<std::string> frozen_parameters(const NetworkConfig& config) {
+  if (std::holds_alternative<DitConfig>(config)) return {"pos_embed"};
+  return {};
+}
+
+std::string family(const NetworkConfig& config) { return std::holds_alternative<MlpConfig>(config) ? "mlp" : "dit"; }
+
+std::int64_t num_classes(const NetworkConfig& config) {
+  const auto* dit = std::get_if<DitConfig>(&config);
+  return dit ? dit->num_classes : 0;
+}
+
+Shape sample_shape(const NetworkConfig& config) {
+  return std::visit(Overloaded{[](const MlpConfig& mlp) { return Shape{mlp.data_dim}; },
+                               [](const DitConfig& dit) {
+                                 return Shape{dit.image_size, dit.image_size, dit.channels};
+                               }},
+                    config);
+}
+
+std::int64_t parameter_count(const NetworkConfig& config) {
+  std::int64_t count = 0;
+  for (const auto& [name, shape] : parameter_shapes(config)) count += shape.elements();
+  return count;
+}
+
+void check(const NetworkConfig& config) {
+  std::visit([](const auto& network) { check(network); }, config);
+}
+
+json network_to_json(const NetworkConfig& config) {
+  return {{"family", family(config)}, {"config", std::visit([](const auto& network) { return config_to_json(network); }, config)}};
+}
+
+NetworkConfig network_from_json(const json& object) {
+  if (!object.is_object()) throw FormatError("network: wants an object {\"family\", \"config\"}, got " + object.dump());
+  const std::string name = member<std::string>(object, "family");
+  const json config = member<json>(object, "config");
+  NetworkConfig result;
+  if (name == "mlp")
+    result = mlp_from_json(config);
+  else if (name == "dit")
+    result = dit_from_json(config);
+  else
+    throw FormatError("network: family '" + name + "' is not one of 'mlp', 'dit'");
+  try {
+    check(result);
+  } catch (const FormatError&) {
+    throw;
+  } catch (const Error& error) {
+    throw FormatError(error.what());
+  }
+  return result;
+}
+
+}  // namespace fluxion

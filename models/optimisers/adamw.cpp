@@ -1,0 +1,78 @@
+#include "models/optimisers/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/ops.h"
+#include "engine/tree.h"
+
+namespace fluxion {
+namespace {
+
+// 1 - decay^n, accurate where decay is near 1.
+Tensor bias_correction(double decay, const Tensor& n) { return -expm1(n * std::log(decay)); }
+
+}  // namespace
+
+TrainState make_train_state(const Parameters& trained) {
+  if (trained.empty()) throw Error("make_train_state: there are no parameters to train");
+  // Evaluated one by one, so that equal values don't come to share a buffer.
+  const auto own = [](const Tensor& value) {
+    const Tensor copy = make_node(Op::identity, NoAttributes{}, {value});
+    eval(copy);
+    return copy;
+  };
+  TrainState state;
+  state.parameters = map_tree(trained, own);
+  state.ema = map_tree(trained, own);
+  state.m = map_tree(trained, [&](const Tensor& x) { return own(zeros_like(x)); });
+  state.v = map_tree(trained, [&](const Tensor& x) { return own(zeros_like(x)); });
+  state.step = Tensor::from(std::vector<std::int32_t>{0}, {}, trained.begin()->second.device());
+  return state;
+}
+
+Tensor global_norm(const Parameters& tensors) {
+  Tensor total;
+  for (const auto& [name, tensor] : tensors) {
+    const Tensor part = sum(square(tensor));
+    total = total ? total + part : part;
+  }
+  if (!total) throw Error("global_norm: there are no tensors");
+  return sqrt(total);
+}
+
+UpdateResult update(const AdamWOptions& options, const TrainState& state, const Parameters& gradient, const Tensor& learning_rate) {
+  if (state.parameters.empty()) throw Error("update: the state has no parameters");
+  const DType dtype = state.parameters.begin()->second.dtype();
+  const Tensor norm = global_norm(gradient);
+  const Tensor scale = options.clip_norm > 0 ? options.clip_norm / maximum(norm, options.clip_norm) : Tensor();
+  const Tensor updates_before = state.step.to(dtype), updates = updates_before + 1.0;
+  const Tensor correction1 = bias_correction(options.beta1, updates), correction2 = bias_correction(options.beta2, updates);
+  const Tensor rate = learning_rate.to(dtype);
+  const Tensor ema_rate = 1.0 - minimum((updates_before + 1.0) / (updates_before + 10.0), options.ema_decay);
+
+  UpdateResult result{.state = state, .gradient_norm = norm};
+  for (const auto& [name, parameter] : state.parameters) {
+    const auto found = gradient.find(name);
+    if (found == gradient.end()) throw Error("update: there is no gradient of parameter '" + name + "'");
+    const Tensor g = scale ? found->second * scale : found->second;
+    const Tensor m = options.beta1 * state.m.at(name) + (1 - options.beta1) * g;
+    const Tensor v = options.beta2 * state.v.at(name) + (1 - options.beta2) * square(g);
+    Tensor direction = (m / correction1) / (sqrt(v / correction2) + options.epsilon);
+    if (options.weight_decay != 0) direction = direction + options.weight_decay * parameter;
+    const Tensor moved = parameter - rate * direction;
+    result.state.parameters[name] = moved;
+    result.state.m[name] = m;
+    result.state.v[name] = v;
+    result.state.ema[name] = state.ema.at(name) + ema_rate * (moved - state.ema.at(name));
+  }
+  result.state.step = state.step + 1.0;
+  return result;
+}
+
+double warm_up(double rate, std::int64_t step, std::int64_t warm_up_steps) {
+  if (warm_up_steps <= 0) return rate;
+  return rate * std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(warm_up_steps));
+}
+
+}  // namespace fluxion

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Installs what Fluxion needs to build on Debian 12 (or a relative of it): only what is missing, without a question, without a word if nothing is.
+set -eu
+
+packages="g++ cmake ninja-build pkg-config ccache libtbb-dev libhwy-dev catch2 nlohmann-json3-dev libcli11-dev libstb-dev zlib1g-dev"
+
+if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
+  echo "setup: this is not a Debian system; install the counterparts of: $packages" >&2
+  exit 1
+fi
+
+missing=""
+for package in $packages; do
+  status=$(dpkg-query --show --showformat='${db:Status-Abbrev}' "$package" 2>/dev/null || true)
+  case "$status" in
+    ii*) ;;
+    *) missing="$missing $package" ;;
+  esac
+done
+[ -n "$missing" ] || exit 0
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null 2>&1; then
+    echo "setup: not root and no sudo; as root, run: apt-get install$missing" >&2
+    exit 1
+  fi
+  as_root="sudo"
+fi
+
+echo "setup: installing$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# $missing and $as_root are lists of words.
+# shellcheck disable=SC2086
+if ! { $as_root apt-get update -q &&
+       $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing; } >"$log" 2>&1 </dev/null; then
+  cat "$log" >&2
+  echo "setup: apt-get failed; see above" >&2
+  exit 1
+fi

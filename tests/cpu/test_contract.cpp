@@ -1,0 +1,460 @@
+// Contractions of the CPU backend against a plain triple loop in f64, over random shapes, views, terms and epilogues, on every instruction set
+// that this processor has.
+#include <hwy/aligned_allocator.h>
+#include <hwy/targets.h>
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+
+#include "backends/cpu/contract_kernel.h"
+#include "backends/cpu/gemm_kernel.h"
+#include "engine/error.h"
+
+namespace {
+
+using namespace fluxion;
+using namespace fluxion::cpu_backend;
+
+class Random {
+ public:
+  explicit Random(std::uint32_t seed) : engine_(seed) {}
+  std::int64_t below(std::int64_t bound) { return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(bound)); }
+  std::int64_t between(std::int64_t low, std::int64_t high) { return low + below(high - low + 1); }
+  bool one_in(std::int64_t n) { return below(n) == 0; }
+  double value() { return static_cast<double>(below(2001)) / 1000.0 - 1.0; }
+  // A product of up to three factors.
+  Dims digits(std::int64_t size) {
+    Dims sizes;
+    for (std::int64_t divisor = 2; divisor <= size && sizes.size() < 2; ++divisor) {
+      if (size % divisor == 0 && one_in(2)) {
+        sizes.push_back(divisor);
+        size /= divisor;
+      }
+    }
+    sizes.push_back(size);
+    std::shuffle(sizes.begin(), sizes.end(), engine_);
+    return sizes;
+  }
+  template <class T>
+  void shuffle(std::vector<T>& items) {
+    std::shuffle(items.begin(), items.end(), engine_);
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+// The offset of every position of an axis.
+Dims offsets(const OperandAxis& axis, std::int64_t size) {
+  Dims result(static_cast<std::size_t>(size), 0);
+  for (std::int64_t position = 0; position < size; ++position) {
+    std::int64_t rest = position;
+    for (std::size_t i = axis.sizes.size(); i-- > 0; rest /= axis.sizes[i]) {
+      result[static_cast<std::size_t>(position)] += rest % axis.sizes[i] * axis.strides[i];
+    }
+  }
+  return result;
+}
+
+
+// Buffers of one call, in f32 or f64.
+struct Arrays {
+  explicit Arrays(DType dtype) : dtype(dtype) {}
+  DType dtype;
+  std::vector<std::vector<std::byte>> bytes;
+
+  std::int32_t add(std::int64_t elements) {
+    bytes.emplace_back(static_cast<std::size_t>(elements) * size_of(dtype));
+    return static_cast<std::int32_t>(bytes.size()) - 1;
+  }
+  std::int64_t elements(std::int32_t buffer) const {
+    return static_cast<std::int64_t>(bytes[static_cast<std::size_t>(buffer)].size() / size_of(dtype));
+  }
+  double get(std::int32_t buffer, std::int64_t i) const {
+    const std::byte* data = bytes[static_cast<std::size_t>(buffer)].data();
+    return dtype == DType::f32 ? reinterpret_cast<const float*>(data)[i] : reinterpret_cast<const double*>(data)[i];
+  }
+  void set(std::int32_t buffer, std::int64_t i, double value) {
+    std::byte* data = bytes[static_cast<std::size_t>(buffer)].data();
+    if (dtype == DType::f32) {
+      reinterpret_cast<float*>(data)[i] = static_cast<float>(value);
+    } else {
+      reinterpret_cast<double*>(data)[i] = value;
+    }
+  }
+  void fill(std::int32_t buffer, Random& random) {
+    for (std::int64_t i = 0; i < elements(buffer); ++i) set(buffer, i, random.value());
+  }
+  void fill(std::int32_t buffer, double value) {
+    for (std::int64_t i = 0; i < elements(buffer); ++i) set(buffer, i, value);
+  }
+};
+
+void run(const ContractKernel& kernel, Arrays& arrays, int threads) {
+  const ContractRunner runner(kernel);
+  const ThreadPool pool(threads);
+  std::vector<std::byte*> buffers;
+  for (auto& bytes : arrays.bytes) buffers.push_back(bytes.data());
+  // A guard behind the scratch memory shows writes past its end.
+  const std::size_t scratch_bytes = runner.scratch_bytes(threads), guard_bytes = 256;
+  auto scratch = hwy::AllocateAligned<std::uint8_t>(scratch_bytes + guard_bytes);
+  std::memset(scratch.get(), 0xff, scratch_bytes + guard_bytes);  // NaNs
+  runner.run({buffers, {}}, pool, reinterpret_cast<std::byte*>(scratch.get()));
+  CHECK(std::all_of(scratch.get() + scratch_bytes, scratch.get() + scratch_bytes + guard_bytes, [](std::uint8_t byte) { return byte == 0xff; }));
+}
+
+// A view of [batch, rows, columns] in a new buffer: digits of all axes in random order, gaps between them, batch digits possibly broadcast.
+ContractOperand random_operand(Random& random, Arrays& arrays, std::int64_t batch, std::int64_t rows, std::int64_t columns, bool plain) {
+  ContractOperand operand;
+  operand.batch.sizes = plain ? Dims{batch} : random.digits(batch);
+  operand.rows.sizes = plain ? Dims{rows} : random.digits(rows);
+  operand.columns.sizes = plain ? Dims{columns} : random.digits(columns);
+  std::vector<std::pair<std::int64_t, std::int64_t*>> digits;  // size, stride
+  for (OperandAxis* axis : {&operand.batch, &operand.rows, &operand.columns}) {
+    axis->strides.assign(axis->sizes.size(), 0);
+    for (std::size_t i = 0; i < axis->sizes.size(); ++i) {
+      if (axis == &operand.batch && random.one_in(4)) continue;
+      digits.emplace_back(axis->sizes[i], &axis->strides[i]);
+    }
+  }
+  if (!plain || random.one_in(2)) random.shuffle(digits);
+  operand.offset = random.below(5);
+  std::int64_t extent = 1;
+  for (auto digit = digits.rbegin(); digit != digits.rend(); ++digit) {
+    *digit->second = extent;
+    extent *= std::max<std::int64_t>(1, digit->first);
+    if (random.one_in(4)) extent += random.below(3);
+  }
+  operand.buffer = arrays.add(operand.offset + extent);
+  arrays.fill(operand.buffer, random);
+  return operand;
+}
+
+// Row-major order, possibly permuted, of the tape's extents.
+Affine random_address(Random& random, const Dims& extents, bool permute) {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < extents.size(); ++i) order.push_back(i);
+  if (permute) random.shuffle(order);
+  Affine address;
+  address.coefficients.assign(extents.size(), 0);
+  std::int64_t extent = 1;
+  for (auto axis = order.rbegin(); axis != order.rend(); ++axis) {
+    address.coefficients[*axis] = extent;
+    extent *= std::max<std::int64_t>(1, extents[*axis]);
+  }
+  return address;
+}
+
+std::int64_t address(const Affine& affine, const Dims& extents, std::int64_t point) {
+  std::int64_t result = affine.constant;
+  for (std::size_t axis = extents.size(); axis-- > 0; point /= extents[axis]) result += affine.coefficients[axis] * (point % extents[axis]);
+  return result;
+}
+
+enum class Epilogue {
+  store,     // y_r = result r
+  permuted,  // the same, each with axes in an order of its own
+  bias,      // y_r = result r * result 0 + bias[n]
+};
+
+struct Case {
+  DType dtype = DType::f32;
+  std::int64_t batch = 1, m = 1, n = 1, k = 1;
+  std::int32_t results = 1;
+  int terms = 1;
+  bool plain_views = false;
+  Epilogue epilogue = Epilogue::store;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << to_string(c.dtype) << " " << c.batch << ": " << c.m << " x " << c.k << " x " << c.n << ", results " << c.results << ", terms " << c.terms
+             << ", plain " << c.plain_views << ", epilogue " << static_cast<int>(c.epilogue);
+}
+
+TapeInstruction instruction(TapeCode code, DType dtype, std::int32_t argument) {
+  TapeInstruction made;
+  made.code = code;
+  made.dtype = dtype;
+  made.argument = argument;
+  return made;
+}
+TapeInstruction apply(Op op, DType dtype, std::int32_t a, std::int32_t b) {
+  TapeInstruction made = instruction(TapeCode::apply, dtype, 0);
+  made.op = op;
+  made.operands = {a, b, -1};
+  return made;
+}
+
+struct Built {
+  ContractKernel kernel;
+  Arrays arrays;
+  std::vector<std::int32_t> outputs;
+  std::int32_t bias = -1;
+};
+
+Built build(const Case& c, std::uint32_t seed) {
+  Random random(seed);
+  Built built{{}, Arrays(c.dtype), {}, -1};
+  ContractKernel& kernel = built.kernel;
+  kernel.dtype = c.dtype;
+  kernel.batch = c.batch, kernel.m = c.m, kernel.n = c.n, kernel.k = c.k;
+  kernel.results = c.results;
+  for (int t = 0; t < c.terms; ++t) {
+    ContractTerm term;
+    // Half of the later terms share an operand with an earlier one, as the primal and tangent of a layer do.
+    const auto earlier = [&] { return kernel.terms[static_cast<std::size_t>(random.below(t))]; };
+    term.lhs = t > 0 && random.one_in(2) ? earlier().lhs : random_operand(random, built.arrays, c.batch, c.m, c.k, c.plain_views);
+    term.rhs = t > 0 && random.one_in(2) ? earlier().rhs : random_operand(random, built.arrays, c.batch, c.k, c.n, c.plain_views);
+    term.result = static_cast<std::int32_t>(t < c.results ? t : random.below(c.results));
+    kernel.terms.push_back(term);
+  }
+  Tape& tape = kernel.epilogue;
+  tape.streaming = true;
+  for (const std::int64_t size : {c.batch, c.m, c.n}) {
+    for (const std::int64_t digit : c.plain_views ? Dims{size} : random.digits(size)) tape.extents.push_back(digit);
+  }
+  for (std::int32_t r = 0; r < c.results; ++r) {
+    built.outputs.push_back(built.arrays.add(c.batch * c.m * c.n));
+    built.arrays.fill(built.outputs.back(), -1e9);
+    tape.instructions.push_back(instruction(TapeCode::result, c.dtype, r));
+    tape.stores.push_back({r, built.outputs.back(), c.dtype, random_address(random, tape.extents, c.epilogue == Epilogue::permuted)});
+  }
+  if (c.epilogue == Epilogue::bias) {
+    built.bias = built.arrays.add(c.n);
+    built.arrays.fill(built.bias, random);
+    Affine index;
+    index.coefficients.assign(tape.extents.size(), 0);
+    std::int64_t stride = 1;
+    for (std::size_t axis = tape.extents.size(); axis-- > 0 && stride < c.n; stride *= tape.extents[axis]) index.coefficients[axis] = stride;
+    tape.loads = {{built.bias, c.dtype, index, {}}};
+    const auto bias = static_cast<std::int32_t>(tape.instructions.size());
+    tape.instructions.push_back(instruction(TapeCode::load, c.dtype, 0));
+    for (std::int32_t r = 0; r < c.results; ++r) {
+      const auto at = static_cast<std::int32_t>(tape.instructions.size());
+      tape.instructions.push_back(apply(Op::mul, c.dtype, r, 0));
+      tape.instructions.push_back(apply(Op::add, c.dtype, at, bias));
+      tape.stores[static_cast<std::size_t>(r)].value = at + 1;
+    }
+  }
+  return built;
+}
+
+// Compares with sums in f64. A sum of k products errs by at most (k + 1) e sum |a b|, with e half the distance of 1 to the next number.
+void check(const Case& c, const Built& built) {
+  const ContractKernel& kernel = built.kernel;
+  const double half_ulp = c.dtype == DType::f32 ? 0x1p-24 : 0x1p-53;
+  std::vector<double> sums(static_cast<std::size_t>(c.results)), magnitudes(static_cast<std::size_t>(c.results));
+  // Each term's operands, gathered: lhs [batch, m, k], rhs [batch, n, k].
+  const auto gather = [&](const ContractOperand& operand, const OperandAxis& strips, std::int64_t size, const OperandAxis& inner) {
+    std::vector<double> values;
+    for (const std::int64_t batch : offsets(operand.batch, c.batch)) {
+      for (const std::int64_t strip : offsets(strips, size)) {
+        for (const std::int64_t p : offsets(inner, c.k)) values.push_back(built.arrays.get(operand.buffer, operand.offset + batch + strip + p));
+      }
+    }
+    return values;
+  };
+  std::vector<std::vector<double>> lhs, rhs;
+  for (const ContractTerm& term : kernel.terms) {
+    lhs.push_back(gather(term.lhs, term.lhs.rows, c.m, term.lhs.columns));
+    rhs.push_back(gather(term.rhs, term.rhs.columns, c.n, term.rhs.rows));
+  }
+  std::int64_t wrong = 0;
+  for (std::int64_t b = 0; b < c.batch; ++b) {
+    for (std::int64_t i = 0; i < c.m; ++i) {
+      for (std::int64_t j = 0; j < c.n; ++j) {
+        std::fill(sums.begin(), sums.end(), 0.0);
+        std::fill(magnitudes.begin(), magnitudes.end(), 0.0);
+        for (std::size_t t = 0; t < kernel.terms.size(); ++t) {
+          const auto result = static_cast<std::size_t>(kernel.terms[t].result);
+          const double* x = lhs[t].data() + (b * c.m + i) * c.k;
+          const double* y = rhs[t].data() + (b * c.n + j) * c.k;
+          for (std::int64_t p = 0; p < c.k; ++p) {
+            sums[result] += x[p] * y[p];
+            magnitudes[result] += std::abs(x[p] * y[p]);
+          }
+        }
+        const std::int64_t point = (b * c.m + i) * c.n + j;
+        const double products = static_cast<double>(c.k * c.terms + 2);
+        const double bound_0 = products * half_ulp * magnitudes[0];
+        for (std::size_t r = 0; r < sums.size(); ++r) {
+          double expected = sums[r], bound = products * half_ulp * magnitudes[r] * 1.01;
+          if (c.epilogue == Epilogue::bias) {
+            const double bias = built.arrays.get(built.bias, j);
+            expected = sums[r] * sums[0] + bias;
+            bound = 1.01 * (bound * (std::abs(sums[0]) + bound_0) + bound_0 * std::abs(sums[r])) +
+                    4 * half_ulp * (std::abs(sums[r] * sums[0]) + std::abs(bias));
+          }
+          const TapeStore& store = kernel.epilogue.stores[r];
+          const double actual = built.arrays.get(store.buffer, address(store.address, kernel.epilogue.extents, point));
+          if (!(std::abs(actual - expected) <= bound)) {
+            if (wrong++ == 0) {
+              CAPTURE(b, i, j, r, expected, actual, bound);
+              CHECK(std::abs(actual - expected) <= bound);
+            }
+          }
+        }
+      }
+    }
+  }
+  CHECK(wrong == 0);
+}
+
+void check_case(const Case& c, std::uint32_t seed) {
+  INFO(c << ", seed " << seed << ", target " << gemm_kernels<float>().target);
+  Built one = build(c, seed);
+  run(one.kernel, one.arrays, 1);
+  check(c, one);
+  for (const int threads : {2, 3}) {
+    Built many = build(c, seed);
+    run(many.kernel, many.arrays, threads);
+    INFO(threads << " threads");
+    CHECK(many.arrays.bytes == one.arrays.bytes);
+  }
+}
+
+// Calls f with each instruction set in turn as the only one.
+template <class F>
+void for_each_target(F&& f) {
+  const std::int64_t supported = hwy::SupportedTargets();
+  for (std::int64_t rest = supported; rest != 0; rest &= rest - 1) {
+    hwy::SetSupportedTargetsForTest(rest & -rest);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    f();
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+ContractOperand row_major(std::int32_t buffer, std::int64_t batch, std::int64_t rows, std::int64_t columns) {
+  return {buffer, 0, {{batch}, {rows * columns}}, {{rows}, {columns}}, {{columns}, {1}}};
+}
+
+// y = a b, all row-major: buffers 0, 1 and 2.
+ContractKernel simple_product(std::int64_t batch, std::int64_t m, std::int64_t k, std::int64_t n) {
+  ContractKernel kernel;
+  kernel.batch = batch, kernel.m = m, kernel.n = n, kernel.k = k;
+  kernel.terms = {{row_major(0, batch, m, k), row_major(1, batch, k, n), 0}};
+  kernel.epilogue.extents = {batch, m, n};
+  kernel.epilogue.streaming = true;
+  kernel.epilogue.instructions = {instruction(TapeCode::result, DType::f32, 0)};
+  kernel.epilogue.stores = {{0, 2, DType::f32, {0, {m * n, n, 1}}}};
+  return kernel;
+}
+
+}  // namespace
+
+TEST_CASE("contractions of random shapes and views equal a triple loop, on any number of threads", "[cpu][contract]") {
+  for_each_target([] {
+    Random random(2024);
+    for (std::uint32_t seed = 0; seed < 150; ++seed) {
+      Case c;
+      c.dtype = random.one_in(3) ? DType::f64 : DType::f32;
+      c.batch = random.one_in(2) ? 1 : random.between(1, 8);
+      const std::int64_t largest = random.one_in(3) ? 7 : 70;
+      c.m = random.between(1, largest), c.n = random.between(1, largest), c.k = random.between(1, largest);
+      c.results = static_cast<std::int32_t>(random.between(1, 3));
+      c.terms = static_cast<int>(random.between(c.results, 4));
+      c.plain_views = random.one_in(2);
+      c.epilogue = static_cast<Epilogue>(random.below(3));
+      check_case(c, seed);
+    }
+  });
+}
+
+TEST_CASE("contractions of every blocking equal a triple loop, on any number of threads", "[cpu][contract]") {
+  const Case cases[] = {
+      {DType::f32, 1, 300, 150, 100, 1, 1, true, Epilogue::store},       // tall: rhs packed for all tasks
+      {DType::f32, 1, 250, 70, 900, 1, 1, true, Epilogue::store},        // several blocks of the inner axis
+      {DType::f32, 1, 250, 70, 900, 2, 3, true, Epilogue::bias},         // ... waiting for the epilogue
+      {DType::f64, 1, 200, 90, 600, 2, 3, false, Epilogue::bias},
+      {DType::f32, 1, 20, 24, 5000, 1, 1, true, Epilogue::store},        // inner axis in chunks
+      {DType::f32, 2, 20, 24, 5000, 2, 2, true, Epilogue::permuted},
+      {DType::f64, 1, 33, 17, 3000, 2, 3, false, Epilogue::bias},
+      {DType::f32, 3, 260, 40, 500, 1, 1, false, Epilogue::permuted},
+      {DType::f32, 40, 49, 49, 32, 1, 1, true, Epilogue::store},         // windows of attention
+      {DType::f32, 40, 49, 32, 49, 2, 3, true, Epilogue::bias},
+      {DType::f32, 1, 40, 2000, 60, 2, 2, true, Epilogue::bias},         // wide: several blocks of columns
+      {DType::f32, 1, 150, 1200, 500, 1, 1, true, Epilogue::bias},
+      {DType::f32, 1, 1, 500, 700, 1, 1, true, Epilogue::store},
+      {DType::f32, 1, 500, 1, 700, 1, 1, true, Epilogue::store},
+  };
+  for_each_target([&] {
+    std::uint32_t seed = 1;
+    for (const Case& c : cases) {
+      check_case(c, seed);
+      check_case(c, seed + 1000);
+      ++seed;
+    }
+  });
+}
+
+TEST_CASE("a contraction over an empty inner axis is zero; over an empty result, nothing", "[cpu][contract]") {
+  for (const std::int64_t k : {0, 3}) {
+    for (const Dims& sizes : {Dims{1, 5, 40}, Dims{2, 0, 40}, Dims{0, 3, 3}, Dims{2, 3, 0}, Dims{3, 300, 70}}) {
+      Arrays arrays(DType::f32);
+      arrays.add(sizes[0] * sizes[1] * k);
+      arrays.add(sizes[0] * k * sizes[2]);
+      const std::int32_t y = arrays.add(sizes[0] * sizes[1] * sizes[2]);
+      arrays.fill(0, 1), arrays.fill(1, 1), arrays.fill(y, 9);
+      run(simple_product(sizes[0], sizes[1], k, sizes[2]), arrays, 2);
+      bool right = true;
+      for (std::int64_t i = 0; i < arrays.elements(y); ++i) right = right && arrays.get(y, i) == static_cast<double>(k);
+      CHECK(right);
+    }
+  }
+}
+
+TEST_CASE("a result without terms is zero", "[cpu][contract]") {
+  Arrays arrays(DType::f32);
+  for (const std::int64_t elements : {6, 6, 4}) arrays.fill(arrays.add(elements), 2);
+  ContractKernel kernel = simple_product(1, 2, 3, 2);
+  kernel.terms.clear();
+  run(kernel, arrays, 1);
+  CHECK(arrays.get(2, 0) == 0);
+  CHECK(arrays.get(2, 3) == 0);
+}
+
+TEST_CASE("contractions carry NaN and infinity to the elements they belong to", "[cpu][contract]") {
+  const std::int64_t m = 30, k = 20, n = 50;
+  for (const double special : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    Arrays arrays(DType::f32);
+    arrays.fill(arrays.add(m * k), 1);
+    arrays.fill(arrays.add(k * n), 1);
+    arrays.fill(arrays.add(m * n), 0);
+    arrays.set(0, 17 * k + 3, special);
+    arrays.set(1, 5 * n + 49, special);
+    run(simple_product(1, m, k, n), arrays, 1);
+    bool right = true;
+    for (std::int64_t i = 0; i < m; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) right = right && std::isfinite(arrays.get(2, i * n + j)) == (i != 17 && j != 49);
+    }
+    CHECK(right);
+  }
+}
+
+TEST_CASE("an epilogue's extents may straddle the axes of a row-major result", "[cpu][contract]") {
+  Arrays arrays(DType::f32);
+  for (const std::int64_t elements : {4 * 5, 5 * 6, 4 * 6}) arrays.fill(arrays.add(elements), 1);
+  ContractKernel kernel = simple_product(1, 4, 5, 6);
+  kernel.epilogue.extents = {24};
+  kernel.epilogue.stores[0].address = {0, {1}};
+  run(kernel, arrays, 1);
+  CHECK(arrays.get(2, 0) == 5);
+  CHECK(arrays.get(2, 23) == 5);
+}
+
+TEST_CASE("contractions that don't fit together are refused", "[cpu][contract]") {
+  ContractKernel kernel = simple_product(1, 4, 5, 6);
+  kernel.terms[0].rhs.rows.sizes = {4};
+  CHECK_THROWS_AS(ContractRunner(kernel), ShapeError);
+  kernel = simple_product(1, 4, 5, 6);
+  kernel.epilogue.extents = {4, 5};
+  CHECK_THROWS_AS(ContractRunner(kernel), ShapeError);
+  kernel = simple_product(1, 4, 5, 6);
+  kernel.dtype = DType::i32;
+  CHECK_THROWS_AS(ContractRunner(kernel), DTypeError);
+}

@@ -1,0 +1,216 @@
+// What the planner makes of graphs: how many kernels, how many bytes, and that every program passes the verifier.
+#include <algorithm>
+
+#include "autograd/linearize.h"
+#include "autograd/transforms.h"
+#include "backends/cpu/cpu.h"
+#include "backends/reference/reference.h"
+#include "engine/compile.h"
+#include "engine/ops.h"
+#include "tests/catch.h"
+#include "tests/op_examples.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+Tensor values(const Shape& shape, const Device& device, std::uint64_t seed = 1) {
+  return to_tensor(random_value(shape, -1, 1, seed), device, DType::f32);
+}
+
+template <class F, class... Args>
+Program program_of(F f, const Args&... args) {
+  Program program = compile(std::move(f)).program(args...);
+  verify(program);
+  return program;
+}
+
+// A test that expects n kernels prints the program if there are others.
+template <class F, class... Args>
+void check_kernels(std::size_t expected, F f, const Args&... args) {
+  const Program program = program_of(std::move(f), args...);
+  INFO(to_string(program));
+  CHECK(program.kernels.size() == expected);
+}
+
+// value and tangent of f along dx.
+auto with_tangent(std::function<Tensor(const Tensor&)> f) {
+  return [f = std::move(f)](const Tensor& x, const Tensor& dx) { return jvp(f, std::tuple{x}, std::tuple{dx}); };
+}
+
+std::size_t count_ops(const Program& program, Op op) {
+  std::size_t count = 0;
+  for (const Kernel& kernel : program.kernels)
+    if (const auto* tape = std::get_if<TapeKernel>(&kernel))
+      count += static_cast<std::size_t>(
+          std::count_if(tape->tape.instructions.begin(), tape->tape.instructions.end(),
+                        [&](const TapeInstruction& instruction) { return instruction.code == TapeCode::apply && instruction.op == op; }));
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("the plan of every op, and of its gradient, passes the verifier", "[engine][plan]") {
+  for (const Device& device : {cpu(), reference()})
+    for (const OpExample& example : op_examples()) {
+      INFO(device.name() << ": " << example.label);
+      try {
+        const std::vector<Tensor> inputs = to_tensors(example.inputs, device);
+        const Program program = program_of(example.f, inputs);
+        CHECK(parse_program(serialise(program)) == program);
+        if (!has_derivative(example.op)) continue;
+        program_of(
+            [&](const std::vector<Tensor>& x) {
+              Leaves traced(x);
+              const std::vector<Tensor> outputs = example.f(traced.tensors());
+              std::vector<Tensor> cotangents;
+              for (const Tensor& output : outputs) cotangents.push_back(cos(convert(output, DType::f64)));
+              std::vector<Tensor> gradients = traced.linear_map(outputs).transpose(cotangents);
+              std::erase_if(gradients, [](const Tensor& gradient) { return !gradient; });
+              return gradients;
+            },
+            inputs);
+      } catch (const std::exception& error) {
+        FAIL_CHECK("threw: " << error.what());
+      }
+    }
+}
+
+TEST_CASE("an elementwise chain is one kernel, and one with its tangent", "[engine][plan]") {
+  const Device device = cpu();
+  const auto chain = [](const Tensor& x) {
+    Tensor y = x;
+    for (int i = 0; i < 5; ++i) y = tanh(sin(y) * y + exp(-y));
+    return y;
+  };
+  const Tensor x = values({8, 33}, device);
+  check_kernels(1, chain, x);
+  check_kernels(1, with_tangent(chain), x, x);
+  CHECK(program_of(with_tangent(chain), x, x).arena_bytes == 0);
+}
+
+TEST_CASE("softmax and layer norm are one kernel each, tangent included", "[engine][plan]") {
+  const Device device = cpu();
+  const Tensor x = values({8, 33}, device);
+  const auto normalise = [](const Tensor& y) { return softmax(y); };
+  check_kernels(1, normalise, x);
+  check_kernels(1, with_tangent(normalise), x, x);
+  const Tensor scale = values({8, 33}, device, 2), shift = values({8, 33}, device, 3);
+  const auto modulated = [=](const Tensor& y) { return layer_norm(y, 1e-6) * (1.0 + scale) + shift; };
+  check_kernels(1, modulated, x);
+  check_kernels(1, with_tangent(modulated), x, x);
+}
+
+TEST_CASE("views cost no kernel", "[engine][plan]") {
+  const Device device = cpu();
+  const Tensor x = values({6, 8}, device);
+  check_kernels(
+      1,
+      [](const Tensor& y) {
+        return exp(transpose(y, {1, 0}));
+      },
+      x);
+  check_kernels(
+      1,
+      [](const Tensor& y) {
+        return exp(flip(slice(y, {1, 0}, {5, 8}, {2, 3}), {0}));
+      },
+      x);
+  check_kernels(
+      1,
+      [](const Tensor& y) {
+        return exp(pad(y, {1, 2}, {0, 1}));
+      },
+      x);
+  check_kernels(
+      1,
+      [](const Tensor& y) {
+        return exp(concat({y, flip(y, {1})}, 0));
+      },
+      x);
+  check_kernels(
+      1,
+      [](const Tensor& y) {
+        return y + mean(broadcast_to(reshape(slice_axis(y, 0, 0, 1), {8}), {6, 8}), {1}, true) * 0.0;
+      },
+      x);
+  check_kernels(
+      1,
+      [](const Tensor& y) {
+        return reshape(transpose(reshape(y, {2, 3, 8}), {1, 0, 2}), {6, 8}) * 2.0;
+      },
+      x);
+  check_kernels(
+      1,
+      [](const Tensor& y) {
+        return matmul(y, transpose(y, {1, 0}));
+      },
+      x);
+}
+
+TEST_CASE("a layer is one kernel: product, bias, activation - and the tangent's", "[engine][plan]") {
+  const Device device = cpu();
+  const Tensor x = values({16, 8}, device), w = values({8, 12}, device, 2), b = values({12}, device, 3);
+  const auto layer = [=](const Tensor& y) { return gelu_tanh(matmul(y, w) + b); };
+  check_kernels(1, layer, x);
+  check_kernels(1, with_tangent(layer), x, x);
+}
+
+TEST_CASE("equal work is done once and idle work not at all", "[engine][plan]") {
+  const Device device = cpu();
+  const Tensor x = values({6, 8}, device);
+  CHECK(count_ops(program_of([](const Tensor& y) { return exp(y) + sin(exp(y)); }, x), Op::exp) == 1);
+  check_kernels(
+      1, [](const Tensor& y) { return (y * 1.0 + 0.0) * 2.0; }, x);
+  check_kernels(
+      0, [](const Tensor& y) { return y * 1.0 + 0.0; }, x);
+  check_kernels(
+      0,
+      [](const Tensor& y) {
+        return transpose(transpose(y, {1, 0}), {1, 0});
+      },
+      x);
+  check_kernels(
+      1,
+      [](const Tensor& y) {
+        matmul(y, transpose(y, {1, 0}));
+        return exp(y);
+      },
+      x);
+}
+
+TEST_CASE("stop_gradient leaves no second-order work behind", "[engine][plan]") {
+  const Device device = cpu();
+  const Tensor x = values({6, 8}, device);
+  const auto loss = [](const Tensor& y) { return sum(y * stop_gradient(tanh(sin(y)))); };
+  CHECK(count_ops(program_of(grad(loss), x), Op::cos) == 0);
+}
+
+TEST_CASE("temporaries share memory once they are dead", "[engine][plan]") {
+  const Device device = cpu();
+  const Tensor x = values({64, 64}, device);
+  const auto powers = [](const Tensor& y) {
+    Tensor z = y;
+    for (int i = 0; i < 10; ++i) z = matmul(z, y);
+    return z;
+  };
+  CHECK(program_of(powers, x).arena_bytes <= 2 * 64 * 64 * 4);
+}
+
+TEST_CASE("donated state is updated in place", "[engine][plan]") {
+  const Device device = cpu();
+  const Tensor x = values({64, 64}, device), g = values({64, 64}, device, 2);
+  const auto step = compile([](const Tensor& p, const Tensor& gradient) { return p - gradient * 0.5; }, {.donate = {0}});
+  const MemoryReport report = step.memory_report(x, g);
+  CHECK(report.donated_bytes == 64 * 64 * 4);
+  CHECK(report.peak_bytes() == 2 * 64 * 64 * 4);
+}
+
+TEST_CASE("planning is deterministic", "[engine][plan]") {
+  const Device one = cpu(), other = cpu();
+  const auto f = [](const Tensor& y) {
+    return std::pair(softmax(matmul(y, transpose(y, {1, 0}))), grad([](const Tensor& z) { return sum(square(tanh(z))); })(y));
+  };
+  CHECK(to_string(program_of(f, values({6, 8}, one))) == to_string(program_of(f, values({6, 8}, other))));
+}

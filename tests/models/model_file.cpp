@@ -1,0 +1,99 @@
+#include "models/model_file.h"
+
+#include <filesystem>
+#include <functional>
+
+#include "backends/cpu/cpu.h"
+#include "engine/ops.h"
+#include "models/files/safetensors.h"
+#include "tests/catch.h"
+
+using namespace fluxion;
+
+namespace {
+
+// A file in the system's temporary folder, removed at the end.
+struct TemporaryFile {
+  std::filesystem::path path = std::filesystem::temp_directory_path() / "fluxion-test-model.safetensors";
+  ~TemporaryFile() { std::filesystem::remove(path); }
+};
+
+Model small_model(const Device& device) {
+  const DitConfig network{.image_size = 4, .patch_size = 2, .hidden_size = 8, .depth = 1, .num_heads = 2, .num_classes = 2};
+  ModelInfo info;
+  info.network = network;
+  info.objective = "meanflow_cfg";
+  info.guidance = TrainedGuidance{.omega = 1, .kappa = 0.5};
+  info.dataset = "glyphs";
+  info.class_names = {"circle", "square"};
+  info.step = 1234;
+  return {info, initialise(network, random_key(1, device))};
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("a model file gives back the model, at any floating precision") {
+  const Device device = cpu({.threads = 1});
+  const TemporaryFile file;
+  const Model model = small_model(device);
+  write_model(file.path, model);
+  const Model read = read_model(file.path, device), wide = read_model(file.path, device, DType::f64);
+  CHECK(read.info == model.info);
+  CHECK(read_model_info(file.path) == model.info);
+  for (const auto& [name, tensor] : model.parameters) {
+    INFO(name);
+    CHECK(read.parameters.at(name).to_host<float>() == tensor.to_host<float>());
+    CHECK(wide.parameters.at(name).to(DType::f32).to_host<float>() == tensor.to_host<float>());
+  }
+}
+
+TEST_CASE("a model file whose parameters do not fit is refused by name") {
+  const Device device = cpu({.threads = 1});
+  const TemporaryFile file;
+  const Model model = small_model(device);
+  write_model(file.path, model);
+  const TensorFile content = load_tensors(file.path, device);
+  const auto message_with = [&](const std::function<void(Parameters&)>& change) {
+    Parameters parameters = content.tensors;
+    change(parameters);
+    save_tensors(file.path, parameters, content.metadata);
+    return message_of([&] { read_model(file.path, device); });
+  };
+  const std::string missing = message_with([](Parameters& p) { p.erase("pos_embed"); });
+  CHECK((has(missing, "'pos_embed'") && has(missing, "missing")));
+  CHECK(has(message_with([&](Parameters& p) { p["extra"] = zeros({2}, DType::f32, device); }), "'extra'"));
+  const std::string misshapen = message_with([&](Parameters& p) { p["pos_embed"] = zeros({1, 4, 9}, DType::f32, device); });
+  CHECK((has(misshapen, "'pos_embed'") && has(misshapen, "[1, 4, 9]") && has(misshapen, "[1, 4, 8]")));
+  CHECK(has(message_with([&](Parameters& p) { p["pos_embed"] = zeros({1, 4, 8}, DType::i32, device); }), "floating"));
+
+  save_tensors(file.path, content.tensors, {});
+  CHECK(has(message_of([&] { read_model(file.path, device); }), "no model"));
+  save_tensors(file.path, content.tensors, {{"fluxion.model", "{\"version\": 1"}});
+  CHECK_THROWS_AS(read_model(file.path, device), FormatError);
+  Model wrong = model;
+  wrong.parameters.erase("pos_embed");
+  CHECK_THROWS_AS(write_model(file.path, wrong), FormatError);
+}
+
+TEST_CASE("a model trained with guidance is not guided again") {
+  ModelInfo info;
+  info.network = DitConfig{.num_classes = 10};
+  CHECK_NOTHROW(check_guidance(info, 3));
+  info.guidance = TrainedGuidance{.omega = 1, .kappa = 0.5};
+  CHECK_NOTHROW(check_guidance(info, 1));
+  CHECK(has(message_of([&] { check_guidance(info, 3); }), "already"));
+  info.guidance.reset();
+  info.network = MlpConfig{};
+  CHECK(has(message_of([&] { check_guidance(info, 3); }), "no classes"));
+}

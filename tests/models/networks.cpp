@@ -1,0 +1,85 @@
+#include <nlohmann/json.hpp>
+
+#include "backends/cpu/cpu.h"
+#include "engine/ops.h"
+#include "models/networks/network.h"
+#include "tests/catch.h"
+
+using namespace fluxion;
+
+namespace {
+
+DitConfig small_dit() {
+  return {.image_size = 8,
+          .channels = 3,
+          .patch_size = 2,
+          .hidden_size = 16,
+          .depth = 2,
+          .num_heads = 2,
+          .mlp_ratio = 4,
+          .num_classes = 10,
+          .frequency_embedding_size = 32};
+}
+
+}  // namespace
+
+TEST_CASE("a DiT has the parameter names and shapes of the public code") {
+  const auto shapes = parameter_shapes(NetworkConfig(small_dit()));
+  CHECK(shapes.at("x_embedder.proj.weight") == Shape{16, 3, 2, 2});
+  CHECK(shapes.at("pos_embed") == Shape{1, 16, 16});
+  CHECK(shapes.at("t_embedder.mlp.0.weight") == Shape{16, 32});
+  CHECK(shapes.at("r_embedder.mlp.2.bias") == Shape{16});
+  CHECK(shapes.at("y_embedder.embedding_table.weight") == Shape{11, 16});
+  CHECK(shapes.at("blocks.1.attn.qkv.weight") == Shape{48, 16});
+  CHECK(shapes.at("blocks.0.mlp.fc1.weight") == Shape{64, 16});
+  CHECK(shapes.at("blocks.0.adaLN_modulation.1.bias") == Shape{96});
+  CHECK(shapes.at("final_layer.linear.weight") == Shape{12, 16});
+  CHECK(shapes.size() == 2 + 1 + 4 + 4 + 1 + 2 * 10 + 4);
+  CHECK(frozen_parameters(small_dit()) == std::vector<std::string>{"pos_embed"});
+}
+
+TEST_CASE("fresh parameters have the promised shapes, and a fresh DiT is the zero function") {
+  const Device device = cpu({.threads = 1});
+  const NetworkConfig config = small_dit();
+  const Parameters parameters = initialise(config, random_key(1, device));
+  for (const auto& [name, shape] : parameter_shapes(config)) {
+    INFO(name);
+    CHECK(parameters.at(name).shape() == shape);
+  }
+  CHECK(parameters.size() == parameter_shapes(config).size());
+
+  const Tensor z = normal(random_key(2, device), {2, 8, 8, 3});
+  const Tensor t = full({2}, 0.5, DType::f32, device);
+  const Tensor labels = Tensor::from(std::vector<std::int32_t>{3, 10}, {2}, device);
+  const Tensor u = apply(config, parameters, z, {.t = t, .r = t}, labels);
+  CHECK(u.shape() == z.shape());
+  CHECK(max(abs(u)).item<float>() == 0.0f);
+  CHECK(max(abs(parameters.at("blocks.0.attn.qkv.weight"))).item<float>() <= std::sqrt(6.0f / 64.0f));
+  CHECK(max(abs(parameters.at("blocks.0.attn.qkv.weight"))).item<float>() > 0.9f * std::sqrt(6.0f / 64.0f));
+}
+
+TEST_CASE("an MLP takes vectors and times") {
+  const Device device = cpu({.threads = 1});
+  const NetworkConfig config = MlpConfig{.data_dim = 3, .hidden = {8, 4}};
+  const Parameters parameters = initialise(config, random_key(1, device), DType::f64);
+  const Tensor z = normal(random_key(2, device), {5, 3}, DType::f64), t = full({5}, 0.5, DType::f64, device);
+  CHECK(apply(config, parameters, z, {.t = t, .r = t}).shape() == Shape{5, 3});
+  CHECK(parameters.at("layers.0.weight").shape() == Shape{8, 5});
+  CHECK_THROWS_AS(apply(config, parameters, z, {.t = t, .r = zeros({4}, DType::f64, device)}), ShapeError);
+  CHECK_THROWS_AS(apply(config, {}, z, {.t = t, .r = t}), Error);
+}
+
+TEST_CASE("a network's configuration survives JSON, and bad JSON is refused") {
+  for (const NetworkConfig& config : {NetworkConfig(small_dit()), NetworkConfig(MlpConfig{.second_time = SecondTime::r})})
+    CHECK(network_from_json(nlohmann::json::parse(network_to_json(config).dump())) == config);
+
+  nlohmann::json json = network_to_json(small_dit());
+  CHECK_THROWS_AS(network_from_json({{"family", "unet"}, {"config", {}}}), FormatError);
+  json["config"]["patch_size"] = 3;
+  CHECK_THROWS_AS(network_from_json(json), FormatError);
+  json["config"]["patch_size"] = "two";
+  CHECK_THROWS_AS(network_from_json(json), FormatError);
+  json["config"].erase("patch_size");
+  CHECK_THROWS_AS(network_from_json(json), FormatError);
+  CHECK_THROWS_AS(network_from_json(nullptr), FormatError);
+}

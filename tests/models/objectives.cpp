@@ -1,0 +1,90 @@
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "autograd/transforms.h"
+#include "backends/cpu/cpu.h"
+#include "engine/ops.h"
+#include "models/objectives/objective.h"
+#include "tests/catch.h"
+
+using namespace fluxion;
+
+namespace {
+
+struct Setup {
+  Device device = cpu({.threads = 1});
+  NetworkConfig network = MlpConfig{.data_dim = 2, .hidden = {16, 16}};
+  Parameters parameters = initialise(network, random_key(1, device), DType::f64);
+  Tensor x = normal(random_key(2, device), {8, 2}, DType::f64);
+  Tensor key = random_key(3, device);
+};
+
+double largest_difference(const Parameters& a, const Parameters& b) {
+  double result = 0;
+  for (const auto& [name, tensor] : a) result = std::max(result, max(abs(tensor - b.at(name))).item<double>());
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("MeanFlow's JVP over the rows with r != t alone gives the numbers of the JVP over all rows") {
+  const Setup setup;
+  const FlowDraws draws = draw({.fixed_share = true}, setup.x, {}, 0, setup.key);
+  const auto loss = [&](const Parameters& parameters, std::int64_t jvp_rows) {
+    return meanflow(bind_parameters(setup.network, parameters), draws, {.jvp_rows = jvp_rows}).loss;
+  };
+  const auto gradient = [&](std::int64_t jvp_rows) {
+    return value_and_grad([&](const Parameters& parameters) { return loss(parameters, jvp_rows); })(setup.parameters);
+  };
+  const auto [full, full_gradient] = gradient(-1);
+  const auto [subset, subset_gradient] = gradient(unequal_rows({}, 8));
+  CHECK(unequal_rows({}, 8) == 2);
+  CHECK(subset.item<double>() == Approx(full.item<double>()).epsilon(1e-12));
+  CHECK(largest_difference(full_gradient, subset_gradient) < 1e-12);
+}
+
+TEST_CASE("where r = t, MeanFlow's target is the velocity of flow matching") {
+  const Setup setup;
+  FlowDraws draws = draw({.equal_share = 0}, setup.x, {}, 0, setup.key);
+  draws.equal_mask = gt(full_like(draws.t, 1), 0.0);
+  const MeanFlowResult result = meanflow(bind_parameters(setup.network, setup.parameters), draws, {.p = 0});
+  CHECK(max(abs(result.target - (draws.e - draws.x))).item<double>() == 0);
+  const FlowMatchingResult plain = flow_matching(bind_parameters(setup.network, setup.parameters), draws, {.mean_over_elements = false});
+  CHECK(result.loss.item<double>() == Approx(plain.loss.item<double>()).epsilon(1e-12));
+}
+
+TEST_CASE("draws are a function of the key, ordered in time, and in the promised shares") {
+  const Device device = cpu({.threads = 1});
+  const Tensor x = zeros({4096, 1}, DType::f64, device);
+  const Tensor labels = Tensor::from(std::vector<std::int32_t>(4096, 3), {4096}, device);
+  const FlowDraws draws = draw({}, x, labels, 10, random_key(7, device));
+  const FlowDraws again = draw({}, x, labels, 10, random_key(7, device));
+  CHECK(draws.e.to_host<double>() == again.e.to_host<double>());
+  CHECK(min(draws.t - draws.r).item<double>() >= 0);
+
+  // Shares and moments lie within six standard errors.
+  const double count = 4096;
+  CHECK(mean(draws.equal_mask.to(DType::f64)).item<double>() == Approx(0.75).margin(6 * std::sqrt(0.75 * 0.25 / count)));
+  CHECK(mean(eq(draws.labels.dropped(), 10.0).to(DType::f64)).item<double>() == Approx(0.1).margin(6 * std::sqrt(0.09 / count)));
+  const Tensor logits = log(draws.t / (1.0 - draws.t)) + log(draws.r / (1.0 - draws.r));
+  CHECK(mean(logits).item<double>() == Approx(-0.8).margin(6 * std::sqrt(2 / count)));
+  CHECK(mean(square(draws.e)).item<double>() == Approx(1).margin(6 * std::sqrt(2 / count)));
+}
+
+TEST_CASE("every objective has a finite loss, a gradient, and survives JSON") {
+  const Setup setup;
+  for (const ObjectiveKind kind : {ObjectiveKind::flow_matching, ObjectiveKind::meanflow, ObjectiveKind::split_meanflow}) {
+    INFO(to_string(kind));
+    const ObjectiveConfig objective{.kind = kind};
+    const auto value = [&](const Parameters& parameters) {
+      return objective_value(objective, setup.network, parameters, setup.x, {}, setup.key).loss;
+    };
+    const auto [loss, gradient] = value_and_grad(value)(setup.parameters);
+    CHECK(std::isfinite(loss.item<double>()));
+    CHECK(sum(square(gradient.at("layers.0.weight"))).item<double>() > 0);
+    CHECK(objective_from_json(objective_to_json(objective)) == objective);
+  }
+  CHECK_THROWS_AS(objective_from_json({{"kind", "magic"}}), FormatError);
+  const ObjectiveConfig guided{.kind = ObjectiveKind::meanflow_cfg};
+  CHECK_THROWS_AS(objective_value(guided, setup.network, setup.parameters, setup.x, {}, setup.key), Error);
+}
