@@ -1,12 +1,9 @@
 #include "backends/cpu/gemm_kernel.h"
 
-#include <array>
-#include <cstring>
 #include <utility>
 
-// Targets by name: AVX-512, AVX2 with FMA, SSE4 and, without run-time choice, whatever the compiler's baseline is (NEON on Arm).
-#undef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#include "backends/cpu/tape_targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/gemm_kernel.cpp"
 #include <hwy/foreach_target.h>  // must precede highway.h
@@ -31,7 +28,7 @@ static_assert(tile_rows <= gemm_max_rows);
 
 // Vectors of a fixed size, so that tiles are known at compile time; scalable instruction sets use a part of theirs.
 template <class T>
-using Lanes = hn::CappedTag<T, 64 / sizeof(T)>;
+using Lanes = hn::CappedTag<T, gemm_max_lanes<T>>;
 
 template <class D, class T = hn::TFromD<D>>
 HWY_INLINE void StorePart(D d, hn::Vec<D> v, T* to, std::int64_t count) {
@@ -168,7 +165,7 @@ void Pack(const GemmStrip<T>& strip) {
     return;
   }
   // Missing columns repeat the last one, so that every read lies in the operand.
-  std::int64_t offsets[gemm_max_vectors * 64 / sizeof(T)];
+  std::int64_t offsets[gemm_max_vectors * gemm_max_lanes<T>];
   for (std::int64_t j = 0; j < padded; ++j) offsets[j] = strip.offsets[j < strip.width ? j : strip.width - 1];
   std::int64_t p = 0;
 #if HWY_TARGET != HWY_SCALAR

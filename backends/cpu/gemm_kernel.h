@@ -16,7 +16,8 @@ struct GemmSegment {
 };
 
 // C(i, j) = (accumulate ? C(i, j) : 0) + sum over segments s, sum over p < inner of A_s(i, p) B_s(p, j), summed in this order.
-// Of B, whole vectors are read, so its rows must be readable up to a multiple of `lanes`; of C, only `columns` columns are touched.
+// Of B, whole vectors are read, so its rows must be readable up to a multiple of `lanes`; of C, only `columns` columns are touched. Any strides do,
+// zero and negative ones too.
 template <class T>
 struct GemmTile {
   const GemmSegment<T>* segments;
@@ -42,6 +43,8 @@ struct GemmStrip {
 
 inline constexpr int gemm_max_rows = 16;
 inline constexpr int gemm_max_vectors = 2;
+template <class T>
+inline constexpr int gemm_max_lanes = 64 / sizeof(T);
 
 template <class T>
 struct GemmKernels {

@@ -9,7 +9,7 @@ namespace fluxion::cpu_backend {
 // What the cut depends on.
 struct GemmProblem {
   std::int64_t batch, m, n, k;
-  std::int64_t lhs_operands, rhs_operands, results, terms;  // operands: distinct ones
+  std::int64_t rhs_operands, results, terms;  // operands: distinct ones
   std::int64_t element_bytes;
   std::int64_t tile_rows, tile_columns;  // of the register tile
   bool epilogue;                         // results run through a tape instead of being written in place
@@ -31,7 +31,7 @@ struct GemmPlan {
 
   RhsSource rhs;
   std::int64_t block_rows, block_columns;  // of a task's block of the result; columns are a multiple of the tile's
-  std::int64_t panel_columns;              // of the result, for which rhs is packed at a time when shared
+  std::int64_t panel_columns;              // of the result, worked on at a time: as many as there is room to pack a shared rhs for
   std::int64_t slots;                      // tasks that may run at the same time, each with scratch memory of its own
   std::int64_t resident_rows;              // rows of results that a task holds for the epilogue; 0: none
 };

@@ -6,6 +6,7 @@
 #include <functional>
 #include <type_traits>
 
+#include "backends/cpu/op_kernel_lanes.h"
 #include "engine/error.h"
 #include "engine/philox.h"
 
@@ -178,38 +179,6 @@ void argmax(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
   });
 }
 
-// Several blocks of engine/philox.h side by side, for the compiler to vectorise.
-constexpr int philox_width = 16;
-
-void philox_blocks(std::uint64_t first, std::uint32_t stream, std::uint32_t domain, std::uint32_t key0, std::uint32_t key1, std::uint32_t* out) {
-  std::uint32_t c0[philox_width], c1[philox_width], c2[philox_width], c3[philox_width];
-  for (int i = 0; i < philox_width; ++i) {
-    const std::uint64_t block = first + static_cast<std::uint64_t>(i);
-    c0[i] = static_cast<std::uint32_t>(block);
-    c1[i] = static_cast<std::uint32_t>(block >> 32);
-    c2[i] = stream;
-    c3[i] = domain;
-  }
-  for (int round = 0; round < 10; ++round) {
-    for (int i = 0; i < philox_width; ++i) {
-      const std::uint64_t a = std::uint64_t{0xD2511F53u} * c0[i];
-      const std::uint64_t b = std::uint64_t{0xCD9E8D57u} * c2[i];
-      c0[i] = static_cast<std::uint32_t>(b >> 32) ^ c1[i] ^ key0;
-      c1[i] = static_cast<std::uint32_t>(b);
-      c2[i] = static_cast<std::uint32_t>(a >> 32) ^ c3[i] ^ key1;
-      c3[i] = static_cast<std::uint32_t>(a);
-    }
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  for (int i = 0; i < philox_width; ++i) {
-    out[4 * i] = c0[i];
-    out[4 * i + 1] = c1[i];
-    out[4 * i + 2] = c2[i];
-    out[4 * i + 3] = c3[i];
-  }
-}
-
 void random_bits(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
   constexpr std::int64_t group = 4 * philox_width;
   const std::int64_t count = kernel.output_types[0].shape.elements();
@@ -218,16 +187,11 @@ void random_bits(const OpKernel& kernel, std::byte* const* inputs, std::byte* ou
   const std::uint32_t domain = static_cast<std::uint32_t>(std::get<RandomAttributes>(kernel.attributes).domain);
   std::uint32_t* out = reinterpret_cast<std::uint32_t*>(output);
   share(pool, (count + group - 1) / group, group, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t g = begin; g < end; ++g) {
-      const std::uint64_t first = static_cast<std::uint64_t>(g) * philox_width;
-      if ((g + 1) * group <= count) {
-        philox_blocks(first, stream, domain, key[0], key[1], out + g * group);
-      } else {
-        for (std::int64_t i = g * group; i < count; i += 4) {
-          const auto words = random_block(static_cast<std::uint64_t>(i / 4), stream, domain, {key[0], key[1]});
-          std::copy_n(words.begin(), std::min<std::int64_t>(4, count - i), out + i);
-        }
-      }
+    const std::int64_t whole = std::min(end, count / group);
+    if (begin < whole) random_words(begin, whole, stream, domain, key[0], key[1], out);
+    for (std::int64_t i = std::max(begin, whole) * group; i < std::min(count, end * group); i += 4) {
+      const auto words = random_block(static_cast<std::uint64_t>(i / 4), stream, domain, {key[0], key[1]});
+      std::copy_n(words.begin(), std::min<std::int64_t>(4, count - i), out + i);
     }
   });
 }

@@ -5,6 +5,7 @@
 #include <oneapi/tbb/partitioner.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <algorithm>
 #include <string>
 
 #include "backends/cpu/parallel.h"
@@ -13,7 +14,8 @@
 namespace fluxion::cpu_backend {
 
 struct ThreadPool::State {
-  explicit State(int threads) : threads(threads), arena(threads) {}
+  // More threads than cores would gain nothing, and TBB prints a warning when asked for them.
+  explicit State(int threads) : threads(threads), arena(std::min(threads, tbb::info::default_concurrency())) {}
   const int threads;
   tbb::task_arena arena;
 };

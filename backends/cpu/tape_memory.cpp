@@ -41,6 +41,18 @@ void copy_out(std::byte* out, std::int64_t step, const std::byte* in, std::int64
   }
 }
 
+template <class T>
+void transpose(std::byte* out, std::int64_t pitch, const std::byte* in, std::int64_t step, std::int64_t rows, std::int64_t columns) {
+  constexpr std::int64_t line = 64 / sizeof(T);
+  T* to = reinterpret_cast<T*>(out);
+  const T* from = reinterpret_cast<const T*>(in);
+  for (std::int64_t row = 0; row < rows; row += line) {
+    const std::int64_t n = std::min(line, rows - row);
+    for (std::int64_t column = 0; column < columns; ++column)
+      for (std::int64_t i = 0; i < n; ++i) to[(row + i) * pitch + column] = from[row + i + column * step];
+  }
+}
+
 std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0); }  // b > 0
 
 }  // namespace
@@ -57,7 +69,7 @@ CopyOut find_copy_out(DType lane, DType storage) {
   });
 }
 
-LaneRange valid_lanes(const Access& access, const std::int64_t* values, const std::int64_t* steps, std::int64_t n) {
+LaneRange valid_lanes_slow(const Access& access, const std::int64_t* values, const std::int64_t* steps, std::int64_t n) {
   LaneRange range{0, n};
   for (std::size_t f = 1; f < access.functions(); ++f) {
     const std::int64_t value = values[f], step = steps[f], low = access.low[f], high = access.high[f];
@@ -73,6 +85,12 @@ LaneRange valid_lanes(const Access& access, const std::int64_t* values, const st
   }
   if (range.first >= range.last) return {0, 0};
   return range;
+}
+
+void copy_transposed(std::byte* out, std::int64_t pitch, const std::byte* in, std::int64_t step, std::int64_t rows, std::int64_t columns,
+                     std::int64_t bytes) {
+  if (bytes == 8) transpose<std::uint64_t>(out, pitch, in, step, rows, columns);
+  else transpose<std::uint32_t>(out, pitch, in, step, rows, columns);
 }
 
 void fill_affine(std::byte* out, DType dtype, std::int64_t value, std::int64_t step, std::int64_t n) {

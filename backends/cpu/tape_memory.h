@@ -24,7 +24,22 @@ constexpr bool same_form(DType storage, DType lane) { return storage == lane && 
 struct LaneRange {
   std::int64_t first, last;
 };
-LaneRange valid_lanes(const Access& access, const std::int64_t* values, const std::int64_t* steps, std::int64_t n);
+LaneRange valid_lanes_slow(const Access& access, const std::int64_t* values, const std::int64_t* steps, std::int64_t n);
+inline LaneRange valid_lanes(const Access& access, const std::int64_t* values, const std::int64_t* steps, std::int64_t n) {
+  // Most runs lie inside as a whole: then both ends do.
+  bool inside = true, constant = true;
+  for (std::size_t f = 1; f < access.functions(); ++f) {
+    const std::int64_t first = values[f], last = first + (n - 1) * steps[f];
+    inside = inside && first >= access.low[f] && first < access.high[f] && last >= access.low[f] && last < access.high[f];
+    constant = constant && steps[f] == 0;
+  }
+  if (inside) return {0, n};
+  if (constant) return {0, 0};
+  return valid_lanes_slow(access, values, steps, n);
+}
+
+// out[row * pitch + column] = in[row + column * step] in elements of 4 or 8 bytes: a transposed tile, read line by line.
+void copy_transposed(std::byte* out, std::int64_t pitch, const std::byte* in, std::int64_t step, std::int64_t rows, std::int64_t columns, std::int64_t bytes);
 
 // lane i = value + i * step in dtype
 void fill_affine(std::byte* out, DType dtype, std::int64_t value, std::int64_t step, std::int64_t n);

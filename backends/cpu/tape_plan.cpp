@@ -16,6 +16,9 @@ constexpr std::int64_t least_block = 256, greatest_block = 1024;
 // Columns of a block whose rows are reduced: enough for long runs in memory, few enough for a block of many rows.
 constexpr std::int64_t reduced_block_columns = 256, reduced_block_rows = 16;
 
+// A block that reads transposed memory is a tile, so that whole cache lines are used.
+constexpr std::int64_t tile_rows = 32, tile_columns = 64;
+
 constexpr std::int32_t forever = std::numeric_limits<std::int32_t>::max();
 
 bool is_register(DType dtype) {
@@ -155,6 +158,7 @@ void TapePlan::add_instruction(const Tape& tape, std::size_t index, const PlanOp
       step.argument = static_cast<std::int32_t>(loads_.size());
       values_.back().shape = shape_of(load.access);
       step.fixed = values_.back().shape == BlockShape::scalar && !load.access.batch.varies();
+      load.transposed = load.direct && values_.back().shape == BlockShape::full && load.access.rows.step(0) == 1 && load.access.columns.step(0) != 1;
       loads_.push_back(std::move(load));
       break;
     }
@@ -212,7 +216,7 @@ void TapePlan::add_apply(const TapeInstruction& instruction, const std::vector<s
   steps_.push_back(step);
 }
 
-// A store may be written by the kernel that computes it, and a load be read where it lies, unless a store would then overwrite, in memory that both
+// A store may be written by the kernel that computes it (or the load that copies it), and a load be read where it lies, unless a store would then overwrite, in memory that both
 // share, what is still to be read. Whether they share memory is known only when the buffers are.
 void TapePlan::find_direct_accesses() {
   std::vector<std::int32_t> last_use(values_.size(), -1), made_at(values_.size(), -1);
@@ -227,7 +231,7 @@ void TapePlan::find_direct_accesses() {
   for (std::size_t s = 0; s < stores_.size(); ++s) {
     Store& store = stores_[s];
     Step& step = steps_[static_cast<std::size_t>(made_at[static_cast<std::size_t>(store.value)])];
-    store.direct = store.direct && step.action == Action::apply && !step.fixed && step.direct_store < 0;
+    store.direct = store.direct && (step.action == Action::apply || step.action == Action::load) && !step.fixed && step.direct_store < 0;
     if (!store.direct) continue;
     step.direct_store = static_cast<std::int32_t>(s);
     for (const Step& other : steps_)
@@ -257,8 +261,9 @@ void TapePlan::place_registers() {
   std::vector<Slot> slots;
   std::vector<std::size_t> slot_of(values_.size());
   std::vector<std::size_t> free;
-  const auto take = [&](const Value& value) {
-    const auto found = std::find_if(free.begin(), free.end(), [&](std::size_t slot) {
+  const auto take = [&](const Value& value, bool fixed) {
+    // A fixed value is there before the block's first step, so it can't move into what an earlier step has used.
+    const auto found = fixed ? free.end() : std::find_if(free.begin(), free.end(), [&](std::size_t slot) {
       return slots[slot].shape == value.shape && slots[slot].bytes == lane_bytes(value.dtype);
     });
     if (found == free.end()) {
@@ -277,7 +282,7 @@ void TapePlan::place_registers() {
                             step.operands.begin() + k;
       if (!repeated && last_use[operand] == static_cast<std::int32_t>(i)) free.push_back(slot_of[operand]);
     }
-    slot_of[static_cast<std::size_t>(step.value)] = take(values_[static_cast<std::size_t>(step.value)]);
+    slot_of[static_cast<std::size_t>(step.value)] = take(values_[static_cast<std::size_t>(step.value)], step.fixed);
   }
 
   std::int64_t bytes_per_lane = 0;
@@ -307,6 +312,9 @@ void TapePlan::choose_block(std::int64_t bytes_per_lane) {
       block_rows_ = rows;
       block_columns_ = std::min(columns, std::max(target / rows / vector_ * vector_, vector_));
     }
+  } else if (!whole_rows && std::any_of(loads_.begin(), loads_.end(), [](const Load& load) { return load.transposed; })) {
+    block_columns_ = std::min(columns, tile_columns);
+    block_rows_ = std::min(rows, tile_rows);
   } else if (whole_rows || padded(columns) <= target) {
     block_columns_ = columns;
     block_rows_ = std::min(rows, std::max<std::int64_t>(target / padded(columns), 1));

@@ -93,6 +93,7 @@ class TapePlan {
     Access access;
     bool direct = false;  // same form in memory and register, no ranges
     bool stored = false;  // its value is stored as it is
+    bool transposed = false;  // direct, and contiguous down the columns instead of along the rows
   };
   struct Store {
     std::int32_t value = 0, buffer = 0;
@@ -127,6 +128,7 @@ class TapePlan {
 
   Frame frame(std::byte* scratch) const;
   void run_step(const Step& step, const TapeBlock& block, const CallMemory& memory, std::span<const void* const> results, const Frame& frame) const;
+  Register destination(const Step& step, const TapeBlock& block, const CallMemory& memory, const Frame& frame) const;
   void load(const Step& step, const TapeBlock& block, const CallMemory& memory, const Frame& frame) const;
   void fill(const Step& step, const TapeBlock& block, const Frame& frame) const;
   void apply(const Step& step, const TapeBlock& block, const CallMemory& memory, const Frame& frame) const;

@@ -112,6 +112,20 @@ std::optional<TapePlan::Place> TapePlan::rectangle(const Access& access, BlockSh
   return Place{offset, by_column && by_row ? access.rows.step(0) : 0};
 }
 
+// Where the lanes of a step go: into the buffer that they are stored to, if that has the form of a register there, else into the register.
+TapePlan::Register TapePlan::destination(const Step& step, const TapeBlock& block, const CallMemory& memory, const Frame& frame) const {
+  const Value& value = values_[static_cast<std::size_t>(step.value)];
+  const std::int64_t lane = lane_bytes(value.dtype);
+  if (step.direct_store >= 0 && frame.store_in_place[step.direct_store]) {
+    const Store& store = stores_[static_cast<std::size_t>(step.direct_store)];
+    if (const auto place = rectangle(store.access, value.shape, block)) {
+      frame.written[step.direct_store] = true;
+      return {memory.buffers[static_cast<std::size_t>(store.buffer)] + place->offset * lane, place->row_step * lane};
+    }
+  }
+  return {frame.scratch + value.offset, padded(block.columns) * lane};
+}
+
 void TapePlan::load(const Step& step, const TapeBlock& block, const CallMemory& memory, const Frame& frame) const {
   const Load& load = loads_[static_cast<std::size_t>(step.argument)];
   const Value& value = values_[static_cast<std::size_t>(step.value)];
@@ -126,7 +140,8 @@ void TapePlan::load(const Step& step, const TapeBlock& block, const CallMemory& 
     }
   }
 
-  std::byte* out = frame.scratch + value.offset;
+  target = destination(step, block, memory, frame);
+  std::byte* out = target.data;
   const Access& access = load.access;
   std::int64_t base[Walk::max_functions];
   std::copy(access.constant.begin(), access.constant.end(), base);
@@ -141,17 +156,16 @@ void TapePlan::load(const Step& step, const TapeBlock& block, const CallMemory& 
         load.copy(to, source + at[0] * load.element_bytes, steps[0], n);
       } else {
         const LaneRange range = valid_lanes(access, at, steps, n);
-        std::memset(to, 0, static_cast<std::size_t>(range.first * lane));
+        if (range.first > 0) std::memset(to, 0, static_cast<std::size_t>(range.first * lane));
         if (range.last > range.first)
           load.copy(to + range.first * lane, source + (at[0] + range.first * steps[0]) * load.element_bytes, steps[0], range.last - range.first);
-        std::memset(to + range.last * lane, 0, static_cast<std::size_t>((n - range.last) * lane));
+        if (range.last < n) std::memset(to + range.last * lane, 0, static_cast<std::size_t>((n - range.last) * lane));
       }
       to += n * lane;
     });
     clear_padding(line, lane, count, padded(count));
   };
 
-  target = {out, padded(block.columns) * lane};
   switch (value.shape) {
     case BlockShape::scalar: {
       const bool valid = valid_lanes(access, base, access.columns.inner_steps(), 1).last == 1;
@@ -162,6 +176,13 @@ void TapePlan::load(const Step& step, const TapeBlock& block, const CallMemory& 
     case BlockShape::per_row: copy_line(access.rows, block.row, block.rows, base, out); return;
     case BlockShape::per_column: copy_line(access.columns, block.column, block.columns, base, out); return;
     case BlockShape::full: {
+      if (load.transposed && access.rows.straight(block.row, block.rows) && access.columns.straight(block.column, block.columns)) {
+        access.rows.add(block.row, base);
+        access.columns.add(block.column, base);
+        copy_transposed(out, target.row_step / lane, source + base[0] * lane, access.columns.step(0), block.rows, block.columns, lane);
+        for (std::int64_t row = 0; row < block.rows; ++row) clear_padding(out + row * target.row_step, lane, block.columns, padded(block.columns));
+        return;
+      }
       const std::size_t functions = access.functions();
       access.rows.for_runs(block.row, block.rows, base, [&](const std::int64_t* at, std::int64_t n) {
         std::int64_t values[Walk::max_functions];
@@ -238,14 +259,7 @@ void TapePlan::apply(const Step& step, const TapeBlock& block, const CallMemory&
       columns = padded(block.columns);
       break;
   }
-  Register out{frame.scratch + value.offset, columns * lane};
-  if (step.direct_store >= 0 && frame.store_in_place[step.direct_store]) {
-    const Store& store = stores_[static_cast<std::size_t>(step.direct_store)];
-    if (const auto place = rectangle(store.access, value.shape, block)) {
-      out = {memory.buffers[static_cast<std::size_t>(store.buffer)] + place->offset * lane, place->row_step * lane};
-      frame.written[step.direct_store] = true;
-    }
-  }
+  const Register out = destination(step, block, memory, frame);
 
   Lanes operands[3];
   bool merges = rows > 1 && out.row_step == columns * lane;

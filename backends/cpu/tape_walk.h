@@ -60,10 +60,14 @@ void Walk::for_runs(std::int64_t begin, std::int64_t count, const std::int64_t* 
     return;
   }
   std::int64_t position[max_axes];
-  for (std::size_t axis = axes; axis-- > 0;) {
-    position[axis] = axis == 0 ? begin : begin % extents_[axis];
-    if (axis > 0) begin /= extents_[axis];
-    for (std::size_t f = 0; f < functions_; ++f) values[f] += position[axis] * steps_[axis * functions_ + f];
+  if (begin == 0) {  // common, and divisions are slow
+    for (std::size_t axis = 0; axis < axes; ++axis) position[axis] = 0;
+  } else {
+    for (std::size_t axis = axes; axis-- > 0;) {
+      position[axis] = axis == 0 ? begin : begin % extents_[axis];
+      if (axis > 0) begin /= extents_[axis];
+      for (std::size_t f = 0; f < functions_; ++f) values[f] += position[axis] * steps_[axis * functions_ + f];
+    }
   }
   const std::int64_t inner = extents_[axes - 1];
   const std::int64_t* inner_step = inner_steps();

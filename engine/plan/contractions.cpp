@@ -29,7 +29,6 @@ class KernelGraph {
   bool path(std::int32_t from, std::int32_t to, bool direct) const {
     std::set<std::int32_t> seen{from};
     std::vector<std::int32_t> pending{from};
-    const std::int32_t last = kernels_[static_cast<std::size_t>(to)].position;
     while (!pending.empty()) {
       const std::int32_t k = pending.back();
       pending.pop_back();
@@ -39,10 +38,7 @@ class KernelGraph {
             if (direct || k != from) return true;
             continue;
           }
-          // Every reader of a kernel's results has a later position than the kernel's last op that it needs; a kernel whose reads all come
-          // after `to` can't lead there.
-          if (first_position(reader) > last || !seen.insert(reader).second) continue;
-          pending.push_back(reader);
+          if (seen.insert(reader).second) pending.push_back(reader);
         }
     }
     return false;
@@ -51,7 +47,6 @@ class KernelGraph {
   // `gone` was merged into `into`, whose kernel is already the union.
   void absorb(std::int32_t into, std::int32_t gone) {
     at(into).position = std::max(at(into).position, at(gone).position);
-    first_[into] = std::min(first_position(into), first_position(gone));
     alive_[static_cast<std::size_t>(gone)] = false;
     for (auto& list : readers_) list.erase(gone);
     connect(into);
@@ -68,10 +63,6 @@ class KernelGraph {
   }
 
  private:
-  std::int32_t first_position(std::int32_t k) const {
-    const auto found = first_.find(k);
-    return found != first_.end() ? found->second : kernels_[static_cast<std::size_t>(k)].first;
-  }
   void connect(std::int32_t k) {
     for (const std::int32_t buffer : reads(at(k).kernel)) readers_[static_cast<std::size_t>(buffer)].insert(k);
     for (const std::int32_t buffer : writes(at(k).kernel)) writer_[static_cast<std::size_t>(buffer)] = k;
@@ -82,7 +73,6 @@ class KernelGraph {
   std::vector<std::int32_t> writer_;
   std::vector<std::set<std::int32_t>> readers_;
   std::vector<bool> alive_;
-  std::map<std::int32_t, std::int32_t> first_;
 };
 
 bool same_extents(const ContractKernel& a, const ContractKernel& b) {

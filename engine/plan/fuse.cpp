@@ -237,7 +237,8 @@ class Fuser {
       point = std::move(step.point);
       at = movement.inputs[0];
     }
-    return linear_address(point, shape(n)) == linear_address(*there, shape(n));
+    const std::size_t axes = space.sizes.size();
+    return linear_address(point, shape(n), axes) == linear_address(*there, shape(n), axes);
   }
 
   static Space wide_only(Space space) {
@@ -285,7 +286,6 @@ class Fuser {
     ++stamp_;
     visited_group_.resize(groups_.size(), 0);
     visited_node_.resize(graph_.nodes.size(), 0);
-    const std::int32_t last = *groups_[static_cast<std::size_t>(to)].nodes.rbegin();
     std::vector<std::int32_t> nodes;  // whose users are to be followed
     bool direct = true;
     const auto expand_group = [&](std::int32_t g) {
@@ -299,7 +299,7 @@ class Fuser {
       for (const std::int32_t n : nodes) {
         for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
           if (!fusible(use.user)) {
-            if (use.user < last && visited_node_[static_cast<std::size_t>(use.user)] != stamp_) {
+            if (visited_node_[static_cast<std::size_t>(use.user)] != stamp_) {
               visited_node_[static_cast<std::size_t>(use.user)] = stamp_;
               next.push_back(use.user);
             }
@@ -311,7 +311,7 @@ class Fuser {
               if (!direct) return true;
               continue;
             }
-            if (visited_group_[static_cast<std::size_t>(g)] == stamp_ || *groups_[static_cast<std::size_t>(g)].nodes.begin() > last) continue;
+            if (visited_group_[static_cast<std::size_t>(g)] == stamp_) continue;
             visited_group_[static_cast<std::size_t>(g)] = stamp_;
             for (const std::int32_t member : groups_[static_cast<std::size_t>(g)].nodes)
               if (!copied_[static_cast<std::size_t>(member)]) next.push_back(member);
@@ -339,19 +339,18 @@ class Fuser {
   bool node_reaches(std::int32_t start, std::int32_t group) {
     std::set<std::int32_t> seen_nodes{start}, seen_groups;
     std::vector<std::int32_t> pending{start};
-    const std::int32_t last = *groups_[static_cast<std::size_t>(group)].nodes.rbegin();
     while (!pending.empty()) {
       const std::int32_t n = pending.back();
       pending.pop_back();
       for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
         if (!fusible(use.user)) {
-          if (use.user < last && seen_nodes.insert(use.user).second) pending.push_back(use.user);
+          if (seen_nodes.insert(use.user).second) pending.push_back(use.user);
           continue;
         }
         for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
           const std::int32_t g = root(host.group);
           if (g == group) return true;
-          if (*groups_[static_cast<std::size_t>(g)].nodes.begin() > last || !seen_groups.insert(g).second) continue;
+          if (!seen_groups.insert(g).second) continue;
           for (const std::int32_t member : groups_[static_cast<std::size_t>(g)].nodes)
             if (!copied_[static_cast<std::size_t>(member)] && seen_nodes.insert(member).second) pending.push_back(member);
         }

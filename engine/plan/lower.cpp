@@ -77,7 +77,7 @@ class TapeWriter {
       const TensorType& type = graph_.nodes[static_cast<std::size_t>(n)].outputs[0];
       const Point point = canonical(type.shape);
       std::int32_t value = emit({n, 0}, point, {});
-      const Affine address = linear_address(point, type.shape);
+      const Affine address = linear_address(point, type.shape, space_.extents.size());
       if (tape_.reduced_axes > 0 && squeeze(type.shape) == group_.space.sizes) value = widened(value);
       tape_.stores.push_back({value, buffers_.of({n, 0}), type.dtype, address});
     }
@@ -160,7 +160,7 @@ class TapeWriter {
             tape_.indices.push_back(index);
             result = push({TapeCode::index, Op::identity, register_dtype(dtype), narrow(index), static_cast<std::int32_t>(tape_.indices.size()) - 1, {-1, -1, -1}});
           } else {
-            result = load(value, linear_address(point, graph_.type(value).shape), guards);
+            result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
           }
           break;
         case OpClass::movement: {
@@ -170,7 +170,7 @@ class TapeWriter {
           }
           const Value input = node.inputs[0];
           if (node.op == Op::reshape && loaded(input)) {
-            result = load(input, linear_address(point, graph_.type(value).shape), guards);
+            result = load(input, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
             break;
           }
           Step step = follow(node, graph_.type(input).shape, 0, 0, point, space_);
@@ -182,23 +182,25 @@ class TapeWriter {
         }
         case OpClass::elementwise:
           if (!hosted_.contains(value.node)) {
-            result = load(value, linear_address(point, graph_.type(value).shape), guards);
+            result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
             break;
           }
           result = emit_elementwise(node, point, guards);
           break;
         case OpClass::reduction:
           if (!hosted_.contains(value.node)) {
-            result = load(value, linear_address(point, graph_.type(value).shape), guards);
+            result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
             break;
           }
-          if (linear_address(point, node.outputs[0].shape) != linear_address(canonical(node.outputs[0].shape), node.outputs[0].shape)) throw Stuck{};
+          if (linear_address(point, node.outputs[0].shape, space_.extents.size()) !=
+              linear_address(canonical(node.outputs[0].shape), node.outputs[0].shape, space_.extents.size()))
+            throw Stuck{};
           {
             const std::int32_t operand = widened(emit(node.inputs[0], canonical(graph_.type(node.inputs[0]).shape), {}));
             result = push({TapeCode::reduce, node.op, register_dtype(dtype), true, 0, {operand, -1, -1}});
           }
           break;
-        default: result = load(value, linear_address(point, graph_.type(value).shape), guards); break;
+        default: result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards); break;
       }
       memo_.emplace(key, result);
       return result;
@@ -337,12 +339,12 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
     while (!address && !split) {
       const GraphNode& node = graph[at];
       if (info(node.op).op_class != OpClass::movement) {
-        address = linear_address(point, graph.type(at).shape);
+        address = linear_address(point, graph.type(at).shape, space.extents.size());
         break;
       }
       const Value input = node.inputs[0];
       if (node.op == Op::reshape && info(graph[input].op).op_class != OpClass::movement) {
-        address = linear_address(point, graph.type(at).shape);
+        address = linear_address(point, graph.type(at).shape, space.extents.size());
         at = input;
         break;
       }

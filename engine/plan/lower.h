@@ -26,7 +26,7 @@ class BufferNumbers {
 // A kernel and the memory it touches, by buffer number.
 struct LoweredKernel {
   Kernel kernel;
-  std::int32_t first = 0, position = 0;  // the first and the last of its ops in the graph's order
+  std::int32_t position = 0;  // the last of its ops in the graph's order
 };
 
 // The tape of a group, or nothing if some index can't be written as an affine function; then `stuck` gets the operands (user, number) to be copied.

@@ -22,14 +22,14 @@ std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& lim
   std::vector<LoweredKernel> kernels;
   for (const Group& group : fuse(graph, limits)) {
     std::optional<Tape> tape = lower_group(graph, group, buffers, stuck);
-    if (tape) kernels.push_back({TapeKernel{std::move(*tape)}, group.nodes.front(), group.nodes.back()});
+    if (tape) kernels.push_back({TapeKernel{std::move(*tape)}, group.nodes.back()});
   }
   if (!stuck.empty()) return {};
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto n = static_cast<std::int32_t>(i);
     const OpClass op_class = info(graph.nodes[i].op).op_class;
-    if (op_class == OpClass::contraction) kernels.push_back({lower_contraction(graph, n, buffers), n, n});
-    if (op_class == OpClass::index || op_class == OpClass::random) kernels.push_back({lower_op(graph, n, buffers), n, n});
+    if (op_class == OpClass::contraction) kernels.push_back({lower_contraction(graph, n, buffers), n});
+    if (op_class == OpClass::index || op_class == OpClass::random) kernels.push_back({lower_op(graph, n, buffers), n});
   }
   std::stable_sort(kernels.begin(), kernels.end(), [](const LoweredKernel& a, const LoweredKernel& b) { return a.position < b.position; });
   return kernels;
@@ -58,7 +58,7 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
   } else {
     buffers.emplace(graph);
     for (std::size_t i = 0; i < graph.nodes.size(); ++i)
-      if (graph.nodes[i].op != Op::parameter) kernels.push_back({lower_op(graph, static_cast<std::int32_t>(i), *buffers), static_cast<std::int32_t>(i), static_cast<std::int32_t>(i)});
+      if (graph.nodes[i].op != Op::parameter) kernels.push_back({lower_op(graph, static_cast<std::int32_t>(i), *buffers), static_cast<std::int32_t>(i)});
   }
 
   // Outputs: one buffer each, however often a value is asked for.

@@ -19,9 +19,8 @@ Affine combine(const Affine& a, std::int64_t factor, const Affine& b) {
   return result;
 }
 
-Affine linear_address(const Point& point, const Shape& shape) {
+Affine linear_address(const Point& point, const Shape& shape, std::size_t axes) {
   const Dims strides = row_major_strides(shape);
-  const std::size_t axes = point.empty() ? 0 : point[0].coefficients.size();
   Affine result = constant_affine(0, axes);
   for (std::size_t k = 0; k < point.size(); ++k) result = combine(result, strides[k], point[k]);
   return result;

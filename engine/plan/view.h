@@ -28,8 +28,8 @@ Affine constant_affine(std::int64_t constant, std::size_t axes);
 Affine axis_affine(std::size_t axis, std::size_t axes);
 // a + factor b.
 Affine combine(const Affine& a, std::int64_t factor, const Affine& b);
-// The row-major element number of `point` in a value of shape `shape`.
-Affine linear_address(const Point& point, const Shape& shape);
+// The row-major element number of `point` in a value of shape `shape`, in a space of `axes` axes.
+Affine linear_address(const Point& point, const Shape& shape, std::size_t axes);
 // Whether the value of `affine` depends on one of the axes [begin, end).
 bool depends_on(const Affine& affine, std::size_t begin, std::size_t end);
 

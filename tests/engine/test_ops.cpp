@@ -184,12 +184,18 @@ TEST_CASE("elementwise ops agree on special values", "[engine][ops]") {
       };
       const Tensor got = run(device), expected = run(expected_device);
       const std::vector<double> x = host_values(got), y = host_values(expected);
+      const double smallest = dtype == DType::f32 ? std::numeric_limits<float>::min() : std::numeric_limits<double>::min();
+      std::string wrong;
       for (std::size_t i = 0; i < x.size(); ++i) {
-        INFO(to_string(op) << " in " << to_string(dtype) << " of " << a.values[i] << ", " << b.values[i] << ": got " << x[i] << ", expected "
-                           << y[i]);
-        const double smallest = dtype == DType::f32 ? std::numeric_limits<float>::min() : std::numeric_limits<double>::min();
-        CHECK((x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i])) || std::abs(x[i] - y[i]) <= 4 * epsilon(dtype) * std::abs(y[i]) + smallest));
+        if (x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i])) || std::abs(x[i] - y[i]) <= 4 * epsilon(dtype) * std::abs(y[i]) + smallest)
+          continue;
+        char line[160];
+        std::snprintf(line, sizeof line, "%s(%g, %g) gives %.9g, expected %.9g\n", std::string(to_string(op)).c_str(), a.values[i], b.values[i], x[i],
+                      y[i]);
+        wrong += line;
       }
+      INFO(to_string(op) << " in " << to_string(dtype) << (operands == 1 ? " (of the first operand)" : ""));
+      CHECK(wrong == "");
     }
   }
 }
