@@ -1,6 +1,7 @@
-// A contraction is cut into blocks of the result (gemm_plan.h). A task takes one block at a time and, for each block of the inner axis, walks down its
-// rows: a strip of lhs comes into the first-level cache, strips of rhs pass by it from the second, and the register tiles between them
-// (gemm_kernel.h) are added to the result - in place where the epilogue only stores it, else in the task's scratch memory, where the epilogue finds it.
+// A contraction is cut into blocks of the result (gemm_plan.h). A task takes one block at a time and, for each block of the inner axis, walks down
+// its rows: a strip of lhs comes into the first-level cache, strips of rhs pass by it from the second, and the register tiles between them
+// (gemm_kernel.h) are added to the result - in place where the epilogue only stores it, else in the task's scratch memory, where the epilogue finds
+// it.
 //
 // Operands are read where they lie if the kernel can; a strip that it can't read - the wrong axis contiguous, or none - is packed first.
 #include "backends/cpu/contract_kernel.h"
@@ -69,9 +70,9 @@ class Contraction {
   };
   // Scratch memory of one task.
   struct Slot {
-    T* lhs;    // [lhs operand][inner][lhs width]: one strip of each
-    T* rhs;    // [rhs operand][strip][inner][tile columns]: the block of each, or only its last strip
-    T* tile;   // [result][resident row][column]
+    T* lhs;   // [lhs operand][inner][lhs width]: one strip of each
+    T* rhs;   // [rhs operand][strip][inner][tile columns]: the block of each, or only its last strip
+    T* tile;  // [result][resident row][column]
     Strip* lhs_strips;
     GemmSegment<T>* segments;
     const void** results;
@@ -171,8 +172,8 @@ Contraction<T>::Contraction(const ContractKernel& kernel)
   std::int64_t points = 1;
   for (const std::int64_t extent : kernel.epilogue.extents) points *= extent;
   if (points != batch_ * m_ * n_) {
-    throw ShapeError("contraction: the epilogue's extents " + to_string(kernel.epilogue.extents) + " don't multiply to [batch, m, n] = " +
-                     to_string(Dims{batch_, m_, n_}));
+    throw ShapeError("contraction: the epilogue's extents " + to_string(kernel.epilogue.extents) +
+                     " don't multiply to [batch, m, n] = " + to_string(Dims{batch_, m_, n_}));
   }
   stores_ = direct_stores(kernel);
 }
@@ -189,8 +190,11 @@ GemmPlan Contraction<T>::plan(int threads) const {
   problem.tile_columns = tile_columns();
   problem.epilogue = stores_.empty();
   problem.rhs_broadcast = rhs_broadcast();
+  // Rows a multiple of the page apart fall on the same few lines of the caches: worth packing where many strips of lhs pass by.
+  const bool tall = m_ > 16 * kernels_.rows;
   problem.rhs_readable = std::all_of(rhs_.begin(), rhs_.end(), [&](const GemmOperand& rhs) {
-    return rhs.inner.is_affine() && rhs.strips.stride() == 1 && rhs.strips.aligned_stretches(tile_columns());
+    return rhs.inner.is_affine() && rhs.strips.stride() == 1 && rhs.strips.aligned_stretches(tile_columns()) &&
+           !(tall && rhs.inner.stride() * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0);
   });
   return plan_gemm(problem, threads);
 }
@@ -393,11 +397,12 @@ auto Contraction<T>::rhs_strip(const Call& call, const Slot& slot, const Block& 
 }
 
 template <class T>
-auto Contraction<T>::lhs_strip(const Call& call, const Slot& slot, const Block& block, std::size_t operand, std::int64_t row,
-                               std::int64_t rows) const -> Strip {
+auto Contraction<T>::lhs_strip(const Call& call, const Slot& slot, const Block& block, std::size_t operand, std::int64_t row, std::int64_t rows) const
+    -> Strip {
   const GemmOperand& lhs = lhs_[operand];
   const std::int64_t stride = lhs.strips.stride();
-  // Rows whose distance is a multiple of the page fall on the same few lines of the first-level cache, where most are lost before they are used again.
+  // Rows whose distance is a multiple of the page fall on the same few lines of the first-level cache, where most are lost before they are used
+  // again.
   const bool aliases = stride * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0 && block.columns() > 2 * tile_columns();
   if (lhs.inner.is_affine() && lhs.strips.stretch(row, rows) == rows && (stride == 1 || (lhs.inner.stride() == 1 && !aliases))) {
     return {base(call, lhs, block.batch) + lhs.strips.offset(row) + lhs.inner.offset(block.inner_begin), stride, lhs.inner.stride()};

@@ -6,9 +6,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/gemm_kernel.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // must precede highway.h
 #include <hwy/highway.h>
-#include <hwy/cache_control.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace fluxion::cpu_backend {
@@ -22,7 +22,7 @@ constexpr int tile_rows = 14;  // of 32 registers, 28 + 2 + 1
 #elif HWY_TARGET == HWY_NEON
 constexpr int tile_rows = 12;  // of 32 registers, 24 + 2 + 1
 #else
-constexpr int tile_rows = 6;   // of 16 registers, 12 + 2 + 1
+constexpr int tile_rows = 6;  // of 16 registers, 12 + 2 + 1
 #endif
 static_assert(tile_rows <= gemm_max_rows);
 

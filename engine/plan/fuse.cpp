@@ -52,6 +52,10 @@ constexpr int max_recomputed_ops = 24;
 constexpr std::size_t max_sources = 4;
 constexpr int max_stretched_ops = 4;  // and when each element would be computed for many readers
 
+// A row that stays resident is one task: with few and long rows, two kernels over all cores beat one over few.
+constexpr std::int64_t min_resident_rows = 16;
+constexpr std::int64_t max_lonely_row = 4096;
+
 class Fuser {
  public:
   Fuser(const Graph& graph, const KernelLimits& limits) : graph_(graph), limits_(limits) {}
@@ -267,7 +271,11 @@ class Fuser {
 
   // A row that must stay resident: some wide value of the group depends on a reduction in it.
   bool rows_fit(const Space& space, const std::set<std::int32_t>& nodes) const {
-    if (!space.reduces() || space.row_elements() <= limits_.max_row_elements) return true;
+    if (!space.reduces()) return true;
+    std::int64_t rows = 1;
+    for (const std::int64_t size : space.kept()) rows *= size;
+    const std::int64_t row = space.row_elements();
+    if (row <= limits_.max_row_elements && (rows >= min_resident_rows || row <= max_lonely_row)) return true;
     std::set<std::int32_t> tainted;
     for (const std::int32_t n : nodes) {
       bool depends = false;
@@ -384,7 +392,7 @@ class Fuser {
   bool join(std::int32_t n, const std::set<std::int32_t>& groups, bool rest) {
     // What follows from a reduction is computed once a row, beside the reduction, if the users' group has such rows.
     const auto& rows = row_space_[static_cast<std::size_t>(n)];
-    return (rows && op_class(n) == OpClass::elementwise && join(n, groups, rest, *rows)) || join(n, groups, rest, own_space(n));
+    return (rows && !rest && op_class(n) == OpClass::elementwise && join(n, groups, rest, *rows)) || join(n, groups, rest, own_space(n));
   }
 
   bool join(std::int32_t n, const std::set<std::int32_t>& groups, bool rest, std::optional<Space> space) {

@@ -15,10 +15,12 @@ constexpr std::int64_t alignment = 64;
 // Whether the kernel reads `input` only at the very element where it writes `output`, so that one memory can serve both.
 bool elementwise_between(const Kernel& kernel, std::int32_t input, std::int32_t output) {
   const auto* map = std::get_if<TapeKernel>(&kernel);
-  if (!map || map->tape.streaming) return false;
+  if (!map) return false;
   const Tape& tape = map->tape;
   const auto store = std::find_if(tape.stores.begin(), tape.stores.end(), [&](const TapeStore& s) { return s.buffer == output; });
   if (store == tape.stores.end()) return false;
+  // The result of a streamed row is stored when other pieces of the row may still be read.
+  if (tape.streaming && tape.instructions[static_cast<std::size_t>(store->value)].narrow) return false;
   bool found = false;
   for (const TapeLoad& load : tape.loads) {
     if (load.buffer != input) continue;
@@ -131,20 +133,31 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
     for (const std::int32_t buffer : writes(kernels[k].kernel)) writer[static_cast<std::size_t>(buffer)] = static_cast<std::int32_t>(k);
   }
 
-  // Kernels that could write over a donated input, and whose results nobody waits for, run last.
+  // Kernels that could write over a donated input run last, with whatever waits for their results.
   std::vector<std::int32_t> donated_buffers;
   for (std::size_t b = 0; b < buffers; ++b)
     if (slots[b].kind == BufferKind::input && std::find(donated.begin(), donated.end(), slots[b].index) != donated.end())
       donated_buffers.push_back(static_cast<std::int32_t>(b));
   std::vector<bool> commits(kernels.size(), false);
+  std::vector<std::int32_t> spreading;
   for (std::size_t k = 0; k < kernels.size(); ++k) {
-    bool awaited = false, overwrites = false;
+    bool overwrites = false;
     for (const std::int32_t written : writes(kernels[k].kernel)) {
-      awaited = awaited || !readers[static_cast<std::size_t>(written)].empty();
       if (slots[static_cast<std::size_t>(written)].kind != BufferKind::output) continue;
       for (const std::int32_t input : donated_buffers) overwrites = overwrites || elementwise_between(kernels[k].kernel, input, written);
     }
-    commits[k] = overwrites && !awaited;
+    if (overwrites) spreading.push_back(static_cast<std::int32_t>(k));
+    commits[k] = overwrites;
+  }
+  while (!spreading.empty()) {
+    const std::int32_t k = spreading.back();
+    spreading.pop_back();
+    for (const std::int32_t written : writes(kernels[static_cast<std::size_t>(k)].kernel))
+      for (const std::int32_t reader : readers[static_cast<std::size_t>(written)]) {
+        if (commits[static_cast<std::size_t>(reader)]) continue;
+        commits[static_cast<std::size_t>(reader)] = true;
+        spreading.push_back(reader);
+      }
   }
 
   std::vector<int> waiting(kernels.size(), 0);

@@ -22,6 +22,12 @@ bool is_identity(const Dims& permutation) {
   return true;
 }
 
+bool swaps_last_two(Dims permutation) {
+  if (permutation.size() < 2) return false;
+  std::swap(permutation[permutation.size() - 1], permutation[permutation.size() - 2]);
+  return is_identity(permutation);
+}
+
 }  // namespace
 
 Value Builder::intern(GraphNode node) {
@@ -185,6 +191,11 @@ Graph simplify(const Graph& graph, std::vector<double>& extra_scalars) {
     if (live[i])
       for (const Value input : graph.nodes[i].inputs) live[static_cast<std::size_t>(input.node)] = true;
 
+  std::vector<int> users(graph.nodes.size(), 0);
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i)
+    if (live[i])
+      for (const Value input : graph.nodes[i].inputs) ++users[static_cast<std::size_t>(input.node)];
+
   Graph empty;
   empty.inputs = graph.inputs;
   empty.donated = graph.donated;
@@ -199,7 +210,16 @@ Graph simplify(const Graph& graph, std::vector<double>& extra_scalars) {
     switch (info(node.op).op_class) {
       case OpClass::leaf: made[i] = {builder.leaf(node)}; break;
       case OpClass::fused: made[i] = expand(builder, node.op, node.attributes, inputs[0]); break;
-      default: made[i] = {builder.emit(node.op, node.attributes, std::move(inputs))}; break;
+      default:
+        // (A B)' = B' A': the product itself comes out in the order that is asked for, where nobody wants the other one.
+        if (node.op == Op::transpose && builder.graph()[inputs[0]].op == Op::matmul && users[static_cast<std::size_t>(node.inputs[0].node)] == 1 &&
+            swaps_last_two(std::get<AxesAttributes>(node.attributes).axes)) {
+          const std::vector<Value> factors = builder.graph()[inputs[0]].inputs;
+          made[i] = {builder.emit(Op::matmul, NoAttributes{}, {builder.emit(Op::transpose, node.attributes, {factors[1]}), builder.emit(Op::transpose, node.attributes, {factors[0]})})};
+          break;
+        }
+        made[i] = {builder.emit(node.op, node.attributes, std::move(inputs))};
+        break;
     }
   }
   std::vector<Value> outputs;

@@ -102,6 +102,11 @@ Trainer::~Trainer() = default;
 Trainer::Trainer(Trainer&&) noexcept = default;
 Trainer& Trainer::operator=(Trainer&&) noexcept = default;
 
+const Program& Trainer::program() const {
+  const State::Batch batch = state_->batch_of(state_->data->batch(state_->config.batch, state_->config.seed, 0));
+  return state_->step.program(state_->train_state, batch.x, batch.labels, state_->key, state_->learning_rate());
+}
+
 MemoryReport Trainer::memory_report() const {
   const State::Batch batch = state_->batch_of(state_->data->batch(state_->config.batch, state_->config.seed, 0));
   return state_->step.memory_report(state_->train_state, batch.x, batch.labels, state_->key, state_->learning_rate());

@@ -43,6 +43,8 @@ class Trainer {
 
   // What a step needs. Traces and plans the step, and runs nothing.
   MemoryReport memory_report() const;
+  // The step as it will run.
+  const Program& program() const;
 
   // One update on the next batch.
   StepMetrics step();

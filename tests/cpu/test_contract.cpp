@@ -59,7 +59,6 @@ Dims offsets(const OperandAxis& axis, std::int64_t size) {
   return result;
 }
 
-
 // Buffers of one call, in f32 or f64.
 struct Arrays {
   explicit Arrays(DType dtype) : dtype(dtype) {}
@@ -170,8 +169,8 @@ struct Case {
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << to_string(c.dtype) << " " << c.batch << ": " << c.m << " x " << c.k << " x " << c.n << ", results " << c.results << ", terms " << c.terms
-             << ", plain " << c.plain_views << ", epilogue " << static_cast<int>(c.epilogue);
+  return out << to_string(c.dtype) << " " << c.batch << ": " << c.m << " x " << c.k << " x " << c.n << ", results " << c.results << ", terms "
+             << c.terms << ", plain " << c.plain_views << ", epilogue " << static_cast<int>(c.epilogue);
 }
 
 TapeInstruction instruction(TapeCode code, DType dtype, std::int32_t argument) {
@@ -367,17 +366,17 @@ TEST_CASE("contractions of random shapes and views equal a triple loop, on any n
 
 TEST_CASE("contractions of every blocking equal a triple loop, on any number of threads", "[cpu][contract]") {
   const Case cases[] = {
-      {DType::f32, 1, 300, 150, 100, 1, 1, true, Epilogue::store},       // tall: rhs packed for all tasks
-      {DType::f32, 1, 250, 70, 900, 1, 1, true, Epilogue::store},        // several blocks of the inner axis
-      {DType::f32, 1, 250, 70, 900, 2, 3, true, Epilogue::bias},         // ... waiting for the epilogue
+      {DType::f32, 1, 300, 150, 100, 1, 1, true, Epilogue::store},  // tall: rhs packed for all tasks
+      {DType::f32, 1, 250, 70, 900, 1, 1, true, Epilogue::store},   // several blocks of the inner axis
+      {DType::f32, 1, 250, 70, 900, 2, 3, true, Epilogue::bias},    // ... waiting for the epilogue
       {DType::f64, 1, 200, 90, 600, 2, 3, false, Epilogue::bias},
-      {DType::f32, 1, 20, 24, 5000, 1, 1, true, Epilogue::store},        // inner axis in chunks
+      {DType::f32, 1, 20, 24, 5000, 1, 1, true, Epilogue::store},  // inner axis in chunks
       {DType::f32, 2, 20, 24, 5000, 2, 2, true, Epilogue::permuted},
       {DType::f64, 1, 33, 17, 3000, 2, 3, false, Epilogue::bias},
       {DType::f32, 3, 260, 40, 500, 1, 1, false, Epilogue::permuted},
-      {DType::f32, 40, 49, 49, 32, 1, 1, true, Epilogue::store},         // windows of attention
+      {DType::f32, 40, 49, 49, 32, 1, 1, true, Epilogue::store},  // windows of attention
       {DType::f32, 40, 49, 32, 49, 2, 3, true, Epilogue::bias},
-      {DType::f32, 1, 40, 2000, 60, 2, 2, true, Epilogue::bias},         // wide: several blocks of columns
+      {DType::f32, 1, 40, 2000, 60, 2, 2, true, Epilogue::bias},  // wide: several blocks of columns
       {DType::f32, 1, 150, 1200, 500, 1, 1, true, Epilogue::bias},
       {DType::f32, 1, 1, 500, 700, 1, 1, true, Epilogue::store},
       {DType::f32, 1, 500, 1, 700, 1, 1, true, Epilogue::store},

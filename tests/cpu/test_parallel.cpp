@@ -1,0 +1,56 @@
+// The thread pool: every task once, nested and concurrent calls, exceptions.
+#include <atomic>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "backends/cpu/parallel.h"
+#include "engine/error.h"
+#include "tests/catch.h"
+
+namespace {
+
+using namespace fluxion;
+using namespace fluxion::cpu_backend;
+
+}  // namespace
+
+TEST_CASE("parallel_for runs every task exactly once", "[cpu][parallel]") {
+  for (const int threads : {1, 2, 3, 8}) {
+    const ThreadPool pool(threads);
+    CHECK(pool.threads() == threads);
+    for (const std::int64_t tasks : {0, 1, 2, 7, 1000}) {
+      std::vector<std::atomic<int>> runs(static_cast<std::size_t>(tasks));
+      pool.parallel_for(tasks, [&](std::int64_t task) { ++runs[static_cast<std::size_t>(task)]; });
+      for (const auto& count : runs) REQUIRE(count == 1);
+    }
+  }
+}
+
+TEST_CASE("parallel_for may be called inside a task and from many threads at once", "[cpu][parallel]") {
+  const ThreadPool pool(3);
+  std::atomic<std::int64_t> sum{0};
+  const auto work = [&] {
+    for (int repeat = 0; repeat < 20; ++repeat)
+      pool.parallel_for(10, [&](std::int64_t outer) { pool.parallel_for(10, [&](std::int64_t inner) { sum += 10 * outer + inner; }); });
+  };
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) callers.emplace_back(work);
+  for (std::thread& caller : callers) caller.join();
+  CHECK(sum == 4 * 20 * 4950);
+}
+
+TEST_CASE("parallel_for rethrows a task's exception and stays usable", "[cpu][parallel]") {
+  for (const int threads : {1, 4}) {
+    const ThreadPool pool(threads);
+    CHECK_THROWS_WITH(pool.parallel_for(100, [](std::int64_t task) { if (task == 37) throw Error("task 37"); }), "task 37");
+    std::atomic<int> runs{0};
+    pool.parallel_for(50, [&](std::int64_t) { ++runs; });
+    CHECK(runs == 50);
+  }
+}
+
+TEST_CASE("a negative number of threads is refused, zero is one per core", "[cpu][parallel]") {
+  CHECK_THROWS_AS(ThreadPool(-1), Error);
+  CHECK(ThreadPool(0).threads() >= 1);
+}
