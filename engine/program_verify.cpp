@@ -2,6 +2,7 @@
 // hostile: a program that passes touches no memory outside its buffers.
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <optional>
 
 #include "engine/error.h"
@@ -104,7 +105,7 @@ bool is_register(DType dtype) {
 // What a register of `reg` may be loaded from and stored to.
 bool converts(DType reg, DType stored) {
   if (stored == DType::bf16 || stored == DType::f16) return is_floating(reg);
-  if (stored == DType::u8 || stored == DType::i64) return reg != DType::boolean;
+  if (stored == DType::u8 || stored == DType::i64) return true;
   return stored == reg;
 }
 bool is_comparison(Op op) { return op >= Op::lt && op <= Op::ne; }
@@ -139,15 +140,12 @@ class Verifier {
   [[noreturn]] void fail(const std::string& what) const {
     throw Error("verify: " + (kernel_ < 0 ? std::string() : "kernel " + std::to_string(kernel_) + ": ") + what);
   }
-  void require(bool holds, const std::string& what) const {
-    if (!holds) fail(what);
-  }
 
   // ---- buffers
 
   void check_slots() {
-    require(program_.scalars >= 0, "a negative number of scalars");
-    require(program_.arena_bytes >= 0, "an arena of negative size");
+    if (program_.scalars < 0) fail("a negative number of scalars");
+    if (program_.arena_bytes < 0) fail("an arena of negative size");
     for (const auto* types : {&program_.inputs, &program_.outputs})
       for (const TensorType& type : *types) check_type(type);
     std::vector<int> inputs(program_.inputs.size()), outputs(program_.outputs.size());
@@ -157,61 +155,61 @@ class Verifier {
       check_type(slot.type);
       if (slot.kind == BufferKind::temporary) {
         const auto bytes = static_cast<std::int64_t>(slot.type.bytes());
-        require(slot.offset >= 0 && slot.offset % 64 == 0, name + " lies at " + std::to_string(slot.offset) + ", which is no multiple of 64");
-        require(slot.offset <= program_.arena_bytes && bytes <= program_.arena_bytes - slot.offset, name + " reaches beyond the arena");
+        if (!(slot.offset >= 0 && slot.offset % 64 == 0)) fail(name + " lies at " + std::to_string(slot.offset) + ", which is no multiple of 64");
+        if (!(slot.offset <= program_.arena_bytes && bytes <= program_.arena_bytes - slot.offset)) fail(name + " reaches beyond the arena");
         continue;
       }
       const bool input = slot.kind == BufferKind::input;
       const std::vector<TensorType>& types = input ? program_.inputs : program_.outputs;
       const std::string role = input ? "input " : "output ";
-      require(slot.index >= 0 && slot.index < static_cast<std::int64_t>(types.size()),
-              name + " is bound to " + role + std::to_string(slot.index) + ", of " + std::to_string(types.size()));
+      if (!(slot.index >= 0 && slot.index < static_cast<std::int64_t>(types.size())))
+        fail(name + " is bound to " + role + std::to_string(slot.index) + ", of " + std::to_string(types.size()));
       const TensorType& bound = types[static_cast<std::size_t>(slot.index)];
-      require(bound.dtype == slot.type.dtype && bound.shape.elements() == slot.type.shape.elements(),
-              name + " is " + to_string(slot.type) + " but " + role + std::to_string(slot.index) + " is " + to_string(bound));
-      require(++(input ? inputs : outputs)[static_cast<std::size_t>(slot.index)] == 1, role + std::to_string(slot.index) + " has two buffers");
+      if (!(bound.dtype == slot.type.dtype && bound.shape.elements() == slot.type.shape.elements()))
+        fail(name + " is " + to_string(slot.type) + " but " + role + std::to_string(slot.index) + " is " + to_string(bound));
+      if (++(input ? inputs : outputs)[static_cast<std::size_t>(slot.index)] != 1) fail(role + std::to_string(slot.index) + " has two buffers");
     }
     for (std::size_t output = 0; output < outputs.size(); ++output)
-      require(outputs[output] == 1, "output " + std::to_string(output) + " has no buffer");
+      if (outputs[output] != 1) fail("output " + std::to_string(output) + " has no buffer");
   }
 
   void check_type(const TensorType& type) const {
     std::int64_t elements = 1;
     for (const std::int64_t size : type.shape) {
-      require(size >= 0 && size <= max_term / elements, "a tensor of absurd shape " + to_string(type.shape));
+      if (!(size >= 0 && size <= max_term / elements)) fail("a tensor of absurd shape " + to_string(type.shape));
       elements *= std::max<std::int64_t>(size, 1);
     }
   }
 
   const BufferSlot& slot(std::int32_t buffer) const {
-    require(buffer >= 0 && static_cast<std::size_t>(buffer) < program_.buffers.size(), "there is no buffer b" + std::to_string(buffer));
+    if (!(buffer >= 0 && static_cast<std::size_t>(buffer) < program_.buffers.size())) fail("there is no buffer b" + std::to_string(buffer));
     return program_.buffers[static_cast<std::size_t>(buffer)];
   }
 
   void read(Access access) { accesses_.back().reads.push_back(access); }
   void write(Access access) {
-    require(slot(access.buffer).kind != BufferKind::input, "writes b" + std::to_string(access.buffer) + ", which is an input");
+    if (slot(access.buffer).kind == BufferKind::input) fail("writes b" + std::to_string(access.buffer) + ", which is an input");
     accesses_.back().writes.push_back(access);
   }
 
   // ---- tapes
 
   void check_affine(const Affine& affine, const Dims& extents, const std::string& what) const {
-    require(affine.coefficients.size() == extents.size(),
-            what + ": " + std::to_string(affine.coefficients.size()) + " coefficients for " + std::to_string(extents.size()) + " axes");
+    if (affine.coefficients.size() != extents.size())
+      fail(what + ": " + std::to_string(affine.coefficients.size()) + " coefficients for " + std::to_string(extents.size()) + " axes");
     bool small = std::abs(static_cast<double>(affine.constant)) <= static_cast<double>(max_term) / max_axes;
     for (std::size_t axis = 0; axis < extents.size(); ++axis)
       small = small && std::abs(static_cast<double>(affine.coefficients[axis])) * static_cast<double>(std::max<std::int64_t>(extents[axis], 1)) <=
                            static_cast<double>(max_term) / max_axes;
-    require(small, what + ": absurdly large coefficients");
+    if (!small) fail(what + ": absurdly large coefficients");
   }
 
   std::int64_t check_extents(const Dims& extents) const {
-    require(extents.size() <= max_axes, "an iteration space of " + std::to_string(extents.size()) + " axes");
+    if (extents.size() > max_axes) fail("an iteration space of " + std::to_string(extents.size()) + " axes");
     std::int64_t points = 1;
     bool empty = false;
     for (const std::int64_t extent : extents) {
-      require(extent >= 0 && extent <= max_term / points, "an absurd iteration space " + to_string(extents));
+      if (!(extent >= 0 && extent <= max_term / points)) fail("an absurd iteration space " + to_string(extents));
       points *= std::max<std::int64_t>(extent, 1);
       empty = empty || extent == 0;
     }
@@ -231,8 +229,8 @@ class Verifier {
   // `results`: of the contraction whose epilogue this is; none for a kernel of its own.
   void check_tape(const Tape& tape, std::optional<std::pair<std::int32_t, DType>> results) {
     const std::int64_t points = check_extents(tape.extents);
-    require(tape.reduced_axes >= 0 && static_cast<std::size_t>(tape.reduced_axes) <= tape.extents.size(),
-            std::to_string(tape.reduced_axes) + " reduced axes of " + std::to_string(tape.extents.size()));
+    if (!(tape.reduced_axes >= 0 && static_cast<std::size_t>(tape.reduced_axes) <= tape.extents.size()))
+      fail(std::to_string(tape.reduced_axes) + " reduced axes of " + std::to_string(tape.extents.size()));
     for (std::size_t i = 0; i < tape.loads.size(); ++i) check_load(tape, tape.loads[i], points, "load " + std::to_string(i));
     for (std::size_t i = 0; i < tape.indices.size(); ++i) check_affine(tape.indices[i], tape.extents, "index " + std::to_string(i));
     for (std::size_t i = 0; i < tape.ranges.size(); ++i) check_affine(tape.ranges[i].index, tape.extents, "range " + std::to_string(i));
@@ -243,38 +241,40 @@ class Verifier {
 
   void check_load(const Tape& tape, const TapeLoad& load, std::int64_t points, const std::string& name) {
     const TensorType& type = slot(load.buffer).type;
-    require(load.dtype == type.dtype,
-            name + " reads " + std::string(to_string(load.dtype)) + " from b" + std::to_string(load.buffer) + ", which is " + to_string(type));
+    if (load.dtype != type.dtype)
+      fail(name + " reads " + std::string(to_string(load.dtype)) + " from b" + std::to_string(load.buffer) + ", which is " + to_string(type));
     check_affine(load.address, tape.extents, name);
     for (const AffineRange& range : load.valid) {
       check_affine(range.index, tape.extents, name);
-      require(std::abs(static_cast<double>(range.low)) <= static_cast<double>(max_term) &&
-                  std::abs(static_cast<double>(range.high)) <= static_cast<double>(max_term),
-              name + ": absurdly large range");
+      if (!(std::abs(static_cast<double>(range.low)) <= static_cast<double>(max_term) &&
+            std::abs(static_cast<double>(range.high)) <= static_cast<double>(max_term)))
+        fail(name + ": absurdly large range");
     }
     const std::int64_t elements = type.shape.elements();
     if (points > 0) {
       const Interval interval = load.valid.empty() ? values_of(load.address, tape.extents) : bounded_values(load.address, load.valid, tape.extents);
       const bool proven = interval.low > interval.high || interval.within(0, elements) ||
                           (!load.valid.empty() && points <= max_enumerated && in_bounds_everywhere(load, tape.extents, elements));
-      require(proven, name + " reads elements " + std::to_string(interval.low) + " to " + std::to_string(interval.high) + " of b" +
-                          std::to_string(load.buffer) + ", which has " + std::to_string(elements));
+      if (!proven)
+        fail(name + " reads elements " + std::to_string(interval.low) + " to " + std::to_string(interval.high) + " of b" +
+             std::to_string(load.buffer) + ", which has " + std::to_string(elements));
     }
     read({load.buffer, load.valid.empty() ? &load.address : nullptr});
   }
 
   void check_store(const Tape& tape, const TapeStore& store, std::int64_t points, const std::vector<bool>& after_reduction, const std::string& name) {
-    require(store.value >= 0 && static_cast<std::size_t>(store.value) < tape.instructions.size(),
-            name + " stores v" + std::to_string(store.value) + ", which does not exist");
+    if (!(store.value >= 0 && static_cast<std::size_t>(store.value) < tape.instructions.size()))
+      fail(name + " stores v" + std::to_string(store.value) + ", which does not exist");
     const TapeInstruction& value = tape.instructions[static_cast<std::size_t>(store.value)];
     const TensorType& type = slot(store.buffer).type;
-    require(store.dtype == type.dtype && converts(value.dtype, store.dtype),
-            name + " stores " + std::string(to_string(value.dtype)) + " as " + std::string(to_string(store.dtype)) + " in " + to_string(type));
+    if (!(store.dtype == type.dtype && converts(value.dtype, store.dtype)))
+      fail(name + " stores " + std::string(to_string(value.dtype)) + " as " + std::string(to_string(store.dtype)) + " in " + to_string(type));
     check_affine(store.address, tape.extents, name);
     const std::size_t outer = tape.extents.size() - static_cast<std::size_t>(tape.reduced_axes);
-    if (value.narrow) require(!varies_along_row(store.address, tape), name + ": one value per row, but the address varies along the row");
+    if (value.narrow)
+      if (varies_along_row(store.address, tape)) fail(name + ": one value per row, but the address varies along the row");
     if (tape.streaming && !value.narrow)
-      require(!after_reduction[static_cast<std::size_t>(store.value)], name + ": a streaming row stores a value that depends on its own reduction");
+      if (after_reduction[static_cast<std::size_t>(store.value)]) fail(name + ": a streaming row stores a value that depends on its own reduction");
     if (points == 0) {
       // A narrow store of an empty row still happens.
       const bool rows = value.narrow && std::none_of(tape.extents.begin(), tape.extents.begin() + static_cast<std::ptrdiff_t>(outer),
@@ -284,12 +284,12 @@ class Verifier {
     Dims space = tape.extents;
     if (value.narrow) std::fill(space.begin() + static_cast<std::ptrdiff_t>(outer), space.end(), 1);
     for (std::size_t axis = 0; axis < space.size(); ++axis)
-      require(space[axis] == 1 || store.address.coefficients[axis] != 0,
-              name + " writes one element several times along axis " + std::to_string(axis));
+      if (!(space[axis] == 1 || store.address.coefficients[axis] != 0))
+        fail(name + " writes one element several times along axis " + std::to_string(axis));
     const Interval interval = values_of(store.address, space);
-    require(interval.within(0, type.shape.elements()), name + " writes elements " + std::to_string(interval.low) + " to " +
-                                                           std::to_string(interval.high) + " of b" + std::to_string(store.buffer) + ", which has " +
-                                                           std::to_string(type.shape.elements()));
+    if (!(interval.within(0, type.shape.elements())))
+      fail(name + " writes elements " + std::to_string(interval.low) + " to " + std::to_string(interval.high) + " of b" +
+           std::to_string(store.buffer) + ", which has " + std::to_string(type.shape.elements()));
     write({store.buffer, &store.address});
   }
 
@@ -299,14 +299,14 @@ class Verifier {
     const std::string name = "v" + std::to_string(number);
     const auto count = [](const auto& items) { return static_cast<std::int64_t>(items.size()); };
     const auto argument_below = [&](std::int64_t end) {
-      require(instruction.argument >= 0 && instruction.argument < end,
-              name + ": argument " + std::to_string(instruction.argument) + " is out of range, there are " + std::to_string(end));
+      if (!(instruction.argument >= 0 && instruction.argument < end))
+        fail(name + ": argument " + std::to_string(instruction.argument) + " is out of range, there are " + std::to_string(end));
       return static_cast<std::size_t>(instruction.argument);
     };
     const auto narrow_if = [&](bool constant_along_row) {
-      require(!instruction.narrow || constant_along_row, name + ": marked as one value per row, but varies along the row");
+      if (!(!instruction.narrow || constant_along_row)) fail(name + ": marked as one value per row, but varies along the row");
     };
-    require(is_register(instruction.dtype), name + ": no register holds " + std::string(to_string(instruction.dtype)));
+    if (!is_register(instruction.dtype)) fail(name + ": no register holds " + std::string(to_string(instruction.dtype)));
 
     int operands = 0;
     if (instruction.code == TapeCode::apply || instruction.code == TapeCode::reduce) operands = info(instruction.op).inputs;
@@ -314,10 +314,10 @@ class Verifier {
     for (int i = 0; i < static_cast<int>(instruction.operands.size()); ++i) {
       const std::int32_t operand = instruction.operands[static_cast<std::size_t>(i)];
       if (i >= operands) {
-        require(operand == -1, name + ": too many operands");
+        if (operand != -1) fail(name + ": too many operands");
         continue;
       }
-      require(operand >= 0 && operand < number, name + ": operand v" + std::to_string(operand) + " does not come before it");
+      if (!(operand >= 0 && operand < number)) fail(name + ": operand v" + std::to_string(operand) + " does not come before it");
       all_narrow = all_narrow && tape.instructions[static_cast<std::size_t>(operand)].narrow;
       if (after_reduction[static_cast<std::size_t>(operand)]) after_reduction[static_cast<std::size_t>(number)] = true;
     }
@@ -328,8 +328,8 @@ class Verifier {
     switch (instruction.code) {
       case TapeCode::load: {
         const TapeLoad& load = tape.loads[argument_below(count(tape.loads))];
-        require(converts(instruction.dtype, load.dtype),
-                name + ": loads " + std::string(to_string(load.dtype)) + " as " + std::string(to_string(instruction.dtype)));
+        if (!converts(instruction.dtype, load.dtype))
+          fail(name + ": loads " + std::string(to_string(load.dtype)) + " as " + std::string(to_string(instruction.dtype)));
         narrow_if(!varies_along_row(load.address, tape) && !varies_along_row(load.valid, tape));
         break;
       }
@@ -337,43 +337,45 @@ class Verifier {
         argument_below(program_.scalars);
         break;
       case TapeCode::literal:
-        require(std::abs(instruction.argument) <= 1, name + ": a literal is 0, 1 or -1");
+        if (std::abs(instruction.argument) > 1) fail(name + ": a literal is 0, 1 or -1");
         break;
       case TapeCode::index:
         narrow_if(!varies_along_row(tape.indices[argument_below(count(tape.indices))], tape));
         break;
       case TapeCode::in_range:
         narrow_if(!varies_along_row(tape.ranges[argument_below(count(tape.ranges))].index, tape));
-        require(instruction.dtype == DType::boolean, name + ": a range test is boolean");
+        if (instruction.dtype != DType::boolean) fail(name + ": a range test is boolean");
         break;
       case TapeCode::result:
-        require(results.has_value(), name + ": a result outside of an epilogue");
+        if (!results.has_value()) fail(name + ": a result outside of an epilogue");
         argument_below(results->first);
-        require(instruction.dtype == results->second, name + ": reads a result as another dtype");
+        if (instruction.dtype != results->second) fail(name + ": reads a result as another dtype");
         break;
       case TapeCode::reduce:
-        require(instruction.op == Op::sum || instruction.op == Op::max || instruction.op == Op::min,
-                name + ": reduces by " + std::string(to_string(instruction.op)));
-        require(tape.reduced_axes > 0, name + ": reduces, but the tape has no row");
-        require(instruction.narrow && !all_narrow, name + ": a reduction takes one value per point and gives one per row");
-        require(operand_type(0) == instruction.dtype && instruction.dtype != DType::boolean, name + ": wrong dtype for a reduction");
+        if (!(instruction.op == Op::sum || instruction.op == Op::max || instruction.op == Op::min))
+          fail(name + ": reduces by " + std::string(to_string(instruction.op)));
+        if (tape.reduced_axes <= 0) fail(name + ": reduces, but the tape has no row");
+        if (!(instruction.narrow && !all_narrow)) fail(name + ": a reduction takes one value per point and gives one per row");
+        if (!(operand_type(0) == instruction.dtype && instruction.dtype != DType::boolean)) fail(name + ": wrong dtype for a reduction");
         after_reduction[static_cast<std::size_t>(number)] = true;
         break;
       case TapeCode::apply: {
         const Op op = instruction.op;
-        require(info(op).op_class == OpClass::elementwise, name + ": " + std::string(to_string(op)) + " is not elementwise");
-        require(!instruction.narrow || all_narrow, name + ": one value per row from operands that vary along it");
+        if (info(op).op_class != OpClass::elementwise) fail(name + ": " + std::string(to_string(op)) + " is not elementwise");
+        if (!(!instruction.narrow || all_narrow)) fail(name + ": one value per row from operands that vary along it");
         if (op == Op::convert) break;
         const int first = op == Op::where ? 1 : 0;
-        for (int i = first + 1; i < operands; ++i) require(operand_type(i) == operand_type(first), name + ": operands of two dtypes");
-        if (op == Op::where) require(operand_type(0) == DType::boolean, name + ": the condition is not boolean");
+        for (int i = first + 1; i < operands; ++i)
+          if (operand_type(i) != operand_type(first)) fail(name + ": operands of two dtypes");
+        if (op == Op::where)
+          if (operand_type(0) != DType::boolean) fail(name + ": the condition is not boolean");
         const bool coherent = is_comparison(op) ? instruction.dtype == DType::boolean : instruction.dtype == operand_type(first);
-        require(coherent, name + ": " + std::string(to_string(op)) + " gives another dtype than " + std::string(to_string(instruction.dtype)));
+        if (!coherent) fail(name + ": " + std::string(to_string(op)) + " gives another dtype than " + std::string(to_string(instruction.dtype)));
         break;
       }
     }
     if (tape.streaming && !instruction.narrow)
-      require(!after_reduction[static_cast<std::size_t>(number)], name + ": a streaming row has a value that depends on its own reduction");
+      if (after_reduction[static_cast<std::size_t>(number)]) fail(name + ": a streaming row has a value that depends on its own reduction");
   }
 
   // ---- kernels
@@ -381,7 +383,7 @@ class Verifier {
   void check(const TapeKernel& kernel) { check_tape(kernel.tape, {}); }
 
   void check(const ContractKernel& kernel) {
-    require(kernel.dtype == DType::f32 || kernel.dtype == DType::f64, "contracts " + std::string(to_string(kernel.dtype)));
+    if (!(kernel.dtype == DType::f32 || kernel.dtype == DType::f64)) fail("contracts " + std::string(to_string(kernel.dtype)));
     check_extents({kernel.batch, kernel.m, kernel.n, kernel.k});
     std::vector<bool> computed(static_cast<std::size_t>(std::clamp<std::int64_t>(kernel.results, 0, static_cast<std::int64_t>(kernel.terms.size()))));
     for (std::size_t i = 0; i < kernel.terms.size(); ++i) {
@@ -389,18 +391,19 @@ class Verifier {
       const std::string name = "term " + std::to_string(i);
       check_operand(kernel, term.lhs, kernel.m, kernel.k, name + ", left operand");
       check_operand(kernel, term.rhs, kernel.k, kernel.n, name + ", right operand");
-      require(term.result >= 0 && static_cast<std::size_t>(term.result) < computed.size(),
-              name + ": there is no result r" + std::to_string(term.result));
+      if (!(term.result >= 0 && static_cast<std::size_t>(term.result) < computed.size()))
+        fail(name + ": there is no result r" + std::to_string(term.result));
       computed[static_cast<std::size_t>(term.result)] = true;
     }
-    require(kernel.results == static_cast<std::int64_t>(computed.size()) && std::find(computed.begin(), computed.end(), false) == computed.end(),
-            "a result has no term");
+    if (!(kernel.results == static_cast<std::int64_t>(computed.size()) && std::find(computed.begin(), computed.end(), false) == computed.end()))
+      fail("a result has no term");
     const Tape& epilogue = kernel.epilogue;
-    require(epilogue.reduced_axes == 0, "an epilogue has no reduced axes");
+    if (epilogue.reduced_axes != 0) fail("an epilogue has no reduced axes");
     const std::int64_t points = check_extents(epilogue.extents);
     const std::int64_t rows = kernel.batch * kernel.m;
-    require(points == rows * kernel.n, "the epilogue's space " + to_string(epilogue.extents) + " is not batch x m x n = " +
-                                           std::to_string(kernel.batch) + " x " + std::to_string(kernel.m) + " x " + std::to_string(kernel.n));
+    if (points != rows * kernel.n)
+      fail("the epilogue's space " + to_string(epilogue.extents) + " is not batch x m x n = " + std::to_string(kernel.batch) + " x " +
+           std::to_string(kernel.m) + " x " + std::to_string(kernel.n));
     if (points > 0) {
       std::int64_t product = 1;
       bool batch_ends = kernel.batch == 1, rows_end = rows == 1;
@@ -409,19 +412,19 @@ class Verifier {
         batch_ends = batch_ends || product == kernel.batch;
         rows_end = rows_end || product == rows;
       }
-      require(batch_ends && rows_end, "an axis of the epilogue's space " + to_string(epilogue.extents) + " straddles batch, m and n");
+      if (!(batch_ends && rows_end)) fail("an axis of the epilogue's space " + to_string(epilogue.extents) + " straddles batch, m and n");
     }
     check_tape(epilogue, std::pair(kernel.results, kernel.dtype));
   }
 
   void check_operand(const ContractKernel& kernel, const ContractOperand& operand, std::int64_t rows, std::int64_t columns, const std::string& name) {
     const TensorType& type = slot(operand.buffer).type;
-    require(type.dtype == kernel.dtype, name + " is " + to_string(type) + ", the kernel computes in " + std::string(to_string(kernel.dtype)));
+    if (type.dtype != kernel.dtype) fail(name + " is " + to_string(type) + ", the kernel computes in " + std::string(to_string(kernel.dtype)));
     Dims sizes;
     Affine address{operand.offset, {}};
     for (const auto& [axis, size] : {std::pair(&operand.batch, kernel.batch), std::pair(&operand.rows, rows), std::pair(&operand.columns, columns)}) {
-      require(axis->sizes.size() == axis->strides.size(), name + ": as many sizes as strides are wanted");
-      require(check_extents(axis->sizes) == size, name + ": digits " + to_string(axis->sizes) + " do not make " + std::to_string(size));
+      if (axis->sizes.size() != axis->strides.size()) fail(name + ": as many sizes as strides are wanted");
+      if (check_extents(axis->sizes) != size) fail(name + ": digits " + to_string(axis->sizes) + " do not make " + std::to_string(size));
       sizes.insert(sizes.end(), axis->sizes.begin(), axis->sizes.end());
       address.coefficients.insert(address.coefficients.end(), axis->strides.begin(), axis->strides.end());
     }
@@ -429,9 +432,9 @@ class Verifier {
     check_affine(address, sizes, name);
     if (points > 0) {
       const Interval interval = values_of(address, sizes);
-      require(interval.within(0, type.shape.elements()), name + " reads elements " + std::to_string(interval.low) + " to " +
-                                                             std::to_string(interval.high) + " of b" + std::to_string(operand.buffer) +
-                                                             ", which has " + std::to_string(type.shape.elements()));
+      if (!(interval.within(0, type.shape.elements())))
+        fail(name + " reads elements " + std::to_string(interval.low) + " to " + std::to_string(interval.high) + " of b" +
+             std::to_string(operand.buffer) + ", which has " + std::to_string(type.shape.elements()));
     }
     read({operand.buffer, nullptr});
   }
@@ -439,16 +442,16 @@ class Verifier {
   void check(const OpKernel& kernel) {
     const std::string name(to_string(kernel.op));
     const OpInfo& op = info(kernel.op);
-    require(op.op_class != OpClass::fused, name + " should have been expanded");
-    require(kernel.op != Op::data && kernel.op != Op::parameter, name + " is not computed");
-    require(kernel.inputs.size() == kernel.input_types.size() && kernel.outputs.size() == kernel.output_types.size(),
-            name + ": one type per buffer is wanted");
+    if (op.op_class == OpClass::fused) fail(name + " should have been expanded");
+    if (!(kernel.op != Op::data && kernel.op != Op::parameter)) fail(name + " is not computed");
+    if (!(kernel.inputs.size() == kernel.input_types.size() && kernel.outputs.size() == kernel.output_types.size()))
+      fail(name + ": one type per buffer is wanted");
     check_attributes(kernel);
     const auto check_buffer = [&](std::int32_t buffer, const TensorType& type) {
       check_type(type);
       const TensorType& stored = slot(buffer).type;
-      require(stored.dtype == type.dtype && stored.shape.elements() == type.shape.elements(),
-              name + ": b" + std::to_string(buffer) + " is " + to_string(stored) + ", not " + to_string(type));
+      if (!(stored.dtype == type.dtype && stored.shape.elements() == type.shape.elements()))
+        fail(name + ": b" + std::to_string(buffer) + " is " + to_string(stored) + ", not " + to_string(type));
     };
     const bool elementwise = op.op_class == OpClass::elementwise;
     const bool adds = kernel.op == Op::index_add || kernel.op == Op::scatter_add;
@@ -457,10 +460,10 @@ class Verifier {
       read({kernel.inputs[i], nullptr, elementwise || (adds && i == 0)});
     }
     if (op.op_class == OpClass::leaf) {
-      require(kernel.inputs.empty() && kernel.outputs.size() == 1, name + ": no inputs and one output are wanted");
+      if (!(kernel.inputs.empty() && kernel.outputs.size() == 1)) fail(name + ": no inputs and one output are wanted");
     } else {
-      require(infer_types(kernel.op, kernel.attributes, kernel.input_types, Location::current()) == kernel.output_types,
-              name + ": wrong output types");
+      if (infer_types(kernel.op, kernel.attributes, kernel.input_types, Location::current()) != kernel.output_types)
+        fail(name + ": wrong output types");
     }
     for (std::size_t i = 0; i < kernel.outputs.size(); ++i) {
       check_buffer(kernel.outputs[i], kernel.output_types[i]);
@@ -471,11 +474,13 @@ class Verifier {
   void check_attributes(const OpKernel& kernel) const {
     const std::string name(to_string(kernel.op));
     if (const auto* scalar = std::get_if<IndexAttributes>(&kernel.attributes); scalar && kernel.op == Op::constant) {
-      require(scalar->index >= 0 && scalar->index < program_.scalars, name + ": names a scalar that the program does not have");
+      if (!(scalar->index >= 0 && scalar->index < program_.scalars)) fail(name + ": names a scalar that the program does not have");
       return;
     }
-    require(kernel.attributes.index() == info(kernel.op).attributes, name + ": attributes of another op");
-    const auto check_number = [&](std::int64_t number) { require(number >= 0 && number <= max_term, name + ": absurd attributes"); };
+    if (kernel.attributes.index() != info(kernel.op).attributes) fail(name + ": attributes of another op");
+    const auto check_number = [&](std::int64_t number) {
+      if (!(number >= 0 && number <= max_term)) fail(name + ": absurd attributes");
+    };
     const auto check_list = [&](const Dims& list) { std::for_each(list.begin(), list.end(), check_number); };
     struct Visitor {
       const decltype(check_number)& number;
@@ -495,9 +500,11 @@ class Verifier {
         },
         kernel.attributes);
     const std::int64_t rank = kernel.output_types.empty() ? 0 : kernel.output_types[0].shape.rank();
-    if (kernel.op == Op::iota) require(std::get<AxisAttributes>(kernel.attributes).axis < rank, "iota: the axis is out of range");
+    if (kernel.op == Op::iota)
+      if (std::get<AxisAttributes>(kernel.attributes).axis >= rank) fail("iota: the axis is out of range");
     if (kernel.op == Op::flip)
-      for (const std::int64_t axis : std::get<AxesAttributes>(kernel.attributes).axes) require(axis < rank, "flip: an axis is out of range");
+      for (const std::int64_t axis : std::get<AxesAttributes>(kernel.attributes).axes)
+        if (axis >= rank) fail("flip: an axis is out of range");
   }
 
   // ---- order and memory
@@ -512,8 +519,8 @@ class Verifier {
       const auto now = static_cast<std::int64_t>(kernel);
       for (const Access& access : accesses_[kernel].reads) {
         Life& life = lives_[static_cast<std::size_t>(access.buffer)];
-        require(life.first >= 0 || slot(access.buffer).kind == BufferKind::input || slot(access.buffer).type.shape.elements() == 0,
-                "kernel " + std::to_string(kernel) + " reads b" + std::to_string(access.buffer) + " before it is written");
+        if (!(life.first >= 0 || slot(access.buffer).kind == BufferKind::input || slot(access.buffer).type.shape.elements() == 0))
+          fail("kernel " + std::to_string(kernel) + " reads b" + std::to_string(access.buffer) + " before it is written");
         life.last = now;
       }
       for (const Access& access : accesses_[kernel].writes) {
@@ -525,7 +532,7 @@ class Verifier {
     for (std::size_t number = 0; number < program_.buffers.size(); ++number) {
       const BufferSlot& slot = program_.buffers[number];
       if (slot.kind == BufferKind::output)
-        require(lives_[number].first >= 0 || slot.type.shape.elements() == 0, "output " + std::to_string(slot.index) + " is never written");
+        if (!(lives_[number].first >= 0 || slot.type.shape.elements() == 0)) fail("output " + std::to_string(slot.index) + " is never written");
     }
   }
 
@@ -547,58 +554,62 @@ class Verifier {
     return true;
   }
 
+  // Walks the kernels with a map of the bytes that are in use: offset -> the temporary there. What died is removed when something wants its place.
   void check_overlap() const {
-    std::vector<std::int32_t> temporaries;
+    std::vector<std::vector<std::int32_t>> born(program_.kernels.size());
     for (std::size_t number = 0; number < program_.buffers.size(); ++number)
       if (program_.buffers[number].kind == BufferKind::temporary && lives_[number].first >= 0 && program_.buffers[number].type.bytes() > 0)
-        temporaries.push_back(static_cast<std::int32_t>(number));
-    // In order of offset, so that a buffer need be compared with the next few only.
-    std::sort(temporaries.begin(), temporaries.end(),
-              [this](std::int32_t a, std::int32_t b) { return std::pair(slot(a).offset, a) < std::pair(slot(b).offset, b); });
-    for (std::size_t i = 0; i < temporaries.size(); ++i) {
-      const std::int64_t end = slot(temporaries[i]).offset + static_cast<std::int64_t>(slot(temporaries[i]).type.bytes());
-      for (std::size_t j = i + 1; j < temporaries.size() && slot(temporaries[j]).offset < end; ++j)
-        check_disjoint_lives(temporaries[i], temporaries[j]);
-    }
+        born[static_cast<std::size_t>(lives_[number].first)].push_back(static_cast<std::int32_t>(number));
+    std::map<std::int64_t, std::int32_t> in_use;
+    for (std::size_t kernel = 0; kernel < born.size(); ++kernel)
+      for (const std::int32_t buffer : born[kernel]) {
+        const std::int64_t begin = slot(buffer).offset, end = begin + bytes(buffer);
+        auto other = in_use.lower_bound(begin);
+        if (other != in_use.begin() && std::prev(other)->first + bytes(std::prev(other)->second) > begin) --other;
+        while (other != in_use.end() && other->first < end) {
+          if (!makes_way(other->second, buffer))
+            fail("b" + std::to_string(other->second) + " and b" + std::to_string(buffer) + " share bytes of the arena, and both live at kernel " +
+                 std::to_string(kernel));
+          other = in_use.erase(other);
+        }
+        in_use.emplace(begin, buffer);
+      }
   }
 
-  void check_disjoint_lives(std::int32_t a, std::int32_t b) const {
-    const Life *earlier = &lives_[static_cast<std::size_t>(a)], *later = &lives_[static_cast<std::size_t>(b)];
-    if (std::pair(later->first, later->last) < std::pair(earlier->first, earlier->last)) {
-      std::swap(a, b);
-      std::swap(earlier, later);
-    }
-    if (earlier->last < later->first) return;
-    const bool taken_over =
-        earlier->last == later->first && earlier->first < later->first && slot(a).offset == slot(b).offset && in_place(later->first, a, b);
-    require(taken_over, "b" + std::to_string(a) + " and b" + std::to_string(b) + " share bytes of the arena, and both live at kernel " +
-                            std::to_string(later->first));
+  // Whether `older` is dead when `younger` is first written, or taken over by it in that very kernel.
+  bool makes_way(std::int32_t older, std::int32_t younger) const {
+    const Life &before = lives_[static_cast<std::size_t>(older)], &after = lives_[static_cast<std::size_t>(younger)];
+    if (before.last < after.first) return true;
+    return before.last == after.first && before.first < after.first && slot(older).offset == slot(younger).offset && bytes(older) == bytes(younger) &&
+           in_place(after.first, older, younger);
   }
+
+  std::int64_t bytes(std::int32_t buffer) const { return static_cast<std::int64_t>(slot(buffer).type.bytes()); }
 
   void check_donations() const {
-    require(program_.donations.size() == program_.outputs.size(), "as many donations as outputs are wanted (-1 for none)");
+    if (program_.donations.size() != program_.outputs.size()) fail("as many donations as outputs are wanted (-1 for none)");
     const auto kernels = static_cast<std::int64_t>(program_.kernels.size());
-    require(program_.commit_point >= 0 && program_.commit_point <= kernels, "the commit point lies outside of the program");
+    if (!(program_.commit_point >= 0 && program_.commit_point <= kernels)) fail("the commit point lies outside of the program");
     std::vector<bool> donated(program_.inputs.size());
     for (std::size_t output = 0; output < program_.outputs.size(); ++output) {
       const std::int32_t input = program_.donations[output];
       if (input == -1) continue;
       const std::string name = "output " + std::to_string(output);
-      require(input >= 0 && static_cast<std::size_t>(input) < donated.size(),
-              name + " takes over input " + std::to_string(input) + ", which does not exist");
-      require(!donated[static_cast<std::size_t>(input)], "input " + std::to_string(input) + " is donated twice");
+      if (!(input >= 0 && static_cast<std::size_t>(input) < donated.size()))
+        fail(name + " takes over input " + std::to_string(input) + ", which does not exist");
+      if (donated[static_cast<std::size_t>(input)]) fail("input " + std::to_string(input) + " is donated twice");
       donated[static_cast<std::size_t>(input)] = true;
-      require(program_.inputs[static_cast<std::size_t>(input)].bytes() == program_.outputs[output].bytes(),
-              name + " and the input it takes over differ in size");
+      if (program_.inputs[static_cast<std::size_t>(input)].bytes() != program_.outputs[output].bytes())
+        fail(name + " and the input it takes over differ in size");
       const std::int32_t to = buffer_of(BufferKind::output, static_cast<std::int64_t>(output));
       const Life& written = lives_[static_cast<std::size_t>(to)];
       if (written.first < 0) continue;
-      require(written.first >= program_.commit_point, name + " overwrites its donor before the commit point");
+      if (written.first < program_.commit_point) fail(name + " overwrites its donor before the commit point");
       const std::int32_t from = buffer_of(BufferKind::input, input);
       if (from < 0) continue;
       const Life& read = lives_[static_cast<std::size_t>(from)];
-      require(read.last < written.first || (read.last == written.first && in_place(written.first, from, to)),
-              name + " overwrites input " + std::to_string(input) + " at kernel " + std::to_string(written.first) + ", which is still to be read");
+      if (!(read.last < written.first || (read.last == written.first && in_place(written.first, from, to))))
+        fail(name + " overwrites input " + std::to_string(input) + " at kernel " + std::to_string(written.first) + ", which is still to be read");
     }
   }
 

@@ -15,11 +15,11 @@
 using namespace fluxion;
 
 int main(int argc, char** argv) {
-  const int steps = argc > 1 ? std::atoi(argv[1]) : 4000;
+  const int steps = argc > 1 ? std::atoi(argv[1]) : 10000;
   const std::int64_t batch = 512;
   const Device device = cpu();
   const auto data = moons();
-  const MlpConfig network{.data_dim = 2, .hidden = {128, 128, 128}};
+  const MlpConfig network{.data_dim = 2, .hidden = {256, 256, 256}};
   const Tensor key = random_key(0, device);
 
   const auto train_step = compile(
@@ -40,12 +40,12 @@ int main(int argc, char** argv) {
       {.donate = {0}});
 
   TrainState state = make_train_state(initialise(network, fold_in(key, 1), DType::f32));
-  const Tensor learning_rate = full({}, 1e-3, DType::f32, device);
+  const Tensor learning_rate = full({}, 3e-3, DType::f32, device);
   for (int step = 0; step < steps; ++step) {
     const Tensor x = Tensor::from(data->batch(batch, 0, static_cast<std::uint64_t>(step)).x, {batch, 2}, device);
     const auto [next, loss] = train_step(state, x, learning_rate);
     state = next;
-    if (step % 500 == 0) std::printf("step %4d  loss %.4f\n", step, loss.item<float>());
+    if (step % 1000 == 0) std::printf("step %5d  loss %.4f\n", step, loss.item<float>());
   }
 
   const Tensor noise = normal(fold_in(key, 2), {4000, 2}), one = full({4000}, 1, DType::f32, device);

@@ -25,12 +25,12 @@ namespace {
 constexpr std::size_t alignment = 64;
 
 struct AlignedDelete {
-  void operator()(std::byte* memory) const { ::operator delete(memory, std::align_val_t{alignment}); }
+  void operator()(std::byte* memory) const { ::operator delete (memory, std::align_val_t{alignment}); }
 };
 using Memory = std::unique_ptr<std::byte, AlignedDelete>;
 
 Memory allocate_memory(std::size_t bytes, const char* what) {
-  void* memory = ::operator new(std::max<std::size_t>(bytes, 1), std::align_val_t{alignment}, std::nothrow);
+  void* memory = ::operator new (std::max<std::size_t>(bytes, 1), std::align_val_t{alignment}, std::nothrow);
   if (!memory) throw OutOfMemory(std::string("cpu: can't allocate ") + std::to_string(bytes) + " bytes for " + what);
   return Memory(static_cast<std::byte*>(memory));
 }
@@ -117,7 +117,9 @@ Runner make_runner(const Kernel& kernel) {
 class CpuExecutable final : public Executable {
  public:
   CpuExecutable(const Program& program, std::shared_ptr<const ThreadPool> threads)
-      : buffers_(program.buffers), arena_bytes_(static_cast<std::size_t>(program.arena_bytes)), commit_point_(program.commit_point),
+      : buffers_(program.buffers),
+        arena_bytes_(static_cast<std::size_t>(program.arena_bytes)),
+        commit_point_(program.commit_point),
         threads_(std::move(threads)) {
     runners_.reserve(program.kernels.size());
     for (const Kernel& kernel : program.kernels) {
@@ -139,9 +141,15 @@ class CpuExecutable final : public Executable {
     for (std::size_t i = 0; i < buffers_.size(); ++i) {
       const BufferSlot& slot = buffers_[i];
       switch (slot.kind) {
-        case BufferKind::input: workspace.buffers[i] = bytes_of(*bindings.inputs[static_cast<std::size_t>(slot.index)]); break;
-        case BufferKind::output: workspace.buffers[i] = bytes_of(*bindings.outputs[static_cast<std::size_t>(slot.index)]); break;
-        case BufferKind::temporary: workspace.buffers[i] = arena + slot.offset; break;
+        case BufferKind::input:
+          workspace.buffers[i] = bytes_of(*bindings.inputs[static_cast<std::size_t>(slot.index)]);
+          break;
+        case BufferKind::output:
+          workspace.buffers[i] = bytes_of(*bindings.outputs[static_cast<std::size_t>(slot.index)]);
+          break;
+        case BufferKind::temporary:
+          workspace.buffers[i] = arena + slot.offset;
+          break;
       }
     }
     const CallMemory memory{workspace.buffers, bindings.scalars};
@@ -210,7 +218,8 @@ class CpuExecutable final : public Executable {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(const CpuOptions& options) : threads_(std::make_shared<const ThreadPool>(options.threads)), pool_(std::make_shared<MemoryPool>()) {
+  explicit CpuBackend(const CpuOptions& options)
+      : threads_(std::make_shared<const ThreadPool>(options.threads)), pool_(std::make_shared<MemoryPool>()) {
     const int count = threads_->threads();
     capabilities_.name = "cpu (" + std::to_string(count) + (count == 1 ? " thread, " : " threads, ") + vector_target() + ")";
     capabilities_.f64 = true;

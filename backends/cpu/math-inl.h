@@ -173,9 +173,9 @@ HWY_INLINE V sine_of_quarter(D d, V x, int quarter) {
   const hn::Half<D> dh;
   const hn::Rebind<double, decltype(dh)> dd;
   const hn::Rebind<int32_t, decltype(dd)> dhi;
-  const auto inverse = hn::Set(dd, 0.63661977236758134308);       // 2 / pi
-  const auto high = hn::Set(dd, 1.57079632673412561417);          // 33 bits of pi / 2
-  const auto low = hn::Set(dd, 6.07710050650619224932e-11);       // pi / 2 - high
+  const auto inverse = hn::Set(dd, 0.63661977236758134308);  // 2 / pi
+  const auto high = hn::Set(dd, 1.57079632673412561417);     // 33 bits of pi / 2
+  const auto low = hn::Set(dd, 6.07710050650619224932e-11);  // pi / 2 - high
   const auto x0 = hn::PromoteTo(dd, hn::LowerHalf(dh, x)), x1 = hn::PromoteTo(dd, hn::UpperHalf(dh, x));
   const auto n0 = hn::Round(hn::Mul(x0, inverse)), n1 = hn::Round(hn::Mul(x1, inverse));
   const auto r0 = hn::NegMulAdd(n0, low, hn::NegMulAdd(n0, high, x0)), r1 = hn::NegMulAdd(n1, low, hn::NegMulAdd(n1, high, x1));
@@ -231,13 +231,13 @@ HWY_INLINE V erf(D d, V x) {
   const V magnitude = hn::Abs(x);
   const V s = hn::Mul(x, x);
   // erf(x) / x - 1, |x| <= 1
-  const V g = polynomial(d, s, 0.1283791671f, -0.3761263843f, 0.1128378197f, -0.02686540005f, 0.005220945445f, -0.0008482829024f,
-                         0.0001125694919f, -9.641519694e-6f);
+  const V g = polynomial(d, s, 0.1283791671f, -0.3761263843f, 0.1128378197f, -0.02686540005f, 0.005220945445f, -0.0008482829024f, 0.0001125694919f,
+                         -9.641519694e-6f);
   const V near = hn::MulAdd(x, g, x);
   // log(erfc(t)), 0.98 <= t <= 4; erf rounds to 1 from 3.92 on
   const V t = hn::Min(magnitude, hn::Set(d, 4.0f));
-  const V q = polynomial(d, t, 0.0001884684285f, -1.129580314f, -0.6332163929f, -0.1084221032f, 0.02521034172f, -0.004205285398f,
-                         0.0004414727672f, -2.16976229e-5f);
+  const V q = polynomial(d, t, 0.0001884684285f, -1.129580314f, -0.6332163929f, -0.1084221032f, 0.02521034172f, -0.004205285398f, 0.0004414727672f,
+                         -2.16976229e-5f);
   const V far = hn::CopySign(hn::Sub(hn::Set(d, 1.0f), exp_moderate(d, q)), x);
   const V y = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 1.0f)), near, far);
   return hn::IfThenElse(hn::IsNaN(x), x, y);

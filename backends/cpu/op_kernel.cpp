@@ -71,8 +71,7 @@ void take_along_axis(const OpKernel& kernel, std::byte* const* inputs, std::byte
   share(pool, indices.outer * indices.axis, indices.inner, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const T* from = source + row / indices.axis * x.axis * x.inner;
-      for (std::int64_t i = 0; i < x.inner; ++i)
-        out[row * x.inner + i] = from[clamped(index[row * x.inner + i], x.axis) * x.inner + i];
+      for (std::int64_t i = 0; i < x.inner; ++i) out[row * x.inner + i] = from[clamped(index[row * x.inner + i], x.axis) * x.inner + i];
     }
   });
 }
@@ -80,14 +79,17 @@ void take_along_axis(const OpKernel& kernel, std::byte* const* inputs, std::byte
 // Integer sums wrap.
 template <class T>
 T plus(T a, T b) {
-  if constexpr (std::is_same_v<T, std::int32_t>) return static_cast<T>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
-  else return a + b;
+  if constexpr (std::is_same_v<T, std::int32_t>)
+    return static_cast<T>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
+  else
+    return a + b;
 }
 
 // out = base; out[o, index(o, k, i), i] += updates[o, k, i]. A task owns a part of the outer axes and of the destinations along the axis, and goes
 // through the updates in order, so every element is summed by one thread in one order. index(row, i) may ignore i.
 template <class T, class Index>
-void add_at(const AxisView& base, std::int64_t updates_axis, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, const Index& index) {
+void add_at(const AxisView& base, std::int64_t updates_axis, std::byte* const* inputs, std::byte* output, const ThreadPool& pool,
+            const Index& index) {
   T* out = reinterpret_cast<T*>(output);
   const T* updates = reinterpret_cast<const T*>(inputs[2]);
   const std::size_t bytes = static_cast<std::size_t>(base.outer * base.axis * base.inner) * sizeof(T);
@@ -203,34 +205,60 @@ OpRunner::Function OpRunner::find(const OpKernel& kernel) {
   // The instance of a kernel for a dtype that it computes in.
   const auto computing = [dtype](auto of) -> Function {
     switch (dtype) {
-      case DType::f32: return of(float{});
-      case DType::f64: return of(double{});
-      case DType::i32: return of(std::int32_t{});
-      case DType::u32: return of(std::uint32_t{});
-      default: return nullptr;
+      case DType::f32:
+        return of(float{});
+      case DType::f64:
+        return of(double{});
+      case DType::i32:
+        return of(std::int32_t{});
+      case DType::u32:
+        return of(std::uint32_t{});
+      default:
+        return nullptr;
     }
   };
   Function function = nullptr;
   switch (kernel.op) {
-    case Op::take: function = take; break;
+    case Op::take:
+      function = take;
+      break;
     case Op::take_along_axis:
       // Only moves elements: any type of the right size will do.
       switch (size_of(dtype)) {
-        case 1: function = take_along_axis<std::uint8_t>; break;
-        case 2: function = take_along_axis<std::uint16_t>; break;
-        case 4: function = take_along_axis<std::uint32_t>; break;
-        default: function = take_along_axis<std::uint64_t>; break;
+        case 1:
+          function = take_along_axis<std::uint8_t>;
+          break;
+        case 2:
+          function = take_along_axis<std::uint16_t>;
+          break;
+        case 4:
+          function = take_along_axis<std::uint32_t>;
+          break;
+        default:
+          function = take_along_axis<std::uint64_t>;
+          break;
       }
       break;
-    case Op::index_add: function = computing([]<class T>(T) -> Function { return index_add<T>; }); break;
-    case Op::scatter_add: function = computing([]<class T>(T) -> Function { return scatter_add<T>; }); break;
-    case Op::cumsum: function = computing([]<class T>(T) -> Function { return cumsum<T>; }); break;
-    case Op::argmax:
-      if (dtype == DType::boolean || dtype == DType::u8) function = argmax<std::uint8_t>;
-      else function = computing([]<class T>(T) -> Function { return argmax<T>; });
+    case Op::index_add:
+      function = computing([]<class T>(T) -> Function { return index_add<T>; });
       break;
-    case Op::random_bits: function = random_bits; break;
-    default: throw Error("cpu: " + std::string(to_string(kernel.op)) + " has no kernel of its own; the planner lowers it to tapes or contractions");
+    case Op::scatter_add:
+      function = computing([]<class T>(T) -> Function { return scatter_add<T>; });
+      break;
+    case Op::cumsum:
+      function = computing([]<class T>(T) -> Function { return cumsum<T>; });
+      break;
+    case Op::argmax:
+      if (dtype == DType::boolean || dtype == DType::u8)
+        function = argmax<std::uint8_t>;
+      else
+        function = computing([]<class T>(T) -> Function { return argmax<T>; });
+      break;
+    case Op::random_bits:
+      function = random_bits;
+      break;
+    default:
+      throw Error("cpu: " + std::string(to_string(kernel.op)) + " has no kernel of its own; the planner lowers it to tapes or contractions");
   }
   if (!function) throw DTypeError("cpu: " + std::string(to_string(kernel.op)) + " can't compute in " + std::string(to_string(dtype)));
   return function;

@@ -23,7 +23,7 @@ struct Job {
   const std::function<void(std::int64_t)>& body;
   const std::int64_t tasks;
   std::atomic<std::int64_t> next{0};
-  int helpers = 0;                // workers inside work(); guarded by the pool's mutex
+  int helpers = 0;               // workers inside work(); guarded by the pool's mutex
   std::exception_ptr exception;  // the first; guarded by the pool's mutex
 
   // Takes tasks until none is left.

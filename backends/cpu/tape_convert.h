@@ -39,7 +39,10 @@ inline To convert_lane(From from) {
     // The first value above the range is a power of two, exact in both floating types.
     constexpr From above = static_cast<From>(std::numeric_limits<To>::max() / 2 + 1) * 2;
     constexpr From lowest = static_cast<From>(std::numeric_limits<To>::min());
-    return from >= above ? std::numeric_limits<To>::max() : from >= lowest ? static_cast<To>(from) : from < lowest ? std::numeric_limits<To>::min() : To(0);
+    return from >= above    ? std::numeric_limits<To>::max()
+           : from >= lowest ? static_cast<To>(from)
+           : from < lowest  ? std::numeric_limits<To>::min()
+                            : To(0);
   } else {
     return static_cast<To>(from);
   }
@@ -49,11 +52,16 @@ inline To convert_lane(From from) {
 template <class F>
 decltype(auto) with_register_type(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::f64: return f(double{});
-    case DType::i32: return f(std::int32_t{});
-    case DType::u32: return f(std::uint32_t{});
-    case DType::boolean: return f(LaneBool{});
-    default: return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::i32:
+      return f(std::int32_t{});
+    case DType::u32:
+      return f(std::uint32_t{});
+    case DType::boolean:
+      return f(LaneBool{});
+    default:
+      return f(float{});
   }
 }
 
@@ -61,15 +69,24 @@ decltype(auto) with_register_type(DType dtype, F&& f) {
 template <class F>
 decltype(auto) with_storage_type(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::boolean: return f(bool{});
-    case DType::u8: return f(std::uint8_t{});
-    case DType::i32: return f(std::int32_t{});
-    case DType::u32: return f(std::uint32_t{});
-    case DType::i64: return f(std::int64_t{});
-    case DType::bf16: return f(BFloat16{});
-    case DType::f16: return f(Float16{});
-    case DType::f32: return f(float{});
-    case DType::f64: return f(double{});
+    case DType::boolean:
+      return f(bool{});
+    case DType::u8:
+      return f(std::uint8_t{});
+    case DType::i32:
+      return f(std::int32_t{});
+    case DType::u32:
+      return f(std::uint32_t{});
+    case DType::i64:
+      return f(std::int64_t{});
+    case DType::bf16:
+      return f(BFloat16{});
+    case DType::f16:
+      return f(Float16{});
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
   }
   return f(float{});
 }

@@ -49,8 +49,10 @@ Cell nothing(Op op, DType dtype) {
 template <class T>
 T combine(Op op, T a, T b) {
   if (op == Op::sum) {
-    if constexpr (std::is_same_v<T, double>) return a + b;
-    else return static_cast<T>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+    if constexpr (std::is_same_v<T, double>)
+      return a + b;
+    else
+      return static_cast<T>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
   }
   if (a != a || b != b) return a + b;  // NaN wins
   return op == Op::max ? std::max(a, b) : std::min(a, b);
@@ -156,7 +158,7 @@ struct TapeRunner::State {
   std::int64_t kept = 1, reduced = 1;
   std::int64_t splits = 1, split_length = 1;  // of the reduced range
   std::optional<TapePlan> main;
-  std::optional<TapePlan> line;                // the whole tape, or a streaming tape's finish, as one line of points
+  std::optional<TapePlan> line;                 // the whole tape, or a streaming tape's finish, as one line of points
   std::vector<std::int64_t> result_lane_bytes;  // of `line`
 };
 
@@ -282,24 +284,24 @@ void TapeRunner::State::run_streaming(const CallMemory& memory, const ThreadPool
         continue;
       }
       const std::int64_t split = unit / groups / main->batches();
-      for (std::int64_t r = 0; r < reductions; ++r)
-        std::copy_n(cells + r * width, count, partials + (split * reductions + r) * kept + begin);
+      for (std::int64_t r = 0; r < reductions; ++r) std::copy_n(cells + r * width, count, partials + (split * reductions + r) * kept + begin);
     }
   });
   if (splits == 1) return;
 
   const std::int64_t ranges = ceil_divide(kept, width);
-  share_units(pool, ranges, std::max<std::int64_t>(parallel_points / (width * splits), 1), [&](std::int64_t first, std::int64_t last, std::int64_t task) {
-    std::byte* own = tasks + static_cast<std::size_t>(task) * task_bytes();
-    for (std::int64_t range = first; range < last; ++range) {
-      const std::int64_t begin = range * width, count = std::min(width, kept - begin);
-      for (std::int64_t r = 0; r < reductions; ++r)
-        for (std::int64_t split = 1; split < splits; ++split)
-          combine_cells(main->reductions()[static_cast<std::size_t>(r)], partials + r * kept + begin, partials + (split * reductions + r) * kept + begin,
-                        count);
-      finish(begin, count, partials + begin, kept, memory, own);
-    }
-  });
+  share_units(pool, ranges, std::max<std::int64_t>(parallel_points / (width * splits), 1),
+              [&](std::int64_t first, std::int64_t last, std::int64_t task) {
+                std::byte* own = tasks + static_cast<std::size_t>(task) * task_bytes();
+                for (std::int64_t range = first; range < last; ++range) {
+                  const std::int64_t begin = range * width, count = std::min(width, kept - begin);
+                  for (std::int64_t r = 0; r < reductions; ++r)
+                    for (std::int64_t split = 1; split < splits; ++split)
+                      combine_cells(main->reductions()[static_cast<std::size_t>(r)], partials + r * kept + begin,
+                                    partials + (split * reductions + r) * kept + begin, count);
+                  finish(begin, count, partials + begin, kept, memory, own);
+                }
+              });
 }
 
 void TapeRunner::State::run_line(std::int64_t begin, std::int64_t count, const CallMemory& memory, std::span<const void* const> results,
@@ -313,8 +315,7 @@ void TapeRunner::State::run_line(std::int64_t begin, std::int64_t count, const C
     if (n > vector) n -= n % vector;
     std::span<const void* const> at = results;
     if (done > 0) {
-      for (std::size_t r = 0; r < result_lane_bytes.size(); ++r)
-        moved[r] = static_cast<const std::byte*>(results[r]) + done * result_lane_bytes[r];
+      for (std::size_t r = 0; r < result_lane_bytes.size(); ++r) moved[r] = static_cast<const std::byte*>(results[r]) + done * result_lane_bytes[r];
       at = {moved.data(), result_lane_bytes.size()};
     }
     line->run({0, 0, 1, begin + done, n}, memory, at, scratch);
@@ -329,8 +330,10 @@ TapeRunner::TapeRunner(TapeRunner&&) noexcept = default;
 void TapeRunner::run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const {
   if (state_->reads_results) throw Error("cpu: an epilogue can't run by itself; its contraction calls run_points");
   if (state_->kept == 0 || (state_->tape.reduced_axes == 0 && state_->reduced == 0)) return;
-  if (state_->streaming) state_->run_streaming(memory, pool, scratch);
-  else state_->run_blocks(memory, pool, scratch);
+  if (state_->streaming)
+    state_->run_streaming(memory, pool, scratch);
+  else
+    state_->run_blocks(memory, pool, scratch);
 }
 
 std::size_t TapeRunner::scratch_bytes(int threads) const {

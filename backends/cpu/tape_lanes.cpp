@@ -16,24 +16,32 @@ HWY_BEFORE_NAMESPACE();
 namespace fluxion::cpu_backend {
 namespace HWY_NAMESPACE {
 
-template <class T> inline constexpr bool floating = std::is_floating_point_v<T>;
+template <class T>
+inline constexpr bool floating = std::is_floating_point_v<T>;
 
 // ---- elementwise
 
 struct Neg {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const {
-    if constexpr (floating<hn::TFromD<D>>) return hn::Neg(x);
-    else return hn::Sub(hn::Zero(d), x);
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    if constexpr (floating<hn::TFromD<D>>)
+      return hn::Neg(x);
+    else
+      return hn::Sub(hn::Zero(d), x);
   }
 };
 struct Abs {
-  template <class D, class V> HWY_INLINE V operator()(D, V x) const {
-    if constexpr (std::is_unsigned_v<hn::TFromD<D>>) return x;
-    else return hn::Abs(x);
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V x) const {
+    if constexpr (std::is_unsigned_v<hn::TFromD<D>>)
+      return x;
+    else
+      return hn::Abs(x);
   }
 };
 struct Sign {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const {
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
     using T = hn::TFromD<D>;
     const V zero = hn::Zero(d);
     if constexpr (std::is_unsigned_v<T>) {
@@ -45,62 +53,110 @@ struct Sign {
   }
 };
 struct Floor {
-  template <class D, class V> HWY_INLINE V operator()(D, V x) const { return hn::Floor(x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V x) const {
+    return hn::Floor(x);
+  }
 };
 struct Sqrt {
-  template <class D, class V> HWY_INLINE V operator()(D, V x) const { return hn::Sqrt(x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V x) const {
+    return hn::Sqrt(x);
+  }
 };
 struct Rsqrt {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return hn::Div(hn::Set(d, hn::TFromD<D>(1)), hn::Sqrt(x)); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return hn::Div(hn::Set(d, hn::TFromD<D>(1)), hn::Sqrt(x));
+  }
 };
 struct Add {
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const { return hn::Add(a, b); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Add(a, b);
+  }
 };
 struct Sub {
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const { return hn::Sub(a, b); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Sub(a, b);
+  }
 };
 struct Mul {
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const { return hn::Mul(a, b); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Mul(a, b);
+  }
 };
 struct Div {
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const { return hn::Div(a, b); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Div(a, b);
+  }
 };
 struct Maximum {
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const {
-    if constexpr (floating<hn::TFromD<D>>) return hn::IfThenElse(hn::Or(hn::IsNaN(a), hn::IsNaN(b)), hn::Add(a, b), hn::Max(a, b));
-    else return hn::Max(a, b);
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    if constexpr (floating<hn::TFromD<D>>)
+      return hn::IfThenElse(hn::Or(hn::IsNaN(a), hn::IsNaN(b)), hn::Add(a, b), hn::Max(a, b));
+    else
+      return hn::Max(a, b);
   }
 };
 struct Minimum {
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const {
-    if constexpr (floating<hn::TFromD<D>>) return hn::IfThenElse(hn::Or(hn::IsNaN(a), hn::IsNaN(b)), hn::Add(a, b), hn::Min(a, b));
-    else return hn::Min(a, b);
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    if constexpr (floating<hn::TFromD<D>>)
+      return hn::IfThenElse(hn::Or(hn::IsNaN(a), hn::IsNaN(b)), hn::Add(a, b), hn::Min(a, b));
+    else
+      return hn::Min(a, b);
   }
 };
 struct ShiftRight {
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const { return hn::Shr(a, b); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Shr(a, b);
+  }
 };
 struct BothBits {
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const { return hn::And(a, b); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::And(a, b);
+  }
 };
 struct EitherBits {
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const { return hn::Or(a, b); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Or(a, b);
+  }
 };
 
 struct Lt {
-  template <class V> HWY_INLINE auto operator()(V a, V b) const { return hn::Lt(a, b); }
+  template <class V>
+  HWY_INLINE auto operator()(V a, V b) const {
+    return hn::Lt(a, b);
+  }
 };
 struct Le {  // not "not greater": NaN compares false. Integers lack Le, and have no NaN.
-  template <class V> HWY_INLINE auto operator()(V a, V b) const {
-    if constexpr (floating<hn::TFromV<V>>) return hn::Le(a, b);
-    else return hn::Not(hn::Gt(a, b));
+  template <class V>
+  HWY_INLINE auto operator()(V a, V b) const {
+    if constexpr (floating<hn::TFromV<V>>)
+      return hn::Le(a, b);
+    else
+      return hn::Not(hn::Gt(a, b));
   }
 };
 struct Eq {
-  template <class V> HWY_INLINE auto operator()(V a, V b) const { return hn::Eq(a, b); }
+  template <class V>
+  HWY_INLINE auto operator()(V a, V b) const {
+    return hn::Eq(a, b);
+  }
 };
-struct Ne {
-  template <class V> HWY_INLINE auto operator()(V a, V b) const { return hn::Ne(a, b); }
+struct Ne {  // Highway's Ne is false for NaN on AVX-512
+  template <class V>
+  HWY_INLINE auto operator()(V a, V b) const {
+    return hn::Not(hn::Eq(a, b));
+  }
 };
 
 // f(a, b) -> mask; in[first] is a. gt and ge are lt and le with the operands exchanged.
@@ -177,14 +233,20 @@ void spread(std::byte* out, std::int64_t out_step, const Lanes* in, std::int64_t
 
 // Each reduction: the value of nothing, and the combination of two vectors.
 struct SumOf {
-  template <class T> static constexpr T nothing = T(0);
-  template <class D, class V> HWY_INLINE V operator()(D, V a, V b) const { return hn::Add(a, b); }
+  template <class T>
+  static constexpr T nothing = T(0);
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Add(a, b);
+  }
 };
 struct MaxOf : Maximum {
-  template <class T> static constexpr T nothing = floating<T> ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
+  template <class T>
+  static constexpr T nothing = floating<T> ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
 };
 struct MinOf : Minimum {
-  template <class T> static constexpr T nothing = floating<T> ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
+  template <class T>
+  static constexpr T nothing = floating<T> ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
 };
 
 // Pieces of this many columns (rows, for columns) are summed by themselves, which bounds the rounding error of long sums.
@@ -214,8 +276,10 @@ HWY_INLINE T reduce_piece(const T* x, std::int64_t columns) {
     if constexpr (floating<T>) {
       if (!hn::AllFalse(d, hn::IsNaN(a))) return std::numeric_limits<T>::quiet_NaN();
     }
-    if constexpr (std::is_same_v<F, MaxOf>) return hn::GetLane(hn::MaxOfLanes(d, a));
-    else return hn::GetLane(hn::MinOfLanes(d, a));
+    if constexpr (std::is_same_v<F, MaxOf>)
+      return hn::GetLane(hn::MaxOfLanes(d, a));
+    else
+      return hn::GetLane(hn::MinOfLanes(d, a));
   }
 }
 
@@ -284,30 +348,51 @@ void reduce_columns(std::byte* out, const Lanes& in, std::int64_t rows, std::int
 template <class T>
 ApplyKernel arithmetic_kernel(Op op) {
   switch (op) {
-    case Op::neg: return unary<T, Neg>;
-    case Op::abs: return unary<T, Abs>;
-    case Op::sign: return unary<T, Sign>;
-    case Op::add: return binary<T, Add>;
-    case Op::sub: return binary<T, Sub>;
-    case Op::mul: return binary<T, Mul>;
-    case Op::maximum: return binary<T, Maximum>;
-    case Op::minimum: return binary<T, Minimum>;
-    case Op::lt: return compare<T, Lt, 0>;
-    case Op::le: return compare<T, Le, 0>;
-    case Op::gt: return compare<T, Lt, 1>;
-    case Op::ge: return compare<T, Le, 1>;
-    case Op::eq: return compare<T, Eq, 0>;
-    case Op::ne: return compare<T, Ne, 0>;
-    case Op::where: return where<T>;
-    default: break;
+    case Op::neg:
+      return unary<T, Neg>;
+    case Op::abs:
+      return unary<T, Abs>;
+    case Op::sign:
+      return unary<T, Sign>;
+    case Op::add:
+      return binary<T, Add>;
+    case Op::sub:
+      return binary<T, Sub>;
+    case Op::mul:
+      return binary<T, Mul>;
+    case Op::maximum:
+      return binary<T, Maximum>;
+    case Op::minimum:
+      return binary<T, Minimum>;
+    case Op::lt:
+      return compare<T, Lt, 0>;
+    case Op::le:
+      return compare<T, Le, 0>;
+    case Op::gt:
+      return compare<T, Lt, 1>;
+    case Op::ge:
+      return compare<T, Le, 1>;
+    case Op::eq:
+      return compare<T, Eq, 0>;
+    case Op::ne:
+      return compare<T, Ne, 0>;
+    case Op::where:
+      return where<T>;
+    default:
+      break;
   }
   if constexpr (floating<T>) {
     switch (op) {
-      case Op::div: return binary<T, Div>;
-      case Op::floor: return unary<T, Floor>;
-      case Op::sqrt: return unary<T, Sqrt>;
-      case Op::rsqrt: return unary<T, Rsqrt>;
-      default: break;
+      case Op::div:
+        return binary<T, Div>;
+      case Op::floor:
+        return unary<T, Floor>;
+      case Op::sqrt:
+        return unary<T, Sqrt>;
+      case Op::rsqrt:
+        return unary<T, Rsqrt>;
+      default:
+        break;
     }
   }
   if constexpr (std::is_same_v<T, std::uint32_t>) {
@@ -320,17 +405,21 @@ ApplyKernel boolean_kernel(Op op) {
   using T = std::uint32_t;
   switch (op) {
     case Op::mul:
-    case Op::minimum: return binary<T, BothBits>;
+    case Op::minimum:
+      return binary<T, BothBits>;
     case Op::add:
-    case Op::maximum: return binary<T, EitherBits>;
+    case Op::maximum:
+      return binary<T, EitherBits>;
     case Op::lt:
     case Op::le:
     case Op::gt:
     case Op::ge:
     case Op::eq:
     case Op::ne:
-    case Op::where: return arithmetic_kernel<T>(op);
-    default: return nullptr;
+    case Op::where:
+      return arithmetic_kernel<T>(op);
+    default:
+      return nullptr;
   }
 }
 
@@ -340,12 +429,18 @@ ApplyKernel FindApplyKernel(Op op, DType operand, DType result) {
       return with_register_type(operand, [&](auto from) -> ApplyKernel { return convert<decltype(to), decltype(from)>; });
     });
   switch (operand) {
-    case DType::f32: return arithmetic_kernel<float>(op);
-    case DType::f64: return arithmetic_kernel<double>(op);
-    case DType::i32: return arithmetic_kernel<std::int32_t>(op);
-    case DType::u32: return arithmetic_kernel<std::uint32_t>(op);
-    case DType::boolean: return boolean_kernel(op);
-    default: return nullptr;
+    case DType::f32:
+      return arithmetic_kernel<float>(op);
+    case DType::f64:
+      return arithmetic_kernel<double>(op);
+    case DType::i32:
+      return arithmetic_kernel<std::int32_t>(op);
+    case DType::u32:
+      return arithmetic_kernel<std::uint32_t>(op);
+    case DType::boolean:
+      return boolean_kernel(op);
+    default:
+      return nullptr;
   }
 }
 
@@ -355,24 +450,39 @@ template <template <class, class> class Choose>
 ReduceKernel reduce_kernel(Op op, DType dtype) {
   const auto of_type = [op]<class T>(T) -> ReduceKernel {
     switch (op) {
-      case Op::sum: return Choose<T, SumOf>::kernel;
-      case Op::max: return Choose<T, MaxOf>::kernel;
-      case Op::min: return Choose<T, MinOf>::kernel;
-      default: return nullptr;
+      case Op::sum:
+        return Choose<T, SumOf>::kernel;
+      case Op::max:
+        return Choose<T, MaxOf>::kernel;
+      case Op::min:
+        return Choose<T, MinOf>::kernel;
+      default:
+        return nullptr;
     }
   };
   switch (dtype) {
-    case DType::f32: return of_type(float{});
-    case DType::f64: return of_type(double{});
-    case DType::i32: return of_type(std::int32_t{});
+    case DType::f32:
+      return of_type(float{});
+    case DType::f64:
+      return of_type(double{});
+    case DType::i32:
+      return of_type(std::int32_t{});
     case DType::u32:
-    case DType::boolean: return of_type(std::uint32_t{});
-    default: return nullptr;
+    case DType::boolean:
+      return of_type(std::uint32_t{});
+    default:
+      return nullptr;
   }
 }
 
-template <class T, class F> struct OfRows { static constexpr ReduceKernel kernel = reduce_rows<T, F>; };
-template <class T, class F> struct OfColumns { static constexpr ReduceKernel kernel = reduce_columns<T, F>; };
+template <class T, class F>
+struct OfRows {
+  static constexpr ReduceKernel kernel = reduce_rows<T, F>;
+};
+template <class T, class F>
+struct OfColumns {
+  static constexpr ReduceKernel kernel = reduce_columns<T, F>;
+};
 
 ReduceKernel FindRowKernel(Op op, DType dtype) { return reduce_kernel<OfRows>(op, dtype); }
 ReduceKernel FindColumnKernel(Op op, DType dtype) { return reduce_kernel<OfColumns>(op, dtype); }

@@ -14,54 +14,99 @@ namespace fluxion::cpu_backend {
 namespace HWY_NAMESPACE {
 
 struct Exp {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return exp(d, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return exp(d, x);
+  }
 };
 struct Expm1 {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return expm1(d, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return expm1(d, x);
+  }
 };
 struct Log {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return log(d, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return log(d, x);
+  }
 };
 struct Log1p {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return log1p(d, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return log1p(d, x);
+  }
 };
 struct Sin {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return sin(d, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return sin(d, x);
+  }
 };
 struct Cos {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return cos(d, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return cos(d, x);
+  }
 };
 struct Tanh {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return tanh(d, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return tanh(d, x);
+  }
 };
 struct Sigmoid {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return sigmoid(d, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return sigmoid(d, x);
+  }
 };
 struct Erf {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x) const { return erf(d, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return erf(d, x);
+  }
 };
 struct Pow {
-  template <class D, class V> HWY_INLINE V operator()(D d, V x, V y) const { return pow(d, x, y); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x, V y) const {
+    return pow(d, x, y);
+  }
 };
 struct Atan2 {
-  template <class D, class V> HWY_INLINE V operator()(D d, V y, V x) const { return atan2(d, y, x); }
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V y, V x) const {
+    return atan2(d, y, x);
+  }
 };
 
 template <class T>
 ApplyKernel math_kernel(Op op) {
   switch (op) {
-    case Op::exp: return unary<T, Exp>;
-    case Op::expm1: return unary<T, Expm1>;
-    case Op::log: return unary<T, Log>;
-    case Op::log1p: return unary<T, Log1p>;
-    case Op::sin: return unary<T, Sin>;
-    case Op::cos: return unary<T, Cos>;
-    case Op::tanh: return unary<T, Tanh>;
-    case Op::sigmoid: return unary<T, Sigmoid>;
-    case Op::erf: return unary<T, Erf>;
-    case Op::pow: return binary<T, Pow>;
-    case Op::atan2: return binary<T, Atan2>;
-    default: return nullptr;
+    case Op::exp:
+      return unary<T, Exp>;
+    case Op::expm1:
+      return unary<T, Expm1>;
+    case Op::log:
+      return unary<T, Log>;
+    case Op::log1p:
+      return unary<T, Log1p>;
+    case Op::sin:
+      return unary<T, Sin>;
+    case Op::cos:
+      return unary<T, Cos>;
+    case Op::tanh:
+      return unary<T, Tanh>;
+    case Op::sigmoid:
+      return unary<T, Sigmoid>;
+    case Op::erf:
+      return unary<T, Erf>;
+    case Op::pow:
+      return binary<T, Pow>;
+    case Op::atan2:
+      return binary<T, Atan2>;
+    default:
+      return nullptr;
   }
 }
 

@@ -58,15 +58,13 @@ std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return a / b + (a % b
 }  // namespace
 
 CopyIn find_copy_in(DType storage, DType lane) {
-  return with_register_type(lane, [&](auto to) {
-    return with_storage_type(storage, [&](auto from) -> CopyIn { return copy_in<decltype(to), decltype(from)>; });
-  });
+  return with_register_type(
+      lane, [&](auto to) { return with_storage_type(storage, [&](auto from) -> CopyIn { return copy_in<decltype(to), decltype(from)>; }); });
 }
 
 CopyOut find_copy_out(DType lane, DType storage) {
-  return with_register_type(lane, [&](auto from) {
-    return with_storage_type(storage, [&](auto to) -> CopyOut { return copy_out<decltype(from), decltype(to)>; });
-  });
+  return with_register_type(
+      lane, [&](auto from) { return with_storage_type(storage, [&](auto to) -> CopyOut { return copy_out<decltype(from), decltype(to)>; }); });
 }
 
 LaneRange valid_lanes_slow(const Access& access, const std::int64_t* values, const std::int64_t* steps, std::int64_t n) {
@@ -89,8 +87,10 @@ LaneRange valid_lanes_slow(const Access& access, const std::int64_t* values, con
 
 void copy_transposed(std::byte* out, std::int64_t pitch, const std::byte* in, std::int64_t step, std::int64_t rows, std::int64_t columns,
                      std::int64_t bytes) {
-  if (bytes == 8) transpose<std::uint64_t>(out, pitch, in, step, rows, columns);
-  else transpose<std::uint32_t>(out, pitch, in, step, rows, columns);
+  if (bytes == 8)
+    transpose<std::uint64_t>(out, pitch, in, step, rows, columns);
+  else
+    transpose<std::uint32_t>(out, pitch, in, step, rows, columns);
 }
 
 void fill_affine(std::byte* out, DType dtype, std::int64_t value, std::int64_t step, std::int64_t n) {

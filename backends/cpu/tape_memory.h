@@ -39,7 +39,8 @@ inline LaneRange valid_lanes(const Access& access, const std::int64_t* values, c
 }
 
 // out[row * pitch + column] = in[row + column * step] in elements of 4 or 8 bytes: a transposed tile, read line by line.
-void copy_transposed(std::byte* out, std::int64_t pitch, const std::byte* in, std::int64_t step, std::int64_t rows, std::int64_t columns, std::int64_t bytes);
+void copy_transposed(std::byte* out, std::int64_t pitch, const std::byte* in, std::int64_t step, std::int64_t rows, std::int64_t columns,
+                     std::int64_t bytes);
 
 // lane i = value + i * step in dtype
 void fill_affine(std::byte* out, DType dtype, std::int64_t value, std::int64_t step, std::int64_t n);

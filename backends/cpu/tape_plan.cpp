@@ -207,8 +207,7 @@ void TapePlan::add_apply(const TapeInstruction& instruction, const std::vector<s
     step.splat[static_cast<std::size_t>(i)] = own == BlockShape::scalar ? shape != BlockShape::scalar : has_columns(shape) && !has_columns(own);
   }
   step.apply = find_apply_kernel(instruction.op, operand_type, instruction.dtype);
-  if (!step.apply)
-    throw DTypeError("cpu: no kernel for " + std::string(to_string(instruction.op)) + " of " + std::string(to_string(operand_type)));
+  if (!step.apply) throw DTypeError("cpu: no kernel for " + std::string(to_string(instruction.op)) + " of " + std::string(to_string(operand_type)));
   step.fixed = true;
   for (const Step& earlier : steps_)
     for (std::int32_t i = 0; i < step.operand_count; ++i)
@@ -216,8 +215,8 @@ void TapePlan::add_apply(const TapeInstruction& instruction, const std::vector<s
   steps_.push_back(step);
 }
 
-// A store may be written by the kernel that computes it (or the load that copies it), and a load be read where it lies, unless a store would then overwrite, in memory that both
-// share, what is still to be read. Whether they share memory is known only when the buffers are.
+// A store may be written by the kernel that computes it (or the load that copies it), and a load be read where it lies, unless a store would then
+// overwrite, in memory that both share, what is still to be read. Whether they share memory is known only when the buffers are.
 void TapePlan::find_direct_accesses() {
   std::vector<std::int32_t> last_use(values_.size(), -1), made_at(values_.size(), -1);
   for (std::size_t i = 0; i < steps_.size(); ++i) {
@@ -239,7 +238,8 @@ void TapePlan::find_direct_accesses() {
         store.late_loads.push_back(other.argument);
   }
   for (const Step& step : steps_)
-    if (step.action == Action::load) loads_[static_cast<std::size_t>(step.argument)].stored = last_use[static_cast<std::size_t>(step.value)] == forever;
+    if (step.action == Action::load)
+      loads_[static_cast<std::size_t>(step.argument)].stored = last_use[static_cast<std::size_t>(step.value)] == forever;
 }
 
 // Linear scan: a register is free again after the last step that reads its value. A kernel may write over its own operand.
@@ -278,8 +278,8 @@ void TapePlan::place_registers() {
     const Step& step = steps_[i];
     for (std::int32_t k = 0; k < step.operand_count; ++k) {
       const std::size_t operand = static_cast<std::size_t>(step.operands[static_cast<std::size_t>(k)]);
-      const bool repeated = std::find(step.operands.begin(), step.operands.begin() + k, step.operands[static_cast<std::size_t>(k)]) !=
-                            step.operands.begin() + k;
+      const bool repeated =
+          std::find(step.operands.begin(), step.operands.begin() + k, step.operands[static_cast<std::size_t>(k)]) != step.operands.begin() + k;
       if (!repeated && last_use[operand] == static_cast<std::int32_t>(i)) free.push_back(slot_of[operand]);
     }
     slot_of[static_cast<std::size_t>(step.value)] = take(values_[static_cast<std::size_t>(step.value)], step.fixed);
@@ -295,13 +295,11 @@ void TapePlan::place_registers() {
     slot.offset = scratch_bytes_;
     scratch_bytes_ += aligned(static_cast<std::size_t>(lanes(slot.shape) * slot.bytes));
   }
-  for (const Step& step : steps_)
-    values_[static_cast<std::size_t>(step.value)].offset = slots[slot_of[static_cast<std::size_t>(step.value)]].offset;
+  for (const Step& step : steps_) values_[static_cast<std::size_t>(step.value)].offset = slots[slot_of[static_cast<std::size_t>(step.value)]].offset;
 }
 
 void TapePlan::choose_block(std::int64_t bytes_per_lane) {
-  const std::int64_t target =
-      std::clamp(register_budget / std::max<std::int64_t>(bytes_per_lane, 4) / 64 * 64, least_block, greatest_block);
+  const std::int64_t target = std::clamp(register_budget / std::max<std::int64_t>(bytes_per_lane, 4) / 64 * 64, least_block, greatest_block);
   const std::int64_t columns = std::max<std::int64_t>(columns_, 1), rows = std::max<std::int64_t>(rows_, 1);
   const bool whole_rows = reduce_ == ReduceAlong::columns && !partial_;
   if (reduce_ == ReduceAlong::rows) {
@@ -326,10 +324,14 @@ void TapePlan::choose_block(std::int64_t bytes_per_lane) {
 
 std::int64_t TapePlan::lanes(BlockShape shape) const {
   switch (shape) {
-    case BlockShape::scalar: return vector_;
-    case BlockShape::per_row: return padded(block_rows_);
-    case BlockShape::per_column: return padded(block_columns_);
-    case BlockShape::full: return block_rows_ * padded(block_columns_);
+    case BlockShape::scalar:
+      return vector_;
+    case BlockShape::per_row:
+      return padded(block_rows_);
+    case BlockShape::per_column:
+      return padded(block_columns_);
+    case BlockShape::full:
+      return block_rows_ * padded(block_columns_);
   }
   return 0;
 }

@@ -1,8 +1,8 @@
 // TapePlan: an expression tape made ready to run block by block.
 //
 // The iteration space is split into three nested groups of axes, batch > rows > columns, each walked as one linear index. A block is a rectangle of
-// rows x columns in one batch entry. Each value has the shape of what it depends on: a scalar, one value per row, one per column, or all of the block;
-// so a bias is loaded once per block, a row statistic is spread along its row, and only what varies everywhere is computed everywhere.
+// rows x columns in one batch entry. Each value has the shape of what it depends on: a scalar, one value per row, one per column, or all of the
+// block; so a bias is loaded once per block, a row statistic is spread along its row, and only what varies everywhere is computed everywhere.
 #pragma once
 
 #include <cstddef>
@@ -91,8 +91,8 @@ class TapePlan {
     std::int64_t element_bytes = 4;
     CopyIn copy = nullptr;
     Access access;
-    bool direct = false;  // same form in memory and register, no ranges
-    bool stored = false;  // its value is stored as it is
+    bool direct = false;      // same form in memory and register, no ranges
+    bool stored = false;      // its value is stored as it is
     bool transposed = false;  // direct, and contiguous down the columns instead of along the rows
   };
   struct Store {
@@ -100,7 +100,7 @@ class TapePlan {
     std::int64_t element_bytes = 4;
     CopyOut copy = nullptr;
     Access access;
-    bool direct = false;                  // a kernel may write it itself
+    bool direct = false;                   // a kernel may write it itself
     std::vector<std::int32_t> late_loads;  // loads still needed when it does, which must not lie in the same memory
   };
   struct Register {
@@ -109,7 +109,7 @@ class TapePlan {
   };
   // The state of one scratch memory, laid out at its start.
   struct Frame {
-    Register* registers;         // by value
+    Register* registers;          // by value
     std::uint8_t* load_in_place;  // by load: may be read where it lies
     std::uint8_t* store_in_place;
     std::uint8_t* written;  // by store: its block is already in the buffer

@@ -70,11 +70,19 @@ void TapePlan::run_step(const Step& step, const TapeBlock& block, const CallMemo
                         const Frame& frame) const {
   const Value& value = values_[static_cast<std::size_t>(step.value)];
   switch (step.action) {
-    case Action::apply: apply(step, block, memory, frame); return;
-    case Action::load: load(step, block, memory, frame); return;
-    case Action::reduce: reduce(step, block, frame); return;
+    case Action::apply:
+      apply(step, block, memory, frame);
+      return;
+    case Action::load:
+      load(step, block, memory, frame);
+      return;
+    case Action::reduce:
+      reduce(step, block, frame);
+      return;
     case Action::index:
-    case Action::in_range: fill(step, block, frame); return;
+    case Action::in_range:
+      fill(step, block, frame);
+      return;
     case Action::result: {
       // Lanes of a contraction's tile: read in place where whole vectors may be read.
       std::byte* data = frame.scratch + value.offset;
@@ -92,7 +100,8 @@ void TapePlan::run_step(const Step& step, const TapeBlock& block, const CallMemo
     case Action::scalar:
     case Action::literal: {
       std::byte* data = frame.scratch + value.offset;
-      fill_scalar(data, value.dtype, step.action == Action::literal ? step.argument : memory.scalars[static_cast<std::size_t>(step.argument)], vector_);
+      fill_scalar(data, value.dtype, step.action == Action::literal ? step.argument : memory.scalars[static_cast<std::size_t>(step.argument)],
+                  vector_);
       frame.registers[step.value] = {data, 0};
       return;
     }
@@ -169,12 +178,18 @@ void TapePlan::load(const Step& step, const TapeBlock& block, const CallMemory& 
   switch (value.shape) {
     case BlockShape::scalar: {
       const bool valid = valid_lanes(access, base, access.columns.inner_steps(), 1).last == 1;
-      if (valid) load.copy(out, source + base[0] * load.element_bytes, 0, vector_);
-      else std::memset(out, 0, static_cast<std::size_t>(vector_ * lane));
+      if (valid)
+        load.copy(out, source + base[0] * load.element_bytes, 0, vector_);
+      else
+        std::memset(out, 0, static_cast<std::size_t>(vector_ * lane));
       return;
     }
-    case BlockShape::per_row: copy_line(access.rows, block.row, block.rows, base, out); return;
-    case BlockShape::per_column: copy_line(access.columns, block.column, block.columns, base, out); return;
+    case BlockShape::per_row:
+      copy_line(access.rows, block.row, block.rows, base, out);
+      return;
+    case BlockShape::per_column:
+      copy_line(access.columns, block.column, block.columns, base, out);
+      return;
     case BlockShape::full: {
       if (load.transposed && access.rows.straight(block.row, block.rows) && access.columns.straight(block.column, block.columns)) {
         access.rows.add(block.row, base);
@@ -233,8 +248,12 @@ void TapePlan::fill(const Step& step, const TapeBlock& block, const Frame& frame
       fill_run(out, base, still, vector_);
       return;
     }
-    case BlockShape::per_row: fill_line(access.rows, block.row, block.rows, base, out); return;
-    case BlockShape::per_column: fill_line(access.columns, block.column, block.columns, base, out); return;
+    case BlockShape::per_row:
+      fill_line(access.rows, block.row, block.rows, base, out);
+      return;
+    case BlockShape::per_column:
+      fill_line(access.columns, block.column, block.columns, base, out);
+      return;
     case BlockShape::full:
       for (std::int64_t row = 0; row < block.rows; ++row) {
         std::int64_t values[Walk::max_functions];
@@ -251,9 +270,14 @@ void TapePlan::apply(const Step& step, const TapeBlock& block, const CallMemory&
   const std::int64_t lane = lane_bytes(value.dtype);
   std::int64_t rows = 1, columns = vector_;
   switch (value.shape) {
-    case BlockShape::scalar: break;
-    case BlockShape::per_row: columns = padded(block.rows); break;
-    case BlockShape::per_column: columns = padded(block.columns); break;
+    case BlockShape::scalar:
+      break;
+    case BlockShape::per_row:
+      columns = padded(block.rows);
+      break;
+    case BlockShape::per_column:
+      columns = padded(block.columns);
+      break;
     case BlockShape::full:
       rows = block.rows;
       columns = padded(block.columns);
@@ -316,9 +340,15 @@ void TapePlan::store(const Store& store, const TapeBlock& block, const CallMemor
     });
   };
   switch (value.shape) {
-    case BlockShape::scalar: store.copy(target + base * store.element_bytes, 1, source.data, 1); return;
-    case BlockShape::per_row: copy_line(access.rows, block.row, block.rows, base, source.data); return;
-    case BlockShape::per_column: copy_line(access.columns, block.column, block.columns, base, source.data); return;
+    case BlockShape::scalar:
+      store.copy(target + base * store.element_bytes, 1, source.data, 1);
+      return;
+    case BlockShape::per_row:
+      copy_line(access.rows, block.row, block.rows, base, source.data);
+      return;
+    case BlockShape::per_column:
+      copy_line(access.columns, block.column, block.columns, base, source.data);
+      return;
     case BlockShape::full: {
       const std::byte* line = source.data;
       access.rows.for_runs(block.row, block.rows, &base, [&](const std::int64_t* at, std::int64_t n) {

@@ -413,7 +413,7 @@ class Fuser {
     if (!within_limits(nodes) || !rows_fit(*space, nodes)) return false;
     for (const std::int32_t a : groups)
       for (const std::int32_t b : groups)
-        if (a != b && path(a, b)) return false;
+        if (a != b && (path(a, b) || !reads_at_its_points(a, b, *space))) return false;
     if (external_[static_cast<std::size_t>(n)] || rest)
       for (const std::int32_t g : groups)
         if (users_precede(n, g, groups)) return false;
@@ -428,6 +428,17 @@ class Fuser {
     groups_[static_cast<std::size_t>(into)].space = *space;
     groups_[static_cast<std::size_t>(into)].nodes = std::move(nodes);
     hosts_[static_cast<std::size_t>(n)] = {{into, true}};
+    return true;
+  }
+
+  // Whether all that group b reads of group a's members is read at the points where a computes it, as one kernel must.
+  bool reads_at_its_points(std::int32_t a, std::int32_t b, const Space& space) const {
+    for (const std::int32_t n : groups_[static_cast<std::size_t>(a)].nodes) {
+      if (copied_[static_cast<std::size_t>(n)]) continue;
+      for (const Use& use : uses_[static_cast<std::size_t>(n)])
+        for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
+          if (root(host.group) == b && (!host.canonical || !canonical_edge(space, use.user, use.operand, n))) return false;
+    }
     return true;
   }
 

@@ -37,7 +37,10 @@ DType register_dtype(DType dtype) {
 struct NeedsSplit {
   AxisSplit split;
 };
-struct Stuck {};
+// Thrown where an index can't be followed: below this operand (user, number) there must be memory.
+struct Stuck {
+  std::pair<std::int32_t, std::int32_t> operand{-1, -1};
+};
 
 class TapeWriter {
  public:
@@ -62,7 +65,7 @@ class TapeWriter {
         refine(space_, needed.split);
       }
     }
-    throw Stuck{};
+    throw Stuck{trail_};
   }
 
  private:
@@ -164,6 +167,7 @@ class TapeWriter {
           }
           break;
         case OpClass::movement: {
+          trail_ = {value.node, 0};
           if (node.op == Op::pad || node.op == Op::concat) {
             result = emit_pieces(node, point, guards);
             break;
@@ -175,7 +179,7 @@ class TapeWriter {
           }
           Step step = follow(node, graph_.type(input).shape, 0, 0, point, space_);
           if (step.outcome == Step::Outcome::split) throw NeedsSplit{step.split};
-          if (step.outcome == Step::Outcome::impossible) throw Stuck{};
+          if (step.outcome == Step::Outcome::impossible) throw Stuck{trail_};
           value = input;
           point = std::move(step.point);
           continue;
@@ -192,9 +196,9 @@ class TapeWriter {
             result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
             break;
           }
-          if (linear_address(point, node.outputs[0].shape, space_.extents.size()) !=
+          if (node.outputs[0].shape.elements() > 0 && linear_address(point, node.outputs[0].shape, space_.extents.size()) !=
               linear_address(canonical(node.outputs[0].shape), node.outputs[0].shape, space_.extents.size()))
-            throw Stuck{};
+            throw Stuck{trail_};
           {
             const std::int32_t operand = widened(emit(node.inputs[0], canonical(graph_.type(node.inputs[0]).shape), {}));
             result = push({TapeCode::reduce, node.op, register_dtype(dtype), true, 0, {operand, -1, -1}});
@@ -218,6 +222,10 @@ class TapeWriter {
     std::vector<std::int32_t> operands;
     for (const Value input : node.inputs) operands.push_back(emit(input, point, guards));
     if (node.op == Op::identity) return operands[0];  // a copy is its store
+    // Bytes and 64-bit integers exist in memory only: the store converts.
+    if (node.op == Op::convert && (node.outputs[0].dtype == DType::u8 || node.outputs[0].dtype == DType::i64) &&
+        graph_.type(node.inputs[0]).dtype != DType::boolean)
+      return operands[0];
     const DType dtype = register_dtype(node.outputs[0].dtype);
     const auto of = [&](std::size_t i) { return operands[i]; };
     switch (operands.size()) {
@@ -232,7 +240,9 @@ class TapeWriter {
     const DType dtype = node.outputs[0].dtype;
     std::int32_t result = -1;
     std::int64_t start = 0;
+    const std::int32_t pieces = trail_.first;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      trail_ = {pieces, static_cast<std::int32_t>(i)};
       const Shape& operand = graph_.type(node.inputs[i]).shape;
       Step step = follow(node, operand, i, start, point, space_);
       const std::vector<AffineRange> ranges = in_operand(node, operand, start, point);
@@ -300,6 +310,7 @@ class TapeWriter {
   std::vector<Affine> axes_;  // of the group's space, over the tape's axes
   Tape tape_;
   std::map<Key, std::int32_t> memo_;
+  std::pair<std::int32_t, std::int32_t> trail_{-1, -1};  // the movement operand followed last
 };
 
 }  // namespace
@@ -307,15 +318,8 @@ class TapeWriter {
 std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers, std::vector<std::pair<std::int32_t, std::int32_t>>& stuck) {
   try {
     return TapeWriter(graph, group, buffers).write();
-  } catch (const Stuck&) {
-    for (const std::int32_t n : group.nodes) {
-      const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
-      for (std::size_t k = 0; k < node.inputs.size(); ++k) {
-        const GraphNode& operand = graph[node.inputs[k]];
-        const bool plain_stretch = operand.op == Op::broadcast_to && info(graph[operand.inputs[0]].op).op_class != OpClass::movement;
-        if (info(operand.op).op_class == OpClass::movement && !plain_stretch) stuck.push_back({n, static_cast<std::int32_t>(k)});
-      }
-    }
+  } catch (const Stuck& found) {
+    stuck.push_back(found.operand);
     return std::nullopt;
   }
 }

@@ -29,7 +29,7 @@ struct LoweredKernel {
   std::int32_t position = 0;  // the last of its ops in the graph's order
 };
 
-// The tape of a group, or nothing if some index can't be written as an affine function; then `stuck` gets the operands (user, number) to be copied.
+// The tape of a group, or nothing if some index can't be written as an affine function; then `stuck` gets the operand (user, number) to be copied.
 std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers, std::vector<std::pair<std::int32_t, std::int32_t>>& stuck);
 
 // A contraction as a kernel with one result and a trivial epilogue.

@@ -15,7 +15,7 @@ namespace plan {
 namespace {
 
 // Copying the operands that defeated a lowering always helps; a handful of rounds settles any graph.
-constexpr int max_rounds = 16;
+constexpr int max_rounds = 64;
 
 std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& limits, BufferNumbers& buffers,
                                      std::vector<std::pair<std::int32_t, std::int32_t>>& stuck) {

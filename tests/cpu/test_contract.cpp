@@ -3,7 +3,7 @@
 #include <hwy/aligned_allocator.h>
 #include <hwy/targets.h>
 
-#include <catch2/catch.hpp>
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -12,6 +12,7 @@
 #include "backends/cpu/contract_kernel.h"
 #include "backends/cpu/gemm_kernel.h"
 #include "engine/error.h"
+#include "tests/catch.h"
 
 namespace {
 
@@ -391,7 +392,7 @@ TEST_CASE("contractions of every blocking equal a triple loop, on any number of 
   });
 }
 
-TEST_CASE("a contraction over an empty inner axis is zero; over an empty result, nothing", "[cpu][contract]") {
+TEST_CASE("contractions over an empty inner axis are zero and empty results are left alone", "[cpu][contract]") {
   for (const std::int64_t k : {0, 3}) {
     for (const Dims& sizes : {Dims{1, 5, 40}, Dims{2, 0, 40}, Dims{0, 3, 3}, Dims{2, 3, 0}, Dims{3, 300, 70}}) {
       Arrays arrays(DType::f32);

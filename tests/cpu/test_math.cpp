@@ -124,7 +124,8 @@ TEST_CASE("f32 functions are good to two or three units in the last place over t
 TEST_CASE("f32 functions agree with the standard library at zeros, infinities, NaN and subnormals", "[cpu][math]") {
   for_each_target([](const char* target) {
     const float infinity = INFINITY;
-    const std::vector<float> x{0.0f, -0.0f, infinity, -infinity, NAN, 1e-45f, -1e-45f, 1e-30f, -1e-30f, 1.0f, -1.0f, 88.8f, -88.8f, -103.9f, 200.0f, -200.0f, 3e38f, -3e38f, 16777216.0f};
+    const std::vector<float> x{0.0f,  -0.0f, infinity, -infinity, NAN,    1e-45f,  -1e-45f, 1e-30f, -1e-30f,    1.0f,
+                               -1.0f, 88.8f, -88.8f,   -103.9f,   200.0f, -200.0f, 3e38f,   -3e38f, 16777216.0f};
     for (const Function& function : functions) {
       const std::vector<float> y = evaluate(function.op, x);
       for (std::size_t i = 0; i < x.size(); ++i) {
@@ -146,7 +147,8 @@ TEST_CASE("f64 functions are those of the standard library", "[cpu][math]") {
     for (const Function& function : functions) {
       std::mt19937 engine(5);
       std::vector<double> x(1000);
-      for (double& value : x) value = std::max(function.low, -700.0) + (std::min(function.high, 700.0) - std::max(function.low, -700.0)) * (engine() * 0x1p-32);
+      for (double& value : x)
+        value = std::max(function.low, -700.0) + (std::min(function.high, 700.0) - std::max(function.low, -700.0)) * (engine() * 0x1p-32);
       const std::vector<double> y = evaluate(function.op, x);
       for (std::size_t i = 0; i < x.size(); ++i) {
         INFO(target << ": " << function.name << "(" << x[i] << ")");
@@ -169,7 +171,9 @@ TEST_CASE("pow and atan2 agree with the standard library at every pair of corner
         d.push_back(y);
       }
     }
-    const auto same = [](double got, double want) { return (std::isnan(got) && std::isnan(want)) || (got == want && std::signbit(got) == std::signbit(want)); };
+    const auto same = [](double got, double want) {
+      return (std::isnan(got) && std::isnan(want)) || (got == want && std::signbit(got) == std::signbit(want));
+    };
     const auto power = evaluate(Op::pow, a, b), angle = evaluate(Op::atan2, a, b);
     const auto power64 = evaluate(Op::pow, c, d), angle64 = evaluate(Op::atan2, c, d);
     for (std::size_t i = 0; i < a.size(); ++i) {

@@ -30,8 +30,10 @@ std::vector<Out> run_op(Op op, Attributes attributes, std::vector<TensorType> ty
     at.resize(inputs.size());
     at.push_back(reinterpret_cast<std::byte*>(result.data()));
     runner.run({at, {}}, ThreadPool(threads));
-    if (threads == 1) first = result;
-    else CHECK((result.empty() || std::memcmp(result.data(), first.data(), result.size() * sizeof(Out)) == 0));
+    if (threads == 1)
+      first = result;
+    else
+      CHECK((result.empty() || std::memcmp(result.data(), first.data(), result.size() * sizeof(Out)) == 0));
   }
   return first;
 }
@@ -57,7 +59,8 @@ std::int64_t clamp_index(std::int32_t index, std::int64_t size) { return std::cl
 struct Sizes {
   std::int64_t outer, axis, inner, count;
 };
-constexpr Sizes sizes[] = {{1, 1, 1, 1}, {1, 10, 1, 30}, {3, 5, 7, 11}, {1, 169, 3, 24010}, {2, 33, 64, 500}, {40, 1000, 1, 50}, {1, 4, 128, 0}, {0, 4, 2, 3}};
+constexpr Sizes sizes[] = {{1, 1, 1, 1},     {1, 10, 1, 30},    {3, 5, 7, 11},  {1, 169, 3, 24010},
+                           {2, 33, 64, 500}, {40, 1000, 1, 50}, {1, 4, 128, 0}, {0, 4, 2, 3}};
 
 template <class T>
 void check_index_ops() {
@@ -65,7 +68,8 @@ void check_index_ops() {
   std::uint32_t seed = 1;
   for (const Sizes size : sizes) {
     const auto [outer, axis, inner, count] = size;
-    const TensorType x{{outer, axis, inner}, dtype}, list{{count}, DType::i32}, along{{outer, count, inner}, DType::i32}, picked{{outer, count, inner}, dtype};
+    const TensorType x{{outer, axis, inner}, dtype}, list{{count}, DType::i32}, along{{outer, count, inner}, DType::i32},
+        picked{{outer, count, inner}, dtype};
     const auto values = random_values<T>(outer * axis * inner, ++seed);
     const auto updates = random_values<T>(outer * count * inner, ++seed);
     const auto indices = random_indices(count, axis, ++seed);
@@ -108,9 +112,11 @@ TEST_CASE("index_add in place leaves the other elements alone", "[cpu][index]") 
   std::vector<float> base{1, 2, 3, 4};
   const std::vector<std::int32_t> indices{2, 2};
   const std::vector<float> updates{10, 100};
-  const OpKernel kernel{Op::index_add, AxisAttributes{0}, {0, 1, 2}, {3}, {{{4}, DType::f32}, {{2}, DType::i32}, {{2}, DType::f32}}, {{{4}, DType::f32}}};
+  const OpKernel kernel{Op::index_add,      AxisAttributes{0}, {0, 1, 2}, {3}, {{{4}, DType::f32}, {{2}, DType::i32}, {{2}, DType::f32}},
+                        {{{4}, DType::f32}}};
   std::byte* const memory = reinterpret_cast<std::byte*>(base.data());
-  std::byte* at[] = {memory, reinterpret_cast<std::byte*>(const_cast<std::int32_t*>(indices.data())), reinterpret_cast<std::byte*>(const_cast<float*>(updates.data())), memory};
+  std::byte* at[] = {memory, reinterpret_cast<std::byte*>(const_cast<std::int32_t*>(indices.data())),
+                     reinterpret_cast<std::byte*>(const_cast<float*>(updates.data())), memory};
   OpRunner(kernel).run({at, {}}, ThreadPool(1));
   CHECK(base == std::vector<float>{1, 2, 113, 4});
 }
@@ -118,9 +124,11 @@ TEST_CASE("index_add in place leaves the other elements alone", "[cpu][index]") 
 TEST_CASE("take moves elements of every size", "[cpu][index]") {
   const std::vector<std::int32_t> indices{2, 0, 2};
   const auto x = random_values<std::uint16_t>(12, 3);
-  const auto y = run_op<std::uint16_t>(Op::take, AxisAttributes{0}, {{{3, 4}, DType::bf16}, {{3}, DType::i32}}, {x.data(), indices.data()}, {{3, 4}, DType::bf16});
+  const auto y = run_op<std::uint16_t>(Op::take, AxisAttributes{0}, {{{3, 4}, DType::bf16}, {{3}, DType::i32}}, {x.data(), indices.data()},
+                                       {{3, 4}, DType::bf16});
   for (int k = 0; k < 3; ++k)
-    for (int i = 0; i < 4; ++i) CHECK(y[static_cast<std::size_t>(4 * k + i)] == x[static_cast<std::size_t>(4 * indices[static_cast<std::size_t>(k)] + i)]);
+    for (int i = 0; i < 4; ++i)
+      CHECK(y[static_cast<std::size_t>(4 * k + i)] == x[static_cast<std::size_t>(4 * indices[static_cast<std::size_t>(k)] + i)]);
 }
 
 TEST_CASE("cumsum sums upwards along its axis", "[cpu][index]") {
@@ -143,17 +151,21 @@ TEST_CASE("cumsum sums upwards along its axis", "[cpu][index]") {
 
 TEST_CASE("argmax gives the first maximum, and the first NaN before any number", "[cpu][index]") {
   const std::vector<float> x{1, 3, 3, 2, /**/ 5, NAN, 7, NAN, /**/ NAN, 1, 2, 3, /**/ -INFINITY, -INFINITY, -1, -1};
-  CHECK(run_op<std::int32_t>(Op::argmax, AxisAttributes{1}, {{{4, 4}, DType::f32}}, {x.data()}, {{4, 1}, DType::i32}) == std::vector<std::int32_t>{1, 1, 0, 2});
+  CHECK(run_op<std::int32_t>(Op::argmax, AxisAttributes{1}, {{{4, 4}, DType::f32}}, {x.data()}, {{4, 1}, DType::i32}) ==
+        std::vector<std::int32_t>{1, 1, 0, 2});
   const std::vector<std::int32_t> z{1, 9, 4, 2, 9, 8};
-  CHECK(run_op<std::int32_t>(Op::argmax, AxisAttributes{0}, {{{2, 3}, DType::i32}}, {z.data()}, {{1, 3}, DType::i32}) == std::vector<std::int32_t>{1, 0, 1});
+  CHECK(run_op<std::int32_t>(Op::argmax, AxisAttributes{0}, {{{2, 3}, DType::i32}}, {z.data()}, {{1, 3}, DType::i32}) ==
+        std::vector<std::int32_t>{1, 0, 1});
 }
 
 TEST_CASE("random bits are Philox words in order, whatever the count", "[cpu][random]") {
   const std::uint32_t key[2] = {0xDEADBEEFu, 42}, stream = 7;
   for (const std::int64_t count : {0, 1, 3, 64, 65, 1000, 100001}) {
-    const auto bits = run_op<std::uint32_t>(Op::random_bits, RandomAttributes{{count}, 3}, {{{2}, DType::u32}, {Shape{}, DType::u32}}, {key, &stream}, {{count}, DType::u32});
+    const auto bits = run_op<std::uint32_t>(Op::random_bits, RandomAttributes{{count}, 3}, {{{2}, DType::u32}, {Shape{}, DType::u32}}, {key, &stream},
+                                            {{count}, DType::u32});
     for (std::int64_t i = 0; i < count; ++i)
-      REQUIRE(bits[static_cast<std::size_t>(i)] == random_block(static_cast<std::uint64_t>(i / 4), stream, 3, {key[0], key[1]})[static_cast<std::size_t>(i % 4)]);
+      REQUIRE(bits[static_cast<std::size_t>(i)] ==
+              random_block(static_cast<std::uint64_t>(i / 4), stream, 3, {key[0], key[1]})[static_cast<std::size_t>(i % 4)]);
   }
 }
 

@@ -43,7 +43,11 @@ TEST_CASE("parallel_for may be called inside a task and from many threads at onc
 TEST_CASE("parallel_for rethrows a task's exception and stays usable", "[cpu][parallel]") {
   for (const int threads : {1, 4}) {
     const ThreadPool pool(threads);
-    CHECK_THROWS_WITH(pool.parallel_for(100, [](std::int64_t task) { if (task == 37) throw Error("task 37"); }), "task 37");
+    CHECK_THROWS_WITH(pool.parallel_for(100,
+                                        [](std::int64_t task) {
+                                          if (task == 37) throw Error("task 37");
+                                        }),
+                      "task 37");
     std::atomic<int> runs{0};
     pool.parallel_for(50, [&](std::int64_t) { ++runs; });
     CHECK(runs == 50);

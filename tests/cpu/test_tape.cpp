@@ -62,51 +62,85 @@ bool holds(const AffineRange& range, const Dims& point) {
 
 double as(DType dtype, double value) {
   switch (dtype) {
-    case DType::i32: return static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::int64_t>(value)));
-    case DType::u32: return static_cast<std::uint32_t>(static_cast<std::int64_t>(value));
-    case DType::boolean: return value != 0;
-    default: return value;
+    case DType::i32:
+      return static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::int64_t>(value)));
+    case DType::u32:
+      return static_cast<std::uint32_t>(static_cast<std::int64_t>(value));
+    case DType::boolean:
+      return value != 0;
+    default:
+      return value;
   }
 }
 
 double oracle_op(const TapeInstruction& instruction, DType operand, double a, double b, double c) {
   switch (instruction.op) {
-    case Op::neg: return as(instruction.dtype, -a);
-    case Op::abs: return std::abs(a);
-    case Op::sign: return a > 0 ? 1 : a < 0 ? -1 : a;
-    case Op::floor: return std::floor(a);
-    case Op::exp: return std::exp(a);
-    case Op::log: return std::log(a);
-    case Op::sin: return std::sin(a);
-    case Op::cos: return std::cos(a);
-    case Op::tanh: return std::tanh(a);
-    case Op::sigmoid: return 1 / (1 + std::exp(-a));
-    case Op::erf: return std::erf(a);
-    case Op::sqrt: return std::sqrt(a);
-    case Op::rsqrt: return 1 / std::sqrt(a);
-    case Op::identity: return a;
+    case Op::neg:
+      return as(instruction.dtype, -a);
+    case Op::abs:
+      return std::abs(a);
+    case Op::sign:
+      return a > 0 ? 1 : a < 0 ? -1 : a;
+    case Op::floor:
+      return std::floor(a);
+    case Op::exp:
+      return std::exp(a);
+    case Op::log:
+      return std::log(a);
+    case Op::sin:
+      return std::sin(a);
+    case Op::cos:
+      return std::cos(a);
+    case Op::tanh:
+      return std::tanh(a);
+    case Op::sigmoid:
+      return 1 / (1 + std::exp(-a));
+    case Op::erf:
+      return std::erf(a);
+    case Op::sqrt:
+      return std::sqrt(a);
+    case Op::rsqrt:
+      return 1 / std::sqrt(a);
+    case Op::identity:
+      return a;
     case Op::convert:
       if (is_floating(operand) && (instruction.dtype == DType::i32 || instruction.dtype == DType::u32))
         return instruction.dtype == DType::i32 ? convert_lane<std::int32_t>(a) : convert_lane<std::uint32_t>(a);
       return as(instruction.dtype, a);
-    case Op::add: return as(instruction.dtype, a + b);
-    case Op::sub: return as(instruction.dtype, a - b);
+    case Op::add:
+      return as(instruction.dtype, a + b);
+    case Op::sub:
+      return as(instruction.dtype, a - b);
     case Op::mul:
       if (operand == DType::u32) return static_cast<std::uint32_t>(a) * static_cast<std::uint32_t>(b);
-      if (operand == DType::i32) return as(DType::i32, static_cast<std::uint32_t>(static_cast<std::int64_t>(a)) * static_cast<std::uint32_t>(static_cast<std::int64_t>(b)));
+      if (operand == DType::i32)
+        return as(DType::i32, static_cast<std::uint32_t>(static_cast<std::int64_t>(a)) * static_cast<std::uint32_t>(static_cast<std::int64_t>(b)));
       return a * b;
-    case Op::div: return a / b;
-    case Op::maximum: return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b);
-    case Op::minimum: return std::isnan(a) || std::isnan(b) ? NAN : std::min(a, b);
-    case Op::shift_right: return static_cast<std::uint32_t>(a) >> static_cast<std::uint32_t>(b);
-    case Op::lt: return a < b;
-    case Op::le: return a <= b;
-    case Op::gt: return a > b;
-    case Op::ge: return a >= b;
-    case Op::eq: return a == b;
-    case Op::ne: return a != b;
-    case Op::where: return a != 0 ? b : c;
-    default: FAIL("the oracle lacks an op"); return 0;
+    case Op::div:
+      return a / b;
+    case Op::maximum:
+      return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b);
+    case Op::minimum:
+      return std::isnan(a) || std::isnan(b) ? NAN : std::min(a, b);
+    case Op::shift_right:
+      return static_cast<std::uint32_t>(a) >> static_cast<std::uint32_t>(b);
+    case Op::lt:
+      return a < b;
+    case Op::le:
+      return a <= b;
+    case Op::gt:
+      return a > b;
+    case Op::ge:
+      return a >= b;
+    case Op::eq:
+      return a == b;
+    case Op::ne:
+      return a != b;
+    case Op::where:
+      return a != 0 ? b : c;
+    default:
+      FAIL("the oracle lacks an op");
+      return 0;
   }
 }
 
@@ -118,7 +152,8 @@ void next(Dims& point, const Dims& extents, std::size_t first, std::size_t last)
 }
 
 // Runs the tape on `buffers` in place. results[r][point] are the contraction's results.
-void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector<double>& scalars, const std::vector<std::vector<double>>& results = {}) {
+void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector<double>& scalars,
+                const std::vector<std::vector<double>>& results = {}) {
   const std::vector<Bytes> before = buffers;
   const std::size_t axes = tape.extents.size(), kept_axes = axes - static_cast<std::size_t>(tape.reduced_axes);
   std::int64_t kept = 1, reduced = 1;
@@ -140,9 +175,12 @@ void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector
         if (instruction.dtype == DType::i32 && instruction.op != Op::sum) total = instruction.op == Op::max ? INT32_MIN : INT32_MAX;
         for (std::int64_t r = 0; r < reduced; ++r) {
           const double value = operand(0, r);
-          if (instruction.op == Op::sum) total += value;
-          else if (std::isnan(value) || std::isnan(total)) total = NAN;
-          else total = instruction.op == Op::max ? std::max(total, value) : std::min(total, value);
+          if (instruction.op == Op::sum)
+            total += value;
+          else if (std::isnan(value) || std::isnan(total))
+            total = NAN;
+          else
+            total = instruction.op == Op::max ? std::max(total, value) : std::min(total, value);
         }
         values[i] = {as(instruction.dtype, total)};
         continue;
@@ -157,18 +195,29 @@ void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector
               value = as(instruction.dtype, read(before[static_cast<std::size_t>(load.buffer)], load.dtype, evaluate(load.address, point)));
             break;
           }
-          case TapeCode::scalar: value = as(instruction.dtype, scalars[static_cast<std::size_t>(instruction.argument)]); break;
-          case TapeCode::literal: value = as(instruction.dtype, instruction.argument); break;
-          case TapeCode::index: value = as(instruction.dtype, static_cast<double>(evaluate(tape.indices[static_cast<std::size_t>(instruction.argument)], point))); break;
-          case TapeCode::in_range: value = holds(tape.ranges[static_cast<std::size_t>(instruction.argument)], point); break;
-          case TapeCode::result: value = results[static_cast<std::size_t>(instruction.argument)][static_cast<std::size_t>(k * reduced + r)]; break;
+          case TapeCode::scalar:
+            value = as(instruction.dtype, scalars[static_cast<std::size_t>(instruction.argument)]);
+            break;
+          case TapeCode::literal:
+            value = as(instruction.dtype, instruction.argument);
+            break;
+          case TapeCode::index:
+            value = as(instruction.dtype, static_cast<double>(evaluate(tape.indices[static_cast<std::size_t>(instruction.argument)], point)));
+            break;
+          case TapeCode::in_range:
+            value = holds(tape.ranges[static_cast<std::size_t>(instruction.argument)], point);
+            break;
+          case TapeCode::result:
+            value = results[static_cast<std::size_t>(instruction.argument)][static_cast<std::size_t>(k * reduced + r)];
+            break;
           case TapeCode::apply: {
             const std::size_t last = instruction.op == Op::where ? 1 : 0;
             const DType type = tape.instructions[static_cast<std::size_t>(instruction.operands[last])].dtype;
             value = oracle_op(instruction, type, operand(0, r), operand(1, r), operand(2, r));
             break;
           }
-          case TapeCode::reduce: break;
+          case TapeCode::reduce:
+            break;
         }
         values[i].push_back(value);
         next(point, tape.extents, kept_axes, axes);
@@ -179,7 +228,8 @@ void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector
       const bool narrow = tape.instructions[static_cast<std::size_t>(store.value)].narrow && tape.reduced_axes > 0;
       std::fill(point.begin() + static_cast<std::ptrdiff_t>(kept_axes), point.end(), 0);
       for (std::int64_t r = 0; r < (narrow ? 1 : reduced); ++r) {
-        write(buffers[static_cast<std::size_t>(store.buffer)], store.dtype, evaluate(store.address, point), list[list.size() == 1 ? 0 : static_cast<std::size_t>(r)]);
+        write(buffers[static_cast<std::size_t>(store.buffer)], store.dtype, evaluate(store.address, point),
+              list[list.size() == 1 ? 0 : static_cast<std::size_t>(r)]);
         next(point, tape.extents, kept_axes, axes);
       }
     }
@@ -191,10 +241,10 @@ void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector
 // ---- running
 
 struct AlignedDelete {
-  void operator()(std::byte* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+  void operator()(std::byte* memory) const { ::operator delete (memory, std::align_val_t{64}); }
 };
 struct Scratch {
-  explicit Scratch(std::size_t size) : data(static_cast<std::byte*>(::operator new(std::max<std::size_t>(size, 1), std::align_val_t{64}))) {
+  explicit Scratch(std::size_t size) : data(static_cast<std::byte*>(::operator new (std::max<std::size_t>(size, 1), std::align_val_t{64}))) {
     std::memset(data.get(), 0xFF, size);
   }
   std::unique_ptr<std::byte, AlignedDelete> data;
@@ -287,7 +337,8 @@ class Generator {
     if (one_in(3)) wide_.push_back(add({TapeCode::literal, Op::identity, dtype_, false, static_cast<std::int32_t>(between(-1, 1)), {-1, -1, -1}}));
     if (one_in(3)) {
       tape.indices.push_back(affine(false));
-      const std::int32_t index = add({TapeCode::index, Op::identity, one_in(2) ? dtype_ : DType::i32, false, static_cast<std::int32_t>(tape.indices.size() - 1), {-1, -1, -1}});
+      const std::int32_t index = add(
+          {TapeCode::index, Op::identity, one_in(2) ? dtype_ : DType::i32, false, static_cast<std::int32_t>(tape.indices.size() - 1), {-1, -1, -1}});
       wide_.push_back(apply(Op::cos, convert(index, dtype_, false), -1, -1, false));
     }
     // Expressions, reductions, more expressions.
@@ -346,14 +397,22 @@ class Generator {
     };
     if (narrow && narrow_.empty()) return add({TapeCode::literal, Op::identity, dtype_, true, 1, {-1, -1, -1}});
     switch (below(12)) {
-      case 0: return apply(Op::add, safe(), safe(), -1, narrow);
-      case 1: return apply(Op::sub, safe(), safe(), -1, narrow);
-      case 2: return apply(Op::tanh, apply(Op::mul, safe(), safe(), -1, narrow), -1, -1, narrow);
-      case 3: return apply(Op::maximum, safe(), safe(), -1, narrow);
-      case 4: return apply(Op::minimum, safe(), safe(), -1, narrow);
-      case 5: return apply(Op::sigmoid, safe(), -1, -1, narrow);
-      case 6: return apply(Op::abs, safe(), -1, -1, narrow);
-      case 7: return apply(Op::neg, safe(), -1, -1, narrow);
+      case 0:
+        return apply(Op::add, safe(), safe(), -1, narrow);
+      case 1:
+        return apply(Op::sub, safe(), safe(), -1, narrow);
+      case 2:
+        return apply(Op::tanh, apply(Op::mul, safe(), safe(), -1, narrow), -1, -1, narrow);
+      case 3:
+        return apply(Op::maximum, safe(), safe(), -1, narrow);
+      case 4:
+        return apply(Op::minimum, safe(), safe(), -1, narrow);
+      case 5:
+        return apply(Op::sigmoid, safe(), -1, -1, narrow);
+      case 6:
+        return apply(Op::abs, safe(), -1, -1, narrow);
+      case 7:
+        return apply(Op::neg, safe(), -1, -1, narrow);
       case 8: {
         const std::int32_t a = safe(), b = safe();
         return apply(Op::where, apply(Op::lt, a, b, -1, narrow, DType::boolean), a, b, narrow);
@@ -367,16 +426,17 @@ class Generator {
             add({TapeCode::in_range, Op::identity, DType::boolean, narrow, static_cast<std::int32_t>(made_.tape.ranges.size() - 1), {-1, -1, -1}});
         return apply(Op::where, inside, safe(), safe(), narrow);
       }
-      case 10: return apply(Op::tanh, apply(Op::identity, safe(), -1, -1, narrow), -1, -1, narrow);
-      default: return apply(Op::mul, safe(), add({TapeCode::scalar, Op::identity, dtype_, narrow, 0, {-1, -1, -1}}), -1, narrow);
+      case 10:
+        return apply(Op::tanh, apply(Op::identity, safe(), -1, -1, narrow), -1, -1, narrow);
+      default:
+        return apply(Op::mul, safe(), add({TapeCode::scalar, Op::identity, dtype_, narrow, 0, {-1, -1, -1}}), -1, narrow);
     }
   }
 
   Affine affine(bool narrow) {
     Affine result;
     result.constant = between(-10, 10);
-    for (std::size_t axis = 0; axis < made_.tape.extents.size(); ++axis)
-      result.coefficients.push_back(narrow && axis >= kept_ ? 0 : between(-1, 2));
+    for (std::size_t axis = 0; axis < made_.tape.extents.size(); ++axis) result.coefficients.push_back(narrow && axis >= kept_ ? 0 : between(-1, 2));
     return result;
   }
 
@@ -426,10 +486,12 @@ class Generator {
     }
     if (size == 0 && made_.tape.extents.empty()) size = 1;
     Bytes bytes(static_cast<std::size_t>(size) * size_of(load.dtype));
-    for (std::int64_t i = 0; i < size; ++i) write(bytes, load.dtype, i, load.dtype == DType::boolean ? one_in(2) : static_cast<double>(between(-300, 300)) / 128);
+    for (std::int64_t i = 0; i < size; ++i)
+      write(bytes, load.dtype, i, load.dtype == DType::boolean ? one_in(2) : static_cast<double>(between(-300, 300)) / 128);
     made_.buffers.push_back(std::move(bytes));
     made_.tape.loads.push_back(load);
-    const std::int32_t value = add({TapeCode::load, Op::identity, dtype_, narrow, static_cast<std::int32_t>(made_.tape.loads.size() - 1), {-1, -1, -1}});
+    const std::int32_t value =
+        add({TapeCode::load, Op::identity, dtype_, narrow, static_cast<std::int32_t>(made_.tape.loads.size() - 1), {-1, -1, -1}});
     if (whole && load.valid.empty() && load.dtype == dtype_) (narrow ? reusable_narrow_ : reusable_).push_back(made_.tape.loads.size() - 1);
     return value;
   }
@@ -504,7 +566,9 @@ void check_case(const Case& test, bool points) {
 // ---- small tapes written by hand
 
 Affine strides(Dims coefficients, std::int64_t constant = 0) { return {constant, std::move(coefficients)}; }
-TapeInstruction load_of(std::int32_t argument, DType dtype, bool narrow = false) { return {TapeCode::load, Op::identity, dtype, narrow, argument, {-1, -1, -1}}; }
+TapeInstruction load_of(std::int32_t argument, DType dtype, bool narrow = false) {
+  return {TapeCode::load, Op::identity, dtype, narrow, argument, {-1, -1, -1}};
+}
 TapeInstruction op_of(Op op, DType dtype, std::int32_t a, std::int32_t b = -1, std::int32_t c = -1, bool narrow = false) {
   return {TapeCode::apply, op, dtype, narrow, 0, {a, b, c}};
 }
@@ -580,7 +644,8 @@ TEST_CASE("a reduction over nothing gives its identity", "[cpu][tape]") {
     tape.reduced_axes = 1;
     tape.streaming = streaming;
     tape.loads = {{0, DType::f32, strides({0, 1}), {}}};
-    tape.instructions = {load_of(0, DType::f32), reduce_of(Op::sum, DType::f32, 0), reduce_of(Op::max, DType::f32, 0), reduce_of(Op::min, DType::f32, 0)};
+    tape.instructions = {load_of(0, DType::f32), reduce_of(Op::sum, DType::f32, 0), reduce_of(Op::max, DType::f32, 0),
+                         reduce_of(Op::min, DType::f32, 0)};
     tape.stores = {{1, 1, DType::f32, strides({1, 0})}, {2, 2, DType::f32, strides({1, 0})}, {3, 3, DType::f32, strides({1, 0})}};
     std::vector<Bytes> buffers{Bytes(0), Bytes(20), Bytes(20), Bytes(20)};
     run_tape(TapeRunner(tape), buffers, {}, ThreadPool(1));
@@ -630,12 +695,14 @@ TEST_CASE("integers wrap, shift and compare as integers", "[cpu][tape]") {
     std::vector<Bytes> buffers{bytes_of(a), bytes_of(b)};
     for (const Op op : ops) {
       tape.instructions.push_back(op_of(op, DType::u32, 0, 1));
-      tape.stores.push_back({static_cast<std::int32_t>(tape.instructions.size() - 1), static_cast<std::int32_t>(buffers.size()), DType::u32, strides({1})});
+      tape.stores.push_back(
+          {static_cast<std::int32_t>(tape.instructions.size() - 1), static_cast<std::int32_t>(buffers.size()), DType::u32, strides({1})});
       buffers.emplace_back(24);
     }
     for (const Op op : comparisons) {
       tape.instructions.push_back(op_of(op, DType::boolean, 0, 1));
-      tape.stores.push_back({static_cast<std::int32_t>(tape.instructions.size() - 1), static_cast<std::int32_t>(buffers.size()), DType::boolean, strides({1})});
+      tape.stores.push_back(
+          {static_cast<std::int32_t>(tape.instructions.size() - 1), static_cast<std::int32_t>(buffers.size()), DType::boolean, strides({1})});
       buffers.emplace_back(6);
     }
     std::vector<Bytes> want = buffers;
@@ -645,9 +712,37 @@ TEST_CASE("integers wrap, shift and compare as integers", "[cpu][tape]") {
   });
 }
 
+TEST_CASE("every comparison with NaN is false, but ne", "[cpu][tape]") {
+  for_each_target([](const char* target) {
+    const std::vector<double> corners{0.0, -0.0, 1, -1, INFINITY, -INFINITY, NAN};
+    const std::int64_t n = static_cast<std::int64_t>(corners.size());
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      Tape tape;
+      tape.extents = {n, n};
+      tape.loads = {{0, dtype, strides({1, 0}), {}}, {0, dtype, strides({0, 1}), {}}};
+      tape.instructions = {load_of(0, dtype), load_of(1, dtype)};
+      std::vector<Bytes> buffers{Bytes(corners.size() * size_of(dtype))};
+      for (std::int64_t i = 0; i < n; ++i) write(buffers[0], dtype, i, corners[static_cast<std::size_t>(i)]);
+      for (const Op op : {Op::lt, Op::le, Op::gt, Op::ge, Op::eq, Op::ne}) {
+        tape.instructions.push_back(op_of(op, DType::boolean, 0, 1));
+        tape.stores.push_back(
+            {static_cast<std::int32_t>(tape.instructions.size() - 1), static_cast<std::int32_t>(buffers.size()), DType::boolean, strides({n, 1})});
+        buffers.emplace_back(static_cast<std::size_t>(n * n));
+      }
+      std::vector<Bytes> want = buffers;
+      run_oracle(tape, want, {});
+      run_tape(TapeRunner(tape), buffers, {}, ThreadPool(1));
+      INFO(target << " " << to_string(dtype));
+      for (std::size_t i = 0; i < buffers.size(); ++i) CHECK(buffers[i] == want[i]);
+    }
+  });
+}
+
 TEST_CASE("conversions between registers truncate, saturate and take NaN to zero", "[cpu][tape]") {
   for_each_target([](const char*) {
-    const std::vector<double> x{0, -0.0, 0.9, -0.9, 1.5, -1.5, 2147483647.0, 2147483648.0, -2147483648.0, -2147483649.0, 4294967295.0, 4294967296.0, 1e30, -1e30, NAN, INFINITY, -INFINITY};
+    const std::vector<double> x{
+        0,    -0.0,  0.9, -0.9,     1.5,      -1.5, 2147483647.0, 2147483648.0, -2147483648.0, -2147483649.0, 4294967295.0, 4294967296.0,
+        1e30, -1e30, NAN, INFINITY, -INFINITY};
     const std::int64_t n = static_cast<std::int64_t>(x.size());
     for (const DType from : {DType::f32, DType::f64, DType::i32, DType::u32, DType::boolean}) {
       for (const DType to : {DType::f32, DType::f64, DType::i32, DType::u32, DType::boolean}) {
@@ -662,11 +757,16 @@ TEST_CASE("conversions between registers truncate, saturate and take NaN to zero
         for (std::int64_t i = 0; i < n; ++i) {
           const double source = read(buffers[0], from, i), got = read(buffers[1], to, i);
           double want = source;
-          if (to == DType::boolean) want = source != 0;
-          else if (is_floating(from) && to == DType::i32) want = std::isnan(source) ? 0 : std::trunc(std::clamp(source, -2147483648.0, 2147483647.0));
-          else if (is_floating(from) && to == DType::u32) want = std::isnan(source) ? 0 : std::trunc(std::clamp(source, 0.0, 4294967295.0));
-          else if (to == DType::i32 || to == DType::u32) want = as(to, source);
-          else if (to == DType::f32) want = static_cast<float>(source);
+          if (to == DType::boolean)
+            want = source != 0;
+          else if (is_floating(from) && to == DType::i32)
+            want = std::isnan(source) ? 0 : std::trunc(std::clamp(source, -2147483648.0, 2147483647.0));
+          else if (is_floating(from) && to == DType::u32)
+            want = std::isnan(source) ? 0 : std::trunc(std::clamp(source, 0.0, 4294967295.0));
+          else if (to == DType::i32 || to == DType::u32)
+            want = as(to, source);
+          else if (to == DType::f32)
+            want = static_cast<float>(source);
           INFO(to_string(from) << " " << source << " to " << to_string(to));
           CHECK((got == want || (std::isnan(got) && std::isnan(want))));
         }
@@ -728,10 +828,15 @@ TEST_CASE("an output may take over an input's memory under another buffer number
   Tape tape;
   tape.extents = {n};
   tape.loads = {{0, DType::f32, strides({1}), {}}, {1, DType::f32, strides({1}), {}}, {2, DType::f32, strides({1}), {}}};
-  tape.instructions = {load_of(0, DType::f32), load_of(1, DType::f32), load_of(2, DType::f32),
+  tape.instructions = {load_of(0, DType::f32),
+                       load_of(1, DType::f32),
+                       load_of(2, DType::f32),
                        {TapeCode::scalar, Op::identity, DType::f32, false, 0, {-1, -1, -1}},
                        {TapeCode::scalar, Op::identity, DType::f32, false, 1, {-1, -1, -1}},
-                       op_of(Op::mul, DType::f32, 1, 4), op_of(Op::add, DType::f32, 5, 2), op_of(Op::mul, DType::f32, 6, 3), op_of(Op::sub, DType::f32, 0, 7)};
+                       op_of(Op::mul, DType::f32, 1, 4),
+                       op_of(Op::add, DType::f32, 5, 2),
+                       op_of(Op::mul, DType::f32, 6, 3),
+                       op_of(Op::sub, DType::f32, 0, 7)};
   // Also p as it was, over g: a value that is stored exactly as it was loaded.
   tape.stores = {{8, 3, DType::f32, strides({1})}, {6, 4, DType::f32, strides({1})}, {0, 5, DType::f32, strides({1})}};
   std::vector<float> p(n), m(n), g(n);
