@@ -19,7 +19,7 @@ fi
 built=$(date +%s)
 
 fluxion=build/release/bin/fluxion
-"$fluxion" train --data glyphs --minutes "$minutes" --out "$out" >/dev/null
+"$fluxion" train --data glyphs --kappa 0.5 --minutes "$minutes" --out "$out" >/dev/null
 "$fluxion" sample --model "$out/model.safetensors" --count 80 --steps 1 --seed 7 --out "$out/samples.png" >/dev/null
 end=$(date +%s)
 

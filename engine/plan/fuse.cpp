@@ -372,13 +372,14 @@ class Fuser {
   // Reads a contraction's result element for element and must be stored anyway: better that contraction's epilogue than part of a reduction.
   bool wants_epilogue(std::int32_t n) const {
     if (op_class(n) != OpClass::elementwise) return false;
-    for (const std::int32_t source : sources_[static_cast<std::size_t>(n)])
-      if (op_class(source) == OpClass::contraction && shape(source).elements() == shape(n).elements()) return true;
-    for (const Value input : node(n).inputs) {
-      const GraphNode& direct = graph_[peel_reshapes(graph_, input)];
-      if (info(direct.op).op_class == OpClass::contraction && direct.outputs[0].shape.elements() == shape(n).elements()) return true;
+    std::set<std::int32_t> sources = sources_[static_cast<std::size_t>(n)];
+    for (const Value input : node(n).inputs) sources.insert(peel_reshapes(graph_, input).node);
+    bool of_contraction = false;
+    for (const std::int32_t source : sources) {
+      if (op_class(source) == OpClass::reduction) return false;  // it can't be known when the contraction's tile is done
+      of_contraction = of_contraction || (op_class(source) == OpClass::contraction && shape(source).elements() == shape(n).elements());
     }
-    return false;
+    return of_contraction;
   }
 
   std::set<std::int32_t> user_groups(std::int32_t n) const {

@@ -35,17 +35,6 @@ Tensor embed_patches(const DitConfig& config, const Scope& embedder, const Tenso
 
 Tensor norm(const Tensor& x) { return layer_norm(x, norm_epsilon); }
 
-Tensor block(const DitConfig& config, const Scope& scope, const Tensor& h, const Tensor& conditioning) {
-  const std::vector<Tensor> parts = split((scope / "adaLN_modulation.1").linear(conditioning), 6, 1);
-  const Tensor &shift1 = parts[0], &scale1 = parts[1], &gate1 = parts[2], &shift2 = parts[3], &scale2 = parts[4], &gate2 = parts[5];
-  const Scope qkv = scope / "attn.qkv", proj = scope / "attn.proj";
-  const Tensor mixed =
-      multihead_self_attention(modulate(norm(h), shift1, scale1), config.num_heads, {qkv("weight"), qkv("bias"), proj("weight"), proj("bias")});
-  const Tensor after = h + expand_dims(gate1, 1) * mixed;
-  const Tensor hidden = gelu_tanh((scope / "mlp.fc1").linear(modulate(norm(after), shift2, scale2)));
-  return after + expand_dims(gate2, 1) * (scope / "mlp.fc2").linear(hidden);
-}
-
 void check_call(const DitConfig& config, const Tensor& z, const Tensor& labels) {
   if (z.rank() != 4 || z.size(1) != config.image_size || z.size(2) != config.image_size || z.size(3) != config.channels)
     throw ShapeError("dit: wants z [batch, " + std::to_string(config.image_size) + ", " + std::to_string(config.image_size) + ", " +
@@ -58,6 +47,18 @@ void check_call(const DitConfig& config, const Tensor& z, const Tensor& labels) 
 
 }  // namespace
 
+Tensor dit_block(const DitConfig& config, const Parameters& parameters, const std::string& prefix, const Tensor& h, const Tensor& conditioning) {
+  const Scope scope{parameters, prefix + "."};
+  const std::vector<Tensor> parts = split((scope / "adaLN_modulation.1").linear(conditioning), 6, 1);
+  const Tensor &shift1 = parts[0], &scale1 = parts[1], &gate1 = parts[2], &shift2 = parts[3], &scale2 = parts[4], &gate2 = parts[5];
+  const Scope qkv = scope / "attn.qkv", proj = scope / "attn.proj";
+  const Tensor mixed =
+      multihead_self_attention(modulate(norm(h), shift1, scale1), config.num_heads, {qkv("weight"), qkv("bias"), proj("weight"), proj("bias")});
+  const Tensor after = h + expand_dims(gate1, 1) * mixed;
+  const Tensor hidden = gelu_tanh((scope / "mlp.fc1").linear(modulate(norm(after), shift2, scale2)));
+  return after + expand_dims(gate2, 1) * (scope / "mlp.fc2").linear(hidden);
+}
+
 Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels) {
   check_call(config, z, labels);
   const Scope root{parameters, ""};
@@ -67,7 +68,7 @@ Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor
   if (config.num_classes > 0) c = c + take(root("y_embedder.embedding_table.weight"), labels, 0);
   const Tensor conditioning = silu(c);
 
-  for (std::int64_t k = 0; k < config.depth; ++k) h = block(config, root / ("blocks." + std::to_string(k)), h, conditioning);
+  for (std::int64_t k = 0; k < config.depth; ++k) h = dit_block(config, parameters, "blocks." + std::to_string(k), h, conditioning);
 
   const Scope last = root / "final_layer";
   const std::vector<Tensor> parts = split((last / "adaLN_modulation.1").linear(conditioning), 2, 1);

@@ -28,6 +28,9 @@ struct DitConfig {
 // z [batch, image_size, image_size, channels] -> the same shape. labels: i32 [batch]; ignored if num_classes is 0.
 Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels);
 
+// One block: h [batch, tokens, hidden_size] and conditioning [batch, hidden_size], with the parameters under `prefix`, say "blocks.0".
+Tensor dit_block(const DitConfig& config, const Parameters& parameters, const std::string& prefix, const Tensor& h, const Tensor& conditioning);
+
 std::map<std::string, Shape> parameter_shapes(const DitConfig& config);
 Parameters initialise(const DitConfig& config, const Tensor& key, DType dtype);
 void check(const DitConfig& config);

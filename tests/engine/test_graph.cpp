@@ -308,6 +308,33 @@ TEST_CASE("an argument may come back as it is, twice, or not at all", "[engine][
   }
 }
 
+TEST_CASE("a compiled function called inside of a trace is inlined", "[engine][compile]") {
+  const Device device = cpu();
+  const auto inner = compile([](const Tensor& x) { return tanh(x) * x; }, {.donate = {0}});
+  const Tensor x = ramp({5}, device);
+  // Under a transform: differentiable, and the donated argument stays whole.
+  const Tensor slope = grad([&](const Tensor& y) { return sum(inner(y)); })(x);
+  CHECK(difference(slope, tanh(x) + x * (1.0 - square(tanh(x))), 1e-5, 1e-6) == "");
+  const auto [value, tangent] = jvp(inner, std::tuple{x}, std::tuple{ones_like(x)});
+  CHECK(difference(tangent, slope, 1e-5, 1e-6) == "");
+  // Inside of another compiled function: one program.
+  const auto outer = compile([&](const Tensor& y) { return exp(inner(y)) + 1.0; });
+  CHECK(difference(outer(x), exp(tanh(x) * x) + 1.0, 1e-5, 1e-6) == "");
+  CHECK(outer.program(x).kernels.size() == 1);
+  CHECK(inner.traces() == 0);
+  CHECK_NOTHROW(x.to_host<float>());
+}
+
+TEST_CASE("a compiled derivative is compiled once for all points", "[engine][compile]") {
+  const Device device = cpu();
+  const auto slope = compile(grad([](const Tensor& x) { return sum(sin(x) * x); }));
+  for (int i = 0; i < 3; ++i) {
+    const Tensor x = ramp({6}, device) * (0.5 + i);
+    CHECK(difference(slope(x), sin(x) + x * cos(x), 1e-5, 1e-6) == "");
+  }
+  CHECK(slope.traces() == 1);
+}
+
 TEST_CASE("a donated argument is used up and the result is the same", "[engine][compile]") {
   for (const Device& device : {cpu(), reference()}) {
     INFO(device.name());
