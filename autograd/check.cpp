@@ -71,7 +71,8 @@ DerivativeCheck check_derivatives(const std::function<std::vector<Tensor>(const 
   }
   const double left = dot(cotangents, tangents), right = dot(pulled, directions);
   check.adjoint_error = std::abs(left - right) / (1 + std::abs(left));
-  if (!(check.jvp_error <= options.tolerance)) check.message += text("jvp differs from finite differences by %.3g (allowed %.3g)", check.jvp_error, options.tolerance);
+  if (!(check.jvp_error <= options.tolerance))
+    check.message += text("jvp differs from finite differences by %.3g (allowed %.3g)", check.jvp_error, options.tolerance);
   if (!(check.adjoint_error <= options.adjoint_tolerance)) check.message += text("; <u, Jv> = %.17g but <J'u, v> = %.17g", left, right);
   check.passed = check.message.empty();
   return check;

@@ -13,13 +13,13 @@ struct DerivativeCheck {
   double jvp_error = 0;      // |jvp - central difference| / (1 + |central difference|), largest over outputs
   double adjoint_error = 0;  // |<u, Jv> - <J'u, v>| / (1 + |<u, Jv>|)
   bool passed = false;
-  std::string message;       // what failed, with numbers; empty if passed
+  std::string message;  // what failed, with numbers; empty if passed
 };
 
 struct DerivativeCheckOptions {
-  std::uint64_t seed = 0;    // of the random directions
-  double step = 1e-3;        // of the fourth-order central difference
-  double tolerance = 1e-6;   // of jvp_error
+  std::uint64_t seed = 0;   // of the random directions
+  double step = 1e-3;       // of the fourth-order central difference
+  double tolerance = 1e-6;  // of jvp_error
   double adjoint_tolerance = 1e-10;
 };
 

@@ -47,9 +47,7 @@ Tangents sin(const JvpCall& call) { return {call.tangents[0] * fluxion::cos(call
 Tangents cos(const JvpCall& call) { return {call.tangents[0] * -fluxion::sin(call.inputs[0])}; }
 Tangents tanh(const JvpCall& call) { return {call.tangents[0] * (1.0 - square(call.output()))}; }
 Tangents sigmoid(const JvpCall& call) { return {call.tangents[0] * (call.output() * (1.0 - call.output()))}; }
-Tangents erf(const JvpCall& call) {
-  return {call.tangents[0] * (2 * std::numbers::inv_sqrtpi * fluxion::exp(-square(call.inputs[0])))};
-}
+Tangents erf(const JvpCall& call) { return {call.tangents[0] * (2 * std::numbers::inv_sqrtpi * fluxion::exp(-square(call.inputs[0])))}; }
 Tangents sqrt(const JvpCall& call) { return {call.tangents[0] * (0.5 / call.output())}; }
 Tangents rsqrt(const JvpCall& call) { return {call.tangents[0] * (-0.5 * (call.output() / call.inputs[0]))}; }
 Tangents abs(const JvpCall& call) { return {call.tangents[0] * fluxion::sign(call.inputs[0])}; }
@@ -59,9 +57,7 @@ Tangents sub(const JvpCall& call) {
   if (call.tangents[0] && call.tangents[1]) return {call.tangents[0] - call.tangents[1]};
   return {call.tangents[0] ? call.tangents[0] : negated(call.tangents[1])};
 }
-Tangents mul(const JvpCall& call) {
-  return {add_tangents(scaled(call.tangents[0], call.inputs[1]), scaled(call.tangents[1], call.inputs[0]))};
-}
+Tangents mul(const JvpCall& call) { return {add_tangents(scaled(call.tangents[0], call.inputs[1]), scaled(call.tangents[1], call.inputs[0]))}; }
 Tangents div(const JvpCall& call) {
   const Tensor& b = call.inputs[1];
   const Tensor first = call.tangents[0] ? call.tangents[0] / b : Tensor();
@@ -154,8 +150,8 @@ Tangents rms_norm(const JvpCall& call) {
 constexpr auto rules = [] {
   std::array<JvpRule, op_count> table{};
   const auto set = [&](Op op, JvpRule rule) { table[static_cast<std::size_t>(op)] = rule; };
-  for (const Op op : {Op::data, Op::parameter, Op::constant, Op::iota, Op::stop_gradient, Op::sign, Op::floor, Op::shift_right, Op::lt, Op::le, Op::gt, Op::ge,
-                      Op::eq, Op::ne, Op::argmax, Op::random_bits})
+  for (const Op op : {Op::data, Op::parameter, Op::constant, Op::iota, Op::stop_gradient, Op::sign, Op::floor, Op::shift_right, Op::lt, Op::le,
+                      Op::gt, Op::ge, Op::eq, Op::ne, Op::argmax, Op::random_bits})
     set(op, zero);
   for (const Op op : {Op::reshape, Op::transpose, Op::broadcast_to, Op::slice, Op::concat, Op::flip, Op::sum, Op::cumsum}) set(op, linear);
   set(Op::identity, identity), set(Op::neg, neg), set(Op::exp, exp), set(Op::expm1, expm1), set(Op::log, log), set(Op::log1p, log1p);

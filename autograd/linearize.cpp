@@ -35,8 +35,7 @@ void push(const std::vector<WalkedNode>& order, TangentMap& tangents) {
 // The same from traced leaves to everything the outputs depend on through differentiable paths.
 void push_from_leaves(const std::vector<Tensor>& outputs, TangentMap& tangents) {
   // Nodes without a live leaf among their ancestors can't depend on ours.
-  push(walk(outputs,
-            [&](const Node& node) { return node.op != Op::stop_gradient && !tangents.contains(&node) && node.live_scope() != nullptr; }),
+  push(walk(outputs, [&](const Node& node) { return node.op != Op::stop_gradient && !tangents.contains(&node) && node.live_scope() != nullptr; }),
        tangents);
 }
 
@@ -94,7 +93,8 @@ std::uint64_t next_depth() {
 // ---- LinearMap
 
 std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const {
-  if (tangents.size() != input_types_.size()) throw Error("linearize: wants " + std::to_string(input_types_.size()) + " tangents, got " + std::to_string(tangents.size()));
+  if (tangents.size() != input_types_.size())
+    throw Error("linearize: wants " + std::to_string(input_types_.size()) + " tangents, got " + std::to_string(tangents.size()));
   // The map is linear, so its JVP at any point is itself: push the given tangents through it in place of the placeholders.
   TangentMap map;
   for (std::size_t i = 0; i < tangents.size(); ++i) {
@@ -113,7 +113,8 @@ std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const 
 }
 
 std::vector<Tensor> LinearMap::transpose(const std::vector<Tensor>& cotangents) const {
-  if (cotangents.size() != output_types_.size()) throw Error("vjp: wants " + std::to_string(output_types_.size()) + " cotangents, got " + std::to_string(cotangents.size()));
+  if (cotangents.size() != output_types_.size())
+    throw Error("vjp: wants " + std::to_string(output_types_.size()) + " cotangents, got " + std::to_string(cotangents.size()));
   for (std::size_t i = 0; i < cotangents.size(); ++i)
     if (cotangents[i]) check_like("vjp: a cotangent", cotangents[i], output_types_[i]);
   std::vector<Tensor> result = pull(outputs_, cotangents, placeholders_);
@@ -136,7 +137,8 @@ Leaves::Leaves(std::vector<Tensor> values) : Leaves(values, std::vector<Tensor>(
 Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents)
     : values_(std::move(values)), tangents_(std::move(tangents)), scope_(std::make_shared<TraceScope>()) {
   scope_->depth = next_depth();
-  if (tangents_.size() != values_.size()) throw Error("jvp: " + std::to_string(values_.size()) + " primals but " + std::to_string(tangents_.size()) + " tangents");
+  if (tangents_.size() != values_.size())
+    throw Error("jvp: " + std::to_string(values_.size()) + " primals but " + std::to_string(tangents_.size()) + " tangents");
   for (std::size_t i = 0; i < values_.size(); ++i) {
     if (tangents_[i] && !is_floating(values_[i].dtype()))
       throw DTypeError("jvp: " + to_string(values_[i].type()) + " can't carry a tangent: only floating tensors can");
@@ -192,7 +194,8 @@ std::vector<Tensor> Leaves::gradient(const Tensor& scalar) const {
   if (!is_floating(scalar.dtype())) throw DTypeError("grad: wants a floating scalar, got " + to_string(scalar.type()));
   if (scalar.elements() != 1) throw ShapeError("grad: wants a scalar, got " + to_string(scalar.type()) + "; sum or average it first");
   for (const Tensor& value : values_)
-    if (!is_floating(value.dtype())) throw DTypeError("grad: can't differentiate with respect to " + to_string(value.type()) + ": only floating tensors");
+    if (!is_floating(value.dtype()))
+      throw DTypeError("grad: can't differentiate with respect to " + to_string(value.type()) + ": only floating tensors");
   return linear_map({scalar}).transpose({ones_like(scalar)});
 }
 

@@ -18,9 +18,9 @@ class LinearMap {
 
  private:
   friend class Leaves;
-  std::vector<Tensor> placeholders_;        // empty where the input is not floating
+  std::vector<Tensor> placeholders_;  // empty where the input is not floating
   std::vector<TensorType> input_types_;
-  std::vector<Tensor> outputs_;             // empty where zero
+  std::vector<Tensor> outputs_;  // empty where zero
   std::vector<TensorType> output_types_;
   Device device_;
 };

@@ -17,7 +17,10 @@ struct JvpCall {
   const std::vector<Tensor>& tangents;
 
   Tensor output(int index = 0) const { return Tensor(node, index); }
-  template <class T> const T& get() const { return std::get<T>(node->attributes); }
+  template <class T>
+  const T& get() const {
+    return std::get<T>(node->attributes);
+  }
 };
 // Tangents of the outputs.
 using JvpRule = std::vector<Tensor> (*)(const JvpCall&);
@@ -29,7 +32,10 @@ struct TransposeCall {
   const std::vector<Tensor>& cotangents;
   const std::vector<bool>& linear;
 
-  template <class T> const T& get() const { return std::get<T>(node->attributes); }
+  template <class T>
+  const T& get() const {
+    return std::get<T>(node->attributes);
+  }
 };
 // Cotangents of the inputs, empty for those that are not linear. Throws Error where the op is not linear in these inputs.
 using TransposeRule = std::vector<Tensor> (*)(const TransposeCall&);

@@ -40,7 +40,8 @@ auto linearize(F&& f, const Args&... args) {
   return std::pair(outputs, [map, outputs](const std::tuple<Args...>& tangents) { return with_leaves(outputs, map->apply(leaves(tangents))); });
 }
 
-// f(args...) and its pull-back: cotangents of the result -> cotangents of all arguments, as a tuple. Tensors that are not floating get an empty Tensor.
+// f(args...) and its pull-back: cotangents of the result -> cotangents of all arguments, as a tuple. Tensors that are not floating get an empty
+// Tensor.
 template <class F, class... Args>
 auto vjp(F&& f, const Args&... args) {
   using Result = std::invoke_result_t<F, const Args&...>;
@@ -64,15 +65,18 @@ auto linear_transpose(F&& f, const T& example) {
 }
 
 namespace detail {
-template <class T> struct SplitAuxiliary {  // f returned the loss alone
+template <class T>
+struct SplitAuxiliary {  // f returned the loss alone
   static const Tensor& loss(const T& value) { return value; }
 };
-template <class A> struct SplitAuxiliary<std::pair<Tensor, A>> {  // f returned (loss, auxiliary tree)
+template <class A>
+struct SplitAuxiliary<std::pair<Tensor, A>> {  // f returned (loss, auxiliary tree)
   static const Tensor& loss(const std::pair<Tensor, A>& value) { return value.first; }
 };
 }  // namespace detail
 
-// f -> (value, gradient in argument `argument`). f returns a scalar floating tensor, or a pair (scalar, auxiliary tree) of which the pair is returned as value.
+// f -> (value, gradient in argument `argument`). f returns a scalar floating tensor, or a pair (scalar, auxiliary tree) of which the pair is returned
+// as value.
 template <std::size_t argument = 0, class F>
 auto value_and_grad(F f) {
   return [f = std::move(f)]<class... Args>(const Args&... args) {
@@ -101,8 +105,8 @@ T hvp(F f, const T& x, const T& v) {
   return jvp(grad(std::move(f)), std::tuple<T>(x), std::tuple<T>(v)).second;
 }
 
-// Dense Jacobians of f: Tensor -> Tensor, shape [outputs.., inputs..], column by column (forward) or row by row (reverse). For small problems: the graph has one
-// copy of the linear map per column or row.
+// Dense Jacobians of f: Tensor -> Tensor, shape [outputs.., inputs..], column by column (forward) or row by row (reverse). For small problems: the
+// graph has one copy of the linear map per column or row.
 Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 Tensor jacrev(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 

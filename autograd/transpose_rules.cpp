@@ -122,7 +122,8 @@ Cotangents take(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &indices = call.inputs[1];
   Shape shape = x.shape();
   shape[axis] = indices.elements();
-  return {fluxion::index_add(zeros_like(x), fluxion::reshape(indices, {indices.elements()}), fluxion::reshape(call.cotangents[0], shape), axis), Tensor()};
+  return {fluxion::index_add(zeros_like(x), fluxion::reshape(indices, {indices.elements()}), fluxion::reshape(call.cotangents[0], shape), axis),
+          Tensor()};
 }
 Cotangents index_add(const TransposeCall& call) {
   const Tensor& u = call.cotangents[0];
@@ -133,13 +134,15 @@ Cotangents take_along_axis(const TransposeCall& call) {
 }
 Cotangents scatter_add(const TransposeCall& call) {
   const Tensor& u = call.cotangents[0];
-  return {call.linear[0] ? u : Tensor(), Tensor(), call.linear[2] ? fluxion::take_along_axis(u, call.inputs[1], call.get<AxisAttributes>().axis) : Tensor()};
+  return {call.linear[0] ? u : Tensor(), Tensor(),
+          call.linear[2] ? fluxion::take_along_axis(u, call.inputs[1], call.get<AxisAttributes>().axis) : Tensor()};
 }
 
 constexpr auto rules = [] {
   std::array<TransposeRule, op_count> table{};
   const auto set = [&](Op op, TransposeRule rule) { table[static_cast<std::size_t>(op)] = rule; };
-  set(Op::identity, identity), set(Op::neg, neg), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub), set(Op::mul, mul), set(Op::div, div);
+  set(Op::identity, identity), set(Op::neg, neg), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub), set(Op::mul, mul),
+      set(Op::div, div);
   set(Op::where, where), set(Op::reshape, reshape), set(Op::transpose, transpose), set(Op::broadcast_to, broadcast_to), set(Op::slice, slice);
   set(Op::pad, pad), set(Op::concat, concat), set(Op::flip, flip), set(Op::sum, sum), set(Op::cumsum, cumsum), set(Op::matmul, matmul);
   set(Op::take, take), set(Op::index_add, index_add), set(Op::take_along_axis, take_along_axis), set(Op::scatter_add, scatter_add);

@@ -29,7 +29,7 @@ class Buffer {
 
 // What one kernel may hold. The planner respects it, so that every kernel it makes can be lowered.
 struct KernelLimits {
-  bool fuses = true;                      // false: one OpKernel per op
+  bool fuses = true;  // false: one OpKernel per op
   int max_loads = 64;
   int max_stores = 32;
   int max_instructions = 256;
@@ -44,7 +44,7 @@ struct Capabilities {
 };
 
 struct RunOptions {
-  std::stop_token cancel;                            // throws Cancelled at the next kernel once a stop is requested
+  std::stop_token cancel;                                   // throws Cancelled at the next kernel once a stop is requested
   std::size_t memory_limit = static_cast<std::size_t>(-1);  // of the arena, in bytes; throws OutOfMemory before allocating
 };
 

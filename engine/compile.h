@@ -68,14 +68,19 @@ class TracedParameters {
 // Whether one of these depends on the leaf of a transform or trace that is still running: a compiled function called on it is inlined.
 bool is_traced(const std::vector<Tensor>& arguments);
 
-template <class F> class Compiled {
+template <class F>
+class Compiled {
  public:
   Compiled(F f, CompileOptions options) : shared_(std::make_shared<Shared>(std::move(f), std::move(options))) {}
 
-  template <class... Args> auto operator()(const Args&... args) const { return run(RunOptions{}, args...); }
+  template <class... Args>
+  auto operator()(const Args&... args) const {
+    return run(RunOptions{}, args...);
+  }
 
   // The same with a stop token or a memory limit.
-  template <class... Args> auto run(const RunOptions& options, const Args&... args) const -> std::invoke_result_t<const F&, const Args&...> {
+  template <class... Args>
+  auto run(const RunOptions& options, const Args&... args) const -> std::invoke_result_t<const F&, const Args&...> {
     using Result = std::invoke_result_t<const F&, const Args&...>;
     const std::vector<Tensor> arguments = leaves(std::tie(args...));
     if (is_traced(arguments)) return std::invoke(shared_->f, args...);
@@ -84,11 +89,13 @@ template <class F> class Compiled {
   }
 
   // Traces and plans for these arguments without running.
-  template <class... Args> MemoryReport memory_report(const Args&... args) const {
+  template <class... Args>
+  MemoryReport memory_report(const Args&... args) const {
     using Result = std::invoke_result_t<const F&, const Args&...>;
     return find<Result>(leaves(std::tie(args...)), args...)->trace->memory_report();
   }
-  template <class... Args> const Program& program(const Args&... args) const {
+  template <class... Args>
+  const Program& program(const Args&... args) const {
     using Result = std::invoke_result_t<const F&, const Args&...>;
     return find<Result>(leaves(std::tie(args...)), args...)->trace->program();
   }
@@ -121,10 +128,14 @@ template <class F> class Compiled {
   };
   std::shared_ptr<Shared> shared_;
 
-  template <class Result, class... Args> std::shared_ptr<Entry> find(const std::vector<Tensor>& arguments, const Args&... args) const;
+  template <class Result, class... Args>
+  std::shared_ptr<Entry> find(const std::vector<Tensor>& arguments, const Args&... args) const;
 };
 
-template <class F> Compiled<F> compile(F f, CompileOptions options = {}) { return Compiled<F>(std::move(f), std::move(options)); }
+template <class F>
+Compiled<F> compile(F f, CompileOptions options = {}) {
+  return Compiled<F>(std::move(f), std::move(options));
+}
 
 // ---- implementation
 

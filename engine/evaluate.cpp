@@ -105,13 +105,15 @@ void require_random_keys(const plan::Graph& graph, std::size_t parameters) {
     if (node.op == Op::parameter) varies[i] = static_cast<std::size_t>(std::get<IndexAttributes>(node.attributes).index) < parameters;
     for (const plan::Value input : node.inputs) varies[i] = varies[i] || varies[static_cast<std::size_t>(input.node)];
     if (node.op == Op::random_bits && !varies[i])
-      throw Error("compile: a random op has a constant key, so every call would draw the same numbers; make the key an argument of the compiled function");
+      throw Error(
+          "compile: a random op has a constant key, so every call would draw the same numbers; make the key an argument of the compiled function");
   }
 }
 
 }  // namespace
 
-CompiledTrace::CompiledTrace(std::vector<Tensor> parameters, std::vector<bool> donated, std::vector<Tensor> outputs) : state_(std::make_unique<State>()) {
+CompiledTrace::CompiledTrace(std::vector<Tensor> parameters, std::vector<bool> donated, std::vector<Tensor> outputs)
+    : state_(std::make_unique<State>()) {
   if (outputs.empty()) throw Error("compile: the function returned no tensor");
   state_->device = outputs.front().device();
   for (const Tensor& parameter : parameters) state_->parameter_types.push_back(parameter.type());

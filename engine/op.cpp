@@ -6,7 +6,8 @@
 namespace fluxion {
 
 namespace {
-template <class T, class... Ts> constexpr std::size_t index_in(std::variant<Ts...>*) {
+template <class T, class... Ts>
+constexpr std::size_t index_in(std::variant<Ts...>*) {
   std::size_t index = 0, found = sizeof...(Ts);
   ((std::is_same_v<T, Ts> ? (found = index, ++index) : ++index), ...);
   return found;
@@ -43,9 +44,7 @@ std::string to_string(const Attributes& attributes) {
     std::string operator()(const PadAttributes& a) const {
       return "low=" + to_string(a.low) + " high=" + to_string(a.high) + " value=" + number(a.value);
     }
-    std::string operator()(const RandomAttributes& a) const {
-      return "shape=" + to_string(a.shape) + " domain=" + std::to_string(a.domain);
-    }
+    std::string operator()(const RandomAttributes& a) const { return "shape=" + to_string(a.shape) + " domain=" + std::to_string(a.domain); }
     std::string operator()(const EpsilonAttributes& a) const { return "epsilon=" + number(a.epsilon); }
   };
   return std::visit(Visitor{}, attributes);

@@ -40,9 +40,7 @@ struct ValueAttributes {
   double value = 0;
   static auto members(auto& self) { return std::tie(self.value); }
   // Bits, not values: NaN equals itself and -0 differs from 0, as a cache key needs.
-  bool operator==(const ValueAttributes& other) const {
-    return std::bit_cast<std::uint64_t>(value) == std::bit_cast<std::uint64_t>(other.value);
-  }
+  bool operator==(const ValueAttributes& other) const { return std::bit_cast<std::uint64_t>(value) == std::bit_cast<std::uint64_t>(other.value); }
 };
 struct AxisAttributes {
   std::int64_t axis = 0;  // non-negative
@@ -89,12 +87,12 @@ struct EpsilonAttributes {
   bool operator==(const EpsilonAttributes&) const = default;
 };
 
-using Attributes = std::variant<NoAttributes, IndexAttributes, ValueAttributes, AxisAttributes, AxesAttributes, DTypeAttributes,
-                                ShapeAttributes, SliceAttributes, PadAttributes, RandomAttributes, EpsilonAttributes>;
+using Attributes = std::variant<NoAttributes, IndexAttributes, ValueAttributes, AxisAttributes, AxesAttributes, DTypeAttributes, ShapeAttributes,
+                                SliceAttributes, PadAttributes, RandomAttributes, EpsilonAttributes>;
 
 struct OpInfo {
   std::string_view name;
-  int inputs;   // -1: one or more
+  int inputs;  // -1: one or more
   int outputs;
   OpClass op_class;
   std::size_t attributes;  // index into Attributes

@@ -62,7 +62,8 @@ Tensor full_like(const Tensor& x, double value) { return full(x.shape(), value, 
 
 Tensor iota(const Shape& shape, std::int64_t axis, DType dtype, const Device& device, Location where) {
   const TensorType type{shape, dtype};
-  if (dtype == DType::i64 || dtype == DType::boolean || dtype == DType::u8) throw DTypeError("iota: wants i32, u32 or a floating dtype (" + to_string(where) + ")");
+  if (dtype == DType::i64 || dtype == DType::boolean || dtype == DType::u8)
+    throw DTypeError("iota: wants i32, u32 or a floating dtype (" + to_string(where) + ")");
   return make_leaf(Op::iota, AxisAttributes{normal_axis(Op::iota, axis, type, where)}, type, device);
 }
 
@@ -134,8 +135,8 @@ Tensor where(const Tensor& condition, const Operand& a, const Operand& b) {
   const Tensor right = b.tensor ? b.tensor : constant(b.number, like.dtype(), like.device());
   const Shape branches = broadcast_shapes(Op::where, left.type(), right.type(), a.where);
   const Shape shape = broadcast_shapes(Op::where, checked(Op::where, condition, a.where).type(), {branches, left.dtype()}, a.where);
-  return make_node(Op::where, NoAttributes{}, {broadcast_to(condition, shape, a.where), broadcast_to(left, shape, a.where), broadcast_to(right, shape, a.where)},
-                   a.where);
+  return make_node(Op::where, NoAttributes{},
+                   {broadcast_to(condition, shape, a.where), broadcast_to(left, shape, a.where), broadcast_to(right, shape, a.where)}, a.where);
 }
 
 // ---- movement
@@ -202,8 +203,8 @@ std::vector<Tensor> split(const Tensor& x, std::int64_t parts, std::int64_t axis
   const std::int64_t normal = normal_axis(Op::slice, axis, checked(Op::slice, x, where).type(), where);
   const std::int64_t size = x.shape()[normal];
   if (parts <= 0 || size % parts != 0)
-    throw ShapeError("split: " + to_string(x.type()) + " can't be cut into " + std::to_string(parts) + " equal parts along axis " + std::to_string(axis) + " (" +
-                     to_string(where) + ")");
+    throw ShapeError("split: " + to_string(x.type()) + " can't be cut into " + std::to_string(parts) + " equal parts along axis " +
+                     std::to_string(axis) + " (" + to_string(where) + ")");
   std::vector<Tensor> result;
   for (std::int64_t i = 0; i < parts; ++i) result.push_back(slice_axis(x, normal, i * (size / parts), (i + 1) * (size / parts), where));
   return result;
@@ -283,8 +284,8 @@ Tensor take(const Tensor& x, const Tensor& indices, std::int64_t axis, Location 
   return make_node(Op::take, AxisAttributes{normal_axis(Op::take, axis, checked(Op::take, x, where).type(), where)}, {x, indices}, where);
 }
 Tensor take_along_axis(const Tensor& x, const Tensor& indices, std::int64_t axis, Location where) {
-  return make_node(Op::take_along_axis, AxisAttributes{normal_axis(Op::take_along_axis, axis, checked(Op::take_along_axis, x, where).type(), where)}, {x, indices},
-                   where);
+  return make_node(Op::take_along_axis, AxisAttributes{normal_axis(Op::take_along_axis, axis, checked(Op::take_along_axis, x, where).type(), where)},
+                   {x, indices}, where);
 }
 Tensor index_add(const Tensor& base, const Tensor& indices, const Tensor& updates, std::int64_t axis, Location where) {
   return make_node(Op::index_add, AxisAttributes{normal_axis(Op::index_add, axis, checked(Op::index_add, base, where).type(), where)},
@@ -296,7 +297,8 @@ Tensor scatter_add(const Tensor& base, const Tensor& indices, const Tensor& upda
 }
 
 Tensor one_hot(const Tensor& indices, std::int64_t classes, DType dtype, Location where) {
-  if (checked(Op::eq, indices, where).dtype() != DType::i32) throw DTypeError("one_hot: indices must be i32, got " + to_string(indices.type()) + " (" + to_string(where) + ")");
+  if (checked(Op::eq, indices, where).dtype() != DType::i32)
+    throw DTypeError("one_hot: indices must be i32, got " + to_string(indices.type()) + " (" + to_string(where) + ")");
   if (classes < 0) throw ShapeError("one_hot: wants a number of classes, got " + std::to_string(classes) + " (" + to_string(where) + ")");
   Dims sizes = indices.shape().dims();
   sizes.push_back(classes);
@@ -343,7 +345,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
 // ---- random
 
 Tensor random_key(std::uint64_t seed, const Device& device) {
-  return Tensor::from<std::uint32_t>(std::vector<std::uint32_t>{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}, {2}, device);
+  return Tensor::from<std::uint32_t>(std::vector<std::uint32_t>{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)}, {2},
+                                     device);
 }
 
 Tensor fold_in(const Tensor& key, const Tensor& number, Location where) {
@@ -354,26 +357,31 @@ Tensor fold_in(const Tensor& key, std::uint32_t number, Location where) {
 }
 
 std::vector<Tensor> split_key(const Tensor& key, std::int64_t count, Location where) {
-  const Tensor keys = make_node(Op::random_bits, RandomAttributes{{count, 2}, splitting}, {key, constant(0, DType::u32, checked(Op::random_bits, key, where).device())}, where);
+  const Tensor keys = make_node(Op::random_bits, RandomAttributes{{count, 2}, splitting},
+                                {key, constant(0, DType::u32, checked(Op::random_bits, key, where).device())}, where);
   std::vector<Tensor> result;
   for (std::int64_t i = 0; i < count; ++i) result.push_back(reshape(slice_axis(keys, 0, i, i + 1, where), {2}, where));
   return result;
 }
 
 Tensor random_bits(const Tensor& key, const Shape& shape, Location where) {
-  return make_node(Op::random_bits, RandomAttributes{shape.dims(), draw}, {key, constant(0, DType::u32, checked(Op::random_bits, key, where).device())}, where);
+  return make_node(Op::random_bits, RandomAttributes{shape.dims(), draw},
+                   {key, constant(0, DType::u32, checked(Op::random_bits, key, where).device())}, where);
 }
 
 namespace {
 // The upper 24 bits as multiples of 2^-24 (exact in f32), or all 32 as multiples of 2^-32 for f64.
 Tensor unit_interval(const Tensor& bits, DType dtype, const Location& where) {
   if (dtype == DType::f64) return mul(Operand(convert(bits, dtype, where), where), Operand(0x1p-32, where));
-  if (dtype != DType::f32) throw DTypeError("uniform and normal: want f32 or f64, got " + std::string(to_string(dtype)) + " (" + to_string(where) + ")");
+  if (dtype != DType::f32)
+    throw DTypeError("uniform and normal: want f32 or f64, got " + std::string(to_string(dtype)) + " (" + to_string(where) + ")");
   return mul(Operand(convert(shift_right(Operand(bits, where), Operand(8.0, where)), dtype, where), where), Operand(0x1p-24, where));
 }
 }  // namespace
 
-Tensor uniform(const Tensor& key, const Shape& shape, DType dtype, Location where) { return unit_interval(random_bits(key, shape, where), dtype, where); }
+Tensor uniform(const Tensor& key, const Shape& shape, DType dtype, Location where) {
+  return unit_interval(random_bits(key, shape, where), dtype, where);
+}
 
 Tensor normal(const Tensor& key, const Shape& shape, DType dtype, Location where) {
   // Box and Muller (1958): sqrt(-2 log u) cos(2 pi w), with u in (0, 1].

@@ -40,20 +40,20 @@ Tensor log1p(const Tensor& x, Location where = Location::current());
 Tensor sin(const Tensor& x, Location where = Location::current());
 Tensor cos(const Tensor& x, Location where = Location::current());
 Tensor tanh(const Tensor& x, Location where = Location::current());
-Tensor sigmoid(const Tensor& x, Location where = Location::current());    // 1 / (1 + e^-x)
+Tensor sigmoid(const Tensor& x, Location where = Location::current());  // 1 / (1 + e^-x)
 Tensor erf(const Tensor& x, Location where = Location::current());
 Tensor sqrt(const Tensor& x, Location where = Location::current());
-Tensor rsqrt(const Tensor& x, Location where = Location::current());      // 1 / sqrt(x)
-Tensor abs(const Tensor& x, Location where = Location::current());        // derivative 0 at 0
-Tensor sign(const Tensor& x, Location where = Location::current());       // derivative 0
-Tensor floor(const Tensor& x, Location where = Location::current());      // derivative 0
+Tensor rsqrt(const Tensor& x, Location where = Location::current());       // 1 / sqrt(x)
+Tensor abs(const Tensor& x, Location where = Location::current());         // derivative 0 at 0
+Tensor sign(const Tensor& x, Location where = Location::current());        // derivative 0
+Tensor floor(const Tensor& x, Location where = Location::current());       // derivative 0
 Tensor reciprocal(const Tensor& x, Location where = Location::current());  // 1 / x
-Tensor square(const Tensor& x, Location where = Location::current());     // x x
-Tensor relu(const Tensor& x, Location where = Location::current());       // max(x, 0), derivative 0 at 0
-Tensor silu(const Tensor& x, Location where = Location::current());       // x sigmoid(x)
-Tensor softplus(const Tensor& x, Location where = Location::current());   // log(1 + e^x), accurate in both tails
-Tensor gelu_tanh(const Tensor& x, Location where = Location::current());  // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
-Tensor gelu_erf(const Tensor& x, Location where = Location::current());   // x/2 (1 + erf(x / sqrt 2))
+Tensor square(const Tensor& x, Location where = Location::current());      // x x
+Tensor relu(const Tensor& x, Location where = Location::current());        // max(x, 0), derivative 0 at 0
+Tensor silu(const Tensor& x, Location where = Location::current());        // x sigmoid(x)
+Tensor softplus(const Tensor& x, Location where = Location::current());    // log(1 + e^x), accurate in both tails
+Tensor gelu_tanh(const Tensor& x, Location where = Location::current());   // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+Tensor gelu_erf(const Tensor& x, Location where = Location::current());    // x/2 (1 + erf(x / sqrt 2))
 Tensor convert(const Tensor& x, DType dtype, Location where = Location::current());
 Tensor stop_gradient(const Tensor& x, Location where = Location::current());  // x, constant for every transform
 
@@ -61,8 +61,8 @@ Tensor stop_gradient(const Tensor& x, Location where = Location::current());  //
 Tensor add(const Operand& a, const Operand& b);
 Tensor sub(const Operand& a, const Operand& b);
 Tensor mul(const Operand& a, const Operand& b);
-Tensor div(const Operand& a, const Operand& b);      // floating dtypes
-Tensor pow(const Operand& a, const Operand& b);      // a^b; d(a^0)/da = 0 and d(a^1)/da = 1 also at a = 0
+Tensor div(const Operand& a, const Operand& b);  // floating dtypes
+Tensor pow(const Operand& a, const Operand& b);  // a^b; d(a^0)/da = 0 and d(a^1)/da = 1 also at a = 0
 Tensor atan2(const Operand& y, const Operand& x);
 Tensor maximum(const Operand& a, const Operand& b);  // NaN if either is; ties give each operand half of the derivative
 Tensor minimum(const Operand& a, const Operand& b);
@@ -126,7 +126,8 @@ Tensor layer_norm(const Tensor& x, double epsilon, const std::optional<Tensor>& 
                   Location where = Location::current());
 // x / sqrt(mean(x^2) + epsilon) over the last axis, times gamma where given.
 Tensor rms_norm(const Tensor& x, double epsilon, const std::optional<Tensor>& gamma = {}, Location where = Location::current());
-// softmax(q k^T scale + mask) v over q [.., queries, d], k, v [.., keys, d]; mask is added and not differentiated; causal: key j is seen by query i if j <= i.
+// softmax(q k^T scale + mask) v over q [.., queries, d], k, v [.., keys, d]; mask is added and not differentiated; causal: key j is seen by query i
+// if j <= i.
 struct AttentionOptions {
   double scale = 0;  // 0: 1 / sqrt(d)
   bool causal = false;
@@ -136,10 +137,10 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
 
 // ---- random: a key is u32[2]; the same key gives the same numbers on every backend (Philox-4x32-10)
 Tensor random_key(std::uint64_t seed, const Device& device);
-Tensor fold_in(const Tensor& key, const Tensor& number, Location where = Location::current());      // a key for every u32 or i32 scalar
+Tensor fold_in(const Tensor& key, const Tensor& number, Location where = Location::current());  // a key for every u32 or i32 scalar
 Tensor fold_in(const Tensor& key, std::uint32_t number, Location where = Location::current());
 std::vector<Tensor> split_key(const Tensor& key, std::int64_t count, Location where = Location::current());
-Tensor random_bits(const Tensor& key, const Shape& shape, Location where = Location::current());        // u32
+Tensor random_bits(const Tensor& key, const Shape& shape, Location where = Location::current());                        // u32
 Tensor uniform(const Tensor& key, const Shape& shape, DType dtype = DType::f32, Location where = Location::current());  // [0, 1)
 Tensor normal(const Tensor& key, const Shape& shape, DType dtype = DType::f32, Location where = Location::current());   // N(0, 1)
 

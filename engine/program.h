@@ -70,8 +70,8 @@ enum class TapeCode : std::uint8_t {
 // not depend on the reduced axes). A wide instruction may read narrow operands, which hold along the row; a narrow one reads only narrow ones.
 struct TapeInstruction {
   TapeCode code = TapeCode::literal;
-  Op op = Op::identity;        // apply, reduce
-  DType dtype = DType::f32;    // of the value
+  Op op = Op::identity;      // apply, reduce
+  DType dtype = DType::f32;  // of the value
   bool narrow = false;
   std::int32_t argument = 0;
   std::array<std::int32_t, 3> operands{-1, -1, -1};
@@ -129,28 +129,24 @@ struct ContractTerm {
 };
 
 // Products of one shape - say primal and tangent of a layer, which share the weight - computed tile by tile. The epilogue's
-// iteration space, in order, is batch x m x n (each possibly split into several axes); it reads results through TapeCode::result and has no reduced axes.
-// Terms with the same lhs (or rhs) operand can share its packing.
+// iteration space, in order, is batch x m x n (each possibly split into several axes); it reads results through TapeCode::result and has no reduced
+// axes. Terms with the same lhs (or rhs) operand can share its packing.
 struct ContractKernel {
   DType dtype = DType::f32;  // of operands and results
   std::int64_t batch = 1, m = 1, n = 1, k = 1;
   std::int32_t results = 1;
   std::vector<ContractTerm> terms;
   Tape epilogue;
-  static auto members(auto& self) {
-    return std::tie(self.dtype, self.batch, self.m, self.n, self.k, self.results, self.terms, self.epilogue);
-  }
+  static auto members(auto& self) { return std::tie(self.dtype, self.batch, self.m, self.n, self.k, self.results, self.terms, self.epilogue); }
   bool operator==(const ContractKernel&) const = default;
 };
 
 struct OpKernel {
   Op op = Op::identity;
-  Attributes attributes;                            // a constant with IndexAttributes is a run-time scalar
-  std::vector<std::int32_t> inputs, outputs;        // buffers, contiguous row-major
+  Attributes attributes;                      // a constant with IndexAttributes is a run-time scalar
+  std::vector<std::int32_t> inputs, outputs;  // buffers, contiguous row-major
   std::vector<TensorType> input_types, output_types;
-  static auto members(auto& self) {
-    return std::tie(self.op, self.attributes, self.inputs, self.outputs, self.input_types, self.output_types);
-  }
+  static auto members(auto& self) { return std::tie(self.op, self.attributes, self.inputs, self.outputs, self.input_types, self.output_types); }
   bool operator==(const OpKernel&) const = default;
 };
 
@@ -175,9 +171,10 @@ struct Program {
   std::vector<BufferSlot> buffers;
   std::vector<Kernel> kernels;
   std::vector<TensorType> inputs, outputs;
-  // donations[o] is the input whose memory output o may take over, or -1. Every read of that input comes before, or at the same element in, the kernel that writes o.
+  // donations[o] is the input whose memory output o may take over, or -1. Every read of that input comes before, or at the same element in, the
+  // kernel that writes o.
   std::vector<std::int32_t> donations;
-  std::int32_t scalars = 0;      // run-time scalars bound at the call
+  std::int32_t scalars = 0;  // run-time scalars bound at the call
   std::int64_t arena_bytes = 0;
   // Kernels from this one on write donated memory: a call may not be cancelled, nor allocate, from here on.
   std::int32_t commit_point = 0;

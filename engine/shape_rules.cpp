@@ -13,7 +13,10 @@ struct Call {
   std::span<const TensorType> inputs;
   const Location& where;
 
-  template <class T> const T& get() const { return std::get<T>(attributes); }
+  template <class T>
+  const T& get() const {
+    return std::get<T>(attributes);
+  }
 
   std::string context() const {
     std::string text;
@@ -127,8 +130,9 @@ Types slice(const Call& call) {
   call.require_shape(a.start.size() == rank && a.stop.size() == rank && a.step.size() == rank, "wants one start, stop and step per axis");
   Dims sizes;
   for (std::size_t axis = 0; axis < rank; ++axis) {
-    call.require_shape(0 <= a.start[axis] && a.start[axis] <= a.stop[axis] && a.stop[axis] <= in[static_cast<std::int64_t>(axis)] && a.step[axis] >= 1,
-                       "wants 0 <= start <= stop <= size and step >= 1");
+    call.require_shape(
+        0 <= a.start[axis] && a.start[axis] <= a.stop[axis] && a.stop[axis] <= in[static_cast<std::int64_t>(axis)] && a.step[axis] >= 1,
+        "wants 0 <= start <= stop <= size and step >= 1");
     sizes.push_back((a.stop[axis] - a.start[axis] + a.step[axis] - 1) / a.step[axis]);
   }
   return {{Shape(sizes), call.inputs[0].dtype}};
@@ -226,7 +230,8 @@ Types index_add(const Call& call) {
   require_axis(call);
   require_indices(call);
   const auto axis = call.get<AxisAttributes>().axis;
-  call.require_dtype(computes(call.inputs[0].dtype) && call.inputs[2].dtype == call.inputs[0].dtype, "base and updates must have one of f32, f64, i32, u32");
+  call.require_dtype(computes(call.inputs[0].dtype) && call.inputs[2].dtype == call.inputs[0].dtype,
+                     "base and updates must have one of f32, f64, i32, u32");
   call.require_shape(call.inputs[1].shape.rank() == 1, "indices must have one axis");
   Shape expected = call.inputs[0].shape;
   expected[axis] = call.inputs[1].shape[0];
@@ -252,7 +257,8 @@ Types take_along_axis(const Call& call) {
 
 Types scatter_add(const Call& call) {
   require_along(call);
-  call.require_dtype(computes(call.inputs[0].dtype) && call.inputs[2].dtype == call.inputs[0].dtype, "base and updates must have one of f32, f64, i32, u32");
+  call.require_dtype(computes(call.inputs[0].dtype) && call.inputs[2].dtype == call.inputs[0].dtype,
+                     "base and updates must have one of f32, f64, i32, u32");
   call.require_shape(call.inputs[2].shape == call.inputs[1].shape, "updates must have the indices' shape");
   return {call.inputs[0]};
 }
@@ -325,7 +331,8 @@ Dims normal_axes(Op op, const Dims& axes, const TensorType& type, const Location
     for (std::int64_t axis = 0; axis < type.shape.rank(); ++axis) result.push_back(axis);
   std::sort(result.begin(), result.end());
   if (std::adjacent_find(result.begin(), result.end()) != result.end())
-    throw ShapeError(std::string(to_string(op)) + ": an axis is listed twice in " + to_string(axes) + " for " + to_string(type) + " (" + to_string(where) + ")");
+    throw ShapeError(std::string(to_string(op)) + ": an axis is listed twice in " + to_string(axes) + " for " + to_string(type) + " (" +
+                     to_string(where) + ")");
   return result;
 }
 

@@ -12,8 +12,8 @@ namespace fluxion {
 
 Tensor Tensor::from_bytes(std::span<const std::byte> bytes, TensorType type, const Device& device, Location where) {
   if (bytes.size() != type.bytes()) {
-    throw ShapeError("Tensor::from: " + to_string(type) + " takes " + std::to_string(type.bytes()) + " bytes, got " + std::to_string(bytes.size()) + " (" +
-                     to_string(where) + ")");
+    throw ShapeError("Tensor::from: " + to_string(type) + " takes " + std::to_string(type.bytes()) + " bytes, got " + std::to_string(bytes.size()) +
+                     " (" + to_string(where) + ")");
   }
   std::shared_ptr<Buffer> buffer = device.backend().allocate(bytes.size());
   device.backend().upload(*buffer, bytes);
@@ -46,13 +46,15 @@ void Tensor::copy_to(std::span<std::byte> bytes, DType dtype) const {
   if (dtype != this->dtype())
     throw DTypeError("to_host: the tensor is " + to_string(type()) + ", asked for as " + std::string(to_string(dtype)) + "; convert first");
   if (bytes.size() != type().bytes())
-    throw ShapeError("to_host: " + to_string(type()) + " takes " + std::to_string(type().bytes()) + " bytes, room for " + std::to_string(bytes.size()));
+    throw ShapeError("to_host: " + to_string(type()) + " takes " + std::to_string(type().bytes()) + " bytes, room for " +
+                     std::to_string(bytes.size()));
   eval(*this);
   const std::shared_ptr<Buffer> buffer = node_->value(output_);
   device().backend().download(*buffer, bytes);
 }
 
-template <> std::vector<bool> Tensor::to_host<bool>() const {
+template <>
+std::vector<bool> Tensor::to_host<bool>() const {
   std::vector<std::byte> bytes(static_cast<std::size_t>(elements()));
   copy_to(bytes, DType::boolean);
   std::vector<bool> values;

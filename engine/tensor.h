@@ -48,12 +48,14 @@ class Tensor {
   explicit operator bool() const { return node_ != nullptr; }
 
   // The value, evaluating if need be. T must be the tensor's element type (DTypeError); item wants one element (ShapeError).
-  template <class T> std::vector<T> to_host() const {
+  template <class T>
+  std::vector<T> to_host() const {
     std::vector<T> values(static_cast<std::size_t>(elements()));
     copy_to(std::as_writable_bytes(std::span<T>(values)), dtype_of<T>);
     return values;
   }
-  template <class T> T item() const {
+  template <class T>
+  T item() const {
     if (elements() != 1) throw ShapeError("item: wants a tensor of one element, got " + to_string(type()));
     T value{};
     copy_to(std::as_writable_bytes(std::span<T>(&value, 1)), dtype_of<T>);
@@ -77,7 +79,8 @@ class Tensor {
   int output_ = 0;
 };
 
-template <> std::vector<bool> Tensor::to_host<bool>() const;
+template <>
+std::vector<bool> Tensor::to_host<bool>() const;
 
 // The life of one transform's leaves. Nodes made from a live leaf keep their inputs when they are evaluated.
 struct TraceScope {

@@ -27,16 +27,28 @@
 namespace fluxion {
 
 namespace tree_detail {
-template <class T> struct IsVector : std::false_type {};
-template <class T> struct IsVector<std::vector<T>> : std::true_type {};
-template <class T> struct IsArray : std::false_type {};
-template <class T, std::size_t N> struct IsArray<std::array<T, N>> : std::true_type {};
-template <class T> struct IsMap : std::false_type {};
-template <class T> struct IsMap<std::map<std::string, T>> : std::true_type {};
-template <class T> struct IsTuple : std::false_type {};
-template <class... T> struct IsTuple<std::tuple<T...>> : std::true_type {};
-template <class A, class B> struct IsTuple<std::pair<A, B>> : std::true_type {};
-template <class T> concept HasMembers = requires(T& value) { T::members(value); };
+template <class T>
+struct IsVector : std::false_type {};
+template <class T>
+struct IsVector<std::vector<T>> : std::true_type {};
+template <class T>
+struct IsArray : std::false_type {};
+template <class T, std::size_t N>
+struct IsArray<std::array<T, N>> : std::true_type {};
+template <class T>
+struct IsMap : std::false_type {};
+template <class T>
+struct IsMap<std::map<std::string, T>> : std::true_type {};
+template <class T>
+struct IsTuple : std::false_type {};
+template <class... T>
+struct IsTuple<std::tuple<T...>> : std::true_type {};
+template <class A, class B>
+struct IsTuple<std::pair<A, B>> : std::true_type {};
+template <class T>
+concept HasMembers = requires(T& value) {
+  T::members(value);
+};
 }  // namespace tree_detail
 
 // Calls leaf(Tensor&) for every tensor, and fixed(member) for every static member, in a fixed order. `Value` may be const.
@@ -70,32 +82,35 @@ void visit_tree(Value& value, Leaf&& leaf) {
 }
 
 // The tensors of a tree, in visiting order.
-template <class T> std::vector<Tensor> leaves(const T& tree) {
+template <class T>
+std::vector<Tensor> leaves(const T& tree) {
   std::vector<Tensor> result;
   visit_tree(tree, [&](const Tensor& tensor) { result.push_back(tensor); });
   return result;
 }
 
 // A copy of `tree` with each tensor replaced by f(tensor).
-template <class T, class F> T map_tree(T tree, F&& f) {
+template <class T, class F>
+T map_tree(T tree, F&& f) {
   visit_tree(tree, [&](Tensor& tensor) { tensor = f(tensor); });
   return tree;
 }
 
 // A copy of `tree` with its tensors replaced by `values`, in visiting order. Throws Error if the counts differ.
-template <class T> T with_leaves(T tree, std::span<const Tensor> values) {
+template <class T>
+T with_leaves(T tree, std::span<const Tensor> values) {
   std::size_t next = 0;
   visit_tree(tree, [&](Tensor& tensor) {
     if (next < values.size()) tensor = values[next];
     ++next;
   });
-  if (next != values.size())
-    throw Error("tree: " + std::to_string(next) + " tensors expected, got " + std::to_string(values.size()));
+  if (next != values.size()) throw Error("tree: " + std::to_string(next) + " tensors expected, got " + std::to_string(values.size()));
   return tree;
 }
 
 // f(a, b) over two trees of one structure.
-template <class T, class F> T zip_tree(T a, const T& b, F&& f) {
+template <class T, class F>
+T zip_tree(T a, const T& b, F&& f) {
   const std::vector<Tensor> other = leaves(b);
   std::size_t next = 0;
   visit_tree(a, [&](Tensor& tensor) {
@@ -109,14 +124,17 @@ template <class T, class F> T zip_tree(T a, const T& b, F&& f) {
 // The static members of a tree, comparable: part of a compiled function's signature.
 class TreeStatics {
  public:
-  template <class T> void add(const T& tree) {
-    visit_tree(tree, [](const Tensor&) {}, [this](const auto& member) {
-      using M = std::remove_cvref_t<decltype(member)>;
-      items_.push_back({std::any(member), [](const std::any& a, const std::any& b) {
-                          const M* right = std::any_cast<M>(&b);
-                          return right && *std::any_cast<M>(&a) == *right;
-                        }});
-    });
+  template <class T>
+  void add(const T& tree) {
+    visit_tree(
+        tree, [](const Tensor&) {},
+        [this](const auto& member) {
+          using M = std::remove_cvref_t<decltype(member)>;
+          items_.push_back({std::any(member), [](const std::any& a, const std::any& b) {
+                              const M* right = std::any_cast<M>(&b);
+                              return right && *std::any_cast<M>(&a) == *right;
+                            }});
+        });
   }
   bool operator==(const TreeStatics& other) const {
     if (items_.size() != other.items_.size()) return false;
@@ -133,7 +151,8 @@ class TreeStatics {
   std::vector<Item> items_;
 };
 
-template <class T> void eval_tree(const T& tree, const EvalOptions& options = {}) {
+template <class T>
+void eval_tree(const T& tree, const EvalOptions& options = {}) {
   const std::vector<Tensor> tensors = leaves(tree);
   eval(std::span<const Tensor>(tensors), options);
 }

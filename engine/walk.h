@@ -15,7 +15,8 @@ struct WalkedNode {
   std::vector<Tensor> inputs;  // as they were when the walk passed; empty where it did not descend
 };
 
-// The nodes reachable from `roots` (empty tensors are skipped), inputs before users, each once. `descend(node)` says whether to follow the inputs of a node.
+// The nodes reachable from `roots` (empty tensors are skipped), inputs before users, each once. `descend(node)` says whether to follow the inputs of
+// a node.
 std::vector<WalkedNode> walk(std::span<const Tensor> roots, const std::function<bool(const Node&)>& descend);
 
 }  // namespace fluxion

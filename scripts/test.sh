@@ -18,7 +18,7 @@ passed=0
 failed=0
 
 echo "test: unit tests"
-ctest --preset release --output-on-failure --no-tests=error >build/ctest.log 2>&1 || true
+ctest --preset release --parallel "$(nproc)" --no-tests=error >build/ctest.log 2>&1 || true
 # "98% tests passed, 3 tests failed out of 150"
 summary=$(grep -E '^[0-9]+% tests passed, [0-9]+ tests? failed out of [0-9]+' build/ctest.log || true)
 if [ -n "$summary" ]; then
@@ -31,7 +31,9 @@ else
   unit_failed=1
   failed=$((failed + 1))
 fi
-[ "$unit_failed" -eq 0 ] || tail -n 150 build/ctest.log
+if [ "$unit_failed" -gt 0 ]; then
+  ctest --preset release --rerun-failed --output-on-failure 2>&1 | tail -n 200
+fi
 
 oracles=${FLUXION_ORACLES:-../shared/oracles}
 if [ -d "$oracles" ]; then

@@ -151,7 +151,8 @@ bool attach(KernelGraph& graph, std::int32_t c, std::int32_t m, const KernelLimi
 
 }  // namespace
 
-void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t buffers, const std::set<std::int32_t>& kept, const KernelLimits& limits) {
+void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t buffers, const std::set<std::int32_t>& kept,
+                             const KernelLimits& limits) {
   KernelGraph graph(kernels, buffers, kept);
   const auto count = static_cast<std::int32_t>(kernels.size());
 
@@ -177,7 +178,8 @@ void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t bu
     std::vector<std::int32_t> producers;
     for (const std::int32_t buffer : reads(graph.at(m).kernel)) {
       const std::int32_t writer = graph.writer(buffer);
-      if (writer >= 0 && graph.contraction(writer) && std::find(producers.begin(), producers.end(), writer) == producers.end()) producers.push_back(writer);
+      if (writer >= 0 && graph.contraction(writer) && std::find(producers.begin(), producers.end(), writer) == producers.end())
+        producers.push_back(writer);
     }
     std::sort(producers.begin(), producers.end(), [&](std::int32_t a, std::int32_t b) { return graph.at(a).position > graph.at(b).position; });
     for (const std::int32_t producer : producers) {

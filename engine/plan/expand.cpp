@@ -45,16 +45,19 @@ std::vector<Value> expand(Builder& builder, Op op, const Attributes& attributes,
       const std::int64_t axis = type.shape.rank() - 1;
       const Value centred = w.binary(Op::sub, x, w.mean(x, axis));
       const Value variance = w.mean(w.binary(Op::mul, centred, centred), axis);
-      const Value scale = w.unary(Op::rsqrt, w.binary(Op::add, variance, builder.constant(std::get<EpsilonAttributes>(attributes).epsilon, type.dtype)));
+      const Value scale =
+          w.unary(Op::rsqrt, w.binary(Op::add, variance, builder.constant(std::get<EpsilonAttributes>(attributes).epsilon, type.dtype)));
       return {w.binary(Op::mul, centred, scale), scale};
     }
     case Op::rms_norm: {
       const std::int64_t axis = type.shape.rank() - 1;
       const Value square = w.mean(w.binary(Op::mul, x, x), axis);
-      const Value scale = w.unary(Op::rsqrt, w.binary(Op::add, square, builder.constant(std::get<EpsilonAttributes>(attributes).epsilon, type.dtype)));
+      const Value scale =
+          w.unary(Op::rsqrt, w.binary(Op::add, square, builder.constant(std::get<EpsilonAttributes>(attributes).epsilon, type.dtype)));
       return {w.binary(Op::mul, x, scale), scale};
     }
-    default: throw Error("expand: " + std::string(to_string(op)) + " is no fused op");
+    default:
+      throw Error("expand: " + std::string(to_string(op)) + " is no fused op");
   }
 }
 

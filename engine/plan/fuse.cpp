@@ -41,9 +41,20 @@ bool storage_only(DType dtype) { return dtype == DType::bf16 || dtype == DType::
 
 bool transcendental(Op op) {
   switch (op) {
-    case Op::exp: case Op::expm1: case Op::log: case Op::log1p: case Op::sin: case Op::cos: case Op::tanh: case Op::sigmoid:
-    case Op::erf: case Op::pow: case Op::atan2: return true;
-    default: return false;
+    case Op::exp:
+    case Op::expm1:
+    case Op::log:
+    case Op::log1p:
+    case Op::sin:
+    case Op::cos:
+    case Op::tanh:
+    case Op::sigmoid:
+    case Op::erf:
+    case Op::pow:
+    case Op::atan2:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -91,7 +102,8 @@ class Fuser {
   const Shape& shape(std::int32_t n) const { return node(n).outputs[0].shape; }
 
   // The values outside of movement ops that an operand reads.
-  template <class F> void for_sources(Value value, F&& f) const {
+  template <class F>
+  void for_sources(Value value, F&& f) const {
     std::vector<Value> pending{value};
     while (!pending.empty()) {
       const Value next = pending.back();
@@ -118,7 +130,8 @@ class Fuser {
         for_sources(graph_.nodes[i].inputs[k], [&](Value source) {
           if (!seen.insert(source.node).second) return;
           uses_[static_cast<std::size_t>(source.node)].push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)});
-          if (!fusible(static_cast<std::int32_t>(i)) || storage_only(graph_.type(source).dtype)) external_[static_cast<std::size_t>(source.node)] = true;
+          if (!fusible(static_cast<std::int32_t>(i)) || storage_only(graph_.type(source).dtype))
+            external_[static_cast<std::size_t>(source.node)] = true;
         });
       }
     }
@@ -410,7 +423,8 @@ class Fuser {
         if (!host.canonical || !canonical_edge(*space, use.user, use.operand, n)) return false;
       }
     std::set<std::int32_t> nodes{n};
-    for (const std::int32_t g : groups) nodes.insert(groups_[static_cast<std::size_t>(g)].nodes.begin(), groups_[static_cast<std::size_t>(g)].nodes.end());
+    for (const std::int32_t g : groups)
+      nodes.insert(groups_[static_cast<std::size_t>(g)].nodes.begin(), groups_[static_cast<std::size_t>(g)].nodes.end());
     if (!within_limits(nodes) || !rows_fit(*space, nodes)) return false;
     for (const std::int32_t a : groups)
       for (const std::int32_t b : groups)
@@ -474,7 +488,8 @@ class Fuser {
       bool canonical = canonical_point(groups_[static_cast<std::size_t>(g)].space, shape(n)).has_value();
       for (const Use& use : uses_[static_cast<std::size_t>(n)])
         for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
-          if (root(host.group) == g) canonical = canonical && host.canonical && canonical_edge(groups_[static_cast<std::size_t>(g)].space, use.user, use.operand, n);
+          if (root(host.group) == g)
+            canonical = canonical && host.canonical && canonical_edge(groups_[static_cast<std::size_t>(g)].space, use.user, use.operand, n);
       groups_[static_cast<std::size_t>(g)].nodes.insert(n);
       hosts_[static_cast<std::size_t>(n)].push_back({g, canonical});
     }

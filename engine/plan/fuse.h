@@ -1,7 +1,8 @@
 // Fusion: which ops share a kernel.
 //
 // Elementwise ops and reductions are gathered, users before inputs, into groups that each run as one tape over one iteration space. A
-// value used in several groups is either stored by one of them or - when it is cheap and costs no more bytes to read its sources - computed again in each.
+// value used in several groups is either stored by one of them or - when it is cheap and costs no more bytes to read its sources - computed again in
+// each.
 #pragma once
 
 #include <vector>

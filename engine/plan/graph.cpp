@@ -31,9 +31,7 @@ class Hasher {
     add(type.dtype);
     add(type.shape.dims());
   }
-  void add(Value value) {
-    add(static_cast<std::uint64_t>(value.node) << 8 | static_cast<std::uint64_t>(value.output));
-  }
+  void add(Value value) { add(static_cast<std::uint64_t>(value.node) << 8 | static_cast<std::uint64_t>(value.output)); }
   Hash128 result() const { return hash_; }
 
  private:
@@ -50,8 +48,9 @@ Hash128 hash(const Graph& graph) {
   Hasher hasher;
   for (const GraphNode& node : graph.nodes) {
     hasher.add(static_cast<std::uint64_t>(node.op));
-    std::visit([&](const auto& attributes) { std::apply([&](const auto&... members) { (hasher.add(members), ...); }, attributes.members(attributes)); },
-               node.attributes);
+    std::visit(
+        [&](const auto& attributes) { std::apply([&](const auto&... members) { (hasher.add(members), ...); }, attributes.members(attributes)); },
+        node.attributes);
     for (const Value input : node.inputs) hasher.add(input);
     for (const TensorType& type : node.outputs) hasher.add(type);
     hasher.add(static_cast<std::int64_t>(node.scalar));
@@ -109,8 +108,8 @@ std::string to_string(const Graph& graph) {
 Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs) {
   Canonical result;
   Graph& graph = result.graph;
-  std::unordered_map<const Node*, std::int32_t> numbers;                // walked nodes
-  std::map<std::pair<const Node*, int>, std::int32_t> bound;            // parameters and evaluated tensors
+  std::unordered_map<const Node*, std::int32_t> numbers;                 // walked nodes
+  std::map<std::pair<const Node*, int>, std::int32_t> bound;             // parameters and evaluated tensors
   std::map<std::pair<std::uint64_t, DType>, std::int32_t> scalar_nodes;  // run-time scalars with equal bits are one
   std::map<std::uint64_t, std::int32_t> scalar_slots;
 

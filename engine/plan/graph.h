@@ -20,17 +20,17 @@ struct Value {
 
 struct GraphNode {
   Op op = Op::identity;
-  Attributes attributes;           // of a parameter: which input; of a constant: the value if it is 0, 1 or -1
+  Attributes attributes;  // of a parameter: which input; of a constant: the value if it is 0, 1 or -1
   std::vector<Value> inputs;
   std::vector<TensorType> outputs;
-  std::int32_t scalar = -1;        // of a constant: which run-time scalar, or -1 for a literal
+  std::int32_t scalar = -1;  // of a constant: which run-time scalar, or -1 for a literal
   bool operator==(const GraphNode&) const = default;
 };
 
 struct Graph {
-  std::vector<GraphNode> nodes;    // inputs before users
+  std::vector<GraphNode> nodes;  // inputs before users
   std::vector<Value> outputs;
-  std::vector<TensorType> inputs;  // types of the parameters, by index
+  std::vector<TensorType> inputs;     // types of the parameters, by index
   std::vector<std::int32_t> donated;  // inputs whose memory may be taken over
   std::int32_t scalars = 0;
   bool operator==(const Graph&) const = default;
@@ -53,7 +53,7 @@ std::string to_string(const Graph& graph);
 // A traced computation, split into its graph and what a call binds.
 struct Canonical {
   Graph graph;
-  std::vector<Tensor> inputs;                 // tensors behind the parameters: first those given, then captured ones
+  std::vector<Tensor> inputs;  // tensors behind the parameters: first those given, then captured ones
   std::vector<double> scalars;
 };
 

@@ -26,10 +26,13 @@ namespace {
 DType register_dtype(DType dtype) {
   switch (dtype) {
     case DType::bf16:
-    case DType::f16: return DType::f32;
+    case DType::f16:
+      return DType::f32;
     case DType::u8:
-    case DType::i64: return DType::i32;
-    default: return dtype;
+    case DType::i64:
+      return DType::i32;
+    default:
+      return dtype;
   }
 }
 
@@ -110,9 +113,13 @@ class TapeWriter {
     return static_cast<std::int32_t>(tape_.instructions.size()) - 1;
   }
 
-  bool wide_affine(const Affine& affine) const { return depends_on(affine, space_.extents.size() - static_cast<std::size_t>(space_.reduced_axes), space_.extents.size()); }
+  bool wide_affine(const Affine& affine) const {
+    return depends_on(affine, space_.extents.size() - static_cast<std::size_t>(space_.reduced_axes), space_.extents.size());
+  }
   bool narrow(const Affine& affine) const { return tape_.reduced_axes > 0 && !wide_affine(affine); }
-  bool narrow(const Guards& guards) const { return std::all_of(guards.begin(), guards.end(), [&](const AffineRange& g) { return !wide_affine(g.index); }); }
+  bool narrow(const Guards& guards) const {
+    return std::all_of(guards.begin(), guards.end(), [&](const AffineRange& g) { return !wide_affine(g.index); });
+  }
 
   std::int32_t apply(Op op, DType dtype, std::initializer_list<std::int32_t> operands, bool force_wide = false) {
     TapeInstruction made{TapeCode::apply, op, dtype, tape_.reduced_axes > 0 && !force_wide, 0, {-1, -1, -1}};
@@ -138,7 +145,8 @@ class TapeWriter {
 
   std::int32_t in_range(const AffineRange& range) {
     tape_.ranges.push_back(range);
-    return push({TapeCode::in_range, Op::identity, DType::boolean, narrow(range.index), static_cast<std::int32_t>(tape_.ranges.size()) - 1, {-1, -1, -1}});
+    return push(
+        {TapeCode::in_range, Op::identity, DType::boolean, narrow(range.index), static_cast<std::int32_t>(tape_.ranges.size()) - 1, {-1, -1, -1}});
   }
 
   std::int32_t number(double value, DType dtype) {  // 0, 1 or -1
@@ -156,12 +164,18 @@ class TapeWriter {
       switch (info(node.op).op_class) {
         case OpClass::leaf:
           if (node.op == Op::constant) {
-            result = node.scalar >= 0 ? push({TapeCode::scalar, Op::identity, register_dtype(dtype), tape_.reduced_axes > 0, node.scalar, {-1, -1, -1}})
-                                      : number(std::get<ValueAttributes>(node.attributes).value, dtype);
+            result = node.scalar >= 0
+                         ? push({TapeCode::scalar, Op::identity, register_dtype(dtype), tape_.reduced_axes > 0, node.scalar, {-1, -1, -1}})
+                         : number(std::get<ValueAttributes>(node.attributes).value, dtype);
           } else if (node.op == Op::iota) {
             const Affine index = point[static_cast<std::size_t>(std::get<AxisAttributes>(node.attributes).axis)];
             tape_.indices.push_back(index);
-            result = push({TapeCode::index, Op::identity, register_dtype(dtype), narrow(index), static_cast<std::int32_t>(tape_.indices.size()) - 1, {-1, -1, -1}});
+            result = push({TapeCode::index,
+                           Op::identity,
+                           register_dtype(dtype),
+                           narrow(index),
+                           static_cast<std::int32_t>(tape_.indices.size()) - 1,
+                           {-1, -1, -1}});
           } else {
             result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
           }
@@ -196,15 +210,18 @@ class TapeWriter {
             result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
             break;
           }
-          if (node.outputs[0].shape.elements() > 0 && linear_address(point, node.outputs[0].shape, space_.extents.size()) !=
-              linear_address(canonical(node.outputs[0].shape), node.outputs[0].shape, space_.extents.size()))
+          if (node.outputs[0].shape.elements() > 0 &&
+              linear_address(point, node.outputs[0].shape, space_.extents.size()) !=
+                  linear_address(canonical(node.outputs[0].shape), node.outputs[0].shape, space_.extents.size()))
             throw Stuck{trail_};
           {
             const std::int32_t operand = widened(emit(node.inputs[0], canonical(graph_.type(node.inputs[0]).shape), {}));
             result = push({TapeCode::reduce, node.op, register_dtype(dtype), true, 0, {operand, -1, -1}});
           }
           break;
-        default: result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards); break;
+        default:
+          result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
+          break;
       }
       memo_.emplace(key, result);
       return result;
@@ -229,9 +246,12 @@ class TapeWriter {
     const DType dtype = register_dtype(node.outputs[0].dtype);
     const auto of = [&](std::size_t i) { return operands[i]; };
     switch (operands.size()) {
-      case 1: return apply(node.op, dtype, {of(0)});
-      case 2: return apply(node.op, dtype, {of(0), of(1)});
-      default: return apply(node.op, dtype, {of(0), of(1), of(2)});
+      case 1:
+        return apply(node.op, dtype, {of(0)});
+      case 2:
+        return apply(node.op, dtype, {of(0), of(1)});
+      default:
+        return apply(node.op, dtype, {of(0), of(1), of(2)});
     }
   }
 
@@ -315,7 +335,8 @@ class TapeWriter {
 
 }  // namespace
 
-std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers, std::vector<std::pair<std::int32_t, std::int32_t>>& stuck) {
+std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers,
+                                std::vector<std::pair<std::int32_t, std::int32_t>>& stuck) {
   try {
     return TapeWriter(graph, group, buffers).write();
   } catch (const Stuck& found) {

@@ -30,14 +30,16 @@ struct LoweredKernel {
 };
 
 // The tape of a group, or nothing if some index can't be written as an affine function; then `stuck` gets the operand (user, number) to be copied.
-std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers, std::vector<std::pair<std::int32_t, std::int32_t>>& stuck);
+std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers,
+                                std::vector<std::pair<std::int32_t, std::int32_t>>& stuck);
 
 // A contraction as a kernel with one result and a trivial epilogue.
 ContractKernel lower_contraction(const Graph& graph, std::int32_t node, BufferNumbers& buffers);
 
 OpKernel lower_op(const Graph& graph, std::int32_t node, BufferNumbers& buffers);
 
-// Rewrites `tape` so that its iteration space runs in the row-major order of buffer `buffer`, which it must read element for element, once each; false if it doesn't.
+// Rewrites `tape` so that its iteration space runs in the row-major order of buffer `buffer`, which it must read element for element, once each;
+// false if it doesn't.
 bool reorder_along(Tape& tape, std::int32_t buffer);
 
 // Splits the tapes' axes until their extents agree; false if they can't.

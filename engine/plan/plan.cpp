@@ -58,7 +58,8 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
   } else {
     buffers.emplace(graph);
     for (std::size_t i = 0; i < graph.nodes.size(); ++i)
-      if (graph.nodes[i].op != Op::parameter) kernels.push_back({lower_op(graph, static_cast<std::int32_t>(i), *buffers), static_cast<std::int32_t>(i)});
+      if (graph.nodes[i].op != Op::parameter)
+        kernels.push_back({lower_op(graph, static_cast<std::int32_t>(i), *buffers), static_cast<std::int32_t>(i)});
   }
 
   // Outputs: one buffer each, however often a value is asked for.
@@ -106,9 +107,13 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
 // ---- Plan
 
 Plan::Plan(plan::Graph graph, Backend& backend)
-    : graph_(std::move(graph)), planned_(plan::make_program(graph_, backend.capabilities().limits)), backend_(backend), executable_(backend.compile(planned_.program)) {}
+    : graph_(std::move(graph)),
+      planned_(plan::make_program(graph_, backend.capabilities().limits)),
+      backend_(backend),
+      executable_(backend.compile(planned_.program)) {}
 
-std::vector<std::shared_ptr<Buffer>> Plan::run(const std::vector<std::shared_ptr<Buffer>>& inputs, std::span<const double> scalars, const RunOptions& options) const {
+std::vector<std::shared_ptr<Buffer>> Plan::run(const std::vector<std::shared_ptr<Buffer>>& inputs, std::span<const double> scalars,
+                                               const RunOptions& options) const {
   const Program& program = planned_.program;
   std::vector<double> all_scalars(scalars.begin(), scalars.end());
   all_scalars.insert(all_scalars.end(), planned_.extra_scalars.begin(), planned_.extra_scalars.end());

@@ -23,7 +23,7 @@ struct OutputSource {
 
 struct Planned {
   Program program;
-  std::vector<double> extra_scalars;   // bound after the graph's own
+  std::vector<double> extra_scalars;  // bound after the graph's own
   std::vector<OutputSource> outputs;
 };
 
@@ -39,7 +39,8 @@ class Plan {
 
   // One buffer per requested output. `inputs` are the buffers of the graph's parameters; donated ones that `inputs` alone owns may come back as
   // outputs. If this throws, no input was written to.
-  std::vector<std::shared_ptr<Buffer>> run(const std::vector<std::shared_ptr<Buffer>>& inputs, std::span<const double> scalars, const RunOptions& options) const;
+  std::vector<std::shared_ptr<Buffer>> run(const std::vector<std::shared_ptr<Buffer>>& inputs, std::span<const double> scalars,
+                                           const RunOptions& options) const;
 
   const Program& program() const { return planned_.program; }
   const plan::Graph& graph() const { return graph_; }

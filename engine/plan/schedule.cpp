@@ -56,7 +56,8 @@ struct Lifetime {
 
 // Offsets for lifetimes: the largest first, each at the lowest place free for all of its life.
 std::int64_t place_by_size(std::vector<Lifetime> lifetimes, std::vector<std::int64_t>& offsets) {
-  std::sort(lifetimes.begin(), lifetimes.end(), [](const Lifetime& a, const Lifetime& b) { return a.bytes != b.bytes ? a.bytes > b.bytes : a.buffer < b.buffer; });
+  std::sort(lifetimes.begin(), lifetimes.end(),
+            [](const Lifetime& a, const Lifetime& b) { return a.bytes != b.bytes ? a.bytes > b.bytes : a.buffer < b.buffer; });
   std::vector<Lifetime> placed;
   std::int64_t arena = 0;
   for (const Lifetime& life : lifetimes) {
@@ -104,7 +105,8 @@ std::int64_t place_by_time(std::vector<Lifetime> lifetimes, std::vector<std::int
     }
     auto best = free.end();
     for (auto range = free.begin(); range != free.end(); ++range)
-      if (range->second - range->first >= life.bytes && (best == free.end() || range->second - range->first < best->second - best->first)) best = range;
+      if (range->second - range->first >= life.bytes && (best == free.end() || range->second - range->first < best->second - best->first))
+        best = range;
     std::int64_t& offset = offsets[static_cast<std::size_t>(life.buffer)];
     if (best != free.end()) {
       const auto [begin, end] = *best;
@@ -190,8 +192,11 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
     const std::int32_t w = writer[b];
     for (const std::int32_t input : donated_buffers) {
       const auto i = static_cast<std::size_t>(input);
-      if (given[i] || !(slots[i].type == slots[b].type) || !elementwise_between(kernels[static_cast<std::size_t>(w)].kernel, input, static_cast<std::int32_t>(b))) continue;
-      const bool last = std::all_of(readers[i].begin(), readers[i].end(), [&](std::int32_t r) { return r == w || when[static_cast<std::size_t>(r)] < when[static_cast<std::size_t>(w)]; });
+      if (given[i] || !(slots[i].type == slots[b].type) ||
+          !elementwise_between(kernels[static_cast<std::size_t>(w)].kernel, input, static_cast<std::int32_t>(b)))
+        continue;
+      const bool last = std::all_of(readers[i].begin(), readers[i].end(),
+                                    [&](std::int32_t r) { return r == w || when[static_cast<std::size_t>(r)] < when[static_cast<std::size_t>(w)]; });
       if (!last) continue;
       given[i] = true;
       program.donations[static_cast<std::size_t>(slots[b].index)] = slots[i].index;
@@ -220,7 +225,9 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
       const std::int64_t bytes = (static_cast<std::int64_t>(slots[o].type.bytes()) + alignment - 1) / alignment * alignment;
       std::optional<std::int32_t> reused;
       for (std::int32_t& in : inputs) {
-        if (in < 0 || !temporary(in) || last_read(static_cast<std::size_t>(in)) != now || slots[static_cast<std::size_t>(in)].type.bytes() != slots[o].type.bytes()) continue;
+        if (in < 0 || !temporary(in) || last_read(static_cast<std::size_t>(in)) != now ||
+            slots[static_cast<std::size_t>(in)].type.bytes() != slots[o].type.bytes())
+          continue;
         if (!elementwise_between(kernel.kernel, in, out)) continue;
         reused = shares[static_cast<std::size_t>(in)];
         in = -1;  // taken

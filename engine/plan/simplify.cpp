@@ -76,7 +76,8 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
   const GraphNode first = inputs.empty() ? GraphNode{} : graph_[inputs[0]];  // a copy: emit() below may move the nodes
   switch (op) {
     case Op::identity:
-    case Op::stop_gradient: return inputs[0];
+    case Op::stop_gradient:
+      return inputs[0];
     case Op::neg:
       if (first.op == Op::neg) return first.inputs[0];
       break;
@@ -160,7 +161,8 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
       if (axes != std::get<AxesAttributes>(attributes).axes) return emit(op, AxesAttributes{axes}, inputs);
       break;
     }
-    default: break;
+    default:
+      break;
   }
   // An elementwise op on values stretched from one smaller shape is done at the smaller shape.
   if (info(op).op_class == OpClass::elementwise && first.op == Op::broadcast_to) {
@@ -208,14 +210,20 @@ Graph simplify(const Graph& graph, std::vector<double>& extra_scalars) {
     std::vector<Value> inputs;
     for (const Value input : node.inputs) inputs.push_back(made[static_cast<std::size_t>(input.node)][static_cast<std::size_t>(input.output)]);
     switch (info(node.op).op_class) {
-      case OpClass::leaf: made[i] = {builder.leaf(node)}; break;
-      case OpClass::fused: made[i] = expand(builder, node.op, node.attributes, inputs[0]); break;
+      case OpClass::leaf:
+        made[i] = {builder.leaf(node)};
+        break;
+      case OpClass::fused:
+        made[i] = expand(builder, node.op, node.attributes, inputs[0]);
+        break;
       default:
         // (A B)' = B' A': the product itself comes out in the order that is asked for, where nobody wants the other one.
         if (node.op == Op::transpose && builder.graph()[inputs[0]].op == Op::matmul && users[static_cast<std::size_t>(node.inputs[0].node)] == 1 &&
             swaps_last_two(std::get<AxesAttributes>(node.attributes).axes)) {
           const std::vector<Value> factors = builder.graph()[inputs[0]].inputs;
-          made[i] = {builder.emit(Op::matmul, NoAttributes{}, {builder.emit(Op::transpose, node.attributes, {factors[1]}), builder.emit(Op::transpose, node.attributes, {factors[0]})})};
+          made[i] = {
+              builder.emit(Op::matmul, NoAttributes{},
+                           {builder.emit(Op::transpose, node.attributes, {factors[1]}), builder.emit(Op::transpose, node.attributes, {factors[0]})})};
           break;
         }
         made[i] = {builder.emit(node.op, node.attributes, std::move(inputs))};

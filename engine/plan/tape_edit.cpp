@@ -10,7 +10,8 @@ namespace fluxion::plan {
 
 namespace {
 
-template <class F> void for_affines(Tape& tape, F&& f) {
+template <class F>
+void for_affines(Tape& tape, F&& f) {
   for (TapeLoad& load : tape.loads) {
     f(load.address);
     for (AffineRange& range : load.valid) f(range.index);

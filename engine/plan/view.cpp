@@ -108,8 +108,10 @@ Step follow_reshape(const Shape& from, const Shape& to, const Point& point, cons
       }
     }
     // Trailing axes of size 1 belong to the last run.
-    if (f == from.rank()) while (t < to.rank()) take_to();
-    if (t == to.rank()) while (f < from.rank()) take_from();
+    if (f == from.rank())
+      while (t < to.rank()) take_to();
+    if (t == to.rank())
+      while (f < from.rank()) take_from();
     if (sizes.empty()) continue;
     if (sizes.size() == 1) {
       result.point.push_back(linear);
@@ -123,11 +125,13 @@ Step follow_reshape(const Shape& from, const Shape& to, const Point& point, cons
 
 }  // namespace
 
-Step follow(const GraphNode& movement, const Shape& operand, std::size_t, std::int64_t concat_start, const Point& point, const IterationSpace& space) {
+Step follow(const GraphNode& movement, const Shape& operand, std::size_t, std::int64_t concat_start, const Point& point,
+            const IterationSpace& space) {
   const std::size_t axes = space.extents.size();
   Step result;
   switch (movement.op) {
-    case Op::reshape: return follow_reshape(operand, movement.outputs[0].shape, point, space);
+    case Op::reshape:
+      return follow_reshape(operand, movement.outputs[0].shape, point, space);
     case Op::transpose: {
       const Dims& permutation = std::get<AxesAttributes>(movement.attributes).axes;
       result.point.resize(permutation.size());
@@ -164,7 +168,8 @@ Step follow(const GraphNode& movement, const Shape& operand, std::size_t, std::i
       result.point[static_cast<std::size_t>(std::get<AxisAttributes>(movement.attributes).axis)].constant -= concat_start;
       return result;
     }
-    default: return impossible();
+    default:
+      return impossible();
   }
 }
 

@@ -1,7 +1,12 @@
 #include <functional>
+#include <numeric>
 #include <random>
 
+#include "backends/cpu/cpu.h"
+#include "engine/backend.h"
+#include "engine/compile.h"
 #include "engine/error.h"
+#include "engine/ops.h"
 #include "engine/program.h"
 #include "tests/catch.h"
 
@@ -344,4 +349,76 @@ TEST_CASE("verify follows padding through merged axes", "[engine][program]") {
   CHECK(complaint(program) == "");
   std::get<TapeKernel>(program.kernels[0]).tape.loads[0].valid[1].high = 5;
   CHECK_THAT(complaint(program), has_text("reads elements"));
+}
+
+namespace {
+
+// Small enough to run thousands of times.
+bool is_small(const Program& program) {
+  const auto small = [](const Dims& sizes) {
+    return std::accumulate(sizes.begin(), sizes.end(), 1.0, [](double a, std::int64_t b) { return a * static_cast<double>(b); }) < 1e4;
+  };
+  bool all = program.arena_bytes < (1 << 20) && program.scalars < 100;
+  for (const BufferSlot& slot : program.buffers) all = all && small(slot.type.shape.dims());
+  for (const auto* types : {&program.inputs, &program.outputs})
+    for (const TensorType& type : *types) all = all && small(type.shape.dims());
+  for (const Kernel& kernel : program.kernels) {
+    if (const auto* tape = std::get_if<TapeKernel>(&kernel)) all = all && small(tape->tape.extents);
+    if (const auto* contract = std::get_if<ContractKernel>(&kernel)) all = all && small({contract->batch, contract->m, contract->n, contract->k});
+  }
+  return all;
+}
+
+// What the planner makes of a layer with a padded operand, its row statistics, and an index op.
+Program planned(const Device& device) {
+  const auto layer = compile([](const Tensor& x, const Tensor& w, const Tensor& i) {
+    const Tensor y = gelu_tanh(matmul(pad(x, {1, 0}, {0, 1}), w) + 0.5);
+    return std::pair(layer_norm(y, 1e-6), take(cumsum(y, 0), i, 1));
+  });
+  return layer.program(zeros({4, 3}, DType::f32, device), zeros({4, 6}, DType::f32, device), zeros({2}, DType::i32, device));
+}
+
+void run_on(const Device& device, const Program& program) {
+  std::vector<std::shared_ptr<Buffer>> owned;
+  const auto bind = [&](const std::vector<TensorType>& types) {
+    std::vector<Buffer*> buffers;
+    for (const TensorType& type : types) {
+      owned.push_back(device.backend().allocate(type.bytes()));
+      device.backend().upload(*owned.back(), std::vector<std::byte>(type.bytes(), std::byte{1}));
+      buffers.push_back(owned.back().get());
+    }
+    return buffers;
+  };
+  const std::vector<Buffer*> inputs = bind(program.inputs), outputs = bind(program.outputs);
+  const std::vector<double> scalars(static_cast<std::size_t>(program.scalars), 0.5);
+  device.backend().compile(program)->run({inputs, outputs, scalars}, {});
+}
+
+}  // namespace
+
+TEST_CASE("a damaged program that passes the verifier runs without harm", "[engine][program]") {
+  // Whether memory is left alone is for the address sanitizer to see.
+  const Device device = cpu({.threads = 1});
+  std::mt19937 random(11);
+  int ran = 0;
+  for (const Program& sound : {example(), in_place(), planned(device)}) {
+    const std::vector<std::byte> bytes = serialise(sound);
+    run_on(device, sound);
+    for (int i = 0; i < 20000; ++i) {
+      std::vector<std::byte> damaged = bytes;
+      for (std::uint32_t j = 0; j < 1 + random() % 3; ++j) {
+        std::byte& byte = damaged[12 + random() % (damaged.size() - 12)];
+        byte = static_cast<std::byte>(std::to_integer<int>(byte) + static_cast<int>(random() % 7) - 3);
+      }
+      try {
+        const Program program = parse_program(damaged);
+        verify(program);
+        if (!is_small(program)) continue;
+        run_on(device, program);
+        ++ran;
+      } catch (const Error&) {
+      }
+    }
+  }
+  CHECK(ran > 100);
 }
