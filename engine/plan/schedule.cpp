@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <queue>
+#include <set>
 
 namespace fluxion::plan {
 
@@ -83,36 +84,32 @@ std::int64_t place_by_time(std::vector<Lifetime> lifetimes, std::vector<std::int
   std::sort(lifetimes.begin(), lifetimes.end(), [](const Lifetime& a, const Lifetime& b) { return a.from < b.from; });
   const auto later = [](const Lifetime& a, const Lifetime& b) { return a.to > b.to; };
   std::priority_queue<Lifetime, std::vector<Lifetime>, decltype(later)> live(later);
-  std::map<std::int64_t, std::int64_t> free;  // begin -> end
+  std::map<std::int64_t, std::int64_t> free;                // begin -> end
+  std::set<std::pair<std::int64_t, std::int64_t>> by_size;  // (end - begin, begin) of the same ranges
   std::int64_t arena = 0;
-  const auto release = [&](std::int64_t begin, std::int64_t end) {
-    auto next = free.lower_bound(begin);
-    if (next != free.end() && next->first == end) {
-      end = next->second;
-      next = free.erase(next);
-    }
-    if (next != free.begin() && std::prev(next)->second == begin) {
-      std::prev(next)->second = end;
-    } else {
-      free[begin] = end;
-    }
+  const auto take = [&](std::map<std::int64_t, std::int64_t>::iterator range) {
+    const auto [begin, end] = *range;
+    by_size.erase({end - begin, begin});
+    free.erase(range);
+    return std::pair(begin, end);
+  };
+  const auto give = [&](std::int64_t begin, std::int64_t end) {
+    if (const auto next = free.find(end); next != free.end()) end = take(next).second;
+    if (auto next = free.lower_bound(begin); next != free.begin() && std::prev(next)->second == begin) begin = take(std::prev(next)).first;
+    free[begin] = end;
+    by_size.insert({end - begin, begin});
   };
   for (const Lifetime& life : lifetimes) {
     while (!live.empty() && live.top().to < life.from) {
       const std::int64_t offset = offsets[static_cast<std::size_t>(live.top().buffer)];
-      release(offset, offset + live.top().bytes);
+      if (live.top().bytes > 0) give(offset, offset + live.top().bytes);
       live.pop();
     }
-    auto best = free.end();
-    for (auto range = free.begin(); range != free.end(); ++range)
-      if (range->second - range->first >= life.bytes && (best == free.end() || range->second - range->first < best->second - best->first))
-        best = range;
     std::int64_t& offset = offsets[static_cast<std::size_t>(life.buffer)];
-    if (best != free.end()) {
-      const auto [begin, end] = *best;
-      free.erase(best);
+    if (const auto best = by_size.lower_bound({life.bytes, 0}); best != by_size.end() && life.bytes > 0) {
+      const auto [begin, end] = take(free.find(best->second));
       offset = begin;
-      if (begin + life.bytes < end) free[begin + life.bytes] = end;
+      if (begin + life.bytes < end) give(begin + life.bytes, end);
     } else {
       offset = arena;
       arena += life.bytes;
