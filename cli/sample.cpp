@@ -75,8 +75,9 @@ int sample(Options options, const Streams& streams) {
   std::vector<float> values;
   {
     ProgressLine line(streams);
+    const auto takes_long = [&] { return std::chrono::steady_clock::now() - start > std::chrono::seconds(1); };
     values = sampler.sample(options.count, std::min(options.batch, options.count), options.seed, labels, {}, [&](std::int64_t done) {
-      if (done < options.count && line.due()) line.show(std::to_string(done) + "/" + std::to_string(options.count) + " samples");
+      if (done < options.count && takes_long() && line.due()) line.show(std::to_string(done) + "/" + std::to_string(options.count) + " samples");
     });
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

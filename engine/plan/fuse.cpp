@@ -6,6 +6,7 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "engine/plan/view.h"
 
@@ -302,82 +303,67 @@ class Fuser {
 
   // ---- dependences between kernels
 
-  // Whether work in `from` must be done before `to`, by a path through something outside of both. Copies feed only their own group.
-  bool path(std::int32_t from, std::int32_t to) {
+  std::vector<std::int32_t> members(std::int32_t group) const {
+    std::vector<std::int32_t> result;
+    for (const std::int32_t n : groups_[static_cast<std::size_t>(group)].nodes)
+      if (!copied_[static_cast<std::size_t>(n)]) result.push_back(n);  // a copy feeds its own group only
+    return result;
+  }
+
+  // Whether `to` needs a value of these nodes, directly (if that counts) or through kernels outside of `from`. A group's members run together,
+  // so what reaches one of them reaches all that any of them feeds.
+  bool reaches(std::vector<std::int32_t> nodes, std::optional<std::int32_t> from, std::int32_t to, bool directly) {
     ++stamp_;
     visited_group_.resize(groups_.size(), 0);
     visited_node_.resize(graph_.nodes.size(), 0);
-    std::vector<std::int32_t> nodes;  // whose users are to be followed
-    bool direct = true;
-    const auto expand_group = [&](std::int32_t g) {
-      visited_group_[static_cast<std::size_t>(g)] = stamp_;
-      for (const std::int32_t n : groups_[static_cast<std::size_t>(g)].nodes)
-        if (!copied_[static_cast<std::size_t>(n)]) nodes.push_back(n);
-    };
-    expand_group(from);
-    std::vector<std::int32_t> next;
-    while (true) {
+    if (from) visited_group_[static_cast<std::size_t>(*from)] = stamp_;
+    for (std::vector<std::int32_t> next; !nodes.empty(); nodes.swap(next), next.clear(), directly = true) {
       for (const std::int32_t n : nodes) {
         for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
           if (!fusible(use.user)) {
-            if (visited_node_[static_cast<std::size_t>(use.user)] != stamp_) {
-              visited_node_[static_cast<std::size_t>(use.user)] = stamp_;
-              next.push_back(use.user);
-            }
+            if (std::exchange(visited_node_[static_cast<std::size_t>(use.user)], stamp_) != stamp_) next.push_back(use.user);
             continue;
           }
           for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
             const std::int32_t g = root(host.group);
             if (g == to) {
-              if (!direct) return true;
-              continue;
+              if (directly) return true;
+            } else if (std::exchange(visited_group_[static_cast<std::size_t>(g)], stamp_) != stamp_) {
+              const std::vector<std::int32_t> more = members(g);
+              next.insert(next.end(), more.begin(), more.end());
             }
-            if (visited_group_[static_cast<std::size_t>(g)] == stamp_) continue;
-            visited_group_[static_cast<std::size_t>(g)] = stamp_;
-            for (const std::int32_t member : groups_[static_cast<std::size_t>(g)].nodes)
-              if (!copied_[static_cast<std::size_t>(member)]) next.push_back(member);
           }
         }
       }
-      if (next.empty()) return false;
-      nodes.swap(next);
-      next.clear();
-      direct = false;
-    }
-  }
-
-  // A direct dependence: a member of `from` is read in `to`.
-  bool feeds(std::int32_t from, std::int32_t to) const {
-    for (const std::int32_t n : groups_[static_cast<std::size_t>(from)].nodes) {
-      if (copied_[static_cast<std::size_t>(n)]) continue;
-      for (const Use& use : uses_[static_cast<std::size_t>(n)])
-        for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
-          if (root(host.group) == to) return true;
     }
     return false;
   }
 
-  bool node_reaches(std::int32_t start, std::int32_t group) {
-    std::set<std::int32_t> seen_nodes{start}, seen_groups;
-    std::vector<std::int32_t> pending{start};
-    while (!pending.empty()) {
-      const std::int32_t n = pending.back();
-      pending.pop_back();
-      for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
-        if (!fusible(use.user)) {
-          if (seen_nodes.insert(use.user).second) pending.push_back(use.user);
-          continue;
-        }
-        for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
-          const std::int32_t g = root(host.group);
-          if (g == group) return true;
-          if (!seen_groups.insert(g).second) continue;
-          for (const std::int32_t member : groups_[static_cast<std::size_t>(g)].nodes)
-            if (!copied_[static_cast<std::size_t>(member)] && seen_nodes.insert(member).second) pending.push_back(member);
-        }
+  // Whether a path leads from one group to the other through something outside of both: they can't be one kernel then.
+  bool path_around(std::int32_t from, std::int32_t to) { return reaches(members(from), from, to, false); }
+
+  // Whether a user of n outside of the groups `merged` must run before `group`, which is one of them.
+  bool users_precede(std::int32_t n, std::int32_t group, const std::set<std::int32_t>& merged) {
+    for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
+      if (!fusible(use.user)) {
+        if (reaches({use.user}, std::nullopt, group, true)) return true;
+        continue;
+      }
+      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
+        const std::int32_t g = root(host.group);
+        if (!merged.contains(g) && reaches(members(g), g, group, true)) return true;
       }
     }
     return false;
+  }
+
+  // Whether all that group b reads of group a's members is read at the points where a computes it, as one kernel must.
+  bool reads_at_its_points(std::int32_t a, std::int32_t b, const Space& space) const {
+    for (const std::int32_t n : members(a))
+      for (const Use& use : uses_[static_cast<std::size_t>(n)])
+        for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
+          if (root(host.group) == b && (!host.canonical || !canonical_edge(space, use.user, use.operand, n))) return false;
+    return true;
   }
 
   // ---- placing a node
@@ -428,7 +414,7 @@ class Fuser {
     if (!within_limits(nodes) || !rows_fit(*space, nodes)) return false;
     for (const std::int32_t a : groups)
       for (const std::int32_t b : groups)
-        if (a != b && (path(a, b) || !reads_at_its_points(a, b, *space))) return false;
+        if (a != b && (path_around(a, b) || !reads_at_its_points(a, b, *space))) return false;
     if (external_[static_cast<std::size_t>(n)] || rest)
       for (const std::int32_t g : groups)
         if (users_precede(n, g, groups)) return false;
@@ -444,32 +430,6 @@ class Fuser {
     groups_[static_cast<std::size_t>(into)].nodes = std::move(nodes);
     hosts_[static_cast<std::size_t>(n)] = {{into, true}};
     return true;
-  }
-
-  // Whether all that group b reads of group a's members is read at the points where a computes it, as one kernel must.
-  bool reads_at_its_points(std::int32_t a, std::int32_t b, const Space& space) const {
-    for (const std::int32_t n : groups_[static_cast<std::size_t>(a)].nodes) {
-      if (copied_[static_cast<std::size_t>(n)]) continue;
-      for (const Use& use : uses_[static_cast<std::size_t>(n)])
-        for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
-          if (root(host.group) == b && (!host.canonical || !canonical_edge(space, use.user, use.operand, n))) return false;
-    }
-    return true;
-  }
-
-  // Whether a user of n outside of the merged groups must run before `group`.
-  bool users_precede(std::int32_t n, std::int32_t group, const std::set<std::int32_t>& merged) {
-    for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
-      if (!fusible(use.user)) {
-        if (node_reaches(use.user, group)) return true;
-        continue;
-      }
-      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
-        const std::int32_t g = root(host.group);
-        if (!merged.contains(g) && (feeds(g, group) || path(g, group))) return true;
-      }
-    }
-    return false;
   }
 
   // Computes n again wherever it is used.

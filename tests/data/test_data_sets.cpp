@@ -57,7 +57,7 @@ std::string message_of(Act act) {
 std::filesystem::path mnist_folder() {
   const char* const given = std::getenv("FLUXION_SHARED");
   const std::filesystem::path shared =
-      given != nullptr ? std::filesystem::path(given) : std::filesystem::path(__FILE__).parent_path() / ".." / ".." / ".." / "shared";
+      given != nullptr ? std::filesystem::path(given) : std::filesystem::path(FLUXION_SOURCE_DIR).parent_path() / "shared";
   return shared / "data" / "mnist";
 }
 

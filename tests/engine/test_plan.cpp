@@ -7,6 +7,7 @@
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
 #include "engine/ops.h"
+#include "engine/plan/plan.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -214,4 +215,31 @@ TEST_CASE("planning is deterministic", "[engine][plan]") {
     return std::pair(softmax(matmul(y, transpose(y, {1, 0}))), grad([](const Tensor& z) { return sum(square(tanh(z))); })(y));
   };
   CHECK(to_string(program_of(f, values({6, 8}, one))) == to_string(program_of(f, values({6, 8}, other))));
+}
+
+TEST_CASE("the plan cache is bounded and forgets what was used longest ago", "[engine][plan]") {
+  const Device device = cpu({1});
+  const auto graph = [&](std::int64_t size) {
+    const std::vector<Tensor> outputs{exp(values({size}, device))};
+    return plan::canonicalise({}, outputs).graph;
+  };
+  PlanCache cache(2);
+  const auto one = cache.find_or_make(graph(1), device.backend()), two = cache.find_or_make(graph(2), device.backend());
+  CHECK(cache.find_or_make(graph(1), device.backend()) == one);
+  cache.find_or_make(graph(3), device.backend());  // two leaves
+  CHECK(cache.size() == 2);
+  CHECK(cache.find_or_make(graph(1), device.backend()) == one);
+  CHECK(cache.find_or_make(graph(2), device.backend()) != two);
+}
+
+TEST_CASE("graphs that differ in a captured literal share a plan, unless it is 0, 1 or -1", "[engine][plan]") {
+  const Device device = cpu({1});
+  const Tensor x = values({5}, device);
+  const std::size_t before = device.plans().size();
+  (x * 2.0).to_host<float>();
+  (x * 3.0).to_host<float>();
+  CHECK(device.plans().size() == before + 1);
+  (x + 1.0).to_host<float>();
+  (x + 5.0).to_host<float>();
+  CHECK(device.plans().size() == before + 3);
 }

@@ -17,7 +17,7 @@ using namespace fluxion;
 
 namespace {
 
-const std::filesystem::path pinned = std::filesystem::path(__FILE__).parent_path() / "dit_block_plan.txt";
+const std::filesystem::path pinned = std::filesystem::path(FLUXION_SOURCE_DIR) / "tests/models/dit_block_plan.txt";
 
 Program block_program(bool with_tangent) {
   DitConfig config;
