@@ -31,6 +31,10 @@ struct CommonOptions {
 void add_threads(CLI::App& parser, CommonOptions& options);
 void add_json(CLI::App& parser, CommonOptions& options);
 
+// Checks of a numeric option, with a message that a person can read.
+CLI::Validator more_than_zero();
+CLI::Validator not_negative();
+
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);
 

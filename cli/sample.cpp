@@ -123,9 +123,9 @@ Command add_sample(CLI::App& program, const Streams& streams) {
       "  fluxion sample --model out/digits/model.safetensors --class 7 --count 25 --seed 3 --out sevens.png\n"
       "  fluxion sample --model out/flow/model.safetensors --steps 20 --sampler heun --count 10000 --npy points.npy");
   parser.add_option("--model", options->model, "Model file (.safetensors)")->required()->type_name("FILE");
-  parser.add_option("--count", options->count, "Number of samples, any")->check(CLI::PositiveNumber)->type_name("N")->capture_default_str();
+  parser.add_option("--count", options->count, "Number of samples, any")->check(more_than_zero())->type_name("N")->capture_default_str();
   parser.add_option("--steps", options->steps, "Steps from noise to data (default: 1 for meanflow models, 50 for flow-matching models)")
-      ->check(CLI::PositiveNumber)
+      ->check(more_than_zero())
       ->type_name("K");
   parser.add_option("--sampler", options->sampler, "meanflow, euler, heun or rk4 (default: what the model was trained for)")
       ->check(CLI::IsMember({"meanflow", "euler", "heun", "rk4"}))

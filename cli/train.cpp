@@ -273,17 +273,17 @@ Command add_train(CLI::App& program, const Streams& streams) {
       ->type_name("X")
       ->group(objective);
   parser.add_option("--time-std", options->time_std, "Standard deviation of the logit-normal times (default: 1 for images, 2 for points)")
-      ->check(CLI::PositiveNumber)
+      ->check(more_than_zero())
       ->type_name("X")
       ->group(objective);
 
   const std::string optimiser = "Optimiser";
   parser.add_option("--steps", options->steps, "Updates (default: 4000 for images, 8000 for points; no limit if --minutes is given)")
-      ->check(CLI::PositiveNumber)
+      ->check(more_than_zero())
       ->type_name("N")
       ->group(optimiser);
   parser.add_option("--minutes", options->minutes, "Stop after this much time; 0: no limit")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->type_name("M")
       ->capture_default_str()
       ->group(optimiser);
@@ -292,21 +292,21 @@ Command add_train(CLI::App& program, const Streams& streams) {
       ->type_name("B")
       ->group(optimiser);
   parser.add_option("--lr", options->learning_rate, "Learning rate of AdamW (default: 0.001 for images, 0.003 for points)")
-      ->check(CLI::PositiveNumber)
+      ->check(more_than_zero())
       ->type_name("X")
       ->group(optimiser);
   parser.add_option("--warmup", options->warm_up, "Updates over which the rate rises to --lr")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->type_name("N")
       ->capture_default_str()
       ->group(optimiser);
   parser.add_option("--clip", options->clip, "Longest gradient, over all parameters together; 0: any")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->type_name("X")
       ->capture_default_str()
       ->group(optimiser);
   parser.add_option("--weight-decay", options->weight_decay, "Decoupled weight decay")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->type_name("X")
       ->capture_default_str()
       ->group(optimiser);
@@ -319,7 +319,7 @@ Command add_train(CLI::App& program, const Streams& streams) {
   const std::string run = "Run";
   parser.add_option("--out", options->out, "Folder for the results")->type_name("DIR")->capture_default_str()->group(run);
   parser.add_option("--save-every", options->save_every, "Seconds between pictures and model files; always at the end")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->type_name("S")
       ->capture_default_str()
       ->group(run);
