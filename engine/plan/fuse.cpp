@@ -271,9 +271,10 @@ class Fuser {
     for (const std::int32_t n : nodes) {
       for (const Value input : node(n).inputs) {
         if (input.node >= 0 && nodes.contains(input.node)) continue;
-        bool outside = false;
-        for_sources(input, [&](Value source) { outside = outside || !nodes.contains(source.node); });
-        if (outside) loads.insert({input.node, input.output});
+        for_sources(input, [&](Value source) {
+          if (!nodes.contains(source.node) && !(op_class(source.node) == OpClass::leaf && node(source.node).op != Op::parameter))
+            loads.insert({input.node, source.node});
+        });
       }
       bool stored = external_[static_cast<std::size_t>(n)];
       for (const Use& use : uses_[static_cast<std::size_t>(n)]) stored = stored || !nodes.contains(use.user);

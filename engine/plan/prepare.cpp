@@ -32,7 +32,7 @@ bool readable_by_contraction(const Graph& graph, Value value) {
 
 }  // namespace
 
-Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced) {
+Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced, std::size_t max_pieces) {
   const std::set<std::pair<std::int32_t, std::int32_t>> forced_set(forced.begin(), forced.end());
   Graph result;
   result.inputs = graph.inputs;
@@ -54,6 +54,24 @@ Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std:
                         (op_class == OpClass::contraction && !readable_by_contraction(result, input)) ||
                         ((op_class == OpClass::index || op_class == OpClass::random) && !lies_in_memory(result, peel_reshapes(result, input)));
       if (must) input = copy(input);
+    }
+    // A kernel has only so many loads: more pieces are joined in parts first.
+    while (node.op == Op::concat && node.inputs.size() > max_pieces) {
+      const std::int64_t axis = std::get<AxisAttributes>(node.attributes).axis;
+      std::vector<Value> parts;
+      for (std::size_t begin = 0; begin < node.inputs.size(); begin += max_pieces) {
+        const std::size_t end = std::min(begin + max_pieces, node.inputs.size());
+        GraphNode part{Op::concat,
+                       node.attributes,
+                       {node.inputs.begin() + static_cast<std::ptrdiff_t>(begin), node.inputs.begin() + static_cast<std::ptrdiff_t>(end)},
+                       node.outputs};
+        std::int64_t& size = part.outputs[0].shape[axis];
+        size = 0;
+        for (const Value input : part.inputs) size += result.type(input).shape[axis];
+        result.nodes.push_back(std::move(part));
+        parts.push_back(copy({static_cast<std::int32_t>(result.nodes.size()) - 1, 0}));
+      }
+      node.inputs = std::move(parts);
     }
     result.nodes.push_back(node);
     if (op_class == OpClass::movement && !folds(result, {static_cast<std::int32_t>(result.nodes.size()) - 1, 0})) {
