@@ -23,6 +23,7 @@ class Plan;  // engine/plan/plan.h
 
 struct CompileOptions {
   std::vector<std::size_t> donate;  // arguments whose buffers may become outputs; their handles throw when used afterwards
+  std::size_t max_signatures = 64;  // kept; the one traced longest ago is forgotten first
 };
 
 // What a compiled call or an eval needs, known before anything runs.
@@ -88,7 +89,7 @@ class Compiled {
     return with_leaves(std::any_cast<const Result&>(entry->result), entry->trace->run(arguments, options));
   }
 
-  // Traces and plans for these arguments without running.
+  // Trace and plan for these arguments without running. A program lives until its signature is forgotten.
   template <class... Args>
   MemoryReport memory_report(const Args&... args) const {
     using Result = std::invoke_result_t<const F&, const Args&...>;
@@ -103,7 +104,7 @@ class Compiled {
   // How often the function was traced, and why the last time: "first call", "argument tensor 2: f32[8, 2] was f32[4, 2]", ...
   std::size_t traces() const {
     std::lock_guard lock(shared_->mutex);
-    return shared_->entries.size();
+    return shared_->traces;
   }
   std::string last_trace_reason() const {
     std::lock_guard lock(shared_->mutex);
@@ -123,7 +124,8 @@ class Compiled {
     F f;
     CompileOptions options;
     std::mutex mutex;
-    std::vector<std::shared_ptr<Entry>> entries;
+    std::vector<std::shared_ptr<Entry>> entries;  // in the order they were traced
+    std::size_t traces = 0;
     std::string reason;
   };
   std::shared_ptr<Shared> shared_;
@@ -174,7 +176,9 @@ std::shared_ptr<typename Compiled<F>::Entry> Compiled<F>::find(const std::vector
   entry->types = std::move(types);
   entry->device = device;
   entry->statics = std::move(statics);
+  if (shared_->entries.size() >= std::max<std::size_t>(shared_->options.max_signatures, 1)) shared_->entries.erase(shared_->entries.begin());
   shared_->entries.push_back(entry);
+  ++shared_->traces;
   return entry;
 }
 

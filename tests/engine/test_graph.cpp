@@ -261,6 +261,17 @@ TEST_CASE("compile traces once per signature and says why", "[engine][compile]")
   CHECK(traced == 2);
 }
 
+TEST_CASE("a compiled function keeps a bounded number of signatures", "[engine][compile]") {
+  const Device device = cpu();
+  const auto f = compile([](const Tensor& a) { return a * 2.0; }, {.donate = {}, .max_signatures = 2});
+  for (const std::int64_t rows : {1, 2, 3}) CHECK(difference(f(ramp({rows}, device)), ramp({rows}, device) * 2.0, 1e-6, 0) == "");
+  CHECK(f.traces() == 3);
+  f(ramp({3}, device));
+  CHECK(f.traces() == 3);
+  f(ramp({1}, device));  // had been forgotten
+  CHECK(f.traces() == 4);
+}
+
 TEST_CASE("static members join the signature of a compiled function", "[engine][compile]") {
   const Device device = cpu();
   const auto f = compile([](const Layer& layer) { return layer.moments[0] * static_cast<double>(layer.steps); });
