@@ -203,7 +203,7 @@ std::vector<Tensor> Leaves::gradient(const Tensor& scalar) const {
 
 namespace {
 
-// Stacks `parts`, each of shape `part`, along a new axis at the front (rows) or the back (columns).
+// The tensor of this type that is 1 at one row-major position and 0 elsewhere.
 Tensor unit(const TensorType& type, std::int64_t position, const Device& device) {
   const Tensor positions = iota({type.shape.elements()}, 0, DType::i32, device);
   return reshape(convert(eq(positions, static_cast<double>(position)), type.dtype), type.shape);

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "engine/containers.h"
 #include "engine/error.h"
 #include "engine/program.h"
 
@@ -20,14 +21,6 @@ constexpr std::uint32_t version = 1;
 // The largest tensor that a program may speak of: far beyond any memory, far below what overflows an address computation.
 constexpr std::int64_t max_elements = std::int64_t{1} << 48;
 
-template <class T>
-struct IsVector : std::false_type {};
-template <class T>
-struct IsVector<std::vector<T>> : std::true_type {};
-template <class T>
-struct IsArray : std::false_type {};
-template <class T, std::size_t N>
-struct IsArray<std::array<T, N>> : std::true_type {};
 template <class T>
 struct IsVariant : std::false_type {};
 template <class... T>

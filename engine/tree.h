@@ -22,19 +22,12 @@
 #include <utility>
 #include <vector>
 
+#include "engine/containers.h"
 #include "engine/tensor.h"
 
 namespace fluxion {
 
 namespace tree_detail {
-template <class T>
-struct IsVector : std::false_type {};
-template <class T>
-struct IsVector<std::vector<T>> : std::true_type {};
-template <class T>
-struct IsArray : std::false_type {};
-template <class T, std::size_t N>
-struct IsArray<std::array<T, N>> : std::true_type {};
 template <class T>
 struct IsMap : std::false_type {};
 template <class T>
@@ -57,8 +50,8 @@ void visit_tree(Value& value, Leaf&& leaf, Fixed&& fixed) {
   using T = std::remove_const_t<Value>;
   if constexpr (std::is_same_v<T, Tensor>) {
     leaf(value);
-  } else if constexpr (tree_detail::IsVector<T>::value || tree_detail::IsArray<T>::value) {
-    if constexpr (tree_detail::IsVector<T>::value) fixed(value.size());
+  } else if constexpr (IsVector<T>::value || IsArray<T>::value) {
+    if constexpr (IsVector<T>::value) fixed(value.size());
     for (auto& item : value) visit_tree(item, leaf, fixed);
   } else if constexpr (tree_detail::IsMap<T>::value) {
     for (auto& [name, item] : value) {

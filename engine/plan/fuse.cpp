@@ -35,6 +35,23 @@ Dims squeeze(const Shape& shape) {
   return result;
 }
 
+std::optional<Point> canonical_point(const Space& space, const Shape& shape, const std::vector<Affine>& axes, std::size_t kernel_axes) {
+  const Dims sizes = squeeze(shape);
+  const bool wide = sizes == space.sizes;
+  if (!wide && !(space.reduces() && sizes == space.kept())) return std::nullopt;
+  Point point;
+  std::size_t k = 0;
+  for (const std::int64_t size : shape) {
+    if (size == 1) {
+      point.push_back(constant_affine(0, kernel_axes));
+      continue;
+    }
+    while (!wide && space.reduced[k]) ++k;
+    point.push_back(axes[k++]);
+  }
+  return point;
+}
+
 namespace {
 
 // Formats that exist in memory only: rounding to them happens when they are stored.
@@ -166,7 +183,7 @@ class Fuser {
       for (const Value input : node(n).inputs)
         for_sources(input, [&](Value source) {
           const OpClass c = op_class(source.node);
-          if (source.node >= 0 && c == OpClass::leaf && node(source.node).op != Op::parameter) return;
+          if (c == OpClass::leaf && node(source.node).op != Op::parameter) return;
           const auto& inner = sources_[static_cast<std::size_t>(source.node)];
           if (c == OpClass::elementwise && cost_[static_cast<std::size_t>(source.node)] > 0) {
             sources.insert(inner.begin(), inner.end());
@@ -218,31 +235,19 @@ class Fuser {
     return space;
   }
 
-  // The point of a value of this shape at the points of the space; nothing if the shape has no place there.
-  static std::optional<Point> canonical_point(const Space& space, const Shape& shape) {
-    const Dims sizes = squeeze(shape);
-    const std::size_t axes = space.sizes.size();
-    const bool wide = sizes == space.sizes;
-    if (!wide && !(space.reduces() && sizes == space.kept())) return std::nullopt;
-    Point point;
-    std::size_t k = 0;
-    for (std::int64_t axis = 0; axis < shape.rank(); ++axis) {
-      if (shape[axis] == 1) {
-        point.push_back(constant_affine(0, axes));
-        continue;
-      }
-      while (!wide && space.reduced[k]) ++k;
-      point.push_back(axis_affine(k++, axes));
-    }
-    return point;
+  // Over the axes of the space itself.
+  static std::optional<Point> own_point(const Space& space, const Shape& shape) {
+    std::vector<Affine> axes;
+    for (std::size_t k = 0; k < space.sizes.size(); ++k) axes.push_back(axis_affine(k, space.sizes.size()));
+    return canonical_point(space, shape, axes, axes.size());
   }
 
   // Whether operand `operand` of `user`, computed at the points of the space, reads value n at those points too - or at the row's, for a narrow n.
   bool canonical_edge(const Space& space, std::int32_t user, std::int32_t operand, std::int32_t n) const {
     const Value value = node(user).inputs[static_cast<std::size_t>(operand)];
     const Shape& read = graph_.type(value).shape;
-    const auto here = op_class(user) == OpClass::reduction ? canonical_point(wide_only(space), read) : canonical_point(space, read);
-    const auto there = canonical_point(space, shape(n));
+    const auto here = op_class(user) == OpClass::reduction ? own_point(wide_only(space), read) : own_point(space, read);
+    const auto there = own_point(space, shape(n));
     if (!here || !there) return false;
     IterationSpace iteration{space.sizes, 0};
     Point point = *here;
@@ -250,7 +255,7 @@ class Fuser {
     while (at.node != n) {
       const GraphNode& movement = graph_[at];
       if (info(movement.op).op_class != OpClass::movement || movement.op == Op::pad || movement.op == Op::concat) return false;
-      Step step = follow(movement, graph_.type(movement.inputs[0]).shape, 0, 0, point, iteration);
+      Step step = follow(movement, graph_.type(movement.inputs[0]).shape, 0, point, iteration);
       if (step.outcome != Step::Outcome::followed) return false;
       point = std::move(step.point);
       at = movement.inputs[0];
@@ -270,7 +275,7 @@ class Fuser {
     int stores = 0;
     for (const std::int32_t n : nodes) {
       for (const Value input : node(n).inputs) {
-        if (input.node >= 0 && nodes.contains(input.node)) continue;
+        if (nodes.contains(input.node)) continue;
         for_sources(input, [&](Value source) {
           if (!nodes.contains(source.node) && !(op_class(source.node) == OpClass::leaf && node(source.node).op != Op::parameter))
             loads.insert({input.node, source.node});
@@ -402,7 +407,7 @@ class Fuser {
       if (!space) return false;
     }
     if (op_class(n) == OpClass::reduction && *space != own_space(n)) return false;
-    if (!canonical_point(*space, shape(n))) return false;
+    if (!own_point(*space, shape(n))) return false;
     if (space->reduces() && (rest || external_[static_cast<std::size_t>(n)]) && wants_epilogue(n)) return false;
     for (const Use& use : uses_[static_cast<std::size_t>(n)])
       for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
@@ -446,7 +451,7 @@ class Fuser {
       if (!within_limits(nodes)) return false;
     }
     for (const std::int32_t g : groups) {
-      bool canonical = canonical_point(groups_[static_cast<std::size_t>(g)].space, shape(n)).has_value();
+      bool canonical = own_point(groups_[static_cast<std::size_t>(g)].space, shape(n)).has_value();
       for (const Use& use : uses_[static_cast<std::size_t>(n)])
         for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
           if (root(host.group) == g)

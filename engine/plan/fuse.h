@@ -5,10 +5,12 @@
 // each.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "engine/backend.h"
 #include "engine/plan/graph.h"
+#include "engine/plan/view.h"
 
 namespace fluxion::plan {
 
@@ -31,6 +33,10 @@ struct Group {
 
 // The sizes of a shape without its axes of size 1.
 Dims squeeze(const Shape& shape);
+
+// Where a value of this shape is computed in the space, whose axes are `axes` over a kernel's: at every point, or once a row for a value without
+// the reduced axes. Nothing if the shape has no place there.
+std::optional<Point> canonical_point(const Space& space, const Shape& shape, const std::vector<Affine>& axes, std::size_t kernel_axes);
 
 // A graph that fusion can work on: movement ops that don't fold into index maps, and operands that must lie in memory, are preceded by an
 // explicit copy (Op::identity). `forced` are operands of the given graph that must be copied too: (user, operand number).

@@ -32,6 +32,14 @@ class Hasher {
     add(type.shape.dims());
   }
   void add(Value value) { add(static_cast<std::uint64_t>(value.node) << 8 | static_cast<std::uint64_t>(value.output)); }
+  void add(const GraphNode& node) {
+    add(static_cast<std::uint64_t>(node.op));
+    std::visit([&](const auto& attributes) { std::apply([&](const auto&... members) { (add(members), ...); }, attributes.members(attributes)); },
+               node.attributes);
+    for (const Value input : node.inputs) add(input);
+    for (const TensorType& type : node.outputs) add(type);
+    add(static_cast<std::int64_t>(node.scalar));
+  }
   Hash128 result() const { return hash_; }
 
  private:
@@ -44,17 +52,15 @@ class Hasher {
 
 }  // namespace
 
+Hash128 hash(const GraphNode& node) {
+  Hasher hasher;
+  hasher.add(node);
+  return hasher.result();
+}
+
 Hash128 hash(const Graph& graph) {
   Hasher hasher;
-  for (const GraphNode& node : graph.nodes) {
-    hasher.add(static_cast<std::uint64_t>(node.op));
-    std::visit(
-        [&](const auto& attributes) { std::apply([&](const auto&... members) { (hasher.add(members), ...); }, attributes.members(attributes)); },
-        node.attributes);
-    for (const Value input : node.inputs) hasher.add(input);
-    for (const TensorType& type : node.outputs) hasher.add(type);
-    hasher.add(static_cast<std::int64_t>(node.scalar));
-  }
+  for (const GraphNode& node : graph.nodes) hasher.add(node);
   for (const Value output : graph.outputs) hasher.add(output);
   for (const std::int32_t input : graph.donated) hasher.add(static_cast<std::int64_t>(input));
   return hasher.result();

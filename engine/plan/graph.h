@@ -44,6 +44,7 @@ struct Hash128 {
   bool operator==(const Hash128&) const = default;
 };
 Hash128 hash(const Graph& graph);
+Hash128 hash(const GraphNode& node);
 
 // Throws Error naming the first invariant that does not hold: order, arity, types as the shape rules give them.
 void verify(const Graph& graph);

@@ -64,7 +64,7 @@ class TapeWriter {
       try {
         return attempt();
       } catch (const NeedsSplit& needed) {
-        for (Affine& axis : axes_) refine(axis, needed.split, space_.extents);
+        for (Affine& axis : axes_) refine(axis, needed.split);
         refine(space_, needed.split);
       }
     }
@@ -92,21 +92,8 @@ class TapeWriter {
     return tape_;
   }
 
-  // The point of a value of this shape at each point of the space.
-  Point canonical(const Shape& shape) const {
-    const bool wide = squeeze(shape) == group_.space.sizes;
-    Point point;
-    std::size_t k = 0;
-    for (std::int64_t axis = 0; axis < shape.rank(); ++axis) {
-      if (shape[axis] == 1) {
-        point.push_back(constant_affine(0, space_.extents.size()));
-        continue;
-      }
-      while (!wide && group_.space.reduced[k]) ++k;
-      point.push_back(axes_[k++]);
-    }
-    return point;
-  }
+  // The point of a value of this shape at each point of the space. Fusion hosts no value that has none.
+  Point canonical(const Shape& shape) const { return canonical_point(group_.space, shape, axes_, space_.extents.size()).value(); }
 
   std::int32_t push(TapeInstruction instruction) {
     tape_.instructions.push_back(instruction);
@@ -191,7 +178,7 @@ class TapeWriter {
             result = load(input, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
             break;
           }
-          Step step = follow(node, graph_.type(input).shape, 0, 0, point, space_);
+          Step step = follow(node, graph_.type(input).shape, 0, point, space_);
           if (step.outcome == Step::Outcome::split) throw NeedsSplit{step.split};
           if (step.outcome == Step::Outcome::impossible) throw Stuck{trail_};
           value = input;
@@ -264,7 +251,7 @@ class TapeWriter {
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       trail_ = {pieces, static_cast<std::int32_t>(i)};
       const Shape& operand = graph_.type(node.inputs[i]).shape;
-      Step step = follow(node, operand, i, start, point, space_);
+      Step step = follow(node, operand, start, point, space_);
       const std::vector<AffineRange> ranges = in_operand(node, operand, start, point);
       Guards inner = guards;
       inner.insert(inner.end(), ranges.begin(), ranges.end());
@@ -373,14 +360,14 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
         at = input;
         break;
       }
-      Step step = follow(node, graph.type(input).shape, 0, 0, point, space);
+      Step step = follow(node, graph.type(input).shape, 0, point, space);
       if (step.outcome == Step::Outcome::impossible) throw Error("matmul: an operand's view does not fold; this is a planner error");
       if (step.outcome == Step::Outcome::split) split = step.split;
       point = std::move(step.point);
       if (!split) at = input;
     }
     if (split) {
-      for (Affine& affine : start) refine(affine, *split, space.extents);
+      for (Affine& affine : start) refine(affine, *split);
       refine(space, *split);
       owner.insert(owner.begin() + static_cast<std::ptrdiff_t>(split->axis) + 1, owner[split->axis]);
       continue;

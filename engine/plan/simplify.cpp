@@ -10,12 +10,6 @@ namespace fluxion::plan {
 
 namespace {
 
-std::uint64_t hash_node(const GraphNode& node) {
-  Graph one;
-  one.nodes.push_back(node);
-  return hash(one).low;
-}
-
 bool is_identity(const Dims& permutation) {
   for (std::size_t k = 0; k < permutation.size(); ++k)
     if (permutation[k] != static_cast<std::int64_t>(k)) return false;
@@ -31,7 +25,7 @@ bool swaps_last_two(Dims permutation) {
 }  // namespace
 
 Value Builder::intern(GraphNode node) {
-  const std::uint64_t key = hash_node(node);
+  const std::uint64_t key = hash(node).low;
   const auto [begin, end] = interned_.equal_range(key);
   for (auto found = begin; found != end; ++found)
     if (graph_.nodes[static_cast<std::size_t>(found->second)] == node) return {found->second, 0};

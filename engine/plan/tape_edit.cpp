@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "engine/plan/lower.h"
+#include "engine/plan/view.h"
 
 namespace fluxion::plan {
 
@@ -31,13 +32,12 @@ void drop_unit_axes(Tape& tape) {
 }
 
 void split_axis(Tape& tape, std::size_t axis, std::int64_t inner) {
-  tape.extents[axis] /= inner;
-  tape.extents.insert(tape.extents.begin() + static_cast<std::ptrdiff_t>(axis) + 1, inner);
-  for_affines(tape, [&](Affine& affine) {
-    const std::int64_t coefficient = affine.coefficients[axis];
-    affine.coefficients[axis] = coefficient * inner;
-    affine.coefficients.insert(affine.coefficients.begin() + static_cast<std::ptrdiff_t>(axis) + 1, coefficient);
-  });
+  const AxisSplit split{axis, inner};
+  IterationSpace space{tape.extents, tape.reduced_axes};
+  refine(space, split);
+  tape.extents = std::move(space.extents);
+  tape.reduced_axes = space.reduced_axes;
+  for_affines(tape, [&](Affine& affine) { refine(affine, split); });
 }
 
 }  // namespace

@@ -125,8 +125,7 @@ Step follow_reshape(const Shape& from, const Shape& to, const Point& point, cons
 
 }  // namespace
 
-Step follow(const GraphNode& movement, const Shape& operand, std::size_t, std::int64_t concat_start, const Point& point,
-            const IterationSpace& space) {
+Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point, const IterationSpace& space) {
   const std::size_t axes = space.extents.size();
   Step result;
   switch (movement.op) {
@@ -186,7 +185,7 @@ std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& oper
   return ranges;
 }
 
-void refine(Affine& affine, const AxisSplit& split, const Dims&) {
+void refine(Affine& affine, const AxisSplit& split) {
   const std::int64_t coefficient = affine.coefficients[split.axis];
   affine.coefficients[split.axis] = coefficient * split.inner;
   affine.coefficients.insert(affine.coefficients.begin() + static_cast<std::ptrdiff_t>(split.axis) + 1, coefficient);
@@ -221,7 +220,7 @@ bool folds(const Graph& graph, Value value) {
       std::int64_t concat_start = 0;
       for (std::size_t i = 0; i < node.inputs.size(); ++i) {
         const Shape& operand = graph.type(node.inputs[i]).shape;
-        Step step = follow(node, operand, i, concat_start, visit.point, space);
+        Step step = follow(node, operand, concat_start, visit.point, space);
         if (step.outcome == Step::Outcome::impossible) return false;
         if (step.outcome == Step::Outcome::split) {
           split = step.split;
@@ -232,7 +231,7 @@ bool folds(const Graph& graph, Value value) {
       }
     }
     if (!split) return true;
-    for (Affine& affine : start) refine(affine, *split, space.extents);
+    for (Affine& affine : start) refine(affine, *split);
     refine(space, *split);
   }
   return false;

@@ -40,14 +40,13 @@ struct Step {
   AxisSplit split;  // outcome split: refine the space by this and start again
 };
 // transpose, broadcast_to, slice, flip, reshape; also pad and concat, where the point may lie outside the operand (see in_operand).
-Step follow(const GraphNode& movement, const Shape& operand, std::size_t operand_number, std::int64_t concat_start, const Point& point,
-            const IterationSpace& space);
+Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point, const IterationSpace& space);
 
 // The conditions under which `point` of a pad's or concat's result lies in the operand.
 std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point);
 
 // Refines every affine function for a split axis.
-void refine(Affine& affine, const AxisSplit& split, const Dims& extents);
+void refine(Affine& affine, const AxisSplit& split);
 void refine(IterationSpace& space, const AxisSplit& split);
 
 // Whether a chain of movement ops ending in `value` folds into index maps over value's own axes.
