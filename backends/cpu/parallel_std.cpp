@@ -13,6 +13,7 @@
 
 #include "backends/cpu/parallel.h"
 #include "engine/error.h"
+#include "engine/platform/machine.h"
 
 namespace fluxion::cpu_backend {
 
@@ -88,7 +89,7 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) {
   if (threads < 0) throw Error("cpu: the number of threads must be 0 (one per core) or positive, got " + std::to_string(threads));
-  if (threads == 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  if (threads == 0) threads = usable_cpus();
   state_ = std::make_unique<State>(threads);
 }
 

@@ -10,6 +10,7 @@
 
 #include "backends/cpu/parallel.h"
 #include "engine/error.h"
+#include "engine/platform/machine.h"
 
 namespace fluxion::cpu_backend {
 
@@ -22,7 +23,7 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) {
   if (threads < 0) throw Error("cpu: the number of threads must be 0 (one per core) or positive, got " + std::to_string(threads));
-  state_ = std::make_unique<State>(threads == 0 ? tbb::info::default_concurrency() : threads);
+  state_ = std::make_unique<State>(threads == 0 ? usable_cpus() : threads);
 }
 
 ThreadPool::~ThreadPool() = default;

@@ -1,31 +1,19 @@
 // The elementary functions of the CPU backend against the standard library in f64: errors in units of the last place over their whole range, and the
 // values at the corners, on every instruction set of this processor.
-#include <hwy/targets.h>
-
 #include <cmath>
 #include <limits>
 #include <random>
 #include <vector>
 
 #include "backends/cpu/tape_lanes.h"
-#include "backends/cpu/tape_targets.h"
 #include "tests/catch.h"
+#include "tests/cpu/targets.h"
 
 namespace {
 
 using namespace fluxion;
 using namespace fluxion::cpu_backend;
-
-template <class F>
-void for_each_target(F&& f) {
-  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    f(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
-}
+using fluxion::testing::for_each_target;
 
 template <class T>
 std::vector<T> evaluate(Op op, const std::vector<T>& x, const std::vector<T>& y = {}) {

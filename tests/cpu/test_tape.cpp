@@ -1,7 +1,5 @@
 // Expression tapes of the CPU backend against a plain interpreter in f64: random tapes with every kind of view, reduction and store, on every
 // instruction set of this processor, with bit-equal results for all thread counts; then the corners one by one.
-#include <hwy/targets.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -11,14 +9,15 @@
 
 #include "backends/cpu/tape_convert.h"
 #include "backends/cpu/tape_kernel.h"
-#include "backends/cpu/tape_targets.h"
 #include "engine/error.h"
 #include "tests/catch.h"
+#include "tests/cpu/targets.h"
 
 namespace {
 
 using namespace fluxion;
 using namespace fluxion::cpu_backend;
+using fluxion::testing::for_each_target;
 
 // ---- memory of exactly the right size, so that the address sanitizer sees every overrun
 
@@ -260,18 +259,6 @@ void run_tape(const TapeRunner& runner, std::vector<Bytes>& buffers, const std::
   const auto at = pointers(buffers);
   const Scratch scratch(runner.scratch_bytes(pool.threads()));
   runner.run({at, scalars}, pool, scratch.data.get());
-}
-
-// Calls f once for every instruction set that was compiled and runs here.
-template <class F>
-void for_each_target(F&& f) {
-  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    f(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
 }
 
 bool close(double got, double want, double tolerance) {
