@@ -7,6 +7,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "cli/command.h"
+#include "cli/data_options.h"
 #include "cli/progress.h"
 #include "engine/error.h"
 #include "engine/platform/interrupt.h"
@@ -19,12 +20,10 @@ namespace {
 
 // The command line. What is empty takes a default that depends on the data.
 struct Options : CommonOptions {
-  std::string data = "glyphs";
-  std::optional<std::int64_t> image_size;
+  DataOptions data;
   std::string objective = "meanflow";
   std::optional<std::string> net;
   std::optional<std::int64_t> width, depth, heads, patch;
-  bool no_labels = false;
   std::optional<std::int64_t> steps;
   double minutes = 0;
   std::optional<std::int64_t> batch;
@@ -53,13 +52,6 @@ constexpr Defaults image_defaults{
 constexpr Defaults point_defaults{
     .width = 128, .depth = 3, .steps = 8000, .batch = 512, .learning_rate = 3e-3, .equal_share = 0.5, .power = 0, .time_mean = 0, .time_std = 2};
 const Defaults& defaults_for(const DataSet& data) { return data.is_image() ? image_defaults : point_defaults; }
-constexpr std::int64_t glyph_size = 16;
-
-std::string names_of_built_in_sets() {
-  std::string names;
-  for (const DataSetDescription& set : built_in_data_sets()) names += (names.empty() ? "" : ", ") + set.name;
-  return names;
-}
 
 NetworkConfig network_for(const Options& options, const DataSet& data) {
   const std::string net = options.net.value_or(data.is_image() ? "dit" : "mlp");
@@ -80,7 +72,7 @@ NetworkConfig network_for(const Options& options, const DataSet& data) {
   config.hidden_size = width;
   config.depth = depth;
   config.num_heads = options.heads.value_or(std::max<std::int64_t>(1, width / 32));
-  config.num_classes = options.no_labels ? 0 : data.classes();
+  config.num_classes = data.classes();
   return config;
 }
 
@@ -93,7 +85,7 @@ ObjectiveConfig objective_for(const Options& options, const DataSet& data) {
     if (guided) throw Error("train: --omega and --kappa train guidance into MeanFlow; with --objective " + options.objective + " leave them out");
     objective.kind = options.objective == "flow-matching" ? ObjectiveKind::flow_matching : ObjectiveKind::split_meanflow;
   }
-  if (guided && (options.no_labels || data.classes() == 0)) throw Error("train: --omega and --kappa need labelled data");
+  if (guided && data.classes() == 0) throw Error("train: --omega and --kappa need labelled data");
   objective.omega = options.omega.value_or(1);
   objective.kappa = options.kappa.value_or(0);
   const Defaults& defaults = defaults_for(data);
@@ -124,8 +116,7 @@ void check_memory(const MemoryReport& report, std::int64_t batch) {
 
 int train(const Options& options, const Streams& streams) {
   const Device device = cpu({.threads = options.threads});
-  DataSetOptions data_options{.image_size = options.image_size.value_or(options.data == "glyphs" ? glyph_size : 0)};
-  const std::shared_ptr<const DataSet> data = make_data_set(options.data, data_options);
+  const std::shared_ptr<const DataSet> data = open_data_set(options.data, streams);
   const Defaults& defaults = defaults_for(*data);
 
   TrainingConfig config;
@@ -150,6 +141,7 @@ int train(const Options& options, const Streams& streams) {
                 << " at most in a step of batch " << config.batch << ", " << memory.kernels << " kernels\n";
   check_memory(memory, config.batch);
 
+  const std::size_t warnings = data->warnings().size();
   RunSummary summary;
   int signal = 0;
   {
@@ -162,6 +154,7 @@ int train(const Options& options, const Streams& streams) {
     signal = interrupt.signal();
   }
   const RunProgress& last = summary.last;
+  show_warnings(*data, streams, warnings);
   if (summary.stopped) streams.error << "interrupted after step " << last.step << "; what was learned so far is saved\n";
   if (options.json) {
     write_json(streams.out, {{"data", data->name()},
@@ -206,16 +199,7 @@ Command add_train(CLI::App& program, const Streams& streams) {
       "  fluxion train --data 8gaussians --objective flow-matching --out out/flow\n"
       "  fluxion train --data path/to/mnist --patch 4 --minutes 15 --out out/mnist");
 
-  const std::string data = "Data";
-  parser.add_option("--data", options->data, "Built-in set (" + names_of_built_in_sets() + ") or the path of a folder with IDX files (MNIST)")
-      ->type_name("NAME|PATH")
-      ->capture_default_str()
-      ->group(data);
-  parser.add_option("--image-size", options->image_size, "Height and width of images (default: 16 for glyphs, else the set's own)")
-      ->check(CLI::Range(4, 512))
-      ->type_name("N")
-      ->group(data);
-  parser.add_flag("--no-labels", options->no_labels, "Train without the classes of the set")->group(data);
+  add_data_options(parser, options->data);
 
   const std::string network = "Network";
   parser.add_option("--net", options->net, "mlp or dit (default: dit for images, mlp for points)")

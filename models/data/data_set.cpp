@@ -1,5 +1,6 @@
 #include "models/data/data_set.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -11,8 +12,53 @@
 
 namespace fluxion {
 
+namespace {
+
+// Keeps the draw of a flip apart from what the samples themselves draw.
+constexpr std::uint32_t flip_purpose = 0x666c6970u;
+
+std::vector<std::string> numbers(std::int32_t count) {
+  std::vector<std::string> names;
+  for (std::int32_t i = 0; i < count; ++i) names.push_back(std::to_string(i));
+  return names;
+}
+
+void mirror(std::span<float> image, const Shape& shape) {
+  const auto width = static_cast<std::size_t>(shape[1]), channels = static_cast<std::size_t>(shape[2]);
+  for (std::size_t row = 0; row < image.size(); row += width * channels)
+    for (std::size_t left = 0, right = width - 1; left < right; ++left, --right)
+      std::swap_ranges(image.begin() + static_cast<std::ptrdiff_t>(row + left * channels),
+                       image.begin() + static_cast<std::ptrdiff_t>(row + (left + 1) * channels),
+                       image.begin() + static_cast<std::ptrdiff_t>(row + right * channels));
+}
+
+}  // namespace
+
+DataSet::DataSet(std::string name, Shape sample_shape, std::vector<std::string> class_names, std::optional<std::int64_t> size)
+    : name_(std::move(name)), sample_shape_(std::move(sample_shape)), class_names_(std::move(class_names)), size_(size) {}
+
 DataSet::DataSet(std::string name, Shape sample_shape, std::int32_t classes, std::optional<std::int64_t> size)
-    : name_(std::move(name)), sample_shape_(std::move(sample_shape)), classes_(classes), size_(size) {}
+    : DataSet(std::move(name), std::move(sample_shape), numbers(classes), size) {}
+
+std::vector<std::string> DataSet::warnings() const {
+  const std::lock_guard lock(warnings_mutex_);
+  return warnings_;
+}
+
+void DataSet::warn(std::string line) const {
+  const std::lock_guard lock(warnings_mutex_);
+  warnings_.push_back(std::move(line));
+}
+
+void DataSet::drop_labels() {
+  labels_dropped_ = true;
+  class_names_.clear();
+}
+
+void DataSet::flip_at_random() {
+  if (!is_image()) throw Error("data set " + name_ + ": holds points, which can't be flipped");
+  flips_ = true;
+}
 
 HostBatch DataSet::batch(std::int64_t count, std::uint64_t seed, std::uint64_t step) const {
   if (count < 0) throw Error("data set " + name_ + ": a batch of " + std::to_string(count) + " samples");
@@ -20,12 +66,16 @@ HostBatch DataSet::batch(std::int64_t count, std::uint64_t seed, std::uint64_t s
   const auto elements = static_cast<std::size_t>(sample_shape_.elements());
   HostBatch batch{std::vector<float>(samples * elements), std::vector<std::int32_t>(samples)};
   for (std::size_t i = 0; i < samples; ++i) {
-    std::uint64_t position = step * samples + i;
+    const std::uint64_t position = step * samples + i;
+    std::uint64_t index = position;
     if (size_) {
       const auto size = static_cast<std::uint64_t>(*size_);
-      position = permuted(position % size, size, seed, position / size);
+      index = permuted(position % size, size, seed, position / size);
     }
-    batch.labels[i] = sample(seed, position, std::span(batch.x).subspan(i * elements, elements));
+    const auto x = std::span(batch.x).subspan(i * elements, elements);
+    const std::int32_t label = sample(seed, index, x);
+    batch.labels[i] = labels_dropped_ ? 0 : label;
+    if (flips_ && RandomSequence(seed, position, flip_purpose).below(2) == 1) mirror(x, sample_shape_);
   }
   return batch;
 }
@@ -64,7 +114,9 @@ const std::vector<DataSetDescription>& built_in_data_sets() {
   return descriptions;
 }
 
-std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path, const DataSetOptions& options) {
+namespace {
+
+std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path, const DataSetOptions& options) {
   for (const BuiltIn& row : built_ins()) {
     if (row.description.name != name_or_path) continue;
     if (!row.image && options.image_size != 0) throw Error("data set " + name_or_path + ": holds points, which have no image size");
@@ -75,6 +127,15 @@ std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path, const Da
   std::string names;
   for (const BuiltIn& row : built_ins()) names += (names.empty() ? "" : ", ") + row.description.name;
   throw Error("no data set \"" + name_or_path + "\": neither a built-in name (" + names + ") nor the path of a folder or IDX file");
+}
+
+}  // namespace
+
+std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path, const DataSetOptions& options) {
+  std::unique_ptr<DataSet> set = find_data_set(name_or_path, options);
+  if (options.flip) set->flip_at_random();
+  if (!options.labels) set->drop_labels();
+  return set;
 }
 
 }  // namespace fluxion

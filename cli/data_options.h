@@ -1,0 +1,34 @@
+// The options of a command that takes a data set.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "cli/program.h"
+#include "models/data/data_set.h"
+
+namespace fluxion::cli {
+
+struct DataOptions {
+  std::string data = "glyphs";
+  std::optional<std::int64_t> image_size;  // empty: 16 for glyphs, else the set's own
+  std::optional<std::int64_t> channels;    // empty: the set's own
+  bool flip = false, no_labels = false;
+  Split split = Split::train;
+};
+
+// --data, --image-size, --channels, --flip and --no-labels, in a group "Data". What `options` holds is the default.
+void add_data_options(CLI::App& parser, DataOptions& options);
+// --split train|test, for commands that can take either.
+void add_split_option(CLI::App& parser, DataOptions& options);
+
+// The set, with a progress line while a large folder is read, and with its warnings shown.
+std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams);
+
+// The first few of the set's warnings, from number `first` on, and how many more there are. Those of a damaged image come when a batch meets it.
+void show_warnings(const DataSet& data, const Streams& streams, std::size_t first = 0);
+
+}  // namespace fluxion::cli
