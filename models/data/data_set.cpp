@@ -5,8 +5,11 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "models/data/cifar10.h"
 #include "models/data/glyphs.h"
 #include "models/data/idx_images.h"
+#include "models/data/image_folder.h"
+#include "models/data/npy_data.h"
 #include "models/data/points.h"
 #include "models/data/random.h"
 
@@ -114,19 +117,37 @@ const std::vector<DataSetDescription>& built_in_data_sets() {
   return descriptions;
 }
 
+void check_image_options(const std::string& data_set, std::int64_t size, std::int64_t channels) {
+  if (size < 0 || size > 4096)
+    throw Error("data set " + data_set + ": an image size of " + std::to_string(size) + " (1 to 4096, or 0 for the set's own)");
+  if (channels != 0 && channels != 1 && channels != 3)
+    throw Error("data set " + data_set + ": " + std::to_string(channels) + " channels (1 for grey or 3 for RGB, or 0 for the set's own)");
+}
+
 namespace {
 
 std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path, const DataSetOptions& options) {
   for (const BuiltIn& row : built_ins()) {
     if (row.description.name != name_or_path) continue;
     if (!row.image && options.image_size != 0) throw Error("data set " + name_or_path + ": holds points, which have no image size");
-    return row.make(options);
+    std::unique_ptr<DataSet> set = row.make(options);
+    if (options.channels != 0 && (!row.image || set->sample_shape()[2] != options.channels))
+      throw Error("data set " + name_or_path + ": " + (row.image ? "is grey" : "holds points") + ", without " + std::to_string(options.channels) +
+                  " channels");
+    return set;
   }
   std::error_code error;
-  if (!name_or_path.empty() && std::filesystem::exists(name_or_path, error)) return idx_images(name_or_path, options);
+  const std::filesystem::path path = name_or_path;
+  if (std::filesystem::is_directory(path, error)) {
+    if (is_idx_folder(path)) return idx_images(path, options);
+    if (is_cifar10_folder(path)) return cifar10(path, options);
+    return image_folder(path, options);
+  }
+  if (std::filesystem::exists(path, error)) return path.extension() == ".npy" ? npy_data(path, options) : idx_images(path, options);
   std::string names;
   for (const BuiltIn& row : built_ins()) names += (names.empty() ? "" : ", ") + row.description.name;
-  throw Error("no data set \"" + name_or_path + "\": neither a built-in name (" + names + ") nor the path of a folder or IDX file");
+  throw Error("no data set \"" + name_or_path + "\": neither a built-in name (" + names +
+              ") nor the path of a folder of images, a .npy array, an IDX file, or a folder with MNIST's or CIFAR-10's files");
 }
 
 }  // namespace

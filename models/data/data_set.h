@@ -76,6 +76,9 @@ struct DataSetOptions {
   std::optional<std::uint64_t> memory = {};
 };
 
+// Throws Error unless images of this size and with so many channels (0: the set's own) can be made.
+void check_image_options(const std::string& data_set, std::int64_t size, std::int64_t channels);
+
 // A built-in set by name, or a set on disk by path (docs/data.md says what is read).
 // Throws Error listing the built-in names, or where the set has no such split, size or channels; IoError, FormatError for a damaged file.
 std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path, const DataSetOptions& options = {});

@@ -120,7 +120,7 @@ class HeaderReader {
 
 }  // namespace
 
-NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name) {
+NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view name) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const HeaderReader complain({}, name);
   if (text.size() < 10 || !text.starts_with(magic)) complain.refuse("it does not start with \\x93NUMPY, a version and a length");
@@ -138,7 +138,13 @@ NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name) {
   if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) expected = 0;
   if (static_cast<std::uint64_t>(expected) != bytes.size())
     complain.refuse("its shape " + to_string(sizes) + " needs " + std::to_string(expected) + " bytes, it holds " + std::to_string(bytes.size()));
-  return {std::move(type), std::vector<std::byte>(bytes.begin(), bytes.end())};
+  return {std::move(type), 10 + length};
+}
+
+NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name) {
+  NpyHeader header = parse_npy_header(bytes, name);
+  bytes = bytes.subspan(header.start);
+  return {std::move(header.type), std::vector<std::byte>(bytes.begin(), bytes.end())};
 }
 
 NpyArray read_npy(const std::filesystem::path& path) {

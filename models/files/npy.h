@@ -27,7 +27,15 @@ struct NpyArray {
   }
 };
 
-// Throws IoError or FormatError. `name` stands for the file in messages.
+struct NpyHeader {
+  TensorType type;
+  std::size_t start = 0;  // of the elements, which fill the rest of the bytes exactly
+};
+
+// Throws FormatError. `name` stands for the file in messages. With a MappedFile, this reads an array without a copy.
+NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view name = "npy data");
+
+// Throws IoError or FormatError.
 NpyArray read_npy(const std::filesystem::path& path);
 NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name = "npy data");
 

@@ -1,0 +1,80 @@
+#include "models/data/cifar10.h"
+
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/error.h"
+#include "engine/platform/file.h"
+#include "models/data/array_set.h"
+
+namespace fluxion {
+
+namespace {
+
+constexpr std::size_t side = 32, plane = side * side, record = 1 + 3 * plane;
+constexpr int classes = 10;
+
+std::vector<std::filesystem::path> files_of(const std::filesystem::path& folder, Split split) {
+  std::vector<std::filesystem::path> result;
+  std::error_code error;
+  const auto add = [&](const std::string& file) {
+    if (std::filesystem::exists(folder / file, error)) result.push_back(folder / file);
+  };
+  if (split == Split::test) add("test_batch.bin");
+  for (int i = 1; split == Split::train && i <= 5; ++i) add("data_batch_" + std::to_string(i) + ".bin");
+  return result;
+}
+
+// Red, green and blue planes to pixels.
+void append(const std::filesystem::path& path, std::vector<std::uint8_t>& pixels, std::vector<std::int32_t>& labels) {
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  if (bytes.empty() || bytes.size() % record != 0)
+    throw FormatError(path.string() + ": " + std::to_string(bytes.size()) + " bytes are not a whole number of CIFAR-10's records of " +
+                      std::to_string(record));
+  for (std::size_t start = 0; start < bytes.size(); start += record) {
+    const int label = std::to_integer<int>(bytes[start]);
+    if (label >= classes)
+      throw FormatError(path.string() + ": record " + std::to_string(start / record) + " has label " + std::to_string(label) + " (0 to 9)");
+    labels.push_back(label);
+    for (std::size_t i = 0; i < plane; ++i)
+      for (std::size_t c = 0; c < 3; ++c) pixels.push_back(std::to_integer<std::uint8_t>(bytes[start + 1 + c * plane + i]));
+  }
+}
+
+// One name a line; the numbers stand in for a list that does not fit.
+std::vector<std::string> names_in(const std::filesystem::path& path) {
+  std::vector<std::string> names;
+  std::ifstream file(path);
+  for (std::string line; names.size() < classes && std::getline(file, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (!line.empty()) names.push_back(line);
+  }
+  for (int i = static_cast<int>(names.size()); i < classes; ++i) names.push_back(std::to_string(i));
+  return names;
+}
+
+}  // namespace
+
+bool is_cifar10_folder(const std::filesystem::path& folder) {
+  return !files_of(folder, Split::train).empty() || !files_of(folder, Split::test).empty();
+}
+
+std::unique_ptr<DataSet> cifar10(const std::filesystem::path& folder, const DataSetOptions& options) {
+  const std::vector<std::filesystem::path> files = files_of(folder, options.split);
+  if (files.empty())
+    throw IoError("reading CIFAR-10: " + folder.string() + " lacks " + (options.split == Split::train ? "data_batch_1.bin" : "test_batch.bin"));
+  ArrayContent content;
+  std::vector<std::uint8_t> pixels;
+  for (const std::filesystem::path& file : files) append(file, pixels, content.labels);
+  content.count = static_cast<std::int64_t>(content.labels.size());
+  content.sample_shape = {side, side, 3};
+  content.class_names = names_in(folder / "batches.meta.txt");
+  if (options.split == Split::train && files.size() < 5)
+    content.warnings.push_back(folder.string() + ": " + std::to_string(files.size()) + " of CIFAR-10's 5 training files are there");
+  return array_set(folder.string(), std::move(content).with(std::move(pixels)), options);
+}
+
+}  // namespace fluxion
