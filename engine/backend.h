@@ -1,6 +1,7 @@
 // What the engine asks of a device. A backend is an implementation of Backend, Buffer and Executable; the engine includes nothing else of it.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -46,6 +47,27 @@ struct Capabilities {
 struct RunOptions {
   std::stop_token cancel;                                   // throws Cancelled at the next kernel once a stop is requested
   std::size_t memory_limit = static_cast<std::size_t>(-1);  // of the arena, in bytes; throws OutOfMemory before allocating
+  std::vector<double>* kernel_seconds = nullptr;            // filled, if given, with the wall time of each kernel of the program
+};
+
+// Fills RunOptions::kernel_seconds: called after each kernel, notes the time since the call before.
+class KernelClock {
+ public:
+  KernelClock(const RunOptions& options, std::size_t kernels) : seconds_(options.kernel_seconds) {
+    if (!seconds_) return;
+    seconds_->assign(kernels, 0);
+    last_ = std::chrono::steady_clock::now();
+  }
+  void done(std::size_t kernel) {
+    if (!seconds_) return;
+    const auto now = std::chrono::steady_clock::now();
+    (*seconds_)[kernel] = std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+
+ private:
+  std::vector<double>* seconds_;
+  std::chrono::steady_clock::time_point last_;
 };
 
 // The buffers and scalars of one call, in the program's order. An output may be the very buffer of the input that it takes over.

@@ -154,10 +154,12 @@ class CpuExecutable final : public Executable {
     }
     const CallMemory memory{workspace.buffers, bindings.scalars};
     std::byte* const scratch = arena + arena_bytes_;
+    KernelClock clock(options, runners_.size());
     for (std::size_t k = 0; k < runners_.size(); ++k) {
       if (static_cast<std::int64_t>(k) <= commit_point_ && options.cancel.stop_requested())
         throw Cancelled("cpu: stopped before kernel " + std::to_string(k) + " of " + std::to_string(runners_.size()));
       std::visit([&](const auto& runner) { run_one(runner, memory, scratch); }, runners_[k]);
+      clock.done(k);
     }
   }
 

@@ -22,6 +22,12 @@ struct Lanes {
 // out[r, c] = f(in[0][r, c], ..), rows `out_step` bytes apart. An operand may be the output itself.
 using ApplyKernel = void (*)(std::byte* out, std::int64_t out_step, const Lanes* in, std::int64_t rows, std::int64_t columns);
 
+// A chain: v = in[0]; then for each link k, v = v (link) in[k + 1]. The same bits as its ops one by one.
+enum class ChainLink : std::uint8_t { add, sub, sub_from, mul };  // v + x, v - x, x - v, v * x
+inline constexpr std::int64_t max_chain_links = 7;
+using ChainKernel = void (*)(std::byte* out, std::int64_t out_step, const Lanes* in, const ChainLink* links, std::int64_t count, std::int64_t rows,
+                             std::int64_t columns);
+
 // Of each row: out[r] = reduction of in[r, 0..columns), any number of columns; the row is readable up to the next multiple of vector_lanes().
 // Of each column: out[c] = reduction of in[0..rows, c], columns a multiple of vector_lanes(). No splats.
 using ReduceKernel = void (*)(std::byte* out, const Lanes& in, std::int64_t rows, std::int64_t columns);
@@ -40,6 +46,9 @@ ApplyKernel find_spread_kernel(DType dtype);
 // sum, max or min, or nullptr.
 ReduceKernel find_row_kernel(Op op, DType dtype);
 ReduceKernel find_column_kernel(Op op, DType dtype);
+
+// f32 and f64; else nullptr (tape_lanes_chain.cpp).
+ChainKernel find_chain_kernel(DType dtype);
 
 // The transcendental part of find_apply_kernel (tape_lanes_math.cpp), a file of its own because Highway compiles slowly.
 ApplyKernel find_math_kernel(Op op, DType dtype);

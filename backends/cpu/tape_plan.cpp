@@ -25,6 +25,13 @@ bool is_register(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::i32 || dtype == DType::u32 || dtype == DType::boolean;
 }
 
+std::optional<ChainLink> link_of(Op op) {
+  if (op == Op::add) return ChainLink::add;
+  if (op == Op::sub) return ChainLink::sub;
+  if (op == Op::mul) return ChainLink::mul;
+  return {};
+}
+
 BlockShape shape_of(const Access& access) {
   return (access.rows.varies() ? BlockShape::per_row : BlockShape::scalar) | (access.columns.varies() ? BlockShape::per_column : BlockShape::scalar);
 }
@@ -79,6 +86,7 @@ TapePlan::TapePlan(const Tape& tape, const PlanOptions& options) : reduce_(optio
     store.direct = shape == full_shape() && same_form(source.dtype, lane);
     stores_.push_back(std::move(store));
   }
+  join_chains();
   find_direct_accesses();
   place_registers();
 }
@@ -206,13 +214,59 @@ void TapePlan::add_apply(const TapeInstruction& instruction, const std::vector<s
     const BlockShape own = values_[static_cast<std::size_t>(step.operands[static_cast<std::size_t>(i)])].shape;
     step.splat[static_cast<std::size_t>(i)] = own == BlockShape::scalar ? shape != BlockShape::scalar : has_columns(shape) && !has_columns(own);
   }
-  step.apply = find_apply_kernel(instruction.op, operand_type, instruction.dtype);
-  if (!step.apply) throw DTypeError("cpu: no kernel for " + std::string(to_string(instruction.op)) + " of " + std::string(to_string(operand_type)));
+  if (const std::optional<ChainLink> link = link_of(instruction.op)) {
+    step.chain = find_chain_kernel(instruction.dtype);
+    step.links[0] = *link;
+  }
+  if (!step.chain) step.apply = find_apply_kernel(instruction.op, operand_type, instruction.dtype);
+  if (!step.chain && !step.apply)
+    throw DTypeError("cpu: no kernel for " + std::string(to_string(instruction.op)) + " of " + std::string(to_string(operand_type)));
   step.fixed = true;
   for (const Step& earlier : steps_)
     for (std::int32_t i = 0; i < step.operand_count; ++i)
       if (earlier.value == step.operands[static_cast<std::size_t>(i)]) step.fixed = step.fixed && earlier.fixed;
   steps_.push_back(step);
+}
+
+// Chains that only another chain of the same shape reads become its beginning: their results then never leave the processor's registers.
+void TapePlan::join_chains() {
+  std::vector<std::int32_t> uses(values_.size(), 0), made_at(values_.size(), -1);
+  for (const Step& step : steps_)
+    for (std::int32_t k = 0; k < step.operand_count; ++k) ++uses[static_cast<std::size_t>(step.operands[static_cast<std::size_t>(k)])];
+  for (const Store& store : stores_) ++uses[static_cast<std::size_t>(store.value)];
+  std::vector<bool> joined(steps_.size(), false);
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    Step& step = steps_[i];
+    made_at[static_cast<std::size_t>(step.value)] = static_cast<std::int32_t>(i);
+    if (!step.chain) continue;
+    const auto beginning = [&](std::size_t operand) -> Step* {
+      const std::size_t value = static_cast<std::size_t>(step.operands[operand]);
+      if (uses[value] != 1 || made_at[value] < 0 || values_[value].shape != values_[static_cast<std::size_t>(step.value)].shape) return nullptr;
+      Step& maker = steps_[static_cast<std::size_t>(made_at[value])];
+      return maker.chain && maker.fixed == step.fixed && maker.operand_count < max_chain_links + 1 ? &maker : nullptr;
+    };
+    Step* first = beginning(0);
+    if (Step* second = beginning(1); second && (!first || second->operand_count > first->operand_count)) {
+      std::swap(step.operands[0], step.operands[1]);
+      std::swap(step.splat[0], step.splat[1]);
+      if (step.links[0] == ChainLink::sub) step.links[0] = ChainLink::sub_from;
+      first = second;
+    }
+    if (!first) continue;
+    const std::size_t length = static_cast<std::size_t>(first->operand_count);
+    Step whole = *first;
+    whole.value = step.value;
+    whole.operands[length] = step.operands[1];
+    whole.splat[length] = step.splat[1];
+    whole.links[length - 1] = step.links[0];
+    ++whole.operand_count;
+    joined[static_cast<std::size_t>(made_at[static_cast<std::size_t>(first->value)])] = true;
+    step = whole;
+  }
+  std::vector<Step> kept;
+  for (std::size_t i = 0; i < steps_.size(); ++i)
+    if (!joined[i]) kept.push_back(steps_[i]);
+  steps_ = std::move(kept);
 }
 
 // A store may be written by the kernel that computes it (or the load that copies it), and a load be read where it lies, unless a store would then

@@ -79,10 +79,12 @@ class TapePlan {
     std::int32_t value = 0;
     std::int32_t argument = 0;
     std::int32_t operand_count = 0;
-    std::array<std::int32_t, 3> operands{-1, -1, -1};
-    std::array<bool, 3> splat{};
+    std::array<std::int32_t, max_chain_links + 1> operands{};
+    std::array<bool, max_chain_links + 1> splat{};
     std::int32_t direct_store = -1;  // a store that the kernel may write itself
     ApplyKernel apply = nullptr;
+    ChainKernel chain = nullptr;  // instead of `apply`, with a link per operand but the first
+    std::array<ChainLink, max_chain_links> links{};
     ReduceKernel reduce = nullptr;
   };
   struct Load {
@@ -120,6 +122,7 @@ class TapePlan {
   std::int32_t spread_to(std::int32_t value, BlockShape shape);
   void add_instruction(const Tape& tape, std::size_t index, const PlanOptions& options, std::vector<std::int32_t>& value_of);
   void add_apply(const TapeInstruction& instruction, const std::vector<std::int32_t>& value_of, std::int32_t value);
+  void join_chains();
   void find_direct_accesses();
   void place_registers();
   void choose_block(std::int64_t bytes_per_lane);

@@ -285,7 +285,7 @@ void TapePlan::apply(const Step& step, const TapeBlock& block, const CallMemory&
   }
   const Register out = destination(step, block, memory, frame);
 
-  Lanes operands[3];
+  Lanes operands[max_chain_links + 1];
   bool merges = rows > 1 && out.row_step == columns * lane;
   for (std::int32_t i = 0; i < step.operand_count; ++i) {
     const std::size_t operand = static_cast<std::size_t>(step.operands[static_cast<std::size_t>(i)]);
@@ -301,7 +301,10 @@ void TapePlan::apply(const Step& step, const TapeBlock& block, const CallMemory&
     columns *= rows;
     rows = 1;
   }
-  step.apply(out.data, out.row_step, operands, rows, columns);
+  if (step.chain)
+    step.chain(out.data, out.row_step, operands, step.links.data(), step.operand_count - 1, rows, columns);
+  else
+    step.apply(out.data, out.row_step, operands, rows, columns);
   frame.registers[step.value] = out;
 }
 

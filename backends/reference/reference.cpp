@@ -69,6 +69,7 @@ class ReferenceExecutable : public Executable {
           break;
       }
     }
+    KernelClock clock(options, program_.kernels.size());
     for (std::size_t number = 0; number < program_.kernels.size(); ++number) {
       const bool whole = number == 0 || number < static_cast<std::size_t>(program_.commit_point);  // no donated memory was written yet
       if (whole && options.cancel.stop_requested()) throw Cancelled("reference: cancelled before kernel " + std::to_string(number));
@@ -77,6 +78,7 @@ class ReferenceExecutable : public Executable {
       if (const auto* scalar = std::get_if<IndexAttributes>(&kernel.attributes); scalar && kernel.op == Op::constant)
         kernel.attributes = ValueAttributes{bindings.scalars[static_cast<std::size_t>(scalar->index)]};
       run_op(kernel, buffers);
+      clock.done(number);
     }
   }
 

@@ -243,3 +243,16 @@ TEST_CASE("graphs that differ in a captured literal share a plan, unless it is 0
   (x + 5.0).to_host<float>();
   CHECK(device.plans().size() == before + 3);
 }
+
+TEST_CASE("a run tells the time of each kernel", "[engine][plan]") {
+  for (const Device& device : {cpu(), reference()}) {
+    const Tensor x = values({64, 64}, device);
+    const auto f = compile([](const Tensor& x) { return sum(tanh(matmul(x, x)), {0}) * 2.0; });
+    std::vector<double> seconds{-1};
+    RunOptions options;
+    options.kernel_seconds = &seconds;
+    eval(f.run(options, x));
+    REQUIRE(seconds.size() == f.program(x).kernels.size());
+    for (const double s : seconds) CHECK(s > 0);
+  }
+}

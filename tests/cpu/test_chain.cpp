@@ -1,0 +1,60 @@
+// Chains of arithmetic that run in one pass give the bits of the same ops run one at a time.
+#include <cstring>
+#include <functional>
+
+#include "backends/cpu/cpu.h"
+#include "engine/compile.h"
+#include "engine/ops.h"
+#include "tests/catch.h"
+#include "tests/op_examples.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+// An expression of a full operand, one value per column, one per row and a scalar, that passes each intermediate result through `step`.
+using Step = std::function<Tensor(const Tensor&)>;
+Tensor expression(const Tensor& x, const Tensor& column, const Tensor& row, const Tensor& scalar, const Step& step) {
+  Tensor v = step(x + column);
+  v = step(row - v);     // from the right
+  v = step(v * x);       // an operand read twice
+  v = step(v - scalar);  // splats
+  v = step(scalar * v);
+  const Tensor kept = v = step(v + row);  // read again below: it ends the chain
+  v = step(v * 0.25);
+  v = step(column - v);
+  const Tensor side = step(step(x * row) - column);
+  v = step(v * side);                                       // two chains meet
+  for (int i = 0; i < 9; ++i) v = step(step(x - v) * row);  // longer than one pass takes
+  return step(v + kept);
+}
+
+template <class T>
+void check_bits(std::int64_t rows, std::int64_t columns) {
+  CAPTURE(rows, columns);
+  const Device device = cpu();
+  constexpr DType dtype = std::is_same_v<T, float> ? DType::f32 : DType::f64;
+  const auto values = [&](const Shape& shape, std::uint64_t seed) { return to_tensor(random_value(shape, -2, 2, seed), device, dtype); };
+  const Tensor x = values({rows, columns}, 1), column = values({columns}, 2), row = values({rows, 1}, 3), scalar = values({}, 4);
+  const Tensor at_once = compile([](const Tensor& x, const Tensor& column, const Tensor& row, const Tensor& scalar) {
+    return expression(x, column, row, scalar, [](const Tensor& v) { return v; });
+  })(x, column, row, scalar);
+  const Tensor one_by_one = expression(x, column, row, scalar, [](const Tensor& v) {
+    eval(v);
+    return v;
+  });
+  const std::vector<T> got = at_once.to_host<T>(), expected = one_by_one.to_host<T>();
+  REQUIRE(got.size() == expected.size());
+  CHECK(std::memcmp(got.data(), expected.data(), got.size() * sizeof(T)) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("a chain of arithmetic has the bits of its ops one at a time", "[cpu][tape]") {
+  for (const std::int64_t rows : {1, 3, 17})
+    for (const std::int64_t columns : {1, 7, 16, 127, 128, 129, 1000}) {
+      check_bits<float>(rows, columns);
+      check_bits<double>(rows, columns);
+    }
+}
