@@ -6,6 +6,8 @@
 #include <map>
 #include <set>
 
+#include "engine/plan/schedule.h"
+
 namespace fluxion::plan {
 
 namespace {
@@ -152,7 +154,7 @@ bool attach(KernelGraph& graph, std::int32_t c, std::int32_t m, const KernelLimi
 }  // namespace
 
 void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t buffers, const std::set<std::int32_t>& kept,
-                             const KernelLimits& limits) {
+                             const std::set<std::int32_t>& donated, const KernelLimits& limits) {
   KernelGraph graph(kernels, buffers, kept);
   const auto count = static_cast<std::int32_t>(kernels.size());
 
@@ -174,7 +176,7 @@ void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t bu
   for (std::int32_t m = 0; m < count; ++m) {
     if (!graph.alive(m)) continue;
     const auto* map = std::get_if<TapeKernel>(&graph.at(m).kernel);
-    if (!map || map->tape.reduced_axes != 0) continue;
+    if (!map || map->tape.reduced_axes != 0 || can_overwrite(graph.at(m).kernel, donated, kept)) continue;
     std::vector<std::int32_t> producers;
     for (const std::int32_t buffer : reads(graph.at(m).kernel)) {
       const std::int32_t writer = graph.writer(buffer);

@@ -81,7 +81,16 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
     }
     planned.outputs.push_back({false, found->second});
   }
-  if (limits.fuses) merge_into_contractions(kernels, buffers->values().size(), kept, limits);
+  if (limits.fuses) {
+    std::set<std::int32_t> donated;
+    for (std::size_t b = 0; b < buffers->values().size(); ++b) {
+      const GraphNode& node = graph[buffers->values()[b]];
+      if (node.op != Op::parameter) continue;
+      const std::int64_t input = std::get<IndexAttributes>(node.attributes).index;
+      if (std::find(graph.donated.begin(), graph.donated.end(), input) != graph.donated.end()) donated.insert(static_cast<std::int32_t>(b));
+    }
+    merge_into_contractions(kernels, buffers->values().size(), kept, donated, limits);
+  }
 
   std::vector<BufferSlot> slots;
   for (const Value value : buffers->values()) {

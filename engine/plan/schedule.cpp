@@ -123,6 +123,15 @@ constexpr std::size_t many_lifetimes = 8192;
 
 }  // namespace
 
+bool can_overwrite(const Kernel& kernel, const std::set<std::int32_t>& inputs, const std::set<std::int32_t>& outputs) {
+  for (const std::int32_t written : writes(kernel)) {
+    if (!outputs.contains(written)) continue;
+    for (const std::int32_t input : inputs)
+      if (elementwise_between(kernel, input, written)) return true;
+  }
+  return false;
+}
+
 void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots, const std::vector<std::int32_t>& donated, Program& program) {
   const std::size_t buffers = slots.size();
   std::vector<std::int32_t> writer(buffers, -1);
@@ -133,20 +142,17 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
   }
 
   // Kernels that could write over a donated input run last, with whatever waits for their results.
-  std::vector<std::int32_t> donated_buffers;
-  for (std::size_t b = 0; b < buffers; ++b)
+  std::set<std::int32_t> donated_buffers, outputs;
+  for (std::size_t b = 0; b < buffers; ++b) {
     if (slots[b].kind == BufferKind::input && std::find(donated.begin(), donated.end(), slots[b].index) != donated.end())
-      donated_buffers.push_back(static_cast<std::int32_t>(b));
+      donated_buffers.insert(static_cast<std::int32_t>(b));
+    if (slots[b].kind == BufferKind::output) outputs.insert(static_cast<std::int32_t>(b));
+  }
   std::vector<bool> commits(kernels.size(), false);
   std::vector<std::int32_t> spreading;
   for (std::size_t k = 0; k < kernels.size(); ++k) {
-    bool overwrites = false;
-    for (const std::int32_t written : writes(kernels[k].kernel)) {
-      if (slots[static_cast<std::size_t>(written)].kind != BufferKind::output) continue;
-      for (const std::int32_t input : donated_buffers) overwrites = overwrites || elementwise_between(kernels[k].kernel, input, written);
-    }
-    if (overwrites) spreading.push_back(static_cast<std::int32_t>(k));
-    commits[k] = overwrites;
+    commits[k] = can_overwrite(kernels[k].kernel, donated_buffers, outputs);
+    if (commits[k]) spreading.push_back(static_cast<std::int32_t>(k));
   }
   while (!spreading.empty()) {
     const std::int32_t k = spreading.back();

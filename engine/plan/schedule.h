@@ -1,11 +1,15 @@
 #pragma once
 
 #include <set>
+#include <set>
 #include <vector>
 
 #include "engine/plan/lower.h"
 
 namespace fluxion::plan {
+
+// Whether `kernel` may write one of `outputs` over one of `inputs`: it reads the input only at the very element where it writes the output.
+bool can_overwrite(const Kernel& kernel, const std::set<std::int32_t>& inputs, const std::set<std::int32_t>& outputs);
 
 // Orders the kernels: inputs before users, else in the order of the graph; those that may overwrite a donated input come last. `slots` are the
 // buffers' roles; donated inputs are named by input index. Fills offsets of temporaries, donations, arena size and commit point of `program`, whose

@@ -207,6 +207,11 @@ TEST_CASE("donated state is updated in place", "[engine][plan]") {
   CHECK(report.donated_bytes == 64 * 64 * 4);
   CHECK(report.arena_bytes == 0);
   CHECK(report.peak_bytes() == 2 * 64 * 64 * 4 + report.workspace_bytes);
+
+  // Also where the update could have been the epilogue of the product that makes the gradient.
+  const auto from_product = compile([](const Tensor& p, const Tensor& a, const Tensor& b) { return p - matmul(a, b) * 0.5; }, {.donate = {0}});
+  CHECK(from_product.memory_report(x, g, g).donated_bytes == 64 * 64 * 4);
+  CHECK(from_product.memory_report(x, g, g).kernels == 2);
 }
 
 TEST_CASE("planning is deterministic", "[engine][plan]") {
