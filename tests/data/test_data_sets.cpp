@@ -11,6 +11,7 @@
 #include "models/data/glyphs.h"
 #include "models/files/gz.h"
 #include "tests/catch.h"
+#include "tests/data/pictures.h"
 #include "tests/files/scratch.h"
 
 using namespace fluxion;
@@ -41,16 +42,6 @@ void write_images(const ScratchFolder& folder, const std::string& part, bool com
   };
   write(part + "-images-idx3-ubyte", idx({7, 4, 4}, pixels));
   write(part + "-labels-idx1-ubyte", idx({7}, labels));
-}
-
-template <class Act>
-std::string message_of(Act act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 // MNIST, where this machine has it.
@@ -235,6 +226,8 @@ TEST_CASE("IDX folders: plain and compressed files, both splits, whole epochs", 
 TEST_CASE("IDX folders: what is missing or does not fit is named", "[data]") {
   const ScratchFolder folder;
   const auto why = [&] { return message_of([&] { make_data_set(folder.path().string()); }); };
+  CHECK(contains(why(), "train-images-idx3-ubyte[.gz]"));
+  write_images(folder, "t10k", false);
   CHECK(contains(why(), "train-images-idx3-ubyte.gz"));
   write_images(folder, "train", false);
   std::filesystem::remove(folder / "train-labels-idx1-ubyte");
