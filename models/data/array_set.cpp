@@ -24,10 +24,7 @@ Shape shape_for(const std::string& name, const Shape& stored, const DataSetOptio
 
 std::vector<std::string> names_for(const ArrayContent& content) {
   if (!content.class_names.empty() || content.labels.empty()) return content.class_names;
-  std::vector<std::string> names;
-  const std::int32_t classes = 1 + *std::max_element(content.labels.begin(), content.labels.end());
-  for (std::int32_t i = 0; i < classes; ++i) names.push_back(std::to_string(i));
-  return names;
+  return numbered_classes(1 + *std::max_element(content.labels.begin(), content.labels.end()));
 }
 
 class ArraySet : public DataSet {

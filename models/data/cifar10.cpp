@@ -44,16 +44,15 @@ void append(const std::filesystem::path& path, std::vector<std::uint8_t>& pixels
   }
 }
 
-// One name a line; the numbers stand in for a list that does not fit.
+// One name a line; a list that does not fit is not believed.
 std::vector<std::string> names_in(const std::filesystem::path& path) {
   std::vector<std::string> names;
   std::ifstream file(path);
-  for (std::string line; names.size() < classes && std::getline(file, line);) {
+  for (std::string line; names.size() <= classes && std::getline(file, line);) {
     if (line.ends_with('\r')) line.pop_back();
     if (!line.empty()) names.push_back(line);
   }
-  for (int i = static_cast<int>(names.size()); i < classes; ++i) names.push_back(std::to_string(i));
-  return names;
+  return names.size() == classes ? names : numbered_classes(classes);
 }
 
 }  // namespace

@@ -20,12 +20,6 @@ namespace {
 // Keeps the draw of a flip apart from what the samples themselves draw.
 constexpr std::uint32_t flip_purpose = 0x666c6970u;
 
-std::vector<std::string> numbers(std::int32_t count) {
-  std::vector<std::string> names;
-  for (std::int32_t i = 0; i < count; ++i) names.push_back(std::to_string(i));
-  return names;
-}
-
 void mirror(std::span<float> image, const Shape& shape) {
   const auto width = static_cast<std::size_t>(shape[1]), channels = static_cast<std::size_t>(shape[2]);
   for (std::size_t row = 0; row < image.size(); row += width * channels)
@@ -37,11 +31,17 @@ void mirror(std::span<float> image, const Shape& shape) {
 
 }  // namespace
 
+std::vector<std::string> numbered_classes(std::int32_t count) {
+  std::vector<std::string> names;
+  for (std::int32_t i = 0; i < count; ++i) names.push_back(std::to_string(i));
+  return names;
+}
+
 DataSet::DataSet(std::string name, Shape sample_shape, std::vector<std::string> class_names, std::optional<std::int64_t> size)
     : name_(std::move(name)), sample_shape_(std::move(sample_shape)), class_names_(std::move(class_names)), size_(size) {}
 
 DataSet::DataSet(std::string name, Shape sample_shape, std::int32_t classes, std::optional<std::int64_t> size)
-    : DataSet(std::move(name), std::move(sample_shape), numbers(classes), size) {}
+    : DataSet(std::move(name), std::move(sample_shape), numbered_classes(classes), size) {}
 
 std::vector<std::string> DataSet::warnings() const {
   const std::lock_guard lock(warnings_mutex_);

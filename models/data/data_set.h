@@ -76,6 +76,9 @@ struct DataSetOptions {
   std::optional<std::uint64_t> memory = {};
 };
 
+// "0" to count - 1: the names of classes without names.
+std::vector<std::string> numbered_classes(std::int32_t count);
+
 // Throws Error unless images of this size and with so many channels (0: the set's own) can be made.
 void check_image_options(const std::string& data_set, std::int64_t size, std::int64_t channels);
 
