@@ -72,6 +72,7 @@ Scan scan(const std::vector<ListedImage>& images, const std::function<void(std::
     }
   }
   if (failure) std::rethrow_exception(failure);
+  if (progress) progress(static_cast<std::int64_t>(images.size()), static_cast<std::int64_t>(images.size()));
   return result;
 }
 
