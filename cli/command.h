@@ -21,6 +21,7 @@ struct Command {
 Command add_train(CLI::App& program, const Streams& streams);
 Command add_sample(CLI::App& program, const Streams& streams);
 Command add_inspect(CLI::App& program, const Streams& streams);
+Command add_import(CLI::App& program, const Streams& streams);
 Command add_check(CLI::App& program, const Streams& streams);
 
 // --threads and --json, as every subcommand has them.

@@ -50,6 +50,7 @@ int run(int argc, const char* const* argv, const Streams& streams) {
 #endif
   commands.push_back(add_sample(program, streams));
   commands.push_back(add_inspect(program, streams));
+  commands.push_back(add_import(program, streams));
   commands.push_back(add_check(program, streams));
 
   try {

@@ -1,0 +1,74 @@
+// Checkpoints of others: a safetensors file with the parameter names of the public diffusion transformer code becomes a model of ours.
+//
+// The public names and layouts are those of facebookresearch/DiT (SiT has the same), and of the public MeanFlow ports, which add a second time
+// embedder, r_embedder or h_embedder. Everything that does not fit is told at once, key by key.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/error.h"
+#include "models/model_file.h"
+
+namespace fluxion {
+
+// What a file may lack, and what then takes its place where that is allowed.
+enum class Fill {
+  second_time,  // the second time embedder: zeros, so that the network ignores r, as a plain DiT does
+  positions,    // pos_embed: the sines and cosines of the public code. Needs image_size
+  null_class,   // the null class, the last row of the class table: zeros. Such a network can't be guided
+};
+std::string to_string(Fill fill);  // "second-time", "positions", "null-class"
+
+// What shapes can't tell. Sizes left empty come from the shapes, or from the defaults given here.
+struct ImportOptions {
+  std::optional<std::int64_t> num_heads;            // 6, 12, 16, 16 for the published widths 384, 768, 1024, 1152; else hidden_size / 64
+  std::optional<std::int64_t> image_size;           // the square that pos_embed covers
+  std::optional<std::int64_t> num_classes;          // the rows of the class table but the last, which is the null class
+  SecondTime second_time = SecondTime::difference;  // what the second embedder is fed with
+  double time_scale = 1;                            // multiplies times before their embedding, e.g. 1000
+  // The file's network has noise at time 0, data at time 1, and a velocity that points to the data, as SiT has. The reversal is folded into the
+  // weights: u(z, t) = -f(z, 1 - t). For networks with one time only.
+  bool data_at_one = false;
+  // The file's network predicts 2 * channels, the second half of which parametrises a variance: only the first half is kept.
+  bool drop_variance = false;
+  std::set<Fill> fill;
+  std::vector<std::pair<std::string, std::string>> rename;  // prefixes of keys: from, to; the first that fits is taken
+  std::vector<std::string> ignore;                          // prefixes of keys to leave out, after renaming
+  std::string objective = "flow_matching";                  // ModelInfo::objective
+};
+
+struct ImportedModel {
+  Model model;                     // parameters are f32
+  std::vector<std::string> notes;  // what was decided on the way, a line each
+};
+
+// One key of a file that does not fit the network.
+struct Mismatch {
+  enum class Kind { missing, unexpected, shape, dtype, repeated };
+  Kind kind = Kind::missing;
+  std::string key;
+  std::string detail;  // what there is, what is wanted, or what may be done about it
+};
+std::string to_string(Mismatch::Kind kind);  // "missing", "unexpected", "shape", "dtype", "repeated"
+
+// Everything about a file that does not fit; what() says it in lines, at most ten of a kind.
+class MismatchError : public FormatError {
+ public:
+  MismatchError(const std::string& heading, std::vector<Mismatch> mismatches);
+  const std::vector<Mismatch>& mismatches() const { return mismatches_; }
+
+ private:
+  std::vector<Mismatch> mismatches_;
+};
+
+// Reads a diffusion transformer. Prefixes that wrappers add to all keys ("module.", "_orig_mod.", "model.", ..) are taken off, h_embedder becomes
+// r_embedder, the configuration comes from the shapes. The device must have the file's element types and f32.
+// Throws MismatchError, Error for options that do not fit the file or each other, FormatError for a damaged file, IoError.
+ImportedModel import_dit(const std::filesystem::path& path, const ImportOptions& options, const Device& device);
+
+}  // namespace fluxion
