@@ -26,9 +26,9 @@ std::string to_string(Fill fill);  // "second-time", "positions", "null-class"
 
 // What shapes can't tell. Sizes left empty come from the shapes, or from the defaults given here.
 struct ImportOptions {
-  std::optional<std::int64_t> num_heads;            // 6, 12, 16, 16 for the published widths 384, 768, 1024, 1152; else hidden_size / 64
-  std::optional<std::int64_t> image_size;           // the square that pos_embed covers
-  std::optional<std::int64_t> num_classes;          // the rows of the class table but the last, which is the null class
+  std::optional<std::int64_t> num_heads = {};       // 6, 12, 16, 16 for the published widths 384, 768, 1024, 1152; else hidden_size / 64
+  std::optional<std::int64_t> image_size = {};      // the square that pos_embed covers
+  std::optional<std::int64_t> num_classes = {};     // the rows of the class table but the last, which is the null class
   SecondTime second_time = SecondTime::difference;  // what the second embedder is fed with
   double time_scale = 1;                            // multiplies times before their embedding, e.g. 1000
   // The file's network has noise at time 0, data at time 1, and a velocity that points to the data, as SiT has. The reversal is folded into the
@@ -36,10 +36,10 @@ struct ImportOptions {
   bool data_at_one = false;
   // The file's network predicts 2 * channels, the second half of which parametrises a variance: only the first half is kept.
   bool drop_variance = false;
-  std::set<Fill> fill;
-  std::vector<std::pair<std::string, std::string>> rename;  // prefixes of keys: from, to; the first that fits is taken
-  std::vector<std::string> ignore;                          // prefixes of keys to leave out, after renaming
-  std::string objective = "flow_matching";                  // ModelInfo::objective
+  std::set<Fill> fill = {};
+  std::vector<std::pair<std::string, std::string>> rename = {};  // prefixes of keys: from, to; the first that fits is taken
+  std::vector<std::string> ignore = {};                          // prefixes of keys to leave out, after renaming
+  std::string objective = "flow_matching";                       // ModelInfo::objective
 };
 
 struct ImportedModel {

@@ -1,0 +1,233 @@
+// Importing checkpoints of others. The file was written by tests/models/public_dit.py: a diffusion transformer with two times and a predicted
+// variance, its 16-bit weights under the names of the public code behind "module.", and what it makes of some input ("value.*").
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "backends/cpu/cpu.h"
+#include "engine/ops.h"
+#include "models/files/safetensors.h"
+#include "models/import.h"
+#include "models/samplers/default_sampler.h"
+#include "tests/catch.h"
+#include "tests/cli/program.h"
+#include "tests/files/scratch.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+using Tensors = std::map<std::string, Tensor>;
+
+struct PublicFile {
+  Device device = cpu({.threads = 1});
+  ScratchFolder folder;
+  Tensors weights, values;  // weights under the names of the public code
+  Metadata metadata;
+
+  PublicFile() {
+    const TensorFile file = load_tensors(FLUXION_SOURCE_DIR "/tests/models/public_dit.safetensors", device);
+    metadata = file.metadata;
+    for (const auto& [name, tensor] : file.tensors) {
+      const bool value = name.starts_with("value.");
+      (value ? values : weights).emplace(name.substr(value ? 6 : 7), tensor);
+    }
+  }
+  std::filesystem::path path() const { return folder / "public.safetensors"; }
+  ImportedModel import(const Tensors& tensors, const ImportOptions& options) const {
+    save_tensors(path(), tensors, metadata);
+    return import_dit(path(), options, device);
+  }
+  std::vector<Mismatch> mismatches(const Tensors& tensors, const ImportOptions& options) const {
+    try {
+      import(tensors, options);
+    } catch (const MismatchError& error) {
+      return error.mismatches();
+    }
+    return {};
+  }
+  std::string refusal(const Tensors& tensors, const ImportOptions& options) const {
+    try {
+      import(tensors, options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+  Tensor output(const Model& model, const Tensor& t, const Tensor& r) const {
+    return apply(model.info.network, model.parameters, values.at("z"), {.t = t, .r = r}, values.at("labels"));
+  }
+};
+
+const ImportOptions usual{.num_heads = 2, .drop_variance = true};
+
+Tensors without(Tensors tensors, const std::string& prefix) {
+  std::erase_if(tensors, [&](const auto& entry) { return entry.first.starts_with(prefix); });
+  return tensors;
+}
+
+double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a.to(DType::f64) - b.to(DType::f64))).item<double>(); }
+
+bool has(const std::vector<Mismatch>& mismatches, Mismatch::Kind kind, const std::string& key, const std::string& detail) {
+  return std::any_of(mismatches.begin(), mismatches.end(),
+                     [&](const Mismatch& m) { return m.kind == kind && m.key == key && contains(m.detail, detail); });
+}
+
+}  // namespace
+
+TEST_CASE("a public checkpoint gives the outputs that PyTorch computed", "[import]") {
+  const PublicFile file;
+  Tensors wrapped;
+  for (const auto& [name, tensor] : file.weights) wrapped.emplace("module." + name, tensor);
+  const ImportedModel imported = file.import(wrapped, usual);
+  const auto& config = std::get<DitConfig>(imported.model.info.network);
+  CHECK(config.image_size == 4);
+  CHECK(config.channels == 2);
+  CHECK(config.patch_size == 2);
+  CHECK(config.hidden_size == 16);
+  CHECK(config.depth == 2);
+  CHECK(config.num_classes == 3);
+  CHECK(config.mlp_width() == 64);
+  CHECK(imported.model.info.ema);
+  CHECK(imported.model.info.step == 42);
+  // f32 against f64, over a hundred operations deep; outputs are of size 1.
+  CHECK(largest_difference(file.output(imported.model, file.values.at("t"), file.values.at("r")), file.values.at("both")) < 1e-5);
+
+  // What was imported is a model like any other.
+  write_model(file.folder / "model.safetensors", imported.model);
+  CHECK(read_model(file.folder / "model.safetensors", file.device).info == imported.model.info);
+}
+
+TEST_CASE("a network with one time ignores the second where zeros are allowed for it", "[import]") {
+  const PublicFile file;
+  const Tensors plain = without(file.weights, "h_embedder.");
+  const std::vector<Mismatch> missing = file.mismatches(plain, usual);
+  CHECK(missing.size() == 4);
+  CHECK(has(missing, Mismatch::Kind::missing, "r_embedder.mlp.0.weight", "second-time"));
+
+  ImportOptions options = usual;
+  options.fill = {Fill::second_time};
+  const Model model = file.import(plain, options).model;
+  const Tensor t = file.values.at("t");
+  CHECK(largest_difference(file.output(model, t, file.values.at("r")), file.values.at("plain")) < 1e-5);
+  CHECK(largest_difference(file.output(model, t, zeros_like(t)), file.values.at("plain")) < 1e-5);
+
+  SECTION("time and velocity may be reversed") {
+    options.data_at_one = true;
+    const Model reversed = file.import(plain, options).model;
+    CHECK(largest_difference(file.output(reversed, 1.0 - t, t), -file.values.at("plain")) < 1e-5);
+    CHECK(contains(file.refusal(file.weights, options), "data_at_one"));
+  }
+}
+
+TEST_CASE("positions and a null class are filled in only where that is allowed", "[import]") {
+  const PublicFile file;
+  ImportOptions options = usual;
+  CHECK(contains(file.refusal(without(file.weights, "pos_embed"), options), "image_size"));
+  options.image_size = 4;
+  CHECK(has(file.mismatches(without(file.weights, "pos_embed"), options), Mismatch::Kind::missing, "pos_embed", "positions"));
+  options.fill = {Fill::positions};
+  const Model computed = file.import(without(file.weights, "pos_embed"), options).model;
+  // The file's are rounded to 16 bits.
+  CHECK(largest_difference(computed.parameters.at("pos_embed"), file.weights.at("pos_embed").to(DType::f32)) < 1e-3);
+
+  options = usual;
+  options.num_classes = 4;
+  CHECK(has(file.mismatches(file.weights, options), Mismatch::Kind::shape, "y_embedder.embedding_table.weight", "null-class"));
+  options.num_classes = {};
+  options.fill = {Fill::null_class};
+  const Model model = file.import(file.weights, options).model;
+  CHECK(num_classes(model.info.network) == 4);
+  const Tensor table = model.parameters.at("y_embedder.embedding_table.weight");
+  CHECK(table.shape() == Shape{5, 16});
+  CHECK(max(abs(slice_axis(table, 0, 4, 5))).item<float>() == 0);
+}
+
+TEST_CASE("everything that does not fit is told at once, key by key", "[import]") {
+  const PublicFile file;
+  Tensors tensors = file.weights;
+  tensors.erase("blocks.1.attn.proj.bias");
+  tensors["projector.weight"] = zeros({2, 3}, DType::f32, file.device);
+  tensors["blocks.0.mlp.fc2.weight"] = zeros({16, 63}, DType::f32, file.device);
+  tensors["t_embedder.mlp.2.bias"] = zeros({16}, DType::i32, file.device);
+  tensors["r_embedder.mlp.0.bias"] = zeros({16}, DType::f32, file.device);
+  ImportOptions options{.num_heads = 2};
+  const std::vector<Mismatch> all = file.mismatches(tensors, options);
+  CHECK(all.size() == 7);
+  CHECK(has(all, Mismatch::Kind::missing, "blocks.1.attn.proj.bias", "[16]"));
+  CHECK(has(all, Mismatch::Kind::unexpected, "projector.weight", "f32[2, 3]"));
+  CHECK(has(all, Mismatch::Kind::shape, "blocks.0.mlp.fc2.weight", "have [16, 63], want [16, 64]"));
+  CHECK(has(all, Mismatch::Kind::dtype, "t_embedder.mlp.2.bias", "have i32"));
+  CHECK(has(all, Mismatch::Kind::repeated, "r_embedder.mlp.0.bias", "second"));
+  CHECK(has(all, Mismatch::Kind::shape, "final_layer.linear.weight", "drop-variance"));
+  CHECK(has(all, Mismatch::Kind::shape, "final_layer.linear.bias", "drop-variance"));
+
+  SECTION("unwanted keys are left out, others renamed, on demand") {
+    Tensors other = without(file.weights, "h_embedder.");
+    for (const auto& [name, tensor] : file.weights)
+      if (name.starts_with("h_embedder.")) other.emplace("delta_embedder." + name.substr(11), tensor);
+    other["projector.weight"] = zeros({2, 3}, DType::f32, file.device);
+    options = usual;
+    options.rename = {{"delta_embedder.", "r_embedder."}};
+    options.ignore = {"projector."};
+    const Model model = file.import(other, options).model;
+    CHECK(largest_difference(file.output(model, file.values.at("t"), file.values.at("r")), file.values.at("both")) < 1e-5);
+  }
+
+  SECTION("long lists are cut, with their count") {
+    for (int i = 0; i < 30; ++i) tensors["extra." + std::to_string(i)] = zeros({1}, DType::f32, file.device);
+    const std::string message = file.refusal(tensors, options);
+    CHECK(contains(message, "31 unexpected"));
+    CHECK(contains(message, "... and 21 more: unexpected"));
+    CHECK(std::count(message.begin(), message.end(), '\n') == 17);
+  }
+}
+
+TEST_CASE("what is no diffusion transformer, or no network at all, is refused", "[import]") {
+  const PublicFile file;
+  CHECK(contains(file.refusal({{"layer.weight", zeros({2, 3}, DType::f32, file.device)}}, {}), "x_embedder.proj.weight"));
+  CHECK(contains(file.refusal(file.weights, {.drop_variance = true}), "num_heads"));
+  CHECK(contains(file.refusal(file.weights, {.num_heads = 3}), "num_heads"));
+  Tensors oblong = file.weights;
+  oblong["pos_embed"] = zeros({1, 5, 16}, DType::f32, file.device);
+  CHECK(contains(file.refusal(oblong, usual), "square"));
+  // Sizes far beyond any network, in tensors that hold nothing.
+  const auto nothing = [&](Shape shape) { return Tensor::from(std::vector<float>(), std::move(shape), file.device); };
+  Tensors absurd = file.weights;
+  absurd["x_embedder.proj.weight"] = nothing({std::int64_t(1) << 40, 0, 2, 2});
+  CHECK(contains(file.refusal(absurd, usual), "x_embedder.proj.weight"));
+  absurd = file.weights;
+  absurd["pos_embed"] = nothing({1, std::int64_t(1) << 56, 0});
+  CHECK(contains(file.refusal(absurd, usual), "image_size"));
+  absurd = file.weights;
+  absurd["y_embedder.embedding_table.weight"] = nothing({std::int64_t(1) << 56, 0});
+  CHECK(contains(file.refusal(absurd, usual), "num_classes"));
+}
+
+TEST_CASE("a network that predicts noise is imported, and no sampler pretends to follow it", "[import]") {
+  const PublicFile file;
+  ImportOptions options = usual;
+  options.objective = "noise_prediction";
+  CHECK(file.import(file.weights, options).model.info.objective == "noise_prediction");
+  CHECK_THROWS_AS(default_sampler("noise_prediction"), Error);
+}
+
+TEST_CASE("fluxion import writes a model that can be sampled, or says line by line why not", "[import][cli]") {
+  const PublicFile file;
+  save_tensors(file.path(), file.weights, file.metadata);
+  const ProgramRun refused = run_program("import public.safetensors --predicts average-velocity --heads 2", file.folder.path());
+  CHECK(refused.code == 1);
+  CHECK(refused.out.empty());
+  CHECK(refused.error.starts_with("fluxion: public.safetensors"));
+  CHECK(contains(refused.error, "\n  shape      final_layer.linear.weight"));
+  CHECK_FALSE(std::filesystem::exists(file.folder / "model.safetensors"));
+  CHECK(run_program("import public.safetensors", file.folder.path()).code == 2);
+
+  const ProgramRun imported =
+      run_program("import public.safetensors --predicts average-velocity --heads 2 --drop-variance --out model.safetensors", file.folder.path());
+  INFO(imported.error);
+  REQUIRE(imported.code == 0);
+  CHECK(contains(imported.out, "'h_embedder.' became 'r_embedder.'"));
+  CHECK(run_program("sample --model model.safetensors --count 3 --npy samples.npy", file.folder.path()).code == 0);
+}
