@@ -12,13 +12,15 @@ import argparse
 import collections
 import collections.abc
 import inspect
+import io
 import json
 import os
 import pickle
+import re
 import struct
 import sys
 import tempfile
-import types
+import zipfile
 
 EMA_NAMES = ["ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "params_ema", "net_ema", "ema_net"]
 MODEL_NAMES = ["model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "params", "weights"]
@@ -30,70 +32,93 @@ def fail(message):
     sys.exit("convert_checkpoint: " + message)
 
 
-class Unknown:
-    """Stands for an object of a class that is not loaded: it swallows whatever it is given."""
+class Unknown(dict):
+    """Stands for an object of a class that is not loaded: it swallows whatever it is given. Keys are kept, as dictionaries of many classes have them."""
+
+    __hash__ = object.__hash__
 
     def __init__(self, *arguments, **named):
+        super().__init__()
+
+    def swallow(self, *arguments):
         pass
 
-    def __setstate__(self, state):
-        pass
-
-    def __setitem__(self, key, value):
-        pass
-
-    def append(self, value):
-        pass
-
-    def extend(self, values):
-        pass
+    __setstate__ = append = extend = add = swallow
 
 
-def tensors_only(torch):
-    """A stand-in for the module pickle that makes tensors and plain containers, and an Unknown of everything else: no code in the file can run."""
-    allowed = {("collections", "OrderedDict"): collections.OrderedDict, ("torch", "Size"): torch.Size}
-    for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"):
-        allowed["torch._utils", name] = getattr(torch._utils, name)
-    kinds = ["Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool"]
-    for name in (kind + "Storage" for kind in kinds):
-        if hasattr(torch, name):
-            allowed["torch", name] = getattr(torch, name)
+class ZipReader(pickle.Unpickler):
+    """Reads the zip files that torch.save writes since version 1.6: data.pkl describes the objects, data/KEY holds the bytes of one storage.
 
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module, name):
-            return allowed.get((module, name), Unknown)
+    Makes tensors and plain containers, and an Unknown of everything else, so that no code in the file can run. (torch.load is no match: before 2.6 its
+    weights_only has known holes and refuses plain numbers, and 1.13 ignores the pickle module it is given.)
+    """
 
-    stand_in = types.ModuleType("tensors_only")
-    stand_in.Unpickler = Unpickler
-    stand_in.load = lambda file, **named: Unpickler(file, **named).load()
-    return stand_in
+    def __init__(self, torch, archive):
+        self.torch, self.archive, self.storages = torch, archive, {}
+        description = next(name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl")
+        self.folder = description[: -len("data.pkl")]
+        if self.folder + "byteorder" in archive.namelist() and archive.read(self.folder + "byteorder") != b"little":
+            raise ValueError("it was written by a big-endian machine")
+        super().__init__(io.BytesIO(archive.read(description)), encoding="utf-8")
+
+    def find_class(self, module, name):
+        torch = self.torch
+        if module == "collections" and name == "OrderedDict":
+            return collections.OrderedDict
+        if module == "torch" and name == "Size":
+            return tuple
+        if module == "torch._utils" and name == "_rebuild_tensor_v2":
+            return self.rebuild
+        if module in ("torch._utils", "torch") and name == "_rebuild_parameter":
+            return lambda data, *rest: data
+        storages = {"Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16, "Long": torch.int64,
+                    "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool,
+                    "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128}  # fmt: skip
+        if module == "torch" and name.endswith("Storage") and name[:-7] in storages:
+            return storages[name[:-7]]  # the element type stands for the class
+        return Unknown
+
+    def persistent_load(self, identity):
+        kind, dtype, key = identity[:3]
+        if kind != "storage" or not isinstance(dtype, self.torch.dtype):
+            raise ValueError("it holds storages of an unknown kind")
+        if (key, dtype) not in self.storages:
+            content = bytearray(self.archive.read(f"{self.folder}data/{key}"))
+            whole = self.torch.frombuffer(content, dtype=dtype) if content else self.torch.empty(0, dtype=dtype)
+            self.storages[key, dtype] = whole
+        return self.storages[key, dtype]
+
+    def rebuild(self, storage, offset, size, stride, *rest):
+        return self.torch.as_strided(storage, size, stride, offset)  # throws where that leaves the storage
+
+
+def version_of(torch):
+    return tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
 
 
 def load(torch, path, trust):
     """The file's object on the CPU. Without `trust` no code in the file can run."""
     if not os.path.isfile(path):
         fail(f"{path}: no such file")
-    accepts = "weights_only" in inspect.signature(torch.load).parameters
-    whole = {"weights_only": False} if accepts else {}
-    if trust:
-        try:
-            return torch.load(path, map_location="cpu", **whole)
-        except Exception as error:
-            fail(f"{path}: PyTorch can't read it: {error}")
-    if accepts:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:
-            pass  # PyTorch refuses plain numbers (1.13) and its authors' options; what follows makes nothing of them
+    safe = {"weights_only": True} if version_of(torch) >= (2, 6) else None
     try:
-        return torch.load(path, map_location="cpu", pickle_module=tensors_only(torch), **whole)
+        if trust:
+            whole = {"weights_only": False} if "weights_only" in inspect.signature(torch.load).parameters else {}
+            return torch.load(path, map_location="cpu", **whole)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return ZipReader(torch, archive).load()
+        if safe:
+            return torch.load(path, map_location="cpu", **safe)
+        reason = f"it is no zip file as PyTorch writes since 1.6, and PyTorch {torch.__version__} can't load older ones safely (2.6 can)"
     except Exception as error:
         reason = (str(error).strip().split("\n")[0] or type(error).__name__)[:300]
-        fail(
-            f"{path}: PyTorch {torch.__version__} can't load the tensors in it alone: {reason}\n"
-            "If it is a PyTorch checkpoint that holds more than tensors and containers, and you trust its author, add --trust: the file is then loaded\n"
-            "whole, which can run any code in it."
-        )
+    if trust:
+        fail(f"{path}: PyTorch {torch.__version__} can't read it: {reason}")
+    fail(
+        f"{path}: can't load the tensors in it alone: {reason}\n"
+        "If it is a PyTorch checkpoint and you trust its author, add --trust: PyTorch then loads it whole, which can run any code in it."
+    )
 
 
 def as_mapping(value):
@@ -127,7 +152,7 @@ def find_weights(torch, root, container, prefer):
             where, current = where + [key], as_mapping(current[key])
     tensors = tensors_in(torch, current)
     if not tensors:
-        fail(f"no tensors in {'/'.join(where) or 'the file'}; it has: {', '.join(map(str, list(current)[:20]))}. Choose one with --container A/B")
+        fail(f"no tensors in {'/'.join(where) or 'the file'}; it has: {', '.join(map(str, list(current)[:20]))}. Choose one with --container A/B. Modules saved whole need --trust")
     return tensors, where
 
 
@@ -214,6 +239,8 @@ def main():
         import torch
     except ImportError:
         fail("needs PyTorch: run it with the Python that has it")
+    if version_of(torch) < (1, 13):
+        fail(f"needs PyTorch 1.13 or newer, this is {torch.__version__}")
     if sys.byteorder != "little":
         fail("safetensors files are little-endian; this machine is not")
 
@@ -240,7 +267,10 @@ def main():
     if step is not None:
         metadata["step"] = str(step)
     target = {"keep": None, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[options.dtype]
-    size, damaged = write_safetensors(torch, options.output, tensors, target, metadata)
+    try:
+        size, damaged = write_safetensors(torch, options.output, tensors, target, metadata)
+    except OSError as error:
+        fail(f"{options.output}: {error.strerror or error}")
 
     parameters = sum(value.numel() for value in tensors.values())
     print(f"weights   {'/'.join(where) or 'the file itself'}" + (f", without the prefix '{prefix}'" if prefix else ""))
