@@ -1,0 +1,68 @@
+# Installation: the program, the libraries, the public headers, and what CMake (find_package) and pkg-config need to find them. The prefix may be moved.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+# Public headers name JSON types.
+find_package(nlohmann_json REQUIRED)
+target_link_libraries(fluxion_models PUBLIC nlohmann_json::nlohmann_json)
+
+# Dependants first, as a linker wants static libraries.
+set(libraries fluxion_models)
+if(FLUXION_AUTOGRAD)
+  list(APPEND libraries fluxion_autograd)
+endif()
+list(APPEND libraries fluxion_cpu fluxion_reference fluxion_engine)
+
+# fluxion::fluxion is everything there is; fluxion::inference what samples a model. (`fluxion` itself is the program.)
+add_library(fluxion_everything INTERFACE)
+target_link_libraries(fluxion_everything INTERFACE ${libraries})
+add_library(fluxion_inference INTERFACE)
+target_link_libraries(fluxion_inference INTERFACE fluxion_models fluxion_cpu fluxion_engine)
+
+set_target_properties(fluxion_everything PROPERTIES EXPORT_NAME fluxion)
+foreach(target IN LISTS libraries ITEMS fluxion_inference fluxion_flags)
+  string(REPLACE fluxion_ "" name ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+endforeach()
+
+# Headers include each other as "engine/tensor.h"; a program may write <fluxion/engine/tensor.h> or "engine/tensor.h".
+target_include_directories(fluxion_flags INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
+                                                   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/fluxion>)
+
+install(TARGETS ${libraries} fluxion_everything fluxion_inference fluxion_flags EXPORT fluxion ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS fluxion RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+
+# Kept private: the planner, the kernels, and what only the engine's own rules need.
+set(headers ${CMAKE_INSTALL_INCLUDEDIR}/fluxion)
+install(DIRECTORY engine DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN "ops.def" PATTERN plan EXCLUDE
+        PATTERN walk.h EXCLUDE PATTERN shape_rules.h EXCLUDE)
+install(FILES backends/cpu/cpu.h DESTINATION ${headers}/backends/cpu)
+install(FILES backends/reference/reference.h DESTINATION ${headers}/backends/reference)
+if(FLUXION_AUTOGRAD)
+  install(DIRECTORY autograd models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN rules.h EXCLUDE)
+else()
+  install(DIRECTORY models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN objectives EXCLUDE PATTERN training EXCLUDE
+          PATTERN optimisers EXCLUDE)
+endif()
+
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/fluxion)
+configure_package_config_file(cmake/fluxionConfig.cmake.in ${PROJECT_BINARY_DIR}/fluxionConfig.cmake INSTALL_DESTINATION ${package})
+# Before 1.0 interfaces change with the minor version.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/fluxionConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/fluxionConfig.cmake ${PROJECT_BINARY_DIR}/fluxionConfigVersion.cmake DESTINATION ${package})
+install(EXPORT fluxion NAMESPACE fluxion:: FILE fluxionTargets.cmake DESTINATION ${package})
+
+list(TRANSFORM libraries PREPEND "-l" OUTPUT_VARIABLE FLUXION_LINK)
+list(JOIN FLUXION_LINK " " FLUXION_LINK)
+set(FLUXION_REQUIRES "libhwy zlib")
+if(FLUXION_TBB)
+  string(APPEND FLUXION_REQUIRES " tbb")
+endif()
+file(RELATIVE_PATH FLUXION_UP /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+string(REGEX REPLACE "/$" "" FLUXION_UP ${FLUXION_UP})
+configure_file(cmake/fluxion.pc.in ${PROJECT_BINARY_DIR}/fluxion.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/fluxion.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY examples/outside DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)

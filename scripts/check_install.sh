@@ -1,0 +1,59 @@
+#!/bin/sh
+# Checks an installation: moves it, builds examples/outside against it with CMake and with pkg-config, runs the programs and compares what they say.
+# Usage: scripts/check_install.sh BUILD_FOLDER MODEL.safetensors, after the folder's targets are built.
+set -eu
+cd "$(dirname "$0")/.."
+build=$1
+model=$(realpath "$2")
+place=$build/check-install
+rm -rf "$place"
+mkdir -p "$place"
+place=$(realpath "$place")
+
+cmake --install "$build" --prefix "$place/first" >"$place/install.log"
+mv "$place/first" "$place/moved"
+prefix=$place/moved
+if grep -rIlF -e "$place/first" -e "$PWD/" "$prefix"; then
+  echo "check_install: these files name the folder they were built in or installed to" >&2
+  exit 1
+fi
+[ -x "$prefix/bin/fluxion" ] && [ -f "$prefix/share/doc/fluxion/LICENSE" ]
+PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name fluxion.pc)")
+export PKG_CONFIG_PATH
+if command -v ccache >/dev/null 2>&1; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache
+fi
+
+# Every header can be included, with warnings as errors.
+(cd "$prefix/include" && find fluxion -name '*.h' | sort | sed 's/.*/#include <&>/') >"$place/headers.cpp"
+[ "$(wc -l <"$place/headers.cpp")" -gt 20 ]
+# pkg-config's answers are lists of words.
+# shellcheck disable=SC2046
+c++ -std=c++20 -Wall -Wextra -Werror -fsyntax-only $(pkg-config --cflags fluxion) "$place/headers.cpp"
+
+cmake -G Ninja -S examples/outside -B "$place/cmake" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" >"$place/cmake.log"
+cmake --build "$place/cmake"
+for program in sample derive; do
+  [ -x "$place/cmake/$program" ] || continue
+  # shellcheck disable=SC2046
+  c++ -std=c++20 -O1 "examples/outside/$program.cpp" -o "$place/$program" $(pkg-config --cflags --libs --static fluxion)
+done
+
+"$prefix/bin/fluxion" sample --model "$model" --count 13 --npy "$place/expected.npy"
+for folder in "$place/cmake" "$place"; do
+  "$folder/sample" "$model" 13 "$folder/samples.npy"
+  cmp "$folder/samples.npy" "$place/expected.npy"
+  [ ! -x "$folder/derive" ] || [ "$("$folder/derive")" = "f = 36, f' along the direction = -24, gradient = (3, 12, 27)" ]
+done
+# A build without autograd says so to those who want to train.
+mkdir "$place/training"
+printf 'cmake_minimum_required(VERSION 3.25)\nproject(training LANGUAGES CXX)\nfind_package(fluxion REQUIRED COMPONENTS training)\n' >"$place/training/CMakeLists.txt"
+code=0
+cmake -G Ninja -S "$place/training" -B "$place/training/build" -DCMAKE_PREFIX_PATH="$prefix" >"$place/training.log" 2>&1 || code=$?
+if [ -x "$place/derive" ]; then
+  [ "$code" -eq 0 ]
+else
+  [ "$code" -ne 0 ]
+  grep -q "can't train" "$place/training.log"
+fi
+echo "check_install: $prefix is used from outside"
