@@ -14,9 +14,8 @@ namespace fluxion::cli {
 namespace {
 
 struct Options : CommonOptions {
-  std::string file, out = "model.safetensors", predicts, second_time = "t-r", data_at = "0";
+  std::string file, out = "model.safetensors", predicts, second_time = "t-r", data_at = "0", config = "{}";
   std::optional<std::int64_t> heads, image_size, classes;
-  double time_scale = 1;
   bool drop_variance = false;
   std::vector<std::string> fill, rename, ignore;
 };
@@ -33,7 +32,7 @@ ImportOptions import_options(const Options& options) {
   result.image_size = options.image_size;
   result.num_classes = options.classes;
   result.second_time = second_time_from(options.second_time);
-  result.time_scale = options.time_scale;
+  result.config = options.config;
   result.data_at_one = options.data_at == "1";
   result.drop_variance = options.drop_variance;
   for (const Fill fill : {Fill::second_time, Fill::positions, Fill::null_class})
@@ -111,9 +110,8 @@ Command add_import(CLI::App& program, const Streams& streams) {
       ->check(CLI::IsMember({"t-r", "r"}))
       ->type_name("WHAT")
       ->capture_default_str();
-  parser.add_option("--time-scale", options->time_scale, "Factor of the times before their embedding")
-      ->check(more_than_zero())
-      ->type_name("S")
+  parser.add_option("--config", options->config, "Members of the network's configuration that shapes can't tell, e.g. '{\"time_scale\": 1000}'")
+      ->type_name("JSON")
       ->capture_default_str();
   parser.add_option("--data-at", options->data_at, "Time of the data, 0 or 1; 1 as in SiT: time and velocity are reversed")
       ->check(CLI::IsMember({"0", "1"}))

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "engine/ops.h"
 #include "models/files/safetensors.h"
@@ -132,6 +133,20 @@ std::int64_t image_size_of(const NamedEntries& file, const ImportOptions& option
   return side * patch;
 }
 
+// The configuration with some of its members replaced by those of a JSON object.
+DitConfig with_overrides(const DitConfig& config, const std::string& text) {
+  using nlohmann::json;
+  const json overrides = json::parse(text, nullptr, false);
+  if (!overrides.is_object()) throw Error("the configuration given is no JSON object: " + text);
+  json network = network_to_json(config);
+  json& members = network.at("config");
+  for (const auto& [name, value] : overrides.items()) {
+    if (!members.contains(name)) throw Error("'" + name + "' is no member of the network's configuration " + members.dump());
+    members[name] = value;
+  }
+  return std::get<DitConfig>(network_from_json(network));
+}
+
 DitConfig config_of(NamedEntries& file, const ImportOptions& options, const std::string& path) {
   const SafetensorsEntry* patches = file.find(patches_weight);
   if (patches == nullptr || patches->shape.rank() != 4 || patches->shape.elements() == 0)
@@ -153,13 +168,11 @@ DitConfig config_of(NamedEntries& file, const ImportOptions& options, const std:
   if (const auto rows = file.size(class_table, 2, 0)) config.num_classes = options.fill.contains(Fill::null_class) ? *rows : *rows - 1;
   if (options.num_classes) config.num_classes = *options.num_classes;
   config.second_time = options.second_time;
-  config.time_scale = options.time_scale;
   try {
-    check(config);
+    return with_overrides(config, options.config);
   } catch (const Error& error) {
     throw Error("import " + path + ": " + error.what());
   }
-  return config;
 }
 
 // What the file should hold, given what it may lack.
@@ -183,7 +196,7 @@ std::string advice(const std::string& key, const Shape& want, const SafetensorsE
   if (have == nullptr && key.starts_with("r_embedder.")) return " (a network with one time only? fill second-time gives the second one zeros)";
   if (have == nullptr && key == "pos_embed") return " (fill positions computes it)";
   if (have == nullptr || have->shape.rank() != want.rank() || want.rank() == 0) return "";
-  if (output && have->shape[0] == 2 * want[0]) return " (it predicts a variance, too; drop-variance keeps the other half)";
+  if (output && have->shape[0] == 2 * want[0]) return " (it predicts a variance, too; drop-variance keeps the first half)";
   if (output && 2 * have->shape[0] == want[0]) return " (it predicts no variance that drop-variance could drop)";
   if (key == class_table && have->shape[0] + 1 == want[0]) return " (a table without a null class? fill null-class adds it)";
   return "";

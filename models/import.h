@@ -30,12 +30,14 @@ struct ImportOptions {
   std::optional<std::int64_t> image_size = {};      // the square that pos_embed covers
   std::optional<std::int64_t> num_classes = {};     // the rows of the class table but the last, which is the null class
   SecondTime second_time = SecondTime::difference;  // what the second embedder is fed with
-  double time_scale = 1;                            // multiplies times before their embedding, e.g. 1000
   // The file's network has noise at time 0, data at time 1, and a velocity that points to the data, as SiT has. The reversal is folded into the
   // weights: u(z, t) = -f(z, 1 - t). For networks with one time only.
   bool data_at_one = false;
   // The file's network predicts 2 * channels, the second half of which parametrises a variance: only the first half is kept.
   bool drop_variance = false;
+  // Members of the network's configuration that shapes can't tell, as a JSON object in the terms of network_to_json: {"time_scale": 1000}. They
+  // override all others.
+  std::string config = "{}";
   std::set<Fill> fill = {};
   std::vector<std::pair<std::string, std::string>> rename = {};  // prefixes of keys: from, to; the first that fits is taken
   std::vector<std::string> ignore = {};                          // prefixes of keys to leave out, after renaming

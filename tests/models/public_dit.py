@@ -162,7 +162,7 @@ CASES = {
     "plain": (dict(size=8, patch=4, channels=3, width=64, depth=3, heads=1, classes=4),
               "--predicts velocity --fill second-time", dict(steps=4)),
     "reversed": (dict(size=8, patch=2, channels=2, width=32, depth=1, heads=2, classes=3, learn_sigma=True),
-                 "--predicts velocity --heads 2 --data-at 1 --drop-variance --fill second-time --time-scale 1", dict(steps=4, reverse=True)),
+                 "--predicts velocity --heads 2 --data-at 1 --drop-variance --fill second-time --config {\"time_scale\":1}", dict(steps=4, reverse=True)),
 }  # fmt: skip
 
 

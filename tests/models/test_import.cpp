@@ -118,6 +118,12 @@ TEST_CASE("a network with one time ignores the second where zeros are allowed fo
     const Model reversed = file.import(plain, options).model;
     CHECK(largest_difference(file.output(reversed, 1.0 - t, t), -file.values.at("plain")) < 1e-5);
     CHECK(contains(file.refusal(file.weights, options), "data_at_one"));
+    options.config = R"({"time_scale": 10})";  // u(z, t) is then -f(z, 10 - 10 t) in the terms of the file
+    const Model scaled = file.import(plain, options).model;
+    options.data_at_one = false;
+    const Tensor there = file.output(file.import(plain, options).model, 1.0 - t, t);
+    CHECK(largest_difference(file.output(scaled, t, t), -there) < 1e-4);
+    CHECK(largest_difference(there, file.output(reversed, t, t)) > 1e-2);
   }
 }
 
@@ -189,6 +195,9 @@ TEST_CASE("what is no diffusion transformer, or no network at all, is refused", 
   CHECK(contains(file.refusal({{"layer.weight", zeros({2, 3}, DType::f32, file.device)}}, {}), "x_embedder.proj.weight"));
   CHECK(contains(file.refusal(file.weights, {.drop_variance = true}), "num_heads"));
   CHECK(contains(file.refusal(file.weights, {.num_heads = 3}), "num_heads"));
+  CHECK(contains(file.refusal(file.weights, {.num_heads = 2, .config = "[1]"}), "JSON"));
+  CHECK(contains(file.refusal(file.weights, {.num_heads = 2, .config = R"({"magic": 1})"}), "'magic'"));
+  CHECK(contains(file.refusal(file.weights, {.num_heads = 2, .config = R"({"depth": "two"})"}), "'depth'"));
   Tensors oblong = file.weights;
   oblong["pos_embed"] = zeros({1, 5, 16}, DType::f32, file.device);
   CHECK(contains(file.refusal(oblong, usual), "square"));
