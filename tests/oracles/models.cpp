@@ -201,6 +201,7 @@ Subject subject_of(const Case& oracle) {
   if (oracle.kind == "model") return model_subject(oracle);
   if (oracle.kind == "objective") return objective_subject(oracle);
   if (oracle.kind == "sampler") return sampler_subject(oracle);
+  if (oracle.kind == "metric") return metric_subject(oracle);
   throw NotBuilt(oracle.kind + " " + oracle.name);
 }
 

@@ -31,6 +31,7 @@ Subject composite_subject(const Case& oracle);
 Subject model_subject(const Case& oracle);
 Subject objective_subject(const Case& oracle);
 Subject sampler_subject(const Case& oracle);
+Subject metric_subject(const Case& oracle);
 
 // By kind. Throws NotBuilt.
 Subject subject_of(const Case& oracle);
