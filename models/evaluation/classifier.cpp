@@ -1,0 +1,184 @@
+#include "models/evaluation/classifier.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "engine/compile.h"
+#include "engine/ops.h"
+#include "models/files/safetensors.h"
+#include "models/layers/layers.h"
+
+namespace fluxion {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* metadata_key = "fluxion.classifier";
+constexpr std::int64_t judged_at_a_time = 250;
+
+bool is_image(const ClassifierInfo& info) { return info.sample_shape.rank() == 3; }
+
+// A convolution of stride 2, padded so that it leaves half of every size, rounded up.
+constexpr std::int64_t kernel = 5, stride = 2, border = kernel / 2;
+std::int64_t half(std::int64_t size) { return (size + 1) / 2; }
+
+// ReLU of conv 5x5 stride 2. Every output pixel's window becomes a row of a matrix: one gather and one matrix product, whose gradients are another
+// product and the gather's scatter.
+Tensor convolution(const Parameters& parameters, const std::string& name, const Tensor& x) {
+  const Tensor& weight = parameter(parameters, name + ".weight");
+  const std::int64_t batch = x.size(0), channels = x.size(3), height = half(x.size(1)), width = half(x.size(2));
+  const Tensor padded = pad(x, {0, border, border, 0}, {0, border, border, 0});
+  std::vector<std::int32_t> pixels;
+  for (std::int64_t i = 0; i < height; ++i)
+    for (std::int64_t j = 0; j < width; ++j)
+      for (std::int64_t p = 0; p < kernel; ++p)
+        for (std::int64_t q = 0; q < kernel; ++q) pixels.push_back(static_cast<std::int32_t>((stride * i + p) * padded.size(2) + stride * j + q));
+  const Tensor indices = Tensor::from(pixels, {static_cast<std::int64_t>(pixels.size())}, x.device());
+  const Tensor windows = take(reshape(padded, {batch, -1, channels}), indices, 1);
+  const Tensor rows = reshape(windows, {batch * height * width, kernel * kernel * channels});
+  const Tensor y = reshape(matmul(rows, reshape(weight, {kernel * kernel * channels, -1})), {batch, height, width, weight.size(3)});
+  return relu(y + parameter(parameters, name + ".bias"));
+}
+Tensor dense(const Parameters& parameters, const std::string& name, const Tensor& x) {
+  return linear(x, parameter(parameters, name + ".weight"), parameter(parameters, name + ".bias"));
+}
+
+json to_json(const ClassifierInfo& info) {
+  return {{"sample_shape", info.sample_shape.dims()},
+          {"classes", info.classes},
+          {"data", info.data},
+          {"accuracy", info.accuracy},
+          {"tested", info.tested},
+          {"steps", info.steps}};
+}
+
+ClassifierInfo info_from(const std::string& text) {
+  const json object = json::parse(text);
+  ClassifierInfo info;
+  info.sample_shape = Shape(object.at("sample_shape").get<Dims>());
+  info.classes = object.at("classes").get<std::int64_t>();
+  info.data = object.at("data").get<std::string>();
+  info.accuracy = object.at("accuracy").get<double>();
+  info.tested = object.at("tested").get<std::int64_t>();
+  info.steps = object.at("steps").get<std::int64_t>();
+  return info;
+}
+
+}  // namespace
+
+std::map<std::string, Shape> classifier_parameters(const ClassifierInfo& info) {
+  constexpr std::int64_t largest = 1024;
+  const Shape& shape = info.sample_shape;
+  const auto in_range = [&](std::int64_t least) {
+    return std::all_of(shape.begin(), shape.end(), [&](std::int64_t size) { return size >= least && size <= largest; });
+  };
+  if (!(shape.rank() == 1 && in_range(1)) && !(shape.rank() == 3 && in_range(1) && shape[0] >= 4 && shape[1] >= 4 && shape[2] <= 4))
+    throw ShapeError("classifier: samples of shape " + to_string(shape) + " are neither images [height, width, channels] nor points [dim]");
+  if (info.classes < 2 || info.classes > 100'000) throw ShapeError("classifier: needs at least 2 classes, got " + std::to_string(info.classes));
+  std::map<std::string, Shape> shapes = {{"fc2.weight", {info.classes, classifier_features}}, {"fc2.bias", {info.classes}}};
+  std::int64_t inputs = classifier_features;
+  if (is_image(info)) {
+    shapes.merge(std::map<std::string, Shape>{
+        {"conv1.weight", {5, 5, shape[2], 16}}, {"conv1.bias", {16}}, {"conv2.weight", {5, 5, 16, 32}}, {"conv2.bias", {32}}});
+    inputs = half(half(shape[0])) * half(half(shape[1])) * 32;
+  } else {
+    shapes.merge(std::map<std::string, Shape>{{"fc0.weight", {classifier_features, shape[0]}}, {"fc0.bias", {classifier_features}}});
+  }
+  shapes.merge(std::map<std::string, Shape>{{"fc1.weight", {classifier_features, inputs}}, {"fc1.bias", {classifier_features}}});
+  return shapes;
+}
+
+ClassifierOutput apply_classifier(const Parameters& parameters, const Tensor& x) {
+  Tensor h = x;
+  if (x.rank() == 4) {
+    h = convolution(parameters, "conv2", convolution(parameters, "conv1", h));
+    h = reshape(h, {x.size(0), -1});
+  } else {
+    h = relu(dense(parameters, "fc0", h));
+  }
+  const Tensor features = relu(dense(parameters, "fc1", h));
+  return {features, dense(parameters, "fc2", features)};
+}
+
+void write_classifier(const std::filesystem::path& path, const Classifier& classifier) {
+  save_tensors(path, classifier.parameters, {{metadata_key, to_json(classifier.info).dump()}});
+}
+
+Classifier read_classifier(const std::filesystem::path& path, const Device& device) {
+  const auto refuse = [&](const std::string& why) { throw FormatError(path.string() + ": not a classifier of this program: " + why); };
+  const SafetensorsFile file(path);
+  const auto text = file.metadata().find(metadata_key);
+  if (text == file.metadata().end()) refuse(std::string("its metadata lacks ") + metadata_key);
+  Classifier classifier;
+  std::map<std::string, Shape> shapes;
+  try {
+    classifier.info = info_from(text->second);
+    shapes = classifier_parameters(classifier.info);
+  } catch (const json::exception& error) {
+    refuse(error.what());
+  } catch (const ShapeError& error) {
+    refuse(error.what());
+  }
+  for (const SafetensorsEntry& entry : file.entries())
+    if (!shapes.contains(entry.name)) refuse("it has no parameter \"" + entry.name + "\"");
+  for (const auto& [name, shape] : shapes) {
+    const SafetensorsEntry* const entry = file.find(name);
+    if (!entry) refuse("\"" + name + "\" is missing");
+    if (entry->dtype != DType::f32 || entry->shape != shape)
+      refuse("\"" + name + "\" is " + to_string(TensorType{entry->shape, entry->dtype}) + ", should be " + to_string(TensorType{shape, DType::f32}));
+    classifier.parameters.emplace(name, Tensor::from_bytes(entry->bytes, {shape, DType::f32}, device));
+  }
+  return classifier;
+}
+
+struct Judge::State {
+  using Apply = std::function<std::pair<Tensor, Tensor>(const Tensor& x)>;
+  Classifier classifier;
+  Compiled<Apply> apply;
+};
+
+Judge::Judge(Classifier classifier) {
+  if (classifier.parameters.empty()) throw Error("classifier: no parameters");
+  State::Apply apply = [parameters = classifier.parameters](const Tensor& x) {
+    const ClassifierOutput output = apply_classifier(parameters, x);
+    return std::pair(output.features, argmax(output.logits, -1));
+  };
+  state_ = std::make_shared<const State>(State{std::move(classifier), compile(std::move(apply))});
+}
+
+const ClassifierInfo& Judge::info() const { return state_->classifier.info; }
+
+Judge::Verdict Judge::operator()(const SampleView& samples) const {
+  check_samples(samples, 1, "classifier");
+  const Shape& shape = info().sample_shape;
+  if (samples.dim != shape.elements())
+    throw ShapeError("classifier: judges samples of shape " + to_string(shape) + ", these have " + std::to_string(samples.dim) + " numbers each");
+  const Device device = state_->classifier.parameters.begin()->second.device();
+  const auto dim = static_cast<std::size_t>(samples.dim);
+  Dims dims = shape.dims();
+  dims.insert(dims.begin(), judged_at_a_time);
+  std::vector<float> chunk(static_cast<std::size_t>(judged_at_a_time) * dim);
+  Verdict verdict;
+  for (std::int64_t begin = 0; begin < samples.count; begin += judged_at_a_time) {
+    const auto used = static_cast<std::size_t>(std::min(judged_at_a_time, samples.count - begin));
+    // What the last chunk lacks is filled with what the one before held: one compiled function serves all.
+    std::copy_n(samples.values.begin() + begin * samples.dim, used * dim, chunk.begin());
+    const auto [features, classes] = state_->apply(Tensor::from(chunk, Shape(dims), device));
+    const std::vector<float> values = features.to_host<float>();
+    const std::vector<std::int32_t> numbers = classes.to_host<std::int32_t>();
+    verdict.features.insert(verdict.features.end(), values.begin(), values.begin() + static_cast<std::ptrdiff_t>(used) * classifier_features);
+    verdict.classes.insert(verdict.classes.end(), numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(used));
+  }
+  return verdict;
+}
+
+double class_accuracy(const std::vector<std::int32_t>& classes, const std::vector<std::int32_t>& asked) {
+  if (classes.size() != asked.size() || classes.empty())
+    throw ShapeError("class accuracy: " + std::to_string(asked.size()) + " labels for " + std::to_string(classes.size()) + " samples");
+  std::size_t right = 0;
+  for (std::size_t i = 0; i < classes.size(); ++i) right += classes[i] == asked[i];
+  return static_cast<double>(right) / static_cast<double>(classes.size());
+}
+
+}  // namespace fluxion

@@ -1,0 +1,71 @@
+#include "models/evaluation/train_classifier.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/transforms.h"
+#include "engine/compile.h"
+#include "engine/ops.h"
+#include "models/networks/initialise.h"
+#include "models/optimisers/adamw.h"
+
+namespace fluxion {
+
+namespace {
+
+// Of the samples that measure the accuracy: another stretch of an endless set than the training batches come from.
+constexpr std::uint64_t test_seed = 0x7465'7374;
+
+Parameters initial_parameters(const ClassifierInfo& info, const Tensor& key) {
+  return initialise_each(classifier_parameters(info), key, [](const std::string& name, const Shape& shape, const Tensor& key) {
+    if (shape.rank() == 1) return zeros(shape, DType::f32, key.device());
+    // He et al. 2015, for layers that ReLU follows. Convolutions are [height, width, in, out], linear weights [out, in].
+    const auto inputs = static_cast<double>(name.starts_with("conv") ? shape.elements() / shape[3] : shape[1]);
+    return normal(key, shape) * std::sqrt(2.0 / inputs);
+  });
+}
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
+  return neg(mean(sum(log_softmax(logits) * one_hot(labels, logits.size(1)), {1})));
+}
+
+}  // namespace
+
+Classifier train_classifier(const DataSet& train, const DataSet& test, std::int64_t tested, const ClassifierTraining& training, const Device& device,
+                            const ClassifierProgress& progress, std::stop_token stop) {
+  if (train.classes() < 2) throw Error("classifier: " + train.name() + " has no labels to learn from");
+  if (train.sample_shape() != test.sample_shape() || test.classes() > train.classes())
+    throw ShapeError("classifier: training samples are " + to_string(train.sample_shape()) + ", test samples " + to_string(test.sample_shape()));
+  if (training.steps < 1 || training.batch < 1 || tested < 1) throw Error("classifier: steps, batch and test samples must be at least 1");
+
+  Classifier classifier;
+  classifier.info = {.sample_shape = train.sample_shape(), .classes = train.classes(), .data = train.name(), .steps = training.steps};
+  const Parameters initial = initial_parameters(classifier.info, random_key(training.seed, device));
+  TrainState state = make_train_state(initial);
+  const auto step = compile(
+      [](const TrainState& state, const Tensor& x, const Tensor& labels, const Tensor& rate) {
+        const auto loss = [&](const Parameters& parameters) { return cross_entropy(apply_classifier(parameters, x).logits, labels); };
+        return update({.ema_decay = 0}, state, grad(loss)(state.parameters), rate).state;
+      },
+      {.donate = {0}});
+  Dims dims = train.sample_shape().dims();
+  dims.insert(dims.begin(), training.batch);
+  for (std::int64_t i = 0; i < training.steps; ++i) {
+    if (stop.stop_requested()) throw Cancelled("classifier: training was interrupted");
+    const HostBatch batch = train.batch(training.batch, training.seed, static_cast<std::uint64_t>(i));
+    const auto rate = static_cast<float>(training.learning_rate * (1 - static_cast<double>(i) / static_cast<double>(training.steps)));
+    state = step(state, Tensor::from(batch.x, Shape(dims), device), Tensor::from(batch.labels, {training.batch}, device),
+                 Tensor::from(std::span<const float>(&rate, 1), {}, device));
+    if (progress) progress(i + 1);
+  }
+  classifier.parameters = state.parameters;
+
+  classifier.info.tested = test.size() ? std::min(tested, *test.size()) : tested;
+  const HostBatch held_out = test.batch(classifier.info.tested, test_seed, 0);
+  const Judge judge(classifier);
+  const Judge::Verdict verdict = judge({held_out.x, classifier.info.tested, test.sample_shape().elements()});
+  classifier.info.accuracy = class_accuracy(verdict.classes, held_out.labels);
+  return {classifier.info, classifier.parameters};
+}
+
+}  // namespace fluxion
