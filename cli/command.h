@@ -20,6 +20,7 @@ struct Command {
 // Each adds one subcommand to the program. The streams outlive it.
 Command add_train(CLI::App& program, const Streams& streams);
 Command add_sample(CLI::App& program, const Streams& streams);
+Command add_eval(CLI::App& program, const Streams& streams);
 Command add_inspect(CLI::App& program, const Streams& streams);
 Command add_import(CLI::App& program, const Streams& streams);
 Command add_check(CLI::App& program, const Streams& streams);

@@ -49,6 +49,7 @@ int run(int argc, const char* const* argv, const Streams& streams) {
   commands.push_back(add_train(program, streams));
 #endif
   commands.push_back(add_sample(program, streams));
+  commands.push_back(add_eval(program, streams));
   commands.push_back(add_inspect(program, streams));
   commands.push_back(add_import(program, streams));
   commands.push_back(add_check(program, streams));

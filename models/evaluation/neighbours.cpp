@@ -12,46 +12,55 @@ namespace fluxion {
 
 namespace {
 
-// The k smallest of a row's squared distances, leaving out position `skipped` (-1: none), in increasing order.
-struct Smallest {
-  std::vector<double> squared;
-  std::vector<std::int64_t> index;
-};
-Smallest smallest(std::span<const double> squared, std::int64_t k, std::int64_t skipped) {
-  Smallest result;
+using Ranked = std::vector<std::pair<double, std::int64_t>>;  // squared distance and index, in increasing order
+
+// Adds a row's squared distances to its k smallest so far; position k of the row has the index offset + k. `skipped` is left out (-1: none).
+void keep_smallest(Ranked& best, std::int64_t k, std::span<const double> squared, std::int64_t offset, std::int64_t skipped) {
   const auto wanted = static_cast<std::size_t>(k);
   for (std::size_t j = 0; j < squared.size(); ++j) {
-    if (result.squared.size() == wanted && !(squared[j] < result.squared.back())) continue;
-    if (static_cast<std::int64_t>(j) == skipped) continue;
-    const auto place = std::upper_bound(result.squared.begin(), result.squared.end(), squared[j]) - result.squared.begin();
-    result.squared.insert(result.squared.begin() + place, squared[j]);
-    result.index.insert(result.index.begin() + place, static_cast<std::int64_t>(j));
-    if (result.squared.size() > wanted) result.squared.pop_back(), result.index.pop_back();
+    const auto index = offset + static_cast<std::int64_t>(j);
+    if ((best.size() == wanted && !(squared[j] < best.back().first)) || index == skipped) continue;
+    const std::pair entry(squared[j], index);
+    best.insert(std::upper_bound(best.begin(), best.end(), entry), entry);
+    if (best.size() > wanted) best.pop_back();
   }
-  return result;
 }
 
 // Squared distance of each sample to its k-th nearest in the same set.
 std::vector<double> squared_radii(const SampleView& x, std::int64_t k, int threads) {
   std::vector<double> result(static_cast<std::size_t>(x.count));
   for_distances(x, x, threads, [&](std::int64_t row, std::int64_t, std::span<const double> squared) {
-    result[static_cast<std::size_t>(row)] = smallest(squared, k, row).squared.back();
+    Ranked best;
+    keep_smallest(best, k, squared, 0, row);
+    result[static_cast<std::size_t>(row)] = best.back().first;
   });
   return result;
 }
 
 }  // namespace
 
-Neighbours nearest(const SampleView& x, const SampleView& base, std::int64_t k, int threads) {
-  check_samples(x, base, 1, "nearest neighbours");
-  if (k < 1 || k > base.count)
-    throw ShapeError("nearest neighbours: asked for " + std::to_string(k) + " of " + std::to_string(base.count) + " samples");
-  Neighbours result{k, std::vector<std::int64_t>(static_cast<std::size_t>(x.count * k)), std::vector<double>(static_cast<std::size_t>(x.count * k))};
-  for_distances(x, base, threads, [&](std::int64_t row, std::int64_t, std::span<const double> squared) {
-    const Smallest best = smallest(squared, k, -1);
-    std::copy(best.index.begin(), best.index.end(), result.index.begin() + row * k);
-    std::transform(best.squared.begin(), best.squared.end(), result.distance.begin() + row * k, [](double value) { return std::sqrt(value); });
+NearestSearch::NearestSearch(const SampleView& x, std::int64_t k, int threads) : x_(x), k_(k), threads_(threads) {
+  check_samples(x, 1, "nearest neighbours");
+  if (k < 1) throw ShapeError("nearest neighbours: asked for " + std::to_string(k));
+  best_.resize(static_cast<std::size_t>(x.count));
+}
+
+void NearestSearch::add(const SampleView& part) {
+  check_samples(x_, part, 0, "nearest neighbours");
+  for_distances(x_, part, threads_, [&](std::int64_t row, std::int64_t, std::span<const double> squared) {
+    keep_smallest(best_[static_cast<std::size_t>(row)], k_, squared, searched_, -1);
   });
+  searched_ += part.count;
+}
+
+Neighbours NearestSearch::result() const {
+  if (searched_ < k_) throw ShapeError("nearest neighbours: asked for " + std::to_string(k_) + " of " + std::to_string(searched_) + " samples");
+  Neighbours result{.k = k_, .index = {}, .distance = {}};
+  for (const auto& row : best_)
+    for (const auto& [squared, index] : row) {
+      result.index.push_back(index);
+      result.distance.push_back(std::sqrt(squared));
+    }
   return result;
 }
 

@@ -1,6 +1,7 @@
 // Nearest neighbours, and what they tell about two sets of samples.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "models/evaluation/sample_view.h"
@@ -13,8 +14,21 @@ struct Neighbours {
   std::vector<std::int64_t> index;  // [x.count, k]
   std::vector<double> distance;     // Euclidean
 };
-// Throws ShapeError unless 1 <= k <= base.count and dimensions agree.
-Neighbours nearest(const SampleView& x, const SampleView& base, std::int64_t k, int threads = 0);
+// Searches a base that comes in parts, so that it need not lie in memory at once.
+class NearestSearch {
+ public:
+  // x must outlive the search. Throws ShapeError unless k >= 1 and there are samples.
+  NearestSearch(const SampleView& x, std::int64_t k, int threads = 0);
+  void add(const SampleView& part);
+  // Indices count through the parts in the order they came. Throws ShapeError if they held fewer than k samples.
+  Neighbours result() const;
+
+ private:
+  SampleView x_;
+  std::int64_t k_, searched_ = 0;
+  int threads_;
+  std::vector<std::vector<std::pair<double, std::int64_t>>> best_;  // of each sample: squared distance and index, in increasing order
+};
 
 // Around every sample a ball that reaches its k-th nearest neighbour in its own set (Kynkaanniemi et al. 2019; Naeem et al. 2020):
 struct Coverage {

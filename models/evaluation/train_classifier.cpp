@@ -1,6 +1,5 @@
 #include "models/evaluation/train_classifier.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "autograd/transforms.h"
@@ -12,9 +11,6 @@
 namespace fluxion {
 
 namespace {
-
-// Of the samples that measure the accuracy: another stretch of an endless set than the training batches come from.
-constexpr std::uint64_t test_seed = 0x7465'7374;
 
 Parameters initial_parameters(const ClassifierInfo& info, const Tensor& key) {
   return initialise_each(classifier_parameters(info), key, [](const std::string& name, const Shape& shape, const Tensor& key) {
@@ -31,12 +27,11 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
 
 }  // namespace
 
-Classifier train_classifier(const DataSet& train, const DataSet& test, std::int64_t tested, const ClassifierTraining& training, const Device& device,
-                            const ClassifierProgress& progress, std::stop_token stop) {
+Classifier train_classifier(const EvaluationData& data, const ClassifierTraining& training, const Device& device, const ClassifierProgress& progress,
+                            std::stop_token stop) {
+  const DataSet& train = data.train();
   if (train.classes() < 2) throw Error("classifier: " + train.name() + " has no labels to learn from");
-  if (train.sample_shape() != test.sample_shape() || test.classes() > train.classes())
-    throw ShapeError("classifier: training samples are " + to_string(train.sample_shape()) + ", test samples " + to_string(test.sample_shape()));
-  if (training.steps < 1 || training.batch < 1 || tested < 1) throw Error("classifier: steps, batch and test samples must be at least 1");
+  if (training.steps < 1 || training.batch < 1 || training.tested < 1) throw Error("classifier: steps, batch and test samples must be at least 1");
 
   Classifier classifier;
   classifier.info = {.sample_shape = train.sample_shape(), .classes = train.classes(), .data = train.name(), .steps = training.steps};
@@ -60,12 +55,11 @@ Classifier train_classifier(const DataSet& train, const DataSet& test, std::int6
   }
   classifier.parameters = state.parameters;
 
-  classifier.info.tested = test.size() ? std::min(tested, *test.size()) : tested;
-  const HostBatch held_out = test.batch(classifier.info.tested, test_seed, 0);
+  const HostBatch held_out = data.reference(training.tested);
   const Judge judge(classifier);
-  const Judge::Verdict verdict = judge({held_out.x, classifier.info.tested, test.sample_shape().elements()});
-  classifier.info.accuracy = class_accuracy(verdict.classes, held_out.labels);
-  return {classifier.info, classifier.parameters};
+  classifier.info.tested = static_cast<std::int64_t>(held_out.labels.size());
+  classifier.info.accuracy = class_accuracy(judge(data.view(held_out)).classes, held_out.labels);
+  return classifier;
 }
 
 }  // namespace fluxion

@@ -1,0 +1,375 @@
+// fluxion eval: how good are these samples?
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "backends/cpu/cpu.h"
+#include "cli/command.h"
+#include "cli/progress.h"
+#include "engine/error.h"
+#include "models/evaluation/classifier_cache.h"
+#include "models/evaluation/evaluation.h"
+#include "models/evaluation/memorisation.h"
+#include "models/files/npy.h"
+#include "models/model_file.h"
+#include "models/samplers/default_sampler.h"
+#if FLUXION_WITH_AUTOGRAD
+#include "models/evaluation/train_classifier.h"
+#endif
+
+namespace fluxion::cli {
+
+namespace {
+
+struct Options : CommonOptions {
+  std::string model, samples, labels, data;
+  std::vector<std::string> metrics;
+  std::optional<std::int64_t> count, steps, image_size;
+  std::string chosen_class = "balanced";
+  double guidance = 1;
+  std::uint64_t seed = 0;
+  std::int64_t batch = 64, draws = 4;
+  std::string classifier, neighbours;
+  bool retrain = false;
+};
+
+// What is judged.
+struct Samples {
+  Shape shape = {};  // of one
+  std::int64_t count = 0;
+  std::vector<float> values = {};
+  std::vector<std::int32_t> asked = {};  // the class of each; empty: none was asked for
+  std::string what = {};                 // for people
+  SampleView view() const { return {values, count, shape.elements()}; }
+};
+
+constexpr std::int64_t default_points = 10'000, default_images = 2'000;
+
+std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t count, std::int64_t classes) {
+  std::vector<std::int32_t> asked;
+  if (chosen == "none" || classes == 0) {
+    if (chosen != "none" && chosen != "balanced") throw Error("eval: --class " + chosen + ": there are no classes");
+    return asked;
+  }
+  std::int64_t one = 0;
+  if (chosen != "balanced" && (!CLI::detail::lexical_cast(chosen, one) || one < 0 || one >= classes))
+    throw Error("eval: --class " + chosen + ": wants a number from 0 to " + std::to_string(classes - 1) + ", balanced or none");
+  for (std::int64_t i = 0; i < count; ++i) asked.push_back(static_cast<std::int32_t>(chosen == "balanced" ? i % classes : one));
+  return asked;
+}
+
+Samples draw_samples(const Options& options, const Model& model, ProgressLine& line) {
+  Samples result{.shape = sample_shape(model.info.network)};
+  result.count = options.count.value_or(result.shape.rank() == 3 ? default_images : default_points);
+  result.asked = asked_classes(options.chosen_class, result.count, num_classes(model.info.network));
+  SamplerOptions how = default_sampler(model.info.objective);
+  if (options.steps) how.steps = *options.steps;
+  check_guidance(model.info, options.guidance);
+  how.guidance = options.guidance;
+  const Sampler sampler(model.info.network, model.parameters, how);
+  const auto report = [&](std::int64_t done) {
+    if (line.due()) line.show("drawing samples: " + grouped(done) + " of " + grouped(result.count));
+  };
+  result.values = sampler.sample(result.count, std::min(options.batch, result.count), options.seed, result.asked, {}, report);
+  result.what = grouped(result.count) + " of " + printable(options.model) + ", " + std::to_string(sampler.evaluations()) +
+                (sampler.evaluations() == 1 ? " network evaluation each" : " network evaluations each");
+  return result;
+}
+
+template <class To, class From>
+std::vector<To> converted(const NpyArray& array) {
+  const std::vector<From> values = array.values<From>();
+  return {values.begin(), values.end()};
+}
+
+std::vector<std::int32_t> read_labels(const std::string& path, std::int64_t count) {
+  const NpyArray array = read_npy(path);
+  std::vector<std::int32_t> labels;
+  if (array.type.dtype == DType::i32) labels = array.values<std::int32_t>();
+  if (array.type.dtype == DType::i64) labels = converted<std::int32_t, std::int64_t>(array);
+  if (array.type.dtype == DType::u8) labels = converted<std::int32_t, std::uint8_t>(array);
+  if (labels.empty() || array.type.shape.rank() != 1 || static_cast<std::int64_t>(labels.size()) < count)
+    throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) + " samples, the array is " + to_string(array.type));
+  labels.resize(static_cast<std::size_t>(count));
+  return labels;
+}
+
+// Another program's samples: f32 or f64, images NHWC in [-1, 1].
+Samples read_samples(const Options& options) {
+  const NpyArray array = read_npy(options.samples);
+  const Shape& shape = array.type.shape;
+  if (shape.rank() != 2 && shape.rank() != 4)
+    throw FormatError(options.samples + ": wants points [count, dim] or images [count, height, width, channels], the array is " +
+                      to_string(array.type));
+  if (shape.rank() == 4 && shape[1] <= 4 && shape[3] > 4)
+    throw FormatError(options.samples + ": " + to_string(array.type) + " looks like [count, channels, height, width]; channels come last here");
+  Samples result{.shape = Shape(Dims(shape.begin() + 1, shape.end()))};
+  const std::int64_t rows = shape[0];
+  if (options.count.value_or(0) > rows)
+    throw Error("eval: --count " + std::to_string(*options.count) + ": " + options.samples + " holds " + std::to_string(rows) + " samples");
+  result.count = options.count.value_or(rows);
+  if (array.type.dtype == DType::f32)
+    result.values = array.values<float>();
+  else if (array.type.dtype == DType::f64)
+    result.values = converted<float, double>(array);
+  else
+    throw FormatError(options.samples + ": wants f32 or f64, images in [-1, 1]; the array is " + to_string(array.type));
+  result.values.resize(static_cast<std::size_t>(result.count * result.shape.elements()));
+  check_samples(result.view(), 1, options.samples.c_str());
+  result.what = grouped(result.count) + " of " + printable(options.samples);
+  return result;
+}
+
+std::shared_ptr<const DataSet> open_part(const Options& options, const std::string& name, const Samples& samples, Split split) {
+  const bool image = samples.shape.rank() == 3;
+  const std::int64_t size = options.image_size.value_or(image && samples.shape[0] == samples.shape[1] ? samples.shape[0] : 0);
+  return make_data_set(name, {.image_size = size, .split = split});
+}
+
+// The set, with its test part where it has one. `warning` says why there is none.
+EvaluationData open_data(const Options& options, const std::string& name, const Samples& samples, std::string& warning) {
+  const std::shared_ptr<const DataSet> train = open_part(options, name, samples, Split::train);
+  if (train->sample_shape() != samples.shape)
+    throw ShapeError("eval: " + printable(name) + " holds samples of shape " + to_string(train->sample_shape()) + ", these are " +
+                     to_string(samples.shape));
+  if (!train->size()) return EvaluationData(train);
+  try {
+    const std::shared_ptr<const DataSet> test = open_part(options, name, samples, Split::test);
+    if (classifier_file_name(*test) != classifier_file_name(*train)) return EvaluationData(train, test);
+    warning = "it is one file";
+  } catch (const FormatError&) {
+    throw;  // damaged rather than missing
+  } catch (const Error& error) {
+    warning = error.what();
+  }
+  return EvaluationData(train);
+}
+
+// The classifier, trained now if it is not there, and where it is.
+struct ChosenJudge {
+  std::unique_ptr<Judge> judge;
+  std::filesystem::path file;
+  bool trained = false;
+  double seconds = 0;
+};
+
+Classifier train_judge([[maybe_unused]] const EvaluationData& data, [[maybe_unused]] const std::filesystem::path& file,
+                       [[maybe_unused]] const Device& device, [[maybe_unused]] ProgressLine& line) {
+#if FLUXION_WITH_AUTOGRAD
+  const ClassifierTraining training;
+  return train_classifier(data, training, device, [&](std::int64_t step) {
+    if (line.due()) line.show("training the classifier: step " + grouped(step) + " of " + grouped(training.steps));
+  });
+#else
+  throw Error("eval: this build can't train a classifier, and " + (file.empty() ? std::string("none is kept") : file.string() + " is not there") +
+              "; --classifier takes one that another build has trained, and other metrics need none");
+#endif
+}
+
+ChosenJudge choose_judge(const Options& options, const EvaluationData& data, const Device& device, const Streams& streams, ProgressLine& line) {
+  ChosenJudge result;
+  result.file = options.classifier;
+  if (options.classifier.empty() && !classifier_cache().empty()) result.file = classifier_cache() / classifier_file_name(data.train());
+  std::error_code error;
+  Classifier classifier;
+  if (!options.retrain && std::filesystem::exists(result.file, error)) {
+    classifier = read_classifier(result.file, device);
+  } else {
+    const auto start = std::chrono::steady_clock::now();
+    classifier = train_judge(data, result.file, device, line);
+    result.trained = true;
+    result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    try {
+      if (options.classifier.empty() && !result.file.empty()) std::filesystem::create_directories(result.file.parent_path());
+      if (!result.file.empty()) write_classifier(result.file, classifier);
+    } catch (const std::exception& failure) {
+      if (!options.classifier.empty()) throw;
+      line.finish();
+      streams.error << "the classifier can't be kept: " << printable(failure.what()) << "\n";
+      result.file.clear();
+    }
+  }
+  if (classifier.info.classes < data.train().classes())
+    throw Error("eval: " + result.file.string() + " knows " + std::to_string(classifier.info.classes) + " classes, the data have " +
+                std::to_string(data.train().classes()));
+  result.judge = std::make_unique<Judge>(std::move(classifier));
+  return result;
+}
+
+std::string number_text(double value) {
+  char text[40];
+  std::snprintf(text, sizeof text, std::abs(value) >= 1e-3 || value == 0 ? "%.4g" : "%.2e", value);
+  return text;
+}
+
+std::string padded(std::string text, std::size_t width) {
+  if (text.size() < width) text.insert(0, width - text.size(), ' ');
+  return text;
+}
+
+void print_table(std::ostream& out, const std::vector<Measurement>& measurements) {
+  std::size_t width = 6;
+  for (const Measurement& row : measurements) width = std::max(width, row.name.size());
+  const auto left = [&](std::string text) { return text.resize(width, ' '), text; };
+  out << left("") << padded("samples", 12) << padded("real data", 22) << "\n";
+  for (const Measurement& row : measurements) {
+    std::string floor = row.floor ? number_text(*row.floor) : "";
+    if (row.floor && row.draws > 1) floor += " +- " + number_text(row.spread);
+    out << left(row.name) << padded(number_text(row.value), 12) << padded(floor, 22) << "   " << row.note << "\n";
+    for (std::size_t k = 0; k < row.parts.size(); ++k) out << (k == 0 ? left("") + "   shares " : " ") << number_text(row.parts[k]);
+    if (!row.parts.empty()) out << "\n";
+  }
+}
+
+nlohmann::json to_json(const std::vector<Measurement>& measurements) {
+  nlohmann::json object = nlohmann::json::object();
+  for (const Measurement& row : measurements) {
+    nlohmann::json& entry = object[row.name];
+    entry = {{"value", row.value}, {"floor", nullptr}, {"spread", row.spread}, {"draws", row.draws}, {"note", row.note}};
+    entry["better"] = row.lower_is_better ? "lower" : "higher";
+    if (row.floor) entry["floor"] = *row.floor;
+    if (!row.parts.empty()) entry["shares"] = row.parts;
+  }
+  return object;
+}
+
+int eval(const Options& options, const Streams& streams) {
+  if (options.model.empty() == options.samples.empty()) throw Error("eval: wants either --model or --samples");
+  const Device device = cpu({.threads = options.threads});
+  const auto start = std::chrono::steady_clock::now();
+  ProgressLine line(streams);
+  std::string data_name = options.data;
+  Samples samples;
+  if (!options.model.empty()) {
+    const Model model = read_model(options.model, device);
+    if (data_name.empty()) data_name = model.info.dataset;
+    if (data_name.empty()) throw Error("eval: " + options.model + " does not say what it was trained on; --data does");
+    samples = draw_samples(options, model, line);
+    check_samples(samples.view(), 1, options.model.c_str());
+  } else {
+    if (data_name.empty()) throw Error("eval: --samples need --data to be compared with");
+    samples = read_samples(options);
+  }
+  std::string no_test_part;
+  const EvaluationData data = open_data(options, data_name, samples, no_test_part);
+  if (!options.samples.empty()) samples.asked = asked_classes(options.chosen_class, samples.count, data.train().classes());
+  if (!options.labels.empty()) samples.asked = read_labels(options.labels, samples.count);
+
+  EvaluationOptions how{.metrics = options.metrics, .draws = options.draws, .threads = options.threads};
+  if (how.metrics.empty()) {
+    how.metrics = default_metrics(data.train(), data.train().classes() > 1);
+    if (samples.asked.empty()) std::erase(how.metrics, "classifier");
+  }
+  ChosenJudge chosen;
+  if (std::any_of(how.metrics.begin(), how.metrics.end(), [&](const std::string& name) { return needs_judge(name, data.train()); })) {
+    if (data.train().classes() < 2 && options.classifier.empty())
+      throw Error("eval: " + printable(data_name) +
+                  " has no labels to train a classifier on; --classifier takes one, and sliced-wasserstein, energy"
+                  " and mmd need none");
+    chosen = choose_judge(options, data, device, streams, line);
+  }
+  const std::vector<Measurement> measurements =
+      evaluate_samples(samples.view(), samples.asked, data, chosen.judge.get(), how, [&](const std::string& doing) {
+        if (line.due()) line.show("measuring " + doing);
+      });
+  std::optional<NearestTraining> nearest;
+  if (!options.neighbours.empty()) {
+    nearest = nearest_training(samples.view(), data, {.threads = options.threads}, [&](std::int64_t done, std::int64_t of) {
+      if (line.due()) line.show("nearest training images: " + grouped(done) + " of " + grouped(of));
+    });
+    write_png(options.neighbours, nearest->picture);
+  }
+  line.finish();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+  if (options.json) {
+    nlohmann::json object = {{"model", nullptr},      {"samples", nullptr},          {"count", samples.count},
+                             {"data", data_name},     {"held_out", data.held_out()}, {"metrics", to_json(measurements)},
+                             {"classifier", nullptr}, {"nearest_training", nullptr}, {"seconds", seconds}};
+    if (!options.model.empty()) object["model"] = options.model, object["seed"] = options.seed;
+    if (!options.samples.empty()) object["samples"] = options.samples;
+    if (chosen.judge)
+      object["classifier"] = {{"file", chosen.file.string()}, {"accuracy", chosen.judge->info().accuracy}, {"trained_now", chosen.trained}};
+    if (nearest) {
+      object["nearest_training"] = {{"picture", options.neighbours}, {"searched", nearest->searched}, {"median", nearest->median}};
+      if (nearest->held_out_median) object["nearest_training"]["held_out_median"] = *nearest->held_out_median;
+    }
+    write_json(streams.out, object);
+    return 0;
+  }
+  streams.out << "samples     " << samples.what << "\ndata        " << printable(data_name);
+  if (!no_test_part.empty()) streams.out << " (no test part: " << printable(no_test_part, 300) << ")";
+  streams.out << "\n";
+  if (chosen.judge) {
+    streams.out << "classifier  " << (chosen.file.empty() ? "not kept" : printable(chosen.file.string(), 300)) << ", "
+                << number_text(100 * chosen.judge->info().accuracy) << " % right on " << grouped(chosen.judge->info().tested) << " test samples";
+    if (chosen.trained) streams.out << ", trained in " << clock_text(chosen.seconds);
+    streams.out << "\n";
+  }
+  streams.out << "\n";
+  print_table(streams.out, measurements);
+  if (nearest) {
+    streams.out << "\nnearest of " << grouped(nearest->searched) << " training images (Euclidean, pixels), median distance: samples "
+                << number_text(nearest->median);
+    if (nearest->held_out_median) streams.out << ", real images that were held out " << number_text(*nearest->held_out_median);
+    streams.out << "\npicture     " << options.neighbours << "\n";
+  }
+  streams.out << std::flush;
+  return 0;
+}
+
+}  // namespace
+
+Command add_eval(CLI::App& program, const Streams& streams) {
+  auto options = std::make_shared<Options>();
+  CLI::App& parser = *program.add_subcommand("eval", "Measure how good samples are");
+  std::string metrics = "Metrics, by default those that suit the data:\n";
+  for (const MetricName& metric : metric_names()) metrics += "  " + metric.name + ": " + metric.summary + "\n";
+  parser.footer(metrics +
+                "Each is printed beside the same number for real samples in place of the generated ones: the noise floor.\n\n"
+                "Examples:\n"
+                "  fluxion eval --model out/digits/model.safetensors\n"
+                "  fluxion eval --samples theirs.npy --data path/to/mnist --neighbours nearest.png\n"
+                "  fluxion eval --model out/points/model.safetensors --metrics energy,modes --count 5000 --json");
+  parser.add_option("--model", options->model, "Model file to draw samples from (.safetensors)")->type_name("FILE");
+  parser.add_option("--samples", options->samples, "Or samples of any program: [count, ..], images [count, height, width, channels] in [-1, 1]")
+      ->type_name("FILE.npy")
+      ->excludes("--model");
+  parser.add_option("--labels", options->labels, "Class that each of these was asked to be (default: row i mod classes, see --class)")
+      ->type_name("FILE.npy")
+      ->needs("--samples");
+  parser.add_option("--data", options->data, "Built-in set or path to compare with (default: what the model was trained on)")->type_name("NAME|PATH");
+  parser.add_option("--image-size", options->image_size, "Height and width of the data's images (default: that of the samples)")
+      ->check(CLI::Range(4, 512))
+      ->type_name("N");
+  parser.add_option("--metrics", options->metrics, "Comma-separated list, see below")->delimiter(',')->type_name("NAMES");
+  parser.add_option("--count", options->count, "Samples to judge (default: 10000 points, 2000 images, all of --samples)")
+      ->check(more_than_zero())
+      ->type_name("N");
+  parser.add_option("--draws", options->draws, "Draws of real samples that a noise floor is averaged over; 0: none")
+      ->check(CLI::Range(0, 1000))
+      ->type_name("N")
+      ->capture_default_str();
+  parser.add_option("--steps", options->steps, "Sampler steps (default: 1 for meanflow models, 50 for flow-matching models)")
+      ->check(more_than_zero())
+      ->type_name("K");
+  parser.add_option("--class", options->chosen_class, "Class asked for: a number; balanced: i mod classes for sample i; none: left open")
+      ->type_name("C")
+      ->capture_default_str();
+  parser.add_option("--guidance", options->guidance, "Scale of classifier-free guidance, for models trained without it; 1: none")
+      ->type_name("W")
+      ->capture_default_str();
+  parser.add_option("--seed", options->seed, "Seed of the noise")->type_name("S")->capture_default_str();
+  parser.add_option("--batch", options->batch, "Samples computed at a time")->check(CLI::Range(1, 1 << 20))->type_name("B")->capture_default_str();
+  parser.add_option("--classifier", options->classifier, "File of the classifier (default: one for each data set in the user's cache folder)")
+      ->type_name("FILE");
+  parser.add_flag("--retrain", options->retrain, "Train the classifier again, even if it is there");
+  parser.add_option("--neighbours", options->neighbours, "Picture of samples beside their nearest training images")->type_name("FILE.png");
+  add_threads(parser, *options);
+  add_json(parser, *options);
+  return {&parser, [options, &streams] { return eval(*options, streams); }};
+}
+
+}  // namespace fluxion::cli

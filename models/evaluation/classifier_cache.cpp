@@ -1,0 +1,61 @@
+#include "models/evaluation/classifier_cache.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <cstdlib>
+#include <span>
+
+namespace fluxion {
+
+namespace {
+
+// Raised whenever a classifier trained now would differ from one trained before.
+constexpr int version = 1;
+constexpr std::int64_t samples_in_checksum = 256;
+
+// FNV-1a, 64 bits.
+class Checksum {
+ public:
+  void add(std::span<const std::byte> bytes) {
+    for (const std::byte byte : bytes) value_ = (value_ ^ static_cast<std::uint64_t>(byte)) * 0x100'0000'01b3;
+  }
+  template <class T>
+  void add(const std::vector<T>& values) {
+    add(std::as_bytes(std::span(values)));
+  }
+  std::uint64_t value() const { return value_; }
+
+ private:
+  std::uint64_t value_ = 0xcbf2'9ce4'8422'2325;
+};
+
+}  // namespace
+
+std::filesystem::path classifier_cache() {
+  for (const auto& [variable, below] : {std::pair("XDG_CACHE_HOME", "fluxion/classifiers"), std::pair("HOME", ".cache/fluxion/classifiers")})
+    if (const char* const folder = std::getenv(variable); folder && *folder) return std::filesystem::path(folder) / below;
+  return {};
+}
+
+std::string classifier_file_name(const DataSet& data) {
+  Checksum checksum;
+  std::vector<std::int64_t> numbers = data.sample_shape().dims();
+  for (const std::int64_t number : {std::int64_t{version}, std::int64_t{data.classes()}, data.size().value_or(-1)}) numbers.push_back(number);
+  checksum.add(numbers);
+  checksum.add(std::as_bytes(std::span(data.name())));
+  const HostBatch some = data.batch(samples_in_checksum, 0, 0);
+  checksum.add(some.x);
+  checksum.add(some.labels);
+
+  std::filesystem::path path(data.name());
+  if (!path.has_filename()) path = path.parent_path();  // "data/mnist/"
+  std::string name = path.filename().string().substr(0, 40);
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c) && c != '-' && c != '.'; }, '_');
+  char ending[40];
+  std::snprintf(ending, sizeof ending, "-%016llx.safetensors", static_cast<unsigned long long>(checksum.value()));
+  return name + ending;
+}
+
+}  // namespace fluxion

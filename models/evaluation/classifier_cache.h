@@ -1,0 +1,17 @@
+// Where trained classifiers are kept between evaluations.
+#pragma once
+
+#include <filesystem>
+
+#include "models/data/data_set.h"
+
+namespace fluxion {
+
+// $XDG_CACHE_HOME/fluxion/classifiers, or ~/.cache/fluxion/classifiers; empty if neither variable names a folder.
+std::filesystem::path classifier_cache();
+
+// The file name for this data set: its own name, for people, and a checksum of name, shape, classes, size, some of its samples and the version of
+// the classifier, so that another set never meets it.
+std::string classifier_file_name(const DataSet& data);
+
+}  // namespace fluxion

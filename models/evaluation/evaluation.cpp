@@ -1,0 +1,270 @@
+#include "models/evaluation/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <numbers>
+#include <numeric>
+
+#include "engine/error.h"
+#include "models/evaluation/frechet.h"
+#include "models/evaluation/modes.h"
+#include "models/evaluation/neighbours.h"
+#include "models/evaluation/two_sample.h"
+
+namespace fluxion {
+
+namespace {
+
+constexpr std::int64_t largest_assignment = 2000;
+
+// What is known of a built-in density, by the name of its set.
+struct KnownModes {
+  std::vector<std::array<float, 2>> centres;
+  double deviation = 0;
+  std::optional<Checkerboard> board;
+};
+std::optional<KnownModes> known_modes(const DataSet& data) {
+  const auto octagon = [](double radius, double deviation) {
+    KnownModes modes{.centres = {}, .deviation = deviation, .board = {}};
+    for (int k = 0; k < 8; ++k) {
+      const double angle = k * std::numbers::pi / 4;
+      modes.centres.push_back({static_cast<float>(radius * std::cos(angle)), static_cast<float>(radius * std::sin(angle))});
+    }
+    return modes;
+  };
+  if (data.name() == "8gaussians") return octagon(4 / std::numbers::sqrt2, 0.5 / std::numbers::sqrt2);
+  if (data.name() == "8gaussians-torchcfm") return octagon(5, std::pow(0.1, 0.25));
+  if (data.name() == "checkerboard") return KnownModes{.centres = {}, .deviation = 0, .board = Checkerboard{}};
+  return std::nullopt;
+}
+
+// A set of samples as all metrics see it.
+struct Subject {
+  SampleView samples;   // coordinates or pixels
+  SampleView features;  // of the judge, or the coordinates of points
+};
+
+// One metric gives one number or several that are computed together.
+using Numbers = std::vector<Measurement>;
+using Metric = std::function<Numbers(const Subject& x)>;
+
+std::string counted(std::int64_t count, const char* what) { return std::to_string(count) + " " + what; }
+
+class Evaluator {
+ public:
+  Evaluator(const SampleView& samples, const std::vector<std::int32_t>& asked, const EvaluationData& data, const Judge* judge,
+            const EvaluationOptions& options, const EvaluationProgress& progress)
+      : samples_(samples), asked_(asked), data_(data), judge_(judge), options_(options), progress_(progress) {
+    check_samples(samples, 1, "evaluation");
+    const Shape& shape = data.train().sample_shape();
+    if (samples.dim != shape.elements())
+      throw ShapeError("evaluation: the data's samples are " + to_string(shape) + ", the generated ones have " + std::to_string(samples.dim) +
+                       " numbers each");
+    if (judge && judge->info().sample_shape != shape)
+      throw ShapeError("evaluation: the classifier judges samples of shape " + to_string(judge->info().sample_shape) + ", the data's are " +
+                       to_string(shape));
+    reference_ = data.reference(samples.count);
+    floor_count_ = data.draws(samples.count, 1) > 0 ? samples.count : static_cast<std::int64_t>(reference_.labels.size());
+    draws_ = data.draws(floor_count_, options.draws);
+  }
+
+  Numbers operator()(const std::string& name) {
+    tell(name);
+    if (name == "classifier") return {accuracy()};
+    const Metric metric = this->metric(name);
+    Numbers numbers = metric(subject(samples_, generated_features_));
+    // The same with fresh data in place of the samples.
+    std::vector<std::vector<double>> floors(numbers.size());
+    for (std::int64_t draw = 0; draw < draws_; ++draw) {
+      tell(name + ", noise floor " + std::to_string(draw + 1) + " of " + std::to_string(draws_));
+      Features features;
+      const HostBatch fresh = data_.fresh(floor_count_, draw);
+      const Numbers values = metric(subject(data_.view(fresh), features));
+      for (std::size_t i = 0; i < values.size(); ++i) floors[i].push_back(values[i].value);
+    }
+    for (std::size_t i = 0; i < numbers.size(); ++i) add_floor(numbers[i], floors[i]);
+    if (name == "frechet") add_large_floor(metric, numbers);
+    return numbers;
+  }
+
+ private:
+  using Features = std::optional<Judge::Verdict>;
+
+  void tell(const std::string& doing) const {
+    if (progress_) progress_(doing);
+  }
+
+  static void add_floor(Measurement& number, const std::vector<double>& values) {
+    if (values.empty()) return;
+    const auto count = static_cast<double>(values.size());
+    const double mean = std::accumulate(values.begin(), values.end(), 0.0) / count;
+    double squares = 0;
+    for (const double value : values) squares += (value - mean) * (value - mean);
+    number.floor = mean;
+    number.spread = values.size() > 1 ? std::sqrt(squares / (count - 1)) : 0;
+    number.draws = static_cast<std::int64_t>(values.size());
+  }
+
+  // The features come from the judge, once for each set of samples; points without a judge are their own.
+  SampleView features_of(const SampleView& samples, Features& kept) {
+    if (!judge_) {
+      if (data_.train().is_image()) throw Error("evaluation: features of images need a classifier, which needs labelled data");
+      return samples;
+    }
+    if (!kept) kept = (*judge_)(samples);
+    return kept->view();
+  }
+  // Lazy: only frechet and recall ask for features.
+  Subject subject(const SampleView& samples, Features& kept) { return {samples, wants_features_ ? features_of(samples, kept) : SampleView{}}; }
+
+  const HostBatch& large_reference() {
+    if (large_reference_.labels.empty()) large_reference_ = data_.reference(options_.reference);
+    return large_reference_;
+  }
+  SampleView large_reference_features() { return features_of(data_.view(large_reference()), large_reference_features_); }
+
+  Measurement accuracy() {
+    if (!judge_) throw Error("evaluation: classifier needs labelled data");
+    if (asked_.empty()) throw Error("evaluation: classifier needs to know the class that each sample was asked to be");
+    features_of(samples_, generated_features_);
+    large_reference_features();
+    Measurement result{.name = "accuracy", .value = class_accuracy(generated_features_->classes, asked_), .lower_is_better = false};
+    result.floor = class_accuracy(large_reference_features_->classes, large_reference().labels);
+    result.draws = 1;
+    result.note = "samples classified as asked; floor: " + counted(static_cast<std::int64_t>(large_reference().labels.size()), "real samples");
+    return result;
+  }
+
+  Metric metric(const std::string& name) {
+    const SampleView reference = data_.view(reference_);
+    const int threads = options_.threads;
+    wants_features_ = name == "frechet" || name == "recall";
+    if (name == "sliced-wasserstein")
+      return [=](const Subject& x) -> Numbers {
+        return {{.name = name, .value = sliced_wasserstein2(x.samples, reference, Slices{}, threads), .note = "512 directions"}};
+      };
+    if (name == "wasserstein")
+      return [=](const Subject& x) -> Numbers {
+        const std::int64_t count = std::min({x.samples.count, reference.count, largest_assignment});
+        const auto first = [&](const SampleView& set) {
+          return SampleView{set.values.first(static_cast<std::size_t>(count * set.dim)), count, set.dim};
+        };
+        return {{.name = name, .value = wasserstein2(first(x.samples), first(reference), threads), .note = counted(count, "samples, exact")}};
+      };
+    if (name == "energy")
+      return [=](const Subject& x) -> Numbers {
+        return {{.name = name, .value = energy_distance(x.samples, reference, true, threads), .note = "unbiased: may be negative"}};
+      };
+    if (name == "mmd") {
+      const RbfKernel kernel{.bandwidth = median_distance(reference, threads), .octaves = 2};
+      char note[80];
+      std::snprintf(note, sizeof note, "squared, unbiased; RBF bandwidths %.3g to %.3g", kernel.bandwidth / 4, kernel.bandwidth * 4);
+      return [=, note = std::string(note)](const Subject& x) -> Numbers {
+        return {{.name = name, .value = mmd2_rbf(x.samples, reference, kernel, threads), .note = note}};
+      };
+    }
+    if (name == "modes") return modes();
+    if (name == "frechet") {
+      const SampleView features = large_reference_features();
+      const std::string title = !judge_ ? "frechet" : data_.train().is_image() ? "LeNet-FD" : "feature-FD";
+      const std::string note = "to " + counted(features.count, data_.held_out() ? "test samples" : "real samples");
+      return [=, moments = moments(features)](const Subject& x) -> Numbers {
+        return {{.name = title, .value = frechet_distance(fluxion::moments(x.features), moments), .note = note}};
+      };
+    }
+    if (name == "recall") {
+      const SampleView features = features_of(reference, reference_features_);
+      return [=](const Subject& x) -> Numbers {
+        const Coverage found = precision_recall(features, x.features, 3, threads);
+        return {{.name = "precision", .value = found.precision, .lower_is_better = false, .note = "samples within a 3-neighbour ball of the data"},
+                {.name = "recall", .value = found.recall, .lower_is_better = false, .note = "data within a 3-neighbour ball of the samples"},
+                {.name = "density", .value = found.density, .lower_is_better = false, .note = "data balls around a sample / 3"},
+                {.name = "coverage", .value = found.coverage, .lower_is_better = false, .note = "data balls with a sample inside"}};
+      };
+    }
+    std::string names;
+    for (const MetricName& known : metric_names()) names += (names.empty() ? "" : ", ") + known.name;
+    throw Error("evaluation: no metric \"" + name + "\"; there are " + names);
+  }
+
+  Metric modes() const {
+    const std::optional<KnownModes> known = known_modes(data_.train());
+    if (!known) throw Error("evaluation: the modes of " + data_.train().name() + " are not known; leave the metric modes out");
+    if (known->board)
+      return [board = *known->board](const Subject& x) -> Numbers {
+        return {{.name = "on-board",
+                 .value = share_on_board(x.samples, board),
+                 .lower_is_better = false,
+                 .note = "points in occupied squares; a uniform density gives 0.5"}};
+      };
+    return [known = *known](const Subject& x) -> Numbers {
+      const ModeCounts counts = count_modes(x.samples, known.centres, known.deviation);
+      return {{.name = "within-3-sigma", .value = counts.within, .lower_is_better = false, .note = "points near a centre"},
+              {.name = "worst-mode", .value = counts.worst, .note = "largest |share of a mode - 1/8|", .parts = counts.shares}};
+    };
+  }
+
+  // Frechet distances shrink with the sample: what the data get with many samples says how far down a model could go.
+  void add_large_floor(const Metric& metric, Numbers& numbers) {
+    const std::int64_t count = options_.reference;
+    if (data_.draws(count, 1) == 0 || count == floor_count_) return;
+    tell("frechet, noise floor of " + counted(count, "samples"));
+    Features features;
+    const HostBatch fresh = data_.fresh(count, 0);
+    Measurement large = metric(subject(data_.view(fresh), features)).front();
+    large.name += "-of-data";
+    large.note = counted(count, "real samples in place of the generated ones");
+    numbers.push_back(large);
+  }
+
+  const SampleView samples_;
+  const std::vector<std::int32_t>& asked_;
+  const EvaluationData& data_;
+  const Judge* judge_;
+  const EvaluationOptions& options_;
+  const EvaluationProgress& progress_;
+  HostBatch reference_, large_reference_;
+  Features generated_features_, reference_features_, large_reference_features_;
+  std::int64_t floor_count_ = 0, draws_ = 0;
+  bool wants_features_ = false;
+};
+
+}  // namespace
+
+const std::vector<MetricName>& metric_names() {
+  static const std::vector<MetricName> names = {
+      {"sliced-wasserstein", "sliced 2-Wasserstein distance"},
+      {"energy", "energy distance"},
+      {"mmd", "squared maximum mean discrepancy"},
+      {"wasserstein", "exact 2-Wasserstein distance of up to 2,000 samples"},
+      {"modes", "share of points near the modes of a built-in set"},
+      {"classifier", "share of samples that a classifier takes for what was asked"},
+      {"frechet", "Frechet distance of a classifier's features"},
+      {"recall", "precision, recall, density and coverage"},
+  };
+  return names;
+}
+
+bool needs_judge(const std::string& metric, const DataSet& data) {
+  if (metric == "classifier") return true;
+  return (metric == "frechet" || metric == "recall") && (data.is_image() || data.classes() > 1);
+}
+
+std::vector<std::string> default_metrics(const DataSet& data, bool with_judge) {
+  if (with_judge) return {"classifier", "frechet", "recall"};
+  std::vector<std::string> names = {"sliced-wasserstein", "energy", "mmd"};
+  if (known_modes(data)) names.push_back("modes");
+  return names;
+}
+
+std::vector<Measurement> evaluate_samples(const SampleView& samples, const std::vector<std::int32_t>& asked, const EvaluationData& data,
+                                          const Judge* judge, const EvaluationOptions& options, const EvaluationProgress& progress) {
+  Evaluator evaluator(samples, asked, data, judge, options, progress);
+  std::vector<Measurement> result;
+  for (const std::string& name : options.metrics)
+    for (Measurement& number : evaluator(name)) result.push_back(std::move(number));
+  return result;
+}
+
+}  // namespace fluxion

@@ -1,0 +1,57 @@
+#include <algorithm>
+
+#include "engine/error.h"
+#include "models/evaluation/evaluation.h"
+
+namespace fluxion {
+
+namespace {
+
+// Seeds of streams that training does not draw from, unless somebody chooses them.
+constexpr std::uint64_t reference_seed = 0x7265'6665'7265'6e63, fresh_seed = 0x6672'6573'6864'6174;
+
+}  // namespace
+
+EvaluationData::EvaluationData(std::shared_ptr<const DataSet> train, std::shared_ptr<const DataSet> test) : train_(std::move(train)) {
+  if (test && test->sample_shape() != train_->sample_shape())
+    throw ShapeError("evaluation: training samples are " + to_string(train_->sample_shape()) + ", test samples " + to_string(test->sample_shape()));
+  if (test) {
+    reference_ = {test, reference_seed, 0, test->size()};
+    fresh_ = {train_, fresh_seed, 0, train_->size()};
+  } else if (const std::optional<std::int64_t> size = train_->size()) {
+    const std::int64_t half = *size / 2;
+    reference_ = {train_, reference_seed, 0, half};
+    fresh_ = {train_, reference_seed, half, *size - half};
+    held_out_ = false;
+  } else {
+    reference_ = {train_, reference_seed, 0, std::nullopt};
+    fresh_ = {train_, fresh_seed, 0, std::nullopt};
+  }
+  if (reference_.count == 0 || fresh_.count == 0) throw Error("evaluation: " + train_->name() + " holds too few samples to compare with");
+}
+
+HostBatch EvaluationData::Part::read(std::int64_t from, std::int64_t wanted) const {
+  HostBatch result;
+  for (std::int64_t i = 0; i < wanted; ++i) {
+    const HostBatch one = set->batch(1, seed, static_cast<std::uint64_t>(begin + from + i));
+    result.x.insert(result.x.end(), one.x.begin(), one.x.end());
+    result.labels.insert(result.labels.end(), one.labels.begin(), one.labels.end());
+  }
+  return result;
+}
+
+HostBatch EvaluationData::reference(std::int64_t count) const {
+  return reference_.read(0, reference_.count ? std::min(count, *reference_.count) : count);
+}
+
+HostBatch EvaluationData::fresh(std::int64_t count, std::int64_t draw) const { return fresh_.read(draw * count, count); }
+
+std::int64_t EvaluationData::draws(std::int64_t count, std::int64_t most) const {
+  return fresh_.count ? std::min(most, *fresh_.count / std::max<std::int64_t>(count, 1)) : most;
+}
+
+SampleView EvaluationData::view(const HostBatch& batch) const {
+  return {batch.x, static_cast<std::int64_t>(batch.labels.size()), train_->sample_shape().elements()};
+}
+
+}  // namespace fluxion
