@@ -7,8 +7,10 @@
 
 #include "backends/cpu/cpu.h"
 #include "cli/command.h"
+#include "cli/data_options.h"
 #include "cli/progress.h"
 #include "engine/error.h"
+#include "models/data/random.h"
 #include "models/evaluation/classifier_cache.h"
 #include "models/evaluation/evaluation.h"
 #include "models/evaluation/memorisation.h"
@@ -24,13 +26,15 @@ namespace fluxion::cli {
 namespace {
 
 struct Options : CommonOptions {
-  std::string model, samples, labels, data;
+  Options() { data.data.clear(); }  // none: what the model was trained on
+  DataOptions data;
+  std::string model, samples, labels;
   std::vector<std::string> metrics;
-  std::optional<std::int64_t> count, steps, image_size;
+  std::optional<std::int64_t> count, steps, batch;
   std::string chosen_class = "balanced";
   double guidance = 1;
   std::uint64_t seed = 0;
-  std::int64_t batch = 64, draws = 4;
+  std::int64_t draws = 4;
   std::string classifier, neighbours;
   bool retrain = false;
 };
@@ -46,16 +50,19 @@ struct Samples {
 };
 
 constexpr std::int64_t default_points = 10'000, default_images = 2'000;
+constexpr std::int64_t point_batch = 1000, image_batch = 64;  // drawn at a time
 
-std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t count, std::int64_t classes) {
+// The class that each sample is asked to be, as --class says.
+std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t count, std::int64_t classes, const std::vector<std::string>& names) {
   std::vector<std::int32_t> asked;
-  if (chosen == "none" || classes == 0) {
-    if (chosen != "none" && chosen != "balanced") throw Error("eval: --class " + chosen + ": there are no classes");
-    return asked;
+  if (chosen == "none" || (chosen == "balanced" && classes == 0)) return asked;
+  const auto named = std::find(names.begin(), names.end(), chosen);
+  std::int64_t one = named - names.begin();
+  if (chosen != "balanced") {
+    if (classes == 0) throw Error("eval: --class " + chosen + ": there are no classes");
+    if (named == names.end() && (!CLI::detail::lexical_cast(chosen, one) || one < 0 || one >= classes))
+      throw Error("eval: --class " + chosen + ": wants a class by name or number, 0 to " + std::to_string(classes - 1) + ", balanced or none");
   }
-  std::int64_t one = 0;
-  if (chosen != "balanced" && (!CLI::detail::lexical_cast(chosen, one) || one < 0 || one >= classes))
-    throw Error("eval: --class " + chosen + ": wants a number from 0 to " + std::to_string(classes - 1) + ", balanced or none");
   for (std::int64_t i = 0; i < count; ++i) asked.push_back(static_cast<std::int32_t>(chosen == "balanced" ? i % classes : one));
   return asked;
 }
@@ -63,7 +70,8 @@ std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t 
 Samples draw_samples(const Options& options, const Model& model, ProgressLine& line) {
   Samples result{.shape = sample_shape(model.info.network)};
   result.count = options.count.value_or(result.shape.rank() == 3 ? default_images : default_points);
-  result.asked = asked_classes(options.chosen_class, result.count, num_classes(model.info.network));
+  result.asked = asked_classes(options.chosen_class, result.count, num_classes(model.info.network), model.info.class_names);
+  const std::int64_t batch = options.batch.value_or(result.shape.rank() == 3 ? image_batch : point_batch);
   SamplerOptions how = default_sampler(model.info.objective);
   if (options.steps) how.steps = *options.steps;
   check_guidance(model.info, options.guidance);
@@ -72,71 +80,65 @@ Samples draw_samples(const Options& options, const Model& model, ProgressLine& l
   const auto report = [&](std::int64_t done) {
     if (line.due()) line.show("drawing samples: " + grouped(done) + " of " + grouped(result.count));
   };
-  result.values = sampler.sample(result.count, std::min(options.batch, result.count), options.seed, result.asked, {}, report);
+  result.values = sampler.sample(result.count, std::min(batch, result.count), options.seed, result.asked, {}, report);
   result.what = grouped(result.count) + " of " + printable(options.model) + ", " + std::to_string(sampler.evaluations()) +
                 (sampler.evaluations() == 1 ? " network evaluation each" : " network evaluations each");
   return result;
 }
 
-template <class To, class From>
-std::vector<To> converted(const NpyArray& array) {
-  const std::vector<From> values = array.values<From>();
-  return {values.begin(), values.end()};
-}
-
 std::vector<std::int32_t> read_labels(const std::string& path, std::int64_t count) {
   const NpyArray array = read_npy(path);
   std::vector<std::int32_t> labels;
-  if (array.type.dtype == DType::i32) labels = array.values<std::int32_t>();
-  if (array.type.dtype == DType::i64) labels = converted<std::int32_t, std::int64_t>(array);
-  if (array.type.dtype == DType::u8) labels = converted<std::int32_t, std::uint8_t>(array);
+  const auto take = [&](const auto& values) { labels.assign(values.begin(), values.end()); };
+  if (array.type.dtype == DType::i32) take(array.values<std::int32_t>());
+  if (array.type.dtype == DType::i64) take(array.values<std::int64_t>());
+  if (array.type.dtype == DType::u8) take(array.values<std::uint8_t>());
   if (labels.empty() || array.type.shape.rank() != 1 || static_cast<std::int64_t>(labels.size()) < count)
     throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) + " samples, the array is " + to_string(array.type));
   labels.resize(static_cast<std::size_t>(count));
   return labels;
 }
 
-// Another program's samples: f32 or f64, images NHWC in [-1, 1].
-Samples read_samples(const Options& options) {
-  const NpyArray array = read_npy(options.samples);
-  const Shape& shape = array.type.shape;
-  if (shape.rank() != 2 && shape.rank() != 4)
-    throw FormatError(options.samples + ": wants points [count, dim] or images [count, height, width, channels], the array is " +
-                      to_string(array.type));
-  if (shape.rank() == 4 && shape[1] <= 4 && shape[3] > 4)
-    throw FormatError(options.samples + ": " + to_string(array.type) + " looks like [count, channels, height, width]; channels come last here");
-  Samples result{.shape = Shape(Dims(shape.begin() + 1, shape.end()))};
-  const std::int64_t rows = shape[0];
-  if (options.count.value_or(0) > rows)
-    throw Error("eval: --count " + std::to_string(*options.count) + ": " + options.samples + " holds " + std::to_string(rows) + " samples");
-  result.count = options.count.value_or(rows);
-  if (array.type.dtype == DType::f32)
-    result.values = array.values<float>();
-  else if (array.type.dtype == DType::f64)
-    result.values = converted<float, double>(array);
-  else
-    throw FormatError(options.samples + ": wants f32 or f64, images in [-1, 1]; the array is " + to_string(array.type));
-  result.values.resize(static_cast<std::size_t>(result.count * result.shape.elements()));
-  check_samples(result.view(), 1, options.samples.c_str());
-  result.what = grouped(result.count) + " of " + printable(options.samples);
+// Another program's samples are a data set like any other, but taken in the order of the file.
+Samples read_samples(const Options& options, const Streams& streams) {
+  DataOptions from;
+  from.data = options.samples;
+  const std::unique_ptr<DataSet> set = open_data_set(from, streams);
+  if (!set->size()) throw Error("eval: --samples " + options.samples + ": wants a file or folder");
+  const std::int64_t size = *set->size(), wanted = options.count.value_or(size);
+  if (wanted > size) throw Error("eval: --count " + std::to_string(wanted) + ": " + options.samples + " holds " + std::to_string(size) + " samples");
+  Samples result{.shape = set->sample_shape(), .count = wanted};
+  const auto elements = static_cast<std::size_t>(result.shape.elements());
+  result.values.resize(static_cast<std::size_t>(wanted) * elements);
+  if (set->classes() > 0) result.asked.resize(static_cast<std::size_t>(wanted));
+  for (std::int64_t position = 0; position < size; ++position) {
+    const std::uint64_t row = permuted(static_cast<std::uint64_t>(position), static_cast<std::uint64_t>(size), 0, 0);  // where seed 0 puts it
+    if (row >= static_cast<std::uint64_t>(wanted)) continue;
+    const HostBatch one = set->batch(1, 0, static_cast<std::uint64_t>(position));
+    std::copy(one.x.begin(), one.x.end(), result.values.begin() + static_cast<std::ptrdiff_t>(row * elements));
+    if (set->classes() > 0) result.asked[row] = one.labels.front();
+  }
+  result.what = grouped(wanted) + " of " + printable(options.samples);
   return result;
 }
 
-std::shared_ptr<const DataSet> open_part(const Options& options, const std::string& name, const Samples& samples, Split split) {
+std::shared_ptr<const DataSet> open_part(DataOptions options, const Samples& samples, Split split, const Streams& streams) {
+  // Data that could have another size are brought to that of the samples.
   const bool image = samples.shape.rank() == 3;
-  const std::int64_t size = options.image_size.value_or(image && samples.shape[0] == samples.shape[1] ? samples.shape[0] : 0);
-  return make_data_set(name, {.image_size = size, .split = split});
+  if (!options.image_size && image && samples.shape[0] == samples.shape[1]) options.image_size = samples.shape[0];
+  options.split = split;
+  return open_data_set(options, streams);
 }
 
 // The set, with its test part where it has one. `warning` says why there is none.
-EvaluationData open_data(const Options& options, const std::string& name, const Samples& samples, std::string& warning) {
-  const std::shared_ptr<const DataSet> train = open_part(options, name, samples, Split::train);
+EvaluationData open_data(const DataOptions& options, const Samples& samples, std::string& warning, const Streams& streams) {
+  const std::shared_ptr<const DataSet> train = open_part(options, samples, Split::train, streams);
   if (train->sample_shape() != samples.shape)
-    throw ShapeError("eval: " + printable(name) + " holds samples of shape " + to_string(train->sample_shape()) + ", these are " +
+    throw ShapeError("eval: " + printable(options.data) + " holds samples of shape " + to_string(train->sample_shape()) + ", these are " +
                      to_string(samples.shape));
   if (!train->size()) return EvaluationData(train);
   try {
-    const std::shared_ptr<const DataSet> test = open_part(options, name, samples, Split::test);
+    const std::shared_ptr<const DataSet> test = open_part(options, samples, Split::test, streams);
     if (classifier_file_name(*test) != classifier_file_name(*train)) return EvaluationData(train, test);
     warning = "it is one file";
   } catch (const FormatError&) {
@@ -217,7 +219,9 @@ void print_table(std::ostream& out, const std::vector<Measurement>& measurements
   for (const Measurement& row : measurements) {
     std::string floor = row.floor ? number_text(*row.floor) : "";
     if (row.floor && row.draws > 1) floor += " +- " + number_text(row.spread);
-    out << left(row.name) << padded(number_text(row.value), 12) << padded(floor, 22) << "   " << row.note << "\n";
+    out << left(row.name) << padded(number_text(row.value), 12) << padded(floor, 22) << "   " << row.note;
+    if (row.large_floor) out << "; " << grouped(row.large_draw) << " real samples get " << number_text(*row.large_floor);
+    out << "\n";
     for (std::size_t k = 0; k < row.parts.size(); ++k) out << (k == 0 ? left("") + "   shares " : " ") << number_text(row.parts[k]);
     if (!row.parts.empty()) out << "\n";
   }
@@ -230,6 +234,7 @@ nlohmann::json to_json(const std::vector<Measurement>& measurements) {
     entry = {{"value", row.value}, {"floor", nullptr}, {"spread", row.spread}, {"draws", row.draws}, {"note", row.note}};
     entry["better"] = row.lower_is_better ? "lower" : "higher";
     if (row.floor) entry["floor"] = *row.floor;
+    if (row.large_floor) entry["large_floor"] = *row.large_floor, entry["large_draw"] = row.large_draw;
     if (!row.parts.empty()) entry["shares"] = row.parts;
   }
   return object;
@@ -240,7 +245,8 @@ int eval(const Options& options, const Streams& streams) {
   const Device device = cpu({.threads = options.threads});
   const auto start = std::chrono::steady_clock::now();
   ProgressLine line(streams);
-  std::string data_name = options.data;
+  DataOptions data_options = options.data;
+  std::string& data_name = data_options.data;
   Samples samples;
   if (!options.model.empty()) {
     const Model model = read_model(options.model, device);
@@ -250,11 +256,12 @@ int eval(const Options& options, const Streams& streams) {
     check_samples(samples.view(), 1, options.model.c_str());
   } else {
     if (data_name.empty()) throw Error("eval: --samples need --data to be compared with");
-    samples = read_samples(options);
+    samples = read_samples(options, streams);
   }
   std::string no_test_part;
-  const EvaluationData data = open_data(options, data_name, samples, no_test_part);
-  if (!options.samples.empty()) samples.asked = asked_classes(options.chosen_class, samples.count, data.train().classes());
+  const EvaluationData data = open_data(data_options, samples, no_test_part, streams);
+  if (!options.samples.empty() && samples.asked.empty())
+    samples.asked = asked_classes(options.chosen_class, samples.count, data.train().classes(), data.train().class_names());
   if (!options.labels.empty()) samples.asked = read_labels(options.labels, samples.count);
 
   EvaluationOptions how{.metrics = options.metrics, .draws = options.draws, .threads = options.threads};
@@ -334,16 +341,17 @@ Command add_eval(CLI::App& program, const Streams& streams) {
                 "  fluxion eval --samples theirs.npy --data path/to/mnist --neighbours nearest.png\n"
                 "  fluxion eval --model out/points/model.safetensors --metrics energy,modes --count 5000 --json");
   parser.add_option("--model", options->model, "Model file to draw samples from (.safetensors)")->type_name("FILE");
-  parser.add_option("--samples", options->samples, "Or samples of any program: [count, ..], images [count, height, width, channels] in [-1, 1]")
-      ->type_name("FILE.npy")
+  parser
+      .add_option("--samples", options->samples,
+                  "Or samples of any program: .npy, points [count, dim] or images [count, height, width, channels] in [-1, 1]; or a folder of images")
+      ->type_name("PATH")
       ->excludes("--model");
-  parser.add_option("--labels", options->labels, "Class that each of these was asked to be (default: row i mod classes, see --class)")
+  parser
+      .add_option("--labels", options->labels,
+                  "Class that each of these was asked to be (default: what lies beside them as with data; else as --class says)")
       ->type_name("FILE.npy")
       ->needs("--samples");
-  parser.add_option("--data", options->data, "Built-in set or path to compare with (default: what the model was trained on)")->type_name("NAME|PATH");
-  parser.add_option("--image-size", options->image_size, "Height and width of the data's images (default: that of the samples)")
-      ->check(CLI::Range(4, 512))
-      ->type_name("N");
+  add_data_options(parser, options->data);
   parser.add_option("--metrics", options->metrics, "Comma-separated list, see below")->delimiter(',')->type_name("NAMES");
   parser.add_option("--count", options->count, "Samples to judge (default: 10000 points, 2000 images, all of --samples)")
       ->check(more_than_zero())
@@ -362,7 +370,9 @@ Command add_eval(CLI::App& program, const Streams& streams) {
       ->type_name("W")
       ->capture_default_str();
   parser.add_option("--seed", options->seed, "Seed of the noise")->type_name("S")->capture_default_str();
-  parser.add_option("--batch", options->batch, "Samples computed at a time")->check(CLI::Range(1, 1 << 20))->type_name("B")->capture_default_str();
+  parser.add_option("--batch", options->batch, "Samples computed at a time (default: 64 images, 1000 points)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("B");
   parser.add_option("--classifier", options->classifier, "File of the classifier (default: one for each data set in the user's cache folder)")
       ->type_name("FILE");
   parser.add_flag("--retrain", options->retrain, "Train the classifier again, even if it is there");

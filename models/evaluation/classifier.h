@@ -19,7 +19,7 @@ namespace fluxion {
 struct ClassifierInfo {
   Shape sample_shape;        // [height, width, channels], sizes 4 and up, or [dim]
   std::int64_t classes = 0;  // 2 and up
-  std::string data;          // what it was trained on; informative
+  std::string data = {};     // what it was trained on; informative
   double accuracy = 0;       // on `tested` samples that it was not trained on
   std::int64_t tested = 0;
   std::int64_t steps = 0;  // of training

@@ -84,7 +84,7 @@ class Evaluator {
       for (std::size_t i = 0; i < values.size(); ++i) floors[i].push_back(values[i].value);
     }
     for (std::size_t i = 0; i < numbers.size(); ++i) add_floor(numbers[i], floors[i]);
-    if (name == "frechet") add_large_floor(metric, numbers);
+    if (name == "frechet") add_large_floor(metric, numbers.front());
     return numbers;
   }
 
@@ -206,16 +206,14 @@ class Evaluator {
   }
 
   // Frechet distances shrink with the sample: what the data get with many samples says how far down a model could go.
-  void add_large_floor(const Metric& metric, Numbers& numbers) {
+  void add_large_floor(const Metric& metric, Measurement& number) {
     const std::int64_t count = options_.reference;
     if (data_.draws(count, 1) == 0 || count == floor_count_) return;
     tell("frechet, noise floor of " + counted(count, "samples"));
     Features features;
     const HostBatch fresh = data_.fresh(count, 0);
-    Measurement large = metric(subject(data_.view(fresh), features)).front();
-    large.name += "-of-data";
-    large.note = counted(count, "real samples in place of the generated ones");
-    numbers.push_back(large);
+    number.large_floor = metric(subject(data_.view(fresh), features)).front().value;
+    number.large_draw = count;
   }
 
   const SampleView samples_;

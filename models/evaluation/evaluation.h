@@ -49,6 +49,8 @@ struct Measurement {
   double spread = 0;                 // standard deviation over them, 0 for one
   std::int64_t draws = 0;
   bool lower_is_better = true;
+  std::optional<double> large_floor = {};  // Frechet distances, which shrink as samples grow: the floor of `large_draw` samples
+  std::int64_t large_draw = 0;
   std::string note = {};           // one line for people
   std::vector<double> parts = {};  // modes: the share of each
 };

@@ -1,0 +1,121 @@
+// `fluxion eval` as its users meet it.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "backends/cpu/cpu.h"
+#include "models/evaluation/train_classifier.h"
+#include "models/files/npy.h"
+#include "tests/catch.h"
+#include "tests/cli/program.h"
+#include "tests/files/scratch.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+// A folder with eight-pixel digits, their labels, a classifier for them and a model of points; made once.
+const ScratchFolder& folder() {
+  static const ScratchFolder result;
+  static const bool made = [] {
+    const std::shared_ptr<const DataSet> digits = make_data_set("glyphs", {.image_size = 8});
+    std::vector<float> values;
+    for (std::int32_t wanted = 0, position = 0; values.size() < 120 * 64; ++position) {  // class i mod 10 at row i
+      const HostBatch one = digits->batch(1, 7, static_cast<std::uint64_t>(position));
+      if (one.labels[0] != wanted) continue;
+      values.insert(values.end(), one.x.begin(), one.x.end());
+      wanted = (wanted + 1) % 10;
+    }
+    write_npy(result / "digits.npy", values, {120, 8, 8, 1});
+    write_npy(result / "zeros.labels", std::vector<std::int64_t>(120, 0), {120});
+    write_npy(result / "few.labels", std::vector<std::int64_t>(5, 0), {5});
+    values[64 * 17] = std::numeric_limits<float>::quiet_NaN();
+    write_npy(result / "broken.npy", values, {120, 8, 8, 1});
+    write_classifier(result / "classifier", train_classifier(EvaluationData(digits), {.steps = 80, .batch = 64, .tested = 500}, cpu({.threads = 2})));
+    const ProgramRun run = run_program("train --data 8gaussians --width 16 --depth 1 --steps 5 --batch 32 --out points", result.path());
+    INFO(run.error);
+    REQUIRE(run.code == 0);
+    return true;
+  }();
+  REQUIRE(made);
+  return result;
+}
+
+nlohmann::json evaluated(const std::string& options) {
+  const ProgramRun run = run_program("eval --json --threads 2 " + options, folder().path());
+  INFO(run.error);
+  REQUIRE(run.code == 0);
+  return nlohmann::json::parse(run.out);
+}
+
+}  // namespace
+
+TEST_CASE("eval measures a model of points against what it was trained on", "[cli][evaluation]") {
+  const nlohmann::json result = evaluated("--model points/model.safetensors --count 300 --draws 2");
+  CHECK(result.at("data") == "8gaussians");
+  CHECK(result.at("count") == 300);
+  CHECK(result.at("classifier").is_null());
+  const nlohmann::json& metrics = result.at("metrics");
+  for (const char* name : {"sliced-wasserstein", "energy", "mmd"}) {
+    INFO(name);
+    CHECK(metrics.at(name).at("draws") == 2);
+    CHECK(metrics.at(name).at("value") > metrics.at(name).at("floor"));  // five steps of training make no eight Gaussians
+  }
+  CHECK(metrics.at("worst-mode").at("shares").size() == 8);
+  CHECK(metrics.at("within-3-sigma").at("better") == "higher");
+  nlohmann::json again = evaluated("--model points/model.safetensors --count 300 --draws 2 --threads 1 --batch 64");
+  CHECK(again.at("metrics").at("within-3-sigma") == metrics.at("within-3-sigma"));
+}
+
+TEST_CASE("eval judges another program's images with a classifier", "[cli][evaluation]") {
+  const std::string digits = "--samples digits.npy --data glyphs --classifier classifier ";
+  const nlohmann::json result = evaluated(digits + "--draws 2 --neighbours nearest.png");
+  const nlohmann::json& metrics = result.at("metrics");
+  const double accuracy = metrics.at("accuracy").at("value"), floor = metrics.at("accuracy").at("floor");
+  CHECK(accuracy > 0.4);
+  CHECK(std::abs(accuracy - floor) < 0.2);
+  for (const char* name : {"LeNet-FD", "precision", "recall", "density", "coverage"}) CHECK(metrics.at(name).at("floor").is_number());
+  CHECK(result.at("classifier").at("trained_now") == false);
+  CHECK(result.at("nearest_training").at("median") > 0);
+  CHECK(text_of(folder() / "nearest.png").substr(1, 3) == "PNG");
+
+  CHECK(evaluated(digits + "--metrics classifier --labels zeros.labels").at("metrics").at("accuracy").at("value") < 0.3);
+  CHECK(evaluated(digits + "--metrics classifier --count 10 --class 3").at("count") == 10);
+  CHECK_FALSE(evaluated(digits + "--draws 0 --class none").at("metrics").contains("accuracy"));
+  CHECK(evaluated("--samples digits.npy --data glyphs --metrics energy --draws 1").at("classifier").is_null());
+}
+
+TEST_CASE("eval prints a table with the noise floor beside each number", "[cli][evaluation]") {
+  const ProgramRun run = run_program("eval --samples digits.npy --data glyphs --classifier classifier --draws 2", folder().path());
+  INFO(run.error);
+  REQUIRE(run.code == 0);
+  for (const char* word : {"samples", "real data", "accuracy", "LeNet-FD", "precision", "+-", "classifier", "% right"})
+    CHECK(contains(run.out, word));
+}
+
+TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
+  struct Case {
+    std::string arguments, says;
+  };
+  for (const Case& wrong :
+       {Case{"", "--model"}, Case{"--samples digits.npy", "--data"}, Case{"--samples broken.npy --data glyphs", "sample 17"},
+        Case{"--samples digits.npy --data 8gaussians", "8gaussians"}, Case{"--samples digits.npy --data glyphs --count 200", "120"},
+        Case{"--samples digits.npy --data glyphs --image-size 10", "[10, 10, 1]"},
+        Case{"--samples digits.npy --data glyphs --labels few.labels --classifier classifier", "few.labels"},
+        Case{"--samples digits.npy --data glyphs --class 10 --classifier classifier", "0 to 9"},
+        Case{"--samples digits.npy --data glyphs --no-labels --metrics classifier", "no labels"},
+        Case{"--samples digits.npy --data glyphs --metrics beauty", "beauty"}, Case{"--samples glyphs --data glyphs", "file or folder"},
+        Case{"--samples digits.npy --data glyphs --classifier digits.npy", "digits.npy"}, Case{"--model no/such.safetensors", "no/such.safetensors"},
+        Case{"--model points/model.safetensors --metrics classifier", "no labels"}, Case{"--model points/model.safetensors --class 3", "no classes"},
+        Case{"--model points/model.safetensors --neighbours n.png --count 10", "images"}}) {
+    const ProgramRun run = run_program("eval " + wrong.arguments, folder().path());
+    INFO("fluxion eval " << wrong.arguments << "\n" << run.error);
+    CHECK(run.code == 1);
+    CHECK(run.out.empty());
+    CHECK(contains(run.error, wrong.says));
+  }
+  CHECK(run_program("eval --model a --samples b").code == 2);
+  CHECK(run_program("eval --samples b --count 0").code == 2);
+}
