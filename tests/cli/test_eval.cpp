@@ -44,7 +44,7 @@ const ScratchFolder& folder() {
 }
 
 nlohmann::json evaluated(const std::string& options) {
-  const ProgramRun run = run_program("eval --json --threads 2 " + options, folder().path());
+  const ProgramRun run = run_program("eval --json " + options, folder().path());
   INFO(run.error);
   REQUIRE(run.code == 0);
   return nlohmann::json::parse(run.out);
@@ -53,7 +53,7 @@ nlohmann::json evaluated(const std::string& options) {
 }  // namespace
 
 TEST_CASE("eval measures a model of points against what it was trained on", "[cli][evaluation]") {
-  const nlohmann::json result = evaluated("--model points/model.safetensors --count 300 --draws 2");
+  const nlohmann::json result = evaluated("--model points/model.safetensors --count 300 --draws 2 --threads 2");
   CHECK(result.at("data") == "8gaussians");
   CHECK(result.at("count") == 300);
   CHECK(result.at("classifier").is_null());
@@ -65,7 +65,7 @@ TEST_CASE("eval measures a model of points against what it was trained on", "[cl
   }
   CHECK(metrics.at("worst-mode").at("shares").size() == 8);
   CHECK(metrics.at("within-3-sigma").at("better") == "higher");
-  nlohmann::json again = evaluated("--model points/model.safetensors --count 300 --draws 2 --threads 1 --batch 64");
+  const nlohmann::json again = evaluated("--model points/model.safetensors --count 300 --draws 2 --threads 1 --batch 64");
   CHECK(again.at("metrics").at("within-3-sigma") == metrics.at("within-3-sigma"));
 }
 
