@@ -53,6 +53,9 @@ int run(int argc, const char* const* argv, const Streams& streams) {
   commands.push_back(add_inspect(program, streams));
   commands.push_back(add_import(program, streams));
   commands.push_back(add_check(program, streams));
+#if FLUXION_WITH_AUTOGRAD
+  commands.push_back(add_bench(program, streams));
+#endif
 
   try {
     program.parse(argc, argv);

@@ -1,5 +1,7 @@
 #include "models/networks/dit.h"
 
+#include <cmath>
+
 #include "models/layers/layers.h"
 #include "models/networks/initialise.h"
 
@@ -8,7 +10,7 @@ namespace {
 
 // Of the layer normalisations, which have no affine parameters.
 constexpr double norm_epsilon = 1e-6;
-// Standard deviation of fresh embedding tables and time embedders.
+// Standard deviation of fresh embedding tables, time embedders and learned positions.
 constexpr double embedding_std = 0.02;
 
 // Parameters under one prefix.
@@ -55,7 +57,8 @@ Tensor dit_block(const DitConfig& config, const Parameters& parameters, const st
   const Tensor mixed =
       multihead_self_attention(modulate(norm(h), shift1, scale1), config.num_heads, {qkv("weight"), qkv("bias"), proj("weight"), proj("bias")});
   const Tensor after = h + expand_dims(gate1, 1) * mixed;
-  const Tensor hidden = gelu_tanh((scope / "mlp.fc1").linear(modulate(norm(after), shift2, scale2)));
+  const Tensor widened = (scope / "mlp.fc1").linear(modulate(norm(after), shift2, scale2));
+  const Tensor hidden = config.gelu == Gelu::tanh ? gelu_tanh(widened) : gelu_erf(widened);
   return after + expand_dims(gate2, 1) * (scope / "mlp.fc2").linear(hidden);
 }
 
@@ -107,11 +110,13 @@ std::map<std::string, Shape> parameter_shapes(const DitConfig& config) {
 Parameters initialise(const DitConfig& config, const Tensor& key, DType dtype) {
   const Device& device = key.device();
   return initialise_each(parameter_shapes(config), key, [&](const std::string& name, const Shape& shape, const Tensor& own_key) {
-    if (name == "pos_embed") return reshape(sincos_pos_embed_2d(config.hidden_size, config.image_size / config.patch_size, dtype, device), shape);
+    if (name == "pos_embed" && config.positions == Positions::sincos)
+      return reshape(sincos_pos_embed_2d(config.hidden_size, config.image_size / config.patch_size, dtype, device), shape);
     // Every block starts as the identity and the network as zero.
     const bool zero = name.starts_with("final_layer.") || name.find("adaLN_modulation") != std::string::npos || name.ends_with(".bias");
     if (zero) return zeros(shape, dtype, device);
-    const bool embedding = name.starts_with("t_embedder.") || name.starts_with("r_embedder.") || name.starts_with("y_embedder.");
+    const bool embedding =
+        name == "pos_embed" || name.starts_with("t_embedder.") || name.starts_with("r_embedder.") || name.starts_with("y_embedder.");
     return embedding ? normal(own_key, shape, dtype) * embedding_std : xavier_uniform(own_key, shape, dtype);
   });
 }
@@ -134,7 +139,24 @@ void check(const DitConfig& config) {
   require(config.mlp_ratio > 0 && config.mlp_ratio <= 256 && config.mlp_width() >= 1,
           "mlp_ratio must be at most 256 and make the MLP at least 1 wide");
   require(config.num_classes >= 0 && config.num_classes <= 1 << 30, "num_classes must be in 0..1073741824");
+  require(std::isfinite(config.time_scale), "time_scale must be a finite number");
   require(config.frequency_embedding_size >= 2 && config.frequency_embedding_size <= 1 << 20, "frequency_embedding_size must be in 2..1048576");
+}
+
+std::string to_string(Gelu gelu) { return gelu == Gelu::erf ? "erf" : "tanh"; }
+
+std::string to_string(Positions positions) { return positions == Positions::learned ? "learned" : "sincos"; }
+
+Gelu gelu_from(const std::string& name) {
+  if (name == "tanh") return Gelu::tanh;
+  if (name == "erf") return Gelu::erf;
+  throw FormatError("gelu is '" + name + "'; it must be 'tanh' or 'erf'");
+}
+
+Positions positions_from(const std::string& name) {
+  if (name == "sincos") return Positions::sincos;
+  if (name == "learned") return Positions::learned;
+  throw FormatError("positions is '" + name + "'; it must be 'sincos' or 'learned'");
 }
 
 }  // namespace fluxion

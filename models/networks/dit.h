@@ -7,6 +7,11 @@
 
 namespace fluxion {
 
+// The activation inside a block's MLP: the public DiT code's tanh approximation, or x Phi(x) itself.
+enum class Gelu { tanh, erf };
+// Where the tokens' positions come from: the public DiT code's fixed table, or one that is trained.
+enum class Positions { sincos, learned };
+
 struct DitConfig {
   std::int64_t image_size = 28;  // height and width
   std::int64_t channels = 1;
@@ -19,6 +24,8 @@ struct DitConfig {
   std::int64_t frequency_embedding_size = 256;
   SecondTime second_time = SecondTime::difference;
   double time_scale = 1;  // multiplies a time before its sinusoidal embedding
+  Gelu gelu = Gelu::tanh;
+  Positions positions = Positions::sincos;
   bool operator==(const DitConfig&) const = default;
 
   std::int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size); }
@@ -34,5 +41,11 @@ Tensor dit_block(const DitConfig& config, const Parameters& parameters, const st
 std::map<std::string, Shape> parameter_shapes(const DitConfig& config);
 Parameters initialise(const DitConfig& config, const Tensor& key, DType dtype);
 void check(const DitConfig& config);
+
+// "tanh" or "erf", "sincos" or "learned". Throw FormatError for another name.
+std::string to_string(Gelu gelu);
+std::string to_string(Positions positions);
+Gelu gelu_from(const std::string& name);
+Positions positions_from(const std::string& name);
 
 }  // namespace fluxion

@@ -1,5 +1,7 @@
 #include "models/networks/mlp.h"
 
+#include <cmath>
+
 #include "models/layers/layers.h"
 #include "models/networks/initialise.h"
 
@@ -14,10 +16,16 @@ Tensor apply(const MlpConfig& config, const Parameters& parameters, const Tensor
   if (z.rank() != 2 || z.size(1) != config.data_dim)
     throw ShapeError("mlp: wants z [batch, " + std::to_string(config.data_dim) + "], got " + to_string(z.type()));
   const Tensor second = second_time(times, config.second_time);
-  Tensor h = concat({z, expand_dims(times.t, 1), expand_dims(second, 1)}, 1);
+  const auto features = [&](const Tensor& time) {
+    return config.time_features > 0 ? timestep_embedding(time, config.time_features, config.time_scale) : expand_dims(time, 1);
+  };
+  const Tensor conditions = concat({features(times.t), features(second)}, 1);
+  Tensor h = config.time_features > 0 ? z : concat({z, conditions}, 1);
   const std::size_t layers = config.hidden.size();
   for (std::size_t k = 0; k <= layers; ++k) {
     h = linear(h, parameter(parameters, layer(k, "weight")), parameter(parameters, layer(k, "bias")));
+    if (k == 0 && config.time_features > 0)
+      h = h + linear(conditions, parameter(parameters, "time_embedder.weight"), parameter(parameters, "time_embedder.bias"));
     if (k < layers) h = silu(h);
   }
   return h;
@@ -25,12 +33,17 @@ Tensor apply(const MlpConfig& config, const Parameters& parameters, const Tensor
 
 std::map<std::string, Shape> parameter_shapes(const MlpConfig& config) {
   std::map<std::string, Shape> shapes;
-  std::int64_t in = config.data_dim + 2;
+  std::int64_t in = config.time_features > 0 ? config.data_dim : config.data_dim + 2;
   for (std::size_t k = 0; k <= config.hidden.size(); ++k) {
     const std::int64_t out = k < config.hidden.size() ? config.hidden[k] : config.data_dim;
     shapes[layer(k, "weight")] = {out, in};
     shapes[layer(k, "bias")] = {out};
     in = out;
+  }
+  if (config.time_features > 0) {
+    const std::int64_t width = config.hidden.empty() ? config.data_dim : config.hidden.front();
+    shapes["time_embedder.weight"] = {width, 2 * config.time_features};
+    shapes["time_embedder.bias"] = {width};
   }
   return shapes;
 }
@@ -47,6 +60,9 @@ void check(const MlpConfig& config) {
     throw Error("mlp: data_dim must be in 1.." + std::to_string(widest) + ", got " + std::to_string(config.data_dim));
   for (const std::int64_t width : config.hidden)
     if (width < 1 || width > widest) throw Error("mlp: hidden widths must be in 1.." + std::to_string(widest) + ", got " + to_string(config.hidden));
+  if (config.time_features < 0 || config.time_features == 1 || config.time_features > 1 << 20)
+    throw Error("mlp: time_features must be 0 or in 2..1048576, got " + std::to_string(config.time_features));
+  if (!std::isfinite(config.time_scale)) throw Error("mlp: time_scale must be a finite number");
 }
 
 }  // namespace fluxion

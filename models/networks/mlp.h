@@ -9,11 +9,14 @@ struct MlpConfig {
   std::int64_t data_dim = 2;
   std::vector<std::int64_t> hidden = {128, 128, 128};
   SecondTime second_time = SecondTime::difference;
+  std::int64_t time_features = 0;  // sinusoidal features of each time; 0: the times themselves
+  double time_scale = 1;           // multiplies a time before its sinusoidal features
   bool operator==(const MlpConfig&) const = default;
 };
 
-// h = [z, t, s]; then h = silu(layers.k(h)) for every hidden layer, and a last layer without activation. z [batch, data_dim]; parameters
-// layers.<k>.weight [out, in], layers.<k>.bias [out].
+// h = silu(layers.k(h)) for every hidden layer, then a last layer without activation. The first layer sees h = [z, t, s], s the second time; or, with
+// time_features, h = z alone, and a linear map of the sinusoidal features [f(t), f(s)] is added to its output before the activation. z [batch,
+// data_dim]; parameters layers.<k>.weight [out, in], layers.<k>.bias [out], and with time_features time_embedder.weight, time_embedder.bias.
 Tensor apply(const MlpConfig& config, const Parameters& parameters, const Tensor& z, const Times& times);
 
 std::map<std::string, Shape> parameter_shapes(const MlpConfig& config);

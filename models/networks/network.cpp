@@ -28,8 +28,18 @@ T member(const json& object, const char* name) {
   }
 }
 
+// The same of a member that came later: files written before have what the default says.
+template <class T>
+T member_or(const json& object, const char* name, const T& otherwise) {
+  return object.contains(name) ? member<T>(object, name) : otherwise;
+}
+
 json config_to_json(const MlpConfig& config) {
-  return {{"data_dim", config.data_dim}, {"hidden", config.hidden}, {"second_time", to_string(config.second_time)}};
+  return {{"data_dim", config.data_dim},
+          {"hidden", config.hidden},
+          {"second_time", to_string(config.second_time)},
+          {"time_features", config.time_features},
+          {"time_scale", config.time_scale}};
 }
 
 json config_to_json(const DitConfig& config) {
@@ -43,13 +53,17 @@ json config_to_json(const DitConfig& config) {
           {"num_classes", config.num_classes},
           {"frequency_embedding_size", config.frequency_embedding_size},
           {"second_time", to_string(config.second_time)},
-          {"time_scale", config.time_scale}};
+          {"time_scale", config.time_scale},
+          {"gelu", to_string(config.gelu)},
+          {"positions", to_string(config.positions)}};
 }
 
 MlpConfig mlp_from_json(const json& object) {
   return {.data_dim = member<std::int64_t>(object, "data_dim"),
           .hidden = member<std::vector<std::int64_t>>(object, "hidden"),
-          .second_time = second_time_from(member<std::string>(object, "second_time"))};
+          .second_time = second_time_from(member<std::string>(object, "second_time")),
+          .time_features = member_or<std::int64_t>(object, "time_features", 0),
+          .time_scale = member_or<double>(object, "time_scale", 1)};
 }
 
 DitConfig dit_from_json(const json& object) {
@@ -63,7 +77,9 @@ DitConfig dit_from_json(const json& object) {
           .num_classes = member<std::int64_t>(object, "num_classes"),
           .frequency_embedding_size = member<std::int64_t>(object, "frequency_embedding_size"),
           .second_time = second_time_from(member<std::string>(object, "second_time")),
-          .time_scale = member<double>(object, "time_scale")};
+          .time_scale = member<double>(object, "time_scale"),
+          .gelu = gelu_from(member_or<std::string>(object, "gelu", "tanh")),
+          .positions = positions_from(member_or<std::string>(object, "positions", "sincos"))};
 }
 
 }  // namespace
@@ -92,7 +108,7 @@ std::map<std::string, Shape> parameter_shapes(const NetworkConfig& config) {
 }
 
 std::vector<std::string> frozen_parameters(const NetworkConfig& config) {
-  if (std::holds_alternative<DitConfig>(config)) return {"pos_embed"};
+  if (const auto* dit = std::get_if<DitConfig>(&config); dit && dit->positions == Positions::sincos) return {"pos_embed"};
   return {};
 }
 

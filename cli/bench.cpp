@@ -1,0 +1,240 @@
+// fluxion bench: how fast a training step or a sample is here, and how close to what the machine can do.
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backends/cpu/cpu.h"
+#include "backends/cpu/fma_rate.h"
+#include "cli/allocations.h"
+#include "cli/command.h"
+#include "engine/error.h"
+#include "engine/ops.h"
+#include "engine/platform/machine.h"
+#include "engine/platform/usage.h"
+#include "models/benchmark/benchmark.h"
+#include "models/benchmark/profile.h"
+#include "models/benchmark/timing.h"
+
+namespace fluxion::cli {
+
+namespace {
+
+struct Options : CommonOptions {
+  std::string net = "dit28", objective = "meanflow", tangent = "all";
+  std::int64_t batch = 0;
+  std::size_t steps = 20;
+  double seconds = 60;
+  double peak_seconds = 0.5;
+  bool profile = false;
+};
+
+constexpr double mebi = 1 << 20;
+
+BenchmarkTask task_of(const Options& options) {
+  if (options.tangent == "subset") {
+    if (options.objective != "meanflow") throw Error("bench: --tangent subset belongs to --objective meanflow");
+    return BenchmarkTask::meanflow_subset;
+  }
+  if (options.objective == "flow-matching") return BenchmarkTask::flow_matching;
+  if (options.objective == "meanflow") return BenchmarkTask::meanflow;
+  return options.objective == "forward" ? BenchmarkTask::forward : BenchmarkTask::sample;
+}
+
+template <class... Values>
+std::string formatted(const char* format, Values... values) {
+  char text[240];
+  std::snprintf(text, sizeof text, format, values...);
+  return text;
+}
+
+struct Measurement {
+  Timings timings;
+  MemoryReport report;
+  std::size_t kernels = 0;
+  double flops = 0, peak_rate = 0;  // per step; per second
+  std::uint64_t allocations = 0;    // per step
+  std::uint64_t resident_before = 0, resident_peak = 0;
+  double last = 0;
+  std::vector<ProfileRow> profile;
+  double profiled_seconds = 0;
+
+  double rate() const { return flops / timings.median; }
+};
+
+// The median over a few runs, kernel by kernel.
+std::vector<double> kernel_times(Benchmark& benchmark, std::size_t kernels) {
+  constexpr std::size_t runs = 7;
+  std::vector<std::vector<double>> times(kernels);
+  for (std::size_t run = 0; run < runs; ++run) {
+    std::vector<double> seconds;
+    RunOptions options;
+    options.kernel_seconds = &seconds;
+    benchmark.step(options);
+    for (std::size_t k = 0; k < kernels; ++k) times[k].push_back(seconds.at(k));
+  }
+  std::vector<double> result;
+  for (std::vector<double>& of_kernel : times) result.push_back(statistics(std::move(of_kernel)).median);
+  return result;
+}
+
+Measurement measure(const Options& options, BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device) {
+  Measurement result;
+  result.flops = necessary_flops(task, network, batch);
+  const ResidentMemory before = resident_memory().value_or(ResidentMemory{});
+  result.resident_before = before.now;
+  if (options.peak_seconds > 0) result.peak_rate = measure_fma_rate(options.threads, options.peak_seconds / 2);
+
+  Benchmark benchmark(task, network, batch, device);
+  result.report = benchmark.memory_report();
+  result.kernels = benchmark.program().kernels.size();
+  Tensor value;
+  result.timings = time_calls([&] { value = benchmark.step(); }, {.samples = options.steps, .max_seconds = options.seconds});
+
+  constexpr std::uint64_t counted_steps = 4;
+  const std::uint64_t allocations = allocation_count();
+  for (std::uint64_t i = 0; i < counted_steps; ++i) value = benchmark.step();
+  result.allocations = (allocation_count() - allocations) / counted_steps;
+
+  result.resident_peak = resident_memory().value_or(ResidentMemory{}).peak;
+  // The clock may have changed meanwhile: the higher of a measurement before and one after.
+  if (options.peak_seconds > 0) result.peak_rate = std::max(result.peak_rate, measure_fma_rate(options.threads, options.peak_seconds / 2));
+  result.last = mean(value).item<float>();
+  if (options.profile) {
+    const std::vector<double> times = kernel_times(benchmark, result.kernels);
+    for (const double seconds : times) result.profiled_seconds += seconds;
+    result.profile = profile(benchmark.program(), times);
+  }
+  return result;
+}
+
+void print_profile(std::ostream& out, const Measurement& result) {
+  out << formatted("\nkernels by time: %.2f ms in all, medians of single kernels\n", 1e3 * result.profiled_seconds);
+  out << "      ms  share  count  GFLOP/s   GB/s  kernel\n";
+  constexpr std::size_t shown = 30;
+  double rest = 0;
+  for (std::size_t i = 0; i < result.profile.size(); ++i) {
+    const ProfileRow& row = result.profile[i];
+    if (i >= shown) {
+      rest += row.seconds;
+      continue;
+    }
+    const std::string rate = row.flops > 0 ? formatted("%8.1f", row.flops / row.seconds / 1e9) : std::string("       -");
+    out << formatted("%8.3f %5.1f%% %6zu %s %6.1f  ", 1e3 * row.seconds, 100 * row.seconds / result.profiled_seconds, row.kernels.size(),
+                     rate.c_str(), row.bytes / row.seconds / 1e9)
+        << row.text << " (no. " << row.kernels.front() << (row.kernels.size() > 1 ? ", ..." : "") << ")\n";
+  }
+  if (result.profile.size() > shown)
+    out << formatted("%8.3f %5.1f%%        the other %zu kinds\n", 1e3 * rest, 100 * rest / result.profiled_seconds, result.profile.size() - shown);
+}
+
+nlohmann::json profile_json(const Measurement& result) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const ProfileRow& row : result.profile)
+    rows.push_back({{"kernel", row.text}, {"ms", 1e3 * row.seconds}, {"gflop", row.flops / 1e9}, {"bytes", row.bytes}, {"numbers", row.kernels}});
+  return rows;
+}
+
+int bench(const Options& options, const Streams& streams) {
+  const BenchmarkTask task = task_of(options);
+  const BenchmarkNetwork& network = benchmark_network(options.net);
+  const std::int64_t batch = options.batch > 0 ? options.batch : network.batch;
+  const int threads = options.threads > 0 ? options.threads : usable_cpus();
+  const Device device = cpu({.threads = threads});
+  const Measurement result = measure(options, task, network.config, batch, device);
+  const Timings& timings = result.timings;
+
+  if (options.json) {
+    nlohmann::json object = {{"net", options.net},
+                             {"objective", options.objective},
+                             {"tangent", options.objective == "meanflow" ? options.tangent : ""},
+                             {"batch", batch},
+                             {"threads", threads},
+                             {"device", device.name()},
+                             {"ms_median", 1e3 * timings.median},
+                             {"ms_min", 1e3 * timings.lowest},
+                             {"ms_p10", 1e3 * timings.p10},
+                             {"ms_p90", 1e3 * timings.p90},
+                             {"samples", timings.samples},
+                             {"noisy_samples", timings.noisy},
+                             {"all_noisy", timings.all_noisy},
+                             {"gflop", result.flops / 1e9},
+                             {"gflops", result.rate() / 1e9},
+                             {"params", parameter_count(network.config)},
+                             {"kernels", result.kernels},
+                             {"allocations_per_step", result.allocations},
+                             {"start_rss_mib", static_cast<double>(result.resident_before) / mebi},
+                             {"peak_rss_mib", static_cast<double>(result.resident_peak) / mebi},
+                             {"planned_peak_mib", static_cast<double>(result.report.peak_bytes()) / mebi},
+                             {"last", result.last}};
+    if (result.peak_rate > 0) {
+      object["peak_gflops"] = result.peak_rate / 1e9;
+      object["peak_fraction"] = result.rate() / result.peak_rate;
+    }
+    if (options.profile) object["profile"] = profile_json(result);
+    write_json(streams.out, object);
+    return 0;
+  }
+
+  std::ostream& out = streams.out;
+  out << options.net << ", " << options.objective;
+  if (options.objective == "meanflow") out << " (tangent: " << options.tangent << ")";
+  out << ", batch " << batch << ", " << device.name() << "\n";
+  out << formatted("time         %.3f ms median, %.3f to %.3f (10%% to 90%%), %.3f lowest, of %zu\n", 1e3 * timings.median, 1e3 * timings.p10,
+                   1e3 * timings.p90, 1e3 * timings.lowest, timings.samples);
+  if (timings.all_noisy) {
+    out << "noise        other processes used the machine all the time: don't trust these figures\n";
+  } else if (timings.noisy > 0) {
+    out << "noise        " << timings.noisy << " more left out, because other processes used the machine\n";
+  }
+  out << formatted("work         %.2f GFLOP in matrix products: %.1f GFLOP/s", result.flops / 1e9, result.rate() / 1e9);
+  if (result.peak_rate > 0) out << formatted(", %.0f%% of the %.1f measured", 100 * result.rate() / result.peak_rate, result.peak_rate / 1e9);
+  out << "\nmemory       " << formatted("%.0f MiB", static_cast<double>(result.resident_peak) / mebi) << " at most ("
+      << formatted("%.0f MiB", static_cast<double>(result.resident_before) / mebi) << " at the start); planned: " << to_string(result.report)
+      << "\nallocations  " << result.allocations << " a step\n"
+      << "parameters   " << grouped(parameter_count(network.config)) << "\n";
+  if (options.profile) print_profile(out, result);
+  out << std::flush;
+  return 0;
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& program, const Streams& streams) {
+  auto options = std::make_shared<Options>();
+  CLI::App& parser = *program.add_subcommand("bench", "Time training steps and samples on this machine");
+  parser.add_option("--net", options->net, "mlp2d (points in the plane) or dit28 (28 x 28 digits) (default: dit28)")
+      ->check(CLI::IsMember({"mlp2d", "dit28"}))
+      ->type_name("NAME");
+  parser
+      .add_option("--objective", options->objective,
+                  "flow-matching or meanflow (a training step), forward (one evaluation), sample (one-step generation) (default: meanflow)")
+      ->check(CLI::IsMember({"flow-matching", "meanflow", "forward", "sample"}))
+      ->type_name("NAME");
+  parser.add_option("--tangent", options->tangent, "MeanFlow's derivative over all rows, or the subset, a quarter, with r != t (default: all)")
+      ->check(CLI::IsMember({"all", "subset"}))
+      ->type_name("ROWS");
+  parser.add_option("--batch", options->batch, "Samples a step, 0: the network's own, 4096 or 64 (default: 0)")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24))
+      ->type_name("B");
+  parser.add_option("--steps", options->steps, "Undisturbed steps to time (default: 20)")->check(CLI::Range(1, 1 << 20))->type_name("N");
+  parser.add_option("--seconds", options->seconds, "Stop waiting for undisturbed steps after this long (default: 60)")
+      ->check(more_than_zero())
+      ->type_name("S");
+  parser
+      .add_option("--peak-seconds", options->peak_seconds, "Time for measuring the multiply-adds that the processor can do, 0: don't (default: 0.5)")
+      ->check(not_negative())
+      ->type_name("S");
+  parser.add_flag("--profile", options->profile, "List the slowest kernels");
+  add_threads(parser, *options);
+  add_json(parser, *options);
+  parser.footer(
+      "Steps during which other processes used the machine are timed again.\n\n"
+      "Examples:\n"
+      "  fluxion bench --net dit28 --objective meanflow --tangent subset\n"
+      "  fluxion bench --net mlp2d --objective flow-matching --threads 1 --profile");
+  return {&parser, [options, &streams] { return bench(*options, streams); }};
+}
+
+}  // namespace fluxion::cli

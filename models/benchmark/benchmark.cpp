@@ -1,0 +1,178 @@
+#include "models/benchmark/benchmark.h"
+
+#include <algorithm>
+#include <variant>
+
+#include "autograd/transforms.h"
+#include "engine/ops.h"
+#include "models/optimisers/adamw.h"
+
+namespace fluxion {
+namespace {
+
+constexpr double learning_rate = 1e-4;
+// Share of the rows whose r differs from t.
+constexpr double unequal_share = 0.25;
+
+bool trains(BenchmarkTask task) { return task != BenchmarkTask::forward && task != BenchmarkTask::sample; }
+
+DrawOptions draw_options(BenchmarkTask task) { return {.equal_share = 1 - unequal_share, .fixed_share = task == BenchmarkTask::meanflow_subset}; }
+
+// AdamW's state without the average.
+struct BenchmarkState {
+  Parameters parameters, m, v;
+  Tensor step;
+  static auto members(auto& self) { return std::tie(self.parameters, self.m, self.v, self.step); }
+};
+
+struct TrainingStep {
+  BenchmarkTask task;
+  NetworkConfig network;
+
+  std::pair<BenchmarkState, Tensor> operator()(const BenchmarkState& state, const Tensor& x, const Tensor& labels, const Tensor& key,
+                                               const Tensor& rate) const {
+    FlowDraws draws = draw(draw_options(task), x, {}, 0, fold_in(key, state.step));
+    if (num_classes(network) > 0) draws.labels = {labels, {}, num_classes(network)};
+    const auto loss = [&](const Parameters& parameters) { return benchmark_loss(task, network, parameters, draws).loss; };
+    const auto [value, gradient] = value_and_grad(loss)(state.parameters);
+    // The average that update() also makes is not returned from here, so it is not computed.
+    const TrainState before{.parameters = state.parameters, .m = state.m, .v = state.v, .ema = state.parameters, .step = state.step};
+    TrainState after = update({}, before, gradient, rate).state;
+    return {BenchmarkState{std::move(after.parameters), std::move(after.m), std::move(after.v), std::move(after.step)}, value};
+  }
+};
+
+struct Evaluation {
+  BenchmarkTask task;
+  NetworkConfig network;
+
+  Tensor operator()(const Parameters& parameters, const Tensor& x, const Tensor& labels, const Tensor& key, const Tensor& t) const {
+    if (task == BenchmarkTask::forward) return apply(network, parameters, x, {.t = t, .r = 0.5 * t}, labels);
+    const Tensor noise = normal(key, x.shape(), x.dtype());
+    return noise - apply(network, parameters, noise, {.t = ones_like(t), .r = zeros_like(t)}, labels);
+  }
+};
+
+// Rows that a weight meets in one forward pass: one per sample for what conditions the network, one per token for the rest, none in a table.
+std::int64_t rows_of(const NetworkConfig& network, const std::string& name, std::int64_t batch) {
+  const auto* dit = std::get_if<DitConfig>(&network);
+  if (!dit) return batch;
+  if (name.starts_with("y_embedder.") || name == "pos_embed") return 0;
+  const bool per_sample = name.starts_with("t_embedder.") || name.starts_with("r_embedder.") || name.find("adaLN_modulation") != std::string::npos;
+  return per_sample ? batch : batch * dit->tokens();
+}
+
+}  // namespace
+
+const std::vector<BenchmarkNetwork>& benchmark_networks() {
+  static const std::vector<BenchmarkNetwork> networks = {
+      {"mlp2d", MlpConfig{.data_dim = 2, .hidden = {512, 512, 512, 512, 512}, .time_features = 64, .time_scale = 1000}, 4096},
+      {"dit28", DitConfig{.depth = 6, .num_classes = 10, .time_scale = 1000, .gelu = Gelu::erf, .positions = Positions::learned}, 64}};
+  return networks;
+}
+
+const BenchmarkNetwork& benchmark_network(const std::string& name) {
+  std::string known;
+  for (const BenchmarkNetwork& network : benchmark_networks()) {
+    if (network.name == name) return network;
+    known += (known.empty() ? "'" : ", '") + network.name + "'";
+  }
+  throw Error("benchmark: network '" + name + "' is not one of " + known);
+}
+
+ProductFlops product_flops(const NetworkConfig& network, std::int64_t batch) {
+  ProductFlops flops;
+  for (const auto& [name, shape] : parameter_shapes(network)) {
+    if (shape.rank() < 2) continue;
+    flops.weight += 2.0 * static_cast<double>(shape.elements() * rows_of(network, name, batch));
+  }
+  if (const auto* dit = std::get_if<DitConfig>(&network))  // scores and mixing, over all heads
+    flops.activation = 2.0 * 2.0 * static_cast<double>(batch * dit->depth * dit->tokens() * dit->tokens() * dit->hidden_size);
+  return flops;
+}
+
+double necessary_flops(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch) {
+  const ProductFlops flops = product_flops(network, batch);
+  if (!trains(task)) return flops.forward();
+  double tangent = 0;
+  if (task == BenchmarkTask::meanflow) tangent = 1;
+  if (task == BenchmarkTask::meanflow_subset) tangent = static_cast<double>(unequal_rows(draw_options(task), batch)) / static_cast<double>(batch);
+  return (3 + tangent) * flops.weight + (3 + 2 * tangent) * flops.activation;
+}
+
+MeanFlowResult benchmark_loss(BenchmarkTask task, const NetworkConfig& network, const Parameters& parameters, const FlowDraws& draws) {
+  const std::int64_t batch = draws.x.size(0);
+  // s / (s + c) with s the mean over n elements is S / (S + n c) with S their sum.
+  MeanFlowOptions options{.c = 1e-3 * static_cast<double>(draws.x.elements() / batch), .p = 1};
+  FlowDraws effective = draws;
+  if (task == BenchmarkTask::flow_matching) {
+    effective.r = draws.t;
+    effective.equal_mask = {};
+    options.jvp_rows = 0;
+  }
+  if (task == BenchmarkTask::meanflow_subset) options.jvp_rows = unequal_rows(draw_options(task), batch);
+  return meanflow(bind_parameters(network, parameters), effective, options);
+}
+
+struct Benchmark::State {
+  BenchmarkTask task;
+  Tensor x, labels, key, t, rate;
+  BenchmarkState training;
+  Parameters parameters;
+  Compiled<TrainingStep> training_step;
+  Compiled<Evaluation> evaluation;
+
+  State(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device, std::uint64_t seed)
+      : task(task), training_step(compile(TrainingStep{task, network}, {.donate = {0}})), evaluation(compile(Evaluation{task, network})) {
+    key = random_key(seed, device);
+    const Parameters initial = initialise(network, fold_in(key, 0));
+    Dims shape{batch};
+    const Shape sample = sample_shape(network);
+    shape.insert(shape.end(), sample.begin(), sample.end());
+    x = normal(fold_in(key, 1), Shape(shape));
+    t = uniform(fold_in(key, 2), {batch});
+    std::vector<std::int32_t> classes(static_cast<std::size_t>(batch));
+    for (std::size_t i = 0; i < classes.size(); ++i)
+      classes[i] = static_cast<std::int32_t>(i % static_cast<std::size_t>(std::max<std::int64_t>(num_classes(network), 1)));
+    labels = Tensor::from(classes, {batch}, device);
+    const float value = static_cast<float>(learning_rate);
+    rate = Tensor::from(std::span<const float>(&value, 1), {}, device);
+    for (const Tensor& tensor : {x, t, key}) eval(tensor);
+    if (!trains(task)) {
+      parameters = initial;
+      return;
+    }
+    TrainState start = make_train_state(initial);
+    training = {std::move(start.parameters), std::move(start.m), std::move(start.v), std::move(start.step)};
+  }
+};
+
+Benchmark::Benchmark(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device, std::uint64_t seed) {
+  check(network);
+  if (batch < 4) throw Error("benchmark: a batch must have at least 4 samples, got " + std::to_string(batch));
+  state_ = std::make_unique<State>(task, network, batch, device, seed);
+}
+
+Benchmark::~Benchmark() = default;
+
+const Program& Benchmark::program() const {
+  const State& s = *state_;
+  if (trains(s.task)) return s.training_step.program(s.training, s.x, s.labels, s.key, s.rate);
+  return s.evaluation.program(s.parameters, s.x, s.labels, s.key, s.t);
+}
+
+MemoryReport Benchmark::memory_report() const {
+  const State& s = *state_;
+  if (trains(s.task)) return s.training_step.memory_report(s.training, s.x, s.labels, s.key, s.rate);
+  return s.evaluation.memory_report(s.parameters, s.x, s.labels, s.key, s.t);
+}
+
+Tensor Benchmark::step(const RunOptions& options) {
+  State& s = *state_;
+  if (!trains(s.task)) return s.evaluation.run(options, s.parameters, s.x, s.labels, s.key, s.t);
+  auto [next, loss] = s.training_step.run(options, s.training, s.x, s.labels, s.key, s.rate);
+  s.training = std::move(next);
+  return loss;
+}
+
+}  // namespace fluxion
