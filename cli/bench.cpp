@@ -14,6 +14,7 @@
 #include "engine/platform/machine.h"
 #include "engine/platform/usage.h"
 #include "models/benchmark/benchmark.h"
+#include "models/benchmark/comparison.h"
 #include "models/benchmark/profile.h"
 #include "models/benchmark/timing.h"
 
@@ -28,6 +29,7 @@ struct Options : CommonOptions {
   double seconds = 60;
   double peak_seconds = 0.5;
   bool profile = false;
+  std::string check;
 };
 
 constexpr double mebi = 1 << 20;
@@ -53,8 +55,8 @@ struct Measurement {
   Timings timings;
   MemoryReport report;
   std::size_t kernels = 0;
-  double flops = 0, peak_rate = 0;  // per step; per second
-  std::uint64_t allocations = 0;    // per step
+  double flops = 0, peak_rate = 0;                        // per step; per second
+  std::uint64_t allocations = 0, kernel_allocations = 0;  // per step; of it, while kernels run
   std::uint64_t resident_before = 0, resident_peak = 0;
   double last = 0;
   std::vector<ProfileRow> profile;
@@ -79,6 +81,30 @@ std::vector<double> kernel_times(Benchmark& benchmark, std::size_t kernels) {
   return result;
 }
 
+// The program by itself, on buffers bound by hand: what is allocated from its first kernel to its last.
+std::uint64_t allocations_of_kernels(const Program& program, const Device& device) {
+  Backend& backend = device.backend();
+  const auto executable = backend.compile(program);
+  std::vector<std::shared_ptr<Buffer>> owned;
+  const auto bind = [&](const std::vector<TensorType>& types) {
+    std::vector<Buffer*> buffers;
+    for (const TensorType& type : types) {
+      owned.push_back(backend.allocate(type.bytes()));
+      backend.upload(*owned.back(), std::vector<std::byte>(type.bytes()));
+      buffers.push_back(owned.back().get());
+    }
+    return buffers;
+  };
+  const std::vector<Buffer*> inputs = bind(program.inputs), outputs = bind(program.outputs);
+  const std::vector<double> scalars(static_cast<std::size_t>(program.scalars), 0.5);
+  const Bindings bindings{inputs, outputs, scalars};
+  executable->run(bindings, {});  // the first call makes the workspace
+  executable->run(bindings, {});
+  const std::uint64_t before = allocation_count();
+  executable->run(bindings, {});
+  return allocation_count() - before;
+}
+
 Measurement measure(const Options& options, BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device) {
   Measurement result;
   result.flops = necessary_flops(task, network, batch);
@@ -101,6 +127,7 @@ Measurement measure(const Options& options, BenchmarkTask task, const NetworkCon
   // The clock may have changed meanwhile: the higher of a measurement before and one after.
   if (options.peak_seconds > 0) result.peak_rate = std::max(result.peak_rate, measure_fma_rate(options.threads, options.peak_seconds / 2));
   result.last = mean(value).item<float>();
+  result.kernel_allocations = allocations_of_kernels(benchmark.program(), device);
   if (options.profile) {
     const std::vector<double> times = kernel_times(benchmark, result.kernels);
     for (const double seconds : times) result.profiled_seconds += seconds;
@@ -136,7 +163,30 @@ nlohmann::json profile_json(const Measurement& result) {
   return rows;
 }
 
+// One step against the same step of another program.
+int check(const Options& options, const Streams& streams) {
+  constexpr double tolerance = 1e-4;
+  const std::vector<TensorDifference> differences = compare_step(options.check, cpu({.threads = options.threads}));
+  const bool passed = differences.front().relative <= tolerance;  // not so where it is no number
+  if (options.json) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const TensorDifference& difference : differences) list.push_back({{"name", difference.name}, {"relative_difference", difference.relative}});
+    write_json(streams.out, {{"passed", passed}, {"tolerance", tolerance}, {"tensors", list}});
+    return passed ? 0 : 1;
+  }
+  for (const TensorDifference& difference : differences) {
+    const bool value = difference.name == "u" || difference.name == "dudt" || difference.name == "loss";
+    if (value || &difference == &differences.front() || !(difference.relative <= tolerance))
+      streams.out << formatted("%.1e  ", difference.relative) << printable(difference.name) << "\n";
+  }
+  streams.out << (passed ? "OK: " : "FAIL: ") << differences.size()
+              << formatted(" tensors, relative differences at most %.1e, ", differences.front().relative) << formatted("allowed %.0e", tolerance)
+              << std::endl;
+  return passed ? 0 : 1;
+}
+
 int bench(const Options& options, const Streams& streams) {
+  if (!options.check.empty()) return check(options, streams);
   const BenchmarkTask task = task_of(options);
   const BenchmarkNetwork& network = benchmark_network(options.net);
   const std::int64_t batch = options.batch > 0 ? options.batch : network.batch;
@@ -164,6 +214,7 @@ int bench(const Options& options, const Streams& streams) {
                              {"params", parameter_count(network.config)},
                              {"kernels", result.kernels},
                              {"allocations_per_step", result.allocations},
+                             {"kernel_allocations_per_step", result.kernel_allocations},
                              {"start_rss_mib", static_cast<double>(result.resident_before) / mebi},
                              {"peak_rss_mib", static_cast<double>(result.resident_peak) / mebi},
                              {"planned_peak_mib", static_cast<double>(result.report.peak_bytes()) / mebi},
@@ -192,7 +243,7 @@ int bench(const Options& options, const Streams& streams) {
   if (result.peak_rate > 0) out << formatted(", %.0f%% of the %.1f measured", 100 * result.rate() / result.peak_rate, result.peak_rate / 1e9);
   out << "\nmemory       " << formatted("%.0f MiB", static_cast<double>(result.resident_peak) / mebi) << " at most ("
       << formatted("%.0f MiB", static_cast<double>(result.resident_before) / mebi) << " at the start); planned: " << to_string(result.report)
-      << "\nallocations  " << result.allocations << " a step\n"
+      << "\nallocations  " << result.allocations << " a step, " << result.kernel_allocations << " of them while kernels run\n"
       << "parameters   " << grouped(parameter_count(network.config)) << "\n";
   if (options.profile) print_profile(out, result);
   out << std::flush;
@@ -227,6 +278,10 @@ Command add_bench(CLI::App& program, const Streams& streams) {
       ->check(not_negative())
       ->type_name("S");
   parser.add_flag("--profile", options->profile, "List the slowest kernels");
+  parser
+      .add_option("--check", options->check,
+                  "Time nothing; compute the step in this safetensors file and compare with the results in it (bench/check_against_torch.py)")
+      ->type_name("FILE");
   add_threads(parser, *options);
   add_json(parser, *options);
   parser.footer(
