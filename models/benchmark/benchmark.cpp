@@ -149,7 +149,7 @@ struct Benchmark::State {
 
 Benchmark::Benchmark(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device, std::uint64_t seed) {
   check(network);
-  if (batch < 4) throw Error("benchmark: a batch must have at least 4 samples, got " + std::to_string(batch));
+  if (batch < 1) throw Error("benchmark: a batch must have at least 1 sample, got " + std::to_string(batch));
   state_ = std::make_unique<State>(task, network, batch, device, seed);
 }
 

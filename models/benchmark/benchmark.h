@@ -50,7 +50,7 @@ MeanFlowResult benchmark_loss(BenchmarkTask task, const NetworkConfig& network, 
 // One task on one network with made-up data, compiled. Training uses Adam at 1e-4 without clipping, decay or averaging, and draws anew at each step.
 class Benchmark {
  public:
-  // Throws Error for a batch below 4.
+  // Throws Error for a batch below 1.
   Benchmark(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device, std::uint64_t seed = 0);
   ~Benchmark();
 

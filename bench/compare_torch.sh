@@ -1,0 +1,54 @@
+#!/bin/sh
+# Races Fluxion against PyTorch on the same two networks and steps, alternately, in one go, on this machine: time, memory, and what MeanFlow costs over
+# flow matching. Prints the ratios with their spread and whether they meet the bars. Wants a quiet machine and takes about eight minutes.
+#
+#   bench/compare_torch.sh [--peer FILE] [--fluxion FILE] [--threads N] [--budget SECONDS] [--steps N] [--quick] [--out FILE]
+#
+#   --peer     the PyTorch program (default: ../shared/peers/torch_meanflow_bench.py beside this checkout)
+#   --fluxion  the program to race (default: builds the release preset)
+#   --threads  of each program (default: 2)
+#   --budget   seconds for the rounds after PyTorch's best settings have been found (default: 300)
+#   --steps    undisturbed steps to time in each run (default: 8)
+#   --quick    tiny batches, one thread and one round, to see that it works
+#   --out      every single result as a line of JSON
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+peer="$root/../shared/peers/torch_meanflow_bench.py"
+fluxion=""
+python=${PYTHON:-/usr/bin/python3}
+# What is not for this script goes on to compare_torch.py.
+rest=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --help|-h) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --quick) rest="$rest --quick"; shift ;;
+    --peer|--fluxion|--threads|--budget|--steps|--out)
+      if [ $# -lt 2 ]; then echo "compare_torch: $1 wants a value; see --help" >&2; exit 2; fi
+      case "$1" in
+        --peer) peer=$2 ;;
+        --fluxion) fluxion=$2 ;;
+        *) rest="$rest $1 $2" ;;
+      esac
+      shift 2 ;;
+    *) echo "compare_torch: unknown option $1; see --help" >&2; exit 2 ;;
+  esac
+done
+
+if [ ! -f "$peer" ]; then
+  echo "compare_torch: $peer is not there; say with --peer where torch_meanflow_bench.py is" >&2
+  exit 1
+fi
+if ! "$python" -c "import torch" 2>/dev/null; then
+  echo "compare_torch: $python has no PyTorch; on Debian 12:" >&2
+  echo "  apt-get install python3-torch libblis4-openmp libopenblas0-pthread libtcmalloc-minimal4" >&2
+  exit 1
+fi
+if [ -z "$fluxion" ]; then
+  (cd "$root" && cmake --preset release >/dev/null && cmake --build build/release --target fluxion >/dev/null)
+  fluxion="$root/build/release/bin/fluxion"
+fi
+
+# $rest is a list of words.
+# shellcheck disable=SC2086
+exec "$python" "$root/bench/compare_torch.py" --peer "$peer" --fluxion "$fluxion" $rest
