@@ -14,6 +14,7 @@
 #include "engine/platform/machine.h"
 #include "engine/platform/usage.h"
 #include "models/benchmark/benchmark.h"
+#include "models/benchmark/bound_program.h"
 #include "models/benchmark/comparison.h"
 #include "models/benchmark/profile.h"
 #include "models/benchmark/timing.h"
@@ -81,27 +82,12 @@ std::vector<double> kernel_times(Benchmark& benchmark, std::size_t kernels) {
   return result;
 }
 
-// The program by itself, on buffers bound by hand: what is allocated from its first kernel to its last.
+// The program by itself: what is allocated from its first kernel to its last.
 std::uint64_t allocations_of_kernels(const Program& program, const Device& device) {
-  Backend& backend = device.backend();
-  const auto executable = backend.compile(program);
-  std::vector<std::shared_ptr<Buffer>> owned;
-  const auto bind = [&](const std::vector<TensorType>& types) {
-    std::vector<Buffer*> buffers;
-    for (const TensorType& type : types) {
-      owned.push_back(backend.allocate(type.bytes()));
-      backend.upload(*owned.back(), std::vector<std::byte>(type.bytes()));
-      buffers.push_back(owned.back().get());
-    }
-    return buffers;
-  };
-  const std::vector<Buffer*> inputs = bind(program.inputs), outputs = bind(program.outputs);
-  const std::vector<double> scalars(static_cast<std::size_t>(program.scalars), 0.5);
-  const Bindings bindings{inputs, outputs, scalars};
-  executable->run(bindings, {});  // the first call makes the workspace
-  executable->run(bindings, {});
+  BoundProgram bound(program, device);
+  for (int i = 0; i < 2; ++i) bound.run();  // the first makes the workspace
   const std::uint64_t before = allocation_count();
-  executable->run(bindings, {});
+  bound.run();
   return allocation_count() - before;
 }
 

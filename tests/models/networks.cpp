@@ -69,9 +69,66 @@ TEST_CASE("an MLP takes vectors and times") {
   CHECK_THROWS_AS(apply(config, {}, z, {.t = t, .r = t}), Error);
 }
 
+TEST_CASE("a DiT may have exact gelu and learned positions") {
+  const Device device = cpu({.threads = 1});
+  DitConfig config = small_dit();
+  const Tensor h = normal(random_key(3, device), {2, 16, 16}, DType::f64), conditioning = normal(random_key(4, device), {2, 16}, DType::f64);
+  Parameters parameters;
+  for (const auto& [name, shape] : parameter_shapes(config)) parameters[name] = normal(random_key(5, device), shape, DType::f64);
+  const Tensor approximate = dit_block(config, parameters, "blocks.0", h, conditioning);
+  config.gelu = Gelu::erf;
+  const Tensor exact = dit_block(config, parameters, "blocks.0", h, conditioning);
+  // The approximation of gelu is within 5e-4 of it; the rest of the block makes a little more or less of that.
+  CHECK(max(abs(approximate - exact)).item<double>() > 0);
+  CHECK(max(abs(approximate - exact)).item<double>() < 0.1 * max(abs(exact)).item<double>());
+
+  config.positions = Positions::learned;
+  CHECK(frozen_parameters(config).empty());
+  const Tensor positions = initialise(NetworkConfig(config), random_key(1, device)).at("pos_embed");
+  CHECK(positions.shape() == Shape{1, 16, 16});
+  CHECK(mean(square(positions)).item<float>() == Approx(0.02 * 0.02).epsilon(0.5));  // N(0, 0.02^2), 256 of them
+}
+
+TEST_CASE("an MLP may see sinusoidal features of its times, added before its first activation") {
+  const Device device = cpu({.threads = 1});
+  const MlpConfig config{.data_dim = 3, .hidden = {8}, .time_features = 4, .time_scale = 10};
+  const Parameters parameters = initialise(NetworkConfig(config), random_key(1, device), DType::f64);
+  CHECK(parameters.at("layers.0.weight").shape() == Shape{8, 3});
+  CHECK(parameters.at("time_embedder.weight").shape() == Shape{8, 8});
+  const Tensor z = normal(random_key(2, device), {5, 3}, DType::f64), t = uniform(random_key(3, device), {5}, DType::f64), r = 0.25 * t;
+  const auto features = [&](const Tensor& time) {
+    const Tensor slow = expand_dims(time, 1) * 10.0, angles = concat({slow, slow * 0.01}, 1);  // 10000^(-1/2) is the second frequency
+    return concat({cos(angles), sin(angles)}, 1);
+  };
+  const Tensor conditions = concat({features(t), features(t - r)}, 1);
+  const auto product = [&](const Tensor& x, const char* name) { return matmul(x, transpose(parameters.at(name), {1, 0})); };
+  const Tensor hidden = silu(product(z, "layers.0.weight") + product(conditions, "time_embedder.weight"));  // fresh biases are zero
+  CHECK(max(abs(apply(NetworkConfig(config), parameters, z, {t, r}) - product(hidden, "layers.1.weight"))).item<double>() < 1e-12);
+
+  CHECK_THROWS_AS(check(NetworkConfig(MlpConfig{.time_features = 1})), Error);
+  CHECK_THROWS_AS(check(NetworkConfig(MlpConfig{.time_scale = NAN})), Error);
+  CHECK_THROWS_AS(check(NetworkConfig(DitConfig{.time_scale = INFINITY})), Error);
+}
+
 TEST_CASE("a network's configuration survives JSON, and bad JSON is refused") {
-  for (const NetworkConfig& config : {NetworkConfig(small_dit()), NetworkConfig(MlpConfig{.second_time = SecondTime::r})})
+  DitConfig unusual = small_dit();
+  unusual.gelu = Gelu::erf;
+  unusual.positions = Positions::learned;
+  for (const NetworkConfig& config : {NetworkConfig(small_dit()), NetworkConfig(unusual), NetworkConfig(MlpConfig{.second_time = SecondTime::r}),
+                                      NetworkConfig(MlpConfig{.time_features = 8, .time_scale = 1000})})
     CHECK(network_from_json(nlohmann::json::parse(network_to_json(config).dump())) == config);
+
+  // Members that files of earlier versions lack.
+  nlohmann::json earlier = network_to_json(small_dit());
+  earlier["config"].erase("gelu");
+  earlier["config"].erase("positions");
+  CHECK(network_from_json(earlier) == NetworkConfig(small_dit()));
+  nlohmann::json misspelt = network_to_json(small_dit());
+  misspelt["config"]["gelu"] = "exact";
+  CHECK_THROWS_AS(network_from_json(misspelt), FormatError);
+  misspelt["config"]["gelu"] = "erf";
+  misspelt["config"]["positions"] = "none";
+  CHECK_THROWS_AS(network_from_json(misspelt), FormatError);
 
   nlohmann::json json = network_to_json(small_dit());
   CHECK_THROWS_AS(network_from_json({{"family", "unet"}, {"config", {}}}), FormatError);
