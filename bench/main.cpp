@@ -49,10 +49,12 @@ class Collector final : public benchmark::BenchmarkReporter {
 
 // A row an event: the rate of each contender, ours over the best other, ours over the limit (0: there is none).
 void print_table(const std::vector<Event>& events, const Collector& seconds, const std::map<int, double>& limits, const char* unit) {
-  std::vector<std::string> names;
+  std::vector<std::string> names;  // of those who ran
   for (const Event& event : events)
     for (const Contender& contender : event.contenders)
-      if (std::find(names.begin(), names.end(), contender.name) == names.end()) names.push_back(contender.name);
+      if (seconds(full_name(event, contender)) > 0 && std::find(names.begin(), names.end(), contender.name) == names.end())
+        names.push_back(contender.name);
+  if (names.empty()) return;
   std::printf("\n%-40s %7s", (events.front().table + ", " + unit).c_str(), "threads");
   for (const std::string& name : names) std::printf(" %12s", name.c_str());
   std::printf("  ours / best%s\n", limits.empty() ? "" : "  of FMA peak");
