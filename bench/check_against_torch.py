@@ -3,8 +3,8 @@
 
     check_against_torch.py PEER.py FOLDER [FLUXION]
 
-Imports the PyTorch program (torch_meanflow_bench.py), gives both of its networks random parameters, none of them zero, computes one flow-matching step
-and MeanFlow steps over all rows and over the subset - output, tangent, loss, every gradient - and writes each, inputs and results, to
+Imports the PyTorch program (torch_meanflow_bench.py), gives both of its networks random parameters, none of them zero, computes one flow-matching
+step and MeanFlow steps over all rows and over the subset - output, tangent, loss, every gradient - and writes each, inputs and results, to
 FOLDER/NETWORK-TASK.safetensors. With FLUXION, the program, it then runs `fluxion bench --check` on each file. Exit code 0 if all agree.
 """
 import importlib.util

@@ -104,8 +104,8 @@ class Race:
                 times[settings] = self.probe(net, task, settings)
             best = self.best[net, task] = min(times, key=times.get)
             others = ", ".join(f"{ms:.1f}" for settings, ms in times.items() if settings != best)
-            print(f"  {net} {task:17} {times[best]:8.1f} ms: {best[0]}, {'with' if best[1] else 'without'} oneDNN, {' '.join(best[2])} (others {others})",
-                  flush=True)
+            mkldnn = "with" if best[1] else "without"
+            print(f"  {net} {task:17} {times[best]:8.1f} ms: {best[0]}, {mkldnn} oneDNN, {' '.join(best[2])} (others {others})", flush=True)
 
     def probe(self, net, task, settings):
         return self.torch(net, task, settings, steps=2, seconds=1.5, warm_up=1)["ms_min"]
@@ -129,9 +129,9 @@ class Race:
                 return results
 
 
-def spread(values, form="{:.2f}"):
-    text = form.format(statistics.median(values))
-    return f"{text} ({form.format(min(values))}..{form.format(max(values))})" if len(values) > 1 else text
+def spread(values):
+    text = f"{statistics.median(values):.3f}"
+    return f"{text} ({min(values):.3f}..{max(values):.3f})" if len(values) > 1 else text
 
 
 def verdict(value, bar):
@@ -172,7 +172,8 @@ def report(rounds):
     print("\nMeanFlow over flow matching")
     for net in BATCH:
         for task, bar in COST_BARS.items():
-            costs = {side: each(lambda one: time_of(side, net, task)(one) / time_of(side, net, "flow matching")(one)) for side in ("fluxion", "torch")}
+            costs = {side: each(lambda one: time_of(side, net, task)(one) / time_of(side, net, "flow matching")(one))
+                     for side in ("fluxion", "torch")}
             print(f"{net + ' ' + task:24}fluxion {spread(costs['fluxion'])}  {verdict(statistics.median(costs['fluxion']), bar)};  "
                   f"torch {spread(costs['torch'])}")
 
@@ -199,6 +200,8 @@ def main():
     race = Race(options)
     race.find_best()
     report(race.rounds())
+    if options.quick:
+        print("\nA quick run shows that the race works, not who wins it.")
 
 
 if __name__ == "__main__":

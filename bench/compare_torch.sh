@@ -1,6 +1,6 @@
 #!/bin/sh
-# Races Fluxion against PyTorch on the same two networks and steps, alternately, in one go, on this machine: time, memory, and what MeanFlow costs over
-# flow matching. Prints the ratios with their spread and whether they meet the bars. Wants a quiet machine and takes about eight minutes.
+# Races Fluxion against PyTorch on the same two networks and steps, alternately, in one go, on this machine: time, memory, and what MeanFlow costs
+# over flow matching. Prints the ratios with their spread and whether they meet the bars. Wants a quiet machine and takes about eight minutes.
 #
 #   bench/compare_torch.sh [--peer FILE] [--fluxion FILE] [--threads N] [--budget SECONDS] [--steps N] [--quick] [--out FILE]
 #
@@ -17,21 +17,26 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 peer="$root/../shared/peers/torch_meanflow_bench.py"
 fluxion=""
 python=${PYTHON:-/usr/bin/python3}
-# What is not for this script goes on to compare_torch.py.
-rest=""
-while [ $# -gt 0 ]; do
-  case "$1" in
+# What is not for this script goes on to compare_torch.py: options are taken from the front and, where they stay, put back at the end.
+left=$#
+while [ "$left" -gt 0 ]; do
+  option=$1
+  shift
+  left=$((left - 1))
+  case "$option" in
     --help|-h) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    --quick) rest="$rest --quick"; shift ;;
+    --quick) set -- "$@" "$option" ;;
     --peer|--fluxion|--threads|--budget|--steps|--out)
-      if [ $# -lt 2 ]; then echo "compare_torch: $1 wants a value; see --help" >&2; exit 2; fi
-      case "$1" in
-        --peer) peer=$2 ;;
-        --fluxion) fluxion=$2 ;;
-        *) rest="$rest $1 $2" ;;
-      esac
-      shift 2 ;;
-    *) echo "compare_torch: unknown option $1; see --help" >&2; exit 2 ;;
+      if [ "$left" -lt 1 ]; then echo "compare_torch: $option wants a value; see --help" >&2; exit 2; fi
+      value=$1
+      shift
+      left=$((left - 1))
+      case "$option" in
+        --peer) peer=$value ;;
+        --fluxion) fluxion=$value ;;
+        *) set -- "$@" "$option" "$value" ;;
+      esac ;;
+    *) echo "compare_torch: unknown option $option; see --help" >&2; exit 2 ;;
   esac
 done
 
@@ -45,10 +50,13 @@ if ! "$python" -c "import torch" 2>/dev/null; then
   exit 1
 fi
 if [ -z "$fluxion" ]; then
-  (cd "$root" && cmake --preset release >/dev/null && cmake --build build/release --target fluxion >/dev/null)
+  mkdir -p "$root/build"
+  if ! (cd "$root" && cmake --preset release && cmake --build build/release --target fluxion) >"$root/build/compare.log" 2>&1; then
+    tail -n 40 "$root/build/compare.log" >&2
+    echo "compare_torch: the build failed" >&2
+    exit 1
+  fi
   fluxion="$root/build/release/bin/fluxion"
 fi
 
-# $rest is a list of words.
-# shellcheck disable=SC2086
-exec "$python" "$root/bench/compare_torch.py" --peer "$peer" --fluxion "$fluxion" $rest
+exec "$python" "$root/bench/compare_torch.py" --peer "$peer" --fluxion "$fluxion" "$@"
