@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
           return mean(square(average - target));
         };
         const auto [value, gradient] = value_and_grad(loss)(state.parameters);
-        return std::pair(update({.clip_norm = 1, .ema_decay = 0.999}, state, gradient, learning_rate).state, value);
+        return std::pair(update({.clip_norm = 1, .ema_decays = {0.999}}, state, gradient, learning_rate).state, value);
       },
       {.donate = {0}});
 
@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
   }
 
   const Tensor noise = normal(fold_in(key, 2), {4000, 2}), one = full({4000}, 1, DType::f32, device);
-  const Tensor samples = noise - apply(network, state.ema, noise, {.t = one, .r = zeros_like(one)});
+  const Tensor samples = noise - apply(network, state.ema[0], noise, {.t = one, .r = zeros_like(one)});
   write_png("meanflow.png", sample_picture({2}, samples.to_host<float>(), 0, data->batch(4000, 1, 0).x));
   std::printf("wrote meanflow.png: data, and samples drawn with one evaluation of the network\n");
 }

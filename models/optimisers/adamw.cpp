@@ -1,6 +1,5 @@
 #include "models/optimisers/adamw.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "engine/ops.h"
@@ -14,7 +13,7 @@ Tensor bias_correction(double decay, const Tensor& n) { return -expm1(n * std::l
 
 }  // namespace
 
-TrainState make_train_state(const Parameters& trained) {
+TrainState make_train_state(const Parameters& trained, std::size_t averages) {
   if (trained.empty()) throw Error("make_train_state: there are no parameters to train");
   // Evaluated one by one, so that equal values don't come to share a buffer.
   const auto own = [](const Tensor& value) {
@@ -24,7 +23,7 @@ TrainState make_train_state(const Parameters& trained) {
   };
   TrainState state;
   state.parameters = map_tree(trained, own);
-  state.ema = map_tree(trained, own);
+  for (std::size_t i = 0; i < averages; ++i) state.ema.push_back(map_tree(trained, own));
   state.m = map_tree(trained, [&](const Tensor& x) { return own(zeros_like(x)); });
   state.v = map_tree(trained, [&](const Tensor& x) { return own(zeros_like(x)); });
   state.step = Tensor::from(std::vector<std::int32_t>{0}, {}, trained.begin()->second.device());
@@ -43,13 +42,17 @@ Tensor global_norm(const Parameters& tensors) {
 
 UpdateResult update(const AdamWOptions& options, const TrainState& state, const Parameters& gradient, const Tensor& learning_rate) {
   if (state.parameters.empty()) throw Error("update: the state has no parameters");
+  if (state.ema.size() != options.ema_decays.size())
+    throw Error("update: the state holds " + std::to_string(state.ema.size()) + " averages, the options name " +
+                std::to_string(options.ema_decays.size()));
   const DType dtype = state.parameters.begin()->second.dtype();
   const Tensor norm = global_norm(gradient);
   const Tensor scale = options.clip_norm > 0 ? options.clip_norm / maximum(norm, options.clip_norm) : Tensor();
   const Tensor updates_before = state.step.to(dtype), updates = updates_before + 1.0;
   const Tensor correction1 = bias_correction(options.beta1, updates), correction2 = bias_correction(options.beta2, updates);
   const Tensor rate = learning_rate.to(dtype);
-  const Tensor ema_rate = 1.0 - minimum((updates_before + 1.0) / (updates_before + 10.0), options.ema_decay);
+  std::vector<Tensor> ema_rates;
+  for (const double decay : options.ema_decays) ema_rates.push_back(1.0 - minimum((updates_before + 1.0) / (updates_before + 10.0), decay));
 
   UpdateResult result{.state = state, .gradient_norm = norm};
   for (const auto& [name, parameter] : state.parameters) {
@@ -64,15 +67,13 @@ UpdateResult update(const AdamWOptions& options, const TrainState& state, const 
     result.state.parameters[name] = moved;
     result.state.m[name] = m;
     result.state.v[name] = v;
-    result.state.ema[name] = state.ema.at(name) + ema_rate * (moved - state.ema.at(name));
+    for (std::size_t i = 0; i < ema_rates.size(); ++i) {
+      const Tensor& average = state.ema[i].at(name);
+      result.state.ema[i][name] = average + ema_rates[i] * (moved - average);
+    }
   }
   result.state.step = state.step + 1.0;
   return result;
-}
-
-double warm_up(double rate, std::int64_t step, std::int64_t warm_up_steps) {
-  if (warm_up_steps <= 0) return rate;
-  return rate * std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(warm_up_steps));
 }
 
 }  // namespace fluxion
