@@ -1,14 +1,19 @@
 #include "cli/progress.h"
 
+#include <algorithm>
+
 namespace fluxion::cli {
 
-bool ProgressLine::due() const {
-  const std::chrono::milliseconds interval(streams_.terminal ? 100 : 5000);
-  return !shown_ || std::chrono::steady_clock::now() - last_ >= interval;
-}
+namespace {
+constexpr std::chrono::duration<double> rewrite_interval(0.1), longest_interval(60);
+constexpr double growth = 1.25;
+}  // namespace
+
+bool ProgressLine::due() const { return !shown_ || std::chrono::steady_clock::now() - last_ >= (streams_.terminal ? rewrite_interval : interval_); }
 
 void ProgressLine::show(const std::string& text) {
   last_ = std::chrono::steady_clock::now();
+  if (shown_) interval_ = std::min(interval_ * growth, longest_interval);
   shown_ = true;
   if (streams_.terminal) {
     const auto width = static_cast<std::size_t>(streams_.columns > 1 ? streams_.columns - 1 : 79);
@@ -22,6 +27,11 @@ void ProgressLine::show(const std::string& text) {
 void ProgressLine::finish() {
   if (open_) streams_.error << std::endl;
   open_ = false;
+}
+
+std::string bar_text(double fraction, int cells) {
+  const auto full = static_cast<std::size_t>(std::clamp(fraction, 0.0, 1.0) * cells + 1e-9), all = static_cast<std::size_t>(std::max(cells, 0));
+  return "[" + std::string(full, '#') + std::string(all - full, '-') + "]";
 }
 
 }  // namespace fluxion::cli

@@ -1,4 +1,4 @@
-// One line that says how far a long command is.
+// What a long command says while it runs.
 #pragma once
 
 #include <chrono>
@@ -6,9 +6,14 @@
 
 #include "cli/program.h"
 
+namespace fluxion {
+struct RunProgress;
+}
+
 namespace fluxion::cli {
 
-// On a terminal the line is rewritten in place, ten times a second at most; elsewhere - a log file, a pipe - a plain line is added every few seconds.
+// One line that says how far a command is. On a terminal it is rewritten in place, ten times a second at most; elsewhere - a log file, a pipe - plain
+// lines are added at growing intervals, so that a long run leaves a short log.
 class ProgressLine {
  public:
   explicit ProgressLine(const Streams& streams) : streams_(streams) {}
@@ -25,7 +30,24 @@ class ProgressLine {
  private:
   const Streams& streams_;
   std::chrono::steady_clock::time_point last_{};
+  std::chrono::duration<double> interval_{2};  // of plain lines
   bool shown_ = false, open_ = false;
 };
+
+// The line of a training run, with a bar where the terminal has room for one.
+class TrainingProgress {
+ public:
+  TrainingProgress(const Streams& streams, bool quiet) : streams_(streams), line_(streams), quiet_(quiet) {}
+  void show(const RunProgress& progress);
+  void warn(const std::string& text);  // also where quiet
+
+ private:
+  const Streams& streams_;
+  ProgressLine line_;
+  bool quiet_;
+};
+
+// "[#######-------------]", 0 <= fraction <= 1, with `cells` characters between the brackets.
+std::string bar_text(double fraction, int cells);
 
 }  // namespace fluxion::cli

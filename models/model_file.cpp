@@ -25,6 +25,7 @@ json info_to_json(const ModelInfo& info) {
                  {"class_names", info.class_names},
                  {"ema", info.ema},
                  {"step", info.step}};
+  if (info.ema_decay) result["ema_decay"] = *info.ema_decay;
   if (info.guidance) result["guidance"] = {{"omega", info.guidance->omega}, {"kappa", info.guidance->kappa}};
   return result;
 }
@@ -41,6 +42,7 @@ ModelInfo info_from_json(const json& object, const std::string& where) {
     info.class_names = object.at("class_names").get<std::vector<std::string>>();
     info.ema = object.at("ema").get<bool>();
     info.step = object.at("step").get<std::int64_t>();
+    if (const auto decay = object.find("ema_decay"); decay != object.end()) info.ema_decay = decay->get<double>();
     if (const auto guidance = object.find("guidance"); guidance != object.end())
       info.guidance = TrainedGuidance{.omega = guidance->at("omega").get<double>(), .kappa = guidance->at("kappa").get<double>()};
     return info;

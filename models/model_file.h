@@ -24,6 +24,7 @@ struct ModelInfo {
   std::string dataset;                   // informative
   std::vector<std::string> class_names;  // may be empty
   bool ema = true;                       // the parameters are a moving average
+  std::optional<double> ema_decay;       // its decay, where known
   std::int64_t step = 0;                 // updates done
   bool operator==(const ModelInfo&) const = default;
 };

@@ -13,6 +13,9 @@ int usable_cpus();
 // Bytes of memory that can be allocated without swapping, within the limit of the control group where there is one. Empty if the system does not say.
 std::optional<std::uint64_t> available_memory_bytes();
 
+// The most memory this process has held so far. Empty if the system does not say.
+std::optional<std::uint64_t> peak_memory_bytes();
+
 // Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet. Empty if the system does not say.
 std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path);
 

@@ -1,4 +1,5 @@
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -73,6 +74,12 @@ std::optional<std::uint64_t> available_memory_bytes() {
     available = available ? std::min(*available, room) : room;
   });
   return available;
+}
+
+std::optional<std::uint64_t> peak_memory_bytes() {
+  struct rusage usage {};
+  if (::getrusage(RUSAGE_SELF, &usage) != 0) return std::nullopt;
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
 
 std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path) {

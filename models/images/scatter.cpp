@@ -77,6 +77,12 @@ Limits limits_of(std::span<const float> points) {
   return {-reach, reach};
 }
 
+std::span<const float> points_of_first(const std::vector<ScatterPanel>& panels) {
+  for (const ScatterPanel& panel : panels)
+    if (!panel.points.empty()) return panel.points;
+  return panels.front().paths;
+}
+
 void draw_points(Image& image, int left, int top, int size, std::span<const float> points, Limits limits) {
   const auto cells = static_cast<std::size_t>(size) * static_cast<std::size_t>(size);
   std::vector<float> density(cells, 0), clear(cells, 1);  // `clear`: the part of a pixel that no point covers
@@ -105,17 +111,93 @@ void draw_points(Image& image, int left, int top, int size, std::span<const floa
     }
 }
 
+// The lines of a panel: a path fades in from the grey of its noise to the colour of its sample, which gets a dot.
+void draw_paths(Image& image, int left, int top, int size, std::span<const float> paths, std::int64_t states, Limits limits) {
+  const auto count = paths.size() / 2 / static_cast<std::size_t>(states);
+  const float unit = static_cast<float>(size) / 360, radius = 0.45f * unit;
+  const Colour pale{176, 190, 206}, dark{66, 60, 146}, dot{62, 28, 96}, start{150, 158, 172};
+  struct Place {
+    float x, y;
+  };
+  std::vector<Place> way(static_cast<std::size_t>(states));
+  std::vector<float> cover, along;
+  const auto draw_dot = [&](Place at, float dot_radius, const Colour& colour, float opacity) {
+    const int reach = static_cast<int>(std::ceil(dot_radius + 1));
+    for (int y = std::max(0, static_cast<int>(at.y) - reach); y <= std::min(size - 1, static_cast<int>(at.y) + reach); ++y)
+      for (int x = std::max(0, static_cast<int>(at.x) - reach); x <= std::min(size - 1, static_cast<int>(at.x) + reach); ++x) {
+        const float distance = std::hypot(static_cast<float>(x) + 0.5f - at.x, static_cast<float>(y) + 0.5f - at.y);
+        blend(image.at(left + x, top + y), colour, opacity * std::clamp(dot_radius + 0.5f - distance, 0.0f, 1.0f));
+      }
+  };
+  for (std::size_t i = 0; i < count; ++i) {
+    float low_x = 1e9f, high_x = -1e9f, low_y = 1e9f, high_y = -1e9f;
+    bool finite = true;
+    for (std::size_t s = 0; s < way.size(); ++s) {
+      const float* const point = paths.data() + 2 * (s * count + i);
+      finite = finite && std::isfinite(point[0]) && std::isfinite(point[1]);
+      // Far outside counts as just outside, which keeps the numbers of pixels small.
+      const auto near = [&](float place) { return std::clamp(place, -static_cast<float>(size), 2.0f * static_cast<float>(size)); };
+      way[s] = {near(limits.place(point[0], size)), near(static_cast<float>(size) - limits.place(point[1], size))};
+      low_x = std::min(low_x, way[s].x), high_x = std::max(high_x, way[s].x);
+      low_y = std::min(low_y, way[s].y), high_y = std::max(high_y, way[s].y);
+    }
+    if (!finite) continue;
+    const int margin = static_cast<int>(std::ceil(radius + 1));
+    const int x0 = std::max(0, static_cast<int>(low_x) - margin), x1 = std::min(size - 1, static_cast<int>(high_x) + margin);
+    const int y0 = std::max(0, static_cast<int>(low_y) - margin), y1 = std::min(size - 1, static_cast<int>(high_y) + margin);
+    if (x0 > x1 || y0 > y1) continue;
+    // Each pixel takes the part of the path that covers it most, so that joints don't show.
+    const int columns = x1 - x0 + 1;
+    cover.assign(static_cast<std::size_t>(columns * (y1 - y0 + 1)), 0);
+    along.assign(cover.size(), 0);
+    for (std::size_t s = 0; s + 1 < way.size(); ++s) {
+      const Place a = way[s], b = way[s + 1];
+      const float dx = b.x - a.x, dy = b.y - a.y, length2 = std::max(dx * dx + dy * dy, 1e-12f);
+      const auto from = [&](float p, float q, int low) { return std::max(low, static_cast<int>(std::min(p, q)) - margin); };
+      const auto to = [&](float p, float q, int high) { return std::min(high, static_cast<int>(std::max(p, q)) + margin); };
+      for (int y = from(a.y, b.y, y0); y <= to(a.y, b.y, y1); ++y)
+        for (int x = from(a.x, b.x, x0); x <= to(a.x, b.x, x1); ++x) {
+          const float px = static_cast<float>(x) + 0.5f - a.x, py = static_cast<float>(y) + 0.5f - a.y;
+          const float t = std::clamp((px * dx + py * dy) / length2, 0.0f, 1.0f);
+          const float inked = std::clamp(radius + 0.5f - std::hypot(px - t * dx, py - t * dy), 0.0f, 1.0f);
+          const auto cell = static_cast<std::size_t>((y - y0) * columns + (x - x0));
+          if (inked <= cover[cell]) continue;
+          cover[cell] = inked;
+          along[cell] = (static_cast<float>(s) + t) / static_cast<float>(states - 1);
+        }
+    }
+    for (int y = y0; y <= y1; ++y)
+      for (int x = x0; x <= x1; ++x) {
+        const auto cell = static_cast<std::size_t>((y - y0) * columns + (x - x0));
+        if (cover[cell] == 0) continue;
+        Colour colour{};
+        for (std::size_t c = 0; c < 3; ++c) colour[c] = (1 - along[cell]) * pale[c] + along[cell] * dark[c];
+        blend(image.at(left + x, top + y), colour, cover[cell] * (0.35f + 0.35f * along[cell]));
+      }
+    draw_dot(way.front(), 0.9f * unit, start, 0.8f);
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const float* const point = paths.data() + 2 * ((way.size() - 1) * count + i);
+    const float x = limits.place(point[0], size), y = static_cast<float>(size) - limits.place(point[1], size);
+    if (x >= 0 && x < static_cast<float>(size) && y >= 0 && y < static_cast<float>(size)) draw_dot({x, y}, 1.5f * unit, dot, 0.9f);
+  }
+}
+
 }  // namespace
 
 Image scatter_plot(const std::vector<ScatterPanel>& panels, const ScatterOptions& options) {
   if (panels.empty()) throw ShapeError("scatter_plot: no panels");
-  for (const ScatterPanel& panel : panels)
+  for (const ScatterPanel& panel : panels) {
     if (panel.points.size() % 2 != 0)
       throw ShapeError("scatter_plot: points are [count, 2], got " + std::to_string(panel.points.size()) + " numbers");
+    if (!panel.paths.empty() && (panel.states < 2 || panel.paths.size() % (2 * static_cast<std::size_t>(panel.states)) != 0))
+      throw ShapeError("scatter_plot: paths are [states, count, 2] of at least 2 states, got " + std::to_string(panel.paths.size()) +
+                       " numbers for " + std::to_string(panel.states) + " states");
+  }
   const int size = options.panel_size;
   if (size < 32 || size > 4096 || panels.size() > 64) throw ShapeError("scatter_plot: 1 to 64 panels of 32 to 4096 pixels");
   const bool given = std::isfinite(options.low) && std::isfinite(options.high) && options.low < options.high;
-  const Limits limits = given ? Limits{options.low, options.high} : limits_of(panels.front().points);
+  const Limits limits = given ? Limits{options.low, options.high} : limits_of(points_of_first(panels));
 
   const float unit = static_cast<float>(size) / 360;
   const TextStyle label{std::max(5.0f, 6.5f * unit), {110, 110, 122}}, title{std::max(6.0f, 9.0f * unit), {40, 40, 48}};
@@ -144,7 +226,8 @@ Image scatter_plot(const std::vector<ScatterPanel>& panels, const ScatterOptions
         draw_text(image, static_cast<float>(left) - 0.8f * label.size, static_cast<float>(top + size) - at + 0.75f * label.size, text, label,
                   Align::right);
     }
-    draw_points(image, left, top, size, panel.points, limits);
+    if (!panel.paths.empty()) draw_paths(image, left, top, size, panel.paths, panel.states, limits);
+    if (!panel.points.empty()) draw_points(image, left, top, size, panel.points, limits);
     const Colour frame{160, 160, 172};
     fill(image, left - 1, top - 1, left + size + 1, top, frame);
     fill(image, left - 1, top + size, left + size + 1, top + size + 1, frame);

@@ -17,14 +17,12 @@ ScheduleKind schedule_kind_from(const std::string& name) {
 }
 
 double learning_rate_at(const Schedule& schedule, std::int64_t step) {
-  if (step < schedule.warm_up_steps)
-    return schedule.learning_rate * (static_cast<double>(step + 1) / static_cast<double>(schedule.warm_up_steps));
+  if (step < schedule.warm_up_steps) return schedule.learning_rate * (static_cast<double>(step + 1) / static_cast<double>(schedule.warm_up_steps));
   if (schedule.kind == ScheduleKind::constant) return schedule.learning_rate;
   const std::int64_t last = schedule.steps - 1, span = last - schedule.warm_up_steps;
   if (step >= last || span <= 0) return schedule.final_learning_rate;
   const double progress = static_cast<double>(step - schedule.warm_up_steps) / static_cast<double>(span);
-  return schedule.final_learning_rate +
-         (schedule.learning_rate - schedule.final_learning_rate) * (0.5 + 0.5 * std::cos(std::numbers::pi * progress));
+  return schedule.final_learning_rate + (schedule.learning_rate - schedule.final_learning_rate) * (0.5 + 0.5 * std::cos(std::numbers::pi * progress));
 }
 
 void check(const Schedule& schedule) {

@@ -12,10 +12,10 @@ ScheduleKind schedule_kind_from(const std::string& name);  // throws FormatError
 
 struct Schedule {
   ScheduleKind kind = ScheduleKind::constant;
-  double learning_rate = 1e-3;         // reached after warm_up_steps
-  std::int64_t warm_up_steps = 100;    // the rate rises linearly: learning_rate * (step + 1) / warm_up_steps
-  double final_learning_rate = 0;      // cosine: reached at the last of `steps` updates and kept from then on
-  std::int64_t steps = 0;              // cosine: updates of the whole run, the warm-up included
+  double learning_rate = 1e-3;       // reached after warm_up_steps
+  std::int64_t warm_up_steps = 100;  // the rate rises linearly: learning_rate * (step + 1) / warm_up_steps
+  double final_learning_rate = 0;    // cosine: reached at the last of `steps` updates and kept from then on
+  std::int64_t steps = 0;            // cosine: updates of the whole run, the warm-up included
   bool operator==(const Schedule&) const = default;
 };
 

@@ -1,18 +1,22 @@
-// A training run: the loop around a Trainer, with its log, its pictures and its model files.
+// A training run: the loop around a Trainer, with its log, its pictures, its model files and its checkpoint.
 //
-//   FOLDER/log.csv               step, seconds, loss, error, gradient_norm, learning_rate; means over the steps since the
-//                                row before
-//   FOLDER/samples-000500.png    samples of the averaged weights after 500 steps, always from the same noise
-//   FOLDER/samples.png           the latest of them
-//   FOLDER/model.safetensors     the averaged weights: the model to sample from
-//   FOLDER/model-raw.safetensors the weights as the optimiser left them
+//   FOLDER/config.json                RunOutput::settings
+//   FOLDER/checkpoint.safetensors     all that the run needs to go on (models/training/checkpoint.h)
+//   FOLDER/model.safetensors          the averaged weights: the model to sample from
+//   FOLDER/model-raw.safetensors      the weights as the optimiser left them
+//   FOLDER/model-ema0.99.safetensors  the weights of every further average, named by its decay
+//   FOLDER/log.csv                    models/training/log.h
+//   FOLDER/loss.svg                   the log as a chart
+//   FOLDER/samples/step_000500.png    samples of the averaged weights after 500 steps, always from the same noise
+//   FOLDER/samples.png                the latest of them
+//
+// Every file is replaced in one piece: a run that is killed leaves nothing half written.
 #pragma once
 
 #include <filesystem>
 #include <functional>
 #include <stop_token>
 
-#include "models/images/image.h"
 #include "models/training/trainer.h"
 
 namespace fluxion {
@@ -20,33 +24,48 @@ namespace fluxion {
 struct RunOutput {
   std::filesystem::path folder;  // made if need be; empty: nothing is written
   double save_seconds = 60;      // between pictures and model files; also written at the end
-  std::int64_t log_every = 10;   // steps between rows of the log
+  // Between checkpoints, whichever comes first; 0: not by that. One is also written at the end.
+  double checkpoint_seconds = 60;
+  std::int64_t checkpoint_steps = 0;
+  std::int64_t log_every = 10;  // steps between rows of the log
+  std::string settings = "{}";  // JSON text of the caller's, kept in the checkpoint and beside it
 };
 
+// Limits of the whole run, with what was done before a checkpoint that it goes on from.
 struct RunLimits {
   std::int64_t steps = 1000;
-  double minutes = 0;  // of wall time; 0: no limit
+  double minutes = 0;  // of training; 0: no limit
 };
 
 struct RunProgress {
   std::int64_t step = 0, steps = 0;
   double loss = 0, error = 0, gradient_norm = 0;  // as in the last row of the log
   double learning_rate = 0;
-  double seconds = 0, steps_per_second = 0, seconds_left = 0;
+  double seconds = 0;  // of the whole run
+  double steps_per_second = 0, seconds_left = 0;
+  double fraction = 0;                  // of the run that is done, 0 to 1
+  std::uint64_t peak_memory_bytes = 0;  // of this process so far; 0: unknown
 };
 
 struct RunSummary {
   RunProgress last;
-  bool stopped = false;                                  // by the stop token
-  std::filesystem::path model, raw_model, samples, log;  // empty without a folder
+  bool stopped = false;                                                     // by the stop token
+  std::filesystem::path model, raw_model, samples, log, chart, checkpoint;  // empty without a folder
 };
 
-// Trains until a limit is reached or a stop is requested, and saves. `report` is called after every step. Throws IoError where a file can't be
-// written; Error once the loss is no longer finite, with the last good files left in place.
-RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output = {},
-                        const std::function<void(const RunProgress&)>& report = {}, std::stop_token stop = {});
+struct RunHooks {
+  std::function<void(const RunProgress&)> report;  // after every step
+  std::function<void(const std::string&)> warn;    // what could not be written now and will be tried again
+  std::stop_token stop;
+};
 
-// Samples of the model beside what it learned from, as run_training draws them.
-Image preview(const Trainer& trainer);
+// Trains until a limit is reached or a stop is requested, and saves. A trainer that was resumed goes on with its log; `seconds_before` is what the
+// checkpoint says of its time. A new run in the folder of another keeps that one's last checkpoint as checkpoint-before.safetensors.
+//
+// A file that can't be written on the way is warned of and tried again at the next interval, and training goes on; the file before it stays. Throws
+// IoError, naming the last good checkpoint, if that is still so at the end, or at once if the folder can't be used or has no room for the files;
+// Error once the loss is no longer finite, with the last good files left in place, and where a limit is reached already.
+RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output = {}, const RunHooks& hooks = {},
+                        double seconds_before = 0);
 
 }  // namespace fluxion

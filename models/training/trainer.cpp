@@ -1,6 +1,5 @@
 #include "models/training/trainer.h"
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "autograd/transforms.h"
@@ -35,7 +34,7 @@ struct TrainStep {
 };
 
 void check_fit(const TrainingConfig& config, const DataSet& data) {
-  check(config.network);
+  check(config);
   const Shape expected = sample_shape(config.network);
   if (expected != data.sample_shape())
     throw ShapeError("train: the network makes samples of shape " + to_string(expected) + ", " + data.name() + " holds " +
@@ -43,15 +42,60 @@ void check_fit(const TrainingConfig& config, const DataSet& data) {
   if (num_classes(config.network) > data.classes())
     throw Error("train: the network has " + std::to_string(num_classes(config.network)) + " classes, " + data.name() + " has " +
                 std::to_string(data.classes()));
-  if (config.objective.kind == ObjectiveKind::meanflow_cfg && num_classes(config.network) == 0)
-    throw Error("train: guidance (omega, kappa) needs classes, and this network has none");
-  if (config.batch < 1) throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
-  if (!(config.learning_rate > 0) || !std::isfinite(config.learning_rate))
-    throw Error("train: learning rate must be positive, got " + std::to_string(config.learning_rate));
+}
+
+Shape batch_shape(const TrainingConfig& config) {
+  Dims shape = sample_shape(config.network).dims();
+  shape.insert(shape.begin(), config.batch);
+  return Shape(std::move(shape));
 }
 
 // Independent keys of one seed: parameters are drawn from one, training steps from the other.
 constexpr std::uint32_t initial_stream = 0, step_stream = 1;
+
+using Step = Compiled<TrainStep>;
+
+Step compile_step(const TrainingConfig& config, const Parameters& frozen) {
+  return compile(TrainStep{config.network, config.objective, config.optimiser, frozen}, {.donate = {0}});
+}
+
+// The arguments of a step by their types alone: lazy tensors that nobody evaluates, so that a step can be planned without a batch.
+struct Placeholders {
+  Tensor x, labels, key, learning_rate;
+  Placeholders(const TrainingConfig& config, const Device& device)
+      : x(zeros(batch_shape(config), DType::f32, device)),
+        labels(zeros({config.batch}, DType::i32, device)),
+        key(random_key(config.seed, device)),
+        learning_rate(zeros({}, DType::f32, device)) {}
+};
+
+Parameters initial_parameters(const TrainingConfig& config, const Device& device) {
+  return initialise(config.network, fold_in(random_key(config.seed, device), initial_stream));
+}
+
+void check_state(const TrainingConfig& config, const TrainState& state) {
+  std::map<std::string, Shape> expected = parameter_shapes(config.network);
+  for (const std::string& name : frozen_parameters(config.network)) expected.erase(name);
+  const auto check_set = [&](const Parameters& set, const std::string& what) {
+    for (const auto& [name, shape] : expected) {
+      const auto found = set.find(name);
+      if (found == set.end()) throw Error("train: the state's " + what + " lack '" + name + "'");
+      if (found->second.type() != TensorType{shape, DType::f32})
+        throw ShapeError("train: '" + name + "' of the state's " + what + " is " + to_string(found->second.type()) + ", the network needs f32" +
+                         to_string(shape));
+    }
+    if (set.size() != expected.size()) throw Error("train: the state's " + what + " hold names that the network does not train");
+  };
+  check_set(state.parameters, "parameters");
+  check_set(state.m, "first moments");
+  check_set(state.v, "second moments");
+  if (state.ema.size() != config.optimiser.ema_decays.size())
+    throw Error("train: the state holds " + std::to_string(state.ema.size()) + " averages, the configuration names " +
+                std::to_string(config.optimiser.ema_decays.size()));
+  for (const Parameters& average : state.ema) check_set(average, "averages");
+  if (!state.step || state.step.type() != TensorType{Shape{}, DType::i32} || state.step.item<std::int32_t>() < 0)
+    throw Error("train: the state's step must be a scalar i32 that is not negative");
+}
 
 }  // namespace
 
@@ -62,17 +106,18 @@ struct Trainer::State {
   Parameters frozen;
   TrainState train_state;
   Tensor key;
-  Compiled<TrainStep> step;
+  Step step;
   std::int64_t steps_done = 0;
 
-  State(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device, SplitParameters initial)
+  State(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device, Parameters frozen_parameters, TrainState initial)
       : config(std::move(config)),
         data(std::move(data)),
         device(device),
-        frozen(std::move(initial.frozen)),
-        train_state(make_train_state(initial.trained)),
+        frozen(std::move(frozen_parameters)),
+        train_state(std::move(initial)),
         key(fold_in(random_key(this->config.seed, device), step_stream)),
-        step(compile(TrainStep{this->config.network, this->config.objective, this->config.optimiser, frozen}, {.donate = {0}})) {
+        step(compile_step(this->config, frozen)),
+        steps_done(train_state.step.item<std::int32_t>()) {
     eval(key);
   }
 
@@ -80,36 +125,52 @@ struct Trainer::State {
     Tensor x, labels;
   };
   Batch batch_of(const HostBatch& host) const {
-    Dims shape{config.batch};
-    shape.insert(shape.end(), data->sample_shape().begin(), data->sample_shape().end());
-    return {Tensor::from(host.x, Shape(shape), device), Tensor::from(host.labels, {config.batch}, device)};
+    return {Tensor::from(host.x, batch_shape(config), device), Tensor::from(host.labels, {config.batch}, device)};
   }
 
   Tensor learning_rate() const {
-    const float rate = static_cast<float>(warm_up(config.learning_rate, steps_done, config.warm_up_steps));
+    const float rate = static_cast<float>(learning_rate_at(config.schedule, steps_done));
     return Tensor::from(std::span<const float>(&rate, 1), {}, device);
   }
 };
 
 Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device) {
   check_fit(config, *data);
-  const Parameters initial = initialise(config.network, fold_in(random_key(config.seed, device), initial_stream));
+  const Parameters initial = initial_parameters(config, device);
   eval_tree(initial);
   SplitParameters split = split_frozen(initial, frozen_parameters(config.network));
-  state_ = std::make_unique<State>(std::move(config), std::move(data), device, std::move(split));
+  TrainState state = make_train_state(split.trained, config.optimiser.ema_decays.size());
+  state_ = std::make_unique<State>(std::move(config), std::move(data), device, std::move(split.frozen), std::move(state));
+}
+Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device, TrainState state) {
+  check_fit(config, *data);
+  check_state(config, state);
+  Parameters frozen = split_frozen(initial_parameters(config, device), frozen_parameters(config.network)).frozen;
+  if (!frozen.empty()) eval_tree(frozen);
+  state_ = std::make_unique<State>(std::move(config), std::move(data), device, std::move(frozen), std::move(state));
 }
 Trainer::~Trainer() = default;
 Trainer::Trainer(Trainer&&) noexcept = default;
 Trainer& Trainer::operator=(Trainer&&) noexcept = default;
 
 const Program& Trainer::program() const {
-  const State::Batch batch = state_->batch_of(state_->data->batch(state_->config.batch, state_->config.seed, 0));
-  return state_->step.program(state_->train_state, batch.x, batch.labels, state_->key, state_->learning_rate());
+  const Placeholders arguments(state_->config, state_->device);
+  return state_->step.program(state_->train_state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
 }
 
 MemoryReport Trainer::memory_report() const {
-  const State::Batch batch = state_->batch_of(state_->data->batch(state_->config.batch, state_->config.seed, 0));
-  return state_->step.memory_report(state_->train_state, batch.x, batch.labels, state_->key, state_->learning_rate());
+  const Placeholders arguments(state_->config, state_->device);
+  return state_->step.memory_report(state_->train_state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
+}
+
+MemoryReport step_memory(const TrainingConfig& config, const Device& device) {
+  check(config);
+  const SplitParameters split = split_frozen(initial_parameters(config, device), frozen_parameters(config.network));
+  const Parameters zero = map_tree(split.trained, [](const Tensor& x) { return zeros_like(x); });
+  TrainState state{.parameters = zero, .m = zero, .v = zero, .ema = {}, .step = zeros({}, DType::i32, device)};
+  state.ema.assign(config.optimiser.ema_decays.size(), zero);
+  const Placeholders arguments(config, device);
+  return compile_step(config, split.frozen).memory_report(state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
 }
 
 StepMetrics Trainer::step() {
@@ -127,8 +188,12 @@ const DataSet& Trainer::data() const { return *state_->data; }
 const Device& Trainer::device() const { return state_->device; }
 std::size_t Trainer::traces() const { return state_->step.traces(); }
 
-Model Trainer::model(Weights weights) const {
+const TrainState& Trainer::state() const { return state_->train_state; }
+
+Model Trainer::model(Weights weights, std::size_t average) const {
   const TrainingConfig& config = state_->config;
+  if (weights == Weights::average && average >= config.optimiser.ema_decays.size())
+    throw Error("train: there is no average number " + std::to_string(average) + " of the weights");
   Model model;
   model.info.network = config.network;
   model.info.objective = to_string(config.objective.kind);
@@ -136,9 +201,10 @@ Model Trainer::model(Weights weights) const {
   if (config.objective.kind == ObjectiveKind::meanflow_cfg) model.info.guidance = TrainedGuidance{config.objective.omega, config.objective.kappa};
   model.info.dataset = state_->data->name();
   model.info.ema = weights == Weights::average;
+  if (model.info.ema) model.info.ema_decay = config.optimiser.ema_decays[average];
   model.info.step = state_->steps_done;
   const TrainState& now = state_->train_state;
-  model.parameters = merge(weights == Weights::average ? now.ema : now.parameters, state_->frozen);
+  model.parameters = merge(weights == Weights::average ? now.ema[average] : now.parameters, state_->frozen);
   return model;
 }
 

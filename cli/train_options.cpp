@@ -1,0 +1,269 @@
+#include "cli/train_options.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "engine/error.h"
+#include "engine/platform/file.h"
+
+namespace fluxion::cli {
+
+namespace {
+
+using nlohmann::json;
+
+// Values that make good samples in minutes on a CPU.
+struct Defaults {
+  std::int64_t width, depth, steps, batch;
+  double learning_rate, equal_share, power, time_mean, time_std;
+};
+constexpr Defaults image_defaults{
+    .width = 128, .depth = 4, .steps = 4000, .batch = 64, .learning_rate = 1e-3, .equal_share = 0.75, .power = 1, .time_mean = -0.4, .time_std = 1};
+// In the plane the weight of power 1 pulls samples onto ridges, and narrow times never show the network the whole way from noise to data.
+constexpr Defaults point_defaults{
+    .width = 128, .depth = 3, .steps = 8000, .batch = 512, .learning_rate = 3e-3, .equal_share = 0.5, .power = 0, .time_mean = 0, .time_std = 2};
+const Defaults& defaults_for(const DataSet& data) { return data.is_image() ? image_defaults : point_defaults; }
+
+// What a run may change when it goes on.
+const std::set<std::string> limits = {"steps", "minutes", "out", "save-every", "checkpoint-every", "threads"};
+
+std::string text_of(const json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+// The fewest insertions, removals and replacements of a character that turn one word into the other.
+std::size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row.back();
+}
+
+// The parser's option for each setting.
+std::map<std::string, CLI::Option*> setting_options(CLI::App& parser) {
+  static const std::set<std::string> no_settings = {"help", "preset", "config", "resume", "memory-limit", "quiet", "list-presets", "json"};
+  std::map<std::string, CLI::Option*> result;
+  for (CLI::Option* option : parser.get_options())
+    for (const std::string& name : option->get_lnames())
+      if (!no_settings.contains(name)) result.emplace(name, option);
+  return result;
+}
+
+[[noreturn]] void unknown_setting(const std::map<std::string, CLI::Option*>& known, const std::string& name, const std::string& source) {
+  const auto nearest = std::min_element(known.begin(), known.end(),
+                                        [&](const auto& a, const auto& b) { return edit_distance(name, a.first) < edit_distance(name, b.first); });
+  throw FormatError(source + ": '" + name + "' is no setting; did you mean '" + nearest->first + "'? `fluxion train --help` lists them");
+}
+
+// As the command line has it. A value that no option takes - an object, say - is refused here.
+std::string argument_of(const json& value, const std::string& name, const std::string& source) {
+  if (value.is_object()) throw FormatError(source + ": '" + name + "' is " + value.dump().substr(0, 80) + "; settings are texts, numbers or lists");
+  if (!value.is_array()) return text_of(value);
+  std::string list;
+  for (const json& item : value) list += (list.empty() ? "" : ",") + argument_of(item, name, source);
+  return list;
+}
+
+template <class T>
+json optional_json(const std::optional<T>& value) {
+  return value ? json(*value) : json();
+}
+
+NetworkConfig network_for(const TrainOptions& options, const DataSet& data) {
+  if (*options.net == "mlp") {
+    MlpConfig config{.data_dim = data.sample_shape()[0]};
+    config.hidden.assign(static_cast<std::size_t>(*options.depth), *options.width);
+    return config;
+  }
+  const Shape& image = data.sample_shape();
+  DitConfig config{.image_size = image[0], .channels = image[2]};
+  config.patch_size = *options.patch;
+  config.hidden_size = *options.width;
+  config.depth = *options.depth;
+  config.num_heads = *options.heads;
+  config.num_classes = options.no_labels ? 0 : data.classes();
+  return config;
+}
+
+ObjectiveConfig objective_for(const TrainOptions& options) {
+  ObjectiveConfig objective;
+  objective.kind = options.objective == "flow-matching"    ? ObjectiveKind::flow_matching
+                   : options.objective == "split-meanflow" ? ObjectiveKind::split_meanflow
+                   : options.omega                         ? ObjectiveKind::meanflow_cfg
+                                                           : ObjectiveKind::meanflow;
+  objective.omega = options.omega.value_or(1);
+  objective.kappa = options.kappa.value_or(0);
+  objective.p = *options.power;
+  objective.time_mean = *options.time_mean;
+  objective.time_std = *options.time_std;
+  objective.equal_share = *options.equal_share;
+  objective.subset_jvp = options.tangent == "subset";
+  objective.label_dropout = options.label_dropout;
+  return objective;
+}
+
+}  // namespace
+
+json read_settings(const std::string& path) {
+  constexpr std::size_t largest = 1 << 20;
+  const MappedFile file{std::filesystem::path(path)};
+  if (file.bytes().size() > largest) throw FormatError(path + ": a configuration of more than 1 MiB");
+  const auto* const text = reinterpret_cast<const char*>(file.bytes().data());
+  try {
+    return json::parse(text, text + file.bytes().size(), nullptr, true, true);
+  } catch (const json::exception& error) {
+    throw FormatError(path + ": is not JSON: " + error.what());
+  }
+}
+
+void fill_settings(CLI::App& parser, const json& values, const std::string& source) {
+  if (!values.is_object()) throw FormatError(source + ": wants an object {\"data\": .., \"steps\": .., ..} of settings");
+  const std::map<std::string, CLI::Option*> known = setting_options(parser);
+  for (const auto& [name, value] : values.items()) {
+    const auto found = known.find(name);
+    if (found == known.end()) unknown_setting(known, name, source);
+    if (found->second->count() > 0 || value.is_null()) continue;
+    try {
+      found->second->add_result(argument_of(value, name, source));
+      found->second->run_callback();
+    } catch (const CLI::ParseError& error) {
+      throw FormatError(source + ": " + error.what());
+    }
+  }
+}
+
+void resolve(TrainOptions& options, const DataSet& data) {
+  const auto set = [](auto& option, auto value) {
+    if (!option) option = value;
+  };
+  const Defaults& defaults = defaults_for(data);
+  // A path that holds from anywhere, so that a run goes on from anywhere.
+  std::error_code ignored;
+  if (options.data != data.name() && std::filesystem::exists(options.data, ignored))
+    options.data = std::filesystem::absolute(options.data).lexically_normal().string();
+
+  set(options.net, data.is_image() ? "dit" : "mlp");
+  if (*options.net == "mlp") {
+    if (data.is_image()) throw Error("train: --net mlp works on points; " + data.name() + " holds images, which --net dit takes");
+    if (options.heads || options.patch) throw Error("train: --heads and --patch belong to --net dit");
+  } else {
+    if (!data.is_image()) throw Error("train: --net dit works on images; " + data.name() + " holds points, which --net mlp takes");
+    const Shape& image = data.sample_shape();
+    if (image[0] != image[1]) throw Error("train: --net dit wants square images, " + data.name() + " has " + to_string(image) + "; see --image-size");
+    set(options.patch, image[0] % 4 == 0 ? 4 : 2);
+    set(options.heads, std::max<std::int64_t>(1, options.width.value_or(defaults.width) / 32));
+  }
+  set(options.width, defaults.width);
+  set(options.depth, defaults.depth);
+
+  if (options.omega || options.kappa) {
+    if (options.objective != "meanflow")
+      throw Error("train: --omega and --kappa train guidance into MeanFlow; with --objective " + options.objective + " leave them out");
+    if (options.no_labels || data.classes() == 0) throw Error("train: --omega and --kappa need labelled data");
+    set(options.omega, 1.0);
+    set(options.kappa, 0.0);
+  }
+  set(options.power, defaults.power);
+  set(options.time_mean, defaults.time_mean);
+  set(options.time_std, defaults.time_std);
+  set(options.equal_share, defaults.equal_share);
+
+  if (options.minutes == 0) set(options.steps, defaults.steps);
+  if (options.schedule == "cosine" && !options.steps)
+    throw Error("train: --schedule cosine goes over a number of steps; give --steps (beside --minutes, if you like)");
+  if (options.batch.empty()) options.batch = std::to_string(defaults.batch);
+  set(options.learning_rate, defaults.learning_rate);
+}
+
+json settings_of(const TrainOptions& options) {
+  json settings = {{"data", options.data},
+                   {"image-size", optional_json(options.image_size)},
+                   {"no-labels", options.no_labels},
+                   {"net", optional_json(options.net)},
+                   {"width", optional_json(options.width)},
+                   {"depth", optional_json(options.depth)},
+                   {"heads", optional_json(options.heads)},
+                   {"patch", optional_json(options.patch)},
+                   {"objective", options.objective},
+                   {"omega", optional_json(options.omega)},
+                   {"kappa", optional_json(options.kappa)},
+                   {"label-dropout", options.label_dropout},
+                   {"equal-share", optional_json(options.equal_share)},
+                   {"tangent", options.tangent},
+                   {"power", optional_json(options.power)},
+                   {"time-mean", optional_json(options.time_mean)},
+                   {"time-std", optional_json(options.time_std)},
+                   {"steps", optional_json(options.steps)},
+                   {"minutes", options.minutes},
+                   {"lr", optional_json(options.learning_rate)},
+                   {"schedule", options.schedule},
+                   {"final-lr", options.final_learning_rate},
+                   {"warmup", options.warm_up},
+                   {"clip", options.clip},
+                   {"weight-decay", options.weight_decay},
+                   {"ema", options.ema},
+                   {"seed", options.seed},
+                   {"out", options.out},
+                   {"save-every", options.save_every},
+                   {"checkpoint-every", options.checkpoint_every},
+                   {"threads", options.threads}};
+  settings["batch"] = options.batch == "auto" ? json("auto") : json(std::stoll(options.batch));
+  for (auto entry = settings.begin(); entry != settings.end();) entry = entry->is_null() ? settings.erase(entry) : std::next(entry);
+  return settings;
+}
+
+void check_unchanged(const json& before, const json& now) {
+  std::string conflicts;
+  for (const auto& [name, value] : now.items()) {
+    if (limits.contains(name)) continue;
+    const auto found = before.find(name);
+    if (found != before.end() && *found == value) continue;
+    conflicts += (conflicts.empty() ? "--" : ", --") + name + " " + argument_of(value, name, "settings") + " (the checkpoint has " +
+                 (found == before.end() ? "none" : argument_of(*found, name, "settings")) + ")";
+  }
+  if (conflicts.empty()) return;
+  throw Error("resume: a run goes on with what it began with, but " + conflicts +
+              "; only --steps, --minutes, --out, --threads and the intervals of saving may change");
+}
+
+TrainingConfig training_config(const TrainOptions& options, const DataSet& data) {
+  TrainingConfig config;
+  config.network = network_for(options, data);
+  config.objective = objective_for(options);
+  config.optimiser = {.weight_decay = options.weight_decay, .clip_norm = options.clip, .ema_decays = options.ema};
+  config.schedule = {.kind = schedule_kind_from(options.schedule),
+                     .learning_rate = *options.learning_rate,
+                     .warm_up_steps = options.warm_up,
+                     .final_learning_rate = options.final_learning_rate,
+                     .steps = options.schedule == "cosine" ? *options.steps : 0};
+  config.batch = options.batch == "auto" ? 1 : std::stoll(options.batch);
+  config.seed = options.seed;
+  return config;
+}
+
+Interval interval_from(const std::string& text) {
+  std::size_t end = 0;
+  double value = -1;
+  try {
+    value = std::stod(text, &end);
+  } catch (const std::exception&) {
+  }
+  const std::string unit = text.substr(std::min(end, text.size()));
+  if (value >= 0 && value < 1e9) {
+    if (unit == "steps" || unit == "step") return {.steps = static_cast<std::int64_t>(value)};
+    if (unit.empty() || unit == "s") return {.seconds = value};
+    if (unit == "m") return {.seconds = 60 * value};
+    if (unit == "h") return {.seconds = 3600 * value};
+  }
+  throw Error("'" + text + "' is no interval; write 500steps, 30s, 5m or 1h");
+}
+
+}  // namespace fluxion::cli

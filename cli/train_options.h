@@ -1,0 +1,83 @@
+// The settings of `fluxion train`: from the command line, a configuration file, a preset or a checkpoint to what the library is called with.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+#include "models/data/data_set.h"
+#include "models/training/config.h"
+
+namespace fluxion::cli {
+
+struct DataOptions {
+  std::string data = "glyphs";
+  std::optional<std::int64_t> image_size;
+  bool no_labels = false;
+};
+
+// What is empty takes a default that depends on the data.
+struct TrainOptions : CommonOptions, DataOptions {
+  std::string objective = "meanflow";
+  std::optional<std::string> net;
+  std::optional<std::int64_t> width, depth, heads, patch;
+  std::optional<double> omega, kappa;
+  double label_dropout = 0.1;
+  std::string tangent = "subset";
+  std::optional<double> equal_share, power, time_mean, time_std;
+  std::optional<std::int64_t> steps;
+  double minutes = 0;
+  std::string batch;  // a number, "auto", or empty
+  std::optional<double> learning_rate;
+  std::string schedule = "constant";
+  double final_learning_rate = 0;
+  std::int64_t warm_up = 100;
+  double clip = 1;
+  double weight_decay = 0;
+  std::vector<double> ema = {0.999};
+  std::uint64_t seed = 0;
+  std::string out = "out";
+  double save_every = 60;
+  std::string checkpoint_every = "60s";
+  // Of this call alone, in no configuration.
+  std::string preset, config_file;
+  std::optional<std::string> resume;  // a folder or checkpoint; "": that of --out
+  std::optional<double> memory_limit;
+  bool quiet = false, list_presets = false;
+};
+
+void add_train_options(CLI::App& parser, TrainOptions& options);
+
+// Gives every setting of `values`, {"width": 128, ..} as config.json has them, that has no value yet to the parser, which checks it like one from the
+// command line. `source` stands for the file in messages. Throws FormatError for a name that is no setting, naming the nearest, and for a wrong
+// value.
+void fill_settings(CLI::App& parser, const nlohmann::json& values, const std::string& source);
+
+// Reads a configuration file for fill_settings. Throws IoError, FormatError.
+nlohmann::json read_settings(const std::string& path);
+
+// Replaces what is empty by the defaults for this data, so that the settings say all; throws Error where they contradict each other or the data.
+// A batch of "auto" stays.
+void resolve(TrainOptions& options, const DataSet& data);
+
+// The settings of resolved options, as config.json has them.
+nlohmann::json settings_of(const TrainOptions& options);
+
+// Throws Error, naming the option, where `now` differs from `before` in what a run can't change on its way.
+void check_unchanged(const nlohmann::json& before, const nlohmann::json& now);
+
+// The library's configuration of resolved options.
+TrainingConfig training_config(const TrainOptions& options, const DataSet& data);
+
+// "500steps", or "30", "30s", "5m", "1h" of time; 0 in what is not meant. Throws Error.
+struct Interval {
+  double seconds = 0;
+  std::int64_t steps = 0;
+};
+Interval interval_from(const std::string& text);
+
+}  // namespace fluxion::cli

@@ -1,0 +1,242 @@
+#include "models/images/curve_chart.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+
+#include "engine/error.h"
+
+namespace fluxion {
+
+namespace {
+
+constexpr int margin_left = 64, margin_right = 22, panel_gap = 26;
+constexpr std::size_t most_points = 900;  // of a curve: more than the pixels it has show nothing more
+
+// A colour scheme for each of light and dark; a viewer that knows neither shows the light one.
+constexpr const char* style = R"(<style>
+  .paper { fill: #ffffff } .panel { fill: #f8f9fb } .grid { stroke: #e3e6ec; stroke-width: 1 } .frame { stroke: #b4bac6; stroke-width: 1; fill: none }
+  text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; font-size: 12px; fill: #5b6270 }
+  .title { font-size: 15px; font-weight: 600; fill: #22262e } .label { font-size: 13px; font-weight: 600; fill: #3b414d }
+  .raw { fill: none; stroke: #5b8fd6; stroke-width: 1; stroke-opacity: 0.38; stroke-linejoin: round }
+  .smooth { fill: none; stroke: #2f5fc4; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round }
+  .last { fill: #2f5fc4 } .value { font-weight: 600; fill: #2f5fc4 }
+  @media (prefers-color-scheme: dark) {
+    .paper { fill: #15181e } .panel { fill: #1b1f27 } .grid { stroke: #2b313c } .frame { stroke: #4a5262 }
+    text { fill: #a3abba } .title { fill: #eef1f6 } .label { fill: #ccd3df }
+    .raw { stroke: #7fb0f5; stroke-opacity: 0.34 } .smooth { stroke: #8dbaff } .last { fill: #8dbaff } .value { fill: #8dbaff }
+  }
+</style>
+)";
+
+std::string escaped(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    if (c == '&')
+      result += "&amp;";
+    else if (c == '<')
+      result += "&lt;";
+    else if (c == '>')
+      result += "&gt;";
+    else if (c == '"')
+      result += "&quot;";
+    else if (static_cast<unsigned char>(c) >= 32)
+      result += c;
+  }
+  return result;
+}
+
+template <class... Values>
+std::string format(const char* pattern, Values... values) {
+  char text[512];
+  std::snprintf(text, sizeof text, pattern, values...);
+  return text;
+}
+
+// 12000 -> "12k", 0.05 -> "0.05", 3e-7 -> "3e-07".
+std::string number_text(double value) {
+  const double size = std::abs(value);
+  if (size >= 1e6 && size < 1e9) return format("%.4gM", value / 1e6);
+  if (size >= 1e4 && size < 1e6) return format("%.4gk", value / 1e3);
+  return format("%.4g", value);
+}
+
+struct Curve {
+  std::vector<double> x, y;
+};
+
+// What is drawn of many values: of every stretch its mean (for the smooth curve), or its lowest and highest (for the raw one, which keeps its noise).
+struct Reduced {
+  Curve mean, range;
+};
+
+Reduced reduce(std::span<const double> x, std::span<const double> y) {
+  Reduced result;
+  std::vector<std::size_t> finite;
+  for (std::size_t i = 0; i < y.size(); ++i)
+    if (std::isfinite(y[i]) && std::isfinite(x[i])) finite.push_back(i);
+  const std::size_t stretch = (finite.size() + most_points - 1) / most_points;
+  for (std::size_t begin = 0; begin < finite.size(); begin += std::max<std::size_t>(stretch, 1)) {
+    const std::size_t end = std::min(begin + stretch, finite.size());
+    double sum_x = 0, sum_y = 0, low = std::numeric_limits<double>::infinity(), high = -low;
+    for (std::size_t k = begin; k < end; ++k) {
+      sum_x += x[finite[k]], sum_y += y[finite[k]];
+      low = std::min(low, y[finite[k]]), high = std::max(high, y[finite[k]]);
+    }
+    const auto count = static_cast<double>(end - begin);
+    result.mean.x.push_back(sum_x / count), result.mean.y.push_back(sum_y / count);
+    result.range.x.push_back(sum_x / count), result.range.y.push_back(low);
+    if (high > low) result.range.x.push_back(sum_x / count), result.range.y.push_back(high);
+  }
+  return result;
+}
+
+// A Gaussian average over neighbours, narrower towards both ends, so that the curve starts and ends where the values do.
+Curve smooth(const Curve& curve, bool logarithmic) {
+  Curve result;
+  result.x = curve.x;
+  const auto count = static_cast<std::ptrdiff_t>(curve.y.size());
+  const double widest = std::max(1.0, static_cast<double>(count) / 60);
+  for (std::ptrdiff_t i = 0; i < count; ++i) {
+    const double width = std::min(widest, 0.5 + 0.5 * static_cast<double>(std::min(i, count - 1 - i)));
+    const auto reach = static_cast<std::ptrdiff_t>(3 * width);
+    double total = 0, weights = 0;
+    for (std::ptrdiff_t k = std::max<std::ptrdiff_t>(0, i - reach); k <= std::min(count - 1, i + reach); ++k) {
+      const double distance = static_cast<double>(k - i) / width, weight = std::exp(-0.5 * distance * distance);
+      const double value = curve.y[static_cast<std::size_t>(k)];
+      total += weight * (logarithmic ? std::log(value) : value), weights += weight;
+    }
+    result.y.push_back(logarithmic ? std::exp(total / weights) : total / weights);
+  }
+  return result;
+}
+
+struct Axis {
+  double low = 0, high = 1;
+  bool logarithmic = false;
+  double first = 0, last = 1;  // pixels of low and high
+  double place(double value) const {
+    const double part = logarithmic ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
+    return first + part * (last - first);
+  }
+};
+
+// Round numbers on the axis, some four to eight of them.
+std::vector<double> ticks(const Axis& axis) {
+  std::vector<double> result;
+  if (axis.logarithmic) {
+    const auto collect = [&](std::initializer_list<double> factors) {
+      result.clear();
+      for (double power = std::pow(10, std::floor(std::log10(axis.low))); power <= axis.high; power *= 10)
+        for (const double factor : factors)
+          if (factor * power >= axis.low * (1 - 1e-9) && factor * power <= axis.high * (1 + 1e-9)) result.push_back(factor * power);
+    };
+    collect({1});
+    if (result.size() < 4) collect({1, 3});
+    if (result.size() < 4) collect({1, 2, 5});
+    while (result.size() > 8) {
+      std::vector<double> every_other;
+      for (std::size_t i = 0; i < result.size(); i += 2) every_other.push_back(result[i]);
+      result = every_other;
+    }
+    return result;
+  }
+  const double range = axis.high - axis.low;
+  double step = std::pow(10, std::floor(std::log10(range / 4)));
+  for (const double factor : {5.0, 2.5, 2.0})
+    if (range / (factor * step) >= 4) {
+      step *= factor;
+      break;
+    }
+  for (double tick = std::ceil(axis.low / step - 1e-9) * step; tick <= axis.high + 1e-9 * step; tick += step)
+    result.push_back(std::abs(tick) < 1e-9 * step ? 0 : tick);
+  return result;
+}
+
+Axis vertical_axis(const Curve& range, const Curve& smoothed) {
+  Axis axis;
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  for (const Curve* curve : {&range, &smoothed})
+    for (const double value : curve->y) low = std::min(low, value), high = std::max(high, value);
+  if (!(low <= high)) return axis;
+  axis.logarithmic = low > 0 && high / low > 8;
+  if (axis.logarithmic) {
+    const double air = std::pow(high / low, 0.06);
+    axis.low = low / air, axis.high = high * air;
+  } else {
+    const double span = high > low ? high - low : std::max(std::abs(high), 1e-12);
+    axis.low = low - 0.06 * span, axis.high = high + 0.06 * span;
+    if (low >= 0 && low < 0.35 * high) axis.low = 0;
+  }
+  return axis;
+}
+
+std::string path_of(const Curve& curve, const Axis& x, const Axis& y, const char* kind) {
+  std::string points;
+  for (std::size_t i = 0; i < curve.x.size(); ++i)
+    points += format("%s%.1f %.1f", i == 0 ? "M" : "L", x.place(curve.x[i]), y.place(std::clamp(curve.y[i], y.low, y.high)));
+  return "<path class=\"" + std::string(kind) + "\" d=\"" + points + "\"/>\n";
+}
+
+}  // namespace
+
+std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>& panels, const CurveChartOptions& options) {
+  for (const CurvePanel& panel : panels)
+    if (panel.y.size() != x.size())
+      throw ShapeError("curve_chart: '" + panel.label + "' has " + std::to_string(panel.y.size()) + " values for " + std::to_string(x.size()) +
+                       " of x");
+  const int top = options.title.empty() ? 20 : 46, bottom = 50;
+  const int height = top + static_cast<int>(panels.size()) * (options.panel_height + panel_gap) - panel_gap + bottom;
+  Axis across{.low = 0, .high = 1, .first = margin_left, .last = static_cast<double>(options.width - margin_right)};
+  if (!x.empty()) {
+    // From 0, unless the values sit far from it.
+    across.low = x.front() > 0 && x.front() <= 0.5 * x.back() ? 0 : x.front();
+    across.high = x.back() > across.low ? x.back() : across.low + 1;
+  }
+
+  std::string svg = format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n",
+                           options.width, height, options.width, height);
+  svg += style;
+  svg += format("<rect class=\"paper\" width=\"%d\" height=\"%d\" rx=\"6\"/>\n", options.width, height);
+  if (!options.title.empty()) svg += format("<text class=\"title\" x=\"%d\" y=\"26\">", margin_left) + escaped(options.title) + "</text>\n";
+
+  const std::vector<double> x_ticks = ticks(across);
+  for (std::size_t p = 0; p < panels.size(); ++p) {
+    const Reduced reduced = reduce(x, panels[p].y);
+    const bool positive = std::all_of(reduced.mean.y.begin(), reduced.mean.y.end(), [](double value) { return value > 0; });
+    const Axis unsmoothed = vertical_axis(reduced.range, {});
+    const Curve smoothed = smooth(reduced.mean, positive && unsmoothed.logarithmic);
+    Axis up = vertical_axis(reduced.range, smoothed);
+    const int panel_top = top + static_cast<int>(p) * (options.panel_height + panel_gap), panel_bottom = panel_top + options.panel_height;
+    up.first = panel_bottom, up.last = panel_top;
+    const int width = options.width - margin_left - margin_right;
+    svg += format("<rect class=\"panel\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", margin_left, panel_top, width, options.panel_height);
+    for (const double tick : ticks(up)) {
+      const double y = up.place(tick);
+      svg += format("<path class=\"grid\" d=\"M%d %.1fh%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", margin_left, y, width, margin_left - 8,
+                    y + 4) +
+             number_text(tick) + "</text>\n";
+    }
+    for (const double tick : x_ticks) {
+      svg += format("<path class=\"grid\" d=\"M%.1f %dv%d\"/>\n", across.place(tick), panel_top, options.panel_height);
+      if (p + 1 == panels.size())
+        svg += format("<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", across.place(tick), panel_bottom + 18) + number_text(tick) + "</text>\n";
+    }
+    if (!smoothed.x.empty()) {
+      svg += path_of(reduced.range, across, up, "raw") + path_of(smoothed, across, up, "smooth");
+      svg += format("<circle class=\"last\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\"/>\n", across.place(smoothed.x.back()), up.place(smoothed.y.back()));
+      svg += format("<text class=\"value\" x=\"%d\" y=\"%d\" text-anchor=\"end\">", options.width - margin_right - 8, panel_top + 20) +
+             number_text(smoothed.y.back()) + "</text>\n";
+    }
+    svg += format("<rect class=\"frame\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", margin_left, panel_top, width, options.panel_height);
+    const std::string label = panels[p].label + (up.logarithmic ? " (log)" : "");
+    svg += format("<text class=\"label\" x=\"%d\" y=\"%d\">", margin_left + 10, panel_top + 20) + escaped(label) + "</text>\n";
+  }
+  if (!options.x_label.empty())
+    svg += format("<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", (across.first + across.last) / 2, height - 12) + escaped(options.x_label) +
+           "</text>\n";
+  return svg + "</svg>\n";
+}
+
+}  // namespace fluxion

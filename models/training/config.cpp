@@ -1,0 +1,94 @@
+#include "models/training/config.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "engine/error.h"
+
+namespace fluxion {
+
+namespace {
+
+using nlohmann::json;
+
+json optimiser_to_json(const AdamWOptions& options) {
+  return {{"beta1", options.beta1},         {"beta2", options.beta2},          {"epsilon", options.epsilon}, {"weight_decay", options.weight_decay},
+          {"clip_norm", options.clip_norm}, {"ema_decays", options.ema_decays}};
+}
+
+json schedule_to_json(const Schedule& schedule) {
+  return {{"kind", to_string(schedule.kind)},
+          {"learning_rate", schedule.learning_rate},
+          {"warm_up_steps", schedule.warm_up_steps},
+          {"final_learning_rate", schedule.final_learning_rate},
+          {"steps", schedule.steps}};
+}
+
+AdamWOptions optimiser_from_json(const json& object) {
+  return {.beta1 = object.at("beta1").get<double>(),
+          .beta2 = object.at("beta2").get<double>(),
+          .epsilon = object.at("epsilon").get<double>(),
+          .weight_decay = object.at("weight_decay").get<double>(),
+          .clip_norm = object.at("clip_norm").get<double>(),
+          .ema_decays = object.at("ema_decays").get<std::vector<double>>()};
+}
+
+Schedule schedule_from_json(const json& object) {
+  return {.kind = schedule_kind_from(object.at("kind").get<std::string>()),
+          .learning_rate = object.at("learning_rate").get<double>(),
+          .warm_up_steps = object.at("warm_up_steps").get<std::int64_t>(),
+          .final_learning_rate = object.at("final_learning_rate").get<double>(),
+          .steps = object.at("steps").get<std::int64_t>()};
+}
+
+}  // namespace
+
+void check(const TrainingConfig& config) {
+  check(config.network);
+  check(config.schedule);
+  constexpr std::int64_t largest_batch = std::int64_t{1} << 30;
+  if (config.batch < 1 || config.batch > largest_batch) throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
+  if (config.objective.kind == ObjectiveKind::meanflow_cfg && num_classes(config.network) == 0)
+    throw Error("train: guidance (omega, kappa) needs classes, and this network has none");
+  constexpr std::size_t most_averages = 16;
+  const AdamWOptions& optimiser = config.optimiser;
+  if (optimiser.ema_decays.empty() || optimiser.ema_decays.size() > most_averages)
+    throw Error("train: wants 1 to 16 decays of averaged weights, got " + std::to_string(optimiser.ema_decays.size()));
+  for (const double decay : optimiser.ema_decays)
+    if (!(decay >= 0 && decay <= 1)) throw Error("train: the decay of averaged weights must be between 0 and 1, got " + std::to_string(decay));
+  for (const double beta : {optimiser.beta1, optimiser.beta2})
+    if (!(beta >= 0 && beta < 1)) throw Error("train: beta1 and beta2 of AdamW must be in [0, 1), got " + std::to_string(beta));
+  for (const double value : {optimiser.epsilon, optimiser.weight_decay, optimiser.clip_norm})
+    if (!(value >= 0) || !std::isfinite(value))
+      throw Error("train: epsilon, weight decay and clip norm must not be negative, got " + std::to_string(value));
+}
+
+json training_config_to_json(const TrainingConfig& config) {
+  return {{"network", network_to_json(config.network)},
+          {"objective", objective_to_json(config.objective)},
+          {"optimiser", optimiser_to_json(config.optimiser)},
+          {"schedule", schedule_to_json(config.schedule)},
+          {"batch", config.batch},
+          {"seed", config.seed}};
+}
+
+TrainingConfig training_config_from_json(const json& object) {
+  try {
+    const TrainingConfig config{.network = network_from_json(object.at("network")),
+                                .objective = objective_from_json(object.at("objective")),
+                                .optimiser = optimiser_from_json(object.at("optimiser")),
+                                .schedule = schedule_from_json(object.at("schedule")),
+                                .batch = object.at("batch").get<std::int64_t>(),
+                                .seed = object.at("seed").get<std::uint64_t>()};
+    check(config);
+    return config;
+  } catch (const json::exception& error) {
+    throw FormatError(std::string("training configuration: ") + error.what());
+  } catch (const FormatError&) {
+    throw;
+  } catch (const Error& error) {
+    throw FormatError(error.what());
+  }
+}
+
+}  // namespace fluxion

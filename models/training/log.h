@@ -1,0 +1,38 @@
+// log.csv: one row every few steps, flushed, so that whoever watches the file sees whole rows.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace fluxion {
+
+struct LogRow {
+  std::int64_t step = 0;  // updates done
+  double seconds = 0;     // of training, over all parts of the run
+  // Means over the steps since the row before.
+  double loss = 0, error = 0, gradient_norm = 0;
+  double learning_rate = 0;    // of the last update
+  double peak_memory_mib = 0;  // the most this process has held so far
+};
+
+class TrainingLog {
+ public:
+  // Replaces what is there: with step 0 by an empty log; else by its rows up to `step`, so that the log of a run that goes on from there reads as
+  // one. Rows that a crash cut short are dropped. Throws IoError.
+  TrainingLog(std::filesystem::path path, std::int64_t step);
+
+  // Throws IoError if the disk does not take the row. It is kept then and written with the next one; the file holds whole rows only.
+  void add(const LogRow& row);
+
+  const std::vector<LogRow>& rows() const { return rows_; }
+
+ private:
+  std::filesystem::path path_;
+  std::vector<LogRow> rows_;
+  std::string pending_;      // rows that are not in the file yet
+  std::uintmax_t size_ = 0;  // of the file's whole rows
+};
+
+}  // namespace fluxion

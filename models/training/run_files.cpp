@@ -1,0 +1,163 @@
+#include "models/training/run_files.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "engine/error.h"
+#include "engine/platform/file.h"
+#include "engine/platform/machine.h"
+#include "models/images/curve_chart.h"
+#include "models/training/checkpoint.h"
+#include "models/training/preview.h"
+
+namespace fluxion {
+
+namespace {
+
+constexpr const char* checkpoint_name = "checkpoint.safetensors";
+// Pictures, logs and headers of files, generously.
+constexpr std::uint64_t small_files = 4 << 20;
+
+std::string numbered(std::int64_t step) {
+  char name[48];
+  std::snprintf(name, sizeof name, "step_%06lld.png", static_cast<long long>(step));
+  return name;
+}
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code failure;
+  std::filesystem::create_directories(folder, failure);
+  if (failure) throw IoError("train: can't make the folder " + folder.string() + ": " + failure.message());
+}
+
+std::string decay_text(double decay) { return nlohmann::json(decay).dump(); }
+
+// The loss, and the error beside it where that is another number.
+std::string loss_chart(const std::vector<LogRow>& rows, const std::string& title) {
+  std::vector<double> step, loss, error;
+  for (const LogRow& row : rows) step.push_back(static_cast<double>(row.step)), loss.push_back(row.loss), error.push_back(row.error);
+  std::vector<CurvePanel> panels = {{"loss", loss}};
+  if (loss != error) panels.push_back({"error", error});
+  return curve_chart(step, panels, {.title = title, .x_label = "step"});
+}
+
+}  // namespace
+
+RunFiles::RunFiles(std::filesystem::path folder, const Trainer& trainer, std::string settings, std::function<void(const std::string&)> warn)
+    : folder_(std::move(folder)), trainer_(trainer), settings_(std::move(settings)), warn_(std::move(warn)) {
+  make_folder(folder_);
+  make_folder(folder_ / "samples");
+  remove_leftovers();
+  check_room();
+  const std::filesystem::path checkpoint = folder_ / checkpoint_name;
+  if (trainer_.steps_done() > 0) {
+    good_checkpoint_ = std::filesystem::exists(checkpoint) ? trainer_.steps_done() : -1;
+  } else if (std::filesystem::exists(checkpoint)) {
+    const std::filesystem::path kept = folder_ / "checkpoint-before.safetensors";
+    std::error_code failure;
+    std::filesystem::rename(checkpoint, kept, failure);
+    if (failure) throw IoError("train: can't move " + checkpoint.string() + " of an earlier run out of the way: " + failure.message());
+    if (warn_) warn_("this folder holds an earlier run; its last checkpoint is kept as " + kept.string());
+  }
+  log_.emplace(folder_ / "log.csv", trainer_.steps_done());
+  if (settings_ != RunOutput().settings) replace_file(folder_ / "config.json", settings_ + "\n");
+}
+
+void RunFiles::describe(RunSummary& summary) const {
+  summary.model = folder_ / "model.safetensors";
+  summary.raw_model = folder_ / "model-raw.safetensors";
+  summary.samples = folder_ / "samples.png";
+  summary.log = folder_ / "log.csv";
+  summary.chart = folder_ / "loss.svg";
+  summary.checkpoint = folder_ / checkpoint_name;
+}
+
+// The temporary files of a process that was killed while it wrote ("." NAME "." .. ".part", engine/platform/file.h) are of no use to anyone.
+void RunFiles::remove_leftovers() const {
+  std::error_code ignored;
+  for (const std::filesystem::path& folder : {folder_, folder_ / "samples"})
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+      const std::string name = entry.path().filename().string();
+      const bool ours = name.starts_with(".checkpoint") || name.starts_with(".model") || name.starts_with(".samples.png.") ||
+                        name.starts_with(".step_") || name.starts_with(".log.csv.") || name.starts_with(".loss.svg.") ||
+                        name.starts_with(".config.json.");
+      std::error_code failure;
+      if (ours && name.ends_with(".part")) std::filesystem::remove(entry.path(), failure);
+    }
+}
+
+// The files that are not there yet, and once more the largest, of which there are two while it is replaced.
+void RunFiles::check_room() const {
+  const std::uint64_t checkpoint = checkpoint_bytes(trainer_.config());
+  const auto model = static_cast<std::uint64_t>(parameter_count(trainer_.config().network)) * sizeof(float);
+  std::vector<std::pair<std::filesystem::path, std::uint64_t>> files = {{folder_ / checkpoint_name, checkpoint},
+                                                                        {folder_ / "model-raw.safetensors", model}};
+  for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i) files.emplace_back(average_path(i), model);
+  std::uint64_t needed = checkpoint + small_files;
+  for (const auto& [path, bytes] : files) {
+    std::error_code missing;
+    const std::uintmax_t there = std::filesystem::file_size(path, missing);
+    const bool kept = path.filename() == checkpoint_name && trainer_.steps_done() == 0;  // an earlier run's, which stays
+    needed += missing || kept ? bytes : bytes - std::min<std::uint64_t>(bytes, there);
+  }
+  const std::optional<std::uint64_t> room = free_disk_bytes(folder_);
+  if (!room || *room >= needed) return;
+  const auto mebibytes = [](std::uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; };
+  throw IoError("train: the disk of " + folder_.string() + " has " + mebibytes(*room) + " left, and this run writes " + mebibytes(needed));
+}
+
+void RunFiles::attempt(const std::string& kind, const std::function<void()>& write) {
+  try {
+    write();
+    failures_.erase(kind);
+  } catch (const IoError& error) {
+    const bool news = failures_.insert_or_assign(kind, error.what()).second;
+    if (news && warn_) warn_(std::string(error.what()) + "; training goes on, and it will be tried again");
+  }
+}
+
+void RunFiles::log(const LogRow& row) {
+  attempt("log", [&] { log_->add(row); });
+}
+
+void RunFiles::write_checkpoint(double seconds) {
+  attempt("checkpoint", [&] {
+    fluxion::write_checkpoint(folder_ / checkpoint_name, trainer_, seconds, settings_);
+    good_checkpoint_ = trainer_.steps_done();
+  });
+}
+
+std::filesystem::path RunFiles::average_path(std::size_t average) const {
+  if (average == 0) return folder_ / "model.safetensors";
+  return folder_ / ("model-ema" + decay_text(trainer_.config().optimiser.ema_decays[average]) + ".safetensors");
+}
+
+void RunFiles::write_results() {
+  attempt("model", [&] {
+    for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i) write_model(average_path(i), trainer_.model(Weights::average, i));
+    write_model(folder_ / "model-raw.safetensors", trainer_.model(Weights::raw));
+  });
+  attempt("picture", [&] {
+    const Image picture = preview(trainer_);
+    make_folder(folder_ / "samples");
+    write_png(folder_ / "samples" / numbered(trainer_.steps_done()), picture);
+    write_png(folder_ / "samples.png", picture);
+  });
+  attempt("chart", [&] {
+    const std::string title = trainer_.data().name() + ", " + to_string(trainer_.config().objective.kind);
+    replace_file(folder_ / "loss.svg", loss_chart(log_->rows(), title));
+  });
+}
+
+void RunFiles::finish(double seconds) {
+  write_checkpoint(seconds);
+  write_results();
+  if (failures_.empty()) return;
+  const std::string good = good_checkpoint_ < 0 ? "no checkpoint could be written"
+                                                : "the last good checkpoint, after step " + std::to_string(good_checkpoint_) + ", is " +
+                                                      (folder_ / checkpoint_name).string();
+  throw IoError("train: " + failures_.begin()->second + "; " + good);
+}
+
+}  // namespace fluxion
