@@ -42,7 +42,8 @@ std::string preset_list() {
   for (const Preset& preset : presets) {
     const std::string name = preset.name;
     text += name + std::string(widest + 2 - name.size(), ' ') + preset.summary + "\n" + std::string(widest + 2, ' ');
-    for (const auto& [key, value] : nlohmann::json::parse(preset.settings).items()) {
+    const nlohmann::json settings = nlohmann::json::parse(preset.settings);
+    for (const auto& [key, value] : settings.items()) {
       std::string written = value.is_string() ? value.get<std::string>() : value.dump();
       if (value.is_array()) written = written.substr(1, written.size() - 2);
       text += "--" + key + " " + written + " ";

@@ -11,7 +11,7 @@ namespace fluxion {
 
 namespace {
 
-constexpr int margin_left = 64, margin_right = 22, panel_gap = 26;
+constexpr int margin_left = 64, margin_right = 22, panel_gap = 40;
 constexpr std::size_t most_points = 900;  // of a curve: more than the pixels it has show nothing more
 
 // A colour scheme for each of light and dark; a viewer that knows neither shows the light one.
@@ -56,10 +56,18 @@ std::string format(const char* pattern, Values... values) {
 
 // 12000 -> "12k", 0.05 -> "0.05", 3e-7 -> "3e-07".
 std::string number_text(double value) {
+  if (value == 0) return "0";
   const double size = std::abs(value);
   if (size >= 1e6 && size < 1e9) return format("%.4gM", value / 1e6);
   if (size >= 1e4 && size < 1e6) return format("%.4gk", value / 1e3);
   return format("%.4g", value);
+}
+
+// Of a tick among ticks this far apart: with as many digits as tell it from its neighbours.
+std::string tick_text(double value, double apart) {
+  const double digits = std::floor(std::log10(std::max(std::abs(value), apart)) - std::log10(apart)) + 2;
+  if (digits <= 4 || std::abs(value) >= 1e4) return number_text(value);
+  return format("%.*g", static_cast<int>(std::min(digits, 15.0)), value);
 }
 
 struct Curve {
@@ -92,14 +100,16 @@ Reduced reduce(std::span<const double> x, std::span<const double> y) {
   return result;
 }
 
-// A Gaussian average over neighbours, narrower towards both ends, so that the curve starts and ends where the values do.
+// A Gaussian average over neighbours, narrower towards the start, where values fall fast, and somewhat towards the end, so that it ends where they
+// do.
 Curve smooth(const Curve& curve, bool logarithmic) {
   Curve result;
   result.x = curve.x;
   const auto count = static_cast<std::ptrdiff_t>(curve.y.size());
   const double widest = std::max(1.0, static_cast<double>(count) / 60);
   for (std::ptrdiff_t i = 0; i < count; ++i) {
-    const double width = std::min(widest, 0.5 + 0.5 * static_cast<double>(std::min(i, count - 1 - i)));
+    const double from_start = 0.5 + 0.5 * static_cast<double>(i), from_end = 0.4 * widest + 0.5 * static_cast<double>(count - 1 - i);
+    const double width = std::min({widest, from_start, from_end});
     const auto reach = static_cast<std::ptrdiff_t>(3 * width);
     double total = 0, weights = 0;
     for (std::ptrdiff_t k = std::max<std::ptrdiff_t>(0, i - reach); k <= std::min(count - 1, i + reach); ++k) {
@@ -186,7 +196,7 @@ std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>
     if (panel.y.size() != x.size())
       throw ShapeError("curve_chart: '" + panel.label + "' has " + std::to_string(panel.y.size()) + " values for " + std::to_string(x.size()) +
                        " of x");
-  const int top = options.title.empty() ? 20 : 46, bottom = 50;
+  const int top = options.title.empty() ? 34 : 66, bottom = 50;
   const int height = top + static_cast<int>(panels.size()) * (options.panel_height + panel_gap) - panel_gap + bottom;
   Axis across{.low = 0, .high = 1, .first = margin_left, .last = static_cast<double>(options.width - margin_right)};
   if (!x.empty()) {
@@ -212,11 +222,12 @@ std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>
     up.first = panel_bottom, up.last = panel_top;
     const int width = options.width - margin_left - margin_right;
     svg += format("<rect class=\"panel\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", margin_left, panel_top, width, options.panel_height);
-    for (const double tick : ticks(up)) {
+    const std::vector<double> y_ticks = ticks(up);
+    for (const double tick : y_ticks) {
       const double y = up.place(tick);
       svg += format("<path class=\"grid\" d=\"M%d %.1fh%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", margin_left, y, width, margin_left - 8,
                     y + 4) +
-             number_text(tick) + "</text>\n";
+             (up.logarithmic || y_ticks.size() < 2 ? number_text(tick) : tick_text(tick, y_ticks[1] - y_ticks[0])) + "</text>\n";
     }
     for (const double tick : x_ticks) {
       svg += format("<path class=\"grid\" d=\"M%.1f %dv%d\"/>\n", across.place(tick), panel_top, options.panel_height);
@@ -226,12 +237,12 @@ std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>
     if (!smoothed.x.empty()) {
       svg += path_of(reduced.range, across, up, "raw") + path_of(smoothed, across, up, "smooth");
       svg += format("<circle class=\"last\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\"/>\n", across.place(smoothed.x.back()), up.place(smoothed.y.back()));
-      svg += format("<text class=\"value\" x=\"%d\" y=\"%d\" text-anchor=\"end\">", options.width - margin_right - 8, panel_top + 20) +
+      svg += format("<text class=\"value\" x=\"%d\" y=\"%d\" text-anchor=\"end\">", options.width - margin_right, panel_top - 9) +
              number_text(smoothed.y.back()) + "</text>\n";
     }
     svg += format("<rect class=\"frame\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", margin_left, panel_top, width, options.panel_height);
     const std::string label = panels[p].label + (up.logarithmic ? " (log)" : "");
-    svg += format("<text class=\"label\" x=\"%d\" y=\"%d\">", margin_left + 10, panel_top + 20) + escaped(label) + "</text>\n";
+    svg += format("<text class=\"label\" x=\"%d\" y=\"%d\">", margin_left, panel_top - 9) + escaped(label) + "</text>\n";
   }
   if (!options.x_label.empty())
     svg += format("<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", (across.first + across.last) / 2, height - 12) + escaped(options.x_label) +

@@ -14,7 +14,7 @@ Image sample_picture(const Shape& sample_shape, std::span<const float> samples, 
     std::vector<ScatterPanel> panels;
     if (!reference.empty()) panels.push_back({.title = "data", .points = reference});
     panels.push_back({.title = "samples", .points = samples});
-    if (!paths.empty()) panels.push_back({.title = "trajectories", .paths = paths, .states = states});
+    if (!paths.empty()) panels.push_back({.title = "trajectories, " + std::to_string(states - 1) + " steps", .paths = paths, .states = states});
     return scatter_plot(panels);
   }
   throw ShapeError("picture: samples of shape " + to_string(sample_shape) + " are neither images [height, width, channels] nor points [2]");

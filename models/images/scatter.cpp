@@ -111,11 +111,11 @@ void draw_points(Image& image, int left, int top, int size, std::span<const floa
     }
 }
 
-// The lines of a panel: a path fades in from the grey of its noise to the colour of its sample, which gets a dot.
+// The lines of a panel: a path goes from the amber of its noise to the colour of its sample; both ends get a dot.
 void draw_paths(Image& image, int left, int top, int size, std::span<const float> paths, std::int64_t states, Limits limits) {
   const auto count = paths.size() / 2 / static_cast<std::size_t>(states);
   const float unit = static_cast<float>(size) / 360, radius = 0.45f * unit;
-  const Colour pale{176, 190, 206}, dark{66, 60, 146}, dot{62, 28, 96}, start{150, 158, 172};
+  const Colour pale{238, 176, 98}, dark{66, 60, 146}, dot{62, 28, 96}, start{226, 148, 58};
   struct Place {
     float x, y;
   };
@@ -172,9 +172,9 @@ void draw_paths(Image& image, int left, int top, int size, std::span<const float
         if (cover[cell] == 0) continue;
         Colour colour{};
         for (std::size_t c = 0; c < 3; ++c) colour[c] = (1 - along[cell]) * pale[c] + along[cell] * dark[c];
-        blend(image.at(left + x, top + y), colour, cover[cell] * (0.35f + 0.35f * along[cell]));
+        blend(image.at(left + x, top + y), colour, cover[cell] * (0.4f + 0.3f * along[cell]));
       }
-    draw_dot(way.front(), 0.9f * unit, start, 0.8f);
+    draw_dot(way.front(), 1.0f * unit, start, 0.75f);
   }
   for (std::size_t i = 0; i < count; ++i) {
     const float* const point = paths.data() + 2 * ((way.size() - 1) * count + i);

@@ -54,9 +54,9 @@ struct RunSummary {
 };
 
 struct RunHooks {
-  std::function<void(const RunProgress&)> report;  // after every step
-  std::function<void(const std::string&)> warn;    // what could not be written now and will be tried again
-  std::stop_token stop;
+  std::function<void(const RunProgress&)> report = {};  // after every step
+  std::function<void(const std::string&)> warn = {};    // what could not be written now and will be tried again
+  std::stop_token stop = {};
 };
 
 // Trains until a limit is reached or a stop is requested, and saves. A trainer that was resumed goes on with its log; `seconds_before` is what the

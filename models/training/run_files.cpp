@@ -1,6 +1,7 @@
 #include "models/training/run_files.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -33,12 +34,17 @@ void make_folder(const std::filesystem::path& folder) {
 
 std::string decay_text(double decay) { return nlohmann::json(decay).dump(); }
 
-// The loss, and the error beside it where that is another number.
+// The error, and the loss below it unless that is the same curve in other units.
 std::string loss_chart(const std::vector<LogRow>& rows, const std::string& title) {
   std::vector<double> step, loss, error;
-  for (const LogRow& row : rows) step.push_back(static_cast<double>(row.step)), loss.push_back(row.loss), error.push_back(row.error);
-  std::vector<CurvePanel> panels = {{"loss", loss}};
-  if (loss != error) panels.push_back({"error", error});
+  bool proportional = true;
+  for (const LogRow& row : rows) {
+    step.push_back(static_cast<double>(row.step)), loss.push_back(row.loss), error.push_back(row.error);
+    proportional =
+        proportional && std::abs(loss.back() * error.front() - error.back() * loss.front()) <= 1e-5 * std::abs(loss.back() * error.front());
+  }
+  std::vector<CurvePanel> panels = {{"error", error}};
+  if (!proportional) panels.push_back({"loss", loss});
   return curve_chart(step, panels, {.title = title, .x_label = "step"});
 }
 

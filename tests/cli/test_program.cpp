@@ -111,9 +111,9 @@ TEST_CASE("training leaves a model, its raw weights, pictures and a log", "[cli]
   CHECK(averaged.ema);
   CHECK_FALSE(raw.ema);
   CHECK(is_png(folder / "samples.png"));
-  CHECK(is_png(folder / "samples-000020.png"));
+  CHECK(is_png(folder / "samples/step_000020.png"));
   const std::string log = text_of(folder / "log.csv");
-  CHECK(log.rfind("step,seconds,loss,error,gradient_norm,learning_rate\n1,", 0) == 0);
+  CHECK(log.rfind("step,seconds,loss,error,gradient_norm,learning_rate,peak_memory_mib\n1,", 0) == 0);
   CHECK(log.find("\n20,") != std::string::npos);
 }
 

@@ -14,7 +14,7 @@ using namespace fluxion::testing;
 
 namespace {
 
-TrainingConfig points_config() { return {.network = MlpConfig{.hidden = {16, 16}}, .warm_up_steps = 4, .batch = 32, .seed = 3}; }
+TrainingConfig points_config() { return {.network = MlpConfig{.hidden = {16, 16}}, .schedule = {.warm_up_steps = 4}, .batch = 32, .seed = 3}; }
 
 TrainingConfig digits_config() {
   return {.network = DitConfig{.image_size = 8, .patch_size = 4, .hidden_size = 16, .depth = 1, .num_heads = 2, .num_classes = 10},
@@ -71,7 +71,7 @@ TEST_CASE("the step is traced once, with its memory known before it runs", "[tra
 TEST_CASE("the loss falls, and the averaged weights follow the raw ones", "[training]") {
   TrainingConfig config = points_config();
   config.objective.kind = ObjectiveKind::flow_matching;
-  config.learning_rate = 3e-3;
+  config.schedule.learning_rate = 3e-3;
   config.batch = 128;
   Trainer trainer(config, eight_gaussians(), cpu());
   const float before = trainer.step().error.item<float>();
@@ -114,11 +114,11 @@ TEST_CASE("a run logs, saves, and stops where it is told to", "[training]") {
   const ScratchFolder folder;
   Trainer trainer(points_config(), moons(), cpu());
   std::int64_t reports = 0;
-  const RunSummary summary = run_training(trainer, {.steps = 25}, {.folder = folder / "run"}, [&](const RunProgress& progress) {
-    ++reports;
-    CHECK(progress.step == reports);
-    CHECK(progress.steps == 25);
-  });
+  const RunSummary summary = run_training(trainer, {.steps = 25}, {.folder = folder / "run"}, {.report = [&](const RunProgress& progress) {
+                                            ++reports;
+                                            CHECK(progress.step == reports);
+                                            CHECK(progress.steps == 25);
+                                          }});
   CHECK(reports == 25);
   CHECK(summary.last.step == 25);
   CHECK_FALSE(summary.stopped);
@@ -135,12 +135,12 @@ TEST_CASE("a stop request ends a run after the step in flight and saves it", "[t
   const ScratchFolder folder;
   Trainer trainer(points_config(), moons(), cpu());
   std::stop_source stop;
-  const RunSummary summary = run_training(
-      trainer, {.steps = 1000000}, {.folder = folder / "run"},
-      [&](const RunProgress& progress) {
-        if (progress.step == 7) stop.request_stop();
-      },
-      stop.get_token());
+  const RunSummary summary = run_training(trainer, {.steps = 1000000}, {.folder = folder / "run"},
+                                          {.report =
+                                               [&](const RunProgress& progress) {
+                                                 if (progress.step == 7) stop.request_stop();
+                                               },
+                                           .stop = stop.get_token()});
   CHECK(summary.stopped);
   CHECK(summary.last.step == 8);
   CHECK(read_model_info(summary.model).step == 8);

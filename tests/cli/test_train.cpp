@@ -1,0 +1,344 @@
+// `fluxion train` as its users meet it: settings, stopping, going on, and machines that run out of something.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+
+#include "models/model_file.h"
+#include "models/training/checkpoint.h"
+#include "tests/catch.h"
+#include "tests/cli/program.h"
+#include "tests/files/scratch.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const std::string tiny = "train --data 8gaussians --width 16 --depth 2 --batch 32 --threads 1 ";
+
+json config_of(const fs::path& folder) { return json::parse(text_of(folder / "config.json")); }
+
+bool one_line(const std::string& text) { return !text.empty() && std::count(text.begin(), text.end(), '\n') == 1 && text.back() == '\n'; }
+
+// What the files of two runs must have in common.
+void check_same_run(const fs::path& a, const fs::path& b) {
+  for (const char* name : {"model.safetensors", "model-raw.safetensors", "samples.png"}) {
+    INFO(name);
+    CHECK(text_of(a / name) == text_of(b / name));
+    CHECK(text_of(a / name).size() > 100);
+  }
+}
+
+// A started program.
+class Process {
+ public:
+  Process(std::vector<std::string> arguments, const fs::path& folder) {
+    arguments.insert(arguments.begin(), program_path().string());
+    std::vector<char*> pointers;
+    for (std::string& argument : arguments) pointers.push_back(argument.data());
+    pointers.push_back(nullptr);
+    id_ = ::fork();
+    REQUIRE(id_ >= 0);
+    if (id_ == 0) {
+      const int null = ::open("/dev/null", O_RDWR), error = ::open((folder / "stderr").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
+      if (::chdir(folder.c_str()) != 0) ::_exit(126);
+      ::dup2(null, 0), ::dup2(null, 1), ::dup2(error, 2);
+      ::execv(pointers[0], pointers.data());
+      ::_exit(127);
+    }
+  }
+  ~Process() {
+    if (id_ > 0) ::kill(id_, SIGKILL), wait();
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  void signal(int number) const { ::kill(id_, number); }
+  // The status of waitpid.
+  int wait() {
+    int status = 0;
+    ::waitpid(id_, &status, 0);
+    id_ = -1;
+    return status;
+  }
+  bool running() {
+    int status = 0;
+    if (::waitpid(id_, &status, WNOHANG) == 0) return true;
+    id_ = -1, status_ = status;
+    return false;
+  }
+  int status() const { return status_; }
+
+ private:
+  pid_t id_ = -1;
+  int status_ = 0;
+};
+
+void wait_for(const std::function<bool()>& condition) {
+  for (int i = 0; i < 3000 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  REQUIRE(condition());
+}
+
+}  // namespace
+
+TEST_CASE("a run that is killed at random moments and resumed ends with the bits of one that was not", "[cli][kill]") {
+  // FLUXION_KILLS sets how often; scripts/kill_test.sh asks for 50.
+  const char* const wanted = std::getenv("FLUXION_KILLS");
+  const int kills = wanted ? std::atoi(wanted) : 5;
+  const unsigned seed = std::random_device{}();
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  const ScratchFolder folder;
+  const std::vector<std::string> common = {"--quiet", "--threads", "1", "--checkpoint-every", "7steps", "--save-every", "0.05"};
+  std::vector<std::string> first = {"train", "--data", "8gaussians", "--width", "24",      "--depth", "2",     "--batch",
+                                    "64",    "--ema",  "0.9,0.99",   "--steps", "1000000", "--out",   "killed"};
+  first.insert(first.end(), common.begin(), common.end());
+  std::vector<std::string> more = {"train", "--resume", "killed"};
+  more.insert(more.end(), common.begin(), common.end());
+
+  const fs::path killed = folder / "killed", checkpoint = killed / "checkpoint.safetensors";
+  std::int64_t before = 0;
+  for (int kill = 0; kill < kills; ++kill) {
+    const bool exists = fs::exists(checkpoint);
+    Process process(exists ? more : first, folder.path());
+    std::this_thread::sleep_for(std::chrono::milliseconds(20 + random() % 250));
+    process.signal(SIGKILL);
+    const int status = process.wait();
+    INFO("kill " << kill << "\n" << text_of(folder / "stderr"));
+    REQUIRE(WIFSIGNALED(status));  // it did not end by itself
+    if (!fs::exists(checkpoint)) continue;
+    const CheckpointInfo info = read_checkpoint_info(checkpoint);
+    REQUIRE(info.step >= before);
+    before = info.step;
+    for (const char* name : {"model.safetensors", "model-ema0.99.safetensors", "model-raw.safetensors"})
+      if (fs::exists(killed / name)) REQUIRE_NOTHROW(read_model_info(killed / name));
+  }
+  const std::int64_t steps = before + 30;
+  const ProgramRun last =
+      run_program(exists(checkpoint) ? "train --resume killed --quiet --steps " + std::to_string(steps)
+                                     : "train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 --threads 1 --quiet "
+                                       "--out killed --steps " +
+                                           std::to_string(steps),
+                  folder.path());
+  INFO(last.error);
+  REQUIRE(last.code == 0);
+  REQUIRE(run_program("train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 --threads 1 --quiet --out whole --steps " +
+                          std::to_string(steps),
+                      folder.path())
+              .code == 0);
+  check_same_run(killed, folder / "whole");
+  CHECK(text_of(killed / "model-ema0.99.safetensors") == text_of(folder / "whole/model-ema0.99.safetensors"));
+  for (const fs::path& place : {killed, killed / "samples"})
+    for (const auto& entry : fs::directory_iterator(place)) CHECK_FALSE(entry.path().string().ends_with(".part"));
+}
+
+TEST_CASE("--resume takes the settings from the checkpoint and refuses others by name", "[cli][resume]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program(tiny + "--steps 20 --seed 4 --out whole", folder.path()).code == 0);
+  REQUIRE(run_program(tiny + "--steps 12 --seed 4 --out run", folder.path()).code == 0);
+
+  struct Case {
+    std::string arguments, says;
+  };
+  for (const Case& wrong :
+       {Case{"train --resume run --width 32", "--width 32 (the checkpoint has 16)"}, Case{"train --resume run --seed 5 --steps 30", "--seed 5"},
+        Case{"train --resume run --data moons", "--data moons"}, Case{"train --resume run --ema 0.9,0.99", "--ema 0.9,0.99"},
+        Case{"train --resume run --omega 2", "labelled"}, Case{"train --resume run", "12 steps of 12"}, Case{"train --resume nowhere", "nowhere"},
+        Case{"train --resume run/model.safetensors", "no checkpoint"}}) {
+    const ProgramRun run = run_program(wrong.arguments + " --quiet", folder.path());
+    INFO(wrong.arguments << "\n" << run.error);
+    CHECK(run.code == 1);
+    CHECK(one_line(run.error));
+    CHECK(contains(run.error, wrong.says));
+  }
+  const ProgramRun more = run_program("train --resume --out run --steps 20 --width 16", folder.path());
+  INFO(more.error);
+  REQUIRE(more.code == 0);
+  CHECK(contains(more.error, "after step 12"));
+  check_same_run(folder / "whole", folder / "run");
+  CHECK(config_of(folder / "run").at("steps") == 20);
+}
+
+TEST_CASE("a resumed run may go to another folder", "[cli][resume]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program(tiny + "--steps 5 --quiet --out a", folder.path()).code == 0);
+  REQUIRE(run_program("train --resume a/checkpoint.safetensors --steps 8 --quiet --out b", folder.path()).code == 0);
+  CHECK(read_checkpoint_info(folder / "a/checkpoint.safetensors").step == 5);
+  CHECK(read_checkpoint_info(folder / "b/checkpoint.safetensors").step == 8);
+}
+
+TEST_CASE("config.json of a run makes the same run again; the command line goes before it, and it before a preset", "[cli][config]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program(tiny + "--steps 6 --ema 0.9,0.99 --quiet --out a", folder.path()).code == 0);
+  REQUIRE(run_program("train --config a/config.json --quiet --out b", folder.path()).code == 0);
+  check_same_run(folder / "a", folder / "b");
+  CHECK(fs::exists(folder / "b/model-ema0.99.safetensors"));
+  CHECK(read_model_info(folder / "b/model-ema0.99.safetensors").ema_decay == 0.99);
+  json a = config_of(folder / "a"), b = config_of(folder / "b");
+  CHECK(a.at("width") == 16);
+  a.erase("out"), b.erase("out");
+  CHECK(a == b);
+
+  std::ofstream(folder / "some.json") << "// comments are fine\n{\"data\": \"moons\", \"steps\": 4, \"batch\": 16, \"width\": 8}";
+  REQUIRE(run_program("train --preset points-flow --config some.json --steps 3 --warmup 0 --depth 1 --quiet --out c", folder.path()).code == 0);
+  const json c = config_of(folder / "c");
+  CHECK(c.at("steps") == 3);
+  CHECK(c.at("width") == 8);
+  CHECK(c.at("objective") == "flow-matching");
+}
+
+TEST_CASE("a wrong configuration is one line that names the file, the setting and the nearest name", "[cli][config]") {
+  const ScratchFolder folder;
+  struct Case {
+    std::string text, says;
+  };
+  for (const Case& wrong : {Case{"{\"widht\": 3}", "did you mean 'width'"}, Case{"{\"learning-rate\": 3}", "'learning-rate' is no setting"},
+                            Case{"{\"width\": 0}", "--width"}, Case{"{\"width\": \"wide\"}", "--width"}, Case{"{\"width\": {}}", "'width'"},
+                            Case{"{\"resume\": \"x\"}", "'resume' is no setting"}, Case{"[1]", "object"}, Case{"{\"width\"", "not JSON"},
+                            Case{"{\"objective\": \"magic\"}", "--objective"}}) {
+    std::ofstream(folder / "wrong.json") << wrong.text;
+    const ProgramRun run = run_program("train --config wrong.json", folder.path());
+    INFO(wrong.text << "\n" << run.error);
+    CHECK(run.code == 1);
+    CHECK(one_line(run.error));
+    CHECK(contains(run.error, "wrong.json"));
+    CHECK(contains(run.error, wrong.says));
+  }
+  CHECK(contains(run_program("train --config nowhere.json", folder.path()).error, "nowhere.json"));
+  CHECK(contains(run_program("train --preset nothing").error, "points-flow"));
+  const ProgramRun list = run_program("train --list-presets");
+  CHECK(list.code == 0);
+  for (const char* word : {"points", "mnist", "--kappa 0.5", "--ema 0.999,0.9999"}) CHECK(contains(list.out, word));
+}
+
+TEST_CASE("a cosine schedule wants to know its steps", "[cli]") {
+  const ScratchFolder folder;
+  const ProgramRun refused = run_program(tiny + "--schedule cosine --minutes 1", folder.path());
+  CHECK(refused.code == 1);
+  CHECK(contains(refused.error, "--steps"));
+  REQUIRE(run_program(tiny + "--schedule cosine --warmup 2 --steps 8 --lr 0.5 --final-lr 0.25 --quiet --out run", folder.path()).code == 0);
+  const std::string log = text_of(folder / "run/log.csv");
+  CHECK(contains(log, ",0.25,"));  // both the first step of the warm-up and the last of the cosine
+  REQUIRE(run_program(tiny + "--schedule cosine --warmup 2 --steps 8 --quiet --out zero", folder.path()).code == 0);
+  const ProgramRun further = run_program("train --resume zero --steps 9", folder.path());
+  CHECK(further.code == 1);
+  CHECK(contains(further.error, "cosine"));
+}
+
+TEST_CASE("memory that does not suffice is refused with the batch that would fit, and auto takes it", "[cli][memory]") {
+  const ScratchFolder folder;
+  const std::string digits =
+      "train --data glyphs --image-size 16 --patch 4 --width 32 --heads 2 --depth 2 --steps 2 --threads 1 --memory-limit 0.06 ";
+  const ProgramRun refused = run_program(digits + "--batch 4096", folder.path());
+  INFO(refused.error);
+  CHECK(refused.code == 1);
+  CHECK(one_line(refused.error));
+  CHECK(contains(refused.error, "of memory"));
+  const auto at = refused.error.find("--batch ");
+  REQUIRE(at != refused.error.npos);
+  const int fits = std::atoi(refused.error.c_str() + at + 8);
+  CHECK((fits >= 1 && fits < 4096));
+  CHECK(run_program(digits + "--quiet --out a --batch " + std::to_string(fits), folder.path()).code == 0);
+  const ProgramRun chosen = run_program(digits + "--batch auto --out b", folder.path());
+  INFO(chosen.error);
+  CHECK(chosen.code == 0);
+  CHECK(contains(chosen.error, "the largest that fits"));
+  CHECK(config_of(folder / "b").at("batch") == std::min(fits, 256));
+  CHECK(contains(run_program(tiny + "--memory-limit 0.001", folder.path()).error, "--width"));
+}
+
+TEST_CASE("a disk that takes no more is warned of on the way and an error at the end; what was written stays", "[cli][disk]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program(tiny + "--steps 12 --quiet --out run", folder.path()).code == 0);
+  const std::string checkpoint = text_of(folder / "run/checkpoint.safetensors"), log = text_of(folder / "run/log.csv");
+  REQUIRE(checkpoint.size() > 3 * 1024);
+  // A file may not grow beyond 2 KiB: writing what is larger fails as on a full disk. The log stays below that.
+  const ProgramRun full = run_program("train --resume run --steps 60 --checkpoint-every 10steps", folder.path(), "trap '' XFSZ; ulimit -f 4;");
+  INFO(full.error);
+  CHECK(full.code == 1);
+  CHECK(contains(full.error, "training goes on"));
+  CHECK(contains(full.error, "run/checkpoint.safetensors"));
+  CHECK(contains(full.error, "the last good checkpoint, after step 12"));
+  CHECK(text_of(folder / "run/checkpoint.safetensors") == checkpoint);
+  CHECK(text_of(folder / "run/log.csv").rfind(log, 0) == 0);
+  // With room again it goes on from there.
+  REQUIRE(run_program("train --resume run --steps 60 --quiet", folder.path()).code == 0);
+  REQUIRE(run_program(tiny + "--steps 60 --quiet --out whole", folder.path()).code == 0);
+  check_same_run(folder / "run", folder / "whole");
+}
+
+TEST_CASE("a log that can't grow keeps whole rows, and training goes on", "[cli][disk]") {
+  const ScratchFolder folder;
+  // 1 KiB: less than the log of 300 steps.
+  const ProgramRun full = run_program(tiny + "--steps 300 --out run", folder.path(), "trap '' XFSZ; ulimit -f 2;");
+  INFO(full.error);
+  CHECK(full.code == 1);
+  CHECK(contains(full.error, "log.csv"));
+  const std::string log = text_of(folder / "run/log.csv");
+  CHECK(log.size() > 100);
+  CHECK(log.back() == '\n');
+  CHECK(contains(full.error, "step 300/300"));
+}
+
+TEST_CASE("--quiet says nothing, and lines that are no terminal's are few", "[cli]") {
+  const ScratchFolder folder;
+  const ProgramRun quiet = run_program(tiny + "--steps 5 --quiet --out a", folder.path());
+  CHECK(quiet.code == 0);
+  CHECK(quiet.out.empty());
+  CHECK(quiet.error.empty());
+  const ProgramRun plain = run_program(tiny + "--steps 50 --out b", folder.path());
+  CHECK(contains(plain.error, "step 50/50"));
+  CHECK(plain.error.find('\r') == std::string::npos);
+  CHECK(std::count(plain.error.begin(), plain.error.end(), '\n') < 20);
+  const std::string chart = text_of(folder / "b/loss.svg");
+  CHECK(chart.rfind("<svg", 0) == 0);
+  CHECK(contains(chart, "prefers-color-scheme: dark"));
+}
+
+TEST_CASE("Ctrl-C saves a checkpoint that --resume goes on from", "[cli][resume]") {
+  const ScratchFolder folder;
+  {
+    Process process({"train", "--data", "8gaussians", "--width", "16", "--depth", "2", "--batch", "32", "--threads", "1", "--steps", "100000000",
+                     "--quiet", "--out", "run"},
+                    folder.path());
+    wait_for([&] { return contains(text_of(folder / "run/log.csv"), "\n20,"); });
+    process.signal(SIGINT);
+    const int status = process.wait();
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 128 + SIGINT);
+  }
+  const std::int64_t step = read_checkpoint_info(folder / "run/checkpoint.safetensors").step;
+  CHECK(step >= 20);
+  CHECK(read_model_info(folder / "run/model.safetensors").step == step);
+  const std::string steps = std::to_string(step + 10);
+  REQUIRE(run_program("train --resume run --quiet --steps " + steps, folder.path()).code == 0);
+  REQUIRE(run_program(tiny + "--quiet --out whole --steps " + steps, folder.path()).code == 0);
+  check_same_run(folder / "run", folder / "whole");
+}
+
+TEST_CASE("Ctrl-C pressed twice ends at once", "[cli]") {
+  const ScratchFolder folder;
+  // A step of this run takes long, so that the second signal meets the first one's step.
+  Process process({"train", "--data",  "glyphs", "--image-size", "64", "--patch", "4",    "--width", "256",   "--depth",
+                   "6",     "--batch", "64",     "--threads",    "1",  "--steps", "1000", "--quiet", "--out", "run"},
+                  folder.path());
+  wait_for([&] { return fs::exists(folder / "run/config.json"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // the signals belong to the training, not to what comes before it
+  process.signal(SIGINT);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  process.signal(SIGINT);
+  wait_for([&] { return !process.running(); });
+  CHECK(WIFSIGNALED(process.status()));
+  CHECK_FALSE(fs::exists(folder / "run/model.safetensors"));
+}
