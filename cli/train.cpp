@@ -136,8 +136,7 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
   gather_settings(parser, options, settings_before);
 
   const Device device = cpu({.threads = options.threads});
-  const DataSetOptions data_options{.image_size = options.image_size.value_or(options.data == "glyphs" ? 16 : 0)};
-  const std::shared_ptr<const DataSet> data = make_data_set(options.data, data_options);
+  const std::shared_ptr<const DataSet> data = open_data_set(options, streams);
   resolve(options, *data);
   if (before && !settings_before.empty()) check_unchanged(settings_before, settings_of(options));
 
@@ -152,6 +151,7 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
   Trainer trainer = before ? resume_trainer(checkpoint, data, device) : Trainer(config, data, device);
   if (!options.quiet) describe(trainer, memory, options, streams);
 
+  const std::size_t warnings = data->warnings().size();
   RunSummary summary;
   int signal = 0;
   {
@@ -169,6 +169,7 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
     summary = run_training(trainer, limits, output, hooks, before ? before->seconds : 0);
     signal = interrupt.signal();
   }
+  show_warnings(*data, streams, warnings);
   if (summary.stopped && !options.quiet) {
     streams.error << "interrupted after step " << summary.last.step << "; what was learned so far is saved, and `fluxion train --resume "
                   << options.out << "` goes on\n";

@@ -89,7 +89,7 @@ NetworkConfig network_for(const TrainOptions& options, const DataSet& data) {
   config.hidden_size = *options.width;
   config.depth = *options.depth;
   config.num_heads = *options.heads;
-  config.num_classes = options.no_labels ? 0 : data.classes();
+  config.num_classes = data.classes();
   return config;
 }
 
@@ -167,7 +167,7 @@ void resolve(TrainOptions& options, const DataSet& data) {
   if (options.omega || options.kappa) {
     if (options.objective != "meanflow")
       throw Error("train: --omega and --kappa train guidance into MeanFlow; with --objective " + options.objective + " leave them out");
-    if (options.no_labels || data.classes() == 0) throw Error("train: --omega and --kappa need labelled data");
+    if (data.classes() == 0) throw Error("train: --omega and --kappa need labelled data");
     set(options.omega, 1.0);
     set(options.kappa, 0.0);
   }
@@ -186,6 +186,8 @@ void resolve(TrainOptions& options, const DataSet& data) {
 json settings_of(const TrainOptions& options) {
   json settings = {{"data", options.data},
                    {"image-size", optional_json(options.image_size)},
+                   {"channels", optional_json(options.channels)},
+                   {"flip", options.flip},
                    {"no-labels", options.no_labels},
                    {"net", optional_json(options.net)},
                    {"width", optional_json(options.width)},

@@ -9,16 +9,11 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "cli/data_options.h"
 #include "models/data/data_set.h"
 #include "models/training/config.h"
 
 namespace fluxion::cli {
-
-struct DataOptions {
-  std::string data = "glyphs";
-  std::optional<std::int64_t> image_size;
-  bool no_labels = false;
-};
 
 // What is empty takes a default that depends on the data.
 struct TrainOptions : CommonOptions, DataOptions {

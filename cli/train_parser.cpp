@@ -6,12 +6,6 @@ namespace fluxion::cli {
 
 namespace {
 
-std::string names_of_built_in_sets() {
-  std::string names;
-  for (const DataSetDescription& set : built_in_data_sets()) names += (names.empty() ? "" : ", ") + set.name;
-  return names;
-}
-
 CLI::Validator batch_size() {
   return CLI::Validator(
       [](std::string& text) {
@@ -49,16 +43,7 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       "  fluxion train --data 8gaussians --objective flow-matching --out out/flow\n"
       "  fluxion train --preset mnist --data path/to/mnist --out out/mnist");
 
-  const std::string data = "Data";
-  parser.add_option("--data", options.data, "Built-in set (" + names_of_built_in_sets() + ") or the path of a folder with IDX files (MNIST)")
-      ->type_name("NAME|PATH")
-      ->capture_default_str()
-      ->group(data);
-  parser.add_option("--image-size", options.image_size, "Height and width of images (default: 16 for glyphs, else the set's own)")
-      ->check(CLI::Range(4, 512))
-      ->type_name("N")
-      ->group(data);
-  parser.add_flag("--no-labels", options.no_labels, "Train without the classes of the set")->group(data);
+  add_data_options(parser, options);
 
   const std::string network = "Network";
   parser.add_option("--net", options.net, "mlp or dit (default: dit for images, mlp for points)")

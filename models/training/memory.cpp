@@ -9,7 +9,7 @@ namespace {
 // Code, libraries, plans, thread stacks, pictures, and what the allocator keeps.
 constexpr std::uint64_t fixed_bytes = std::uint64_t{48} << 20;
 // Batches that are made ahead, and the one that is copied to the device.
-constexpr std::uint64_t host_batches = 8;
+constexpr std::uint64_t host_batches = 12;
 
 }  // namespace
 

@@ -1,9 +1,11 @@
 #include "models/training/trainer.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "autograd/transforms.h"
 #include "engine/ops.h"
+#include "models/data/prefetch.h"
 
 namespace fluxion {
 
@@ -108,6 +110,7 @@ struct Trainer::State {
   Tensor key;
   Step step;
   std::int64_t steps_done = 0;
+  std::optional<Prefetcher> batches;  // from the first step on
 
   State(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device, Parameters frozen_parameters, TrainState initial)
       : config(std::move(config)),
@@ -175,7 +178,10 @@ MemoryReport step_memory(const TrainingConfig& config, const Device& device) {
 
 StepMetrics Trainer::step() {
   State& state = *state_;
-  const State::Batch batch = state.batch_of(state.data->batch(state.config.batch, state.config.seed, static_cast<std::uint64_t>(state.steps_done)));
+  // A batch that failed and is asked for again is made again.
+  const auto position = static_cast<std::uint64_t>(state.steps_done);
+  if (!state.batches || state.batches->step() != position) state.batches.emplace(state.data, state.config.batch, state.config.seed, position);
+  const State::Batch batch = state.batch_of(state.batches->next());
   StepResult result = state.step(state.train_state, batch.x, batch.labels, state.key, state.learning_rate());
   state.train_state = std::move(result.state);
   ++state.steps_done;
@@ -200,6 +206,7 @@ Model Trainer::model(Weights weights, std::size_t average) const {
   model.info.objective_config = objective_to_json(config.objective).dump();
   if (config.objective.kind == ObjectiveKind::meanflow_cfg) model.info.guidance = TrainedGuidance{config.objective.omega, config.objective.kappa};
   model.info.dataset = state_->data->name();
+  if (num_classes(config.network) > 0) model.info.class_names = state_->data->class_names();
   model.info.ema = weights == Weights::average;
   if (model.info.ema) model.info.ema_decay = config.optimiser.ema_decays[average];
   model.info.step = state_->steps_done;

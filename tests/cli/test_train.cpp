@@ -73,6 +73,7 @@ class Process {
     return status;
   }
   bool running() {
+    if (id_ < 0) return false;
     int status = 0;
     if (::waitpid(id_, &status, WNOHANG) == 0) return true;
     id_ = -1, status_ = status;
