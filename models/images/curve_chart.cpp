@@ -159,8 +159,8 @@ std::vector<double> ticks(const Axis& axis) {
       step *= factor;
       break;
     }
-  for (double tick = std::ceil(axis.low / step - 1e-9) * step; tick <= axis.high + 1e-9 * step; tick += step)
-    result.push_back(std::abs(tick) < 1e-9 * step ? 0 : tick);
+  const double first = std::ceil(axis.low / step - 1e-9);
+  for (int i = 0; i <= 10 && (first + i) * step <= axis.high + 1e-9 * step; ++i) result.push_back((first + i) * step);
   return result;
 }
 
@@ -170,12 +170,14 @@ Axis vertical_axis(const Curve& range, const Curve& smoothed) {
   for (const Curve* curve : {&range, &smoothed})
     for (const double value : curve->y) low = std::min(low, value), high = std::max(high, value);
   if (!(low <= high)) return axis;
-  axis.logarithmic = low > 0 && high / low > 8;
+  axis.logarithmic = low > 1e-200 && high < 1e200 && high / low > 8;  // far from where powers of ten end
   if (axis.logarithmic) {
     const double air = std::pow(high / low, 0.06);
     axis.low = low / air, axis.high = high * air;
   } else {
-    const double span = high > low ? high - low : std::max(std::abs(high), 1e-12);
+    // Values that differ by rounding alone are level.
+    const double size = std::max(std::abs(high), std::abs(low));
+    const double span = high - low > 1e-7 * size ? high - low : std::max(size, 1e-12);
     axis.low = low - 0.06 * span, axis.high = high + 0.06 * span;
     if (low >= 0 && low < 0.35 * high) axis.low = 0;
   }

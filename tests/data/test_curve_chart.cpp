@@ -49,8 +49,9 @@ TEST_CASE("a chart of any number of any values is a picture of bounded size", "[
     CHECK_FALSE(contains(chart, "nan"));
     CHECK_FALSE(contains(chart, "inf\""));
   }
-  const std::vector<double> x = {1, 2}, same = {0.5, 0.5}, zero = {0, 0}, negative = {-1, 5};
-  for (const auto& y : {same, zero, negative}) CHECK_FALSE(contains(curve_chart(x, {{"y", y}}), "nan"));
+  const std::vector<double> x = {1, 2}, same = {0.5, 0.5}, zero = {0, 0}, negative = {-1, 5}, rounding = {1, std::nextafter(1.0, 2.0)};
+  const std::vector<double> huge = {1e300, 2e300}, tiny = {1e-300, 2e-300}, wide = {1e-300, 1e300};
+  for (const auto& y : {same, zero, negative, rounding, huge, tiny, wide}) CHECK_FALSE(contains(curve_chart(x, {{"y", y}}), "nan"));
   CHECK_THROWS_AS(curve_chart(x, {{"y", {}}}), ShapeError);
 }
 
