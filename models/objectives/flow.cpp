@@ -11,11 +11,12 @@ namespace {
 // Draws with r replaced by t where they are to be equal.
 Tensor effective_r(const FlowDraws& draws) { return draws.equal_mask ? where(draws.equal_mask, draws.t, draws.r) : draws.r; }
 
-// u(z, t, r) and its derivative along (dz, dt, dr) = (v, 1, 0).
+// u(z, t, r) and its derivative along (dz, dt, dr) = (v, 1, 0); an empty v stands for u(z, t, t).
 std::pair<Tensor, Tensor> along_flow(const Velocity& network, const Tensor& z, const Tensor& t, const Tensor& r, const Tensor& labels,
                                      const Tensor& v) {
+  const Tensor direction = v ? v : stop_gradient(network(z, {t, t}, labels));
   const auto u = [&](const Tensor& z, const Tensor& t, const Tensor& r) { return network(z, {t, r}, labels); };
-  return jvp(u, std::tuple(z, t, r), std::tuple(v, ones_like(t), Tensor()));
+  return jvp(u, std::tuple(z, t, r), std::tuple(direction, ones_like(t), Tensor()));
 }
 
 // The same where rows k.. have r = t, and need no derivative: zero stands for it.
@@ -34,7 +35,8 @@ std::pair<Tensor, Tensor> along_flow_first_rows(const Velocity& network, const T
 MeanFlowResult meanflow_along(const Velocity& network, const FlowDraws& draws, const Tensor& v, const MeanFlowOptions& options) {
   const Tensor z = interpolate(draws.x, draws.e, draws.t), r = effective_r(draws);
   MeanFlowResult result;
-  std::tie(result.u, result.dudt) = along_flow_first_rows(network, z, draws.t, r, draws.labels.dropped(), v, options.jvp_rows);
+  const Tensor direction = options.own_direction ? Tensor() : v;
+  std::tie(result.u, result.dudt) = along_flow_first_rows(network, z, draws.t, r, draws.labels.dropped(), direction, options.jvp_rows);
   result.target = stop_gradient(v - per_sample(draws.t - r, z.rank()) * result.dudt);
   result.error = squared_norm(result.u - result.target);
   result.weight = stop_gradient(pow(result.error + options.c, -options.p));

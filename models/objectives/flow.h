@@ -19,11 +19,16 @@ FlowMatchingResult flow_matching(const Velocity& network, const FlowDraws& draws
 
 // MeanFlow (Geng et al. 2025): u regresses v - (t - r) du/dt with du/dt the JVP of u along (dz, dt, dr) = (v, 1, 0), held constant; each sample is
 // weighted by (error + c)^-p, held constant.
+//
+// Optionally the JVP's direction is the network's own velocity u(z, t, t) instead of the pair's v, as in improved MeanFlow (Geng et al. 2025b). du/dt
+// is linear in dz, so an exact u(z, t, t), the mean of v at z, leaves the mean of the target as it is, without the noise that v brings through the
+// Jacobian; it costs a forward pass of these rows.
 struct MeanFlowOptions {
   double c = 1e-3, p = 1;
   // -1: the JVP runs over all rows. k: rows k.. have r = t by construction (DrawOptions::fixed_share), where the target does not contain the JVP;
   // they get a plain pass. Both give the same numbers.
   std::int64_t jvp_rows = -1;
+  bool own_direction = false;  // the JVP goes along u(z, t, t), held constant
 };
 struct MeanFlowResult {
   Tensor loss, u, dudt, target, error, weight;
@@ -33,7 +38,7 @@ MeanFlowResult meanflow(const Velocity& network, const FlowDraws& draws, const M
 
 // MeanFlow with guidance built into the target: v becomes
 //   omega v + kappa u(z, t, t | label) + (1 - omega - kappa) u(z, t, t | null),   held constant, and v itself where the label was dropped.
-// One step of the trained network already contains guidance of scale omega / (1 - kappa).
+// One step of the trained network already contains guidance of scale omega / (1 - kappa), and so does its own velocity u(z, t, t).
 struct GuidedMeanFlowOptions {
   MeanFlowOptions meanflow;
   double omega = 1, kappa = 0.5;

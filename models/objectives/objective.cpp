@@ -26,6 +26,7 @@ void visit_members(Config& config, F&& f) {
   f("time_std", config.time_std);
   f("equal_share", config.equal_share);
   f("subset_jvp", config.subset_jvp);
+  f("own_direction", config.own_direction);
   f("label_dropout", config.label_dropout);
 }
 
@@ -73,8 +74,10 @@ ObjectiveValue objective_value(const ObjectiveConfig& objective, const NetworkCo
                             .label_dropout = objective.label_dropout};
   const FlowDraws draws = draw(options, x, labels, num_classes(network), fold_in(key, 0));
   const Velocity velocity = bind_parameters(network, parameters);
-  const MeanFlowOptions meanflow_options{
-      .c = objective.c, .p = objective.p, .jvp_rows = objective.subset_jvp ? unequal_rows(options, x.size(0)) : -1};
+  const MeanFlowOptions meanflow_options{.c = objective.c,
+                                         .p = objective.p,
+                                         .jvp_rows = objective.subset_jvp ? unequal_rows(options, x.size(0)) : -1,
+                                         .own_direction = objective.own_direction};
 
   switch (objective.kind) {
     case ObjectiveKind::flow_matching: {

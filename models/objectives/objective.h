@@ -19,6 +19,7 @@ struct ObjectiveConfig {
   double time_mean = -0.4, time_std = 1;
   double equal_share = 0.75;   // share of rows with r = t
   bool subset_jvp = true;      // MeanFlow: a fixed share of rows has r = t, and the JVP runs over the others only
+  bool own_direction = false;  // MeanFlow: the JVP goes along the network's own velocity
   double label_dropout = 0.1;  // where the network has classes
   bool operator==(const ObjectiveConfig&) const = default;
 };

@@ -43,6 +43,30 @@ TEST_CASE("MeanFlow's JVP over the rows with r != t alone gives the numbers of t
   CHECK(largest_difference(full_gradient, subset_gradient) < 1e-12);
 }
 
+TEST_CASE("MeanFlow's JVP goes along the network's own velocity where asked to") {
+  const Setup setup;
+  const Velocity network = bind_parameters(setup.network, setup.parameters);
+  const FlowDraws draws = draw({.fixed_share = true}, setup.x, {}, 0, setup.key);
+  const Tensor z = interpolate(draws.x, draws.e, draws.t), r = where(draws.equal_mask, draws.t, draws.r), v = draws.e - draws.x;
+  // du/dt by central differences along u(z, t, t): their error is of order step^2.
+  const Tensor own = network(z, {draws.t, draws.t}, {});
+  const double step = 1e-4;
+  const auto moved = [&](double by) { return network(z + by * own, {draws.t + by, r}, {}); };
+  const Tensor dudt = (moved(step) - moved(-step)) / (2 * step);
+  const Tensor target = v - expand_dims(draws.t - r, 1) * dudt;
+  for (const std::int64_t jvp_rows : {std::int64_t{-1}, unequal_rows({}, 8)}) {
+    const MeanFlowResult result = meanflow(network, draws, {.jvp_rows = jvp_rows, .own_direction = true});
+    CHECK(max(abs(result.target - target)).item<double>() < 1e-6);
+  }
+  CHECK(max(abs(meanflow(network, draws).target - target)).item<double>() > 1e-3);
+
+  // A velocity that is the same for all pairs is its own mean: both directions coincide.
+  FlowDraws constant = draws;
+  constant.e = draws.x + 1.0;
+  const Velocity exact = [](const Tensor& z, const Times& times, const Tensor&) { return 1.0 + expand_dims(times.t - times.r, 1) * sin(z); };
+  CHECK(max(abs(meanflow(exact, constant, {.own_direction = true}).target - meanflow(exact, constant).target)).item<double>() < 1e-12);
+}
+
 TEST_CASE("where r = t, MeanFlow's target is the velocity of flow matching") {
   const Setup setup;
   FlowDraws draws = draw({.equal_share = 0}, setup.x, {}, 0, setup.key);
@@ -84,6 +108,8 @@ TEST_CASE("every objective has a finite loss, a gradient, and survives JSON") {
     CHECK(sum(square(gradient.at("layers.0.weight"))).item<double>() > 0);
     CHECK(objective_from_json(objective_to_json(objective)) == objective);
   }
+  const ObjectiveConfig own{.own_direction = true};
+  CHECK(objective_from_json(objective_to_json(own)) == own);
   CHECK_THROWS_AS(objective_from_json({{"kind", "magic"}}), FormatError);
   const ObjectiveConfig guided{.kind = ObjectiveKind::meanflow_cfg};
   CHECK_THROWS_AS(objective_value(guided, setup.network, setup.parameters, setup.x, {}, setup.key), Error);
