@@ -10,6 +10,17 @@ namespace {
 
 std::string layer(std::size_t k, const std::string& name) { return "layers." + std::to_string(k) + "." + name; }
 
+// [z, cos z, sin z, cos 2z, sin 2z, ..] along the last axis.
+Tensor with_frequencies(const Tensor& z, std::int64_t frequencies) {
+  std::vector<Tensor> parts{z};
+  for (std::int64_t k = 0; k < frequencies; ++k) {
+    const Tensor angle = z * std::ldexp(1.0, static_cast<int>(k));
+    parts.push_back(cos(angle));
+    parts.push_back(sin(angle));
+  }
+  return concat(parts, 1);
+}
+
 }  // namespace
 
 Tensor apply(const MlpConfig& config, const Parameters& parameters, const Tensor& z, const Times& times) {
@@ -19,8 +30,8 @@ Tensor apply(const MlpConfig& config, const Parameters& parameters, const Tensor
   const auto features = [&](const Tensor& time) {
     return config.time_features > 0 ? timestep_embedding(time, config.time_features, config.time_scale) : expand_dims(time, 1);
   };
-  const Tensor conditions = concat({features(times.t), features(second)}, 1);
-  Tensor h = config.time_features > 0 ? z : concat({z, conditions}, 1);
+  const Tensor conditions = concat({features(times.t), features(second)}, 1), seen = with_frequencies(z, config.frequencies);
+  Tensor h = config.time_features > 0 ? seen : concat({seen, conditions}, 1);
   const std::size_t layers = config.hidden.size();
   for (std::size_t k = 0; k <= layers; ++k) {
     h = linear(h, parameter(parameters, layer(k, "weight")), parameter(parameters, layer(k, "bias")));
@@ -33,7 +44,7 @@ Tensor apply(const MlpConfig& config, const Parameters& parameters, const Tensor
 
 std::map<std::string, Shape> parameter_shapes(const MlpConfig& config) {
   std::map<std::string, Shape> shapes;
-  std::int64_t in = config.time_features > 0 ? config.data_dim : config.data_dim + 2;
+  std::int64_t in = config.data_dim * (1 + 2 * config.frequencies) + (config.time_features > 0 ? 0 : 2);
   for (std::size_t k = 0; k <= config.hidden.size(); ++k) {
     const std::int64_t out = k < config.hidden.size() ? config.hidden[k] : config.data_dim;
     shapes[layer(k, "weight")] = {out, in};
@@ -58,6 +69,7 @@ void check(const MlpConfig& config) {
   constexpr std::int64_t widest = 1 << 24;  // keeps sizes read from a damaged file from overflowing
   if (config.data_dim < 1 || config.data_dim > widest)
     throw Error("mlp: data_dim must be in 1.." + std::to_string(widest) + ", got " + std::to_string(config.data_dim));
+  if (config.frequencies < 0 || config.frequencies > 16) throw Error("mlp: frequencies must be in 0..16, got " + std::to_string(config.frequencies));
   for (const std::int64_t width : config.hidden)
     if (width < 1 || width > widest) throw Error("mlp: hidden widths must be in 1.." + std::to_string(widest) + ", got " + to_string(config.hidden));
   if (config.time_features < 0 || config.time_features == 1 || config.time_features > 1 << 20)

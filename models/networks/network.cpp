@@ -38,6 +38,7 @@ json config_to_json(const MlpConfig& config) {
   return {{"data_dim", config.data_dim},
           {"hidden", config.hidden},
           {"second_time", to_string(config.second_time)},
+          {"frequencies", config.frequencies},
           {"time_features", config.time_features},
           {"time_scale", config.time_scale}};
 }
@@ -62,6 +63,7 @@ MlpConfig mlp_from_json(const json& object) {
   return {.data_dim = member<std::int64_t>(object, "data_dim"),
           .hidden = member<std::vector<std::int64_t>>(object, "hidden"),
           .second_time = second_time_from(member<std::string>(object, "second_time")),
+          .frequencies = member_or<std::int64_t>(object, "frequencies", 0),
           .time_features = member_or<std::int64_t>(object, "time_features", 0),
           .time_scale = member_or<double>(object, "time_scale", 1)};
 }

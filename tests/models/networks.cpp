@@ -110,6 +110,29 @@ TEST_CASE("an MLP may see sinusoidal features of its times, added before its fir
   CHECK_THROWS_AS(check(NetworkConfig(DitConfig{.time_scale = INFINITY})), Error);
 }
 
+TEST_CASE("an MLP with frequencies sees cosines and sines of its input") {
+  const Device device = cpu({.threads = 1});
+  const MlpConfig plain{.data_dim = 2, .hidden = {}}, config{.data_dim = 2, .hidden = {}, .frequencies = 2};
+  CHECK(parameter_shapes(config).at("layers.0.weight") == Shape{2, 12});
+  // One linear layer over [z (2), cos z (2), sin z (2), cos 2z (2), sin 2z (2), t, s]: the first output reads cos of z's second element, the second
+  // sin of twice its first and the time.
+  std::vector<double> weight(24, 0.0);
+  weight[3] = 1;
+  weight[12 + 8] = 1, weight[12 + 10] = 1;
+  const Parameters parameters{{"layers.0.weight", Tensor::from(weight, {2, 12}, device)}, {"layers.0.bias", zeros({2}, DType::f64, device)}};
+  const Tensor z = Tensor::from(std::vector<double>{0.25, -2}, {1, 2}, device), t = full({1}, 0.5, DType::f64, device);
+  const std::vector<double> u = apply(NetworkConfig(config), parameters, z, {.t = t, .r = t}).to_host<double>();
+  CHECK(u[0] == Approx(std::cos(2.0)).epsilon(1e-12));
+  CHECK(u[1] == Approx(std::sin(0.5) + 0.5).epsilon(1e-12));
+
+  nlohmann::json json = network_to_json(config);
+  CHECK(network_from_json(json) == NetworkConfig(config));
+  json["config"].erase("frequencies");  // as in files written before
+  CHECK(network_from_json(json) == NetworkConfig(plain));
+  json["config"]["frequencies"] = 17;
+  CHECK_THROWS_AS(network_from_json(json), Error);
+}
+
 TEST_CASE("a network's configuration survives JSON, and bad JSON is refused") {
   DitConfig unusual = small_dit();
   unusual.gelu = Gelu::erf;
