@@ -16,14 +16,37 @@ using nlohmann::json;
 
 // Values that make good samples in minutes on a CPU.
 struct Defaults {
-  std::int64_t width, depth, steps, batch;
-  double learning_rate, equal_share, power, time_mean, time_std;
+  std::int64_t width, depth, frequencies, steps, batch;
+  const char* schedule;  // of a run whose steps are known; else constant
+  double learning_rate;
+  const char* direction;
+  double equal_share, power, time_mean, time_std;
 };
-constexpr Defaults image_defaults{
-    .width = 128, .depth = 4, .steps = 4000, .batch = 64, .learning_rate = 1e-3, .equal_share = 0.75, .power = 1, .time_mean = -0.4, .time_std = 1};
+constexpr Defaults image_defaults{.width = 128,
+                                  .depth = 4,
+                                  .frequencies = 0,
+                                  .steps = 4000,
+                                  .batch = 64,
+                                  .schedule = "constant",
+                                  .learning_rate = 1e-3,
+                                  .direction = "data",
+                                  .equal_share = 0.75,
+                                  .power = 1,
+                                  .time_mean = -0.4,
+                                  .time_std = 1};
 // In the plane the weight of power 1 pulls samples onto ridges, and narrow times never show the network the whole way from noise to data.
-constexpr Defaults point_defaults{
-    .width = 128, .depth = 3, .steps = 8000, .batch = 512, .learning_rate = 3e-3, .equal_share = 0.5, .power = 0, .time_mean = 0, .time_std = 2};
+constexpr Defaults point_defaults{.width = 128,
+                                  .depth = 3,
+                                  .frequencies = 0,
+                                  .steps = 8000,
+                                  .batch = 512,
+                                  .schedule = "constant",
+                                  .learning_rate = 3e-3,
+                                  .direction = "data",
+                                  .equal_share = 0.5,
+                                  .power = 0,
+                                  .time_mean = 0,
+                                  .time_std = 2};
 const Defaults& defaults_for(const DataSet& data) { return data.is_image() ? image_defaults : point_defaults; }
 
 // What a run may change when it goes on.
@@ -81,6 +104,7 @@ NetworkConfig network_for(const TrainOptions& options, const DataSet& data) {
   if (*options.net == "mlp") {
     MlpConfig config{.data_dim = data.sample_shape()[0]};
     config.hidden.assign(static_cast<std::size_t>(*options.depth), *options.width);
+    config.frequencies = *options.frequencies;
     return config;
   }
   const Shape& image = data.sample_shape();
@@ -106,6 +130,7 @@ ObjectiveConfig objective_for(const TrainOptions& options) {
   objective.time_std = *options.time_std;
   objective.equal_share = *options.equal_share;
   objective.subset_jvp = options.tangent == "subset";
+  objective.own_direction = *options.direction == "network";
   objective.label_dropout = options.label_dropout;
   return objective;
 }
@@ -154,8 +179,10 @@ void resolve(TrainOptions& options, const DataSet& data) {
   if (*options.net == "mlp") {
     if (data.is_image()) throw Error("train: --net mlp works on points; " + data.name() + " holds images, which --net dit takes");
     if (options.heads || options.patch) throw Error("train: --heads and --patch belong to --net dit");
+    set(options.frequencies, defaults.frequencies);
   } else {
     if (!data.is_image()) throw Error("train: --net dit works on images; " + data.name() + " holds points, which --net mlp takes");
+    if (options.frequencies) throw Error("train: --frequencies belongs to --net mlp");
     const Shape& image = data.sample_shape();
     if (image[0] != image[1]) throw Error("train: --net dit wants square images, " + data.name() + " has " + to_string(image) + "; see --image-size");
     set(options.patch, image[0] % 4 == 0 ? 4 : 2);
@@ -171,12 +198,14 @@ void resolve(TrainOptions& options, const DataSet& data) {
     set(options.omega, 1.0);
     set(options.kappa, 0.0);
   }
+  set(options.direction, defaults.direction);
   set(options.power, defaults.power);
   set(options.time_mean, defaults.time_mean);
   set(options.time_std, defaults.time_std);
   set(options.equal_share, defaults.equal_share);
 
   if (options.minutes == 0) set(options.steps, defaults.steps);
+  set(options.schedule, options.steps ? defaults.schedule : "constant");
   if (options.schedule == "cosine" && !options.steps)
     throw Error("train: --schedule cosine goes over a number of steps; give --steps (beside --minutes, if you like)");
   if (options.batch.empty()) options.batch = std::to_string(defaults.batch);
@@ -194,19 +223,21 @@ json settings_of(const TrainOptions& options) {
                    {"depth", optional_json(options.depth)},
                    {"heads", optional_json(options.heads)},
                    {"patch", optional_json(options.patch)},
+                   {"frequencies", optional_json(options.frequencies)},
                    {"objective", options.objective},
                    {"omega", optional_json(options.omega)},
                    {"kappa", optional_json(options.kappa)},
                    {"label-dropout", options.label_dropout},
                    {"equal-share", optional_json(options.equal_share)},
                    {"tangent", options.tangent},
+                   {"direction", optional_json(options.direction)},
                    {"power", optional_json(options.power)},
                    {"time-mean", optional_json(options.time_mean)},
                    {"time-std", optional_json(options.time_std)},
                    {"steps", optional_json(options.steps)},
                    {"minutes", options.minutes},
                    {"lr", optional_json(options.learning_rate)},
-                   {"schedule", options.schedule},
+                   {"schedule", optional_json(options.schedule)},
                    {"final-lr", options.final_learning_rate},
                    {"warmup", options.warm_up},
                    {"clip", options.clip},
@@ -241,7 +272,7 @@ TrainingConfig training_config(const TrainOptions& options, const DataSet& data)
   config.network = network_for(options, data);
   config.objective = objective_for(options);
   config.optimiser = {.weight_decay = options.weight_decay, .clip_norm = options.clip, .ema_decays = options.ema};
-  config.schedule = {.kind = schedule_kind_from(options.schedule),
+  config.schedule = {.kind = schedule_kind_from(*options.schedule),
                      .learning_rate = *options.learning_rate,
                      .warm_up_steps = options.warm_up,
                      .final_learning_rate = options.final_learning_rate,

@@ -19,16 +19,17 @@ namespace fluxion::cli {
 struct TrainOptions : CommonOptions, DataOptions {
   std::string objective = "meanflow";
   std::optional<std::string> net;
-  std::optional<std::int64_t> width, depth, heads, patch;
+  std::optional<std::int64_t> width, depth, heads, patch, frequencies;
   std::optional<double> omega, kappa;
   double label_dropout = 0.1;
   std::string tangent = "subset";
+  std::optional<std::string> direction;
   std::optional<double> equal_share, power, time_mean, time_std;
   std::optional<std::int64_t> steps;
   double minutes = 0;
   std::string batch;  // a number, "auto", or empty
   std::optional<double> learning_rate;
-  std::string schedule = "constant";
+  std::optional<std::string> schedule;
   double final_learning_rate = 0;
   std::int64_t warm_up = 100;
   double clip = 1;

@@ -63,6 +63,10 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       ->check(CLI::Range(1, 64))
       ->type_name("N")
       ->group(network);
+  parser.add_option("--frequencies", options.frequencies, "Fourier features of an mlp's input: cos and sin of 2^k z for k < N (default: 0)")
+      ->check(CLI::Range(0, 16))
+      ->type_name("N")
+      ->group(network);
 
   const std::string objective = "Objective";
   parser.add_option("--objective", options.objective, "meanflow or split-meanflow: one step draws a sample; flow-matching: many steps")
@@ -92,6 +96,13 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       ->check(CLI::IsMember({"subset", "all"}))
       ->type_name("ROWS")
       ->capture_default_str()
+      ->group(objective);
+  parser
+      .add_option("--direction", options.direction,
+                  "MeanFlow: take the derivative along the velocity of the drawn pair (data), or along the network's own, which is less noisy "
+                  "(default: data)")
+      ->check(CLI::IsMember({"data", "network"}))
+      ->type_name("NAME")
       ->group(objective);
   parser.add_option("--power", options.power, "MeanFlow: p of the adaptive weight (error + c)^-p (default: 1 for images, 0 for points)")
       ->check(CLI::Range(0.0, 4.0))
@@ -123,10 +134,12 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       ->check(more_than_zero())
       ->type_name("X")
       ->group(optimiser);
-  parser.add_option("--schedule", options.schedule, "Of the learning rate after the warm-up: constant, or cosine down to --final-lr over --steps")
+  parser
+      .add_option("--schedule", options.schedule,
+                  "Of the learning rate after the warm-up: constant, or cosine down to --final-lr over --steps "
+                  "(default: constant for images and without steps, cosine for points)")
       ->check(CLI::IsMember({"constant", "cosine"}))
       ->type_name("NAME")
-      ->capture_default_str()
       ->group(optimiser);
   parser.add_option("--final-lr", options.final_learning_rate, "Where a cosine schedule ends")
       ->check(not_negative())
