@@ -92,9 +92,9 @@ TEST_CASE("what can't be done is one line on standard error and exit code 1", "[
   for (const Case& wrong :
        {Case{"train --data nine-gaussians", "8gaussians"}, Case{"train --data 8gaussians --net dit", "--net mlp"},
         Case{"train --data glyphs --net mlp", "--net dit"}, Case{"train --data 8gaussians --omega 2", "labelled"},
-        Case{"sample --model no/such.safetensors", "no/such.safetensors"}, Case{"inspect no/such.safetensors", "no/such.safetensors"},
-        Case{"sample --class 10 --model " + model, "0 to 9"}, Case{"sample --class seven --model " + model, "seven"},
-        Case{"sample --out no/such/folder.png --model " + model, "no/such/folder.png"}}) {
+        Case{"train --data glyphs --frequencies 2", "--net mlp"}, Case{"sample --model no/such.safetensors", "no/such.safetensors"},
+        Case{"inspect no/such.safetensors", "no/such.safetensors"}, Case{"sample --class 10 --model " + model, "0 to 9"},
+        Case{"sample --class seven --model " + model, "seven"}, Case{"sample --out no/such/folder.png --model " + model, "no/such/folder.png"}}) {
     const ProgramRun run = run_program(wrong.arguments);
     INFO("fluxion " << wrong.arguments << "\n" << run.error);
     CHECK(run.code == 1);
