@@ -17,7 +17,7 @@ using nlohmann::json;
 // Values that make good samples in minutes on a CPU.
 struct Defaults {
   std::int64_t width, depth, frequencies, steps, batch;
-  const char* schedule;  // of a run whose steps are known; else constant
+  const char* schedule;  // of a run known to go beyond its warm-up; else constant
   double learning_rate;
   const char* direction;
   double equal_share, power, time_mean, time_std;
@@ -35,14 +35,15 @@ constexpr Defaults image_defaults{.width = 128,
                                   .time_mean = -0.4,
                                   .time_std = 1};
 // In the plane the weight of power 1 pulls samples onto ridges, and narrow times never show the network the whole way from noise to data.
+// The steep map from noise to separate modes takes a high rate that comes to rest, and targets with little noise.
 constexpr Defaults point_defaults{.width = 128,
                                   .depth = 3,
-                                  .frequencies = 0,
-                                  .steps = 8000,
+                                  .frequencies = 3,
+                                  .steps = 30000,
                                   .batch = 512,
-                                  .schedule = "constant",
-                                  .learning_rate = 3e-3,
-                                  .direction = "data",
+                                  .schedule = "cosine",
+                                  .learning_rate = 5e-3,
+                                  .direction = "network",
                                   .equal_share = 0.5,
                                   .power = 0,
                                   .time_mean = 0,
@@ -205,7 +206,7 @@ void resolve(TrainOptions& options, const DataSet& data) {
   set(options.equal_share, defaults.equal_share);
 
   if (options.minutes == 0) set(options.steps, defaults.steps);
-  set(options.schedule, options.steps ? defaults.schedule : "constant");
+  set(options.schedule, options.steps && *options.steps > options.warm_up ? defaults.schedule : "constant");
   if (options.schedule == "cosine" && !options.steps)
     throw Error("train: --schedule cosine goes over a number of steps; give --steps (beside --minutes, if you like)");
   if (options.batch.empty()) options.batch = std::to_string(defaults.batch);

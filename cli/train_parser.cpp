@@ -63,7 +63,7 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       ->check(CLI::Range(1, 64))
       ->type_name("N")
       ->group(network);
-  parser.add_option("--frequencies", options.frequencies, "Fourier features of an mlp's input: cos and sin of 2^k z for k < N (default: 0)")
+  parser.add_option("--frequencies", options.frequencies, "Fourier features of an mlp's input: cos and sin of 2^k z for k < N (default: 3)")
       ->check(CLI::Range(0, 16))
       ->type_name("N")
       ->group(network);
@@ -100,7 +100,7 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
   parser
       .add_option("--direction", options.direction,
                   "MeanFlow: take the derivative along the velocity of the drawn pair (data), or along the network's own, which is less noisy "
-                  "(default: data)")
+                  "(default: data for images, network for points)")
       ->check(CLI::IsMember({"data", "network"}))
       ->type_name("NAME")
       ->group(objective);
@@ -117,7 +117,8 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       ->group(objective);
 
   const std::string optimiser = "Optimiser";
-  parser.add_option("--steps", options.steps, "Updates of the whole run (default: 4000 for images, 8000 for points; no limit if --minutes is given)")
+  parser
+      .add_option("--steps", options.steps, "Updates of the whole run (default: 4000 for images, 30000 for points; no limit if --minutes is given)")
       ->check(more_than_zero())
       ->type_name("N")
       ->group(optimiser);
@@ -130,14 +131,14 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       ->check(batch_size())
       ->type_name("B|auto")
       ->group(optimiser);
-  parser.add_option("--lr", options.learning_rate, "Learning rate of AdamW (default: 0.001 for images, 0.003 for points)")
+  parser.add_option("--lr", options.learning_rate, "Learning rate of AdamW (default: 0.001 for images, 0.005 for points)")
       ->check(more_than_zero())
       ->type_name("X")
       ->group(optimiser);
   parser
       .add_option("--schedule", options.schedule,
                   "Of the learning rate after the warm-up: constant, or cosine down to --final-lr over --steps "
-                  "(default: constant for images and without steps, cosine for points)")
+                  "(default: cosine for points if --steps is known and beyond the warm-up, else constant)")
       ->check(CLI::IsMember({"constant", "cosine"}))
       ->type_name("NAME")
       ->group(optimiser);

@@ -25,7 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-const std::string tiny = "train --data 8gaussians --width 16 --depth 2 --batch 32 --threads 1 ";
+const std::string tiny_points = "train --data 8gaussians --width 16 --depth 2 --batch 32 --threads 1 ";
+const std::string tiny = tiny_points + "--schedule constant ";
 
 json config_of(const fs::path& folder) { return json::parse(text_of(folder / "config.json")); }
 
@@ -101,9 +102,10 @@ TEST_CASE("a run that is killed at random moments and resumed ends with the bits
   INFO("seed " << seed);
   std::mt19937 random(seed);
   const ScratchFolder folder;
+  // A constant rate, so that a run of fewer steps is the beginning of a longer one.
   const std::vector<std::string> common = {"--quiet", "--threads", "1", "--checkpoint-every", "7steps", "--save-every", "0.05"};
-  std::vector<std::string> first = {"train", "--data", "8gaussians", "--width", "24",      "--depth", "2",     "--batch",
-                                    "64",    "--ema",  "0.9,0.99",   "--steps", "1000000", "--out",   "killed"};
+  std::vector<std::string> first = {"train", "--data",   "8gaussians", "--width", "24",    "--depth", "2",          "--batch", "64",
+                                    "--ema", "0.9,0.99", "--steps",    "1000000", "--out", "killed",  "--schedule", "constant"};
   first.insert(first.end(), common.begin(), common.end());
   std::vector<std::string> more = {"train", "--resume", "killed"};
   more.insert(more.end(), common.begin(), common.end());
@@ -126,17 +128,18 @@ TEST_CASE("a run that is killed at random moments and resumed ends with the bits
       if (fs::exists(killed / name)) REQUIRE_NOTHROW(read_model_info(killed / name));
   }
   const std::int64_t steps = before + 30;
-  const ProgramRun last =
-      run_program(exists(checkpoint) ? "train --resume killed --quiet --steps " + std::to_string(steps)
-                                     : "train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 --threads 1 --quiet "
-                                       "--out killed --steps " +
-                                           std::to_string(steps),
-                  folder.path());
+  const ProgramRun last = run_program(
+      exists(checkpoint) ? "train --resume killed --quiet --steps " + std::to_string(steps)
+                         : "train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 --schedule constant --threads 1 --quiet "
+                           "--out killed --steps " +
+                               std::to_string(steps),
+      folder.path());
   INFO(last.error);
   REQUIRE(last.code == 0);
-  REQUIRE(run_program("train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 --threads 1 --quiet --out whole --steps " +
-                          std::to_string(steps),
-                      folder.path())
+  REQUIRE(run_program(
+              "train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 --schedule constant --threads 1 --quiet --out whole --steps " +
+                  std::to_string(steps),
+              folder.path())
               .code == 0);
   check_same_run(killed, folder / "whole");
   CHECK(text_of(killed / "model-ema0.99.safetensors") == text_of(folder / "whole/model-ema0.99.safetensors"));
@@ -225,13 +228,13 @@ TEST_CASE("a wrong configuration is one line that names the file, the setting an
 
 TEST_CASE("a cosine schedule wants to know its steps", "[cli]") {
   const ScratchFolder folder;
-  const ProgramRun refused = run_program(tiny + "--schedule cosine --minutes 1", folder.path());
+  const ProgramRun refused = run_program(tiny_points + "--schedule cosine --minutes 1", folder.path());
   CHECK(refused.code == 1);
   CHECK(contains(refused.error, "--steps"));
-  REQUIRE(run_program(tiny + "--schedule cosine --warmup 2 --steps 8 --lr 0.5 --final-lr 0.25 --quiet --out run", folder.path()).code == 0);
+  REQUIRE(run_program(tiny_points + "--schedule cosine --warmup 2 --steps 8 --lr 0.5 --final-lr 0.25 --quiet --out run", folder.path()).code == 0);
   const std::string log = text_of(folder / "run/log.csv");
   CHECK(contains(log, ",0.25,"));  // both the first step of the warm-up and the last of the cosine
-  REQUIRE(run_program(tiny + "--schedule cosine --warmup 2 --steps 8 --quiet --out zero", folder.path()).code == 0);
+  REQUIRE(run_program(tiny_points + "--schedule cosine --warmup 2 --steps 8 --quiet --out zero", folder.path()).code == 0);
   const ProgramRun further = run_program("train --resume zero --steps 9", folder.path());
   CHECK(further.code == 1);
   CHECK(contains(further.error, "cosine"));
@@ -310,8 +313,8 @@ TEST_CASE("--quiet says nothing, and lines that are no terminal's are few", "[cl
 TEST_CASE("Ctrl-C saves a checkpoint that --resume goes on from", "[cli][resume]") {
   const ScratchFolder folder;
   {
-    Process process({"train", "--data", "8gaussians", "--width", "16", "--depth", "2", "--batch", "32", "--threads", "1", "--steps", "100000000",
-                     "--quiet", "--out", "run"},
+    Process process({"train", "--data", "8gaussians", "--width", "16", "--depth", "2", "--batch", "32", "--threads", "1", "--schedule", "constant",
+                     "--steps", "100000000", "--quiet", "--out", "run"},
                     folder.path());
     wait_for([&] { return contains(text_of(folder / "run/log.csv"), "\n20,"); });
     process.signal(SIGINT);
