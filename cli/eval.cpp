@@ -352,7 +352,7 @@ Command add_eval(CLI::App& program, const Streams& streams) {
       ->type_name("FILE.npy")
       ->needs("--samples");
   add_data_options(parser, options->data);
-  parser.add_option("--metrics", options->metrics, "Comma-separated list, see below")->delimiter(',')->expected(1)->type_name("NAMES");
+  parser.add_option("--metrics", options->metrics, "Comma-separated list, see below")->delimiter(',')->allow_extra_args(false)->type_name("NAMES");
   parser.add_option("--count", options->count, "Samples to judge (default: 10000 points, 2000 images, all of --samples)")
       ->check(more_than_zero())
       ->type_name("N");
