@@ -39,7 +39,8 @@ void gather_settings(CLI::App& parser, TrainOptions& options, const nlohmann::js
   if (!before.is_null()) {
     nlohmann::json rest = before;
     rest.erase("out");
-    if (options.batch == "auto") options.batch = before.value("batch", nlohmann::json(options.batch)).dump();
+    if (const auto batch = before.find("batch"); options.batch == "auto" && batch != before.end() && batch->is_number_integer())
+      options.batch = batch->dump();
     fill_settings(parser, rest, "settings of the checkpoint");
   }
 }
@@ -57,13 +58,14 @@ std::uint64_t free_memory(const TrainOptions& options) {
   return free;
 }
 
-constexpr std::int64_t most_images = 256, most_points = 4096;  // of --batch auto: larger batches learn little more from a step
+// Of --batch auto: larger batches learn little more from a step.
+std::int64_t most_for(const DataSet& data) { return data.is_image() ? 256 : 4096; }
 
 // Chooses the batch of --batch auto, and refuses what the machine can't hold before anything runs. Returns what a step needs.
 MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, const DataSet& data, const Device& device) {
   const std::uint64_t free = free_memory(options);
   if (options.batch == "auto") {
-    config.batch = largest_batch(config, device, free, data.is_image() ? most_images : most_points);
+    config.batch = largest_batch(config, device, free, most_for(data));
     if (config.batch == 0)
       throw OutOfMemory("train: " + bytes_text(free) + " of memory are free, which is too little for this network even with a batch of 1; " +
                         "a smaller --width or --depth would fit");
@@ -85,8 +87,9 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
   if (num_classes(config.network) > 0) to << ", " << num_classes(config.network) << " classes";
   to << "\nnetwork    " << family(config.network) << ", " << grouped(parameter_count(config.network)) << " parameters\nobjective  "
      << to_string(config.objective.kind) << "\ndevice     " << trainer.device().name() << "\nbatch      " << config.batch
-     << (options.batch == "auto" ? ", the largest that fits\n" : "\n") << "memory     " << bytes_text(run_memory(config, memory)) << " at most, "
-     << bytes_text(memory.peak_bytes()) << " of them in a step of " << memory.kernels << " kernels\nfolder     " << options.out << "\n";
+     << (options.batch == "auto" ? ", the largest that fits, of at most " + std::to_string(most_for(trainer.data())) + "\n" : "\n") << "memory     "
+     << bytes_text(run_memory(config, memory)) << " at most, " << bytes_text(memory.peak_bytes()) << " of them in a step of " << memory.kernels
+     << " kernels\nfolder     " << options.out << "\n";
   if (trainer.steps_done() > 0) to << "going on   after step " << grouped(trainer.steps_done()) << "\n";
 }
 

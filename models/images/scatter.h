@@ -11,7 +11,7 @@
 namespace fluxion {
 
 struct ScatterPanel {
-  std::string title;              // ASCII; empty: none
+  std::string title = {};              // ASCII; empty: none
   std::span<const float> points = {};  // [count, 2]; points that are not finite or lie outside the limits are left out
   std::span<const float> paths = {};   // [states, count, 2], drawn as lines from pale to dark; those that are not finite are left out
   std::int64_t states = 0;

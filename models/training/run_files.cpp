@@ -163,7 +163,8 @@ void RunFiles::finish(double seconds) {
   const std::string good = good_checkpoint_ < 0 ? "no checkpoint could be written"
                                                 : "the last good checkpoint, after step " + std::to_string(good_checkpoint_) + ", is " +
                                                       (folder_ / checkpoint_name).string();
-  throw IoError("train: " + failures_.begin()->second + "; " + good);
+  const auto checkpoint = failures_.find("checkpoint");  // the one that matters most
+  throw IoError("train: " + (checkpoint != failures_.end() ? checkpoint : failures_.begin())->second + "; " + good);
 }
 
 }  // namespace fluxion
