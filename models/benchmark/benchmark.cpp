@@ -18,27 +18,17 @@ bool trains(BenchmarkTask task) { return task != BenchmarkTask::forward && task 
 
 DrawOptions draw_options(BenchmarkTask task) { return {.equal_share = 1 - unequal_share, .fixed_share = task == BenchmarkTask::meanflow_subset}; }
 
-// AdamW's state without the average.
-struct BenchmarkState {
-  Parameters parameters, m, v;
-  Tensor step;
-  static auto members(auto& self) { return std::tie(self.parameters, self.m, self.v, self.step); }
-};
-
 struct TrainingStep {
   BenchmarkTask task;
   NetworkConfig network;
 
-  std::pair<BenchmarkState, Tensor> operator()(const BenchmarkState& state, const Tensor& x, const Tensor& labels, const Tensor& key,
-                                               const Tensor& rate) const {
+  std::pair<TrainState, Tensor> operator()(const TrainState& state, const Tensor& x, const Tensor& labels, const Tensor& key,
+                                           const Tensor& rate) const {
     FlowDraws draws = draw(draw_options(task), x, {}, 0, fold_in(key, state.step));
     if (num_classes(network) > 0) draws.labels = {labels, {}, num_classes(network)};
     const auto loss = [&](const Parameters& parameters) { return benchmark_loss(task, network, parameters, draws).loss; };
     const auto [value, gradient] = value_and_grad(loss)(state.parameters);
-    // The average that update() also makes is not returned from here, so it is not computed.
-    const TrainState before{.parameters = state.parameters, .m = state.m, .v = state.v, .ema = state.parameters, .step = state.step};
-    TrainState after = update({}, before, gradient, rate).state;
-    return {BenchmarkState{std::move(after.parameters), std::move(after.m), std::move(after.v), std::move(after.step)}, value};
+    return {update({.ema_decays = {}}, state, gradient, rate).state, value};
   }
 };
 
@@ -117,7 +107,7 @@ MeanFlowResult benchmark_loss(BenchmarkTask task, const NetworkConfig& network, 
 struct Benchmark::State {
   BenchmarkTask task;
   Tensor x, labels, key, t, rate;
-  BenchmarkState training;
+  TrainState training;  // without averages
   Parameters parameters;
   Compiled<TrainingStep> training_step;
   Compiled<Evaluation> evaluation;
@@ -142,8 +132,7 @@ struct Benchmark::State {
       parameters = initial;
       return;
     }
-    TrainState start = make_train_state(initial);
-    training = {std::move(start.parameters), std::move(start.m), std::move(start.v), std::move(start.step)};
+    training = make_train_state(initial, 0);
   }
 };
 

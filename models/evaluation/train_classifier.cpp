@@ -36,11 +36,11 @@ Classifier train_classifier(const EvaluationData& data, const ClassifierTraining
   Classifier classifier;
   classifier.info = {.sample_shape = train.sample_shape(), .classes = train.classes(), .data = train.name(), .steps = training.steps};
   const Parameters initial = initial_parameters(classifier.info, random_key(training.seed, device));
-  TrainState state = make_train_state(initial);
+  TrainState state = make_train_state(initial, 0);
   const auto step = compile(
       [](const TrainState& state, const Tensor& x, const Tensor& labels, const Tensor& rate) {
         const auto loss = [&](const Parameters& parameters) { return cross_entropy(apply_classifier(parameters, x).logits, labels); };
-        return update({.ema_decay = 0}, state, grad(loss)(state.parameters), rate).state;
+        return update({.ema_decays = {}}, state, grad(loss)(state.parameters), rate).state;
       },
       {.donate = {0}});
   Dims dims = train.sample_shape().dims();
