@@ -147,7 +147,7 @@ TEST_CASE("a run that is killed at random moments and resumed ends with the bits
     for (const auto& entry : fs::directory_iterator(place)) CHECK_FALSE(entry.path().string().ends_with(".part"));
 }
 
-TEST_CASE("--resume takes the settings from the checkpoint and refuses others by name", "[cli][resume]") {
+TEST_CASE("the option --resume takes the settings from the checkpoint and refuses others by name", "[cli][resume]") {
   const ScratchFolder folder;
   REQUIRE(run_program(tiny + "--steps 20 --seed 4 --out whole", folder.path()).code == 0);
   REQUIRE(run_program(tiny + "--steps 12 --seed 4 --out run", folder.path()).code == 0);
@@ -295,7 +295,7 @@ TEST_CASE("a log that can't grow keeps whole rows, and training goes on", "[cli]
   CHECK(contains(full.error, "step 300/300"));
 }
 
-TEST_CASE("--quiet says nothing, and lines that are no terminal's are few", "[cli]") {
+TEST_CASE("the option --quiet says nothing, and lines that are no terminal's are few", "[cli]") {
   const ScratchFolder folder;
   const ProgramRun quiet = run_program(tiny + "--steps 5 --quiet --out a", folder.path());
   CHECK(quiet.code == 0);

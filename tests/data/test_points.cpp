@@ -78,7 +78,7 @@ TEST_CASE("circles and rings: equally full circles with noise", "[data]") {
   }
 }
 
-TEST_CASE("cos and line: curves over [-2.5, 2.5)", "[data]") {
+TEST_CASE("cos and line: curves from -2.5 to 2.5", "[data]") {
   for (const std::string name : {"cos", "line"}) {
     const HostBatch batch = make_data_set(name)->batch(count, 1, 0);
     for (std::size_t i = 0; i < count; ++i) {
