@@ -16,6 +16,7 @@
 #include "backends/cpu/tape_kernel.h"
 #include "backends/cpu/tape_lanes.h"
 #include "engine/error.h"
+#include "engine/platform/machine.h"
 
 namespace fluxion {
 
@@ -24,15 +25,21 @@ namespace {
 
 constexpr std::size_t alignment = 64;
 
+// Large memory lies on large pages.
+constexpr std::size_t large = 2 * huge_page_bytes;
+
 struct AlignedDelete {
-  void operator()(std::byte* memory) const { ::operator delete (memory, std::align_val_t{alignment}); }
+  std::align_val_t alignment{};
+  void operator()(std::byte* memory) const { ::operator delete(memory, alignment); }
 };
 using Memory = std::unique_ptr<std::byte, AlignedDelete>;
 
 Memory allocate_memory(std::size_t bytes, const char* what) {
-  void* memory = ::operator new (std::max<std::size_t>(bytes, 1), std::align_val_t{alignment}, std::nothrow);
+  const std::align_val_t aligned{bytes >= large ? huge_page_bytes : alignment};
+  void* memory = ::operator new(std::max<std::size_t>(bytes, 1), aligned, std::nothrow);
   if (!memory) throw OutOfMemory(std::string("cpu: can't allocate ") + std::to_string(bytes) + " bytes for " + what);
-  return Memory(static_cast<std::byte*>(memory));
+  if (bytes >= large) advise_huge_pages(memory, bytes / huge_page_bytes * huge_page_bytes);
+  return Memory(static_cast<std::byte*>(memory), {aligned});
 }
 
 // Freed memory that waits for the next buffer of about its size. Sizes are rounded up to an eighth of a power of two, so that nearly equal requests

@@ -1,4 +1,5 @@
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -94,6 +95,14 @@ std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path) 
   // Pseudo file systems have no blocks at all and no meaningful free space.
   if (status.f_blocks == 0) return std::nullopt;
   return static_cast<std::uint64_t>(status.f_bavail) * status.f_frsize;
+}
+
+void advise_huge_pages(void* data, std::size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  madvise(data, bytes, MADV_HUGEPAGE);
+#else
+  static_cast<void>(data), static_cast<void>(bytes);
+#endif
 }
 
 }  // namespace fluxion
