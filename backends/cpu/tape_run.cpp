@@ -289,11 +289,12 @@ void TapePlan::apply(const Step& step, const TapeBlock& block, const CallMemory&
   bool merges = rows > 1 && out.row_step == columns * lane;
   for (std::int32_t i = 0; i < step.operand_count; ++i) {
     const std::size_t operand = static_cast<std::size_t>(step.operands[static_cast<std::size_t>(i)]);
-    const Value& source = values_[operand];
-    const std::int64_t source_lane = lane_bytes(source.dtype);
     Lanes& lanes = operands[i];
     lanes.data = frame.registers[operand].data;
     lanes.splat = step.splat[static_cast<std::size_t>(i)];
+    if (rows == 1) continue;
+    const Value& source = values_[operand];
+    const std::int64_t source_lane = lane_bytes(source.dtype);
     lanes.row_step = source.shape == BlockShape::full ? frame.registers[operand].row_step : source.shape == BlockShape::per_row ? source_lane : 0;
     merges = merges && !lanes.splat && lanes.row_step == columns * source_lane;
   }
