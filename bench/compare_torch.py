@@ -18,7 +18,12 @@ import tempfile
 import time
 
 LIBRARIES = "/usr/lib/*-linux-gnu*/"
-BLAS = {"blis": LIBRARIES + "blis-openmp", "openblas": LIBRARIES + "openblas-pthread"}
+# name -> (folder, environment)
+BLAS = {"BLIS": (LIBRARIES + "blis-openmp", {}), "OpenBLAS": (LIBRARIES + "openblas-pthread", {})}
+if "avx512f" in pathlib.Path("/proc/cpuinfo").read_text():
+    # Debian 12's libraries don't know the newest processors and take slower kernels there, up to five times: told to, they use AVX-512.
+    BLAS["BLIS for AVX-512"] = (BLAS["BLIS"][0], {"BLIS_ARCH_TYPE": "skx"})
+    BLAS["OpenBLAS for AVX-512"] = (BLAS["OpenBLAS"][0], {"OPENBLAS_CORETYPE": "SkylakeX"})
 TCMALLOC = LIBRARIES + "libtcmalloc_minimal.so.4"
 PEER_NET = {"mlp2d": "mlp", "dit28": "dit"}
 BATCH = {"mlp2d": 4096, "dit28": 64}
@@ -71,8 +76,8 @@ class Race:
         blas, mkldnn, how = settings
         threads = str(self.options.threads)
         environment = dict(os.environ, OMP_NUM_THREADS=threads, BLIS_NUM_THREADS=threads, OPENBLAS_NUM_THREADS=threads)
-        if folder := found(BLAS.get(blas, "")):
-            environment["LD_LIBRARY_PATH"] = folder
+        if blas in BLAS:
+            environment |= BLAS[blas][1] | {"LD_LIBRARY_PATH": found(BLAS[blas][0])}
         if allocator := found(TCMALLOC):
             environment["LD_PRELOAD"] = allocator
         command = [sys.executable, self.options.peer, "--model", PEER_NET[net], "--threads", threads, "--foreach", "--steps", str(steps), "--max-s",
@@ -88,7 +93,7 @@ class Race:
         return result
 
     def find_best(self):
-        libraries = [name for name, place in BLAS.items() if found(place)] or ["default"]
+        libraries = [name for name, (folder, _) in BLAS.items() if found(folder)] or ["default"]
         if self.options.quick:
             self.best = {(net, task): (libraries[0], True, tuple(TASKS[task][1][0])) for net, task in CASES}
             return
