@@ -6,6 +6,7 @@
 #include "engine/compile.h"
 #include "engine/ops.h"
 #include "models/files/safetensors.h"
+#include "models/layers/image.h"
 #include "models/layers/layers.h"
 
 namespace fluxion {
@@ -19,26 +20,13 @@ constexpr std::int64_t judged_at_a_time = 250;
 
 bool is_image(const ClassifierInfo& info) { return info.sample_shape.rank() == 3; }
 
-// A convolution of stride 2, padded so that it leaves half of every size, rounded up.
+// The convolutions: of stride 2, padded so that each leaves half of every size, rounded up.
 constexpr std::int64_t kernel = 5, stride = 2, border = kernel / 2;
 std::int64_t half(std::int64_t size) { return (size + 1) / 2; }
 
-// ReLU of conv 5x5 stride 2. Every output pixel's window becomes a row of a matrix: one gather and one matrix product, whose gradients are another
-// product and the gather's scatter.
 Tensor convolution(const Parameters& parameters, const std::string& name, const Tensor& x) {
-  const Tensor& weight = parameter(parameters, name + ".weight");
-  const std::int64_t batch = x.size(0), channels = x.size(3), height = half(x.size(1)), width = half(x.size(2));
-  const Tensor padded = pad(x, {0, border, border, 0}, {0, border, border, 0});
-  std::vector<std::int32_t> pixels;
-  for (std::int64_t i = 0; i < height; ++i)
-    for (std::int64_t j = 0; j < width; ++j)
-      for (std::int64_t p = 0; p < kernel; ++p)
-        for (std::int64_t q = 0; q < kernel; ++q) pixels.push_back(static_cast<std::int32_t>((stride * i + p) * padded.size(2) + stride * j + q));
-  const Tensor indices = Tensor::from(pixels, {static_cast<std::int64_t>(pixels.size())}, x.device());
-  const Tensor windows = take(reshape(padded, {batch, -1, channels}), indices, 1);
-  const Tensor rows = reshape(windows, {batch * height * width, kernel * kernel * channels});
-  const Tensor y = reshape(matmul(rows, reshape(weight, {kernel * kernel * channels, -1})), {batch, height, width, weight.size(3)});
-  return relu(y + parameter(parameters, name + ".bias"));
+  const ConvolutionOptions options{.stride = {stride, stride}, .low = {border, border}, .high = {border, border}};
+  return relu(conv2d(x, parameter(parameters, name + ".weight"), options) + parameter(parameters, name + ".bias"));
 }
 Tensor dense(const Parameters& parameters, const std::string& name, const Tensor& x) {
   return linear(x, parameter(parameters, name + ".weight"), parameter(parameters, name + ".bias"));

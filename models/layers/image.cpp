@@ -1,5 +1,8 @@
 #include "models/layers/image.h"
 
+#include <limits>
+#include <vector>
+
 namespace fluxion {
 namespace {
 
@@ -15,13 +18,23 @@ Tensor strided(const Tensor& x, Pair begin, Pair count, Pair stride, Location wh
   return slice(x, {0, begin[0], begin[1], 0}, {x.size(0), stop(0), stop(1), x.size(3)}, {1, stride[0], stride[1], 1}, where);
 }
 
-// Every kernel position's view of the input side by side: [batch, height, width, kernel height * kernel width, channels].
+// What each kernel position sees, side by side: [batch, height, width, kernel height * kernel width, channels]. One gather of pixels, whose gradient
+// is one scatter.
 Tensor windows(const Tensor& x, Pair kernel, Pair out, Pair stride, Pair dilation, Location where) {
-  std::vector<Tensor> positions;
-  for (std::int64_t p = 0; p < kernel[0]; ++p)
-    for (std::int64_t q = 0; q < kernel[1]; ++q)
-      positions.push_back(expand_dims(strided(x, {p * dilation[0], q * dilation[1]}, out, stride, where), 3, where));
-  return positions.size() == 1 ? positions.front() : concat(positions, 3, where);
+  const std::int64_t batch = x.size(0), width = x.size(2), channels = x.size(3), positions = kernel[0] * kernel[1];
+  const Shape shape{batch, out[0], out[1], positions, channels};
+  if (positions == 1) return reshape(strided(x, {0, 0}, out, stride, where), shape, where);
+  if (x.size(1) * width > std::numeric_limits<std::int32_t>::max())
+    throw ShapeError(start("conv2d", where) + "an image of " + to_string(x.type()) + " has more pixels than a 32-bit index counts");
+  std::vector<std::int32_t> pixels;
+  pixels.reserve(static_cast<std::size_t>(out[0] * out[1] * positions));
+  for (std::int64_t i = 0; i < out[0]; ++i)
+    for (std::int64_t j = 0; j < out[1]; ++j)
+      for (std::int64_t p = 0; p < kernel[0]; ++p)
+        for (std::int64_t q = 0; q < kernel[1]; ++q)
+          pixels.push_back(static_cast<std::int32_t>((stride[0] * i + dilation[0] * p) * width + stride[1] * j + dilation[1] * q));
+  const Tensor indices = Tensor::from(pixels, {static_cast<std::int64_t>(pixels.size())}, x.device(), where);
+  return reshape(take(reshape(x, {batch, x.size(1) * width, channels}, where), indices, 1, where), shape, where);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Layers on images [batch, height, width, channels], built from slices and matrix products: they have every derivative that those have.
+// Layers on images [batch, height, width, channels], built from gathers, slices and matrix products: they have every derivative that those have.
 #pragma once
 
 #include <array>
