@@ -113,7 +113,7 @@ class Race:
             print(f"  {net} {task:17} {times[best]:8.1f} ms: {best[0]}, {mkldnn} oneDNN, {' '.join(best[2])} (others {others})", flush=True)
 
     def probe(self, net, task, settings):
-        return self.torch(net, task, settings, steps=2, seconds=1.5, warm_up=1)["ms_min"]
+        return self.torch(net, task, settings, steps=5, seconds=2.5, warm_up=2)["ms_median"]
 
     def rounds(self):
         results = []
