@@ -42,6 +42,18 @@ std::optional<std::uint64_t> read_number(const std::filesystem::path& path) {
   return value;
 }
 
+// The number that follows `name` at the start of a line.
+std::optional<std::uint64_t> named_number(const std::filesystem::path& path, const std::string& name) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string first;
+    std::uint64_t value = 0;
+    if (words >> first >> value && first == name) return value;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 int usable_cpus() {
@@ -59,19 +71,15 @@ int usable_cpus() {
 }
 
 std::optional<std::uint64_t> available_memory_bytes() {
-  std::optional<std::uint64_t> available;
-  std::ifstream file("/proc/meminfo");
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string name;
-    std::uint64_t kibibytes = 0;
-    if (words >> name >> kibibytes && name == "MemAvailable:") available = kibibytes * 1024;
-  }
+  std::optional<std::uint64_t> available = named_number("/proc/meminfo", "MemAvailable:");
+  if (available) *available *= 1024;  // from KiB
   for_each_group([&](const std::filesystem::path& group) {
     const auto limit = read_number(group / "memory.max");
     const auto used = read_number(group / "memory.current");
     if (!limit || !used) return;
-    const std::uint64_t room = *limit > *used ? *limit - *used : 0;
+    // Pages of files that nobody has used lately count as used, and go when memory is asked for.
+    const std::uint64_t held = *used - std::min(*used, named_number(group / "memory.stat", "inactive_file").value_or(0));
+    const std::uint64_t room = *limit > held ? *limit - held : 0;
     available = available ? std::min(*available, room) : room;
   });
   return available;
