@@ -4,12 +4,14 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "backends/cpu/cpu.h"
 #include "cli/command.h"
 #include "cli/data_options.h"
 #include "cli/progress.h"
 #include "engine/error.h"
+#include "engine/platform/file.h"
 #include "models/data/random.h"
 #include "models/evaluation/classifier_cache.h"
 #include "models/evaluation/evaluation.h"
@@ -31,7 +33,7 @@ struct Options : CommonOptions {
   std::string model, samples, labels;
   std::vector<std::string> metrics;
   std::optional<std::int64_t> count, steps, batch;
-  std::string chosen_class = "balanced";
+  std::optional<std::string> chosen_class;
   double guidance = 1;
   std::uint64_t seed = 0;
   std::int64_t draws = 4;
@@ -52,6 +54,24 @@ struct Samples {
 constexpr std::int64_t default_points = 10'000, default_images = 2'000;
 constexpr std::int64_t point_batch = 1000, image_batch = 64;  // drawn at a time
 
+// Data sets that were opened, for the warnings that come later: of images whose damage only decoding shows.
+class OpenSets {
+ public:
+  explicit OpenSets(const Streams& streams) : streams_(streams) {}
+  std::shared_ptr<const DataSet> open(const DataOptions& options) {
+    const std::shared_ptr<const DataSet> set = open_data_set(options, streams_);
+    sets_.emplace_back(set, set->warnings().size());
+    return set;
+  }
+  void show_later_warnings() const {
+    for (const auto& [set, shown] : sets_) show_warnings(*set, streams_, shown);
+  }
+
+ private:
+  const Streams& streams_;
+  std::vector<std::pair<std::shared_ptr<const DataSet>, std::size_t>> sets_;
+};
+
 // The class that each sample is asked to be, as --class says.
 std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t count, std::int64_t classes, const std::vector<std::string>& names) {
   std::vector<std::int32_t> asked;
@@ -67,29 +87,43 @@ std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t 
   return asked;
 }
 
-Samples draw_samples(const Options& options, const Model& model, ProgressLine& line) {
+// What will be drawn, without the values.
+Samples plan_samples(const Options& options, const Model& model) {
+  check_guidance(model.info, options.guidance);
   Samples result{.shape = sample_shape(model.info.network)};
   result.count = options.count.value_or(result.shape.rank() == 3 ? default_images : default_points);
-  result.asked = asked_classes(options.chosen_class, result.count, num_classes(model.info.network), model.info.class_names);
-  const std::int64_t batch = options.batch.value_or(result.shape.rank() == 3 ? image_batch : point_batch);
+  result.asked = asked_classes(options.chosen_class.value_or("balanced"), result.count, num_classes(model.info.network), model.info.class_names);
+  return result;
+}
+
+void draw_samples(const Options& options, const Model& model, Samples& samples, ProgressLine& line) {
+  const std::int64_t batch = options.batch.value_or(samples.shape.rank() == 3 ? image_batch : point_batch);
   SamplerOptions how = default_sampler(model.info.objective);
   if (options.steps) how.steps = *options.steps;
-  check_guidance(model.info, options.guidance);
   how.guidance = options.guidance;
   const Sampler sampler(model.info.network, model.parameters, how);
   const auto report = [&](std::int64_t done) {
-    if (line.due()) line.show("drawing samples: " + grouped(done) + " of " + grouped(result.count));
+    if (line.due()) line.show("drawing samples: " + grouped(done) + " of " + grouped(samples.count));
   };
-  result.values = sampler.sample(result.count, std::min(batch, result.count), options.seed, result.asked, {}, report);
-  result.what = grouped(result.count) + " of " + printable(options.model) + ", " + std::to_string(sampler.evaluations()) +
-                (sampler.evaluations() == 1 ? " network evaluation each" : " network evaluations each");
-  return result;
+  samples.values = sampler.sample(samples.count, std::min(batch, samples.count), options.seed, samples.asked, {}, report);
+  samples.what = grouped(samples.count) + " of " + printable(options.model) + ", " + std::to_string(sampler.evaluations()) +
+                 (sampler.evaluations() == 1 ? " network evaluation each" : " network evaluations each");
+  check_samples(samples.view(), 1, options.model.c_str());
+}
+
+void check_classes(const std::string& path, const std::vector<std::int32_t>& labels, std::int64_t classes) {
+  for (std::size_t i = 0; i < labels.size(); ++i)
+    if (labels[i] < 0 || labels[i] >= classes)
+      throw FormatError("eval: " + path + ": sample " + std::to_string(i) + " was asked to be of class " + std::to_string(labels[i]) +
+                        ", there are classes 0 to " + std::to_string(classes - 1));
 }
 
 std::vector<std::int32_t> read_labels(const std::string& path, std::int64_t count) {
   const NpyArray array = read_npy(path);
   std::vector<std::int32_t> labels;
-  const auto take = [&](const auto& values) { labels.assign(values.begin(), values.end()); };
+  const auto take = [&](const auto& values) {
+    for (const auto value : values) labels.push_back(std::in_range<std::int32_t>(value) ? static_cast<std::int32_t>(value) : -1);
+  };
   if (array.type.dtype == DType::i32) take(array.values<std::int32_t>());
   if (array.type.dtype == DType::i64) take(array.values<std::int64_t>());
   if (array.type.dtype == DType::u8) take(array.values<std::uint8_t>());
@@ -99,51 +133,68 @@ std::vector<std::int32_t> read_labels(const std::string& path, std::int64_t coun
   return labels;
 }
 
-// Another program's samples are a data set like any other, but taken in the order of the file.
-Samples read_samples(const Options& options, const Streams& streams) {
-  DataOptions from;
-  from.data = options.samples;
-  const std::unique_ptr<DataSet> set = open_data_set(from, streams);
-  if (!set->size()) throw Error("eval: --samples " + options.samples + ": wants a file or folder");
-  const std::int64_t size = *set->size(), wanted = options.count.value_or(size);
+// Another program's samples are a data set like any other, but taken in the order of the file, with the labels beside them.
+Samples read_samples(const Options& options, const DataSet& set) {
+  if (!set.size()) throw Error("eval: --samples " + options.samples + ": wants a file or folder");
+  const std::int64_t size = *set.size(), wanted = options.count.value_or(size);
   if (wanted > size) throw Error("eval: --count " + std::to_string(wanted) + ": " + options.samples + " holds " + std::to_string(size) + " samples");
-  Samples result{.shape = set->sample_shape(), .count = wanted};
+  Samples result{.shape = set.sample_shape(), .count = wanted};
   const auto elements = static_cast<std::size_t>(result.shape.elements());
   result.values.resize(static_cast<std::size_t>(wanted) * elements);
-  if (set->classes() > 0) result.asked.resize(static_cast<std::size_t>(wanted));
+  if (set.classes() > 0) result.asked.resize(static_cast<std::size_t>(wanted));
   for (std::int64_t position = 0; position < size; ++position) {
     const std::uint64_t row = permuted(static_cast<std::uint64_t>(position), static_cast<std::uint64_t>(size), 0, 0);  // where seed 0 puts it
     if (row >= static_cast<std::uint64_t>(wanted)) continue;
-    const HostBatch one = set->batch(1, 0, static_cast<std::uint64_t>(position));
+    const HostBatch one = set.batch(1, 0, static_cast<std::uint64_t>(position));
     std::copy(one.x.begin(), one.x.end(), result.values.begin() + static_cast<std::ptrdiff_t>(row * elements));
-    if (set->classes() > 0) result.asked[row] = one.labels.front();
+    if (set.classes() > 0) result.asked[row] = one.labels.front();
   }
   result.what = grouped(wanted) + " of " + printable(options.samples);
   return result;
 }
 
-std::shared_ptr<const DataSet> open_part(DataOptions options, const Samples& samples, Split split, const Streams& streams) {
-  // Data that could have another size are brought to that of the samples.
-  const bool image = samples.shape.rank() == 3;
-  if (!options.image_size && image && samples.shape[0] == samples.shape[1]) options.image_size = samples.shape[0];
+// The class that each of another program's samples was asked to be, as a number of the data's: `beside` are those that lie with the samples. The
+// sub-folders of a folder have names, files have numbers.
+std::vector<std::int32_t> asked_of(const Options& options, const DataSet& set, const std::vector<std::int32_t>& beside, std::int64_t count,
+                                   const DataSet& data) {
+  if (!options.labels.empty()) return read_labels(options.labels, count);
+  if (options.chosen_class || beside.empty())
+    return asked_classes(options.chosen_class.value_or("balanced"), count, data.classes(), data.class_names());
+  std::error_code error;
+  if (!std::filesystem::is_directory(options.samples, error)) return beside;
+  std::vector<std::int32_t> asked;
+  for (const std::int32_t label : beside) {
+    const std::string& name = set.class_names().at(static_cast<std::size_t>(label));
+    const auto at = std::find(data.class_names().begin(), data.class_names().end(), name);
+    if (at == data.class_names().end())
+      throw Error("eval: --samples " + options.samples + ": class " + name + " is not among the " + std::to_string(data.classes()) +
+                  " of the data; --labels or --class say what was asked for");
+    asked.push_back(static_cast<std::int32_t>(at - data.class_names().begin()));
+  }
+  return asked;
+}
+
+std::shared_ptr<const DataSet> open_part(DataOptions options, const Shape& shape, Split split, OpenSets& sets) {
+  // Data that could have another size or other channels are brought to those of the samples.
+  const bool image = shape.rank() == 3;
+  if (!options.image_size && image && shape[0] == shape[1]) options.image_size = shape[0];
+  if (!options.channels && image && (shape[2] == 1 || shape[2] == 3)) options.channels = shape[2];
   options.split = split;
-  return open_data_set(options, streams);
+  return sets.open(options);
 }
 
 // The set, with its test part where it has one. `warning` says why there is none.
-EvaluationData open_data(const DataOptions& options, const Samples& samples, std::string& warning, const Streams& streams) {
-  const std::shared_ptr<const DataSet> train = open_part(options, samples, Split::train, streams);
-  if (train->sample_shape() != samples.shape)
+EvaluationData open_data(const DataOptions& options, const Shape& shape, std::string& warning, OpenSets& sets) {
+  const std::shared_ptr<const DataSet> train = open_part(options, shape, Split::train, sets);
+  if (train->sample_shape() != shape)
     throw ShapeError("eval: " + printable(options.data) + " holds samples of shape " + to_string(train->sample_shape()) + ", these are " +
-                     to_string(samples.shape));
+                     to_string(shape));
   if (!train->size()) return EvaluationData(train);
   try {
-    const std::shared_ptr<const DataSet> test = open_part(options, samples, Split::test, streams);
+    const std::shared_ptr<const DataSet> test = open_part(options, shape, Split::test, sets);
     if (classifier_file_name(*test) != classifier_file_name(*train)) return EvaluationData(train, test);
     warning = "it is one file";
-  } catch (const FormatError&) {
-    throw;  // damaged rather than missing
-  } catch (const Error& error) {
+  } catch (const NoTestPart& error) {
     warning = error.what();
   }
   return EvaluationData(train);
@@ -173,12 +224,14 @@ Classifier train_judge([[maybe_unused]] const EvaluationData& data, [[maybe_unus
 ChosenJudge choose_judge(const Options& options, const EvaluationData& data, const Device& device, const Streams& streams, ProgressLine& line) {
   ChosenJudge result;
   result.file = options.classifier;
-  if (options.classifier.empty() && !classifier_cache().empty()) result.file = classifier_cache() / classifier_file_name(data.train());
+  if (options.classifier.empty() && !classifier_cache().empty())
+    result.file = classifier_cache() / classifier_file_name(data.train(), !data.held_out());
   std::error_code error;
   Classifier classifier;
   if (!options.retrain && std::filesystem::exists(result.file, error)) {
     classifier = read_classifier(result.file, device);
   } else {
+    if (!options.classifier.empty()) ReplacementFile can_be_written(result.file);
     const auto start = std::chrono::steady_clock::now();
     classifier = train_judge(data, result.file, device, line);
     result.trained = true;
@@ -193,6 +246,9 @@ ChosenJudge choose_judge(const Options& options, const EvaluationData& data, con
       result.file.clear();
     }
   }
+  if (classifier.info.sample_shape != data.train().sample_shape())
+    throw ShapeError("eval: " + result.file.string() + " judges samples of shape " + to_string(classifier.info.sample_shape) + ", the data's are " +
+                     to_string(data.train().sample_shape()));
   if (classifier.info.classes < data.train().classes())
     throw Error("eval: " + result.file.string() + " knows " + std::to_string(classifier.info.classes) + " classes, the data have " +
                 std::to_string(data.train().classes()));
@@ -233,7 +289,7 @@ nlohmann::json to_json(const std::vector<Measurement>& measurements) {
     nlohmann::json& entry = object[row.name];
     entry = {{"value", row.value}, {"floor", nullptr}, {"spread", row.spread}, {"draws", row.draws}, {"note", row.note}};
     entry["better"] = row.lower_is_better ? "lower" : "higher";
-    if (row.floor) entry["floor"] = *row.floor;
+    if (row.floor) entry["floor"] = *row.floor, entry["floor_count"] = row.floor_count;
     if (row.large_floor) entry["large_floor"] = *row.large_floor, entry["large_draw"] = row.large_draw;
     if (!row.parts.empty()) entry["shares"] = row.parts;
   }
@@ -245,38 +301,60 @@ int eval(const Options& options, const Streams& streams) {
   const Device device = cpu({.threads = options.threads});
   const auto start = std::chrono::steady_clock::now();
   ProgressLine line(streams);
+  OpenSets sets(streams);
   DataOptions data_options = options.data;
   std::string& data_name = data_options.data;
+
+  // All that can be refused is refused before anything that takes long.
   Samples samples;
+  std::optional<Model> model;
+  std::shared_ptr<const DataSet> sample_set;
   if (!options.model.empty()) {
-    const Model model = read_model(options.model, device);
-    if (data_name.empty()) data_name = model.info.dataset;
+    model = read_model(options.model, device);
+    if (data_name.empty()) data_name = model->info.dataset;
     if (data_name.empty()) throw Error("eval: " + options.model + " does not say what it was trained on; --data does");
-    samples = draw_samples(options, model, line);
-    check_samples(samples.view(), 1, options.model.c_str());
+    samples = plan_samples(options, *model);
   } else {
     if (data_name.empty()) throw Error("eval: --samples need --data to be compared with");
-    samples = read_samples(options, streams);
+    DataOptions from = options.data;
+    from.data = options.samples;
+    from.flip = false;
+    sample_set = sets.open(from);
+    samples = read_samples(options, *sample_set);
+  }
+  if (!options.neighbours.empty()) {
+    if (samples.shape.rank() != 3) throw ShapeError("eval: --neighbours searches for images, the samples have shape " + to_string(samples.shape));
+    ReplacementFile can_be_written(options.neighbours);
   }
   std::string no_test_part;
-  const EvaluationData data = open_data(data_options, samples, no_test_part, streams);
-  if (!options.samples.empty() && samples.asked.empty())
-    samples.asked = asked_classes(options.chosen_class, samples.count, data.train().classes(), data.train().class_names());
-  if (!options.labels.empty()) samples.asked = read_labels(options.labels, samples.count);
+  const EvaluationData data = open_data(data_options, samples.shape, no_test_part, sets);
+  const DataSet& train = data.train();
 
   EvaluationOptions how{.metrics = options.metrics, .draws = options.draws, .threads = options.threads};
-  if (how.metrics.empty()) {
-    how.metrics = default_metrics(data.train(), data.train().classes() > 1);
-    if (samples.asked.empty()) std::erase(how.metrics, "classifier");
-  }
+  if (how.metrics.empty()) how.metrics = default_metrics(train, train.classes() > 1);
+  check_metrics(how.metrics, train);
+  const auto wants_class = [&] { return std::find(how.metrics.begin(), how.metrics.end(), "classifier") != how.metrics.end(); };
+  if (sample_set && !wants_class() && (!options.labels.empty() || options.chosen_class))
+    throw Error("eval: --labels and --class say what the metric classifier compares with, which is not among those measured");
+  if (sample_set) samples.asked = wants_class() ? asked_of(options, *sample_set, samples.asked, samples.count, train) : std::vector<std::int32_t>{};
+  const std::string asked_by = !options.labels.empty() ? options.labels : sample_set ? options.samples : options.model;
+  if (wants_class() && train.classes() > 0) check_classes(asked_by, samples.asked, train.classes());
+  if (options.metrics.empty() && samples.asked.empty()) std::erase(how.metrics, "classifier");
+
   ChosenJudge chosen;
-  if (std::any_of(how.metrics.begin(), how.metrics.end(), [&](const std::string& name) { return needs_judge(name, data.train()); })) {
-    if (data.train().classes() < 2 && options.classifier.empty())
+  if (std::any_of(how.metrics.begin(), how.metrics.end(), [&](const std::string& name) { return needs_judge(name, train); })) {
+    if (train.classes() < 2 && options.classifier.empty())
       throw Error("eval: " + printable(data_name) +
                   " has no labels to train a classifier on; --classifier takes one, and sliced-wasserstein, energy"
                   " and mmd need none");
+    if (wants_class() && samples.asked.empty())
+      throw Error("eval: the metric classifier needs to know the class that each sample was asked to be; --class and --labels say it");
     chosen = choose_judge(options, data, device, streams, line);
+    if (wants_class()) check_classes(asked_by, samples.asked, chosen.judge->info().classes);
+  } else if (options.retrain || !options.classifier.empty()) {
+    throw Error("eval: --classifier and --retrain: none of the metrics uses a classifier here");
   }
+  if (model) draw_samples(options, *model, samples, line);
   const std::vector<Measurement> measurements =
       evaluate_samples(samples.view(), samples.asked, data, chosen.judge.get(), how, [&](const std::string& doing) {
         if (line.due()) line.show("measuring " + doing);
@@ -289,6 +367,7 @@ int eval(const Options& options, const Streams& streams) {
     write_png(options.neighbours, nearest->picture);
   }
   line.finish();
+  sets.show_later_warnings();
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   if (options.json) {
@@ -341,14 +420,16 @@ Command add_eval(CLI::App& program, const Streams& streams) {
                 "  fluxion eval --samples theirs.npy --data path/to/mnist --neighbours nearest.png\n"
                 "  fluxion eval --model out/points/model.safetensors --metrics energy,modes --count 5000 --json");
   parser.add_option("--model", options->model, "Model file to draw samples from (.safetensors)")->type_name("FILE");
-  parser
-      .add_option("--samples", options->samples,
-                  "Or samples of any program: .npy, points [count, dim] or images [count, height, width, channels] in [-1, 1]; or a folder of images")
-      ->type_name("PATH")
-      ->excludes("--model");
+  CLI::Option* const samples =
+      parser
+          .add_option(
+              "--samples", options->samples,
+              "Or samples of any program: .npy, points [count, dim] or images [count, height, width, channels] in [-1, 1]; or a folder of images")
+          ->type_name("PATH")
+          ->excludes("--model");
   parser
       .add_option("--labels", options->labels,
-                  "Class that each of these was asked to be (default: what lies beside them as with data; else as --class says)")
+                  "Class that each of these was asked to be (default: as --class says; else what lies beside them as with data; else balanced)")
       ->type_name("FILE.npy")
       ->needs("--samples");
   add_data_options(parser, options->data);
@@ -362,17 +443,22 @@ Command add_eval(CLI::App& program, const Streams& streams) {
       ->capture_default_str();
   parser.add_option("--steps", options->steps, "Sampler steps (default: 1 for meanflow models, 50 for flow-matching models)")
       ->check(more_than_zero())
-      ->type_name("K");
-  parser.add_option("--class", options->chosen_class, "Class asked for: a number; balanced: i mod classes for sample i; none: left open")
+      ->type_name("K")
+      ->excludes(samples);
+  parser
+      .add_option("--class", options->chosen_class,
+                  "Class asked for: a name or number; balanced: i mod classes for sample i; none: left open (default: balanced)")
       ->type_name("C")
-      ->capture_default_str();
+      ->excludes("--labels");
   parser.add_option("--guidance", options->guidance, "Scale of classifier-free guidance, for models trained without it; 1: none")
       ->type_name("W")
+      ->excludes(samples)
       ->capture_default_str();
-  parser.add_option("--seed", options->seed, "Seed of the noise")->type_name("S")->capture_default_str();
+  parser.add_option("--seed", options->seed, "Seed of the noise")->type_name("S")->excludes(samples)->capture_default_str();
   parser.add_option("--batch", options->batch, "Samples computed at a time (default: 64 images, 1000 points)")
       ->check(CLI::Range(1, 1 << 20))
-      ->type_name("B");
+      ->type_name("B")
+      ->excludes(samples);
   parser.add_option("--classifier", options->classifier, "File of the classifier (default: one for each data set in the user's cache folder)")
       ->type_name("FILE");
   parser.add_flag("--retrain", options->retrain, "Train the classifier again, even if it is there");

@@ -63,8 +63,8 @@ bool is_cifar10_folder(const std::filesystem::path& folder) {
 
 std::unique_ptr<DataSet> cifar10(const std::filesystem::path& folder, const DataSetOptions& options) {
   const std::vector<std::filesystem::path> files = files_of(folder, options.split);
-  if (files.empty())
-    throw IoError("reading CIFAR-10: " + folder.string() + " lacks " + (options.split == Split::train ? "data_batch_1.bin" : "test_batch.bin"));
+  if (files.empty() && options.split == Split::test) throw NoTestPart("reading CIFAR-10: " + folder.string() + " lacks test_batch.bin");
+  if (files.empty()) throw IoError("reading CIFAR-10: " + folder.string() + " lacks data_batch_1.bin");
   ArrayContent content;
   std::vector<std::uint8_t> pixels;
   for (const std::filesystem::path& file : files) append(file, pixels, content.labels);

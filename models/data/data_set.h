@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/error.h"
 #include "engine/shape.h"
 
 namespace fluxion {
@@ -64,6 +65,12 @@ class DataSet {
 
 enum class Split { train, test };
 
+// The set has no test part: nothing is damaged, there is none.
+class NoTestPart : public Error {
+ public:
+  using Error::Error;
+};
+
 struct DataSetOptions {
   std::int64_t image_size = 0;  // height and width; 0: the set's own (glyphs: 28)
   Split split = Split::train;   // of sets on disk; what is drawn by code has no end, and another seed is a held-out set
@@ -83,7 +90,8 @@ std::vector<std::string> numbered_classes(std::int32_t count);
 void check_image_options(const std::string& data_set, std::int64_t size, std::int64_t channels);
 
 // A built-in set by name, or a set on disk by path (docs/data.md says what is read).
-// Throws Error listing the built-in names, or where the set has no such split, size or channels; IoError, FormatError for a damaged file.
+// Throws Error listing the built-in names, or where the set has no such size or channels, NoTestPart where it has no test part; IoError, FormatError
+// for a damaged file.
 std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path, const DataSetOptions& options = {});
 
 struct DataSetDescription {

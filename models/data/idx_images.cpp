@@ -10,16 +10,19 @@ namespace fluxion {
 
 namespace {
 
-// The first of these that is there; else IoError with the whole list, or an empty path where the file is optional.
-std::filesystem::path first_of(const std::vector<std::filesystem::path>& candidates, bool optional) {
-  std::string tried;
+// The first of these that is there; else an empty path.
+std::filesystem::path first_of(const std::vector<std::filesystem::path>& candidates) {
   for (const std::filesystem::path& candidate : candidates) {
     std::error_code error;
     if (std::filesystem::is_regular_file(candidate, error)) return candidate;
-    tried += "\n  " + candidate.string();
   }
-  if (optional) return {};
-  throw IoError("reading images: none of these files is there:" + tried);
+  return {};
+}
+
+std::string missing(const std::vector<std::filesystem::path>& candidates) {
+  std::string tried = "reading images: none of these files is there:";
+  for (const std::filesystem::path& candidate : candidates) tried += "\n  " + candidate.string();
+  return tried;
 }
 
 }  // namespace
@@ -44,15 +47,19 @@ std::unique_ptr<DataSet> idx_images(const std::filesystem::path& path, const Dat
       for (const char* ending : {"", ".gz"}) result.push_back(path / (part + "-" + kind + "-ubyte" + ending));
       return result;
     };
-    image_file = first_of(names("images-idx3"), false);
-    label_file = first_of(names("labels-idx1"), false);
-  } else {
+    const auto images = names("images-idx3"), labels = names("labels-idx1");
+    image_file = first_of(images);
+    if (image_file.empty() && options.split == Split::test) throw NoTestPart(missing(images));
+    if (image_file.empty()) throw IoError(missing(images));
+    if (options.labels) label_file = first_of(labels);
+    if (options.labels && label_file.empty()) throw IoError(missing(labels) + "\n(--no-labels takes the images without)");
+  } else if (options.labels) {
     std::string labels = path.filename().string();
     const std::string from = "images-idx3", to = "labels-idx1";
     if (const auto at = labels.find(from); at != labels.npos) {
       labels.replace(at, from.size(), to);
       const std::string bare = labels.ends_with(".gz") ? labels.substr(0, labels.size() - 3) : labels;
-      label_file = first_of({path.parent_path() / bare, path.parent_path() / (bare + ".gz")}, true);
+      label_file = first_of({path.parent_path() / bare, path.parent_path() / (bare + ".gz")});
     }
   }
 

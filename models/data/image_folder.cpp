@@ -113,7 +113,7 @@ class ImageFolder : public DataSet {
     std::vector<std::uint8_t> pixels;
     try {
       pixels = decode(images_[i].path);
-    } catch (const Error& error) {
+    } catch (const FormatError& error) {  // a disk that fails or memory that runs out must not pass for damage
       if (state.exchange(State::damaged) != State::damaged) warn(std::string(error.what()) + "; another image takes its place");
       return false;
     }

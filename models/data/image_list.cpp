@@ -134,7 +134,7 @@ fs::path held_out_folder(const fs::path& folder) {
 ImageList list_images(const fs::path& folder, Split split, bool labels) {
   const fs::path held_out = held_out_folder(folder);
   if (split == Split::test && held_out.empty())
-    throw Error("data set " + folder.string() + ": has no held-out part (sub-folders train and test, or train and val)");
+    throw NoTestPart("data set " + folder.string() + ": has no held-out part (sub-folders train and test, or train and val)");
   const fs::path part = held_out.empty() ? folder : split == Split::train ? folder / "train" : held_out;
   Tree tree(part);
 

@@ -91,7 +91,7 @@ std::vector<std::int32_t> read_labels(const std::filesystem::path& path, std::in
 
 std::unique_ptr<DataSet> npy_data(const std::filesystem::path& path, const DataSetOptions& options) {
   const std::string name = path.string();
-  if (options.split == Split::test) throw Error("data set " + name + ": one array has no held-out part; give the path of another");
+  if (options.split == Split::test) throw NoTestPart("data set " + name + ": one array has no held-out part; give the path of another");
   const auto file = std::make_shared<const MappedFile>(path);
   const NpyHeader header = parse_npy_header(file->bytes(), name);
   ArrayContent content;

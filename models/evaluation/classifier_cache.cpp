@@ -38,10 +38,11 @@ std::filesystem::path classifier_cache() {
   return {};
 }
 
-std::string classifier_file_name(const DataSet& data) {
+std::string classifier_file_name(const DataSet& data, bool half) {
   Checksum checksum;
   std::vector<std::int64_t> numbers = data.sample_shape().dims();
   for (const std::int64_t number : {std::int64_t{version}, std::int64_t{data.classes()}, data.size().value_or(-1)}) numbers.push_back(number);
+  if (half) numbers.push_back(2);
   checksum.add(numbers);
   checksum.add(std::as_bytes(std::span(data.name())));
   const HostBatch some = data.batch(samples_in_checksum, 0, 0);

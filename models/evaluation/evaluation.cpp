@@ -95,7 +95,7 @@ class Evaluator {
     if (progress_) progress_(doing);
   }
 
-  static void add_floor(Measurement& number, const std::vector<double>& values) {
+  void add_floor(Measurement& number, const std::vector<double>& values) const {
     if (values.empty()) return;
     const auto count = static_cast<double>(values.size());
     const double mean = std::accumulate(values.begin(), values.end(), 0.0) / count;
@@ -104,6 +104,8 @@ class Evaluator {
     number.floor = mean;
     number.spread = values.size() > 1 ? std::sqrt(squares / (count - 1)) : 0;
     number.draws = static_cast<std::int64_t>(values.size());
+    number.floor_count = floor_count_;
+    if (floor_count_ != samples_.count) number.note += "; floor: " + counted(floor_count_, "real samples");
   }
 
   // The features come from the judge, once for each set of samples; points without a judge are their own.
@@ -128,11 +130,14 @@ class Evaluator {
     if (!judge_) throw Error("evaluation: classifier needs labelled data");
     if (asked_.empty()) throw Error("evaluation: classifier needs to know the class that each sample was asked to be");
     features_of(samples_, generated_features_);
-    large_reference_features();
     Measurement result{.name = "accuracy", .value = class_accuracy(generated_features_->classes, asked_), .lower_is_better = false};
+    result.note = "samples classified as asked";
+    if (data_.train().classes() == 0 || options_.draws == 0) return result;  // without labels nobody knows what is right
+    large_reference_features();
     result.floor = class_accuracy(large_reference_features_->classes, large_reference().labels);
     result.draws = 1;
-    result.note = "samples classified as asked; floor: " + counted(static_cast<std::int64_t>(large_reference().labels.size()), "real samples");
+    result.floor_count = static_cast<std::int64_t>(large_reference().labels.size());
+    result.note += "; floor: " + counted(result.floor_count, "real samples");
     return result;
   }
 
@@ -183,14 +188,11 @@ class Evaluator {
                 {.name = "coverage", .value = found.coverage, .lower_is_better = false, .note = "data balls with a sample inside"}};
       };
     }
-    std::string names;
-    for (const MetricName& known : metric_names()) names += (names.empty() ? "" : ", ") + known.name;
-    throw Error("evaluation: no metric \"" + name + "\"; there are " + names);
+    throw Error("evaluation: no metric \"" + name + "\"");
   }
 
   Metric modes() const {
-    const std::optional<KnownModes> known = known_modes(data_.train());
-    if (!known) throw Error("evaluation: the modes of " + data_.train().name() + " are not known; leave the metric modes out");
+    const std::optional<KnownModes> known = known_modes(data_.train());  // there: check_metrics
     if (known->board)
       return [board = *known->board](const Subject& x) -> Numbers {
         return {{.name = "on-board",
@@ -208,7 +210,7 @@ class Evaluator {
   // Frechet distances shrink with the sample: what the data get with many samples says how far down a model could go.
   void add_large_floor(const Metric& metric, Measurement& number) {
     const std::int64_t count = options_.reference;
-    if (data_.draws(count, 1) == 0 || count == floor_count_) return;
+    if (options_.draws == 0 || data_.draws(count, 1) == 0 || count == floor_count_) return;
     tell("frechet, noise floor of " + counted(count, "samples"));
     Features features;
     const HostBatch fresh = data_.fresh(count, 0);
@@ -249,6 +251,19 @@ bool needs_judge(const std::string& metric, const DataSet& data) {
   return (metric == "frechet" || metric == "recall") && (data.is_image() || data.classes() > 1);
 }
 
+void check_metrics(const std::vector<std::string>& metrics, const DataSet& data) {
+  for (const std::string& name : metrics) {
+    std::string names;
+    bool found = false;
+    for (const MetricName& known : metric_names()) {
+      names += (names.empty() ? "" : ", ") + known.name;
+      found = found || known.name == name;
+    }
+    if (!found) throw Error("evaluation: no metric \"" + name + "\"; there are " + names);
+    if (name == "modes" && !known_modes(data)) throw Error("evaluation: the modes of " + data.name() + " are not known; leave the metric modes out");
+  }
+}
+
 std::vector<std::string> default_metrics(const DataSet& data, bool with_judge) {
   if (with_judge) return {"classifier", "frechet", "recall"};
   std::vector<std::string> names = {"sliced-wasserstein", "energy", "mmd"};
@@ -258,6 +273,7 @@ std::vector<std::string> default_metrics(const DataSet& data, bool with_judge) {
 
 std::vector<Measurement> evaluate_samples(const SampleView& samples, const std::vector<std::int32_t>& asked, const EvaluationData& data,
                                           const Judge* judge, const EvaluationOptions& options, const EvaluationProgress& progress) {
+  check_metrics(options.metrics, data.train());
   Evaluator evaluator(samples, asked, data, judge, options, progress);
   std::vector<Measurement> result;
   for (const std::string& name : options.metrics)

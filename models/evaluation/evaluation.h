@@ -27,6 +27,8 @@ class EvaluationData {
   HostBatch fresh(std::int64_t count, std::int64_t draw) const;     // draw below draws(count)
   std::int64_t draws(std::int64_t count, std::int64_t most) const;  // disjoint draws of that size, at most `most`; 0 if the set is too small for one
   SampleView view(const HostBatch& batch) const;
+  // Batches for a classifier, which never share a sample with the reference: of the training set, or of the half that is not the reference.
+  HostBatch training(std::int64_t count, std::uint64_t seed, std::uint64_t step) const;
 
  private:
   struct Part {
@@ -48,6 +50,7 @@ struct Measurement {
   std::optional<double> floor = {};  // mean over `draws`
   double spread = 0;                 // standard deviation over them, 0 for one
   std::int64_t draws = 0;
+  std::int64_t floor_count = 0;  // samples of each, where the data have too few for as many as were generated: fewer
   bool lower_is_better = true;
   std::optional<double> large_floor = {};  // Frechet distances, which shrink as samples grow: the floor of `large_draw` samples
   std::int64_t large_draw = 0;
@@ -57,7 +60,7 @@ struct Measurement {
 
 struct EvaluationOptions {
   std::vector<std::string> metrics;  // names from metric_names()
-  std::int64_t draws = 4;            // for the noise floors
+  std::int64_t draws = 4;            // for the noise floors; 0: no floor
   std::int64_t reference = 10'000;   // samples of the reference of `frechet` and `classifier`; other metrics take as many as there are samples
   int threads = 0;
 };
@@ -71,6 +74,9 @@ const std::vector<MetricName>& metric_names();
 std::vector<std::string> default_metrics(const DataSet& data, bool with_judge);
 // Whether a metric needs the judge of this data set.
 bool needs_judge(const std::string& metric, const DataSet& data);
+
+// Throws Error for a metric that these data can't have: an unknown name, or modes that are not known.
+void check_metrics(const std::vector<std::string>& metrics, const DataSet& data);
 
 // Told, in words, what is being computed.
 using EvaluationProgress = std::function<void(const std::string& doing)>;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "engine/error.h"
+#include "models/data/random.h"
 #include "models/evaluation/evaluation.h"
 
 namespace fluxion {
@@ -48,6 +49,19 @@ HostBatch EvaluationData::fresh(std::int64_t count, std::int64_t draw) const { r
 
 std::int64_t EvaluationData::draws(std::int64_t count, std::int64_t most) const {
   return fresh_.count ? std::min(most, *fresh_.count / std::max<std::int64_t>(count, 1)) : most;
+}
+
+HostBatch EvaluationData::training(std::int64_t count, std::uint64_t seed, std::uint64_t step) const {
+  if (held_out_) return train_->batch(count, seed, step);
+  const auto size = static_cast<std::uint64_t>(*fresh_.count);
+  HostBatch result;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::uint64_t position = step * static_cast<std::uint64_t>(count) + static_cast<std::uint64_t>(i);
+    const HostBatch one = fresh_.read(static_cast<std::int64_t>(permuted(position % size, size, seed, position / size)), 1);
+    result.x.insert(result.x.end(), one.x.begin(), one.x.end());
+    result.labels.insert(result.labels.end(), one.labels.begin(), one.labels.end());
+  }
+  return result;
 }
 
 SampleView EvaluationData::view(const HostBatch& batch) const {

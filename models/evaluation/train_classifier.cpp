@@ -47,7 +47,7 @@ Classifier train_classifier(const EvaluationData& data, const ClassifierTraining
   dims.insert(dims.begin(), training.batch);
   for (std::int64_t i = 0; i < training.steps; ++i) {
     if (stop.stop_requested()) throw Cancelled("classifier: training was interrupted");
-    const HostBatch batch = train.batch(training.batch, training.seed, static_cast<std::uint64_t>(i));
+    const HostBatch batch = data.training(training.batch, training.seed, static_cast<std::uint64_t>(i));
     const auto rate = static_cast<float>(training.learning_rate * (1 - static_cast<double>(i) / static_cast<double>(training.steps)));
     state = step(state, Tensor::from(batch.x, Shape(dims), device), Tensor::from(batch.labels, {training.batch}, device),
                  Tensor::from(std::span<const float>(&rate, 1), {}, device));

@@ -7,6 +7,7 @@
 #include "backends/cpu/cpu.h"
 #include "models/evaluation/train_classifier.h"
 #include "models/files/npy.h"
+#include "models/images/image.h"
 #include "tests/catch.h"
 #include "tests/cli/program.h"
 #include "tests/files/scratch.h"
@@ -31,6 +32,24 @@ const ScratchFolder& folder() {
     write_npy(result / "digits.npy", values, {120, 8, 8, 1});
     write_npy(result / "zeros.labels", std::vector<std::int64_t>(120, 0), {120});
     write_npy(result / "few.labels", std::vector<std::int64_t>(5, 0), {5});
+    write_npy(result / "ten.labels", std::vector<std::int64_t>(120, 10), {120});
+    write_npy(result / "large.labels", std::vector<std::int64_t>(120, std::int64_t{1} << 32), {120});
+    // Two folders of samples; one of data, whose test part has a class that its training part lacks.
+    const auto picture = [&](const std::string& path, std::size_t digit) {
+      std::filesystem::create_directories((result / path).parent_path());
+      write_png(result / path, image_grid(std::span(values).subspan(64 * digit, 64), 1, 8, 8, 1, {.columns = 1, .padding = 0, .scale = 1}));
+    };
+    for (std::size_t i = 0; i < 120; ++i) {
+      if (i % 10 >= 7) picture("sevens/" + std::to_string(i % 10) + "/" + std::to_string(i) + ".png", i);
+      if (i < 4) picture("folder/" + std::string(i % 2 == 0 ? "1" : "zwei") + "/" + std::to_string(i) + ".png", i);
+      if (i < 8)
+        picture("bad-test/" + std::string(i < 4 ? "train/" : "test/") +
+                    (i % 2 == 0 ? "eins"
+                     : i < 4    ? "drei"
+                                : "zwei") +
+                    "/" + std::to_string(i) + ".png",
+                i);
+    }
     values[64 * 17] = std::numeric_limits<float>::quiet_NaN();
     write_npy(result / "broken.npy", values, {120, 8, 8, 1});
     write_classifier(result / "classifier", train_classifier(EvaluationData(digits), {.steps = 80, .batch = 64, .tested = 500}, cpu({.threads = 2})));
@@ -83,6 +102,9 @@ TEST_CASE("eval judges another program's images with a classifier", "[cli][evalu
 
   CHECK(evaluated(digits + "--metrics classifier --labels zeros.labels").at("metrics").at("accuracy").at("value") < 0.3);
   CHECK(evaluated(digits + "--metrics classifier --count 10 --class 3").at("count") == 10);
+  // Sub-folders 7, 8 and 9 are those classes, not the first three.
+  CHECK(evaluated("--samples sevens --data glyphs --classifier classifier --metrics classifier").at("metrics").at("accuracy").at("value") > 0.4);
+  CHECK(evaluated("--samples digits.npy --data glyphs --image-size 10 --metrics energy --count 20").at("count") == 20);  // both are resized
   CHECK_FALSE(evaluated(digits + "--draws 0 --class none").at("metrics").contains("accuracy"));
   CHECK(evaluated("--samples digits.npy --data glyphs --metrics energy --draws 1").at("classifier").is_null());
 }
@@ -99,17 +121,29 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
   struct Case {
     std::string arguments, says;
   };
-  for (const Case& wrong :
-       {Case{"", "--model"}, Case{"--samples digits.npy", "--data"}, Case{"--samples broken.npy --data glyphs", "sample 17"},
-        Case{"--samples digits.npy --data 8gaussians", "8gaussians"}, Case{"--samples digits.npy --data glyphs --count 200", "120"},
-        Case{"--samples digits.npy --data glyphs --image-size 10", "[10, 10, 1]"},
-        Case{"--samples digits.npy --data glyphs --labels few.labels --classifier classifier", "few.labels"},
-        Case{"--samples digits.npy --data glyphs --class 10 --classifier classifier", "0 to 9"},
-        Case{"--samples digits.npy --data glyphs --no-labels --metrics classifier", "no labels"},
-        Case{"--samples digits.npy --data glyphs --metrics beauty", "beauty"}, Case{"--samples glyphs --data glyphs", "file or folder"},
-        Case{"--samples digits.npy --data glyphs --classifier digits.npy", "digits.npy"}, Case{"--model no/such.safetensors", "no/such.safetensors"},
-        Case{"--model points/model.safetensors --metrics classifier", "no labels"}, Case{"--model points/model.safetensors --class 3", "no classes"},
-        Case{"--model points/model.safetensors --neighbours n.png --count 10", "images"}}) {
+  for (const Case& wrong : {Case{"", "--model"},
+                            Case{"--samples digits.npy", "--data"},
+                            Case{"--samples broken.npy --data glyphs", "sample 17"},
+                            Case{"--samples digits.npy --data 8gaussians", "8gaussians"},
+                            Case{"--samples digits.npy --data glyphs --count 200", "120"},
+                            Case{"--samples digits.npy --data glyphs --retrain --metrics energy", "--retrain"},
+                            Case{"--samples digits.npy --data glyphs --classifier classifier --metrics energy", "--classifier"},
+                            Case{"--samples digits.npy --data glyphs --class 3 --metrics energy", "--class"},
+                            Case{"--samples digits.npy --data glyphs --labels ten.labels --classifier classifier", "class 10"},
+                            Case{"--samples digits.npy --data glyphs --labels large.labels --classifier classifier", "class -1"},
+                            Case{"--samples folder --data glyphs --classifier classifier", "class zwei"},
+                            Case{"--samples digits.npy --data glyphs --classifier classifier --neighbours no/such/n.png", "no/such/n.png"},
+                            Case{"--samples digits.npy --data bad-test --classifier classifier", "class zwei"},
+                            Case{"--samples digits.npy --data glyphs --labels few.labels --classifier classifier", "few.labels"},
+                            Case{"--samples digits.npy --data glyphs --class 10 --classifier classifier", "0 to 9"},
+                            Case{"--samples digits.npy --data glyphs --no-labels --metrics classifier", "no labels"},
+                            Case{"--samples digits.npy --data glyphs --metrics beauty", "beauty"},
+                            Case{"--samples glyphs --data glyphs", "file or folder"},
+                            Case{"--samples digits.npy --data glyphs --classifier digits.npy", "digits.npy"},
+                            Case{"--model no/such.safetensors", "no/such.safetensors"},
+                            Case{"--model points/model.safetensors --metrics classifier", "no labels"},
+                            Case{"--model points/model.safetensors --class 3", "no classes"},
+                            Case{"--model points/model.safetensors --neighbours n.png --count 10", "images"}}) {
     const ProgramRun run = run_program("eval " + wrong.arguments, folder().path());
     INFO("fluxion eval " << wrong.arguments << "\n" << run.error);
     CHECK(run.code == 1);
@@ -118,4 +152,6 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
   }
   CHECK(run_program("eval --model a --samples b").code == 2);
   CHECK(run_program("eval --samples b --count 0").code == 2);
+  for (const char* option : {"--steps 3", "--guidance 2", "--seed 1", "--batch 8", "--labels c --class 1"})
+    CHECK(run_program("eval --samples b --data glyphs " + std::string(option)).code == 2);
 }

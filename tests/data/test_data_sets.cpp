@@ -230,8 +230,12 @@ TEST_CASE("IDX folders: what is missing or does not fit is named", "[data]") {
   write_images(folder, "t10k", false);
   CHECK(contains(why(), "train-images-idx3-ubyte.gz"));
   write_images(folder, "train", false);
+  const ScratchFolder whole;
+  write_images(whole, "train", false);
+  CHECK_THROWS_AS(make_data_set(whole.path().string(), {.split = Split::test}), NoTestPart);
   std::filesystem::remove(folder / "train-labels-idx1-ubyte");
   CHECK(contains(why(), "train-labels-idx1-ubyte"));
+  CHECK(make_data_set(folder.path().string(), {.labels = false})->size() == 7);
   replace_file(folder / "train-labels-idx1-ubyte", idx({3}, {1, 2, 3}));
   CHECK(contains(why(), "7 images"));
   replace_file(folder / "train-images-idx3-ubyte", idx({0, 4, 4}, {}));

@@ -159,6 +159,15 @@ TEST_CASE("image folders: damage that only decoding shows costs one image, and o
   CHECK_THROWS_AS(make_data_set(hopeless.path().string())->batch(1, 1, 0), FormatError);
 }
 
+TEST_CASE("image folders: a file that can't be read any more is an error, not damage", "[data]") {
+  const ScratchFolder folder;
+  write_classes(folder.path(), {"a", "b"}, 2);
+  const auto set = make_data_set(folder.path().string());
+  std::filesystem::remove(folder / "a/1.png");
+  CHECK_THROWS_AS(set->batch(4, 1, 0), IoError);
+  CHECK(set->warnings().empty());
+}
+
 TEST_CASE("image folders: batches do not depend on the memory they may take", "[data]") {
   const ScratchFolder folder;
   write_classes(folder.path(), {"a", "b", "c"}, 5);

@@ -131,6 +131,27 @@ TEST_CASE("a classifier learns small digits, the same one each time", "[evaluati
   CHECK(train_classifier(data, other, device()).parameters.at("fc2.weight").to_host<float>() != a.parameters.at("fc2.weight").to_host<float>());
 }
 
+TEST_CASE("without a test part a classifier is tested on what it has not seen", "[evaluation]") {
+  // Labels that nothing tells: who knows more than half of them has seen them.
+  class Coins : public DataSet {
+   public:
+    Coins() : DataSet("coins", {8}, 2, 400) {}
+
+   protected:
+    std::int32_t sample(std::uint64_t, std::uint64_t position, std::span<float> x) const override {
+      RandomSequence random(5, position);
+      for (float& value : x) value = random.normal();
+      return static_cast<std::int32_t>(random.below(2));
+    }
+  };
+  const EvaluationData data(std::make_shared<Coins>());
+  const Classifier coins = train_classifier(data, {.steps = 150, .batch = 64, .learning_rate = 1e-2, .tested = 1000}, device());
+  CHECK(coins.info.tested == 200);
+  CHECK(std::abs(coins.info.accuracy - 0.5) < 0.12);  // over three deviations
+  const HostBatch seen = data.training(200, 0, 0);
+  CHECK(class_accuracy(Judge(coins)(data.view(seen)).classes, seen.labels) > 0.9);
+}
+
 TEST_CASE("training a classifier needs labels, and can be stopped", "[evaluation]") {
   CHECK_THROWS_WITH(train_classifier(EvaluationData(eight_gaussians()), {}, device()), has_text("labels"));
   std::stop_source stop;
@@ -142,5 +163,6 @@ TEST_CASE("the cache tells data sets apart", "[evaluation]") {
   const auto eight = make_data_set("glyphs", {.image_size = 8}), ten = make_data_set("glyphs", {.image_size = 10});
   CHECK(classifier_file_name(*eight) == classifier_file_name(*make_data_set("glyphs", {.image_size = 8})));
   CHECK(classifier_file_name(*eight) != classifier_file_name(*ten));
+  CHECK(classifier_file_name(*eight) != classifier_file_name(*eight, true));
   CHECK(classifier_file_name(*eight).rfind("glyphs-", 0) == 0);
 }

@@ -60,10 +60,17 @@ TEST_CASE("reference and fresh draws of a finite set never share a sample", "[ev
   CHECK(all.size() == 90);
   CHECK(levels_of(divided.reference(10)).size() == 10);
 
+  // What a classifier is trained on is the other half, each once an epoch.
+  const std::set<float> training = levels_of(divided.training(50, 3, 0)), later = levels_of(divided.training(25, 3, 2));
+  CHECK(training.size() == 50);
+  for (const float level : training) CHECK_FALSE(reference.contains(level));
+  for (const float level : later) CHECK(training.contains(level));
+
   const EvaluationData tested(std::make_shared<Levels>(100), std::make_shared<Levels>(30, 0.005f));
   CHECK(tested.held_out());
   CHECK(levels_of(tested.reference(1000)).size() == 30);
   CHECK(tested.draws(20, 10) == 5);
+  CHECK(levels_of(tested.training(100, 3, 0)).size() == 100);
   CHECK_THROWS_AS(EvaluationData(std::make_shared<Levels>(1)), Error);
   CHECK_THROWS_AS(EvaluationData(std::make_shared<Levels>(10), make_data_set("glyphs")), ShapeError);
 }
@@ -124,9 +131,15 @@ TEST_CASE("what can't be measured is refused with a reason", "[evaluation]") {
 TEST_CASE("without fresh draws there is no floor", "[evaluation]") {
   const std::vector<Measurement> found = measured(data_points("moons", 50, 1), EvaluationData(make_data_set("moons")), {"energy"}, 0);
   CHECK_FALSE(found.at(0).floor.has_value());
-  // A set too small for a draw of that size is compared with draws as large as its reference.
+  const std::vector<Measurement> frechet = measured(data_points("moons", 50, 1), EvaluationData(make_data_set("moons")), {"frechet"}, 0);
+  CHECK_FALSE(frechet.at(0).floor.has_value());
+  CHECK_FALSE(frechet.at(0).large_floor.has_value());
+  // A set too small for a draw of that size is compared with draws as large as its reference, and says so.
   const SampleSet samples{std::vector<float>(16 * 60, 0.0f), 60, 16};
-  CHECK(measured(samples, EvaluationData(std::make_shared<Levels>(100)), {"energy"}).at(0).draws == 1);
+  const Measurement small = measured(samples, EvaluationData(std::make_shared<Levels>(100)), {"energy"}).at(0);
+  CHECK(small.draws == 1);
+  CHECK(small.floor_count == 50);
+  CHECK(small.note.find("floor: 50 real samples") != std::string::npos);
 }
 
 TEST_CASE("copies of training images are found", "[evaluation]") {
