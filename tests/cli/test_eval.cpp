@@ -1,6 +1,7 @@
 // `fluxion eval` as its users meet it.
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -115,6 +116,18 @@ TEST_CASE("eval prints a table with the noise floor beside each number", "[cli][
   REQUIRE(run.code == 0);
   for (const char* word : {"samples", "real data", "accuracy", "LeNet-FD", "precision", "+-", "classifier", "% right"})
     CHECK(contains(run.out, word));
+}
+
+TEST_CASE("eval names the images whose damage shows while they are read", "[cli][evaluation]") {
+  const std::filesystem::path damaged = folder() / "damaged";
+  std::filesystem::copy(folder() / "sevens", damaged, std::filesystem::copy_options::recursive);
+  std::string file = text_of(damaged / "7/17.png");
+  file[file.size() - 13] ^= 1;  // the checksum of the pixels, before the 12 bytes of the end
+  std::ofstream(damaged / "7/17.png", std::ios::binary) << file;
+  const ProgramRun run = run_program("eval --samples damaged --data glyphs --metrics energy --draws 0", folder().path());
+  INFO(run.error);
+  CHECK(run.code == 0);
+  CHECK(contains(run.error, "17.png: a damaged PNG"));
 }
 
 TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
