@@ -53,14 +53,14 @@ void add_split_option(CLI::App& parser, DataOptions& options) {
       ->group(group);
 }
 
-std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams) {
+std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams, bool quiet) {
   std::unique_ptr<DataSet> data;
   {
     ProgressLine line(streams);
     const auto start = std::chrono::steady_clock::now();
     const auto progress = [&](std::int64_t done, std::int64_t total) {
       // What is read in a moment needs no line.
-      if (std::chrono::steady_clock::now() - start < std::chrono::milliseconds(500) || !line.due()) return;
+      if (quiet || std::chrono::steady_clock::now() - start < std::chrono::milliseconds(500) || !line.due()) return;
       line.show("reading " + options.data + ": " + grouped(done) + " of " + grouped(total) + " files");
     };
     data = make_data_set(options.data, {.image_size = options.image_size.value_or(options.data == "glyphs" ? glyph_size : 0),
@@ -68,7 +68,8 @@ std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams
                                         .channels = options.channels.value_or(0),
                                         .flip = options.flip,
                                         .labels = !options.no_labels,
-                                        .progress = progress});
+                                        .progress = progress,
+                                        .memory = options.memory});
   }
   show_warnings(*data, streams);
   return data;

@@ -18,6 +18,7 @@ struct DataOptions {
   std::optional<std::int64_t> channels;    // empty: the set's own
   bool flip = false, no_labels = false;
   Split split = Split::train;
+  std::optional<std::uint64_t> memory;  // DataSetOptions::memory; no option of its own
 };
 
 // --data, --image-size, --channels, --flip and --no-labels, in a group "Data". What `options` holds is the default.
@@ -25,8 +26,8 @@ void add_data_options(CLI::App& parser, DataOptions& options);
 // --split train|test, for commands that can take either.
 void add_split_option(CLI::App& parser, DataOptions& options);
 
-// The set, with a progress line while a large folder is read, and with its warnings shown.
-std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams);
+// The set, with a progress line (unless quiet) while a large folder is read, and with its warnings shown.
+std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams, bool quiet = false);
 
 // The first few of the set's warnings, from number `first` on, and how many more there are. Those of a damaged image come when a batch meets it.
 void show_warnings(const DataSet& data, const Streams& streams, std::size_t first = 0);

@@ -11,6 +11,7 @@
 #include "engine/error.h"
 #include "engine/platform/interrupt.h"
 #include "engine/platform/machine.h"
+#include "models/json_text.h"
 #include "models/training/checkpoint.h"
 #include "models/training/memory.h"
 #include "models/training/run.h"
@@ -28,25 +29,30 @@ fs::path checkpoint_of(const TrainOptions& options) {
   return fs::is_directory(place) ? place / "checkpoint.safetensors" : place;
 }
 
-// Settings in the order of their rank: command line, --config, --preset; of a run that goes on, the checkpoint's.
-void gather_settings(CLI::App& parser, TrainOptions& options, const nlohmann::json& before) {
-  if (!options.config_file.empty()) fill_settings(parser, read_settings(options.config_file), options.config_file);
-  if (!options.preset.empty()) fill_settings(parser, preset_settings(options.preset), "preset " + options.preset);
-  if (options.resume && parser.get_option("--out")->count() == 0 && !options.resume->empty()) {
+// Settings of a run that goes on, where the command line, --config and --preset have none.
+void take_settings(CLI::App& parser, TrainOptions& options, const nlohmann::json& before) {
+  if (parser.get_option("--out")->count() == 0 && !options.resume->empty()) {
     const fs::path place = *options.resume;
-    options.out = (fs::is_directory(place) ? place : place.parent_path()).string();
+    options.out = (fs::is_directory(place) ? place : fs::absolute(place).parent_path()).string();
   }
-  if (!before.is_null()) {
-    nlohmann::json rest = before;
-    rest.erase("out");
-    if (const auto batch = before.find("batch"); options.batch == "auto" && batch != before.end() && batch->is_number_integer())
-      options.batch = batch->dump();
-    fill_settings(parser, rest, "settings of the checkpoint");
+  nlohmann::json rest = before;
+  rest.erase("out");
+  if (const auto batch = before.find("batch"); options.batch == "auto" && batch != before.end() && batch->is_number_integer())
+    options.batch = batch->dump();
+  fill_settings(parser, rest, "settings of the checkpoint");
+}
+
+// Settings are kept as JSON, which is UTF-8.
+void check_text(const std::string& name, const std::string& text) {
+  try {
+    nlohmann::json(text).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error("train: --" + name + " " + printable(text) + " is not UTF-8, in which settings are kept; rename it or give a link to it");
   }
 }
 
 nlohmann::json settings_in(const CheckpointInfo& info, const fs::path& path) {
-  nlohmann::json settings = nlohmann::json::parse(info.settings, nullptr, false);
+  nlohmann::json settings = parse_json(info.settings, path.string() + ": its settings");
   if (!settings.is_object()) throw FormatError(path.string() + ": its settings are not a JSON object");
   return settings;
 }
@@ -63,7 +69,8 @@ std::int64_t most_for(const DataSet& data) { return data.is_image() ? 256 : 4096
 
 // Chooses the batch of --batch auto, and refuses what the machine can't hold before anything runs. Returns what a step needs.
 MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, const DataSet& data, const Device& device) {
-  const std::uint64_t free = free_memory(options);
+  std::uint64_t free = free_memory(options);
+  free -= std::min(free, data.bytes_to_come());
   if (options.batch == "auto") {
     config.batch = largest_batch(config, device, free, most_for(data));
     if (config.batch == 0)
@@ -73,9 +80,11 @@ MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, con
   }
   const MemoryReport report = step_memory(config, device);
   if (const std::uint64_t needed = run_memory(config, report); needed > free) {
+    const std::string problem =
+        "train: a batch of " + std::to_string(config.batch) + " needs " + bytes_text(needed) + " of memory, " + bytes_text(free) + " are free";
+    if (options.resume) throw OutOfMemory(problem + "; a run that goes on keeps its batch, so it has to wait until there is more");
     const std::int64_t fits = largest_batch(config, device, free, config.batch);
-    throw OutOfMemory("train: a batch of " + std::to_string(config.batch) + " needs " + bytes_text(needed) + " of memory, " + bytes_text(free) +
-                      " are free; " + (fits > 0 ? "--batch " + std::to_string(fits) + " would fit" : "a smaller --width or --depth would fit"));
+    throw OutOfMemory(problem + "; " + (fits > 0 ? "--batch " + std::to_string(fits) + " would fit" : "a smaller --width or --depth would fit"));
   }
   return report;
 }
@@ -132,18 +141,26 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
     streams.out << preset_list() << std::flush;
     return 0;
   }
+  const std::set<std::string> given = given_settings(parser);
+  if (!options.config_file.empty()) fill_settings(parser, read_settings(options.config_file), options.config_file);
+  if (!options.preset.empty()) fill_settings(parser, preset_settings(options.preset), "preset " + options.preset);
   const fs::path checkpoint = checkpoint_of(options);
   std::optional<CheckpointInfo> before;
   if (options.resume) before = read_checkpoint_info(checkpoint);
   const nlohmann::json settings_before = before ? settings_in(*before, checkpoint) : nlohmann::json();
-  gather_settings(parser, options, settings_before);
+  if (before) take_settings(parser, options, settings_before);
+  check_text("data", options.data);
+  check_text("out", options.out);
+  if (options.out.empty()) throw Error("train: --out is empty; it wants a folder");
 
   const Device device = cpu({.threads = options.threads});
-  const std::shared_ptr<const DataSet> data = open_data_set(options, streams);
+  options.memory = free_memory(options) / 2;  // of decoded images; the rest is for the training
+  const std::shared_ptr<const DataSet> data = open_data_set(options, streams, options.quiet);
   resolve(options, *data);
   if (before && !settings_before.empty()) check_unchanged(settings_before, settings_of(options));
 
   TrainingConfig config = before ? before->config : training_config(options, *data);
+  check_read(options, config, given);
   const RunLimits limits{.steps = options.steps.value_or(std::numeric_limits<std::int64_t>::max()), .minutes = options.minutes};
   if (before && config.schedule.kind == ScheduleKind::cosine && config.schedule.final_learning_rate == 0 && limits.steps > config.schedule.steps)
     throw Error("resume: --steps " + std::to_string(limits.steps) + " goes beyond the " + std::to_string(config.schedule.steps) +
@@ -165,6 +182,7 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
                          .stop = interrupt.token()};
     const Interval interval = interval_from(options.checkpoint_every);
     const RunOutput output{.folder = options.out,
+                           .resumed_from = checkpoint,
                            .save_seconds = options.save_every,
                            .checkpoint_seconds = interval.seconds,
                            .checkpoint_steps = interval.steps,
@@ -178,7 +196,8 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
                   << options.out << "` goes on\n";
   }
   print_summary(summary, trainer, memory, options, streams);
-  return signal != 0 ? 128 + signal : 0;
+  // A signal that came when nothing was left to stop has stopped nothing.
+  return summary.stopped ? 128 + signal : 0;
 }
 
 }  // namespace

@@ -1,12 +1,14 @@
 #include "cli/train_options.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <set>
 
 #include "engine/error.h"
 #include "engine/platform/file.h"
+#include "models/json_text.h"
 
 namespace fluxion::cli {
 
@@ -87,13 +89,23 @@ std::map<std::string, CLI::Option*> setting_options(CLI::App& parser) {
   throw FormatError(source + ": '" + name + "' is no setting; did you mean '" + nearest->first + "'? `fluxion train --help` lists them");
 }
 
-// As the command line has it. A value that no option takes - an object, say - is refused here.
+// As the command line has it. A value that no option takes - an object, a list of lists - is refused here.
 std::string argument_of(const json& value, const std::string& name, const std::string& source) {
-  if (value.is_object()) throw FormatError(source + ": '" + name + "' is " + value.dump().substr(0, 80) + "; settings are texts, numbers or lists");
-  if (!value.is_array()) return text_of(value);
+  const auto plain = [&](const json& item) {
+    if (item.is_structured())
+      throw FormatError(source + ": '" + name + "' is " + value.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 80) +
+                        "; settings are texts, numbers or lists of them");
+    return text_of(item);
+  };
+  if (!value.is_array()) return plain(value);
   std::string list;
-  for (const json& item : value) list += (list.empty() ? "" : ",") + argument_of(item, name, source);
+  for (const json& item : value) list += (list.empty() ? "" : ",") + plain(item);
   return list;
+}
+
+bool is_built_in(const std::string& data) {
+  const std::vector<DataSetDescription>& sets = built_in_data_sets();
+  return std::any_of(sets.begin(), sets.end(), [&](const DataSetDescription& set) { return set.name == data; });
 }
 
 template <class T>
@@ -142,12 +154,7 @@ json read_settings(const std::string& path) {
   constexpr std::size_t largest = 1 << 20;
   const MappedFile file{std::filesystem::path(path)};
   if (file.bytes().size() > largest) throw FormatError(path + ": a configuration of more than 1 MiB");
-  const auto* const text = reinterpret_cast<const char*>(file.bytes().data());
-  try {
-    return json::parse(text, text + file.bytes().size(), nullptr, true, true);
-  } catch (const json::exception& error) {
-    throw FormatError(path + ": is not JSON: " + error.what());
-  }
+  return parse_json({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path, true);
 }
 
 void fill_settings(CLI::App& parser, const json& values, const std::string& source) {
@@ -166,6 +173,24 @@ void fill_settings(CLI::App& parser, const json& values, const std::string& sour
   }
 }
 
+std::set<std::string> given_settings(CLI::App& parser) {
+  std::set<std::string> given;
+  for (const auto& [name, option] : setting_options(parser))
+    if (option->count() > 0) given.insert(name);
+  return given;
+}
+
+void check_read(const TrainOptions& options, const TrainingConfig& config, const std::set<std::string>& given) {
+  const auto refuse = [&](std::initializer_list<const char*> names, const std::string& why) {
+    for (const char* name : names)
+      if (given.contains(name)) throw Error(std::string("train: --") + name + " has no effect " + why + "; leave it out");
+  };
+  if (options.schedule == "constant") refuse({"final-lr"}, "on a constant schedule, which --schedule cosine would change");
+  if (options.objective != "meanflow") refuse({"tangent", "direction", "power"}, "on --objective " + options.objective);
+  if (options.objective == "flow-matching") refuse({"equal-share"}, "on --objective flow-matching");
+  if (num_classes(config.network) == 0) refuse({"label-dropout"}, "without classes");
+}
+
 void resolve(TrainOptions& options, const DataSet& data) {
   const auto set = [](auto& option, auto value) {
     if (!option) option = value;
@@ -173,7 +198,7 @@ void resolve(TrainOptions& options, const DataSet& data) {
   const Defaults& defaults = defaults_for(data);
   // A path that holds from anywhere, so that a run goes on from anywhere.
   std::error_code ignored;
-  if (options.data != data.name() && std::filesystem::exists(options.data, ignored))
+  if (!is_built_in(options.data) && std::filesystem::exists(options.data, ignored))
     options.data = std::filesystem::absolute(options.data).lexically_normal().string();
 
   set(options.net, data.is_image() ? "dit" : "mlp");
@@ -260,12 +285,14 @@ void check_unchanged(const json& before, const json& now) {
     if (limits.contains(name)) continue;
     const auto found = before.find(name);
     if (found != before.end() && *found == value) continue;
+    // Files may have moved; that they hold the same kind of data is checked when they are open.
+    if (name == "data" && found != before.end() && found->is_string() && !is_built_in(*found) && !is_built_in(value)) continue;
     conflicts += (conflicts.empty() ? "--" : ", --") + name + " " + argument_of(value, name, "settings") + " (the checkpoint has " +
                  (found == before.end() ? "none" : argument_of(*found, name, "settings")) + ")";
   }
   if (conflicts.empty()) return;
   throw Error("resume: a run goes on with what it began with, but " + conflicts +
-              "; only --steps, --minutes, --out, --threads and the intervals of saving may change");
+              "; only --steps, --minutes, --out, --threads, the intervals of saving and the path of the data may change");
 }
 
 TrainingConfig training_config(const TrainOptions& options, const DataSet& data) {
@@ -292,7 +319,7 @@ Interval interval_from(const std::string& text) {
   }
   const std::string unit = text.substr(std::min(end, text.size()));
   if (value >= 0 && value < 1e9) {
-    if (unit == "steps" || unit == "step") return {.steps = static_cast<std::int64_t>(value)};
+    if ((unit == "steps" || unit == "step") && value == std::floor(value)) return {.steps = static_cast<std::int64_t>(value)};
     if (unit.empty() || unit == "s") return {.seconds = value};
     if (unit == "m") return {.seconds = 60 * value};
     if (unit == "h") return {.seconds = 3600 * value};

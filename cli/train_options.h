@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -60,10 +61,16 @@ nlohmann::json read_settings(const std::string& path);
 // A batch of "auto" stays.
 void resolve(TrainOptions& options, const DataSet& data);
 
+// The settings that the parser has values for.
+std::set<std::string> given_settings(CLI::App& parser);
+
+// Throws Error for a setting among `given` that this run would not read.
+void check_read(const TrainOptions& options, const TrainingConfig& config, const std::set<std::string>& given);
+
 // The settings of resolved options, as config.json has them.
 nlohmann::json settings_of(const TrainOptions& options);
 
-// Throws Error, naming the option, where `now` differs from `before` in what a run can't change on its way.
+// Throws Error, naming the option, where `now` differs from `before` in what a run can't change on its way. Data on disk may have another path.
 void check_unchanged(const nlohmann::json& before, const nlohmann::json& now);
 
 // The library's configuration of resolved options.

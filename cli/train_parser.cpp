@@ -1,4 +1,6 @@
 // The options of `fluxion train` and their help.
+#include <cmath>
+
 #include "cli/train_options.h"
 #include "cli/train_presets.h"
 
@@ -14,6 +16,16 @@ CLI::Validator batch_size() {
         return "must be a number from 1 to 1048576, or auto, got " + text;
       },
       "BATCH");
+}
+
+// Ranges let "nan" through.
+CLI::Validator finite() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        return CLI::detail::lexical_cast(text, value) && std::isfinite(value) ? std::string() : "must be a number, got " + text;
+      },
+      "NUMBER");
 }
 
 CLI::Validator interval() {
@@ -75,13 +87,16 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       ->capture_default_str()
       ->group(objective);
   parser.add_option("--omega", options.omega, "MeanFlow: train guidance in; its scale is omega / (1 - kappa) (default: 1 if --kappa is given)")
+      ->check(finite())
       ->type_name("X")
       ->group(objective);
   parser.add_option("--kappa", options.kappa, "MeanFlow: share of the conditional velocity in the guided target (default: 0 if --omega is given)")
+      ->check(finite())
       ->check(CLI::Range(0.0, 0.999))
       ->type_name("X")
       ->group(objective);
   parser.add_option("--label-dropout", options.label_dropout, "Share of rows trained without their label")
+      ->check(finite())
       ->check(CLI::Range(0.0, 1.0))
       ->type_name("X")
       ->capture_default_str()
@@ -89,6 +104,7 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
   parser
       .add_option("--equal-share", options.equal_share,
                   "MeanFlow: share of rows with r = t, which learn the velocity itself (default: 0.75 for images, 0.5 for points)")
+      ->check(finite())
       ->check(CLI::Range(0.0, 1.0))
       ->type_name("X")
       ->group(objective);
@@ -105,10 +121,12 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       ->type_name("NAME")
       ->group(objective);
   parser.add_option("--power", options.power, "MeanFlow: p of the adaptive weight (error + c)^-p (default: 1 for images, 0 for points)")
+      ->check(finite())
       ->check(CLI::Range(0.0, 4.0))
       ->type_name("P")
       ->group(objective);
   parser.add_option("--time-mean", options.time_mean, "Mean of the logit-normal times; higher: more noise (default: -0.4 for images, 0 for points)")
+      ->check(finite())
       ->type_name("X")
       ->group(objective);
   parser.add_option("--time-std", options.time_std, "Standard deviation of the logit-normal times (default: 1 for images, 2 for points)")
@@ -166,6 +184,7 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       .add_option("--ema", options.ema,
                   "Decays of the averaged weights, e.g. 0.999,0.9999: the first is that of model.safetensors, the others get files of their own")
       ->delimiter(',')
+      ->check(finite())
       ->check(CLI::Range(0.0, 1.0))
       ->type_name("X,..")
       ->capture_default_str()

@@ -24,6 +24,8 @@ constexpr std::array wrappers = {"module.", "_orig_mod.", "ema_model.", "ema.", 
 // Widths whose heads the papers give (DiT S, B, M and L, XL).
 constexpr std::array<std::pair<std::int64_t, std::int64_t>, 4> published_heads = {{{384, 6}, {768, 12}, {1024, 16}, {1152, 16}}};
 constexpr std::int64_t usual_head_width = 64;
+constexpr std::int64_t widest_ratio = 256;
+constexpr std::int64_t most_tokens = std::int64_t{1} << 32;
 
 constexpr const char* patches_weight = "x_embedder.proj.weight";
 constexpr const char* output_weight = "final_layer.linear.weight";
@@ -128,7 +130,7 @@ std::int64_t image_size_of(const NamedEntries& file, const ImportOptions& option
   const std::optional<std::int64_t> tokens = file.size("pos_embed", 3, 1);
   if (!tokens) throw Error("import " + path + ": without pos_embed [1, tokens, hidden] nothing tells the image's size: give image_size");
   const auto side = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(*tokens))));
-  if (side * side != *tokens)
+  if (*tokens > most_tokens || side * side != *tokens)
     throw Error("import " + path + ": pos_embed has " + std::to_string(*tokens) + " tokens, which is no square; only square images are supported");
   return side * patch;
 }
@@ -162,7 +164,9 @@ DitConfig config_of(NamedEntries& file, const ImportOptions& options, const std:
   if (!options.num_heads)
     file.notes.push_back(std::to_string(config.num_heads) + " heads, as is usual for hidden size " + std::to_string(config.hidden_size));
   config.mlp_ratio = 4;
-  if (const auto width = file.size("blocks.0.mlp.fc1.weight", 2, 0); width && *width > 0) config.mlp_ratio = ratio_of(*width, config.hidden_size);
+  // A width that no network has is left to the comparison, which reports it.
+  if (const auto width = file.size("blocks.0.mlp.fc1.weight", 2, 0); width && *width > 0 && *width / widest_ratio <= config.hidden_size)
+    config.mlp_ratio = ratio_of(*width, config.hidden_size);
   if (const auto features = file.size(first_time_weight, 2, 1)) config.frequency_embedding_size = *features;
   config.num_classes = 0;
   if (const auto rows = file.size(class_table, 2, 0)) config.num_classes = options.fill.contains(Fill::null_class) ? *rows : *rows - 1;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/files/safetensors.h"
+#include "models/json_text.h"
 
 namespace fluxion {
 namespace {
@@ -54,7 +55,7 @@ ModelInfo info_from_json(const json& object, const std::string& where) {
 ModelInfo info_of(const SafetensorsFile& file, const std::string& where) {
   const auto found = file.metadata().find(metadata_key);
   if (found == file.metadata().end()) throw FormatError(where + ": is a safetensors file, but no model: its metadata has no '" + metadata_key + "'");
-  const json object = json::parse(found->second, nullptr, false);
+  const json object = parse_json(found->second, where + ": metadata '" + metadata_key + "'");
   if (!object.is_object()) throw FormatError(where + ": metadata '" + metadata_key + "' is not a JSON object");
   return info_from_json(object, where);
 }
@@ -139,7 +140,7 @@ void check_guidance(const ModelInfo& info, double scale) {
 
 void write_model(const std::filesystem::path& path, const Model& model) {
   check_parameters(model.info.network, model.parameters, "write_model: " + path.string());
-  save_tensors(path, model.parameters, {{metadata_key, info_to_json(model.info).dump()}});
+  save_tensors(path, model.parameters, {{metadata_key, info_to_json(model.info).dump(-1, ' ', false, json::error_handler_t::replace)}});
 }
 
 Model read_model(const std::filesystem::path& path, const Device& device, DType dtype) {

@@ -41,6 +41,9 @@ class DataSet {
   // Finite sets are gone through in epochs, each in an order of its own. Safe from several threads at once.
   HostBatch batch(std::int64_t count, std::uint64_t seed, std::uint64_t step) const;
 
+  // The memory that samples may take as they are asked for, on top of what the set holds already.
+  virtual std::uint64_t bytes_to_come() const { return 0; }
+
   // From now on every label is 0, and there are no classes.
   void drop_labels();
   // From now on each image of a batch is mirrored left to right with probability 1/2, by (seed, position). Throws Error unless these are images.

@@ -88,6 +88,7 @@ class ImageFolder : public DataSet {
     // Untouched pages cost nothing, so the memory fills as images are decoded.
     if (images_.size() <= memory / bytes_) kept_ = std::make_unique_for_overwrite<std::uint8_t[]>(images_.size() * bytes_);
   }
+  std::uint64_t bytes_to_come() const override { return kept_ ? images_.size() * bytes_ : 0; }
 
  protected:
   std::int32_t sample(std::uint64_t, std::uint64_t position, std::span<float> x) const override {

@@ -70,6 +70,9 @@ void check(const MlpConfig& config) {
   if (config.data_dim < 1 || config.data_dim > widest)
     throw Error("mlp: data_dim must be in 1.." + std::to_string(widest) + ", got " + std::to_string(config.data_dim));
   if (config.frequencies < 0 || config.frequencies > 16) throw Error("mlp: frequencies must be in 0..16, got " + std::to_string(config.frequencies));
+  constexpr std::size_t most_layers = 1024;
+  if (config.hidden.size() > most_layers)
+    throw Error("mlp: at most " + std::to_string(most_layers) + " hidden layers, got " + std::to_string(config.hidden.size()));
   for (const std::int64_t width : config.hidden)
     if (width < 1 || width > widest) throw Error("mlp: hidden widths must be in 1.." + std::to_string(widest) + ", got " + to_string(config.hidden));
   if (config.time_features < 0 || config.time_features == 1 || config.time_features > 1 << 20)

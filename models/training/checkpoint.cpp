@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "models/files/safetensors.h"
+#include "models/json_text.h"
 
 namespace fluxion {
 
@@ -60,7 +61,7 @@ CheckpointInfo info_of(const SafetensorsFile& file, const std::string& where) {
   const auto found = file.metadata().find(metadata_key);
   if (found == file.metadata().end())
     throw FormatError(where + ": is a safetensors file, but no checkpoint: its metadata has no '" + metadata_key + "'");
-  const json object = json::parse(found->second, nullptr, false);
+  const json object = parse_json(found->second, where + ": metadata '" + metadata_key + "'");
   if (!object.is_object()) throw FormatError(where + ": metadata '" + metadata_key + "' is not a JSON object");
   try {
     return info_from_json(object);
@@ -109,7 +110,12 @@ void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer,
   save_tensors(path, tensors, {{metadata_key, info_to_json(info).dump(-1, ' ', false, json::error_handler_t::replace)}});
 }
 
-CheckpointInfo read_checkpoint_info(const std::filesystem::path& path) { return info_of(SafetensorsFile(path), path.string()); }
+CheckpointInfo read_checkpoint_info(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  CheckpointInfo info = info_of(file, path.string());
+  check_entries(file, info, path.string());
+  return info;
+}
 
 Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data, const Device& device) {
   const SafetensorsFile file(path);

@@ -33,7 +33,8 @@ struct CheckpointInfo {
 // Replaces the file in one piece: until the new one is on the disk, the old one stays. Throws IoError.
 void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer, double seconds, const std::string& settings = "{}");
 
-// The metadata alone. Throws IoError; FormatError for a file that is no checkpoint.
+// The metadata, after the file's tensors have been compared by name and type with what they ask for. Throws IoError; FormatError for a file that is
+// no checkpoint, or a damaged one.
 CheckpointInfo read_checkpoint_info(const std::filesystem::path& path);
 
 // A trainer that goes on where the one that was written stopped. Throws FormatError for a damaged file, naming the tensor, and Error where `data`

@@ -35,10 +35,10 @@ std::optional<LogRow> row_of(const std::string& line) {
 
 }  // namespace
 
-TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step) : path_(std::move(path)) {
+TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step, const std::filesystem::path& before) : path_(std::move(path)) {
   std::string text = std::string(header) + "\n";
   if (step > 0) {
-    std::ifstream file(path_);
+    std::ifstream file(before);
     std::string line;
     if (std::getline(file, line) && line == header)
       // The last line counts only if its end is there.

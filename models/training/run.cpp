@@ -69,7 +69,7 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
   RunSummary summary;
   std::optional<RunFiles> files;
   if (!output.folder.empty()) {
-    files.emplace(output.folder, trainer, output.settings, hooks.warn);
+    files.emplace(output, trainer, hooks.warn);
     files->describe(summary);
   }
   const std::int64_t first = trainer.steps_done();

@@ -10,7 +10,7 @@
 //   FOLDER/samples/step_000500.png    samples of the averaged weights after 500 steps, always from the same noise
 //   FOLDER/samples.png                the latest of them
 //
-// Every file is replaced in one piece: a run that is killed leaves nothing half written.
+// Rows are appended to the log; every other file is replaced in one piece: a run that is killed leaves nothing half written.
 #pragma once
 
 #include <filesystem>
@@ -23,7 +23,9 @@ namespace fluxion {
 
 struct RunOutput {
   std::filesystem::path folder;  // made if need be; empty: nothing is written
-  double save_seconds = 60;      // between pictures and model files; also written at the end
+  // The checkpoint that the trainer was resumed from, if any; empty: that of the folder.
+  std::filesystem::path resumed_from = {};
+  double save_seconds = 60;  // between pictures and model files; also written at the end
   // Between checkpoints, whichever comes first; 0: not by that. One is also written at the end.
   double checkpoint_seconds = 60;
   std::int64_t checkpoint_steps = 0;
@@ -60,11 +62,13 @@ struct RunHooks {
 };
 
 // Trains until a limit is reached or a stop is requested, and saves. A trainer that was resumed goes on with its log; `seconds_before` is what the
-// checkpoint says of its time. A new run in the folder of another keeps that one's last checkpoint as checkpoint-before.safetensors.
+// checkpoint says of its time. A run in the folder of another, be it new or resumed from elsewhere, keeps that one's last checkpoint as
+// checkpoint-before.safetensors; one that was resumed begins its log with the rows of the log beside its checkpoint.
 //
-// A file that can't be written on the way is warned of and tried again at the next interval, and training goes on; the file before it stays. Throws
-// IoError, naming the last good checkpoint, if that is still so at the end, or at once if the folder can't be used or has no room for the files;
-// Error once the loss is no longer finite, with the last good files left in place, and where a limit is reached already.
+// Pictures and charts that there is no memory for are left out with a warning. A file that can't be written on the way is warned of and tried again
+// at the next interval, and training goes on; the file before it stays. Throws IoError, naming the last good checkpoint, if that is still so at the
+// end, or at once if the folder can't be used or has no room for the files; Error once the loss is no longer finite, with the last good files left in
+// place, and where a limit is reached already.
 RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output = {}, const RunHooks& hooks = {},
                         double seconds_before = 0);
 

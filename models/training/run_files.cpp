@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <new>
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
@@ -17,6 +18,8 @@ namespace fluxion {
 namespace {
 
 constexpr const char* checkpoint_name = "checkpoint.safetensors";
+constexpr const char* kept_name = "checkpoint-before";
+constexpr const char* log_name = "log.csv";
 // Pictures, logs and headers of files, generously.
 constexpr std::uint64_t small_files = 4 << 20;
 
@@ -30,6 +33,11 @@ void make_folder(const std::filesystem::path& folder) {
   std::error_code failure;
   std::filesystem::create_directories(folder, failure);
   if (failure) throw IoError("train: can't make the folder " + folder.string() + ": " + failure.message());
+}
+
+bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
+  std::error_code missing;
+  return std::filesystem::equivalent(a, b, missing);
 }
 
 std::string decay_text(double decay) { return nlohmann::json(decay).dump(); }
@@ -50,24 +58,33 @@ std::string loss_chart(const std::vector<LogRow>& rows, const std::string& title
 
 }  // namespace
 
-RunFiles::RunFiles(std::filesystem::path folder, const Trainer& trainer, std::string settings, std::function<void(const std::string&)> warn)
-    : folder_(std::move(folder)), trainer_(trainer), settings_(std::move(settings)), warn_(std::move(warn)) {
+RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer, std::function<void(const std::string&)> warn)
+    : folder_(output.folder), resumed_from_(output.resumed_from), trainer_(trainer), settings_(output.settings), warn_(std::move(warn)) {
   make_folder(folder_);
   make_folder(folder_ / "samples");
+  const std::filesystem::path own = folder_ / checkpoint_name;
+  goes_on_ = trainer_.steps_done() > 0 && (resumed_from_.empty() || same_file(resumed_from_, own));
   remove_leftovers();
   check_room();
-  const std::filesystem::path checkpoint = folder_ / checkpoint_name;
-  if (trainer_.steps_done() > 0) {
-    good_checkpoint_ = std::filesystem::exists(checkpoint) ? trainer_.steps_done() : -1;
-  } else if (std::filesystem::exists(checkpoint)) {
-    const std::filesystem::path kept = folder_ / "checkpoint-before.safetensors";
-    std::error_code failure;
-    std::filesystem::rename(checkpoint, kept, failure);
-    if (failure) throw IoError("train: can't move " + checkpoint.string() + " of an earlier run out of the way: " + failure.message());
-    if (warn_) warn_("this folder holds an earlier run; its last checkpoint is kept as " + kept.string());
+  if (goes_on_) {
+    good_checkpoint_ = std::filesystem::exists(own) ? trainer_.steps_done() : -1;
+  } else if (std::filesystem::exists(own)) {
+    keep_other_checkpoint();
   }
-  log_.emplace(folder_ / "log.csv", trainer_.steps_done());
+  // A checkpoint that was put aside has no log of its own: the one beside it is that of the run that took its place.
+  const bool aside = resumed_from_.filename().string().starts_with(kept_name);
+  log_.emplace(folder_ / log_name, trainer_.steps_done(), goes_on_ ? folder_ / log_name : aside ? "" : resumed_from_.parent_path() / log_name);
   if (settings_ != RunOutput().settings) replace_file(folder_ / "config.json", settings_ + "\n");
+}
+
+void RunFiles::keep_other_checkpoint() const {
+  const std::filesystem::path checkpoint = folder_ / checkpoint_name;
+  std::filesystem::path kept = folder_ / (std::string(kept_name) + ".safetensors");
+  if (same_file(kept, resumed_from_)) kept = folder_ / (std::string(kept_name) + "-2.safetensors");
+  std::error_code failure;
+  std::filesystem::rename(checkpoint, kept, failure);
+  if (failure) throw IoError("train: can't move " + checkpoint.string() + " of another run out of the way: " + failure.message());
+  if (warn_) warn_("this folder holds another run; its last checkpoint is kept as " + kept.string());
 }
 
 void RunFiles::describe(RunSummary& summary) const {
@@ -104,7 +121,7 @@ void RunFiles::check_room() const {
   for (const auto& [path, bytes] : files) {
     std::error_code missing;
     const std::uintmax_t there = std::filesystem::file_size(path, missing);
-    const bool kept = path.filename() == checkpoint_name && trainer_.steps_done() == 0;  // an earlier run's, which stays
+    const bool kept = path.filename() == checkpoint_name && !goes_on_;  // another run's, which stays
     needed += missing || kept ? bytes : bytes - std::min<std::uint64_t>(bytes, there);
   }
   const std::optional<std::uint64_t> room = free_disk_bytes(folder_);
@@ -121,6 +138,23 @@ void RunFiles::attempt(const std::string& kind, const std::function<void()>& wri
     const bool news = failures_.insert_or_assign(kind, error.what()).second;
     if (news && warn_) warn_(std::string(error.what()) + "; training goes on, and it will be tried again");
   }
+}
+
+// What a run can do without, if there is no memory to make it.
+void RunFiles::attempt_drawing(const std::string& kind, const std::function<void()>& write) {
+  const auto leave_out = [&](const std::string& reason) {
+    if (left_out_.insert(kind).second && warn_) warn_("no " + kind + " for now: " + reason + "; training goes on");
+  };
+  attempt(kind, [&] {
+    try {
+      write();
+      left_out_.erase(kind);
+    } catch (const OutOfMemory& error) {
+      leave_out(error.what());
+    } catch (const std::bad_alloc&) {
+      leave_out("out of memory");
+    }
+  });
 }
 
 void RunFiles::log(const LogRow& row) {
@@ -144,13 +178,13 @@ void RunFiles::write_results() {
     for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i) write_model(average_path(i), trainer_.model(Weights::average, i));
     write_model(folder_ / "model-raw.safetensors", trainer_.model(Weights::raw));
   });
-  attempt("picture", [&] {
+  attempt_drawing("picture", [&] {
     const Image picture = preview(trainer_);
     make_folder(folder_ / "samples");
     write_png(folder_ / "samples" / numbered(trainer_.steps_done()), picture);
     write_png(folder_ / "samples.png", picture);
   });
-  attempt("chart", [&] {
+  attempt_drawing("chart", [&] {
     const std::string title = trainer_.data().name() + ", " + to_string(trainer_.config().objective.kind);
     replace_file(folder_ / "loss.svg", loss_chart(log_->rows(), title));
   });

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "models/training/log.h"
@@ -14,8 +15,9 @@ namespace fluxion {
 
 class RunFiles {
  public:
-  // Makes the folder, checks that its disk has room, starts or continues the log and removes what a killed run left half written. Throws IoError.
-  RunFiles(std::filesystem::path folder, const Trainer& trainer, std::string settings, std::function<void(const std::string&)> warn);
+  // Makes the folder, checks that its disk has room, keeps the checkpoint of another run that is there, starts or continues the log and removes what
+  // a killed run left half written. Throws IoError.
+  RunFiles(const RunOutput& output, const Trainer& trainer, std::function<void(const std::string&)> warn);
 
   // Fills in the names of the files.
   void describe(RunSummary& summary) const;
@@ -29,16 +31,20 @@ class RunFiles {
 
  private:
   void attempt(const std::string& kind, const std::function<void()>& write);
+  void attempt_drawing(const std::string& kind, const std::function<void()>& write);
   void check_room() const;
+  void keep_other_checkpoint() const;
   void remove_leftovers() const;
   std::filesystem::path average_path(std::size_t average) const;
 
-  std::filesystem::path folder_;
+  std::filesystem::path folder_, resumed_from_;
   const Trainer& trainer_;
   std::string settings_;
   std::function<void(const std::string&)> warn_;
+  bool goes_on_ = false;  // with the checkpoint of the folder, as opposed to one of elsewhere or none
   std::optional<TrainingLog> log_;
   std::map<std::string, std::string> failures_;  // kind of file -> why it could not be written
+  std::set<std::string> left_out_;               // kinds of drawings that there was no memory for
   std::int64_t good_checkpoint_ = -1;            // its step
 };
 

@@ -41,7 +41,8 @@ void check_fit(const TrainingConfig& config, const DataSet& data) {
   if (expected != data.sample_shape())
     throw ShapeError("train: the network makes samples of shape " + to_string(expected) + ", " + data.name() + " holds " +
                      to_string(data.sample_shape()));
-  if (num_classes(config.network) > data.classes())
+  // A network without classes takes labelled data, too.
+  if (num_classes(config.network) != 0 && num_classes(config.network) != data.classes())
     throw Error("train: the network has " + std::to_string(num_classes(config.network)) + " classes, " + data.name() + " has " +
                 std::to_string(data.classes()));
 }

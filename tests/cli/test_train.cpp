@@ -11,6 +11,7 @@
 #include <random>
 #include <thread>
 
+#include "models/files/npy.h"
 #include "models/model_file.h"
 #include "models/training/checkpoint.h"
 #include "tests/catch.h"
@@ -29,6 +30,12 @@ const std::string tiny_points = "train --data 8gaussians --width 16 --depth 2 --
 const std::string tiny = tiny_points + "--schedule constant ";
 
 json config_of(const fs::path& folder) { return json::parse(text_of(folder / "config.json")); }
+
+void write_points(const fs::path& path, std::int64_t count) {
+  std::vector<float> values(static_cast<std::size_t>(2 * count));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 7) - 3;
+  write_npy(path, values, {count, 2});
+}
 
 bool one_line(const std::string& text) { return !text.empty() && std::count(text.begin(), text.end(), '\n') == 1 && text.back() == '\n'; }
 
@@ -182,6 +189,73 @@ TEST_CASE("a resumed run may go to another folder", "[cli][resume]") {
   CHECK(read_checkpoint_info(folder / "b/checkpoint.safetensors").step == 8);
 }
 
+TEST_CASE("a run that branches into another's folder keeps that one's checkpoint and brings its own log", "[cli][resume]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program(tiny + "--steps 12 --seed 1 --quiet --out a", folder.path()).code == 0);
+  REQUIRE(run_program(tiny + "--steps 25 --seed 2 --quiet --out b", folder.path()).code == 0);
+  const std::string log = text_of(folder / "a/log.csv"), other = text_of(folder / "b/checkpoint.safetensors");
+  const ProgramRun branch = run_program("train --resume a --out b --steps 15", folder.path());
+  INFO(branch.error);
+  REQUIRE(branch.code == 0);
+  CHECK(contains(branch.error, "holds another run"));
+  CHECK(text_of(folder / "b/checkpoint-before.safetensors") == other);
+  CHECK(read_checkpoint_info(folder / "b/checkpoint.safetensors").step == 15);
+  CHECK(text_of(folder / "b/log.csv").starts_with(log));
+  CHECK(text_of(folder / "a/log.csv") == log);
+
+  // Back to the one that was put aside: it stays, and so does the one that took its place.
+  const std::string newer = text_of(folder / "b/checkpoint.safetensors");
+  REQUIRE(run_program("train --resume b/checkpoint-before.safetensors --steps 30 --quiet", folder.path()).code == 0);
+  CHECK(text_of(folder / "b/checkpoint-before.safetensors") == other);
+  CHECK(text_of(folder / "b/checkpoint-before-2.safetensors") == newer);
+  CHECK(read_checkpoint_info(folder / "b/checkpoint.safetensors").step == 30);
+}
+
+TEST_CASE("a run goes on from another working directory, and with data that have moved", "[cli][resume]") {
+  const ScratchFolder folder;
+  fs::create_directories(folder / "here");
+  write_points(folder / "here/points.npy", 64);
+  REQUIRE(run_program("train --data points.npy --width 8 --depth 1 --batch 8 --steps 3 --threads 1 --schedule constant --quiet --out ../run",
+                      folder / "here")
+              .code == 0);
+  const ProgramRun elsewhere = run_program("train --resume run --steps 5 --quiet", folder.path());
+  INFO(elsewhere.error);
+  CHECK(elsewhere.code == 0);
+  fs::rename(folder / "here", folder / "there");
+  const ProgramRun moved = run_program("train --resume run --steps 7 --quiet --data there/points.npy", folder.path());
+  INFO(moved.error);
+  CHECK(moved.code == 0);
+  write_points(folder / "fewer.npy", 32);
+  CHECK(contains(run_program("train --resume run --steps 9 --quiet --data fewer.npy", folder.path()).error, "number of samples"));
+}
+
+TEST_CASE("paths that no configuration can hold are refused before anything runs", "[cli]") {
+  const ScratchFolder folder;
+  for (const char* path : {"''", "'a\xff'"}) {
+    const ProgramRun refused = run_program(tiny + "--steps 2 --out " + path, folder.path());
+    INFO(refused.error);
+    CHECK(refused.code == 1);
+    CHECK(contains(refused.error, "--out"));
+  }
+}
+
+TEST_CASE("options that the run would not read are refused, and numbers that are none", "[cli]") {
+  const ScratchFolder folder;
+  struct Case {
+    std::string arguments, says;
+  };
+  for (const Case& wrong :
+       {Case{"--final-lr 0.1 --schedule constant", "--final-lr"}, Case{"--objective flow-matching --power 1", "--power"},
+        Case{"--objective flow-matching --equal-share 0.5", "--equal-share"}, Case{"--objective split-meanflow --tangent all", "--tangent"},
+        Case{"--label-dropout 0.2", "--label-dropout"}, Case{"--checkpoint-every 0.5steps", "0.5steps"}, Case{"--save-every inf", "--save-every"},
+        Case{"--time-mean nan", "--time-mean"}, Case{"--equal-share nan", "--equal-share"}}) {
+    const ProgramRun run = run_program(tiny_points + "--steps 2 --quiet " + wrong.arguments, folder.path());
+    INFO(wrong.arguments << "\n" << run.error);
+    CHECK(run.code != 0);
+    CHECK(contains(run.error, wrong.says));
+  }
+}
+
 TEST_CASE("config.json of a run makes the same run again; the command line goes before it, and it before a preset", "[cli][config]") {
   const ScratchFolder folder;
   REQUIRE(run_program(tiny + "--steps 6 --ema 0.9,0.99 --quiet --out a", folder.path()).code == 0);
@@ -210,7 +284,8 @@ TEST_CASE("a wrong configuration is one line that names the file, the setting an
   for (const Case& wrong : {Case{"{\"widht\": 3}", "did you mean 'width'"}, Case{"{\"learning-rate\": 3}", "'learning-rate' is no setting"},
                             Case{"{\"width\": 0}", "--width"}, Case{"{\"width\": \"wide\"}", "--width"}, Case{"{\"width\": {}}", "'width'"},
                             Case{"{\"resume\": \"x\"}", "'resume' is no setting"}, Case{"[1]", "object"}, Case{"{\"width\"", "not JSON"},
-                            Case{"{\"objective\": \"magic\"}", "--objective"}}) {
+                            Case{"{\"objective\": \"magic\"}", "--objective"}, Case{"{\"ema\": [[0.9]]}", "'ema'"},
+                            Case{"{\"ema\": " + std::string(400000, '['), "deep"}}) {
     std::ofstream(folder / "wrong.json") << wrong.text;
     const ProgramRun run = run_program("train --config wrong.json", folder.path());
     INFO(wrong.text << "\n" << run.error);
@@ -219,6 +294,8 @@ TEST_CASE("a wrong configuration is one line that names the file, the setting an
     CHECK(contains(run.error, "wrong.json"));
     CHECK(contains(run.error, wrong.says));
   }
+  std::ofstream(folder / "named.json") << "{\"out\": \"elsewhere\"}";
+  CHECK(contains(run_program("train --config named.json --resume", folder.path()).error, "elsewhere/checkpoint.safetensors"));
   CHECK(contains(run_program("train --config nowhere.json", folder.path()).error, "nowhere.json"));
   CHECK(contains(run_program("train --preset nothing").error, "points-flow"));
   const ProgramRun list = run_program("train --list-presets");

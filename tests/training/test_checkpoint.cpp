@@ -166,6 +166,7 @@ TEST_CASE("a checkpoint that does not fit itself is refused by name", "[training
     change(changed);
     save_tensors(folder / "d", changed.tensors, changed.metadata);
     try {
+      read_checkpoint_info(folder / "d");
       resume_trainer(folder / "d", moons(), device);
     } catch (const FormatError& error) {
       return std::string(error.what());
@@ -191,6 +192,8 @@ TEST_CASE("a checkpoint that does not fit itself is refused by name", "[training
   CHECK(contains(edited("/seconds", "long"), "string"));
   CHECK(contains(edited("/config/network/config/hidden", {1 << 20, 1 << 20}), "layers"));
   CHECK(contains(edited("/config/network/config/hidden", {std::int64_t{1} << 40}), "hidden"));
+  CHECK(contains(edited("/config/network/config/hidden", std::vector<int>(1025, 16)), "1024"));
+  CHECK(contains(message_with([](TensorFile& file) { file.metadata["fluxion.checkpoint"] = "{\"version\": " + std::string(400000, '['); }), "deep"));
   CHECK(contains(edited("/config/optimiser/ema_decays", nlohmann::json::array()), "decays"));
   CHECK(contains(edited("/config/optimiser/ema_decays", {2, 0.5}), "decay"));
   CHECK(contains(edited("/config/batch", 0), "batch"));
@@ -226,6 +229,14 @@ TEST_CASE("a damaged checkpoint is a clear error, whatever the damage", "[traini
       CHECK_FALSE(std::string(error.what()).empty());
     }
   }
+}
+
+TEST_CASE("a model may have class names that are no UTF-8", "[training]") {
+  const ScratchFolder folder;
+  Model model = Trainer(points_config(), moons(), cpu({.threads = 1})).model(Weights::raw);
+  model.info.class_names = {"caf\xe9"};
+  write_model(folder / "m", model);
+  CHECK(read_model_info(folder / "m").class_names == std::vector<std::string>{"caf\xef\xbf\xbd"});
 }
 
 TEST_CASE("a training configuration goes through JSON bit for bit", "[training][resume]") {

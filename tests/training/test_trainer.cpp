@@ -46,6 +46,19 @@ class Broken : public DataSet {
   }
 };
 
+// Enough memory to train, none for the picture, which takes its points from another seed than points_config().
+class Hungry : public DataSet {
+ public:
+  Hungry() : DataSet("hungry", {2}, 0, std::nullopt) {}
+
+ protected:
+  std::int32_t sample(std::uint64_t seed, std::uint64_t, std::span<float> x) const override {
+    if (seed != points_config().seed) throw OutOfMemory("no room");
+    std::fill(x.begin(), x.end(), 1.0f);
+    return 0;
+  }
+};
+
 }  // namespace
 
 TEST_CASE("a run repeats bit for bit, and its seed decides it", "[training]") {
@@ -102,6 +115,8 @@ TEST_CASE("a network that does not fit its data is refused", "[training]") {
   CHECK_THROWS_AS(Trainer(config, moons(), cpu()), ShapeError);
   std::get<DitConfig>(config.network).num_classes = 11;
   CHECK_THROWS_AS(Trainer(config, glyphs(8), cpu()), Error);
+  std::get<DitConfig>(config.network).num_classes = 9;
+  CHECK_THROWS_AS(Trainer(config, glyphs(8), cpu()), Error);
   std::get<DitConfig>(config.network).num_classes = 0;
   config.objective.kind = ObjectiveKind::meanflow_cfg;
   CHECK_THROWS_AS(Trainer(config, glyphs(8), cpu()), Error);
@@ -157,6 +172,20 @@ TEST_CASE("a loss that is no number ends the run with the reason", "[training]")
   }
   CHECK(contains(reason, "no longer finite"));
   CHECK_FALSE(std::filesystem::exists(folder / "run/model.safetensors"));
+}
+
+TEST_CASE("a picture that there is no memory for is left out with a warning", "[training]") {
+  const ScratchFolder folder;
+  Trainer trainer(points_config(), std::make_shared<Hungry>(), cpu());
+  std::vector<std::string> warnings;
+  const RunSummary summary = run_training(trainer, {.steps = 6}, {.folder = folder / "run", .save_seconds = 0},
+                                          {.warn = [&](const std::string& text) { warnings.push_back(text); }});
+  REQUIRE(warnings.size() == 1);
+  CHECK(contains(warnings[0], "no picture"));
+  CHECK(contains(warnings[0], "no room"));
+  CHECK(read_model_info(summary.model).step == 6);
+  CHECK(std::filesystem::exists(summary.chart));
+  CHECK_FALSE(std::filesystem::exists(summary.samples));
 }
 
 TEST_CASE("a folder that can't be made is an IoError before anything is trained", "[training]") {
