@@ -25,7 +25,7 @@ constexpr std::array wrappers = {"module.", "_orig_mod.", "ema_model.", "ema.", 
 constexpr std::array<std::pair<std::int64_t, std::int64_t>, 4> published_heads = {{{384, 6}, {768, 12}, {1024, 16}, {1152, 16}}};
 constexpr std::int64_t usual_head_width = 64;
 constexpr std::int64_t widest_ratio = 256;
-constexpr std::int64_t most_tokens = std::int64_t{1} << 32;
+constexpr std::int64_t most_tokens = std::int64_t{1} << 62;  // the square of its root is still a number
 
 constexpr const char* patches_weight = "x_embedder.proj.weight";
 constexpr const char* output_weight = "final_layer.linear.weight";
