@@ -209,10 +209,11 @@ TEST_CASE("what is no diffusion transformer, or no network at all, is refused", 
   absurd = file.weights;
   absurd["pos_embed"] = nothing({1, std::int64_t(1) << 56, 0});
   CHECK(contains(file.refusal(absurd, usual), "image_size"));
-  absurd["pos_embed"] = nothing({1, std::numeric_limits<std::int64_t>::max(), 0});
-  CHECK(contains(file.refusal(absurd, usual), "pos_embed"));
+  const auto no_bytes = [&](Shape shape) { return Tensor::from(std::vector<std::uint8_t>(), std::move(shape), file.device); };
+  absurd["pos_embed"] = no_bytes({1, std::numeric_limits<std::int64_t>::max(), 0});
+  CHECK(contains(file.refusal(absurd, usual), "no square"));
   absurd = file.weights;
-  absurd["blocks.0.mlp.fc1.weight"] = nothing({std::numeric_limits<std::int64_t>::max(), 0});
+  absurd["blocks.0.mlp.fc1.weight"] = no_bytes({std::numeric_limits<std::int64_t>::max(), 0});
   CHECK(has(file.mismatches(absurd, usual), Mismatch::Kind::shape, "blocks.0.mlp.fc1.weight", "have"));
   absurd = file.weights;
   absurd["y_embedder.embedding_table.weight"] = nothing({std::int64_t(1) << 56, 0});
