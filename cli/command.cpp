@@ -19,7 +19,8 @@ CLI::Validator number_check(const char* name, const char* rule, bool (*holds)(do
   return CLI::Validator(
       [rule, holds](std::string& text) {
         double value = 0;
-        return CLI::detail::lexical_cast(text, value) && std::isfinite(value) && holds(value) ? std::string() : "must be " + std::string(rule) + ", got " + text;
+        return CLI::detail::lexical_cast(text, value) && std::isfinite(value) && holds(value) ? std::string()
+                                                                                              : "must be " + std::string(rule) + ", got " + text;
       },
       name);
 }
