@@ -41,7 +41,7 @@ install(FILES backends/reference/reference.h DESTINATION ${headers}/backends/ref
 if(FLUXION_AUTOGRAD)
   install(DIRECTORY autograd models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN rules.h EXCLUDE)
 else()
-  install(DIRECTORY models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN objectives EXCLUDE PATTERN training EXCLUDE
+  install(DIRECTORY models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN objectives EXCLUDE PATTERN training EXCLUDE PATTERN benchmark EXCLUDE
           PATTERN optimisers EXCLUDE)
 endif()
 
