@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <numbers>
 #include <numeric>
 
 #include "engine/error.h"
+#include "models/data/points.h"
 #include "models/evaluation/frechet.h"
 #include "models/evaluation/modes.h"
 #include "models/evaluation/neighbours.h"
@@ -25,16 +25,12 @@ struct KnownModes {
   std::optional<Checkerboard> board;
 };
 std::optional<KnownModes> known_modes(const DataSet& data) {
-  const auto octagon = [](double radius, double deviation) {
-    KnownModes modes{.centres = {}, .deviation = deviation, .board = {}};
-    for (int k = 0; k < 8; ++k) {
-      const double angle = k * std::numbers::pi / 4;
-      modes.centres.push_back({static_cast<float>(radius * std::cos(angle)), static_cast<float>(radius * std::sin(angle))});
-    }
+  if (data.name() == "8gaussians" || data.name() == "8gaussians-torchcfm") {
+    const PlanarMixture mixture = planar_mixture(data.name());
+    KnownModes modes{.centres = {}, .deviation = mixture.deviation, .board = {}};
+    for (const auto& [x, y] : mixture.centres) modes.centres.push_back({static_cast<float>(x), static_cast<float>(y)});
     return modes;
-  };
-  if (data.name() == "8gaussians") return octagon(4 / std::numbers::sqrt2, 0.5 / std::numbers::sqrt2);
-  if (data.name() == "8gaussians-torchcfm") return octagon(5, std::pow(0.1, 0.25));
+  }
   if (data.name() == "checkerboard") return KnownModes{.centres = {}, .deviation = 0, .board = Checkerboard{}};
   return std::nullopt;
 }
