@@ -3,7 +3,9 @@
 #include <cmath>
 #include <numbers>
 
+#include "autograd/linearize.h"
 #include "autograd/rules.h"
+#include "engine/expansion.h"
 #include "engine/ops.h"
 
 namespace fluxion {
@@ -147,13 +149,40 @@ Tangents rms_norm(const JvpCall& call) {
   return {s * (dx - y * projection), -(s * s * projection)};
 }
 
+// Linear in the image and in the weight.
+Tangents conv2d(const JvpCall& call) {
+  const auto along = [&](const Tensor& x, const Tensor& w) { return make_node(Op::conv2d, call.node->attributes, {x, w}); };
+  return {add_tangents(call.tangents[0] ? along(call.tangents[0], call.inputs[1]) : Tensor(),
+                       call.tangents[1] ? along(call.inputs[0], call.tangents[1]) : Tensor())};
+}
+
+// The dual op computes the output once more beside the tangent; the planner lets it replace its lone primal.
+Tangents attention(const JvpCall& call) {
+  std::vector<Tensor> operands(call.inputs.begin(), call.inputs.begin() + 3);
+  for (std::size_t i = 0; i < 3; ++i) operands.push_back(or_zeros(call.tangents[i], call.inputs[i]));
+  if (call.inputs.size() > 3) operands.push_back(call.inputs[3]);  // the mask is not differentiated
+  const std::vector<Tensor> dual = make_nodes(Op::attention_dual, call.node->attributes, operands);
+  return {dual[2], dual[3]};
+}
+
+// Higher orders of a fused op: the derivative of its expansion.
+Tangents expanded(const JvpCall& call) {
+  std::vector<Tensor> tangents = call.tangents;
+  Leaves traced(call.inputs, tangents);
+  return traced.push_forward(expansion(call.node->op, call.node->attributes, traced.tensors()));
+}
+
+// Where only the value of a node counts, not when it is computed.
+Tangents after(const JvpCall& call) { return {call.tangents[0]}; }
+
 constexpr auto rules = [] {
   std::array<JvpRule, op_count> table{};
   const auto set = [&](Op op, JvpRule rule) { table[static_cast<std::size_t>(op)] = rule; };
   for (const Op op : {Op::data, Op::parameter, Op::constant, Op::iota, Op::stop_gradient, Op::sign, Op::floor, Op::shift_right, Op::lt, Op::le,
-                      Op::gt, Op::ge, Op::eq, Op::ne, Op::argmax, Op::random_bits})
+                      Op::gt, Op::ge, Op::eq, Op::ne, Op::argmax, Op::argsort, Op::random_bits})
     set(op, zero);
-  for (const Op op : {Op::reshape, Op::transpose, Op::broadcast_to, Op::slice, Op::concat, Op::flip, Op::sum, Op::cumsum}) set(op, linear);
+  for (const Op op : {Op::reshape, Op::transpose, Op::broadcast_to, Op::slice, Op::concat, Op::flip, Op::windows, Op::sum, Op::cumsum})
+    set(op, linear);
   set(Op::identity, identity), set(Op::neg, neg), set(Op::exp, exp), set(Op::expm1, expm1), set(Op::log, log), set(Op::log1p, log1p);
   set(Op::sin, sin), set(Op::cos, cos), set(Op::tanh, tanh), set(Op::sigmoid, sigmoid), set(Op::erf, erf), set(Op::sqrt, sqrt), set(Op::rsqrt, rsqrt);
   set(Op::abs, abs), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub), set(Op::mul, mul), set(Op::div, div), set(Op::pow, pow);
@@ -161,6 +190,8 @@ constexpr auto rules = [] {
   set(Op::max, extremum), set(Op::min, extremum), set(Op::matmul, matmul);
   set(Op::take, gather), set(Op::take_along_axis, gather), set(Op::index_add, scatter), set(Op::scatter_add, scatter);
   set(Op::softmax, softmax), set(Op::log_softmax, log_softmax), set(Op::layer_norm, layer_norm), set(Op::rms_norm, rms_norm);
+  set(Op::conv2d, conv2d), set(Op::attention, attention), set(Op::attention_dual, expanded), set(Op::attention_backward, expanded);
+  set(Op::after, after), set(Op::region, region_jvp);
   return table;
 }();
 

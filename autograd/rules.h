@@ -45,6 +45,10 @@ JvpRule jvp_rule(Op op);
 // Null for ops that are not linear in any input.
 TransposeRule transpose_rule(Op op);
 
+// The rules of regions (autograd/regions.cpp).
+std::vector<Tensor> region_jvp(const JvpCall& call);
+std::vector<Tensor> region_transpose(const TransposeCall& call);
+
 // a + b, where empty means zero.
 Tensor add_tangents(const Tensor& a, const Tensor& b);
 

@@ -138,6 +138,44 @@ Cotangents scatter_add(const TransposeCall& call) {
           call.linear[2] ? fluxion::take_along_axis(u, call.inputs[1], call.get<AxisAttributes>().axis) : Tensor()};
 }
 
+// The tangents (dy, dlse) of attention are linear in (dq, dk, dv).
+Cotangents attention_dual(const TransposeCall& call) {
+  for (std::size_t i : {0, 1, 2})
+    if (call.linear[i]) throw Error("linear_transpose: attention_dual is linear in dq, dk and dv only");
+  const std::vector<Tensor>& in = call.inputs;
+  const Tensor &uy = call.cotangents[2], &ulse = call.cotangents[3];
+  std::vector<Tensor> primal{in[0], in[1], in[2]};
+  if (in.size() > 6) primal.push_back(in[6]);
+  const std::vector<Tensor> forward = make_nodes(Op::attention, call.node->attributes, primal);
+  Tensor delta = uy ? fluxion::sum(uy * forward[0], {-1}) : Tensor();
+  if (ulse) delta = delta ? delta - ulse : -ulse;
+  std::vector<Tensor> operands{in[0], in[1], in[2], forward[1], delta, uy ? uy : zeros_like(in[0])};
+  if (in.size() > 6) operands.push_back(in[6]);
+  const std::vector<Tensor> back = make_nodes(Op::attention_backward, call.node->attributes, operands);
+  Cotangents result(in.size());
+  for (std::size_t i = 0; i < 3; ++i)
+    if (call.linear[i + 3]) result[i + 3] = back[i];
+  return result;
+}
+
+// Linear in (delta, u): with the dual along (a, b, c), the cotangents of (dq, dk, dv), the result is dy + dlse y for u and -dlse for delta.
+// It holds where lse is that of q, k and the mask, as everywhere that a transform put this op.
+Cotangents attention_backward(const TransposeCall& call) {
+  for (std::size_t i : {0, 1, 2, 3})
+    if (call.linear[i]) throw Error("linear_transpose: attention_backward is linear in delta and u only");
+  const std::vector<Tensor>& in = call.inputs;
+  std::vector<Tensor> operands{in[0], in[1], in[2]};
+  for (std::size_t i = 0; i < 3; ++i) operands.push_back(call.cotangents[i] ? call.cotangents[i] : zeros_like(in[i]));
+  if (in.size() > 6) operands.push_back(in[6]);
+  const std::vector<Tensor> dual = make_nodes(Op::attention_dual, call.node->attributes, operands);
+  Cotangents result(in.size());
+  if (call.linear[4]) result[4] = -dual[3];
+  if (call.linear[5]) result[5] = dual[2] + expand_dims(dual[3], -1) * dual[0];
+  return result;
+}
+
+Cotangents after(const TransposeCall& call) { return {call.cotangents[0], Tensor()}; }
+
 constexpr auto rules = [] {
   std::array<TransposeRule, op_count> table{};
   const auto set = [&](Op op, TransposeRule rule) { table[static_cast<std::size_t>(op)] = rule; };
@@ -146,6 +184,8 @@ constexpr auto rules = [] {
   set(Op::where, where), set(Op::reshape, reshape), set(Op::transpose, transpose), set(Op::broadcast_to, broadcast_to), set(Op::slice, slice);
   set(Op::pad, pad), set(Op::concat, concat), set(Op::flip, flip), set(Op::sum, sum), set(Op::cumsum, cumsum), set(Op::matmul, matmul);
   set(Op::take, take), set(Op::index_add, index_add), set(Op::take_along_axis, take_along_axis), set(Op::scatter_add, scatter_add);
+  set(Op::attention_dual, attention_dual), set(Op::attention_backward, attention_backward);
+  set(Op::after, after), set(Op::region, region_transpose);
   return table;
 }();
 

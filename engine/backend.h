@@ -36,6 +36,7 @@ struct KernelLimits {
   int max_instructions = 256;
   int max_axes = 10;                      // of an iteration space
   std::int64_t max_row_elements = 65536;  // of a row that must be resident (softmax, layer norm)
+  std::int64_t max_attention_head = 0;    // features up to which there are kernels for attention and its derivatives; beyond, the expansion runs
 };
 
 struct Capabilities {

@@ -3,6 +3,8 @@
 #include <array>
 #include <charconv>
 
+#include "engine/region.h"
+
 namespace fluxion {
 
 namespace {
@@ -46,6 +48,16 @@ std::string to_string(const Attributes& attributes) {
     }
     std::string operator()(const RandomAttributes& a) const { return "shape=" + to_string(a.shape) + " domain=" + std::to_string(a.domain); }
     std::string operator()(const EpsilonAttributes& a) const { return "epsilon=" + number(a.epsilon); }
+    std::string operator()(const SortAttributes& a) const { return "axis=" + std::to_string(a.axis) + (a.descending ? " descending" : ""); }
+    std::string operator()(const WindowAttributes& a) const {
+      return "kernel=" + to_string(a.kernel) + " stride=" + to_string(a.stride) + " dilation=" + to_string(a.dilation);
+    }
+    std::string operator()(const ConvAttributes& a) const {
+      return "stride=" + to_string(a.stride) + " dilation=" + to_string(a.dilation) + " spread=" + to_string(a.spread) + " low=" + to_string(a.low) +
+             " high=" + to_string(a.high) + " groups=" + std::to_string(a.groups);
+    }
+    std::string operator()(const AttentionAttributes& a) const { return "scale=" + number(a.scale) + (a.causal ? " causal" : ""); }
+    std::string operator()(const RegionAttributes& a) const { return a.region ? to_string(*a.region) : "no region"; }
   };
   return std::visit(Visitor{}, attributes);
 }

@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -12,7 +13,15 @@
 
 namespace fluxion {
 
-enum class OpClass : std::uint8_t { leaf, elementwise, movement, reduction, contraction, index, random, fused };
+enum class OpClass : std::uint8_t { leaf, elementwise, movement, reduction, contraction, index, random, order, fused, region };
+
+// Whether an op of this class runs as a kernel of its own on whole tensors in memory (plans hold the fused ops only that their backend has kernels
+// for).
+constexpr bool is_whole(OpClass op_class) {
+  return op_class == OpClass::index || op_class == OpClass::random || op_class == OpClass::order || op_class == OpClass::fused;
+}
+
+class Region;  // engine/region.h
 
 enum class Op : std::uint8_t {
 #define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) name,
@@ -87,13 +96,47 @@ struct EpsilonAttributes {
   bool operator==(const EpsilonAttributes&) const = default;
 };
 
+struct SortAttributes {
+  std::int64_t axis = 0;  // non-negative
+  bool descending = false;
+  static auto members(auto& self) { return std::tie(self.axis, self.descending); }
+  bool operator==(const SortAttributes&) const = default;
+};
+// Everything of height and width.
+struct WindowAttributes {
+  Dims kernel, stride, dilation;
+  static auto members(auto& self) { return std::tie(self.kernel, self.stride, self.dilation); }
+  bool operator==(const WindowAttributes&) const = default;
+};
+// Everything of height and width. The image is spread - spread - 1 zeros between its pixels -, then padded by `low` and `high`, which may be
+// negative (cropped); the kernel takes steps of `stride`, its own elements lie `dilation` apart.
+struct ConvAttributes {
+  Dims stride{1, 1}, dilation{1, 1}, spread{1, 1}, low{0, 0}, high{0, 0};
+  std::int64_t groups = 1;
+  static auto members(auto& self) { return std::tie(self.stride, self.dilation, self.spread, self.low, self.high, self.groups); }
+  bool operator==(const ConvAttributes&) const = default;
+};
+struct AttentionAttributes {
+  double scale = 1;
+  bool causal = false;  // key j is seen by query i if j <= i
+  static auto members(auto& self) { return std::tie(self.scale, self.causal); }
+  bool operator==(const AttentionAttributes&) const = default;
+};
+// Graphs only: a plan holds what is inside the region, so nothing hashes or serialises it.
+struct RegionAttributes {
+  std::shared_ptr<const Region> region;
+  static auto members(auto&) { return std::tie(); }
+  bool operator==(const RegionAttributes&) const = default;
+};
+
 using Attributes = std::variant<NoAttributes, IndexAttributes, ValueAttributes, AxisAttributes, AxesAttributes, DTypeAttributes, ShapeAttributes,
-                                SliceAttributes, PadAttributes, RandomAttributes, EpsilonAttributes>;
+                                SliceAttributes, PadAttributes, RandomAttributes, EpsilonAttributes, SortAttributes, WindowAttributes, ConvAttributes,
+                                AttentionAttributes, RegionAttributes>;
 
 struct OpInfo {
   std::string_view name;
-  int inputs;  // -1: one or more
-  int outputs;
+  int inputs;   // -1: one or more
+  int outputs;  // -1: as many as the region has
   OpClass op_class;
   std::size_t attributes;  // index into Attributes
 };

@@ -332,15 +332,24 @@ Tensor rms_norm(const Tensor& x, double epsilon, const std::optional<Tensor>& ga
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options, Location where) {
-  const double scale = options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(checked(Op::matmul, q, where).size(-1)));
-  Tensor scores = mul(Operand(matmul(q, swap_axes(k, -1, -2, where), where), where), Operand(scale, where));
-  if (options.mask) scores = add(Operand(scores, where), Operand(stop_gradient(*options.mask, where), where));
-  if (options.causal) {
-    const Shape square{scores.size(-2), scores.size(-1)};
-    const Tensor visible = le(iota(square, 1, DType::i32, q.device()), iota(square, 0, DType::i32, q.device()));
-    scores = fluxion::where(visible, scores, Operand(-std::numeric_limits<double>::infinity(), where));
-  }
-  return matmul(softmax(scores, -1, where), v, where);
+  for (const Tensor* operand : {&q, &k, &v})
+    if (checked(Op::attention, *operand, where).rank() < 2)
+      throw ShapeError("attention: wants q [.., queries, d] and k, v [.., keys, d], got " + to_string(operand->type()) + " (" + to_string(where) +
+                       ")");
+  // The batch axes broadcast, as those of matmul do; so do the mask's with them.
+  const auto batch_of = [](const Tensor& x) { return TensorType{Shape(Dims(x.shape().begin(), x.shape().end() - 2)), x.dtype()}; };
+  Shape batch = broadcast_shapes(Op::attention, batch_of(q), batch_of(k), where);
+  batch = broadcast_shapes(Op::attention, {batch, q.dtype()}, batch_of(v), where);
+  const auto stretched = [&](const Tensor& x, std::int64_t rows, std::int64_t columns) {
+    Dims sizes = batch.dims();
+    sizes.insert(sizes.end(), {rows, columns});
+    return x.shape() == Shape(sizes) ? x : broadcast_to(x, Shape(sizes), where);
+  };
+  std::vector<Tensor> operands;
+  for (const Tensor* operand : {&q, &k, &v}) operands.push_back(stretched(*operand, operand->size(-2), operand->size(-1)));
+  if (options.mask) operands.push_back(stretched(stop_gradient(*options.mask, where), q.size(-2), k.size(-2)));
+  const double scale = options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(q.size(-1)));
+  return make_node(Op::attention, AttentionAttributes{scale, options.causal}, operands, where);
 }
 
 // ---- random

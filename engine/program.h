@@ -3,7 +3,7 @@
 // A program is a list of kernels over numbered buffers. A kernel is one of
 //   TapeKernel      an expression tape over an iteration space (map, row reduction, copy)
 //   ContractKernel  batched matrix products whose results run through an expression tape (the epilogue) tile by tile
-//   OpKernel        one op of the table on whole, contiguous tensors (index ops, random bits; every op on the reference backend)
+//   OpKernel        one op of the table on whole tensors (index ops, random bits, attention; every op on the reference backend)
 #pragma once
 
 #include <array>
@@ -146,7 +146,12 @@ struct OpKernel {
   Attributes attributes;                      // a constant with IndexAttributes is a run-time scalar
   std::vector<std::int32_t> inputs, outputs;  // buffers, contiguous row-major
   std::vector<TensorType> input_types, output_types;
-  static auto members(auto& self) { return std::tie(self.op, self.attributes, self.inputs, self.outputs, self.input_types, self.output_types); }
+  // Of attention and its derivatives alone: how each input lies in memory, as a batched matrix [.., tokens, features] (the mask: [.., queries, keys];
+  // lse and delta: [.., tokens] as rows of one column). Same order and buffers as `inputs`.
+  std::vector<ContractOperand> views{};
+  static auto members(auto& self) {
+    return std::tie(self.op, self.attributes, self.inputs, self.outputs, self.input_types, self.output_types, self.views);
+  }
   bool operator==(const OpKernel&) const = default;
 };
 

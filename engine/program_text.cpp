@@ -197,8 +197,10 @@ std::string to_string(const OpKernel& kernel, const std::vector<BufferSlot>&) {
     return text;
   };
   const std::string attributes = to_string(kernel.attributes);
+  std::string views;
+  for (const ContractOperand& view : kernel.views) views += "  " + to_string(view) + "\n";
   return "op " + std::string(to_string(kernel.op)) + (attributes.empty() ? "" : " " + attributes) + "\n  " +
-         list(kernel.outputs, kernel.output_types) + " <- " + list(kernel.inputs, kernel.input_types) + "\n";
+         list(kernel.outputs, kernel.output_types) + " <- " + list(kernel.inputs, kernel.input_types) + "\n" + views;
 }
 
 std::string place(const BufferSlot& slot) {

@@ -389,8 +389,8 @@ class Verifier {
     for (std::size_t i = 0; i < kernel.terms.size(); ++i) {
       const ContractTerm& term = kernel.terms[i];
       const std::string name = "term " + std::to_string(i);
-      check_operand(kernel, term.lhs, kernel.m, kernel.k, name + ", left operand");
-      check_operand(kernel, term.rhs, kernel.k, kernel.n, name + ", right operand");
+      check_operand(kernel.dtype, term.lhs, kernel.batch, kernel.m, kernel.k, name + ", left operand");
+      check_operand(kernel.dtype, term.rhs, kernel.batch, kernel.k, kernel.n, name + ", right operand");
       if (!(term.result >= 0 && static_cast<std::size_t>(term.result) < computed.size()))
         fail(name + ": there is no result r" + std::to_string(term.result));
       computed[static_cast<std::size_t>(term.result)] = true;
@@ -417,12 +417,13 @@ class Verifier {
     check_tape(epilogue, std::pair(kernel.results, kernel.dtype));
   }
 
-  void check_operand(const ContractKernel& kernel, const ContractOperand& operand, std::int64_t rows, std::int64_t columns, const std::string& name) {
+  void check_operand(DType dtype, const ContractOperand& operand, std::int64_t batch, std::int64_t rows, std::int64_t columns,
+                     const std::string& name) {
     const TensorType& type = slot(operand.buffer).type;
-    if (type.dtype != kernel.dtype) fail(name + " is " + to_string(type) + ", the kernel computes in " + std::string(to_string(kernel.dtype)));
+    if (type.dtype != dtype) fail(name + " is " + to_string(type) + ", the kernel computes in " + std::string(to_string(dtype)));
     Dims sizes;
     Affine address{operand.offset, {}};
-    for (const auto& [axis, size] : {std::pair(&operand.batch, kernel.batch), std::pair(&operand.rows, rows), std::pair(&operand.columns, columns)}) {
+    for (const auto& [axis, size] : {std::pair(&operand.batch, batch), std::pair(&operand.rows, rows), std::pair(&operand.columns, columns)}) {
       if (axis->sizes.size() != axis->strides.size()) fail(name + ": as many sizes as strides are wanted");
       if (check_extents(axis->sizes) != size) fail(name + ": digits " + to_string(axis->sizes) + " do not make " + std::to_string(size));
       sizes.insert(sizes.end(), axis->sizes.begin(), axis->sizes.end());
@@ -442,7 +443,9 @@ class Verifier {
   void check(const OpKernel& kernel) {
     const std::string name(to_string(kernel.op));
     const OpInfo& op = info(kernel.op);
-    if (op.op_class == OpClass::fused) fail(name + " should have been expanded");
+    const bool views = kernel.op == Op::attention || kernel.op == Op::attention_dual || kernel.op == Op::attention_backward;
+    if ((op.op_class == OpClass::fused && !views) || op.op_class == OpClass::region) fail(name + " should have been expanded");
+    if (kernel.views.size() != (views ? kernel.inputs.size() : 0)) fail(name + ": wrong number of views");
     if (!(kernel.op != Op::data && kernel.op != Op::parameter)) fail(name + " is not computed");
     if (!(kernel.inputs.size() == kernel.input_types.size() && kernel.outputs.size() == kernel.output_types.size()))
       fail(name + ": one type per buffer is wanted");
@@ -456,6 +459,7 @@ class Verifier {
     const bool elementwise = op.op_class == OpClass::elementwise;
     const bool adds = kernel.op == Op::index_add || kernel.op == Op::scatter_add;
     for (std::size_t i = 0; i < kernel.inputs.size(); ++i) {
+      if (views) continue;
       check_buffer(kernel.inputs[i], kernel.input_types[i]);
       read({kernel.inputs[i], nullptr, elementwise || (adds && i == 0)});
     }
@@ -464,6 +468,14 @@ class Verifier {
     } else {
       if (infer_types(kernel.op, kernel.attributes, kernel.input_types, Location::current()) != kernel.output_types)
         fail(name + ": wrong output types");
+    }
+    for (std::size_t i = 0; i < kernel.views.size(); ++i) {
+      const Shape &shape = kernel.input_types[i].shape, &q = kernel.input_types[0].shape;
+      const std::int64_t matrix_axes = shape.rank() < q.rank() ? 1 : 2, rank = shape.rank();
+      std::int64_t batch = 1;
+      for (std::int64_t axis = 0; axis < rank - matrix_axes; ++axis) batch *= shape[axis];
+      if (kernel.views[i].buffer != kernel.inputs[i]) fail(name + ": a view of another buffer than its input");
+      check_operand(kernel.input_types[i].dtype, kernel.views[i], batch, shape[rank - matrix_axes], matrix_axes == 2 ? shape[rank - 1] : 1, name);
     }
     for (std::size_t i = 0; i < kernel.outputs.size(); ++i) {
       check_buffer(kernel.outputs[i], kernel.output_types[i]);
@@ -488,6 +500,7 @@ class Verifier {
       void operator()(std::int64_t value) const { number(value); }
       void operator()(const Dims& values) const { list(values); }
       void operator()(double) const {}
+      void operator()(bool) const {}
       void operator()(DType) const {}
     };
     std::visit(

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/region.h"
+
 namespace fluxion {
 
 namespace {
@@ -281,6 +283,102 @@ Types normalise(const Call& call) {
   TensorType row = floating(call)[0];
   row.shape[row.shape.rank() - 1] = 1;
   return {call.inputs[0], row};
+}
+
+Types argsort(const Call& call) {
+  const std::int64_t axis = call.get<SortAttributes>().axis;
+  call.require_shape(axis >= 0 && axis < call.inputs[0].shape.rank(), "the axis is out of range");
+  call.require_dtype(computes(call.inputs[0].dtype), "wants f32, f64, i32 or u32; convert first");
+  return {{call.inputs[0].shape, DType::i32}};
+}
+
+// Lists of height and width with entries of at least `least`.
+void require_pairs(const Call& call, std::initializer_list<const Dims*> lists, std::int64_t least) {
+  for (const Dims* list : lists)
+    call.require_shape(list->size() == 2 && (*list)[0] >= least && (*list)[1] >= least, "wants sizes of height and width, each in range");
+}
+
+Types windows(const Call& call) {
+  require_movable(call);
+  const auto& a = call.get<WindowAttributes>();
+  const Shape& x = call.inputs[0].shape;
+  call.require_shape(x.rank() == 4, "wants an image [batch, height, width, channels]");
+  require_pairs(call, {&a.kernel, &a.stride, &a.dilation}, 1);
+  Dims sizes{x[0], 0, 0, a.kernel[0], a.kernel[1], x[3]};
+  for (std::size_t k = 0; k < 2; ++k) {
+    const std::int64_t room = x[static_cast<std::int64_t>(k) + 1] - a.dilation[k] * (a.kernel[k] - 1) - 1;
+    call.require_shape(room >= 0, "the window does not fit into the image");
+    sizes[k + 1] = room / a.stride[k] + 1;
+  }
+  return {{Shape(sizes), call.inputs[0].dtype}};
+}
+
+Types conv2d(const Call& call) {
+  const Shape &x = call.inputs[0].shape, &w = call.inputs[1].shape;
+  const auto& a = call.get<ConvAttributes>();
+  call.require_dtype(computes_floating(call.inputs[0].dtype), "wants f32 or f64; convert first");
+  call.require_dtype(call.inputs[0].dtype == call.inputs[1].dtype, "the operands' dtypes differ; convert one");
+  call.require_shape(x.rank() == 4, "wants an image [batch, height, width, channels]");
+  call.require_shape(w.rank() == 4, "wants a weight [height, width, in / groups, out]");
+  require_pairs(call, {&a.stride, &a.dilation, &a.spread}, 1);
+  require_pairs(call, {&a.low, &a.high}, -x.elements());
+  call.require_shape(w[0] >= 1 && w[1] >= 1, "the kernel is empty");
+  call.require_shape(a.groups >= 1 && w[2] * a.groups == x[3] && w[3] % a.groups == 0, "the weight does not fit the channels and groups");
+  Shape y{x[0], 0, 0, w[3]};
+  for (std::int64_t k = 0; k < 2; ++k) {
+    const auto i = static_cast<std::size_t>(k);
+    const std::int64_t spread = x[k + 1] == 0 ? 0 : (x[k + 1] - 1) * a.spread[i] + 1;
+    const std::int64_t room = spread + a.low[i] + a.high[i] - a.dilation[i] * (w[k] - 1) - 1;
+    call.require_shape(room >= 0, "the kernel does not fit into the image");
+    y[k + 1] = room / a.stride[i] + 1;
+  }
+  return {{y, call.inputs[0].dtype}};
+}
+
+Types after(const Call& call) { return {call.inputs[0]}; }
+
+Types region(const Call& call) {
+  const auto& held = call.get<RegionAttributes>().region;
+  call.require_shape(held != nullptr, "there is no region");
+  return output_types(*held, call.inputs, call.where);
+}
+
+// Checks q, k, v, operands of the same shapes as these, and a mask if there is one operand more; the types of y and lse.
+Types attention_over(const Call& call, std::initializer_list<std::size_t> like_q, std::initializer_list<std::size_t> like_k, std::size_t operands) {
+  call.require_shape(call.inputs.size() == operands || call.inputs.size() == operands + 1, "wrong number of operands");
+  call.require_dtype(computes_floating(call.inputs[0].dtype), "wants f32 or f64; convert first");
+  for (const TensorType& input : call.inputs) call.require_dtype(input.dtype == call.inputs[0].dtype, "the operands' dtypes differ; convert one");
+  const Shape &q = call.inputs[0].shape, &k = call.inputs[1].shape;
+  const std::int64_t rank = q.rank();
+  call.require_shape(rank >= 2 && k.rank() == rank, "wants q [.., queries, d] and k, v [.., keys, d]");
+  Shape keys = q;
+  keys[rank - 2] = k[rank - 2];
+  call.require_shape(keys == k && call.inputs[2].shape == k, "q, k and v must agree in batch axes and features, k and v in keys");
+  call.require_shape(k[rank - 2] > 0 || q.elements() == 0, "there are no keys to attend to");
+  for (const std::size_t i : like_q) call.require_shape(call.inputs[i].shape == q, "an operand has another shape than q");
+  for (const std::size_t i : like_k) call.require_shape(call.inputs[i].shape == k, "an operand has another shape than k");
+  if (call.inputs.size() > operands) {
+    Shape scores = q;
+    scores[rank - 1] = k[rank - 2];
+    call.require_shape(call.inputs.back().shape == scores, "the mask must be [.., queries, keys] with the batch axes of q");
+  }
+  Dims rows(q.begin(), q.end() - 1);
+  return {call.inputs[0], {Shape(rows), call.inputs[0].dtype}};
+}
+
+Types attention(const Call& call) { return attention_over(call, {}, {}, 3); }
+
+Types attention_dual(const Call& call) {
+  call.require_shape(call.inputs.size() >= 6, "wrong number of operands");
+  const Types once = attention_over(call, {3}, {4, 5}, 6);
+  return {once[0], once[1], once[0], once[1]};
+}
+
+Types attention_backward(const Call& call) {
+  call.require_shape(call.inputs.size() >= 6, "wrong number of operands");
+  const Types forward = attention_over(call, {5}, {}, 6);
+  call.require_shape(call.inputs[3] == forward[1] && call.inputs[4] == forward[1], "lse and delta must be [.., queries]");
+  return {call.inputs[0], call.inputs[1], call.inputs[2]};
 }
 
 using Rule = Types (*)(const Call&);

@@ -36,7 +36,7 @@ class Builder {
   std::unordered_multimap<std::uint64_t, std::int32_t> interned_;
 };
 
-// The expansion of a fused op into primitives: its definition. One value per output.
-std::vector<Value> expand(Builder& builder, Op op, const Attributes& attributes, Value input);
+// The expansion of a fused op (engine/expansion.h), built here. One value per output.
+std::vector<Value> expand(Builder& builder, Op op, const Attributes& attributes, const std::vector<Value>& inputs);
 
 }  // namespace fluxion::plan

@@ -21,6 +21,7 @@ class Hasher {
     hash_.high = mix(hash_.high + word, 0x94d049bb133111ebu);
   }
   void add(std::int64_t word) { add(static_cast<std::uint64_t>(word)); }
+  void add(bool value) { add(static_cast<std::uint64_t>(value)); }
   void add(double value) { add(std::bit_cast<std::uint64_t>(value)); }
   void add(DType dtype) { add(static_cast<std::uint64_t>(dtype)); }
   void add(const Dims& dims) {

@@ -62,9 +62,12 @@ struct Canonical {
 // leaf that is not among them throws Error: its value was asked for while it was traced.
 Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs);
 
-// Common subexpressions merged, identities and neutral elements removed, fused ops expanded, dead nodes dropped. `extra_scalars`
+// Whether a backend with these limits has a kernel for this fused op; its expansion takes the place of any other.
+bool has_kernel(const GraphNode& node, const KernelLimits& limits);
+
+// Common subexpressions merged, identities and neutral elements removed, fused ops without a kernel expanded, dead nodes dropped. `extra_scalars`
 // gets the values of scalars that expansions add after graph.scalars.
-Graph simplify(const Graph& graph, std::vector<double>& extra_scalars);
+Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<double>& extra_scalars);
 
 }  // namespace fluxion::plan
 

@@ -334,8 +334,8 @@ std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNu
 
 namespace {
 
-// A matrix operand followed down to memory.
-ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& buffers) {
+// A matrix operand followed down to memory. Its last `matrix_axes` axes are the rows and columns; of one axis alone, the rows.
+ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& buffers, std::size_t matrix_axes = 2) {
   const Shape& shape = graph.type(value).shape;
   const auto rank = static_cast<std::size_t>(shape.rank());
   IterationSpace space{shape.dims(), 0};
@@ -377,7 +377,7 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
     operand.offset = address->constant;
     for (std::size_t k = 0; k < space.extents.size(); ++k) {
       if (space.extents[k] == 1) continue;
-      OperandAxis& axis = owner[k] + 2 < rank ? operand.batch : owner[k] + 2 == rank ? operand.rows : operand.columns;
+      OperandAxis& axis = owner[k] + matrix_axes < rank ? operand.batch : owner[k] + matrix_axes == rank ? operand.rows : operand.columns;
       // Digits that continue one another are one.
       if (!axis.sizes.empty() && axis.strides.back() == address->coefficients[k] * space.extents[k]) {
         axis.sizes.back() *= space.extents[k];
@@ -415,12 +415,20 @@ ContractKernel lower_contraction(const Graph& graph, std::int32_t n, BufferNumbe
 
 OpKernel lower_op(const Graph& graph, std::int32_t n, BufferNumbers& buffers) {
   const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
-  OpKernel kernel{node.op, node.attributes, {}, {}, {}, node.outputs};
+  OpKernel kernel{node.op, node.attributes, {}, {}, {}, node.outputs, {}};
+  const bool views = info(node.op).op_class == OpClass::fused;
   // A run-time scalar is named by its number.
   if (node.scalar >= 0) kernel.attributes = IndexAttributes{node.scalar};
   for (const Value input : node.inputs) {
-    kernel.inputs.push_back(buffers.of(info(node.op).op_class == OpClass::movement ? input : peel_reshapes(graph, input)));
     kernel.input_types.push_back(graph.type(input));
+    if (views) {
+      // Of all operands only lse and delta have an axis less than the output.
+      const bool row = graph.type(input).shape.rank() < node.outputs[0].shape.rank();
+      kernel.views.push_back(lower_operand(graph, input, buffers, row ? 1 : 2));
+      kernel.inputs.push_back(kernel.views.back().buffer);
+    } else {
+      kernel.inputs.push_back(buffers.of(info(node.op).op_class == OpClass::movement ? input : peel_reshapes(graph, input)));
+    }
   }
   for (std::size_t k = 0; k < node.outputs.size(); ++k) kernel.outputs.push_back(buffers.of({n, static_cast<std::int32_t>(k)}));
   return kernel;

@@ -29,7 +29,7 @@ std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& lim
     const auto n = static_cast<std::int32_t>(i);
     const OpClass op_class = info(graph.nodes[i].op).op_class;
     if (op_class == OpClass::contraction) kernels.push_back({lower_contraction(graph, n, buffers), n});
-    if (op_class == OpClass::index || op_class == OpClass::random) kernels.push_back({lower_op(graph, n, buffers), n});
+    if (is_whole(op_class)) kernels.push_back({lower_op(graph, n, buffers), n});
   }
   std::stable_sort(kernels.begin(), kernels.end(), [](const LoweredKernel& a, const LoweredKernel& b) { return a.position < b.position; });
   return kernels;
@@ -39,7 +39,7 @@ std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& lim
 
 Planned make_program(const Graph& given, const KernelLimits& limits) {
   Planned planned;
-  Graph graph = simplify(given, planned.extra_scalars);
+  Graph graph = simplify(given, limits, planned.extra_scalars);
   verify(graph);
 
   std::vector<LoweredKernel> kernels;

@@ -20,7 +20,7 @@ bool lies_in_memory(const Graph& graph, Value value) {
   return node.op == Op::parameter || (info(node.op).op_class != OpClass::leaf && info(node.op).op_class != OpClass::movement);
 }
 
-// Contractions read through any view of memory but those with holes (pad), several sources (concat) or negative strides (flip).
+// Contractions and attention read through any view of memory but those with holes (pad), several sources (concat) or negative strides (flip).
 bool readable_by_contraction(const Graph& graph, Value value) {
   while (info(graph[value].op).op_class == OpClass::movement) {
     const Op op = graph[value].op;
@@ -51,8 +51,8 @@ Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std:
       Value& input = node.inputs[k];
       input = move(input);
       const bool must = forced_set.contains({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)}) ||
-                        (op_class == OpClass::contraction && !readable_by_contraction(result, input)) ||
-                        ((op_class == OpClass::index || op_class == OpClass::random) && !lies_in_memory(result, peel_reshapes(result, input)));
+                        ((op_class == OpClass::contraction || op_class == OpClass::fused) && !readable_by_contraction(result, input)) ||
+                        (is_whole(op_class) && op_class != OpClass::fused && !lies_in_memory(result, peel_reshapes(result, input)));
       if (must) input = copy(input);
     }
     // A kernel has only so many loads: more pieces are joined in parts first.

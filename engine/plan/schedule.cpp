@@ -46,6 +46,7 @@ void renumber(Kernel& kernel, const std::vector<std::int32_t>& numbers) {
   if (auto* op = std::get_if<OpKernel>(&kernel)) {
     for (std::int32_t& buffer : op->inputs) buffer = numbers[static_cast<std::size_t>(buffer)];
     for (std::int32_t& buffer : op->outputs) buffer = numbers[static_cast<std::size_t>(buffer)];
+    for (ContractOperand& view : op->views) view.buffer = numbers[static_cast<std::size_t>(view.buffer)];
   }
 }
 

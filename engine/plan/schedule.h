@@ -1,7 +1,6 @@
 #pragma once
 
 #include <set>
-#include <set>
 #include <vector>
 
 #include "engine/plan/lower.h"

@@ -180,7 +180,13 @@ Value Builder::emit(Op op, Attributes attributes, std::vector<Value> inputs) {
   return intern({op, std::move(attributes), std::move(inputs), std::move(outputs)});
 }
 
-Graph simplify(const Graph& graph, std::vector<double>& extra_scalars) {
+bool has_kernel(const GraphNode& node, const KernelLimits& limits) {
+  if (node.op != Op::attention && node.op != Op::attention_dual && node.op != Op::attention_backward) return false;
+  const Shape& q = node.outputs[0].shape;
+  return q[q.rank() - 1] <= limits.max_attention_head;
+}
+
+Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<double>& extra_scalars) {
   std::vector<bool> live(graph.nodes.size(), false);
   for (const Value output : graph.outputs) live[static_cast<std::size_t>(output.node)] = true;
   for (std::size_t i = graph.nodes.size(); i-- > 0;)
@@ -208,7 +214,12 @@ Graph simplify(const Graph& graph, std::vector<double>& extra_scalars) {
         made[i] = {builder.leaf(node)};
         break;
       case OpClass::fused:
-        made[i] = expand(builder, node.op, node.attributes, inputs[0]);
+        if (has_kernel(node, limits)) {
+          const Value first = builder.emit(node.op, node.attributes, std::move(inputs));
+          for (std::size_t k = 0; k < node.outputs.size(); ++k) made[i].push_back({first.node, static_cast<std::int32_t>(k)});
+        } else {
+          made[i] = expand(builder, node.op, node.attributes, inputs);
+        }
         break;
       default:
         // (A B)' = B' A': the product itself comes out in the order that is asked for, where nobody wants the other one.

@@ -156,6 +156,14 @@ Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat
       }
       return result;
     }
+    case Op::windows: {
+      const auto& a = std::get<WindowAttributes>(movement.attributes);
+      const auto pixel = [&](std::size_t k) {
+        return combine(combine(constant_affine(0, axes), a.stride[k], point[k + 1]), a.dilation[k], point[k + 3]);
+      };
+      result.point = {point[0], pixel(0), pixel(1), point[5]};
+      return result;
+    }
     case Op::pad: {
       const auto& a = std::get<PadAttributes>(movement.attributes);
       result.point = point;

@@ -39,7 +39,7 @@ struct Step {
   Point point;
   AxisSplit split;  // outcome split: refine the space by this and start again
 };
-// transpose, broadcast_to, slice, flip, reshape; also pad and concat, where the point may lie outside the operand (see in_operand).
+// transpose, broadcast_to, slice, flip, windows, reshape; also pad and concat, where the point may lie outside the operand (see in_operand).
 Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point, const IterationSpace& space);
 
 // The conditions under which `point` of a pad's or concat's result lies in the operand.

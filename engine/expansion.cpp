@@ -1,0 +1,137 @@
+#include "engine/expansion.h"
+
+#include <limits>
+
+#include "engine/ops.h"
+
+namespace fluxion {
+
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+Tensor mean_along(const Tensor& x, std::int64_t axis) { return sum(x, {axis}, true) * (1.0 / static_cast<double>(x.size(axis))); }
+
+// x / sqrt(square + epsilon), and the factor.
+Tensors normalised(const Tensor& x, const Tensor& square, double epsilon) {
+  const Tensor scale = rsqrt(square + epsilon);
+  return {x * scale, scale};
+}
+
+Tensor crop_or_pad(const Tensor& x, const Dims& low, const Dims& high) {
+  Dims start(4, 0), stop = x.shape().dims(), before(4, 0), behind(4, 0);
+  for (std::size_t k = 0; k < 2; ++k) {
+    before[k + 1] = std::max<std::int64_t>(low[k], 0);
+    behind[k + 1] = std::max<std::int64_t>(high[k], 0);
+    // What is cropped may reach beyond what is padded at the other end, so pad first.
+    start[k + 1] = std::max<std::int64_t>(-low[k], 0);
+    stop[k + 1] += before[k + 1] + behind[k + 1] - std::max<std::int64_t>(-high[k], 0);
+  }
+  return slice(pad(x, before, behind), start, stop, Dims(4, 1));
+}
+
+// Zeros between the pixels, spread - 1 of them.
+Tensor spread_out(const Tensor& x, const Dims& spread) {
+  if ((spread[0] == 1 && spread[1] == 1) || x.elements() == 0) return x;
+  const std::int64_t batch = x.size(0), height = x.size(1), width = x.size(2), channels = x.size(3);
+  const Tensor cells = pad(reshape(x, {batch, height, 1, width, 1, channels}), {0, 0, 0, 0, 0, 0}, {0, 0, spread[0] - 1, 0, spread[1] - 1, 0});
+  const Tensor whole = reshape(cells, {batch, height * spread[0], width * spread[1], channels});
+  return slice(whole, {0, 0, 0, 0}, {batch, (height - 1) * spread[0] + 1, (width - 1) * spread[1] + 1, channels}, {1, 1, 1, 1});
+}
+
+// A product of windows - a view of the padded image - with the weights.
+Tensor convolution(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+  const Tensor image = crop_or_pad(spread_out(x, a.spread), a.low, a.high);
+  const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups;
+  const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {image});
+  const std::int64_t rows = seen.size(0) * seen.size(1) * seen.size(2), columns = kh * kw * in;
+  const Shape result{seen.size(0), seen.size(1), seen.size(2), w.size(3)};
+  if (a.groups == 1) return reshape(matmul(reshape(seen, {rows, columns}), reshape(w, {columns, out})), result);
+  const Shape split{seen.size(0), seen.size(1), seen.size(2), kh, kw, a.groups, in};
+  const Tensor per_group = reshape(transpose(reshape(seen, split), {5, 0, 1, 2, 3, 4, 6}), {a.groups, rows, columns});
+  const Tensor weights = transpose(reshape(w, {columns, a.groups, out}), {1, 0, 2});
+  return reshape(transpose(matmul(per_group, weights), {1, 0, 2}), result);
+}
+
+Tensor swapped(const Tensor& x) { return swap_axes(x, -1, -2); }
+
+Tensor scores(const AttentionAttributes& a, const Tensor& q, const Tensor& k, const Tensor* mask) {
+  Tensor s = matmul(q, swapped(k)) * a.scale;
+  if (mask) s = s + *mask;
+  if (!a.causal) return s;
+  const Shape square{s.size(-2), s.size(-1)};
+  const Tensor visible = le(iota(square, 1, DType::i32, q.device()), iota(square, 0, DType::i32, q.device()));
+  return where(visible, s, -std::numeric_limits<double>::infinity());
+}
+
+struct Softmax {
+  Tensor p, lse;  // [.., queries, keys], [.., queries, 1]
+};
+Softmax softmax_of(const Tensor& s) {
+  const Tensor largest = max(s, {-1}, true), e = exp(s - largest), total = sum(e, {-1}, true);
+  return {e * (1.0 / total), largest + log(total)};
+}
+
+Tensor without_last(const Tensor& x) {
+  Dims sizes = x.shape().dims();
+  sizes.pop_back();
+  return reshape(x, Shape(sizes));
+}
+
+Tensors attention(const AttentionAttributes& a, const Tensors& in) {
+  const auto [p, lse] = softmax_of(scores(a, in[0], in[1], in.size() > 3 ? &in[3] : nullptr));
+  return {matmul(p, in[2]), without_last(lse)};
+}
+
+// With ds the tangent of the scores and t = p ds: dlse = sum t, dy = t v - dlse y + p dv.
+Tensors attention_dual(const AttentionAttributes& a, const Tensors& in) {
+  const Tensor &q = in[0], &k = in[1], &v = in[2], &dq = in[3], &dk = in[4], &dv = in[5];
+  const auto [p, lse] = softmax_of(scores(a, q, k, in.size() > 6 ? &in[6] : nullptr));
+  const Tensor t = p * ((matmul(dq, swapped(k)) + matmul(q, swapped(dk))) * a.scale);
+  const Tensor y = matmul(p, v), dlse = sum(t, {-1}, true);
+  return {y, without_last(lse), matmul(t, v) + matmul(p, dv) - dlse * y, without_last(dlse)};
+}
+
+// ds = p (u v' - delta) scale, with p = exp(scores - lse).
+Tensors attention_backward(const AttentionAttributes& a, const Tensors& in) {
+  const Tensor &q = in[0], &k = in[1], &v = in[2], &lse = in[3], &delta = in[4], &u = in[5];
+  const Tensor p = exp(scores(a, q, k, in.size() > 6 ? &in[6] : nullptr) - expand_dims(lse, -1));
+  const Tensor ds = p * (matmul(u, swapped(v)) - expand_dims(delta, -1)) * a.scale;
+  return {matmul(ds, k), matmul(swapped(ds), q), matmul(swapped(p), u)};
+}
+
+}  // namespace
+
+Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs) {
+  const Tensor& x = inputs.front();
+  switch (op) {
+    case Op::softmax: {
+      const std::int64_t axis = std::get<AxisAttributes>(attributes).axis;
+      const Tensor e = exp(x - max(x, {axis}, true));
+      return {e * (1.0 / sum(e, {axis}, true))};
+    }
+    case Op::log_softmax: {
+      const std::int64_t axis = std::get<AxisAttributes>(attributes).axis;
+      const Tensor shifted = x - max(x, {axis}, true);
+      return {shifted - log(sum(exp(shifted), {axis}, true))};
+    }
+    case Op::layer_norm: {
+      const Tensor centred = x - mean_along(x, x.rank() - 1);
+      return normalised(centred, mean_along(centred * centred, x.rank() - 1), std::get<EpsilonAttributes>(attributes).epsilon);
+    }
+    case Op::rms_norm:
+      return normalised(x, mean_along(x * x, x.rank() - 1), std::get<EpsilonAttributes>(attributes).epsilon);
+    case Op::conv2d:
+      return {convolution(std::get<ConvAttributes>(attributes), x, inputs[1])};
+    case Op::attention:
+      return attention(std::get<AttentionAttributes>(attributes), inputs);
+    case Op::attention_dual:
+      return attention_dual(std::get<AttentionAttributes>(attributes), inputs);
+    case Op::attention_backward:
+      return attention_backward(std::get<AttentionAttributes>(attributes), inputs);
+    default:
+      throw Error("expansion: " + std::string(to_string(op)) + " is no fused op");
+  }
+}
+
+}  // namespace fluxion

@@ -1,0 +1,16 @@
+// The expansions that define the fused ops: what softmax, layer_norm, conv2d, attention and its derivatives are in terms of the other ops.
+//
+// One definition serves everybody: the planner puts it in a fused op's place where the backend has no kernel for it, autograd differentiates it for
+// the orders that have no rule of their own, and tests compare kernels with it.
+#pragma once
+
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace fluxion {
+
+// The outputs of a fused `op` on these inputs, built from ops that are not fused. Throws Error for any other op.
+std::vector<Tensor> expansion(Op op, const Attributes& attributes, const std::vector<Tensor>& inputs);
+
+}  // namespace fluxion

@@ -1,0 +1,50 @@
+// Regions: functions that stay whole while transforms walk over a graph, because they have a rule of their own for one of them.
+//
+//   checkpoint(f)              reverse mode computes f again instead of keeping what f computed on the way
+//   custom_jvp(f, rule)        rule(primals, tangents) is the derivative of f
+//   custom_linear(f, transpose)  f is linear; transpose(cotangents) is its transpose
+//   custom_vjp(f, rule)        rule(primals, outputs, cotangents) is the transposed derivative of f; there is no forward mode
+//
+// A region holds the graph of f on parameter leaves. A plan never sees one: where a value is computed, the graph takes the region's place. The
+// transforms of autograd/ read the rules.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace fluxion {
+
+class Region {
+ public:
+  enum class Kind : std::uint8_t {
+    checkpoint,
+    custom_jvp,
+    custom_linear,
+    custom_vjp,
+    opaque,  // the derivative of a custom_vjp: linear, has only a transpose, and no value
+  };
+  Kind kind = Kind::checkpoint;
+  std::string name;  // of the function, for errors and printing
+  // The graph of the function: outputs over Op::parameter leaves. `outputs` is empty for an opaque region.
+  std::vector<Tensor> parameters, outputs;
+  std::vector<TensorType> types;  // of the outputs
+  // Inputs in which the region is linear (custom_linear, opaque, and derivatives of checkpoints).
+  std::vector<bool> linear;
+  // custom_jvp: (inputs, tangents - empty for zero) -> tangents of the outputs, empty for zero.
+  std::function<std::vector<Tensor>(const std::vector<Tensor>& inputs, const std::vector<Tensor>& tangents)> jvp;
+  // custom_linear, custom_vjp and opaque: (inputs, cotangents of the outputs - empty for zero) -> cotangents of the inputs, empty for zero.
+  std::function<std::vector<Tensor>(const std::vector<Tensor>& inputs, const std::vector<Tensor>& cotangents)> transpose;
+};
+
+// "checkpoint block": kind and name.
+std::string to_string(const Region& region);
+
+// The output types of `region` on inputs of these types. Throws ShapeError or DTypeError where they are not those of its parameters.
+std::vector<TensorType> output_types(const Region& region, std::span<const TensorType> inputs, const Location& where);
+
+}  // namespace fluxion
