@@ -69,6 +69,12 @@ bool has_kernel(const GraphNode& node, const KernelLimits& limits);
 // gets the values of scalars that expansions add after graph.scalars.
 Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<double>& extra_scalars);
 
+// Without the nodes that no output depends on.
+Graph without_dead(Graph graph);
+
+// Where attention and its dual stand on the same operands, the dual's first outputs take the place of the primal: it is computed once.
+Graph pair_duals(Graph graph);
+
 }  // namespace fluxion::plan
 
 namespace fluxion {

@@ -39,7 +39,7 @@ std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& lim
 
 Planned make_program(const Graph& given, const KernelLimits& limits) {
   Planned planned;
-  Graph graph = simplify(given, limits, planned.extra_scalars);
+  Graph graph = pair_duals(simplify(given, limits, planned.extra_scalars));
   verify(graph);
 
   std::vector<LoweredKernel> kernels;

@@ -1,6 +1,6 @@
 // The planner: graph in, program out; and what runs it.
 //
-//   canonicalise -> simplify -> prepare -> fuse -> lower -> merge contractions and epilogues -> order -> place in memory
+//   canonicalise -> simplify -> pair -> prepare -> fuse -> lower -> merge contractions and epilogues -> order -> place in memory
 #pragma once
 
 #include <list>

@@ -240,26 +240,29 @@ Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<doubl
   extra_scalars = builder.extra_scalars;
 
   // Rewriting may have left nodes that nothing uses any more.
-  Graph full = builder.take();
+  Graph result = builder.take();
+  result.outputs = std::move(outputs);
+  return without_dead(std::move(result));
+}
+
+Graph without_dead(Graph full) {
   std::vector<bool> used(full.nodes.size(), false);
-  for (const Value output : outputs) used[static_cast<std::size_t>(output.node)] = true;
-  std::vector<std::int32_t> moved(full.nodes.size(), -1);
+  for (const Value output : full.outputs) used[static_cast<std::size_t>(output.node)] = true;
   for (std::size_t i = full.nodes.size(); i-- > 0;)
     if (used[i])
       for (const Value input : full.nodes[i].inputs) used[static_cast<std::size_t>(input.node)] = true;
-  Graph result;
-  result.inputs = std::move(full.inputs);
-  result.donated = std::move(full.donated);
-  result.scalars = full.scalars;
-  const auto move = [&](Value value) { return Value{moved[static_cast<std::size_t>(value.node)], value.output}; };
+  std::vector<std::int32_t> moved(full.nodes.size(), -1);
+  const auto move = [&](Value& value) { value.node = moved[static_cast<std::size_t>(value.node)]; };
+  std::vector<GraphNode> nodes;
   for (std::size_t i = 0; i < full.nodes.size(); ++i) {
     if (!used[i]) continue;
-    for (Value& input : full.nodes[i].inputs) input = move(input);
-    moved[i] = static_cast<std::int32_t>(result.nodes.size());
-    result.nodes.push_back(std::move(full.nodes[i]));
+    moved[i] = static_cast<std::int32_t>(nodes.size());
+    nodes.push_back(std::move(full.nodes[i]));
+    for (Value& input : nodes.back().inputs) move(input);
   }
-  for (const Value output : outputs) result.outputs.push_back(move(output));
-  return result;
+  for (Value& output : full.outputs) move(output);
+  full.nodes = std::move(nodes);
+  return full;
 }
 
 }  // namespace fluxion::plan
