@@ -256,9 +256,9 @@ void check(const UnetConfig& config) {
             "channel_mult times base must be in 1..1048576, got " + text(factor) + " times " + text(config.base));
   const std::int64_t coarsest = std::int64_t{1} << (levels - 1);
   for (const std::int64_t side : config.image_size)
-    require(side >= 1 && side <= largest && side % coarsest == 0, "height and width of image_size must be in 1..65536 and halve " + text(levels - 1) +
-                                                                      " times, once between two of the " + text(levels) + " levels, got " +
-                                                                      text(side));
+    require(side >= 1 && side <= largest && side % coarsest == 0, "height and width of image_size must be in 1..65536 and multiples of " +
+                                                                      text(coarsest) + ", as every one of the " + text(levels) +
+                                                                      " levels but the last halves them; got " + text(side));
   require(config.num_res_blocks >= 1 && config.num_res_blocks <= most_blocks, "num_res_blocks must be in 1..64, got " + text(config.num_res_blocks));
   require(config.attention_ds.size() <= config.channel_mult.size(), "attention_ds names more levels than channel_mult has");
   for (const std::int64_t ds : config.attention_ds)
