@@ -3,7 +3,7 @@
 
     check_against_torch.py PEER.py FOLDER [FLUXION]
 
-Imports the PyTorch program (torch_meanflow_bench.py), gives both of its networks random parameters, none of them zero, computes one flow-matching
+Imports the PyTorch program (torch_meanflow_bench.py), gives each of its networks random parameters, none of them zero, computes one flow-matching
 step and MeanFlow steps over all rows and over the subset - output, tangent, loss, every gradient - and writes each, inputs and results, to
 FOLDER/NETWORK-TASK.safetensors. With FLUXION, the program, it then runs `fluxion bench --check` on each file. Exit code 0 if all agree.
 """
@@ -16,13 +16,32 @@ import sys
 
 import torch
 
-BATCH = {"mlp2d": 64, "dit28": 8}
+BATCH = {"mlp2d": 64, "dit28": 8, "unet32": 4}
+
+
+def unet_modules(net):
+    """Fluxion's names of the modules of the peer's U-Net."""
+    kinds = {"ResBlock": {"n1": "in_layers.0", "c1": "in_layers.2", "emb": "emb_layers.1", "n2": "out_layers.0", "c2": "out_layers.3",
+                          "skip": "skip_connection"},
+             "AttnBlock": {"norm": "norm", "attn.qkv": "qkv", "attn.proj": "proj_out"}, "Down": {"c": "op"}, "Up": {"c": "conv"}}
+    renamed = {"inp": "input_blocks.0.0", "nf": "out.0", "out": "out.2"}
+    for theirs, name in {"t": "time_embed", "r": "r_embed"}.items():
+        renamed.update({f"time.{theirs}1": f"{name}.0", f"time.{theirs}2": f"{name}.2"})
+    blocks = {f"down.{i}": (f"input_blocks.{i + 1}", block) for i, block in enumerate(net.down)}
+    blocks |= {f"up.{i}": (f"output_blocks.{i}", block) for i, block in enumerate(net.up)} | {"mid": ("middle_block", net.mid)}
+    for theirs, (name, block) in blocks.items():
+        for place, layer in enumerate(block):
+            for part, our_part in kinds[type(layer).__name__].items():
+                renamed[f"{theirs}.{place}.{part}"] = f"{name}.{place}.{our_part}"
+    return renamed
 
 
 def ours(net):
     """The peer's parameters under Fluxion's names."""
     named = dict(net.named_parameters())
-    if hasattr(net, "mid"):
+    if hasattr(net, "down"):
+        renamed = unet_modules(net)
+    elif hasattr(net, "mid"):
         renamed = {"inp": "layers.0", "cond": "time_embedder", "out": f"layers.{len(net.mid) + 1}"}
         renamed.update({f"mid.{k}": f"layers.{k + 1}" for k in range(len(net.mid))})
     else:
@@ -44,9 +63,11 @@ def ours(net):
 
 
 def as_ours(name, tensor, patch=4):
-    """In Fluxion's layout: the patch embedding is a convolution's weight; images have their channels last."""
+    """In Fluxion's layout: the patch embedding is a convolution's weight, and the linear maps of a U-Net's attention are those over a line."""
     if name == "x_embedder.proj.weight":
         return tensor.reshape(tensor.shape[0], -1, patch, patch)
+    if name.endswith((".qkv.weight", ".proj_out.weight")) and ".attn." not in name:
+        return tensor[:, :, None]
     return tensor
 
 
@@ -72,10 +93,10 @@ def write_safetensors(path, tensors, metadata):
 def step(peer, name, task):
     """One step of the peer's own functions, on draws made here so that both programs have the same."""
     torch.manual_seed(1)
-    net = {"mlp2d": peer.MLP, "dit28": peer.DiT}[name]()
+    net = {"mlp2d": peer.MLP, "dit28": peer.DiT, "unet32": peer.UNet}[name]()
     with torch.no_grad():
         for parameter in net.parameters():
-            scale = 1 / math.sqrt(parameter.shape[-1]) if parameter.dim() > 1 else 0.1
+            scale = 1 / math.sqrt(parameter[0].numel()) if parameter.dim() > 1 else 0.1
             parameter.copy_(scale * torch.randn_like(parameter))
     batch = BATCH[name]
     x, e = torch.randn(batch, *net.shape), torch.randn(batch, *net.shape)

@@ -25,9 +25,9 @@ if "avx512f" in pathlib.Path("/proc/cpuinfo").read_text():
     BLAS["BLIS for AVX-512"] = (BLAS["BLIS"][0], {"BLIS_ARCH_TYPE": "skx"})
     BLAS["OpenBLAS for AVX-512"] = (BLAS["OpenBLAS"][0], {"OPENBLAS_CORETYPE": "SkylakeX"})
 TCMALLOC = LIBRARIES + "libtcmalloc_minimal.so.4"
-PEER_NET = {"mlp2d": "mlp", "dit28": "dit"}
-BATCH = {"mlp2d": 4096, "dit28": 64}
-QUICK_BATCH = {"mlp2d": 128, "dit28": 4}
+PEER_NET = {"mlp2d": "mlp", "dit28": "dit", "unet32": "unet"}
+BATCH = {"mlp2d": 4096, "dit28": 64, "unet32": 16}
+QUICK_BATCH = {"mlp2d": 128, "dit28": 4, "unet32": 4}
 
 # task -> (fluxion bench, ways to do it in PyTorch)
 TASKS = {
@@ -37,7 +37,7 @@ TASKS = {
     "sample": (["--objective", "sample"], [["--mode", "sample"]]),
     "sample one": (["--objective", "sample", "--batch", "1"], [["--mode", "sample", "--batch", "1"]]),
 }
-CASES = [(net, task) for net in ("mlp2d", "dit28") for task in TASKS if (net, task) != ("mlp2d", "sample one")]
+CASES = [(net, task) for net in BATCH for task in TASKS if (net, task) != ("mlp2d", "sample one")]
 # Ours over theirs, at most.
 TIME_BARS = {"flow matching": 1.0, "MeanFlow": 0.9, "MeanFlow, subset": 0.9}
 MEMORY_BAR = 0.5

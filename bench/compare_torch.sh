@@ -1,6 +1,6 @@
 #!/bin/sh
-# Races Fluxion against PyTorch on the same two networks and steps, alternately, in one go, on this machine: time, memory, and what MeanFlow costs
-# over flow matching. Prints the ratios with their spread and whether they meet the bars. Wants a quiet machine and takes about eight minutes.
+# Races Fluxion against PyTorch on the same three networks and steps, alternately, in one go, on this machine: time, memory, and what MeanFlow costs
+# over flow matching. Prints the ratios with their spread and whether they meet the bars. Wants a quiet machine and takes about twelve minutes.
 #
 #   bench/compare_torch.sh [--peer FILE] [--fluxion FILE] [--threads N] [--budget SECONDS] [--steps N] [--quick] [--out FILE]
 #

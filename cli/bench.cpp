@@ -241,8 +241,8 @@ int bench(const Options& options, const Streams& streams) {
 Command add_bench(CLI::App& program, const Streams& streams) {
   auto options = std::make_shared<Options>();
   CLI::App& parser = *program.add_subcommand("bench", "Time training steps and samples on this machine");
-  parser.add_option("--net", options->net, "mlp2d (points in the plane) or dit28 (28 x 28 digits) (default: dit28)")
-      ->check(CLI::IsMember({"mlp2d", "dit28"}))
+  parser.add_option("--net", options->net, "mlp2d (points in the plane), dit28 (28 x 28 digits) or unet32 (32 x 32 colour images) (default: dit28)")
+      ->check(CLI::IsMember({"mlp2d", "dit28", "unet32"}))
       ->type_name("NAME");
   parser
       .add_option("--objective", options->objective,
@@ -252,7 +252,7 @@ Command add_bench(CLI::App& program, const Streams& streams) {
   parser.add_option("--tangent", options->tangent, "MeanFlow's derivative over all rows, or the subset, a quarter, with r != t (default: all)")
       ->check(CLI::IsMember({"all", "subset"}))
       ->type_name("ROWS");
-  parser.add_option("--batch", options->batch, "Samples a step, 0: the network's own, 4096 or 64 (default: 0)")
+  parser.add_option("--batch", options->batch, "Samples a step, 0: the network's own, 4096, 64 or 16 (default: 0)")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24))
       ->type_name("B");
   parser.add_option("--steps", options->steps, "Undisturbed steps to time (default: 20)")->check(CLI::Range(1, 1 << 20))->type_name("N");

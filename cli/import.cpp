@@ -50,7 +50,7 @@ ImportOptions import_options(const Options& options) {
 int run_import(const Options& options, const Streams& streams) {
   ImportedModel imported;
   try {
-    imported = import_dit(options.file, import_options(options), cpu({.threads = options.threads}));
+    imported = import_network(options.file, import_options(options), cpu({.threads = options.threads}));
   } catch (const MismatchError& error) {
     // A line each, as their number is the point.
     std::istringstream lines(error.what());
@@ -79,13 +79,15 @@ int run_import(const Options& options, const Streams& streams) {
 
 Command add_import(CLI::App& program, const Streams& streams) {
   auto options = std::make_shared<Options>();
-  CLI::App& parser = *program.add_subcommand("import", "Make a model file of somebody else's DiT checkpoint");
+  CLI::App& parser = *program.add_subcommand("import", "Make a model file of somebody else's DiT or U-Net checkpoint");
   parser.footer(
-      "FILE is a safetensors file with the parameter names of the public DiT code; scripts/convert_checkpoint.py makes one of a PyTorch checkpoint.\n"
+      "FILE is a safetensors file with the parameter names of the public DiT code or of guided-diffusion's U-Net;\nscripts/convert_checkpoint.py "
+      "makes one of a PyTorch checkpoint.\n"
       "What does not fit is listed key by key, and nothing is written.\n\n"
       "Examples:\n"
       "  fluxion import meanflow-b4.safetensors --predicts average-velocity --out model.safetensors\n"
-      "  fluxion import sit-xl2.safetensors --predicts velocity --data-at 1 --drop-variance --fill second-time --out model.safetensors");
+      "  fluxion import sit-xl2.safetensors --predicts velocity --data-at 1 --drop-variance --fill second-time --out model.safetensors\n"
+      "  fluxion import cfm-cifar10.safetensors --predicts velocity --data-at 1 --fill second-time --heads 4 --image-size 32");
   parser.add_option("FILE", options->file, "The checkpoint (.safetensors)")->required();
   std::vector<std::string> predictions;
   for (const auto& [name, objective] : objectives()) predictions.push_back(name);
@@ -97,10 +99,11 @@ Command add_import(CLI::App& program, const Streams& streams) {
       ->type_name("WHAT");
   parser.add_option("--out", options->out, "Model file to write")->type_name("FILE")->capture_default_str();
   parser
-      .add_option("--heads", options->heads, "Attention heads (default: 6, 12, 16, 16 for the widths 384, 768, 1024, 1152; else one for 64 channels)")
+      .add_option("--heads", options->heads,
+                  "Attention heads (default for a DiT: 6, 12, 16, 16 for the widths 384, 768, 1024, 1152; else one for 64 channels)")
       ->check(more_than_zero())
       ->type_name("N");
-  parser.add_option("--image-size", options->image_size, "Height and width (default: from the position table)")
+  parser.add_option("--image-size", options->image_size, "Height and width (default for a DiT: from the position table)")
       ->check(more_than_zero())
       ->type_name("N");
   parser.add_option("--classes", options->classes, "Classes without the null class (default: from the class table)")

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 #include <set>
 
 #include "engine/error.h"
@@ -51,6 +52,11 @@ constexpr Defaults point_defaults{.width = 128,
                                   .time_mean = 0,
                                   .time_std = 2};
 const Defaults& defaults_for(const DataSet& data) { return data.is_image() ? image_defaults : point_defaults; }
+
+// Of a U-Net, which is larger and slower than a transformer of its width.
+constexpr std::int64_t unet_width = 32, unet_depth = 1;
+// Sides at which another level is not worth its steps, and at which attention over all pixels is cheap.
+constexpr std::int64_t coarsest_side = 8, widest_attention = 16;
 
 // What a run may change when it goes on.
 const std::set<std::string> limits = {"steps", "minutes", "out", "save-every", "checkpoint-every", "threads"};
@@ -113,6 +119,40 @@ json optional_json(const std::optional<T>& value) {
   return value ? json(*value) : json();
 }
 
+json list_json(const std::vector<std::int64_t>& values) { return values.empty() ? json() : json(values); }
+
+// A level for every halving down to a side of 8, where sides are even; twice the channels below the first.
+std::vector<std::int64_t> usual_levels(const Shape& image) {
+  std::vector<std::int64_t> levels = {1};
+  for (std::int64_t height = image[0], width = image[1]; height % 2 == 0 && width % 2 == 0 && std::max(height, width) > coarsest_side;
+       height /= 2, width /= 2)
+    levels.push_back(2);
+  return levels;
+}
+
+// The levels, by how far they are scaled down, where a pixel may look at all others.
+std::vector<std::int64_t> usual_attention(const Shape& image, std::size_t levels) {
+  std::vector<std::int64_t> result;
+  for (std::size_t level = 0; level < levels; ++level)
+    if (std::max(image[0], image[1]) >> level <= widest_attention) result.push_back(std::int64_t{1} << level);
+  return result.empty() ? std::vector<std::int64_t>{0} : result;
+}
+
+UnetConfig unet_for(const TrainOptions& options, const DataSet& data) {
+  constexpr std::int64_t most_groups = 32, fewest_channels = 4;  // of a group
+  const Shape& image = data.sample_shape();
+  UnetConfig config{.image_size = {image[0], image[1]}, .channels = image[2]};
+  config.base = *options.width;
+  config.channel_mult = options.channel_mult;
+  config.num_res_blocks = *options.depth;
+  config.attention_ds = options.attention == std::vector<std::int64_t>{0} ? std::vector<std::int64_t>() : options.attention;
+  // What divides the width divides every number of channels.
+  config.norm_groups = std::gcd(config.base, std::clamp<std::int64_t>(config.base / fewest_channels, 1, most_groups));
+  config.num_heads = *options.heads;
+  config.num_classes = data.classes();
+  return config;
+}
+
 NetworkConfig network_for(const TrainOptions& options, const DataSet& data) {
   if (*options.net == "mlp") {
     MlpConfig config{.data_dim = data.sample_shape()[0]};
@@ -120,6 +160,7 @@ NetworkConfig network_for(const TrainOptions& options, const DataSet& data) {
     config.frequencies = *options.frequencies;
     return config;
   }
+  if (*options.net == "unet") return unet_for(options, data);
   const Shape& image = data.sample_shape();
   DitConfig config{.image_size = image[0], .channels = image[2]};
   config.patch_size = *options.patch;
@@ -191,32 +232,59 @@ void check_read(const TrainOptions& options, const TrainingConfig& config, const
   if (num_classes(config.network) == 0) refuse({"label-dropout"}, "without classes");
 }
 
-void resolve(TrainOptions& options, const DataSet& data) {
-  const auto set = [](auto& option, auto value) {
-    if (!option) option = value;
+namespace {
+
+template <class T, class U>
+void set(std::optional<T>& option, U value) {
+  if (!option) option = value;
+}
+
+void resolve_network(TrainOptions& options, const DataSet& data) {
+  const Defaults& defaults = defaults_for(data);
+  const Shape& sample = data.sample_shape();
+  const bool square = data.is_image() && sample[0] == sample[1];
+  set(options.net, !data.is_image() ? "mlp" : square ? "dit" : "unet");
+  const std::string& net = *options.net;
+  if (net == "mlp" && data.is_image())
+    throw Error("train: --net mlp works on points; " + data.name() + " holds images, which --net dit and --net unet take");
+  if (net != "mlp" && !data.is_image())
+    throw Error("train: --net " + net + " works on images; " + data.name() + " holds points, which --net mlp takes");
+  if (net == "dit" && !square)
+    throw Error("train: --net dit wants square images, " + data.name() + " has " + to_string(sample) + "; see --image-size and --net unet");
+
+  const auto belongs = [&](const char* option, bool given, const std::set<std::string>& nets, const char* names) {
+    if (given && !nets.contains(net)) throw Error(std::string("train: ") + option + " belongs to " + names + ", not to --net " + net);
   };
+  belongs("--frequencies", options.frequencies.has_value(), {"mlp"}, "--net mlp");
+  belongs("--patch", options.patch.has_value(), {"dit"}, "--net dit");
+  belongs("--heads", options.heads.has_value(), {"dit", "unet"}, "--net dit and --net unet");
+  belongs("--channel-mult", !options.channel_mult.empty(), {"unet"}, "--net unet");
+  belongs("--attention", !options.attention.empty(), {"unet"}, "--net unet");
+
+  set(options.width, net == "unet" ? unet_width : defaults.width);
+  set(options.depth, net == "unet" ? unet_depth : defaults.depth);
+  if (net == "mlp") set(options.frequencies, defaults.frequencies);
+  if (net == "dit") {
+    set(options.patch, sample[0] % 4 == 0 ? 4 : 2);
+    set(options.heads, std::max<std::int64_t>(1, *options.width / 32));
+  }
+  if (net == "unet") {
+    if (options.channel_mult.empty()) options.channel_mult = usual_levels(sample);
+    if (options.attention.empty()) options.attention = usual_attention(sample, options.channel_mult.size());
+    set(options.heads, std::gcd(*options.width, std::max<std::int64_t>(1, *options.width / 16)));
+  }
+}
+
+}  // namespace
+
+void resolve(TrainOptions& options, const DataSet& data) {
   const Defaults& defaults = defaults_for(data);
   // A path that holds from anywhere, so that a run goes on from anywhere.
   std::error_code ignored;
   if (!is_built_in(options.data) && std::filesystem::exists(options.data, ignored))
     options.data = std::filesystem::absolute(options.data).lexically_normal().string();
 
-  set(options.net, data.is_image() ? "dit" : "mlp");
-  if (*options.net == "mlp") {
-    if (data.is_image()) throw Error("train: --net mlp works on points; " + data.name() + " holds images, which --net dit takes");
-    if (options.heads || options.patch) throw Error("train: --heads and --patch belong to --net dit");
-    set(options.frequencies, defaults.frequencies);
-  } else {
-    if (!data.is_image()) throw Error("train: --net dit works on images; " + data.name() + " holds points, which --net mlp takes");
-    if (options.frequencies) throw Error("train: --frequencies belongs to --net mlp");
-    const Shape& image = data.sample_shape();
-    if (image[0] != image[1]) throw Error("train: --net dit wants square images, " + data.name() + " has " + to_string(image) + "; see --image-size");
-    set(options.patch, image[0] % 4 == 0 ? 4 : 2);
-    set(options.heads, std::max<std::int64_t>(1, options.width.value_or(defaults.width) / 32));
-  }
-  set(options.width, defaults.width);
-  set(options.depth, defaults.depth);
-
+  resolve_network(options, data);
   if (options.omega || options.kappa) {
     if (options.objective != "meanflow")
       throw Error("train: --omega and --kappa train guidance into MeanFlow; with --objective " + options.objective + " leave them out");
@@ -250,6 +318,8 @@ json settings_of(const TrainOptions& options) {
                    {"heads", optional_json(options.heads)},
                    {"patch", optional_json(options.patch)},
                    {"frequencies", optional_json(options.frequencies)},
+                   {"channel-mult", list_json(options.channel_mult)},
+                   {"attention", list_json(options.attention)},
                    {"objective", options.objective},
                    {"omega", optional_json(options.omega)},
                    {"kappa", optional_json(options.kappa)},

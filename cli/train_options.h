@@ -21,6 +21,7 @@ struct TrainOptions : CommonOptions, DataOptions {
   std::string objective = "meanflow";
   std::optional<std::string> net;
   std::optional<std::int64_t> width, depth, heads, patch, frequencies;
+  std::vector<std::int64_t> channel_mult, attention;  // attention {0}: at no level
   std::optional<double> omega, kappa;
   double label_dropout = 0.1;
   std::string tangent = "subset";

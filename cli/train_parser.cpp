@@ -53,21 +53,25 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       "  fluxion train --resume out/digits --minutes 10\n"
       "  fluxion train --data glyphs --omega 1 --kappa 0.5 --out out/guided\n"
       "  fluxion train --data 8gaussians --objective flow-matching --out out/flow\n"
+      "  fluxion train --data path/to/cifar10 --net unet --width 64 --flip --out out/unet\n"
       "  fluxion train --preset mnist --data path/to/mnist --out out/mnist");
 
   add_data_options(parser, options);
 
   const std::string network = "Network";
-  parser.add_option("--net", options.net, "mlp or dit (default: dit for images, mlp for points)")
-      ->check(CLI::IsMember({"mlp", "dit"}))
+  parser.add_option("--net", options.net, "mlp, dit or unet (default: dit for square images, unet for others, mlp for points)")
+      ->check(CLI::IsMember({"mlp", "dit", "unet"}))
       ->type_name("NET")
       ->group(network);
-  parser.add_option("--width", options.width, "Hidden size (default: 128)")->check(CLI::Range(1, 8192))->type_name("N")->group(network);
-  parser.add_option("--depth", options.depth, "Blocks of a dit, hidden layers of an mlp (default: 4 and 3)")
+  parser.add_option("--width", options.width, "Hidden size, a unet's channels at full resolution (default: 128, a unet's 32)")
+      ->check(CLI::Range(1, 8192))
+      ->type_name("N")
+      ->group(network);
+  parser.add_option("--depth", options.depth, "Blocks of a dit, hidden layers of an mlp, residual blocks in a unet's levels (default: 4, 3 and 1)")
       ->check(CLI::Range(1, 256))
       ->type_name("N")
       ->group(network);
-  parser.add_option("--heads", options.heads, "Attention heads of a dit (default: width / 32)")
+  parser.add_option("--heads", options.heads, "Attention heads of a dit or unet (default: width / 32 and width / 16)")
       ->check(CLI::Range(1, 1024))
       ->type_name("N")
       ->group(network);
@@ -78,6 +82,22 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
   parser.add_option("--frequencies", options.frequencies, "Fourier features of an mlp's input: cos and sin of 2^k z for k < N (default: 3)")
       ->check(CLI::Range(0, 16))
       ->type_name("N")
+      ->group(network);
+
+  parser
+      .add_option(
+          "--channel-mult", options.channel_mult,
+          "A unet's levels, each half as high and wide as the one before: their channels in widths, e.g. 1,2,2 (default: 1,2,2,.. down to 8 x 8)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 64))
+      ->type_name("N,..")
+      ->group(network);
+  parser
+      .add_option("--attention", options.attention,
+                  "Levels of a unet with attention, by how far they are scaled down, e.g. 2,4; 0: none (default: those of at most 16 x 16)")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 2048))
+      ->type_name("N,..")
       ->group(network);
 
   const std::string objective = "Objective";

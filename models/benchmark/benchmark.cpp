@@ -1,6 +1,7 @@
 #include "models/benchmark/benchmark.h"
 
 #include <algorithm>
+#include <functional>
 #include <variant>
 
 #include "autograd/transforms.h"
@@ -43,13 +44,42 @@ struct Evaluation {
   }
 };
 
-// Rows that a weight meets in one forward pass: one per sample for what conditions the network, one per token for the rest, none in a table.
-std::int64_t rows_of(const NetworkConfig& network, const std::string& name, std::int64_t batch) {
-  const auto* dit = std::get_if<DitConfig>(&network);
-  if (!dit) return batch;
-  if (name.starts_with("y_embedder.") || name == "pos_embed") return 0;
-  const bool per_sample = name.starts_with("t_embedder.") || name.starts_with("r_embedder.") || name.find("adaLN_modulation") != std::string::npos;
-  return per_sample ? batch : batch * dit->tokens();
+// Rows that a weight of one sample's forward pass meets: one for what conditions the network, one per token or pixel for the rest, none in a table.
+using Rows = std::function<std::int64_t(const std::string& weight)>;
+
+Rows rows_of(const MlpConfig&) {
+  return [](const std::string&) { return 1; };
+}
+
+Rows rows_of(const DitConfig& dit) {
+  return [tokens = dit.tokens()](const std::string& weight) -> std::int64_t {
+    if (weight.starts_with("y_embedder.") || weight == "pos_embed") return 0;
+    const bool conditions = weight.starts_with("t_embedder.") || weight.starts_with("r_embedder.") || weight.find("adaLN_modulation") != weight.npos;
+    return conditions ? 1 : tokens;
+  };
+}
+
+Rows rows_of(const UnetConfig& unet) {
+  return [layers = unet_layers(unet)](const std::string& weight) -> std::int64_t {
+    if (weight.starts_with("label_emb.")) return 0;
+    if (weight.find(".emb_layers.") != weight.npos) return 1;
+    const auto owner = std::ranges::find_if(layers, [&](const UnetLayer& layer) { return weight.starts_with(layer.name + "."); });
+    return owner == layers.end() ? 1 : owner->image[0] * owner->image[1];
+  };
+}
+
+// The products of activations of one sample: scores and mixing, over all heads, of `tokens` with each other.
+double attention_flops(std::int64_t tokens, std::int64_t width) { return 2.0 * 2.0 * static_cast<double>(tokens * tokens * width); }
+
+double activation_flops(const MlpConfig&) { return 0; }
+
+double activation_flops(const DitConfig& dit) { return static_cast<double>(dit.depth) * attention_flops(dit.tokens(), dit.hidden_size); }
+
+double activation_flops(const UnetConfig& unet) {
+  double flops = 0;
+  for (const UnetLayer& layer : unet_layers(unet))
+    if (layer.kind == UnetLayer::Kind::attention) flops += attention_flops(layer.image[0] * layer.image[1], layer.in);
+  return flops;
 }
 
 }  // namespace
@@ -57,7 +87,8 @@ std::int64_t rows_of(const NetworkConfig& network, const std::string& name, std:
 const std::vector<BenchmarkNetwork>& benchmark_networks() {
   static const std::vector<BenchmarkNetwork> networks = {
       {"mlp2d", MlpConfig{.data_dim = 2, .hidden = {512, 512, 512, 512, 512}, .time_features = 64, .time_scale = 1000}, 4096},
-      {"dit28", DitConfig{.depth = 6, .num_classes = 10, .time_scale = 1000, .gelu = Gelu::erf, .positions = Positions::learned}, 64}};
+      {"dit28", DitConfig{.depth = 6, .num_classes = 10, .time_scale = 1000, .gelu = Gelu::erf, .positions = Positions::learned}, 64},
+      {"unet32", UnetConfig{.time_scale = 1000, .frequency_embedding_size = 256}, 16}};
   return networks;
 }
 
@@ -71,14 +102,16 @@ const BenchmarkNetwork& benchmark_network(const std::string& name) {
 }
 
 ProductFlops product_flops(const NetworkConfig& network, std::int64_t batch) {
-  ProductFlops flops;
-  for (const auto& [name, shape] : parameter_shapes(network)) {
-    if (shape.rank() < 2) continue;
-    flops.weight += 2.0 * static_cast<double>(shape.elements() * rows_of(network, name, batch));
-  }
-  if (const auto* dit = std::get_if<DitConfig>(&network))  // scores and mixing, over all heads
-    flops.activation = 2.0 * 2.0 * static_cast<double>(batch * dit->depth * dit->tokens() * dit->tokens() * dit->hidden_size);
-  return flops;
+  return std::visit(
+      [&](const auto& config) {
+        const Rows rows = rows_of(config);
+        double weight = 0;
+        for (const auto& [name, shape] : parameter_shapes(config))
+          if (shape.rank() >= 2) weight += 2.0 * static_cast<double>(shape.elements() * rows(name));
+        const auto samples = static_cast<double>(batch);
+        return ProductFlops{.weight = samples * weight, .activation = samples * activation_flops(config)};
+      },
+      network);
 }
 
 double necessary_flops(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch) {

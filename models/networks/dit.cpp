@@ -4,6 +4,7 @@
 
 #include "models/layers/layers.h"
 #include "models/networks/initialise.h"
+#include "models/networks/scope.h"
 
 namespace fluxion {
 namespace {
@@ -13,21 +14,6 @@ constexpr double norm_epsilon = 1e-6;
 // Standard deviation of fresh embedding tables, time embedders and learned positions.
 constexpr double embedding_std = 0.02;
 
-// Parameters under one prefix.
-struct Scope {
-  const Parameters& parameters;
-  std::string prefix;
-
-  const Tensor& operator()(const std::string& name) const { return parameter(parameters, prefix + name); }
-  Scope operator/(const std::string& name) const { return {parameters, prefix + name + "."}; }
-  Tensor linear(const Tensor& x) const { return fluxion::linear(x, (*this)("weight"), (*this)("bias")); }
-};
-
-Tensor embed_time(const DitConfig& config, const Scope& embedder, const Tensor& time) {
-  const Tensor features = timestep_embedding(time, config.frequency_embedding_size, config.time_scale);
-  return (embedder / "mlp.2").linear(silu((embedder / "mlp.0").linear(features)));
-}
-
 // The public weight is a convolution's, [hidden, channels, patch, patch]; on channels-last patches it is a linear map.
 Tensor embed_patches(const DitConfig& config, const Scope& embedder, const Tensor& z) {
   const std::int64_t features = config.patch_size * config.patch_size * config.channels;
@@ -36,16 +22,6 @@ Tensor embed_patches(const DitConfig& config, const Scope& embedder, const Tenso
 }
 
 Tensor norm(const Tensor& x) { return layer_norm(x, norm_epsilon); }
-
-void check_call(const DitConfig& config, const Tensor& z, const Tensor& labels) {
-  if (z.rank() != 4 || z.size(1) != config.image_size || z.size(2) != config.image_size || z.size(3) != config.channels)
-    throw ShapeError("dit: wants z [batch, " + std::to_string(config.image_size) + ", " + std::to_string(config.image_size) + ", " +
-                     std::to_string(config.channels) + "], got " + to_string(z.type()));
-  if (config.num_classes == 0) return;
-  if (!labels) throw Error("dit: the network has " + std::to_string(config.num_classes) + " classes; pass labels, with the null class for none");
-  if (labels.dtype() != DType::i32 || labels.shape() != Shape{z.size(0)})
-    throw ShapeError("dit: wants labels i32[" + std::to_string(z.size(0)) + "], got " + to_string(labels.type()));
-}
 
 }  // namespace
 
@@ -63,11 +39,14 @@ Tensor dit_block(const DitConfig& config, const Parameters& parameters, const st
 }
 
 Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels) {
-  check_call(config, z, labels);
+  check_call("dit", {config.image_size, config.image_size, config.channels}, config.num_classes, z, labels);
   const Scope root{parameters, ""};
   Tensor h = embed_patches(config, root / "x_embedder.proj", z) + root("pos_embed");
 
-  Tensor c = embed_time(config, root / "t_embedder", times.t) + embed_time(config, root / "r_embedder", second_time(times, config.second_time));
+  const auto embed = [&](const char* mlp, const Tensor& time) {
+    return embed_time(root / mlp, time, config.frequency_embedding_size, config.time_scale);
+  };
+  Tensor c = embed("t_embedder.mlp", times.t) + embed("r_embedder.mlp", second_time(times, config.second_time));
   if (config.num_classes > 0) c = c + take(root("y_embedder.embedding_table.weight"), labels, 0);
   const Tensor conditioning = silu(c);
 
@@ -82,28 +61,24 @@ Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor
 std::map<std::string, Shape> parameter_shapes(const DitConfig& config) {
   const std::int64_t hidden = config.hidden_size;
   std::map<std::string, Shape> shapes;
-  const auto add_linear = [&](const std::string& name, std::int64_t in, std::int64_t out) {
-    shapes[name + ".weight"] = {out, in};
-    shapes[name + ".bias"] = {out};
-  };
   shapes["x_embedder.proj.weight"] = {hidden, config.channels, config.patch_size, config.patch_size};
   shapes["x_embedder.proj.bias"] = {hidden};
   shapes["pos_embed"] = {1, config.tokens(), hidden};
   for (const std::string embedder : {"t_embedder", "r_embedder"}) {
-    add_linear(embedder + ".mlp.0", config.frequency_embedding_size, hidden);
-    add_linear(embedder + ".mlp.2", hidden, hidden);
+    add_linear(shapes, embedder + ".mlp.0", config.frequency_embedding_size, hidden);
+    add_linear(shapes, embedder + ".mlp.2", hidden, hidden);
   }
   if (config.num_classes > 0) shapes["y_embedder.embedding_table.weight"] = {config.num_classes + 1, hidden};
   for (std::int64_t k = 0; k < config.depth; ++k) {
     const std::string prefix = "blocks." + std::to_string(k) + ".";
-    add_linear(prefix + "attn.qkv", hidden, 3 * hidden);
-    add_linear(prefix + "attn.proj", hidden, hidden);
-    add_linear(prefix + "mlp.fc1", hidden, config.mlp_width());
-    add_linear(prefix + "mlp.fc2", config.mlp_width(), hidden);
-    add_linear(prefix + "adaLN_modulation.1", hidden, 6 * hidden);
+    add_linear(shapes, prefix + "attn.qkv", hidden, 3 * hidden);
+    add_linear(shapes, prefix + "attn.proj", hidden, hidden);
+    add_linear(shapes, prefix + "mlp.fc1", hidden, config.mlp_width());
+    add_linear(shapes, prefix + "mlp.fc2", config.mlp_width(), hidden);
+    add_linear(shapes, prefix + "adaLN_modulation.1", hidden, 6 * hidden);
   }
-  add_linear("final_layer.adaLN_modulation.1", hidden, 2 * hidden);
-  add_linear("final_layer.linear", hidden, config.patch_size * config.patch_size * config.channels);
+  add_linear(shapes, "final_layer.adaLN_modulation.1", hidden, 2 * hidden);
+  add_linear(shapes, "final_layer.linear", hidden, config.patch_size * config.patch_size * config.channels);
   return shapes;
 }
 

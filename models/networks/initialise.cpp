@@ -12,6 +12,10 @@ Tensor xavier_uniform(const Tensor& key, const Shape& shape, DType dtype) {
   return (uniform(key, shape, dtype) * 2.0 - 1.0) * bound;
 }
 
+Tensor fan_in_uniform(const Tensor& key, const Shape& shape, std::int64_t inputs, DType dtype) {
+  return (uniform(key, shape, dtype) * 2.0 - 1.0) / std::sqrt(static_cast<double>(inputs));
+}
+
 Parameters initialise_each(const std::map<std::string, Shape>& shapes, const Tensor& key,
                            const std::function<Tensor(const std::string&, const Shape&, const Tensor&)>& make) {
   Parameters parameters;

@@ -59,6 +59,26 @@ json config_to_json(const DitConfig& config) {
           {"positions", to_string(config.positions)}};
 }
 
+json config_to_json(const UnetConfig& config) {
+  return {{"image_size", config.image_size},
+          {"channels", config.channels},
+          {"base", config.base},
+          {"channel_mult", config.channel_mult},
+          {"num_res_blocks", config.num_res_blocks},
+          {"attention_ds", config.attention_ds},
+          {"norm_groups", config.norm_groups},
+          {"num_heads", config.num_heads},
+          {"num_head_channels", config.num_head_channels},
+          {"attention_order", to_string(config.attention_order)},
+          {"use_scale_shift_norm", config.use_scale_shift_norm},
+          {"resblock_updown", config.resblock_updown},
+          {"conv_resample", config.conv_resample},
+          {"num_classes", config.num_classes},
+          {"second_time", to_string(config.second_time)},
+          {"time_scale", config.time_scale},
+          {"frequency_embedding_size", config.frequency_embedding_size}};
+}
+
 MlpConfig mlp_from_json(const json& object) {
   return {.data_dim = member<std::int64_t>(object, "data_dim"),
           .hidden = member<std::vector<std::int64_t>>(object, "hidden"),
@@ -84,6 +104,28 @@ DitConfig dit_from_json(const json& object) {
           .positions = positions_from(member_or<std::string>(object, "positions", "sincos"))};
 }
 
+UnetConfig unet_from_json(const json& object) {
+  const auto sides = member<std::vector<std::int64_t>>(object, "image_size");
+  if (sides.size() != 2) throw FormatError("network configuration: image_size of a unet must be [height, width], got " + json(sides).dump());
+  return {.image_size = {sides[0], sides[1]},
+          .channels = member<std::int64_t>(object, "channels"),
+          .base = member<std::int64_t>(object, "base"),
+          .channel_mult = member<std::vector<std::int64_t>>(object, "channel_mult"),
+          .num_res_blocks = member<std::int64_t>(object, "num_res_blocks"),
+          .attention_ds = member<std::vector<std::int64_t>>(object, "attention_ds"),
+          .norm_groups = member<std::int64_t>(object, "norm_groups"),
+          .num_heads = member<std::int64_t>(object, "num_heads"),
+          .num_head_channels = member_or<std::int64_t>(object, "num_head_channels", 0),
+          .attention_order = attention_order_from(member<std::string>(object, "attention_order")),
+          .use_scale_shift_norm = member<bool>(object, "use_scale_shift_norm"),
+          .resblock_updown = member<bool>(object, "resblock_updown"),
+          .conv_resample = member<bool>(object, "conv_resample"),
+          .num_classes = member<std::int64_t>(object, "num_classes"),
+          .second_time = second_time_from(member<std::string>(object, "second_time")),
+          .time_scale = member<double>(object, "time_scale"),
+          .frequency_embedding_size = member_or<std::int64_t>(object, "frequency_embedding_size", 0)};
+}
+
 }  // namespace
 
 Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels) {
@@ -92,7 +134,8 @@ Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Te
       throw ShapeError("network: wants times t and r [batch] beside z " + (z ? to_string(z.type()) : "(empty)") + ", got " +
                        (time ? to_string(time.type()) : "(empty)"));
   return std::visit(Overloaded{[&](const MlpConfig& mlp) { return apply(mlp, parameters, z, times); },
-                               [&](const DitConfig& dit) { return apply(dit, parameters, z, times, labels); }},
+                               [&](const DitConfig& dit) { return apply(dit, parameters, z, times, labels); },
+                               [&](const UnetConfig& unet) { return apply(unet, parameters, z, times, labels); }},
                     config);
 }
 
@@ -114,17 +157,22 @@ std::vector<std::string> frozen_parameters(const NetworkConfig& config) {
   return {};
 }
 
-std::string family(const NetworkConfig& config) { return std::holds_alternative<MlpConfig>(config) ? "mlp" : "dit"; }
+std::string family(const NetworkConfig& config) {
+  return std::visit(
+      Overloaded{[](const MlpConfig&) { return "mlp"; }, [](const DitConfig&) { return "dit"; }, [](const UnetConfig&) { return "unet"; }}, config);
+}
 
 std::int64_t num_classes(const NetworkConfig& config) {
-  const auto* dit = std::get_if<DitConfig>(&config);
-  return dit ? dit->num_classes : 0;
+  return std::visit(Overloaded{[](const MlpConfig&) -> std::int64_t { return 0; }, [](const auto& images) { return images.num_classes; }}, config);
 }
 
 Shape sample_shape(const NetworkConfig& config) {
   return std::visit(Overloaded{[](const MlpConfig& mlp) { return Shape{mlp.data_dim}; },
                                [](const DitConfig& dit) {
                                  return Shape{dit.image_size, dit.image_size, dit.channels};
+                               },
+                               [](const UnetConfig& unet) {
+                                 return Shape{unet.image_size[0], unet.image_size[1], unet.channels};
                                }},
                     config);
 }
@@ -152,8 +200,10 @@ NetworkConfig network_from_json(const json& object) {
     result = mlp_from_json(config);
   else if (name == "dit")
     result = dit_from_json(config);
+  else if (name == "unet")
+    result = unet_from_json(config);
   else
-    throw FormatError("network: family '" + name + "' is not one of 'mlp', 'dit'");
+    throw FormatError("network: family '" + name + "' is not one of 'mlp', 'dit', 'unet'");
   try {
     check(result);
   } catch (const FormatError&) {

@@ -42,8 +42,10 @@ TEST_CASE("the benchmark networks have the sizes they are said to have", "[bench
   CHECK(parameter_count(mlp) == 1'119'234);
   CHECK(parameter_count(dit) == 1'924'752);
   CHECK(frozen_parameters(dit).empty());
+  CHECK(parameter_count(benchmark_network("unet32").config) == 7'461'443);
   CHECK(benchmark_network("mlp2d").batch == 4096);
   CHECK(benchmark_network("dit28").batch == 64);
+  CHECK(benchmark_network("unet32").batch == 16);
   CHECK_THROWS_AS(benchmark_network("unet"), Error);
 }
 
@@ -62,6 +64,9 @@ TEST_CASE("the necessary operations of the benchmark steps are counted", "[bench
   CHECK(giga("dit28", BenchmarkTask::sample) == Approx(7.99).epsilon(1e-3));
   CHECK(giga("dit28", BenchmarkTask::flow_matching) == Approx(24.0).epsilon(2e-3));
   CHECK(giga("dit28", BenchmarkTask::meanflow) == Approx(32.4).epsilon(2e-3));
+  CHECK(giga("unet32", BenchmarkTask::sample) == Approx(51.65809664).epsilon(1e-9));
+  CHECK(giga("unet32", BenchmarkTask::flow_matching) == Approx(154.97428992).epsilon(1e-9));
+  CHECK(giga("unet32", BenchmarkTask::meanflow) == Approx(209.518067712).epsilon(1e-9));
 }
 
 TEST_CASE("the benchmark tasks are one loss where r = t", "[benchmark]") {

@@ -154,7 +154,7 @@ TEST_CASE("a network's configuration survives JSON, and bad JSON is refused") {
   CHECK_THROWS_AS(network_from_json(misspelt), FormatError);
 
   nlohmann::json json = network_to_json(small_dit());
-  CHECK_THROWS_AS(network_from_json({{"family", "unet"}, {"config", {}}}), FormatError);
+  CHECK_THROWS_AS(network_from_json({{"family", "transformer"}, {"config", {}}}), FormatError);
   json["config"]["patch_size"] = 3;
   CHECK_THROWS_AS(network_from_json(json), FormatError);
   json["config"]["patch_size"] = "two";

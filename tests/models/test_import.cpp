@@ -37,7 +37,7 @@ struct PublicFile {
   std::filesystem::path path() const { return folder / "public.safetensors"; }
   ImportedModel import(const Tensors& tensors, const ImportOptions& options) const {
     save_tensors(path(), tensors, metadata);
-    return import_dit(path(), options, device);
+    return import_network(path(), options, device);
   }
   std::vector<Mismatch> mismatches(const Tensors& tensors, const ImportOptions& options) const {
     try {
