@@ -144,7 +144,8 @@ Command add_graph(CLI::App& program, const Streams& streams) {
   CLI::App& parser = *program.add_subcommand("graph", "Draw a function, its derivatives, its plan or its memory");
   parser.footer(
       "Transforms: jvp, the function with its tangents; vjp, with its cotangents; grad-of-jvp, the gradient of an inner product with the tangents.\n"
-      "Stages: graph, as it was traced; simplified, with fused ops expanded and equal nodes merged; plan, the kernels; memory, the arena over time.\n\n"
+      "Stages: graph, as it was traced; simplified, with fused ops expanded and equal nodes merged; plan, the kernels; memory, the arena over "
+      "time.\n\n"
       "Examples:\n"
       "  fluxion graph\n"
       "  fluxion graph softmax --transform vjp --stage simplified\n"

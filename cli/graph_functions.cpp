@@ -27,10 +27,9 @@ GraphFunction of_rows(const char* name, std::int64_t batch, const GraphSizes& si
 
 GraphFunction silu_product(const GraphSizes& sizes, const Device& device) {
   const std::int64_t batch = or_else(sizes.batch, 4), width = or_else(sizes.width, 8);
-  return {"silu-product",
-          {{"x", like({batch, width}, device)}, {"w", like({width, width}, device), true}},
-          {{"y"}},
-          [](const Tensors& x) { return Tensors{silu(matmul(x[0], x[1]))}; }};
+  return {"silu-product", {{"x", like({batch, width}, device)}, {"w", like({width, width}, device), true}}, {{"y"}}, [](const Tensors& x) {
+            return Tensors{silu(matmul(x[0], x[1]))};
+          }};
 }
 
 GraphFunction tanh_chain(const GraphSizes& sizes, const Device& device) {
@@ -57,10 +56,9 @@ GraphFunction norm_and_modulation(const GraphSizes& sizes, const Device& device)
 
 GraphFunction attention_heads(const GraphSizes& sizes, const Device& device) {
   const Shape shape{or_else(sizes.heads, 2), or_else(sizes.tokens, 6), or_else(sizes.width, 8)};
-  return {"attention",
-          {{"q", like(shape, device)}, {"k", like(shape, device)}, {"v", like(shape, device)}},
-          {{"y"}},
-          [](const Tensors& x) { return Tensors{attention(x[0], x[1], x[2])}; }};
+  return {"attention", {{"q", like(shape, device)}, {"k", like(shape, device)}, {"v", like(shape, device)}}, {{"y"}}, [](const Tensors& x) {
+            return Tensors{attention(x[0], x[1], x[2])};
+          }};
 }
 
 // A tiny MLP u(z, t, r), its parameters first among the arguments.
@@ -105,9 +103,7 @@ GraphFunction mlp(const GraphSizes& sizes, const Device& device) {
 GraphFunction flow_matching_loss(const GraphSizes& sizes, const Device& device) {
   const TinyNetwork net(sizes, 1, device);
   return net.function("flow-matching-loss", {{"z", net.vector(device)}, {"v", net.vector(device)}, {"t", net.time(device)}}, {{"loss"}},
-                      [](const Velocity& u, std::span<const Tensor> x) {
-                        return Tensors{mean(square(u(x[0], {.t = x[2], .r = x[2]}, {}) - x[1]))};
-                      });
+                      [](const Velocity& u, std::span<const Tensor> x) { return Tensors{mean(square(u(x[0], {.t = x[2], .r = x[2]}, {}) - x[1]))}; });
 }
 
 // The directions of the JVP are arguments so that the picture knows what its tangents are; dt is 1 when it is trained.
@@ -129,17 +125,15 @@ GraphFunction meanflow_loss(const GraphSizes& sizes, const Device& device) {
 
 GraphFunction lagrangian_loss(const GraphSizes& sizes, const Device& device) {
   const TinyNetwork net(sizes, 1, device);
-  return net.function("lagrangian-loss",
-                      {{"z", net.vector(device)},
-                       {"t", net.time(device)},
-                       {"r", net.time(device)},
-                       {"dr", net.time(device), false, show::Role::tangent}},
-                      {{"loss"}}, [](const Velocity& network, std::span<const Tensor> x) {
-                        const auto map = [&](const Tensor& r) { return x[0] - per_sample(x[1] - r, 2) * network(x[0], {.t = x[1], .r = r}, {}); };
-                        const auto [end, speed] = jvp(map, std::tuple(x[2]), std::tuple(x[3]));
-                        const Tensor velocity = stop_gradient(network(end, {.t = x[2], .r = x[2]}, {}));
-                        return Tensors{mean(square(speed - velocity))};
-                      });
+  return net.function(
+      "lagrangian-loss",
+      {{"z", net.vector(device)}, {"t", net.time(device)}, {"r", net.time(device)}, {"dr", net.time(device), false, show::Role::tangent}}, {{"loss"}},
+      [](const Velocity& network, std::span<const Tensor> x) {
+        const auto map = [&](const Tensor& r) { return x[0] - per_sample(x[1] - r, 2) * network(x[0], {.t = x[1], .r = r}, {}); };
+        const auto [end, speed] = jvp(map, std::tuple(x[2]), std::tuple(x[3]));
+        const Tensor velocity = stop_gradient(network(end, {.t = x[2], .r = x[2]}, {}));
+        return Tensors{mean(square(speed - velocity))};
+      });
 }
 
 GraphFunction block(const GraphSizes& sizes, const Device& device) {
@@ -147,7 +141,8 @@ GraphFunction block(const GraphSizes& sizes, const Device& device) {
   config.num_heads = or_else(sizes.heads, 2);
   config.hidden_size = or_else(sizes.width, 8);
   if (config.hidden_size % config.num_heads != 0)
-    throw Error("dit-block: a width of " + std::to_string(config.hidden_size) + " can't be split into " + std::to_string(config.num_heads) + " heads");
+    throw Error("dit-block: a width of " + std::to_string(config.hidden_size) + " can't be split into " + std::to_string(config.num_heads) +
+                " heads");
   // One block sees tokens, not images: the size of the image does not matter.
   const std::int64_t batch = or_else(sizes.batch, 2), tokens = or_else(sizes.tokens, 6), width = config.hidden_size;
   GraphFunction made{"dit-block", {{"h", like({batch, tokens, width}, device)}, {"c", like({batch, width}, device)}}, {{"y"}}, {}};
@@ -303,15 +298,20 @@ TracedFunction trace(const GraphFunction& function, GraphTransform transform, co
   if (backward) {
     const auto f = [&](const Tensors& some) {
       const Tensors from = at(learning, some, all);
-      return forward ? pushed(from).second : function.f(from);
+      if (!forward) return function.f(from);
+      auto [values, tangents] = pushed(from);
+      values.insert(values.end(), tangents.begin(), tangents.end());
+      return values;
     };
     const auto [values, pull] = vjp(f, select(learning, all));
     Tensors cotangents(values.size());
-    cotangents[0] = x.back();
+    cotangents[forward ? function.results.size() : 0] = x.back();
     const auto [gradient] = pull(cotangents);
     std::vector<NamedValue> names;
     for (const std::size_t i : learning) names.push_back({function.arguments[i].name + " bar", Role::cotangent});
-    keep(values, forward ? changes : function.results), keep(gradient, names);
+    std::vector<NamedValue> both = function.results;
+    if (forward) both.insert(both.end(), changes.begin(), changes.end());
+    keep(values, both), keep(gradient, names);
   }
 
   plan::Canonical canonical = plan::canonicalise(x, outputs);

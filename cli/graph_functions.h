@@ -50,8 +50,8 @@ enum class GraphTransform { none, jvp, vjp, grad_of_jvp };
 //   jvp          f and its tangents along the arguments `along`
 //   vjp          f and its cotangents in the arguments `wrt`
 //   grad-of-jvp  the tangents, and the gradient in `wrt` of their inner product with a given cotangent
-// Empty `along`: all floating arguments that are not parameters; empty `wrt`: the parameters, or those if there are none. Throws Error for a name that is
-// no floating argument.
+// Empty `along`: all floating arguments that are not parameters; empty `wrt`: the parameters, or those if there are none. Throws Error for a name
+// that is no floating argument.
 struct TracedFunction {
   plan::Graph graph;
   show::PictureLabels labels;

@@ -14,14 +14,15 @@ namespace {
 
 constexpr double margin = 22, line_height = 14, first_size = 12, other_size = 11, name_size = 10, stripe_width = 5;
 
-constexpr std::string_view style = R"(  .box { stroke-width: 1.2 } .source { stroke-width: 2.4 } .result { stroke-width: 2.4; stroke-dasharray: 6 2.5 }
+constexpr std::string_view style =
+    R"(  .box { stroke-width: 1.2 } .source { stroke-width: 2.4 } .result { stroke-width: 2.4; stroke-dasharray: 6 2.5 }
   .memory { stroke-width: 1; stroke-dasharray: 3 2 } .first { font-weight: 600; fill: #22262e } .other { font-size: 11px }
   .name { font-size: 10px; fill: #8b93a1 } .line { fill: none; stroke-width: 1.4 } .lane { fill: #f8f9fb }
 )";
 constexpr std::string_view dark_style = R"(    .first { fill: #eef1f6 } .name { fill: #7b8494 } .lane { fill: #1a1e26 }
 )";
 
-std::string role_class(char what, Role role) { return std::string({what, '-'}) + std::string(colours(role).name); }
+std::string role_class(char what, const std::optional<Role>& role) { return std::string({what, '-'}) + std::string(colours(role).name); }
 
 std::string_view form_class(Form form) {
   static constexpr std::array<std::string_view, 4> names = {"box", "box source", "box result", "box memory"};
@@ -38,7 +39,7 @@ LayeredNode size_of(const Box& box, bool columns) {
     width = std::max(width, line);
   }
   return {width + 18 + (striped(box) ? stripe_width : 0), 10 + line_height * static_cast<double>(std::max<std::size_t>(box.lines.size(), 1)),
-          columns ? static_cast<int>(box.role) : 0};
+          columns && box.role ? static_cast<int>(*box.role) : 0};
 }
 
 std::string box_svg(const Box& box, const LayeredNode& size, Point centre) {
@@ -81,9 +82,9 @@ std::string box_dot(const Box& box, std::size_t number, const std::string& inden
   std::string label;
   for (const std::string& line : box.lines) label += (label.empty() ? "" : "\n") + line;
   const RoleColours& role = colours(box.role);
-  std::string dot = indent + "n" + std::to_string(number) + " [label=" + quoted(label) + ", style=" +
-                    quoted(styles[static_cast<std::size_t>(box.form)]) + ", fillcolor=" + quoted(role.paper) + ", color=" +
-                    quoted(striped(box) ? colour(box.kind).colour : role.border);
+  std::string dot = indent + "n" + std::to_string(number) + " [label=" + quoted(label) +
+                    ", style=" + quoted(styles[static_cast<std::size_t>(box.form)]) + ", fillcolor=" + quoted(role.paper) +
+                    ", color=" + quoted(striped(box) ? colour(box.kind).colour : role.border);
   if (!box.name.empty()) dot += ", xlabel=" + quoted(box.name);
   if (!box.detail.empty()) dot += ", tooltip=" + quoted(box.detail);
   return dot + "];\n";
@@ -107,8 +108,8 @@ std::string to_svg(const Diagram& diagram) {
     top += 8;
     return text_width(text, size);
   };
-  const double title_width = std::max(write(diagram.title, "title", 15), write(diagram.note, {}, 12));
-  const double width = std::max({drawing.width, title_width, 160.0});
+  const double title_width = write(diagram.title, "title", 15), note_width = write(diagram.note, {}, 12);
+  const double width = std::max({drawing.width, title_width, note_width, 160.0});
   const double left = margin + (width - drawing.width) / 2;
   const double lane_top = top + 4;
   top += diagram.columns_by_role ? 38 : 12;
@@ -127,7 +128,7 @@ std::string to_svg(const Diagram& diagram) {
   const auto moved = [&](Point point) { return Point{point.x + left, point.y + top}; };
   for (LayeredLine line : drawing.lines) {
     line.begin = moved(line.begin), line.end = moved(line.end), line.leave_y += top, line.arrive_y += top;
-    const Role role = diagram.boxes[static_cast<std::size_t>(line.from)].role;
+    const std::optional<Role> role = diagram.boxes[static_cast<std::size_t>(line.from)].role;
     if (line.to >= 0) line.end.y -= 1, line.arrive_y = std::min(line.arrive_y, line.end.y);
     body += svg_path(line, "line " + role_class('l', role));
     if (line.to >= 0) body += svg_arrow(line.end, role_class('h', role));
@@ -156,7 +157,7 @@ std::string to_dot(const Diagram& diagram) {
     for (int role = 0; role < role_count; ++role) {
       std::string inside;
       for (std::size_t k = 0; k < diagram.boxes.size(); ++k)
-        if (static_cast<int>(diagram.boxes[k].role) == role) inside += box_dot(diagram.boxes[k], k, "    ");
+        if (static_cast<int>(diagram.boxes[k].role.value_or(Role::primal)) == role) inside += box_dot(diagram.boxes[k], k, "    ");
       if (inside.empty()) continue;
       const std::string name = to_string(static_cast<Role>(role));
       dot += "  subgraph cluster_" + name + " {\n    label=" + quoted(name) + "; color=\"#b4bac6\"; fontname=\"Helvetica\";\n" + inside + "  }\n";
@@ -165,8 +166,8 @@ std::string to_dot(const Diagram& diagram) {
     for (std::size_t k = 0; k < diagram.boxes.size(); ++k) dot += box_dot(diagram.boxes[k], k, "  ");
   }
   for (const LayeredEdge& edge : diagram.edges)
-    dot += "  n" + std::to_string(edge.from) + " -> n" + std::to_string(edge.to) + " [color=" +
-           quoted(colours(diagram.boxes[static_cast<std::size_t>(edge.from)].role).border) + "];\n";
+    dot += "  n" + std::to_string(edge.from) + " -> n" + std::to_string(edge.to) +
+           " [color=" + quoted(colours(diagram.boxes[static_cast<std::size_t>(edge.from)].role).border) + "];\n";
   return dot + "}\n";
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,7 @@ struct Box {
   std::vector<std::string> lines{};  // the first in bold
   std::string name{};                // short, in small print: "%12"
   std::string detail{};              // shown where the reader points at the box
-  Role role = Role::primal;
+  std::optional<Role> role{};        // none: of no part in particular
   Kind kind = Kind::other;
   Form form = Form::plain;
 };

@@ -131,26 +131,43 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
   diagram.title = labels.title;
   const std::vector<Role> roles = show::roles(graph, labels);
   std::array<bool, role_count> present{};
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const plan::GraphNode& node = graph.nodes[i];
-    Box box{.lines = {heading(node, labels), shortened(types_text(node), 48)}, .name = "%" + std::to_string(i), .detail = detail(graph, i), .role = roles[i]};
+  std::vector<std::int32_t> boxes(graph.nodes.size(), -1);  // of nodes; a constant's that nobody points at yet
+  const auto add = [&](Box box) {
+    present[static_cast<std::size_t>(*box.role)] = true;
+    diagram.boxes.push_back(std::move(box));
+    return static_cast<std::int32_t>(diagram.boxes.size()) - 1;
+  };
+  const auto node_box = [&](std::int32_t i, Role role) {
+    const plan::GraphNode& node = graph.nodes[at(i)];
+    Box box{.lines = {heading(node, labels)}, .name = "%" + std::to_string(i), .detail = detail(graph, at(i)), .role = role};
+    if (node.op != Op::constant) box.lines.push_back(shortened(types_text(node), 48));
     box.kind = kind_of(info(node.op).op_class);
     if (node.op == Op::parameter) box.form = Form::source;
-    if (node.op == Op::constant) box.lines.pop_back();
-    diagram.boxes.push_back(std::move(box));
-    for (const plan::Value input : node.inputs) diagram.edges.push_back({input.node, static_cast<std::int32_t>(i)});
-    present[static_cast<std::size_t>(roles[i])] = true;
+    return box;
+  };
+  const auto take = [&](std::int32_t node, Role user) {
+    const std::int32_t box = boxes[at(node)];
+    if (graph.nodes[at(node)].op != Op::constant) return box;
+    boxes[at(node)] = -1;
+    return box >= 0 ? box : add(node_box(node, user));
+  };
+  const auto connect = [&](const std::vector<std::int32_t>& from, std::int32_t to) {
+    for (const std::int32_t box : from) diagram.edges.push_back({box, to});
+  };
+  for (std::int32_t i = 0; at(i) < graph.nodes.size(); ++i) {
+    std::vector<std::int32_t> inputs;
+    for (const plan::Value input : graph.nodes[at(i)].inputs) inputs.push_back(take(input.node, roles[at(i)]));
+    boxes[at(i)] = add(node_box(i, roles[at(i)]));
+    connect(inputs, boxes[at(i)]);
   }
   for (std::size_t k = 0; k < graph.outputs.size(); ++k) {
     const plan::Value value = graph.outputs[k];
-    const Role role = k < labels.outputs.size() ? labels.outputs[k].role : Role::primal;
-    diagram.edges.push_back({value.node, static_cast<std::int32_t>(diagram.boxes.size())});
-    diagram.boxes.push_back({.lines = {name_of(labels.outputs, k, "output")},
-                             .name = {},
-                             .detail = "output " + std::to_string(k) + ": " + value_name(graph, value),
-                             .role = role,
-                             .form = Form::result});
-    present[static_cast<std::size_t>(role)] = true;
+    const Role role = k < labels.outputs.size() ? labels.outputs[k].role : roles[at(value.node)];
+    const std::int32_t from = take(value.node, role);
+    connect({from}, add({.lines = {name_of(labels.outputs, k, "output")},
+                         .detail = "output " + std::to_string(k) + ": " + value_name(graph, value),
+                         .role = role,
+                         .form = Form::result}));
   }
   // A single column needs no heading.
   diagram.columns_by_role = std::count(present.begin(), present.end(), true) > 1;

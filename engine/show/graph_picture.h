@@ -28,7 +28,7 @@ std::vector<Role> roles(const plan::Graph& graph, const PictureLabels& labels);
 
 Kind kind_of(OpClass op_class);
 
-// A box for every node, then one for every output, which is where `boxes` of the diagram lie: node i is box i.
+// A box for every node, named %i as in to_string(graph), and one for every output. A constant has a box beside each of its users.
 Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels = {});
 
 }  // namespace fluxion::show

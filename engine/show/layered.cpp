@@ -67,12 +67,18 @@ class Drawing {
     const auto count = static_cast<std::int32_t>(node_count_);
     for (std::int32_t v = 0; v < count; ++v)
       for (const std::int32_t input : inputs_[at(v)]) vertices_[at(v)].layer = std::max(vertices_[at(v)].layer, vertices_[at(input)].layer + 1);
+    // Nodes that can move without a line growing: what they are computed from serves nothing else, and follows.
+    std::vector<bool> follows(node_count_);
+    for (std::int32_t v = 0; v < count; ++v)
+      follows[at(v)] = users_[at(v)].size() == 1 &&
+                       std::all_of(inputs_[at(v)].begin(), inputs_[at(v)].end(), [&](std::int32_t input) { return follows[at(input)]; });
     // Down to the users, as far as no input's line grows by it.
     for (std::int32_t v = count - 1; v >= 0; --v) {
       if (users_[at(v)].empty()) continue;
       std::int32_t lowest = std::numeric_limits<std::int32_t>::max();
       for (const std::int32_t user : users_[at(v)]) lowest = std::min(lowest, vertices_[at(user)].layer - 1);
       for (const std::int32_t input : inputs_[at(v)]) {
+        if (follows[at(input)]) continue;
         std::int32_t reach = 0;  // how far down the input's line goes anyway
         for (const std::int32_t user : users_[at(input)])
           if (user != v) reach = std::max(reach, vertices_[at(user)].layer);
@@ -140,6 +146,18 @@ class Drawing {
   }
 
   // ---- 3. order
+
+  // The parts of a layer that lie in one lane, from left to right.
+  template <class Visit>
+  void each_run(std::size_t layer, Visit visit) {
+    Indices& order = layers_[layer];
+    for (std::size_t begin = 0; begin < order.size();) {
+      std::size_t end = begin + 1;
+      while (end < order.size() && vertices_[at(order[end])].lane == vertices_[at(order[begin])].lane) ++end;
+      visit(std::span<std::int32_t>(order).subspan(begin, end - begin));
+      begin = end;
+    }
+  }
 
   void number_positions(std::size_t layer) {
     for (std::size_t k = 0; k < layers_[layer].size(); ++k) vertices_[at(layers_[layer][k])].position = static_cast<std::int32_t>(k);
@@ -232,14 +250,24 @@ class Drawing {
     const bool many = vertices_.size() > many_vertices;
     std::vector<Indices> best = layers_;
     std::size_t fewest = crossings();
-    for (int sweep = 0; sweep < (many ? 4 : order_sweeps) && fewest > 0; ++sweep) {
-      if (sweep % 2 == 0)
-        for (std::size_t layer = 1; layer < layers_.size(); ++layer) sort_by_neighbours(layer, &Vertex::above);
-      else
-        for (std::size_t layer = layers_.size() - 1; layer-- > 0;) sort_by_neighbours(layer, &Vertex::below);
-      if (!many && sweep % 4 == 3) exchange_neighbours();
-      const std::size_t now = crossings();
-      if (now < fewest) fewest = now, best = layers_;
+    const std::vector<Indices> given = layers_;
+    // From the order given, and from its mirror image, which ends elsewhere.
+    for (const bool mirrored : {false, true}) {
+      if (mirrored && (many || fewest == 0)) break;
+      layers_ = given;
+      for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
+        if (mirrored) each_run(layer, [](std::span<std::int32_t> run) { std::reverse(run.begin(), run.end()); });
+        number_positions(layer);
+      }
+      for (int sweep = 0; sweep < (many ? 4 : order_sweeps) && fewest > 0; ++sweep) {
+        if (sweep % 2 == 0)
+          for (std::size_t layer = 1; layer < layers_.size(); ++layer) sort_by_neighbours(layer, &Vertex::above);
+        else
+          for (std::size_t layer = layers_.size() - 1; layer-- > 0;) sort_by_neighbours(layer, &Vertex::below);
+        if (!many && sweep % 4 == 3) exchange_neighbours();
+        const std::size_t now = crossings();
+        if (now < fewest) fewest = now, best = layers_;
+      }
     }
     layers_ = best;
     for (std::size_t layer = 0; layer < layers_.size(); ++layer) number_positions(layer);
@@ -292,17 +320,6 @@ class Drawing {
       for (std::size_t i = 0; i < pool.count; ++i, ++k) vertices_[at(run[k])].x = std::clamp(pool.mean(), lowest, highest) + shift[k];
   }
 
-  template <class Visit>
-  void each_run(std::size_t layer, Visit visit) {
-    const Indices& order = layers_[layer];
-    for (std::size_t begin = 0; begin < order.size();) {
-      std::size_t end = begin + 1;
-      while (end < order.size() && vertices_[at(order[end])].lane == vertices_[at(order[begin])].lane) ++end;
-      visit(std::span<const std::int32_t>(order).subspan(begin, end - begin));
-      begin = end;
-    }
-  }
-
   void place_across() {
     int lane_count = 0;
     for (const Vertex& vertex : vertices_) lane_count = std::max(lane_count, vertex.lane + 1);
@@ -330,6 +347,39 @@ class Drawing {
         for (std::size_t layer = 0; layer < layers_.size(); ++layer) each_run(layer, [&](auto run) { place(run, true, last); });
       else
         for (std::size_t layer = layers_.size(); layer-- > 0;) each_run(layer, [&](auto run) { place(run, last, true); });
+    }
+    for (int round = 0; round < 3; ++round) straighten();
+  }
+
+  // Lines that pass several layers, straightened as far as their neighbours leave room: bend after bend joins a run while all of it can stand at one
+  // x.
+  void straighten() {
+    const auto room = [&](std::int32_t v) {
+      const Vertex& vertex = vertices_[at(v)];
+      const Indices& order = layers_[at(vertex.layer)];
+      const auto position = at(vertex.position);
+      Layered::Lane range = lanes_[at(vertex.lane)];
+      range.left += vertex.width / 2, range.right -= vertex.width / 2;
+      const auto same_lane = [&](std::int32_t other) { return vertices_[at(other)].lane == vertex.lane; };
+      if (position > 0 && same_lane(order[position - 1])) range.left = vertices_[at(order[position - 1])].x + apart(order[position - 1], v);
+      if (position + 1 < order.size() && same_lane(order[position + 1]))
+        range.right = vertices_[at(order[position + 1])].x - apart(v, order[position + 1]);
+      return range;
+    };
+    for (auto first = static_cast<std::int32_t>(node_count_); at(first) < vertices_.size();) {
+      Layered::Lane shared = room(first);
+      std::int32_t last = first;
+      double sum = vertices_[at(first)].x;
+      while (at(last + 1) < vertices_.size() && vertices_[at(last + 1)].source == vertices_[at(first)].source) {
+        const Layered::Lane next = room(last + 1);
+        const Layered::Lane both{std::max(shared.left, next.left), std::min(shared.right, next.right)};
+        if (both.left > both.right) break;
+        shared = both;
+        sum += vertices_[at(++last)].x;
+      }
+      if (shared.left <= shared.right)
+        for (std::int32_t v = first; v <= last; ++v) vertices_[at(v)].x = std::clamp(sum / (last - first + 1), shared.left, shared.right);
+      first = last + 1;
     }
   }
 
@@ -376,24 +426,22 @@ class Drawing {
     // Lines enter a node side by side, in the order they come from; those that are cut on the right.
     for (std::size_t v = 0; v < node_count_; ++v) {
       std::vector<std::size_t>& lines = entering[v];
-      std::stable_sort(lines.begin(), lines.end(),
-                       [&](std::size_t a, std::size_t b) { return drawing.lines[a].begin.x < drawing.lines[b].begin.x; });
+      std::stable_sort(lines.begin(), lines.end(), [&](std::size_t a, std::size_t b) { return drawing.lines[a].begin.x < drawing.lines[b].begin.x; });
       const std::size_t count = lines.size() + cut[v].size();
       const double step = std::min(22.0, 0.8 * vertices_[v].width / static_cast<double>(std::max<std::size_t>(count, 1)));
       const auto port = [&](std::size_t k) { return vertices_[v].x + step * (static_cast<double>(k) - (static_cast<double>(count) - 1) / 2); };
       for (std::size_t k = 0; k < lines.size(); ++k) drawing.lines[lines[k]].end.x = port(k);
-      for (std::size_t k = 0; k < cut[v].size(); ++k)
-        cut[v][k]->at = {port(lines.size() + k), drawing.centres[v].y - vertices_[v].height / 2};
+      for (std::size_t k = 0; k < cut[v].size(); ++k) cut[v][k]->at = {port(lines.size() + k), drawing.centres[v].y - vertices_[v].height / 2};
     }
     return drawing;
   }
 
   const LayeredOptions& options_;
   std::size_t node_count_;
-  std::vector<Vertex> vertices_;            // nodes, then bends
-  std::vector<Indices> users_, inputs_;     // of nodes
+  std::vector<Vertex> vertices_;         // nodes, then bends
+  std::vector<Indices> users_, inputs_;  // of nodes
   std::vector<CutLine> cuts_;
-  std::vector<Indices> layers_;             // vertices from left to right
+  std::vector<Indices> layers_;  // vertices from left to right
   std::vector<Layered::Lane> lanes_;
   double width_ = 0;
 };

@@ -7,7 +7,8 @@
 
 namespace fluxion::show {
 
-// For XML, between tags or in attributes: & < > " ' as entities. Characters that XML does not allow are dropped; bytes that are not UTF-8 become U+FFFD.
+// For XML, between tags or in attributes: & < > " ' as entities. Characters that XML does not allow are dropped; bytes that are not UTF-8 become
+// U+FFFD.
 std::string xml_escaped(std::string_view text);
 
 // For a quoted DOT string: backslashes and quotes escaped, a line break as \n, other control characters dropped.

@@ -17,12 +17,14 @@ std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 // Colours of blocks, in turn by the kernel that makes them.
 constexpr std::array<std::string_view, 8> block_colours = {"#5b8fd6", "#6cb28e", "#d9a04e", "#b07cc6", "#d1736d", "#58aeb4", "#98a65a", "#8f8fcf"};
 
-constexpr std::string_view style = R"(  .panel { fill: #f8f9fb } .frame { stroke: #b4bac6; stroke-width: 1; fill: none } .grid { stroke: #e3e6ec; stroke-width: 1 }
+constexpr std::string_view style =
+    R"(  .panel { fill: #f8f9fb } .frame { stroke: #b4bac6; stroke-width: 1; fill: none } .grid { stroke: #e3e6ec; stroke-width: 1 }
   .block { stroke: #ffffff; stroke-width: 1; fill-opacity: 0.85 } .name { font-size: 11px; font-weight: 600; fill: #ffffff }
   .live { fill: #2f5fc4; fill-opacity: 0.28 } .peak { fill: none; stroke: #cf433d; stroke-width: 1.6; stroke-dasharray: 5 3 }
   .peaktext { font-weight: 600; fill: #cf433d } .small { font-size: 11px }
 )";
-constexpr std::string_view dark_style = R"(    .panel { fill: #1b1f27 } .frame { stroke: #4a5262 } .grid { stroke: #2b313c } .block { stroke: #15181e } .live { fill: #8dbaff }
+constexpr std::string_view dark_style =
+    R"(    .panel { fill: #1b1f27 } .frame { stroke: #4a5262 } .grid { stroke: #2b313c } .block { stroke: #15181e } .live { fill: #8dbaff }
 )";
 
 }  // namespace
@@ -158,8 +160,8 @@ std::string memory_text(const Program& program) {
   text += "\n" + padded("kernel", 8) + "live bytes\n";
   for (std::size_t k = 0; k < live.size(); ++k) {
     const auto bar = static_cast<std::size_t>(peak > 0 ? 50 * live[k] / peak : 0);
-    text += padded(std::to_string(k), 8) + padded(std::to_string(live[k]), 12) + std::string(bar, '#') + (live[k] == peak && peak > 0 ? "  peak" : "") +
-            "\n";
+    text += padded(std::to_string(k), 8) + padded(std::to_string(live[k]), 12) + std::string(bar, '#') +
+            (live[k] == peak && peak > 0 ? "  peak" : "") + "\n";
   }
   return text;
 }

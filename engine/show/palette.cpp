@@ -6,11 +6,12 @@ namespace fluxion::show {
 
 namespace {
 
-constexpr std::array<RoleColours, role_count> roles = {{
+constexpr std::array<RoleColours, role_count + 1> roles = {{
     {"primal", "#eef3fb", "#7492c6", "#1c2637", "#5f82bd"},
     {"coefficient", "#f4f1f8", "#a294bd", "#262231", "#7d6f9c"},
     {"tangent", "#e8f6ed", "#4c9e69", "#16291e", "#4c9e69"},
     {"cotangent", "#fdf0e4", "#cf8744", "#33241a", "#c07f42"},
+    {"neutral", "#f6f7f9", "#8d97a8", "#21252e", "#7d8798"},
 }};
 
 constexpr std::array<KindColour, 9> kinds = {{
@@ -33,7 +34,7 @@ std::string role_rules(const RoleColours& role, bool dark) {
 
 }  // namespace
 
-const RoleColours& colours(Role role) { return roles[static_cast<std::size_t>(role)]; }
+const RoleColours& colours(const std::optional<Role>& role) { return role ? roles[static_cast<std::size_t>(*role)] : roles[role_count]; }
 const KindColour& colour(Kind kind) { return kinds[static_cast<std::size_t>(kind)]; }
 
 std::string palette_style() {

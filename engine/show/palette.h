@@ -1,6 +1,7 @@
 // The colours of diagrams: roles as paper and border, kinds as stripes.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -11,7 +12,7 @@ namespace fluxion::show {
 struct RoleColours {
   std::string_view name, paper, border, dark_paper, dark_border;
 };
-const RoleColours& colours(Role role);
+const RoleColours& colours(const std::optional<Role>& role);  // none: neutral
 
 struct KindColour {
   std::string_view name, colour;

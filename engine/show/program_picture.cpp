@@ -67,7 +67,7 @@ struct Describe {
     box.lines.push_back("matmul " + (kernel.batch == 1 ? "" : std::to_string(kernel.batch) + " x ") + "[" + std::to_string(kernel.m) + ", " +
                         std::to_string(kernel.k) + "] [" + std::to_string(kernel.k) + ", " + std::to_string(kernel.n) + "]");
     for (const ContractTerm& term : kernel.terms)
-      box.lines.push_back("r" + std::to_string(term.result) + " += " + buffer_name(term.lhs.buffer) + " " + buffer_name(term.rhs.buffer));
+      box.lines.push_back("r" + std::to_string(term.result) + " += " + buffer_name(term.lhs.buffer) + " x " + buffer_name(term.rhs.buffer));
     const std::size_t before = box.lines.size();
     add_ops(kernel.epilogue, box.lines);
     if (box.lines.size() > before) box.lines[before] = "then " + box.lines[before];
@@ -93,7 +93,7 @@ Box buffer_box(const Program& program, std::int32_t number, const PictureLabels&
   };
   if (slot.kind == BufferKind::input) label(labels.inputs, "input"), box.form = Form::source;
   if (slot.kind == BufferKind::output) label(labels.outputs, "output"), box.form = Form::result;
-  if (slot.kind == BufferKind::temporary) box.role = Role::coefficient, box.detail = "in the arena at " + std::to_string(slot.offset);
+  if (slot.kind == BufferKind::temporary) box.detail = "in the arena at " + std::to_string(slot.offset);
   return box;
 }
 
@@ -118,7 +118,7 @@ Diagram program_diagram(const Program& program, const PictureLabels& labels) {
     for (const std::int32_t buffer : plan::writes(program.kernels[k])) (boxes.contains(buffer) ? before : after).push_back(buffer);
     for (const std::int32_t buffer : before)
       if (!boxes.contains(buffer)) boxes[buffer] = add(buffer_box(program, buffer, labels));
-    Box box{.name = "kernel " + std::to_string(k), .detail = "kernel " + std::to_string(k), .role = Role::primal};
+    Box box{.name = "kernel " + std::to_string(k), .detail = "kernel " + std::to_string(k)};
     std::visit(Describe{box}, program.kernels[k]);
     const std::int32_t kernel = add(std::move(box));
     for (const std::int32_t buffer : before) diagram.edges.push_back({boxes[buffer], kernel});

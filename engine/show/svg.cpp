@@ -18,8 +18,8 @@ std::string of_class(std::string_view css_class) { return css_class.empty() ? ""
 
 std::string svg_document(double width, double height, std::string_view light, std::string_view dark, std::string_view body) {
   const std::string w = coordinate(width), h = coordinate(height);
-  std::string svg =
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + w + " " + h + "\" width=\"" + w + "\" height=\"" + h + "\" role=\"img\">\n<style>\n";
+  std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + w + " " + h + "\" width=\"" + w + "\" height=\"" + h +
+                    "\" role=\"img\">\n<style>\n";
   svg.append(shared_light).append(light).append("  @media (prefers-color-scheme: dark) {\n").append(shared_dark).append(dark);
   svg += "  }\n</style>\n<rect class=\"paper\" width=\"" + w + "\" height=\"" + h + "\" rx=\"6\"/>\n";
   return svg.append(body).append("</svg>\n");
