@@ -75,6 +75,17 @@ std::string of_format(const std::string& format, const show::Diagram& diagram, c
   return format == "svg" ? show::to_svg(diagram) : format == "dot" ? show::to_dot(diagram) : text;
 }
 
+// "inputs: x, w, dx\noutputs: y, dy\n\n": what the text of a graph or a program only numbers.
+std::string names_text(const show::PictureLabels& labels) {
+  std::string text;
+  for (const auto& [what, values] : {std::pair("inputs: ", &labels.inputs), std::pair("outputs: ", &labels.outputs)}) {
+    std::string line;
+    for (const show::NamedValue& value : *values) line += (line.empty() ? "" : ", ") + value.name;
+    text += what + line + "\n";
+  }
+  return text + "\n";
+}
+
 std::string counted(std::size_t count, const std::string& noun) {
   return grouped(static_cast<std::int64_t>(count)) + " " + noun + (count == 1 ? "" : "s");
 }
@@ -87,7 +98,8 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
       traced.labels.scalars.insert(traced.labels.scalars.end(), more.begin(), more.end());
     }
     const std::size_t nodes = traced.graph.nodes.size();
-    return {of_format(format, show::graph_diagram(traced.graph, traced.labels), plan::to_string(traced.graph)), nodes, counted(nodes, "node")};
+    return {of_format(format, show::graph_diagram(traced.graph, traced.labels), names_text(traced.labels) + plan::to_string(traced.graph)), nodes,
+            counted(nodes, "node")};
   }
   // The limits of the design, not of this machine: the same picture everywhere.
   const Planned planned = plan::make_program(traced.graph, KernelLimits{});
@@ -102,7 +114,7 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
     return {format == "svg" ? show::memory_svg(planned.program, traced.labels.title) : show::memory_text(planned.program), 0, says};
   }
   const show::Diagram diagram = show::program_diagram(planned.program, traced.labels);
-  return {of_format(format, diagram, to_string(planned.program)), diagram.boxes.size(), says};
+  return {of_format(format, diagram, names_text(traced.labels) + to_string(planned.program)), diagram.boxes.size(), says};
 }
 
 int graph(const Options& options, const Streams& streams) {

@@ -220,14 +220,16 @@ class Drawing {
     return total;
   }
 
-  void exchange_neighbours() {
-    for (int round = 0; round < 8; ++round) {
+  // Swaps neighbours where that lowers the number of crossings, until none does; with `ties`, one round of swaps that leave it as it is, which leads
+  // out of places where no single swap helps.
+  void exchange_neighbours(bool ties = false) {
+    for (int round = 0; round < (ties ? 1 : 8); ++round) {
       bool better = false;
-      for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
-        Indices& order = layers_[layer];
+      for (Indices& order : layers_) {
         for (std::size_t k = 0; k + 1 < order.size(); ++k) {
           if (vertices_[at(order[k])].lane != vertices_[at(order[k + 1])].lane) continue;
-          if (crossings_of(order[k], order[k + 1]) <= crossings_of(order[k + 1], order[k])) continue;
+          const std::size_t now = crossings_of(order[k], order[k + 1]), swapped = crossings_of(order[k + 1], order[k]);
+          if (ties ? swapped != now || now == 0 : swapped >= now) continue;
           std::swap(vertices_[at(order[k])].position, vertices_[at(order[k + 1])].position);
           std::swap(order[k], order[k + 1]);
           better = true;
@@ -251,6 +253,10 @@ class Drawing {
     std::vector<Indices> best = layers_;
     std::size_t fewest = crossings();
     const std::vector<Indices> given = layers_;
+    const auto keep_if_better = [&] {
+      const std::size_t now = crossings();
+      if (now < fewest) fewest = now, best = layers_;
+    };
     // From the order given, and from its mirror image, which ends elsewhere.
     for (const bool mirrored : {false, true}) {
       if (mirrored && (many || fewest == 0)) break;
@@ -264,9 +270,12 @@ class Drawing {
           for (std::size_t layer = 1; layer < layers_.size(); ++layer) sort_by_neighbours(layer, &Vertex::above);
         else
           for (std::size_t layer = layers_.size() - 1; layer-- > 0;) sort_by_neighbours(layer, &Vertex::below);
-        if (!many && sweep % 4 == 3) exchange_neighbours();
-        const std::size_t now = crossings();
-        if (now < fewest) fewest = now, best = layers_;
+        if (!many && sweep % 2 == 1) {
+          keep_if_better();
+          if (sweep % 4 == 1) exchange_neighbours(true);
+          exchange_neighbours();
+        }
+        keep_if_better();
       }
     }
     layers_ = best;
