@@ -82,8 +82,9 @@ Kind kind_of(OpClass op_class) {
       return Kind::random;
     case OpClass::fused:
       return Kind::fused;
+    default:
+      return Kind::other;
   }
-  return Kind::other;
 }
 
 std::vector<Role> roles(const plan::Graph& graph, const PictureLabels& labels) {
