@@ -31,6 +31,7 @@ std::string_view form_class(Form form) {
 
 bool striped(const Box& box) { return box.form == Form::plain; }
 
+// Movement ops stand near what reads through them, as they do in plans.
 LayeredNode size_of(const Box& box, bool columns) {
   double width = 30;
   for (std::size_t k = 0; k < box.lines.size(); ++k) {
@@ -39,7 +40,7 @@ LayeredNode size_of(const Box& box, bool columns) {
     width = std::max(width, line);
   }
   return {width + 18 + (striped(box) ? stripe_width : 0), 10 + line_height * static_cast<double>(std::max<std::size_t>(box.lines.size(), 1)),
-          columns && box.role ? static_cast<int>(*box.role) : 0};
+          columns && box.role ? static_cast<int>(*box.role) : 0, box.kind == Kind::movement};
 }
 
 std::string box_svg(const Box& box, const LayeredNode& size, Point centre) {

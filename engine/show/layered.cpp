@@ -25,7 +25,7 @@ class Drawing {
  public:
   Drawing(std::span<const LayeredNode> nodes, std::span<const LayeredEdge> edges, const LayeredOptions& options)
       : options_(options), node_count_(nodes.size()) {
-    for (const LayeredNode& node : nodes) vertices_.push_back({node.width, node.height, node.lane});
+    for (const LayeredNode& node : nodes) vertices_.push_back({node.width, node.height, node.lane}), late_.push_back(node.late);
     users_.resize(nodes.size());
     inputs_.resize(nodes.size());
     std::set<std::pair<std::int32_t, std::int32_t>> seen;
@@ -78,7 +78,7 @@ class Drawing {
       std::int32_t lowest = std::numeric_limits<std::int32_t>::max();
       for (const std::int32_t user : users_[at(v)]) lowest = std::min(lowest, vertices_[at(user)].layer - 1);
       for (const std::int32_t input : inputs_[at(v)]) {
-        if (follows[at(input)]) continue;
+        if (late_[at(v)] || follows[at(input)]) continue;
         std::int32_t reach = 0;  // how far down the input's line goes anyway
         for (const std::int32_t user : users_[at(input)])
           if (user != v) reach = std::max(reach, vertices_[at(user)].layer);
@@ -449,6 +449,7 @@ class Drawing {
   std::size_t node_count_;
   std::vector<Vertex> vertices_;         // nodes, then bends
   std::vector<Indices> users_, inputs_;  // of nodes
+  std::vector<bool> late_;               // of nodes
   std::vector<CutLine> cuts_;
   std::vector<Indices> layers_;  // vertices from left to right
   std::vector<Layered::Lane> lanes_;

@@ -21,7 +21,8 @@ struct Point {
 
 struct LayeredNode {
   double width = 0, height = 0;
-  int lane = 0;  // lanes are numbered from 0 and stand from left to right; empty ones take no room
+  int lane = 0;       // lanes are numbered from 0 and stand from left to right; empty ones take no room
+  bool late = false;  // stands near its users, however far from its inputs
 };
 
 struct LayeredEdge {
