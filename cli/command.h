@@ -25,6 +25,7 @@ Command add_inspect(CLI::App& program, const Streams& streams);
 Command add_import(CLI::App& program, const Streams& streams);
 Command add_check(CLI::App& program, const Streams& streams);
 Command add_bench(CLI::App& program, const Streams& streams);
+Command add_graph(CLI::App& program, const Streams& streams);
 
 // --threads and --json, as every subcommand has them.
 struct CommonOptions {

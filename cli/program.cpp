@@ -55,6 +55,7 @@ int run(int argc, const char* const* argv, const Streams& streams) {
   commands.push_back(add_check(program, streams));
 #if FLUXION_WITH_AUTOGRAD
   commands.push_back(add_bench(program, streams));
+  commands.push_back(add_graph(program, streams));
 #endif
 
   try {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "engine/error.h"
+#include "engine/show/svg.h"
 
 namespace fluxion {
 
@@ -14,38 +15,15 @@ namespace {
 constexpr int margin_left = 64, margin_right = 22, panel_gap = 40;
 constexpr std::size_t most_points = 900;  // of a curve: more than the pixels it has show nothing more
 
-// A colour scheme for each of light and dark; a viewer that knows neither shows the light one.
-constexpr const char* style = R"(<style>
-  .paper { fill: #ffffff } .panel { fill: #f8f9fb } .grid { stroke: #e3e6ec; stroke-width: 1 } .frame { stroke: #b4bac6; stroke-width: 1; fill: none }
-  text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; font-size: 12px; fill: #5b6270 }
-  .title { font-size: 15px; font-weight: 600; fill: #22262e } .label { font-size: 13px; font-weight: 600; fill: #3b414d }
+constexpr const char* light =
+    R"(  .panel { fill: #f8f9fb } .grid { stroke: #e3e6ec; stroke-width: 1 } .frame { stroke: #b4bac6; stroke-width: 1; fill: none }
   .raw { fill: none; stroke: #5b8fd6; stroke-width: 1; stroke-opacity: 0.38; stroke-linejoin: round }
   .smooth { fill: none; stroke: #2f5fc4; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round }
   .last { fill: #2f5fc4 } .value { font-weight: 600; fill: #2f5fc4 }
-  @media (prefers-color-scheme: dark) {
-    .paper { fill: #15181e } .panel { fill: #1b1f27 } .grid { stroke: #2b313c } .frame { stroke: #4a5262 }
-    text { fill: #a3abba } .title { fill: #eef1f6 } .label { fill: #ccd3df }
-    .raw { stroke: #7fb0f5; stroke-opacity: 0.34 } .smooth { stroke: #8dbaff } .last { fill: #8dbaff } .value { fill: #8dbaff }
-  }
-</style>
 )";
-
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    if (c == '&')
-      result += "&amp;";
-    else if (c == '<')
-      result += "&lt;";
-    else if (c == '>')
-      result += "&gt;";
-    else if (c == '"')
-      result += "&quot;";
-    else if (static_cast<unsigned char>(c) >= 32)
-      result += c;
-  }
-  return result;
-}
+constexpr const char* dark = R"(    .panel { fill: #1b1f27 } .grid { stroke: #2b313c } .frame { stroke: #4a5262 }
+    .raw { stroke: #7fb0f5; stroke-opacity: 0.34 } .smooth { stroke: #8dbaff } .last { fill: #8dbaff } .value { fill: #8dbaff }
+)";
 
 template <class... Values>
 std::string format(const char* pattern, Values... values) {
@@ -207,11 +185,8 @@ std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>
     across.high = x.back() > across.low ? x.back() : across.low + 1;
   }
 
-  std::string svg = format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n",
-                           options.width, height, options.width, height);
-  svg += style;
-  svg += format("<rect class=\"paper\" width=\"%d\" height=\"%d\" rx=\"6\"/>\n", options.width, height);
-  if (!options.title.empty()) svg += format("<text class=\"title\" x=\"%d\" y=\"26\">", margin_left) + escaped(options.title) + "</text>\n";
+  std::string svg;
+  if (!options.title.empty()) svg += show::svg_text(margin_left, 26, options.title, "title");
 
   const std::vector<double> x_ticks = ticks(across);
   for (std::size_t p = 0; p < panels.size(); ++p) {
@@ -244,12 +219,10 @@ std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>
     }
     svg += format("<rect class=\"frame\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", margin_left, panel_top, width, options.panel_height);
     const std::string label = panels[p].label + (up.logarithmic ? " (log)" : "");
-    svg += format("<text class=\"label\" x=\"%d\" y=\"%d\">", margin_left, panel_top - 9) + escaped(label) + "</text>\n";
+    svg += show::svg_text(margin_left, panel_top - 9, label, "label");
   }
-  if (!options.x_label.empty())
-    svg += format("<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", (across.first + across.last) / 2, height - 12) + escaped(options.x_label) +
-           "</text>\n";
-  return svg + "</svg>\n";
+  if (!options.x_label.empty()) svg += show::svg_text((across.first + across.last) / 2, height - 12, options.x_label, {}, "text-anchor=\"middle\"");
+  return show::svg_document(options.width, height, light, dark, svg);
 }
 
 }  // namespace fluxion

@@ -1,0 +1,198 @@
+// fluxion graph: a function, its derivatives and its plan, as pictures.
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "backends/cpu/cpu.h"
+#include "cli/command.h"
+#include "cli/graph_functions.h"
+#include "engine/error.h"
+#include "engine/plan/plan.h"
+#include "engine/platform/file.h"
+#include "engine/show/memory_picture.h"
+#include "engine/show/program_picture.h"
+
+namespace fluxion::cli {
+
+namespace {
+
+struct Options : CommonOptions {
+  std::string function, model, transform, stage = "graph", format, out;
+  std::vector<std::string> along, wrt;
+  GraphSizes sizes;
+  bool list = false;
+};
+
+GraphTransform transform_from(const std::string& name) {
+  if (name == "none") return GraphTransform::none;
+  if (name == "jvp") return GraphTransform::jvp;
+  if (name == "vjp") return GraphTransform::vjp;
+  return GraphTransform::grad_of_jvp;
+}
+
+int list(const Options& options, const Streams& streams) {
+  if (options.json) {
+    nlohmann::json entries = nlohmann::json::array();
+    for (const GraphFunctionEntry& entry : graph_functions()) entries.push_back({{"name", entry.name}, {"says", entry.says}, {"sizes", entry.sizes}});
+    write_json(streams.out, entries);
+    return 0;
+  }
+  for (const GraphFunctionEntry& entry : graph_functions()) {
+    std::string name = entry.name;
+    name.resize(20, ' ');
+    streams.out << "  " << name << entry.says << "  (" << entry.sizes << ")\n";
+  }
+  streams.out << std::flush;
+  return 0;
+}
+
+GraphFunction function_of(const Options& options) {
+  const Device device = cpu({.threads = 1});
+  if (!options.model.empty()) return model_function(read_model(options.model, device), options.sizes);
+  const std::string name = options.function.empty() ? "silu-product" : options.function;
+  std::string known;
+  for (const GraphFunctionEntry& entry : graph_functions()) {
+    if (entry.name == name) return entry.make(options.sizes, device);
+    known += (known.empty() ? "" : ", ") + std::string(entry.name);
+  }
+  throw Error("graph: there is no function '" + name + "'; there are " + known);
+}
+
+// svg, dot or text: as asked for, or as the name of the file says.
+std::string format_of(const Options& options) {
+  if (!options.format.empty()) return options.format;
+  const std::string extension = std::filesystem::path(options.out).extension().string();
+  return extension == ".dot" || extension == ".gv" ? "dot" : extension == ".txt" ? "text" : "svg";
+}
+
+struct Picture {
+  std::string text;
+  std::size_t boxes = 0;  // nodes, or kernels and buffers
+  std::string says;       // "14 nodes"
+};
+
+std::string of_format(const std::string& format, const show::Diagram& diagram, const std::string& text) {
+  return format == "svg" ? show::to_svg(diagram) : format == "dot" ? show::to_dot(diagram) : text;
+}
+
+// "inputs: x, w, dx\noutputs: y, dy\n\n": what the text of a graph or a program only numbers.
+std::string names_text(const show::PictureLabels& labels) {
+  std::string text;
+  for (const auto& [what, values] : {std::pair("inputs: ", &labels.inputs), std::pair("outputs: ", &labels.outputs)}) {
+    std::string line;
+    for (const show::NamedValue& value : *values) line += (line.empty() ? "" : ", ") + value.name;
+    text += what + line + "\n";
+  }
+  return text + "\n";
+}
+
+std::string counted(std::size_t count, const std::string& noun) {
+  return grouped(static_cast<std::int64_t>(count)) + " " + noun + (count == 1 ? "" : "s");
+}
+
+Picture draw(TracedFunction traced, const std::string& stage, const std::string& format) {
+  if (stage == "graph" || stage == "simplified") {
+    if (stage == "simplified") {
+      std::vector<double> more;
+      traced.graph = plan::simplify(traced.graph, more);
+      traced.labels.scalars.insert(traced.labels.scalars.end(), more.begin(), more.end());
+    }
+    const std::size_t nodes = traced.graph.nodes.size();
+    return {of_format(format, show::graph_diagram(traced.graph, traced.labels), names_text(traced.labels) + plan::to_string(traced.graph)), nodes,
+            counted(nodes, "node")};
+  }
+  // The limits of the design, not of this machine: the same picture everywhere.
+  const Planned planned = plan::make_program(traced.graph, KernelLimits{});
+  // The program has one output for each distinct value, under the name it is first asked for.
+  std::vector<show::NamedValue> outputs(planned.program.outputs.size());
+  for (std::size_t k = planned.outputs.size(); k-- > 0;)
+    if (!planned.outputs[k].from_input) outputs[static_cast<std::size_t>(planned.outputs[k].index)] = traced.labels.outputs[k];
+  traced.labels.outputs = outputs;
+  const std::string says = counted(planned.program.kernels.size(), "kernel");
+  if (stage == "memory") {
+    if (format == "dot") throw Error("graph: memory is a picture over time and has no DOT form; --format svg or text");
+    return {format == "svg" ? show::memory_svg(planned.program, traced.labels.title) : show::memory_text(planned.program), 0, says};
+  }
+  const show::Diagram diagram = show::program_diagram(planned.program, traced.labels);
+  return {of_format(format, diagram, names_text(traced.labels) + to_string(planned.program)), diagram.boxes.size(), says};
+}
+
+int graph(const Options& options, const Streams& streams) {
+  if (options.list) return list(options, streams);
+  const GraphFunction function = function_of(options);
+  const std::string transform = !options.transform.empty() ? options.transform : options.model.empty() ? "jvp" : "none";
+  const std::string format = format_of(options);
+  TracedFunction traced = trace(function, transform_from(transform), options.along, options.wrt);
+  traced.labels.title = function.name + (transform == "none" ? "" : ", " + transform) + (options.stage == "graph" ? "" : ": " + options.stage);
+  const Picture picture = draw(std::move(traced), options.stage, format);
+
+  std::string out = options.out;
+  if (out.empty() && format == "svg") out = function.name + "-" + transform + "-" + options.stage + ".svg";
+  if (out.empty() || out == "-") {
+    if (!options.json) {
+      streams.out << picture.text << std::flush;
+      return 0;
+    }
+  } else {
+    replace_file(out, picture.text);
+  }
+  if (options.json) {
+    nlohmann::json object = {{"function", function.name}, {"transform", transform}, {"stage", options.stage}, {"format", format}};
+    object["out"] = out.empty() || out == "-" ? nlohmann::json() : nlohmann::json(out);
+    if (object["out"].is_null()) object["text"] = picture.text;
+    write_json(streams.out, object);
+    return 0;
+  }
+  streams.out << function.name << ", " << transform << ", " << options.stage << ": " << picture.says << "\n" << out << std::endl;
+  if (format == "svg" && picture.boxes > show::comfortable_boxes)
+    streams.error << "fluxion: " << picture.boxes << " boxes make a large picture; --format dot, Graphviz and a viewer that zooms may serve better\n";
+  return 0;
+}
+
+}  // namespace
+
+Command add_graph(CLI::App& program, const Streams& streams) {
+  auto options = std::make_shared<Options>();
+  CLI::App& parser = *program.add_subcommand("graph", "Draw a function, its derivatives, its plan or its memory");
+  parser.footer(
+      "Transforms: jvp, the function with its tangents; vjp, with its cotangents; grad-of-jvp, the gradient of an inner product with the tangents.\n"
+      "Stages: graph, as it was traced; simplified, with fused ops expanded and equal nodes merged; plan, the kernels; memory, the arena over "
+      "time.\n\n"
+      "Examples:\n"
+      "  fluxion graph\n"
+      "  fluxion graph softmax --transform vjp --stage simplified\n"
+      "  fluxion graph dit-block --stage plan --out block.svg\n"
+      "  fluxion graph mlp --transform grad-of-jvp --format dot | dot -Tpdf -o mlp.pdf\n"
+      "  fluxion graph --model out/digits/model.safetensors --stage memory");
+  auto* function = parser.add_option("FUNCTION", options->function, "One of --list (default: silu-product)");
+  parser.add_option("--model", options->model, "Draw the network of a model file instead")->excludes(function)->type_name("FILE");
+  parser.add_option("--transform", options->transform, "none, jvp, vjp or grad-of-jvp (default: jvp; none with --model)")
+      ->check(CLI::IsMember({"none", "jvp", "vjp", "grad-of-jvp"}))
+      ->type_name("NAME");
+  parser.add_option("--stage", options->stage, "graph, simplified, plan or memory")
+      ->check(CLI::IsMember({"graph", "simplified", "plan", "memory"}))
+      ->type_name("NAME")
+      ->capture_default_str();
+  parser.add_option("--format", options->format, "svg, dot or text (default: as --out says, else svg)")
+      ->check(CLI::IsMember({"svg", "dot", "text"}))
+      ->type_name("NAME");
+  parser.add_option("--out", options->out, "File to write, - for standard output (default: FUNCTION-TRANSFORM-STAGE.svg; dot and text are printed)")
+      ->type_name("FILE");
+  parser.add_option("--along", options->along, "Arguments that have a tangent (default: all but parameters)")->delimiter(',')->type_name("NAME,..");
+  parser.add_option("--wrt", options->wrt, "Arguments that get a cotangent (default: parameters, if any, else the others)")
+      ->delimiter(',')
+      ->type_name("NAME,..");
+  const auto size = [&](const char* name, std::int64_t& value, const char* says) {
+    parser.add_option(name, value, says)->check(CLI::Range(1, 1 << 16))->type_name("N");
+  };
+  size("--batch", options->sizes.batch, "Samples");
+  size("--width", options->sizes.width, "Channels");
+  size("--depth", options->sizes.depth, "Layers");
+  size("--tokens", options->sizes.tokens, "Tokens");
+  size("--heads", options->sizes.heads, "Attention heads");
+  parser.add_flag("--list", options->list, "List the functions");
+  add_json(parser, *options);
+  return {&parser, [options, &streams] { return graph(*options, streams); }};
+}
+
+}  // namespace fluxion::cli

@@ -1,0 +1,178 @@
+#include "engine/show/graph_picture.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <optional>
+
+#include "engine/show/markup.h"
+
+namespace fluxion::show {
+
+namespace {
+
+std::size_t at(std::int32_t index) { return static_cast<std::size_t>(index); }
+
+std::string number_text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", value);
+  return text;
+}
+
+std::string name_of(const std::vector<NamedValue>& names, std::size_t index, const char* what) {
+  if (index < names.size() && !names[index].name.empty()) return names[index].name;
+  return std::string(what) + " " + std::to_string(index);
+}
+
+std::optional<std::size_t> input_index(const plan::GraphNode& node) {
+  if (node.op != Op::parameter) return std::nullopt;
+  return static_cast<std::size_t>(std::get<IndexAttributes>(node.attributes).index);
+}
+
+std::string types_text(const plan::GraphNode& node) {
+  std::string text;
+  for (const TensorType& type : node.outputs) text += (text.empty() ? "" : ", ") + to_string(type);
+  return text;
+}
+
+// What a box says first: a number, an argument's name, or the op with those attributes that its type does not tell.
+std::string heading(const plan::GraphNode& node, const PictureLabels& labels) {
+  if (const auto input = input_index(node)) return name_of(labels.inputs, *input, "input");
+  if (node.op == Op::constant) {
+    if (node.scalar < 0) return number_text(std::get<ValueAttributes>(node.attributes).value);
+    return at(node.scalar) < labels.scalars.size() ? number_text(labels.scalars[at(node.scalar)]) : "scalar " + std::to_string(node.scalar);
+  }
+  const std::string op(to_string(node.op));
+  if (node.op == Op::reshape || node.op == Op::broadcast_to || node.op == Op::convert) return op;
+  const std::string attributes = to_string(node.attributes);
+  return attributes.empty() ? op : op + " " + shortened(attributes, 26);
+}
+
+std::string value_name(const plan::Graph& graph, plan::Value value) {
+  return "%" + std::to_string(value.node) + (graph[value].outputs.size() > 1 ? "." + std::to_string(value.output) : "");
+}
+
+// The line of to_string(graph) for this node.
+std::string detail(const plan::Graph& graph, std::size_t index) {
+  const plan::GraphNode& node = graph.nodes[index];
+  std::string text = "%" + std::to_string(index) + " = " + std::string(to_string(node.op));
+  for (std::size_t k = 0; k < node.inputs.size(); ++k) text += (k ? ", " : " ") + value_name(graph, node.inputs[k]);
+  const std::string attributes = node.scalar >= 0 ? "scalar=" + std::to_string(node.scalar) : to_string(node.attributes);
+  if (!attributes.empty()) text += " {" + shortened(attributes, 200) + "}";
+  return text + " : " + types_text(node);
+}
+
+}  // namespace
+
+Kind kind_of(OpClass op_class) {
+  switch (op_class) {
+    case OpClass::leaf:
+      return Kind::leaf;
+    case OpClass::elementwise:
+      return Kind::elementwise;
+    case OpClass::movement:
+      return Kind::movement;
+    case OpClass::reduction:
+      return Kind::reduction;
+    case OpClass::contraction:
+      return Kind::contraction;
+    case OpClass::index:
+      return Kind::index;
+    case OpClass::random:
+      return Kind::random;
+    case OpClass::fused:
+      return Kind::fused;
+    default:
+      return Kind::other;
+  }
+}
+
+std::vector<Role> roles(const plan::Graph& graph, const PictureLabels& labels) {
+  const std::size_t count = graph.nodes.size();
+  std::vector<std::optional<Role>> stated(count);
+  for (std::size_t k = 0; k < graph.outputs.size(); ++k)
+    if (k < labels.outputs.size() && graph[graph.outputs[k]].op != Op::parameter) stated[at(graph.outputs[k].node)] = labels.outputs[k].role;
+
+  std::vector<Role> roles(count, Role::coefficient);
+  std::vector<bool> varies(count, false);  // depends on an input
+  for (std::size_t i = 0; i < count; ++i) {
+    const plan::GraphNode& node = graph.nodes[i];
+    if (const auto input = input_index(node)) {
+      roles[i] = *input < labels.inputs.size() ? labels.inputs[*input].role : Role::primal;
+      varies[i] = true;
+    }
+    for (const plan::Value input : node.inputs) {
+      const Role role = roles[at(input.node)];
+      if (role == Role::tangent || role == Role::cotangent) roles[i] = std::max(roles[i], role);
+      varies[i] = varies[i] || varies[at(input.node)];
+    }
+    if (stated[i]) roles[i] = *stated[i];
+  }
+  for (const plan::Value output : graph.outputs)
+    if (roles[at(output.node)] == Role::coefficient) roles[at(output.node)] = Role::primal;
+  // What a primal value was computed from is primal, up to where something else begins.
+  for (std::size_t i = count; i-- > 0;)
+    if (roles[i] == Role::primal)
+      for (const plan::Value input : graph.nodes[i].inputs)
+        if (roles[at(input.node)] == Role::coefficient) roles[at(input.node)] = Role::primal;
+  // Constants go with their users, the first part of the computation that has one.
+  std::vector<std::optional<Role>> wanted(count);
+  for (std::size_t i = count; i-- > 0;) {
+    if (!varies[i] && !stated[i] && wanted[i]) roles[i] = *wanted[i];
+    for (const plan::Value input : graph.nodes[i].inputs) {
+      auto& role = wanted[at(input.node)];
+      role = role ? std::min(*role, roles[i]) : roles[i];
+    }
+  }
+  return roles;
+}
+
+Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
+  Diagram diagram;
+  diagram.title = labels.title;
+  const std::vector<Role> roles = show::roles(graph, labels);
+  std::array<bool, role_count> present{};
+  std::vector<std::int32_t> boxes(graph.nodes.size(), -1);  // of nodes; a constant's that nobody points at yet
+  const auto add = [&](Box box) {
+    present[static_cast<std::size_t>(*box.role)] = true;
+    diagram.boxes.push_back(std::move(box));
+    return static_cast<std::int32_t>(diagram.boxes.size()) - 1;
+  };
+  const auto node_box = [&](std::int32_t i, Role role) {
+    const plan::GraphNode& node = graph.nodes[at(i)];
+    Box box{.lines = {heading(node, labels)}, .name = "%" + std::to_string(i), .detail = detail(graph, at(i)), .role = role};
+    if (node.op != Op::constant) box.lines.push_back(shortened(types_text(node), 48));
+    box.kind = kind_of(info(node.op).op_class);
+    if (node.op == Op::parameter) box.form = Form::source;
+    return box;
+  };
+  const auto take = [&](std::int32_t node, Role user) {
+    const std::int32_t box = boxes[at(node)];
+    if (graph.nodes[at(node)].op != Op::constant) return box;
+    boxes[at(node)] = -1;
+    return box >= 0 ? box : add(node_box(node, user));
+  };
+  const auto connect = [&](const std::vector<std::int32_t>& from, std::int32_t to) {
+    for (const std::int32_t box : from) diagram.edges.push_back({box, to});
+  };
+  for (std::int32_t i = 0; at(i) < graph.nodes.size(); ++i) {
+    std::vector<std::int32_t> inputs;
+    for (const plan::Value input : graph.nodes[at(i)].inputs) inputs.push_back(take(input.node, roles[at(i)]));
+    boxes[at(i)] = add(node_box(i, roles[at(i)]));
+    connect(inputs, boxes[at(i)]);
+  }
+  for (std::size_t k = 0; k < graph.outputs.size(); ++k) {
+    const plan::Value value = graph.outputs[k];
+    const Role role = k < labels.outputs.size() ? labels.outputs[k].role : roles[at(value.node)];
+    const std::int32_t from = take(value.node, role);
+    connect({from}, add({.lines = {name_of(labels.outputs, k, "output")},
+                         .detail = "output " + std::to_string(k) + ": " + value_name(graph, value),
+                         .role = role,
+                         .form = Form::result}));
+  }
+  // A single column needs no heading.
+  diagram.columns_by_role = std::count(present.begin(), present.end(), true) > 1;
+  return diagram;
+}
+
+}  // namespace fluxion::show

@@ -1,0 +1,105 @@
+#include "engine/show/markup.h"
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+namespace fluxion::show {
+
+namespace {
+
+bool continues(unsigned char byte) { return (byte & 0xc0) == 0x80; }
+
+// The length of the UTF-8 character that starts at `at`, 0 if there is none: overlong forms, surrogates and U+FFFE, U+FFFF are not characters here.
+std::size_t character_length(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t k) { return at + k < text.size() ? static_cast<unsigned char>(text[at + k]) : 0; };
+  const unsigned char first = byte(0);
+  if (first < 0x80) return 1;
+  const std::size_t length = first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+  std::uint32_t code = length == 2 ? first & 0x1f : length == 3 ? first & 0x0f : first & 0x07;
+  for (std::size_t k = 1; k < length; ++k) {
+    if (!continues(byte(k))) return 0;
+    code = code << 6 | (byte(k) & 0x3f);
+  }
+  const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
+  const bool refused = (code >= 0xd800 && code < 0xe000) || code == 0xfffe || code == 0xffff || code > 0x10ffff;
+  return overlong || refused ? 0 : length;
+}
+
+}  // namespace
+
+std::string xml_escaped(std::string_view text) {
+  std::string result;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t length = character_length(text, at);
+    if (length == 0) {
+      result += "\xef\xbf\xbd";
+      ++at;
+      continue;
+    }
+    const char c = text[at];
+    if (c == '&')
+      result += "&amp;";
+    else if (c == '<')
+      result += "&lt;";
+    else if (c == '>')
+      result += "&gt;";
+    else if (c == '"')
+      result += "&quot;";
+    else if (c == '\'')
+      result += "&#39;";
+    else if (length > 1 || static_cast<unsigned char>(c) >= 32 || c == '\n' || c == '\t')
+      result += text.substr(at, length);
+    at += length;
+  }
+  return result;
+}
+
+std::string dot_escaped(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    if (c == '"' || c == '\\')
+      result += {'\\', c};
+    else if (c == '\n')
+      result += "\\n";
+    else if (static_cast<unsigned char>(c) >= 32)
+      result += c;
+  }
+  return result;
+}
+
+std::string coordinate(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f", value);
+  std::string result = text;
+  if (result.ends_with(".0")) result.resize(result.size() - 2);
+  return result == "-0" ? "0" : result;
+}
+
+std::string bytes_text(std::uint64_t bytes) {
+  static constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (value >= 1024 && unit + 1 < units.size()) value /= 1024, ++unit;
+  return coordinate(value) + " " + units[unit];
+}
+
+std::string shortened(std::string_view text, std::size_t most) {
+  if (text.size() <= most) return std::string(text);
+  std::size_t end = most > 3 ? most - 3 : 0;
+  while (end > 0 && continues(static_cast<unsigned char>(text[end]))) --end;
+  return std::string(text.substr(0, end)) + "...";
+}
+
+double text_width(std::string_view text, double size) {
+  double width = 0;
+  for (const char c : text) {
+    if (continues(static_cast<unsigned char>(c))) continue;
+    const bool narrow = std::string_view(" .,:;|!'il[]()").find(c) != std::string_view::npos;
+    const bool wide = std::string_view("mwMW%@").find(c) != std::string_view::npos;
+    width += narrow ? 0.38 : wide ? 0.92 : 0.63;
+  }
+  return width * size;
+}
+
+}  // namespace fluxion::show

@@ -1,0 +1,117 @@
+// fluxion graph.
+#include <nlohmann/json.hpp>
+
+#include "models/model_file.h"
+#include "tests/catch.h"
+#include "tests/cli/program.h"
+#include "tests/files/scratch.h"
+#include "tests/show/well_formed.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+TEST_CASE("without options the example of the tour is drawn, and the file named", "[cli][graph]") {
+  const ScratchFolder folder;
+  const ProgramRun run = run_program("graph", folder.path());
+  INFO(run.error);
+  REQUIRE(run.code == 0);
+  CHECK(contains(run.out, "silu-product-jvp-graph.svg\n"));
+  CHECK(folder.files() == 1);
+  const std::string svg = text_of(folder / "silu-product-jvp-graph.svg");
+  CHECK(xml_fault(svg) == "");
+  for (const char* part : {">primal<", ">tangent<", ">sigmoid<", ">dx<", ">dy<"}) CHECK(contains(svg, part));
+}
+
+TEST_CASE("every function has every picture", "[cli][graph]") {
+  const ScratchFolder folder;
+  const ProgramRun listed = run_program("graph --list --json");
+  REQUIRE(listed.code == 0);
+  const nlohmann::json functions = nlohmann::json::parse(listed.out);
+  REQUIRE(functions.size() >= 10);
+  const ProgramRun readable = run_program("graph --list");
+  for (const auto& function : functions) {
+    const auto name = function.at("name").get<std::string>();
+    CHECK(contains(readable.out, "  " + name + " "));
+    for (const std::string transform : {"none", "jvp", "vjp", "grad-of-jvp"})
+      for (const std::string stage : {"graph", "simplified", "plan", "memory"}) {
+        const ProgramRun run = run_program("graph " + name + " --transform " + transform + " --stage " + stage + " --out picture.svg", folder.path());
+        INFO(name << " " << transform << " " << stage << ": " << run.error);
+        REQUIRE(run.code == 0);
+        CHECK(contains(run.out, "picture.svg\n"));
+        CHECK(xml_fault(text_of(folder / "picture.svg")) == "");
+      }
+    const ProgramRun dot = run_program("graph " + name + " --format dot");
+    CHECK(dot_fault(dot.out) == "");
+    CHECK(contains(run_program("graph " + name + " --format text").out, "return %"));
+  }
+}
+
+TEST_CASE("text and DOT go to standard output, or to the file whose name asks for them", "[cli][graph]") {
+  const ScratchFolder folder;
+  const std::string text = run_program("graph softmax --format text").out;
+  CHECK(text.starts_with("inputs: x, dx\noutputs: y, dy\n\n%0 = parameter"));
+  CHECK(contains(text, "= softmax %2 {axis=1}"));
+  CHECK(contains(run_program("graph softmax --transform none --stage plan --format text").out, "kernel 0: rows [4 | 8]"));
+  CHECK(contains(run_program("graph attention --transform none --stage memory --format text").out, "live bytes"));
+  CHECK(run_program("graph softmax --out a.dot", folder.path()).code == 0);
+  CHECK(dot_fault(text_of(folder / "a.dot")) == "");
+  CHECK(run_program("graph softmax --out a.txt", folder.path()).code == 0);
+  CHECK(contains(text_of(folder / "a.txt"), "return %"));
+  CHECK(xml_fault(run_program("graph softmax --out -").out) == "");
+
+  const nlohmann::json object = nlohmann::json::parse(run_program("graph softmax --json --out a.svg", folder.path()).out);
+  CHECK(object.at("function") == "softmax");
+  CHECK(object.at("transform") == "jvp");
+  CHECK(object.at("out") == "a.svg");
+}
+
+TEST_CASE("sizes and the arguments to differentiate in can be chosen", "[cli][graph]") {
+  CHECK(contains(run_program("graph softmax --format text --batch 3 --width 5").out, "f32[3, 5]"));
+  const std::string both = run_program("graph silu-product --transform vjp --wrt x,w --format dot").out;
+  CHECK(contains(both, "\"x bar\""));
+  CHECK(contains(both, "\"w bar\""));
+  const std::string one = run_program("graph silu-product --transform vjp --format dot").out;
+  CHECK_FALSE(contains(one, "\"x bar\""));
+  CHECK(contains(one, "\"w bar\""));
+  CHECK(contains(run_program("graph mlp --along t --format dot").out, "\"dt\\n"));
+  // The gradient of a loss that contains a JVP goes to the parameters, and the tangent ends in the target.
+  const std::string loss = run_program("graph meanflow-loss --transform vjp --format dot").out;
+  for (const char* part : {"cluster_primal", "cluster_coefficient", "cluster_tangent", "cluster_cotangent", "\"target\"", "\"layers.0.weight bar\""})
+    CHECK(contains(loss, part));
+}
+
+TEST_CASE("a model's network is drawn from its file", "[cli][graph]") {
+  const ScratchFolder folder;
+  const ProgramRun trained = run_program(
+      "train --data glyphs --image-size 8 --patch 4 --width 16 --heads 2 --depth 1 --steps 1 --batch 4 --threads 1 --out run --json", folder.path());
+  INFO(trained.error);
+  REQUIRE(trained.code == 0);
+  for (const std::string stage : {"graph", "plan", "memory"}) {
+    const ProgramRun run = run_program("graph --model run/model.safetensors --stage " + stage, folder.path());
+    INFO(run.error);
+    REQUIRE(run.code == 0);
+    CHECK(xml_fault(text_of(folder / ("dit-none-" + stage + ".svg"))) == "");
+  }
+  CHECK(contains(text_of(folder / "dit-none-graph.svg"), ">blocks.0.attn.qkv.weight<"));
+}
+
+TEST_CASE("what can't be drawn is one line on standard error", "[cli][graph]") {
+  const ScratchFolder folder;
+  struct Case {
+    const char *arguments, *says;
+    int code;
+  };
+  for (const Case& wrong : {Case{"graph sotfmax", "softmax", 1}, Case{"graph softmax --wrt q --transform vjp", "it has x", 1},
+                            Case{"graph mlp --along w", "layers.0.weight", 1}, Case{"graph softmax --stage memory --format dot", "svg or text", 1},
+                            Case{"graph --model none.safetensors", "none.safetensors", 1}, Case{"graph dit-block --width 9 --heads 2", "heads", 1},
+                            Case{"graph softmax --out no/folder.svg", "no/folder.svg", 1}, Case{"graph softmax --transform fly", "--transform", 2},
+                            Case{"graph softmax --batch 0", "--batch", 2}, Case{"graph softmax --model m.safetensors", "--model", 2}}) {
+    const ProgramRun run = run_program(wrong.arguments, folder.path());
+    INFO("fluxion " << wrong.arguments << "\n" << run.error);
+    CHECK(run.code == wrong.code);
+    CHECK(run.out.empty());
+    CHECK(occurrences(run.error, "\n") == 1);
+    CHECK(contains(run.error, wrong.says));
+    CHECK(folder.files() == 0);
+  }
+}
