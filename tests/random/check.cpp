@@ -283,6 +283,17 @@ void check_derivatives(const RandomProgram& program, const CheckDevices& devices
 
 }  // namespace
 
+CheckResult place_and_check(RandomProgram& program, const CheckDevices& devices, const CheckOptions& options) {
+  CheckResult result;
+  try {
+    result.placed = place(program, devices.reference);
+  } catch (const std::exception& error) {
+    result.failure = std::string("threw: ") + error.what();
+    return result;
+  }
+  return result.placed ? check(program, devices, options) : result;
+}
+
 bool place(RandomProgram& program, const Device& reference) {
   for (int attempt = 0; attempt < 6; ++attempt, ++program.points) {
     Tensors margins;

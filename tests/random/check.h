@@ -24,6 +24,7 @@ struct CheckOptions {
 bool place(RandomProgram& program, const Device& reference);
 
 struct CheckResult {
+  bool placed = true;          // false: no points, nothing was checked
   std::string failure;       // "" or what differed, with numbers
   bool conditioned = true;   // false: no step made the finite differences agree among themselves, so they say nothing
 };
@@ -39,5 +40,8 @@ struct CheckResult {
 //   serialised    and parsed programs are equal, and run to equal bits
 // Exceptions count as failures.
 CheckResult check(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options = {});
+
+// place, then check.
+CheckResult place_and_check(RandomProgram& program, const CheckDevices& devices, const CheckOptions& options = {});
 
 }  // namespace fluxion::testing

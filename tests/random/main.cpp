@@ -51,11 +51,10 @@ int main(int argc, char** argv) {
     for (std::int64_t number = next++; (seconds > 0 && only < 0 ? elapsed() < seconds : number < count) && failures < failures_wanted; number = next++) {
       RandomProgram program = numbered_program(seed, static_cast<std::uint64_t>(number));
       if (print) std::printf("program %lld\n%s", static_cast<long long>(number), to_string(program).c_str());
-      const bool placed = place(program, devices.reference);
-      const CheckResult result = placed ? check(program, devices) : CheckResult{};
+      const CheckResult result = place_and_check(program, devices);
       {
         std::lock_guard lock(mutex);
-        survey.add(program, placed, result);
+        survey.add(program, result);
         if (survey.programs % 1000 == 0) std::fprintf(stderr, "%lld programs, %.0f s\n", static_cast<long long>(survey.programs), elapsed());
       }
       if (result.failure.empty()) continue;

@@ -27,6 +27,9 @@ std::uint64_t mixed(std::uint64_t state) {
 
 }  // namespace
 
+// The state of neighbouring seeds must lie far apart: it advances by a constant.
+Choices::Choices(std::uint64_t seed) : state_(mixed(seed + 0x9E3779B97F4A7C15u)) {}
+
 std::int64_t Choices::below(std::int64_t count) {
   if (count <= 1) return 0;
   if (!from_bytes_) return static_cast<std::int64_t>(mixed(state_ += 0x9E3779B97F4A7C15u) % static_cast<std::uint64_t>(count));

@@ -21,7 +21,7 @@ namespace fluxion::testing {
 // Where random decisions come from.
 class Choices {
  public:
-  explicit Choices(std::uint64_t seed) : state_(seed) {}
+  explicit Choices(std::uint64_t seed);
   // Decisions read from bytes; 0 once there are none left.
   explicit Choices(std::span<const std::uint8_t> bytes) : bytes_(bytes), from_bytes_(true) {}
 

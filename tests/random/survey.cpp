@@ -7,23 +7,18 @@
 namespace fluxion::testing {
 
 RandomProgram numbered_program(std::uint64_t seed, std::uint64_t number) {
-  Choices choices(seed * 0x2545F4914F6CDD1Du + number * 0x9E3779B97F4A7C15u);
-  // The first few decisions of neighbouring seeds are alike in no way that matters: the generator mixes.
+  Choices choices((seed << 40) + number);
   return draw_program(choices);
 }
 
 RandomProgram smallest_failing(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options) {
   return shrink(program, [&](RandomProgram candidate) {
-    try {
-      return place(candidate, devices.reference) && !check(candidate, devices, options).failure.empty();
-    } catch (const std::exception&) {
-      return false;
-    }
+    return !place_and_check(candidate, devices, options).failure.empty();
   });
 }
 
-void Survey::add(const RandomProgram& program, bool placed, const CheckResult& result) {
-  if (!placed) {
+void Survey::add(const RandomProgram& program, const CheckResult& result) {
+  if (!result.placed) {
     ++refused;
     return;
   }
@@ -39,12 +34,16 @@ void Survey::add(const RandomProgram& program, bool placed, const CheckResult& r
   nodes.push_back(count);
 }
 
-std::string Survey::text() const {
+int Survey::median_nodes() const {
   std::vector<int> sorted = nodes;
   std::sort(sorted.begin(), sorted.end());
+  return sorted.empty() ? 0 : sorted[sorted.size() / 2];
+}
+
+std::string Survey::text() const {
   std::string result = std::to_string(programs) + " programs checked, " + std::to_string(refused) + " refused (near a kink), " +
                        std::to_string(unconditioned) + " without finite differences; median of " +
-                       std::to_string(sorted.empty() ? 0 : sorted[sorted.size() / 2]) + " nodes\nprograms with each op:";
+                       std::to_string(median_nodes()) + " nodes\nprograms with each op:";
   std::vector<std::pair<std::int64_t, Op>> order;
   for (const auto& [op, times] : with_op) order.emplace_back(times, op);
   std::sort(order.begin(), order.end());

@@ -22,7 +22,8 @@ struct Survey {
   std::map<Op, std::int64_t> with_op;
   std::vector<int> nodes;  // per program: ops that are not leaves
 
-  void add(const RandomProgram& program, bool placed, const CheckResult& result);
+  void add(const RandomProgram& program, const CheckResult& result);
+  int median_nodes() const;
   std::string text() const;
   // The ops - all but those that no function puts into a graph - that are in less than this part of the programs, "" if none.
   std::string rare(double part) const;
