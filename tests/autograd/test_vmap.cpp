@@ -1,10 +1,9 @@
 // vmap against a loop over the examples: for every op of the table with every subset of its operands mapped, under and over the other transforms.
-#include "autograd/vmap.h"
-
 #include <cmath>
 
 #include "autograd/batching.h"
 #include "autograd/transforms.h"
+#include "autograd/vmap.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
@@ -19,8 +18,13 @@ namespace {
 
 using Tensors = std::vector<Tensor>;
 
-Tensor tensor(std::vector<double> values, const Shape& shape, const Device& device = cpu()) { return Tensor::from(values, shape, device); }
-Tensor random(const Shape& shape, std::uint64_t seed, const Device& device = cpu()) { return to_tensor(random_value(shape, -1, 1, seed), device); }
+// One device for all tensors of a test.
+const Device& device() {
+  static const Device one = cpu();
+  return one;
+}
+Tensor tensor(const std::vector<double>& values, const Shape& shape) { return Tensor::from(values, shape, device()); }
+Tensor random(const Shape& shape, std::uint64_t seed) { return to_tensor(random_value(shape, -1, 1, seed), device()); }
 
 Tensor example(const Tensor& x, std::int64_t i, std::int64_t axis = 0) {
   Dims sizes = x.shape().dims();
@@ -72,9 +76,10 @@ std::vector<OpExample> further_examples() {
   add(Op::matmul, "with a column", {{3, 5}, {5, 1}}, NoAttributes{});
   add(Op::matmul, "with batches of one", {{1, 1, 3, 5}, {1, 1, 5, 4}}, NoAttributes{});
   add(Op::matmul, "with batches and a column", {{2, 3, 5}, {2, 5, 1}}, NoAttributes{});
-  list.push_back({Op::random_bits, "random_bits of key and stream",
-                  {{{2}, DType::u32, {123456789, 4000000000.0}}, {{}, DType::u32, {7}}},
-                  [](const Tensors& x) { return make_nodes(Op::random_bits, RandomAttributes{{3, 2}, 1}, x); }});
+  list.push_back(
+      {Op::random_bits, "random_bits of key and stream", {{{2}, DType::u32, {123456789, 4000000000.0}}, {{}, DType::u32, {7}}}, [](const Tensors& x) {
+         return make_nodes(Op::random_bits, RandomAttributes{{3, 2}, 1}, x);
+       }});
   return list;
 }
 
@@ -202,14 +207,13 @@ TEST_CASE("ops that name axes move them behind the mapped one", "[autograd][vmap
 }
 
 TEST_CASE("vmap over jvp and over vjp is a loop, for every op", "[autograd][vmap]") {
-  const Device device = cpu();
   constexpr std::int64_t count = 2;
   for (const OpExample& each : all_examples()) {
     if (!has_derivative(each.op)) continue;
     INFO(each.label);
     try {
       const std::size_t operands = each.inputs.size();
-      const Tensors one = to_tensors(each.inputs, device);
+      const Tensors one = to_tensors(each.inputs, device());
       const Tensors types = each.f(one);
       // Inputs, then tangents or cotangents; those of tensors that are not floating are unused scalars.
       const auto vectors_like = [&](const Tensors& like, bool many) {
@@ -248,7 +252,7 @@ TEST_CASE("vmap over jvp and over vjp is a loop, for every op", "[autograd][vmap
             Tensors all;
             std::vector<bool> flags;
             for (const HostValue& value : each.inputs) {
-              all.push_back(to_tensor(map_inputs ? variants(value, count) : value, device));
+              all.push_back(to_tensor(map_inputs ? variants(value, count) : value, device()));
               flags.push_back(map_inputs);
             }
             for (const Tensor& vector : vectors_like(backward ? types : one, map_vectors)) {
@@ -269,7 +273,9 @@ namespace {
 
 // A small network of one example: x [4] -> [3], weights of two layers.
 using Weights = std::map<std::string, Tensor>;
-Weights weights(std::uint64_t seed) { return {{"first", random({4, 6}, seed)}, {"second", random({6, 3}, seed + 1)}, {"bias", random({6}, seed + 2)}}; }
+Weights weights(std::uint64_t seed) {
+  return {{"first", random({4, 6}, seed)}, {"second", random({6, 3}, seed + 1)}, {"bias", random({6}, seed + 2)}};
+}
 Tensor network(const Weights& w, const Tensor& x) {
   const Tensor h = tanh(matmul(reshape(x, {1, 4}), w.at("first")) + w.at("bias"));
   return reshape(matmul(h, w.at("second")), {3});
@@ -279,13 +285,13 @@ Tensor loss(const Weights& w, const Tensor& x) { return sum(square(network(w, x)
 }  // namespace
 
 TEST_CASE("vmap maps trees along chosen axes", "[autograd][vmap]") {
-  const Tensor xs = random({5, 2, 4}, 3), ys = random({2, 5}, 4), scale = random({4}, 5);
+  const Tensor xs = random({5, 2, 4}, 3), ys = random({2, 4}, 4), scale = random({4}, 5);
   const auto f = [](const std::vector<Tensor>& pair, const Tensor& s, const Tensor& y) { return std::pair(pair[0] * s + y, pair[1]); };
   const auto [sums, seconds] = vmap(f, {1, not_mapped, 0}, -1)(std::vector<Tensor>{xs, swap_axes(xs, 0, 2)}, scale, ys);
   CHECK(sums.shape() == Shape{5, 4, 2});
   CHECK(seconds.shape() == Shape{4, 5, 2});
   for (std::int64_t i = 0; i < 2; ++i) {
-    CHECK(difference(example(sums, i, 2), example(xs, i, 1) * scale + example(ys, i), 0, 0) == "") ;
+    CHECK(difference(example(sums, i, 2), example(xs, i, 1) * scale + example(ys, i), 0, 0) == "");
     CHECK(difference(example(seconds, i, 2), example(swap_axes(xs, 0, 2), i, 1), 0, 0) == "");
   }
   // Results that do not depend on the example are repeated.
@@ -371,18 +377,17 @@ TEST_CASE("vmap nests with itself and with the other transforms, in any order", 
 }
 
 TEST_CASE("random draws are one for all examples, or one for each key", "[autograd][vmap]") {
-  const Tensor key = random_key(5, cpu()), xs = random({3, 4}, 30);
+  const Tensor key = random_key(5, device()), xs = random({3, 4}, 30);
   const auto noisy = [](const Tensor& x, const Tensor& k) { return x + normal(k, {4}, DType::f64); };
   CHECK(difference(vmap(noisy, {0, not_mapped})(xs, key), xs + normal(key, {4}, DType::f64), 0, 0) == "");
   const Tensors keys = split_key(key, 3);
   const Tensor each = vmap(noisy)(xs, stack(keys));
-  for (std::int64_t i = 0; i < 3; ++i)
-    CHECK(difference(example(each, i), noisy(example(xs, i), keys[static_cast<std::size_t>(i)]), 0, 0) == "");
+  for (std::int64_t i = 0; i < 3; ++i) CHECK(difference(example(each, i), noisy(example(xs, i), keys[static_cast<std::size_t>(i)]), 0, 0) == "");
 }
 
 TEST_CASE("indices outside an axis stay within their example", "[autograd][vmap]") {
   const Tensor xs = tensor({1, 2, 3, 4, 5, 6}, {2, 3});
-  const Tensor indices = Tensor::from(std::vector<std::int32_t>{-4, 7, 1, 3}, {2, 2}, cpu());
+  const Tensor indices = Tensor::from(std::vector<std::int32_t>{-4, 7, 1, 3}, {2, 2}, device());
   const auto f = [](const Tensor& x, const Tensor& i) { return take(x, i, 0); };
   CHECK(host_values(vmap(f)(xs, indices)) == std::vector<double>{1, 3, 5, 6});
 }
