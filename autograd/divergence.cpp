@@ -105,9 +105,7 @@ FieldDivergence divergence(const Field& f, const Tensor& x, std::int64_t at_once
     once.insert(once.begin(), rows[0]);
     sizes.insert(sizes.begin(), rows[0]);
     const Tensor vectors = broadcast_to(reshape(convert(unit, x.dtype()), Shape(once)), Shape(sizes));
-    // A choice, not a product: what is off the diagonal may be infinite.
-    const auto diagonal = [](const Tensor& e, const Tensor& column) { return inner(where(ne(e, 0.0), column, 0.0), ones_like(column)); };
-    const Tensor part = sum(field.each(vectors, diagonal), {0});
+    const Tensor part = sum(field.each(vectors, inner), {0});
     trace = trace ? trace + part : part;
     first += block;
   } while (first < elements);
