@@ -69,6 +69,7 @@ bool has_derivative(Op op) {
     case Op::eq:
     case Op::ne:
     case Op::argmax:
+    case Op::argsort:
     case Op::random_bits:
       return false;
     default:
@@ -99,6 +100,7 @@ bool takes_integers(Op op) {
     case Op::max:
     case Op::min:
     case Op::argmax:
+    case Op::argsort:
     case Op::cumsum:
     case Op::take:
     case Op::index_add:
@@ -232,6 +234,14 @@ void add_movement(Examples& all) {
   one(Op::pad, "by nothing", {3}, [](const Tensor& x) { return pad(x, {0}, {0}); });
   one(Op::flip, "both axes", {3, 5}, [](const Tensor& x) { return flip(x, {0, 1}); });
   one(Op::flip, "last axis", {2, 1, 7}, [](const Tensor& x) { return flip(x, {-1}); });
+  const auto seen = [&](const std::string& label, const Shape& shape, const WindowAttributes& attributes) {
+    one(Op::windows, label, shape, [attributes](const Tensor& x) { return make_node(Op::windows, attributes, {x}); });
+  };
+  seen("overlapping", {2, 4, 5, 3}, {{3, 2}, {1, 1}, {1, 1}});
+  seen("with strides and dilation", {1, 7, 6, 2}, {{2, 3}, {3, 2}, {2, 1}});
+  seen("of one pixel, skipping some", {2, 5, 3, 1}, {{1, 1}, {2, 2}, {1, 1}});
+  seen("of the whole image", {1, 3, 2, 2}, {{3, 2}, {1, 1}, {1, 1}});
+  seen("of nothing", {0, 3, 3, 2}, {{2, 2}, {1, 1}, {1, 1}});
   const auto parts = [&](const std::string& label, std::int64_t axis, const std::vector<Shape>& part_shapes) {
     std::vector<HostValue> inputs;
     for (const Shape& shape : part_shapes) inputs.push_back(random_value(shape, -2, 2, 20 + inputs.size()));
@@ -257,6 +267,14 @@ void add_reductions(Examples& all) {
     for (const Op op : {Op::argmax, Op::cumsum})
       all.add(op, to_string(shape) + " along " + std::to_string(axis), {distinct(shape, 37)},
               [op, axis = axis](const std::vector<Tensor>& x) { return make_nodes(op, AxisAttributes{axis}, x); });
+}
+
+void add_sorting(Examples& all) {
+  const std::pair<Shape, std::int64_t> lines[] = {{{7}, 0}, {{3, 5}, 0}, {{3, 5}, 1}, {{2, 4, 3}, 1}, {{1, 1}, 1}, {{2, 67}, 1}, {{0, 3}, 0}, {{2, 0}, 0}};
+  for (const auto& [shape, axis] : lines)
+    for (const bool descending : {false, true})
+      all.add(Op::argsort, to_string(shape) + " along " + std::to_string(axis) + (descending ? ", descending" : ""), {distinct(shape, 39)},
+              [axis = axis, descending](const std::vector<Tensor>& x) { return make_nodes(Op::argsort, SortAttributes{axis, descending}, x); });
 }
 
 void add_contractions(Examples& all) {
@@ -309,6 +327,28 @@ void add_fused(Examples& all) {
               [op](const std::vector<Tensor>& x) { return make_nodes(op, EpsilonAttributes{1e-2}, x); });
 }
 
+void add_convolutions(Examples& all) {
+  const auto one = [&](const std::string& label, const Shape& x, const Shape& w, const ConvAttributes& attributes) {
+    all.add(Op::conv2d, label, {random_value(x, -1, 1, 81), random_value(w, -1, 1, 82)},
+            [attributes](const std::vector<Tensor>& in) { return make_nodes(Op::conv2d, attributes, in); });
+  };
+  one("3 x 3, padded", {2, 4, 5, 3}, {3, 3, 3, 2}, {.low = {1, 1}, .high = {1, 1}});
+  one("2 x 3, strides, uneven padding", {1, 5, 6, 2}, {2, 3, 2, 3}, {.stride = {2, 3}, .low = {1, 0}, .high = {0, 2}});
+  one("dilation, in groups", {1, 6, 5, 4}, {3, 2, 2, 6}, {.dilation = {2, 3}, .groups = 2});
+  one("each channel for itself", {2, 3, 3, 3}, {2, 2, 1, 3}, {.stride = {2, 1}, .low = {1, 1}, .groups = 3});
+  one("spread, with strides", {1, 3, 4, 2}, {3, 3, 2, 2}, {.stride = {2, 1}, .spread = {2, 3}, .low = {2, 1}, .high = {1, 2}});
+  one("spread, cropped", {1, 4, 3, 1}, {2, 2, 1, 2}, {.spread = {3, 2}, .low = {-1, -2}, .high = {-2, 1}});
+  one("spread more than it sees", {1, 3, 3, 1}, {1, 1, 1, 1}, {.stride = {2, 3}, .spread = {3, 2}});
+  one("cropped", {2, 5, 6, 2}, {2, 2, 2, 1}, {.low = {-1, -1}, .high = {-1, 0}});
+  one("mostly padding", {1, 1, 2, 1}, {2, 1, 1, 2}, {.stride = {3, 2}, .low = {7, 6}, .high = {5, 4}});
+  one("1 x 1", {2, 3, 2, 4}, {1, 1, 4, 3}, {});
+  one("1 x 1, strides, groups", {1, 5, 4, 4}, {1, 1, 2, 2}, {.stride = {2, 2}, .groups = 2});
+  one("kernel as large as the image", {2, 3, 4, 2}, {3, 4, 2, 5}, {});
+  one("no image", {0, 4, 4, 2}, {3, 3, 2, 3}, {.low = {1, 1}, .high = {1, 1}});
+  one("no channels", {1, 3, 3, 0}, {2, 2, 0, 2}, {});
+  one("no result", {1, 3, 3, 2}, {2, 2, 2, 0}, {});
+}
+
 }  // namespace
 
 const std::vector<OpExample>& op_examples() {
@@ -318,7 +358,9 @@ const std::vector<OpExample>& op_examples() {
     add_elementwise(all);
     add_movement(all);
     add_reductions(all);
+    add_sorting(all);
     add_contractions(all);
+    add_convolutions(all);
     add_index(all);
     add_random(all);
     add_fused(all);

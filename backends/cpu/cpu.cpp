@@ -208,11 +208,11 @@ class CpuExecutable final : public Executable {
 
   std::size_t scratch_of(const TapeRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
   std::size_t scratch_of(const ContractRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
-  std::size_t scratch_of(const OpRunner&) const { return 0; }
+  std::size_t scratch_of(const OpRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
 
   void run_one(const TapeRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
   void run_one(const ContractRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
-  void run_one(const OpRunner& runner, const CallMemory& memory, std::byte*) const { runner.run(memory, *threads_); }
+  void run_one(const OpRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
 
   const std::vector<BufferSlot> buffers_;
   std::size_t arena_bytes_ = 0, scratch_bytes_ = 0;
