@@ -82,12 +82,6 @@ void check_like(const char* what, const Tensor& given, const TensorType& wanted)
   if (given.shape() != wanted.shape) throw ShapeError(std::string(what) + " is " + to_string(given.type()) + " for a value of " + to_string(wanted));
 }
 
-std::uint64_t next_depth() {
-  // Inner transforms start later, so a count of starts orders nested scopes outermost first.
-  static std::atomic<std::uint64_t> started{0};
-  return started++;
-}
-
 }  // namespace
 
 // ---- LinearMap
@@ -126,7 +120,9 @@ std::vector<Tensor> LinearMap::transpose(const std::vector<Tensor>& cotangents) 
 // ---- Leaves
 
 namespace {
-Tensor placeholder_for(const TensorType& type, const Device& device) { return make_leaf(Op::parameter, IndexAttributes{-1}, type, device); }
+Tensor placeholder_for(const TensorType& type, const Device& device) {
+  return make_leaf(Op::parameter, IndexAttributes{placeholder_leaf}, type, device);
+}
 }  // namespace
 
 Leaves::Leaves(std::vector<Tensor> values) : Leaves(values, std::vector<Tensor>(values.size())) {
@@ -134,9 +130,7 @@ Leaves::Leaves(std::vector<Tensor> values) : Leaves(values, std::vector<Tensor>(
     if (is_floating(values_[i].dtype())) tangents_[i] = placeholder_for(values_[i].type(), values_[i].device());
 }
 
-Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents)
-    : values_(std::move(values)), tangents_(std::move(tangents)), scope_(std::make_shared<TraceScope>()) {
-  scope_->depth = next_depth();
+Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents) : values_(std::move(values)), tangents_(std::move(tangents)) {
   if (tangents_.size() != values_.size())
     throw Error("jvp: " + std::to_string(values_.size()) + " primals but " + std::to_string(tangents_.size()) + " tangents");
   for (std::size_t i = 0; i < values_.size(); ++i) {
@@ -144,20 +138,17 @@ Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents)
       throw DTypeError("jvp: " + to_string(values_[i].type()) + " can't carry a tangent: only floating tensors can");
     if (tangents_[i]) check_like("jvp: a tangent", tangents_[i], values_[i].type());
     leaves_.push_back(make_node(Op::identity, NoAttributes{}, {values_[i]}));
-    leaves_.back().node()->set_scope(scope_);
+    scope_.add(leaves_.back());
   }
 }
 
-Leaves::Leaves(std::vector<Tensor> values, Linear) : values_(std::move(values)), scope_(std::make_shared<TraceScope>()) {
-  scope_->depth = next_depth();
+Leaves::Leaves(std::vector<Tensor> values, Linear) : values_(std::move(values)) {
   for (const Tensor& value : values_) {
     tangents_.push_back(placeholder_for(value.type(), value.device()));
-    tangents_.back().node()->set_scope(scope_);
+    scope_.add(tangents_.back());
   }
   leaves_ = tangents_;
 }
-
-Leaves::~Leaves() { scope_->live.store(false); }
 
 std::vector<Tensor> Leaves::push_forward(const std::vector<Tensor>& outputs) const {
   TangentMap tangents;
@@ -197,40 +188,6 @@ std::vector<Tensor> Leaves::gradient(const Tensor& scalar) const {
     if (!is_floating(value.dtype()))
       throw DTypeError("grad: can't differentiate with respect to " + to_string(value.type()) + ": only floating tensors");
   return linear_map({scalar}).transpose({ones_like(scalar)});
-}
-
-// ---- dense Jacobians
-
-namespace {
-
-// The tensor of this type that is 1 at one row-major position and 0 elsewhere.
-Tensor unit(const TensorType& type, std::int64_t position, const Device& device) {
-  const Tensor positions = iota({type.shape.elements()}, 0, DType::i32, device);
-  return reshape(convert(eq(positions, static_cast<double>(position)), type.dtype), type.shape);
-}
-
-}  // namespace
-
-Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x) {
-  auto [y, map] = linearize(f, x);
-  std::vector<Tensor> columns;
-  Dims column = y.shape().dims(), whole = column;
-  column.push_back(1);
-  whole.insert(whole.end(), x.shape().begin(), x.shape().end());
-  for (std::int64_t i = 0; i < x.elements(); ++i) columns.push_back(reshape(map(std::tuple{unit(x.type(), i, x.device())}), Shape(column)));
-  if (columns.empty()) return zeros(Shape(whole), y.dtype(), y.device());
-  return reshape(concat(columns, -1), Shape(whole));
-}
-
-Tensor jacrev(const std::function<Tensor(const Tensor&)>& f, const Tensor& x) {
-  auto [y, pull_back] = vjp(f, x);
-  std::vector<Tensor> rows;
-  Dims row = x.shape().dims(), whole = y.shape().dims();
-  row.insert(row.begin(), 1);
-  whole.insert(whole.end(), x.shape().begin(), x.shape().end());
-  for (std::int64_t i = 0; i < y.elements(); ++i) rows.push_back(reshape(std::get<0>(pull_back(unit(y.type(), i, y.device()))), Shape(row)));
-  if (rows.empty()) return zeros(Shape(whole), y.dtype(), y.device());
-  return reshape(concat(rows, 0), Shape(whole));
 }
 
 }  // namespace fluxion

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "autograd/live_scope.h"
 #include "engine/tensor.h"
 
 namespace fluxion {
@@ -25,8 +26,8 @@ class LinearMap {
   Device device_;
 };
 
-// Fresh identity leaves for one call of a transform, so that nested transforms can't confuse their perturbations. They are live - and nodes
-// made from them keep their inputs - until this object dies.
+// Fresh identity leaves for one call of a transform, so that nested transforms can't confuse their perturbations. They are live until this object
+// dies.
 class Leaves {
  public:
   enum Linear { linear };
@@ -36,9 +37,6 @@ class Leaves {
   Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents);
   // Leaves for linear_transpose: the placeholders themselves are the traced tensors.
   Leaves(std::vector<Tensor> values, Linear);
-  ~Leaves();
-  Leaves(const Leaves&) = delete;
-  Leaves& operator=(const Leaves&) = delete;
 
   const std::vector<Tensor>& tensors() const { return leaves_; }
   std::vector<Tensor> push_forward(const std::vector<Tensor>& outputs) const;
@@ -49,7 +47,7 @@ class Leaves {
 
  private:
   std::vector<Tensor> values_, leaves_, tangents_;
-  std::shared_ptr<TraceScope> scope_;
+  LiveScope scope_;
 };
 
 }  // namespace fluxion

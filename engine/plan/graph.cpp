@@ -143,6 +143,9 @@ Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tenso
     const Node& node = *walked.node;
     if (node.op == Op::parameter) {
       if (bound.contains({&node, 0})) continue;
+      if (std::get<IndexAttributes>(node.attributes).index == mapped_leaf)
+        throw Error("vmap: the value of " + fluxion::to_string(node.outputs[0]) +
+                    " was asked for inside the mapped function, where it stands for every example at once; return it and read it outside");
       throw Error("the value of a traced argument was asked for: it has none until the compiled function is called");
     }
     if (node.op == Op::constant) {
