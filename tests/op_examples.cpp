@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 
 #include "engine/custom.h"
@@ -372,6 +373,47 @@ void add_convolutions(Examples& all) {
   one("no result", {1, 3, 3, 2}, {2, 2, 2, 0}, {});
 }
 
+void add_attention(Examples& all) {
+  struct Case {
+    Dims batch;
+    std::int64_t queries, keys, features;
+    bool masked, causal;
+  };
+  const Case cases[] = {{{}, 1, 1, 1, false, false}, {{2}, 5, 3, 4, false, false},  {{2, 1}, 3, 7, 5, true, false},
+                        {{1}, 6, 6, 3, false, true}, {{1, 2}, 5, 7, 2, true, true}, {{0}, 2, 3, 4, false, false}};
+  for (const Case& c : cases) {
+    const auto shape = [&](std::int64_t rows, std::int64_t columns) {
+      Dims sizes = c.batch;
+      sizes.insert(sizes.end(), {rows, columns});
+      return Shape(sizes);
+    };
+    const Shape q = shape(c.queries, c.features), k = shape(c.keys, c.features);
+    Dims rows = c.batch;
+    rows.push_back(c.queries);
+    const auto random = [](const Shape& each, std::uint64_t seed) { return random_value(each, -1, 1, seed); };
+    // The mask is not differentiated, so it is no input; it hides every third key.
+    HostValue mask = random(shape(c.queries, c.keys), 80);
+    for (std::size_t i = 0; i < mask.values.size(); ++i)
+      if (i % 3 == 2 && c.keys > 1 && i % static_cast<std::size_t>(c.keys) != 0) mask.values[i] = -std::numeric_limits<double>::infinity();
+    const auto apply = [c, mask](Op op, std::vector<Tensor> operands) {
+      if (c.masked) operands.push_back(to_tensor(mask, operands[0].device(), operands[0].dtype()));
+      return make_nodes(op, AttentionAttributes{0.75, c.causal}, operands);
+    };
+    const std::string label = to_string(q) + " by " + to_string(k) + (c.masked ? ", masked" : "") + (c.causal ? ", causal" : "");
+    const std::vector<HostValue> primals{random(q, 81), random(k, 82), random(k, 83)};
+    std::vector<HostValue> dual = primals, back = primals;
+    dual.insert(dual.end(), {random(q, 84), random(k, 85), random(k, 86)});
+    back.insert(back.end(), {random(Shape(rows), 87), random(q, 88)});
+    all.add(Op::attention, label, primals, [apply](const std::vector<Tensor>& x) { return apply(Op::attention, x); });
+    all.add(Op::attention_dual, label, dual, [apply](const std::vector<Tensor>& x) { return apply(Op::attention_dual, x); });
+    // The backward's derivative holds where lse is that of q and k.
+    all.add(Op::attention_backward, label, back, [apply](const std::vector<Tensor>& x) {
+      const Tensor lse = apply(Op::attention, {x[0], x[1], x[2]})[1];
+      return apply(Op::attention_backward, {x[0], x[1], x[2], lse, x[3], x[4]});
+    });
+  }
+}
+
 }  // namespace
 
 const std::vector<OpExample>& op_examples() {
@@ -389,6 +431,7 @@ const std::vector<OpExample>& op_examples() {
     add_order(all);
     add_regions(all);
     add_fused(all);
+    add_attention(all);
     return std::move(all.list);
   }();
   return examples;

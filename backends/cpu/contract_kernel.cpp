@@ -16,28 +16,12 @@
 #include "backends/cpu/gemm_operand.h"
 #include "backends/cpu/gemm_plan.h"
 #include "backends/cpu/gemm_store.h"
+#include "backends/cpu/scratch.h"
 #include "engine/error.h"
 
 namespace fluxion::cpu_backend {
 
 namespace {
-
-// Hands out aligned pieces of scratch memory; without memory, counts the bytes.
-class Carver {
- public:
-  explicit Carver(std::byte* begin) : begin_(begin) {}
-  template <class T>
-  T* take(std::int64_t count) {
-    T* piece = begin_ ? reinterpret_cast<T*>(begin_ + used_) : nullptr;
-    used_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    return piece;
-  }
-  std::size_t used() const { return used_; }
-
- private:
-  std::byte* begin_;
-  std::size_t used_ = 0;
-};
 
 std::int32_t find_or_add(std::vector<ContractOperand>& operands, const ContractOperand& operand) {
   const auto index = std::find(operands.begin(), operands.end(), operand) - operands.begin();
