@@ -4,9 +4,18 @@
 #include <memory>
 #include <vector>
 
+#include "autograd/live_scope.h"
 #include "engine/tensor.h"
 
 namespace fluxion {
+
+// Forward mode along a graph: the tangents of `outputs` from those of `inputs`, which they depend on; empty = zero, nothing is allocated for it.
+// Stops at the inputs.
+std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const std::vector<Tensor>& tangents);
+
+// Reverse mode along a graph: the cotangents of `placeholders` from those of `outputs`, which must depend on them linearly; empty = zero. Throws
+// Error where they don't.
+std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders);
 
 // A linear map held as a graph: outputs that depend linearly on placeholders.
 class LinearMap {
@@ -25,8 +34,8 @@ class LinearMap {
   Device device_;
 };
 
-// Fresh identity leaves for one call of a transform, so that nested transforms can't confuse their perturbations. They are live - and nodes
-// made from them keep their inputs - until this object dies.
+// Fresh identity leaves for one call of a transform, so that nested transforms can't confuse their perturbations. They are live until this object
+// dies.
 class Leaves {
  public:
   enum Linear { linear };
@@ -36,9 +45,6 @@ class Leaves {
   Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents);
   // Leaves for linear_transpose: the placeholders themselves are the traced tensors.
   Leaves(std::vector<Tensor> values, Linear);
-  ~Leaves();
-  Leaves(const Leaves&) = delete;
-  Leaves& operator=(const Leaves&) = delete;
 
   const std::vector<Tensor>& tensors() const { return leaves_; }
   std::vector<Tensor> push_forward(const std::vector<Tensor>& outputs) const;
@@ -49,7 +55,7 @@ class Leaves {
 
  private:
   std::vector<Tensor> values_, leaves_, tangents_;
-  std::shared_ptr<TraceScope> scope_;
+  LiveScope scope_;
 };
 
 }  // namespace fluxion

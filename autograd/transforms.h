@@ -105,9 +105,13 @@ T hvp(F f, const T& x, const T& v) {
   return jvp(grad(std::move(f)), std::tuple<T>(x), std::tuple<T>(v)).second;
 }
 
-// Dense Jacobians of f: Tensor -> Tensor, shape [outputs.., inputs..], column by column (forward) or row by row (reverse). For small problems: the
-// graph has one copy of the linear map per column or row.
+// The Jacobian dy/dx of y = f(x), shape [y.., x..], floating both: the linear map at x applied to a whole basis at once (autograd/vmap.h), on top of
+// one evaluation of f. Forward mode takes one pass per element of x, reverse mode one per element of y. Throws DTypeError where x or y is not
+// floating.
 Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 Tensor jacrev(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
+
+// The second derivatives of the scalar f, shape [x.., x..]: forward over reverse. Throws ShapeError if f's value has not exactly one element.
+Tensor hessian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 
 }  // namespace fluxion

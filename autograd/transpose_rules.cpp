@@ -3,6 +3,7 @@
 #include <array>
 
 #include "autograd/rules.h"
+#include "engine/expansion.h"
 #include "engine/ops.h"
 
 namespace fluxion {
@@ -116,6 +117,68 @@ Cotangents matmul(const TransposeCall& call) {
   return {Tensor(), fluxion::matmul(swap_axes(call.inputs[0], -1, -2), u)};
 }
 
+// y[o] = sum_p x[(stride o + dilation p - low) / spread] w[p], over whole indices. So for x, the cotangent is correlated with the flipped kernel, with
+// stride and spread in each other's place.
+Tensor conv2d_image(const TransposeCall& call) {
+  const Tensor &x = call.inputs[0], &w = call.inputs[1], &u = call.cotangents[0];
+  if (x.elements() == 0) return zeros_like(x);
+  const auto& a = call.get<ConvAttributes>();
+  ConvAttributes back{a.spread, a.dilation, a.stride, a.low, a.high, a.groups};
+  for (std::size_t k = 0; k < 2; ++k) {
+    const auto axis = static_cast<std::int64_t>(k) + 1;
+    const std::int64_t reach = a.dilation[k] * (w.size(axis - 1) - 1);
+    const std::int64_t moved = (x.size(axis) - 1) * back.stride[k] + 1, seen = (u.size(axis) - 1) * back.spread[k] + 1;
+    back.low[k] = reach - a.low[k];
+    back.high[k] = moved + reach - seen - back.low[k];  // to the last pixel of x, whether the kernel saw it or not
+  }
+  // [.., in, groups x out] -> [.., out, groups x in].
+  const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups;
+  const Tensor turned = kh * kw == 1 ? w : fluxion::flip(w, {0, 1});
+  const Tensor swapped = fluxion::transpose(fluxion::reshape(turned, {kh, kw, in, a.groups, out}), {0, 1, 4, 3, 2});
+  return make_node(Op::conv2d, back, {u, fluxion::reshape(swapped, {kh, kw, out, a.groups * in})});
+}
+
+// For w, a product over all positions of what each kernel element saw with the cotangent there.
+Tensor conv2d_weight(const TransposeCall& call) {
+  const Tensor &x = call.inputs[0], &w = call.inputs[1], &u = call.cotangents[0];
+  const auto& a = call.get<ConvAttributes>();
+  const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups, rows = u.size(0) * u.size(1) * u.size(2);
+  const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {spread_and_pad(x, a.spread, a.low, a.high)});
+  if (a.groups == 1) {
+    const Tensor columns = swap_axes(fluxion::reshape(seen, {rows, kh * kw * in}), 0, 1);
+    return fluxion::reshape(fluxion::matmul(columns, fluxion::reshape(u, {rows, out})), w.shape());
+  }
+  const Tensor split = fluxion::reshape(seen, {u.size(0), u.size(1), u.size(2), kh, kw, a.groups, in});
+  const Tensor columns = fluxion::reshape(fluxion::transpose(split, {5, 3, 4, 6, 0, 1, 2}), {a.groups, kh * kw * in, rows});
+  const Tensor per_group = fluxion::transpose(fluxion::reshape(u, {rows, a.groups, out}), {1, 0, 2});
+  return fluxion::reshape(fluxion::transpose(fluxion::matmul(columns, per_group), {1, 0, 2}), w.shape());
+}
+
+Cotangents conv2d(const TransposeCall& call) {
+  require_one(call);
+  return call.linear[0] ? Cotangents{conv2d_image(call), Tensor()} : Cotangents{Tensor(), conv2d_weight(call)};
+}
+
+// Each kernel position's view of the image goes back to where it was taken from.
+Cotangents windows(const TransposeCall& call) {
+  const auto& a = call.get<WindowAttributes>();
+  const Tensor& u = call.cotangents[0];
+  const Shape &x = call.inputs[0].shape(), &shape = u.shape();
+  Tensor total;
+  for (std::int64_t p = 0; p < a.kernel[0]; ++p)
+    for (std::int64_t q = 0; q < a.kernel[1]; ++q) {
+      const Tensor view = slice_axis(slice_axis(u, 3, p, p + 1), 4, q, q + 1);
+      const Dims low{p * a.dilation[0], q * a.dilation[1]};
+      const auto rest = [&](std::int64_t k) {
+        const auto i = static_cast<std::size_t>(k);
+        return x[k + 1] - low[i] - (shape[k + 1] - 1) * a.stride[i] - 1;
+      };
+      const Tensor placed = spread_and_pad(fluxion::reshape(view, {shape[0], shape[1], shape[2], shape[5]}), a.stride, low, {rest(0), rest(1)});
+      total = add_tangents(total, placed);
+    }
+  return {total};
+}
+
 Cotangents take(const TransposeCall& call) {
   // The axes of the indices flatten into one, along which rows are added.
   const std::int64_t axis = call.get<AxisAttributes>().axis;
@@ -183,6 +246,7 @@ constexpr auto rules = [] {
       set(Op::div, div);
   set(Op::where, where), set(Op::reshape, reshape), set(Op::transpose, transpose), set(Op::broadcast_to, broadcast_to), set(Op::slice, slice);
   set(Op::pad, pad), set(Op::concat, concat), set(Op::flip, flip), set(Op::sum, sum), set(Op::cumsum, cumsum), set(Op::matmul, matmul);
+  set(Op::conv2d, conv2d), set(Op::windows, windows);
   set(Op::take, take), set(Op::index_add, index_add), set(Op::take_along_axis, take_along_axis), set(Op::scatter_add, scatter_add);
   set(Op::attention_dual, attention_dual), set(Op::attention_backward, attention_backward);
   set(Op::after, after), set(Op::region, region_transpose);

@@ -1,5 +1,5 @@
-// bench-kernels: matrix products against OpenBLAS and oneDNN and against the processor's multiply-adds, maps and row reductions against the memory's
-// speed; every ratio from one process, contenders alternating. Google Benchmark's options work:
+// bench-kernels: matrix products and convolutions against OpenBLAS and oneDNN and against the processor's multiply-adds, maps and row reductions against the
+// memory's speed; every ratio from one process, contenders alternating. Google Benchmark's options work:
 //
 //   bench-kernels --benchmark_filter='products/.*2 threads' --benchmark_repetitions=9 --benchmark_min_time=0.1
 //   bench-kernels --benchmark_format=json          (its own report instead of the tables)
@@ -103,8 +103,8 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
 
-  const std::vector<Event> contests = products(), passes = maps_and_rows();
-  for (const std::vector<Event>* events : {&contests, &passes})
+  const std::vector<Event> contests = products(), images = convolutions(), passes = maps_and_rows();
+  for (const std::vector<Event>* events : {&contests, &images, &passes})
     for (const Event& event : *events)
       for (const Contender& contender : event.contenders)
         benchmark::RegisterBenchmark(full_name(event, contender).c_str(), [&contender](benchmark::State& state) {
@@ -123,6 +123,7 @@ int main(int argc, char** argv) {
   measure_limits(limits);
   std::printf("multiply-adds on registers: %.1f GFLOP/s on one thread, %.1f on two\n", limits[1] / 1e9, limits[2] / 1e9);
   print_table(contests, collector, limits, "GFLOP/s");
+  print_table(images, collector, limits, "GFLOP/s");
   print_table(passes, collector, {}, "GB/s");
   return 0;
 }

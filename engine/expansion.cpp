@@ -18,31 +18,10 @@ Tensors normalised(const Tensor& x, const Tensor& square, double epsilon) {
   return {x * scale, scale};
 }
 
-Tensor crop_or_pad(const Tensor& x, const Dims& low, const Dims& high) {
-  Dims start(4, 0), stop = x.shape().dims(), before(4, 0), behind(4, 0);
-  for (std::size_t k = 0; k < 2; ++k) {
-    before[k + 1] = std::max<std::int64_t>(low[k], 0);
-    behind[k + 1] = std::max<std::int64_t>(high[k], 0);
-    // What is cropped may reach beyond what is padded at the other end, so pad first.
-    start[k + 1] = std::max<std::int64_t>(-low[k], 0);
-    stop[k + 1] += before[k + 1] + behind[k + 1] - std::max<std::int64_t>(-high[k], 0);
-  }
-  return slice(pad(x, before, behind), start, stop, Dims(4, 1));
-}
-
-// Zeros between the pixels, spread - 1 of them.
-Tensor spread_out(const Tensor& x, const Dims& spread) {
-  if ((spread[0] == 1 && spread[1] == 1) || x.elements() == 0) return x;
-  const std::int64_t batch = x.size(0), height = x.size(1), width = x.size(2), channels = x.size(3);
-  const Tensor cells = pad(reshape(x, {batch, height, 1, width, 1, channels}), {0, 0, 0, 0, 0, 0}, {0, 0, spread[0] - 1, 0, spread[1] - 1, 0});
-  const Tensor whole = reshape(cells, {batch, height * spread[0], width * spread[1], channels});
-  return slice(whole, {0, 0, 0, 0}, {batch, (height - 1) * spread[0] + 1, (width - 1) * spread[1] + 1, channels}, {1, 1, 1, 1});
-}
-
 // A product of windows - a view of the padded image - with the weights.
 Tensor convolution(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
-  const Tensor image = crop_or_pad(spread_out(x, a.spread), a.low, a.high);
   const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups;
+  const Tensor image = spread_and_pad(x, a.spread, a.low, a.high);
   const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {image});
   const std::int64_t rows = seen.size(0) * seen.size(1) * seen.size(2), columns = kh * kw * in;
   const Shape result{seen.size(0), seen.size(1), seen.size(2), w.size(3)};
@@ -101,6 +80,30 @@ Tensors attention_backward(const AttentionAttributes& a, const Tensors& in) {
 }
 
 }  // namespace
+
+Tensor spread_and_pad(const Tensor& x, const Dims& spread, const Dims& low, const Dims& high) {
+  // Pixels become cells of spread x spread elements; whole cells of zeros are put around them, and what is too much is cut off. So the cells are
+  // copied once, and the cut is a view of the copy.
+  Dims before(2), behind(2), start(2), stop(2);
+  for (std::size_t k = 0; k < 2; ++k) {
+    const std::int64_t size = x.size(static_cast<std::int64_t>(k) + 1), cell = spread[k];
+    const std::int64_t whole = (size == 0 ? 0 : (size - 1) * cell + 1) + low[k] + high[k];
+    before[k] = (std::max<std::int64_t>(low[k], 0) + cell - 1) / cell;
+    start[k] = before[k] * cell - low[k];
+    stop[k] = start[k] + whole;
+    behind[k] = std::max<std::int64_t>((stop[k] + cell - 1) / cell - size - before[k], 0);
+  }
+  Tensor image;
+  if (spread[0] == 1 && spread[1] == 1) {
+    image = pad(x, {0, before[0], before[1], 0}, {0, behind[0], behind[1], 0});
+  } else {
+    const std::int64_t batch = x.size(0), height = x.size(1), width = x.size(2), channels = x.size(3);
+    const Tensor cells = pad(reshape(x, {batch, height, 1, width, 1, channels}), {0, before[0], 0, before[1], 0, 0},
+                             {0, behind[0], spread[0] - 1, behind[1], spread[1] - 1, 0});
+    image = reshape(cells, {batch, cells.size(1) * spread[0], cells.size(3) * spread[1], channels});
+  }
+  return slice(image, {0, start[0], start[1], 0}, {image.size(0), stop[0], stop[1], image.size(3)}, Dims(4, 1));
+}
 
 Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs) {
   const Tensor& x = inputs.front();

@@ -13,4 +13,8 @@ namespace fluxion {
 // The outputs of a fused `op` on these inputs, built from ops that are not fused. Throws Error for any other op.
 std::vector<Tensor> expansion(Op op, const Attributes& attributes, const std::vector<Tensor>& inputs);
 
+// An image [batch, height, width, channels] with spread - 1 zeros between its pixels, then padded by `low` and `high`, which may be negative
+// (cropped); everything of height and width. What a convolution's kernel slides over.
+Tensor spread_and_pad(const Tensor& image, const Dims& spread, const Dims& low, const Dims& high);
+
 }  // namespace fluxion

@@ -86,6 +86,14 @@ Tensor sign(const Tensor& x, Location where) { return unary(Op::sign, x, where);
 Tensor floor(const Tensor& x, Location where) { return unary(Op::floor, x, where); }
 Tensor stop_gradient(const Tensor& x, Location where) { return unary(Op::stop_gradient, x, where); }
 
+Tensor ceil(const Tensor& x, Location where) { return neg(floor(neg(x, where), where), where); }
+Tensor round(const Tensor& x, Location where) {
+  // floor(x + 1/2) would round 0.49999997 up, since the sum is rounded itself; x - floor(x) is exact.
+  const Tensor below = floor(x, where), rest = x - below;
+  const Tensor is_odd = ne(below, 2.0 * floor(0.5 * below, where));
+  const Tensor half_up = fluxion::where(is_odd, ge(rest, 0.5).to(x.dtype()), gt(rest, 0.5).to(x.dtype()));
+  return below + half_up;
+}
 Tensor reciprocal(const Tensor& x, Location where) { return div(Operand(1.0, where), Operand(x, where)); }
 Tensor square(const Tensor& x, Location where) { return mul(Operand(x, where), Operand(x, where)); }
 Tensor relu(const Tensor& x, Location where) {
@@ -121,6 +129,7 @@ Tensor pow(const Operand& a, const Operand& b) { return binary(Op::pow, a, b); }
 Tensor atan2(const Operand& y, const Operand& x) { return binary(Op::atan2, y, x); }
 Tensor maximum(const Operand& a, const Operand& b) { return binary(Op::maximum, a, b); }
 Tensor minimum(const Operand& a, const Operand& b) { return binary(Op::minimum, a, b); }
+Tensor clip(const Tensor& x, const Operand& low, const Operand& high) { return minimum(maximum(Operand(x, low.where), low), high); }
 Tensor shift_right(const Operand& a, const Operand& b) { return binary(Op::shift_right, a, b); }
 Tensor lt(const Operand& a, const Operand& b) { return binary(Op::lt, a, b); }
 Tensor le(const Operand& a, const Operand& b) { return binary(Op::le, a, b); }

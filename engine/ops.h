@@ -47,6 +47,8 @@ Tensor rsqrt(const Tensor& x, Location where = Location::current());       // 1 
 Tensor abs(const Tensor& x, Location where = Location::current());         // derivative 0 at 0
 Tensor sign(const Tensor& x, Location where = Location::current());        // derivative 0
 Tensor floor(const Tensor& x, Location where = Location::current());       // derivative 0
+Tensor ceil(const Tensor& x, Location where = Location::current());        // derivative 0
+Tensor round(const Tensor& x, Location where = Location::current());       // halves to even; derivative 0
 Tensor reciprocal(const Tensor& x, Location where = Location::current());  // 1 / x
 Tensor square(const Tensor& x, Location where = Location::current());      // x x
 Tensor relu(const Tensor& x, Location where = Location::current());        // max(x, 0), derivative 0 at 0
@@ -66,7 +68,8 @@ Tensor pow(const Operand& a, const Operand& b);  // a^b; d(a^0)/da = 0 and d(a^1
 Tensor atan2(const Operand& y, const Operand& x);
 Tensor maximum(const Operand& a, const Operand& b);  // NaN if either is; ties give each operand half of the derivative
 Tensor minimum(const Operand& a, const Operand& b);
-Tensor shift_right(const Operand& a, const Operand& b);  // u32
+Tensor clip(const Tensor& x, const Operand& low, const Operand& high);  // min(max(x, low), high); NaN stays
+Tensor shift_right(const Operand& a, const Operand& b);                // u32
 Tensor lt(const Operand& a, const Operand& b);
 Tensor le(const Operand& a, const Operand& b);
 Tensor gt(const Operand& a, const Operand& b);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "engine/region.h"
 
@@ -321,7 +322,7 @@ Types conv2d(const Call& call) {
   call.require_shape(x.rank() == 4, "wants an image [batch, height, width, channels]");
   call.require_shape(w.rank() == 4, "wants a weight [height, width, in / groups, out]");
   require_pairs(call, {&a.stride, &a.dilation, &a.spread}, 1);
-  require_pairs(call, {&a.low, &a.high}, -x.elements());
+  require_pairs(call, {&a.low, &a.high}, std::numeric_limits<std::int32_t>::min());
   call.require_shape(w[0] >= 1 && w[1] >= 1, "the kernel is empty");
   call.require_shape(a.groups >= 1 && w[2] * a.groups == x[3] && w[3] % a.groups == 0, "the weight does not fit the channels and groups");
   Shape y{x[0], 0, 0, w[3]};

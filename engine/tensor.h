@@ -88,6 +88,10 @@ struct TraceScope {
   std::uint64_t depth = 0;  // 0 is outermost
 };
 
+// The indices of Op::parameter leaves that are no argument of a traced function.
+inline constexpr std::int64_t placeholder_leaf = -1;  // a tangent
+inline constexpr std::int64_t mapped_leaf = -2;       // one example of what vmap maps over
+
 // A recorded op. Everything but the published values is immutable.
 class Node {
  public:

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 
+#include "engine/custom.h"
 #include "engine/ops.h"
 
 namespace fluxion::testing {
@@ -69,6 +71,7 @@ bool has_derivative(Op op) {
     case Op::eq:
     case Op::ne:
     case Op::argmax:
+    case Op::argsort:
     case Op::random_bits:
       return false;
     default:
@@ -99,11 +102,13 @@ bool takes_integers(Op op) {
     case Op::max:
     case Op::min:
     case Op::argmax:
+    case Op::argsort:
     case Op::cumsum:
     case Op::take:
     case Op::index_add:
     case Op::take_along_axis:
     case Op::scatter_add:
+    case Op::after:
       return true;
     default:
       return info(op).op_class == OpClass::movement;
@@ -232,6 +237,14 @@ void add_movement(Examples& all) {
   one(Op::pad, "by nothing", {3}, [](const Tensor& x) { return pad(x, {0}, {0}); });
   one(Op::flip, "both axes", {3, 5}, [](const Tensor& x) { return flip(x, {0, 1}); });
   one(Op::flip, "last axis", {2, 1, 7}, [](const Tensor& x) { return flip(x, {-1}); });
+  const auto seen = [&](const std::string& label, const Shape& shape, const WindowAttributes& attributes) {
+    one(Op::windows, label, shape, [attributes](const Tensor& x) { return make_node(Op::windows, attributes, {x}); });
+  };
+  seen("overlapping", {2, 4, 5, 3}, {{3, 2}, {1, 1}, {1, 1}});
+  seen("with strides and dilation", {1, 7, 6, 2}, {{2, 3}, {3, 2}, {2, 1}});
+  seen("of one pixel, skipping some", {2, 5, 3, 1}, {{1, 1}, {2, 2}, {1, 1}});
+  seen("of the whole image", {1, 3, 2, 2}, {{3, 2}, {1, 1}, {1, 1}});
+  seen("of nothing", {0, 3, 3, 2}, {{2, 2}, {1, 1}, {1, 1}});
   const auto parts = [&](const std::string& label, std::int64_t axis, const std::vector<Shape>& part_shapes) {
     std::vector<HostValue> inputs;
     for (const Shape& shape : part_shapes) inputs.push_back(random_value(shape, -2, 2, 20 + inputs.size()));
@@ -257,6 +270,14 @@ void add_reductions(Examples& all) {
     for (const Op op : {Op::argmax, Op::cumsum})
       all.add(op, to_string(shape) + " along " + std::to_string(axis), {distinct(shape, 37)},
               [op, axis = axis](const std::vector<Tensor>& x) { return make_nodes(op, AxisAttributes{axis}, x); });
+}
+
+void add_sorting(Examples& all) {
+  const std::pair<Shape, std::int64_t> lines[] = {{{7}, 0}, {{3, 5}, 0}, {{3, 5}, 1}, {{2, 4, 3}, 1}, {{1, 1}, 1}, {{2, 67}, 1}, {{0, 3}, 0}, {{2, 0}, 0}};
+  for (const auto& [shape, axis] : lines)
+    for (const bool descending : {false, true})
+      all.add(Op::argsort, to_string(shape) + " along " + std::to_string(axis) + (descending ? ", descending" : ""), {distinct(shape, 39)},
+              [axis = axis, descending](const std::vector<Tensor>& x) { return make_nodes(Op::argsort, SortAttributes{axis, descending}, x); });
 }
 
 void add_contractions(Examples& all) {
@@ -297,6 +318,27 @@ void add_random(Examples& all) {
             });
 }
 
+void add_order(Examples& all) {
+  for (const Shape& shape : shapes)
+    all.add(Op::after, to_string(shape), {random_value(shape, -2, 2, 68), random_value({3}, -2, 2, 69)},
+            [](const std::vector<Tensor>& x) { return make_nodes(Op::after, NoAttributes{}, x); });
+  all.add(Op::after, "computed again", {random_value({3, 5}, -2, 2, 68), random_value({3, 5}, -2, 2, 69)},
+          [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
+            const Tensor once = x[0] * x[0];
+            return {once, transpose(make_node(Op::after, NoAttributes{}, {transpose(x[0], {1, 0}), x[1] * once}), {1, 0}) * x[0]};
+          });
+}
+
+void add_regions(Examples& all) {
+  all.add(Op::region, "of two outputs", {random_value({3, 5}, -2, 2, 70), random_value({5, 2}, -2, 2, 71)}, [](const std::vector<Tensor>& x) {
+    return checkpoint([](const std::vector<Tensor>& y) { return std::vector<Tensor>{matmul(sin(y[0]), y[1]), y[0] * y[0]}; })(x);
+  });
+  all.add(Op::region, "capturing", {random_value({7}, -2, 2, 72), random_value({}, -2, 2, 73)},
+          [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
+            return {checkpoint([captured = square(x[1])](const Tensor& y) { return exp(0.3 * y) * captured; })(x[0])};
+          });
+}
+
 void add_fused(Examples& all) {
   const std::pair<Shape, std::int64_t> cases[] = {{{7}, 0}, {{3, 5}, 1}, {{3, 5}, 0}, {{2, 1, 3}, 1}, {{2, 67}, 1}, {{0, 4}, 1}, {{2, 3, 4}, 1}};
   for (const Op op : {Op::softmax, Op::log_softmax})
@@ -309,6 +351,69 @@ void add_fused(Examples& all) {
               [op](const std::vector<Tensor>& x) { return make_nodes(op, EpsilonAttributes{1e-2}, x); });
 }
 
+void add_convolutions(Examples& all) {
+  const auto one = [&](const std::string& label, const Shape& x, const Shape& w, const ConvAttributes& attributes) {
+    all.add(Op::conv2d, label, {random_value(x, -1, 1, 81), random_value(w, -1, 1, 82)},
+            [attributes](const std::vector<Tensor>& in) { return make_nodes(Op::conv2d, attributes, in); });
+  };
+  one("3 x 3, padded", {2, 4, 5, 3}, {3, 3, 3, 2}, {.low = {1, 1}, .high = {1, 1}});
+  one("2 x 3, strides, uneven padding", {1, 5, 6, 2}, {2, 3, 2, 3}, {.stride = {2, 3}, .low = {1, 0}, .high = {0, 2}});
+  one("dilation, in groups", {1, 6, 5, 4}, {3, 2, 2, 6}, {.dilation = {2, 3}, .groups = 2});
+  one("each channel for itself", {2, 3, 3, 3}, {2, 2, 1, 3}, {.stride = {2, 1}, .low = {1, 1}, .groups = 3});
+  one("spread, with strides", {1, 3, 4, 2}, {3, 3, 2, 2}, {.stride = {2, 1}, .spread = {2, 3}, .low = {2, 1}, .high = {1, 2}});
+  one("spread, cropped", {1, 4, 3, 1}, {2, 2, 1, 2}, {.spread = {3, 2}, .low = {-1, -2}, .high = {-2, 1}});
+  one("spread more than it sees", {1, 3, 3, 1}, {1, 1, 1, 1}, {.stride = {2, 3}, .spread = {3, 2}});
+  one("cropped", {2, 5, 6, 2}, {2, 2, 2, 1}, {.low = {-1, -1}, .high = {-1, 0}});
+  one("mostly padding", {1, 1, 2, 1}, {2, 1, 1, 2}, {.stride = {3, 2}, .low = {7, 6}, .high = {5, 4}});
+  one("1 x 1", {2, 3, 2, 4}, {1, 1, 4, 3}, {});
+  one("1 x 1, strides, groups", {1, 5, 4, 4}, {1, 1, 2, 2}, {.stride = {2, 2}, .groups = 2});
+  one("kernel as large as the image", {2, 3, 4, 2}, {3, 4, 2, 5}, {});
+  one("no image", {0, 4, 4, 2}, {3, 3, 2, 3}, {.low = {1, 1}, .high = {1, 1}});
+  one("no channels", {1, 3, 3, 0}, {2, 2, 0, 2}, {});
+  one("no result", {1, 3, 3, 2}, {2, 2, 2, 0}, {});
+}
+
+void add_attention(Examples& all) {
+  struct Case {
+    Dims batch;
+    std::int64_t queries, keys, features;
+    bool masked, causal;
+  };
+  const Case cases[] = {{{}, 1, 1, 1, false, false}, {{2}, 5, 3, 4, false, false},  {{2, 1}, 3, 7, 5, true, false},
+                        {{1}, 6, 6, 3, false, true}, {{1, 2}, 5, 7, 2, true, true}, {{0}, 2, 3, 4, false, false}};
+  for (const Case& c : cases) {
+    const auto shape = [&](std::int64_t rows, std::int64_t columns) {
+      Dims sizes = c.batch;
+      sizes.insert(sizes.end(), {rows, columns});
+      return Shape(sizes);
+    };
+    const Shape q = shape(c.queries, c.features), k = shape(c.keys, c.features);
+    Dims rows = c.batch;
+    rows.push_back(c.queries);
+    const auto random = [](const Shape& each, std::uint64_t seed) { return random_value(each, -1, 1, seed); };
+    // The mask is not differentiated, so it is no input; it hides every third key.
+    HostValue mask = random(shape(c.queries, c.keys), 80);
+    for (std::size_t i = 0; i < mask.values.size(); ++i)
+      if (i % 3 == 2 && c.keys > 1 && i % static_cast<std::size_t>(c.keys) != 0) mask.values[i] = -std::numeric_limits<double>::infinity();
+    const auto apply = [c, mask](Op op, std::vector<Tensor> operands) {
+      if (c.masked) operands.push_back(to_tensor(mask, operands[0].device(), operands[0].dtype()));
+      return make_nodes(op, AttentionAttributes{0.75, c.causal}, operands);
+    };
+    const std::string label = to_string(q) + " by " + to_string(k) + (c.masked ? ", masked" : "") + (c.causal ? ", causal" : "");
+    const std::vector<HostValue> primals{random(q, 81), random(k, 82), random(k, 83)};
+    std::vector<HostValue> dual = primals, back = primals;
+    dual.insert(dual.end(), {random(q, 84), random(k, 85), random(k, 86)});
+    back.insert(back.end(), {random(Shape(rows), 87), random(q, 88)});
+    all.add(Op::attention, label, primals, [apply](const std::vector<Tensor>& x) { return apply(Op::attention, x); });
+    all.add(Op::attention_dual, label, dual, [apply](const std::vector<Tensor>& x) { return apply(Op::attention_dual, x); });
+    // The backward's derivative holds where lse is that of q and k.
+    all.add(Op::attention_backward, label, back, [apply](const std::vector<Tensor>& x) {
+      const Tensor lse = apply(Op::attention, {x[0], x[1], x[2]})[1];
+      return apply(Op::attention_backward, {x[0], x[1], x[2], lse, x[3], x[4]});
+    });
+  }
+}
+
 }  // namespace
 
 const std::vector<OpExample>& op_examples() {
@@ -318,10 +423,15 @@ const std::vector<OpExample>& op_examples() {
     add_elementwise(all);
     add_movement(all);
     add_reductions(all);
+    add_sorting(all);
     add_contractions(all);
+    add_convolutions(all);
     add_index(all);
     add_random(all);
+    add_order(all);
+    add_regions(all);
     add_fused(all);
+    add_attention(all);
     return std::move(all.list);
   }();
   return examples;

@@ -16,28 +16,12 @@
 #include "backends/cpu/gemm_operand.h"
 #include "backends/cpu/gemm_plan.h"
 #include "backends/cpu/gemm_store.h"
+#include "backends/cpu/scratch.h"
 #include "engine/error.h"
 
 namespace fluxion::cpu_backend {
 
 namespace {
-
-// Hands out aligned pieces of scratch memory; without memory, counts the bytes.
-class Carver {
- public:
-  explicit Carver(std::byte* begin) : begin_(begin) {}
-  template <class T>
-  T* take(std::int64_t count) {
-    T* piece = begin_ ? reinterpret_cast<T*>(begin_ + used_) : nullptr;
-    used_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    return piece;
-  }
-  std::size_t used() const { return used_; }
-
- private:
-  std::byte* begin_;
-  std::size_t used_ = 0;
-};
 
 std::int32_t find_or_add(std::vector<ContractOperand>& operands, const ContractOperand& operand) {
   const auto index = std::find(operands.begin(), operands.end(), operand) - operands.begin();
@@ -58,10 +42,12 @@ class Contraction {
   struct Term {
     std::int32_t lhs, rhs;
   };
-  // Part of an operand: strip element i, inner position p at data[i * strip + p * inner].
+  // Part of an operand: strip element i, inner position p at data[i * strip + p * inner]. Of an operand in place whose inner axis is in stretches, at
+  // data[i * strip + stretches->offset(p)], p counted from the axis' beginning.
   struct Strip {
     const T* data;
     std::int64_t strip, inner;
+    const GemmAxis* stretches = nullptr;
   };
   // Part of a result: element (i, j) at data[i * row + j].
   struct Rows {
@@ -140,6 +126,11 @@ class Contraction {
   }
   std::int64_t results() const { return std::ssize(terms_); }
   std::int64_t tile_columns() const { return gemm_max_vectors * kernels_.lanes; }
+  bool lhs_by_stretches(const GemmOperand& lhs) const;
+  std::int64_t lhs_stretches(const GemmOperand& lhs, std::int64_t block_inner) const {
+    return lhs_by_stretches(lhs) && !lhs.inner.is_affine() ? ceil_div(block_inner, lhs.inner.run()) + 1 : 1;
+  }
+  std::int64_t strip_height(std::int64_t row, std::int64_t row_end) const;
   std::int64_t lhs_width() const { return round_up(kernels_.rows, kernels_.lanes); }
 
   const GemmKernels<T>& kernels_;
@@ -202,13 +193,17 @@ GemmPlan Contraction<T>::plan(int threads) const {
 template <class T>
 auto Contraction<T>::carve_slot(Carver& carver, const GemmPlan& plan, const TapeRunner& epilogue) const -> Slot {
   const std::int64_t rhs_columns = plan.rhs == RhsSource::task ? plan.block_columns : plan.rhs == RhsSource::in_place ? tile_columns() : 0;
-  std::size_t max_terms = 0;
-  for (const auto& terms : terms_) max_terms = std::max(max_terms, terms.size());
+  std::int64_t max_segments = 0;
+  for (const auto& terms : terms_) {
+    std::int64_t segments = 0;
+    for (const Term& term : terms) segments += lhs_stretches(lhs_[static_cast<std::size_t>(term.lhs)], plan.block_inner);
+    max_segments = std::max(max_segments, segments);
+  }
   Slot slot{};
   slot.lhs = carver.take<T>(std::ssize(lhs_) * plan.block_inner * lhs_width());
   slot.rhs = carver.take<T>(std::ssize(rhs_) * plan.block_inner * rhs_columns);
   slot.lhs_strips = carver.take<Strip>(std::ssize(lhs_));
-  slot.segments = carver.take<GemmSegment<T>>(static_cast<std::int64_t>(max_terms));
+  slot.segments = carver.take<GemmSegment<T>>(max_segments);
   if (stores_.empty()) {
     const std::int64_t tile = plan.chunks > 1 ? std::min<std::int64_t>(m_, kernels_.rows) * n_ : plan.resident_rows * plan.block_columns;
     slot.tile = carver.take<T>(results() * tile);
@@ -347,7 +342,6 @@ void Contraction<T>::multiply(const Call& call, const Slot& slot, std::int64_t u
   block.chunk = item % plan.chunks;
   block.batch = call.batch_begin + item / plan.chunks;
   const std::int64_t chunk_begin = block.chunk * plan.chunk_inner, chunk_end = std::min(k_, chunk_begin + plan.chunk_inner);
-  const std::int64_t strips = ceil_div(block.row_end - block.row_begin, kernels_.rows);
 
   block.inner_end = chunk_begin;
   do {  // once even if the inner axis is empty
@@ -356,12 +350,10 @@ void Contraction<T>::multiply(const Call& call, const Slot& slot, std::int64_t u
     block.first = block.inner_begin == chunk_begin;
     block.last = block.inner_end == chunk_end;
     pack_task_rhs(call, slot, block);
-    std::int64_t row = block.row_begin;
-    for (std::int64_t strip = 0; strip < strips; ++strip) {
-      const std::int64_t rows = (block.row_end - row) / (strips - strip);  // heights differ by one row at most
+    for (std::int64_t row = block.row_begin, rows = 0; row < block.row_end; row += rows) {
+      rows = strip_height(row, block.row_end);
       multiply_rows(call, slot, block, row, rows);
       if (block.last && plan.resident_rows > 0) run_epilogue(call, slot, block, row, rows);
-      row += rows;
     }
   } while (!block.last);
 }
@@ -396,6 +388,24 @@ auto Contraction<T>::rhs_strip(const Call& call, const Slot& slot, const Block& 
   return {base(call, rhs, block.batch) + rhs.strips.offset(column) + rhs.inner.offset(block.inner_begin), 1, rhs.inner.stride()};
 }
 
+// Whether strips of lhs are best read in place, one stretch of the inner axis after the other, as those of the windows of a convolution: neither its
+// rows nor its inner axis have one stride throughout, but both have long stretches of one.
+template <class T>
+bool Contraction<T>::lhs_by_stretches(const GemmOperand& lhs) const {
+  constexpr std::int64_t least_inner = 8;
+  const std::int64_t run = lhs.strips.run();
+  return lhs.inner.stride() == 1 && lhs.inner.run() >= std::min(least_inner, lhs.inner.size()) && run / ceil_div(run, kernels_.rows) > kernels_.rows / 2;
+}
+
+// Of the strip that begins with `row`: strips don't reach from one stretch of rows into the next where that would keep them from being read in place, and
+// the heights within a stretch differ by one row at most.
+template <class T>
+std::int64_t Contraction<T>::strip_height(std::int64_t row, std::int64_t row_end) const {
+  std::int64_t rows = row_end - row;
+  if (!lhs_.empty() && lhs_by_stretches(lhs_[0])) rows = lhs_[0].strips.stretch(row, rows);
+  return rows / ceil_div(rows, kernels_.rows);
+}
+
 template <class T>
 auto Contraction<T>::lhs_strip(const Call& call, const Slot& slot, const Block& block, std::size_t operand, std::int64_t row, std::int64_t rows) const
     -> Strip {
@@ -407,6 +417,8 @@ auto Contraction<T>::lhs_strip(const Call& call, const Slot& slot, const Block& 
   if (lhs.inner.is_affine() && lhs.strips.stretch(row, rows) == rows && (stride == 1 || (lhs.inner.stride() == 1 && !aliases))) {
     return {base(call, lhs, block.batch) + lhs.strips.offset(row) + lhs.inner.offset(block.inner_begin), stride, lhs.inner.stride()};
   }
+  if (!lhs.inner.is_affine() && !aliases && lhs_by_stretches(lhs) && lhs.strips.stretch(row, rows) == rows)
+    return {base(call, lhs, block.batch) + lhs.strips.offset(row), stride, 1, &lhs.inner};
   T* to = slot.lhs + static_cast<std::int64_t>(operand) * call.plan.block_inner * lhs_width();
   pack(call, lhs, block.batch, row, rows, block.inner_begin, block.inner_end, to, lhs_width());
   return {to, 1, lhs_width()};
@@ -441,7 +453,6 @@ void Contraction<T>::multiply_rows(const Call& call, const Slot& slot, const Blo
   for (std::size_t l = 0; l < lhs_.size(); ++l) slot.lhs_strips[l] = lhs_strip(call, slot, block, l, row, rows);
   GemmTile<T> tile{};
   tile.segments = slot.segments;
-  tile.inner = block.inner();
   tile.accumulate = !block.first;
   for (std::int64_t column = block.column_begin; column < block.column_end; column += tile_columns()) {
     tile.columns = std::min(tile_columns(), block.column_end - column);
@@ -450,7 +461,15 @@ void Contraction<T>::multiply_rows(const Call& call, const Slot& slot, const Blo
       tile.segment_count = 0;
       for (const Term& term : terms_[static_cast<std::size_t>(result)]) {
         const Strip &lhs = slot.lhs_strips[term.lhs], rhs = rhs_strip(call, slot, block, term.rhs, column);
-        slot.segments[tile.segment_count++] = {lhs.data, lhs.strip, lhs.inner, rhs.data, rhs.inner};
+        if (!lhs.stretches) {
+          slot.segments[tile.segment_count++] = {lhs.data, lhs.strip, lhs.inner, rhs.data, rhs.inner, block.inner()};
+          continue;
+        }
+        for (std::int64_t p = block.inner_begin, length = 0; p < block.inner_end; p += length) {
+          length = lhs.stretches->stretch(p, block.inner_end - p);
+          slot.segments[tile.segment_count++] = {lhs.data + lhs.stretches->offset(p), lhs.strip, 1, rhs.data + (p - block.inner_begin) * rhs.inner, rhs.inner,
+                                                 length};
+        }
       }
       const Rows to = destination(call, slot, block, result, row);
       tile.c = to.data + (column - block.column_begin);

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "backends/cpu/attention.h"
 #include "backends/cpu/contract_kernel.h"
 #include "backends/cpu/op_kernel.h"
 #include "backends/cpu/parallel.h"
@@ -113,12 +114,14 @@ class CpuBuffer final : public Buffer {
   Memory memory_;
 };
 
-using Runner = std::variant<TapeRunner, ContractRunner, OpRunner>;
+using Runner = std::variant<TapeRunner, ContractRunner, AttentionRunner, OpRunner>;
 
 Runner make_runner(const Kernel& kernel) {
   if (const auto* tape = std::get_if<TapeKernel>(&kernel)) return TapeRunner(tape->tape);
   if (const auto* contract = std::get_if<ContractKernel>(&kernel)) return ContractRunner(*contract);
-  return OpRunner(std::get<OpKernel>(kernel));
+  const OpKernel& op = std::get<OpKernel>(kernel);
+  if (is_attention(op.op)) return AttentionRunner(op);
+  return OpRunner(op);
 }
 
 class CpuExecutable final : public Executable {
@@ -208,11 +211,13 @@ class CpuExecutable final : public Executable {
 
   std::size_t scratch_of(const TapeRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
   std::size_t scratch_of(const ContractRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
-  std::size_t scratch_of(const OpRunner&) const { return 0; }
+  std::size_t scratch_of(const AttentionRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
+  std::size_t scratch_of(const OpRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
 
   void run_one(const TapeRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
   void run_one(const ContractRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
-  void run_one(const OpRunner& runner, const CallMemory& memory, std::byte*) const { runner.run(memory, *threads_); }
+  void run_one(const AttentionRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
+  void run_one(const OpRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
 
   const std::vector<BufferSlot> buffers_;
   std::size_t arena_bytes_ = 0, scratch_bytes_ = 0;
@@ -232,6 +237,7 @@ class CpuBackend final : public Backend {
     const int count = threads_->threads();
     capabilities_.name = "cpu (" + std::to_string(count) + (count == 1 ? " thread, " : " threads, ") + vector_target() + ")";
     capabilities_.f64 = true;
+    capabilities_.limits.max_attention_head = max_attention_head;
   }
 
   const Capabilities& capabilities() const override { return capabilities_; }

@@ -73,7 +73,7 @@ void Tile(const GemmTile<T>& tile) {
     const T* a = segment.a;
     const T* b = segment.b;
     const std::int64_t a_row = segment.a_row, a_inner = segment.a_inner, b_inner = segment.b_inner;
-    for (std::int64_t p = tile.inner; p > 0; --p) {
+    for (std::int64_t p = segment.inner; p > 0; --p) {
       V row_of_b[vectors];
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) row_of_b[v] = hn::LoadU(d, b + v * lanes);

@@ -6,23 +6,23 @@
 
 namespace fluxion::cpu_backend {
 
-// One product along an inner axis of a fixed length: A(i, p) = a[i * a_row + p * a_inner], B(p, j) = b[p * b_inner + j].
+// One product along a stretch of an inner axis: A(i, p) = a[i * a_row + p * a_inner], B(p, j) = b[p * b_inner + j], p < inner.
 template <class T>
 struct GemmSegment {
   const T* a;
   std::int64_t a_row, a_inner;
   const T* b;
   std::int64_t b_inner;
+  std::int64_t inner;
 };
 
-// C(i, j) = (accumulate ? C(i, j) : 0) + sum over segments s, sum over p < inner of A_s(i, p) B_s(p, j), summed in this order.
+// C(i, j) = (accumulate ? C(i, j) : 0) + sum over segments s, sum over p < inner_s of A_s(i, p) B_s(p, j), summed in this order.
 // Of B, whole vectors are read, so its rows must be readable up to a multiple of `lanes`; of C, only `columns` columns are touched. Any strides do,
 // zero and negative ones too.
 template <class T>
 struct GemmTile {
   const GemmSegment<T>* segments;
   std::int64_t segment_count;
-  std::int64_t inner;
   T* c;
   std::int64_t c_row;
   std::int64_t columns;  // 1 ... max_vectors * lanes

@@ -22,6 +22,8 @@ class GemmAxis {
   std::int64_t offset(std::int64_t i) const { return table_.empty() ? i * stride_ : table_[static_cast<std::size_t>(i)]; }
   // How many positions from i on, at most `limit`, lie stride() apart.
   std::int64_t stretch(std::int64_t i, std::int64_t limit) const { return table_.empty() ? limit : std::min(limit, run_ - i % run_); }
+  // The length of its longest stretch.
+  std::int64_t run() const { return table_.empty() ? size_ : run_; }
   // Whether every block of `width` positions that starts at a multiple of it lies in one stretch.
   bool aligned_stretches(std::int64_t width) const { return table_.empty() || run_ % width == 0; }
   bool is_broadcast() const { return table_.empty() && (stride_ == 0 || size_ == 1); }

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "backends/cpu/op_kernel_lanes.h"
+#include "backends/cpu/sort_kernel.h"
 #include "engine/error.h"
 #include "engine/philox.h"
 
@@ -46,7 +47,7 @@ void share(const ThreadPool& pool, std::int64_t count, std::int64_t cost, const 
 std::int64_t clamped(std::int32_t index, std::int64_t size) { return std::clamp<std::int64_t>(index, 0, size - 1); }
 
 // out[o, k, i] = x[o, indices[k], i]
-void take(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+void take(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, std::byte*) {
   const AxisView x = view(kernel.input_types[0], axis_of(kernel));
   const std::int64_t count = kernel.input_types[1].shape.elements();
   const std::int64_t bytes = x.inner * static_cast<std::int64_t>(size_of(kernel.input_types[0].dtype));
@@ -62,7 +63,7 @@ void take(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, c
 
 // out[o, k, i] = x[o, indices[o, k, i], i]
 template <class T>
-void take_along_axis(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+void take_along_axis(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, std::byte*) {
   const AxisView x = view(kernel.input_types[0], axis_of(kernel)), indices = view(kernel.input_types[1], axis_of(kernel));
   const T* source = reinterpret_cast<const T*>(inputs[0]);
   const std::int32_t* index = reinterpret_cast<const std::int32_t*>(inputs[1]);
@@ -111,7 +112,7 @@ void add_at(const AxisView& base, std::int64_t updates_axis, std::byte* const* i
 }
 
 template <class T>
-void index_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+void index_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, std::byte*) {
   const AxisView base = view(kernel.input_types[0], axis_of(kernel));
   const std::int64_t count = kernel.input_types[1].shape.elements();
   const std::int32_t* indices = reinterpret_cast<const std::int32_t*>(inputs[1]);
@@ -125,7 +126,7 @@ void index_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* outp
 }
 
 template <class T>
-void scatter_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+void scatter_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, std::byte*) {
   const AxisView base = view(kernel.input_types[0], axis_of(kernel));
   const std::int64_t count = view(kernel.input_types[1], axis_of(kernel)).axis;
   const std::int32_t* indices = reinterpret_cast<const std::int32_t*>(inputs[1]);
@@ -139,7 +140,7 @@ void scatter_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* ou
 
 // Inclusive; f32 is summed in f64.
 template <class T>
-void cumsum(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+void cumsum(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, std::byte*) {
   using Sum = std::conditional_t<std::is_floating_point_v<T>, double, T>;
   constexpr std::int64_t strip = 64;  // columns summed side by side
   const AxisView x = view(kernel.input_types[0], axis_of(kernel));
@@ -163,7 +164,7 @@ void cumsum(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
 
 // The first maximum; the first NaN beats every number.
 template <class T>
-void argmax(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+void argmax(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, std::byte*) {
   const AxisView x = view(kernel.input_types[0], axis_of(kernel));
   const T* source = reinterpret_cast<const T*>(inputs[0]);
   std::int32_t* out = reinterpret_cast<std::int32_t*>(output);
@@ -181,7 +182,7 @@ void argmax(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
   });
 }
 
-void random_bits(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+void random_bits(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, std::byte*) {
   constexpr std::int64_t group = 4 * philox_width;
   const std::int64_t count = kernel.output_types[0].shape.elements();
   const std::uint32_t* key = reinterpret_cast<const std::uint32_t*>(inputs[0]);
@@ -195,6 +196,13 @@ void random_bits(const OpKernel& kernel, std::byte* const* inputs, std::byte* ou
       const auto words = random_block(static_cast<std::uint64_t>(i / 4), stream, domain, {key[0], key[1]});
       std::copy_n(words.begin(), std::min<std::int64_t>(4, count - i), out + i);
     }
+  });
+}
+
+// A copy of x. (Where it need not be one, the planner let the readers read x.)
+void after(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+  share(pool, static_cast<std::int64_t>(kernel.input_types[0].bytes()), 1, [&](std::int64_t begin, std::int64_t end) {
+    std::memcpy(output + begin, inputs[0] + begin, static_cast<std::size_t>(end - begin));
   });
 }
 
@@ -254,8 +262,14 @@ OpRunner::Function OpRunner::find(const OpKernel& kernel) {
       else
         function = computing([]<class T>(T) -> Function { return argmax<T>; });
       break;
+    case Op::argsort:
+      function = argsort_of(dtype);
+      break;
     case Op::random_bits:
       function = random_bits;
+      break;
+    case Op::after:
+      function = after;
       break;
     default:
       throw Error("cpu: " + std::string(to_string(kernel.op)) + " has no kernel of its own; the planner lowers it to tapes or contractions");
@@ -266,10 +280,12 @@ OpRunner::Function OpRunner::find(const OpKernel& kernel) {
 
 OpRunner::OpRunner(OpKernel kernel) : kernel_(std::move(kernel)), function_(find(kernel_)) {}
 
-void OpRunner::run(const CallMemory& memory, const ThreadPool& pool) const {
+void OpRunner::run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const {
   std::byte* inputs[3] = {};
   for (std::size_t i = 0; i < kernel_.inputs.size() && i < 3; ++i) inputs[i] = memory.buffers[static_cast<std::size_t>(kernel_.inputs[i])];
-  function_(kernel_, inputs, memory.buffers[static_cast<std::size_t>(kernel_.outputs[0])], pool);
+  function_(kernel_, inputs, memory.buffers[static_cast<std::size_t>(kernel_.outputs[0])], pool, scratch);
 }
+
+std::size_t OpRunner::scratch_bytes(int threads) const { return kernel_.op == Op::argsort ? argsort_scratch_bytes(kernel_, threads) : 0; }
 
 }  // namespace fluxion::cpu_backend

@@ -1,4 +1,4 @@
-// Runs OpKernel (engine/program.h): index ops, cumulative sums and random bits on whole contiguous tensors.
+// Runs OpKernel (engine/program.h): index ops, cumulative sums, sorting and random bits on whole contiguous tensors.
 #pragma once
 
 #include <cstddef>
@@ -15,10 +15,13 @@ class OpRunner {
   explicit OpRunner(OpKernel kernel);
 
   // The result does not depend on the number of threads: additions to one element happen in the order of the updates.
-  void run(const CallMemory& memory, const ThreadPool& pool) const;
+  // `scratch` is 64-byte aligned memory of scratch_bytes() that nobody else uses meanwhile.
+  void run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const;
+  std::size_t scratch_bytes(int threads) const;
 
  private:
-  using Function = void (*)(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool);
+  using Function = void (*)(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool,
+                            std::byte* scratch);
   static Function find(const OpKernel& kernel);
 
   OpKernel kernel_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <numeric>
 
 #include "backends/reference/elements.h"
 #include "engine/error.h"
@@ -298,6 +299,14 @@ void flip(const Call& call) {
   });
 }
 
+void windows(const Call& call) {
+  const auto& a = call.get<WindowAttributes>();
+  for_each_position(call.out().shape, [&](const Dims& position, std::int64_t i) {
+    const auto pixel = [&](std::size_t k) { return position[k + 1] * a.stride[k] + position[k + 3] * a.dilation[k]; };
+    call.out().copy(i, call.in(0), call.in(0).offset({position[0], pixel(0), pixel(1), position[5]}));
+  });
+}
+
 // ---- reductions
 
 // The result over no elements.
@@ -351,6 +360,26 @@ void cumsum(const Call& call) {
           total = plus(total, call.in(0).get<decltype(zero)>(lines.at(before, i, after)));
           call.out().put(lines.at(before, i, after), total);
         }
+      }
+  });
+}
+
+// Stable; NaN last, whichever the direction.
+void argsort(const Call& call) {
+  const auto& a = call.get<SortAttributes>();
+  const Lines lines(call.in(0).shape, a.axis);
+  with_number(call.in(0).dtype(), [&](auto zero) {
+    std::vector<std::int64_t> order(static_cast<std::size_t>(lines.length));
+    for (std::int64_t before = 0; before < lines.outer; ++before)
+      for (std::int64_t after = 0; after < lines.inner; ++after) {
+        const auto comes_before = [&](std::int64_t i, std::int64_t j) {
+          const auto x = call.in(0).get<decltype(zero)>(lines.at(before, i, after)), y = call.in(0).get<decltype(zero)>(lines.at(before, j, after));
+          if (x != x || y != y) return x == x;
+          return a.descending ? x > y : x < y;
+        };
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(), comes_before);
+        for (std::int64_t i = 0; i < lines.length; ++i) call.out().put(lines.at(before, i, after), order[static_cast<std::size_t>(i)]);
       }
   });
 }
@@ -423,6 +452,12 @@ void random_bits(const Call& call) {
   }
 }
 
+// ---- order
+
+void after(const Call& call) {
+  for (std::int64_t i = 0; i < call.out().size(); ++i) call.out().copy(i, call.in(0), i);
+}
+
 void (*kernel_of(Op op))(const Call&) {
   switch (op) {
     case Op::constant:
@@ -443,6 +478,8 @@ void (*kernel_of(Op op))(const Call&) {
       return concat;
     case Op::flip:
       return flip;
+    case Op::windows:
+      return windows;
     case Op::sum:
     case Op::max:
     case Op::min:
@@ -451,6 +488,8 @@ void (*kernel_of(Op op))(const Call&) {
       return argmax;
     case Op::cumsum:
       return cumsum;
+    case Op::argsort:
+      return argsort;
     case Op::matmul:
       return matmul;
     case Op::take:
@@ -462,6 +501,8 @@ void (*kernel_of(Op op))(const Call&) {
       return add_at_indices;
     case Op::random_bits:
       return random_bits;
+    case Op::after:
+      return after;
     default:
       break;
   }

@@ -108,11 +108,17 @@ bool merge_contractions(KernelGraph& graph, std::int32_t a, std::int32_t b, cons
   return true;
 }
 
-// The result of `kernel` that `buffer` holds unchanged, or -1.
+// The result of `kernel` that `buffer` holds unchanged and in the kernel's order, or -1. (A map that was attached earlier may have stored a result
+// transposed: whoever reads that buffer in order does not run in the order of the tiles.)
 std::int32_t result_in(const ContractKernel& kernel, std::int32_t buffer) {
-  for (const TapeStore& store : kernel.epilogue.stores) {
+  const Tape& epilogue = kernel.epilogue;
+  const Dims row_major = row_major_strides(Shape(epilogue.extents));
+  for (const TapeStore& store : epilogue.stores) {
     if (store.buffer != buffer) continue;
-    const TapeInstruction& value = kernel.epilogue.instructions[static_cast<std::size_t>(store.value)];
+    if (store.address.constant != 0) return -1;
+    for (std::size_t k = 0; k < row_major.size(); ++k)
+      if (epilogue.extents[k] != 1 && store.address.coefficients[k] != row_major[k]) return -1;
+    const TapeInstruction& value = epilogue.instructions[static_cast<std::size_t>(store.value)];
     return value.code == TapeCode::result ? value.argument : -1;
   }
   return -1;

@@ -1,4 +1,4 @@
-// Layers on images [batch, height, width, channels], built from gathers, slices and matrix products: they have every derivative that those have.
+// Layers on images [batch, height, width, channels].
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@ using Pair = std::array<std::int64_t, 2>;  // of height and width
 
 struct ConvolutionOptions {
   Pair stride{1, 1}, dilation{1, 1};
-  Pair low{0, 0}, high{0, 0};  // rows and columns of zeros at the top and left, bottom and right
+  Pair low{0, 0}, high{0, 0};  // rows and columns of zeros at the top and left, bottom and right; negative: cropped
   std::int64_t groups = 1;     // channels fall into this many groups, each with weights of its own
 };
 

@@ -30,18 +30,7 @@ Tensor prod_axis(Tensor x, std::int64_t axis, Location where) {
 }  // namespace
 
 Tensor argsort(const Tensor& x, std::int64_t axis, bool descending, Location where) {
-  axis = checked_axis("argsort", x, axis, where);
-  const Tensor fixed = stop_gradient(x, where);
-  // mine varies along `axis`, other along the axis after it.
-  const Tensor mine = expand_dims(fixed, axis + 1, where), other = expand_dims(fixed, axis, where);
-  Dims pairs = mine.shape().dims();
-  pairs[static_cast<std::size_t>(axis) + 1] = x.size(axis);
-  const Shape shape(pairs);
-  const Tensor my_position = iota(shape, axis, DType::i32, x.device(), where), other_position = iota(shape, axis + 1, DType::i32, x.device(), where);
-  const Tensor before = descending ? gt(other, mine) : lt(other, mine);
-  const Tensor goes_first = fluxion::where(eq(other, mine), lt(other_position, my_position).to(DType::i32), before.to(DType::i32));
-  const Tensor place = sum(goes_first, {axis + 1}, false, where);
-  return scatter_add(zeros_like(place), place, iota(x.shape(), axis, DType::i32, x.device(), where), axis, where);
+  return make_node(Op::argsort, SortAttributes{checked_axis("argsort", x, axis, where), descending}, {x}, where);
 }
 
 Tensor sort(const Tensor& x, std::int64_t axis, bool descending, Location where) {
@@ -68,6 +57,18 @@ Tensor prod(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
   for (std::int64_t axis = 0; axis < x.rank(); ++axis)
     if (std::find(reduced.begin(), reduced.end(), axis) == reduced.end()) shape.push_back(x.size(axis));
   return reshape(result, Shape(std::move(shape)), where);
+}
+
+Tensor cumprod(const Tensor& x, std::int64_t axis, Location where) {
+  axis = checked_axis("cumprod", x, axis, where);
+  // Before each round, y[i] is the product of the `count` elements up to i; y[i] y[i - count] is that of twice as many.
+  Tensor y = x;
+  for (std::int64_t count = 1; count < x.size(axis); count *= 2) {
+    Dims low(static_cast<std::size_t>(x.rank()), 0), high = low;
+    low[static_cast<std::size_t>(axis)] = count;
+    y = y * pad(slice_axis(y, axis, 0, x.size(axis) - count, where), low, high, 1, where);
+  }
+  return y;
 }
 
 }  // namespace fluxion

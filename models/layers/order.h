@@ -1,12 +1,12 @@
-// Sorting, built from comparisons: each element's place is the number of elements before it. Quadratic in the length of the axis, so for small axes:
-// projections of a two-sample test, the best few classes. Stable: equal values keep their order. Derivatives flow through the values.
+// Sorting and products along axes. Sorting is stable - equal values, -0 and 0 among them, keep their order - and puts NaN last in either direction.
+// Derivatives flow through the values.
 #pragma once
 
 #include "engine/ops.h"
 
 namespace fluxion {
 
-// i32: out[k] is the position of the k-th value along `axis`.
+// i32: out[k] is the position of the k-th value along `axis`. f32, f64, i32 or u32.
 Tensor argsort(const Tensor& x, std::int64_t axis, bool descending = false, Location where = Location::current());
 Tensor sort(const Tensor& x, std::int64_t axis, bool descending = false, Location where = Location::current());
 
@@ -18,5 +18,8 @@ TopK topk(const Tensor& x, std::int64_t k, std::int64_t axis, Location where = L
 
 // The product over `axes`, by halves: exact derivatives of every order also where factors are zero. Over nothing: 1. No axes listed means all.
 Tensor prod(const Tensor& x, const Dims& axes = {}, bool keepdims = false, Location where = Location::current());
+
+// out[i] = x[0] .. x[i] along `axis`, by doubling: log2(size) passes, exact derivatives of every order also where factors are zero.
+Tensor cumprod(const Tensor& x, std::int64_t axis, Location where = Location::current());
 
 }  // namespace fluxion

@@ -1,8 +1,6 @@
 #include "models/objectives/score.h"
 
-#include <functional>
-
-#include "autograd/transforms.h"
+#include "autograd/divergence.h"
 #include "engine/ops.h"
 #include "models/layers/layers.h"
 #include "models/layers/losses.h"
@@ -10,48 +8,8 @@
 namespace fluxion {
 namespace {
 
-using Field = std::function<Tensor(const Tensor& x)>;
-
-// Sum of a b over all axes but the first.
-Tensor inner(const Tensor& a, const Tensor& b) {
-  Dims axes;
-  for (std::int64_t axis = 1; axis < a.rank(); ++axis) axes.push_back(axis);
-  return axes.empty() ? a * b : sum(a * b, axes);
-}
-
-// The field at x, and v' J v for each probe, [probes, batch].
-struct Probed {
-  Tensor value, vJv;
-};
-Probed probe(const Field& field, const Tensor& x, const Tensor& probes) {
-  if (probes.rank() != x.rank() + 1)
-    throw ShapeError("score matching: wants probes [probes, ..] of x " + to_string(x.type()) + ", got " + to_string(probes.type()));
-  Probed result;
-  std::vector<Tensor> rows;
-  for (std::int64_t m = 0; m < probes.size(0); ++m) {
-    const Tensor v = reshape(slice_axis(probes, 0, m, m + 1), x.shape());
-    const auto [value, Jv] = jvp(field, std::tuple(x), std::tuple(v));
-    result.value = value;
-    rows.push_back(expand_dims(inner(v, Jv), 0));
-  }
-  result.vJv = concat(rows, 0);
-  return result;
-}
-
-// The field at x and the trace of its Jacobian per sample, [batch]: one unit tangent at a time.
-std::pair<Tensor, Tensor> traced(const Field& field, const Tensor& x) {
-  const std::int64_t batch = x.size(0), elements = x.elements() / batch;
-  const Tensor position = iota({1, elements}, 1, DType::i32, x.device());
-  Tensor value, trace;
-  for (std::int64_t i = 0; i < elements; ++i) {
-    const Tensor unit = reshape(broadcast_to(eq(position, static_cast<double>(i)).to(x.dtype()), {batch, elements}), x.shape());
-    const auto [here, column] = jvp(field, std::tuple(x), std::tuple(unit));
-    const Tensor diagonal = reshape(slice_axis(reshape(column, {batch, elements}), 1, i, i + 1), {batch});
-    value = here;
-    trace = trace ? trace + diagonal : diagonal;
-  }
-  return {value, trace};
-}
+// Unit tangents in memory together where a trace is exact: enough to fill a machine, whatever the dimension.
+constexpr std::int64_t tangents_at_once = 64;
 
 // s(x) = u(x, t, 0).
 Field score_field(const Velocity& network, const Tensor& t, const Tensor& labels) {
@@ -91,15 +49,15 @@ ProbedScoreMatchingResult implicit_score_matching_hutchinson(const Velocity& net
 }
 
 ExactScoreMatchingResult implicit_score_matching_exact(const Velocity& network, const Tensor& x, const Tensor& t, const Labels& labels) {
-  const auto [score, trace] = traced(score_field(network, t, labels.dropped()), x);
+  const auto [score, trace] = divergence(score_field(network, t, labels.dropped()), x, tangents_at_once);
   ExactScoreMatchingResult result{.loss = {}, .score = score, .trace = trace, .per_sample = trace + 0.5 * squared_norm(score)};
   result.loss = mean(result.per_sample);
   return result;
 }
 
 VelocityDivergence divergence_exact(const Velocity& network, const Tensor& x, const Tensor& t, const Tensor& labels) {
-  const auto [velocity, divergence] = traced([&](const Tensor& z) { return network(z, {.t = t, .r = t}, labels); }, x);
-  return {velocity, divergence};
+  const auto [velocity, trace] = divergence([&](const Tensor& z) { return network(z, {.t = t, .r = t}, labels); }, x, tangents_at_once);
+  return {velocity, trace};
 }
 
 }  // namespace fluxion

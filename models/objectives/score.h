@@ -26,14 +26,14 @@ ProbedScoreMatchingResult sliced_score_matching(const Velocity& network, const T
 ProbedScoreMatchingResult implicit_score_matching_hutchinson(const Velocity& network, const Tensor& x, const Tensor& t, const Tensor& probes,
                                                              const Labels& labels = {});
 
-// tr J + |s|^2 / 2 with the exact trace: one JVP per element of a sample.
+// tr J + |s|^2 / 2 with the exact trace: one tangent per element of a sample, many at once.
 struct ExactScoreMatchingResult {
   Tensor loss, score, trace, per_sample;
   static auto members(auto& self) { return std::tie(self.loss, self.score, self.trace, self.per_sample); }
 };
 ExactScoreMatchingResult implicit_score_matching_exact(const Velocity& network, const Tensor& x, const Tensor& t, const Labels& labels = {});
 
-// The velocity v(x) = u(x, t, t) and its divergence in x, [batch], exactly: one JVP per element of a sample.
+// The velocity v(x) = u(x, t, t) and its divergence in x, [batch], exactly: one tangent per element of a sample, many at once.
 struct VelocityDivergence {
   Tensor velocity, divergence;
   static auto members(auto& self) { return std::tie(self.velocity, self.divergence); }

@@ -1,6 +1,11 @@
 // Index ops, cumulative sums and random bits of the CPU backend against plain loops, with bit-equal results for all thread counts.
+#include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <memory>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -29,7 +34,10 @@ std::vector<Out> run_op(Op op, Attributes attributes, std::vector<TensorType> ty
     std::vector<Out> result(static_cast<std::size_t>(out.shape.elements()), Out(77));
     at.resize(inputs.size());
     at.push_back(reinterpret_cast<std::byte*>(result.data()));
-    runner.run({at, {}}, ThreadPool(threads));
+    std::vector<std::byte> scratch(runner.scratch_bytes(threads) + 64);
+    void* aligned = scratch.data();
+    std::size_t room = scratch.size();
+    runner.run({at, {}}, ThreadPool(threads), static_cast<std::byte*>(std::align(64, room - 64, aligned, room)));
     if (threads == 1)
       first = result;
     else
@@ -117,8 +125,70 @@ TEST_CASE("index_add in place leaves the other elements alone", "[cpu][index]") 
   std::byte* const memory = reinterpret_cast<std::byte*>(base.data());
   std::byte* at[] = {memory, reinterpret_cast<std::byte*>(const_cast<std::int32_t*>(indices.data())),
                      reinterpret_cast<std::byte*>(const_cast<float*>(updates.data())), memory};
-  OpRunner(kernel).run({at, {}}, ThreadPool(1));
+  OpRunner(kernel).run({at, {}}, ThreadPool(1), nullptr);
   CHECK(base == std::vector<float>{1, 2, 113, 4});
+}
+
+namespace {
+
+template <class T>
+void check_argsort(std::vector<T> values, std::int64_t outer, std::int64_t length, std::int64_t inner, DType dtype) {
+  for (const bool descending : {false, true}) {
+    const TensorType type{{outer, length, inner}, dtype};
+    const auto got = run_op<std::int32_t>(Op::argsort, SortAttributes{1, descending}, {type}, {values.data()}, {type.shape, DType::i32});
+    std::vector<std::int32_t> expected(values.size()), line(static_cast<std::size_t>(length));
+    for (std::int64_t o = 0; o < outer; ++o)
+      for (std::int64_t i = 0; i < inner; ++i) {
+        const auto at = [&](std::int64_t k) { return static_cast<std::size_t>((o * length + k) * inner + i); };
+        std::iota(line.begin(), line.end(), 0);
+        std::stable_sort(line.begin(), line.end(), [&](std::int32_t a, std::int32_t b) {
+          const T x = values[at(a)], y = values[at(b)];
+          if (x != x || y != y) return x == x;
+          return descending ? x > y : x < y;
+        });
+        for (std::int64_t k = 0; k < length; ++k) expected[at(k)] = line[static_cast<std::size_t>(k)];
+      }
+    INFO(to_string(type) << (descending ? " descending" : ""));
+    CHECK(got == expected);
+  }
+}
+
+// Every bit pattern may occur: NaN of either sign, infinities, subnormal numbers; and many ties.
+template <class T, class Bits>
+std::vector<T> wild_values(std::int64_t count, std::uint32_t seed) {
+  std::mt19937_64 engine(seed);
+  std::vector<T> values(static_cast<std::size_t>(count));
+  for (T& value : values) {
+    switch (engine() % 4) {
+      case 0:
+        value = std::bit_cast<T>(static_cast<Bits>(engine()));
+        break;
+      case 1:
+        value = engine() % 2 ? T(0) : static_cast<T>(-T(0));
+        break;
+      case 2:
+        value = std::numeric_limits<T>::has_quiet_NaN && engine() % 2 ? std::numeric_limits<T>::quiet_NaN() : std::numeric_limits<T>::lowest();
+        break;
+      default:
+        value = static_cast<T>(static_cast<int>(engine() % 7) - 3);
+        break;
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("argsort equals a stable sort, NaN last, on lines of every length and stride", "[cpu][index][sort]") {
+  std::uint32_t seed = 0;
+  for (const auto& [outer, length, inner] : {std::array<std::int64_t, 3>{3, 17, 1}, {1, 1, 5}, {2, 100, 3}, {1, 511, 2}, {1, 512, 2}, {2, 4001, 3}, {1, 70000, 1},
+                                             {0, 5, 2}, {4, 0, 2}, {3, 2, 0}, {300, 40, 1}}) {
+    const std::int64_t count = outer * length * inner;
+    check_argsort(wild_values<float, std::uint32_t>(count, ++seed), outer, length, inner, DType::f32);
+    check_argsort(wild_values<double, std::uint64_t>(count, ++seed), outer, length, inner, DType::f64);
+    check_argsort(wild_values<std::int32_t, std::uint32_t>(count, ++seed), outer, length, inner, DType::i32);
+    check_argsort(wild_values<std::uint32_t, std::uint32_t>(count, ++seed), outer, length, inner, DType::u32);
+  }
 }
 
 TEST_CASE("take moves elements of every size", "[cpu][index]") {

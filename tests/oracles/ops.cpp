@@ -1,6 +1,7 @@
 // Sections 4 and 5 of the schema: ops and composites.
 #include "engine/ops.h"
 
+#include "models/layers/einsum.h"
 #include "models/layers/image.h"
 #include "models/layers/layers.h"
 #include "models/layers/losses.h"
@@ -131,6 +132,7 @@ const std::map<std::string, Mapping>& op_mappings() {
        [](const Call& call) { return conv2d_transpose(call[0], call[1], convolution_options(call), call.get<Pair>("output_padding")); }},
       {"avg_pool2d", [](const Call& call) { return avg_pool2d(call[0], call.get<Pair>("window"), call.get<Pair>("stride")); }},
       {"upsample_nearest2d", [](const Call& call) { return upsample_nearest2d(call[0], call.get<Pair>("factor")); }},
+      {"einsum", [](const Call& call) { return einsum(call.get<std::string>("equation"), call.in); }},
       {"one_hot", [](const Call& call) { return one_hot(call[0], call.get<std::int64_t>("num_classes"), call.placement.floating); }},
   };
   return mappings;

@@ -1,0 +1,13 @@
+#include "autograd/live_scope.h"
+
+namespace fluxion {
+
+LiveScope::LiveScope() : scope_(std::make_shared<TraceScope>()) {
+  // Inner transforms start later, so a count of starts orders nested scopes outermost first. 0 is the scope of a compiled function.
+  static std::atomic<std::uint64_t> started{0};
+  scope_->depth = ++started;
+}
+
+LiveScope::~LiveScope() { scope_->live.store(false); }
+
+}  // namespace fluxion

@@ -1,0 +1,251 @@
+// Attention, its dual and its backward on the CPU against their expansion on the reference backend in f64: shapes, views, masks, special values, on
+// every instruction set that this processor has and on any number of threads.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <set>
+
+#include "backends/cpu/attention.h"
+#include "backends/cpu/cpu.h"
+#include "backends/reference/reference.h"
+#include "engine/compile.h"
+#include "engine/expansion.h"
+#include "engine/ops.h"
+#include "tests/catch.h"
+#include "tests/cpu/targets.h"
+#include "tests/op_examples.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+// How the operands lie in memory.
+enum class Layout { plain, joined, transposed, windows, split_features, broadcast };
+
+enum class Mask { none, random, holes };
+
+struct Case {
+  Dims batch;
+  std::int64_t queries, keys, features;
+  Layout layout = Layout::plain;
+  Mask mask = Mask::none;
+  bool causal = false;
+  double size = 1;  // of the operands: scores grow with its square
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << to_string(c.batch) << " x " << c.queries << " by " << c.keys << " x " << c.features << ", layout " << static_cast<int>(c.layout)
+             << ", mask " << static_cast<int>(c.mask) << (c.causal ? ", causal" : "") << ", size " << c.size;
+}
+
+Dims shape_of(const Case& c, std::int64_t rows, std::int64_t columns) {
+  Dims sizes = c.batch;
+  sizes.insert(sizes.end(), {rows, columns});
+  return sizes;
+}
+
+// The operand [batch.., tokens, features], number `seed`, as a view of other memory.
+HostValue stored_operand(const Case& c, std::int64_t tokens, std::uint64_t seed) {
+  const auto random = [&](const Dims& sizes) { return random_value(Shape(sizes), -c.size, c.size, seed); };
+  switch (c.layout) {
+    case Layout::plain:
+      return random(shape_of(c, tokens, c.features));
+    case Layout::joined:  // [batch, tokens, 3, heads, features], q, k and v in one
+      return random({c.batch[0], tokens, 3, c.batch[1], c.features});
+    case Layout::transposed:
+      return random(shape_of(c, c.features, tokens));
+    case Layout::windows:  // tokens of two digits; the other half of each is another batch entry's
+      return random({c.batch[0], tokens / 2, 2, 2, c.features});
+    case Layout::split_features:  // [batch.., 2, tokens, features / 2]
+      return random({c.batch[0], 2, tokens, c.features / 2});
+    case Layout::broadcast:
+      return random({c.batch[0], 1, tokens, c.features});
+  }
+  throw Error("no such layout");
+}
+Tensor view_of(const Case& c, const Tensor& stored, std::int64_t tokens, std::int64_t which) {
+  switch (c.layout) {
+    case Layout::plain:
+      return stored;
+    case Layout::joined:
+      return transpose(reshape(slice_axis(stored, 2, which, which + 1), {c.batch[0], tokens, c.batch[1], c.features}), {0, 2, 1, 3});
+    case Layout::transposed:
+      return swap_axes(stored, -1, -2);
+    case Layout::windows:
+      return reshape(transpose(stored, {0, 3, 1, 2, 4}), {c.batch[0], 2, tokens, c.features});
+    case Layout::split_features:
+      return reshape(transpose(stored, {0, 2, 1, 3}), {c.batch[0], tokens, c.features});
+    case Layout::broadcast:
+      return broadcast_to(stored, Shape(shape_of(c, tokens, c.features)));
+  }
+  throw Error("no such layout");
+}
+
+HostValue mask_of(const Case& c, std::uint64_t seed) {
+  HostValue mask = random_value(Shape(shape_of(c, c.queries, c.keys)), -2, 2, seed);
+  if (c.mask == Mask::holes)
+    for (std::size_t i = 0; i < mask.values.size(); ++i)
+      if (mask.values[i] > 0 && i % static_cast<std::size_t>(c.keys) != 0) mask.values[i] = -infinity;
+  return mask;
+}
+
+// Operands as they are stored: q, k, v, dq, dk, dv, u, delta[, mask].
+std::vector<HostValue> stored_operands(const Case& c, std::uint64_t seed) {
+  std::vector<HostValue> all;
+  for (const std::int64_t tokens : {c.queries, c.keys, c.keys, c.queries, c.keys, c.keys, c.queries})
+    all.push_back(stored_operand(c, tokens, seed++));
+  Dims rows = c.batch;
+  rows.push_back(c.queries);
+  all.push_back(random_value(Shape(rows), -1, 1, seed++));
+  if (c.mask != Mask::none) all.push_back(mask_of(c, seed));
+  return all;
+}
+
+using Node = std::function<std::vector<Tensor>(Op, const Attributes&, const std::vector<Tensor>&)>;
+
+// (y, lse), (y, lse, dy, dlse), (dq, dk, dv), made by `node`: the fused op or its expansion.
+std::vector<Tensor> results(const Case& c, const std::vector<Tensor>& stored, const Node& node) {
+  const AttentionAttributes attributes{1 / std::sqrt(static_cast<double>(c.features)), c.causal};
+  std::vector<Tensor> x;
+  for (std::size_t i = 0; i < 7; ++i)
+    x.push_back(view_of(c, stored[i], i == 0 || i == 3 || i == 6 ? c.queries : c.keys, static_cast<std::int64_t>(i % 3)));
+  const auto with_mask = [&](std::vector<Tensor> operands) {
+    if (c.mask != Mask::none) operands.push_back(stored[8]);
+    return operands;
+  };
+  std::vector<Tensor> all = node(Op::attention, attributes, with_mask({x[0], x[1], x[2]}));
+  const Tensor lse = all[1];
+  for (Tensor& each : node(Op::attention_dual, attributes, with_mask({x[0], x[1], x[2], x[3], x[4], x[5]}))) all.push_back(each);
+  for (Tensor& each : node(Op::attention_backward, attributes, with_mask({x[0], x[1], x[2], lse, stored[7], x[6]}))) all.push_back(each);
+  return all;
+}
+std::vector<Tensor> fused(const Case& c, const std::vector<Tensor>& stored) {
+  return results(c, stored,
+                 [](Op op, const Attributes& attributes, const std::vector<Tensor>& inputs) { return make_nodes(op, attributes, inputs); });
+}
+std::vector<Tensor> expanded(const Case& c, const std::vector<Tensor>& stored) { return results(c, stored, expansion); }
+
+constexpr const char* names[] = {"y", "lse", "dual y", "dual lse", "dy", "dlse", "dq", "dk", "dv"};
+
+// How far rounding may take each result. With e half the distance of 1 to the next number, a score of products whose magnitudes sum to S errs by
+// (d + 2) e S at most, typically sqrt(d) e S; weights err by as much relatively, and so do sums of them times values.
+std::vector<double> tolerances(const Case& c, DType dtype) {
+  const double half_ulp = dtype == DType::f32 ? 0x1p-24 : 0x1p-53;
+  const auto d = static_cast<double>(std::max<std::int64_t>(c.features, 1)), queries = static_cast<double>(c.queries);
+  const double value = c.size, score = value * value * std::sqrt(d) + 4, tangent = 2 * value * value * std::sqrt(d);
+  const double relative = half_ulp * (2 * score + std::sqrt(d) * score + 32);
+  const double y = relative * value, dy = relative * ((2 * tangent + 2) * value + value) * 4;
+  const double slope = value * value * d + 2, grad = relative * 4 * slope * value / std::sqrt(d);
+  const double lse = half_ulp * (4 * score + std::sqrt(d) * score + 16);
+  return {y, lse, y, lse, dy, relative * (tangent + 1) * 4, grad, grad * queries, 4 * relative * queries * value};
+}
+
+std::vector<Tensor> run(const std::vector<Tensor>& outputs) {
+  eval(outputs);
+  return outputs;
+}
+
+void check(const Case& c, DType dtype, std::uint64_t seed, bool all_threads = true) {
+  INFO(c << ", " << to_string(dtype) << ", seed " << seed);
+  const std::vector<HostValue> operands = stored_operands(c, seed);
+  const Device exact = reference();
+  const std::vector<Tensor> expected = run(expanded(c, to_tensors(operands, exact, DType::f64)));
+  const std::vector<double> allowed = tolerances(c, dtype);
+  std::vector<std::vector<double>> single;
+  for (const int threads : {1, 2, 3}) {
+    if (threads > 1 && !all_threads) break;
+    const Device device = cpu({.threads = threads});
+    const std::vector<Tensor> got = run(fused(c, to_tensors(operands, device, dtype)));
+    REQUIRE(got.size() == expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      INFO(names[i] << ", " << threads << " threads");
+      const std::vector<double> values = host_values(got[i]);
+      if (threads == 1) {
+        CHECK(difference(convert(got[i], DType::f64), Tensor::from(host_values(expected[i]), expected[i].shape(), device), 0, allowed[i]) == "");
+        single.push_back(values);
+      } else {
+        const bool same = std::equal(values.begin(), values.end(), single[i].begin(), single[i].end(),
+                                     [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); });
+        CHECK(same);
+      }
+    }
+  }
+}
+
+const std::vector<Case>& cases() {
+  static const std::vector<Case> list = {
+      {{}, 1, 1, 1},
+      {{}, 1, 1, 16},
+      {{2}, 1, 70, 16},
+      {{2}, 70, 1, 16},
+      {{3}, 5, 3, 7},
+      {{2, 3}, 49, 49, 32},
+      {{1}, 131, 117, 24},
+      {{2}, 64, 64, 64},
+      {{1}, 33, 200, 128},
+      {{1}, 200, 57, 33},
+      {{1}, 17, 9, 300},
+      {{2, 2}, 49, 49, 16, Layout::joined},
+      {{1, 3}, 130, 130, 20, Layout::joined},
+      {{2}, 37, 53, 19, Layout::transposed},
+      {{1, 2}, 66, 66, 16, Layout::windows},
+      {{1, 2}, 66, 120, 9, Layout::windows},
+      {{2}, 40, 61, 32, Layout::split_features},
+      {{2, 3}, 20, 70, 16, Layout::broadcast},
+      {{2}, 37, 53, 16, Layout::plain, Mask::random},
+      {{2}, 70, 65, 8, Layout::plain, Mask::holes},
+      {{2, 2}, 49, 49, 16, Layout::joined, Mask::holes, true},
+      {{2}, 130, 130, 16, Layout::plain, Mask::none, true},
+      {{2}, 150, 40, 16, Layout::plain, Mask::none, true},
+      {{2}, 40, 150, 17, Layout::plain, Mask::none, true},
+      {{1}, 70, 70, 16, Layout::plain, Mask::none, false, 50},
+      {{1}, 70, 70, 16, Layout::plain, Mask::random, true, 50},
+  };
+  return list;
+}
+
+}  // namespace
+
+TEST_CASE("attention, its dual and its backward are their expansions", "[cpu][attention]") {
+  std::uint64_t seed = 1;
+  for (const Case& c : cases()) {
+    check(c, DType::f32, seed);
+    check(c, DType::f64, seed);
+    seed += 100;
+  }
+}
+
+TEST_CASE("attention is its expansion on every instruction set", "[cpu][attention]") {
+  for_each_target([](const char* target) {
+    INFO(target);
+    std::uint64_t seed = 7;
+    for (const Case& c : cases()) {
+      check(c, DType::f32, seed, false);
+      if (c.queries < 64) check(c, DType::f64, seed, false);
+      seed += 100;
+    }
+  });
+}
+
+TEST_CASE("attention of random shapes and views is its expansion", "[cpu][attention]") {
+  const auto seed = static_cast<std::uint32_t>(20240607);
+  std::mt19937 random(seed);
+  const auto below = [&](int end) { return static_cast<std::int64_t>(random() % static_cast<unsigned>(end)); };
+  for (std::uint64_t round = 0; round < 40; ++round) {
+    Case c{};
+    c.layout = static_cast<Layout>(below(6));
+    c.batch = c.layout == Layout::windows          ? Dims{1 + below(2), 2}
+              : c.layout == Layout::split_features ? Dims{1 + below(3)}
+                                                   : Dims{1 + below(2), 1 + below(3)};
+    c.queries = 2 * (1 + below(below(3) == 0 ? 90 : 20));
+    c.keys = c.layout == Layout::joined ? c.queries : 2 * (1 + below(below(3) == 0 ? 90 : 20));
+    c.features = 2 * (1 + below(40));
+    c.mask = static_cast<Mask>(below(3));
+    c.causal = below(3) == 0;
+    check(c, below(3) == 0 ? DType::f64 : DType::f32, 1000 * round);
+  }
+}

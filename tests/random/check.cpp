@@ -1,0 +1,329 @@
+#include "tests/random/check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "autograd/linearize.h"
+#include "engine/compile.h"
+#include "engine/ops.h"
+#include "engine/plan/plan.h"
+#include "tests/op_examples.h"
+
+namespace fluxion::testing {
+
+namespace {
+
+using Tensors = std::vector<Tensor>;
+using Function = std::function<Tensors(const Tensors&)>;
+using Values = std::vector<double>;
+
+struct Failure {
+  std::string text;
+};
+
+bool varies(const Tensor& tensor) { return is_floating(tensor.dtype()); }
+
+// Random directions of the same types; empty for what is not floating.
+Tensors directions(const Tensors& like, std::uint64_t seed) {
+  Tensors result;
+  for (std::size_t i = 0; i < like.size(); ++i)
+    result.push_back(varies(like[i]) ? to_tensor(random_value(like[i].shape(), -1, 1, seed + 31 * i), like[i].device(), like[i].dtype()) : Tensor());
+  return result;
+}
+
+Function function_of(const RandomProgram& program, DType floating, bool regions) {
+  return [&program, floating, regions](const Tensors& inputs) { return build(program, inputs, {.floating = floating, .regions = regions}); };
+}
+
+double largest(const Values& values) {
+  double result = 0;
+  for (const double value : values) result = std::max(result, std::isfinite(value) ? std::abs(value) : 0);
+  return result;
+}
+
+std::vector<Values> host(const Tensors& tensors) {
+  Tensors present;
+  for (const Tensor& tensor : tensors)
+    if (tensor) present.push_back(tensor);
+  eval(present);
+  std::vector<Values> result;
+  for (const Tensor& tensor : tensors) result.push_back(tensor ? host_values(tensor) : Values());
+  return result;
+}
+
+// Throws Failure where |got - expected| > relative (1 + largest |expected| of the tensor) + slack.
+void require_equal(const char* what, const std::vector<Values>& got, const std::vector<Values>& expected, double relative, const Values& slack = {}) {
+  if (got.size() != expected.size()) throw Failure{std::string(what) + ": " + std::to_string(got.size()) + " results, expected " + std::to_string(expected.size())};
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (got[i].size() != expected[i].size())
+      throw Failure{std::string(what) + ": result " + std::to_string(i) + " has " + std::to_string(got[i].size()) + " elements, expected " +
+                    std::to_string(expected[i].size())};
+    const double allowed = relative * (1 + largest(expected[i])) + (slack.empty() ? 0 : slack[i]);
+    for (std::size_t k = 0; k < got[i].size(); ++k) {
+      if (got[i][k] == expected[i][k] || std::abs(got[i][k] - expected[i][k]) <= allowed) continue;
+      char line[200];
+      std::snprintf(line, sizeof line, ": element %zu of result %zu: got %.17g, expected %.17g (allowed %.3g)", k, i, got[i][k], expected[i][k], allowed);
+      throw Failure{what + std::string(line)};
+    }
+  }
+}
+
+// ---- transforms, on flat lists
+
+struct Pushed {
+  Tensors outputs, tangents;
+};
+Pushed pushed(const Function& f, const Tensors& inputs, const Tensors& tangents) {
+  Leaves traced(inputs, tangents);
+  Pushed result{f(traced.tensors()), {}};
+  result.tangents = traced.push_forward(result.outputs);
+  return result;
+}
+
+Tensors pulled(const Function& f, const Tensors& inputs, const Tensors& cotangents) {
+  Leaves traced(inputs);
+  const Tensors outputs = f(traced.tensors());
+  return traced.linear_map(outputs).transpose(cotangents);
+}
+
+double dot(const std::vector<Values>& a, const std::vector<Values>& b, double* magnitude = nullptr) {
+  double total = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    for (std::size_t k = 0; k < std::min(a[i].size(), b[i].size()); ++k) {
+      total += a[i][k] * b[i][k];
+      if (magnitude) *magnitude += std::abs(a[i][k] * b[i][k]);
+    }
+  return total;
+}
+
+// ---- the checks
+
+void check_values(const RandomProgram& program, const CheckDevices& devices) {
+  const auto values = [&](const Device& device, DType dtype) {
+    return host(function_of(program, dtype, true)(make_inputs(program, device, dtype)));
+  };
+  const auto exact = values(devices.reference, DType::f64);
+  require_equal("value on the CPU in f64", values(devices.cpu, DType::f64), exact, 1e-9);
+  // What rounding each op to f32 costs says how well conditioned the program is.
+  const auto rounded = values(devices.reference, DType::f32);
+  Values slack;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    double cost = 0;
+    for (std::size_t k = 0; k < exact[i].size(); ++k) cost = std::max(cost, std::abs(rounded[i][k] - exact[i][k]));
+    slack.push_back(30 * cost);
+    if (!(cost <= 0.01 * (1 + largest(exact[i])))) throw Failure{"value on the reference backend in f32: it is far from that in f64"};
+  }
+  require_equal("value on the CPU in f32", values(devices.cpu, DType::f32), rounded, 3e-5, slack);
+}
+
+// Fourth order: (8 (f(+h) - f(-h)) - (f(+2h) - f(-2h))) / 12 h. Where that is not what `tangents` say, smaller steps may come closer.
+void check_differences(const RandomProgram& program, const Tensors& inputs, const Tensors& along, const std::vector<Values>& tangents,
+                       CheckResult& result) {
+  Tensors stopped;
+  {
+    const BuildOptions recording{.regions = false, .stopped = &stopped};
+    build(program, inputs, recording);
+  }
+  eval(stopped);
+  std::size_t free = inputs.size();
+  const auto shifted = compile([&](const Tensors& all) {
+    // Inputs, then directions, then stopped values, then the step.
+    const Tensors held(all.begin() + static_cast<std::ptrdiff_t>(2 * free), all.end() - 1);
+    Tensors moved;
+    for (std::size_t i = 0; i < free; ++i) moved.push_back(varies(all[i]) ? all[i] + all.back() * all[free + i] : all[i]);
+    return build(program, moved, {.regions = false, .held = &held});
+  });
+  Tensors arguments = inputs;
+  for (std::size_t i = 0; i < free; ++i) arguments.push_back(along[i] ? along[i] : inputs[i]);
+  arguments.insert(arguments.end(), stopped.begin(), stopped.end());
+  arguments.emplace_back();
+  const auto at = [&](double step) {
+    arguments.back() = Tensor::from(std::vector<double>{step}, {}, inputs.front().device());
+    return host(shifted(arguments));
+  };
+  std::string failure;
+  std::vector<std::vector<Values>> seen;
+  for (const double h : {1e-3, 1e-4, 2e-5, 4e-6}) {
+    const auto near_up = at(h), near_down = at(-h), far_up = at(2 * h), far_down = at(-2 * h);
+    std::vector<Values> difference = near_up;
+    for (std::size_t i = 0; i < difference.size(); ++i) {
+      if (tangents[i].empty()) difference[i].clear();
+      for (std::size_t k = 0; k < difference[i].size(); ++k)
+        difference[i][k] = (8 * (near_up[i][k] - near_down[i][k]) - (far_up[i][k] - far_down[i][k])) / (12 * h);
+    }
+    try {
+      require_equal("jvp against finite differences", tangents, difference, 1e-6);
+      return;
+    } catch (const Failure& each) {
+      if (failure.empty()) failure = each.text;
+    }
+    seen.push_back(std::move(difference));
+  }
+  // Differences that disagree among themselves say nothing.
+  for (std::size_t i = 1; i < seen.size(); ++i) {
+    try {
+      require_equal("", seen[i], seen[i - 1], 1e-5);
+    } catch (const Failure&) {
+      continue;
+    }
+    throw Failure{failure};
+  }
+  result.conditioned = false;
+}
+
+Tensors floating_only(Tensors tensors) {
+  std::erase_if(tensors, [](const Tensor& tensor) { return !tensor || !varies(tensor); });
+  return tensors;
+}
+
+// Where there is no cotangent, the input itself - which is not floating - stands in.
+Tensors filled(Tensors cotangents, const Tensors& inputs) {
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    if (!cotangents[i]) cotangents[i] = inputs[i];
+  return cotangents;
+}
+
+bool has_regions(const RandomProgram& program) {
+  return std::any_of(program.steps.begin(), program.steps.end(), [](const Step& step) { return !step.body_outputs.empty(); });
+}
+
+// The program's bytes parse to an equal program that runs to equal bits.
+void check_serialised(const Program& program, const Device& device) {
+  const Program parsed = parse_program(serialise(program));
+  if (!(parsed == program)) throw Failure{"serialised: the parsed program differs"};
+  verify(parsed);
+  Backend& backend = device.backend();
+  std::vector<std::shared_ptr<Buffer>> inputs;
+  for (std::size_t i = 0; i < program.inputs.size(); ++i) {
+    const TensorType& type = program.inputs[i];
+    // Any values do, of the input's own kind.
+    HostValue value = random_value(type.shape, -1, 1, 77 + i);
+    if (type.dtype != DType::f64) value.dtype = type.dtype;
+    if (!is_floating(type.dtype))
+      for (double& each : value.values) each = each > 0;
+    const Tensor tensor = to_tensor(value, device);
+    inputs.push_back(tensor.node()->value(0));
+  }
+  std::vector<double> scalars;
+  for (std::int32_t i = 0; i < program.scalars; ++i) scalars.push_back(0.5 + 0.125 * i);
+  const auto run = [&](const Program& which) {
+    std::vector<std::shared_ptr<Buffer>> outputs;
+    std::vector<Buffer*> in, out;
+    for (const auto& buffer : inputs) in.push_back(buffer.get());
+    for (const TensorType& type : which.outputs) {
+      outputs.push_back(backend.allocate(type.bytes()));
+      out.push_back(outputs.back().get());
+    }
+    backend.compile(which)->run({in, out, scalars}, {});
+    std::vector<std::vector<std::byte>> bytes;
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      bytes.emplace_back(which.outputs[i].bytes());
+      backend.download(*outputs[i], bytes.back());
+    }
+    return bytes;
+  };
+  if (run(program) != run(parsed)) throw Failure{"serialised: the parsed program gives other bits"};
+}
+
+void check_derivatives(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options, CheckResult& result) {
+  const Tensors inputs = make_inputs(program, devices.cpu, DType::f64), along = directions(inputs, program.points + 1000);
+  const Function f = function_of(program, DType::f64, true), plain = function_of(program, DType::f64, false);
+
+  const Pushed forward = pushed(f, inputs, along);
+  const auto outputs = host(forward.outputs), tangents = host(forward.tangents);
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (!varies(forward.outputs[i]) && forward.tangents[i]) throw Failure{"jvp: an output that is not floating has a tangent"};
+  check_differences(program, inputs, along, tangents, result);
+
+  // Compiled, with inputs and directions as arguments.
+  Tensors arguments = inputs;
+  for (const Tensor& each : along)
+    if (each) arguments.push_back(each);
+  const auto compiled = compile([&](const Tensors& all) {
+    Tensors direction = along;
+    std::size_t next = inputs.size();
+    for (Tensor& each : direction)
+      if (each) each = all[next++];
+    Pushed both = pushed(f, {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(inputs.size())}, direction);
+    for (Tensor& each : both.tangents)
+      if (each) both.outputs.push_back(each);
+    return both.outputs;
+  });
+  std::vector<Values> both = outputs;
+  for (std::size_t i = 0; i < tangents.size(); ++i)
+    if (forward.tangents[i]) both.push_back(tangents[i]);
+  require_equal("compiled against uncompiled", host(compiled(arguments)), both, 1e-9);
+  if (options.serialised) check_serialised(compiled.program(arguments), devices.cpu);
+
+  // Reverse mode.
+  const Tensors cotangents = directions(forward.outputs, program.points + 2000);
+  const auto u = host(cotangents), v = host(along), back = host(pulled(f, inputs, cotangents));
+  double magnitude = 1;
+  const double left = dot(u, tangents, &magnitude), right = dot(back, v, &magnitude);
+  if (!(std::abs(left - right) <= 1e-9 * magnitude)) {
+    char line[160];
+    std::snprintf(line, sizeof line, "vjp: <u, Jv> = %.17g but <J'u, v> = %.17g", left, right);
+    throw Failure{line};
+  }
+
+  if (has_regions(program)) {
+    const Pushed inlined = pushed(plain, inputs, along);
+    require_equal("value of regions", outputs, host(inlined.outputs), 1e-9);
+    require_equal("jvp of regions", tangents, host(inlined.tangents), 1e-9);
+    require_equal("vjp of regions", back, host(pulled(plain, inputs, cotangents)), 1e-9);
+  }
+  if (!options.second_order) return;
+  const auto reverse_of_forward = host(pulled([&](const Tensors& x) { return floating_only(pushed(f, x, along).tangents); }, inputs, floating_only(cotangents)));
+  const auto forward_of_reverse =
+      host(pushed([&](const Tensors& x) { return filled(pulled(f, x, cotangents), inputs); }, inputs, along).tangents);
+  require_equal("second derivative: vjp of jvp against jvp of vjp", reverse_of_forward, forward_of_reverse, 1e-8);
+}
+
+}  // namespace
+
+CheckResult place_and_check(RandomProgram& program, const CheckDevices& devices, const CheckOptions& options) {
+  CheckResult result;
+  try {
+    result.placed = place(program, devices.reference);
+  } catch (const std::exception& error) {
+    result.failure = std::string("threw: ") + error.what();
+    return result;
+  }
+  return result.placed ? check(program, devices, options) : result;
+}
+
+bool place(RandomProgram& program, const Device& reference) {
+  for (int attempt = 0; attempt < 6; ++attempt, ++program.points) {
+    Tensors margins;
+    const Tensors inputs = make_inputs(program, reference, DType::f64);
+    const Tensors outputs = build(program, inputs, {.regions = false, .margins = &margins});
+    const std::size_t count = outputs.size();
+    Tensors all = outputs;
+    all.insert(all.end(), margins.begin(), margins.end());
+    const auto values = host(all);
+    bool good = true;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      for (const double value : values[i]) {
+        if (i < count ? !(std::abs(value) < 1e5) && varies(outputs[i]) : !(value > 2e-3)) good = false;
+      }
+    if (good) return true;
+  }
+  return false;
+}
+
+CheckResult check(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options) {
+  CheckResult result;
+  try {
+    check_values(program, devices);
+    if (options.derivatives) check_derivatives(program, devices, options, result);
+  } catch (const Failure& failure) {
+    result.failure = failure.text;
+  } catch (const std::exception& error) {
+    result.failure = std::string("threw: ") + error.what();
+  }
+  return result;
+}
+
+}  // namespace fluxion::testing
