@@ -5,6 +5,7 @@
 #include "autograd/rules.h"
 #include "autograd/transforms.h"
 #include "engine/ops.h"
+#include "engine/region.h"
 #include "engine/walk.h"
 
 namespace fluxion {
@@ -39,42 +40,43 @@ void push_from_leaves(const std::vector<Tensor>& outputs, TangentMap& tangents) 
        tangents);
 }
 
-// Reverse mode: the cotangents of `placeholders` for these cotangents of `outputs`, which depend on them linearly.
-std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders) {
-  const auto order = walk(outputs, [](const Node& node) { return !node.evaluated() && node.op != Op::stop_gradient; });
-  std::unordered_map<const Node*, bool> depends;
-  for (const Tensor& placeholder : placeholders)
-    if (placeholder) depends[placeholder.node().get()] = true;
-  for (const WalkedNode& walked : order)
-    for (const Tensor& input : walked.inputs)
-      if (depends.contains(input.node().get())) depends[walked.node.get()] = true;
+using DependenceMap = std::unordered_map<const Node*, std::vector<bool>>;  // per output
 
-  TangentMap accumulated;
-  const auto accumulate = [&](const Tensor& tensor, const Tensor& cotangent) {
-    if (!cotangent) return;
-    auto& slots = accumulated[tensor.node().get()];
-    slots.resize(tensor.node()->outputs.size());
-    auto& slot = slots[static_cast<std::size_t>(tensor.output())];
-    slot = add_tangents(slot, cotangent);
-  };
-  for (std::size_t i = 0; i < outputs.size(); ++i)
-    if (outputs[i] && depends.contains(outputs[i].node().get())) accumulate(outputs[i], cotangents[i]);
+bool depends_on(const DependenceMap& map, const Tensor& tensor) {
+  const auto found = map.find(tensor.node().get());
+  return found != map.end() && found->second[static_cast<std::size_t>(tensor.output())];
+}
 
-  for (auto walked = order.rbegin(); walked != order.rend(); ++walked) {
-    const auto found = accumulated.find(walked->node.get());
-    if (found == accumulated.end() || walked->inputs.empty()) continue;
-    std::vector<bool> linear;
-    for (const Tensor& input : walked->inputs) linear.push_back(depends.contains(input.node().get()));
-    const TransposeRule rule = transpose_rule(walked->node->op);
-    if (!rule) throw Error("linear_transpose: " + std::string(to_string(walked->node->op)) + " is not linear");
-    const std::vector<Tensor> cotangents_of_node = std::move(found->second);
-    const std::vector<Tensor> result = rule({walked->node, walked->inputs, cotangents_of_node, linear});
-    for (std::size_t i = 0; i < result.size(); ++i)
-      if (linear[i]) accumulate(walked->inputs[i], result[i]);
+void spread(const std::vector<WalkedNode>& order, DependenceMap& map);
+
+// Which outputs of a node depend on the inputs marked; at least one is.
+std::vector<bool> dependent_outputs(const Node& node, const std::vector<bool>& marked) {
+  std::vector<bool> result(node.outputs.size(), true);
+  if (node.op == Op::attention_dual) {
+    // y and lse don't read the tangents.
+    result[0] = result[1] = marked[0] || marked[1] || marked[2] || (marked.size() > 6 && marked[6]);
+  } else if (node.op == Op::region) {
+    const Region& region = *std::get<RegionAttributes>(node.attributes).region;
+    if (region.kind == Region::Kind::opaque) return result;
+    DependenceMap map;
+    for (std::size_t i = 0; i < marked.size(); ++i)
+      if (marked[i]) map[region.parameters[i].node().get()] = {true};
+    spread(walk(region.outputs, [](const Node& inner) { return !inner.evaluated() && inner.op != Op::stop_gradient; }), map);
+    for (std::size_t i = 0; i < result.size(); ++i) result[i] = depends_on(map, region.outputs[i]);
   }
-  std::vector<Tensor> result;
-  for (const Tensor& placeholder : placeholders) result.push_back(placeholder ? tangent_of(accumulated, placeholder) : Tensor());
   return result;
+}
+
+void spread(const std::vector<WalkedNode>& order, DependenceMap& map) {
+  for (const WalkedNode& walked : order) {
+    std::vector<bool> marked;
+    bool any = false;
+    for (const Tensor& input : walked.inputs) {
+      marked.push_back(depends_on(map, input));
+      any = any || marked.back();
+    }
+    if (any) map[walked.node.get()] = dependent_outputs(*walked.node, marked);
+  }
 }
 
 void check_like(const char* what, const Tensor& given, const TensorType& wanted) {
@@ -83,6 +85,53 @@ void check_like(const char* what, const Tensor& given, const TensorType& wanted)
 }
 
 }  // namespace
+
+std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const std::vector<Tensor>& tangents) {
+  TangentMap map;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    auto& slots = map[inputs[i].node().get()];
+    slots.resize(inputs[i].node()->outputs.size());
+    slots[static_cast<std::size_t>(inputs[i].output())] = tangents[i];
+  }
+  push(walk(outputs, [&](const Node& node) { return !node.evaluated() && node.op != Op::stop_gradient && !map.contains(&node); }), map);
+  std::vector<Tensor> result;
+  for (const Tensor& output : outputs) result.push_back(output ? tangent_of(map, output) : Tensor());
+  return result;
+}
+
+std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders) {
+  const auto order = walk(outputs, [](const Node& node) { return !node.evaluated() && node.op != Op::stop_gradient; });
+  DependenceMap depends;
+  for (const Tensor& placeholder : placeholders)
+    if (placeholder) depends[placeholder.node().get()] = {true};
+  spread(order, depends);
+
+  TangentMap accumulated;
+  const auto accumulate = [&](const Tensor& tensor, const Tensor& cotangent) {
+    if (!cotangent || !depends_on(depends, tensor)) return;
+    auto& slots = accumulated[tensor.node().get()];
+    slots.resize(tensor.node()->outputs.size());
+    auto& slot = slots[static_cast<std::size_t>(tensor.output())];
+    slot = add_tangents(slot, cotangent);
+  };
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (outputs[i]) accumulate(outputs[i], cotangents[i]);
+
+  for (auto walked = order.rbegin(); walked != order.rend(); ++walked) {
+    const auto found = accumulated.find(walked->node.get());
+    if (found == accumulated.end() || walked->inputs.empty()) continue;
+    std::vector<bool> linear;
+    for (const Tensor& input : walked->inputs) linear.push_back(depends_on(depends, input));
+    const TransposeRule rule = transpose_rule(walked->node->op);
+    if (!rule) throw Error("linear_transpose: " + std::string(to_string(walked->node->op)) + " is not linear");
+    const std::vector<Tensor> cotangents_of_node = std::move(found->second);
+    const std::vector<Tensor> result = rule({walked->node, walked->inputs, cotangents_of_node, linear});
+    for (std::size_t i = 0; i < result.size(); ++i) accumulate(walked->inputs[i], result[i]);
+  }
+  std::vector<Tensor> result;
+  for (const Tensor& placeholder : placeholders) result.push_back(placeholder ? tangent_of(accumulated, placeholder) : Tensor());
+  return result;
+}
 
 // ---- LinearMap
 

@@ -9,6 +9,14 @@
 
 namespace fluxion {
 
+// Forward mode along a graph: the tangents of `outputs` from those of `inputs`, which they depend on; empty = zero, nothing is allocated for it.
+// Stops at the inputs.
+std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const std::vector<Tensor>& tangents);
+
+// Reverse mode along a graph: the cotangents of `placeholders` from those of `outputs`, which must depend on them linearly; empty = zero. Throws
+// Error where they don't.
+std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders);
+
 // A linear map held as a graph: outputs that depend linearly on placeholders.
 class LinearMap {
  public:

@@ -1,13 +1,181 @@
 // The rules of regions: how each transform passes through checkpoint, custom_jvp, custom_linear and custom_vjp.
+#include "autograd/linearize.h"
 #include "autograd/rules.h"
+#include "engine/ops.h"
 #include "engine/region.h"
 
 namespace fluxion {
 
-std::vector<Tensor> region_jvp(const JvpCall& call) { throw Error("jvp: " + to_string(*call.get<RegionAttributes>().region) + " has no rule yet"); }
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+const std::shared_ptr<const Region>& region_of(const Node& node) { return std::get<RegionAttributes>(node.attributes).region; }
+
+// Outputs of a region that has some of the outputs of another: put where they belong.
+Tensors in_places(const std::vector<bool>& there, const Tensors& some) {
+  Tensors all(there.size());
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < there.size(); ++i)
+    if (there[i]) all[i] = some[next++];
+  return all;
+}
+
+// The derivative of a checkpoint is a checkpoint: of (inputs, tangents), the tangents of the outputs.
+Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
+  Region derivative;
+  derivative.kind = Region::Kind::checkpoint;
+  derivative.name = region.name;
+  derivative.parameters = region.parameters;
+  derivative.linear.resize(region.parameters.size(), false);
+  Tensors arguments = call.inputs, placeholders(call.tangents.size());
+  for (std::size_t i = 0; i < call.tangents.size(); ++i) {
+    if (!call.tangents[i]) continue;
+    placeholders[i] = region_parameter(call.tangents[i].type(), call.tangents[i].device());
+    derivative.parameters.push_back(placeholders[i]);
+    derivative.linear.push_back(true);
+    arguments.push_back(call.tangents[i]);
+  }
+  const Tensors tangents = push(region.outputs, region.parameters, placeholders);
+  std::vector<bool> moves;
+  for (const Tensor& tangent : tangents) {
+    moves.push_back(static_cast<bool>(tangent));
+    if (tangent) derivative.outputs.push_back(tangent);
+  }
+  return in_places(moves, apply_region(std::move(derivative), std::move(arguments)));
+}
+
+// In its arguments the map is its own derivative; in what it captured its graph is differentiated.
+Tensors linear_jvp(const JvpCall& call, const Region& region) {
+  Tensors along = call.inputs, beside = call.tangents, result(call.node->outputs.size());
+  bool moves = false, bends = false;
+  for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+    if (!region.linear[i]) {
+      bends = bends || beside[i];
+      continue;
+    }
+    moves = moves || beside[i];
+    along[i] = beside[i] ? beside[i] : zeros_like(call.inputs[i]);
+    beside[i] = Tensor();
+  }
+  if (moves) {
+    result = make_nodes(Op::region, call.node->attributes, along);
+    for (Tensor& tangent : result)
+      if (!is_floating(tangent.dtype())) tangent = Tensor();
+  }
+  if (bends) {
+    Tensors known = call.inputs;
+    known.insert(known.end(), beside.begin(), beside.end());
+    const Tensors more = substitute(push(region.outputs, region.parameters, beside), region.parameters, call.inputs, known);
+    for (std::size_t i = 0; i < result.size(); ++i) result[i] = add_tangents(result[i], more[i]);
+  }
+  return result;
+}
+
+[[noreturn]] void throw_captured(const Region& region) {
+  throw Error(
+      to_string(region) +
+      ": the function uses a tensor that is being differentiated and is not among its arguments, so its rule can't know of it; make the tensor an "
+      "argument, or apply stop_gradient to it");
+}
+
+bool moves_captured(const JvpCall& call, const Region& region) {
+  for (std::size_t i = region.arguments; i < call.tangents.size(); ++i)
+    if (call.tangents[i]) return true;
+  return false;
+}
+
+// A node that stands for the tangents and has a transpose only: of (inputs, outputs, tangents).
+Tensors opaque_jvp(const JvpCall& call, const Region& region) {
+  Region derivative;
+  derivative.kind = Region::Kind::opaque;
+  derivative.name = region.name;
+  Tensors arguments = call.inputs;
+  std::vector<bool> floating;
+  std::vector<std::size_t> moving;
+  for (std::size_t i = 0; i < call.node->outputs.size(); ++i) {
+    arguments.push_back(call.output(static_cast<int>(i)));
+    floating.push_back(is_floating(call.node->outputs[i].dtype));
+    if (floating.back()) derivative.types.push_back(call.node->outputs[i]);
+  }
+  const std::size_t known = arguments.size();
+  for (std::size_t i = 0; i < call.tangents.size(); ++i) {
+    if (!call.tangents[i]) continue;
+    arguments.push_back(call.tangents[i]);
+    moving.push_back(i);
+  }
+  for (const Tensor& argument : arguments) derivative.parameters.push_back(region_parameter(argument.type(), argument.device()));
+  derivative.linear.assign(known, false);
+  derivative.linear.resize(arguments.size(), true);
+  derivative.transpose = [rule = region.transpose, known, moving, floating](const Tensors& inputs, const Tensors& cotangents) {
+    const Tensors back = rule(Tensors(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(known)), in_places(floating, cotangents));
+    Tensors result(inputs.size());
+    for (std::size_t k = 0; k < moving.size(); ++k) result[known + k] = back[moving[k]];
+    return result;
+  };
+  return in_places(floating, apply_region(std::move(derivative), std::move(arguments)));
+}
+
+// Linear already: the same map of the tangents.
+Tensors derivative_of_opaque(const JvpCall& call, const Region& region) {
+  Tensors along = call.inputs;
+  for (std::size_t i = 0; i < along.size(); ++i) {
+    if (call.tangents[i] && !region.linear[i])
+      throw Error("forward mode through custom_vjp " + region.name +
+                  ": its derivative is not stated, only how cotangents flow back; differentiate with grad or vjp alone, or use custom_jvp");
+    if (region.linear[i]) along[i] = call.tangents[i] ? call.tangents[i] : zeros_like(along[i]);
+  }
+  return make_nodes(Op::region, call.node->attributes, along);
+}
+
+// The transpose of the region's graph in the inputs that are linear. A checkpoint's other inputs are held back until the cotangents are known, and
+// what follows from them is computed again.
+Tensors transpose_graph(const TransposeCall& call, const Region& region) {
+  Tensors values = call.inputs, placeholders(call.inputs.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (call.linear[i]) {
+      values[i] = placeholders[i] = region_parameter(values[i].type(), values[i].device());
+    } else if (region.kind == Region::Kind::checkpoint) {
+      for (const Tensor& cotangent : call.cotangents)
+        if (cotangent) values[i] = make_node(Op::after, NoAttributes{}, {values[i], cotangent});
+    }
+  }
+  return pull(substitute(region.outputs, region.parameters, values), call.cotangents, placeholders);
+}
+
+bool linear_as_stated(const TransposeCall& call, const Region& region) {
+  for (std::size_t i = 0; i < call.linear.size(); ++i)
+    if (call.linear[i] && !region.linear[i]) return false;
+  return true;
+}
+
+}  // namespace
+
+std::vector<Tensor> region_jvp(const JvpCall& call) {
+  const Region& region = *region_of(*call.node);
+  switch (region.kind) {
+    case Region::Kind::checkpoint:
+      return checkpoint_jvp(call, region);
+    case Region::Kind::custom_jvp:
+      if (moves_captured(call, region)) throw_captured(region);
+      return region.jvp(call.inputs, call.tangents);
+    case Region::Kind::custom_linear:
+      return linear_jvp(call, region);
+    case Region::Kind::custom_vjp:
+      if (moves_captured(call, region)) throw_captured(region);
+      return opaque_jvp(call, region);
+    case Region::Kind::opaque:
+      return derivative_of_opaque(call, region);
+  }
+  throw Error("jvp: a region of no kind; this is an engine error");
+}
 
 std::vector<Tensor> region_transpose(const TransposeCall& call) {
-  throw Error("linear_transpose: " + to_string(*call.get<RegionAttributes>().region) + " has no rule yet");
+  const Region& region = *region_of(*call.node);
+  const bool stated = region.kind == Region::Kind::custom_linear || region.kind == Region::Kind::opaque;
+  if (stated && linear_as_stated(call, region)) return region.transpose(call.inputs, call.cotangents);
+  if (region.kind == Region::Kind::opaque) throw Error("linear_transpose: the " + to_string(region) + " is linear in the tangents only");
+  return transpose_graph(call, region);
 }
 
 }  // namespace fluxion

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "engine/custom.h"
 #include "engine/ops.h"
 
 namespace fluxion::testing {
@@ -106,6 +107,7 @@ bool takes_integers(Op op) {
     case Op::index_add:
     case Op::take_along_axis:
     case Op::scatter_add:
+    case Op::after:
       return true;
     default:
       return info(op).op_class == OpClass::movement;
@@ -315,6 +317,27 @@ void add_random(Examples& all) {
             });
 }
 
+void add_order(Examples& all) {
+  for (const Shape& shape : shapes)
+    all.add(Op::after, to_string(shape), {random_value(shape, -2, 2, 68), random_value({3}, -2, 2, 69)},
+            [](const std::vector<Tensor>& x) { return make_nodes(Op::after, NoAttributes{}, x); });
+  all.add(Op::after, "computed again", {random_value({3, 5}, -2, 2, 68), random_value({3, 5}, -2, 2, 69)},
+          [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
+            const Tensor once = x[0] * x[0];
+            return {once, transpose(make_node(Op::after, NoAttributes{}, {transpose(x[0], {1, 0}), x[1] * once}), {1, 0}) * x[0]};
+          });
+}
+
+void add_regions(Examples& all) {
+  all.add(Op::region, "of two outputs", {random_value({3, 5}, -2, 2, 70), random_value({5, 2}, -2, 2, 71)}, [](const std::vector<Tensor>& x) {
+    return checkpoint([](const std::vector<Tensor>& y) { return std::vector<Tensor>{matmul(sin(y[0]), y[1]), y[0] * y[0]}; })(x);
+  });
+  all.add(Op::region, "capturing", {random_value({7}, -2, 2, 72), random_value({}, -2, 2, 73)},
+          [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
+            return {checkpoint([captured = square(x[1])](const Tensor& y) { return exp(0.3 * y) * captured; })(x[0])};
+          });
+}
+
 void add_fused(Examples& all) {
   const std::pair<Shape, std::int64_t> cases[] = {{{7}, 0}, {{3, 5}, 1}, {{3, 5}, 0}, {{2, 1, 3}, 1}, {{2, 67}, 1}, {{0, 4}, 1}, {{2, 3, 4}, 1}};
   for (const Op op : {Op::softmax, Op::log_softmax})
@@ -363,6 +386,8 @@ const std::vector<OpExample>& op_examples() {
     add_convolutions(all);
     add_index(all);
     add_random(all);
+    add_order(all);
+    add_regions(all);
     add_fused(all);
     return std::move(all.list);
   }();

@@ -199,6 +199,13 @@ void random_bits(const OpKernel& kernel, std::byte* const* inputs, std::byte* ou
   });
 }
 
+// A copy of x. (Where it need not be one, the planner let the readers read x.)
+void after(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+  share(pool, static_cast<std::int64_t>(kernel.input_types[0].bytes()), 1, [&](std::int64_t begin, std::int64_t end) {
+    std::memcpy(output + begin, inputs[0] + begin, static_cast<std::size_t>(end - begin));
+  });
+}
+
 }  // namespace
 
 OpRunner::Function OpRunner::find(const OpKernel& kernel) {
@@ -260,6 +267,9 @@ OpRunner::Function OpRunner::find(const OpKernel& kernel) {
       break;
     case Op::random_bits:
       function = random_bits;
+      break;
+    case Op::after:
+      function = after;
       break;
     default:
       throw Error("cpu: " + std::string(to_string(kernel.op)) + " has no kernel of its own; the planner lowers it to tapes or contractions");

@@ -30,6 +30,7 @@ class Builder {
 
  private:
   std::optional<Value> simpler(Op op, const Attributes& attributes, const std::vector<Value>& inputs);
+  std::optional<Value> after(Value x, Value token);
   Value intern(GraphNode node);
 
   Graph graph_;

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <deque>
 #include <map>
 #include <unordered_map>
 
+#include "engine/region.h"
 #include "engine/shape_rules.h"
 #include "engine/walk.h"
 
@@ -112,74 +114,133 @@ std::string to_string(const Graph& graph) {
   return text + "\n";
 }
 
-Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs) {
-  Canonical result;
-  Graph& graph = result.graph;
-  std::unordered_map<const Node*, std::int32_t> numbers;                 // walked nodes
-  std::map<std::pair<const Node*, int>, std::int32_t> bound;             // parameters and evaluated tensors
-  std::map<std::pair<std::uint64_t, DType>, std::int32_t> scalar_nodes;  // run-time scalars with equal bits are one
-  std::map<std::uint64_t, std::int32_t> scalar_slots;
+namespace {
 
-  const auto add_input = [&](const Tensor& tensor) {
-    const auto index = static_cast<std::int64_t>(result.inputs.size());
-    result.inputs.push_back(tensor);
-    graph.inputs.push_back(tensor.type());
-    graph.nodes.push_back({Op::parameter, IndexAttributes{index}, {}, {tensor.type()}});
-    return bound[{tensor.node().get(), tensor.output()}] = static_cast<std::int32_t>(graph.nodes.size()) - 1;
+[[noreturn]] void throw_opaque(const Region& region) {
+  throw Error(
+      "forward mode through custom_vjp " + (region.name.empty() ? "(without name)" : region.name) +
+      ": it states a transposed derivative only, which says how cotangents flow back and not how tangents flow on. Differentiate it with grad or "
+      "vjp (a Hessian product by grad of grad), or state its derivative with custom_jvp, whose transpose comes by itself");
+}
+
+// Numbers a graph of tensors. A region's graph takes the region's place: the walk goes on inside of it with its parameters standing for the region's
+// inputs. The graphs that are being walked are a stack of our own, so that regions nest as deep as they like.
+class Canonicaliser {
+ public:
+  explicit Canonicaliser(std::span<const Tensor> parameters) {
+    for (const Tensor& parameter : parameters) add_input(parameter);
+  }
+
+  Canonical run(std::span<const Tensor> outputs) && {
+    frames_.emplace_back(outputs);
+    while (true) {
+      Frame& frame = frames_.back();
+      if (frame.next < frame.order.size()) {
+        visit(frame.order[frame.next++]);  // may add a frame
+        continue;
+      }
+      std::vector<Value> values;
+      for (const Tensor& output : frame.outputs) values.push_back(value_of(output));
+      if (frames_.size() == 1) {
+        result_.graph.outputs = std::move(values);
+        return std::move(result_);
+      }
+      frames_.pop_back();
+      Frame& outer = frames_.back();
+      outer.several[outer.order[outer.next - 1].node.get()] = std::move(values);
+    }
+  }
+
+ private:
+  struct Frame {
+    explicit Frame(std::span<const Tensor> outputs)
+        : outputs(outputs.begin(), outputs.end()), order(walk(outputs, [](const Node& node) { return !node.evaluated(); })) {}
+    std::vector<Tensor> outputs;
+    std::vector<WalkedNode> order;
+    std::size_t next = 0;
+    std::unordered_map<const Node*, std::int32_t> numbers;
+    std::unordered_map<const Node*, std::vector<Value>> several;  // parameters and regions: a value per output
   };
-  for (const Tensor& parameter : parameters) add_input(parameter);
-  std::vector<const Node*> given;
-  for (const Tensor& parameter : parameters) given.push_back(parameter.node().get());
 
-  const auto number = [&](const Tensor& tensor) -> Value {
+  std::int32_t add_node(GraphNode node) {
+    result_.graph.nodes.push_back(std::move(node));
+    return static_cast<std::int32_t>(result_.graph.nodes.size()) - 1;
+  }
+
+  std::int32_t add_input(const Tensor& tensor) {
+    const auto index = static_cast<std::int64_t>(result_.inputs.size());
+    result_.inputs.push_back(tensor);
+    result_.graph.inputs.push_back(tensor.type());
+    return bound_[{tensor.node().get(), tensor.output()}] = add_node({Op::parameter, IndexAttributes{index}, {}, {tensor.type()}});
+  }
+
+  // The value of a tensor in the graph that is being walked.
+  Value value_of(const Tensor& tensor) {
     const Node& node = *tensor.node();
-    if (const auto found = bound.find({&node, tensor.output()}); found != bound.end()) return {found->second, 0};
-    if (const auto found = numbers.find(&node); found != numbers.end()) return {found->second, tensor.output()};
-    return {add_input(tensor), 0};
-  };
+    const Frame& frame = frames_.back();
+    if (const auto found = frame.several.find(&node); found != frame.several.end()) return found->second[static_cast<std::size_t>(tensor.output())];
+    if (const auto found = bound_.find({&node, tensor.output()}); found != bound_.end()) return {found->second, 0};
+    if (const auto found = frame.numbers.find(&node); found != frame.numbers.end()) return {found->second, tensor.output()};
+    return {add_input(tensor), 0};  // evaluated
+  }
 
-  const auto order = walk(outputs, [](const Node& node) { return !node.evaluated(); });
-  for (const WalkedNode& walked : order) {
+  void visit(const WalkedNode& walked) {
+    Frame& frame = frames_.back();
     const Node& node = *walked.node;
     if (node.op == Op::parameter) {
-      if (bound.contains({&node, 0})) continue;
+      if (frame.several.contains(&node) || bound_.contains({&node, 0})) return;
       if (std::get<IndexAttributes>(node.attributes).index == mapped_leaf)
         throw Error("vmap: the value of " + fluxion::to_string(node.outputs[0]) +
                     " was asked for inside the mapped function, where it stands for every example at once; return it and read it outside");
       throw Error("the value of a traced argument was asked for: it has none until the compiled function is called");
     }
     if (node.op == Op::constant) {
-      const double value = std::get<ValueAttributes>(node.attributes).value;
-      const DType dtype = node.outputs[0].dtype;
-      const bool literal = (value == 0 && !std::signbit(value)) || value == 1 || value == -1;
-      const auto key = std::pair(std::bit_cast<std::uint64_t>(value), dtype);
-      const auto found = scalar_nodes.find(key);
-      if (found == scalar_nodes.end()) {
-        GraphNode constant{Op::constant, ValueAttributes{literal ? value : 0}, {}, {node.outputs[0]}};
-        if (!literal) {
-          const auto [slot, fresh] = scalar_slots.try_emplace(key.first, graph.scalars);
-          if (fresh) {
-            ++graph.scalars;
-            result.scalars.push_back(value);
-          }
-          constant.scalar = slot->second;
-        }
-        graph.nodes.push_back(std::move(constant));
-        scalar_nodes[key] = static_cast<std::int32_t>(graph.nodes.size()) - 1;
-      }
-      numbers[&node] = scalar_nodes[key];
-      continue;
+      frame.numbers[&node] = constant(std::get<ValueAttributes>(node.attributes).value, node.outputs[0]);
+      return;
     }
-    if (walked.inputs.empty() && info(node.op).op_class != OpClass::leaf) continue;  // evaluated: bound by its users
-    if (node.op == Op::data) continue;
-    GraphNode made{node.op, node.attributes, {}, node.outputs};
-    for (const Tensor& input : walked.inputs) made.inputs.push_back(number(input));
-    graph.nodes.push_back(std::move(made));
-    numbers[&node] = static_cast<std::int32_t>(graph.nodes.size()) - 1;
+    if (walked.inputs.empty() && info(node.op).op_class != OpClass::leaf) return;  // evaluated: bound by its users
+    if (node.op == Op::data) return;
+    std::vector<Value> inputs;
+    for (const Tensor& input : walked.inputs) inputs.push_back(value_of(input));
+    if (node.op == Op::region) {
+      enter(*std::get<RegionAttributes>(node.attributes).region, inputs);
+      return;
+    }
+    frame.numbers[&node] = add_node({node.op, node.attributes, std::move(inputs), node.outputs});
   }
-  for (const Tensor& output : outputs) graph.outputs.push_back(number(output));
-  return result;
-}
+
+  void enter(const Region& region, const std::vector<Value>& inputs) {
+    if (region.kind == Region::Kind::opaque) throw_opaque(region);
+    Frame& frame = frames_.emplace_back(region.outputs);
+    for (std::size_t i = 0; i < inputs.size(); ++i) frame.several[region.parameters[i].node().get()] = {inputs[i]};
+  }
+
+  std::int32_t constant(double value, const TensorType& type) {
+    const bool literal = (value == 0 && !std::signbit(value)) || value == 1 || value == -1;
+    const auto [found, fresh] = scalar_nodes_.try_emplace({std::bit_cast<std::uint64_t>(value), type.dtype}, 0);
+    if (!fresh) return found->second;
+    GraphNode made{Op::constant, ValueAttributes{literal ? value : 0}, {}, {type}};
+    if (!literal) {
+      const auto [slot, first] = scalar_slots_.try_emplace(std::bit_cast<std::uint64_t>(value), result_.graph.scalars);
+      if (first) {
+        ++result_.graph.scalars;
+        result_.scalars.push_back(value);
+      }
+      made.scalar = slot->second;
+    }
+    return found->second = add_node(std::move(made));
+  }
+
+  Canonical result_;
+  std::deque<Frame> frames_;
+  std::map<std::pair<const Node*, int>, std::int32_t> bound_;             // parameters and evaluated tensors
+  std::map<std::pair<std::uint64_t, DType>, std::int32_t> scalar_nodes_;  // run-time scalars with equal bits are one
+  std::map<std::uint64_t, std::int32_t> scalar_slots_;
+};
+
+}  // namespace
+
+Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs) { return Canonicaliser(parameters).run(outputs); }
 
 }  // namespace fluxion::plan
 

@@ -59,7 +59,8 @@ struct Canonical {
 };
 
 // Numbers everything that `outputs` depend on. `parameters` become the first inputs, in order; evaluated tensors become further ones. A parameter
-// leaf that is not among them throws Error: its value was asked for while it was traced.
+// leaf that is not among them throws Error: its value was asked for while it was traced. Regions are replaced by what they hold; the derivative of a
+// custom_vjp holds nothing and throws Error.
 Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs);
 
 // Whether a backend with these limits has a kernel for this fused op; its expansion takes the place of any other.

@@ -50,6 +50,40 @@ void renumber(Kernel& kernel, const std::vector<std::int32_t>& numbers) {
   }
 }
 
+// `after` moves nothing: whoever reads its result reads x itself, once the token is known. Takes these kernels away - but those whose result is an
+// output, which are copies - and returns, per kernel, the buffers that it waits for beside those that it reads.
+std::vector<std::set<std::int32_t>> dissolve_barriers(std::vector<LoweredKernel>& kernels, const std::vector<BufferSlot>& slots) {
+  const auto barrier = [&](const LoweredKernel& kernel) {
+    const auto* op = std::get_if<OpKernel>(&kernel.kernel);
+    return op && op->op == Op::after && slots[static_cast<std::size_t>(op->outputs[0])].kind == BufferKind::temporary ? op : nullptr;
+  };
+  std::vector<std::int32_t> stands_for(slots.size());
+  for (std::size_t b = 0; b < slots.size(); ++b) stands_for[b] = static_cast<std::int32_t>(b);
+  std::map<std::int32_t, std::set<std::int32_t>> tokens;  // of barriers' results
+  // In the order of the graph, so that what a barrier reads is settled before.
+  std::vector<std::pair<std::int32_t, const OpKernel*>> barriers;
+  for (const LoweredKernel& kernel : kernels)
+    if (const OpKernel* op = barrier(kernel)) barriers.push_back({kernel.position, op});
+  if (barriers.empty()) return std::vector<std::set<std::int32_t>>(kernels.size());
+  std::sort(barriers.begin(), barriers.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [position, op] : barriers) {
+    std::set<std::int32_t>& waits = tokens[op->outputs[0]];
+    for (const std::int32_t input : op->inputs)
+      if (const auto found = tokens.find(input); found != tokens.end() && input != op->outputs[0])
+        waits.insert(found->second.begin(), found->second.end());
+    waits.insert(stands_for[static_cast<std::size_t>(op->inputs[1])]);
+    stands_for[static_cast<std::size_t>(op->outputs[0])] = stands_for[static_cast<std::size_t>(op->inputs[0])];
+  }
+  std::erase_if(kernels, [&](const LoweredKernel& kernel) { return barrier(kernel) != nullptr; });
+  std::vector<std::set<std::int32_t>> waits(kernels.size());
+  for (std::size_t k = 0; k < kernels.size(); ++k) {
+    for (const std::int32_t buffer : reads(kernels[k].kernel))
+      if (const auto found = tokens.find(buffer); found != tokens.end()) waits[k].insert(found->second.begin(), found->second.end());
+    renumber(kernels[k].kernel, stands_for);
+  }
+  return waits;
+}
+
 struct Lifetime {
   std::int32_t buffer;
   std::int32_t from, to;  // kernels, inclusive
@@ -135,6 +169,7 @@ bool can_overwrite(const Kernel& kernel, const std::set<std::int32_t>& inputs, c
 
 void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots, const std::vector<std::int32_t>& donated, Program& program) {
   const std::size_t buffers = slots.size();
+  const std::vector<std::set<std::int32_t>> waits = dissolve_barriers(kernels, slots);
   std::vector<std::int32_t> writer(buffers, -1);
   std::vector<std::vector<std::int32_t>> readers(buffers);
   for (std::size_t k = 0; k < kernels.size(); ++k) {
@@ -170,6 +205,14 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
   for (std::size_t k = 0; k < kernels.size(); ++k)
     for (const std::int32_t buffer : reads(kernels[k].kernel))
       if (writer[static_cast<std::size_t>(buffer)] >= 0) ++waiting[k];
+  // Whoever waits for a value without reading it.
+  std::vector<std::vector<std::int32_t>> followers(buffers);
+  for (std::size_t k = 0; k < kernels.size(); ++k)
+    for (const std::int32_t buffer : waits[k]) {
+      if (writer[static_cast<std::size_t>(buffer)] < 0) continue;
+      ++waiting[k];
+      followers[static_cast<std::size_t>(buffer)].push_back(static_cast<std::int32_t>(k));
+    }
   using Rank = std::tuple<bool, std::int32_t, std::int32_t>;
   std::priority_queue<Rank, std::vector<Rank>, std::greater<>> ready;
   const auto enqueue = [&](std::size_t k) { ready.push({commits[k], kernels[k].position, static_cast<std::int32_t>(k)}); };
@@ -182,8 +225,9 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
     when[static_cast<std::size_t>(k)] = static_cast<std::int32_t>(order.size());
     order.push_back(k);
     for (const std::int32_t buffer : writes(kernels[static_cast<std::size_t>(k)].kernel))
-      for (const std::int32_t reader : readers[static_cast<std::size_t>(buffer)])
-        if (--waiting[static_cast<std::size_t>(reader)] == 0) enqueue(static_cast<std::size_t>(reader));
+      for (const auto* waiters : {&readers, &followers})
+        for (const std::int32_t waiter : (*waiters)[static_cast<std::size_t>(buffer)])
+          if (--waiting[static_cast<std::size_t>(waiter)] == 0) enqueue(static_cast<std::size_t>(waiter));
   }
   if (order.size() != kernels.size()) throw Error("plan: the kernels depend on each other in a circle; this is a planner error");
 

@@ -155,6 +155,8 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
       if (axes != std::get<AxesAttributes>(attributes).axes) return emit(op, AxesAttributes{axes}, inputs);
       break;
     }
+    case Op::after:
+      return after(inputs[0], inputs[1]);
     default:
       break;
   }
@@ -170,6 +172,23 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
     return broadcast(emit(op, attributes, sources), large);
   }
   return std::nullopt;
+}
+
+std::optional<Value> Builder::after(Value x, Value token) {
+  // What counts is when the token's memory is written. A token that is there from the start orders nothing, but still keeps x from being merged.
+  Value known = token;
+  while (info(graph_[known].op).op_class == OpClass::movement) known = graph_[known].inputs[0];
+  if (info(graph_[known].op).op_class == OpClass::leaf) known = x;
+  // Views stay views: it is what they look at that is waited for. Literals are nobody's to recompute.
+  const GraphNode node = graph_[x];
+  if (info(node.op).op_class == OpClass::leaf && node.op != Op::parameter) return x;
+  if (info(node.op).op_class == OpClass::movement) {
+    std::vector<Value> pieces;
+    for (const Value piece : node.inputs) pieces.push_back(emit(Op::after, NoAttributes{}, {piece, known == x ? piece : known}));
+    return emit(node.op, node.attributes, std::move(pieces));
+  }
+  if (known == token) return std::nullopt;
+  return emit(Op::after, NoAttributes{}, {x, known});
 }
 
 Value Builder::emit(Op op, Attributes attributes, std::vector<Value> inputs) {
