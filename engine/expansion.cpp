@@ -1,6 +1,8 @@
 #include "engine/expansion.h"
 
+#include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "engine/ops.h"
 
@@ -19,7 +21,7 @@ Tensors normalised(const Tensor& x, const Tensor& square, double epsilon) {
 }
 
 // A product of windows - a view of the padded image - with the weights.
-Tensor convolution(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
   const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups;
   const Tensor image = spread_and_pad(x, a.spread, a.low, a.high);
   const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {image});
@@ -30,6 +32,63 @@ Tensor convolution(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
   const Tensor per_group = reshape(transpose(reshape(seen, split), {5, 0, 1, 2, 3, 4, 6}), {a.groups, rows, columns});
   const Tensor weights = transpose(reshape(w, {columns, a.groups, out}), {1, 0, 2});
   return reshape(transpose(matmul(per_group, weights), {1, 0, 2}), result);
+}
+
+// Along one axis, where pixels lie `spread` apart and the kernel takes single steps: result o = phase + spread t meets pixels, not the zeros between
+// them, with the kernel elements `first`, first + step, .. alone: those p with dilation p = low - phase (mod spread). Pixel t + dilation' i - low' is the
+// one that the i-th of them meets.
+struct Phase {
+  std::int64_t first = 0, step = 1, count = 0;
+  std::int64_t low = 0, high = 0, dilation = 1;
+};
+
+std::vector<Phase> phases(std::int64_t spread, std::int64_t kernel, std::int64_t dilation, std::int64_t low, std::int64_t pixels, std::int64_t results) {
+  std::vector<Phase> all(static_cast<std::size_t>(spread));
+  const std::int64_t common = std::gcd(dilation, spread);
+  for (std::int64_t number = 0; number < spread; ++number) {
+    Phase& phase = all[static_cast<std::size_t>(number)];
+    phase.step = spread / common, phase.dilation = dilation / common;
+    while (phase.first < kernel && (number + dilation * phase.first - low) % spread != 0) ++phase.first;
+    if (phase.first == kernel) continue;
+    phase.count = (kernel - phase.first + phase.step - 1) / phase.step;
+    phase.low = (low - number - dilation * phase.first) / spread;
+    phase.high = results + phase.dilation * (phase.count - 1) - pixels - phase.low;
+  }
+  return all;
+}
+
+// A convolution of a spread image as several of the image itself, whose results interleave: no product with the zeros between pixels.
+Tensor convolution_by_phases(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+  std::vector<Phase> of[2];
+  Dims results(2), each(2);
+  for (std::size_t k = 0; k < 2; ++k) {
+    const auto axis = static_cast<std::int64_t>(k);
+    results[k] = (x.size(axis + 1) - 1) * a.spread[k] + 1 + a.low[k] + a.high[k] - a.dilation[k] * (w.size(axis) - 1);
+    each[k] = (results[k] + a.spread[k] - 1) / a.spread[k];
+    of[k] = phases(a.spread[k], w.size(axis), a.dilation[k], a.low[k], x.size(axis + 1), each[k]);
+  }
+  const Shape cell{x.size(0), each[0], 1, each[1], 1, w.size(3)};
+  std::vector<Tensor> rows;
+  for (const Phase& row : of[0]) {
+    std::vector<Tensor> columns;
+    for (const Phase& column : of[1]) {
+      if (row.count == 0 || column.count == 0) {
+        columns.push_back(broadcast_to(zeros({}, x.dtype(), x.device()), cell));
+        continue;
+      }
+      const Tensor part = slice(w, {row.first, column.first, 0, 0}, w.shape().dims(), {row.step, column.step, 1, 1});
+      const ConvAttributes plain{{1, 1}, {row.dilation, column.dilation}, {1, 1}, {row.low, column.low}, {row.high, column.high}, a.groups};
+      columns.push_back(reshape(product_of_windows(plain, x, part), cell));
+    }
+    rows.push_back(concat(columns, 4));
+  }
+  const Tensor whole = reshape(concat(rows, 2), {x.size(0), each[0] * a.spread[0], each[1] * a.spread[1], w.size(3)});
+  return slice(whole, {0, 0, 0, 0}, {whole.size(0), results[0], results[1], whole.size(3)}, Dims(4, 1));
+}
+
+Tensor convolution(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+  const bool is_spread = a.spread[0] > 1 || a.spread[1] > 1, single_steps = a.stride[0] == 1 && a.stride[1] == 1;
+  return is_spread && single_steps && x.elements() > 0 ? convolution_by_phases(a, x, w) : product_of_windows(a, x, w);
 }
 
 Tensor swapped(const Tensor& x) { return swap_axes(x, -1, -2); }
