@@ -1,5 +1,7 @@
 #include "autograd/batching.h"
 
+#include <unordered_map>
+
 #include "engine/ops.h"
 #include "engine/walk.h"
 
@@ -11,7 +13,18 @@ Tensor repeated(const Tensor& x, std::int64_t size) {
   return broadcast_to(x, Shape(std::move(sizes)));
 }
 
-std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs, BatchedNodes known, std::int64_t size, bool (*descend)(const Node&)) {
+namespace {
+// What stands in the place of each output of a node.
+struct BatchedNode {
+  std::vector<Tensor> outputs;
+  bool batched = false;
+};
+}  // namespace
+
+std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs, const std::vector<BatchedLeaf>& leaves, std::int64_t size,
+                                bool (*descend)(const Node&)) {
+  std::unordered_map<const Node*, BatchedNode> known;
+  for (const BatchedLeaf& leaf : leaves) known[leaf.one.node().get()] = {{leaf.all}, leaf.batched};
   const auto order = walk(outputs, [&](const Node& node) { return !known.contains(&node) && descend(node); });
   for (const WalkedNode& walked : order) {
     const Node& node = *walked.node;
@@ -32,7 +45,7 @@ std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs, BatchedNodes
     if (same)
       known[&node] = {make_nodes(node.op, node.attributes, std::move(inputs)), false};
     else
-      known[&node] = {batch_rule(node.op)({walked.node, inputs, batched, size}), true};
+      known[&node] = {batch_rule(node.op)({walked.node, inputs, batched, size, leaves}), true};
   }
   std::vector<Tensor> result;
   for (const Tensor& output : outputs) {

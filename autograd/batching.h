@@ -4,12 +4,17 @@
 #pragma once
 
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "engine/tensor.h"
 
 namespace fluxion {
+
+// A leaf of the graph made for one example, and what stands for it in that for all: with the mapped axis in front, if it is batched.
+struct BatchedLeaf {
+  Tensor one, all;
+  bool batched = true;
+};
 
 // What a rule sees: the node, made for one example, and its operands. Those that are batched (at least one is) have the mapped axis in front:
 // [size, ..] where the node's operand is [..]. The others are as the node has them, the same for every example.
@@ -18,6 +23,7 @@ struct BatchCall {
   const std::vector<Tensor>& inputs;
   const std::vector<bool>& batched;
   std::int64_t size;
+  std::vector<BatchedLeaf> leaves = {};  // of the whole graph: for rules that hold tensors of it, as those of regions do
 
   template <class T>
   const T& get() const {
@@ -36,15 +42,9 @@ std::vector<Tensor> batch_region(const BatchCall& call);
 // x, the same for every example, as [size, ..]: a view.
 Tensor repeated(const Tensor& x, std::int64_t size);
 
-// What stands in the place of each output of a node.
-struct BatchedNode {
-  std::vector<Tensor> outputs;
-  bool batched = false;  // whether the outputs have the mapped axis in front
-};
-using BatchedNodes = std::unordered_map<const Node*, BatchedNode>;
-
-// The outputs of a graph for all examples at once, given in `known` what stands for its leaves; each output has the mapped axis in front, also one
-// that is the same for every example. Nodes that depend on no leaf of `known` are used as they are. `descend` says where the walk may go on.
-std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs, BatchedNodes known, std::int64_t size, bool (*descend)(const Node&));
+// The outputs of a graph for all examples at once, given what stands for its leaves; each output has the mapped axis in front, also one that is the
+// same for every example. Nodes that depend on no leaf are used as they are. `descend` says where the walk may go on.
+std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs, const std::vector<BatchedLeaf>& leaves, std::int64_t size,
+                                bool (*descend)(const Node&));
 
 }  // namespace fluxion

@@ -51,12 +51,16 @@ MappedLeaves::MappedLeaves(const std::vector<Tensor>& values, const std::vector<
   if (!first) throw Error("vmap: no tensor of the arguments is mapped, so there is nothing to map over");
 }
 
-std::vector<Tensor> MappedLeaves::batch(const std::vector<Tensor>& outputs, std::int64_t axis) const {
-  BatchedNodes known;
+std::vector<BatchedLeaf> MappedLeaves::leaves() const {
+  std::vector<BatchedLeaf> result;
   for (std::size_t i = 0; i < mapped_.size(); ++i)
-    if (mapped_[i]) known[tensors_[i].node().get()] = {{mapped_[i]}, true};
+    if (mapped_[i]) result.push_back({tensors_[i], mapped_[i]});
+  return result;
+}
+
+std::vector<Tensor> MappedLeaves::batch(const std::vector<Tensor>& outputs, std::int64_t axis) const {
   // Nodes without a live leaf among their ancestors can't depend on ours.
-  std::vector<Tensor> result = batch_graph(outputs, std::move(known), size_, [](const Node& node) { return node.live_scope() != nullptr; });
+  std::vector<Tensor> result = batch_graph(outputs, leaves(), size_, [](const Node& node) { return node.live_scope() != nullptr; });
   for (Tensor& each : result) {
     if (!each) continue;
     const std::int64_t position = axis < 0 ? axis + each.rank() : axis;

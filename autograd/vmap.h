@@ -25,6 +25,8 @@ namespace fluxion {
 using MappedAxis = std::optional<std::int64_t>;
 inline constexpr std::nullopt_t not_mapped = std::nullopt;  // the argument is the same for every example
 
+struct BatchedLeaf;  // autograd/batching.h
+
 // The machinery, on flat lists: what stands for one example, and the way back to all of them.
 class MappedLeaves {
  public:
@@ -34,6 +36,7 @@ class MappedLeaves {
 
   const std::vector<Tensor>& tensors() const { return tensors_; }
   std::int64_t size() const { return size_; }
+  std::vector<BatchedLeaf> leaves() const;
   // The outputs, built from tensors(), of all examples, the mapped axis at `axis` of each. Throws ShapeError where an output has no such axis.
   std::vector<Tensor> batch(const std::vector<Tensor>& outputs, std::int64_t axis = 0) const;
 

@@ -39,7 +39,7 @@ install(DIRECTORY engine DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PAT
 install(FILES backends/cpu/cpu.h DESTINATION ${headers}/backends/cpu)
 install(FILES backends/reference/reference.h DESTINATION ${headers}/backends/reference)
 if(FLUXION_AUTOGRAD)
-  install(DIRECTORY autograd models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN rules.h EXCLUDE)
+  install(DIRECTORY autograd models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN rules.h EXCLUDE PATTERN batching.h EXCLUDE)
 else()
   install(DIRECTORY models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN objectives EXCLUDE PATTERN training EXCLUDE PATTERN benchmark EXCLUDE
           PATTERN optimisers EXCLUDE)

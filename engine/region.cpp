@@ -24,7 +24,7 @@ std::vector<TensorType> output_types(const Region& region, std::span<const Tenso
 }
 
 Tensor region_parameter(const TensorType& type, const Device& device) {
-  Tensor leaf = make_leaf(Op::parameter, IndexAttributes{-1}, type, device);
+  Tensor leaf = make_leaf(Op::parameter, IndexAttributes{placeholder_leaf}, type, device);
   leaf.node()->set_scope(std::make_shared<TraceScope>());
   return leaf;
 }

@@ -244,7 +244,6 @@ void Attention<T>::multiply(std::initializer_list<Product> products, std::int64_
   GemmTile<T> tile{};
   tile.segments = segments.data();
   tile.segment_count = std::ssize(products);
-  tile.inner = inner;
   tile.c_row = c_row;
   tile.accumulate = accumulate;
   const std::int64_t tiles = ceil_div(rows, kernels_.rows);
@@ -256,7 +255,7 @@ void Attention<T>::multiply(std::initializer_list<Product> products, std::int64_
       const std::int64_t height = (rows - row) / left;  // heights differ by one row at most
       auto segment = segments.begin();
       for (const Product& product : products)
-        *segment++ = {product.a.data + row * product.a.row, product.a.row, product.a.column, product.b + column, product.b_row};
+        *segment++ = {product.a.data + row * product.a.row, product.a.row, product.a.column, product.b + column, product.b_row, inner};
       tile.c = c + row * c_row + column;
       kernels[height - 1](tile);
       row += height;

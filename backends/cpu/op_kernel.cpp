@@ -200,7 +200,7 @@ void random_bits(const OpKernel& kernel, std::byte* const* inputs, std::byte* ou
 }
 
 // A copy of x. (Where it need not be one, the planner let the readers read x.)
-void after(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool) {
+void after(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, std::byte*) {
   share(pool, static_cast<std::int64_t>(kernel.input_types[0].bytes()), 1, [&](std::int64_t begin, std::int64_t end) {
     std::memcpy(output + begin, inputs[0] + begin, static_cast<std::size_t>(end - begin));
   });

@@ -7,6 +7,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
+#include "engine/custom.h"
 #include "engine/ops.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
@@ -374,6 +375,111 @@ TEST_CASE("vmap nests with itself and with the other transforms, in any order", 
     const auto inner = compile([](const Weights& p, const Tensor& x) { return network(p, x); });
     CHECK(difference(vmap(inner, {not_mapped, 0})(w, xs), vmap(network, {not_mapped, 0})(w, xs), 1e-13, 1e-14) == "");
   }
+}
+
+TEST_CASE("regions stay what they are under vmap, and their rules serve each example", "[autograd][vmap][regions]") {
+  const Tensor xs = random({3, 4}, 60), ys = random({3, 4}, 61), w = random({4, 4}, 62);
+  const auto times = [](const Tensor& x, const Tensor& matrix) { return reshape(matmul(reshape(x, {1, 4}), matrix), {4}); };
+  // Rules that are not the derivative, so that it shows which was used.
+  using One = std::tuple<Tensor>;
+  using Two = std::tuple<Tensor, Tensor>;
+  const auto twice_the_slope = custom_jvp([](const Tensor& x) { return sin(x); },
+                                          [](const One& x, const One& dx) { return 2.0 * std::get<0>(dx) * cos(std::get<0>(x)); }, "twice");
+  const auto clipped = custom_vjp([=](const Tensor& x, const Tensor& m) { return tanh(times(x, m)); },
+                                  [=](const Two& in, const Tensor& y, const Tensor& u) {
+                                    const Tensor v = minimum(maximum(u, -0.5), 0.5) * (1.0 - square(y));
+                                    const Tensor& x = std::get<0>(in);
+                                    return Two{times(v, swap_axes(std::get<1>(in), 0, 1)), matmul(reshape(x, {4, 1}), reshape(v, {1, 4}))};
+                                  },
+                                  "clipped");
+  const auto shifted = custom_linear(
+      [](const Tensor& x) {
+        return concat({slice_axis(x, 0, 1, 4), slice_axis(x, 0, 0, 1)}, 0);
+      },
+      [](const Tensor& u) {
+        return 3.0 * concat({slice_axis(u, 0, 3, 4), slice_axis(u, 0, 0, 3)}, 0);
+      },
+      "shifted");
+  const auto block = checkpoint([=](const Tensor& x, const Tensor& m) { return sin(times(tanh(times(x, m)), m)); }, "block");
+
+  // Scalars of an example x, a partner y and what all share, w: each with captured and nested regions among them.
+  const std::vector<std::pair<const char*, std::function<Tensor(const Tensor&, const Tensor&, const Tensor&)>>> functions = {
+      {"checkpoint", [=](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(block(x, m) * y); }},
+      {"checkpoint that captures", [=](const Tensor& x, const Tensor& y,
+                                       const Tensor& m) { return sum(checkpoint([=](const Tensor& z) { return exp(z * y) * times(z, m); })(x)); }},
+      {"custom_jvp", [=](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(twice_the_slope(times(x, m)) * y); }},
+      {"custom_jvp whose rule captures",
+       [=](const Tensor& x, const Tensor& y, const Tensor& m) {
+         const auto scaled = custom_jvp([=](const Tensor& z) { return z * stop_gradient(y); },
+                                        [=](const One&, const One& dz) { return std::get<0>(dz) * square(stop_gradient(y)); }, "scaled");
+         return sum(scaled(times(x, m)));
+       }},
+      {"custom_vjp", [=](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(clipped(x, m) * 2.0 * y); }},
+      {"custom_linear", [=](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(shifted(x * y) * times(x, m)); }},
+      {"custom_jvp in a checkpoint",
+       [=](const Tensor& x, const Tensor& y, const Tensor& m) {
+         return sum(checkpoint([=](const Tensor& z) { return twice_the_slope(times(z, m)) * y; }, "outer")(x));
+       }},
+  };
+  for (const auto& [what, f] : functions) {
+    INFO(what);
+    const auto with_partner = vmap(f, {0, 0, not_mapped});
+    const auto gradients = [&f = f](const Tensor& x, const Tensor& y, const Tensor& m) {
+      const auto pulled = vjp(f, x, y, m);
+      return pulled.second(ones_like(pulled.first));
+    };
+    // Each example's gradients, and the gradient of the sum.
+    const auto [gx, gy, gw] = vmap(gradients, {0, 0, not_mapped})(xs, ys, w);
+    const auto [values, pull] = vjp(with_partner, xs, ys, w);
+    const auto [px, py, pw] = pull(ones_like(values));
+    const auto compiled = compile([&](const Tensor& x, const Tensor& y, const Tensor& m) {
+      const auto pulled = vjp(with_partner, x, y, m);
+      return pulled.second(ones_like(pulled.first));
+    });
+    const auto [cx, cy, cw] = compiled(xs, ys, w);
+    for (std::int64_t i = 0; i < 3; ++i) {
+      const Tensor x = example(xs, i), y = example(ys, i);
+      CHECK(difference(example(values, i), f(x, y, w), 1e-13, 1e-14) == "");
+      const auto [ex, ey, ew] = gradients(x, y, w);
+      CHECK(difference(example(gx, i), ex, 1e-12, 1e-13) == "");
+      CHECK(difference(example(gy, i), ey, 1e-12, 1e-13) == "");
+      CHECK(difference(example(gw, i), ew, 1e-12, 1e-13) == "");
+      CHECK(difference(example(px, i), ex, 1e-12, 1e-13) == "");
+      CHECK(difference(example(py, i), ey, 1e-12, 1e-13) == "");
+    }
+    CHECK(difference(pw, sum(gw, {0}), 1e-12, 1e-13) == "");
+    CHECK(difference(cx, px, 1e-12, 1e-13) == "");
+    CHECK(difference(cy, py, 1e-12, 1e-13) == "");
+    CHECK(difference(cw, pw, 1e-12, 1e-13) == "");
+    // The gradient of a function of the gradients, all of it mapped.
+    const auto length = [&](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(square(std::get<0>(gradients(x, y, m)))); };
+    const auto all_lengths = [&](const Tensor& x) { return sum(vmap(length, {0, 0, not_mapped})(x, ys, w)); };
+    const Tensor second = grad(all_lengths)(xs), mapped_second = vmap(grad(length), {0, 0, not_mapped})(xs, ys, w);
+    const auto of_mapped = [&](const Tensor& x) {
+      const auto pulled = vjp(with_partner, x, ys, w);
+      return sum(square(std::get<0>(pulled.second(ones_like(pulled.first)))));
+    };
+    const Tensor pulled_twice = grad(of_mapped)(xs);
+    for (std::int64_t i = 0; i < 3; ++i) {
+      const Tensor expected = grad(length)(example(xs, i), example(ys, i), w);
+      CHECK(difference(example(second, i), expected, 1e-12, 1e-13) == "");
+      CHECK(difference(example(mapped_second, i), expected, 1e-12, 1e-13) == "");
+      CHECK(difference(example(pulled_twice, i), expected, 1e-12, 1e-13) == "");
+    }
+  }
+}
+
+TEST_CASE("a checkpoint under vmap is still one, and many cotangents recompute it once", "[autograd][vmap][regions]") {
+  const Tensor x = random({1, 4}, 63), w = random({4, 4}, 64), xs = random({5, 1, 4}, 65);
+  const auto f = checkpoint([](const Tensor& z, const Tensor& m) { return sin(matmul(tanh(matmul(z, m)), m)); });
+  CHECK(vmap(f, {0, not_mapped})(xs, w).node()->op == Op::region);
+  const auto jacobian = compile([&](const Tensor& z, const Tensor& m) { return jacrev([&](const Tensor& at) { return f(at, m); }, z); });
+  const Program& program = jacobian.program(x, w);
+  std::int64_t rows = 0;
+  for (const Kernel& kernel : program.kernels)
+    if (const auto* contract = std::get_if<ContractKernel>(&kernel)) rows += contract->batch * contract->m * contract->results;
+  INFO(to_string(program));
+  CHECK(rows == 2 * 1 + 2 * 4);  // the recomputation is of one row; four cotangents go back through two layers
 }
 
 TEST_CASE("random draws are one for all examples, or one for each key", "[autograd][vmap]") {

@@ -85,6 +85,10 @@ void add_index_actions(std::vector<Action>& table);
 void add_fused_actions(std::vector<Action>& table);
 void add_region_actions(std::vector<Action>& table);
 
+// Whether no step is a custom_vjp, and whether some step is a region.
+bool has_forward_mode(const std::vector<Step>& steps);
+bool has_regions(const std::vector<Step>& steps);
+
 // x cut or repeated to this shape.
 Tensor fit(const Tensor& x, const Shape& shape);
 // Elements in [0.25, 10] for x in [-3, 3], smooth; five ways.

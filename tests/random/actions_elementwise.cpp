@@ -109,7 +109,7 @@ void add_unary(std::vector<Action>& table) {
                    1});
   table.push_back({"after", two_operands(3, 3, [](double a, double) { return a; }), [](const Scope& scope) -> Tensors {
                      return {make_node(Op::after, NoAttributes{}, {scope.in[0], scope.in[1]})};
-                   }, 0});
+                   }});
   // A conversion that changes nothing is a node all the same, with a rule and a transpose.
   table.push_back({"convert", one_operand(3, -1), [](const Scope& scope) -> Tensors {
                      return {make_node(Op::convert, DTypeAttributes{scope.in[0].dtype()}, {scope.in[0]})};

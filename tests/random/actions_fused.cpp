@@ -147,6 +147,4 @@ void add_fused_actions(std::vector<Action>& table) {
   add_attention(table);
 }
 
-void add_region_actions(std::vector<Action>&) {}
-
 }  // namespace fluxion::testing

@@ -6,10 +6,12 @@
 #include <limits>
 
 #include "autograd/linearize.h"
+#include "autograd/vmap.h"
 #include "engine/compile.h"
 #include "engine/ops.h"
 #include "engine/plan/plan.h"
 #include "tests/op_examples.h"
+#include "tests/random/actions.h"
 
 namespace fluxion::testing {
 
@@ -185,10 +187,6 @@ Tensors filled(Tensors cotangents, const Tensors& inputs) {
   return cotangents;
 }
 
-bool has_regions(const RandomProgram& program) {
-  return std::any_of(program.steps.begin(), program.steps.end(), [](const Step& step) { return !step.body_outputs.empty(); });
-}
-
 // The program's bytes parse to an equal program that runs to equal bits.
 void check_serialised(const Program& program, const Device& device) {
   const Program parsed = parse_program(serialise(program));
@@ -230,8 +228,11 @@ void check_serialised(const Program& program, const Device& device) {
 void check_derivatives(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options, CheckResult& result) {
   const Tensors inputs = make_inputs(program, devices.cpu, DType::f64), along = directions(inputs, program.points + 1000);
   const Function f = function_of(program, DType::f64, true), plain = function_of(program, DType::f64, false);
+  // A custom_vjp has reverse mode alone: what it holds says how it moves forward.
+  const bool forward_mode = has_forward_mode(program.steps);
+  const Function& moving = forward_mode ? f : plain;
 
-  const Pushed forward = pushed(f, inputs, along);
+  const Pushed forward = pushed(moving, inputs, along);
   const auto outputs = host(forward.outputs), tangents = host(forward.tangents);
   for (std::size_t i = 0; i < outputs.size(); ++i)
     if (!varies(forward.outputs[i]) && forward.tangents[i]) throw Failure{"jvp: an output that is not floating has a tangent"};
@@ -246,7 +247,7 @@ void check_derivatives(const RandomProgram& program, const CheckDevices& devices
     std::size_t next = inputs.size();
     for (Tensor& each : direction)
       if (each) each = all[next++];
-    Pushed both = pushed(f, {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(inputs.size())}, direction);
+    Pushed both = pushed(moving, {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(inputs.size())}, direction);
     for (Tensor& each : both.tangents)
       if (each) both.outputs.push_back(each);
     return both.outputs;
@@ -268,17 +269,80 @@ void check_derivatives(const RandomProgram& program, const CheckDevices& devices
     throw Failure{line};
   }
 
-  if (has_regions(program)) {
+  if (has_regions(program.steps)) {
     const Pushed inlined = pushed(plain, inputs, along);
     require_equal("value of regions", outputs, host(inlined.outputs), 1e-9);
     require_equal("jvp of regions", tangents, host(inlined.tangents), 1e-9);
     require_equal("vjp of regions", back, host(pulled(plain, inputs, cotangents)), 1e-9);
   }
   if (!options.second_order) return;
-  const auto reverse_of_forward = host(pulled([&](const Tensors& x) { return floating_only(pushed(f, x, along).tangents); }, inputs, floating_only(cotangents)));
-  const auto forward_of_reverse =
-      host(pushed([&](const Tensors& x) { return filled(pulled(f, x, cotangents), inputs); }, inputs, along).tangents);
-  require_equal("second derivative: vjp of jvp against jvp of vjp", reverse_of_forward, forward_of_reverse, 1e-8);
+  const auto reverse_of_forward =
+      host(pulled([&](const Tensors& x) { return floating_only(pushed(moving, x, along).tangents); }, inputs, floating_only(cotangents)));
+  const auto gradient = [&](const Tensors& x) { return filled(pulled(f, x, cotangents), inputs); };
+  const auto of_reverse = host(forward_mode ? pushed(gradient, inputs, along).tangents : pulled(gradient, inputs, along));
+  require_equal("second derivative: of jvp in reverse against of vjp", reverse_of_forward, of_reverse, 1e-8);
+}
+
+// Every example at once against one after the other: the function, or its derivative in either mode.
+void check_batching(const RandomProgram& program, const CheckDevices& devices) {
+  Choices choices(program.points + 17 * static_cast<std::uint64_t>(program.next_value));
+  const std::int64_t size = choices.between(1, 3), mode = has_forward_mode(program.steps) ? choices.below(3) : 2 * choices.below(2);
+  const Function f = function_of(program, DType::f64, true);
+  // Inputs, directions and cotangents of each example; some are the same for all.
+  std::vector<Tensors> examples;
+  for (std::int64_t i = 0; i < size; ++i) {
+    RandomProgram moved = program;
+    moved.points += 7919 * static_cast<std::uint64_t>(i);
+    examples.push_back(make_inputs(moved, devices.cpu, DType::f64));
+    if (mode == 1)
+      for (const Tensor& each : floating_only(directions(examples.back(), moved.points))) examples.back().push_back(each);
+    if (mode == 2)
+      for (const Tensor& each : floating_only(directions(f(examples.back()), moved.points))) examples.back().push_back(each);
+  }
+  const auto inputs = static_cast<std::ptrdiff_t>(program.inputs.size());
+  const Function g = [&](const Tensors& all) {
+    const Tensors x(all.begin(), all.begin() + inputs);
+    auto next = all.begin() + inputs;
+    if (mode == 0) return f(x);
+    if (mode == 1) {
+      Tensors along;
+      for (const Tensor& each : x) along.push_back(varies(each) ? *next++ : Tensor());
+      return floating_only(pushed(f, x, along).tangents);
+    }
+    // The traced leaves know which outputs have cotangents.
+    const Leaves traced(x);
+    const Tensors outputs = f(traced.tensors());
+    Tensors cotangents;
+    for (const Tensor& output : outputs) cotangents.push_back(varies(output) ? *next++ : Tensor());
+    return floating_only(traced.linear_map(outputs).transpose(cotangents));
+  };
+  std::vector<MappedAxis> axes;
+  Tensors arguments;
+  for (std::size_t k = 0; k < examples[0].size(); ++k) {
+    const Tensor& one = examples[0][k];
+    if (k > 0 && choices.one_in(3)) {
+      axes.push_back(not_mapped);
+      arguments.push_back(one);
+      for (Tensors& example : examples) example[k] = one;
+      continue;
+    }
+    axes.push_back(choices.below(one.rank() + 1));
+    Tensors parts;
+    for (const Tensors& example : examples) parts.push_back(expand_dims(example[k], *axes.back()));
+    arguments.push_back(concat(parts, *axes.back()));
+  }
+  Tensors batched;
+  {
+    const MappedLeaves traced(arguments, axes);
+    batched = traced.batch(g(traced.tensors()));
+  }
+  std::vector<Values> looped(batched.size());
+  for (const Tensors& example : examples) {
+    const auto values = host(g(example));
+    for (std::size_t i = 0; i < values.size(); ++i) looped[i].insert(looped[i].end(), values[i].begin(), values[i].end());
+  }
+  const char* const names[] = {"vmapped against looped", "vmapped jvp against looped", "vmapped vjp against looped"};
+  require_equal(names[mode], host(batched), looped, 1e-8);
 }
 
 }  // namespace
@@ -318,6 +382,7 @@ CheckResult check(const RandomProgram& program, const CheckDevices& devices, con
   try {
     check_values(program, devices);
     if (options.derivatives) check_derivatives(program, devices, options, result);
+    if (options.batching) check_batching(program, devices);
   } catch (const Failure& failure) {
     result.failure = failure.text;
   } catch (const std::exception& error) {
