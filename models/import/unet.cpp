@@ -75,7 +75,7 @@ NetworkConfig config_of(NamedEntries& file, const ImportOptions& options) {
   if (time->shape[1] != config.base) config.frequency_embedding_size = time->shape[1];
   read_levels(file, config);
   if (const auto embedded = file.size("input_blocks.1.0.emb_layers.1.weight", 2, 0))
-    config.use_scale_shift_norm = *embedded == 2 * config.base * config.channel_mult.front();
+    config.use_scale_shift_norm = *embedded > config.base * config.channel_mult.front();  // a scale and a shift for each channel
 
   if (!options.image_size && !given(options, "image_size")) throw Error("no shape tells the image's size: give image_size");
   if (options.image_size) config.image_size = {*options.image_size, *options.image_size};
