@@ -32,9 +32,9 @@ target_include_directories(fluxion_flags INTERFACE $<INSTALL_INTERFACE:${CMAKE_I
 install(TARGETS ${libraries} fluxion_everything fluxion_inference fluxion_flags EXPORT fluxion ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS fluxion RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
-# Kept private: the planner, the kernels, and what only the engine's own rules need.
+# Kept private: the planner and its pictures, the kernels, and what only the engine's own rules need.
 set(headers ${CMAKE_INSTALL_INCLUDEDIR}/fluxion)
-install(DIRECTORY engine DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN "ops.def" PATTERN plan EXCLUDE
+install(DIRECTORY engine DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN "ops.def" PATTERN plan EXCLUDE PATTERN show EXCLUDE
         PATTERN walk.h EXCLUDE PATTERN shape_rules.h EXCLUDE)
 install(FILES backends/cpu/cpu.h DESTINATION ${headers}/backends/cpu)
 install(FILES backends/reference/reference.h DESTINATION ${headers}/backends/reference)

@@ -25,7 +25,11 @@ class Drawing {
  public:
   Drawing(std::span<const LayeredNode> nodes, std::span<const LayeredEdge> edges, const LayeredOptions& options)
       : options_(options), node_count_(nodes.size()) {
-    for (const LayeredNode& node : nodes) vertices_.push_back({node.width, node.height, node.lane}), late_.push_back(node.late);
+    for (const LayeredNode& node : nodes) {
+      if (node.lane < 0) throw Error("layered: lane " + std::to_string(node.lane) + "; lanes are numbered from 0");
+      vertices_.push_back({node.width, node.height, node.lane});
+      late_.push_back(node.late);
+    }
     users_.resize(nodes.size());
     inputs_.resize(nodes.size());
     std::set<std::pair<std::int32_t, std::int32_t>> seen;

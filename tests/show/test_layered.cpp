@@ -109,6 +109,17 @@ TEST_CASE("edges lead to later nodes", "[show]") {
     CHECK_THROWS_AS(layered(nodes, std::vector{wrong}), Error);
 }
 
+TEST_CASE("late nodes stand above their users, not below their inputs", "[show]") {
+  // 0 -> 1 -> 2 -> 3 -> 5, 0 -> 4 -> 5: 4 is drawn where it is computed, or where it is used.
+  std::vector<LayeredNode> nodes(6, {.width = 50, .height = 20});
+  const std::vector<LayeredEdge> edges = {{0, 1}, {1, 2}, {2, 3}, {3, 5}, {0, 4}, {4, 5}};
+  CHECK(layered(nodes, edges).layers[4] == 1);
+  nodes[4].late = true;
+  const Layered drawing = layered(nodes, edges);
+  check_drawing(nodes, edges, drawing);
+  CHECK(drawing.layers[4] == 3);
+}
+
 TEST_CASE("an edge given twice is drawn once", "[show]") {
   const std::vector<LayeredNode> nodes(2, {.width = 10, .height = 10});
   const std::vector<LayeredEdge> edges = {{0, 1}, {0, 1}};
