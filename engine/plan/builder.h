@@ -30,6 +30,7 @@ class Builder {
 
  private:
   std::optional<Value> simpler(Op op, const Attributes& attributes, const std::vector<Value>& inputs);
+  Value sum_of_few(Value value, const Dims& axes);  // as additions of slices, first to last
   Value intern(GraphNode node);
 
   Graph graph_;
