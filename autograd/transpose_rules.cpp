@@ -148,6 +148,10 @@ Tensor conv2d_weight(const TransposeCall& call) {
     const Tensor columns = swap_axes(fluxion::reshape(seen, {rows, kh * kw * in}), 0, 1);
     return fluxion::reshape(fluxion::matmul(columns, fluxion::reshape(u, {rows, out})), w.shape());
   }
+  if (in == 1 && out == 1) {  // each channel for itself
+    const Tensor products = seen * fluxion::reshape(u, {u.size(0), u.size(1), u.size(2), 1, 1, a.groups});
+    return fluxion::reshape(fluxion::sum(products, {0, 1, 2}), w.shape());
+  }
   const Tensor split = fluxion::reshape(seen, {u.size(0), u.size(1), u.size(2), kh, kw, a.groups, in});
   const Tensor columns = fluxion::reshape(fluxion::transpose(split, {5, 3, 4, 6, 0, 1, 2}), {a.groups, kh * kw * in, rows});
   const Tensor per_group = fluxion::transpose(fluxion::reshape(u, {rows, a.groups, out}), {1, 0, 2});

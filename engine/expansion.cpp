@@ -27,6 +27,16 @@ Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor
   const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {image});
   const std::int64_t rows = seen.size(0) * seen.size(1) * seen.size(2), columns = kh * kw * in;
   const Shape result{seen.size(0), seen.size(1), seen.size(2), w.size(3)};
+  if (in == 1 && out == 1 && a.groups > 1) {  // each channel for itself: no matrix, but a weighted sum of views
+    Tensor total;
+    for (std::int64_t p = 0; p < kh; ++p)
+      for (std::int64_t q = 0; q < kw; ++q) {
+        const Tensor view = reshape(slice_axis(slice_axis(seen, 3, p, p + 1), 4, q, q + 1), result);
+        const Tensor part = view * reshape(slice_axis(slice_axis(w, 0, p, p + 1), 1, q, q + 1), {a.groups});
+        total = total ? total + part : part;
+      }
+    return total;
+  }
   if (a.groups == 1) return reshape(matmul(reshape(seen, {rows, columns}), reshape(w, {columns, out})), result);
   const Shape split{seen.size(0), seen.size(1), seen.size(2), kh, kw, a.groups, in};
   const Tensor per_group = reshape(transpose(reshape(seen, split), {5, 0, 1, 2, 3, 4, 6}), {a.groups, rows, columns});
