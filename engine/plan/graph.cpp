@@ -189,7 +189,9 @@ class Canonicaliser {
     const Node& node = *walked.node;
     if (node.op == Op::parameter) {
       if (frame.several.contains(&node) || bound_.contains({&node, 0})) return;
-      throw Error("the value of a traced argument was asked for: it has none until the compiled function is called");
+      throw Error(
+          "the value of a traced argument was asked for: while a function is traced, by compile, checkpoint or a custom rule, its arguments have "
+          "types and no values; a compiled function's have when it is called");
     }
     if (node.op == Op::constant) {
       frame.numbers[&node] = constant(std::get<ValueAttributes>(node.attributes).value, node.outputs[0]);
