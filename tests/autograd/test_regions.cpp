@@ -424,7 +424,6 @@ TEST_CASE("derivatives of checkpoints agree with finite differences", "[autograd
 
 TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not overflow the stack", "[autograd][regions]") {
   const Tensor x = values({4}, 6);
-  Tensor chained = x;
   {
     const auto chain = [](const Tensor& y) {
       Tensor h = y;
@@ -438,6 +437,19 @@ TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not over
       return sum(h);
     };
     CHECK(difference(grad(chain)(x), grad(straight)(x), 1e-12, 1e-280) == "");
+  }
+  {
+    // Rules that are wrapped at each recomputation.
+    const auto layer = checkpoint(
+        custom_jvp([](const Tensor& z) { return sin(z) + z; },
+                   [](const std::tuple<Tensor>& z, const std::tuple<Tensor>& dz) { return (cos(std::get<0>(z)) + 1.0) * std::get<0>(dz); }));
+    const auto chain = [&](const Tensor& y) {
+      Tensor h = y;
+      for (int k = 0; k < 1000; ++k) h = layer(h);
+      return sum(h);
+    };
+    CHECK(std::isfinite(sum(grad(chain)(x)).item<double>()));
+    CHECK(std::isfinite(sum(grad([&](const Tensor& y) { return sum(grad(chain)(y)); })(x)).item<double>()));
   }
   const auto nest = [](int depth) {
     Function f = [](const Tensor& z) { return sin(z); };
