@@ -21,6 +21,8 @@ draw silu-grad-of-jvp silu-product --transform grad-of-jvp
 draw softmax-jvp softmax --transform jvp
 draw softmax-jvp-simplified softmax --transform jvp --stage simplified
 draw softmax-jvp-plan softmax --transform jvp --stage plan
+draw attention-jvp attention --transform jvp
+draw attention-vjp attention --transform vjp
 draw meanflow-vjp meanflow-loss --transform vjp
 draw block-jvp-plan dit-block --transform jvp --stage plan --batch 64 --tokens 49 --width 128 --heads 4
 draw block-jvp-memory dit-block --transform jvp --stage memory --batch 64 --tokens 49 --width 128 --heads 4

@@ -19,6 +19,20 @@ std::string number_text(double value) {
   return text;
 }
 
+// With at most four digits behind a point: what a heading has room for.
+std::string rounded_down(const std::string& text) {
+  std::string result;
+  std::size_t digits = 0;  // behind a point, so far
+  bool fraction = false;
+  for (const char c : text) {
+    const bool digit = c >= '0' && c <= '9';
+    fraction = c == '.' || (fraction && digit);
+    digits = fraction && digit ? digits + 1 : 0;
+    if (digits <= 4) result += c;
+  }
+  return result;
+}
+
 std::string name_of(const std::vector<NamedValue>& names, std::size_t index, const char* what) {
   if (index < names.size() && !names[index].name.empty()) return names[index].name;
   return std::string(what) + " " + std::to_string(index);
@@ -45,7 +59,7 @@ std::string heading(const plan::GraphNode& node, const PictureLabels& labels) {
   const std::string op(to_string(node.op));
   if (node.op == Op::reshape || node.op == Op::broadcast_to || node.op == Op::convert) return op;
   const std::string attributes = to_string(node.attributes);
-  return attributes.empty() ? op : op + " " + shortened(attributes, 26);
+  return attributes.empty() ? op : op + " " + shortened(rounded_down(attributes), 26);
 }
 
 std::string value_name(const plan::Graph& graph, plan::Value value) {

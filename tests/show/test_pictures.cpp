@@ -161,6 +161,21 @@ TEST_CASE("a constant stands beside each of its users", "[show]") {
   CHECK(contains(to_svg(graph_diagram(graph)), ">scalar 0</text>"));
 }
 
+TEST_CASE("a heading has the attributes that a type does not tell, numbers to a few digits", "[show]") {
+  plan::Graph graph;
+  const TensorType type{{2, 3}, DType::f32}, row{{2, 1}, DType::f32};
+  graph.inputs = {type};
+  graph.nodes = {{Op::parameter, IndexAttributes{0}, {}, {type}},
+                 {Op::layer_norm, EpsilonAttributes{0.123456789}, {{0, 0}}, {type, row}},
+                 {Op::sum, AxesAttributes{{1}}, {{1, 0}}, {row}},
+                 {Op::broadcast_to, ShapeAttributes{{2, 3}}, {{2, 0}}, {type}}};
+  graph.outputs = {{3, 0}, {1, 1}};
+  const std::string svg = to_svg(graph_diagram(graph));
+  for (const char* part : {">layer_norm epsilon=0.1234<", ">f32[2, 3], f32[2, 1]<", ">sum axes=[1]<", ">broadcast_to<", ">output 1<",
+                           "<title>%1 = layer_norm %0 {epsilon=0.123456789} : f32[2, 3], f32[2, 1]</title>"})
+    CHECK(contains(svg, part));
+}
+
 TEST_CASE("names that mean something to XML and DOT are only names", "[show]") {
   plan::Graph graph = chain(1);
   const PictureLabels labels{.title = "a < b & \"c\"\n", .inputs = {{"</text><script>"}}, .outputs = {{"\\\"]; }\xff\x02"}}, .scalars = {}};
