@@ -117,8 +117,8 @@ Cotangents matmul(const TransposeCall& call) {
   return {Tensor(), fluxion::matmul(swap_axes(call.inputs[0], -1, -2), u)};
 }
 
-// y[o] = sum_p x[(stride o + dilation p - low) / spread] w[p], over whole indices. So for x, the cotangent is correlated with the flipped kernel, with
-// stride and spread in each other's place.
+// y[o] = sum_p x[(stride o + dilation p - low) / spread] w[p], over whole indices. So for x, the cotangent is correlated with the flipped kernel,
+// with stride and spread in each other's place.
 Tensor conv2d_image(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &w = call.inputs[1], &u = call.cotangents[0];
   if (x.elements() == 0) return zeros_like(x);

@@ -394,11 +394,12 @@ template <class T>
 bool Contraction<T>::lhs_by_stretches(const GemmOperand& lhs) const {
   constexpr std::int64_t least_inner = 8;
   const std::int64_t run = lhs.strips.run();
-  return lhs.inner.stride() == 1 && lhs.inner.run() >= std::min(least_inner, lhs.inner.size()) && run / ceil_div(run, kernels_.rows) > kernels_.rows / 2;
+  return lhs.inner.stride() == 1 && lhs.inner.run() >= std::min(least_inner, lhs.inner.size()) &&
+         run / ceil_div(run, kernels_.rows) > kernels_.rows / 2;
 }
 
-// Of the strip that begins with `row`: strips don't reach from one stretch of rows into the next where that would keep them from being read in place, and
-// the heights within a stretch differ by one row at most.
+// Of the strip that begins with `row`: strips don't reach from one stretch of rows into the next where that would keep them from being read in place,
+// and the heights within a stretch differ by one row at most.
 template <class T>
 std::int64_t Contraction<T>::strip_height(std::int64_t row, std::int64_t row_end) const {
   std::int64_t rows = row_end - row;
@@ -467,8 +468,8 @@ void Contraction<T>::multiply_rows(const Call& call, const Slot& slot, const Blo
         }
         for (std::int64_t p = block.inner_begin, length = 0; p < block.inner_end; p += length) {
           length = lhs.stretches->stretch(p, block.inner_end - p);
-          slot.segments[tile.segment_count++] = {lhs.data + lhs.stretches->offset(p), lhs.strip, 1, rhs.data + (p - block.inner_begin) * rhs.inner, rhs.inner,
-                                                 length};
+          slot.segments[tile.segment_count++] = {
+              lhs.data + lhs.stretches->offset(p), lhs.strip, 1, rhs.data + (p - block.inner_begin) * rhs.inner, rhs.inner, length};
         }
       }
       const Rows to = destination(call, slot, block, result, row);

@@ -16,8 +16,8 @@ bool is_identity(const Dims& permutation) {
   return true;
 }
 
-// Whether a sum over `axes` takes a few elements that lie apart from each other, in pools and enlarged images: it is faster to add views, a whole row of
-// the last axis at a time, than to reduce rows of so few.
+// Whether a sum over `axes` takes a few elements that lie apart from each other, in pools and enlarged images: it is faster to add views, a whole row
+// of the last axis at a time, than to reduce rows of so few.
 bool is_sum_of_few(const Shape& shape, const Dims& axes) {
   constexpr std::int64_t few = 9, row = 8;
   std::int64_t count = 1;

@@ -69,8 +69,8 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon, const st
   if (groups < 1 || channels % groups != 0)
     throw ShapeError(start("group_norm", where) + std::to_string(groups) + " groups do not divide the channels of " + to_string(x.type()));
   // Sums over pixels run along the channels as they lie in memory; what is left are a few numbers a channel. index_add and take carry them between
-  // channels and groups because they leave them in memory, for every derivative too: read through a view, the channels of a group would be rows of their
-  // own, too short to be fast.
+  // channels and groups because they leave them in memory, for every derivative too: read through a view, the channels of a group would be rows of
+  // their own, too short to be fast.
   const std::int64_t batch = x.size(0), pixels = x.size(1) * x.size(2), members = channels / groups;
   const Tensor flat = reshape(x, {batch, pixels, channels}, where);
   const Tensor group_of = reshape(broadcast_to(iota({groups, 1}, 0, DType::i32, x.device(), where), {groups, members}, where), {channels}, where);
