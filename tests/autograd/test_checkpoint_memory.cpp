@@ -195,6 +195,7 @@ TEST_CASE("a transformer trained on a derivative of itself needs a fraction of t
   eval_tree(parameters);
   const Tensor z = normal(random_key(4, host()), {4, 16, 16, 1}), velocity = normal(random_key(5, host()), {4, 16, 16, 1});
   const Tensor t = uniform(random_key(6, host()), {4}), r = 0.5 * t;
+  eval_tree(std::vector<Tensor>{z, velocity, t, r});
   // As in MeanFlow: the target has the change of the network along the flow; and, harder, the same without stopping the gradient there.
   const auto step = [&](bool held, bool stop) {
     config.running.checkpoint_blocks = held;

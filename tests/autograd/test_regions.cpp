@@ -460,3 +460,22 @@ TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not over
   CHECK(difference(directional(nest(1000), x, ones_like(x)), cos(x) * std::pow(1.001, 1000), 1e-12, 0) == "");
   CHECK(difference(grad([&](const Tensor& y) { return sum(nest(60)(y)); })(x), cos(x) * std::pow(1.001, 60), 1e-12, 0) == "");
 }
+
+TEST_CASE("graphs with regions die with their last handle", "[autograd][regions]") {
+  for (const Kind& kind : kinds())
+    for (const Derivative& derivative : derivatives()) {
+      if (derivative.forward && !kind.forward) continue;
+      INFO(kind.name << ", " << derivative.name);
+      std::weak_ptr<Node> leaf, result;
+      {
+        const Tensor x = values({5}, 3) * 1.0;
+        const Function f = [g = kind.f, x](const Tensor& z) { return g(z) * x; };
+        const Tensor y = derivative.of(checkpoint(f), x);
+        leaf = x.node();
+        result = y.node();
+        y.to_host<double>();
+      }
+      CHECK(result.expired());
+      CHECK(leaf.expired());
+    }
+}
