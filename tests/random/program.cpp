@@ -328,8 +328,25 @@ std::vector<RandomProgram> smaller(const RandomProgram& program) {
       one.outputs = {output};
       result.push_back(std::move(one));
     }
+  const auto is_output = [&](int value) { return std::find(program.outputs.begin(), program.outputs.end(), value) != program.outputs.end(); };
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     const Step& step = program.steps[i];
+    // What the step reads is put out in its place.
+    if (std::any_of(step.results.begin(), step.results.end(), is_output)) {
+      RandomProgram earlier = program;
+      std::erase_if(earlier.outputs, [&](int value) { return std::find(step.results.begin(), step.results.end(), value) != step.results.end(); });
+      for (const int operand : step.operands)
+        if (std::find(earlier.outputs.begin(), earlier.outputs.end(), operand) == earlier.outputs.end()) earlier.outputs.push_back(operand);
+      result.push_back(std::move(earlier));
+    }
+    // The body of a region takes its place.
+    if (!step.body_outputs.empty()) {
+      RandomProgram inlined = program;
+      inlined.steps.erase(inlined.steps.begin() + static_cast<std::ptrdiff_t>(i));
+      inlined.steps.insert(inlined.steps.begin() + static_cast<std::ptrdiff_t>(i), step.body.begin(), step.body.end());
+      for (std::size_t k = 0; k < step.results.size(); ++k) rename(inlined, step.results[k], step.body_outputs[k]);
+      result.push_back(std::move(inlined));
+    }
     // The step's results become inputs.
     RandomProgram cut = program;
     for (std::size_t k = 0; k < step.results.size(); ++k) cut.inputs.push_back({step.results[k], step.types[k]});

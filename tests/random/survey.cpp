@@ -31,6 +31,7 @@ void Survey::add(const RandomProgram& program, const CheckResult& result) {
     ++with_op[op];
     if (info(op).op_class != OpClass::leaf) count += times;
   }
+  ++with_op[Op::parameter];  // as compile() and vmap see the inputs
   nodes.push_back(count);
 }
 

@@ -1,0 +1,178 @@
+// Coverage by construction: a walk over the op table that fails on any hole among op x {backend x dtype, jvp, transpose, batching}. A cell is covered
+// when a check of an example really ran it - the value compared, the rule called on the way to a derivative or a batch that was compared. What is
+// missing must be in the list of refusals below, with its reason.
+//
+// The table is docs/coverage.md. Where a change is meant, set FLUXION_UPDATE_PINNED=1, run this test once, and look at the difference.
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "autograd/rules.h"
+#include "backends/cpu/cpu.h"
+#include "backends/reference/reference.h"
+#include "engine/ops.h"
+#include "tests/catch.h"
+#include "tests/random/program.h"
+#include "tests/random/rules_checks.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+const std::filesystem::path page = std::filesystem::path(FLUXION_SOURCE_DIR) / "docs/coverage.md";
+const DType dtypes[] = {DType::f32, DType::f64, DType::i32, DType::u32};
+
+enum class Cell { covered, refused, failed, missing };
+
+struct Value {
+  Cell cell = Cell::missing;
+  std::string failure;
+};
+
+bool any_of_dtype_under_test(const OpExample& example) {
+  for (const HostValue& value : example.inputs)
+    if (value.dtype == DType::f64) return true;
+  return false;
+}
+
+// The operands with floating values as `dtype`; unsigned ones without a sign.
+Tensors operands(const OpExample& example, const Device& device, DType dtype) {
+  std::vector<HostValue> inputs = example.inputs;
+  if (dtype == DType::u32)
+    for (HostValue& value : inputs)
+      if (value.dtype == DType::f64)
+        for (double& each : value.values) each = std::abs(each);
+  return to_tensors(inputs, device, dtype);
+}
+
+// Whether the values of an example on the CPU are those of the reference backend. An op that refuses the dtype (DTypeError while the graph is built)
+// has no such cell.
+Value compare(const OpExample& example, DType dtype, const Device& cpu, const Device& reference) {
+  Tensors got, expected;
+  try {
+    got = example.f(operands(example, cpu, dtype)), expected = example.f(operands(example, reference, dtype));
+  } catch (const DTypeError&) {
+    return {Cell::refused, ""};
+  }
+  if (!count_ops(expected).contains(example.op)) return {Cell::failed, example.label + " is made without " + std::string(to_string(example.op))};
+  const double tolerance = dtype == DType::f32 ? 2e-5 : dtype == DType::f64 ? 1e-12 : 0;
+  eval(got), eval(expected);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const std::string what = difference(got[i], expected[i], tolerance, tolerance);
+    if (!what.empty()) return {Cell::failed, example.label + " in " + std::string(to_string(dtype)) + ": " + what};
+  }
+  return {Cell::covered, ""};
+}
+
+// Values of an op on both backends, over all its examples: covered if one was compared and none failed.
+Value values(Op op, DType dtype, const Device& cpu, const Device& reference) {
+  Value result;
+  for (const OpExample& example : all_examples()) {
+    if (example.op != op) continue;
+    const bool own_dtype = !any_of_dtype_under_test(example);
+    // Operands of other dtypes than the one under test count for their own.
+    if (own_dtype && std::none_of(example.inputs.begin(), example.inputs.end(), [&](const HostValue& value) { return value.dtype == dtype; })) continue;
+    Value each;
+    try {
+      each = compare(example, dtype, cpu, reference);
+    } catch (const std::exception& error) {
+      each = {Cell::failed, example.label + " in " + std::string(to_string(dtype)) + " threw: " + error.what()};
+    }
+    if (each.cell == Cell::failed) return each;
+    if (each.cell == Cell::covered || result.cell == Cell::missing) result = each;
+  }
+  return result;
+}
+
+// Cells of values that no example has to cover.
+std::string refusal_of_value(Op op, DType dtype) {
+  if (op == Op::data || op == Op::parameter) return "operands of every example come in through it";
+  if ((op == Op::random_bits || op == Op::shift_right) && dtype != DType::u32) return "u32 only";
+  return "";
+}
+
+bool has_rule(const Rule& rule) {
+  if (rule.table != Table::transpose) return true;
+  if (rule.op == Op::region) return rule.kind != Region::Kind::custom_jvp && rule.kind != Region::Kind::custom_vjp;
+  return transpose_rule(rule.op) != nullptr;
+}
+
+std::string row_name(Op op, Region::Kind kind) {
+  const std::string name = to_string(Rule{Table::jvp, op, kind});
+  return name.substr(std::string("jvp of ").size());
+}
+
+}  // namespace
+
+TEST_CASE("no op of the table has a hole: every backend, dtype, derivative and batch of it is checked", "[coverage]") {
+  const Device on_cpu = cpu({1}), on_reference = reference();
+  std::map<std::string, int> reasons;  // numbered footnotes
+  const auto footnote = [&](const std::string& reason) {
+    const int number = reasons.try_emplace(reason, static_cast<int>(reasons.size()) + 1).first->second;
+    return "[" + std::to_string(number) + "]";
+  };
+  std::string text;
+  int cells = 0;
+  const auto rule_cell = [&](const Rule& rule) -> std::string {
+    if (!has_rule(rule)) return "not linear";
+    const bool ran = reached_rules().by.contains(rule);
+    const auto refused = refused_rules().find(rule);
+    if (refused != refused_rules().end()) {
+      if (ran) FAIL_CHECK(testing::to_string(rule) << " is on the list of refusals, but it ran");
+      return footnote(refused->second);
+    }
+    if (!ran) {
+      FAIL_CHECK("no check of an example ran the " << testing::to_string(rule));
+      return "MISSING";
+    }
+    ++cells;
+    return "yes";
+  };
+  for (int number = 0; number < op_count; ++number) {
+    const auto op = static_cast<Op>(number);
+    const bool region = op == Op::region;
+    std::string value_cells;
+    for (const DType dtype : dtypes) {
+      const std::string reason = refusal_of_value(op, dtype);
+      if (!reason.empty()) {
+        value_cells += " " + footnote(reason) + " |";
+        continue;
+      }
+      const Value value = values(op, dtype, on_cpu, on_reference);
+      if (!value.failure.empty()) FAIL_CHECK(value.failure);
+      // The floating dtypes are everybody's; integers where the shape rule takes them.
+      if (value.cell == Cell::missing || (value.cell == Cell::refused && is_floating(dtype)))
+        FAIL_CHECK("no example of " << to_string(op) << " was compared in " << to_string(dtype));
+      value_cells += value.cell == Cell::covered ? " yes |" : value.cell == Cell::refused ? " no |" : " MISSING |";
+      cells += value.cell == Cell::covered ? 2 : 0;  // two backends
+    }
+    for (int kind = 0; kind < (region ? 5 : 1); ++kind) {
+      const auto each = static_cast<Region::Kind>(kind);
+      text += "| " + row_name(op, each) + " |" + value_cells;
+      for (const Table table : {Table::jvp, Table::transpose, Table::batching}) text += " " + rule_cell({table, op, each}) + " |";
+      text += "\n";
+    }
+  }
+  std::string notes;
+  std::map<int, std::string> numbered;
+  for (const auto& [reason, at] : reasons) numbered[at] = reason;
+  for (const auto& [at, reason] : numbered) notes += "- [" + std::to_string(at) + "] " + reason + "\n";
+  const std::string whole =
+      "# Coverage\n\nWritten by tests/autograd/test_coverage.cpp, which fails where an op of `engine/ops.def` has a hole. *yes*: a check of an example ran "
+      "it and compared the result.\nf32 to u32: the value on the CPU backend against the reference backend, in that dtype (*no*: the op's shape rule "
+      "refuses the dtype). jvp: against finite differences.\ntranspose: <u, Jv> = <J'u, v>, for linear ops. batching: vmap against a loop.\n\n" +
+      std::to_string(cells) + " cells are covered.\n\n| op | f32 | f64 | i32 | u32 | jvp | transpose | batching |\n|---|---|---|---|---|---|---|---|\n" + text +
+      "\nRefusals:\n\n" + notes;
+  if (std::getenv("FLUXION_UPDATE_PINNED")) std::ofstream(page) << whole;
+  std::ifstream file(page);
+  std::stringstream committed;
+  committed << file.rdbuf();
+  INFO("docs/coverage.md is not what this test would write; see the top of test_coverage.cpp");
+  CHECK((committed.str() == whole));
+}
