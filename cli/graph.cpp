@@ -91,18 +91,19 @@ std::string counted(std::size_t count, const std::string& noun) {
 }
 
 Picture draw(TracedFunction traced, const std::string& stage, const std::string& format) {
+  // The CPU's: what depends on the machine there is how fast a kernel runs, not what it may hold, so the picture is the same everywhere.
+  const KernelLimits limits = cpu({.threads = 1}).backend().capabilities().limits;
   if (stage == "graph" || stage == "simplified") {
     if (stage == "simplified") {
       std::vector<double> more;
-      traced.graph = plan::simplify(traced.graph, more);
+      traced.graph = plan::pair_duals(plan::simplify(traced.graph, limits, more));
       traced.labels.scalars.insert(traced.labels.scalars.end(), more.begin(), more.end());
     }
     const std::size_t nodes = traced.graph.nodes.size();
     return {of_format(format, show::graph_diagram(traced.graph, traced.labels), names_text(traced.labels) + plan::to_string(traced.graph)), nodes,
             counted(nodes, "node")};
   }
-  // The limits of the design, not of this machine: the same picture everywhere.
-  const Planned planned = plan::make_program(traced.graph, KernelLimits{});
+  const Planned planned = plan::make_program(traced.graph, limits);
   // The program has one output for each distinct value, under the name it is first asked for.
   std::vector<show::NamedValue> outputs(planned.program.outputs.size());
   for (std::size_t k = planned.outputs.size(); k-- > 0;)
