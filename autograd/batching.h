@@ -3,7 +3,7 @@
 // vmap walks the graph that a function made of one example and rebuilds, by these rules, every node that depends on it.
 #pragma once
 
-#include <string>
+#include <span>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -23,7 +23,7 @@ struct BatchCall {
   const std::vector<Tensor>& inputs;
   const std::vector<bool>& batched;
   std::int64_t size;
-  std::vector<BatchedLeaf> leaves = {};  // of the whole graph: for rules that hold tensors of it, as those of regions do
+  std::span<const BatchedLeaf> leaves = {};  // of the whole graph: for rules that hold tensors of it, as those of regions do
 
   template <class T>
   const T& get() const {

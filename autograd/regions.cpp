@@ -1,8 +1,11 @@
 // The rules of regions: how each transform passes through checkpoint, custom_jvp, custom_linear and custom_vjp.
+#include <set>
+
 #include "autograd/linearize.h"
 #include "autograd/rules.h"
 #include "engine/ops.h"
 #include "engine/region.h"
+#include "engine/walk.h"
 
 namespace fluxion {
 
@@ -26,22 +29,27 @@ Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
   Region derivative;
   derivative.kind = Region::Kind::checkpoint;
   derivative.name = region.name;
-  derivative.parameters = region.parameters;
-  derivative.linear.resize(region.parameters.size(), false);
-  Tensors arguments = call.inputs, placeholders(call.tangents.size());
-  for (std::size_t i = 0; i < call.tangents.size(); ++i) {
-    if (!call.tangents[i]) continue;
-    placeholders[i] = region_parameter(call.tangents[i].type(), call.tangents[i].device());
-    derivative.parameters.push_back(placeholders[i]);
-    derivative.linear.push_back(true);
-    arguments.push_back(call.tangents[i]);
-  }
+  Tensors placeholders(call.tangents.size()), arguments;
+  for (std::size_t i = 0; i < call.tangents.size(); ++i)
+    if (call.tangents[i]) placeholders[i] = region_parameter(call.tangents[i].type(), call.tangents[i].device());
   const Tensors tangents = push(region.outputs, region.parameters, placeholders);
   std::vector<bool> moves;
   for (const Tensor& tangent : tangents) {
     moves.push_back(static_cast<bool>(tangent));
     if (tangent) derivative.outputs.push_back(tangent);
   }
+  std::set<const Node*> used;
+  for (const WalkedNode& walked : walk(derivative.outputs, [](const Node& node) { return !node.evaluated(); })) used.insert(walked.node.get());
+  const auto add = [&](const Tensor& parameter, const Tensor& argument, bool linear) {
+    // The derivative of what is linear does not look at it, and then it need not be known.
+    if (linear && !used.contains(parameter.node().get())) return;
+    derivative.parameters.push_back(parameter);
+    derivative.linear.push_back(linear);
+    arguments.push_back(argument);
+  };
+  for (std::size_t i = 0; i < call.inputs.size(); ++i) add(region.parameters[i], call.inputs[i], region.linear[i]);
+  for (std::size_t i = 0; i < call.inputs.size(); ++i)
+    if (placeholders[i]) add(placeholders[i], call.tangents[i], true);
   return in_places(moves, apply_region(std::move(derivative), std::move(arguments)));
 }
 

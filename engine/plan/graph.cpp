@@ -192,7 +192,9 @@ class Canonicaliser {
       if (std::get<IndexAttributes>(node.attributes).index == mapped_leaf)
         throw Error("vmap: the value of " + fluxion::to_string(node.outputs[0]) +
                     " was asked for inside the mapped function, where it stands for every example at once; return it and read it outside");
-      throw Error("the value of a traced argument was asked for: it has none until the compiled function is called");
+      throw Error(
+          "the value of a traced argument was asked for: while a function is traced, by compile, checkpoint or a custom rule, its arguments have "
+          "types and no values; a compiled function's have when it is called");
     }
     if (node.op == Op::constant) {
       frame.numbers[&node] = constant(std::get<ValueAttributes>(node.attributes).value, node.outputs[0]);

@@ -213,17 +213,42 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
       ++waiting[k];
       followers[static_cast<std::size_t>(buffer)].push_back(static_cast<std::int32_t>(k));
     }
-  using Rank = std::tuple<bool, std::int32_t, std::int32_t>;
+  // In the order of the graph, but what gives back more memory than it takes runs as soon as it can: a weight's gradient, say, is the last to need
+  // the activations, and would keep them all until the graph comes to its weight.
+  std::vector<std::int64_t> gain(kernels.size(), 0);
+  std::vector<std::size_t> unread(buffers);  // by how many readers still
+  using Rank = std::tuple<bool, bool, std::int32_t, std::int32_t>;
   std::priority_queue<Rank, std::vector<Rank>, std::greater<>> ready;
-  const auto enqueue = [&](std::size_t k) { ready.push({commits[k], kernels[k].position, static_cast<std::int32_t>(k)}); };
+  std::vector<std::int32_t> when(kernels.size(), -1), order;
+  const auto enqueue = [&](std::size_t k) { ready.push({commits[k], gain[k] <= 0, kernels[k].position, static_cast<std::int32_t>(k)}); };
+  const auto bytes_of = [&](std::int32_t b) {
+    const BufferSlot& slot = slots[static_cast<std::size_t>(b)];
+    return slot.kind == BufferKind::temporary ? static_cast<std::int64_t>(slot.type.bytes()) : 0;
+  };
+  const auto last_reader = [&](std::size_t b) {  // there is one reader left: it ends the buffer's life
+    for (const std::int32_t reader : readers[b]) {
+      const auto r = static_cast<std::size_t>(reader);
+      if (when[r] >= 0) continue;
+      gain[r] += bytes_of(static_cast<std::int32_t>(b));
+      if (waiting[r] == 0) enqueue(r);
+    }
+  };
+  for (std::size_t k = 0; k < kernels.size(); ++k)
+    for (const std::int32_t buffer : writes(kernels[k].kernel)) gain[k] -= bytes_of(buffer);
+  for (std::size_t b = 0; b < buffers; ++b) {
+    unread[b] = readers[b].size();
+    if (unread[b] == 1) last_reader(b);
+  }
   for (std::size_t k = 0; k < kernels.size(); ++k)
     if (waiting[k] == 0) enqueue(k);
-  std::vector<std::int32_t> when(kernels.size(), -1), order;
   while (!ready.empty()) {
-    const std::int32_t k = std::get<2>(ready.top());
+    const std::int32_t k = std::get<3>(ready.top());
     ready.pop();
+    if (when[static_cast<std::size_t>(k)] >= 0) continue;  // was ready twice, under two ranks
     when[static_cast<std::size_t>(k)] = static_cast<std::int32_t>(order.size());
     order.push_back(k);
+    for (const std::int32_t buffer : reads(kernels[static_cast<std::size_t>(k)].kernel))
+      if (--unread[static_cast<std::size_t>(buffer)] == 1) last_reader(static_cast<std::size_t>(buffer));
     for (const std::int32_t buffer : writes(kernels[static_cast<std::size_t>(k)].kernel))
       for (const auto* waiters : {&readers, &followers})
         for (const std::int32_t waiter : (*waiters)[static_cast<std::size_t>(buffer)])

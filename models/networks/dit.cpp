@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/custom.h"
 #include "models/layers/layers.h"
 #include "models/networks/initialise.h"
 
@@ -71,7 +72,11 @@ Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor
   if (config.num_classes > 0) c = c + take(root("y_embedder.embedding_table.weight"), labels, 0);
   const Tensor conditioning = silu(c);
 
-  for (std::int64_t k = 0; k < config.depth; ++k) h = dit_block(config, parameters, "blocks." + std::to_string(k), h, conditioning);
+  for (std::int64_t k = 0; k < config.depth; ++k) {
+    const std::string name = "blocks." + std::to_string(k);
+    const auto block = [&](const Tensor& x, const Tensor& c) { return dit_block(config, parameters, name, x, c); };
+    h = config.running.checkpoint_blocks ? checkpoint(block, name)(h, conditioning) : block(h, conditioning);
+  }
 
   const Scope last = root / "final_layer";
   const std::vector<Tensor> parts = split((last / "adaLN_modulation.1").linear(conditioning), 2, 1);

@@ -26,6 +26,12 @@ struct DitConfig {
   double time_scale = 1;  // multiplies a time before its sinusoidal embedding
   Gelu gelu = Gelu::tanh;
   Positions positions = Positions::sincos;
+  // How to run the network, not what it is: configurations that differ here alone are equal, and files don't hold it.
+  struct Running {
+    bool checkpoint_blocks = false;  // gradients compute each block again: the blocks' inputs are all that a step keeps of them
+    bool operator==(const Running&) const { return true; }
+  };
+  Running running = {};
   bool operator==(const DitConfig&) const = default;
 
   std::int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size); }

@@ -19,7 +19,12 @@ namespace {
 
 using Function = std::function<Tensor(const Tensor&)>;
 
-Tensor values(const Shape& shape, std::uint64_t seed, const Device& device = cpu()) {
+const Device& host() {
+  static const Device device = cpu();
+  return device;
+}
+
+Tensor values(const Shape& shape, std::uint64_t seed, const Device& device = host()) {
   return to_tensor(random_value(shape, -1.5, 1.5, seed), device);
 }
 
@@ -119,7 +124,7 @@ bool mentions(const std::string& text, const std::string& part) { return text.fi
 }  // namespace
 
 TEST_CASE("every kind of region has the derivatives of the function it holds, compiled or not", "[autograd][regions]") {
-  for (const Device& device : {cpu(), reference()}) {
+  for (const Device& device : {host(), reference()}) {
     const Tensor x = values({5}, 3, device);
     for (const Kind& kind : kinds())
       for (const Derivative& derivative : derivatives()) {
@@ -178,7 +183,7 @@ TEST_CASE("weights that a checkpoint captures get gradients", "[autograd][region
 }
 
 TEST_CASE("regions take and return trees, integers, empty tensors and several results", "[autograd][regions]") {
-  const Tensor x = values({4, 3}, 7), rows = Tensor::from(std::vector<std::int32_t>{3, 0}, {2}, cpu());
+  const Tensor x = values({4, 3}, 7), rows = Tensor::from(std::vector<std::int32_t>{3, 0}, {2}, host());
   const auto f = [](const Tensor& a, const Tensor& indices, const Tensor& nothing) {
     const Tensor picked = take(a, indices, 0);
     return Pair{sin(picked), argmax(a, 1), {nothing, exp(a), full({2}, 0.25, DType::f64, a.device())}};
@@ -199,7 +204,7 @@ TEST_CASE("regions take and return trees, integers, empty tensors and several re
   CHECK(difference(grad(loss(held))(x), grad(loss(f))(x), 1e-14, 0) == "");
   // Nothing floating at all, and nothing at all.
   CHECK(checkpoint([](const Tensor& n) { return n + n; })(rows).to_host<std::int32_t>() == std::vector<std::int32_t>{6, 0});
-  CHECK(checkpoint([] { return full({}, 3, DType::f64, cpu()); })().item<double>() == 3);
+  CHECK(checkpoint([] { return full({}, 3, DType::f64, host()); })().item<double>() == 3);
   CHECK(checkpoint([&] { return x * 2.0; })().same_as(x) == false);
   // A result that is an argument, or a captured tensor, unchanged.
   const auto passes = checkpoint([&](const Tensor& a) { return std::pair(a, x); });
@@ -207,7 +212,7 @@ TEST_CASE("regions take and return trees, integers, empty tensors and several re
 }
 
 TEST_CASE("random numbers are the same when computed again", "[autograd][regions]") {
-  const Tensor key = random_key(4, cpu()), x = values({6, 5}, 8);
+  const Tensor key = random_key(4, host()), x = values({6, 5}, 8);
   const auto dropout = [](const Tensor& h, const Tensor& k) { return sin(h) * convert(lt(uniform(k, h.shape(), DType::f64), 0.5), DType::f64); };
   const auto loss = [&](const auto& f) {
     return compile([&f](const Tensor& h, const Tensor& k) {
@@ -249,7 +254,7 @@ TEST_CASE("the rule of custom_jvp gets zeros for what does not move and nothing 
                               if (dn) throw Error("an integer moved");
                               return (da * b + a * db) * convert(n, DType::f64);
                             });
-  const Tensor a = values({3}, 1), b = values({3}, 2), n = Tensor::from(std::vector<std::int32_t>{1, 2, 3}, {3}, cpu());
+  const Tensor a = values({3}, 1), b = values({3}, 2), n = Tensor::from(std::vector<std::int32_t>{1, 2, 3}, {3}, host());
   CHECK(difference(grad([&](const Tensor& y) { return sum(f(a, y, n)); })(b), a * convert(n, DType::f64), 1e-15, 0) == "");
 }
 
@@ -311,12 +316,12 @@ TEST_CASE("custom_linear is transposed by its rule, and back again", "[autograd]
 }
 
 TEST_CASE("custom_linear of several arguments, with a captured matrix that is differentiated", "[autograd][regions]") {
-  const Tensor a = values({3, 3}, 1), x = values({3, 2}, 2), y = values({3, 2}, 3), n = Tensor::from(std::vector<std::int32_t>{0, 2}, {2}, cpu());
+  const Tensor a = values({3, 3}, 1), x = values({3, 2}, 2), y = values({3, 2}, 3), n = Tensor::from(std::vector<std::int32_t>{0, 2}, {2}, host());
   const auto loss = [&](bool region) {
     return [&, region](const Tensor& m, const Tensor& p) {
       const auto f = [m](const Tensor& u, const Tensor& indices, const Tensor& v) { return take(matmul(m, u) + 2.0 * v, indices, 0); };
       const auto transpose = [m, n](const Tensor& u) {
-        const Tensor whole = index_add(zeros(m.shape().dims().size() == 2 ? Shape{3, 2} : Shape{}, DType::f64, cpu()), n, u, 0);
+        const Tensor whole = index_add(zeros(m.shape().dims().size() == 2 ? Shape{3, 2} : Shape{}, DType::f64, host()), n, u, 0);
         return std::tuple(matmul(swap_axes(m, 0, 1), whole), Tensor(), 2.0 * whole);
       };
       const Tensor z = region ? custom_linear(f, transpose, "map")(sin(p), n, y) : f(sin(p), n, y);
@@ -344,7 +349,7 @@ TEST_CASE("custom_vjp sees primals, outputs and cotangents", "[autograd][regions
                    return std::tuple(minimum(u.first, 0.5) * outputs.first + 0.0 * std::get<0>(primals), Tensor());
                  },
                  "clipped");
-  const Tensor x = values({3}, 4), n = Tensor::from(std::vector<std::int32_t>{1}, {1}, cpu());
+  const Tensor x = values({3}, 4), n = Tensor::from(std::vector<std::int32_t>{1}, {1}, host());
   CHECK(difference(grad([&](const Tensor& y) { return sum(100.0 * f(y, n).first); })(x), 0.5 * exp(x), 1e-15, 0) == "");
   // A result that nobody used has the cotangent zero; a rule may return nothing for zero.
   const auto two = custom_vjp([](const Tensor& a, const Tensor& b) { return std::pair(a + b, a * b); },
@@ -419,7 +424,6 @@ TEST_CASE("derivatives of checkpoints agree with finite differences", "[autograd
 
 TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not overflow the stack", "[autograd][regions]") {
   const Tensor x = values({4}, 6);
-  Tensor chained = x;
   {
     const auto chain = [](const Tensor& y) {
       Tensor h = y;
@@ -434,6 +438,19 @@ TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not over
     };
     CHECK(difference(grad(chain)(x), grad(straight)(x), 1e-12, 1e-280) == "");
   }
+  {
+    // Rules that are wrapped at each recomputation.
+    const auto layer = checkpoint(
+        custom_jvp([](const Tensor& z) { return sin(z) + z; },
+                   [](const std::tuple<Tensor>& z, const std::tuple<Tensor>& dz) { return (cos(std::get<0>(z)) + 1.0) * std::get<0>(dz); }));
+    const auto chain = [&](const Tensor& y) {
+      Tensor h = y;
+      for (int k = 0; k < 1000; ++k) h = layer(h);
+      return sum(h);
+    };
+    CHECK(std::isfinite(sum(grad(chain)(x)).item<double>()));
+    CHECK(std::isfinite(sum(grad([&](const Tensor& y) { return sum(grad(chain)(y)); })(x)).item<double>()));
+  }
   const auto nest = [](int depth) {
     Function f = [](const Tensor& z) { return sin(z); };
     for (int k = 0; k < depth; ++k) f = checkpoint([f](const Tensor& z) { return f(z) * 1.001; });
@@ -442,4 +459,23 @@ TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not over
   CHECK(difference(nest(1000)(x), sin(x) * std::pow(1.001, 1000), 1e-12, 0) == "");
   CHECK(difference(directional(nest(1000), x, ones_like(x)), cos(x) * std::pow(1.001, 1000), 1e-12, 0) == "");
   CHECK(difference(grad([&](const Tensor& y) { return sum(nest(60)(y)); })(x), cos(x) * std::pow(1.001, 60), 1e-12, 0) == "");
+}
+
+TEST_CASE("graphs with regions die with their last handle", "[autograd][regions]") {
+  for (const Kind& kind : kinds())
+    for (const Derivative& derivative : derivatives()) {
+      if (derivative.forward && !kind.forward) continue;
+      INFO(kind.name << ", " << derivative.name);
+      std::weak_ptr<Node> leaf, result;
+      {
+        const Tensor x = values({5}, 3) * 1.0;
+        const Function f = [g = kind.f, x](const Tensor& z) { return g(z) * x; };
+        const Tensor y = derivative.of(checkpoint(f), x);
+        leaf = x.node();
+        result = y.node();
+        y.to_host<double>();
+      }
+      CHECK(result.expired());
+      CHECK(leaf.expired());
+    }
 }

@@ -298,6 +298,11 @@ TEST_CASE("vmap maps trees along chosen axes", "[autograd][vmap]") {
   // Results that do not depend on the example are repeated.
   const Tensor same = vmap([&](const Tensor&) { return scale; })(xs);
   CHECK(difference(same, broadcast_to(scale, {5, 4}), 0, 0) == "");
+  // Members that are no tensors, and handles that hold none, pass through.
+  const auto sized = [](const std::vector<Tensor>& list) { return std::pair(list[0] * static_cast<double>(list.size()), list[1]); };
+  const auto [doubled, none] = vmap(sized)(std::vector<Tensor>{xs, Tensor()});
+  CHECK(difference(doubled, 2.0 * xs, 0, 0) == "");
+  CHECK_FALSE(none);
   // The last axis of each tensor, whatever its rank.
   const Tensor last = vmap([](const Tensor& a, const Tensor& b) { return sum(a) * b; }, {-1, -1})(xs, scale);
   CHECK(difference(last, sum(xs, {0, 1}) * scale, 1e-14, 1e-14) == "");
@@ -367,6 +372,11 @@ TEST_CASE("vmap nests with itself and with the other transforms, in any order", 
       const auto component = [&](const Tensor& x) { return reshape(slice_axis(f(x), 0, i, i + 1), {}); };
       CHECK(difference(example(rows, i), grad(component)(v), 1e-13, 1e-14) == "");
     }
+  }
+  SECTION("a linear map made outside is mapped over tangents") {
+    const auto [y, map] = linearize(f, v);
+    const Tensor columns = vmap([&map = map](const Tensor& d) { return map(std::tuple(d)); })(xs);
+    for (std::int64_t i = 0; i < 3; ++i) CHECK(difference(example(columns, i), along(v, example(xs, i)), 1e-13, 1e-14) == "");
   }
   SECTION("inside compile, and over a compiled function") {
     const auto gradients = [](const Weights& p, const Tensor& x) { return vmap(grad(loss), {not_mapped, 0})(p, x); };
@@ -533,6 +543,17 @@ TEST_CASE("many directions share one primal pass, and examples one product", "[a
     CHECK(contract->batch == 1);
     CHECK(contract->m == 8);
   }
+}
+
+TEST_CASE("vmap walks a chain of 100,000 nodes without recursion", "[autograd][vmap]") {
+  const Tensor xs = random({2, 3}, 70);
+  const Tensor ys = vmap([](const Tensor& x) {
+    Tensor y = x;
+    for (int i = 0; i < 100'000; ++i) y = -y;
+    return y;
+  })(xs);
+  CHECK(ys.node()->op == Op::neg);
+  CHECK(difference(ys, xs, 0, 0) == "");
 }
 
 TEST_CASE("vmap says what is wrong", "[autograd][vmap]") {
