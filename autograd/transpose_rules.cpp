@@ -117,8 +117,8 @@ Cotangents matmul(const TransposeCall& call) {
   return {Tensor(), fluxion::matmul(swap_axes(call.inputs[0], -1, -2), u)};
 }
 
-// y[o] = sum_p x[(stride o + dilation p - low) / spread] w[p], over whole indices. So for x, the cotangent is correlated with the flipped kernel, with
-// stride and spread in each other's place.
+// y[o] = sum_p x[(stride o + dilation p - low) / spread] w[p], over whole indices. So for x, the cotangent is correlated with the flipped kernel,
+// with stride and spread in each other's place.
 Tensor conv2d_image(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &w = call.inputs[1], &u = call.cotangents[0];
   if (x.elements() == 0) return zeros_like(x);
@@ -144,9 +144,18 @@ Tensor conv2d_weight(const TransposeCall& call) {
   const auto& a = call.get<ConvAttributes>();
   const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups, rows = u.size(0) * u.size(1) * u.size(2);
   const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {spread_and_pad(x, a.spread, a.low, a.high)});
+  if (a.groups == 1 && out < std::min<std::int64_t>(8, kh * kw * in)) {
+    // A product of few columns wastes vectors; with few rows instead it does not.
+    const Tensor few = fluxion::matmul(swap_axes(fluxion::reshape(u, {rows, out}), 0, 1), fluxion::reshape(seen, {rows, kh * kw * in}));
+    return fluxion::transpose(fluxion::reshape(few, {out, kh, kw, in}), {1, 2, 3, 0});
+  }
   if (a.groups == 1) {
     const Tensor columns = swap_axes(fluxion::reshape(seen, {rows, kh * kw * in}), 0, 1);
     return fluxion::reshape(fluxion::matmul(columns, fluxion::reshape(u, {rows, out})), w.shape());
+  }
+  if (in == 1 && out == 1) {  // each channel for itself
+    const Tensor products = seen * fluxion::reshape(u, {u.size(0), u.size(1), u.size(2), 1, 1, a.groups});
+    return fluxion::reshape(fluxion::sum(products, {0, 1, 2}), w.shape());
   }
   const Tensor split = fluxion::reshape(seen, {u.size(0), u.size(1), u.size(2), kh, kw, a.groups, in});
   const Tensor columns = fluxion::reshape(fluxion::transpose(split, {5, 3, 4, 6, 0, 1, 2}), {a.groups, kh * kw * in, rows});

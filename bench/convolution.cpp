@@ -1,5 +1,5 @@
-// Convolutions - forward, gradient in the image, gradient in the weight - against the plain matrix product of the same size and against oneDNN. Operations
-// are those that the definition needs, multiplications with zeros between pixels not counted.
+// Convolutions - forward, gradient in the image, gradient in the weight - against the plain matrix product of the same size and against oneDNN.
+// Operations are those that the definition needs, multiplications with zeros between pixels not counted.
 #include <cstdint>
 #include <memory>
 
@@ -34,8 +34,8 @@ struct Convolution {
   Shape y() const { return {batch, result(), result(), out}; }
   std::string name(Part part) const {
     const char* parts[] = {"", ", dx", ", dw"};
-    return std::to_string(batch) + " x " + std::to_string(size) + "^2, " + std::to_string(in) + " to " + std::to_string(out) + ", " + std::to_string(kernel) +
-           "^2" + (stride > 1 ? " stride " + std::to_string(stride) : "") + parts[static_cast<int>(part)];
+    return std::to_string(batch) + " x " + std::to_string(size) + "^2, " + std::to_string(in) + " to " + std::to_string(out) + ", " +
+           std::to_string(kernel) + "^2" + (stride > 1 ? " stride " + std::to_string(stride) : "") + parts[static_cast<int>(part)];
   }
 };
 
@@ -52,7 +52,8 @@ std::function<void()> prepare_fluxion(const Convolution& c, Part part, int threa
   const Device device = cpu({.threads = threads});
   const ConvolutionOptions options{.stride = {c.stride, c.stride}, .low = {c.padding(), c.padding()}, .high = {c.padding(), c.padding()}};
   const Tensor x = zeros(c.x(), DType::f32, device), w = zeros(c.w(), DType::f32, device), u = zeros(c.y(), DType::f32, device);
-  if (part == Part::forward) return bound(compile([=](const Tensor& image, const Tensor& weight) { return conv2d(image, weight, options); }).program(x, w), device);
+  if (part == Part::forward)
+    return bound(compile([=](const Tensor& image, const Tensor& weight) { return conv2d(image, weight, options); }).program(x, w), device);
   if (part == Part::image) {
     const auto f = [=](const Tensor& cotangent, const Tensor& weight) {
       return std::get<0>(vjp([&](const Tensor& image) { return conv2d(image, weight, options); }, x).second(cotangent));
@@ -127,9 +128,8 @@ std::function<void()> prepare_onednn(const Convolution& c, Part part, int thread
 
 const std::vector<Convolution>& shapes() {
   static const std::vector<Convolution> list = {
-      {16, 32, 64, 64},        {16, 16, 128, 128}, {4, 8, 256, 256}, {16, 32, 64, 128, 3, 2}, {16, 32, 64, 64, 1},
-      {16, 32, 3, 64},         {16, 32, 64, 3},    {1, 32, 64, 1},   {1, 28, 1, 32},          {64, 28, 1, 16, 5, 2},
-      {16, 32, 64, 64, 5},
+      {16, 32, 64, 64}, {16, 16, 128, 128}, {4, 8, 256, 256}, {16, 32, 64, 128, 3, 2}, {16, 32, 64, 64, 1}, {16, 32, 3, 64},
+      {16, 32, 64, 3},  {1, 32, 64, 1},     {1, 28, 1, 32},   {64, 28, 1, 16, 5, 2},   {16, 32, 64, 64, 5},
   };
   return list;
 }

@@ -1,5 +1,5 @@
-// bench-kernels: matrix products and convolutions against OpenBLAS and oneDNN and against the processor's multiply-adds, maps and row reductions against the
-// memory's speed; every ratio from one process, contenders alternating. Google Benchmark's options work:
+// bench-kernels: matrix products and convolutions against OpenBLAS and oneDNN and against the processor's multiply-adds, maps and row reductions
+// against the memory's speed; every ratio from one process, contenders alternating. Google Benchmark's options work:
 //
 //   bench-kernels --benchmark_filter='products/.*2 threads' --benchmark_repetitions=9 --benchmark_min_time=0.1
 //   bench-kernels --benchmark_format=json          (its own report instead of the tables)

@@ -11,6 +11,7 @@
 #include "engine/compile.h"
 #include "engine/ops.h"
 #include "models/benchmark/bound_program.h"
+#include "models/layers/image.h"
 
 namespace fluxion::bench {
 namespace {
@@ -78,6 +79,10 @@ std::vector<Pass> passes() {
   list.push_back({"softmax of rows [12544, 49]", {12544, 49}, [](const Tensor& x) { return softmax(x); }});
   list.push_back({"layer norm of rows [3136, 128]", {3136, 128}, [](const Tensor& x) { return layer_norm(x, 1e-6); }});
   list.push_back({"layer norm of rows [50176, 128]", {50176, 128}, [](const Tensor& x) { return layer_norm(x, 1e-6); }});
+  list.push_back({"group norm of [16, 32, 32, 64] in 8", {16, 32, 32, 64}, [](const Tensor& x) { return group_norm(x, 8, 1e-5); }});
+  list.push_back({"group norm of [16, 16, 16, 128] in 32", {16, 16, 16, 128}, [](const Tensor& x) { return group_norm(x, 32, 1e-5); }});
+  list.push_back({"2 x 2 means of [16, 32, 32, 64]", {16, 32, 32, 64}, [](const Tensor& x) { return avg_pool2d(x, {2, 2}, {2, 2}); }});
+  list.push_back({"twofold enlarged [16, 16, 16, 128]", {16, 16, 16, 128}, [](const Tensor& x) { return upsample_nearest2d(x, {2, 2}); }});
   list.push_back({"column sums of [3136, 512]", {3136, 512}, [](const Tensor& x) { return sum(x, {0}); }});
   list.push_back({"column sums of [50176, 512]", {50176, 512}, [](const Tensor& x) { return sum(x, {0}); }});
   return list;

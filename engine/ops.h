@@ -69,7 +69,7 @@ Tensor atan2(const Operand& y, const Operand& x);
 Tensor maximum(const Operand& a, const Operand& b);  // NaN if either is; ties give each operand half of the derivative
 Tensor minimum(const Operand& a, const Operand& b);
 Tensor clip(const Tensor& x, const Operand& low, const Operand& high);  // min(max(x, low), high); NaN stays
-Tensor shift_right(const Operand& a, const Operand& b);                // u32
+Tensor shift_right(const Operand& a, const Operand& b);                 // u32
 Tensor lt(const Operand& a, const Operand& b);
 Tensor le(const Operand& a, const Operand& b);
 Tensor gt(const Operand& a, const Operand& b);

@@ -273,11 +273,14 @@ void add_reductions(Examples& all) {
 }
 
 void add_sorting(Examples& all) {
-  const std::pair<Shape, std::int64_t> lines[] = {{{7}, 0}, {{3, 5}, 0}, {{3, 5}, 1}, {{2, 4, 3}, 1}, {{1, 1}, 1}, {{2, 67}, 1}, {{0, 3}, 0}, {{2, 0}, 0}};
+  const std::pair<Shape, std::int64_t> lines[] = {{{7}, 0},    {{3, 5}, 0},  {{3, 5}, 1}, {{2, 4, 3}, 1},
+                                                  {{1, 1}, 1}, {{2, 67}, 1}, {{0, 3}, 0}, {{2, 0}, 0}};
   for (const auto& [shape, axis] : lines)
     for (const bool descending : {false, true})
       all.add(Op::argsort, to_string(shape) + " along " + std::to_string(axis) + (descending ? ", descending" : ""), {distinct(shape, 39)},
-              [axis = axis, descending](const std::vector<Tensor>& x) { return make_nodes(Op::argsort, SortAttributes{axis, descending}, x); });
+              [axis = axis, descending](const std::vector<Tensor>& x) {
+                return make_nodes(Op::argsort, SortAttributes{axis, descending}, x);
+              });
 }
 
 void add_contractions(Examples& all) {

@@ -126,6 +126,7 @@ class Contraction {
   }
   std::int64_t results() const { return std::ssize(terms_); }
   std::int64_t tile_columns() const { return gemm_max_vectors * kernels_.lanes; }
+  bool has_long_rows(const GemmOperand& lhs) const;
   bool lhs_by_stretches(const GemmOperand& lhs) const;
   std::int64_t lhs_stretches(const GemmOperand& lhs, std::int64_t block_inner) const {
     return lhs_by_stretches(lhs) && !lhs.inner.is_affine() ? ceil_div(block_inner, lhs.inner.run()) + 1 : 1;
@@ -388,21 +389,28 @@ auto Contraction<T>::rhs_strip(const Call& call, const Slot& slot, const Block& 
   return {base(call, rhs, block.batch) + rhs.strips.offset(column) + rhs.inner.offset(block.inner_begin), 1, rhs.inner.stride()};
 }
 
+// Whether the rows of lhs come in stretches of one stride that strips of a fair height fit into.
+template <class T>
+bool Contraction<T>::has_long_rows(const GemmOperand& lhs) const {
+  const std::int64_t run = lhs.strips.run();
+  return run / ceil_div(run, kernels_.rows) > kernels_.rows / 2;
+}
+
 // Whether strips of lhs are best read in place, one stretch of the inner axis after the other, as those of the windows of a convolution: neither its
 // rows nor its inner axis have one stride throughout, but both have long stretches of one.
 template <class T>
 bool Contraction<T>::lhs_by_stretches(const GemmOperand& lhs) const {
   constexpr std::int64_t least_inner = 8;
-  const std::int64_t run = lhs.strips.run();
-  return lhs.inner.stride() == 1 && lhs.inner.run() >= std::min(least_inner, lhs.inner.size()) && run / ceil_div(run, kernels_.rows) > kernels_.rows / 2;
+  return lhs.inner.stride() == 1 && lhs.inner.run() >= std::min(least_inner, lhs.inner.size()) && has_long_rows(lhs);
 }
 
-// Of the strip that begins with `row`: strips don't reach from one stretch of rows into the next where that would keep them from being read in place, and
-// the heights within a stretch differ by one row at most.
+// Of the strip that begins with `row`: strips don't reach from one stretch of rows into the next where that would keep them from being read in place
+// or packed whole vectors at a time, and the heights within a stretch differ by one row at most.
 template <class T>
 std::int64_t Contraction<T>::strip_height(std::int64_t row, std::int64_t row_end) const {
   std::int64_t rows = row_end - row;
-  if (!lhs_.empty() && lhs_by_stretches(lhs_[0])) rows = lhs_[0].strips.stretch(row, rows);
+  if (!lhs_.empty() && has_long_rows(lhs_[0]) && (lhs_[0].strips.stride() == 1 || lhs_by_stretches(lhs_[0])))
+    rows = lhs_[0].strips.stretch(row, rows);
   return rows / ceil_div(rows, kernels_.rows);
 }
 
@@ -467,8 +475,8 @@ void Contraction<T>::multiply_rows(const Call& call, const Slot& slot, const Blo
         }
         for (std::int64_t p = block.inner_begin, length = 0; p < block.inner_end; p += length) {
           length = lhs.stretches->stretch(p, block.inner_end - p);
-          slot.segments[tile.segment_count++] = {lhs.data + lhs.stretches->offset(p), lhs.strip, 1, rhs.data + (p - block.inner_begin) * rhs.inner, rhs.inner,
-                                                 length};
+          slot.segments[tile.segment_count++] = {
+              lhs.data + lhs.stretches->offset(p), lhs.strip, 1, rhs.data + (p - block.inner_begin) * rhs.inner, rhs.inner, length};
         }
       }
       const Rows to = destination(call, slot, block, result, row);

@@ -20,8 +20,7 @@ class OpRunner {
   std::size_t scratch_bytes(int threads) const;
 
  private:
-  using Function = void (*)(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool,
-                            std::byte* scratch);
+  using Function = void (*)(const OpKernel& kernel, std::byte* const* inputs, std::byte* output, const ThreadPool& pool, std::byte* scratch);
   static Function find(const OpKernel& kernel);
 
   OpKernel kernel_;

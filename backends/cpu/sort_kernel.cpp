@@ -90,8 +90,7 @@ void argsort(const OpKernel& kernel, std::byte* const* inputs, std::byte* output
     auto* const items = reinterpret_cast<Item<KeyOf<T>>*>(scratch + lines.scratch<T>() * static_cast<std::size_t>(task));
     for (std::int64_t line = next++; line < lines.count(); line = next++) {
       const std::int64_t start = line / lines.inner * lines.length * lines.inner + line % lines.inner;
-      for (std::int64_t i = 0; i < lines.length; ++i)
-        items[i] = {key_of(from[start + i * lines.inner], descending), static_cast<std::uint32_t>(i)};
+      for (std::int64_t i = 0; i < lines.length; ++i) items[i] = {key_of(from[start + i * lines.inner], descending), static_cast<std::uint32_t>(i)};
       const Item<KeyOf<T>>* sorted = items;
       if (lines.length < radix_length)
         std::sort(items, items + lines.length);

@@ -31,6 +31,7 @@ class Builder {
  private:
   std::optional<Value> simpler(Op op, const Attributes& attributes, const std::vector<Value>& inputs);
   std::optional<Value> after(Value x, Value token);
+  Value sum_of_few(Value value, const Dims& axes);  // as additions of slices, first to last
   Value intern(GraphNode node);
 
   Graph graph_;

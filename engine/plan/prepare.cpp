@@ -52,7 +52,7 @@ Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std:
       input = move(input);
       const bool must = forced_set.contains({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)}) ||
                         ((op_class == OpClass::contraction || op_class == OpClass::fused) && !readable_by_contraction(result, input)) ||
-                        // Windows overlap: what lies below them is copied where what lies above them would be.
+                        // Windows overlap: where something must be copied, it is what they look at, not all that they see.
                         (node.op == Op::windows && !readable_by_contraction(result, input)) ||
                         (is_whole(op_class) && op_class != OpClass::fused && !lies_in_memory(result, peel_reshapes(result, input)));
       if (must) input = copy(input);

@@ -16,6 +16,15 @@ bool is_identity(const Dims& permutation) {
   return true;
 }
 
+// Whether a sum over `axes` takes a few elements that lie apart from each other, in pools and enlarged images: it is faster to add views, a whole row
+// of the last axis at a time, than to reduce rows of so few.
+bool is_sum_of_few(const Shape& shape, const Dims& axes) {
+  constexpr std::int64_t few = 9, row = 8;
+  std::int64_t count = 1;
+  for (const std::int64_t axis : axes) count *= shape[axis];
+  return count >= 1 && count <= few && axes.back() != shape.rank() - 1 && shape[shape.rank() - 1] >= row;
+}
+
 bool swaps_last_two(Dims permutation) {
   if (permutation.size() < 2) return false;
   std::swap(permutation[permutation.size() - 1], permutation[permutation.size() - 2]);
@@ -59,6 +68,28 @@ std::optional<double> Builder::literal(Value value) const {
   while (node->op == Op::broadcast_to || node->op == Op::reshape) node = &graph_[node->inputs[0]];
   if (node->op != Op::constant || node->scalar >= 0) return std::nullopt;
   return std::get<ValueAttributes>(node->attributes).value;
+}
+
+Value Builder::sum_of_few(Value value, const Dims& axes) {
+  SliceAttributes at{{}, type(value).shape.dims(), {}};
+  at.start.assign(at.stop.size(), 0), at.step.assign(at.stop.size(), 1);
+  for (const std::int64_t axis : axes) at.stop[static_cast<std::size_t>(axis)] = 1;
+  std::optional<Value> total;
+  const Dims sizes = type(value).shape.dims();
+  while (true) {
+    const Value part = emit(Op::slice, at, {value});
+    total = total ? emit(Op::add, NoAttributes{}, {*total, part}) : part;
+    // The next position, the last axis first.
+    std::size_t k = axes.size();
+    for (; k > 0; --k) {
+      const auto axis = static_cast<std::size_t>(axes[k - 1]);
+      const bool more = at.stop[axis] < sizes[axis];
+      at.start[axis] = more ? at.start[axis] + 1 : 0;
+      at.stop[axis] = at.start[axis] + 1;
+      if (more) break;
+    }
+    if (k == 0) return *total;
+  }
 }
 
 std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const std::vector<Value>& inputs) {
@@ -153,6 +184,7 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
         if (shape(0)[axis] != 1) axes.push_back(axis);
       if (axes.empty()) return inputs[0];
       if (axes != std::get<AxesAttributes>(attributes).axes) return emit(op, AxesAttributes{axes}, inputs);
+      if (op == Op::sum && info(first.op).op_class == OpClass::movement && is_sum_of_few(shape(0), axes)) return sum_of_few(inputs[0], axes);
       break;
     }
     case Op::after:

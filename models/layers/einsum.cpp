@@ -53,7 +53,8 @@ Named joined(Named a, Named b, const std::string& wanted, Location where) {
   const std::string shared = in_all(a.axes, b), summed = without(shared, wanted), batch = without(shared, summed);
   const std::string rows = without(a.axes, shared), columns = without(b.axes, shared), result = batch + rows + columns;
   if (summed.empty() || (rows.empty() && columns.empty())) {
-    const Named product{mul(Operand(arranged(a, result + summed, where), where), Operand(arranged(b, result + summed, where), where)), result + summed};
+    const Named product{mul(Operand(arranged(a, result + summed, where), where), Operand(arranged(b, result + summed, where), where)),
+                        result + summed};
     return reduced(product, result, where);
   }
   const auto size = [](const Named& named, const std::string& axes) {
@@ -87,7 +88,8 @@ Tensor einsum(std::string_view equation, std::span<const Tensor> operands, Locat
     else
       subscripts.back().push_back(each);
   }
-  require(subscripts.size() == operands.size(), std::to_string(subscripts.size()) + " lists of axes for " + std::to_string(operands.size()) + " operands");
+  require(subscripts.size() == operands.size(),
+          std::to_string(subscripts.size()) + " lists of axes for " + std::to_string(operands.size()) + " operands");
 
   std::vector<Named> left;
   std::map<char, std::int64_t> sizes;
@@ -105,8 +107,8 @@ Tensor einsum(std::string_view equation, std::span<const Tensor> operands, Locat
     for (std::size_t k = 0; k < axes.size(); ++k) {
       const std::int64_t size = operands[i].size(static_cast<std::int64_t>(k));
       const auto [known, is_new] = sizes.emplace(axes[k], size);
-      require(is_new || known->second == size, std::string("axis '") + axes[k] + "' has size " + std::to_string(size) + " in operand " + std::to_string(i) +
-                                                   " and " + std::to_string(known->second) + " before");
+      require(is_new || known->second == size, std::string("axis '") + axes[k] + "' has size " + std::to_string(size) + " in operand " +
+                                                   std::to_string(i) + " and " + std::to_string(known->second) + " before");
     }
     left.push_back({operands[i], axes});
   }

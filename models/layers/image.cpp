@@ -47,7 +47,11 @@ Tensor conv2d_transpose(const Tensor& x, const Tensor& weight, const Convolution
 Tensor avg_pool2d(const Tensor& x, Pair window, Pair stride, Location where) {
   check_image("avg_pool2d", x, where);
   const Tensor seen = make_node(Op::windows, WindowAttributes{dims(window), dims(stride), {1, 1}}, {x}, where);
-  return mean(seen, {3, 4}, false, where);
+  if (window != stride) return mean(seen, {3, 4}, false, where);
+  // Windows side by side are cells of the image: the gradient is a stretched view.
+  const std::int64_t batch = x.size(0), height = seen.size(1), width = seen.size(2), channels = x.size(3);
+  const Tensor whole = slice(x, {0, 0, 0, 0}, {batch, height * window[0], width * window[1], channels}, {1, 1, 1, 1}, where);
+  return mean(reshape(whole, {batch, height, window[0], width, window[1], channels}, where), {2, 4}, false, where);
 }
 
 Tensor upsample_nearest2d(const Tensor& x, Pair factor, Location where) {
@@ -64,11 +68,19 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon, const st
   const std::int64_t channels = x.size(3);
   if (groups < 1 || channels % groups != 0)
     throw ShapeError(start("group_norm", where) + std::to_string(groups) + " groups do not divide the channels of " + to_string(x.type()));
-  // A group's elements come to lie along one axis, where layer normalisation takes them as one row.
-  const Shape split{x.size(0), x.size(1), x.size(2), groups, channels / groups};
-  const Tensor moved = transpose(reshape(x, split, where), {0, 3, 1, 2, 4}, where);
-  const Tensor flat = layer_norm(reshape(moved, {x.size(0), groups, -1}, where), epsilon, {}, {}, where);
-  Tensor y = reshape(transpose(reshape(flat, moved.shape(), where), {0, 2, 3, 1, 4}, where), x.shape(), where);
+  // Sums over pixels run along the channels as they lie in memory; what is left are a few numbers a channel. index_add and take carry them between
+  // channels and groups because they leave them in memory, for every derivative too: read through a view, the channels of a group would be rows of
+  // their own, too short to be fast.
+  const std::int64_t batch = x.size(0), pixels = x.size(1) * x.size(2), members = channels / groups;
+  const Tensor flat = reshape(x, {batch, pixels, channels}, where);
+  const Tensor group_of = reshape(broadcast_to(iota({groups, 1}, 0, DType::i32, x.device(), where), {groups, members}, where), {channels}, where);
+  const auto mean_of = [&](const Tensor& values) {
+    const Tensor none = zeros({batch, groups}, x.dtype(), x.device());
+    return index_add(none, group_of, sum(values, {1}, false, where), 1, where) * (1.0 / static_cast<double>(pixels * members));
+  };
+  const auto per_channel = [&](const Tensor& values) { return reshape(take(values, group_of, 1, where), {batch, 1, channels}, where); };
+  const Tensor centred = flat - per_channel(mean_of(flat));
+  Tensor y = reshape(centred * per_channel(rsqrt(mean_of(centred * centred) + epsilon, where)), x.shape(), where);
   if (gamma) y = y * *gamma;
   if (beta) y = y + *beta;
   return y;

@@ -392,6 +392,50 @@ TEST_CASE("contractions of every blocking equal a triple loop, on any number of 
   });
 }
 
+TEST_CASE("windows of images, as convolutions read them, equal a triple loop, on any number of threads", "[cpu][contract]") {
+  struct Windows {
+    std::int64_t images, rows, columns, channels, kernel, stride, outputs;
+    bool turned;  // the gradient of the weight: the windows' elements are the rows, the pixels the inner axis
+    Epilogue epilogue;
+  };
+  const Windows all[] = {
+      {2, 11, 31, 17, 3, 1, 40, false, Epilogue::store}, {1, 9, 14, 100, 3, 1, 70, false, Epilogue::bias},  // several blocks of the inner axis
+      {3, 5, 7, 3, 3, 1, 5, false, Epilogue::permuted},  {2, 6, 5, 4, 2, 2, 33, false, Epilogue::bias},     // rows too short to be read in place
+      {1, 40, 61, 8, 1, 1, 20, false, Epilogue::store},  {1, 12, 16, 1, 5, 1, 3, false, Epilogue::bias},
+      {2, 17, 29, 5, 3, 2, 40, true, Epilogue::store},   {2, 33, 32, 30, 3, 1, 18, true, Epilogue::bias},  // inner axis in chunks
+  };
+  for_each_target([&] {
+    std::uint32_t seed = 1;
+    for (const Windows& w : all)
+      for (const DType dtype : {DType::f32, DType::f64}) {
+        Case c{};
+        c.dtype = dtype, c.batch = 1, c.results = 2, c.terms = 3, c.plain_views = true, c.epilogue = w.epilogue;
+        const std::int64_t pixels = w.images * w.rows * w.columns, elements = w.kernel * w.kernel * w.channels;
+        c.m = w.turned ? elements : pixels, c.k = w.turned ? pixels : elements, c.n = w.outputs;
+        INFO(c << ", seed " << ++seed << ", target " << gemm_kernels<float>().target);
+        const std::int64_t height = (w.rows - 1) * w.stride + w.kernel, width = (w.columns - 1) * w.stride + w.kernel;
+        const auto with_images = [&] {
+          Built built = build(c, seed);
+          Random random(seed);
+          for (ContractTerm& term : built.kernel.terms) {
+            const std::int32_t image = built.arrays.add(w.images * height * width * w.channels);
+            built.arrays.fill(image, random);
+            const OperandAxis seen{{w.images, w.rows, w.columns},
+                                   {height * width * w.channels, w.stride * width * w.channels, w.stride * w.channels}};
+            const OperandAxis kernel{{w.kernel, w.kernel * w.channels}, {width * w.channels, 1}};
+            term.lhs = {image, 0, {{1}, {0}}, w.turned ? kernel : seen, w.turned ? seen : kernel};
+          }
+          return built;
+        };
+        Built one = with_images(), two = with_images();
+        run(one.kernel, one.arrays, 1);
+        check(c, one);
+        run(two.kernel, two.arrays, 3);
+        CHECK(two.arrays.bytes == one.arrays.bytes);
+      }
+  });
+}
+
 TEST_CASE("contractions over an empty inner axis are zero and empty results are left alone", "[cpu][contract]") {
   for (const std::int64_t k : {0, 3}) {
     for (const Dims& sizes : {Dims{1, 5, 40}, Dims{2, 0, 40}, Dims{0, 3, 3}, Dims{2, 3, 0}, Dims{3, 300, 70}}) {

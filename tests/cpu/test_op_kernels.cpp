@@ -181,8 +181,17 @@ std::vector<T> wild_values(std::int64_t count, std::uint32_t seed) {
 
 TEST_CASE("argsort equals a stable sort, NaN last, on lines of every length and stride", "[cpu][index][sort]") {
   std::uint32_t seed = 0;
-  for (const auto& [outer, length, inner] : {std::array<std::int64_t, 3>{3, 17, 1}, {1, 1, 5}, {2, 100, 3}, {1, 511, 2}, {1, 512, 2}, {2, 4001, 3}, {1, 70000, 1},
-                                             {0, 5, 2}, {4, 0, 2}, {3, 2, 0}, {300, 40, 1}}) {
+  for (const auto& [outer, length, inner] : {std::array<std::int64_t, 3>{3, 17, 1},
+                                             {1, 1, 5},
+                                             {2, 100, 3},
+                                             {1, 511, 2},
+                                             {1, 512, 2},
+                                             {2, 4001, 3},
+                                             {1, 70000, 1},
+                                             {0, 5, 2},
+                                             {4, 0, 2},
+                                             {3, 2, 0},
+                                             {300, 40, 1}}) {
     const std::int64_t count = outer * length * inner;
     check_argsort(wild_values<float, std::uint32_t>(count, ++seed), outer, length, inner, DType::f32);
     check_argsort(wild_values<double, std::uint64_t>(count, ++seed), outer, length, inner, DType::f64);

@@ -1,4 +1,6 @@
 // Sorting, products along axes and einsum against plain loops.
+#include "models/layers/order.h"
+
 #include <cmath>
 #include <limits>
 #include <map>
@@ -10,7 +12,6 @@
 #include "engine/compile.h"
 #include "engine/ops.h"
 #include "models/layers/einsum.h"
-#include "models/layers/order.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -180,7 +181,8 @@ TEST_CASE("einsum names what is wrong", "[models][einsum]") {
 
 TEST_CASE("rounding goes to the nearest whole number, halves to the even one", "[engine][ops]") {
   for (const Device& device : {cpu(), reference()}) {
-    const Tensor x = Tensor::from(std::vector<float>{-2.5f, -1.5f, -0.5f, -0.2f, 0.49999997f, 0.5f, 1.5f, 2.5f, 2.6f, 8388609.0f, -8388609.0f}, {11}, device);
+    const Tensor x =
+        Tensor::from(std::vector<float>{-2.5f, -1.5f, -0.5f, -0.2f, 0.49999997f, 0.5f, 1.5f, 2.5f, 2.6f, 8388609.0f, -8388609.0f}, {11}, device);
     CHECK(host_values(round(x)) == Values{-2, -2, 0, 0, 0, 0, 2, 2, 3, 8388609, -8388609});
     CHECK(host_values(ceil(row({-1.5, -1, 0.2, 2}, device))) == Values{-1, -1, 1, 2});
     CHECK(host_values(clip(row({-3, 0.5, 7}, device), -1.0, 2.0)) == Values{-1, 0.5, 2});
