@@ -144,6 +144,11 @@ Tensor conv2d_weight(const TransposeCall& call) {
   const auto& a = call.get<ConvAttributes>();
   const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups, rows = u.size(0) * u.size(1) * u.size(2);
   const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {spread_and_pad(x, a.spread, a.low, a.high)});
+  if (a.groups == 1 && out < std::min<std::int64_t>(8, kh * kw * in)) {
+    // A product of few columns wastes vectors; with few rows instead it does not.
+    const Tensor few = fluxion::matmul(swap_axes(fluxion::reshape(u, {rows, out}), 0, 1), fluxion::reshape(seen, {rows, kh * kw * in}));
+    return fluxion::transpose(fluxion::reshape(few, {out, kh, kw, in}), {1, 2, 3, 0});
+  }
   if (a.groups == 1) {
     const Tensor columns = swap_axes(fluxion::reshape(seen, {rows, kh * kw * in}), 0, 1);
     return fluxion::reshape(fluxion::matmul(columns, fluxion::reshape(u, {rows, out})), w.shape());

@@ -59,7 +59,7 @@ auto through(const F& f, const Call& call, const Args&... args) {
   auto result = std::make_shared<std::optional<Result>>();
   const flat::Function flat_f = [f, result, shape = structure(std::tuple<Args...>(args...))](const std::vector<Tensor>& values) {
     Result made = std::apply(f, with_leaves(shape, std::span<const Tensor>(values)));
-    *result = structure(made);
+    if (!*result) *result = structure(made);  // written by the first trace, before another thread can see it
     return leaves(made);
   };
   const std::vector<Tensor> outputs = call(flat_f, leaves(std::tie(args...)), result);

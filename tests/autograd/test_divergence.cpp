@@ -178,13 +178,17 @@ TEST_CASE("three probes share one primal pass", "[autograd][divergence]") {
   std::size_t products = 0;
   for (const Kernel& kernel : program.kernels) products += std::holds_alternative<ContractKernel>(kernel);
   CHECK(products == 6);  // three layers for the value, three for all tangents
-  // In blocks the value is still computed once.
+  // In blocks, and in the three rounds of Hutch++, the value is still computed once.
+  const auto rows = [](const Program& made) {
+    std::int64_t count = 0;
+    for (const Kernel& kernel : made.kernels)
+      if (const auto* contract = std::get_if<ContractKernel>(&kernel)) count += contract->batch * contract->m * contract->results;
+    return count;
+  };
   const auto blocks = compile([&](const Tensor& z) { return divergence(mlp, z, 2); });
-  products = 0;
-  std::int64_t rows = 0;
-  for (const Kernel& kernel : blocks.program(x).kernels)
-    if (const auto* contract = std::get_if<ContractKernel>(&kernel)) rows += contract->batch * contract->m * contract->results;
-  CHECK(rows == 3 * 16 + 3 * 6 * 16);
+  CHECK(rows(blocks.program(x)) == 3 * 16 + 3 * 6 * 16);
+  const auto sketched = compile([&](const Tensor& z, const Tensor& s, const Tensor& vs) { return hutch_plus_plus(mlp, z, s, vs); });
+  CHECK(rows(sketched.program(x, random({2, 16, 6}, 32, device), probes)) == 3 * 16 + 3 * (2 + 2 + 3) * 16);
 }
 
 TEST_CASE("divergences say what is wrong", "[autograd][divergence]") {

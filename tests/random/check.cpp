@@ -236,7 +236,7 @@ void check_derivatives(const RandomProgram& program, const CheckDevices& devices
   const auto outputs = host(forward.outputs), tangents = host(forward.tangents);
   for (std::size_t i = 0; i < outputs.size(); ++i)
     if (!varies(forward.outputs[i]) && forward.tangents[i]) throw Failure{"jvp: an output that is not floating has a tangent"};
-  check_differences(program, inputs, along, tangents, result);
+  if (options.differences) check_differences(program, inputs, along, tangents, result);
 
   // Compiled, with inputs and directions as arguments.
   Tensors arguments = inputs;
@@ -381,7 +381,7 @@ CheckResult check(const RandomProgram& program, const CheckDevices& devices, con
   CheckResult result;
   try {
     check_values(program, devices);
-    if (options.derivatives) check_derivatives(program, devices, options, result);
+    check_derivatives(program, devices, options, result);
     if (options.batching) check_batching(program, devices);
   } catch (const Failure& failure) {
     result.failure = failure.text;

@@ -12,8 +12,8 @@ struct CheckDevices {
 };
 
 struct CheckOptions {
-  // Each costs about as much as all before it together.
-  bool derivatives = true;
+  // What can be left out.
+  bool differences = true;
   bool second_order = true;
   bool batching = true;
   bool serialised = true;

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Fuzzes for some seconds (600 unless told): half the time random programs, half the readers of files, under the address and undefined-behaviour
+# sanitizers. Installs clang 16 where it is missing. What is interesting stays in build/fuzz/corpus for the next time; a finding's bytes land in
+# build/fuzz/findings, and the script exits with 1.
+#
+#   scripts/fuzz.sh [seconds] [target]      target: programs, files
+set -eu
+cd "$(dirname "$0")/.."
+
+seconds=${1:-600}
+targets=${2:-programs files}
+
+if ! command -v clang++-16 >/dev/null 2>&1 || [ ! -e /usr/lib/llvm-16/lib/clang/16/lib/linux ]; then
+  as_root=""
+  [ "$(id -u)" -eq 0 ] || as_root="sudo"
+  echo "fuzz: installing clang-16"
+  $as_root apt-get update -q >/dev/null
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends clang-16 libclang-rt-16-dev >/dev/null
+fi
+
+echo "fuzz: building"
+mkdir -p build/fuzz/findings
+if ! { cmake --preset fuzz && cmake --build --preset fuzz; } >build/fuzz/build.log 2>&1; then
+  tail -n 50 build/fuzz/build.log >&2
+  echo "fuzz: the build failed" >&2
+  exit 1
+fi
+build/fuzz/bin/fluxion-fuzz-seeds build/fuzz/corpus/files
+mkdir -p build/fuzz/corpus/programs
+
+set -- $targets
+each=$((seconds / $#))
+failed=0
+for target in $targets; do
+  echo "fuzz: $target for $each s"
+  # Programs draw some five hundred bytes; files are small.
+  if build/fuzz/bin/fluxion-fuzz-"$target" -max_total_time="$each" -max_len=1024 -timeout=60 -rss_limit_mb=4096 -print_final_stats=1 \
+      -artifact_prefix=build/fuzz/findings/ build/fuzz/corpus/"$target" >build/fuzz/"$target".log 2>&1; then
+    grep -E "^Done|number_of_executed_units|cov:" build/fuzz/"$target".log | tail -n 3
+  else
+    failed=1
+    tail -n 60 build/fuzz/"$target".log
+    echo "fuzz: $target found something; its bytes are in build/fuzz/findings"
+  fi
+done
+exit $failed

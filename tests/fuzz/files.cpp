@@ -1,0 +1,60 @@
+// Fuzz target: what the readers of files make of hostile bytes. The first byte chooses the reader; whatever is wrong with the rest, it says so with an
+// Error and touches nothing else.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <span>
+
+#include "engine/error.h"
+#include "engine/program.h"
+#include "models/files/gz.h"
+#include "models/files/idx.h"
+#include "models/files/npy.h"
+#include "models/files/safetensors.h"
+
+using namespace fluxion;
+
+namespace {
+
+void read(std::uint8_t reader, std::span<const std::byte> bytes) {
+  switch (reader % 6) {
+    case 0: {
+      const SafetensorsFile file(bytes);
+      return;
+    }
+    case 1:
+      parse_npy(bytes);
+      return;
+    case 2:
+      parse_npy_header(bytes);
+      return;
+    case 3:
+      parse_idx(bytes);
+      return;
+    case 4:
+      gunzip(bytes, 1 << 20);
+      return;
+    default: {
+      const Program program = parse_program(bytes);
+      // What parses is exactly what was written.
+      const std::vector<std::byte> again = serialise(program);
+      if (!std::equal(again.begin(), again.end(), bytes.begin(), bytes.end())) {
+        std::fprintf(stderr, "a program's bytes are not those of what was parsed\n");
+        std::abort();
+      }
+      verify(program);
+      to_string(program);
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  try {
+    read(data[0], std::as_bytes(std::span(data + 1, size - 1)));
+  } catch (const Error&) {
+  }
+  return 0;
+}

@@ -1,0 +1,55 @@
+// Writes files for the fuzzers to start from: fluxion-fuzz-seeds FOLDER. Each is a valid one, after the byte that chooses its reader.
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "backends/cpu/cpu.h"
+#include "engine/compile.h"
+#include "engine/ops.h"
+#include "models/files/gz.h"
+#include "models/files/npy.h"
+#include "models/files/safetensors.h"
+
+using namespace fluxion;
+
+namespace {
+
+std::vector<std::byte> bytes_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::vector<std::byte> bytes(std::filesystem::file_size(path));
+  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  return bytes;
+}
+
+void write(const std::filesystem::path& path, std::uint8_t reader, const std::vector<std::byte>& bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.put(static_cast<char>(reader));
+  file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 2;
+  const std::filesystem::path folder = argv[1], scratch = folder / "scratch";
+  std::filesystem::create_directories(folder);
+  const Device device = cpu({1});
+  const Tensor x = Tensor::from(std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3}, device);
+
+  save_tensors(scratch, {{"weight", x}, {"bias", sum(x, {0})}}, {{"name", "seed"}});
+  write(folder / "safetensors", 0, bytes_of(scratch));
+  write_npy(scratch, std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3});
+  write(folder / "npy", 1, bytes_of(scratch));
+  write(folder / "npy-header", 2, bytes_of(scratch));
+  write(folder / "gz", 4, gzip(bytes_of(scratch)));
+  std::vector<std::byte> idx{std::byte{0}, std::byte{0}, std::byte{8}, std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{2}, std::byte{7}, std::byte{9}};
+  write(folder / "idx", 3, idx);
+  const auto layer = compile([](const Tensor& a, const Tensor& b) { return softmax(silu(matmul(a, b) + 1.0)); });
+  write(folder / "program", 5, serialise(layer.program(x, transpose(x, {1, 0}))));
+  const auto ops = compile([](const Tensor& a) { return take(cumsum(pad(a, {1, 0}, {0, 2}), 0), argmax(a, 1), 0); });
+  write(folder / "program-of-ops", 5, serialise(ops.program(x)));
+  std::filesystem::remove(scratch);
+  return 0;
+}
