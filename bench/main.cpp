@@ -1,5 +1,5 @@
-// bench-kernels: matrix products and convolutions against OpenBLAS and oneDNN and against the processor's multiply-adds, maps and row reductions
-// against the memory's speed; every ratio from one process, contenders alternating. Google Benchmark's options work:
+// bench-kernels: matrix products and convolutions against OpenBLAS and oneDNN and against the processor's multiply-adds, attention against its own
+// expansion, maps and row reductions against the memory's speed; every ratio from one process, contenders alternating. Google Benchmark's options work:
 //
 //   bench-kernels --benchmark_filter='products/.*2 threads' --benchmark_repetitions=9 --benchmark_min_time=0.1
 //   bench-kernels --benchmark_format=json          (its own report instead of the tables)
@@ -55,7 +55,7 @@ void print_table(const std::vector<Event>& events, const Collector& seconds, con
       if (seconds(full_name(event, contender)) > 0 && std::find(names.begin(), names.end(), contender.name) == names.end())
         names.push_back(contender.name);
   if (names.empty()) return;
-  std::printf("\n%-40s %7s", (events.front().table + ", " + unit).c_str(), "threads");
+  std::printf("\n%-46s %7s", (events.front().table + ", " + unit).c_str(), "threads");
   for (const std::string& name : names) std::printf(" %12s", name.c_str());
   std::printf("  ours / best%s\n", limits.empty() ? "" : "  of FMA peak");
   for (const Event& event : events) {
@@ -63,7 +63,7 @@ void print_table(const std::vector<Event>& events, const Collector& seconds, con
     for (const Contender& contender : event.contenders)
       if (const double time = seconds(full_name(event, contender)); time > 0) rates[contender.name] = event.amount / time / 1e9;
     if (rates.empty()) continue;
-    std::printf("%-40s %7d", event.name.c_str(), event.threads);
+    std::printf("%-46s %7d", event.name.c_str(), event.threads);
     const std::string& ours = event.contenders.front().name;
     double best = 0;
     for (const std::string& name : names) {
@@ -82,6 +82,10 @@ void print_table(const std::vector<Event>& events, const Collector& seconds, con
     }
     if (const auto limit = limits.find(event.threads); limit != limits.end() && rates.contains(ours))
       std::printf("  %10.0f%%", 100e9 * rates[ours] / limit->second);
+    for (const Event& other : events)
+      if (!event.compared_with.empty() && other.name == event.compared_with && other.threads == event.threads && rates.contains(ours))
+        if (const double time = seconds(full_name(other, other.contenders.front())); time > 0)
+          std::printf("  %.2f x %s", event.amount / rates[ours] / 1e9 / time, other.name.substr(other.name.rfind(' ') + 1).c_str());
     std::printf("\n");
   }
 }
@@ -103,8 +107,8 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
 
-  const std::vector<Event> contests = products(), images = convolutions(), passes = maps_and_rows();
-  for (const std::vector<Event>* events : {&contests, &images, &passes})
+  const std::vector<Event> contests = products(), images = convolutions(), attentions = attention_passes(), passes = maps_and_rows();
+  for (const std::vector<Event>* events : {&contests, &images, &attentions, &passes})
     for (const Event& event : *events)
       for (const Contender& contender : event.contenders)
         benchmark::RegisterBenchmark(full_name(event, contender).c_str(), [&contender](benchmark::State& state) {
@@ -124,6 +128,7 @@ int main(int argc, char** argv) {
   std::printf("multiply-adds on registers: %.1f GFLOP/s on one thread, %.1f on two\n", limits[1] / 1e9, limits[2] / 1e9);
   print_table(contests, collector, limits, "GFLOP/s");
   print_table(images, collector, limits, "GFLOP/s");
+  print_table(attentions, collector, limits, "GFLOP/s");
   print_table(passes, collector, {}, "GB/s");
   return 0;
 }

@@ -20,10 +20,12 @@ struct Event {
   int threads = 1;
   double amount = 0;                  // operations, or bytes read and written, a call
   std::vector<Contender> contenders;  // ours first
+  std::string compared_with{};        // an event of the same table and as many threads, whose time ours is told in
 };
 
-std::vector<Event> products();       // products.cpp
-std::vector<Event> convolutions();   // convolution.cpp
-std::vector<Event> maps_and_rows();  // maps.cpp
+std::vector<Event> products();          // products.cpp
+std::vector<Event> convolutions();      // convolution.cpp
+std::vector<Event> attention_passes();  // attention.cpp
+std::vector<Event> maps_and_rows();     // maps.cpp
 
 }  // namespace fluxion::bench

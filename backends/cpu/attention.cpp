@@ -39,7 +39,7 @@ namespace fluxion::cpu_backend {
 namespace {
 
 // Keys that pass by a strip at a time: a block of scores and one of tangents stay in the first-level cache.
-constexpr std::int64_t max_block_keys = 56;
+constexpr std::int64_t max_block_keys = 112;
 // Strips that a unit of work brings past the same blocks of keys.
 constexpr std::int64_t unit_strips = 4;
 // Blocks of keys whose gradients one unit of work sums, where queries and keys are worked on apart.

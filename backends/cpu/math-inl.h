@@ -66,21 +66,15 @@ HWY_INLINE hn::Vec<D> power_of_two(D d, VI n) {
   return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
 }
 
-// e^r - 1 for r = x - n ln 2, |r| <= ln 2 / 2. The first part of ln 2 has nine bits, so n times it is exact.
+// x = n ln 2 + r with |r| <= ln 2 / 2: returns e^r - 1 and n. The first part of ln 2 has nine bits, so n times it is exact.
 template <class D, class V>
-HWY_INLINE V exp_remainder_minus_one(D d, V x, V n) {
+HWY_INLINE V exp_reduced_minus_one(D d, V x, V& n) {
+  n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
   r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
   // (e^r - 1 - r) / r^2, |r| <= ln 2 / 2
   const V g = polynomial(d, r, 0.5000000078f, 0.1666666686f, 0.04166626851f, 0.008333264105f, 0.001394617658f, 0.0001991852493f);
   return hn::MulAdd(hn::Mul(r, r), g, r);
-}
-
-// x = n ln 2 + r with |r| <= ln 2 / 2: returns e^r - 1 and n.
-template <class D, class V>
-HWY_INLINE V exp_reduced_minus_one(D d, V x, V& n) {
-  n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
-  return exp_remainder_minus_one(d, x, n);
 }
 
 // e^x for x in [-87, 88]: no special values, no subnormal results.

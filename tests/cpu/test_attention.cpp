@@ -249,3 +249,126 @@ TEST_CASE("attention of random shapes and views is its expansion", "[cpu][attent
     check(c, below(3) == 0 ? DType::f64 : DType::f32, 1000 * round);
   }
 }
+
+TEST_CASE("attention carries NaN and infinity as its expansion does", "[cpu][attention]") {
+  for (const bool causal : {false, true}) {
+    const Case c{{2}, 70, 131, 16, Layout::plain, Mask::random, causal};
+    const std::vector<HostValue> plain = stored_operands(c, 3);
+    for (const double special : {std::nan(""), infinity, -infinity}) {
+      for (std::size_t operand = 0; operand < plain.size(); ++operand) {
+        std::vector<HostValue> operands = plain;
+        std::vector<double>& values = operands[operand].values;
+        values[values.size() / 4 + 3] = special;  // in the middle of the first batch entry; of keys, beyond some queries and before others
+        if (operand == 8) values[3] = -infinity;
+        INFO((causal ? "causal, " : "") << special << " in operand " << operand);
+        const std::vector<Tensor> expected = run(expanded(c, to_tensors(operands, reference(), DType::f64)));
+        const std::vector<Tensor> got = run(fused(c, to_tensors(operands, cpu(), DType::f32)));
+        const std::vector<double> allowed = tolerances(c, DType::f32);
+        for (std::size_t i = 0; i < got.size(); ++i) {
+          INFO(names[i]);
+          const std::vector<double> a = host_values(got[i]), b = host_values(expected[i]);
+          std::size_t wrong = 0;
+          for (std::size_t j = 0; j < a.size(); ++j) {
+            if (std::isnan(a[j]) && std::isnan(b[j])) continue;
+            // Sums that hold an infinity may or may not meet its opposite.
+            if (!std::isfinite(a[j]) && !std::isfinite(b[j]) && std::isinf(special)) continue;
+            wrong += !(a[j] == b[j] || std::abs(a[j] - b[j]) <= allowed[i]);
+          }
+          CHECK(wrong == 0);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a row whose every key is masked is NaN, and no other", "[cpu][attention]") {
+  const Case c{{1}, 40, 150, 16, Layout::plain, Mask::holes};
+  std::vector<HostValue> operands = stored_operands(c, 5);
+  std::fill_n(operands[8].values.begin() + 7 * c.keys, c.keys, -infinity);
+  std::fill_n(operands[8].values.begin() + 9 * c.keys, c.keys - 1, -infinity);  // only the last key, in the last block, is seen
+  operands[8].values[static_cast<std::size_t>(10 * c.keys - 1)] = 0;
+  const std::vector<Tensor> got = run(fused(c, to_tensors(operands, cpu(), DType::f32)));
+  for (const std::size_t i : {0, 1, 2, 3, 4, 5}) {
+    const std::vector<double> values = host_values(got[i]);
+    const std::size_t row = values.size() / static_cast<std::size_t>(c.queries);
+    for (std::size_t j = 0; j < values.size(); ++j) REQUIRE(std::isnan(values[j]) == (j / row == 7));
+  }
+}
+
+TEST_CASE("attention of extreme scores", "[cpu][attention]") {
+  // Scores of 1e4 and more: one key takes all, and which is not a matter of rounding.
+  const std::int64_t tokens = 130, features = 16;
+  const Device device = cpu();
+  std::vector<float> q(static_cast<std::size_t>(tokens * features)), k = q, v = q;
+  for (std::int64_t i = 0; i < tokens; ++i) {
+    const double angle = 2 * 3.14159265358979 * static_cast<double>(i) / static_cast<double>(tokens);
+    const auto at = static_cast<std::size_t>(i * features);
+    q[at] = k[at] = static_cast<float>(5000 * std::cos(angle)), q[at + 1] = k[at + 1] = static_cast<float>(5000 * std::sin(angle));
+    for (std::size_t f = 0; f < static_cast<std::size_t>(features); ++f) v[at + f] = static_cast<float>(i) + static_cast<float>(f) / 16;
+  }
+  const Shape shape{tokens, features};
+  AttentionOptions options;
+  options.scale = 1;
+  const std::vector<float> y =
+      attention(Tensor::from(q, shape, device), Tensor::from(k, shape, device), Tensor::from(v, shape, device), options).to_host<float>();
+  for (std::size_t i = 0; i < y.size(); ++i) REQUIRE(y[i] == v[i]);
+}
+
+TEST_CASE("attention over no queries and no batch", "[cpu][attention]") {
+  const Device device = cpu();
+  for (const Case& c : {Case{{2}, 0, 5, 4}, Case{{0}, 3, 5, 4}}) {
+    const std::vector<Tensor> got = run(fused(c, to_tensors(stored_operands(c, 1), device, DType::f32)));
+    for (std::size_t i = 0; i < 7; ++i) CHECK(host_values(got[i]).size() == static_cast<std::size_t>(got[i].elements()));
+    for (const std::size_t i : {7, 8})
+      for (const double each : host_values(got[i])) CHECK(each == 0);
+  }
+}
+
+TEST_CASE("the dual of attention over 1024 tokens takes no memory beyond its results", "[cpu][attention]") {
+  const Device device = cpu({.threads = 2});
+  const std::int64_t batch = 4, heads = 4, tokens = 1024, features = 64;
+  const auto dual = compile([=](const Tensor& qkv, const Tensor& tangents) {
+    std::vector<Tensor> operands;
+    for (const Tensor* each : {&qkv, &tangents})
+      for (const std::int64_t i : {0, 1, 2})
+        operands.push_back(transpose(reshape(slice_axis(*each, 2, i, i + 1), {batch, tokens, heads, features}), {0, 2, 1, 3}));
+    return make_nodes(Op::attention_dual, AttentionAttributes{0.125, false}, operands);
+  });
+  const Tensor qkv = zeros({batch, tokens, 3, heads, features}, DType::f32, device);
+  const MemoryReport report = dual.memory_report(qkv, qkv);
+  const std::size_t rows = static_cast<std::size_t>(batch * heads * tokens) * sizeof(float), results = 2 * rows * features + 2 * rows;
+  CHECK(report.output_bytes == results);
+  CHECK(report.arena_bytes == 0);
+  CHECK(report.kernels == 1);
+  CHECK(report.peak_bytes() - report.input_bytes <= results + results / 10);
+}
+
+TEST_CASE("attention reads its operands where they lie", "[cpu][attention]") {
+  const Device device = cpu({.threads = 1});
+  const auto f = compile([](const Tensor& qkv) {
+    const auto part = [&](std::int64_t i) { return transpose(reshape(slice_axis(qkv, 2, i, i + 1), {2, 49, 4, 16}), {0, 2, 1, 3}); };
+    return attention(part(0), part(1), part(2));
+  });
+  const Program& program = f.program(zeros({2, 49, 3, 4, 16}, DType::f32, device));
+  REQUIRE(program.kernels.size() == 1);
+  const auto* kernel = std::get_if<OpKernel>(&program.kernels[0]);
+  REQUIRE(kernel != nullptr);
+  CHECK(kernel->op == Op::attention);
+  // Beyond the largest head there is a kernel for, the expansion runs.
+  const std::int64_t wide = cpu_backend::max_attention_head + 1;
+  const auto g = compile([](const Tensor& x) { return attention(x, x, x); });
+  const Program& expanded_program = g.program(zeros({3, wide}, DType::f32, device));
+  for (const Kernel& each : expanded_program.kernels) CHECK(std::get_if<OpKernel>(&each) == nullptr);
+}
+
+TEST_CASE("attention of other dtypes and ops is refused", "[cpu][attention]") {
+  OpKernel kernel;
+  kernel.op = Op::softmax;
+  CHECK_THROWS_AS(cpu_backend::AttentionRunner(kernel), Error);
+  kernel.op = Op::attention;
+  kernel.attributes = AttentionAttributes{};
+  kernel.input_types.assign(3, {Shape{2, 3}, DType::i32});
+  CHECK_THROWS_AS(cpu_backend::AttentionRunner(kernel), DTypeError);
+  kernel.input_types.assign(3, {Shape{2, 3}, DType::f32});
+  CHECK_THROWS_AS(cpu_backend::AttentionRunner(kernel), Error);
+}
