@@ -107,7 +107,7 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 2;
 
-  const std::vector<Event> contests = products(), images = convolutions(), passes = maps_and_rows(), attentions = attention_passes();
+  const std::vector<Event> contests = products(), images = convolutions(), attentions = attention_passes(), passes = maps_and_rows();
   for (const std::vector<Event>* events : {&contests, &images, &attentions, &passes})
     for (const Event& event : *events)
       for (const Contender& contender : event.contenders)

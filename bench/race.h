@@ -25,7 +25,7 @@ struct Event {
 
 std::vector<Event> products();          // products.cpp
 std::vector<Event> convolutions();      // convolution.cpp
-std::vector<Event> maps_and_rows();     // maps.cpp
 std::vector<Event> attention_passes();  // attention.cpp
+std::vector<Event> maps_and_rows();     // maps.cpp
 
 }  // namespace fluxion::bench
