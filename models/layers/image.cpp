@@ -46,6 +46,10 @@ Tensor conv2d_transpose(const Tensor& x, const Tensor& weight, const Convolution
 
 Tensor avg_pool2d(const Tensor& x, Pair window, Pair stride, Location where) {
   check_image("avg_pool2d", x, where);
+  for (std::size_t k = 0; k < 2; ++k)
+    if (window[k] < 1 || stride[k] < 1 || window[k] > x.size(static_cast<std::int64_t>(k) + 1))
+      throw ShapeError(start("avg_pool2d", where) + "a window of " + std::to_string(window[0]) + " x " + std::to_string(window[1]) + " in steps of " +
+                       std::to_string(stride[0]) + " x " + std::to_string(stride[1]) + " does not fit into " + to_string(x.type()));
   const Tensor seen = make_node(Op::windows, WindowAttributes{dims(window), dims(stride), {1, 1}}, {x}, where);
   if (window != stride) return mean(seen, {3, 4}, false, where);
   // Windows side by side are cells of the image: the gradient is a stretched view.
