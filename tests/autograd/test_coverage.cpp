@@ -77,7 +77,8 @@ Value values(Op op, DType dtype, const Device& cpu, const Device& reference) {
     if (example.op != op) continue;
     const bool own_dtype = !any_of_dtype_under_test(example);
     // Operands of other dtypes than the one under test count for their own.
-    if (own_dtype && std::none_of(example.inputs.begin(), example.inputs.end(), [&](const HostValue& value) { return value.dtype == dtype; })) continue;
+    if (own_dtype && std::none_of(example.inputs.begin(), example.inputs.end(), [&](const HostValue& value) { return value.dtype == dtype; }))
+      continue;
     Value each;
     try {
       each = compare(example, dtype, cpu, reference);
@@ -164,10 +165,12 @@ TEST_CASE("no op of the table has a hole: every backend, dtype, derivative and b
   for (const auto& [reason, at] : reasons) numbered[at] = reason;
   for (const auto& [at, reason] : numbered) notes += "- [" + std::to_string(at) + "] " + reason + "\n";
   const std::string whole =
-      "# Coverage\n\nWritten by tests/autograd/test_coverage.cpp, which fails where an op of `engine/ops.def` has a hole. *yes*: a check of an example ran "
+      "# Coverage\n\nWritten by tests/autograd/test_coverage.cpp, which fails where an op of `engine/ops.def` has a hole. *yes*: a check of an "
+      "example ran "
       "it and compared the result.\nf32 to u32: the value on the CPU backend against the reference backend, in that dtype (*no*: the op's shape rule "
       "refuses the dtype). jvp: against finite differences.\ntranspose: <u, Jv> = <J'u, v>, for linear ops. batching: vmap against a loop.\n\n" +
-      std::to_string(cells) + " cells are covered.\n\n| op | f32 | f64 | i32 | u32 | jvp | transpose | batching |\n|---|---|---|---|---|---|---|---|\n" + text +
+      std::to_string(cells) +
+      " cells are covered.\n\n| op | f32 | f64 | i32 | u32 | jvp | transpose | batching |\n|---|---|---|---|---|---|---|---|\n" + text +
       "\nRefusals:\n\n" + notes;
   if (std::getenv("FLUXION_UPDATE_PINNED")) std::ofstream(page) << whole;
   std::ifstream file(page);

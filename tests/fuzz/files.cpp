@@ -1,5 +1,5 @@
-// Fuzz target: what the readers of files make of hostile bytes. The first byte chooses the reader; whatever is wrong with the rest, it says so with an
-// Error and touches nothing else.
+// Fuzz target: what the readers of files make of hostile bytes. The first byte chooses the reader; whatever is wrong with the rest, it says so with
+// an Error and touches nothing else.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -44,7 +44,8 @@ int main(int argc, char** argv) {
   write(folder / "npy", 1, bytes_of(scratch));
   write(folder / "npy-header", 2, bytes_of(scratch));
   write(folder / "gz", 4, gzip(bytes_of(scratch)));
-  std::vector<std::byte> idx{std::byte{0}, std::byte{0}, std::byte{8}, std::byte{1}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{2}, std::byte{7}, std::byte{9}};
+  std::vector<std::byte> idx{std::byte{0}, std::byte{0}, std::byte{8}, std::byte{1}, std::byte{0},
+                             std::byte{0}, std::byte{0}, std::byte{2}, std::byte{7}, std::byte{9}};
   write(folder / "idx", 3, idx);
   const auto layer = compile([](const Tensor& a, const Tensor& b) { return softmax(silu(matmul(a, b) + 1.0)); });
   write(folder / "program", 5, serialise(layer.program(x, transpose(x, {1, 0}))));

@@ -42,16 +42,15 @@ double larger(double a, double b) { return std::max(a, b); }
 
 void add_unary(std::vector<Action>& table) {
   const auto node = [&](Op op, double limit, double bound) {
-    table.push_back({std::string(to_string(op)), one_operand(limit, bound),
-                     [op](const Scope& scope) { return make_nodes(op, NoAttributes{}, {scope.in[0]}); }});
+    table.push_back(
+        {std::string(to_string(op)), one_operand(limit, bound), [op](const Scope& scope) { return make_nodes(op, NoAttributes{}, {scope.in[0]}); }});
   };
   for (const Op op : {Op::identity, Op::neg}) node(op, 3, -1);
   for (const Op op : {Op::sin, Op::cos, Op::tanh, Op::sigmoid, Op::erf}) node(op, 3, 1);
   for (const Op op : {Op::exp, Op::expm1}) node(op, 1.5, 4.5);
   for (const auto& [op, bound] : {std::pair{Op::log, 2.3}, {Op::log1p, 2.5}, {Op::sqrt, 3.2}, {Op::rsqrt, 2.1}})
-    table.push_back({std::string(to_string(op)), one_operand(3, bound, 5), [op = op](const Scope& scope) {
-                       return make_nodes(op, NoAttributes{}, {positive(scope.in[0], scope.number(0))});
-                     }});
+    table.push_back({std::string(to_string(op)), one_operand(3, bound, 5),
+                     [op = op](const Scope& scope) { return make_nodes(op, NoAttributes{}, {positive(scope.in[0], scope.number(0))}); }});
   for (const Op op : {Op::abs, Op::sign})
     table.push_back({std::string(to_string(op)), one_operand(3, op == Op::abs ? -1 : 1), [op](const Scope& scope) {
                        scope.margin(abs(scope.in[0]));
@@ -101,7 +100,8 @@ void add_unary(std::vector<Action>& table) {
                      }
                    },
                    0});
-  table.push_back({"stop_gradient", one_operand(3, -1), [](const Scope& scope) -> Tensors {
+  table.push_back({"stop_gradient", one_operand(3, -1),
+                   [](const Scope& scope) -> Tensors {
                      if (scope.options.held) return {(*scope.options.held)[(*scope.held)++]};
                      if (scope.options.stopped) scope.options.stopped->push_back(scope.in[0]);
                      return {stop_gradient(scope.in[0])};
@@ -111,9 +111,8 @@ void add_unary(std::vector<Action>& table) {
                      return {make_node(Op::after, NoAttributes{}, {scope.in[0], scope.in[1]})};
                    }});
   // A conversion that changes nothing is a node all the same, with a rule and a transpose.
-  table.push_back({"convert", one_operand(3, -1), [](const Scope& scope) -> Tensors {
-                     return {make_node(Op::convert, DTypeAttributes{scope.in[0].dtype()}, {scope.in[0]})};
-                   }});
+  table.push_back({"convert", one_operand(3, -1),
+                   [](const Scope& scope) -> Tensors { return {make_node(Op::convert, DTypeAttributes{scope.in[0].dtype()}, {scope.in[0]})}; }});
 }
 
 void add_binary(std::vector<Action>& table) {
@@ -125,13 +124,18 @@ void add_binary(std::vector<Action>& table) {
                      return {scope.number(1) ? scope.in[0] - second(scope) : second(scope) - scope.in[0]};
                    }});
   table.push_back({"mul", two_operands(3, 3, product), [](const Scope& scope) -> Tensors { return {scope.in[0] * second(scope)}; }, 4});
-  table.push_back({"div", two_operands(3, 3, [](double a, double) { return 4 * a; }, 5), [](const Scope& scope) -> Tensors {
-                     return {scope.in[0] / positive(second(scope), scope.number(0))};
-                   }});
-  table.push_back({"pow", two_operands(1, 2, [](double, double) { return 11; }, 5), [](const Scope& scope) -> Tensors {
-                     return {pow(positive(scope.in[0], scope.number(0)), second(scope))};
-                   }});
-  table.push_back({"atan2", two_operands(3, 3, [](double, double) { return 3.2; }, 5), [](const Scope& scope) -> Tensors {
+  table.push_back({"div",
+                   two_operands(
+                       3, 3, [](double a, double) { return 4 * a; }, 5),
+                   [](const Scope& scope) -> Tensors { return {scope.in[0] / positive(second(scope), scope.number(0))}; }});
+  table.push_back({"pow",
+                   two_operands(
+                       1, 2, [](double, double) { return 11; }, 5),
+                   [](const Scope& scope) -> Tensors { return {pow(positive(scope.in[0], scope.number(0)), second(scope))}; }});
+  table.push_back({"atan2",
+                   two_operands(
+                       3, 3, [](double, double) { return 3.2; }, 5),
+                   [](const Scope& scope) -> Tensors {
                      // In the right or in the upper half plane, clear of the cut.
                      const Tensor p = positive(second(scope), scope.number(0));
                      return {scope.number(1) ? atan2(scope.in[0], p) : atan2(p, scope.in[0])};
@@ -261,8 +265,7 @@ void add_discrete(std::vector<Action>& table) {
                      step.numbers = {drawing.choices.below(32)};
                      return 0.0;
                    },
-                   [](const Scope& scope) -> Tensors { return {shift_right(scope.in[0], static_cast<double>(scope.number(0)))}; },
-                   3});
+                   [](const Scope& scope) -> Tensors { return {shift_right(scope.in[0], static_cast<double>(scope.number(0)))}; }, 3});
   table.push_back({"number of bits",
                    [](Drawing& drawing, Step& step) {
                      const int bits = drawing.bits();

@@ -39,32 +39,33 @@ void add_lines(std::vector<Action>& table) {
 
 // Image [n, h, w, in] and weight [kh, kw, in / groups, out]. Numbers: stride, dilation, spread, low, high of height and width, groups, kh, kw, out.
 void add_convolution(std::vector<Action>& table) {
-  table.push_back({"conv2d",
-                   [](Drawing& drawing, Step& step) {
-                     Choices& choices = drawing.choices;
-                     step.operands = {drawing.floating(), drawing.floating()};
-                     const std::int64_t groups = choices.one_in(4) ? 2 : 1, per_group = choices.between(1, 2);
-                     step.shape = {choices.between(1, 2), choices.between(2, 4), choices.between(2, 4), groups * per_group};
-                     Dims stride, dilation, spread, low, high, kernel;
-                     for (std::size_t k = 0; k < 2; ++k) {
-                       stride.push_back(choices.between(1, 2)), dilation.push_back(choices.between(1, 2)), spread.push_back(choices.one_in(4) ? 2 : 1);
-                       kernel.push_back(choices.between(1, 3));
-                       low.push_back(choices.between(-1, 2));
-                       const std::int64_t whole = (step.shape[k + 1] - 1) * spread[k] + 1, needed = dilation[k] * (kernel[k] - 1) + 1;
-                       // Enough behind that the kernel fits.
-                       high.push_back(std::max<std::int64_t>(choices.between(-1, 2), needed - whole - low[k]));
-                     }
-                     for (const Dims* list : {&stride, &dilation, &spread, &low, &high}) step.numbers.insert(step.numbers.end(), list->begin(), list->end());
-                     step.numbers.insert(step.numbers.end(), {groups, kernel[0], kernel[1], groups * choices.between(1, 2)});
-                     return drawing.bound(step.operands[0]) * drawing.bound(step.operands[1]) * static_cast<double>(kernel[0] * kernel[1] * per_group);
-                   },
-                   [](const Scope& scope) {
-                     const auto pair = [&](std::size_t i) { return Dims{scope.number(2 * i), scope.number(2 * i + 1)}; };
-                     const ConvAttributes attributes{pair(0), pair(1), pair(2), pair(3), pair(4), scope.number(10)};
-                     const Shape image(scope.step.shape), weight{scope.number(11), scope.number(12), image[3] / attributes.groups, scope.number(13)};
-                     return make_nodes(Op::conv2d, attributes, {scope.fitted(0, image), scope.fitted(1, weight)});
-                   },
-                   4});
+  table.push_back(
+      {"conv2d",
+       [](Drawing& drawing, Step& step) {
+         Choices& choices = drawing.choices;
+         step.operands = {drawing.floating(), drawing.floating()};
+         const std::int64_t groups = choices.one_in(4) ? 2 : 1, per_group = choices.between(1, 2);
+         step.shape = {choices.between(1, 2), choices.between(2, 4), choices.between(2, 4), groups * per_group};
+         Dims stride, dilation, spread, low, high, kernel;
+         for (std::size_t k = 0; k < 2; ++k) {
+           stride.push_back(choices.between(1, 2)), dilation.push_back(choices.between(1, 2)), spread.push_back(choices.one_in(4) ? 2 : 1);
+           kernel.push_back(choices.between(1, 3));
+           low.push_back(choices.between(-1, 2));
+           const std::int64_t whole = (step.shape[k + 1] - 1) * spread[k] + 1, needed = dilation[k] * (kernel[k] - 1) + 1;
+           // Enough behind that the kernel fits.
+           high.push_back(std::max<std::int64_t>(choices.between(-1, 2), needed - whole - low[k]));
+         }
+         for (const Dims* list : {&stride, &dilation, &spread, &low, &high}) step.numbers.insert(step.numbers.end(), list->begin(), list->end());
+         step.numbers.insert(step.numbers.end(), {groups, kernel[0], kernel[1], groups * choices.between(1, 2)});
+         return drawing.bound(step.operands[0]) * drawing.bound(step.operands[1]) * static_cast<double>(kernel[0] * kernel[1] * per_group);
+       },
+       [](const Scope& scope) {
+         const auto pair = [&](std::size_t i) { return Dims{scope.number(2 * i), scope.number(2 * i + 1)}; };
+         const ConvAttributes attributes{pair(0), pair(1), pair(2), pair(3), pair(4), scope.number(10)};
+         const Shape image(scope.step.shape), weight{scope.number(11), scope.number(12), image[3] / attributes.groups, scope.number(13)};
+         return make_nodes(Op::conv2d, attributes, {scope.fitted(0, image), scope.fitted(1, weight)});
+       },
+       4});
 }
 
 // Shape: batch axes, queries, keys, features. Numbers: causal, masked, scale in quarters.
@@ -96,20 +97,25 @@ AttentionOperands operands_of(const Scope& scope) {
     dims.insert(dims.end(), rest);
     return Shape(dims);
   };
-  return {of({queries, features}), of({keys, features}), of({queries, keys}), of({queries}), {static_cast<double>(scope.number(2)) / 4, scope.number(0) == 1}};
+  return {of({queries, features}),
+          of({keys, features}),
+          of({queries, keys}),
+          of({queries}),
+          {static_cast<double>(scope.number(2)) / 4, scope.number(0) == 1}};
 }
 
 void add_attention(std::vector<Action>& table) {
-  table.push_back({"attention",
-                   [](Drawing& drawing, Step& step) {
-                     draw_attention(drawing, step, 3);
-                     return 40.0;  // the log of the row sums: 9 d + log keys
-                   },
-                   [](const Scope& scope) {
-                     const AttentionOperands o = operands_of(scope);
-                     return make_nodes(Op::attention, o.attributes, o.masked(scope, {scope.fitted(0, o.q), scope.fitted(1, o.k), scope.fitted(2, o.k)}));
-                   },
-                   5});
+  table.push_back(
+      {"attention",
+       [](Drawing& drawing, Step& step) {
+         draw_attention(drawing, step, 3);
+         return 40.0;  // the log of the row sums: 9 d + log keys
+       },
+       [](const Scope& scope) {
+         const AttentionOperands o = operands_of(scope);
+         return make_nodes(Op::attention, o.attributes, o.masked(scope, {scope.fitted(0, o.q), scope.fitted(1, o.k), scope.fitted(2, o.k)}));
+       },
+       5});
   table.push_back({"attention_dual",
                    [](Drawing& drawing, Step& step) {
                      draw_attention(drawing, step, 6);

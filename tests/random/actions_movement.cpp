@@ -48,8 +48,7 @@ void add_views(std::vector<Action>& table) {
                        std::swap(step.numbers[i - 1], step.numbers[static_cast<std::size_t>(drawing.choices.below(static_cast<std::int64_t>(i)))]);
                      return drawing.bound(value);
                    },
-                   [](const Scope& scope) -> Tensors { return {transpose(scope.in[0], scope.step.numbers)}; },
-                   3});
+                   [](const Scope& scope) -> Tensors { return {transpose(scope.in[0], scope.step.numbers)}; }, 3});
   table.push_back({"broadcast_to",
                    [](Drawing& drawing, Step& step) {
                      const int value = anything(drawing);
@@ -87,13 +86,15 @@ void add_views(std::vector<Action>& table) {
                    [](Drawing& drawing, Step& step) {
                      const int value = anything(drawing);
                      step.operands = {value};
-                     for (std::int64_t i = 0; i < 2 * drawing.tensor(value).rank(); ++i) step.numbers.push_back(std::max<std::int64_t>(0, drawing.choices.between(-2, 2)));
+                     for (std::int64_t i = 0; i < 2 * drawing.tensor(value).rank(); ++i)
+                       step.numbers.push_back(std::max<std::int64_t>(0, drawing.choices.between(-2, 2)));
                      step.numbers.push_back(drawing.choices.below(3));
                      return std::max(drawing.bound(value), 1.0);
                    },
                    [](const Scope& scope) -> Tensors {
                      Dims low, high;
-                     for (std::size_t i = 0; i + 1 < scope.step.numbers.size(); i += 2) low.push_back(scope.number(i)), high.push_back(scope.number(i + 1));
+                     for (std::size_t i = 0; i + 1 < scope.step.numbers.size(); i += 2)
+                       low.push_back(scope.number(i)), high.push_back(scope.number(i + 1));
                      // With 0, 1 and - floating values alone - a half.
                      const double with = static_cast<double>(scope.step.numbers.back());
                      return {pad(scope.in[0], low, high, with < 2 ? with : is_floating(scope.in[0].dtype()) ? 0.5 : 0.0)};
@@ -145,21 +146,23 @@ void add_views(std::vector<Action>& table) {
                    },
                    [](const Scope& scope) -> Tensors { return {flip(scope.in[0], scope.step.numbers)}; }});
   // Images [n, h, w, c]; kernel, stride and dilation of height and width.
-  table.push_back({"windows",
-                   [](Drawing& drawing, Step& step) {
-                     const int value = drawing.floating();
-                     step.operands = {value};
-                     step.shape = {drawing.choices.between(1, 2), drawing.choices.between(2, 5), drawing.choices.between(2, 5), drawing.choices.between(1, 2)};
-                     for (int k = 0; k < 2; ++k) step.numbers.push_back(drawing.choices.between(1, 2));
-                     for (int k = 0; k < 2; ++k) step.numbers.push_back(drawing.choices.between(1, 3));
-                     for (std::size_t k = 0; k < 2; ++k)  // the second element lies inside
-                       step.numbers.push_back(step.numbers[k] == 1 ? drawing.choices.between(1, 3) : drawing.choices.between(1, step.shape[k + 1] - 1));
-                     return drawing.bound(value);
-                   },
-                   [](const Scope& scope) -> Tensors {
-                     const WindowAttributes attributes{{scope.number(0), scope.number(1)}, {scope.number(2), scope.number(3)}, {scope.number(4), scope.number(5)}};
-                     return make_nodes(Op::windows, attributes, {scope.fitted(0, Shape(scope.step.shape))});
-                   }});
+  table.push_back(
+      {"windows",
+       [](Drawing& drawing, Step& step) {
+         const int value = drawing.floating();
+         step.operands = {value};
+         step.shape = {drawing.choices.between(1, 2), drawing.choices.between(2, 5), drawing.choices.between(2, 5), drawing.choices.between(1, 2)};
+         for (int k = 0; k < 2; ++k) step.numbers.push_back(drawing.choices.between(1, 2));
+         for (int k = 0; k < 2; ++k) step.numbers.push_back(drawing.choices.between(1, 3));
+         for (std::size_t k = 0; k < 2; ++k)  // the second element lies inside
+           step.numbers.push_back(step.numbers[k] == 1 ? drawing.choices.between(1, 3) : drawing.choices.between(1, step.shape[k + 1] - 1));
+         return drawing.bound(value);
+       },
+       [](const Scope& scope) -> Tensors {
+         const WindowAttributes attributes{
+             {scope.number(0), scope.number(1)}, {scope.number(2), scope.number(3)}, {scope.number(4), scope.number(5)}};
+         return make_nodes(Op::windows, attributes, {scope.fitted(0, Shape(scope.step.shape))});
+       }});
   table.push_back({"iota",
                    [](Drawing& drawing, Step& step) {
                      const int value = drawing.floating();
@@ -202,8 +205,7 @@ void add_reductions(std::vector<Action>& table) {
                      const double bound = draw_axes(drawing, step);
                      return bound * elements_over(drawing, step);
                    },
-                   [](const Scope& scope) -> Tensors { return {sum(scope.in[0], drawn_axes(scope), scope.number(0) == 1)}; },
-                   3});
+                   [](const Scope& scope) -> Tensors { return {sum(scope.in[0], drawn_axes(scope), scope.number(0) == 1)}; }, 3});
   table.push_back({"moments",
                    [](Drawing& drawing, Step& step) {
                      const double bound = draw_axes(drawing, step);
@@ -244,8 +246,7 @@ void add_reductions(std::vector<Action>& table) {
                      if (drawing.tensor(step.operands[0]).elements() == 0) return -1.0;
                      return bound + 4;
                    },
-                   [](const Scope& scope) -> Tensors { return {logsumexp(scope.in[0], drawn_axes(scope), scope.number(0) == 1)}; },
-                   1});
+                   [](const Scope& scope) -> Tensors { return {logsumexp(scope.in[0], drawn_axes(scope), scope.number(0) == 1)}; }, 1});
   table.push_back({"cumsum",
                    [](Drawing& drawing, Step& step) {
                      const int value = drawing.floating();
@@ -267,7 +268,8 @@ void add_contractions(std::vector<Action>& table) {
                      for (int k = 0; k < 3; ++k) step.shape.push_back(drawing.choices.between(1, k == 1 ? 5 : 4));
                      if (drawing.choices.one_in(150)) step.shape.back() = 0;
                      for (int k = 0; k < 3; ++k) step.numbers.push_back(drawing.choices.below(2));
-                     return drawing.bound(step.operands[0]) * drawing.bound(step.operands[1]) * static_cast<double>(step.shape[step.shape.size() - 2]);
+                     return drawing.bound(step.operands[0]) * drawing.bound(step.operands[1]) *
+                            static_cast<double>(step.shape[step.shape.size() - 2]);
                    },
                    [](const Scope& scope) -> Tensors {
                      Dims batch(scope.step.shape.begin(), scope.step.shape.end() - 3);

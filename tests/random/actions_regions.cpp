@@ -108,7 +108,8 @@ void add_region_actions(std::vector<Action>& table) {
                    [](Drawing& drawing, Step& step) {
                      step.operands = {drawing.floating(), drawing.floating(), drawing.floating()};
                      step.numbers = {drawing.choices.below(4)};
-                     const double elements = static_cast<double>(drawing.tensor(step.operands[0]).elements() + drawing.tensor(step.operands[1]).elements());
+                     const double elements =
+                         static_cast<double>(drawing.tensor(step.operands[0]).elements() + drawing.tensor(step.operands[1]).elements());
                      return 9 + 6 * elements;
                    },
                    [](const Scope& scope) {

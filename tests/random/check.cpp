@@ -57,7 +57,8 @@ std::vector<Values> host(const Tensors& tensors) {
 
 // Throws Failure where |got - expected| > relative (1 + largest |expected| of the tensor) + slack.
 void require_equal(const char* what, const std::vector<Values>& got, const std::vector<Values>& expected, double relative, const Values& slack = {}) {
-  if (got.size() != expected.size()) throw Failure{std::string(what) + ": " + std::to_string(got.size()) + " results, expected " + std::to_string(expected.size())};
+  if (got.size() != expected.size())
+    throw Failure{std::string(what) + ": " + std::to_string(got.size()) + " results, expected " + std::to_string(expected.size())};
   for (std::size_t i = 0; i < got.size(); ++i) {
     if (got[i].size() != expected[i].size())
       throw Failure{std::string(what) + ": result " + std::to_string(i) + " has " + std::to_string(got[i].size()) + " elements, expected " +
@@ -66,7 +67,8 @@ void require_equal(const char* what, const std::vector<Values>& got, const std::
     for (std::size_t k = 0; k < got[i].size(); ++k) {
       if (got[i][k] == expected[i][k] || std::abs(got[i][k] - expected[i][k]) <= allowed) continue;
       char line[200];
-      std::snprintf(line, sizeof line, ": element %zu of result %zu: got %.17g, expected %.17g (allowed %.3g)", k, i, got[i][k], expected[i][k], allowed);
+      std::snprintf(line, sizeof line, ": element %zu of result %zu: got %.17g, expected %.17g (allowed %.3g)", k, i, got[i][k], expected[i][k],
+                    allowed);
       throw Failure{what + std::string(line)};
     }
   }
@@ -103,9 +105,7 @@ double dot(const std::vector<Values>& a, const std::vector<Values>& b, double* m
 // ---- the checks
 
 void check_values(const RandomProgram& program, const CheckDevices& devices) {
-  const auto values = [&](const Device& device, DType dtype) {
-    return host(function_of(program, dtype, true)(make_inputs(program, device, dtype)));
-  };
+  const auto values = [&](const Device& device, DType dtype) { return host(function_of(program, dtype, true)(make_inputs(program, device, dtype))); };
   const auto exact = values(devices.reference, DType::f64);
   require_equal("value on the CPU in f64", values(devices.cpu, DType::f64), exact, 1e-9);
   // What rounding each op to f32 costs says how well conditioned the program is.

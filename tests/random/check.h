@@ -24,9 +24,9 @@ struct CheckOptions {
 bool place(RandomProgram& program, const Device& reference);
 
 struct CheckResult {
-  bool placed = true;          // false: no points, nothing was checked
-  std::string failure;       // "" or what differed, with numbers
-  bool conditioned = true;   // false: no step made the finite differences agree among themselves, so they say nothing
+  bool placed = true;       // false: no points, nothing was checked
+  std::string failure;      // "" or what differed, with numbers
+  bool conditioned = true;  // false: no step made the finite differences agree among themselves, so they say nothing
 };
 
 // Checks, on points that `place` chose:

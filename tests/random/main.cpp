@@ -48,7 +48,8 @@ int main(int argc, char** argv) {
   std::atomic<int> failures = 0;
   const auto work = [&] {
     const CheckDevices devices{reference(), cpu({1})};
-    for (std::int64_t number = next++; (seconds > 0 && only < 0 ? elapsed() < seconds : number < count) && failures < failures_wanted; number = next++) {
+    for (std::int64_t number = next++; (seconds > 0 && only < 0 ? elapsed() < seconds : number < count) && failures < failures_wanted;
+         number = next++) {
       RandomProgram program = numbered_program(seed, static_cast<std::uint64_t>(number));
       if (print) std::printf("program %lld\n%s", static_cast<long long>(number), to_string(program).c_str());
       const CheckResult result = place_and_check(program, devices);
@@ -61,8 +62,8 @@ int main(int argc, char** argv) {
       ++failures;
       const RandomProgram small = smallest_failing(program, devices, {});
       std::lock_guard lock(mutex);
-      std::printf("\nFAILED: program %lld of seed %llu: %s\nmade smaller: %s\n%s\n", static_cast<long long>(number), static_cast<unsigned long long>(seed),
-                  result.failure.c_str(), check(small, devices).failure.c_str(), to_string(small).c_str());
+      std::printf("\nFAILED: program %lld of seed %llu: %s\nmade smaller: %s\n%s\n", static_cast<long long>(number),
+                  static_cast<unsigned long long>(seed), result.failure.c_str(), check(small, devices).failure.c_str(), to_string(small).c_str());
     }
   };
   std::vector<std::thread> pool;

@@ -3,8 +3,9 @@
 //
 // Everything is drawn from `Choices`: a 64-bit seed gives one program for ever, and so do the bytes of a fuzzer.
 //
-// A program keeps to where its derivatives are smooth and its values near 1: arguments of log, sqrt, pow, div and atan2 are made positive first, values
-// that could grow are squashed, and whatever has a kink states how far its operands are from it (the margin), so that points too near are refused.
+// A program keeps to where its derivatives are smooth and its values near 1: arguments of log, sqrt, pow, div and atan2 are made positive first,
+// values that could grow are squashed, and whatever has a kink states how far its operands are from it (the margin), so that points too near are
+// refused.
 #pragma once
 
 #include <cstdint>
@@ -75,9 +76,9 @@ std::vector<Tensor> make_inputs(const RandomProgram& program, const Device& devi
 
 struct BuildOptions {
   DType floating = DType::f64;
-  bool regions = true;                      // false: what a region holds takes its place
-  std::vector<Tensor>* margins = nullptr;   // gets tensors of distances from kinks
-  std::vector<Tensor>* stopped = nullptr;   // gets the values that stop_gradient passes on..
+  bool regions = true;                        // false: what a region holds takes its place
+  std::vector<Tensor>* margins = nullptr;     // gets tensors of distances from kinks
+  std::vector<Tensor>* stopped = nullptr;     // gets the values that stop_gradient passes on..
   const std::vector<Tensor>* held = nullptr;  // ..or says what they are, as finite differences of a stopped value need
 };
 // The outputs as functions of the inputs.

@@ -132,9 +132,8 @@ fluxion::BatchRule __real__ZN7fluxion10batch_ruleENS_2OpE(Op op);
 
 fluxion::JvpRule __wrap__ZN7fluxion8jvp_ruleENS_2OpE(Op) {
   return [](const fluxion::JvpCall& call) {
-    return RulesBetween::after(Table::jvp, *call.node, __real__ZN7fluxion8jvp_ruleENS_2OpE(call.node->op)(call), [&](std::size_t i) {
-      return fluxion::testing::invented_tangent(call.tangents, call.node->outputs[i]);
-    });
+    return RulesBetween::after(Table::jvp, *call.node, __real__ZN7fluxion8jvp_ruleENS_2OpE(call.node->op)(call),
+                               [&](std::size_t i) { return fluxion::testing::invented_tangent(call.tangents, call.node->outputs[i]); });
   };
 }
 

@@ -24,7 +24,7 @@ struct Rule {
 std::string to_string(const Rule& rule);  // "jvp of exp", "transpose of a checkpoint"
 
 enum class Fault : std::uint8_t {
-  scaled,     // by 1.001
+  scaled,  // by 1.001
   negated,
   dropped,    // no tangent, no cotangent; one example stands for all
   invented,   // the input's tangent where there was none

@@ -129,7 +129,8 @@ std::string check_transposed(const OpExample& example) {
     for (std::size_t i = 0; i < there.size(); ++i)
       if (cotangents[i]) left += sum(cotangents[i] * (there[i] - origin[i])).item<double>();
     const double right = sum(transposed(example.f, inputs, operand, cotangents) * inputs[operand]).item<double>();
-    if (!(std::abs(left - right) <= 1e-10 * (1 + std::abs(left)))) return "the transpose in operand " + std::to_string(operand) + " is not the transpose";
+    if (!(std::abs(left - right) <= 1e-10 * (1 + std::abs(left))))
+      return "the transpose in operand " + std::to_string(operand) + " is not the transpose";
   }
   return "";
 }
@@ -167,7 +168,8 @@ std::string check_opaque(const OpExample& example) {
 // Variants of an operand in its own domain: its values moved round.
 HostValue moved(const HostValue& value, std::size_t by) {
   HostValue result = value;
-  if (!result.values.empty()) std::rotate(result.values.begin(), result.values.begin() + static_cast<std::ptrdiff_t>(by % result.values.size()), result.values.end());
+  if (!result.values.empty())
+    std::rotate(result.values.begin(), result.values.begin() + static_cast<std::ptrdiff_t>(by % result.values.size()), result.values.end());
   return result;
 }
 
@@ -235,13 +237,12 @@ const std::vector<OpExample>& all_examples() {
                      };
                      return flat::custom_jvp("own", f, rule, x, Location::current());
                    }});
-    all.push_back({Op::region, "region with a transpose of its own", {random_value({3, 2}, -2, 2, 95), random_value({6}, -2, 2, 96)}, [](const Tensors& x) {
-                     const auto f = [](const Tensors& y) { return Tensors{transpose(y[0], {1, 0}) + reshape(y[1], {2, 3}), 2.0 * y[1]}; };
-                     const flat::Function back = [](const Tensors& u) {
-                       return Tensors{transpose(u[0], {1, 0}), reshape(u[0], {6}) + 2.0 * u[1]};
-                     };
-                     return flat::custom_linear("own", f, back, x, Location::current());
-                   }});
+    all.push_back(
+        {Op::region, "region with a transpose of its own", {random_value({3, 2}, -2, 2, 95), random_value({6}, -2, 2, 96)}, [](const Tensors& x) {
+           const auto f = [](const Tensors& y) { return Tensors{transpose(y[0], {1, 0}) + reshape(y[1], {2, 3}), 2.0 * y[1]}; };
+           const flat::Function back = [](const Tensors& u) { return Tensors{transpose(u[0], {1, 0}), reshape(u[0], {6}) + 2.0 * u[1]}; };
+           return flat::custom_linear("own", f, back, x, Location::current());
+         }});
     // In the other examples no two elements are equal.
     all.push_back({Op::ne, "ne, some equal", {{{3}, DType::i32, {1, 2, 3}}, {{3}, DType::i32, {1, 0, 0}}}, [](const Tensors& x) {
                      return Tensors{ne(x[0], x[1])};
@@ -312,8 +313,9 @@ const Reached& reached_rules() {
       for (const Rule& rule : watch.seen()) {
         auto& list = result.by[rule];
         // The op's own examples first.
-        list.insert(rule.op == check.example->op ? std::find_if(list.begin(), list.end(), [&](const ExampleCheck& each) { return each.example->op != rule.op; })
-                                                 : list.end(),
+        list.insert(rule.op == check.example->op
+                        ? std::find_if(list.begin(), list.end(), [&](const ExampleCheck& each) { return each.example->op != rule.op; })
+                        : list.end(),
                     check);
       }
       result.given.insert(watch.given.begin(), watch.given.end());

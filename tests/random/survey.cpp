@@ -12,9 +12,7 @@ RandomProgram numbered_program(std::uint64_t seed, std::uint64_t number) {
 }
 
 RandomProgram smallest_failing(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options) {
-  return shrink(program, [&](RandomProgram candidate) {
-    return !place_and_check(candidate, devices, options).failure.empty();
-  });
+  return shrink(program, [&](RandomProgram candidate) { return !place_and_check(candidate, devices, options).failure.empty(); });
 }
 
 void Survey::add(const RandomProgram& program, const CheckResult& result) {
@@ -43,8 +41,8 @@ int Survey::median_nodes() const {
 
 std::string Survey::text() const {
   std::string result = std::to_string(programs) + " programs checked, " + std::to_string(refused) + " refused (near a kink), " +
-                       std::to_string(unconditioned) + " without finite differences; median of " +
-                       std::to_string(median_nodes()) + " nodes\nprograms with each op:";
+                       std::to_string(unconditioned) + " without finite differences; median of " + std::to_string(median_nodes()) +
+                       " nodes\nprograms with each op:";
   std::vector<std::pair<std::int64_t, Op>> order;
   for (const auto& [op, times] : with_op) order.emplace_back(times, op);
   std::sort(order.begin(), order.end());
