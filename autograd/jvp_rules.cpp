@@ -1,4 +1,5 @@
 // JVP rules: the tangent of every op's output from the tangents of its inputs.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <numbers>
@@ -172,6 +173,31 @@ Tangents expanded(const JvpCall& call) {
   return traced.push_forward(expansion(call.node->op, call.node->attributes, traced.tensors()));
 }
 
+bool moves(const JvpCall& call, std::size_t begin, std::size_t end) {
+  return std::any_of(call.tangents.begin() + static_cast<std::ptrdiff_t>(begin), call.tangents.begin() + static_cast<std::ptrdiff_t>(end),
+                     [](const Tensor& tangent) { return static_cast<bool>(tangent); });
+}
+
+// The op on the tangents of operands [begin, 6), in which it is linear; the others rest.
+std::vector<Tensor> along(const JvpCall& call, std::size_t begin) {
+  std::vector<Tensor> operands = call.inputs;
+  for (std::size_t i = begin; i < 6; ++i) operands[i] = or_zeros(call.tangents[i], call.inputs[i]);
+  return make_nodes(call.node->op, call.node->attributes, operands);
+}
+
+// (dy, dlse) is linear in (dq, dk, dv).
+Tangents attention_dual(const JvpCall& call) {
+  if (moves(call, 0, 3) || moves(call, 6, call.inputs.size())) return expanded(call);
+  const std::vector<Tensor> dual = along(call, 3);
+  return {Tensor(), Tensor(), dual[2], dual[3]};
+}
+
+// Linear in (delta, u).
+Tangents attention_backward(const JvpCall& call) {
+  if (moves(call, 0, 4) || moves(call, 6, call.inputs.size())) return expanded(call);
+  return along(call, 4);
+}
+
 // Where only the value of a node counts, not when it is computed.
 Tangents after(const JvpCall& call) { return {call.tangents[0]}; }
 
@@ -190,7 +216,7 @@ constexpr auto rules = [] {
   set(Op::max, extremum), set(Op::min, extremum), set(Op::matmul, matmul);
   set(Op::take, gather), set(Op::take_along_axis, gather), set(Op::index_add, scatter), set(Op::scatter_add, scatter);
   set(Op::softmax, softmax), set(Op::log_softmax, log_softmax), set(Op::layer_norm, layer_norm), set(Op::rms_norm, rms_norm);
-  set(Op::conv2d, conv2d), set(Op::attention, attention), set(Op::attention_dual, expanded), set(Op::attention_backward, expanded);
+  set(Op::conv2d, conv2d), set(Op::attention, attention), set(Op::attention_dual, attention_dual), set(Op::attention_backward, attention_backward);
   set(Op::after, after), set(Op::region, region_jvp);
   return table;
 }();

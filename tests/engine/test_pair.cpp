@@ -102,3 +102,20 @@ TEST_CASE("the gradient of attention is one forward and one backward op, also wh
   CHECK(counts.dual == 1);
   CHECK(counts.backward == 1);
 }
+
+TEST_CASE("the linear maps of attention and of its transpose have kernels too", "[engine][plan][pair]") {
+  const Operands o;
+  const auto& p = o.parameters;
+  const auto [y, map] = linearize(attend, p[0], p[1], p[2]);
+  const Tensor once = map(std::tuple{p[3], p[4], p[5]});
+  const Counts forward(p, {y, once});
+  CHECK(forward.dual == 1);
+  CHECK(forward.kernels == 1);
+
+  // The pull-back is linear in the cotangent: its derivative along one is itself.
+  const auto pull = vjp(attend, p[0], p[1], p[2]).second;
+  const auto back = jvp([&](const Tensor& u) { return std::get<0>(pull(u)); }, std::tuple{p[3]}, std::tuple{p[4]});
+  const Counts backward(p, {back.first, back.second});
+  CHECK(backward.attention == 1);
+  CHECK(backward.backward == 2);
+}
