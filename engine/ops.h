@@ -134,7 +134,7 @@ Tensor rms_norm(const Tensor& x, double epsilon, const std::optional<Tensor>& ga
 struct AttentionOptions {
   double scale = 0;  // 0: 1 / sqrt(d)
   bool causal = false;
-  std::optional<Tensor> mask;
+  std::optional<Tensor> mask{};
 };
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options = {}, Location where = Location::current());
 
