@@ -20,12 +20,13 @@
 #include <atomic>
 #include <cmath>
 #include <functional>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "backends/cpu/attention_kernel.h"
 #include "backends/cpu/gemm_kernel.h"

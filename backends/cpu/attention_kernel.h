@@ -23,11 +23,12 @@ struct SoftmaxBlock {
   std::int64_t features;  // 0 before the first block: there are no sums yet
 };
 
-// After the last block: sum becomes y = sum / total, total the log-sum-exp, and with tangents total_tangent that of the log-sum-exp, dlse, and
-// sum_tangent dy = sum_tangent / total - dlse y. Only the state is used. A row whose every score is -inf becomes NaN.
 template <class T>
 struct AttentionKernels {
+  // Takes a block of keys into the state.
   void (*softmax)(const SoftmaxBlock<T>& block);
+  // After the last block: sum becomes y = sum / total and total the log-sum-exp; total_tangent becomes the tangent of that, dlse, and sum_tangent
+  // dy = sum_tangent / total - dlse y. Scores and tangents are not used. A query whose every score is -inf gets NaN.
   void (*finish)(const SoftmaxBlock<T>& block);
   // p = exp(scores - lse) in the place of scores and p (factors - delta) in the place of factors; [keys, columns], lse and delta [columns].
   void (*backward)(T* scores, T* factors, const T* lse, const T* delta, std::int64_t keys, std::int64_t columns);
