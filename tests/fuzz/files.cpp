@@ -1,8 +1,10 @@
 // Fuzz target: what the readers of files make of hostile bytes. The first byte chooses the reader; whatever is wrong with the rest, it says so with
 // an Error and touches nothing else.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <span>
 
 #include "engine/error.h"
@@ -11,13 +13,14 @@
 #include "models/files/idx.h"
 #include "models/files/npy.h"
 #include "models/files/safetensors.h"
+#include "models/json_text.h"
 
 using namespace fluxion;
 
 namespace {
 
 void read(std::uint8_t reader, std::span<const std::byte> bytes) {
-  switch (reader % 6) {
+  switch (reader % 7) {
     case 0: {
       const SafetensorsFile file(bytes);
       return;
@@ -33,6 +36,9 @@ void read(std::uint8_t reader, std::span<const std::byte> bytes) {
       return;
     case 4:
       gunzip(bytes, 1 << 20);
+      return;
+    case 5:
+      parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "fuzz", true);
       return;
     default: {
       const Program program = parse_program(bytes);

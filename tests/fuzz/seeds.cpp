@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,10 +48,13 @@ int main(int argc, char** argv) {
   std::vector<std::byte> idx{std::byte{0}, std::byte{0}, std::byte{8}, std::byte{1}, std::byte{0},
                              std::byte{0}, std::byte{0}, std::byte{2}, std::byte{7}, std::byte{9}};
   write(folder / "idx", 3, idx);
+  const std::string json = R"({"name": "seed", "sizes": [1, 2.5, -3e4], /* nested */ "inner": {"flag": true, "none": null}})";
+  const auto text = std::as_bytes(std::span(json));
+  write(folder / "json", 5, {text.begin(), text.end()});
   const auto layer = compile([](const Tensor& a, const Tensor& b) { return softmax(silu(matmul(a, b) + 1.0)); });
-  write(folder / "program", 5, serialise(layer.program(x, transpose(x, {1, 0}))));
+  write(folder / "program", 6, serialise(layer.program(x, transpose(x, {1, 0}))));
   const auto ops = compile([](const Tensor& a) { return take(cumsum(pad(a, {1, 0}, {0, 2}), 0), argmax(a, 1), 0); });
-  write(folder / "program-of-ops", 5, serialise(ops.program(x)));
+  write(folder / "program-of-ops", 6, serialise(ops.program(x)));
   std::filesystem::remove(scratch);
   return 0;
 }
