@@ -339,6 +339,7 @@ json settings_of(const TrainOptions& options) {
                    {"clip", options.clip},
                    {"weight-decay", options.weight_decay},
                    {"ema", options.ema},
+                   {"recompute", options.recompute ? json(true) : json()},
                    {"seed", options.seed},
                    {"out", options.out},
                    {"save-every", options.save_every},
@@ -377,6 +378,7 @@ TrainingConfig training_config(const TrainOptions& options, const DataSet& data)
                      .steps = options.schedule == "cosine" ? *options.steps : 0};
   config.batch = options.batch == "auto" ? 1 : std::stoll(options.batch);
   config.seed = options.seed;
+  config.recompute = options.recompute;
   return config;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "models/networks/parameters.h"
+#include "models/networks/running.h"
 
 namespace fluxion {
 
@@ -26,11 +27,6 @@ struct DitConfig {
   double time_scale = 1;  // multiplies a time before its sinusoidal embedding
   Gelu gelu = Gelu::tanh;
   Positions positions = Positions::sincos;
-  // How to run the network, not what it is: configurations that differ here alone are equal, and files don't hold it.
-  struct Running {
-    bool checkpoint_blocks = false;  // gradients compute each block again: the blocks' inputs are all that a step keeps of them
-    bool operator==(const Running&) const { return true; }
-  };
   Running running = {};
   bool operator==(const DitConfig&) const = default;
 

@@ -15,8 +15,8 @@ struct MlpConfig {
   bool operator==(const MlpConfig&) const = default;
 };
 
-// h = silu(layers.k(h)) for every hidden layer, then a last layer without activation. The first layer sees h = [x, t, s], where x is z followed by its
-// Fourier features (Tancik et al. 2020), if any, which let a small network be steep where the data are, and s is the second time; or, with
+// h = silu(layers.k(h)) for every hidden layer, then a last layer without activation. The first layer sees h = [x, t, s], where x is z followed by
+// its Fourier features (Tancik et al. 2020), if any, which let a small network be steep where the data are, and s is the second time; or, with
 // time_features, h = x alone, and a linear map of the sinusoidal features [f(t), f(s)] is added to its output before the activation. z [batch,
 // data_dim]; parameters layers.<k>.weight [out, in], layers.<k>.bias [out], and with time_features time_embedder.weight, time_embedder.bias.
 Tensor apply(const MlpConfig& config, const Parameters& parameters, const Tensor& z, const Times& times);

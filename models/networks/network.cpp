@@ -139,6 +139,16 @@ Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Te
                     config);
 }
 
+NetworkConfig with_checkpoints(NetworkConfig config) {
+  if (auto* dit = std::get_if<DitConfig>(&config))
+    dit->running.checkpoint_blocks = true;
+  else if (auto* unet = std::get_if<UnetConfig>(&config))
+    unet->running.checkpoint_blocks = true;
+  else
+    throw Error("an MLP has no blocks that could be computed again; only a DiT and a U-Net have");
+  return config;
+}
+
 Velocity bind_parameters(const NetworkConfig& config, const Parameters& parameters) {
   return [config, parameters](const Tensor& z, const Times& times, const Tensor& labels) { return apply(config, parameters, z, times, labels); };
 }

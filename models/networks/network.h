@@ -28,6 +28,10 @@ using NetworkConfig = std::variant<MlpConfig, DitConfig, UnetConfig>;
 // Throws ShapeError where these do not fit the configuration, Error where a parameter is missing.
 Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels = {});
 
+// The same network, whose gradients compute each of its blocks again instead of keeping what they computed: less memory, some more time. Throws Error
+// for an MLP, which has no blocks.
+NetworkConfig with_checkpoints(NetworkConfig config);
+
 // A network with its parameters bound: what objectives and samplers work on. Any callable of this form will do.
 using Velocity = std::function<Tensor(const Tensor& z, const Times& times, const Tensor& labels)>;
 Velocity bind_parameters(const NetworkConfig& config, const Parameters& parameters);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/custom.h"
 #include "models/layers/image.h"
 #include "models/layers/layers.h"
 #include "models/networks/initialise.h"
@@ -76,6 +77,12 @@ Tensor attend(const UnetConfig& config, const Scope& at, const Tensor& h) {
 }
 
 Tensor apply_layer(const UnetConfig& config, const UnetLayer& layer, const Scope& at, const Tensor& h, const Tensor& conditioning) {
+  if (config.running.checkpoint_blocks && (layer.kind == Kind::residual || layer.kind == Kind::attention)) {
+    UnetConfig plain = config;
+    plain.running = {};
+    return checkpoint([plain, layer, at](const Tensor& x, const Tensor& c) { return apply_layer(plain, layer, at, x, c); }, layer.name)(h,
+                                                                                                                                        conditioning);
+  }
   switch (layer.kind) {
     case Kind::convolution:
       return convolve(at, h, padded);

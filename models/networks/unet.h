@@ -6,6 +6,7 @@
 #include <array>
 
 #include "models/networks/parameters.h"
+#include "models/networks/running.h"
 
 namespace fluxion {
 
@@ -31,6 +32,7 @@ struct UnetConfig {
   SecondTime second_time = SecondTime::difference;
   double time_scale = 1;                      // multiplies a time before its sinusoidal embedding
   std::int64_t frequency_embedding_size = 0;  // sinusoidal features of a time; 0: as many as base, as the public code has
+  Running running = {};                       // a block is a residual or an attention block
   bool operator==(const UnetConfig&) const = default;
 
   std::int64_t time_features() const { return frequency_embedding_size > 0 ? frequency_embedding_size : base; }

@@ -45,6 +45,7 @@ Schedule schedule_from_json(const json& object) {
 
 void check(const TrainingConfig& config) {
   check(config.network);
+  if (config.recompute) with_checkpoints(config.network);
   check(config.schedule);
   constexpr std::int64_t largest_batch = std::int64_t{1} << 30;
   if (config.batch < 1 || config.batch > largest_batch) throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
@@ -69,7 +70,8 @@ json training_config_to_json(const TrainingConfig& config) {
           {"optimiser", optimiser_to_json(config.optimiser)},
           {"schedule", schedule_to_json(config.schedule)},
           {"batch", config.batch},
-          {"seed", config.seed}};
+          {"seed", config.seed},
+          {"recompute", config.recompute}};
 }
 
 TrainingConfig training_config_from_json(const json& object) {
@@ -79,7 +81,8 @@ TrainingConfig training_config_from_json(const json& object) {
                                 .optimiser = optimiser_from_json(object.at("optimiser")),
                                 .schedule = schedule_from_json(object.at("schedule")),
                                 .batch = object.at("batch").get<std::int64_t>(),
-                                .seed = object.at("seed").get<std::uint64_t>()};
+                                .seed = object.at("seed").get<std::uint64_t>(),
+                                .recompute = object.value("recompute", false)};  // older files have none
     check(config);
     return config;
   } catch (const json::exception& error) {

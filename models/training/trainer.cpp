@@ -59,7 +59,8 @@ constexpr std::uint32_t initial_stream = 0, step_stream = 1;
 using Step = Compiled<TrainStep>;
 
 Step compile_step(const TrainingConfig& config, const Parameters& frozen) {
-  return compile(TrainStep{config.network, config.objective, config.optimiser, frozen}, {.donate = {0}});
+  const NetworkConfig network = config.recompute ? with_checkpoints(config.network) : config.network;
+  return compile(TrainStep{network, config.objective, config.optimiser, frozen}, {.donate = {0}});
 }
 
 // The arguments of a step by their types alone: lazy tensors that nobody evaluates, so that a step can be planned without a batch.

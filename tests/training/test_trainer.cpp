@@ -1,5 +1,6 @@
 // Training as a library: what repeats, what is refused, what is left behind.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "backends/cpu/cpu.h"
@@ -68,6 +69,35 @@ TEST_CASE("a run repeats bit for bit, and its seed decides it", "[training]") {
   other.seed = 4;
   CHECK(after(other, moons(), 6) != first);
   CHECK(after(digits_config(), glyphs(8), 3) == after(digits_config(), glyphs(8), 3));
+}
+
+TEST_CASE("blocks computed again give the same weights from less memory", "[training]") {
+  TrainingConfig dit = digits_config(), unet = digits_config();
+  std::get<DitConfig>(dit.network).depth = 6;
+  dit.batch = 64;
+  unet.network = UnetConfig{.image_size = {8, 8},
+                            .channels = 1,
+                            .base = 8,
+                            .channel_mult = {1, 2},
+                            .attention_ds = {2},
+                            .norm_groups = 4,
+                            .num_heads = 2,
+                            .num_classes = 10};
+  for (TrainingConfig config : {dit, unet}) {
+    const auto kept = after(config, glyphs(8), 2);
+    const std::size_t arena = Trainer(config, glyphs(8), cpu({.threads = 2})).memory_report().arena_bytes;
+    config.recompute = true;
+    CHECK(Trainer(config, glyphs(8), cpu({.threads = 2})).memory_report().arena_bytes < arena * 3 / 4);
+    CHECK(training_config_from_json(training_config_to_json(config)) == config);
+    const auto again = after(config, glyphs(8), 2);
+    REQUIRE(again.size() == kept.size());
+    // Sums over the parts of a gradient may come in another order.
+    for (std::size_t i = 0; i < kept.size(); ++i)
+      for (std::size_t k = 0; k < kept[i].size(); ++k) CHECK(again[i][k] == Approx(kept[i][k]).margin(1e-4));
+  }
+  TrainingConfig points = points_config();
+  points.recompute = true;
+  CHECK_THROWS_WITH(Trainer(points, moons(), cpu()), Catch::Contains("no blocks"));
 }
 
 TEST_CASE("the step is traced once, with its memory known before it runs", "[training]") {
