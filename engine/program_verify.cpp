@@ -14,6 +14,7 @@ namespace {
 
 // No coefficient times its extent, and no constant, exceeds this; so sums over a few axes can't overflow.
 constexpr std::int64_t max_term = std::int64_t{1} << 50;
+constexpr std::int64_t max_listed = std::int64_t{1} << 28;
 constexpr std::size_t max_axes = 64;
 // Spaces up to this many points are enumerated where interval arithmetic can't prove an address.
 constexpr std::int64_t max_enumerated = 1 << 20;
@@ -426,6 +427,8 @@ class Verifier {
     for (const auto& [axis, size] : {std::pair(&operand.batch, batch), std::pair(&operand.rows, rows), std::pair(&operand.columns, columns)}) {
       if (axis->sizes.size() != axis->strides.size()) fail(name + ": as many sizes as strides are wanted");
       if (check_extents(axis->sizes) != size) fail(name + ": digits " + to_string(axis->sizes) + " do not make " + std::to_string(size));
+      // Backends may list the places along an axis of several digits.
+      if (axis->sizes.size() > 1 && size > max_listed) fail(name + ": an absurdly long axis of digits " + to_string(axis->sizes));
       sizes.insert(sizes.end(), axis->sizes.begin(), axis->sizes.end());
       address.coefficients.insert(address.coefficients.end(), axis->strides.begin(), axis->strides.end());
     }
@@ -478,6 +481,9 @@ class Verifier {
       check_operand(kernel.input_types[i].dtype, kernel.views[i], batch, shape[rank - matrix_axes], matrix_axes == 2 ? shape[rank - 1] : 1, name);
     }
     for (std::size_t i = 0; i < kernel.outputs.size(); ++i) {
+      if (std::find(kernel.outputs.begin(), kernel.outputs.begin() + static_cast<std::ptrdiff_t>(i), kernel.outputs[i]) !=
+          kernel.outputs.begin() + static_cast<std::ptrdiff_t>(i))
+        fail(name + " has b" + std::to_string(kernel.outputs[i]) + " for two outputs");
       check_buffer(kernel.outputs[i], kernel.output_types[i]);
       write({kernel.outputs[i], nullptr, true});
     }
@@ -538,6 +544,8 @@ class Verifier {
       }
       for (const Access& access : accesses_[kernel].writes) {
         Life& life = lives_[static_cast<std::size_t>(access.buffer)];
+        if (life.first >= 0 && life.first != now)
+          fail("kernel " + std::to_string(kernel) + " writes b" + std::to_string(access.buffer) + " once more");
         if (life.first < 0) life.first = now;
         life.last = now;
       }

@@ -293,10 +293,12 @@ Types argsort(const Call& call) {
   return {{call.inputs[0].shape, DType::i32}};
 }
 
-// Lists of height and width with entries of at least `least`.
+// Lists of height and width with entries of at least `least`, and few enough bits that products of two don't overflow.
 void require_pairs(const Call& call, std::initializer_list<const Dims*> lists, std::int64_t least) {
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  const auto fits = [&](std::int64_t entry) { return entry >= least && entry <= most; };
   for (const Dims* list : lists)
-    call.require_shape(list->size() == 2 && (*list)[0] >= least && (*list)[1] >= least, "wants sizes of height and width, each in range");
+    call.require_shape(list->size() == 2 && fits((*list)[0]) && fits((*list)[1]), "wants sizes of height and width, each in range");
 }
 
 Types windows(const Call& call) {
@@ -305,6 +307,8 @@ Types windows(const Call& call) {
   const Shape& x = call.inputs[0].shape;
   call.require_shape(x.rank() == 4, "wants an image [batch, height, width, channels]");
   require_pairs(call, {&a.kernel, &a.stride, &a.dilation}, 1);
+  const Dims image{x[1], x[2]};
+  require_pairs(call, {&image}, 0);
   Dims sizes{x[0], 0, 0, a.kernel[0], a.kernel[1], x[3]};
   for (std::size_t k = 0; k < 2; ++k) {
     const std::int64_t room = x[static_cast<std::int64_t>(k) + 1] - a.dilation[k] * (a.kernel[k] - 1) - 1;
@@ -321,6 +325,8 @@ Types conv2d(const Call& call) {
   call.require_dtype(call.inputs[0].dtype == call.inputs[1].dtype, "the operands' dtypes differ; convert one");
   call.require_shape(x.rank() == 4, "wants an image [batch, height, width, channels]");
   call.require_shape(w.rank() == 4, "wants a weight [height, width, in / groups, out]");
+  const Dims image{x[1], x[2]}, kernel{w[0], w[1]};
+  require_pairs(call, {&image, &kernel}, 0);
   require_pairs(call, {&a.stride, &a.dilation, &a.spread}, 1);
   require_pairs(call, {&a.low, &a.high}, std::numeric_limits<std::int32_t>::min());
   call.require_shape(w[0] >= 1 && w[1] >= 1, "the kernel is empty");

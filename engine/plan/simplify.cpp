@@ -209,7 +209,14 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
 std::optional<Value> Builder::after(Value x, Value token) {
   // What counts is when the token's memory is written. A token that is there from the start orders nothing, but still keeps x from being merged.
   Value known = token;
-  while (info(graph_[known].op).op_class == OpClass::movement) known = graph_[known].inputs[0];
+  while (info(graph_[known].op).op_class == OpClass::movement) {
+    if (graph_[known].op == Op::concat) {  // all of its pieces
+      const std::vector<Value> pieces = graph_[known].inputs;
+      for (const Value piece : pieces) x = emit(Op::after, NoAttributes{}, {x, piece});
+      return x;
+    }
+    known = graph_[known].inputs[0];
+  }
   if (info(graph_[known].op).op_class == OpClass::leaf) known = x;
   // Views stay views: it is what they look at that is waited for. Literals are nobody's to recompute.
   const GraphNode node = graph_[x];
@@ -234,7 +241,7 @@ Value Builder::emit(Op op, Attributes attributes, std::vector<Value> inputs) {
 bool has_kernel(const GraphNode& node, const KernelLimits& limits) {
   if (node.op != Op::attention && node.op != Op::attention_dual && node.op != Op::attention_backward) return false;
   const Shape& q = node.outputs[0].shape;
-  return q[q.rank() - 1] <= limits.max_attention_head;
+  return limits.max_attention_head > 0 && q[q.rank() - 1] <= limits.max_attention_head;
 }
 
 Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<double>& extra_scalars) {

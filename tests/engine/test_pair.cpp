@@ -119,3 +119,8 @@ TEST_CASE("the linear maps of attention and of its transpose have kernels too", 
   CHECK(backward.attention == 1);
   CHECK(backward.backward == 2);
 }
+
+TEST_CASE("a backend without kernels gets the expansion, of heads without features too", "[engine][plan][pair]") {
+  const Tensor q = zeros({3, 0}, DType::f64, device()), v = zeros({3, 0}, DType::f64, device());
+  CHECK(attention(q, q, v, {.scale = 1}).to_host<double>().empty());
+}
