@@ -36,25 +36,25 @@ Tensors for_each_example(const Rule& rule, const Tensors& inputs, const std::vec
 std::vector<Tensor> batch_region(const BatchCall& call) {
   const std::shared_ptr<const Region> one = call.get<RegionAttributes>().region;
   const std::vector<bool> batched = call.batched;
-  auto all = std::make_shared<Region>(*one);
+  Region all = *one;
   const std::vector<BatchedLeaf> of_graph(call.leaves.begin(), call.leaves.end());
   std::vector<BatchedLeaf> leaves = of_graph;
   for (std::size_t i = 0; i < one->parameters.size(); ++i) {
-    all->parameters[i] = region_parameter(call.inputs[i].type(), call.inputs[i].device());
-    leaves.push_back({one->parameters[i], all->parameters[i], batched[i]});
+    all.parameters[i] = region_parameter(call.inputs[i].type(), call.inputs[i].device());
+    leaves.push_back({one->parameters[i], all.parameters[i], batched[i]});
   }
-  all->outputs = batch_graph(one->outputs, leaves, call.size, without_value);
-  for (TensorType& type : all->types) {
+  all.outputs = batch_graph(one->outputs, leaves, call.size, without_value);
+  for (TensorType& type : all.types) {
     Dims sizes = type.shape.dims();
     sizes.insert(sizes.begin(), call.size);
     type.shape = Shape(std::move(sizes));
   }
   if (one->jvp)
-    all->jvp = [one, batched, of_graph](const Tensors& inputs, const Tensors& tangents) {
+    all.jvp = [one, batched, of_graph](const Tensors& inputs, const Tensors& tangents) {
       return for_each_example(one->jvp, inputs, batched, tangents, batched, of_graph);
     };
   if (one->transpose)
-    all->transpose = [one, batched, of_graph](const Tensors& inputs, const Tensors& cotangents) {
+    all.transpose = [one, batched, of_graph](const Tensors& inputs, const Tensors& cotangents) {
       std::vector<bool> all_batched(cotangents.size(), true), of_inputs = batched;
       of_inputs.resize(inputs.size(), true);  // what follows the inputs are outputs
       Tensors result = for_each_example(one->transpose, inputs, of_inputs, cotangents, all_batched, of_graph);
@@ -63,7 +63,7 @@ std::vector<Tensor> batch_region(const BatchCall& call) {
         if (result[i] && !of_inputs[i]) result[i] = sum(result[i], {0});
       return result;
     };
-  return make_nodes(Op::region, RegionAttributes{std::move(all)}, call.inputs);
+  return make_nodes(Op::region, RegionAttributes{shared(std::move(all))}, call.inputs);
 }
 
 }  // namespace fluxion

@@ -2,7 +2,7 @@
 //
 // A field maps x [batch, ..] to f(x) of the same type, and its rows are independent: row i of f(x) depends on row i of x alone. So one tangent moves
 // all samples at once, and a product with the Jacobian J of every sample is a single JVP. All functions here evaluate f(x) once and push all their
-// tangents through it together (autograd/vmap.h); gradients go through everything.
+// tangents through it together (autograd/vmap.h; attention alone computes its scores again for every tangent); gradients go through everything.
 //
 //   exact         tr J = sum_i e_i' J e_i                                   d products, d the elements of a sample
 //   Hutchinson    mean of v' J v over probes v with E[v v'] = I             m products; for +-1 entries the variance is

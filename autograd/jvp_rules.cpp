@@ -111,6 +111,7 @@ Tangents pad(const JvpCall& call) {
 // max and min over axes: tied elements share the derivative equally.
 Tangents extremum(const JvpCall& call) {
   const Tensor& x = call.inputs[0];
+  if (x.elements() == 0) return {Tensor()};  // over nothing it is a constant
   const Tensor chosen = fluxion::convert(eq(x, call.output()), x.dtype());
   const Dims& axes = call.get<AxesAttributes>().axes;
   if (axes.empty()) return {call.tangents[0]};

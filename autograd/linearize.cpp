@@ -1,6 +1,7 @@
 #include "autograd/linearize.h"
 
 #include <unordered_map>
+#include <unordered_set>
 
 #include "autograd/rules.h"
 #include "autograd/transforms.h"
@@ -99,8 +100,12 @@ std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<T
   return result;
 }
 
-std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders) {
-  const auto order = walk(outputs, [](const Node& node) { return !node.evaluated() && node.op != Op::stop_gradient; });
+std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders,
+                         const std::vector<Tensor>& known) {
+  std::unordered_set<const Node*> ends;
+  for (const Tensor& value : known)
+    if (value) ends.insert(value.node().get());
+  const auto order = walk(outputs, [&](const Node& node) { return !node.evaluated() && node.op != Op::stop_gradient && !ends.contains(&node); });
   DependenceMap depends;
   for (const Tensor& placeholder : placeholders)
     if (placeholder) depends[placeholder.node().get()] = {true};
@@ -176,13 +181,18 @@ Tensor placeholder_for(const TensorType& type, const Device& device) {
 
 Leaves::Leaves(std::vector<Tensor> values) : Leaves(values, std::vector<Tensor>(values.size())) {
   for (std::size_t i = 0; i < values_.size(); ++i)
-    if (is_floating(values_[i].dtype())) tangents_[i] = placeholder_for(values_[i].type(), values_[i].device());
+    if (values_[i] && is_floating(values_[i].dtype())) tangents_[i] = placeholder_for(values_[i].type(), values_[i].device());
 }
 
 Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents) : values_(std::move(values)), tangents_(std::move(tangents)) {
   if (tangents_.size() != values_.size())
     throw Error("jvp: " + std::to_string(values_.size()) + " primals but " + std::to_string(tangents_.size()) + " tangents");
   for (std::size_t i = 0; i < values_.size(); ++i) {
+    if (!values_[i]) {
+      if (tangents_[i]) throw Error("jvp: a tangent " + to_string(tangents_[i].type()) + " for a value that holds no tensor");
+      leaves_.emplace_back();
+      continue;
+    }
     if (tangents_[i] && !is_floating(values_[i].dtype()))
       throw DTypeError("jvp: " + to_string(values_[i].type()) + " can't carry a tangent: only floating tensors can");
     if (tangents_[i]) check_like("jvp: a tangent", tangents_[i], values_[i].type());
@@ -193,6 +203,10 @@ Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents) : value
 
 Leaves::Leaves(std::vector<Tensor> values, Linear) : values_(std::move(values)) {
   for (const Tensor& value : values_) {
+    if (!value) {
+      tangents_.emplace_back();
+      continue;
+    }
     tangents_.push_back(placeholder_for(value.type(), value.device()));
     scope_.add(tangents_.back());
   }
@@ -201,7 +215,8 @@ Leaves::Leaves(std::vector<Tensor> values, Linear) : values_(std::move(values)) 
 
 std::vector<Tensor> Leaves::push_forward(const std::vector<Tensor>& outputs) const {
   TangentMap tangents;
-  for (std::size_t i = 0; i < leaves_.size(); ++i) tangents[leaves_[i].node().get()] = {tangents_[i]};
+  for (std::size_t i = 0; i < leaves_.size(); ++i)
+    if (leaves_[i]) tangents[leaves_[i].node().get()] = {tangents_[i]};
   push_from_leaves(outputs, tangents);
   std::vector<Tensor> result;
   for (const Tensor& output : outputs) {
@@ -213,10 +228,11 @@ std::vector<Tensor> Leaves::push_forward(const std::vector<Tensor>& outputs) con
 
 LinearMap Leaves::linear_map(const std::vector<Tensor>& outputs) const {
   TangentMap tangents;
-  for (std::size_t i = 0; i < leaves_.size(); ++i) tangents[leaves_[i].node().get()] = {tangents_[i]};
+  for (std::size_t i = 0; i < leaves_.size(); ++i)
+    if (leaves_[i]) tangents[leaves_[i].node().get()] = {tangents_[i]};
   push_from_leaves(outputs, tangents);
   LinearMap map = placeholder_map(outputs);
-  for (std::size_t i = 0; i < outputs.size(); ++i) map.outputs_[i] = tangent_of(tangents, outputs[i]);
+  for (std::size_t i = 0; i < outputs.size(); ++i) map.outputs_[i] = outputs[i] ? tangent_of(tangents, outputs[i]) : Tensor();
   return map;
 }
 
@@ -224,9 +240,12 @@ LinearMap Leaves::placeholder_map(const std::vector<Tensor>& outputs) const {
   LinearMap map;
   map.placeholders_ = tangents_;
   map.outputs_ = outputs;
-  for (const Tensor& value : values_) map.input_types_.push_back(value.type());
-  for (const Tensor& output : outputs) map.output_types_.push_back(output.type());
-  if (!values_.empty()) map.device_ = values_.front().device();
+  // A place in a tree that holds no tensor has no derivative either, as one of booleans has none.
+  const auto type_of = [](const Tensor& tensor) { return tensor ? tensor.type() : TensorType{{}, DType::boolean}; };
+  for (const Tensor& value : values_) map.input_types_.push_back(type_of(value));
+  for (const Tensor& output : outputs) map.output_types_.push_back(type_of(output));
+  for (const Tensor& value : values_)
+    if (value) map.device_ = value.device();
   return map;
 }
 
@@ -234,7 +253,7 @@ std::vector<Tensor> Leaves::gradient(const Tensor& scalar) const {
   if (!is_floating(scalar.dtype())) throw DTypeError("grad: wants a floating scalar, got " + to_string(scalar.type()));
   if (scalar.elements() != 1) throw ShapeError("grad: wants a scalar, got " + to_string(scalar.type()) + "; sum or average it first");
   for (const Tensor& value : values_)
-    if (!is_floating(value.dtype()))
+    if (value && !is_floating(value.dtype()))
       throw DTypeError("grad: can't differentiate with respect to " + to_string(value.type()) + ": only floating tensors");
   return linear_map({scalar}).transpose({ones_like(scalar)});
 }

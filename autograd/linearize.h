@@ -15,7 +15,8 @@ std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<T
 
 // Reverse mode along a graph: the cotangents of `placeholders` from those of `outputs`, which must depend on them linearly; empty = zero. Throws
 // Error where they don't.
-std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders);
+std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders,
+                         const std::vector<Tensor>& known = {});
 
 // A linear map held as a graph: outputs that depend linearly on placeholders.
 class LinearMap {

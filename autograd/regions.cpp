@@ -139,7 +139,7 @@ Tensors derivative_of_opaque(const JvpCall& call, const Region& region) {
 // The transpose of the region's graph in the inputs that are linear. A checkpoint's other inputs are held back until the cotangents are known, and
 // what follows from them is computed again.
 Tensors transpose_graph(const TransposeCall& call, const Region& region) {
-  Tensors values = call.inputs, placeholders(call.inputs.size());
+  Tensors values = call.inputs, placeholders(call.inputs.size()), known;
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (call.linear[i]) {
       values[i] = placeholders[i] = region_parameter(values[i].type(), values[i].device());
@@ -147,8 +147,9 @@ Tensors transpose_graph(const TransposeCall& call, const Region& region) {
       for (const Tensor& cotangent : call.cotangents)
         if (cotangent) values[i] = make_node(Op::after, NoAttributes{}, {values[i], cotangent});
     }
+    if (!call.linear[i]) known.push_back(values[i]);
   }
-  return pull(substitute(region.outputs, region.parameters, values), call.cotangents, placeholders);
+  return pull(substitute(region.outputs, region.parameters, values), call.cotangents, placeholders, known);
 }
 
 bool linear_as_stated(const TransposeCall& call, const Region& region) {

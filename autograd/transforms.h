@@ -53,7 +53,8 @@ auto vjp(F&& f, const Args&... args) {
   return std::pair(outputs, [map, primals](const Result& cotangents) { return with_leaves(primals, map->transpose(leaves(cotangents))); });
 }
 
-// The transpose of a linear f at the shapes of `example`: cotangents of f's result -> cotangents of its argument. Throws Error where f is not linear.
+// The transpose of a linear f at the shapes of `example`: cotangents of f's result -> cotangents of its argument. Of an affine f it is the transpose
+// of the linear part: what does not depend on the argument is left out. Throws Error where f is not linear.
 template <class F, class T>
 auto linear_transpose(F&& f, const T& example) {
   using Result = std::invoke_result_t<F, const T&>;
@@ -99,19 +100,20 @@ auto grad(F f) {
   return [inner = value_and_grad<argument>(std::move(f))]<class... Args>(const Args&... args) { return inner(args...).second; };
 }
 
-// Hessian of the scalar f at x times v: forward over reverse.
+// Hessian of the scalar f at x times v: forward over reverse. Through a custom_vjp, which has no forward mode, take grad of the scalar <grad f, v>.
 template <class F, class T>
 T hvp(F f, const T& x, const T& v) {
   return jvp(grad(std::move(f)), std::tuple<T>(x), std::tuple<T>(v)).second;
 }
 
 // The Jacobian dy/dx of y = f(x), shape [y.., x..], floating both: the linear map at x applied to a whole basis at once (autograd/vmap.h), on top of
-// one evaluation of f. Forward mode takes one pass per element of x, reverse mode one per element of y. Throws DTypeError where x or y is not
-// floating.
+// one evaluation of f (attention computes its scores again for every direction). Forward mode takes one pass per element of x, reverse mode one per
+// element of y. Throws DTypeError where x or y is not floating.
 Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 Tensor jacrev(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 
-// The second derivatives of the scalar f, shape [x.., x..]: forward over reverse. Throws ShapeError if f's value has not exactly one element.
+// The second derivatives of the scalar f, shape [x.., x..]: forward over reverse; through a custom_vjp, jacrev(grad(f), x) has them. Throws
+// ShapeError if f's value has not exactly one element.
 Tensor hessian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 
 }  // namespace fluxion

@@ -147,7 +147,11 @@ template <class F>
 template <class Result, class... Args>
 std::shared_ptr<typename Compiled<F>::Entry> Compiled<F>::find(const std::vector<Tensor>& arguments, const Args&... args) const {
   std::vector<TensorType> types;
-  for (const Tensor& argument : arguments) types.push_back(argument.type());
+  for (const Tensor& argument : arguments) {
+    if (!argument)
+      throw Error("compile: argument tensor " + std::to_string(types.size()) + " holds no tensor; give it a value, or leave it out of the arguments");
+    types.push_back(argument.type());
+  }
   const Device device = arguments.empty() ? Device() : arguments.front().device();
   TreeStatics statics;
   (statics.add(args), ...);

@@ -71,7 +71,7 @@ TracedParameters::TracedParameters(const std::vector<Tensor>& arguments) : scope
 TracedParameters::~TracedParameters() { scope_->live.store(false); }
 
 bool is_traced(const std::vector<Tensor>& arguments) {
-  return std::any_of(arguments.begin(), arguments.end(), [](const Tensor& argument) { return argument.node()->live_scope() != nullptr; });
+  return std::any_of(arguments.begin(), arguments.end(), [](const Tensor& argument) { return argument && argument.node()->live_scope() != nullptr; });
 }
 
 std::string to_string(const MemoryReport& report) {

@@ -7,6 +7,29 @@
 
 namespace fluxion {
 
+namespace {
+
+// What a dying region frees may be the last owner of another: that one joins the list of whoever is at it in this thread.
+void release(const Region* region) {
+  thread_local std::vector<const Region*>* dying = nullptr;
+  if (dying) {
+    dying->push_back(region);
+    return;
+  }
+  std::vector<const Region*> list{region};
+  dying = &list;
+  while (!list.empty()) {
+    const Region* next = list.back();
+    list.pop_back();
+    delete next;
+  }
+  dying = nullptr;
+}
+
+}  // namespace
+
+std::shared_ptr<const Region> shared(Region region) { return {new Region(std::move(region)), release}; }
+
 std::string to_string(const Region& region) {
   constexpr const char* kinds[] = {"checkpoint", "custom_jvp", "custom_linear", "custom_vjp", "derivative of custom_vjp"};
   return std::string(kinds[static_cast<std::size_t>(region.kind)]) + " " + (region.name.empty() ? "(without name)" : region.name);
@@ -91,7 +114,7 @@ std::vector<Tensor> apply_region(Region region, std::vector<Tensor> arguments, L
       if (const auto* held = std::get_if<RegionAttributes>(&walked.node->attributes); held && has_rules(*held->region)) region.holds_rules = true;
   }
   region.linear.resize(region.parameters.size(), false);
-  return make_nodes(Op::region, RegionAttributes{std::make_shared<const Region>(std::move(region))}, std::move(arguments), where);
+  return make_nodes(Op::region, RegionAttributes{shared(std::move(region))}, std::move(arguments), where);
 }
 
 namespace {
@@ -112,7 +135,7 @@ Attributes following(const Region& region, const std::vector<Tensor>& from, cons
   result.jvp = following(region.jvp, from, to);
   result.transpose = following(region.transpose, from, to);
   if (region.holds_rules) result.outputs = substitute(region.outputs, from, to);
-  return RegionAttributes{std::make_shared<const Region>(std::move(result))};
+  return RegionAttributes{shared(std::move(result))};
 }
 
 }  // namespace

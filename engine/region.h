@@ -46,6 +46,9 @@ class Region {
   bool holds_rules = false;  // whether some region in the graph has rules; apply_region fills it in
 };
 
+// The region in the hands of nodes. A rule may hold tensors whose nodes hold regions, and so on: the last owner frees such a chain without recursion.
+std::shared_ptr<const Region> shared(Region region);
+
 // "checkpoint block": kind and name.
 std::string to_string(const Region& region);
 
