@@ -105,7 +105,7 @@ TEST_CASE("what can't be done is one line on standard error and exit code 1", "[
 }
 
 TEST_CASE("a result that can't be written to standard output is an error", "[cli]") {
-  if (!std::filesystem::exists("/dev/full")) SKIP("no /dev/full on this system");
+  if (!std::filesystem::exists("/dev/full")) return;  // not Linux
   for (const std::string& arguments : {std::string("--help"), std::string("--version"), std::string("graph --help"),
                                        std::string("graph softmax --format text"), std::string("graph softmax --out -"), std::string("graph --list"),
                                        std::string("graph --list --json"), "inspect " + quoted(digits()), "inspect --json " + quoted(digits())}) {
