@@ -34,7 +34,7 @@ void add_data_options(CLI::App& parser, DataOptions& options) {
       ->group(group);
   parser
       .add_option("--image-size", options.image_size,
-                  "Height and width of images: resized, centre cropped (default: 16 for glyphs, else the set's own)")
+                  "Height and width of images: resized, centre cropped; glyphs are drawn from 8 on (default: 16 for glyphs, else the set's own)")
       ->check(CLI::Range(4, 512))
       ->type_name("N")
       ->group(group);

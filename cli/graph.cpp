@@ -46,23 +46,66 @@ int list(const Options& options, const Streams& streams) {
   return 0;
 }
 
-GraphFunction function_of(const Options& options) {
-  const Device device = cpu({.threads = 1});
-  if (!options.model.empty()) return model_function(read_model(options.model, device), options.sizes);
-  const std::string name = options.function.empty() ? "silu-product" : options.function;
-  std::string known;
-  for (const GraphFunctionEntry& entry : graph_functions()) {
-    if (entry.name == name) return entry.make(options.sizes, device);
-    known += (known.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  throw Error("graph: there is no function '" + name + "'; there are " + known);
-}
-
 // svg, dot or text: as asked for, or as the name of the file says.
 std::string format_of(const Options& options) {
   if (!options.format.empty()) return options.format;
   const std::string extension = std::filesystem::path(options.out).extension().string();
-  return extension == ".dot" || extension == ".gv" ? "dot" : extension == ".txt" ? "text" : "svg";
+  if (extension.empty() || extension == ".svg") return "svg";
+  if (extension == ".dot" || extension == ".gv") return "dot";
+  if (extension == ".txt") return "text";
+  throw Error("graph: --out " + options.out + ": there are .svg, .dot, .gv and .txt; --format svg, dot or text writes one of them under any name");
+}
+
+// The options of sizes, as they were given.
+std::vector<std::pair<std::string, std::int64_t>> given_sizes(const GraphSizes& sizes) {
+  std::vector<std::pair<std::string, std::int64_t>> given = {
+      {"--batch", sizes.batch}, {"--width", sizes.width}, {"--depth", sizes.depth}, {"--tokens", sizes.tokens}, {"--heads", sizes.heads}};
+  std::erase_if(given, [](const auto& size) { return size.second == 0; });
+  return given;
+}
+
+// Refuses what would have no effect. `sizes` are those that the function heeds: "--batch --width".
+void check_heeded(const Options& options, const std::string& name, const std::string& sizes, const std::string& transform) {
+  for (const auto& [option, value] : given_sizes(options.sizes))
+    if (sizes.find(option) == std::string::npos) throw Error("graph: " + option + " has no effect on " + name + ", which heeds " + sizes);
+  const auto belongs = [&](const char* option, const std::vector<std::string>& arguments, const std::string& own) {
+    if (!arguments.empty() && transform != own && transform != "grad-of-jvp")
+      throw Error("graph: " + std::string(option) + " belongs to --transform " + own + " and grad-of-jvp, not to " + transform);
+  };
+  belongs("--along", options.along, "jvp");
+  belongs("--wrt", options.wrt, "vjp");
+}
+
+// Refuses sizes whose tensors and products are beyond what a program may hold (2^50 points). The largest have a few times the product of all sizes,
+// with tokens or width once more; sizes that were not given are small.
+void check_sizes(const GraphSizes& sizes) {
+  constexpr double most = 0x1p46;
+  double points = static_cast<double>(std::max<std::int64_t>({sizes.tokens, sizes.width, 8}));
+  std::string together;
+  for (const auto& [option, value] : given_sizes(sizes)) {
+    if (option == "--depth") continue;
+    points *= static_cast<double>(value);
+    together += (together.empty() ? "" : ", ") + option + " " + std::to_string(value);
+  }
+  if (points > most) throw Error("graph: " + together + " are together more than can be planned for; the pictures of smaller sizes look the same");
+}
+
+GraphFunction function_of(const Options& options, const std::string& transform) {
+  const Device device = cpu({.threads = 1});
+  if (!options.model.empty()) {
+    check_heeded(options, "--model", "--batch", transform);
+    return model_function(read_model(options.model, device), options.sizes);
+  }
+  const std::string name = options.function.empty() ? "silu-product" : options.function;
+  std::string known;
+  for (const GraphFunctionEntry& entry : graph_functions()) {
+    if (entry.name == name) {
+      check_heeded(options, name, entry.sizes, transform);
+      return entry.make(options.sizes, device);
+    }
+    known += (known.empty() ? "" : ", ") + std::string(entry.name);
+  }
+  throw Error("graph: there is no function '" + name + "'; there are " + known);
 }
 
 struct Picture {
@@ -120,9 +163,10 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
 
 int graph(const Options& options, const Streams& streams) {
   if (options.list) return list(options, streams);
-  const GraphFunction function = function_of(options);
-  const std::string transform = !options.transform.empty() ? options.transform : options.model.empty() ? "jvp" : "none";
   const std::string format = format_of(options);
+  const std::string transform = !options.transform.empty() ? options.transform : options.model.empty() ? "jvp" : "none";
+  check_sizes(options.sizes);
+  const GraphFunction function = function_of(options, transform);
   TracedFunction traced = trace(function, transform_from(transform), options.along, options.wrt);
   traced.labels.title = function.name + (transform == "none" ? "" : ", " + transform) + (options.stage == "graph" ? "" : ": " + options.stage);
   const Picture picture = draw(std::move(traced), options.stage, format);
@@ -183,15 +227,17 @@ Command add_graph(CLI::App& program, const Streams& streams) {
   parser.add_option("--wrt", options->wrt, "Arguments that get a cotangent (default: parameters, if any, else the others)")
       ->delimiter(',')
       ->type_name("NAME,..");
-  const auto size = [&](const char* name, std::int64_t& value, const char* says) {
-    parser.add_option(name, value, says)->check(CLI::Range(1, 1 << 16))->type_name("N");
+  const auto size = [&](const char* name, std::int64_t& value, const char* says, int most = 1 << 16) {
+    parser.add_option(name, value, says)->check(CLI::Range(1, most))->type_name("N");
   };
   size("--batch", options->sizes.batch, "Samples");
   size("--width", options->sizes.width, "Channels");
-  size("--depth", options->sizes.depth, "Layers");
+  size("--depth", options->sizes.depth, "Layers", 256);
   size("--tokens", options->sizes.tokens, "Tokens");
   size("--heads", options->sizes.heads, "Attention heads");
-  parser.add_flag("--list", options->list, "List the functions");
+  CLI::Option* list_them = parser.add_flag("--list", options->list, "List the functions");
+  for (CLI::Option* option : parser.get_options())
+    if (option != list_them && option != parser.get_help_ptr()) list_them->excludes(option);
   add_json(parser, *options);
   return {&parser, [options, &streams] { return graph(*options, streams); }};
 }

@@ -35,9 +35,7 @@ std::string one_line(std::string text) {
   return text;
 }
 
-}  // namespace
-
-int run(int argc, const char* const* argv, const Streams& streams) {
+int run_command(int argc, const char* const* argv, const Streams& streams) {
   CLI::App program(description, "fluxion");
   program.footer(footer);
   program.set_version_flag("--version", "fluxion " FLUXION_VERSION);
@@ -77,6 +75,15 @@ int run(int argc, const char* const* argv, const Streams& streams) {
     streams.error << "fluxion: " << printable(one_line(error.what()), 2000) << "\n";
   }
   return 1;
+}
+
+}  // namespace
+
+int run(int argc, const char* const* argv, const Streams& streams) {
+  const int code = run_command(argc, argv, streams);
+  if (streams.out.flush()) return code;
+  streams.error << "fluxion: the result can't be written to standard output: is the disk full, or the output closed?\n";
+  return code == 0 ? 1 : code;
 }
 
 }  // namespace fluxion::cli

@@ -239,6 +239,35 @@ void set(std::optional<T>& option, U value) {
   if (!option) option = value;
 }
 
+// What check(UnetConfig) would say of the network, in terms of the options that made it.
+void check_unet(const TrainOptions& options, const Shape& image) {
+  constexpr std::size_t most_levels = 12;
+  const std::size_t levels = options.channel_mult.size();
+  if (levels > most_levels) throw Error("train: --channel-mult has " + std::to_string(levels) + " levels; at most 12 are possible");
+  const std::int64_t coarsest = std::int64_t{1} << (levels - 1);
+  if (image[0] % coarsest != 0 || image[1] % coarsest != 0)
+    throw Error("train: --channel-mult has " + std::to_string(levels) + " levels, for which height and width must be multiples of " +
+                std::to_string(coarsest) + ", and images are " + to_string(image) + "; fewer levels or another --image-size would fit");
+  if (options.attention.size() > levels)
+    throw Error("train: --attention names " + std::to_string(options.attention.size()) + " levels; a unet of this --channel-mult has " +
+                std::to_string(levels));
+  if (options.attention != std::vector<std::int64_t>{0})
+    for (const std::int64_t scale : options.attention)
+      if (scale < 1 || scale > coarsest || (scale & (scale - 1)) != 0)
+        throw Error("train: --attention " + std::to_string(scale) + " is no level of this unet; levels are powers of 2 up to " +
+                    std::to_string(coarsest) + (options.attention.size() > 1 ? "" : ", and 0 alone means none"));
+  std::int64_t scale = 1;
+  for (std::size_t level = 0; level < levels; ++level, scale *= 2) {
+    // The coarsest level has attention in any case: in the middle.
+    const bool attends = level + 1 == levels || std::ranges::count(options.attention, scale) > 0;
+    const std::int64_t channels = *options.width * options.channel_mult[level];
+    if (attends && channels % *options.heads != 0)
+      throw Error("train: --heads " + std::to_string(*options.heads) + " must divide the " + std::to_string(channels) +
+                  " channels of every level with attention: --width " + std::to_string(*options.width) + " times " +
+                  std::to_string(options.channel_mult[level]));
+  }
+}
+
 void resolve_network(TrainOptions& options, const DataSet& data) {
   const Defaults& defaults = defaults_for(data);
   const Shape& sample = data.sample_shape();
@@ -272,6 +301,7 @@ void resolve_network(TrainOptions& options, const DataSet& data) {
     if (options.channel_mult.empty()) options.channel_mult = usual_levels(sample);
     if (options.attention.empty()) options.attention = usual_attention(sample, options.channel_mult.size());
     set(options.heads, std::gcd(*options.width, std::max<std::int64_t>(1, *options.width / 16)));
+    check_unet(options, sample);
   }
 }
 

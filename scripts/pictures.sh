@@ -1,16 +1,17 @@
 #!/bin/sh
-# Draws the pictures of docs/autodiff.md and docs/pictures.md anew, into docs/pictures. An argument names another `fluxion`.
+# Draws the pictures of docs/autodiff.md and docs/pictures.md anew, into docs/pictures. Arguments name another `fluxion` and another folder.
 set -eu
 cd "$(dirname "$0")/.."
 
 fluxion=${1:-build/release/bin/fluxion}
-mkdir -p docs/pictures
+folder=${2:-docs/pictures}
+mkdir -p "$folder"
 
 # draw NAME OPTIONS..
 draw() {
   name=$1
   shift
-  "$fluxion" graph "$@" --out "docs/pictures/$name.svg"
+  "$fluxion" graph "$@" --out "$folder/$name.svg"
 }
 
 draw tanh-jvp tanh-chain --depth 2 --transform jvp

@@ -95,6 +95,22 @@ TEST_CASE("a model's network is drawn from its file", "[cli][graph]") {
   CHECK(contains(text_of(folder / "dit-none-graph.svg"), ">blocks.0.attn.qkv.weight<"));
 }
 
+TEST_CASE("the largest sizes can be planned for, and a format can be asked for under any name", "[cli][graph]") {
+  const ScratchFolder folder;
+  for (const char* arguments :
+       {"dit-block --transform grad-of-jvp --batch 8192 --tokens 1024 --width 2048 --heads 1", "silu-product --batch 16384 --width 65536",
+        "attention --transform grad-of-jvp --heads 4 --tokens 65536 --width 1024", "layer-norm --batch 8 --tokens 65536 --width 1024",
+        "dit-block --transform grad-of-jvp --batch 8192 --width 65536 --tokens 1 --heads 1"}) {
+    const ProgramRun run = run_program("graph " + std::string(arguments) + " --stage memory --out picture.svg", folder.path());
+    INFO(arguments << "\n" << run.error);
+    CHECK(run.code == 0);
+  }
+  CHECK(run_program("graph softmax --format text --out notes.md", folder.path()).code == 0);
+  CHECK(contains(text_of(folder / "notes.md"), "return %"));
+  CHECK(run_program("graph softmax --out picture", folder.path()).code == 0);
+  CHECK(xml_fault(text_of(folder / "picture")) == "");
+}
+
 TEST_CASE("what can't be drawn is one line on standard error", "[cli][graph]") {
   const ScratchFolder folder;
   struct Case {
@@ -105,7 +121,21 @@ TEST_CASE("what can't be drawn is one line on standard error", "[cli][graph]") {
                             Case{"graph mlp --along w", "layers.0.weight", 1}, Case{"graph softmax --stage memory --format dot", "svg or text", 1},
                             Case{"graph --model none.safetensors", "none.safetensors", 1}, Case{"graph dit-block --width 9 --heads 2", "heads", 1},
                             Case{"graph softmax --out no/folder.svg", "no/folder.svg", 1}, Case{"graph softmax --transform fly", "--transform", 2},
-                            Case{"graph softmax --batch 0", "--batch", 2}, Case{"graph softmax --model m.safetensors", "--model", 2}}) {
+                            Case{"graph softmax --batch 0", "--batch", 2}, Case{"graph softmax --model m.safetensors", "--model", 2},
+                            // A name that says no format.
+                            Case{"graph softmax --out x.png", ".svg, .dot, .gv and .txt", 1},
+                            // What would have no effect.
+                            Case{"graph softmax --wrt zz", "--wrt belongs to --transform vjp", 1},
+                            Case{"graph silu-product --transform none --along nonsense", "--along belongs to --transform jvp", 1},
+                            Case{"graph softmax --transform vjp --along x", "--along", 1},
+                            Case{"graph tanh-chain --heads 7 --tokens 3", "--tokens has no effect on tanh-chain, which heeds --batch", 1},
+                            Case{"graph --model m.safetensors --width 3", "--width has no effect on --model, which heeds --batch", 1},
+                            Case{"graph --list --wrt x", "--list", 2},
+                            // Too much of something.
+                            Case{"graph dit-block --batch 65536 --tokens 65536 --width 65536 --heads 1 --stage memory",
+                                 "--batch 65536, --width 65536, --tokens 65536", 1},
+                            Case{"graph attention --heads 65536 --tokens 65536 --stage plan", "--tokens 65536, --heads 65536", 1},
+                            Case{"graph tanh-chain --depth 65536", "--depth", 2}}) {
     const ProgramRun run = run_program(wrong.arguments, folder.path());
     INFO("fluxion " << wrong.arguments << "\n" << run.error);
     CHECK(run.code == wrong.code);

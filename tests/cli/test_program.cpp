@@ -104,6 +104,19 @@ TEST_CASE("what can't be done is one line on standard error and exit code 1", "[
   }
 }
 
+TEST_CASE("a result that can't be written to standard output is an error", "[cli]") {
+  if (!std::filesystem::exists("/dev/full")) return;  // not Linux
+  for (const std::string& arguments : {std::string("--help"), std::string("--version"), std::string("graph --help"),
+                                       std::string("graph softmax --format text"), std::string("graph softmax --out -"), std::string("graph --list"),
+                                       std::string("graph --list --json"), "inspect " + quoted(digits()), "inspect --json " + quoted(digits())}) {
+    const ProgramRun run = run_program(arguments, {}, "into_full() { \"$@\" >/dev/full; }; into_full");
+    INFO("fluxion " << arguments << "\n" << run.error);
+    CHECK(run.code == 1);
+    CHECK(one_line(run.error));
+    CHECK(contains(run.error, "standard output"));
+  }
+}
+
 TEST_CASE("training leaves a model, its raw weights, pictures and a log", "[cli]") {
   const std::filesystem::path folder = digits().parent_path();
   const ModelInfo averaged = read_model_info(digits()), raw = read_model_info(folder / "model-raw.safetensors");

@@ -95,12 +95,17 @@ TEST_CASE("settings of other networks and impossible U-Nets are refused by name"
   };
   for (const Case& wrong : {Case{"--net unet --patch 4", "--patch belongs to --net dit"}, Case{"--net unet --frequencies 3", "--net mlp"},
                             Case{"--net dit --channel-mult 1,2", "--channel-mult belongs to --net unet"},
-                            Case{"--net dit --attention 1", "--attention belongs to --net unet"}, Case{"--net unet --attention 3", "attention_ds"},
-                            Case{"--net unet --channel-mult 1,1,1,1,1,1", "multiples of 32"}, Case{"--net unet --heads 5", "num_heads 5"},
-                            Case{"--net unet --width 7 --heads 2", "num_heads 2"}}) {
+                            Case{"--net dit --attention 1", "--attention belongs to --net unet"}, Case{"--net unet --attention 3", "--attention 3"},
+                            Case{"--net unet --attention 0,1", "--attention 0"}, Case{"--net unet --attention 1,1,2", "--attention names 3"},
+                            Case{"--net unet --channel-mult 1,1,1,1,1,1", "multiples of 32"},
+                            Case{"--net unet --channel-mult 1,1,1,1,1,1,1,1,1,1,1,1,1", "--channel-mult has 13 levels"},
+                            Case{"--net unet --heads 5", "--heads 5 must divide the 32 channels"},
+                            Case{"--net unet --width 6 --channel-mult 1,2 --attention 1 --heads 4", "--heads 4 must divide the 6 channels"},
+                            Case{"--net unet --width 7 --heads 2", "--heads 2"}}) {
     const ProgramRun run = run_program("train --data glyphs --steps 1 --out run --quiet " + wrong.arguments, folder.path());
     INFO(wrong.arguments << "\n" << run.error);
     CHECK(run.code == 1);
     CHECK(contains(run.error, wrong.says));
+    for (const char* internal : {"attention_ds", "channel_mult", "image_size", "num_heads"}) CHECK_FALSE(contains(run.error, internal));
   }
 }
