@@ -1,6 +1,8 @@
 // Builds a Graph node by node, merging equal nodes (hash-consing) and applying the local simplifications.
 #pragma once
 
+#include <array>
+#include <map>
 #include <optional>
 #include <unordered_map>
 #include <vector>
@@ -31,11 +33,13 @@ class Builder {
  private:
   std::optional<Value> simpler(Op op, const Attributes& attributes, const std::vector<Value>& inputs);
   std::optional<Value> after(Value x, Value token);
+  std::vector<Value> awaited(Value token) const;    // what lies in memory below it
   Value sum_of_few(Value value, const Dims& axes);  // as additions of slices, first to last
   Value intern(GraphNode node);
 
   Graph graph_;
   std::unordered_multimap<std::uint64_t, std::int32_t> interned_;
+  std::map<std::array<std::int32_t, 4>, Value> awaiting_;  // views that wait for a token: (view, source of the token) -> the same of what waits
 };
 
 // The expansion of a fused op (engine/expansion.h), built here. One value per output.

@@ -3,8 +3,9 @@
 #include "engine/plan/contractions.h"
 
 #include <algorithm>
-#include <map>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "engine/plan/schedule.h"
 
@@ -14,12 +15,22 @@ namespace {
 
 constexpr std::int32_t max_results = 4;
 
-// The kernels as a graph: who reads what others write.
+// The kernels as a graph: who reads what others write. Each has a level that lies above those of all that it depends on, so that a search for a
+// path is cut off at the level of its end.
 class KernelGraph {
  public:
   KernelGraph(std::vector<LoweredKernel>& kernels, std::size_t buffers, const std::set<std::int32_t>& kept)
-      : kernels_(kernels), kept_(kept), writer_(buffers, -1), readers_(buffers), alive_(kernels.size(), true) {
+      : kernels_(kernels),
+        kept_(kept),
+        writer_(buffers, -1),
+        readers_(buffers),
+        reads_(kernels.size()),
+        writes_(kernels.size()),
+        level_(kernels.size(), 0),
+        seen_(kernels.size(), 0),
+        alive_(kernels.size(), true) {
     for (std::size_t k = 0; k < kernels.size(); ++k) connect(static_cast<std::int32_t>(k));
+    find_levels();
   }
 
   LoweredKernel& at(std::int32_t k) { return kernels_[static_cast<std::size_t>(k)]; }
@@ -28,30 +39,63 @@ class KernelGraph {
   std::int32_t writer(std::int32_t buffer) const { return writer_[static_cast<std::size_t>(buffer)]; }
 
   // Whether `to` depends on `from` through some other kernel; with `direct`, also without one.
-  bool path(std::int32_t from, std::int32_t to, bool direct) const {
-    std::set<std::int32_t> seen{from};
+  bool path(std::int32_t from, std::int32_t to, bool direct) {
+    const std::int32_t end = level_[static_cast<std::size_t>(to)];
+    if (level_[static_cast<std::size_t>(from)] >= end) return false;
+    ++stamp_;
     std::vector<std::int32_t> pending{from};
     while (!pending.empty()) {
       const std::int32_t k = pending.back();
       pending.pop_back();
-      for (const std::int32_t buffer : writes(kernels_[static_cast<std::size_t>(k)].kernel))
+      for (const std::int32_t buffer : writes_[static_cast<std::size_t>(k)])
         for (const std::int32_t reader : readers_[static_cast<std::size_t>(buffer)]) {
           if (reader == to) {
             if (direct || k != from) return true;
             continue;
           }
-          if (seen.insert(reader).second) pending.push_back(reader);
+          const auto r = static_cast<std::size_t>(reader);
+          if (level_[r] < end && std::exchange(seen_[r], stamp_) != stamp_) pending.push_back(reader);
         }
     }
     return false;
+  }
+
+  // Per kernel: whether it depends on k or k on it.
+  std::vector<bool> related(std::int32_t k) const {
+    std::vector<bool> result(kernels_.size(), false);
+    std::vector<std::int32_t> pending;
+    const auto visit = [&](std::int32_t other) {
+      if (other < 0 || result[static_cast<std::size_t>(other)]) return;
+      result[static_cast<std::size_t>(other)] = true;
+      pending.push_back(other);
+    };
+    const auto users = [&](std::int32_t of) {
+      for (const std::int32_t buffer : writes_[static_cast<std::size_t>(of)])
+        for (const std::int32_t reader : readers_[static_cast<std::size_t>(buffer)]) visit(reader);
+    };
+    const auto sources = [&](std::int32_t of) {
+      for (const std::int32_t buffer : reads_[static_cast<std::size_t>(of)]) visit(writer(buffer));
+    };
+    const auto spread = [&](const auto& next) {
+      next(k);
+      while (!pending.empty()) {
+        const std::int32_t of = pending.back();
+        pending.pop_back();
+        next(of);
+      }
+    };
+    spread(users);
+    spread(sources);
+    return result;
   }
 
   // `gone` was merged into `into`, whose kernel is already the union.
   void absorb(std::int32_t into, std::int32_t gone) {
     at(into).position = std::max(at(into).position, at(gone).position);
     alive_[static_cast<std::size_t>(gone)] = false;
-    for (auto& list : readers_) list.erase(gone);
+    for (const std::int32_t buffer : reads_[static_cast<std::size_t>(gone)]) readers_[static_cast<std::size_t>(buffer)].erase(gone);
     connect(into);
+    lift_readers(into, std::max(level_[static_cast<std::size_t>(into)], level_[static_cast<std::size_t>(gone)]));
   }
 
   // The store of `buffer` in `k` goes if nobody reads it any more.
@@ -66,14 +110,61 @@ class KernelGraph {
 
  private:
   void connect(std::int32_t k) {
+    const auto add = [](std::vector<std::int32_t>& to, const std::vector<std::int32_t>& buffers) {
+      to.insert(to.end(), buffers.begin(), buffers.end());
+      std::sort(to.begin(), to.end());
+      to.erase(std::unique(to.begin(), to.end()), to.end());
+    };
+    add(reads_[static_cast<std::size_t>(k)], reads(at(k).kernel));
+    add(writes_[static_cast<std::size_t>(k)], writes(at(k).kernel));
     for (const std::int32_t buffer : reads(at(k).kernel)) readers_[static_cast<std::size_t>(buffer)].insert(k);
     for (const std::int32_t buffer : writes(at(k).kernel)) writer_[static_cast<std::size_t>(buffer)] = k;
+  }
+
+  void find_levels() {
+    std::vector<int> waiting(kernels_.size(), 0);
+    for (std::size_t k = 0; k < kernels_.size(); ++k)
+      for (const std::int32_t buffer : reads_[k]) waiting[k] += writer(buffer) >= 0 ? 1 : 0;
+    std::vector<std::int32_t> ready;
+    for (std::size_t k = 0; k < kernels_.size(); ++k)
+      if (waiting[k] == 0) ready.push_back(static_cast<std::int32_t>(k));
+    std::size_t done = 0;
+    for (; done < ready.size(); ++done) {
+      const auto k = static_cast<std::size_t>(ready[done]);
+      for (const std::int32_t buffer : writes_[k])
+        for (const std::int32_t reader : readers_[static_cast<std::size_t>(buffer)]) {
+          std::int32_t& level = level_[static_cast<std::size_t>(reader)];
+          level = std::max(level, level_[k] + 1);
+          if (--waiting[static_cast<std::size_t>(reader)] == 0) ready.push_back(reader);
+        }
+    }
+    if (done != kernels_.size()) throw Error("plan: the kernels depend on each other in a circle; this is a planner error");
+  }
+
+  // k's level becomes `level`; all that depends on k stays above it.
+  void lift_readers(std::int32_t k, std::int32_t level) {
+    level_[static_cast<std::size_t>(k)] = level;
+    std::vector<std::int32_t> pending{k};
+    while (!pending.empty()) {
+      const std::int32_t below = pending.back();
+      pending.pop_back();
+      for (const std::int32_t buffer : writes_[static_cast<std::size_t>(below)])
+        for (const std::int32_t reader : readers_[static_cast<std::size_t>(buffer)]) {
+          if (reader == k || level_[static_cast<std::size_t>(reader)] > level_[static_cast<std::size_t>(below)]) continue;
+          level_[static_cast<std::size_t>(reader)] = level_[static_cast<std::size_t>(below)] + 1;
+          pending.push_back(reader);
+        }
+    }
   }
 
   std::vector<LoweredKernel>& kernels_;
   const std::set<std::int32_t>& kept_;
   std::vector<std::int32_t> writer_;
   std::vector<std::set<std::int32_t>> readers_;
+  std::vector<std::vector<std::int32_t>> reads_, writes_;  // by kernel, with what merged kernels no longer touch
+  std::vector<std::int32_t> level_;
+  std::vector<int> seen_;  // by the search of this stamp
+  int stamp_ = 0;
   std::vector<bool> alive_;
 };
 
@@ -167,6 +258,7 @@ void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t bu
   // Pair products that share an operand: above all primal and tangent of one layer.
   for (std::int32_t a = 0; a < count; ++a) {
     if (!graph.alive(a) || !graph.contraction(a)) continue;
+    std::optional<std::vector<bool>> related;  // in a network whose layers share a weight, every product depends on every other
     for (std::int32_t b = a + 1; b < count; ++b) {
       if (!graph.alive(b) || !graph.contraction(b)) continue;
       const ContractKernel &x = *graph.contraction(a), &y = *graph.contraction(b);
@@ -174,7 +266,9 @@ void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t bu
       bool shared = false;
       for (const ContractTerm& s : x.terms)
         for (const ContractTerm& t : y.terms) shared = shared || s.lhs == t.lhs || s.rhs == t.rhs;
-      if (shared) merge_contractions(graph, a, b, limits);
+      if (!shared) continue;
+      if (!related) related = graph.related(a);
+      if (!(*related)[static_cast<std::size_t>(b)] && merge_contractions(graph, a, b, limits)) related.reset();
     }
   }
 

@@ -94,7 +94,10 @@ class Fuser {
     find_sources();
     find_row_spaces();
     for (std::size_t i = graph_.nodes.size(); i-- > 0;)
-      if (fusible(static_cast<std::int32_t>(i))) place(static_cast<std::int32_t>(i));
+      if (fusible(static_cast<std::int32_t>(i)))
+        place(static_cast<std::int32_t>(i));
+      else
+        rank_[i] = rank_above_users(static_cast<std::int32_t>(i));
     return collect();
   }
 
@@ -111,6 +114,7 @@ class Fuser {
   struct Building {
     Space space;
     std::set<std::int32_t> nodes;
+    std::int32_t rank = 0;  // lies above those of all kernels that need this one
     bool alive = true;
   };
 
@@ -138,6 +142,7 @@ class Fuser {
     const std::size_t count = graph_.nodes.size();
     uses_.resize(count);
     hosts_.resize(count);
+    rank_.assign(count, 0);
     external_.assign(count, false);
     copied_.assign(count, false);
     for (std::size_t i = 0; i < count; ++i) {
@@ -309,36 +314,92 @@ class Fuser {
 
   // ---- dependences between kernels
 
-  std::vector<std::int32_t> members(std::int32_t group) const {
-    std::vector<std::int32_t> result;
+  // Calls f for each node of the group but copies: they feed their own group only.
+  template <class F>
+  void for_members(std::int32_t group, F&& f) const {
     for (const std::int32_t n : groups_[static_cast<std::size_t>(group)].nodes)
-      if (!copied_[static_cast<std::size_t>(n)]) result.push_back(n);  // a copy feeds its own group only
-    return result;
+      if (!copied_[static_cast<std::size_t>(n)]) f(n);
   }
 
-  // Whether `to` needs a value of these nodes, directly (if that counts) or through kernels outside of `from`. A group's members run together,
-  // so what reaches one of them reaches all that any of them feeds.
-  bool reaches(std::vector<std::int32_t> nodes, std::optional<std::int32_t> from, std::int32_t to, bool directly) {
+  // Ranks fall along every path from kernel to kernel: a search ends where they are no longer above that of what is looked for. Operators that don't
+  // fuse have ranks of their own.
+  std::int32_t rank_above_users(std::int32_t n, std::int32_t except = -1) const {
+    std::int32_t rank = 0;
+    for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
+      if (!fusible(use.user)) rank = std::max(rank, rank_[static_cast<std::size_t>(use.user)] + 1);
+      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
+        if (const std::int32_t g = root(host.group); g != except) rank = std::max(rank, groups_[static_cast<std::size_t>(g)].rank + 1);
+    }
+    return rank;
+  }
+
+  // Group `group` has grown, and ranks `rank` now; all that it needs among the nodes placed so far, `first` and after, ranks above it again.
+  void lift(std::int32_t group, std::int32_t rank, std::int32_t first) {
+    std::vector<std::pair<std::int32_t, std::int32_t>> pending;  // (node, the rank that its kernel must have at least)
+    const auto lift_sources = [&](std::int32_t user, std::int32_t least) {
+      for (const Value input : node(user).inputs)
+        for_sources(input, [&](Value source) {
+          if (source.node >= first && op_class(source.node) != OpClass::leaf) pending.push_back({source.node, least});
+        });
+    };
+    const auto lift_group = [&](std::int32_t g, std::int32_t to) {
+      Building& building = groups_[static_cast<std::size_t>(g)];
+      building.rank = to;
+      const std::size_t before = pending.size();
+      for (const std::int32_t n : building.nodes) lift_sources(n, to + 1);
+      const auto own = [&](const auto& source) { return building.nodes.contains(source.first); };
+      pending.erase(std::remove_if(pending.begin() + static_cast<std::ptrdiff_t>(before), pending.end(), own), pending.end());
+    };
+    lift_group(group, rank);
+    while (!pending.empty()) {
+      const auto [n, least] = pending.back();
+      pending.pop_back();
+      // A rank counts joined nodes beside kernels: where one fed the other directly, their group keeps the higher rank.
+      if (static_cast<std::size_t>(least) > 2 * graph_.nodes.size())
+        throw Error("plan: groups depend on each other in a circle; this is a planner error");
+      if (!fusible(n)) {
+        if (rank_[static_cast<std::size_t>(n)] >= least) continue;
+        rank_[static_cast<std::size_t>(n)] = least;
+        lift_sources(n, least + 1);
+      } else if (!copied_[static_cast<std::size_t>(n)]) {
+        const std::int32_t g = root(hosts_[static_cast<std::size_t>(n)][0].group);
+        if (groups_[static_cast<std::size_t>(g)].rank < least) lift_group(g, least);
+      }
+    }
+  }
+
+  // A search for the kernels that need values of some: of those that it `begins` at, groups or operators that don't fuse.
+  void begin_search() {
     ++stamp_;
     visited_group_.resize(groups_.size(), 0);
     visited_node_.resize(graph_.nodes.size(), 0);
-    if (from) visited_group_[static_cast<std::size_t>(*from)] = stamp_;
-    for (std::vector<std::int32_t> next; !nodes.empty(); nodes.swap(next), next.clear(), directly = true) {
-      for (const std::int32_t n : nodes) {
-        for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
-          if (!fusible(use.user)) {
-            if (std::exchange(visited_node_[static_cast<std::size_t>(use.user)], stamp_) != stamp_) next.push_back(use.user);
-            continue;
-          }
-          for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
-            const std::int32_t g = root(host.group);
-            if (g == to) {
-              if (directly) return true;
-            } else if (std::exchange(visited_group_[static_cast<std::size_t>(g)], stamp_) != stamp_) {
-              const std::vector<std::int32_t> more = members(g);
-              next.insert(next.end(), more.begin(), more.end());
-            }
-          }
+    frontier_.clear();
+  }
+
+  // Goes on from a kernel, once, if it may lead to a group of rank `end`.
+  void search_from_group(std::int32_t group, std::int32_t end) {
+    if (groups_[static_cast<std::size_t>(group)].rank <= end) return;
+    if (std::exchange(visited_group_[static_cast<std::size_t>(group)], stamp_) == stamp_) return;
+    for_members(group, [&](std::int32_t n) { frontier_.push_back(n); });
+  }
+  void search_from_operator(std::int32_t n, std::int32_t end) {
+    if (rank_[static_cast<std::size_t>(n)] <= end) return;
+    if (std::exchange(visited_node_[static_cast<std::size_t>(n)], stamp_) != stamp_) frontier_.push_back(n);
+  }
+
+  // Whether group `to` needs a value of those kernels, directly (if that counts) or through others. A group's members run together, so what reaches
+  // one of them reaches all that any of them feeds. The nearest first: where there is a path there is a short one, mostly.
+  bool search_reaches(std::int32_t to, bool directly) {
+    const std::int32_t end = groups_[static_cast<std::size_t>(to)].rank;
+    const std::size_t begun = frontier_.size();
+    for (std::size_t i = 0; i < frontier_.size(); ++i) {
+      const bool counts = directly || i >= begun;
+      for (const Use& use : uses_[static_cast<std::size_t>(frontier_[i])]) {
+        if (!fusible(use.user)) search_from_operator(use.user, end);
+        for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
+          const std::int32_t g = root(host.group);
+          if (g == to && counts) return true;
+          search_from_group(g, end);
         }
       }
     }
@@ -346,30 +407,33 @@ class Fuser {
   }
 
   // Whether a path leads from one group to the other through something outside of both: they can't be one kernel then.
-  bool path_around(std::int32_t from, std::int32_t to) { return reaches(members(from), from, to, false); }
+  bool path_around(std::int32_t from, std::int32_t to) {
+    begin_search();
+    search_from_group(from, groups_[static_cast<std::size_t>(to)].rank);
+    return search_reaches(to, false);
+  }
 
   // Whether a user of n outside of the groups `merged` must run before `group`, which is one of them.
   bool users_precede(std::int32_t n, std::int32_t group, const std::set<std::int32_t>& merged) {
+    const std::int32_t end = groups_[static_cast<std::size_t>(group)].rank;
+    begin_search();
     for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
-      if (!fusible(use.user)) {
-        if (reaches({use.user}, std::nullopt, group, true)) return true;
-        continue;
-      }
-      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
-        const std::int32_t g = root(host.group);
-        if (!merged.contains(g) && reaches(members(g), g, group, true)) return true;
-      }
+      if (!fusible(use.user)) search_from_operator(use.user, end);
+      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
+        if (const std::int32_t g = root(host.group); !merged.contains(g)) search_from_group(g, end);
     }
-    return false;
+    return search_reaches(group, true);
   }
 
   // Whether all that group b reads of group a's members is read at the points where a computes it, as one kernel must.
   bool reads_at_its_points(std::int32_t a, std::int32_t b, const Space& space) const {
-    for (const std::int32_t n : members(a))
+    bool all = true;
+    for_members(a, [&](std::int32_t n) {
       for (const Use& use : uses_[static_cast<std::size_t>(n)])
         for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
-          if (root(host.group) == b && (!host.canonical || !canonical_edge(space, use.user, use.operand, n))) return false;
-    return true;
+          all = all && (root(host.group) != b || (host.canonical && canonical_edge(space, use.user, use.operand, n)));
+    });
+    return all;
   }
 
   // ---- placing a node
@@ -426,7 +490,10 @@ class Fuser {
         if (users_precede(n, g, groups)) return false;
 
     const std::int32_t into = *groups.begin();
+    std::int32_t lowest = std::numeric_limits<std::int32_t>::max(), highest = 0;
     for (const std::int32_t g : groups) {
+      lowest = std::min(lowest, groups_[static_cast<std::size_t>(g)].rank);
+      highest = std::max(highest, groups_[static_cast<std::size_t>(g)].rank);
       if (g == into) continue;
       parent_[static_cast<std::size_t>(g)] = into;
       groups_[static_cast<std::size_t>(g)].alive = false;
@@ -435,6 +502,8 @@ class Fuser {
     groups_[static_cast<std::size_t>(into)].space = *space;
     groups_[static_cast<std::size_t>(into)].nodes = std::move(nodes);
     hosts_[static_cast<std::size_t>(n)] = {{into, true}};
+    highest = std::max(highest, rank_above_users(n, into));
+    if (highest > lowest) lift(into, highest, n);
     return true;
   }
 
@@ -479,7 +548,7 @@ class Fuser {
           if (join(n, {g}, true)) return;
     }
     const auto fresh = static_cast<std::int32_t>(groups_.size());
-    groups_.push_back({own_space(n), {n}});
+    groups_.push_back({own_space(n), {n}, rank_above_users(n)});
     parent_.push_back(fresh);
     hosts_[static_cast<std::size_t>(n)] = {{fresh, true}};
   }
@@ -512,7 +581,9 @@ class Fuser {
   std::vector<std::optional<Space>> row_space_;
   std::vector<Building> groups_;
   std::vector<std::int32_t> parent_;
-  std::vector<int> visited_group_, visited_node_;
+  std::vector<std::int32_t> rank_;                 // of operators that don't fuse
+  std::vector<int> visited_group_, visited_node_;  // by the search of this stamp
+  std::vector<std::int32_t> frontier_;             // all that it has come to, the nearest first
   int stamp_ = 0;
 };
 

@@ -40,8 +40,8 @@ std::optional<Point> canonical_point(const Space& space, const Shape& shape, con
 
 // A graph that fusion can work on: movement ops that don't fold into index maps, and operands that must lie in memory, are preceded by an
 // explicit copy (Op::identity). `forced` are operands of the given graph that must be copied too: (user, operand number).
-// A concatenation of more than `max_pieces` is done in parts.
-Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced, std::size_t max_pieces);
+// No value is read in more than `max_loads` places at once: a concatenation of more than half of them is done in parts.
+Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced, std::size_t max_loads);
 
 // What the memory of a graph output or an index operand is: reshapes peeled off.
 Value peel_reshapes(const Graph& graph, Value value);

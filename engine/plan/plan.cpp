@@ -47,7 +47,7 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
   if (limits.fuses) {
     std::vector<std::pair<std::int32_t, std::int32_t>> stuck;
     for (int round = 0;; ++round) {
-      graph = prepare(graph, stuck, static_cast<std::size_t>(std::max(2, limits.max_loads / 2)));
+      graph = prepare(graph, stuck, static_cast<std::size_t>(limits.max_loads));
       verify(graph);
       stuck.clear();
       buffers.emplace(graph);

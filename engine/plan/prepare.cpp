@@ -32,13 +32,27 @@ bool readable_by_contraction(const Graph& graph, Value value) {
 
 }  // namespace
 
-Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced, std::size_t max_pieces) {
+Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced, std::size_t max_loads) {
+  const std::size_t max_pieces = std::max<std::size_t>(2, max_loads / 2);
   const std::set<std::pair<std::int32_t, std::int32_t>> forced_set(forced.begin(), forced.end());
   Graph result;
   result.inputs = graph.inputs;
   result.donated = graph.donated;
   result.scalars = graph.scalars;
   std::vector<std::int32_t> moved(graph.nodes.size());
+  // How many ways lead from each node of the result down to memory through movement ops: whoever reads it in place has a load for each. Where pieces
+  // are shared the number grows exponentially, and so would the work of finding out whether they fold.
+  std::vector<std::size_t> ways;
+  const auto ways_of = [&](std::int32_t n) {
+    for (std::size_t i = ways.size(); i <= static_cast<std::size_t>(n); ++i) {
+      const GraphNode& node = result.nodes[i];
+      const bool moves = info(node.op).op_class == OpClass::movement;
+      ways.push_back(moves ? 0 : 1);
+      if (moves)
+        for (const Value input : node.inputs) ways[i] += ways[static_cast<std::size_t>(input.node)];
+    }
+    return ways[static_cast<std::size_t>(n)];
+  };
   const auto copy = [&](Value value) {
     result.nodes.push_back({Op::identity, NoAttributes{}, {value}, {result.type(value)}});
     return Value{static_cast<std::int32_t>(result.nodes.size()) - 1, 0};
@@ -76,8 +90,10 @@ Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std:
       node.inputs = std::move(parts);
     }
     result.nodes.push_back(node);
-    if (op_class == OpClass::movement && !folds(result, {static_cast<std::int32_t>(result.nodes.size()) - 1, 0})) {
+    const auto last = static_cast<std::int32_t>(result.nodes.size()) - 1;
+    if (op_class == OpClass::movement && (ways_of(last) > max_loads || !folds(result, {last, 0}))) {
       result.nodes.pop_back();
+      ways.pop_back();
       for (Value& input : node.inputs)
         if (!lies_in_memory(result, input)) input = copy(input);
       result.nodes.push_back(node);

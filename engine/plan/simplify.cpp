@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <set>
 
 #include "engine/plan/builder.h"
 #include "engine/shape_rules.h"
@@ -206,25 +207,40 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
   return std::nullopt;
 }
 
-std::optional<Value> Builder::after(Value x, Value token) {
-  // What counts is when the token's memory is written. A token that is there from the start orders nothing, but still keeps x from being merged.
-  Value known = token;
-  while (info(graph_[known].op).op_class == OpClass::movement) {
-    if (graph_[known].op == Op::concat) {  // all of its pieces
-      const std::vector<Value> pieces = graph_[known].inputs;
-      for (const Value piece : pieces) x = emit(Op::after, NoAttributes{}, {x, piece});
-      return x;
-    }
-    known = graph_[known].inputs[0];
+std::vector<Value> Builder::awaited(Value token) const {
+  std::vector<Value> sources, pending{token};
+  std::set<std::pair<std::int32_t, std::int32_t>> seen;
+  while (!pending.empty()) {
+    const Value value = pending.back();
+    pending.pop_back();
+    const GraphNode& node = graph_[value];
+    if (info(node.op).op_class != OpClass::movement)
+      sources.push_back(value);
+    else
+      for (std::size_t i = node.inputs.size(); i-- > 0;)
+        if (seen.insert({node.inputs[i].node, node.inputs[i].output}).second) pending.push_back(node.inputs[i]);
   }
-  if (info(graph_[known].op).op_class == OpClass::leaf) known = x;
+  return sources;
+}
+
+std::optional<Value> Builder::after(Value x, Value token) {
+  // What counts is when the token's memory is written, all of its pieces. A token that is there from the start orders nothing, but still keeps x from
+  // being merged.
+  const std::vector<Value> sources = awaited(token);
+  if (sources.size() > 1) {
+    for (const Value source : sources) x = emit(Op::after, NoAttributes{}, {x, source});
+    return x;
+  }
+  const Value known = info(graph_[sources[0]].op).op_class == OpClass::leaf ? x : sources[0];
   // Views stay views: it is what they look at that is waited for. Literals are nobody's to recompute.
   const GraphNode node = graph_[x];
   if (info(node.op).op_class == OpClass::leaf && node.op != Op::parameter) return x;
   if (info(node.op).op_class == OpClass::movement) {
+    const std::array<std::int32_t, 4> key{x.node, x.output, sources[0].node, sources[0].output};
+    if (const auto found = awaiting_.find(key); found != awaiting_.end()) return found->second;
     std::vector<Value> pieces;
-    for (const Value piece : node.inputs) pieces.push_back(emit(Op::after, NoAttributes{}, {piece, known == x ? piece : known}));
-    return emit(node.op, node.attributes, std::move(pieces));
+    for (const Value piece : node.inputs) pieces.push_back(emit(Op::after, NoAttributes{}, {piece, sources[0]}));
+    return awaiting_[key] = emit(node.op, node.attributes, std::move(pieces));
   }
   if (known == token) return std::nullopt;
   return emit(Op::after, NoAttributes{}, {x, known});
