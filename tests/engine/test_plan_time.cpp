@@ -11,7 +11,10 @@ using namespace fluxion;
 
 namespace {
 
-Tensor four(const Shape& shape) { return Tensor::from<double>(std::vector<double>{.1, .2, .3, .4}, shape, cpu()); }
+Tensor four(const Shape& shape) {
+  static const Device device = cpu();
+  return Tensor::from<double>(std::vector<double>{.1, .2, .3, .4}, shape, device);
+}
 
 // By one place to the left: a graph of n turns has 2^n ways down to x.
 Tensor turned(Tensor x, int times) {
@@ -43,7 +46,7 @@ TEST_CASE("views of views of shared pieces are planned in good time", "[engine][
   const auto kept = [](const Tensor& x) { return sum(checkpoint([](const Tensor& h) { return sin(exp(h)); })(turned(sin(x), 42))); };
   const auto short_kept = [](const Tensor& x) { return sum(sin(exp(turned(sin(x), 2)))); };
   CHECK(compile(grad(kept))(x).to_host<double>() == compile(grad(short_kept))(x).to_host<double>());
-  const Tensor waiting = after(turned(sin(x), 40), turned(cos(x), 40));
+  const Tensor waiting = make_node(Op::after, NoAttributes{}, {turned(sin(x), 40), turned(cos(x), 40)});
   CHECK(waiting.to_host<double>() == sin(x).to_host<double>());
 }
 
