@@ -15,15 +15,6 @@ using Tensors = std::vector<Tensor>;
 
 const std::shared_ptr<const Region>& region_of(const Node& node) { return std::get<RegionAttributes>(node.attributes).region; }
 
-// Outputs of a region that has some of the outputs of another: put where they belong.
-Tensors in_places(const std::vector<bool>& there, const Tensors& some) {
-  Tensors all(there.size());
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < there.size(); ++i)
-    if (there[i]) all[i] = some[next++];
-  return all;
-}
-
 // The derivative of a checkpoint is a checkpoint: of (inputs, tangents), the tangents of the outputs.
 Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
   Region derivative;
@@ -50,7 +41,7 @@ Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
   for (std::size_t i = 0; i < call.inputs.size(); ++i) add(region.parameters[i], call.inputs[i], region.linear[i]);
   for (std::size_t i = 0; i < call.inputs.size(); ++i)
     if (placeholders[i]) add(placeholders[i], call.tangents[i], true);
-  return in_places(moves, apply_region(std::move(derivative), std::move(arguments)));
+  return in_places(apply_region(std::move(derivative), std::move(arguments)), moves);
 }
 
 // In its arguments the map is its own derivative; in what it captured its graph is differentiated.
@@ -116,12 +107,12 @@ Tensors opaque_jvp(const JvpCall& call, const Region& region) {
   derivative.linear.assign(known, false);
   derivative.linear.resize(arguments.size(), true);
   derivative.transpose = [rule = region.transpose, known, moving, floating](const Tensors& inputs, const Tensors& cotangents) {
-    const Tensors back = rule(Tensors(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(known)), in_places(floating, cotangents));
+    const Tensors back = rule(Tensors(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(known)), in_places(cotangents, floating));
     Tensors result(inputs.size());
     for (std::size_t k = 0; k < moving.size(); ++k) result[known + k] = back[moving[k]];
     return result;
   };
-  return in_places(floating, apply_region(std::move(derivative), std::move(arguments)));
+  return in_places(apply_region(std::move(derivative), std::move(arguments)), floating);
 }
 
 // Linear already: the same map of the tangents.

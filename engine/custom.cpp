@@ -16,19 +16,12 @@ Present present_in(const std::vector<Tensor>& tensors) {
   return present;
 }
 
-// The tensors that are there, and back.
+// The tensors that are there; in_places puts them back.
 std::vector<Tensor> gather(const std::vector<Tensor>& all, const Present& present) {
   std::vector<Tensor> some;
   for (std::size_t i = 0; i < present.size(); ++i)
     if (present[i]) some.push_back(all[i]);
   return some;
-}
-std::vector<Tensor> scatter(std::span<const Tensor> some, const Present& present) {
-  std::vector<Tensor> all(present.size());
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < present.size(); ++i)
-    if (present[i]) all[i] = some[next++];
-  return all;
 }
 
 Tensor zeros_of(const TensorType& type, const Device& device) { return zeros(type.shape, type.dtype, device); }
@@ -79,12 +72,12 @@ struct Traced {
     region.name = name;
     label = to_string(region);
     for (const Tensor& input : inputs) region.parameters.push_back(region_parameter(input.type(), input.device()));
-    const std::vector<Tensor> made = f(scatter(region.parameters, arguments));
+    const std::vector<Tensor> made = f(in_places(region.parameters, arguments));
     results = present_in(made);
     region.outputs = gather(made, results);
     output_types = types_of(region.outputs);
   }
-  std::vector<Tensor> call(const Location& where) && { return scatter(apply_region(std::move(region), std::move(inputs), where), results); }
+  std::vector<Tensor> call(const Location& where) && { return in_places(apply_region(std::move(region), std::move(inputs), where), results); }
 };
 
 const Device& device_of(const std::vector<Tensor>& tensors) { return tensors.front().device(); }
@@ -106,7 +99,7 @@ std::vector<Tensor> custom_jvp(const std::string& name, const Function& f, const
                        output_types = traced.output_types](const std::vector<Tensor>& inputs, const std::vector<Tensor>& tangents) {
     const std::vector<Tensor> moving = complete(tangents, input_types, device_of(inputs));
     const std::vector<Tensor> primals = first(inputs, input_types.size());
-    return checked(label, "tangent", rule(scatter(primals, present), scatter(moving, present)), results, output_types);
+    return checked(label, "tangent", rule(in_places(primals, present), in_places(moving, present)), results, output_types);
   };
   return std::move(traced).call(where);
 }
@@ -119,8 +112,9 @@ std::vector<Tensor> custom_vjp(const std::string& name, const Function& f, const
     const std::size_t count = input_types.size(), all = inputs.size() - output_types.size();
     const std::vector<Tensor> outputs(inputs.begin() + static_cast<std::ptrdiff_t>(all), inputs.end());
     const std::vector<Tensor> moving = complete(cotangents, output_types, device_of(inputs));
-    std::vector<Tensor> result = checked(
-        label, "cotangent", rule(scatter(first(inputs, count), present), scatter(outputs, results), scatter(moving, results)), present, input_types);
+    std::vector<Tensor> result =
+        checked(label, "cotangent", rule(in_places(first(inputs, count), present), in_places(outputs, results), in_places(moving, results)), present,
+                input_types);
     result.resize(all);
     return result;
   };
@@ -140,19 +134,19 @@ std::vector<Tensor> custom_linear(const std::string& name, const Function& f, co
     for (const TensorType& type : output_types) floating_results.push_back(is_floating(type.dtype));
     const Function back = [=](const std::vector<Tensor>& u) {
       const std::vector<Tensor> returned =
-          checked(label, "cotangent", transpose(scatter(scatter(u, floating_results), results)), present, input_types);
+          checked(label, "cotangent", transpose(in_places(in_places(u, floating_results), results)), present, input_types);
       return gather(complete(returned, input_types, device), linear);
     };
     const Function forth = [=](const std::vector<Tensor>& x) {
-      std::vector<Tensor> operands = scatter(x, linear);
+      std::vector<Tensor> operands = in_places(x, linear);
       for (std::size_t i = 0; i < operands.size(); ++i)
         if (!operands[i]) operands[i] = inputs[i];
-      return gather(gather(f(scatter(operands, present)), results), floating_results);
+      return gather(gather(f(in_places(operands, present)), results), floating_results);
     };
     constexpr std::string_view prefix = "transpose of ";
     const std::string other = name.starts_with(prefix) ? name.substr(prefix.size()) : std::string(prefix) + name;
     std::vector<Tensor> result =
-        scatter(custom_linear(other, back, forth, gather(complete(cotangents, output_types, device), floating_results), where), linear);
+        in_places(custom_linear(other, back, forth, gather(complete(cotangents, output_types, device), floating_results), where), linear);
     result.resize(inputs.size());
     return result;
   };

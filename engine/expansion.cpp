@@ -181,6 +181,8 @@ Tensor spread_and_pad(const Tensor& x, const Dims& spread, const Dims& low, cons
   return slice(image, {0, start[0], start[1], 0}, {image.size(0), stop[0], stop[1], image.size(3)}, Dims(4, 1));
 }
 
+bool is_attention(Op op) { return op == Op::attention || op == Op::attention_dual || op == Op::attention_backward; }
+
 Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs) {
   const Tensor& x = inputs.front();
   switch (op) {

@@ -10,6 +10,9 @@
 
 namespace fluxion {
 
+// Attention, its dual or its backward: the fused ops that backends may have kernels for, which read their operands through OpKernel::views.
+bool is_attention(Op op);
+
 // The outputs of a fused `op` on these inputs, built from ops that are not fused. Throws Error for any other op.
 std::vector<Tensor> expansion(Op op, const Attributes& attributes, const std::vector<Tensor>& inputs);
 

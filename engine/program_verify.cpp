@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "engine/error.h"
+#include "engine/expansion.h"
 #include "engine/program.h"
 #include "engine/shape_rules.h"
 
@@ -446,7 +447,7 @@ class Verifier {
   void check(const OpKernel& kernel) {
     const std::string name(to_string(kernel.op));
     const OpInfo& op = info(kernel.op);
-    const bool views = kernel.op == Op::attention || kernel.op == Op::attention_dual || kernel.op == Op::attention_backward;
+    const bool views = is_attention(kernel.op);
     if ((op.op_class == OpClass::fused && !views) || op.op_class == OpClass::region) fail(name + " should have been expanded");
     if (kernel.views.size() != (views ? kernel.inputs.size() : 0)) fail(name + ": wrong number of views");
     if (!(kernel.op != Op::data && kernel.op != Op::parameter)) fail(name + " is not computed");

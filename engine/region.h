@@ -49,6 +49,9 @@ class Region {
 // The region in the hands of nodes. A rule may hold tensors whose nodes hold regions, and so on: the last owner frees such a chain without recursion.
 std::shared_ptr<const Region> shared(Region region);
 
+// A list with `some` tensors where `there` is true, in order, and empty ones elsewhere.
+std::vector<Tensor> in_places(std::span<const Tensor> some, const std::vector<bool>& there);
+
 // "checkpoint block": kind and name.
 std::string to_string(const Region& region);
 

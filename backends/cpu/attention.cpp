@@ -34,6 +34,7 @@
 #include "backends/cpu/gemm_plan.h"
 #include "backends/cpu/scratch.h"
 #include "engine/error.h"
+#include "engine/expansion.h"
 
 namespace fluxion::cpu_backend {
 
@@ -494,8 +495,6 @@ AnyAttention prepare(const OpKernel& kernel) {
 }
 
 }  // namespace
-
-bool is_attention(Op op) { return op == Op::attention || op == Op::attention_dual || op == Op::attention_backward; }
 
 struct AttentionRunner::State {
   explicit State(const OpKernel& kernel) : attention(prepare(kernel)) {}

@@ -14,8 +14,6 @@ namespace fluxion::cpu_backend {
 // first-level cache.
 inline constexpr std::int64_t max_attention_head = 256;
 
-bool is_attention(Op op);
-
 class AttentionRunner {
  public:
   // Throws Error for another op, DTypeError for a dtype other than f32 and f64.

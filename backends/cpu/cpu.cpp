@@ -17,6 +17,7 @@
 #include "backends/cpu/tape_kernel.h"
 #include "backends/cpu/tape_lanes.h"
 #include "engine/error.h"
+#include "engine/expansion.h"
 #include "engine/platform/machine.h"
 
 namespace fluxion {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "engine/expansion.h"
 #include "engine/plan/builder.h"
 #include "engine/shape_rules.h"
 
@@ -255,7 +256,7 @@ Value Builder::emit(Op op, Attributes attributes, std::vector<Value> inputs) {
 }
 
 bool has_kernel(const GraphNode& node, const KernelLimits& limits) {
-  if (node.op != Op::attention && node.op != Op::attention_dual && node.op != Op::attention_backward) return false;
+  if (!is_attention(node.op)) return false;
   const Shape& q = node.outputs[0].shape;
   return limits.max_attention_head > 0 && q[q.rank() - 1] <= limits.max_attention_head;
 }
