@@ -2,8 +2,8 @@
 
 #include <unordered_map>
 
-#include "engine/ops.h"
-#include "engine/walk.h"
+#include "engine/graph/ops.h"
+#include "engine/graph/walk.h"
 
 namespace fluxion {
 
@@ -21,11 +21,13 @@ struct BatchedNode {
 };
 }  // namespace
 
-std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs, const std::vector<BatchedLeaf>& leaves, std::int64_t size,
+std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs,
+                                const std::vector<BatchedLeaf>& leaves, std::int64_t size,
                                 bool (*descend)(const Node&)) {
   std::unordered_map<const Node*, BatchedNode> known;
   for (const BatchedLeaf& leaf : leaves) known[leaf.one.node().get()] = {{leaf.all}, leaf.batched};
-  const auto order = walk(outputs, [&](const Node& node) { return !known.contains(&node) && descend(node); });
+  const auto order =
+      walk(outputs, [&](const Node& node) { return !known.contains(&node) && descend(node); });
   for (const WalkedNode& walked : order) {
     const Node& node = *walked.node;
     std::vector<Tensor> inputs;
@@ -34,13 +36,15 @@ std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs, const std::v
     for (const Tensor& input : walked.inputs) {
       const auto found = known.find(input.node().get());
       const bool is_known = found != known.end();
-      inputs.push_back(is_known ? found->second.outputs[static_cast<std::size_t>(input.output())] : input);
+      inputs.push_back(is_known ? found->second.outputs[static_cast<std::size_t>(input.output())]
+                                : input);
       batched.push_back(is_known && found->second.batched);
       any_known = any_known || is_known;
       any_batched = any_batched || batched.back();
     }
     if (!any_known) continue;
-    // The token of `after` says when, not what: a value that waits for mapped tensors is still the same for every example.
+    // The token of `after` says when, not what: a value that waits for mapped tensors is still the
+    // same for every example.
     const bool same = !any_batched || (node.op == Op::after && !batched[0]);
     if (same)
       known[&node] = {make_nodes(node.op, node.attributes, std::move(inputs)), false};
@@ -54,7 +58,9 @@ std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs, const std::v
       continue;
     }
     const auto found = known.find(output.node().get());
-    const Tensor& value = found == known.end() ? output : found->second.outputs[static_cast<std::size_t>(output.output())];
+    const Tensor& value = found == known.end()
+                              ? output
+                              : found->second.outputs[static_cast<std::size_t>(output.output())];
     result.push_back(found != known.end() && found->second.batched ? value : repeated(value, size));
   }
   return result;

@@ -1,8 +1,9 @@
-// Regions under vmap: the body is batched into the body of a new region of the same kind, and the rules are applied to each example.
+// Regions under vmap: the body is batched into the body of a new region of the same kind, and the
+// rules are applied to each example.
 #include "autograd/batching.h"
 #include "autograd/vmap.h"
-#include "engine/ops.h"
-#include "engine/region.h"
+#include "engine/graph/ops.h"
+#include "engine/graph/region.h"
 
 namespace fluxion {
 
@@ -14,10 +15,12 @@ using Rule = std::function<Tensors(const Tensors&, const Tensors&)>;
 // A node with a value depends on no leaf that has none.
 bool without_value(const Node& node) { return !node.evaluated(); }
 
-// rule(inputs, moving) for all examples, results with the mapped axis in front; empty tensors stay empty. A rule may hold tensors of the graph that
-// was mapped, so what it makes may depend on that graph's `leaves` too.
-Tensors for_each_example(const Rule& rule, const Tensors& inputs, const std::vector<bool>& batched, const Tensors& moving,
-                         const std::vector<bool>& batched_moving, const std::vector<BatchedLeaf>& leaves) {
+// rule(inputs, moving) for all examples, results with the mapped axis in front; empty tensors stay
+// empty. A rule may hold tensors of the graph that was mapped, so what it makes may depend on that
+// graph's `leaves` too.
+Tensors for_each_example(const Rule& rule, const Tensors& inputs, const std::vector<bool>& batched,
+                         const Tensors& moving, const std::vector<bool>& batched_moving,
+                         const std::vector<BatchedLeaf>& leaves) {
   Tensors values = inputs;
   values.insert(values.end(), moving.begin(), moving.end());
   std::vector<MappedAxis> axes;
@@ -25,7 +28,8 @@ Tensors for_each_example(const Rule& rule, const Tensors& inputs, const std::vec
     for (const bool flag : *flags) axes.push_back(flag ? MappedAxis(0) : not_mapped);
   const MappedLeaves traced(values, axes);
   const auto middle = traced.tensors().begin() + static_cast<std::ptrdiff_t>(inputs.size());
-  const Tensors made = rule(Tensors(traced.tensors().begin(), middle), Tensors(middle, traced.tensors().end()));
+  const Tensors made =
+      rule(Tensors(traced.tensors().begin(), middle), Tensors(middle, traced.tensors().end()));
   std::vector<BatchedLeaf> all = traced.leaves();
   all.insert(all.end(), leaves.begin(), leaves.end());
   return batch_graph(made, all, traced.size(), without_value);
@@ -57,7 +61,8 @@ std::vector<Tensor> batch_region(const BatchCall& call) {
     all.transpose = [one, batched, of_graph](const Tensors& inputs, const Tensors& cotangents) {
       std::vector<bool> all_batched(cotangents.size(), true), of_inputs = batched;
       of_inputs.resize(inputs.size(), true);  // what follows the inputs are outputs
-      Tensors result = for_each_example(one->transpose, inputs, of_inputs, cotangents, all_batched, of_graph);
+      Tensors result =
+          for_each_example(one->transpose, inputs, of_inputs, cotangents, all_batched, of_graph);
       // What every example shares gathers the cotangents of all.
       for (std::size_t i = 0; i < result.size(); ++i)
         if (result[i] && !of_inputs[i]) result[i] = sum(result[i], {0});

@@ -1,9 +1,9 @@
-// Batching rules: every op along one axis more, at position 0. An operand that is the same for every example is stretched along it, which costs a
-// view and no memory.
+// Batching rules: every op along one axis more, at position 0. An operand that is the same for
+// every example is stretched along it, which costs a view and no memory.
 #include <array>
 
 #include "autograd/batching.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 
@@ -18,7 +18,9 @@ Dims in_front(std::int64_t size, const Dims& sizes) {
   return result;
 }
 
-Tensor stretched(const BatchCall& call, std::size_t i) { return call.batched[i] ? call.inputs[i] : repeated(call.inputs[i], call.size); }
+Tensor stretched(const BatchCall& call, std::size_t i) {
+  return call.batched[i] ? call.inputs[i] : repeated(call.inputs[i], call.size);
+}
 
 Outputs all_stretched(const BatchCall& call) {
   Outputs operands;
@@ -26,13 +28,18 @@ Outputs all_stretched(const BatchCall& call) {
   return operands;
 }
 
-Outputs rebuilt(const BatchCall& call, Attributes attributes) { return make_nodes(call.node->op, std::move(attributes), all_stretched(call)); }
+Outputs rebuilt(const BatchCall& call, Attributes attributes) {
+  return make_nodes(call.node->op, std::move(attributes), all_stretched(call));
+}
 
-// The op counts its axes from the end, or has none: elementwise, norms over the last axis, attention.
+// The op counts its axes from the end, or has none: elementwise, norms over the last axis,
+// attention.
 Outputs leading(const BatchCall& call) { return rebuilt(call, call.node->attributes); }
 
 // The op names axes from the front: they move up by one.
-Outputs along_axis(const BatchCall& call) { return rebuilt(call, AxisAttributes{call.get<AxisAttributes>().axis + 1}); }
+Outputs along_axis(const BatchCall& call) {
+  return rebuilt(call, AxisAttributes{call.get<AxisAttributes>().axis + 1});
+}
 Outputs along_axes(const BatchCall& call) {
   Dims axes = call.get<AxesAttributes>().axes;
   for (std::int64_t& axis : axes) ++axis;
@@ -43,7 +50,9 @@ Outputs argsort(const BatchCall& call) {
   return rebuilt(call, SortAttributes{a.axis + 1, a.descending});
 }
 
-Outputs reshape(const BatchCall& call) { return rebuilt(call, ShapeAttributes{in_front(call.size, call.get<ShapeAttributes>().shape)}); }
+Outputs reshape(const BatchCall& call) {
+  return rebuilt(call, ShapeAttributes{in_front(call.size, call.get<ShapeAttributes>().shape)});
+}
 Outputs transpose(const BatchCall& call) {
   Dims axes = call.get<AxesAttributes>().axes;
   for (std::int64_t& axis : axes) ++axis;
@@ -55,11 +64,13 @@ Outputs broadcast_to(const BatchCall& call) {
   const Tensor& x = call.inputs[0];
   Dims aligned = in_front(call.size, Dims(to.size() + 1 - static_cast<std::size_t>(x.rank()), 1));
   aligned.insert(aligned.end(), x.shape().begin() + 1, x.shape().end());
-  return {fluxion::broadcast_to(fluxion::reshape(x, Shape(aligned)), Shape(in_front(call.size, to)))};
+  return {
+      fluxion::broadcast_to(fluxion::reshape(x, Shape(aligned)), Shape(in_front(call.size, to)))};
 }
 Outputs slice(const BatchCall& call) {
   const auto& a = call.get<SliceAttributes>();
-  return rebuilt(call, SliceAttributes{in_front(0, a.start), in_front(call.size, a.stop), in_front(1, a.step)});
+  return rebuilt(call, SliceAttributes{in_front(0, a.start), in_front(call.size, a.stop),
+                                       in_front(1, a.step)});
 }
 Outputs pad(const BatchCall& call) {
   const auto& a = call.get<PadAttributes>();
@@ -75,26 +86,33 @@ Tensor folded(const Tensor& x) {
 Tensor unfolded(const BatchCall& call, const Tensor& y) {
   return fluxion::reshape(y, Shape(in_front(call.size, call.node->outputs[0].shape.dims())));
 }
-Outputs windows(const BatchCall& call) { return {unfolded(call, make_node(Op::windows, call.node->attributes, {folded(call.inputs[0])}))}; }
+Outputs windows(const BatchCall& call) {
+  return {unfolded(call, make_node(Op::windows, call.node->attributes, {folded(call.inputs[0])}))};
+}
 
-// One big product instead of many small ones where the examples share an operand: x_i w are the rows of one product, a x_i of vectors x_i too.
+// One big product instead of many small ones where the examples share an operand: x_i w are the
+// rows of one product, a x_i of vectors x_i too.
 Outputs matmul(const BatchCall& call) {
   const Tensor &a = call.inputs[0], &b = call.inputs[1];
   const Shape& y = call.node->outputs[0].shape;
   const std::int64_t rows = y[y.rank() - 2], columns = y[y.rank() - 1], inner = a.size(-1);
   const bool single = Shape(Dims(y.begin(), y.end() - 2)).elements() == 1;
   if (single && !call.batched[1])
-    return {unfolded(call, fluxion::matmul(fluxion::reshape(a, {call.size * rows, inner}), fluxion::reshape(b, {inner, columns})))};
+    return {unfolded(call, fluxion::matmul(fluxion::reshape(a, {call.size * rows, inner}),
+                                           fluxion::reshape(b, {inner, columns})))};
   if (single && !call.batched[0] && columns == 1)
-    return {unfolded(call, fluxion::matmul(fluxion::reshape(b, {call.size, inner}), swap_axes(fluxion::reshape(a, {rows, inner}), 0, 1)))};
+    return {unfolded(call, fluxion::matmul(fluxion::reshape(b, {call.size, inner}),
+                                           swap_axes(fluxion::reshape(a, {rows, inner}), 0, 1)))};
   return leading(call);
 }
 
-// Stretches indices [size, k..] to the shape of what they pick along `axis` of [size, ..]: [size, .., k.., ..].
+// Stretches indices [size, k..] to the shape of what they pick along `axis` of [size, ..]: [size,
+// .., k.., ..].
 Tensor spread_indices(const Tensor& indices, const Shape& picked, std::int64_t axis) {
   Dims sizes(static_cast<std::size_t>(picked.rank()), 1);
   sizes[0] = indices.shape()[0];
-  for (std::int64_t k = 1; k < indices.rank(); ++k) sizes[static_cast<std::size_t>(axis + k - 1)] = indices.shape()[k];
+  for (std::int64_t k = 1; k < indices.rank(); ++k)
+    sizes[static_cast<std::size_t>(axis + k - 1)] = indices.shape()[k];
   return fluxion::broadcast_to(fluxion::reshape(indices, Shape(sizes)), picked);
 }
 
@@ -103,7 +121,8 @@ Outputs take(const BatchCall& call) {
   const Tensor &x = call.inputs[0], &indices = call.inputs[1];
   if (!call.batched[1]) return {fluxion::take(x, indices, axis + 1)};
   if (!call.batched[0]) {
-    const Tensor taken = fluxion::take(x, indices, axis);  // the mapped axis of the indices comes out at `axis`
+    const Tensor taken =
+        fluxion::take(x, indices, axis);  // the mapped axis of the indices comes out at `axis`
     Dims axes{axis};
     for (std::int64_t k = 0; k < taken.rank(); ++k)
       if (k != axis) axes.push_back(k);
@@ -111,21 +130,26 @@ Outputs take(const BatchCall& call) {
   }
   // Each example from its own rows: the indices' axes flatten into one beside which they are alike.
   Shape picked = x.shape();
-  const std::int64_t count = Shape(Dims(indices.shape().begin() + 1, indices.shape().end())).elements();
+  const std::int64_t count =
+      Shape(Dims(indices.shape().begin() + 1, indices.shape().end())).elements();
   picked[axis + 1] = count;
-  const Tensor positions = spread_indices(fluxion::reshape(indices, {call.size, count}), picked, axis + 1);
+  const Tensor positions =
+      spread_indices(fluxion::reshape(indices, {call.size, count}), picked, axis + 1);
   return {unfolded(call, fluxion::take_along_axis(x, positions, axis + 1))};
 }
 Outputs index_add(const BatchCall& call) {
   const std::int64_t axis = call.get<AxisAttributes>().axis + 1;
   const Tensor base = stretched(call, 0), updates = stretched(call, 2);
   if (!call.batched[1]) return {fluxion::index_add(base, call.inputs[1], updates, axis)};
-  return {fluxion::scatter_add(base, spread_indices(call.inputs[1], updates.shape(), axis), updates, axis)};
+  return {fluxion::scatter_add(base, spread_indices(call.inputs[1], updates.shape(), axis), updates,
+                               axis)};
 }
 
 // Counters belong to a key, so each key draws on its own.
 Outputs random_bits(const BatchCall& call) {
-  if (call.size == 0) return {zeros(Shape(in_front(0, call.node->outputs[0].shape.dims())), DType::u32, call.node->device)};
+  if (call.size == 0)
+    return {zeros(Shape(in_front(0, call.node->outputs[0].shape.dims())), DType::u32,
+                  call.node->device)};
   const auto of = [&](std::size_t i, std::int64_t example) {
     if (!call.batched[i]) return call.inputs[i];
     const Tensor one = slice_axis(call.inputs[i], 0, example, example + 1);
@@ -133,32 +157,41 @@ Outputs random_bits(const BatchCall& call) {
   };
   Outputs draws;
   for (std::int64_t i = 0; i < call.size; ++i)
-    draws.push_back(expand_dims(make_node(Op::random_bits, call.node->attributes, {of(0, i), of(1, i)}), 0));
+    draws.push_back(
+        expand_dims(make_node(Op::random_bits, call.node->attributes, {of(0, i), of(1, i)}), 0));
   return {fluxion::concat(draws, 0)};
 }
 
-// Images of all examples are one batch; weights of their own are more output channels, or groups where the images differ too.
+// Images of all examples are one batch; weights of their own are more output channels, or groups
+// where the images differ too.
 Outputs conv2d(const BatchCall& call) {
   auto attributes = call.get<ConvAttributes>();
   const Tensor &x = call.inputs[0], &w = call.inputs[1];
   const TensorType& y = call.node->outputs[0];
-  if (call.size == 0) return {zeros(Shape(in_front(0, y.shape.dims())), y.dtype, call.node->device)};
+  if (call.size == 0)
+    return {zeros(Shape(in_front(0, y.shape.dims())), y.dtype, call.node->device)};
   if (!call.batched[1]) return {unfolded(call, make_node(Op::conv2d, attributes, {folded(x), w}))};
 
   const std::int64_t n = call.size, groups = attributes.groups, out = y.shape[3] / groups;
   const std::int64_t height = w.size(1), width = w.size(2), in = w.size(3);
   const Dims& sizes = y.shape.dims();
   if (call.batched[0]) {
-    const Tensor image = fluxion::reshape(fluxion::transpose(x, {1, 2, 3, 0, 4}), {x.size(1), x.size(2), x.size(3), n * x.size(4)});
-    const Tensor weight = fluxion::reshape(fluxion::transpose(w, {1, 2, 3, 0, 4}), {height, width, in, n * groups * out});
+    const Tensor image = fluxion::reshape(fluxion::transpose(x, {1, 2, 3, 0, 4}),
+                                          {x.size(1), x.size(2), x.size(3), n * x.size(4)});
+    const Tensor weight = fluxion::reshape(fluxion::transpose(w, {1, 2, 3, 0, 4}),
+                                           {height, width, in, n * groups * out});
     attributes.groups = n * groups;
     const Tensor wide = make_node(Op::conv2d, attributes, {image, weight});
-    return {fluxion::transpose(fluxion::reshape(wide, {sizes[0], sizes[1], sizes[2], n, groups * out}), {3, 0, 1, 2, 4})};
+    return {fluxion::transpose(
+        fluxion::reshape(wide, {sizes[0], sizes[1], sizes[2], n, groups * out}), {3, 0, 1, 2, 4})};
   }
   // Each group of channels keeps its place, the examples come inside: [.., groups, n, out].
-  const Tensor split = fluxion::transpose(fluxion::reshape(w, {n, height, width, in, groups, out}), {1, 2, 3, 4, 0, 5});
-  const Tensor wide = make_node(Op::conv2d, attributes, {x, fluxion::reshape(split, {height, width, in, groups * n * out})});
-  const Tensor apart = fluxion::transpose(fluxion::reshape(wide, {sizes[0], sizes[1], sizes[2], groups, n, out}), {4, 0, 1, 2, 3, 5});
+  const Tensor split = fluxion::transpose(fluxion::reshape(w, {n, height, width, in, groups, out}),
+                                          {1, 2, 3, 4, 0, 5});
+  const Tensor wide = make_node(
+      Op::conv2d, attributes, {x, fluxion::reshape(split, {height, width, in, groups * n * out})});
+  const Tensor apart = fluxion::transpose(
+      fluxion::reshape(wide, {sizes[0], sizes[1], sizes[2], groups, n, out}), {4, 0, 1, 2, 3, 5});
   return {unfolded(call, apart)};
 }
 
@@ -170,13 +203,19 @@ constexpr auto rules = [] {
   const auto set = [&](Op op, BatchRule rule) { table[static_cast<std::size_t>(op)] = rule; };
 #define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) \
   if (OpClass::op_class == OpClass::elementwise) set(Op::name, leading);
-#include "engine/ops.def"
+#include "engine/graph/ops.def"
 #undef FLUXION_OP
-  for (const Op op : {Op::layer_norm, Op::rms_norm, Op::attention, Op::attention_dual, Op::attention_backward, Op::after}) set(op, leading);
-  for (const Op op : {Op::concat, Op::argmax, Op::cumsum, Op::take_along_axis, Op::scatter_add, Op::softmax, Op::log_softmax}) set(op, along_axis);
+  for (const Op op : {Op::layer_norm, Op::rms_norm, Op::attention, Op::attention_dual,
+                      Op::attention_backward, Op::after})
+    set(op, leading);
+  for (const Op op : {Op::concat, Op::argmax, Op::cumsum, Op::take_along_axis, Op::scatter_add,
+                      Op::softmax, Op::log_softmax})
+    set(op, along_axis);
   for (const Op op : {Op::flip, Op::sum, Op::max, Op::min}) set(op, along_axes);
-  set(Op::argsort, argsort), set(Op::reshape, reshape), set(Op::transpose, transpose), set(Op::broadcast_to, broadcast_to), set(Op::slice, slice);
-  set(Op::pad, pad), set(Op::windows, windows), set(Op::matmul, matmul), set(Op::take, take), set(Op::index_add, index_add);
+  set(Op::argsort, argsort), set(Op::reshape, reshape), set(Op::transpose, transpose),
+      set(Op::broadcast_to, broadcast_to), set(Op::slice, slice);
+  set(Op::pad, pad), set(Op::windows, windows), set(Op::matmul, matmul), set(Op::take, take),
+      set(Op::index_add, index_add);
   set(Op::random_bits, random_bits), set(Op::conv2d, conv2d), set(Op::region, region);
   return table;
 }();
@@ -185,11 +224,11 @@ constexpr bool complete() {
   bool all = true;
 #define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) \
   all = all && (OpClass::op_class == OpClass::leaf || rules[static_cast<std::size_t>(Op::name)]);
-#include "engine/ops.def"
+#include "engine/graph/ops.def"
 #undef FLUXION_OP
   return all;
 }
-static_assert(complete(), "an op of engine/ops.def has no batching rule");
+static_assert(complete(), "an op of engine/graph/ops.def has no batching rule");
 
 }  // namespace
 

@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "autograd/linearize.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 
@@ -13,7 +13,8 @@ namespace {
 double dot(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   double total = 0;
   for (std::size_t i = 0; i < a.size(); ++i)
-    if (a[i] && b[i]) total += sum(convert(a[i], DType::f64) * convert(b[i], DType::f64)).item<double>();
+    if (a[i] && b[i])
+      total += sum(convert(a[i], DType::f64) * convert(b[i], DType::f64)).item<double>();
   return total;
 }
 
@@ -25,12 +26,14 @@ std::string text(const char* format, double a, double b) {
 
 }  // namespace
 
-DerivativeCheck check_derivatives(const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs,
-                                  const DerivativeCheckOptions& options) {
+DerivativeCheck check_derivatives(
+    const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f,
+    const std::vector<Tensor>& inputs, const DerivativeCheckOptions& options) {
   std::vector<Tensor> directions(inputs.size());
   bool any = false;
   const auto random = [&](const Tensor& like, std::uint32_t stream) {
-    return normal(fold_in(random_key(options.seed, like.device()), stream), like.shape(), DType::f64);
+    return normal(fold_in(random_key(options.seed, like.device()), stream), like.shape(),
+                  DType::f64);
   };
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i].dtype() != DType::f64) continue;
@@ -46,7 +49,9 @@ DerivativeCheck check_derivatives(const std::function<std::vector<Tensor>(const 
     tangents = traced.push_forward(outputs);
   }
   for (std::size_t i = 0; i < outputs.size(); ++i)
-    cotangents.push_back(outputs[i].dtype() == DType::f64 ? random(outputs[i], static_cast<std::uint32_t>(1000 + i)) : Tensor());
+    cotangents.push_back(outputs[i].dtype() == DType::f64
+                             ? random(outputs[i], static_cast<std::uint32_t>(1000 + i))
+                             : Tensor());
   {
     Leaves traced(inputs);
     pulled = traced.linear_map(f(traced.tensors())).transpose(cotangents);
@@ -60,20 +65,25 @@ DerivativeCheck check_derivatives(const std::function<std::vector<Tensor>(const 
     return f(moved);
   };
   const double h = options.step;
-  const auto near_up = shifted(h), near_down = shifted(-h), far_up = shifted(2 * h), far_down = shifted(-2 * h);
+  const auto near_up = shifted(h), near_down = shifted(-h), far_up = shifted(2 * h),
+             far_down = shifted(-2 * h);
 
   DerivativeCheck check;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     if (outputs[i].dtype() != DType::f64 || outputs[i].elements() == 0) continue;
-    const Tensor difference = (8.0 * (near_up[i] - near_down[i]) - (far_up[i] - far_down[i])) / (12 * h);
-    const double error = max(abs(tangents[i] - difference) / (1.0 + abs(difference))).item<double>();
+    const Tensor difference =
+        (8.0 * (near_up[i] - near_down[i]) - (far_up[i] - far_down[i])) / (12 * h);
+    const double error =
+        max(abs(tangents[i] - difference) / (1.0 + abs(difference))).item<double>();
     if (!(error <= check.jvp_error)) check.jvp_error = error;  // NaN sticks
   }
   const double left = dot(cotangents, tangents), right = dot(pulled, directions);
   check.adjoint_error = std::abs(left - right) / (1 + std::abs(left));
   if (!(check.jvp_error <= options.tolerance))
-    check.message += text("jvp differs from finite differences by %.3g (allowed %.3g)", check.jvp_error, options.tolerance);
-  if (!(check.adjoint_error <= options.adjoint_tolerance)) check.message += text("; <u, Jv> = %.17g but <J'u, v> = %.17g", left, right);
+    check.message += text("jvp differs from finite differences by %.3g (allowed %.3g)",
+                          check.jvp_error, options.tolerance);
+  if (!(check.adjoint_error <= options.adjoint_tolerance))
+    check.message += text("; <u, Jv> = %.17g but <J'u, v> = %.17g", left, right);
   check.passed = check.message.empty();
   return check;
 }

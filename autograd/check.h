@@ -5,12 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "engine/tensor.h"
+#include "engine/graph/tensor.h"
 
 namespace fluxion {
 
 struct DerivativeCheck {
-  double jvp_error = 0;      // |jvp - central difference| / (1 + |central difference|), largest over outputs
+  double jvp_error =
+      0;  // |jvp - central difference| / (1 + |central difference|), largest over outputs
   double adjoint_error = 0;  // |<u, Jv> - <J'u, v>| / (1 + |<u, Jv>|)
   bool passed = false;
   std::string message;  // what failed, with numbers; empty if passed
@@ -23,9 +24,11 @@ struct DerivativeCheckOptions {
   double adjoint_tolerance = 1e-10;
 };
 
-// Compares jvp of f along random directions with a fourth-order central difference, and checks <u, Jv> = <J'u, v>. Inputs must be f64 to be
-// varied; others stay fixed. Throws DTypeError if no input is f64.
-DerivativeCheck check_derivatives(const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs,
-                                  const DerivativeCheckOptions& options = {});
+// Compares jvp of f along random directions with a fourth-order central difference, and checks <u,
+// Jv> = <J'u, v>. Inputs must be f64 to be varied; others stay fixed. Throws DTypeError if no input
+// is f64.
+DerivativeCheck check_derivatives(
+    const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f,
+    const std::vector<Tensor>& inputs, const DerivativeCheckOptions& options = {});
 
 }  // namespace fluxion

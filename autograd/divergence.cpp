@@ -4,7 +4,7 @@
 
 #include "autograd/transforms.h"
 #include "autograd/vmap.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 
@@ -17,14 +17,19 @@ Tensor inner(const Tensor& a, const Tensor& b) {
   return axes.empty() ? a * b : sum(a * b, axes);
 }
 
-std::int64_t elements_per_sample(const Tensor& x) { return Shape(Dims(x.shape().begin() + 1, x.shape().end())).elements(); }
+std::int64_t elements_per_sample(const Tensor& x) {
+  return Shape(Dims(x.shape().begin() + 1, x.shape().end())).elements();
+}
 
 // A field at x, for any number of products with its Jacobian.
 class At {
  public:
   At(const char* who, const Field& f, const Tensor& x) : who_(who), f_(f), x_(x) {
-    if (x.rank() < 1) throw ShapeError(std::string(who) + ": wants x [batch, ..], got " + to_string(x.type()));
-    if (!is_floating(x.dtype())) throw DTypeError(std::string(who) + ": " + to_string(x.type()) + " has no derivatives; only floating tensors do");
+    if (x.rank() < 1)
+      throw ShapeError(std::string(who) + ": wants x [batch, ..], got " + to_string(x.type()));
+    if (!is_floating(x.dtype()))
+      throw DTypeError(std::string(who) + ": " + to_string(x.type()) +
+                       " has no derivatives; only floating tensors do");
   }
 
   // g(v, J v) for each v of [count, batch, ..].
@@ -34,8 +39,8 @@ class At {
     return vmap([&](const Tensor& v) {
       const auto [y, Jv] = jvp(f_, std::tuple(x_), std::tuple(v));
       if (y.type() != x_.type())
-        throw ShapeError(std::string(who_) + ": the field maps " + to_string(x_.type()) + " to " + to_string(y.type()) +
-                         "; a trace wants equal shapes");
+        throw ShapeError(std::string(who_) + ": the field maps " + to_string(x_.type()) + " to " +
+                         to_string(y.type()) + "; a trace wants equal shapes");
       value_ = y;
       return g(v, Jv);
     })(vectors);
@@ -46,8 +51,9 @@ class At {
     Dims wanted = x_.shape().dims();
     wanted.insert(wanted.begin(), probes.rank() > 0 ? probes.size(0) : 0);
     if (probes.shape() != Shape(wanted))
-      throw ShapeError(std::string(who_) + ": wants probes [probes, " + to_string(x_.shape()).substr(1) + " of x " + to_string(x_.type()) + ", got " +
-                       to_string(probes.type()));
+      throw ShapeError(std::string(who_) + ": wants probes [probes, " +
+                       to_string(x_.shape()).substr(1) + " of x " + to_string(x_.type()) +
+                       ", got " + to_string(probes.type()));
   }
 
   // f(x), after the first product.
@@ -60,8 +66,9 @@ class At {
   Tensor value_;
 };
 
-// The columns a_0, a_1, .. [batch, elements] made orthonormal, each after the ones before it; those that add nothing become 0. Gram and Schmidt's
-// process twice over: the second pass removes what rounding left of the first.
+// The columns a_0, a_1, .. [batch, elements] made orthonormal, each after the ones before it; those
+// that add nothing become 0. Gram and Schmidt's process twice over: the second pass removes what
+// rounding left of the first.
 std::vector<Tensor> orthonormal(const std::vector<Tensor>& columns) {
   std::vector<Tensor> basis;
   for (const Tensor& column : columns) {
@@ -83,7 +90,8 @@ std::vector<Tensor> orthonormal(const std::vector<Tensor>& columns) {
 }
 
 Shape probes_shape(const char* who, const Tensor& x, std::int64_t count) {
-  if (count < 0) throw ShapeError(std::string(who) + ": wants a number of probes, got " + std::to_string(count));
+  if (count < 0)
+    throw ShapeError(std::string(who) + ": wants a number of probes, got " + std::to_string(count));
   Dims sizes = x.shape().dims();
   sizes.insert(sizes.begin(), count);
   return Shape(std::move(sizes));
@@ -93,18 +101,22 @@ Shape probes_shape(const char* who, const Tensor& x, std::int64_t count) {
 
 FieldDivergence divergence(const Field& f, const Tensor& x, std::int64_t at_once) {
   At field("divergence", f, x);
-  const std::int64_t elements = elements_per_sample(x), block = std::max<std::int64_t>(at_once > 0 ? std::min(at_once, elements) : elements, 1);
+  const std::int64_t elements = elements_per_sample(x),
+                     block = std::max<std::int64_t>(
+                         at_once > 0 ? std::min(at_once, elements) : elements, 1);
   Tensor trace;
   std::int64_t first = 0;
   do {
     // Unit vectors first, first + 1, .., the same for every sample.
     const Shape rows{std::min(block, elements - first), elements};
-    const Tensor unit = eq(iota(rows, 0, DType::i32, x.device()) + static_cast<double>(first), iota(rows, 1, DType::i32, x.device()));
+    const Tensor unit = eq(iota(rows, 0, DType::i32, x.device()) + static_cast<double>(first),
+                           iota(rows, 1, DType::i32, x.device()));
     Dims once = x.shape().dims(), sizes = once;
     once[0] = 1;
     once.insert(once.begin(), rows[0]);
     sizes.insert(sizes.begin(), rows[0]);
-    const Tensor vectors = broadcast_to(reshape(convert(unit, x.dtype()), Shape(once)), Shape(sizes));
+    const Tensor vectors =
+        broadcast_to(reshape(convert(unit, x.dtype()), Shape(once)), Shape(sizes));
     const Tensor part = sum(field.each(vectors, inner), {0});
     trace = trace ? trace + part : part;
     first += block;
@@ -121,17 +133,20 @@ ProbedField probe(const Field& f, const Tensor& x, const Tensor& probes) {
 FieldDivergence hutchinson(const Field& f, const Tensor& x, const Tensor& probes) {
   At field("hutchinson", f, x);
   const Tensor vJv = field.each(probes, inner);
-  if (vJv.size(0) == 0) throw ShapeError("hutchinson: wants at least one probe, got " + to_string(probes.type()));
+  if (vJv.size(0) == 0)
+    throw ShapeError("hutchinson: wants at least one probe, got " + to_string(probes.type()));
   return {field.value(), mean(vJv, {0})};
 }
 
-FieldDivergence hutch_plus_plus(const Field& f, const Tensor& x, const Tensor& sketch, const Tensor& probes) {
+FieldDivergence hutch_plus_plus(const Field& f, const Tensor& x, const Tensor& sketch,
+                                const Tensor& probes) {
   At field("hutch_plus_plus", f, x);
   field.require_probes(probes);
   const Tensor images = field.each(sketch, [](const Tensor&, const Tensor& Jv) { return Jv; });
   const std::int64_t rank = images.size(0), batch = x.size(0), elements = elements_per_sample(x);
   std::vector<Tensor> columns;
-  for (std::int64_t k = 0; k < rank; ++k) columns.push_back(reshape(slice_axis(images, 0, k, k + 1), {batch, elements}));
+  for (std::int64_t k = 0; k < rank; ++k)
+    columns.push_back(reshape(slice_axis(images, 0, k, k + 1), {batch, elements}));
   const std::vector<Tensor> basis = orthonormal(columns);
 
   Tensor trace = zeros({batch}, x.dtype(), x.device());
@@ -142,12 +157,14 @@ FieldDivergence hutch_plus_plus(const Field& f, const Tensor& x, const Tensor& s
   }
   Tensor rest = reshape(probes, {probes.size(0), batch, elements});
   for (const Tensor& q : basis) rest = rest - q * sum(q * rest, {2}, true);
-  if (probes.size(0) > 0) trace = trace + mean(field.each(reshape(rest, probes.shape()), inner), {0});
+  if (probes.size(0) > 0)
+    trace = trace + mean(field.each(reshape(rest, probes.shape()), inner), {0});
   return {field.value(), trace};
 }
 
 Tensor rademacher_probes(const Tensor& key, const Tensor& x, std::int64_t count) {
-  const Tensor bit = shift_right(random_bits(key, probes_shape("rademacher_probes", x, count)), 31.0);
+  const Tensor bit =
+      shift_right(random_bits(key, probes_shape("rademacher_probes", x, count)), 31.0);
   return 1.0 - 2.0 * convert(bit, x.dtype());
 }
 

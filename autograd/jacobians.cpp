@@ -1,16 +1,18 @@
 // Dense Jacobians: a linear map applied to every vector of a basis at once.
 #include "autograd/transforms.h"
 #include "autograd/vmap.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 
 namespace {
 
-// The standard basis of tensors of this type, [elements, ..]: basis vector i is 1 at row-major position i.
+// The standard basis of tensors of this type, [elements, ..]: basis vector i is 1 at row-major
+// position i.
 Tensor basis(const TensorType& type, const Device& device) {
   const Shape square{type.shape.elements(), type.shape.elements()};
-  const Tensor identity = eq(iota(square, 0, DType::i32, device), iota(square, 1, DType::i32, device));
+  const Tensor identity =
+      eq(iota(square, 0, DType::i32, device), iota(square, 1, DType::i32, device));
   Dims sizes{type.shape.elements()};
   sizes.insert(sizes.end(), type.shape.begin(), type.shape.end());
   return reshape(convert(identity, type.dtype), Shape(std::move(sizes)));
@@ -25,7 +27,8 @@ Shape jacobian_shape(const Tensor& y, const Tensor& x) {
 
 void require_floating(const char* who, const char* what, const Tensor& tensor) {
   if (!is_floating(tensor.dtype()))
-    throw DTypeError(std::string(who) + ": " + what + " is " + to_string(tensor.type()) + "; only floating tensors have derivatives");
+    throw DTypeError(std::string(who) + ": " + what + " is " + to_string(tensor.type()) +
+                     "; only floating tensors have derivatives");
 }
 
 }  // namespace
@@ -57,7 +60,8 @@ Tensor hessian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x) {
         const auto scalar = [&](const Tensor& z) {
           const Tensor y = f(z);
           if (y.elements() != 1)
-            throw ShapeError("hessian: wants a scalar function, got a value of " + to_string(y.type()) + "; sum or average it first");
+            throw ShapeError("hessian: wants a scalar function, got a value of " +
+                             to_string(y.type()) + "; sum or average it first");
           return reshape(y, {});
         };
         return grad(scalar)(at);

@@ -6,8 +6,8 @@
 
 #include "autograd/linearize.h"
 #include "autograd/rules.h"
-#include "engine/expansion.h"
-#include "engine/ops.h"
+#include "engine/graph/expansion.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 
@@ -21,9 +21,13 @@ namespace {
 
 using Tangents = std::vector<Tensor>;
 
-Tensor scaled(const Tensor& tangent, const Tensor& factor) { return tangent ? tangent * factor : Tensor(); }
+Tensor scaled(const Tensor& tangent, const Tensor& factor) {
+  return tangent ? tangent * factor : Tensor();
+}
 Tensor negated(const Tensor& tangent) { return tangent ? -tangent : Tensor(); }
-Tensor or_zeros(const Tensor& tangent, const Tensor& like) { return tangent ? tangent : zeros_like(like); }
+Tensor or_zeros(const Tensor& tangent, const Tensor& like) {
+  return tangent ? tangent : zeros_like(like);
+}
 
 // The op is constant almost everywhere, or its output can't carry a tangent.
 Tangents zero(const JvpCall& call) { return Tangents(call.node->outputs.size()); }
@@ -31,7 +35,8 @@ Tangents zero(const JvpCall& call) { return Tangents(call.node->outputs.size());
 // The op is linear in all its operands together: apply it to the tangents.
 Tangents linear(const JvpCall& call) {
   Tangents operands;
-  for (std::size_t i = 0; i < call.inputs.size(); ++i) operands.push_back(or_zeros(call.tangents[i], call.inputs[i]));
+  for (std::size_t i = 0; i < call.inputs.size(); ++i)
+    operands.push_back(or_zeros(call.tangents[i], call.inputs[i]));
   return {make_node(call.node->op, call.node->attributes, operands)};
 }
 
@@ -49,10 +54,17 @@ Tangents log1p(const JvpCall& call) { return {call.tangents[0] / (call.inputs[0]
 Tangents sin(const JvpCall& call) { return {call.tangents[0] * fluxion::cos(call.inputs[0])}; }
 Tangents cos(const JvpCall& call) { return {call.tangents[0] * -fluxion::sin(call.inputs[0])}; }
 Tangents tanh(const JvpCall& call) { return {call.tangents[0] * (1.0 - square(call.output()))}; }
-Tangents sigmoid(const JvpCall& call) { return {call.tangents[0] * (call.output() * (1.0 - call.output()))}; }
-Tangents erf(const JvpCall& call) { return {call.tangents[0] * (2 * std::numbers::inv_sqrtpi * fluxion::exp(-square(call.inputs[0])))}; }
+Tangents sigmoid(const JvpCall& call) {
+  return {call.tangents[0] * (call.output() * (1.0 - call.output()))};
+}
+Tangents erf(const JvpCall& call) {
+  return {call.tangents[0] *
+          (2 * std::numbers::inv_sqrtpi * fluxion::exp(-square(call.inputs[0])))};
+}
 Tangents sqrt(const JvpCall& call) { return {call.tangents[0] * (0.5 / call.output())}; }
-Tangents rsqrt(const JvpCall& call) { return {call.tangents[0] * (-0.5 * (call.output() / call.inputs[0]))}; }
+Tangents rsqrt(const JvpCall& call) {
+  return {call.tangents[0] * (-0.5 * (call.output() / call.inputs[0]))};
+}
 Tangents abs(const JvpCall& call) { return {call.tangents[0] * fluxion::sign(call.inputs[0])}; }
 
 Tangents add(const JvpCall& call) { return {add_tangents(call.tangents[0], call.tangents[1])}; }
@@ -60,7 +72,10 @@ Tangents sub(const JvpCall& call) {
   if (call.tangents[0] && call.tangents[1]) return {call.tangents[0] - call.tangents[1]};
   return {call.tangents[0] ? call.tangents[0] : negated(call.tangents[1])};
 }
-Tangents mul(const JvpCall& call) { return {add_tangents(scaled(call.tangents[0], call.inputs[1]), scaled(call.tangents[1], call.inputs[0]))}; }
+Tangents mul(const JvpCall& call) {
+  return {add_tangents(scaled(call.tangents[0], call.inputs[1]),
+                       scaled(call.tangents[1], call.inputs[0]))};
+}
 Tangents div(const JvpCall& call) {
   const Tensor& b = call.inputs[1];
   const Tensor first = call.tangents[0] ? call.tangents[0] / b : Tensor();
@@ -73,9 +88,11 @@ Tangents pow(const JvpCall& call) {
   if (call.tangents[0]) {
     // b a^(b-1), and 0 at b = 0 also where a^-1 is infinite.
     const Tensor constant = eq(b, 0.0);
-    first = call.tangents[0] * where(constant, 0.0, b * fluxion::pow(a, where(constant, 1.0, b - 1.0)));
+    first =
+        call.tangents[0] * where(constant, 0.0, b * fluxion::pow(a, where(constant, 1.0, b - 1.0)));
   }
-  if (call.tangents[1]) second = call.tangents[1] * (call.output() * fluxion::log(where(eq(a, 0.0), 1.0, a)));
+  if (call.tangents[1])
+    second = call.tangents[1] * (call.output() * fluxion::log(where(eq(a, 0.0), 1.0, a)));
   return {add_tangents(first, second)};
 }
 Tangents atan2(const JvpCall& call) {
@@ -85,7 +102,9 @@ Tangents atan2(const JvpCall& call) {
 }
 
 // Ties give each operand half.
-Tensor share(const Tensor& wins, const Tensor& ties, const Tensor& like) { return where(ties, 0.5, where(wins, ones_like(like), 0.0)); }
+Tensor share(const Tensor& wins, const Tensor& ties, const Tensor& like) {
+  return where(ties, 0.5, where(wins, ones_like(like), 0.0));
+}
 Tangents maximum(const JvpCall& call) {
   const Tensor &a = call.inputs[0], &b = call.inputs[1], ties = eq(a, b);
   return {add_tangents(call.tangents[0] ? call.tangents[0] * share(gt(a, b), ties, a) : Tensor(),
@@ -119,16 +138,20 @@ Tangents extremum(const JvpCall& call) {
 }
 
 Tangents matmul(const JvpCall& call) {
-  return {add_tangents(call.tangents[0] ? fluxion::matmul(call.tangents[0], call.inputs[1]) : Tensor(),
-                       call.tangents[1] ? fluxion::matmul(call.inputs[0], call.tangents[1]) : Tensor())};
+  return {add_tangents(
+      call.tangents[0] ? fluxion::matmul(call.tangents[0], call.inputs[1]) : Tensor(),
+      call.tangents[1] ? fluxion::matmul(call.inputs[0], call.tangents[1]) : Tensor())};
 }
 
 // take and take_along_axis: linear in x, the indices carry no tangent.
-Tangents gather(const JvpCall& call) { return {make_node(call.node->op, call.node->attributes, {call.tangents[0], call.inputs[1]})}; }
+Tangents gather(const JvpCall& call) {
+  return {make_node(call.node->op, call.node->attributes, {call.tangents[0], call.inputs[1]})};
+}
 // index_add and scatter_add: linear in base and updates together.
 Tangents scatter(const JvpCall& call) {
   return {make_node(call.node->op, call.node->attributes,
-                    {or_zeros(call.tangents[0], call.inputs[0]), call.inputs[1], or_zeros(call.tangents[2], call.inputs[2])})};
+                    {or_zeros(call.tangents[0], call.inputs[0]), call.inputs[1],
+                     or_zeros(call.tangents[2], call.inputs[2])})};
 }
 
 Tangents softmax(const JvpCall& call) {
@@ -137,7 +160,8 @@ Tangents softmax(const JvpCall& call) {
   return {weighted - y * sum(weighted, {call.get<AxisAttributes>().axis}, true)};
 }
 Tangents log_softmax(const JvpCall& call) {
-  return {call.tangents[0] - sum(fluxion::exp(call.output()) * call.tangents[0], {call.get<AxisAttributes>().axis}, true)};
+  return {call.tangents[0] - sum(fluxion::exp(call.output()) * call.tangents[0],
+                                 {call.get<AxisAttributes>().axis}, true)};
 }
 // With y and s = 1/sqrt(var + eps): dy = s (dx - mean dx - y mean(y dx)), ds = -s^2 mean(y dx).
 Tangents layer_norm(const JvpCall& call) {
@@ -153,15 +177,19 @@ Tangents rms_norm(const JvpCall& call) {
 
 // Linear in the image and in the weight.
 Tangents conv2d(const JvpCall& call) {
-  const auto along = [&](const Tensor& x, const Tensor& w) { return make_node(Op::conv2d, call.node->attributes, {x, w}); };
+  const auto along = [&](const Tensor& x, const Tensor& w) {
+    return make_node(Op::conv2d, call.node->attributes, {x, w});
+  };
   return {add_tangents(call.tangents[0] ? along(call.tangents[0], call.inputs[1]) : Tensor(),
                        call.tangents[1] ? along(call.inputs[0], call.tangents[1]) : Tensor())};
 }
 
-// The dual op computes the output once more beside the tangent; the planner lets it replace its lone primal.
+// The dual op computes the output once more beside the tangent; the planner lets it replace its
+// lone primal.
 Tangents attention(const JvpCall& call) {
   std::vector<Tensor> operands(call.inputs.begin(), call.inputs.begin() + 3);
-  for (std::size_t i = 0; i < 3; ++i) operands.push_back(or_zeros(call.tangents[i], call.inputs[i]));
+  for (std::size_t i = 0; i < 3; ++i)
+    operands.push_back(or_zeros(call.tangents[i], call.inputs[i]));
   if (call.inputs.size() > 3) operands.push_back(call.inputs[3]);  // the mask is not differentiated
   const std::vector<Tensor> dual = make_nodes(Op::attention_dual, call.node->attributes, operands);
   return {dual[2], dual[3]};
@@ -175,7 +203,8 @@ Tangents expanded(const JvpCall& call) {
 }
 
 bool moves(const JvpCall& call, std::size_t begin, std::size_t end) {
-  return std::any_of(call.tangents.begin() + static_cast<std::ptrdiff_t>(begin), call.tangents.begin() + static_cast<std::ptrdiff_t>(end),
+  return std::any_of(call.tangents.begin() + static_cast<std::ptrdiff_t>(begin),
+                     call.tangents.begin() + static_cast<std::ptrdiff_t>(end),
                      [](const Tensor& tangent) { return static_cast<bool>(tangent); });
 }
 
@@ -208,19 +237,28 @@ Tangents region(const JvpCall& call) { return region_jvp(call); }
 constexpr auto rules = [] {
   std::array<JvpRule, op_count> table{};
   const auto set = [&](Op op, JvpRule rule) { table[static_cast<std::size_t>(op)] = rule; };
-  for (const Op op : {Op::data, Op::parameter, Op::constant, Op::iota, Op::stop_gradient, Op::sign, Op::floor, Op::shift_right, Op::lt, Op::le,
-                      Op::gt, Op::ge, Op::eq, Op::ne, Op::argmax, Op::argsort, Op::random_bits})
+  for (const Op op : {Op::data, Op::parameter, Op::constant, Op::iota, Op::stop_gradient, Op::sign,
+                      Op::floor, Op::shift_right, Op::lt, Op::le, Op::gt, Op::ge, Op::eq, Op::ne,
+                      Op::argmax, Op::argsort, Op::random_bits})
     set(op, zero);
-  for (const Op op : {Op::reshape, Op::transpose, Op::broadcast_to, Op::slice, Op::concat, Op::flip, Op::windows, Op::sum, Op::cumsum})
+  for (const Op op : {Op::reshape, Op::transpose, Op::broadcast_to, Op::slice, Op::concat, Op::flip,
+                      Op::windows, Op::sum, Op::cumsum})
     set(op, linear);
-  set(Op::identity, identity), set(Op::neg, neg), set(Op::exp, exp), set(Op::expm1, expm1), set(Op::log, log), set(Op::log1p, log1p);
-  set(Op::sin, sin), set(Op::cos, cos), set(Op::tanh, tanh), set(Op::sigmoid, sigmoid), set(Op::erf, erf), set(Op::sqrt, sqrt), set(Op::rsqrt, rsqrt);
-  set(Op::abs, abs), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub), set(Op::mul, mul), set(Op::div, div), set(Op::pow, pow);
-  set(Op::atan2, atan2), set(Op::maximum, maximum), set(Op::minimum, minimum), set(Op::where, where), set(Op::pad, pad);
+  set(Op::identity, identity), set(Op::neg, neg), set(Op::exp, exp), set(Op::expm1, expm1),
+      set(Op::log, log), set(Op::log1p, log1p);
+  set(Op::sin, sin), set(Op::cos, cos), set(Op::tanh, tanh), set(Op::sigmoid, sigmoid),
+      set(Op::erf, erf), set(Op::sqrt, sqrt), set(Op::rsqrt, rsqrt);
+  set(Op::abs, abs), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub),
+      set(Op::mul, mul), set(Op::div, div), set(Op::pow, pow);
+  set(Op::atan2, atan2), set(Op::maximum, maximum), set(Op::minimum, minimum),
+      set(Op::where, where), set(Op::pad, pad);
   set(Op::max, extremum), set(Op::min, extremum), set(Op::matmul, matmul);
-  set(Op::take, gather), set(Op::take_along_axis, gather), set(Op::index_add, scatter), set(Op::scatter_add, scatter);
-  set(Op::softmax, softmax), set(Op::log_softmax, log_softmax), set(Op::layer_norm, layer_norm), set(Op::rms_norm, rms_norm);
-  set(Op::conv2d, conv2d), set(Op::attention, attention), set(Op::attention_dual, attention_dual), set(Op::attention_backward, attention_backward);
+  set(Op::take, gather), set(Op::take_along_axis, gather), set(Op::index_add, scatter),
+      set(Op::scatter_add, scatter);
+  set(Op::softmax, softmax), set(Op::log_softmax, log_softmax), set(Op::layer_norm, layer_norm),
+      set(Op::rms_norm, rms_norm);
+  set(Op::conv2d, conv2d), set(Op::attention, attention), set(Op::attention_dual, attention_dual),
+      set(Op::attention_backward, attention_backward);
   set(Op::after, after), set(Op::region, region);
   return table;
 }();
@@ -230,7 +268,7 @@ constexpr bool complete() {
     if (!rule) return false;
   return true;
 }
-static_assert(complete(), "an op of engine/ops.def has no JVP rule");
+static_assert(complete(), "an op of engine/graph/ops.def has no JVP rule");
 
 }  // namespace
 

@@ -5,22 +5,25 @@
 
 #include "autograd/rules.h"
 #include "autograd/transforms.h"
-#include "engine/ops.h"
-#include "engine/region.h"
-#include "engine/walk.h"
+#include "engine/graph/ops.h"
+#include "engine/graph/region.h"
+#include "engine/graph/walk.h"
 
 namespace fluxion {
 
 namespace {
 
-using TangentMap = std::unordered_map<const Node*, std::vector<Tensor>>;  // per output; empty tensor = zero
+using TangentMap =
+    std::unordered_map<const Node*, std::vector<Tensor>>;  // per output; empty tensor = zero
 
 Tensor tangent_of(const TangentMap& tangents, const Tensor& tensor) {
   const auto found = tangents.find(tensor.node().get());
-  return found == tangents.end() ? Tensor() : found->second[static_cast<std::size_t>(tensor.output())];
+  return found == tangents.end() ? Tensor()
+                                 : found->second[static_cast<std::size_t>(tensor.output())];
 }
 
-// Forward mode: extends `tangents`, given for some nodes, to every node of `order` that depends on them.
+// Forward mode: extends `tangents`, given for some nodes, to every node of `order` that depends on
+// them.
 void push(const std::vector<WalkedNode>& order, TangentMap& tangents) {
   for (const WalkedNode& walked : order) {
     if (walked.inputs.empty() || tangents.contains(walked.node.get())) continue;
@@ -30,14 +33,20 @@ void push(const std::vector<WalkedNode>& order, TangentMap& tangents) {
       input_tangents.push_back(tangent_of(tangents, input));
       any = any || input_tangents.back();
     }
-    if (any) tangents.emplace(walked.node.get(), jvp_rule(walked.node->op)({walked.node, walked.inputs, input_tangents}));
+    if (any)
+      tangents.emplace(walked.node.get(),
+                       jvp_rule(walked.node->op)({walked.node, walked.inputs, input_tangents}));
   }
 }
 
 // The same from traced leaves to everything the outputs depend on through differentiable paths.
 void push_from_leaves(const std::vector<Tensor>& outputs, TangentMap& tangents) {
   // Nodes without a live leaf among their ancestors can't depend on ours.
-  push(walk(outputs, [&](const Node& node) { return node.op != Op::stop_gradient && !tangents.contains(&node) && node.live_scope() != nullptr; }),
+  push(walk(outputs,
+            [&](const Node& node) {
+              return node.op != Op::stop_gradient && !tangents.contains(&node) &&
+                     node.live_scope() != nullptr;
+            }),
        tangents);
 }
 
@@ -62,7 +71,10 @@ std::vector<bool> dependent_outputs(const Node& node, const std::vector<bool>& m
     DependenceMap map;
     for (std::size_t i = 0; i < marked.size(); ++i)
       if (marked[i]) map[region.parameters[i].node().get()] = {true};
-    spread(walk(region.outputs, [](const Node& inner) { return !inner.evaluated() && inner.op != Op::stop_gradient; }), map);
+    spread(
+        walk(region.outputs,
+             [](const Node& inner) { return !inner.evaluated() && inner.op != Op::stop_gradient; }),
+        map);
     for (std::size_t i = 0; i < result.size(); ++i) result[i] = depends_on(map, region.outputs[i]);
   }
   return result;
@@ -81,31 +93,44 @@ void spread(const std::vector<WalkedNode>& order, DependenceMap& map) {
 }
 
 void check_like(const char* what, const Tensor& given, const TensorType& wanted) {
-  if (given.dtype() != wanted.dtype) throw DTypeError(std::string(what) + " is " + to_string(given.type()) + " for a value of " + to_string(wanted));
-  if (given.shape() != wanted.shape) throw ShapeError(std::string(what) + " is " + to_string(given.type()) + " for a value of " + to_string(wanted));
+  if (given.dtype() != wanted.dtype)
+    throw DTypeError(std::string(what) + " is " + to_string(given.type()) + " for a value of " +
+                     to_string(wanted));
+  if (given.shape() != wanted.shape)
+    throw ShapeError(std::string(what) + " is " + to_string(given.type()) + " for a value of " +
+                     to_string(wanted));
 }
 
 }  // namespace
 
-std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const std::vector<Tensor>& tangents) {
+std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+                         const std::vector<Tensor>& tangents) {
   TangentMap map;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     auto& slots = map[inputs[i].node().get()];
     slots.resize(inputs[i].node()->outputs.size());
     slots[static_cast<std::size_t>(inputs[i].output())] = tangents[i];
   }
-  push(walk(outputs, [&](const Node& node) { return !node.evaluated() && node.op != Op::stop_gradient && !map.contains(&node); }), map);
+  push(walk(outputs,
+            [&](const Node& node) {
+              return !node.evaluated() && node.op != Op::stop_gradient && !map.contains(&node);
+            }),
+       map);
   std::vector<Tensor> result;
-  for (const Tensor& output : outputs) result.push_back(output ? tangent_of(map, output) : Tensor());
+  for (const Tensor& output : outputs)
+    result.push_back(output ? tangent_of(map, output) : Tensor());
   return result;
 }
 
-std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders,
+std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents,
+                         const std::vector<Tensor>& placeholders,
                          const std::vector<Tensor>& known) {
   std::unordered_set<const Node*> ends;
   for (const Tensor& value : known)
     if (value) ends.insert(value.node().get());
-  const auto order = walk(outputs, [&](const Node& node) { return !node.evaluated() && node.op != Op::stop_gradient && !ends.contains(&node); });
+  const auto order = walk(outputs, [&](const Node& node) {
+    return !node.evaluated() && node.op != Op::stop_gradient && !ends.contains(&node);
+  });
   DependenceMap depends;
   for (const Tensor& placeholder : placeholders)
     if (placeholder) depends[placeholder.node().get()] = {true};
@@ -128,13 +153,17 @@ std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<T
     std::vector<bool> linear;
     for (const Tensor& input : walked->inputs) linear.push_back(depends_on(depends, input));
     const TransposeRule rule = transpose_rule(walked->node->op);
-    if (!rule) throw Error("linear_transpose: " + std::string(to_string(walked->node->op)) + " is not linear");
+    if (!rule)
+      throw Error("linear_transpose: " + std::string(to_string(walked->node->op)) +
+                  " is not linear");
     const std::vector<Tensor> cotangents_of_node = std::move(found->second);
-    const std::vector<Tensor> result = rule({walked->node, walked->inputs, cotangents_of_node, linear});
+    const std::vector<Tensor> result =
+        rule({walked->node, walked->inputs, cotangents_of_node, linear});
     for (std::size_t i = 0; i < result.size(); ++i) accumulate(walked->inputs[i], result[i]);
   }
   std::vector<Tensor> result;
-  for (const Tensor& placeholder : placeholders) result.push_back(placeholder ? tangent_of(accumulated, placeholder) : Tensor());
+  for (const Tensor& placeholder : placeholders)
+    result.push_back(placeholder ? tangent_of(accumulated, placeholder) : Tensor());
   return result;
 }
 
@@ -142,8 +171,10 @@ std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<T
 
 std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const {
   if (tangents.size() != input_types_.size())
-    throw Error("linearize: wants " + std::to_string(input_types_.size()) + " tangents, got " + std::to_string(tangents.size()));
-  // The map is linear, so its JVP at any point is itself: push the given tangents through it in place of the placeholders.
+    throw Error("linearize: wants " + std::to_string(input_types_.size()) + " tangents, got " +
+                std::to_string(tangents.size()));
+  // The map is linear, so its JVP at any point is itself: push the given tangents through it in
+  // place of the placeholders.
   TangentMap map;
   for (std::size_t i = 0; i < tangents.size(); ++i) {
     if (!placeholders_[i] || !tangents[i]) continue;
@@ -155,19 +186,23 @@ std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const 
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
     const Tensor tangent = outputs_[i] ? tangent_of(map, outputs_[i]) : Tensor();
     const bool differentiable = is_floating(output_types_[i].dtype);
-    result.push_back(tangent || !differentiable ? tangent : zeros(output_types_[i].shape, output_types_[i].dtype, device_));
+    result.push_back(tangent || !differentiable
+                         ? tangent
+                         : zeros(output_types_[i].shape, output_types_[i].dtype, device_));
   }
   return result;
 }
 
 std::vector<Tensor> LinearMap::transpose(const std::vector<Tensor>& cotangents) const {
   if (cotangents.size() != output_types_.size())
-    throw Error("vjp: wants " + std::to_string(output_types_.size()) + " cotangents, got " + std::to_string(cotangents.size()));
+    throw Error("vjp: wants " + std::to_string(output_types_.size()) + " cotangents, got " +
+                std::to_string(cotangents.size()));
   for (std::size_t i = 0; i < cotangents.size(); ++i)
     if (cotangents[i]) check_like("vjp: a cotangent", cotangents[i], output_types_[i]);
   std::vector<Tensor> result = pull(outputs_, cotangents, placeholders_);
   for (std::size_t i = 0; i < result.size(); ++i)
-    if (!result[i] && placeholders_[i]) result[i] = zeros(input_types_[i].shape, input_types_[i].dtype, device_);
+    if (!result[i] && placeholders_[i])
+      result[i] = zeros(input_types_[i].shape, input_types_[i].dtype, device_);
   return result;
 }
 
@@ -181,20 +216,26 @@ Tensor placeholder_for(const TensorType& type, const Device& device) {
 
 Leaves::Leaves(std::vector<Tensor> values) : Leaves(values, std::vector<Tensor>(values.size())) {
   for (std::size_t i = 0; i < values_.size(); ++i)
-    if (values_[i] && is_floating(values_[i].dtype())) tangents_[i] = placeholder_for(values_[i].type(), values_[i].device());
+    if (values_[i] && is_floating(values_[i].dtype()))
+      tangents_[i] = placeholder_for(values_[i].type(), values_[i].device());
 }
 
-Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents) : values_(std::move(values)), tangents_(std::move(tangents)) {
+Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents)
+    : values_(std::move(values)), tangents_(std::move(tangents)) {
   if (tangents_.size() != values_.size())
-    throw Error("jvp: " + std::to_string(values_.size()) + " primals but " + std::to_string(tangents_.size()) + " tangents");
+    throw Error("jvp: " + std::to_string(values_.size()) + " primals but " +
+                std::to_string(tangents_.size()) + " tangents");
   for (std::size_t i = 0; i < values_.size(); ++i) {
     if (!values_[i]) {
-      if (tangents_[i]) throw Error("jvp: a tangent " + to_string(tangents_[i].type()) + " for a value that holds no tensor");
+      if (tangents_[i])
+        throw Error("jvp: a tangent " + to_string(tangents_[i].type()) +
+                    " for a value that holds no tensor");
       leaves_.emplace_back();
       continue;
     }
     if (tangents_[i] && !is_floating(values_[i].dtype()))
-      throw DTypeError("jvp: " + to_string(values_[i].type()) + " can't carry a tangent: only floating tensors can");
+      throw DTypeError("jvp: " + to_string(values_[i].type()) +
+                       " can't carry a tangent: only floating tensors can");
     if (tangents_[i]) check_like("jvp: a tangent", tangents_[i], values_[i].type());
     leaves_.push_back(make_node(Op::identity, NoAttributes{}, {values_[i]}));
     scope_.add(leaves_.back());
@@ -221,7 +262,8 @@ std::vector<Tensor> Leaves::push_forward(const std::vector<Tensor>& outputs) con
   std::vector<Tensor> result;
   for (const Tensor& output : outputs) {
     const Tensor tangent = output ? tangent_of(tangents, output) : Tensor();
-    result.push_back(tangent || !output || !is_floating(output.dtype()) ? tangent : zeros_like(output));
+    result.push_back(tangent || !output || !is_floating(output.dtype()) ? tangent
+                                                                        : zeros_like(output));
   }
   return result;
 }
@@ -232,7 +274,8 @@ LinearMap Leaves::linear_map(const std::vector<Tensor>& outputs) const {
     if (leaves_[i]) tangents[leaves_[i].node().get()] = {tangents_[i]};
   push_from_leaves(outputs, tangents);
   LinearMap map = placeholder_map(outputs);
-  for (std::size_t i = 0; i < outputs.size(); ++i) map.outputs_[i] = outputs[i] ? tangent_of(tangents, outputs[i]) : Tensor();
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    map.outputs_[i] = outputs[i] ? tangent_of(tangents, outputs[i]) : Tensor();
   return map;
 }
 
@@ -241,7 +284,9 @@ LinearMap Leaves::placeholder_map(const std::vector<Tensor>& outputs) const {
   map.placeholders_ = tangents_;
   map.outputs_ = outputs;
   // A place in a tree that holds no tensor has no derivative either, as one of booleans has none.
-  const auto type_of = [](const Tensor& tensor) { return tensor ? tensor.type() : TensorType{{}, DType::boolean}; };
+  const auto type_of = [](const Tensor& tensor) {
+    return tensor ? tensor.type() : TensorType{{}, DType::boolean};
+  };
   for (const Tensor& value : values_) map.input_types_.push_back(type_of(value));
   for (const Tensor& output : outputs) map.output_types_.push_back(type_of(output));
   for (const Tensor& value : values_)
@@ -250,11 +295,15 @@ LinearMap Leaves::placeholder_map(const std::vector<Tensor>& outputs) const {
 }
 
 std::vector<Tensor> Leaves::gradient(const Tensor& scalar) const {
-  if (!is_floating(scalar.dtype())) throw DTypeError("grad: wants a floating scalar, got " + to_string(scalar.type()));
-  if (scalar.elements() != 1) throw ShapeError("grad: wants a scalar, got " + to_string(scalar.type()) + "; sum or average it first");
+  if (!is_floating(scalar.dtype()))
+    throw DTypeError("grad: wants a floating scalar, got " + to_string(scalar.type()));
+  if (scalar.elements() != 1)
+    throw ShapeError("grad: wants a scalar, got " + to_string(scalar.type()) +
+                     "; sum or average it first");
   for (const Tensor& value : values_)
     if (value && !is_floating(value.dtype()))
-      throw DTypeError("grad: can't differentiate with respect to " + to_string(value.type()) + ": only floating tensors");
+      throw DTypeError("grad: can't differentiate with respect to " + to_string(value.type()) +
+                       ": only floating tensors");
   return linear_map({scalar}).transpose({ones_like(scalar)});
 }
 

@@ -5,17 +5,19 @@
 #include <vector>
 
 #include "autograd/live_scope.h"
-#include "engine/tensor.h"
+#include "engine/graph/tensor.h"
 
 namespace fluxion {
 
-// Forward mode along a graph: the tangents of `outputs` from those of `inputs`, which they depend on; empty = zero, nothing is allocated for it.
-// Stops at the inputs.
-std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, const std::vector<Tensor>& tangents);
+// Forward mode along a graph: the tangents of `outputs` from those of `inputs`, which they depend
+// on; empty = zero, nothing is allocated for it. Stops at the inputs.
+std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+                         const std::vector<Tensor>& tangents);
 
-// Reverse mode along a graph: the cotangents of `placeholders` from those of `outputs`, which must depend on them linearly; empty = zero. Throws
-// Error where they don't.
-std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents, const std::vector<Tensor>& placeholders,
+// Reverse mode along a graph: the cotangents of `placeholders` from those of `outputs`, which must
+// depend on them linearly; empty = zero. Throws Error where they don't.
+std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents,
+                         const std::vector<Tensor>& placeholders,
                          const std::vector<Tensor>& known = {});
 
 // A linear map held as a graph: outputs that depend linearly on placeholders.
@@ -23,7 +25,8 @@ class LinearMap {
  public:
   // Tangents of the inputs (empty = zero) -> tangents of the outputs, full-shaped.
   std::vector<Tensor> apply(const std::vector<Tensor>& tangents) const;
-  // Cotangents of the outputs (empty = zero) -> cotangents of the inputs; empty for inputs that are not floating.
+  // Cotangents of the outputs (empty = zero) -> cotangents of the inputs; empty for inputs that are
+  // not floating.
   std::vector<Tensor> transpose(const std::vector<Tensor>& cotangents) const;
 
  private:
@@ -35,14 +38,15 @@ class LinearMap {
   Device device_;
 };
 
-// Fresh identity leaves for one call of a transform, so that nested transforms can't confuse their perturbations. They are live until this object
-// dies.
+// Fresh identity leaves for one call of a transform, so that nested transforms can't confuse their
+// perturbations. They are live until this object dies.
 class Leaves {
  public:
   enum Linear { linear };
   // Leaves for vjp and linearize: every floating value gets a tangent placeholder.
   explicit Leaves(std::vector<Tensor> values);
-  // Leaves for jvp: tangents given, empty = zero. Throws ShapeError or DTypeError where a tangent does not fit its value.
+  // Leaves for jvp: tangents given, empty = zero. Throws ShapeError or DTypeError where a tangent
+  // does not fit its value.
   Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents);
   // Leaves for linear_transpose: the placeholders themselves are the traced tensors.
   Leaves(std::vector<Tensor> values, Linear);
@@ -51,7 +55,8 @@ class Leaves {
   std::vector<Tensor> push_forward(const std::vector<Tensor>& outputs) const;
   LinearMap linear_map(const std::vector<Tensor>& outputs) const;
   LinearMap placeholder_map(const std::vector<Tensor>& outputs) const;
-  // Gradient of a floating scalar in every leaf. Throws DTypeError for a leaf that is not floating, ShapeError if `scalar` has not one element.
+  // Gradient of a floating scalar in every leaf. Throws DTypeError for a leaf that is not floating,
+  // ShapeError if `scalar` has not one element.
   std::vector<Tensor> gradient(const Tensor& scalar) const;
 
  private:

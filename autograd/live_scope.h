@@ -3,12 +3,12 @@
 
 #include <memory>
 
-#include "engine/tensor.h"
+#include "engine/graph/tensor.h"
 
 namespace fluxion {
 
-// Leaves that are put into a scope are live - and nodes made from them keep their inputs - until the scope dies. Scopes nest: one that began earlier
-// is further out.
+// Leaves that are put into a scope are live - and nodes made from them keep their inputs - until
+// the scope dies. Scopes nest: one that began earlier is further out.
 class LiveScope {
  public:
   LiveScope();

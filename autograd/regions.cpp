@@ -1,11 +1,12 @@
-// The rules of regions: how each transform passes through checkpoint, custom_jvp, custom_linear and custom_vjp.
+// The rules of regions: how each transform passes through checkpoint, custom_jvp, custom_linear and
+// custom_vjp.
 #include <set>
 
 #include "autograd/linearize.h"
 #include "autograd/rules.h"
-#include "engine/ops.h"
-#include "engine/region.h"
-#include "engine/walk.h"
+#include "engine/graph/ops.h"
+#include "engine/graph/region.h"
+#include "engine/graph/walk.h"
 
 namespace fluxion {
 
@@ -13,16 +14,20 @@ namespace {
 
 using Tensors = std::vector<Tensor>;
 
-const std::shared_ptr<const Region>& region_of(const Node& node) { return std::get<RegionAttributes>(node.attributes).region; }
+const std::shared_ptr<const Region>& region_of(const Node& node) {
+  return std::get<RegionAttributes>(node.attributes).region;
+}
 
-// The derivative of a checkpoint is a checkpoint: of (inputs, tangents), the tangents of the outputs.
+// The derivative of a checkpoint is a checkpoint: of (inputs, tangents), the tangents of the
+// outputs.
 Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
   Region derivative;
   derivative.kind = Region::Kind::checkpoint;
   derivative.name = region.name;
   Tensors placeholders(call.tangents.size()), arguments;
   for (std::size_t i = 0; i < call.tangents.size(); ++i)
-    if (call.tangents[i]) placeholders[i] = region_parameter(call.tangents[i].type(), call.tangents[i].device());
+    if (call.tangents[i])
+      placeholders[i] = region_parameter(call.tangents[i].type(), call.tangents[i].device());
   const Tensors tangents = push(region.outputs, region.parameters, placeholders);
   std::vector<bool> moves;
   for (const Tensor& tangent : tangents) {
@@ -30,7 +35,9 @@ Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
     if (tangent) derivative.outputs.push_back(tangent);
   }
   std::set<const Node*> used;
-  for (const WalkedNode& walked : walk(derivative.outputs, [](const Node& node) { return !node.evaluated(); })) used.insert(walked.node.get());
+  for (const WalkedNode& walked :
+       walk(derivative.outputs, [](const Node& node) { return !node.evaluated(); }))
+    used.insert(walked.node.get());
   const auto add = [&](const Tensor& parameter, const Tensor& argument, bool linear) {
     // The derivative of what is linear does not look at it, and then it need not be known.
     if (linear && !used.contains(parameter.node().get())) return;
@@ -38,7 +45,8 @@ Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
     derivative.linear.push_back(linear);
     arguments.push_back(argument);
   };
-  for (std::size_t i = 0; i < call.inputs.size(); ++i) add(region.parameters[i], call.inputs[i], region.linear[i]);
+  for (std::size_t i = 0; i < call.inputs.size(); ++i)
+    add(region.parameters[i], call.inputs[i], region.linear[i]);
   for (std::size_t i = 0; i < call.inputs.size(); ++i)
     if (placeholders[i]) add(placeholders[i], call.tangents[i], true);
   return in_places(apply_region(std::move(derivative), std::move(arguments)), moves);
@@ -65,17 +73,18 @@ Tensors linear_jvp(const JvpCall& call, const Region& region) {
   if (bends) {
     Tensors known = call.inputs;
     known.insert(known.end(), beside.begin(), beside.end());
-    const Tensors more = substitute(push(region.outputs, region.parameters, beside), region.parameters, call.inputs, known);
+    const Tensors more = substitute(push(region.outputs, region.parameters, beside),
+                                    region.parameters, call.inputs, known);
     for (std::size_t i = 0; i < result.size(); ++i) result[i] = add_tangents(result[i], more[i]);
   }
   return result;
 }
 
 [[noreturn]] void throw_captured(const Region& region) {
-  throw Error(
-      to_string(region) +
-      ": the function uses a tensor that is being differentiated and is not among its arguments, so its rule can't know of it; make the tensor an "
-      "argument, or apply stop_gradient to it");
+  throw Error(to_string(region) +
+              ": the function uses a tensor that is being differentiated and is not among its "
+              "arguments, so its rule can't know of it; make the tensor an "
+              "argument, or apply stop_gradient to it");
 }
 
 bool moves_captured(const JvpCall& call, const Region& region) {
@@ -103,11 +112,15 @@ Tensors opaque_jvp(const JvpCall& call, const Region& region) {
     arguments.push_back(call.tangents[i]);
     moving.push_back(i);
   }
-  for (const Tensor& argument : arguments) derivative.parameters.push_back(region_parameter(argument.type(), argument.device()));
+  for (const Tensor& argument : arguments)
+    derivative.parameters.push_back(region_parameter(argument.type(), argument.device()));
   derivative.linear.assign(known, false);
   derivative.linear.resize(arguments.size(), true);
-  derivative.transpose = [rule = region.transpose, known, moving, floating](const Tensors& inputs, const Tensors& cotangents) {
-    const Tensors back = rule(Tensors(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(known)), in_places(cotangents, floating));
+  derivative.transpose = [rule = region.transpose, known, moving, floating](
+                             const Tensors& inputs, const Tensors& cotangents) {
+    const Tensors back =
+        rule(Tensors(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(known)),
+             in_places(cotangents, floating));
     Tensors result(inputs.size());
     for (std::size_t k = 0; k < moving.size(); ++k) result[known + k] = back[moving[k]];
     return result;
@@ -121,14 +134,15 @@ Tensors derivative_of_opaque(const JvpCall& call, const Region& region) {
   for (std::size_t i = 0; i < along.size(); ++i) {
     if (call.tangents[i] && !region.linear[i])
       throw Error("forward mode through custom_vjp " + region.name +
-                  ": its derivative is not stated, only how cotangents flow back; differentiate with grad or vjp alone, or use custom_jvp");
+                  ": its derivative is not stated, only how cotangents flow back; differentiate "
+                  "with grad or vjp alone, or use custom_jvp");
     if (region.linear[i]) along[i] = call.tangents[i] ? call.tangents[i] : zeros_like(along[i]);
   }
   return make_nodes(Op::region, call.node->attributes, along);
 }
 
-// The transpose of the region's graph in the inputs that are linear. A checkpoint's other inputs are held back until the cotangents are known, and
-// what follows from them is computed again.
+// The transpose of the region's graph in the inputs that are linear. A checkpoint's other inputs
+// are held back until the cotangents are known, and what follows from them is computed again.
 Tensors transpose_graph(const TransposeCall& call, const Region& region) {
   Tensors values = call.inputs, placeholders(call.inputs.size()), known;
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -140,7 +154,8 @@ Tensors transpose_graph(const TransposeCall& call, const Region& region) {
     }
     if (!call.linear[i]) known.push_back(values[i]);
   }
-  return pull(substitute(region.outputs, region.parameters, values), call.cotangents, placeholders, known);
+  return pull(substitute(region.outputs, region.parameters, values), call.cotangents, placeholders,
+              known);
 }
 
 bool linear_as_stated(const TransposeCall& call, const Region& region) {
@@ -172,9 +187,12 @@ std::vector<Tensor> region_jvp(const JvpCall& call) {
 
 std::vector<Tensor> region_transpose(const TransposeCall& call) {
   const Region& region = *region_of(*call.node);
-  const bool stated = region.kind == Region::Kind::custom_linear || region.kind == Region::Kind::opaque;
-  if (stated && linear_as_stated(call, region)) return region.transpose(call.inputs, call.cotangents);
-  if (region.kind == Region::Kind::opaque) throw Error("linear_transpose: the " + to_string(region) + " is linear in the tangents only");
+  const bool stated =
+      region.kind == Region::Kind::custom_linear || region.kind == Region::Kind::opaque;
+  if (stated && linear_as_stated(call, region))
+    return region.transpose(call.inputs, call.cotangents);
+  if (region.kind == Region::Kind::opaque)
+    throw Error("linear_transpose: the " + to_string(region) + " is linear in the tangents only");
   return transpose_graph(call, region);
 }
 

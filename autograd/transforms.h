@@ -1,9 +1,10 @@
-// Derivatives as functions of functions. Each takes a C++ callable over trees and returns values or callables of ordinary tensors, so
-// transforms nest in any order, inside and outside compile().
+// Derivatives as functions of functions. Each takes a C++ callable over trees and returns values or
+// callables of ordinary tensors, so transforms nest in any order, inside and outside compile().
 //
 //   auto [y, dy]      = jvp(f, std::tuple{x}, std::tuple{dx});          // forward mode: dy = J dx
 //   auto [y, pull]    = vjp(f, x);   auto (gx) = pull(gy);              // reverse mode: gx = J' gy
-//   auto [loss, g]    = value_and_grad(f)(parameters, batch);           // argument 0 unless told otherwise
+//   auto [loss, g]    = value_and_grad(f)(parameters, batch);           // argument 0 unless told
+//   otherwise
 #pragma once
 
 #include <functional>
@@ -12,12 +13,13 @@
 #include <utility>
 
 #include "autograd/linearize.h"
-#include "engine/tree.h"
+#include "engine/graph/tree.h"
 
 namespace fluxion {
 
-// f(primals...) and its derivative along tangents. `tangents` has the structure of `primals`; tensors that are not floating take an empty Tensor.
-// An empty Tensor also stands for a zero tangent. A zero in the result is a full-shaped zero.
+// f(primals...) and its derivative along tangents. `tangents` has the structure of `primals`;
+// tensors that are not floating take an empty Tensor. An empty Tensor also stands for a zero
+// tangent. A zero in the result is a full-shaped zero.
 template <class F, class... Args>
 auto jvp(F&& f, const std::tuple<Args...>& primals, const std::tuple<Args...>& tangents) {
   using Result = std::invoke_result_t<F, const Args&...>;
@@ -28,7 +30,8 @@ auto jvp(F&& f, const std::tuple<Args...>& primals, const std::tuple<Args...>& t
   return std::pair<Result, Result>(std::move(outputs), std::move(output_tangents));
 }
 
-// f(args...) and the linear map dx -> J dx at that point, for any number of tangents of argument 0... all arguments, as a tuple.
+// f(args...) and the linear map dx -> J dx at that point, for any number of tangents of argument
+// 0... all arguments, as a tuple.
 template <class F, class... Args>
 auto linearize(F&& f, const Args&... args) {
   using Result = std::invoke_result_t<F, const Args&...>;
@@ -37,11 +40,13 @@ auto linearize(F&& f, const Args&... args) {
   Leaves traced(leaves(primals));
   Result outputs = std::apply(f, with_leaves(primals, traced.tensors()));
   *map = traced.linear_map(leaves(outputs));
-  return std::pair(outputs, [map, outputs](const std::tuple<Args...>& tangents) { return with_leaves(outputs, map->apply(leaves(tangents))); });
+  return std::pair(outputs, [map, outputs](const std::tuple<Args...>& tangents) {
+    return with_leaves(outputs, map->apply(leaves(tangents)));
+  });
 }
 
-// f(args...) and its pull-back: cotangents of the result -> cotangents of all arguments, as a tuple. Tensors that are not floating get an empty
-// Tensor.
+// f(args...) and its pull-back: cotangents of the result -> cotangents of all arguments, as a
+// tuple. Tensors that are not floating get an empty Tensor.
 template <class F, class... Args>
 auto vjp(F&& f, const Args&... args) {
   using Result = std::invoke_result_t<F, const Args&...>;
@@ -50,11 +55,14 @@ auto vjp(F&& f, const Args&... args) {
   Leaves traced(leaves(primals));
   Result outputs = std::apply(f, with_leaves(primals, traced.tensors()));
   *map = traced.linear_map(leaves(outputs));
-  return std::pair(outputs, [map, primals](const Result& cotangents) { return with_leaves(primals, map->transpose(leaves(cotangents))); });
+  return std::pair(outputs, [map, primals](const Result& cotangents) {
+    return with_leaves(primals, map->transpose(leaves(cotangents)));
+  });
 }
 
-// The transpose of a linear f at the shapes of `example`: cotangents of f's result -> cotangents of its argument. Of an affine f it is the transpose
-// of the linear part: what does not depend on the argument is left out. Throws Error where f is not linear.
+// The transpose of a linear f at the shapes of `example`: cotangents of f's result -> cotangents of
+// its argument. Of an affine f it is the transpose of the linear part: what does not depend on the
+// argument is left out. Throws Error where f is not linear.
 template <class F, class T>
 auto linear_transpose(F&& f, const T& example) {
   using Result = std::invoke_result_t<F, const T&>;
@@ -62,7 +70,9 @@ auto linear_transpose(F&& f, const T& example) {
   Leaves traced(leaves(example), Leaves::linear);
   Result outputs = f(with_leaves(example, traced.tensors()));
   *map = traced.placeholder_map(leaves(outputs));
-  return [map, example](const Result& cotangents) { return with_leaves(example, map->transpose(leaves(cotangents))); };
+  return [map, example](const Result& cotangents) {
+    return with_leaves(example, map->transpose(leaves(cotangents)));
+  };
 }
 
 namespace detail {
@@ -76,8 +86,8 @@ struct SplitAuxiliary<std::pair<Tensor, A>> {  // f returned (loss, auxiliary tr
 };
 }  // namespace detail
 
-// f -> (value, gradient in argument `argument`). f returns a scalar floating tensor, or a pair (scalar, auxiliary tree) of which the pair is returned
-// as value.
+// f -> (value, gradient in argument `argument`). f returns a scalar floating tensor, or a pair
+// (scalar, auxiliary tree) of which the pair is returned as value.
 template <std::size_t argument = 0, class F>
 auto value_and_grad(F f) {
   return [f = std::move(f)]<class... Args>(const Args&... args) {
@@ -90,30 +100,36 @@ auto value_and_grad(F f) {
     Result result = std::apply(f, std::as_const(arguments));
     const Tensor& loss = detail::SplitAuxiliary<Result>::loss(result);
     auto gradient = with_leaves(original, traced.gradient(loss));
-    return std::pair<Result, std::remove_cvref_t<decltype(original)>>(std::move(result), std::move(gradient));
+    return std::pair<Result, std::remove_cvref_t<decltype(original)>>(std::move(result),
+                                                                      std::move(gradient));
   };
 }
 
 // f -> gradient of the scalar f in argument `argument`.
 template <std::size_t argument = 0, class F>
 auto grad(F f) {
-  return [inner = value_and_grad<argument>(std::move(f))]<class... Args>(const Args&... args) { return inner(args...).second; };
+  return [inner = value_and_grad<argument>(std::move(f))]<class... Args>(const Args&... args) {
+    return inner(args...).second;
+  };
 }
 
-// Hessian of the scalar f at x times v: forward over reverse. Through a custom_vjp, which has no forward mode, take grad of the scalar <grad f, v>.
+// Hessian of the scalar f at x times v: forward over reverse. Through a custom_vjp, which has no
+// forward mode, take grad of the scalar <grad f, v>.
 template <class F, class T>
 T hvp(F f, const T& x, const T& v) {
   return jvp(grad(std::move(f)), std::tuple<T>(x), std::tuple<T>(v)).second;
 }
 
-// The Jacobian dy/dx of y = f(x), shape [y.., x..], floating both: the linear map at x applied to a whole basis at once (autograd/vmap.h), on top of
-// one evaluation of f (attention computes its scores again for every direction). Forward mode takes one pass per element of x, reverse mode one per
-// element of y. Throws DTypeError where x or y is not floating.
+// The Jacobian dy/dx of y = f(x), shape [y.., x..], floating both: the linear map at x applied to a
+// whole basis at once (autograd/vmap.h), on top of one evaluation of f (attention computes its
+// scores again for every direction). Forward mode takes one pass per element of x, reverse mode one
+// per element of y. Throws DTypeError where x or y is not floating.
 Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 Tensor jacrev(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 
-// The second derivatives of the scalar f, shape [x.., x..]: forward over reverse; through a custom_vjp, jacrev(grad(f), x) has them. Throws
-// ShapeError if f's value has not exactly one element.
+// The second derivatives of the scalar f, shape [x.., x..]: forward over reverse; through a
+// custom_vjp, jacrev(grad(f), x) has them. Throws ShapeError if f's value has not exactly one
+// element.
 Tensor hessian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 
 }  // namespace fluxion

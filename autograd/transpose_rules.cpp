@@ -3,8 +3,8 @@
 #include <array>
 
 #include "autograd/rules.h"
-#include "engine/expansion.h"
-#include "engine/ops.h"
+#include "engine/graph/expansion.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 
@@ -23,7 +23,9 @@ Tensor unbroadcast(const Tensor& u, const Shape& shape) {
 
 Cotangents identity(const TransposeCall& call) { return {call.cotangents[0]}; }
 Cotangents neg(const TransposeCall& call) { return {-call.cotangents[0]}; }
-Cotangents convert(const TransposeCall& call) { return {fluxion::convert(call.cotangents[0], call.inputs[0].dtype())}; }
+Cotangents convert(const TransposeCall& call) {
+  return {fluxion::convert(call.cotangents[0], call.inputs[0].dtype())};
+}
 
 Cotangents add(const TransposeCall& call) {
   const Tensor& u = call.cotangents[0];
@@ -37,13 +39,15 @@ Cotangents sub(const TransposeCall& call) {
 // Linear in one operand at a time: a product of two linear operands is quadratic.
 void require_one(const TransposeCall& call) {
   if (call.linear[0] && call.linear[1])
-    throw Error("linear_transpose: " + std::string(to_string(call.node->op)) + " of two values that both depend on the argument is not linear");
+    throw Error("linear_transpose: " + std::string(to_string(call.node->op)) +
+                " of two values that both depend on the argument is not linear");
 }
 
 Cotangents mul(const TransposeCall& call) {
   require_one(call);
   const Tensor& u = call.cotangents[0];
-  return call.linear[0] ? Cotangents{u * call.inputs[1], Tensor()} : Cotangents{Tensor(), call.inputs[0] * u};
+  return call.linear[0] ? Cotangents{u * call.inputs[1], Tensor()}
+                        : Cotangents{Tensor(), call.inputs[0] * u};
 }
 Cotangents div(const TransposeCall& call) {
   if (call.linear[1]) throw Error("linear_transpose: div is not linear in its denominator");
@@ -51,17 +55,23 @@ Cotangents div(const TransposeCall& call) {
 }
 Cotangents where(const TransposeCall& call) {
   const Tensor &u = call.cotangents[0], &condition = call.inputs[0];
-  return {Tensor(), call.linear[1] ? fluxion::where(condition, u, 0.0) : Tensor(), call.linear[2] ? fluxion::where(condition, 0.0, u) : Tensor()};
+  return {Tensor(), call.linear[1] ? fluxion::where(condition, u, 0.0) : Tensor(),
+          call.linear[2] ? fluxion::where(condition, 0.0, u) : Tensor()};
 }
 
-Cotangents reshape(const TransposeCall& call) { return {fluxion::reshape(call.cotangents[0], call.inputs[0].shape())}; }
+Cotangents reshape(const TransposeCall& call) {
+  return {fluxion::reshape(call.cotangents[0], call.inputs[0].shape())};
+}
 Cotangents transpose(const TransposeCall& call) {
   const Dims& axes = call.get<AxesAttributes>().axes;
   Dims inverse(axes.size());
-  for (std::size_t k = 0; k < axes.size(); ++k) inverse[static_cast<std::size_t>(axes[k])] = static_cast<std::int64_t>(k);
+  for (std::size_t k = 0; k < axes.size(); ++k)
+    inverse[static_cast<std::size_t>(axes[k])] = static_cast<std::int64_t>(k);
   return {fluxion::transpose(call.cotangents[0], inverse)};
 }
-Cotangents broadcast_to(const TransposeCall& call) { return {unbroadcast(call.cotangents[0], call.inputs[0].shape())}; }
+Cotangents broadcast_to(const TransposeCall& call) {
+  return {unbroadcast(call.cotangents[0], call.inputs[0].shape())};
+}
 
 Cotangents slice(const TransposeCall& call) {
   const auto& a = call.get<SliceAttributes>();
@@ -79,7 +89,8 @@ Cotangents slice(const TransposeCall& call) {
     u = slice_axis(fluxion::reshape(u, Shape(spread)), axis, 0, (size - 1) * step + 1);
   }
   Dims high;
-  for (std::int64_t axis = 0; axis < whole.rank(); ++axis) high.push_back(whole[axis] - a.start[static_cast<std::size_t>(axis)] - u.shape()[axis]);
+  for (std::int64_t axis = 0; axis < whole.rank(); ++axis)
+    high.push_back(whole[axis] - a.start[static_cast<std::size_t>(axis)] - u.shape()[axis]);
   return {fluxion::pad(u, a.start, high)};
 }
 
@@ -87,7 +98,8 @@ Cotangents pad(const TransposeCall& call) {
   const auto& a = call.get<PadAttributes>();
   const Shape& shape = call.inputs[0].shape();
   Dims stop = a.low;
-  for (std::size_t axis = 0; axis < stop.size(); ++axis) stop[axis] += shape[static_cast<std::int64_t>(axis)];
+  for (std::size_t axis = 0; axis < stop.size(); ++axis)
+    stop[axis] += shape[static_cast<std::int64_t>(axis)];
   return {fluxion::slice(call.cotangents[0], a.low, stop, Dims(stop.size(), 1))};
 }
 
@@ -103,8 +115,12 @@ Cotangents concat(const TransposeCall& call) {
   return result;
 }
 
-Cotangents flip(const TransposeCall& call) { return {fluxion::flip(call.cotangents[0], call.get<AxesAttributes>().axes)}; }
-Cotangents sum(const TransposeCall& call) { return {fluxion::broadcast_to(call.cotangents[0], call.inputs[0].shape())}; }
+Cotangents flip(const TransposeCall& call) {
+  return {fluxion::flip(call.cotangents[0], call.get<AxesAttributes>().axes)};
+}
+Cotangents sum(const TransposeCall& call) {
+  return {fluxion::broadcast_to(call.cotangents[0], call.inputs[0].shape())};
+}
 Cotangents cumsum(const TransposeCall& call) {
   const std::int64_t axis = call.get<AxisAttributes>().axis;
   return {fluxion::flip(fluxion::cumsum(fluxion::flip(call.cotangents[0], {axis}), axis), {axis})};
@@ -117,8 +133,8 @@ Cotangents matmul(const TransposeCall& call) {
   return {Tensor(), fluxion::matmul(swap_axes(call.inputs[0], -1, -2), u)};
 }
 
-// y[o] = sum_p x[(stride o + dilation p - low) / spread] w[p], over whole indices. So for x, the cotangent is correlated with the flipped kernel,
-// with stride and spread in each other's place.
+// y[o] = sum_p x[(stride o + dilation p - low) / spread] w[p], over whole indices. So for x, the
+// cotangent is correlated with the flipped kernel, with stride and spread in each other's place.
 Tensor conv2d_image(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &w = call.inputs[1], &u = call.cotangents[0];
   if (x.elements() == 0) return zeros_like(x);
@@ -127,14 +143,17 @@ Tensor conv2d_image(const TransposeCall& call) {
   for (std::size_t k = 0; k < 2; ++k) {
     const auto axis = static_cast<std::int64_t>(k) + 1;
     const std::int64_t reach = a.dilation[k] * (w.size(axis - 1) - 1);
-    const std::int64_t moved = (x.size(axis) - 1) * back.stride[k] + 1, seen = (u.size(axis) - 1) * back.spread[k] + 1;
+    const std::int64_t moved = (x.size(axis) - 1) * back.stride[k] + 1,
+                       seen = (u.size(axis) - 1) * back.spread[k] + 1;
     back.low[k] = reach - a.low[k];
-    back.high[k] = moved + reach - seen - back.low[k];  // to the last pixel of x, whether the kernel saw it or not
+    back.high[k] = moved + reach - seen -
+                   back.low[k];  // to the last pixel of x, whether the kernel saw it or not
   }
   // [.., in, groups x out] -> [.., out, groups x in].
   const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups;
   const Tensor turned = kh * kw == 1 ? w : fluxion::flip(w, {0, 1});
-  const Tensor swapped = fluxion::transpose(fluxion::reshape(turned, {kh, kw, in, a.groups, out}), {0, 1, 4, 3, 2});
+  const Tensor swapped =
+      fluxion::transpose(fluxion::reshape(turned, {kh, kw, in, a.groups, out}), {0, 1, 4, 3, 2});
   return make_node(Op::conv2d, back, {u, fluxion::reshape(swapped, {kh, kw, out, a.groups * in})});
 }
 
@@ -142,11 +161,14 @@ Tensor conv2d_image(const TransposeCall& call) {
 Tensor conv2d_weight(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &w = call.inputs[1], &u = call.cotangents[0];
   const auto& a = call.get<ConvAttributes>();
-  const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups, rows = u.size(0) * u.size(1) * u.size(2);
-  const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {spread_and_pad(x, a.spread, a.low, a.high)});
+  const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups,
+                     rows = u.size(0) * u.size(1) * u.size(2);
+  const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation},
+                                {spread_and_pad(x, a.spread, a.low, a.high)});
   if (a.groups == 1 && out < std::min<std::int64_t>(8, kh * kw * in)) {
     // A product of few columns wastes vectors; with few rows instead it does not.
-    const Tensor few = fluxion::matmul(swap_axes(fluxion::reshape(u, {rows, out}), 0, 1), fluxion::reshape(seen, {rows, kh * kw * in}));
+    const Tensor few = fluxion::matmul(swap_axes(fluxion::reshape(u, {rows, out}), 0, 1),
+                                       fluxion::reshape(seen, {rows, kh * kw * in}));
     return fluxion::transpose(fluxion::reshape(few, {out, kh, kw, in}), {1, 2, 3, 0});
   }
   if (a.groups == 1) {
@@ -154,18 +176,24 @@ Tensor conv2d_weight(const TransposeCall& call) {
     return fluxion::reshape(fluxion::matmul(columns, fluxion::reshape(u, {rows, out})), w.shape());
   }
   if (in == 1 && out == 1) {  // each channel for itself
-    const Tensor products = seen * fluxion::reshape(u, {u.size(0), u.size(1), u.size(2), 1, 1, a.groups});
+    const Tensor products =
+        seen * fluxion::reshape(u, {u.size(0), u.size(1), u.size(2), 1, 1, a.groups});
     return fluxion::reshape(fluxion::sum(products, {0, 1, 2}), w.shape());
   }
-  const Tensor split = fluxion::reshape(seen, {u.size(0), u.size(1), u.size(2), kh, kw, a.groups, in});
-  const Tensor columns = fluxion::reshape(fluxion::transpose(split, {5, 3, 4, 6, 0, 1, 2}), {a.groups, kh * kw * in, rows});
-  const Tensor per_group = fluxion::transpose(fluxion::reshape(u, {rows, a.groups, out}), {1, 0, 2});
-  return fluxion::reshape(fluxion::transpose(fluxion::matmul(columns, per_group), {1, 0, 2}), w.shape());
+  const Tensor split =
+      fluxion::reshape(seen, {u.size(0), u.size(1), u.size(2), kh, kw, a.groups, in});
+  const Tensor columns = fluxion::reshape(fluxion::transpose(split, {5, 3, 4, 6, 0, 1, 2}),
+                                          {a.groups, kh * kw * in, rows});
+  const Tensor per_group =
+      fluxion::transpose(fluxion::reshape(u, {rows, a.groups, out}), {1, 0, 2});
+  return fluxion::reshape(fluxion::transpose(fluxion::matmul(columns, per_group), {1, 0, 2}),
+                          w.shape());
 }
 
 Cotangents conv2d(const TransposeCall& call) {
   require_one(call);
-  return call.linear[0] ? Cotangents{conv2d_image(call), Tensor()} : Cotangents{Tensor(), conv2d_weight(call)};
+  return call.linear[0] ? Cotangents{conv2d_image(call), Tensor()}
+                        : Cotangents{Tensor(), conv2d_weight(call)};
 }
 
 // Each kernel position's view of the image goes back to where it was taken from.
@@ -182,7 +210,9 @@ Cotangents windows(const TransposeCall& call) {
         const auto i = static_cast<std::size_t>(k);
         return x[k + 1] - low[i] - (shape[k + 1] - 1) * a.stride[i] - 1;
       };
-      const Tensor placed = spread_and_pad(fluxion::reshape(view, {shape[0], shape[1], shape[2], shape[5]}), a.stride, low, {rest(0), rest(1)});
+      const Tensor placed =
+          spread_and_pad(fluxion::reshape(view, {shape[0], shape[1], shape[2], shape[5]}), a.stride,
+                         low, {rest(0), rest(1)});
       total = add_tangents(total, placed);
     }
   return {total};
@@ -194,26 +224,34 @@ Cotangents take(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &indices = call.inputs[1];
   Shape shape = x.shape();
   shape[axis] = indices.elements();
-  return {fluxion::index_add(zeros_like(x), fluxion::reshape(indices, {indices.elements()}), fluxion::reshape(call.cotangents[0], shape), axis),
+  return {fluxion::index_add(zeros_like(x), fluxion::reshape(indices, {indices.elements()}),
+                             fluxion::reshape(call.cotangents[0], shape), axis),
           Tensor()};
 }
 Cotangents index_add(const TransposeCall& call) {
   const Tensor& u = call.cotangents[0];
-  return {call.linear[0] ? u : Tensor(), Tensor(), call.linear[2] ? fluxion::take(u, call.inputs[1], call.get<AxisAttributes>().axis) : Tensor()};
+  return {call.linear[0] ? u : Tensor(), Tensor(),
+          call.linear[2] ? fluxion::take(u, call.inputs[1], call.get<AxisAttributes>().axis)
+                         : Tensor()};
 }
 Cotangents take_along_axis(const TransposeCall& call) {
-  return {fluxion::scatter_add(zeros_like(call.inputs[0]), call.inputs[1], call.cotangents[0], call.get<AxisAttributes>().axis), Tensor()};
+  return {fluxion::scatter_add(zeros_like(call.inputs[0]), call.inputs[1], call.cotangents[0],
+                               call.get<AxisAttributes>().axis),
+          Tensor()};
 }
 Cotangents scatter_add(const TransposeCall& call) {
   const Tensor& u = call.cotangents[0];
   return {call.linear[0] ? u : Tensor(), Tensor(),
-          call.linear[2] ? fluxion::take_along_axis(u, call.inputs[1], call.get<AxisAttributes>().axis) : Tensor()};
+          call.linear[2]
+              ? fluxion::take_along_axis(u, call.inputs[1], call.get<AxisAttributes>().axis)
+              : Tensor()};
 }
 
 // The tangents (dy, dlse) of attention are linear in (dq, dk, dv).
 Cotangents attention_dual(const TransposeCall& call) {
   for (std::size_t i : {0, 1, 2})
-    if (call.linear[i]) throw Error("linear_transpose: attention_dual is linear in dq, dk and dv only");
+    if (call.linear[i])
+      throw Error("linear_transpose: attention_dual is linear in dq, dk and dv only");
   const std::vector<Tensor>& in = call.inputs;
   const Tensor &uy = call.cotangents[2], &ulse = call.cotangents[3];
   std::vector<Tensor> primal{in[0], in[1], in[2]};
@@ -223,21 +261,25 @@ Cotangents attention_dual(const TransposeCall& call) {
   if (ulse) delta = delta ? delta - ulse : -ulse;
   std::vector<Tensor> operands{in[0], in[1], in[2], forward[1], delta, uy ? uy : zeros_like(in[0])};
   if (in.size() > 6) operands.push_back(in[6]);
-  const std::vector<Tensor> back = make_nodes(Op::attention_backward, call.node->attributes, operands);
+  const std::vector<Tensor> back =
+      make_nodes(Op::attention_backward, call.node->attributes, operands);
   Cotangents result(in.size());
   for (std::size_t i = 0; i < 3; ++i)
     if (call.linear[i + 3]) result[i + 3] = back[i];
   return result;
 }
 
-// Linear in (delta, u): with the dual along (a, b, c), the cotangents of (dq, dk, dv), the result is dy + dlse y for u and -dlse for delta.
-// It holds where lse is that of q, k and the mask, as everywhere that a transform put this op.
+// Linear in (delta, u): with the dual along (a, b, c), the cotangents of (dq, dk, dv), the result
+// is dy + dlse y for u and -dlse for delta. It holds where lse is that of q, k and the mask, as
+// everywhere that a transform put this op.
 Cotangents attention_backward(const TransposeCall& call) {
   for (std::size_t i : {0, 1, 2, 3})
-    if (call.linear[i]) throw Error("linear_transpose: attention_backward is linear in delta and u only");
+    if (call.linear[i])
+      throw Error("linear_transpose: attention_backward is linear in delta and u only");
   const std::vector<Tensor>& in = call.inputs;
   std::vector<Tensor> operands{in[0], in[1], in[2]};
-  for (std::size_t i = 0; i < 3; ++i) operands.push_back(call.cotangents[i] ? call.cotangents[i] : zeros_like(in[i]));
+  for (std::size_t i = 0; i < 3; ++i)
+    operands.push_back(call.cotangents[i] ? call.cotangents[i] : zeros_like(in[i]));
   if (in.size() > 6) operands.push_back(in[6]);
   const std::vector<Tensor> dual = make_nodes(Op::attention_dual, call.node->attributes, operands);
   Cotangents result(in.size());
@@ -251,12 +293,15 @@ Cotangents after(const TransposeCall& call) { return {call.cotangents[0], Tensor
 constexpr auto rules = [] {
   std::array<TransposeRule, op_count> table{};
   const auto set = [&](Op op, TransposeRule rule) { table[static_cast<std::size_t>(op)] = rule; };
-  set(Op::identity, identity), set(Op::neg, neg), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub), set(Op::mul, mul),
-      set(Op::div, div);
-  set(Op::where, where), set(Op::reshape, reshape), set(Op::transpose, transpose), set(Op::broadcast_to, broadcast_to), set(Op::slice, slice);
-  set(Op::pad, pad), set(Op::concat, concat), set(Op::flip, flip), set(Op::sum, sum), set(Op::cumsum, cumsum), set(Op::matmul, matmul);
+  set(Op::identity, identity), set(Op::neg, neg), set(Op::convert, convert), set(Op::add, add),
+      set(Op::sub, sub), set(Op::mul, mul), set(Op::div, div);
+  set(Op::where, where), set(Op::reshape, reshape), set(Op::transpose, transpose),
+      set(Op::broadcast_to, broadcast_to), set(Op::slice, slice);
+  set(Op::pad, pad), set(Op::concat, concat), set(Op::flip, flip), set(Op::sum, sum),
+      set(Op::cumsum, cumsum), set(Op::matmul, matmul);
   set(Op::conv2d, conv2d), set(Op::windows, windows);
-  set(Op::take, take), set(Op::index_add, index_add), set(Op::take_along_axis, take_along_axis), set(Op::scatter_add, scatter_add);
+  set(Op::take, take), set(Op::index_add, index_add), set(Op::take_along_axis, take_along_axis),
+      set(Op::scatter_add, scatter_add);
   set(Op::attention_dual, attention_dual), set(Op::attention_backward, attention_backward);
   set(Op::after, after), set(Op::region, region_transpose);
   return table;

@@ -1,13 +1,14 @@
 // vmap: a function of one example becomes a function of many, one axis of its arguments wider.
 //
-//   const auto predict = [](const Parameters& p, const Tensor& x) { ... };              // x [features] -> [classes]
-//   vmap(predict, {not_mapped, 0})(parameters, batch);                                  // batch [n, features] -> [n, classes]
-//   vmap(grad(loss), {not_mapped, 0})(parameters, batch);                               // a gradient of each example, [n, ..]
-//   vmap([&](const Tensor& v) { return jvp(f, std::tuple(x), std::tuple(v)).second; })(directions);   // many directions, one primal pass
+//   const auto predict = [](const Parameters& p, const Tensor& x) { ... };              // x
+//   [features] -> [classes] vmap(predict, {not_mapped, 0})(parameters, batch); // batch [n,
+//   features] -> [n, classes] vmap(grad(loss), {not_mapped, 0})(parameters, batch); // a gradient
+//   of each example, [n, ..] vmap([&](const Tensor& v) { return jvp(f, std::tuple(x),
+//   std::tuple(v)).second; })(directions);   // many directions, one primal pass
 //
-// The function is called once, on tensors that stand for one example; what it builds from them is rebuilt for all examples at once
-// (autograd/batching.h), and what does not depend on them is computed once. It nests with itself and with every other transform, inside and outside
-// compile().
+// The function is called once, on tensors that stand for one example; what it builds from them is
+// rebuilt for all examples at once (autograd/batching.h), and what does not depend on them is
+// computed once. It nests with itself and with every other transform, inside and outside compile().
 #pragma once
 
 #include <optional>
@@ -17,49 +18,59 @@
 #include <vector>
 
 #include "autograd/live_scope.h"
-#include "engine/tree.h"
+#include "engine/graph/tree.h"
 
 namespace fluxion {
 
 // Which axis of an argument's tensors is mapped over; negative axes count from the end.
 using MappedAxis = std::optional<std::int64_t>;
-inline constexpr std::nullopt_t not_mapped = std::nullopt;  // the argument is the same for every example
+inline constexpr std::nullopt_t not_mapped =
+    std::nullopt;  // the argument is the same for every example
 
 struct BatchedLeaf;  // autograd/batching.h
 
 // The machinery, on flat lists: what stands for one example, and the way back to all of them.
 class MappedLeaves {
  public:
-  // One axis per value; empty tensors stay empty. `arguments` says which argument of the mapped function each value belongs to, for errors.
-  // Throws ShapeError where an axis is out of range or two sizes differ, Error where nothing is mapped.
-  MappedLeaves(const std::vector<Tensor>& values, const std::vector<MappedAxis>& axes, const std::vector<std::size_t>& arguments = {});
+  // One axis per value; empty tensors stay empty. `arguments` says which argument of the mapped
+  // function each value belongs to, for errors. Throws ShapeError where an axis is out of range or
+  // two sizes differ, Error where nothing is mapped.
+  MappedLeaves(const std::vector<Tensor>& values, const std::vector<MappedAxis>& axes,
+               const std::vector<std::size_t>& arguments = {});
 
   const std::vector<Tensor>& tensors() const { return tensors_; }
   std::int64_t size() const { return size_; }
   std::vector<BatchedLeaf> leaves() const;
-  // The outputs, built from tensors(), of all examples, the mapped axis at `axis` of each. Throws ShapeError where an output has no such axis.
+  // The outputs, built from tensors(), of all examples, the mapped axis at `axis` of each. Throws
+  // ShapeError where an output has no such axis.
   std::vector<Tensor> batch(const std::vector<Tensor>& outputs, std::int64_t axis = 0) const;
 
  private:
   LiveScope scope_;
-  std::vector<Tensor> tensors_, mapped_;  // mapped_: with the mapped axis in front; empty where nothing is mapped
+  std::vector<Tensor> tensors_,
+      mapped_;  // mapped_: with the mapped axis in front; empty where nothing is mapped
   std::int64_t size_ = 0;
 };
 
 namespace detail {
-MappedLeaves mapped_leaves(const std::vector<std::vector<Tensor>>& arguments, const std::vector<MappedAxis>& in_axes);
+MappedLeaves mapped_leaves(const std::vector<std::vector<Tensor>>& arguments,
+                           const std::vector<MappedAxis>& in_axes);
 }
 
-// f -> the function that applies f to slice i along in_axes[k] of every tensor of argument k, for all i, and stacks the results along axis
-// `out_axis` of each result (negative: counted from its end). in_axes has one entry per argument; empty means axis 0 of all. Random draws of f are
-// the same for every example unless their key is mapped. Throws ShapeError for sizes that disagree or axes out of range, Error where no tensor is
-// mapped, and where f asks for the value of a tensor that depends on a mapped one.
+// f -> the function that applies f to slice i along in_axes[k] of every tensor of argument k, for
+// all i, and stacks the results along axis `out_axis` of each result (negative: counted from its
+// end). in_axes has one entry per argument; empty means axis 0 of all. Random draws of f are the
+// same for every example unless their key is mapped. Throws ShapeError for sizes that disagree or
+// axes out of range, Error where no tensor is mapped, and where f asks for the value of a tensor
+// that depends on a mapped one.
 template <class F>
 auto vmap(F f, std::vector<MappedAxis> in_axes = {}, std::int64_t out_axis = 0) {
-  return [f = std::move(f), in_axes = std::move(in_axes), out_axis]<class... Args>(const Args&... args) {
+  return [f = std::move(f), in_axes = std::move(in_axes),
+          out_axis]<class... Args>(const Args&... args) {
     using Result = std::invoke_result_t<const F&, const Args&...>;
     const MappedLeaves traced = detail::mapped_leaves({leaves(args)...}, in_axes);
-    const Result outputs = std::apply(f, with_leaves(std::tuple<Args...>(args...), traced.tensors()));
+    const Result outputs =
+        std::apply(f, with_leaves(std::tuple<Args...>(args...), traced.tensors()));
     return with_leaves(outputs, traced.batch(leaves(outputs), out_axis));
   };
 }

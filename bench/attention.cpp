@@ -1,5 +1,6 @@
-// Attention, its dual (value and tangent in one pass) and its backward against their own expansions: the same mathematics as separate products and
-// maps, with the matrix of tokens by tokens in memory.
+// Attention, its dual (value and tangent in one pass) and its backward against their own
+// expansions: the same mathematics as separate products and maps, with the matrix of tokens by
+// tokens in memory.
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -7,8 +8,8 @@
 #include "backends/cpu/cpu.h"
 #include "bench/race.h"
 #include "engine/compile.h"
-#include "engine/expansion.h"
-#include "engine/ops.h"
+#include "engine/graph/expansion.h"
+#include "engine/graph/ops.h"
 #include "models/benchmark/bound_program.h"
 
 namespace fluxion::bench {
@@ -25,20 +26,27 @@ struct Pass {
   Op op;
   double products;
 };
-constexpr Pass passes[] = {{"forward", Op::attention, 2}, {"dual", Op::attention_dual, 6}, {"backward", Op::attention_backward, 5}};
+constexpr Pass passes[] = {{"forward", Op::attention, 2},
+                           {"dual", Op::attention_dual, 6},
+                           {"backward", Op::attention_backward, 5}};
 
-// [batch, tokens, 3, heads, features], as a layer's product leaves it, to q, k or v [batch, heads, tokens, features].
+// [batch, tokens, 3, heads, features], as a layer's product leaves it, to q, k or v [batch, heads,
+// tokens, features].
 Tensor part(const Tensor& qkv, const Heads& h, std::int64_t which) {
-  return transpose(reshape(slice_axis(qkv, 2, which, which + 1), {h.batch, h.tokens, h.heads, h.features}), {0, 2, 1, 3});
+  return transpose(
+      reshape(slice_axis(qkv, 2, which, which + 1), {h.batch, h.tokens, h.heads, h.features}),
+      {0, 2, 1, 3});
 }
 
 std::function<void()> prepare(const Heads& h, Op op, bool fused, int threads) {
   const Device device = cpu({.threads = threads});
-  const auto f = compile([h, op, fused](const Tensor& qkv, const Tensor& tangents, const Tensor& lse, const Tensor& delta, const Tensor& u) {
+  const auto f = compile([h, op, fused](const Tensor& qkv, const Tensor& tangents,
+                                        const Tensor& lse, const Tensor& delta, const Tensor& u) {
     std::vector<Tensor> operands{part(qkv, h, 0), part(qkv, h, 1), part(qkv, h, 2)};
     if (op == Op::attention_dual)
       for (const std::int64_t i : {0, 1, 2}) operands.push_back(part(tangents, h, i));
-    if (op == Op::attention_backward) operands.insert(operands.end(), {lse, delta, transpose(u, {0, 2, 1, 3})});
+    if (op == Op::attention_backward)
+      operands.insert(operands.end(), {lse, delta, transpose(u, {0, 2, 1, 3})});
     const AttentionAttributes attributes{1 / std::sqrt(static_cast<double>(h.features)), false};
     return fused ? make_nodes(op, attributes, operands) : expansion(op, attributes, operands);
   });
@@ -48,7 +56,8 @@ std::function<void()> prepare(const Heads& h, Op op, bool fused, int threads) {
   const auto bound = std::make_shared<BoundProgram>(f.program(qkv, qkv, rows, rows, u), device);
   for (const std::size_t i : {0, 1, 4}) {
     const std::span<float> values = bound->input(i);
-    for (std::size_t j = 0; j < values.size(); ++j) values[j] = static_cast<float>(j * 2654435761u % 1000) / 250.0f - 2.0f;
+    for (std::size_t j = 0; j < values.size(); ++j)
+      values[j] = static_cast<float>(j * 2654435761u % 1000) / 250.0f - 2.0f;
   }
   // About the log-sum-exp of such scores, so that weights are neither zero nor infinite.
   for (float& value : bound->input(2)) value = std::log(static_cast<float>(h.tokens)) + 1;
@@ -67,10 +76,13 @@ std::vector<Event> attention_passes() {
     for (const int threads : {1, 2})
       for (const Pass& pass : passes) {
         const auto tokens = static_cast<double>(h.tokens);
-        const double operations = 2 * pass.products * tokens * tokens * static_cast<double>(h.features * h.batch * h.heads);
+        const double operations = 2 * pass.products * tokens * tokens *
+                                  static_cast<double>(h.features * h.batch * h.heads);
         Event event{"attention", h.name + ": " + pass.name, threads, operations, {}, {}};
-        event.contenders.push_back({"fluxion", [h, pass, threads] { return prepare(h, pass.op, true, threads); }});
-        event.contenders.push_back({"expansion", [h, pass, threads] { return prepare(h, pass.op, false, threads); }});
+        event.contenders.push_back(
+            {"fluxion", [h, pass, threads] { return prepare(h, pass.op, true, threads); }});
+        event.contenders.push_back(
+            {"expansion", [h, pass, threads] { return prepare(h, pass.op, false, threads); }});
         if (pass.op != Op::attention) event.compared_with = h.name + ": forward";
         events.push_back(std::move(event));
       }

@@ -1,4 +1,5 @@
-// A race of several programs over the same work, on Google Benchmark: repetitions of all contenders alternate at random, and medians are compared.
+// A race of several programs over the same work, on Google Benchmark: repetitions of all contenders
+// alternate at random, and medians are compared.
 #pragma once
 
 #include <functional>
@@ -9,7 +10,8 @@ namespace fluxion::bench {
 
 struct Contender {
   std::string name;  // "fluxion", "openblas", ...
-  // Makes ready - data, thread counts - and returns the work itself, to be called and timed many times.
+  // Makes ready - data, thread counts - and returns the work itself, to be called and timed many
+  // times.
   std::function<std::function<void()>()> prepare;
 };
 
@@ -20,7 +22,8 @@ struct Event {
   int threads = 1;
   double amount = 0;                  // operations, or bytes read and written, a call
   std::vector<Contender> contenders;  // ours first
-  std::string compared_with{};        // an event of the same table and as many threads, whose time ours is told in
+  std::string compared_with{};  // an event of the same table and as many threads, whose time ours
+                                // is told in
 };
 
 std::vector<Event> products();          // products.cpp

@@ -5,7 +5,8 @@
 
 namespace fluxion::cli {
 
-// Calls of operator new so far, in all threads. The program replaces operator new with one that counts.
+// Calls of operator new so far, in all threads. The program replaces operator new with one that
+// counts.
 std::uint64_t allocation_count();
 
 }  // namespace fluxion::cli

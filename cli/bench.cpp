@@ -1,4 +1,5 @@
-// fluxion bench: how fast a training step or a sample is here, and how close to what the machine can do.
+// fluxion bench: how fast a training step or a sample is here, and how close to what the machine
+// can do.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -6,11 +7,11 @@
 #include <vector>
 
 #include "backends/cpu/cpu.h"
-#include "backends/cpu/fma_rate.h"
+#include "backends/cpu/runtime/fma_rate.h"
 #include "cli/allocations.h"
 #include "cli/command.h"
 #include "engine/error.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "engine/platform/machine.h"
 #include "engine/platform/usage.h"
 #include "models/benchmark/benchmark.h"
@@ -37,7 +38,8 @@ constexpr double mebi = 1 << 20;
 
 BenchmarkTask task_of(const Options& options) {
   if (options.tangent == "subset") {
-    if (options.objective != "meanflow") throw Error("bench: --tangent subset belongs to --objective meanflow");
+    if (options.objective != "meanflow")
+      throw Error("bench: --tangent subset belongs to --objective meanflow");
     return BenchmarkTask::meanflow_subset;
   }
   if (options.objective == "flow-matching") return BenchmarkTask::flow_matching;
@@ -78,7 +80,8 @@ std::vector<double> kernel_times(Benchmark& benchmark, std::size_t kernels) {
     for (std::size_t k = 0; k < kernels; ++k) times[k].push_back(seconds.at(k));
   }
   std::vector<double> result;
-  for (std::vector<double>& of_kernel : times) result.push_back(statistics(std::move(of_kernel)).median);
+  for (std::vector<double>& of_kernel : times)
+    result.push_back(statistics(std::move(of_kernel)).median);
   return result;
 }
 
@@ -91,18 +94,21 @@ std::uint64_t allocations_of_kernels(const Program& program, const Device& devic
   return allocation_count() - before;
 }
 
-Measurement measure(const Options& options, BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device) {
+Measurement measure(const Options& options, BenchmarkTask task, const NetworkConfig& network,
+                    std::int64_t batch, const Device& device) {
   Measurement result;
   result.flops = necessary_flops(task, network, batch);
   const ResidentMemory before = resident_memory().value_or(ResidentMemory{});
   result.resident_before = before.now;
-  if (options.peak_seconds > 0) result.peak_rate = measure_fma_rate(options.threads, options.peak_seconds / 2);
+  if (options.peak_seconds > 0)
+    result.peak_rate = measure_fma_rate(options.threads, options.peak_seconds / 2);
 
   Benchmark benchmark(task, network, batch, device);
   result.report = benchmark.memory_report();
   result.kernels = benchmark.program().kernels.size();
   Tensor value;
-  result.timings = time_calls([&] { value = benchmark.step(); }, {.samples = options.steps, .max_seconds = options.seconds});
+  result.timings = time_calls([&] { value = benchmark.step(); },
+                              {.samples = options.steps, .max_seconds = options.seconds});
 
   constexpr std::uint64_t counted_steps = 4;
   const std::uint64_t allocations = allocation_count();
@@ -111,7 +117,9 @@ Measurement measure(const Options& options, BenchmarkTask task, const NetworkCon
 
   result.resident_peak = resident_memory().value_or(ResidentMemory{}).peak;
   // The clock may have changed meanwhile: the higher of a measurement before and one after.
-  if (options.peak_seconds > 0) result.peak_rate = std::max(result.peak_rate, measure_fma_rate(options.threads, options.peak_seconds / 2));
+  if (options.peak_seconds > 0)
+    result.peak_rate =
+        std::max(result.peak_rate, measure_fma_rate(options.threads, options.peak_seconds / 2));
   result.last = mean(value).item<float>();
   result.kernel_allocations = allocations_of_kernels(benchmark.program(), device);
   if (options.profile) {
@@ -123,7 +131,8 @@ Measurement measure(const Options& options, BenchmarkTask task, const NetworkCon
 }
 
 void print_profile(std::ostream& out, const Measurement& result) {
-  out << formatted("\nkernels by time: %.2f ms in all, medians of single kernels\n", 1e3 * result.profiled_seconds);
+  out << formatted("\nkernels by time: %.2f ms in all, medians of single kernels\n",
+                   1e3 * result.profiled_seconds);
   out << "      ms  share  count  GFLOP/s   GB/s  kernel\n";
   constexpr std::size_t shown = 30;
   double rest = 0;
@@ -133,41 +142,53 @@ void print_profile(std::ostream& out, const Measurement& result) {
       rest += row.seconds;
       continue;
     }
-    const std::string rate = row.flops > 0 ? formatted("%8.1f", row.flops / row.seconds / 1e9) : std::string("       -");
-    out << formatted("%8.3f %5.1f%% %6zu %s %6.1f  ", 1e3 * row.seconds, 100 * row.seconds / result.profiled_seconds, row.kernels.size(),
-                     rate.c_str(), row.bytes / row.seconds / 1e9)
-        << row.text << " (no. " << row.kernels.front() << (row.kernels.size() > 1 ? ", ..." : "") << ")\n";
+    const std::string rate =
+        row.flops > 0 ? formatted("%8.1f", row.flops / row.seconds / 1e9) : std::string("       -");
+    out << formatted("%8.3f %5.1f%% %6zu %s %6.1f  ", 1e3 * row.seconds,
+                     100 * row.seconds / result.profiled_seconds, row.kernels.size(), rate.c_str(),
+                     row.bytes / row.seconds / 1e9)
+        << row.text << " (no. " << row.kernels.front() << (row.kernels.size() > 1 ? ", ..." : "")
+        << ")\n";
   }
   if (result.profile.size() > shown)
-    out << formatted("%8.3f %5.1f%%        the other %zu kinds\n", 1e3 * rest, 100 * rest / result.profiled_seconds, result.profile.size() - shown);
+    out << formatted("%8.3f %5.1f%%        the other %zu kinds\n", 1e3 * rest,
+                     100 * rest / result.profiled_seconds, result.profile.size() - shown);
 }
 
 nlohmann::json profile_json(const Measurement& result) {
   nlohmann::json rows = nlohmann::json::array();
   for (const ProfileRow& row : result.profile)
-    rows.push_back({{"kernel", row.text}, {"ms", 1e3 * row.seconds}, {"gflop", row.flops / 1e9}, {"bytes", row.bytes}, {"numbers", row.kernels}});
+    rows.push_back({{"kernel", row.text},
+                    {"ms", 1e3 * row.seconds},
+                    {"gflop", row.flops / 1e9},
+                    {"bytes", row.bytes},
+                    {"numbers", row.kernels}});
   return rows;
 }
 
 // One step against the same step of another program.
 int check(const Options& options, const Streams& streams) {
   constexpr double tolerance = 1e-4;
-  const std::vector<TensorDifference> differences = compare_step(options.check, cpu({.threads = options.threads}));
+  const std::vector<TensorDifference> differences =
+      compare_step(options.check, cpu({.threads = options.threads}));
   const bool passed = differences.front().relative <= tolerance;  // not so where it is no number
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();
-    for (const TensorDifference& difference : differences) list.push_back({{"name", difference.name}, {"relative_difference", difference.relative}});
+    for (const TensorDifference& difference : differences)
+      list.push_back({{"name", difference.name}, {"relative_difference", difference.relative}});
     write_json(streams.out, {{"passed", passed}, {"tolerance", tolerance}, {"tensors", list}});
     return passed ? 0 : 1;
   }
   for (const TensorDifference& difference : differences) {
-    const bool value = difference.name == "u" || difference.name == "dudt" || difference.name == "loss";
+    const bool value =
+        difference.name == "u" || difference.name == "dudt" || difference.name == "loss";
     if (value || &difference == &differences.front() || !(difference.relative <= tolerance))
       streams.out << formatted("%.1e  ", difference.relative) << printable(difference.name) << "\n";
   }
   streams.out << (passed ? "OK: " : "FAIL: ") << differences.size()
-              << formatted(" tensors, relative differences at most %.1e, ", differences.front().relative) << formatted("allowed %.0e", tolerance)
-              << std::endl;
+              << formatted(" tensors, relative differences at most %.1e, ",
+                           differences.front().relative)
+              << formatted("allowed %.0e", tolerance) << std::endl;
   return passed ? 0 : 1;
 }
 
@@ -182,29 +203,30 @@ int bench(const Options& options, const Streams& streams) {
   const Timings& timings = result.timings;
 
   if (options.json) {
-    nlohmann::json object = {{"net", options.net},
-                             {"objective", options.objective},
-                             {"tangent", options.objective == "meanflow" ? options.tangent : ""},
-                             {"batch", batch},
-                             {"threads", threads},
-                             {"device", device.name()},
-                             {"ms_median", 1e3 * timings.median},
-                             {"ms_min", 1e3 * timings.lowest},
-                             {"ms_p10", 1e3 * timings.p10},
-                             {"ms_p90", 1e3 * timings.p90},
-                             {"samples", timings.samples},
-                             {"noisy_samples", timings.noisy},
-                             {"all_noisy", timings.all_noisy},
-                             {"gflop", result.flops / 1e9},
-                             {"gflops", result.rate() / 1e9},
-                             {"params", parameter_count(network.config)},
-                             {"kernels", result.kernels},
-                             {"allocations_per_step", result.allocations},
-                             {"kernel_allocations_per_step", result.kernel_allocations},
-                             {"start_rss_mib", static_cast<double>(result.resident_before) / mebi},
-                             {"peak_rss_mib", static_cast<double>(result.resident_peak) / mebi},
-                             {"planned_peak_mib", static_cast<double>(result.report.peak_bytes()) / mebi},
-                             {"last", result.last}};
+    nlohmann::json object = {
+        {"net", options.net},
+        {"objective", options.objective},
+        {"tangent", options.objective == "meanflow" ? options.tangent : ""},
+        {"batch", batch},
+        {"threads", threads},
+        {"device", device.name()},
+        {"ms_median", 1e3 * timings.median},
+        {"ms_min", 1e3 * timings.lowest},
+        {"ms_p10", 1e3 * timings.p10},
+        {"ms_p90", 1e3 * timings.p90},
+        {"samples", timings.samples},
+        {"noisy_samples", timings.noisy},
+        {"all_noisy", timings.all_noisy},
+        {"gflop", result.flops / 1e9},
+        {"gflops", result.rate() / 1e9},
+        {"params", parameter_count(network.config)},
+        {"kernels", result.kernels},
+        {"allocations_per_step", result.allocations},
+        {"kernel_allocations_per_step", result.kernel_allocations},
+        {"start_rss_mib", static_cast<double>(result.resident_before) / mebi},
+        {"peak_rss_mib", static_cast<double>(result.resident_peak) / mebi},
+        {"planned_peak_mib", static_cast<double>(result.report.peak_bytes()) / mebi},
+        {"last", result.last}};
     if (result.peak_rate > 0) {
       object["peak_gflops"] = result.peak_rate / 1e9;
       object["peak_fraction"] = result.rate() / result.peak_rate;
@@ -218,18 +240,28 @@ int bench(const Options& options, const Streams& streams) {
   out << options.net << ", " << options.objective;
   if (options.objective == "meanflow") out << " (tangent: " << options.tangent << ")";
   out << ", batch " << batch << ", " << device.name() << "\n";
-  out << formatted("time         %.3f ms median, %.3f to %.3f (10%% to 90%%), %.3f lowest, of %zu\n", 1e3 * timings.median, 1e3 * timings.p10,
-                   1e3 * timings.p90, 1e3 * timings.lowest, timings.samples);
+  out << formatted(
+      "time         %.3f ms median, %.3f to %.3f (10%% to 90%%), %.3f lowest, of %zu\n",
+      1e3 * timings.median, 1e3 * timings.p10, 1e3 * timings.p90, 1e3 * timings.lowest,
+      timings.samples);
   if (timings.all_noisy) {
-    out << "noise        other processes used the machine all the time: don't trust these figures\n";
+    out << "noise        other processes used the machine all the time: don't trust these "
+           "figures\n";
   } else if (timings.noisy > 0) {
-    out << "noise        " << timings.noisy << " more left out, because other processes used the machine\n";
+    out << "noise        " << timings.noisy
+        << " more left out, because other processes used the machine\n";
   }
-  out << formatted("work         %.2f GFLOP in matrix products: %.1f GFLOP/s", result.flops / 1e9, result.rate() / 1e9);
-  if (result.peak_rate > 0) out << formatted(", %.0f%% of the %.1f measured", 100 * result.rate() / result.peak_rate, result.peak_rate / 1e9);
-  out << "\nmemory       " << formatted("%.0f MiB", static_cast<double>(result.resident_peak) / mebi) << " at most ("
-      << formatted("%.0f MiB", static_cast<double>(result.resident_before) / mebi) << " at the start); planned: " << to_string(result.report)
-      << "\nallocations  " << result.allocations << " a step, " << result.kernel_allocations << " of them while kernels run\n"
+  out << formatted("work         %.2f GFLOP in matrix products: %.1f GFLOP/s", result.flops / 1e9,
+                   result.rate() / 1e9);
+  if (result.peak_rate > 0)
+    out << formatted(", %.0f%% of the %.1f measured", 100 * result.rate() / result.peak_rate,
+                     result.peak_rate / 1e9);
+  out << "\nmemory       "
+      << formatted("%.0f MiB", static_cast<double>(result.resident_peak) / mebi) << " at most ("
+      << formatted("%.0f MiB", static_cast<double>(result.resident_before) / mebi)
+      << " at the start); planned: " << to_string(result.report) << "\nallocations  "
+      << result.allocations << " a step, " << result.kernel_allocations
+      << " of them while kernels run\n"
       << "parameters   " << grouped(parameter_count(network.config)) << "\n";
   if (options.profile) print_profile(out, result);
   out << std::flush;
@@ -240,33 +272,50 @@ int bench(const Options& options, const Streams& streams) {
 
 Command add_bench(CLI::App& program, const Streams& streams) {
   auto options = std::make_shared<Options>();
-  CLI::App& parser = *program.add_subcommand("bench", "Time training steps and samples on this machine");
-  parser.add_option("--net", options->net, "mlp2d (points in the plane), dit28 (28 x 28 digits) or unet32 (32 x 32 colour images) (default: dit28)")
+  CLI::App& parser =
+      *program.add_subcommand("bench", "Time training steps and samples on this machine");
+  parser
+      .add_option("--net", options->net,
+                  "mlp2d (points in the plane), dit28 (28 x 28 digits) or unet32 (32 x 32 colour "
+                  "images) (default: dit28)")
       ->check(CLI::IsMember({"mlp2d", "dit28", "unet32"}))
       ->type_name("NAME");
   parser
       .add_option("--objective", options->objective,
-                  "flow-matching or meanflow (a training step), forward (one evaluation), sample (one-step generation) (default: meanflow)")
+                  "flow-matching or meanflow (a training step), forward (one evaluation), sample "
+                  "(one-step generation) (default: meanflow)")
       ->check(CLI::IsMember({"flow-matching", "meanflow", "forward", "sample"}))
       ->type_name("NAME");
-  parser.add_option("--tangent", options->tangent, "MeanFlow's derivative over all rows, or the subset, a quarter, with r != t (default: all)")
+  parser
+      .add_option("--tangent", options->tangent,
+                  "MeanFlow's derivative over all rows, or the subset, a quarter, with r != t "
+                  "(default: all)")
       ->check(CLI::IsMember({"all", "subset"}))
       ->type_name("ROWS");
-  parser.add_option("--batch", options->batch, "Samples a step, 0: the network's own, 4096, 64 or 16 (default: 0)")
+  parser
+      .add_option("--batch", options->batch,
+                  "Samples a step, 0: the network's own, 4096, 64 or 16 (default: 0)")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24))
       ->type_name("B");
-  parser.add_option("--steps", options->steps, "Undisturbed steps to time (default: 20)")->check(CLI::Range(1, 1 << 20))->type_name("N");
-  parser.add_option("--seconds", options->seconds, "Stop waiting for undisturbed steps after this long (default: 60)")
+  parser.add_option("--steps", options->steps, "Undisturbed steps to time (default: 20)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("N");
+  parser
+      .add_option("--seconds", options->seconds,
+                  "Stop waiting for undisturbed steps after this long (default: 60)")
       ->check(more_than_zero())
       ->type_name("S");
   parser
-      .add_option("--peak-seconds", options->peak_seconds, "Time for measuring the multiply-adds that the processor can do, 0: don't (default: 0.5)")
+      .add_option(
+          "--peak-seconds", options->peak_seconds,
+          "Time for measuring the multiply-adds that the processor can do, 0: don't (default: 0.5)")
       ->check(not_negative())
       ->type_name("S");
   parser.add_flag("--profile", options->profile, "List the slowest kernels");
   parser
       .add_option("--check", options->check,
-                  "Time nothing; compute the step in this safetensors file and compare with the results in it (bench/check_against_torch.py)")
+                  "Time nothing; compute the step in this safetensors file and compare with the "
+                  "results in it (bench/check_against_torch.py)")
       ->type_name("FILE");
   add_threads(parser, *options);
   add_json(parser, *options);

@@ -13,8 +13,8 @@
 #include "cli/command.h"
 #include "engine/compile.h"
 #include "engine/error.h"
-#include "engine/ops.h"
-#include "engine/philox.h"
+#include "engine/graph/ops.h"
+#include "engine/graph/philox.h"
 #include "engine/platform/machine.h"
 #if FLUXION_WITH_AUTOGRAD
 #include "autograd/check.h"
@@ -59,7 +59,8 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
   return largest;
 }
 
-// The same numbers on both devices: a matrix product, a softmax and a reduction, sizes that leave remainders in every loop.
+// The same numbers on both devices: a matrix product, a softmax and a reduction, sizes that leave
+// remainders in every loop.
 Result against_reference(const Device& device) {
   const auto values = [](const Device& on) {
     const Tensor key = random_key(7, on);
@@ -70,11 +71,15 @@ Result against_reference(const Device& device) {
   return {"", difference < 1e-5, "largest difference " + scientific(difference)};
 }
 
-// The known answer of Random123's test vectors for a zero counter and a zero key, and the same bits on both devices.
+// The known answer of Random123's test vectors for a zero counter and a zero key, and the same bits
+// on both devices.
 Result random_numbers(const Device& device) {
   const std::array<std::uint32_t, 4> known = {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u};
-  if (philox4x32({0, 0, 0, 0}, {0, 0}) != known) return {"", false, "Philox-4x32-10 differs from its published vectors"};
-  const auto bits = [](const Device& on) { return random_bits(random_key(3, on), {1001}).to_host<std::uint32_t>(); };
+  if (philox4x32({0, 0, 0, 0}, {0, 0}) != known)
+    return {"", false, "Philox-4x32-10 differs from its published vectors"};
+  const auto bits = [](const Device& on) {
+    return random_bits(random_key(3, on), {1001}).to_host<std::uint32_t>();
+  };
   return {"", bits(device) == bits(reference()), "1001 words, equal bits"};
 }
 
@@ -87,7 +92,9 @@ Result fused_chain(const Device& device) {
   });
   const Tensor x = full({4096}, 0.5, DType::f32, device);
   const MemoryReport report = chain.memory_report(x);
-  return {"", report.kernels == 1, "20 ops, " + std::to_string(report.kernels) + (report.kernels == 1 ? " kernel" : " kernels")};
+  return {
+      "", report.kernels == 1,
+      "20 ops, " + std::to_string(report.kernels) + (report.kernels == 1 ? " kernel" : " kernels")};
 }
 
 #if FLUXION_WITH_AUTOGRAD
@@ -99,11 +106,21 @@ struct Function {
 
 std::vector<Function> functions() {
   return {
-      {"elementwise", {{3, 5}}, [](const std::vector<Tensor>& x) { return sin(x[0]) * exp(x[0] * 0.3) + gelu_tanh(x[0]) / (square(x[0]) + 1.0); }},
-      {"matmul", {{4, 3}, {3, 5}}, [](const std::vector<Tensor>& x) { return silu(matmul(x[0], x[1])); }},
+      {"elementwise",
+       {{3, 5}},
+       [](const std::vector<Tensor>& x) {
+         return sin(x[0]) * exp(x[0] * 0.3) + gelu_tanh(x[0]) / (square(x[0]) + 1.0);
+       }},
+      {"matmul",
+       {{4, 3}, {3, 5}},
+       [](const std::vector<Tensor>& x) { return silu(matmul(x[0], x[1])); }},
       {"softmax", {{4, 7}}, [](const std::vector<Tensor>& x) { return softmax(x[0]); }},
-      {"layer norm", {{4, 8}, {8}}, [](const std::vector<Tensor>& x) { return layer_norm(x[0], 1e-6, x[1]); }},
-      {"attention", {{2, 5, 4}, {2, 5, 4}, {2, 5, 4}}, [](const std::vector<Tensor>& x) { return attention(x[0], x[1], x[2]); }},
+      {"layer norm",
+       {{4, 8}, {8}},
+       [](const std::vector<Tensor>& x) { return layer_norm(x[0], 1e-6, x[1]); }},
+      {"attention",
+       {{2, 5, 4}, {2, 5, 4}, {2, 5, 4}},
+       [](const std::vector<Tensor>& x) { return attention(x[0], x[1], x[2]); }},
       {"gradient of a JVP",
        {{6}},
        [](const std::vector<Tensor>& x) {
@@ -120,10 +137,14 @@ Result derivatives(const Function& function, const Device& device) {
   const Tensor key = random_key(11, device);
   std::vector<Tensor> inputs;
   for (std::size_t i = 0; i < function.inputs.size(); ++i)
-    inputs.push_back(normal(fold_in(key, static_cast<std::uint32_t>(i)), function.inputs[i], DType::f64));
-  const DerivativeCheck check = check_derivatives([&](const std::vector<Tensor>& x) { return std::vector<Tensor>{function.f(x)}; }, inputs);
+    inputs.push_back(
+        normal(fold_in(key, static_cast<std::uint32_t>(i)), function.inputs[i], DType::f64));
+  const DerivativeCheck check = check_derivatives(
+      [&](const std::vector<Tensor>& x) { return std::vector<Tensor>{function.f(x)}; }, inputs);
   if (!check.passed) return {"", false, check.message};
-  return {"", true, "difference quotient " + scientific(check.jvp_error) + ", adjoint " + scientific(check.adjoint_error)};
+  return {"", true,
+          "difference quotient " + scientific(check.jvp_error) + ", adjoint " +
+              scientific(check.adjoint_error)};
 }
 #endif
 
@@ -138,27 +159,32 @@ int check(const Options& options, const Streams& streams) {
   results.push_back(checked("kernel fusion", [&] { return fused_chain(device); }));
 #if FLUXION_WITH_AUTOGRAD
   for (const Function& function : functions())
-    results.push_back(checked(std::string("derivative: ") + function.name, [&] { return derivatives(function, device); }));
+    results.push_back(checked(std::string("derivative: ") + function.name,
+                              [&] { return derivatives(function, device); }));
 #endif
   bool passed = true;
   for (const Result& result : results) passed = passed && result.passed;
 
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();
-    for (const Result& result : results) list.push_back({{"name", result.name}, {"passed", result.passed}, {"detail", result.detail}});
-    nlohmann::json object = {{"version", FLUXION_VERSION}, {"device", device.name()},
-                             {"cpus", usable_cpus()},      {"derivatives", static_cast<bool>(FLUXION_WITH_AUTOGRAD)},
-                             {"passed", passed},           {"checks", list}};
+    for (const Result& result : results)
+      list.push_back({{"name", result.name}, {"passed", result.passed}, {"detail", result.detail}});
+    nlohmann::json object = {
+        {"version", FLUXION_VERSION}, {"device", device.name()},
+        {"cpus", usable_cpus()},      {"derivatives", static_cast<bool>(FLUXION_WITH_AUTOGRAD)},
+        {"passed", passed},           {"checks", list}};
     object["free_memory_bytes"] = memory ? nlohmann::json(*memory) : nlohmann::json();
     write_json(streams.out, object);
     return passed ? 0 : 1;
   }
-  streams.out << "fluxion " FLUXION_VERSION << (FLUXION_WITH_AUTOGRAD ? "" : ", without derivatives and training") << "\n";
+  streams.out << "fluxion " FLUXION_VERSION
+              << (FLUXION_WITH_AUTOGRAD ? "" : ", without derivatives and training") << "\n";
   streams.out << "device   " << device.name() << "\nmemory   " << memory_text << "\n\n";
   for (const Result& result : results) {
     std::string name = result.name;
     name.resize(std::max<std::size_t>(32, name.size()), ' ');
-    streams.out << (result.passed ? "  OK    " : "  FAIL  ") << name << printable(result.detail, 400) << "\n";
+    streams.out << (result.passed ? "  OK    " : "  FAIL  ") << name
+                << printable(result.detail, 400) << "\n";
   }
   streams.out << (passed ? "\nAll is well." : "\nSomething is wrong.") << std::endl;
   return passed ? 0 : 1;

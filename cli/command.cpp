@@ -7,11 +7,14 @@
 namespace fluxion::cli {
 
 void add_threads(CLI::App& parser, CommonOptions& options) {
-  parser.add_option("--threads", options.threads, "Threads to use, 0: one per core (default: 0)")->check(CLI::Range(0, 4096))->type_name("T");
+  parser.add_option("--threads", options.threads, "Threads to use, 0: one per core (default: 0)")
+      ->check(CLI::Range(0, 4096))
+      ->type_name("T");
 }
 
 void add_json(CLI::App& parser, CommonOptions& options) {
-  parser.add_flag("--json", options.json, "Print the result as one JSON object; progress goes to standard error");
+  parser.add_flag("--json", options.json,
+                  "Print the result as one JSON object; progress goes to standard error");
 }
 
 namespace {
@@ -19,8 +22,9 @@ CLI::Validator number_check(const char* name, const char* rule, bool (*holds)(do
   return CLI::Validator(
       [rule, holds](std::string& text) {
         double value = 0;
-        return CLI::detail::lexical_cast(text, value) && std::isfinite(value) && holds(value) ? std::string()
-                                                                                              : "must be " + std::string(rule) + ", got " + text;
+        return CLI::detail::lexical_cast(text, value) && std::isfinite(value) && holds(value)
+                   ? std::string()
+                   : "must be " + std::string(rule) + ", got " + text;
       },
       name);
 }
@@ -30,7 +34,8 @@ CLI::Validator more_than_zero() {
   return number_check("POSITIVE", "a number above 0", [](double value) { return value > 0; });
 }
 CLI::Validator not_negative() {
-  return number_check("NONNEGATIVE", "a number not below 0", [](double value) { return value >= 0; });
+  return number_check("NONNEGATIVE", "a number not below 0",
+                      [](double value) { return value >= 0; });
 }
 
 void write_json(std::ostream& out, const nlohmann::json& object) {
@@ -59,7 +64,8 @@ std::string clock_text(double seconds) {
   const long long whole = std::llround(std::max(0.0, seconds));
   char text[48];
   if (whole >= 3600) {
-    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60,
+                  whole % 60);
   } else {
     std::snprintf(text, sizeof text, "%lld:%02lld", whole / 60, whole % 60);
   }
@@ -72,7 +78,8 @@ std::string printable(const std::string& text, std::size_t limit) {
   for (const char character : text) {
     if (result.size() >= limit) return result + "...";
     const auto byte = static_cast<unsigned char>(character);
-    const bool second_control_block = before == 0xc2 && byte >= 0x80 && byte < 0xa0;  // U+0080 .. U+009f in UTF-8
+    const bool second_control_block =
+        before == 0xc2 && byte >= 0x80 && byte < 0xa0;  // U+0080 .. U+009f in UTF-8
     before = byte;
     if (byte < 0x20 || byte == 0x7f || second_control_block) {
       char escaped[8];

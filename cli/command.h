@@ -11,7 +11,8 @@
 
 namespace fluxion::cli {
 
-// A subcommand: its parser, and what to do once the command line has been read. The function returns the exit code.
+// A subcommand: its parser, and what to do once the command line has been read. The function
+// returns the exit code.
 struct Command {
   CLI::App* parser = nullptr;
   std::function<int()> run;
@@ -47,7 +48,8 @@ std::string grouped(std::int64_t number);
 std::string bytes_text(std::uint64_t bytes);
 std::string clock_text(double seconds);
 
-// Text from a file, made safe for a terminal: control characters become \xNN, and what is longer than `limit` ends in "...".
+// Text from a file, made safe for a terminal: control characters become \xNN, and what is longer
+// than `limit` ends in "...".
 std::string printable(const std::string& text, std::size_t limit = 200);
 
 }  // namespace fluxion::cli

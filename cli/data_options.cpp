@@ -17,7 +17,8 @@ constexpr const char* group = "Data";
 
 std::string names_of_built_in_sets() {
   std::string names;
-  for (const DataSetDescription& set : built_in_data_sets()) names += (names.empty() ? "" : ", ") + set.name;
+  for (const DataSetDescription& set : built_in_data_sets())
+    names += (names.empty() ? "" : ", ") + set.name;
   return names;
 }
 
@@ -27,49 +28,62 @@ void add_data_options(CLI::App& parser, DataOptions& options) {
   parser
       .add_option("--data", options.data,
                   "Built-in set (" + names_of_built_in_sets() +
-                      "), or a path: a folder of PNG and JPEG images (sub-folders are classes), a .npy array, a folder with IDX files (MNIST) or with"
+                      "), or a path: a folder of PNG and JPEG images (sub-folders are classes), a "
+                      ".npy array, a folder with IDX files (MNIST) or with"
                       " CIFAR-10's .bin files")
       ->type_name("NAME|PATH")
       ->capture_default_str()
       ->group(group);
   parser
       .add_option("--image-size", options.image_size,
-                  "Height and width of images: resized, centre cropped; glyphs are drawn from 8 on (default: 16 for glyphs, else the set's own)")
+                  "Height and width of images: resized, centre cropped; glyphs are drawn from 8 on "
+                  "(default: 16 for glyphs, else the set's own)")
       ->check(CLI::Range(4, 512))
       ->type_name("N")
       ->group(group);
-  parser.add_option("--channels", options.channels, "1: make images grey, 3: make them RGB (default: the set's own)")
+  parser
+      .add_option("--channels", options.channels,
+                  "1: make images grey, 3: make them RGB (default: the set's own)")
       ->check(CLI::IsMember({1, 3}))
       ->type_name("N")
       ->group(group);
-  parser.add_flag("--flip", options.flip, "Mirror each image left to right with probability 1/2")->group(group);
-  parser.add_flag("--no-labels", options.no_labels, "Leave the classes of the set out")->group(group);
+  parser.add_flag("--flip", options.flip, "Mirror each image left to right with probability 1/2")
+      ->group(group);
+  parser.add_flag("--no-labels", options.no_labels, "Leave the classes of the set out")
+      ->group(group);
 }
 
 void add_split_option(CLI::App& parser, DataOptions& options) {
   parser.add_option("--split", options.split, "Part of a set on disk: train, or test (held out)")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Split>{{"train", Split::train}, {"test", Split::test}}))
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Split>{{"train", Split::train}, {"test", Split::test}}))
       ->type_name("PART")
       ->group(group);
 }
 
-std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams, bool quiet) {
+std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams,
+                                       bool quiet) {
   std::unique_ptr<DataSet> data;
   {
     ProgressLine line(streams);
     const auto start = std::chrono::steady_clock::now();
     const auto progress = [&](std::int64_t done, std::int64_t total) {
       // What is read in a moment needs no line.
-      if (quiet || std::chrono::steady_clock::now() - start < std::chrono::milliseconds(500) || !line.due()) return;
-      line.show("reading " + options.data + ": " + grouped(done) + " of " + grouped(total) + " files");
+      if (quiet || std::chrono::steady_clock::now() - start < std::chrono::milliseconds(500) ||
+          !line.due())
+        return;
+      line.show("reading " + options.data + ": " + grouped(done) + " of " + grouped(total) +
+                " files");
     };
-    data = make_data_set(options.data, {.image_size = options.image_size.value_or(options.data == "glyphs" ? glyph_size : 0),
-                                        .split = options.split,
-                                        .channels = options.channels.value_or(0),
-                                        .flip = options.flip,
-                                        .labels = !options.no_labels,
-                                        .progress = progress,
-                                        .memory = options.memory});
+    data = make_data_set(
+        options.data,
+        {.image_size = options.image_size.value_or(options.data == "glyphs" ? glyph_size : 0),
+         .split = options.split,
+         .channels = options.channels.value_or(0),
+         .flip = options.flip,
+         .labels = !options.no_labels,
+         .progress = progress,
+         .memory = options.memory});
   }
   show_warnings(*data, streams);
   return data;
@@ -79,8 +93,11 @@ void show_warnings(const DataSet& data, const Streams& streams, std::size_t firs
   const std::vector<std::string> warnings = data.warnings();
   if (first >= warnings.size()) return;
   const std::size_t last = std::min(warnings.size(), first + warnings_shown);
-  for (std::size_t i = first; i < last; ++i) streams.error << "warning    " << printable(warnings[i], 500) << "\n";
-  if (last < warnings.size()) streams.error << "warning    " << grouped(static_cast<std::int64_t>(warnings.size() - last)) << " more like these\n";
+  for (std::size_t i = first; i < last; ++i)
+    streams.error << "warning    " << printable(warnings[i], 500) << "\n";
+  if (last < warnings.size())
+    streams.error << "warning    " << grouped(static_cast<std::int64_t>(warnings.size() - last))
+                  << " more like these\n";
   streams.error << std::flush;
 }
 

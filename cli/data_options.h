@@ -21,15 +21,19 @@ struct DataOptions {
   std::optional<std::uint64_t> memory;  // DataSetOptions::memory; no option of its own
 };
 
-// --data, --image-size, --channels, --flip and --no-labels, in a group "Data". What `options` holds is the default.
+// --data, --image-size, --channels, --flip and --no-labels, in a group "Data". What `options` holds
+// is the default.
 void add_data_options(CLI::App& parser, DataOptions& options);
 // --split train|test, for commands that can take either.
 void add_split_option(CLI::App& parser, DataOptions& options);
 
-// The set, with a progress line (unless quiet) while a large folder is read, and with its warnings shown.
-std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams, bool quiet = false);
+// The set, with a progress line (unless quiet) while a large folder is read, and with its warnings
+// shown.
+std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams,
+                                       bool quiet = false);
 
-// The first few of the set's warnings, from number `first` on, and how many more there are. Those of a damaged image come when a batch meets it.
+// The first few of the set's warnings, from number `first` on, and how many more there are. Those
+// of a damaged image come when a batch meets it.
 void show_warnings(const DataSet& data, const Streams& streams, std::size_t first = 0);
 
 }  // namespace fluxion::cli

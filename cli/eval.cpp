@@ -54,7 +54,8 @@ struct Samples {
 constexpr std::int64_t default_points = 10'000, default_images = 2'000;
 constexpr std::int64_t point_batch = 1000, image_batch = 64;  // drawn at a time
 
-// Data sets that were opened, for the warnings that come later: of images whose damage only decoding shows.
+// Data sets that were opened, for the warnings that come later: of images whose damage only
+// decoding shows.
 class OpenSets {
  public:
   explicit OpenSets(const Streams& streams) : streams_(streams) {}
@@ -73,17 +74,22 @@ class OpenSets {
 };
 
 // The class that each sample is asked to be, as --class says.
-std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t count, std::int64_t classes, const std::vector<std::string>& names) {
+std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t count,
+                                        std::int64_t classes,
+                                        const std::vector<std::string>& names) {
   std::vector<std::int32_t> asked;
   if (chosen == "none" || (chosen == "balanced" && classes == 0)) return asked;
   const auto named = std::find(names.begin(), names.end(), chosen);
   std::int64_t one = named - names.begin();
   if (chosen != "balanced") {
     if (classes == 0) throw Error("eval: --class " + chosen + ": there are no classes");
-    if (named == names.end() && (!CLI::detail::lexical_cast(chosen, one) || one < 0 || one >= classes))
-      throw Error("eval: --class " + chosen + ": wants a class by name or number, 0 to " + std::to_string(classes - 1) + ", balanced or none");
+    if (named == names.end() &&
+        (!CLI::detail::lexical_cast(chosen, one) || one < 0 || one >= classes))
+      throw Error("eval: --class " + chosen + ": wants a class by name or number, 0 to " +
+                  std::to_string(classes - 1) + ", balanced or none");
   }
-  for (std::int64_t i = 0; i < count; ++i) asked.push_back(static_cast<std::int32_t>(chosen == "balanced" ? i % classes : one));
+  for (std::int64_t i = 0; i < count; ++i)
+    asked.push_back(static_cast<std::int32_t>(chosen == "balanced" ? i % classes : one));
   return asked;
 }
 
@@ -92,29 +98,38 @@ Samples plan_samples(const Options& options, const Model& model) {
   check_guidance(model.info, options.guidance);
   Samples result{.shape = sample_shape(model.info.network)};
   result.count = options.count.value_or(result.shape.rank() == 3 ? default_images : default_points);
-  result.asked = asked_classes(options.chosen_class.value_or("balanced"), result.count, num_classes(model.info.network), model.info.class_names);
+  result.asked = asked_classes(options.chosen_class.value_or("balanced"), result.count,
+                               num_classes(model.info.network), model.info.class_names);
   return result;
 }
 
-void draw_samples(const Options& options, const Model& model, Samples& samples, ProgressLine& line) {
-  const std::int64_t batch = options.batch.value_or(samples.shape.rank() == 3 ? image_batch : point_batch);
+void draw_samples(const Options& options, const Model& model, Samples& samples,
+                  ProgressLine& line) {
+  const std::int64_t batch =
+      options.batch.value_or(samples.shape.rank() == 3 ? image_batch : point_batch);
   SamplerOptions how = default_sampler(model.info.objective);
   if (options.steps) how.steps = *options.steps;
   how.guidance = options.guidance;
   const Sampler sampler(model.info.network, model.parameters, how);
   const auto report = [&](std::int64_t done) {
-    if (line.due()) line.show("drawing samples: " + grouped(done) + " of " + grouped(samples.count));
+    if (line.due())
+      line.show("drawing samples: " + grouped(done) + " of " + grouped(samples.count));
   };
-  samples.values = sampler.sample(samples.count, std::min(batch, samples.count), options.seed, samples.asked, {}, report);
-  samples.what = grouped(samples.count) + " of " + printable(options.model) + ", " + std::to_string(sampler.evaluations()) +
-                 (sampler.evaluations() == 1 ? " network evaluation each" : " network evaluations each");
+  samples.values = sampler.sample(samples.count, std::min(batch, samples.count), options.seed,
+                                  samples.asked, {}, report);
+  samples.what =
+      grouped(samples.count) + " of " + printable(options.model) + ", " +
+      std::to_string(sampler.evaluations()) +
+      (sampler.evaluations() == 1 ? " network evaluation each" : " network evaluations each");
   check_samples(samples.view(), 1, options.model.c_str());
 }
 
-void check_classes(const std::string& path, const std::vector<std::int32_t>& labels, std::int64_t classes) {
+void check_classes(const std::string& path, const std::vector<std::int32_t>& labels,
+                   std::int64_t classes) {
   for (std::size_t i = 0; i < labels.size(); ++i)
     if (labels[i] < 0 || labels[i] >= classes)
-      throw FormatError("eval: " + path + ": sample " + std::to_string(i) + " was asked to be of class " + std::to_string(labels[i]) +
+      throw FormatError("eval: " + path + ": sample " + std::to_string(i) +
+                        " was asked to be of class " + std::to_string(labels[i]) +
                         ", there are classes 0 to " + std::to_string(classes - 1));
 }
 
@@ -122,44 +137,56 @@ std::vector<std::int32_t> read_labels(const std::string& path, std::int64_t coun
   const NpyArray array = read_npy(path);
   std::vector<std::int32_t> labels;
   const auto take = [&](const auto& values) {
-    for (const auto value : values) labels.push_back(std::in_range<std::int32_t>(value) ? static_cast<std::int32_t>(value) : -1);
+    for (const auto value : values)
+      labels.push_back(std::in_range<std::int32_t>(value) ? static_cast<std::int32_t>(value) : -1);
   };
   if (array.type.dtype == DType::i32) take(array.values<std::int32_t>());
   if (array.type.dtype == DType::i64) take(array.values<std::int64_t>());
   if (array.type.dtype == DType::u8) take(array.values<std::uint8_t>());
-  if (labels.empty() || array.type.shape.rank() != 1 || static_cast<std::int64_t>(labels.size()) < count)
-    throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) + " samples, the array is " + to_string(array.type));
+  if (labels.empty() || array.type.shape.rank() != 1 ||
+      static_cast<std::int64_t>(labels.size()) < count)
+    throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) +
+                      " samples, the array is " + to_string(array.type));
   labels.resize(static_cast<std::size_t>(count));
   return labels;
 }
 
-// Another program's samples are a data set like any other, but taken in the order of the file, with the labels beside them.
+// Another program's samples are a data set like any other, but taken in the order of the file, with
+// the labels beside them.
 Samples read_samples(const Options& options, const DataSet& set) {
   if (!set.size()) throw Error("eval: --samples " + options.samples + ": wants a file or folder");
   const std::int64_t size = *set.size(), wanted = options.count.value_or(size);
-  if (wanted > size) throw Error("eval: --count " + std::to_string(wanted) + ": " + options.samples + " holds " + std::to_string(size) + " samples");
+  if (wanted > size)
+    throw Error("eval: --count " + std::to_string(wanted) + ": " + options.samples + " holds " +
+                std::to_string(size) + " samples");
   Samples result{.shape = set.sample_shape(), .count = wanted};
   const auto elements = static_cast<std::size_t>(result.shape.elements());
   result.values.resize(static_cast<std::size_t>(wanted) * elements);
   if (set.classes() > 0) result.asked.resize(static_cast<std::size_t>(wanted));
   for (std::int64_t position = 0; position < size; ++position) {
-    const std::uint64_t row = permuted(static_cast<std::uint64_t>(position), static_cast<std::uint64_t>(size), 0, 0);  // where seed 0 puts it
+    const std::uint64_t row =
+        permuted(static_cast<std::uint64_t>(position), static_cast<std::uint64_t>(size), 0,
+                 0);  // where seed 0 puts it
     if (row >= static_cast<std::uint64_t>(wanted)) continue;
     const HostBatch one = set.batch(1, 0, static_cast<std::uint64_t>(position));
-    std::copy(one.x.begin(), one.x.end(), result.values.begin() + static_cast<std::ptrdiff_t>(row * elements));
+    std::copy(one.x.begin(), one.x.end(),
+              result.values.begin() + static_cast<std::ptrdiff_t>(row * elements));
     if (set.classes() > 0) result.asked[row] = one.labels.front();
   }
   result.what = grouped(wanted) + " of " + printable(options.samples);
   return result;
 }
 
-// The class that each of another program's samples was asked to be, as a number of the data's: `beside` are those that lie with the samples. The
-// sub-folders of a folder have names, files have numbers.
-std::vector<std::int32_t> asked_of(const Options& options, const DataSet& set, const std::vector<std::int32_t>& beside, std::int64_t count,
+// The class that each of another program's samples was asked to be, as a number of the data's:
+// `beside` are those that lie with the samples. The sub-folders of a folder have names, files have
+// numbers.
+std::vector<std::int32_t> asked_of(const Options& options, const DataSet& set,
+                                   const std::vector<std::int32_t>& beside, std::int64_t count,
                                    const DataSet& data) {
   if (!options.labels.empty()) return read_labels(options.labels, count);
   if (options.chosen_class || beside.empty())
-    return asked_classes(options.chosen_class.value_or("balanced"), count, data.classes(), data.class_names());
+    return asked_classes(options.chosen_class.value_or("balanced"), count, data.classes(),
+                         data.class_names());
   std::error_code error;
   if (!std::filesystem::is_directory(options.samples, error)) return beside;
   std::vector<std::int32_t> asked;
@@ -167,14 +194,16 @@ std::vector<std::int32_t> asked_of(const Options& options, const DataSet& set, c
     const std::string& name = set.class_names().at(static_cast<std::size_t>(label));
     const auto at = std::find(data.class_names().begin(), data.class_names().end(), name);
     if (at == data.class_names().end())
-      throw Error("eval: --samples " + options.samples + ": class " + name + " is not among the " + std::to_string(data.classes()) +
+      throw Error("eval: --samples " + options.samples + ": class " + name + " is not among the " +
+                  std::to_string(data.classes()) +
                   " of the data; --labels or --class say what was asked for");
     asked.push_back(static_cast<std::int32_t>(at - data.class_names().begin()));
   }
   return asked;
 }
 
-std::shared_ptr<const DataSet> open_part(DataOptions options, const Shape& shape, Split split, OpenSets& sets) {
+std::shared_ptr<const DataSet> open_part(DataOptions options, const Shape& shape, Split split,
+                                         OpenSets& sets) {
   // Data that could have another size or other channels are brought to those of the samples.
   const bool image = shape.rank() == 3;
   if (!options.image_size && image && shape[0] == shape[1]) options.image_size = shape[0];
@@ -184,15 +213,17 @@ std::shared_ptr<const DataSet> open_part(DataOptions options, const Shape& shape
 }
 
 // The set, with its test part where it has one. `warning` says why there is none.
-EvaluationData open_data(const DataOptions& options, const Shape& shape, std::string& warning, OpenSets& sets) {
+EvaluationData open_data(const DataOptions& options, const Shape& shape, std::string& warning,
+                         OpenSets& sets) {
   const std::shared_ptr<const DataSet> train = open_part(options, shape, Split::train, sets);
   if (train->sample_shape() != shape)
-    throw ShapeError("eval: " + printable(options.data) + " holds samples of shape " + to_string(train->sample_shape()) + ", these are " +
-                     to_string(shape));
+    throw ShapeError("eval: " + printable(options.data) + " holds samples of shape " +
+                     to_string(train->sample_shape()) + ", these are " + to_string(shape));
   if (!train->size()) return EvaluationData(train);
   try {
     const std::shared_ptr<const DataSet> test = open_part(options, shape, Split::test, sets);
-    if (classifier_file_name(*test) != classifier_file_name(*train)) return EvaluationData(train, test);
+    if (classifier_file_name(*test) != classifier_file_name(*train))
+      return EvaluationData(train, test);
     warning = "it is one file";
   } catch (const NoTestPart& error) {
     warning = error.what();
@@ -208,20 +239,26 @@ struct ChosenJudge {
   double seconds = 0;
 };
 
-Classifier train_judge([[maybe_unused]] const EvaluationData& data, [[maybe_unused]] const std::filesystem::path& file,
+Classifier train_judge([[maybe_unused]] const EvaluationData& data,
+                       [[maybe_unused]] const std::filesystem::path& file,
                        [[maybe_unused]] const Device& device, [[maybe_unused]] ProgressLine& line) {
 #if FLUXION_WITH_AUTOGRAD
   const ClassifierTraining training;
   return train_classifier(data, training, device, [&](std::int64_t step) {
-    if (line.due()) line.show("training the classifier: step " + grouped(step) + " of " + grouped(training.steps));
+    if (line.due())
+      line.show("training the classifier: step " + grouped(step) + " of " +
+                grouped(training.steps));
   });
 #else
-  throw Error("eval: this build can't train a classifier, and " + (file.empty() ? std::string("none is kept") : file.string() + " is not there") +
-              "; --classifier takes one that another build has trained, and other metrics need none");
+  throw Error(
+      "eval: this build can't train a classifier, and " +
+      (file.empty() ? std::string("none is kept") : file.string() + " is not there") +
+      "; --classifier takes one that another build has trained, and other metrics need none");
 #endif
 }
 
-ChosenJudge choose_judge(const Options& options, const EvaluationData& data, const Device& device, const Streams& streams, ProgressLine& line) {
+ChosenJudge choose_judge(const Options& options, const EvaluationData& data, const Device& device,
+                         const Streams& streams, ProgressLine& line) {
   ChosenJudge result;
   result.file = options.classifier;
   if (options.classifier.empty() && !classifier_cache().empty())
@@ -235,9 +272,11 @@ ChosenJudge choose_judge(const Options& options, const EvaluationData& data, con
     const auto start = std::chrono::steady_clock::now();
     classifier = train_judge(data, result.file, device, line);
     result.trained = true;
-    result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     try {
-      if (options.classifier.empty() && !result.file.empty()) std::filesystem::create_directories(result.file.parent_path());
+      if (options.classifier.empty() && !result.file.empty())
+        std::filesystem::create_directories(result.file.parent_path());
       if (!result.file.empty()) write_classifier(result.file, classifier);
     } catch (const std::exception& failure) {
       if (!options.classifier.empty()) throw;
@@ -247,10 +286,12 @@ ChosenJudge choose_judge(const Options& options, const EvaluationData& data, con
     }
   }
   if (classifier.info.sample_shape != data.train().sample_shape())
-    throw ShapeError("eval: " + result.file.string() + " judges samples of shape " + to_string(classifier.info.sample_shape) + ", the data's are " +
+    throw ShapeError("eval: " + result.file.string() + " judges samples of shape " +
+                     to_string(classifier.info.sample_shape) + ", the data's are " +
                      to_string(data.train().sample_shape()));
   if (classifier.info.classes < data.train().classes())
-    throw Error("eval: " + result.file.string() + " knows " + std::to_string(classifier.info.classes) + " classes, the data have " +
+    throw Error("eval: " + result.file.string() + " knows " +
+                std::to_string(classifier.info.classes) + " classes, the data have " +
                 std::to_string(data.train().classes()));
   result.judge = std::make_unique<Judge>(std::move(classifier));
   return result;
@@ -275,10 +316,14 @@ void print_table(std::ostream& out, const std::vector<Measurement>& measurements
   for (const Measurement& row : measurements) {
     std::string floor = row.floor ? number_text(*row.floor) : "";
     if (row.floor && row.draws > 1) floor += " +- " + number_text(row.spread);
-    out << left(row.name) << padded(number_text(row.value), 12) << padded(floor, 22) << "   " << row.note;
-    if (row.large_floor) out << "; " << grouped(row.large_draw) << " real samples get " << number_text(*row.large_floor);
+    out << left(row.name) << padded(number_text(row.value), 12) << padded(floor, 22) << "   "
+        << row.note;
+    if (row.large_floor)
+      out << "; " << grouped(row.large_draw) << " real samples get "
+          << number_text(*row.large_floor);
     out << "\n";
-    for (std::size_t k = 0; k < row.parts.size(); ++k) out << (k == 0 ? left("") + "   shares " : " ") << number_text(row.parts[k]);
+    for (std::size_t k = 0; k < row.parts.size(); ++k)
+      out << (k == 0 ? left("") + "   shares " : " ") << number_text(row.parts[k]);
     if (!row.parts.empty()) out << "\n";
   }
 }
@@ -287,17 +332,23 @@ nlohmann::json to_json(const std::vector<Measurement>& measurements) {
   nlohmann::json object = nlohmann::json::object();
   for (const Measurement& row : measurements) {
     nlohmann::json& entry = object[row.name];
-    entry = {{"value", row.value}, {"floor", nullptr}, {"spread", row.spread}, {"draws", row.draws}, {"note", row.note}};
+    entry = {{"value", row.value},
+             {"floor", nullptr},
+             {"spread", row.spread},
+             {"draws", row.draws},
+             {"note", row.note}};
     entry["better"] = row.lower_is_better ? "lower" : "higher";
     if (row.floor) entry["floor"] = *row.floor, entry["floor_count"] = row.floor_count;
-    if (row.large_floor) entry["large_floor"] = *row.large_floor, entry["large_draw"] = row.large_draw;
+    if (row.large_floor)
+      entry["large_floor"] = *row.large_floor, entry["large_draw"] = row.large_draw;
     if (!row.parts.empty()) entry["shares"] = row.parts;
   }
   return object;
 }
 
 int eval(const Options& options, const Streams& streams) {
-  if (options.model.empty() == options.samples.empty()) throw Error("eval: wants either --model or --samples");
+  if (options.model.empty() == options.samples.empty())
+    throw Error("eval: wants either --model or --samples");
   const Device device = cpu({.threads = options.threads});
   const auto start = std::chrono::steady_clock::now();
   ProgressLine line(streams);
@@ -312,7 +363,8 @@ int eval(const Options& options, const Streams& streams) {
   if (!options.model.empty()) {
     model = read_model(options.model, device);
     if (data_name.empty()) data_name = model->info.dataset;
-    if (data_name.empty()) throw Error("eval: " + options.model + " does not say what it was trained on; --data does");
+    if (data_name.empty())
+      throw Error("eval: " + options.model + " does not say what it was trained on; --data does");
     samples = plan_samples(options, *model);
   } else {
     if (data_name.empty()) throw Error("eval: --samples need --data to be compared with");
@@ -323,83 +375,114 @@ int eval(const Options& options, const Streams& streams) {
     samples = read_samples(options, *sample_set);
   }
   if (!options.neighbours.empty()) {
-    if (samples.shape.rank() != 3) throw ShapeError("eval: --neighbours searches for images, the samples have shape " + to_string(samples.shape));
+    if (samples.shape.rank() != 3)
+      throw ShapeError("eval: --neighbours searches for images, the samples have shape " +
+                       to_string(samples.shape));
     ReplacementFile can_be_written(options.neighbours);
   }
   std::string no_test_part;
   const EvaluationData data = open_data(data_options, samples.shape, no_test_part, sets);
   const DataSet& train = data.train();
 
-  EvaluationOptions how{.metrics = options.metrics, .draws = options.draws, .threads = options.threads};
+  EvaluationOptions how{
+      .metrics = options.metrics, .draws = options.draws, .threads = options.threads};
   if (how.metrics.empty()) how.metrics = default_metrics(train, train.classes() > 1);
   check_metrics(how.metrics, train);
-  const auto wants_class = [&] { return std::find(how.metrics.begin(), how.metrics.end(), "classifier") != how.metrics.end(); };
+  const auto wants_class = [&] {
+    return std::find(how.metrics.begin(), how.metrics.end(), "classifier") != how.metrics.end();
+  };
   if (sample_set && !wants_class() && (!options.labels.empty() || options.chosen_class))
-    throw Error("eval: --labels and --class say what the metric classifier compares with, which is not among those measured");
-  if (sample_set) samples.asked = wants_class() ? asked_of(options, *sample_set, samples.asked, samples.count, train) : std::vector<std::int32_t>{};
-  const std::string asked_by = !options.labels.empty() ? options.labels : sample_set ? options.samples : options.model;
+    throw Error(
+        "eval: --labels and --class say what the metric classifier compares with, which is not "
+        "among those measured");
+  if (sample_set)
+    samples.asked = wants_class()
+                        ? asked_of(options, *sample_set, samples.asked, samples.count, train)
+                        : std::vector<std::int32_t>{};
+  const std::string asked_by = !options.labels.empty() ? options.labels
+                               : sample_set            ? options.samples
+                                                       : options.model;
   if (wants_class() && train.classes() > 0) check_classes(asked_by, samples.asked, train.classes());
   if (options.metrics.empty() && samples.asked.empty()) std::erase(how.metrics, "classifier");
 
   ChosenJudge chosen;
-  if (std::any_of(how.metrics.begin(), how.metrics.end(), [&](const std::string& name) { return needs_judge(name, train); })) {
+  if (std::any_of(how.metrics.begin(), how.metrics.end(),
+                  [&](const std::string& name) { return needs_judge(name, train); })) {
     if (train.classes() < 2 && options.classifier.empty())
       throw Error("eval: " + printable(data_name) +
-                  " has no labels to train a classifier on; --classifier takes one, and sliced-wasserstein, energy"
+                  " has no labels to train a classifier on; --classifier takes one, and "
+                  "sliced-wasserstein, energy"
                   " and mmd need none");
     if (wants_class() && samples.asked.empty())
-      throw Error("eval: the metric classifier needs to know the class that each sample was asked to be; --class and --labels say it");
+      throw Error(
+          "eval: the metric classifier needs to know the class that each sample was asked to be; "
+          "--class and --labels say it");
     chosen = choose_judge(options, data, device, streams, line);
     if (wants_class()) check_classes(asked_by, samples.asked, chosen.judge->info().classes);
   } else if (options.retrain || !options.classifier.empty()) {
     throw Error("eval: --classifier and --retrain: none of the metrics uses a classifier here");
   }
   if (model) draw_samples(options, *model, samples, line);
-  const std::vector<Measurement> measurements =
-      evaluate_samples(samples.view(), samples.asked, data, chosen.judge.get(), how, [&](const std::string& doing) {
+  const std::vector<Measurement> measurements = evaluate_samples(
+      samples.view(), samples.asked, data, chosen.judge.get(), how, [&](const std::string& doing) {
         if (line.due()) line.show("measuring " + doing);
       });
   std::optional<NearestTraining> nearest;
   if (!options.neighbours.empty()) {
-    nearest = nearest_training(samples.view(), data, {.threads = options.threads}, [&](std::int64_t done, std::int64_t of) {
-      if (line.due()) line.show("nearest training images: " + grouped(done) + " of " + grouped(of));
-    });
+    nearest = nearest_training(
+        samples.view(), data, {.threads = options.threads},
+        [&](std::int64_t done, std::int64_t of) {
+          if (line.due())
+            line.show("nearest training images: " + grouped(done) + " of " + grouped(of));
+        });
     write_png(options.neighbours, nearest->picture);
   }
   line.finish();
   sets.show_later_warnings();
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   if (options.json) {
-    nlohmann::json object = {{"model", nullptr},      {"samples", nullptr},          {"count", samples.count},
-                             {"data", data_name},     {"held_out", data.held_out()}, {"metrics", to_json(measurements)},
-                             {"classifier", nullptr}, {"nearest_training", nullptr}, {"seconds", seconds}};
+    nlohmann::json object = {
+        {"model", nullptr},      {"samples", nullptr},          {"count", samples.count},
+        {"data", data_name},     {"held_out", data.held_out()}, {"metrics", to_json(measurements)},
+        {"classifier", nullptr}, {"nearest_training", nullptr}, {"seconds", seconds}};
     if (!options.model.empty()) object["model"] = options.model, object["seed"] = options.seed;
     if (!options.samples.empty()) object["samples"] = options.samples;
     if (chosen.judge)
-      object["classifier"] = {{"file", chosen.file.string()}, {"accuracy", chosen.judge->info().accuracy}, {"trained_now", chosen.trained}};
+      object["classifier"] = {{"file", chosen.file.string()},
+                              {"accuracy", chosen.judge->info().accuracy},
+                              {"trained_now", chosen.trained}};
     if (nearest) {
-      object["nearest_training"] = {{"picture", options.neighbours}, {"searched", nearest->searched}, {"median", nearest->median}};
-      if (nearest->held_out_median) object["nearest_training"]["held_out_median"] = *nearest->held_out_median;
+      object["nearest_training"] = {{"picture", options.neighbours},
+                                    {"searched", nearest->searched},
+                                    {"median", nearest->median}};
+      if (nearest->held_out_median)
+        object["nearest_training"]["held_out_median"] = *nearest->held_out_median;
     }
     write_json(streams.out, object);
     return 0;
   }
   streams.out << "samples     " << samples.what << "\ndata        " << printable(data_name);
-  if (!no_test_part.empty()) streams.out << " (no test part: " << printable(no_test_part, 300) << ")";
+  if (!no_test_part.empty())
+    streams.out << " (no test part: " << printable(no_test_part, 300) << ")";
   streams.out << "\n";
   if (chosen.judge) {
-    streams.out << "classifier  " << (chosen.file.empty() ? "not kept" : printable(chosen.file.string(), 300)) << ", "
-                << number_text(100 * chosen.judge->info().accuracy) << " % right on " << grouped(chosen.judge->info().tested) << " test samples";
+    streams.out << "classifier  "
+                << (chosen.file.empty() ? "not kept" : printable(chosen.file.string(), 300)) << ", "
+                << number_text(100 * chosen.judge->info().accuracy) << " % right on "
+                << grouped(chosen.judge->info().tested) << " test samples";
     if (chosen.trained) streams.out << ", trained in " << clock_text(chosen.seconds);
     streams.out << "\n";
   }
   streams.out << "\n";
   print_table(streams.out, measurements);
   if (nearest) {
-    streams.out << "\nnearest of " << grouped(nearest->searched) << " training images (Euclidean, pixels), median distance: samples "
+    streams.out << "\nnearest of " << grouped(nearest->searched)
+                << " training images (Euclidean, pixels), median distance: samples "
                 << number_text(nearest->median);
-    if (nearest->held_out_median) streams.out << ", real images that were held out " << number_text(*nearest->held_out_median);
+    if (nearest->held_out_median)
+      streams.out << ", real images that were held out " << number_text(*nearest->held_out_median);
     streams.out << "\npicture     " << options.neighbours << "\n";
   }
   streams.out << std::flush;
@@ -412,57 +495,86 @@ Command add_eval(CLI::App& program, const Streams& streams) {
   auto options = std::make_shared<Options>();
   CLI::App& parser = *program.add_subcommand("eval", "Measure how good samples are");
   std::string metrics = "Metrics, by default those that suit the data:\n";
-  for (const MetricName& metric : metric_names()) metrics += "  " + metric.name + ": " + metric.summary + "\n";
-  parser.footer(metrics +
-                "Each is printed beside the same number for real samples in place of the generated ones: the noise floor.\n\n"
-                "Examples:\n"
-                "  fluxion eval --model out/digits/model.safetensors\n"
-                "  fluxion eval --samples theirs.npy --data path/to/mnist --neighbours nearest.png\n"
-                "  fluxion eval --model out/points/model.safetensors --metrics energy,modes --count 5000 --json");
-  parser.add_option("--model", options->model, "Model file to draw samples from (.safetensors)")->type_name("FILE");
+  for (const MetricName& metric : metric_names())
+    metrics += "  " + metric.name + ": " + metric.summary + "\n";
+  parser.footer(
+      metrics +
+      "Each is printed beside the same number for real samples in place of the generated ones: the "
+      "noise floor.\n\n"
+      "Examples:\n"
+      "  fluxion eval --model out/digits/model.safetensors\n"
+      "  fluxion eval --samples theirs.npy --data path/to/mnist --neighbours nearest.png\n"
+      "  fluxion eval --model out/points/model.safetensors --metrics energy,modes --count 5000 "
+      "--json");
+  parser.add_option("--model", options->model, "Model file to draw samples from (.safetensors)")
+      ->type_name("FILE");
   CLI::Option* const samples =
       parser
-          .add_option(
-              "--samples", options->samples,
-              "Or samples of any program: .npy, points [count, dim] or images [count, height, width, channels] in [-1, 1]; or a folder of images")
+          .add_option("--samples", options->samples,
+                      "Or samples of any program: .npy, points [count, dim] or images [count, "
+                      "height, width, channels] in [-1, 1]; or a folder of images")
           ->type_name("PATH")
           ->excludes("--model");
   parser
       .add_option("--labels", options->labels,
-                  "Class that each of these was asked to be (default: as --class says; else what lies beside them as with data; else balanced)")
+                  "Class that each of these was asked to be (default: as --class says; else what "
+                  "lies beside them as with data; else balanced)")
       ->type_name("FILE.npy")
       ->needs("--samples");
   add_data_options(parser, options->data);
-  parser.add_option("--metrics", options->metrics, "Comma-separated list, see below")->delimiter(',')->allow_extra_args(false)->type_name("NAMES");
-  parser.add_option("--count", options->count, "Samples to judge (default: 10000 points, 2000 images, all of --samples)")
+  parser.add_option("--metrics", options->metrics, "Comma-separated list, see below")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("NAMES");
+  parser
+      .add_option("--count", options->count,
+                  "Samples to judge (default: 10000 points, 2000 images, all of --samples)")
       ->check(more_than_zero())
       ->type_name("N");
-  parser.add_option("--draws", options->draws, "Draws of real samples that a noise floor is averaged over; 0: none")
+  parser
+      .add_option("--draws", options->draws,
+                  "Draws of real samples that a noise floor is averaged over; 0: none")
       ->check(CLI::Range(0, 1000))
       ->type_name("N")
       ->capture_default_str();
-  parser.add_option("--steps", options->steps, "Sampler steps (default: 1 for meanflow models, 50 for flow-matching models)")
+  parser
+      .add_option("--steps", options->steps,
+                  "Sampler steps (default: 1 for meanflow models, 50 for flow-matching models)")
       ->check(more_than_zero())
       ->type_name("K")
       ->excludes(samples);
   parser
       .add_option("--class", options->chosen_class,
-                  "Class asked for: a name or number; balanced: i mod classes for sample i; none: left open (default: balanced)")
+                  "Class asked for: a name or number; balanced: i mod classes for sample i; none: "
+                  "left open (default: balanced)")
       ->type_name("C")
       ->excludes("--labels");
-  parser.add_option("--guidance", options->guidance, "Scale of classifier-free guidance, for models trained without it; 1: none")
+  parser
+      .add_option("--guidance", options->guidance,
+                  "Scale of classifier-free guidance, for models trained without it; 1: none")
       ->type_name("W")
       ->excludes(samples)
       ->capture_default_str();
-  parser.add_option("--seed", options->seed, "Seed of the noise")->type_name("S")->excludes(samples)->capture_default_str();
-  parser.add_option("--batch", options->batch, "Samples computed at a time (default: 64 images, 1000 points)")
+  parser.add_option("--seed", options->seed, "Seed of the noise")
+      ->type_name("S")
+      ->excludes(samples)
+      ->capture_default_str();
+  parser
+      .add_option("--batch", options->batch,
+                  "Samples computed at a time (default: 64 images, 1000 points)")
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("B")
       ->excludes(samples);
-  parser.add_option("--classifier", options->classifier, "File of the classifier (default: one for each data set in the user's cache folder)")
+  parser
+      .add_option(
+          "--classifier", options->classifier,
+          "File of the classifier (default: one for each data set in the user's cache folder)")
       ->type_name("FILE");
   parser.add_flag("--retrain", options->retrain, "Train the classifier again, even if it is there");
-  parser.add_option("--neighbours", options->neighbours, "Picture of samples beside their nearest training images")->type_name("FILE.png");
+  parser
+      .add_option("--neighbours", options->neighbours,
+                  "Picture of samples beside their nearest training images")
+      ->type_name("FILE.png");
   add_threads(parser, *options);
   add_json(parser, *options);
   return {&parser, [options, &streams] { return eval(*options, streams); }};

@@ -33,7 +33,8 @@ GraphTransform transform_from(const std::string& name) {
 int list(const Options& options, const Streams& streams) {
   if (options.json) {
     nlohmann::json entries = nlohmann::json::array();
-    for (const GraphFunctionEntry& entry : graph_functions()) entries.push_back({{"name", entry.name}, {"says", entry.says}, {"sizes", entry.sizes}});
+    for (const GraphFunctionEntry& entry : graph_functions())
+      entries.push_back({{"name", entry.name}, {"says", entry.says}, {"sizes", entry.sizes}});
     write_json(streams.out, entries);
     return 0;
   }
@@ -53,31 +54,41 @@ std::string format_of(const Options& options) {
   if (extension.empty() || extension == ".svg") return "svg";
   if (extension == ".dot" || extension == ".gv") return "dot";
   if (extension == ".txt") return "text";
-  throw Error("graph: --out " + options.out + ": there are .svg, .dot, .gv and .txt; --format svg, dot or text writes one of them under any name");
+  throw Error("graph: --out " + options.out +
+              ": there are .svg, .dot, .gv and .txt; --format svg, dot or text writes one of them "
+              "under any name");
 }
 
 // The options of sizes, as they were given.
 std::vector<std::pair<std::string, std::int64_t>> given_sizes(const GraphSizes& sizes) {
-  std::vector<std::pair<std::string, std::int64_t>> given = {
-      {"--batch", sizes.batch}, {"--width", sizes.width}, {"--depth", sizes.depth}, {"--tokens", sizes.tokens}, {"--heads", sizes.heads}};
+  std::vector<std::pair<std::string, std::int64_t>> given = {{"--batch", sizes.batch},
+                                                             {"--width", sizes.width},
+                                                             {"--depth", sizes.depth},
+                                                             {"--tokens", sizes.tokens},
+                                                             {"--heads", sizes.heads}};
   std::erase_if(given, [](const auto& size) { return size.second == 0; });
   return given;
 }
 
 // Refuses what would have no effect. `sizes` are those that the function heeds: "--batch --width".
-void check_heeded(const Options& options, const std::string& name, const std::string& sizes, const std::string& transform) {
+void check_heeded(const Options& options, const std::string& name, const std::string& sizes,
+                  const std::string& transform) {
   for (const auto& [option, value] : given_sizes(options.sizes))
-    if (sizes.find(option) == std::string::npos) throw Error("graph: " + option + " has no effect on " + name + ", which heeds " + sizes);
-  const auto belongs = [&](const char* option, const std::vector<std::string>& arguments, const std::string& own) {
+    if (sizes.find(option) == std::string::npos)
+      throw Error("graph: " + option + " has no effect on " + name + ", which heeds " + sizes);
+  const auto belongs = [&](const char* option, const std::vector<std::string>& arguments,
+                           const std::string& own) {
     if (!arguments.empty() && transform != own && transform != "grad-of-jvp")
-      throw Error("graph: " + std::string(option) + " belongs to --transform " + own + " and grad-of-jvp, not to " + transform);
+      throw Error("graph: " + std::string(option) + " belongs to --transform " + own +
+                  " and grad-of-jvp, not to " + transform);
   };
   belongs("--along", options.along, "jvp");
   belongs("--wrt", options.wrt, "vjp");
 }
 
-// Refuses sizes whose tensors and products are beyond what a program may hold (2^50 points). The largest have a few times the product of all sizes,
-// with tokens or width once more; sizes that were not given are small.
+// Refuses sizes whose tensors and products are beyond what a program may hold (2^50 points). The
+// largest have a few times the product of all sizes, with tokens or width once more; sizes that
+// were not given are small.
 void check_sizes(const GraphSizes& sizes) {
   constexpr double most = 0x1p46;
   double points = static_cast<double>(std::max<std::int64_t>({sizes.tokens, sizes.width, 8}));
@@ -87,7 +98,10 @@ void check_sizes(const GraphSizes& sizes) {
     points *= static_cast<double>(value);
     together += (together.empty() ? "" : ", ") + option + " " + std::to_string(value);
   }
-  if (points > most) throw Error("graph: " + together + " are together more than can be planned for; the pictures of smaller sizes look the same");
+  if (points > most)
+    throw Error(
+        "graph: " + together +
+        " are together more than can be planned for; the pictures of smaller sizes look the same");
 }
 
 GraphFunction function_of(const Options& options, const std::string& transform) {
@@ -114,14 +128,16 @@ struct Picture {
   std::string says;       // "14 nodes"
 };
 
-std::string of_format(const std::string& format, const show::Diagram& diagram, const std::string& text) {
+std::string of_format(const std::string& format, const show::Diagram& diagram,
+                      const std::string& text) {
   return format == "svg" ? show::to_svg(diagram) : format == "dot" ? show::to_dot(diagram) : text;
 }
 
 // "inputs: x, w, dx\noutputs: y, dy\n\n": what the text of a graph or a program only numbers.
 std::string names_text(const show::PictureLabels& labels) {
   std::string text;
-  for (const auto& [what, values] : {std::pair("inputs: ", &labels.inputs), std::pair("outputs: ", &labels.outputs)}) {
+  for (const auto& [what, values] :
+       {std::pair("inputs: ", &labels.inputs), std::pair("outputs: ", &labels.outputs)}) {
     std::string line;
     for (const show::NamedValue& value : *values) line += (line.empty() ? "" : ", ") + value.name;
     text += what + line + "\n";
@@ -134,7 +150,8 @@ std::string counted(std::size_t count, const std::string& noun) {
 }
 
 Picture draw(TracedFunction traced, const std::string& stage, const std::string& format) {
-  // The CPU's: what depends on the machine there is how fast a kernel runs, not what it may hold, so the picture is the same everywhere.
+  // The CPU's: what depends on the machine there is how fast a kernel runs, not what it may hold,
+  // so the picture is the same everywhere.
   const KernelLimits limits = cpu({.threads = 1}).backend().capabilities().limits;
   if (stage == "graph" || stage == "simplified") {
     if (stage == "simplified") {
@@ -143,36 +160,46 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
       traced.labels.scalars.insert(traced.labels.scalars.end(), more.begin(), more.end());
     }
     const std::size_t nodes = traced.graph.nodes.size();
-    return {of_format(format, show::graph_diagram(traced.graph, traced.labels), names_text(traced.labels) + plan::to_string(traced.graph)), nodes,
-            counted(nodes, "node")};
+    return {of_format(format, show::graph_diagram(traced.graph, traced.labels),
+                      names_text(traced.labels) + plan::to_string(traced.graph)),
+            nodes, counted(nodes, "node")};
   }
   const Planned planned = plan::make_program(traced.graph, limits);
   // The program has one output for each distinct value, under the name it is first asked for.
   std::vector<show::NamedValue> outputs(planned.program.outputs.size());
   for (std::size_t k = planned.outputs.size(); k-- > 0;)
-    if (!planned.outputs[k].from_input) outputs[static_cast<std::size_t>(planned.outputs[k].index)] = traced.labels.outputs[k];
+    if (!planned.outputs[k].from_input)
+      outputs[static_cast<std::size_t>(planned.outputs[k].index)] = traced.labels.outputs[k];
   traced.labels.outputs = outputs;
   const std::string says = counted(planned.program.kernels.size(), "kernel");
   if (stage == "memory") {
-    if (format == "dot") throw Error("graph: memory is a picture over time and has no DOT form; --format svg or text");
-    return {format == "svg" ? show::memory_svg(planned.program, traced.labels.title) : show::memory_text(planned.program), 0, says};
+    if (format == "dot")
+      throw Error("graph: memory is a picture over time and has no DOT form; --format svg or text");
+    return {format == "svg" ? show::memory_svg(planned.program, traced.labels.title)
+                            : show::memory_text(planned.program),
+            0, says};
   }
   const show::Diagram diagram = show::program_diagram(planned.program, traced.labels);
-  return {of_format(format, diagram, names_text(traced.labels) + to_string(planned.program)), diagram.boxes.size(), says};
+  return {of_format(format, diagram, names_text(traced.labels) + to_string(planned.program)),
+          diagram.boxes.size(), says};
 }
 
 int graph(const Options& options, const Streams& streams) {
   if (options.list) return list(options, streams);
   const std::string format = format_of(options);
-  const std::string transform = !options.transform.empty() ? options.transform : options.model.empty() ? "jvp" : "none";
+  const std::string transform = !options.transform.empty() ? options.transform
+                                : options.model.empty()    ? "jvp"
+                                                           : "none";
   check_sizes(options.sizes);
   const GraphFunction function = function_of(options, transform);
   TracedFunction traced = trace(function, transform_from(transform), options.along, options.wrt);
-  traced.labels.title = function.name + (transform == "none" ? "" : ", " + transform) + (options.stage == "graph" ? "" : ": " + options.stage);
+  traced.labels.title = function.name + (transform == "none" ? "" : ", " + transform) +
+                        (options.stage == "graph" ? "" : ": " + options.stage);
   const Picture picture = draw(std::move(traced), options.stage, format);
 
   std::string out = options.out;
-  if (out.empty() && format == "svg") out = function.name + "-" + transform + "-" + options.stage + ".svg";
+  if (out.empty() && format == "svg")
+    out = function.name + "-" + transform + "-" + options.stage + ".svg";
   if (out.empty() || out == "-") {
     if (!options.json) {
       streams.out << picture.text << std::flush;
@@ -182,15 +209,22 @@ int graph(const Options& options, const Streams& streams) {
     replace_file(out, picture.text);
   }
   if (options.json) {
-    nlohmann::json object = {{"function", function.name}, {"transform", transform}, {"stage", options.stage}, {"format", format}};
+    nlohmann::json object = {{"function", function.name},
+                             {"transform", transform},
+                             {"stage", options.stage},
+                             {"format", format}};
     object["out"] = out.empty() || out == "-" ? nlohmann::json() : nlohmann::json(out);
     if (object["out"].is_null()) object["text"] = picture.text;
     write_json(streams.out, object);
     return 0;
   }
-  streams.out << function.name << ", " << transform << ", " << options.stage << ": " << picture.says << "\n" << out << std::endl;
+  streams.out << function.name << ", " << transform << ", " << options.stage << ": " << picture.says
+              << "\n"
+              << out << std::endl;
   if (format == "svg" && picture.boxes > show::comfortable_boxes)
-    streams.error << "fluxion: " << picture.boxes << " boxes make a large picture; --format dot, Graphviz and a viewer that zooms may serve better\n";
+    streams.error << "fluxion: " << picture.boxes
+                  << " boxes make a large picture; --format dot, Graphviz and a viewer that zooms "
+                     "may serve better\n";
   return 0;
 }
 
@@ -198,10 +232,13 @@ int graph(const Options& options, const Streams& streams) {
 
 Command add_graph(CLI::App& program, const Streams& streams) {
   auto options = std::make_shared<Options>();
-  CLI::App& parser = *program.add_subcommand("graph", "Draw a function, its derivatives, its plan or its memory");
+  CLI::App& parser =
+      *program.add_subcommand("graph", "Draw a function, its derivatives, its plan or its memory");
   parser.footer(
-      "Transforms: jvp, the function with its tangents; vjp, with its cotangents; grad-of-jvp, the gradient of an inner product with the tangents.\n"
-      "Stages: graph, as it was traced; simplified, with fused ops expanded and equal nodes merged; plan, the kernels; memory, the arena over "
+      "Transforms: jvp, the function with its tangents; vjp, with its cotangents; grad-of-jvp, the "
+      "gradient of an inner product with the tangents.\n"
+      "Stages: graph, as it was traced; simplified, with fused ops expanded and equal nodes "
+      "merged; plan, the kernels; memory, the arena over "
       "time.\n\n"
       "Examples:\n"
       "  fluxion graph\n"
@@ -209,25 +246,42 @@ Command add_graph(CLI::App& program, const Streams& streams) {
       "  fluxion graph dit-block --stage plan --out block.svg\n"
       "  fluxion graph mlp --transform grad-of-jvp --format dot | dot -Tpdf -o mlp.pdf\n"
       "  fluxion graph --model out/digits/model.safetensors --stage memory");
-  auto* function = parser.add_option("FUNCTION", options->function, "One of --list (default: silu-product)");
-  parser.add_option("--model", options->model, "Draw the network of a model file instead")->excludes(function)->type_name("FILE");
-  parser.add_option("--transform", options->transform, "none, jvp, vjp or grad-of-jvp (default: jvp; none with --model)")
+  auto* function =
+      parser.add_option("FUNCTION", options->function, "One of --list (default: silu-product)");
+  parser.add_option("--model", options->model, "Draw the network of a model file instead")
+      ->excludes(function)
+      ->type_name("FILE");
+  parser
+      .add_option("--transform", options->transform,
+                  "none, jvp, vjp or grad-of-jvp (default: jvp; none with --model)")
       ->check(CLI::IsMember({"none", "jvp", "vjp", "grad-of-jvp"}))
       ->type_name("NAME");
   parser.add_option("--stage", options->stage, "graph, simplified, plan or memory")
       ->check(CLI::IsMember({"graph", "simplified", "plan", "memory"}))
       ->type_name("NAME")
       ->capture_default_str();
-  parser.add_option("--format", options->format, "svg, dot or text (default: as --out says, else svg)")
+  parser
+      .add_option("--format", options->format,
+                  "svg, dot or text (default: as --out says, else svg)")
       ->check(CLI::IsMember({"svg", "dot", "text"}))
       ->type_name("NAME");
-  parser.add_option("--out", options->out, "File to write, - for standard output (default: FUNCTION-TRANSFORM-STAGE.svg; dot and text are printed)")
+  parser
+      .add_option("--out", options->out,
+                  "File to write, - for standard output (default: FUNCTION-TRANSFORM-STAGE.svg; "
+                  "dot and text are printed)")
       ->type_name("FILE");
-  parser.add_option("--along", options->along, "Arguments that have a tangent (default: all but parameters)")->delimiter(',')->type_name("NAME,..");
-  parser.add_option("--wrt", options->wrt, "Arguments that get a cotangent (default: parameters, if any, else the others)")
+  parser
+      .add_option("--along", options->along,
+                  "Arguments that have a tangent (default: all but parameters)")
       ->delimiter(',')
       ->type_name("NAME,..");
-  const auto size = [&](const char* name, std::int64_t& value, const char* says, int most = 1 << 16) {
+  parser
+      .add_option("--wrt", options->wrt,
+                  "Arguments that get a cotangent (default: parameters, if any, else the others)")
+      ->delimiter(',')
+      ->type_name("NAME,..");
+  const auto size = [&](const char* name, std::int64_t& value, const char* says,
+                        int most = 1 << 16) {
     parser.add_option(name, value, says)->check(CLI::Range(1, most))->type_name("N");
   };
   size("--batch", options->sizes.batch, "Samples");

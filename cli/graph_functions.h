@@ -49,14 +49,15 @@ enum class GraphTransform { none, jvp, vjp, grad_of_jvp };
 //   none         f
 //   jvp          f and its tangents along the arguments `along`
 //   vjp          f and its cotangents in the arguments `wrt`
-//   grad-of-jvp  the tangents, and the gradient in `wrt` of their inner product with a given cotangent
-// Empty `along`: all floating arguments that are not parameters; empty `wrt`: the parameters, or those if there are none. Throws Error for a name
-// that is no floating argument.
+//   grad-of-jvp  the tangents, and the gradient in `wrt` of their inner product with a given
+//   cotangent
+// Empty `along`: all floating arguments that are not parameters; empty `wrt`: the parameters, or
+// those if there are none. Throws Error for a name that is no floating argument.
 struct TracedFunction {
   plan::Graph graph;
   show::PictureLabels labels;
 };
-TracedFunction trace(const GraphFunction& function, GraphTransform transform, const std::vector<std::string>& along,
-                     const std::vector<std::string>& wrt);
+TracedFunction trace(const GraphFunction& function, GraphTransform transform,
+                     const std::vector<std::string>& along, const std::vector<std::string>& wrt);
 
 }  // namespace fluxion::cli

@@ -14,15 +14,17 @@ namespace fluxion::cli {
 namespace {
 
 struct Options : CommonOptions {
-  std::string file, out = "model.safetensors", predicts, second_time = "t-r", data_at = "0", config = "{}";
+  std::string file, out = "model.safetensors", predicts, second_time = "t-r", data_at = "0",
+                    config = "{}";
   std::optional<std::int64_t> heads, image_size, classes;
   bool drop_variance = false;
   std::vector<std::string> fill, rename, ignore;
 };
 
 const std::map<std::string, std::string>& objectives() {
-  static const std::map<std::string, std::string> names = {
-      {"velocity", "flow_matching"}, {"average-velocity", "meanflow"}, {"noise", "noise_prediction"}};
+  static const std::map<std::string, std::string> names = {{"velocity", "flow_matching"},
+                                                           {"average-velocity", "meanflow"},
+                                                           {"noise", "noise_prediction"}};
   return names;
 }
 
@@ -36,10 +38,12 @@ ImportOptions import_options(const Options& options) {
   result.data_at_one = options.data_at == "1";
   result.drop_variance = options.drop_variance;
   for (const Fill fill : {Fill::second_time, Fill::positions, Fill::null_class})
-    if (std::find(options.fill.begin(), options.fill.end(), to_string(fill)) != options.fill.end()) result.fill.insert(fill);
+    if (std::find(options.fill.begin(), options.fill.end(), to_string(fill)) != options.fill.end())
+      result.fill.insert(fill);
   for (const std::string& rename : options.rename) {
     const std::size_t equals = rename.find('=');
-    if (equals == std::string::npos || equals == 0) throw Error("import: --rename " + rename + ": wants FROM=TO, prefixes of keys");
+    if (equals == std::string::npos || equals == 0)
+      throw Error("import: --rename " + rename + ": wants FROM=TO, prefixes of keys");
     result.rename.emplace_back(rename.substr(0, equals), rename.substr(equals + 1));
   }
   result.ignore = options.ignore;
@@ -50,12 +54,14 @@ ImportOptions import_options(const Options& options) {
 int run_import(const Options& options, const Streams& streams) {
   ImportedModel imported;
   try {
-    imported = import_network(options.file, import_options(options), cpu({.threads = options.threads}));
+    imported =
+        import_network(options.file, import_options(options), cpu({.threads = options.threads}));
   } catch (const MismatchError& error) {
     // A line each, as their number is the point.
     std::istringstream lines(error.what());
     std::string line;
-    for (bool first = true; std::getline(lines, line); first = false) streams.error << (first ? "fluxion: " : "") << printable(line, 1000) << "\n";
+    for (bool first = true; std::getline(lines, line); first = false)
+      streams.error << (first ? "fluxion: " : "") << printable(line, 1000) << "\n";
     return 1;
   }
   write_model(options.out, imported.model);
@@ -69,9 +75,11 @@ int run_import(const Options& options, const Streams& streams) {
                              {"notes", imported.notes}});
     return 0;
   }
-  for (const std::string& note : imported.notes) streams.out << "note     " << printable(note) << "\n";
+  for (const std::string& note : imported.notes)
+    streams.out << "note     " << printable(note) << "\n";
   streams.out << "network  " << network_to_json(network).dump() << "\n"
-              << "model    " << options.out << ", " << grouped(parameter_count(network)) << " parameters" << std::endl;
+              << "model    " << options.out << ", " << grouped(parameter_count(network))
+              << " parameters" << std::endl;
   return 0;
 }
 
@@ -79,53 +87,80 @@ int run_import(const Options& options, const Streams& streams) {
 
 Command add_import(CLI::App& program, const Streams& streams) {
   auto options = std::make_shared<Options>();
-  CLI::App& parser = *program.add_subcommand("import", "Make a model file of somebody else's DiT or U-Net checkpoint");
+  CLI::App& parser = *program.add_subcommand(
+      "import", "Make a model file of somebody else's DiT or U-Net checkpoint");
   parser.footer(
-      "FILE is a safetensors file with the parameter names of the public DiT code or of guided-diffusion's U-Net;\nscripts/convert_checkpoint.py "
+      "FILE is a safetensors file with the parameter names of the public DiT code or of "
+      "guided-diffusion's U-Net;\nscripts/convert_checkpoint.py "
       "makes one of a PyTorch checkpoint.\n"
       "What does not fit is listed key by key, and nothing is written.\n\n"
       "Examples:\n"
-      "  fluxion import meanflow-b4.safetensors --predicts average-velocity --out model.safetensors\n"
-      "  fluxion import sit-xl2.safetensors --predicts velocity --data-at 1 --drop-variance --fill second-time --out model.safetensors\n"
-      "  fluxion import cfm-cifar10.safetensors --predicts velocity --data-at 1 --fill second-time --heads 4 --image-size 32");
+      "  fluxion import meanflow-b4.safetensors --predicts average-velocity --out "
+      "model.safetensors\n"
+      "  fluxion import sit-xl2.safetensors --predicts velocity --data-at 1 --drop-variance --fill "
+      "second-time --out model.safetensors\n"
+      "  fluxion import cfm-cifar10.safetensors --predicts velocity --data-at 1 --fill second-time "
+      "--heads 4 --image-size 32");
   parser.add_option("FILE", options->file, "The checkpoint (.safetensors)")->required();
   std::vector<std::string> predictions;
   for (const auto& [name, objective] : objectives()) predictions.push_back(name);
   parser
       .add_option("--predicts", options->predicts,
-                  "What the network was trained to predict: velocity, average-velocity (MeanFlow) or noise (diffusion)")
+                  "What the network was trained to predict: velocity, average-velocity (MeanFlow) "
+                  "or noise (diffusion)")
       ->required()
       ->check(CLI::IsMember(predictions))
       ->type_name("WHAT");
-  parser.add_option("--out", options->out, "Model file to write")->type_name("FILE")->capture_default_str();
+  parser.add_option("--out", options->out, "Model file to write")
+      ->type_name("FILE")
+      ->capture_default_str();
   parser
       .add_option("--heads", options->heads,
-                  "Attention heads (default for a DiT: 6, 12, 16, 16 for the widths 384, 768, 1024, 1152; else one for 64 channels)")
+                  "Attention heads (default for a DiT: 6, 12, 16, 16 for the widths 384, 768, "
+                  "1024, 1152; else one for 64 channels)")
       ->check(more_than_zero())
       ->type_name("N");
-  parser.add_option("--image-size", options->image_size, "Height and width (default for a DiT: from the position table)")
+  parser
+      .add_option("--image-size", options->image_size,
+                  "Height and width (default for a DiT: from the position table)")
       ->check(more_than_zero())
       ->type_name("N");
-  parser.add_option("--classes", options->classes, "Classes without the null class (default: from the class table)")
+  parser
+      .add_option("--classes", options->classes,
+                  "Classes without the null class (default: from the class table)")
       ->check(CLI::Range(0, 1 << 30))
       ->type_name("N");
-  parser.add_option("--second-time", options->second_time, "What the second time embedder is fed with: t-r or r")
+  parser
+      .add_option("--second-time", options->second_time,
+                  "What the second time embedder is fed with: t-r or r")
       ->check(CLI::IsMember({"t-r", "r"}))
       ->type_name("WHAT")
       ->capture_default_str();
-  parser.add_option("--config", options->config, "Members of the network's configuration that shapes can't tell, e.g. '{\"time_scale\": 1000}'")
+  parser
+      .add_option("--config", options->config,
+                  "Members of the network's configuration that shapes can't tell, e.g. "
+                  "'{\"time_scale\": 1000}'")
       ->type_name("JSON")
       ->capture_default_str();
-  parser.add_option("--data-at", options->data_at, "Time of the data, 0 or 1; 1 as in SiT: time and velocity are reversed")
+  parser
+      .add_option("--data-at", options->data_at,
+                  "Time of the data, 0 or 1; 1 as in SiT: time and velocity are reversed")
       ->check(CLI::IsMember({"0", "1"}))
       ->type_name("T")
       ->capture_default_str();
-  parser.add_flag("--drop-variance", options->drop_variance, "Keep the first half of doubled output channels (learn_sigma)");
-  parser.add_option("--fill", options->fill, "What may be missing: second-time (zeros), positions (computed), null-class (zeros); may be repeated")
+  parser.add_flag("--drop-variance", options->drop_variance,
+                  "Keep the first half of doubled output channels (learn_sigma)");
+  parser
+      .add_option("--fill", options->fill,
+                  "What may be missing: second-time (zeros), positions (computed), null-class "
+                  "(zeros); may be repeated")
       ->check(CLI::IsMember({"second-time", "positions", "null-class"}))
       ->type_name("WHAT");
-  parser.add_option("--rename", options->rename, "Replace a prefix of keys; may be repeated")->type_name("FROM=TO");
-  parser.add_option("--ignore", options->ignore, "Leave out keys with this prefix; may be repeated")->type_name("PREFIX");
+  parser.add_option("--rename", options->rename, "Replace a prefix of keys; may be repeated")
+      ->type_name("FROM=TO");
+  parser
+      .add_option("--ignore", options->ignore, "Leave out keys with this prefix; may be repeated")
+      ->type_name("PREFIX");
   add_threads(parser, *options);
   add_json(parser, *options);
   return {&parser, [options, &streams] { return run_import(*options, streams); }};

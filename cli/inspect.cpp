@@ -30,15 +30,19 @@ Reading read_as_model(const std::string& file) {
 }
 
 void print_model(std::ostream& out, const ModelInfo& info) {
-  out << "model        " << family(info.network) << ", samples " << to_string(sample_shape(info.network)) << ", ";
+  out << "model        " << family(info.network) << ", samples "
+      << to_string(sample_shape(info.network)) << ", ";
   if (num_classes(info.network) > 0) {
     out << num_classes(info.network) << " classes";
   } else {
     out << "no classes";
   }
   out << "\nobjective    " << printable(info.objective);
-  if (info.guidance) out << ", guidance trained in: omega " << info.guidance->omega << ", kappa " << info.guidance->kappa;
-  out << "\nweights      " << (info.ema ? "moving average" : "raw") << " after " << grouped(info.step) << " steps";
+  if (info.guidance)
+    out << ", guidance trained in: omega " << info.guidance->omega << ", kappa "
+        << info.guidance->kappa;
+  out << "\nweights      " << (info.ema ? "moving average" : "raw") << " after "
+      << grouped(info.step) << " steps";
   if (!info.dataset.empty()) out << " on " << printable(info.dataset);
   out << "\nnetwork      " << printable(network_to_json(info.network).dump(), 1000) << "\n\n";
 }
@@ -48,14 +52,21 @@ int inspect(const Options& options, const Streams& streams) {
   const Reading model = read_as_model(options.file);
   std::int64_t elements = 0;
   std::uint64_t bytes = 0;
-  for (const SafetensorsEntry& entry : file.entries()) elements += entry.shape.elements(), bytes += entry.bytes.size();
+  for (const SafetensorsEntry& entry : file.entries())
+    elements += entry.shape.elements(), bytes += entry.bytes.size();
 
   if (options.json) {
     nlohmann::json tensors = nlohmann::json::array();
     for (const SafetensorsEntry& entry : file.entries())
-      tensors.push_back(
-          {{"name", entry.name}, {"dtype", std::string(to_string(entry.dtype))}, {"shape", entry.shape.dims()}, {"bytes", entry.bytes.size()}});
-    nlohmann::json object = {{"file", options.file}, {"parameters", elements}, {"bytes", bytes}, {"metadata", file.metadata()}, {"tensors", tensors}};
+      tensors.push_back({{"name", entry.name},
+                         {"dtype", std::string(to_string(entry.dtype))},
+                         {"shape", entry.shape.dims()},
+                         {"bytes", entry.bytes.size()}});
+    nlohmann::json object = {{"file", options.file},
+                             {"parameters", elements},
+                             {"bytes", bytes},
+                             {"metadata", file.metadata()},
+                             {"tensors", tensors}};
     object["model"] = nullptr;
     if (model.info) {
       nlohmann::json& info = object["model"];
@@ -66,7 +77,9 @@ int inspect(const Options& options, const Streams& streams) {
               {"step", model.info->step},
               {"class_names", model.info->class_names}};
       info["guidance"] = nullptr;
-      if (model.info->guidance) info["guidance"] = {{"omega", model.info->guidance->omega}, {"kappa", model.info->guidance->kappa}};
+      if (model.info->guidance)
+        info["guidance"] = {{"omega", model.info->guidance->omega},
+                            {"kappa", model.info->guidance->kappa}};
     }
     write_json(streams.out, object);
     return 0;
@@ -76,18 +89,21 @@ int inspect(const Options& options, const Streams& streams) {
     print_model(streams.out, *model.info);
   } else {
     streams.out << "not a model of this program (" << printable(model.reason) << ")\n";
-    for (const auto& [key, text] : file.metadata()) streams.out << "  " << printable(key, 40) << " = " << printable(text) << "\n";
+    for (const auto& [key, text] : file.metadata())
+      streams.out << "  " << printable(key, 40) << " = " << printable(text) << "\n";
     streams.out << "\n";
   }
   std::size_t width = 4;
-  for (const SafetensorsEntry& entry : file.entries()) width = std::max(width, std::min<std::size_t>(60, printable(entry.name, 60).size()));
+  for (const SafetensorsEntry& entry : file.entries())
+    width = std::max(width, std::min<std::size_t>(60, printable(entry.name, 60).size()));
   for (const SafetensorsEntry& entry : file.entries()) {
     std::string name = printable(entry.name, 60);
     name.resize(std::max(width, name.size()), ' ');
-    streams.out << name << "  " << to_string(TensorType{entry.shape, entry.dtype}) << "  " << bytes_text(entry.bytes.size()) << "\n";
+    streams.out << name << "  " << to_string(TensorType{entry.shape, entry.dtype}) << "  "
+                << bytes_text(entry.bytes.size()) << "\n";
   }
-  streams.out << grouped(static_cast<std::int64_t>(file.entries().size())) << " tensors, " << grouped(elements) << " parameters, "
-              << bytes_text(bytes) << std::endl;
+  streams.out << grouped(static_cast<std::int64_t>(file.entries().size())) << " tensors, "
+              << grouped(elements) << " parameters, " << bytes_text(bytes) << std::endl;
   return 0;
 }
 
@@ -95,7 +111,8 @@ int inspect(const Options& options, const Streams& streams) {
 
 Command add_inspect(CLI::App& program, const Streams& streams) {
   auto options = std::make_shared<Options>();
-  CLI::App& parser = *program.add_subcommand("inspect", "Show what a model file, or any safetensors file, holds");
+  CLI::App& parser =
+      *program.add_subcommand("inspect", "Show what a model file, or any safetensors file, holds");
   parser.footer("Example:\n  fluxion inspect out/digits/model.safetensors");
   parser.add_option("FILE", options->file, "The file")->required();
   add_json(parser, *options);

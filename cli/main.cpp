@@ -5,5 +5,7 @@
 
 int main(int argc, char** argv) {
   using namespace fluxion;
-  return cli::run(argc, argv, {std::cout, std::cerr, is_terminal(StandardStream::error), terminal_columns(StandardStream::error)});
+  return cli::run(argc, argv,
+                  {std::cout, std::cerr, is_terminal(StandardStream::error),
+                   terminal_columns(StandardStream::error)});
 }

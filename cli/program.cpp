@@ -67,7 +67,8 @@ int run_command(int argc, const char* const* argv, const Streams& streams) {
     std::string command;
     for (const Command& candidate : commands)
       if (candidate.parser->parsed()) command = candidate.parser->get_name() + " ";
-    streams.error << "fluxion: " << one_line(error.what()) << "; see `fluxion " << command << "--help`\n";
+    streams.error << "fluxion: " << one_line(error.what()) << "; see `fluxion " << command
+                  << "--help`\n";
     return 2;
   } catch (const std::bad_alloc&) {
     streams.error << "fluxion: out of memory\n";
@@ -82,7 +83,8 @@ int run_command(int argc, const char* const* argv, const Streams& streams) {
 int run(int argc, const char* const* argv, const Streams& streams) {
   const int code = run_command(argc, argv, streams);
   if (streams.out.flush()) return code;
-  streams.error << "fluxion: the result can't be written to standard output: is the disk full, or the output closed?\n";
+  streams.error << "fluxion: the result can't be written to standard output: is the disk full, or "
+                   "the output closed?\n";
   return code == 0 ? 1 : code;
 }
 

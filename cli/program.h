@@ -13,7 +13,8 @@ struct Streams {
   int columns = 80;
 };
 
-// Exit codes: 0 done; 1 failed, with one line on `error`; 2 the command line was wrong; 128 + signal if interrupted.
+// Exit codes: 0 done; 1 failed, with one line on `error`; 2 the command line was wrong; 128 +
+// signal if interrupted.
 int run(int argc, const char* const* argv, const Streams& streams);
 
 }  // namespace fluxion::cli

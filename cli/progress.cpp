@@ -9,7 +9,10 @@ constexpr std::chrono::duration<double> rewrite_interval(0.1), longest_interval(
 constexpr double growth = 1.25;
 }  // namespace
 
-bool ProgressLine::due() const { return !shown_ || std::chrono::steady_clock::now() - last_ >= (streams_.terminal ? rewrite_interval : interval_); }
+bool ProgressLine::due() const {
+  return !shown_ || std::chrono::steady_clock::now() - last_ >=
+                        (streams_.terminal ? rewrite_interval : interval_);
+}
 
 void ProgressLine::show(const std::string& text) {
   last_ = std::chrono::steady_clock::now();
@@ -30,7 +33,8 @@ void ProgressLine::finish() {
 }
 
 std::string bar_text(double fraction, int cells) {
-  const auto full = static_cast<std::size_t>(std::clamp(fraction, 0.0, 1.0) * cells + 1e-9), all = static_cast<std::size_t>(std::max(cells, 0));
+  const auto full = static_cast<std::size_t>(std::clamp(fraction, 0.0, 1.0) * cells + 1e-9),
+             all = static_cast<std::size_t>(std::max(cells, 0));
   return "[" + std::string(full, '#') + std::string(all - full, '-') + "]";
 }
 

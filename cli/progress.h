@@ -12,8 +12,9 @@ struct RunProgress;
 
 namespace fluxion::cli {
 
-// One line that says how far a command is. On a terminal it is rewritten in place, ten times a second at most; elsewhere - a log file, a pipe - plain
-// lines are added at growing intervals, so that a long run leaves a short log.
+// One line that says how far a command is. On a terminal it is rewritten in place, ten times a
+// second at most; elsewhere - a log file, a pipe - plain lines are added at growing intervals, so
+// that a long run leaves a short log.
 class ProgressLine {
  public:
   explicit ProgressLine(const Streams& streams) : streams_(streams) {}
@@ -37,7 +38,8 @@ class ProgressLine {
 // The line of a training run, with a bar where the terminal has room for one.
 class TrainingProgress {
  public:
-  TrainingProgress(const Streams& streams, bool quiet) : streams_(streams), line_(streams), quiet_(quiet) {}
+  TrainingProgress(const Streams& streams, bool quiet)
+      : streams_(streams), line_(streams), quiet_(quiet) {}
   void show(const RunProgress& progress);
   void warn(const std::string& text);  // also where quiet
 

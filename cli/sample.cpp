@@ -48,17 +48,23 @@ SamplerOptions sampler_for(const Options& options, const ModelInfo& info) {
 std::vector<std::int32_t> labels_for(const Options& options, const ModelInfo& info) {
   const std::int64_t classes = num_classes(info.network);
   std::vector<std::int32_t> labels;
-  if (options.chosen_class == "none" || (classes == 0 && options.chosen_class == "balanced")) return labels;
-  if (classes == 0) throw Error("sample: --class " + options.chosen_class + ": this model has no classes");
+  if (options.chosen_class == "none" || (classes == 0 && options.chosen_class == "balanced"))
+    return labels;
+  if (classes == 0)
+    throw Error("sample: --class " + options.chosen_class + ": this model has no classes");
   if (options.chosen_class == "balanced") {
-    for (std::int64_t i = 0; i < options.count; ++i) labels.push_back(static_cast<std::int32_t>(i % classes));
+    for (std::int64_t i = 0; i < options.count; ++i)
+      labels.push_back(static_cast<std::int32_t>(i % classes));
     return labels;
   }
-  const auto named = std::find(info.class_names.begin(), info.class_names.end(), options.chosen_class);
+  const auto named =
+      std::find(info.class_names.begin(), info.class_names.end(), options.chosen_class);
   std::int64_t chosen = named - info.class_names.begin();
-  if (named == info.class_names.end() && !CLI::detail::lexical_cast(options.chosen_class, chosen)) chosen = -1;
+  if (named == info.class_names.end() && !CLI::detail::lexical_cast(options.chosen_class, chosen))
+    chosen = -1;
   if (chosen < 0 || chosen >= classes)
-    throw Error("sample: --class " + options.chosen_class + ": the model has classes 0 to " + std::to_string(classes - 1) +
+    throw Error("sample: --class " + options.chosen_class + ": the model has classes 0 to " +
+                std::to_string(classes - 1) +
                 "; `balanced` takes each in turn, `none` leaves the class open");
   labels.assign(static_cast<std::size_t>(options.count), static_cast<std::int32_t>(chosen));
   return labels;
@@ -75,12 +81,18 @@ int sample(Options options, const Streams& streams) {
   std::vector<float> values;
   {
     ProgressLine line(streams);
-    const auto takes_long = [&] { return std::chrono::steady_clock::now() - start > std::chrono::seconds(1); };
-    values = sampler.sample(options.count, std::min(options.batch, options.count), options.seed, labels, {}, [&](std::int64_t done) {
-      if (done < options.count && takes_long() && line.due()) line.show(std::to_string(done) + "/" + std::to_string(options.count) + " samples");
-    });
+    const auto takes_long = [&] {
+      return std::chrono::steady_clock::now() - start > std::chrono::seconds(1);
+    };
+    values = sampler.sample(
+        options.count, std::min(options.batch, options.count), options.seed, labels, {},
+        [&](std::int64_t done) {
+          if (done < options.count && takes_long() && line.due())
+            line.show(std::to_string(done) + "/" + std::to_string(options.count) + " samples");
+        });
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   Dims shape{options.count};
   const Shape one = sample_shape(model.info.network);
@@ -88,14 +100,20 @@ int sample(Options options, const Streams& streams) {
   if (!options.npy.empty()) write_npy(options.npy, values, Shape(shape));
   if (!options.out.empty()) {
     const std::int64_t classes = num_classes(model.info.network);
-    const bool a_column_a_class =
-        options.columns == 0 && options.chosen_class == "balanced" && classes > 0 && classes <= 20 && options.count > classes;
-    write_png(options.out, sample_picture(one, values, a_column_a_class ? static_cast<int>(classes) : options.columns));
+    const bool a_column_a_class = options.columns == 0 && options.chosen_class == "balanced" &&
+                                  classes > 0 && classes <= 20 && options.count > classes;
+    write_png(options.out,
+              sample_picture(one, values,
+                             a_column_a_class ? static_cast<int>(classes) : options.columns));
   }
   if (options.json) {
-    nlohmann::json object = {
-        {"model", options.model}, {"count", options.count},    {"shape", shape}, {"evaluations", sampler.evaluations()}, {"seed", options.seed},
-        {"seconds", seconds},     {"traces", sampler.traces()}};
+    nlohmann::json object = {{"model", options.model},
+                             {"count", options.count},
+                             {"shape", shape},
+                             {"evaluations", sampler.evaluations()},
+                             {"seed", options.seed},
+                             {"seconds", seconds},
+                             {"traces", sampler.traces()}};
     object["out"] = options.out.empty() ? nlohmann::json() : nlohmann::json(options.out);
     object["npy"] = options.npy.empty() ? nlohmann::json() : nlohmann::json(options.npy);
     write_json(streams.out, object);
@@ -103,7 +121,8 @@ int sample(Options options, const Streams& streams) {
     char rate[64];
     std::snprintf(rate, sizeof rate, "%.2f s", seconds);
     streams.out << options.count << " samples, " << sampler.evaluations()
-                << (sampler.evaluations() == 1 ? " network evaluation" : " network evaluations") << " each, " << rate << "\n";
+                << (sampler.evaluations() == 1 ? " network evaluation" : " network evaluations")
+                << " each, " << rate << "\n";
     if (!options.out.empty()) streams.out << "picture  " << options.out << "\n";
     if (!options.npy.empty()) streams.out << "array    " << options.npy << "\n";
     streams.out << std::flush;
@@ -117,33 +136,61 @@ Command add_sample(CLI::App& program, const Streams& streams) {
   auto options = std::make_shared<Options>();
   CLI::App& parser = *program.add_subcommand("sample", "Draw samples from a trained model");
   parser.footer(
-      "Sample number i depends on the seed and on i alone, not on --count, --batch or --threads.\n\n"
+      "Sample number i depends on the seed and on i alone, not on --count, --batch or "
+      "--threads.\n\n"
       "Examples:\n"
       "  fluxion sample --model out/digits/model.safetensors --out grid.png\n"
-      "  fluxion sample --model out/digits/model.safetensors --class 7 --count 25 --seed 3 --out sevens.png\n"
-      "  fluxion sample --model out/flow/model.safetensors --steps 20 --sampler heun --count 10000 --npy points.npy");
-  parser.add_option("--model", options->model, "Model file (.safetensors)")->required()->type_name("FILE");
-  parser.add_option("--count", options->count, "Number of samples, any")->check(more_than_zero())->type_name("N")->capture_default_str();
-  parser.add_option("--steps", options->steps, "Steps from noise to data (default: 1 for meanflow models, 50 for flow-matching models)")
+      "  fluxion sample --model out/digits/model.safetensors --class 7 --count 25 --seed 3 --out "
+      "sevens.png\n"
+      "  fluxion sample --model out/flow/model.safetensors --steps 20 --sampler heun --count 10000 "
+      "--npy points.npy");
+  parser.add_option("--model", options->model, "Model file (.safetensors)")
+      ->required()
+      ->type_name("FILE");
+  parser.add_option("--count", options->count, "Number of samples, any")
+      ->check(more_than_zero())
+      ->type_name("N")
+      ->capture_default_str();
+  parser
+      .add_option(
+          "--steps", options->steps,
+          "Steps from noise to data (default: 1 for meanflow models, 50 for flow-matching models)")
       ->check(more_than_zero())
       ->type_name("K");
-  parser.add_option("--sampler", options->sampler, "meanflow, euler, heun or rk4 (default: what the model was trained for)")
+  parser
+      .add_option("--sampler", options->sampler,
+                  "meanflow, euler, heun or rk4 (default: what the model was trained for)")
       ->check(CLI::IsMember({"meanflow", "euler", "heun", "rk4"}))
       ->type_name("NAME");
-  parser.add_option("--class", options->chosen_class, "A class by number or name; balanced: each in turn; none: left open")
+  parser
+      .add_option("--class", options->chosen_class,
+                  "A class by number or name; balanced: each in turn; none: left open")
       ->type_name("C")
       ->capture_default_str();
-  parser.add_option("--guidance", options->guidance, "Scale of classifier-free guidance, for models trained without it; 1: none")
+  parser
+      .add_option("--guidance", options->guidance,
+                  "Scale of classifier-free guidance, for models trained without it; 1: none")
       ->type_name("W")
       ->capture_default_str();
-  parser.add_option("--seed", options->seed, "Seed of the noise")->type_name("S")->capture_default_str();
-  parser.add_option("--batch", options->batch, "Samples computed at a time")->check(CLI::Range(1, 1 << 20))->type_name("B")->capture_default_str();
-  parser.add_option("--out", options->out, "Picture to write (default: samples.png, unless --npy is given)")->type_name("FILE.png");
-  parser.add_option("--columns", options->columns, "Columns of the picture; 0: one for each class, else nearly square")
+  parser.add_option("--seed", options->seed, "Seed of the noise")
+      ->type_name("S")
+      ->capture_default_str();
+  parser.add_option("--batch", options->batch, "Samples computed at a time")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("B")
+      ->capture_default_str();
+  parser
+      .add_option("--out", options->out,
+                  "Picture to write (default: samples.png, unless --npy is given)")
+      ->type_name("FILE.png");
+  parser
+      .add_option("--columns", options->columns,
+                  "Columns of the picture; 0: one for each class, else nearly square")
       ->check(CLI::Range(0, 1000))
       ->type_name("N")
       ->capture_default_str();
-  parser.add_option("--npy", options->npy, "NumPy array to write, [count, ..], f32")->type_name("FILE.npy");
+  parser.add_option("--npy", options->npy, "NumPy array to write, [count, ..], f32")
+      ->type_name("FILE.npy");
   add_threads(parser, *options);
   add_json(parser, *options);
   return {&parser, [options, &streams] { return sample(*options, streams); }};

@@ -37,7 +37,8 @@ void take_settings(CLI::App& parser, TrainOptions& options, const nlohmann::json
   }
   nlohmann::json rest = before;
   rest.erase("out");
-  if (const auto batch = before.find("batch"); options.batch == "auto" && batch != before.end() && batch->is_number_integer())
+  if (const auto batch = before.find("batch");
+      options.batch == "auto" && batch != before.end() && batch->is_number_integer())
     options.batch = batch->dump();
   fill_settings(parser, rest, "settings of the checkpoint");
 }
@@ -47,63 +48,82 @@ void check_text(const std::string& name, const std::string& text) {
   try {
     nlohmann::json(text).dump();
   } catch (const nlohmann::json::exception&) {
-    throw Error("train: --" + name + " " + printable(text) + " is not UTF-8, in which settings are kept; rename it or give a link to it");
+    throw Error("train: --" + name + " " + printable(text) +
+                " is not UTF-8, in which settings are kept; rename it or give a link to it");
   }
 }
 
 nlohmann::json settings_in(const CheckpointInfo& info, const fs::path& path) {
   nlohmann::json settings = parse_json(info.settings, path.string() + ": its settings");
-  if (!settings.is_object()) throw FormatError(path.string() + ": its settings are not a JSON object");
+  if (!settings.is_object())
+    throw FormatError(path.string() + ": its settings are not a JSON object");
   return settings;
 }
 
 std::uint64_t free_memory(const TrainOptions& options) {
   constexpr double gibibyte = 1024.0 * 1024 * 1024;
   std::uint64_t free = available_memory_bytes().value_or(std::numeric_limits<std::uint64_t>::max());
-  if (options.memory_limit) free = std::min(free, static_cast<std::uint64_t>(*options.memory_limit * gibibyte));
+  if (options.memory_limit)
+    free = std::min(free, static_cast<std::uint64_t>(*options.memory_limit * gibibyte));
   return free;
 }
 
 // Of --batch auto: larger batches learn little more from a step.
 std::int64_t most_for(const DataSet& data) { return data.is_image() ? 256 : 4096; }
 
-// Chooses the batch of --batch auto, and refuses what the machine can't hold before anything runs. Returns what a step needs.
-MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, const DataSet& data, const Device& device) {
+// Chooses the batch of --batch auto, and refuses what the machine can't hold before anything runs.
+// Returns what a step needs.
+MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, const DataSet& data,
+                        const Device& device) {
   std::uint64_t free = free_memory(options);
   free -= std::min(free, data.bytes_to_come());
   if (options.batch == "auto") {
     config.batch = largest_batch(config, device, free, most_for(data));
     if (config.batch == 0)
-      throw OutOfMemory("train: " + bytes_text(free) + " of memory are free, which is too little for this network even with a batch of 1; " +
-                        "a smaller --width or --depth would fit");
+      throw OutOfMemory(
+          "train: " + bytes_text(free) +
+          " of memory are free, which is too little for this network even with a batch of 1; " +
+          "a smaller --width or --depth would fit");
     return step_memory(config, device);
   }
   const MemoryReport report = step_memory(config, device);
   if (const std::uint64_t needed = run_memory(config, report); needed > free) {
-    const std::string problem =
-        "train: a batch of " + std::to_string(config.batch) + " needs " + bytes_text(needed) + " of memory, " + bytes_text(free) + " are free";
-    if (options.resume) throw OutOfMemory(problem + "; a run that goes on keeps its batch, so it has to wait until there is more");
+    const std::string problem = "train: a batch of " + std::to_string(config.batch) + " needs " +
+                                bytes_text(needed) + " of memory, " + bytes_text(free) +
+                                " are free";
+    if (options.resume)
+      throw OutOfMemory(
+          problem + "; a run that goes on keeps its batch, so it has to wait until there is more");
     const std::int64_t fits = largest_batch(config, device, free, config.batch);
-    throw OutOfMemory(problem + "; " + (fits > 0 ? "--batch " + std::to_string(fits) + " would fit" : "a smaller --width or --depth would fit"));
+    throw OutOfMemory(problem + "; " +
+                      (fits > 0 ? "--batch " + std::to_string(fits) + " would fit"
+                                : "a smaller --width or --depth would fit"));
   }
   return report;
 }
 
-void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOptions& options, const Streams& streams) {
+void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOptions& options,
+              const Streams& streams) {
   const TrainingConfig& config = trainer.config();
   std::ostream& to = streams.error;
   to << "data       " << trainer.data().name() << " " << to_string(trainer.data().sample_shape());
   if (num_classes(config.network) > 0) to << ", " << num_classes(config.network) << " classes";
-  to << "\nnetwork    " << family(config.network) << ", " << grouped(parameter_count(config.network)) << " parameters\nobjective  "
-     << to_string(config.objective.kind) << "\ndevice     " << trainer.device().name() << "\nbatch      " << config.batch
-     << (options.batch == "auto" ? ", the largest that fits, of at most " + std::to_string(most_for(trainer.data())) + "\n" : "\n") << "memory     "
-     << bytes_text(run_memory(config, memory)) << " at most, " << bytes_text(memory.peak_bytes()) << " of them in a step of " << memory.kernels
+  to << "\nnetwork    " << family(config.network) << ", "
+     << grouped(parameter_count(config.network)) << " parameters\nobjective  "
+     << to_string(config.objective.kind) << "\ndevice     " << trainer.device().name()
+     << "\nbatch      " << config.batch
+     << (options.batch == "auto" ? ", the largest that fits, of at most " +
+                                       std::to_string(most_for(trainer.data())) + "\n"
+                                 : "\n")
+     << "memory     " << bytes_text(run_memory(config, memory)) << " at most, "
+     << bytes_text(memory.peak_bytes()) << " of them in a step of " << memory.kernels
      << " kernels\nfolder     " << options.out << "\n";
-  if (trainer.steps_done() > 0) to << "going on   after step " << grouped(trainer.steps_done()) << "\n";
+  if (trainer.steps_done() > 0)
+    to << "going on   after step " << grouped(trainer.steps_done()) << "\n";
 }
 
-void print_summary(const RunSummary& summary, const Trainer& trainer, const MemoryReport& memory, const TrainOptions& options,
-                   const Streams& streams) {
+void print_summary(const RunSummary& summary, const Trainer& trainer, const MemoryReport& memory,
+                   const TrainOptions& options, const Streams& streams) {
   const RunProgress& last = summary.last;
   if (options.json) {
     const TrainingConfig& config = trainer.config();
@@ -131,8 +151,9 @@ void print_summary(const RunSummary& summary, const Trainer& trainer, const Memo
                              {"chart", summary.chart.string()},
                              {"log", summary.log.string()}});
   } else if (!options.quiet) {
-    streams.out << last.step << " steps in " << clock_text(last.seconds) << ", error " << last.error << "\nmodel    " << summary.model.string()
-                << "\nsamples  " << summary.samples.string() << "\nchart    " << summary.chart.string() << std::endl;
+    streams.out << last.step << " steps in " << clock_text(last.seconds) << ", error " << last.error
+                << "\nmodel    " << summary.model.string() << "\nsamples  "
+                << summary.samples.string() << "\nchart    " << summary.chart.string() << std::endl;
   }
 }
 
@@ -142,12 +163,15 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
     return 0;
   }
   const std::set<std::string> given = given_settings(parser);
-  if (!options.config_file.empty()) fill_settings(parser, read_settings(options.config_file), options.config_file);
-  if (!options.preset.empty()) fill_settings(parser, preset_settings(options.preset), "preset " + options.preset);
+  if (!options.config_file.empty())
+    fill_settings(parser, read_settings(options.config_file), options.config_file);
+  if (!options.preset.empty())
+    fill_settings(parser, preset_settings(options.preset), "preset " + options.preset);
   const fs::path checkpoint = checkpoint_of(options);
   std::optional<CheckpointInfo> before;
   if (options.resume) before = read_checkpoint_info(checkpoint);
-  const nlohmann::json settings_before = before ? settings_in(*before, checkpoint) : nlohmann::json();
+  const nlohmann::json settings_before =
+      before ? settings_in(*before, checkpoint) : nlohmann::json();
   if (before) take_settings(parser, options, settings_before);
   check_text("data", options.data);
   check_text("out", options.out);
@@ -161,14 +185,18 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
 
   TrainingConfig config = before ? before->config : training_config(options, *data);
   check_read(options, config, given);
-  const RunLimits limits{.steps = options.steps.value_or(std::numeric_limits<std::int64_t>::max()), .minutes = options.minutes};
-  if (before && config.schedule.kind == ScheduleKind::cosine && config.schedule.final_learning_rate == 0 && limits.steps > config.schedule.steps)
-    throw Error("resume: --steps " + std::to_string(limits.steps) + " goes beyond the " + std::to_string(config.schedule.steps) +
+  const RunLimits limits{.steps = options.steps.value_or(std::numeric_limits<std::int64_t>::max()),
+                         .minutes = options.minutes};
+  if (before && config.schedule.kind == ScheduleKind::cosine &&
+      config.schedule.final_learning_rate == 0 && limits.steps > config.schedule.steps)
+    throw Error("resume: --steps " + std::to_string(limits.steps) + " goes beyond the " +
+                std::to_string(config.schedule.steps) +
                 " steps of the run's cosine schedule, at whose end the learning rate is 0");
   const MemoryReport memory = fit_memory(options, config, *data, device);
   nlohmann::json settings = settings_of(options);
   settings["batch"] = config.batch;
-  Trainer trainer = before ? resume_trainer(checkpoint, data, device) : Trainer(config, data, device);
+  Trainer trainer =
+      before ? resume_trainer(checkpoint, data, device) : Trainer(config, data, device);
   if (!options.quiet) describe(trainer, memory, options, streams);
 
   const std::size_t warnings = data->warnings().size();
@@ -192,7 +220,8 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
   }
   show_warnings(*data, streams, warnings);
   if (summary.stopped && !options.quiet) {
-    streams.error << "interrupted after step " << summary.last.step << "; what was learned so far is saved, and `fluxion train --resume "
+    streams.error << "interrupted after step " << summary.last.step
+                  << "; what was learned so far is saved, and `fluxion train --resume "
                   << options.out << "` goes on\n";
   }
   print_summary(summary, trainer, memory, options, streams);

@@ -37,8 +37,9 @@ constexpr Defaults image_defaults{.width = 128,
                                   .power = 1,
                                   .time_mean = -0.4,
                                   .time_std = 1};
-// In the plane the weight of power 1 pulls samples onto ridges, and narrow times never show the network the whole way from noise to data.
-// The steep map from noise to separate modes takes a high rate that comes to rest, and targets with little noise.
+// In the plane the weight of power 1 pulls samples onto ridges, and narrow times never show the
+// network the whole way from noise to data. The steep map from noise to separate modes takes a high
+// rate that comes to rest, and targets with little noise.
 constexpr Defaults point_defaults{.width = 128,
                                   .depth = 3,
                                   .frequencies = 3,
@@ -51,19 +52,26 @@ constexpr Defaults point_defaults{.width = 128,
                                   .power = 0,
                                   .time_mean = 0,
                                   .time_std = 2};
-const Defaults& defaults_for(const DataSet& data) { return data.is_image() ? image_defaults : point_defaults; }
+const Defaults& defaults_for(const DataSet& data) {
+  return data.is_image() ? image_defaults : point_defaults;
+}
 
 // Of a U-Net, which is larger and slower than a transformer of its width.
 constexpr std::int64_t unet_width = 32, unet_depth = 1;
-// Sides at which another level is not worth its steps, and at which attention over all pixels is cheap.
+// Sides at which another level is not worth its steps, and at which attention over all pixels is
+// cheap.
 constexpr std::int64_t coarsest_side = 8, widest_attention = 16;
 
 // What a run may change when it goes on.
-const std::set<std::string> limits = {"steps", "minutes", "out", "save-every", "checkpoint-every", "threads"};
+const std::set<std::string> limits = {"steps",      "minutes",          "out",
+                                      "save-every", "checkpoint-every", "threads"};
 
-std::string text_of(const json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string text_of(const json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
 
-// The fewest insertions, removals and replacements of a character that turn one word into the other.
+// The fewest insertions, removals and replacements of a character that turn one word into the
+// other.
 std::size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<std::size_t> row(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -81,7 +89,8 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
 
 // The parser's option for each setting.
 std::map<std::string, CLI::Option*> setting_options(CLI::App& parser) {
-  static const std::set<std::string> no_settings = {"help", "preset", "config", "resume", "memory-limit", "quiet", "list-presets", "json"};
+  static const std::set<std::string> no_settings = {
+      "help", "preset", "config", "resume", "memory-limit", "quiet", "list-presets", "json"};
   std::map<std::string, CLI::Option*> result;
   for (CLI::Option* option : parser.get_options())
     for (const std::string& name : option->get_lnames())
@@ -89,17 +98,23 @@ std::map<std::string, CLI::Option*> setting_options(CLI::App& parser) {
   return result;
 }
 
-[[noreturn]] void unknown_setting(const std::map<std::string, CLI::Option*>& known, const std::string& name, const std::string& source) {
-  const auto nearest = std::min_element(known.begin(), known.end(),
-                                        [&](const auto& a, const auto& b) { return edit_distance(name, a.first) < edit_distance(name, b.first); });
-  throw FormatError(source + ": '" + name + "' is no setting; did you mean '" + nearest->first + "'? `fluxion train --help` lists them");
+[[noreturn]] void unknown_setting(const std::map<std::string, CLI::Option*>& known,
+                                  const std::string& name, const std::string& source) {
+  const auto nearest =
+      std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
+        return edit_distance(name, a.first) < edit_distance(name, b.first);
+      });
+  throw FormatError(source + ": '" + name + "' is no setting; did you mean '" + nearest->first +
+                    "'? `fluxion train --help` lists them");
 }
 
-// As the command line has it. A value that no option takes - an object, a list of lists - is refused here.
+// As the command line has it. A value that no option takes - an object, a list of lists - is
+// refused here.
 std::string argument_of(const json& value, const std::string& name, const std::string& source) {
   const auto plain = [&](const json& item) {
     if (item.is_structured())
-      throw FormatError(source + ": '" + name + "' is " + value.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 80) +
+      throw FormatError(source + ": '" + name + "' is " +
+                        value.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 80) +
                         "; settings are texts, numbers or lists of them");
     return text_of(item);
   };
@@ -111,7 +126,8 @@ std::string argument_of(const json& value, const std::string& name, const std::s
 
 bool is_built_in(const std::string& data) {
   const std::vector<DataSetDescription>& sets = built_in_data_sets();
-  return std::any_of(sets.begin(), sets.end(), [&](const DataSetDescription& set) { return set.name == data; });
+  return std::any_of(sets.begin(), sets.end(),
+                     [&](const DataSetDescription& set) { return set.name == data; });
 }
 
 template <class T>
@@ -119,12 +135,16 @@ json optional_json(const std::optional<T>& value) {
   return value ? json(*value) : json();
 }
 
-json list_json(const std::vector<std::int64_t>& values) { return values.empty() ? json() : json(values); }
+json list_json(const std::vector<std::int64_t>& values) {
+  return values.empty() ? json() : json(values);
+}
 
-// A level for every halving down to a side of 8, where sides are even; twice the channels below the first.
+// A level for every halving down to a side of 8, where sides are even; twice the channels below the
+// first.
 std::vector<std::int64_t> usual_levels(const Shape& image) {
   std::vector<std::int64_t> levels = {1};
-  for (std::int64_t height = image[0], width = image[1]; height % 2 == 0 && width % 2 == 0 && std::max(height, width) > coarsest_side;
+  for (std::int64_t height = image[0], width = image[1];
+       height % 2 == 0 && width % 2 == 0 && std::max(height, width) > coarsest_side;
        height /= 2, width /= 2)
     levels.push_back(2);
   return levels;
@@ -134,7 +154,8 @@ std::vector<std::int64_t> usual_levels(const Shape& image) {
 std::vector<std::int64_t> usual_attention(const Shape& image, std::size_t levels) {
   std::vector<std::int64_t> result;
   for (std::size_t level = 0; level < levels; ++level)
-    if (std::max(image[0], image[1]) >> level <= widest_attention) result.push_back(std::int64_t{1} << level);
+    if (std::max(image[0], image[1]) >> level <= widest_attention)
+      result.push_back(std::int64_t{1} << level);
   return result.empty() ? std::vector<std::int64_t>{0} : result;
 }
 
@@ -145,9 +166,12 @@ UnetConfig unet_for(const TrainOptions& options, const DataSet& data) {
   config.base = *options.width;
   config.channel_mult = options.channel_mult;
   config.num_res_blocks = *options.depth;
-  config.attention_ds = options.attention == std::vector<std::int64_t>{0} ? std::vector<std::int64_t>() : options.attention;
+  config.attention_ds = options.attention == std::vector<std::int64_t>{0}
+                            ? std::vector<std::int64_t>()
+                            : options.attention;
   // What divides the width divides every number of channels.
-  config.norm_groups = std::gcd(config.base, std::clamp<std::int64_t>(config.base / fewest_channels, 1, most_groups));
+  config.norm_groups = std::gcd(
+      config.base, std::clamp<std::int64_t>(config.base / fewest_channels, 1, most_groups));
   config.num_heads = *options.heads;
   config.num_classes = data.classes();
   return config;
@@ -194,12 +218,15 @@ ObjectiveConfig objective_for(const TrainOptions& options) {
 json read_settings(const std::string& path) {
   constexpr std::size_t largest = 1 << 20;
   const MappedFile file{std::filesystem::path(path)};
-  if (file.bytes().size() > largest) throw FormatError(path + ": a configuration of more than 1 MiB");
-  return parse_json({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path, true);
+  if (file.bytes().size() > largest)
+    throw FormatError(path + ": a configuration of more than 1 MiB");
+  return parse_json({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path,
+                    true);
 }
 
 void fill_settings(CLI::App& parser, const json& values, const std::string& source) {
-  if (!values.is_object()) throw FormatError(source + ": wants an object {\"data\": .., \"steps\": .., ..} of settings");
+  if (!values.is_object())
+    throw FormatError(source + ": wants an object {\"data\": .., \"steps\": .., ..} of settings");
   const std::map<std::string, CLI::Option*> known = setting_options(parser);
   for (const auto& [name, value] : values.items()) {
     const auto found = known.find(name);
@@ -221,13 +248,17 @@ std::set<std::string> given_settings(CLI::App& parser) {
   return given;
 }
 
-void check_read(const TrainOptions& options, const TrainingConfig& config, const std::set<std::string>& given) {
+void check_read(const TrainOptions& options, const TrainingConfig& config,
+                const std::set<std::string>& given) {
   const auto refuse = [&](std::initializer_list<const char*> names, const std::string& why) {
     for (const char* name : names)
-      if (given.contains(name)) throw Error(std::string("train: --") + name + " has no effect " + why + "; leave it out");
+      if (given.contains(name))
+        throw Error(std::string("train: --") + name + " has no effect " + why + "; leave it out");
   };
-  if (options.schedule == "constant") refuse({"final-lr"}, "on a constant schedule, which --schedule cosine would change");
-  if (options.objective != "meanflow") refuse({"tangent", "direction", "power"}, "on --objective " + options.objective);
+  if (options.schedule == "constant")
+    refuse({"final-lr"}, "on a constant schedule, which --schedule cosine would change");
+  if (options.objective != "meanflow")
+    refuse({"tangent", "direction", "power"}, "on --objective " + options.objective);
   if (options.objective == "flow-matching") refuse({"equal-share"}, "on --objective flow-matching");
   if (num_classes(config.network) == 0) refuse({"label-dropout"}, "without classes");
 }
@@ -243,27 +274,34 @@ void set(std::optional<T>& option, U value) {
 void check_unet(const TrainOptions& options, const Shape& image) {
   constexpr std::size_t most_levels = 12;
   const std::size_t levels = options.channel_mult.size();
-  if (levels > most_levels) throw Error("train: --channel-mult has " + std::to_string(levels) + " levels; at most 12 are possible");
+  if (levels > most_levels)
+    throw Error("train: --channel-mult has " + std::to_string(levels) +
+                " levels; at most 12 are possible");
   const std::int64_t coarsest = std::int64_t{1} << (levels - 1);
   if (image[0] % coarsest != 0 || image[1] % coarsest != 0)
-    throw Error("train: --channel-mult has " + std::to_string(levels) + " levels, for which height and width must be multiples of " +
-                std::to_string(coarsest) + ", and images are " + to_string(image) + "; fewer levels or another --image-size would fit");
+    throw Error("train: --channel-mult has " + std::to_string(levels) +
+                " levels, for which height and width must be multiples of " +
+                std::to_string(coarsest) + ", and images are " + to_string(image) +
+                "; fewer levels or another --image-size would fit");
   if (options.attention.size() > levels)
-    throw Error("train: --attention names " + std::to_string(options.attention.size()) + " levels; a unet of this --channel-mult has " +
-                std::to_string(levels));
+    throw Error("train: --attention names " + std::to_string(options.attention.size()) +
+                " levels; a unet of this --channel-mult has " + std::to_string(levels));
   if (options.attention != std::vector<std::int64_t>{0})
     for (const std::int64_t scale : options.attention)
       if (scale < 1 || scale > coarsest || (scale & (scale - 1)) != 0)
-        throw Error("train: --attention " + std::to_string(scale) + " is no level of this unet; levels are powers of 2 up to " +
-                    std::to_string(coarsest) + (options.attention.size() > 1 ? "" : ", and 0 alone means none"));
+        throw Error("train: --attention " + std::to_string(scale) +
+                    " is no level of this unet; levels are powers of 2 up to " +
+                    std::to_string(coarsest) +
+                    (options.attention.size() > 1 ? "" : ", and 0 alone means none"));
   std::int64_t scale = 1;
   for (std::size_t level = 0; level < levels; ++level, scale *= 2) {
     // The coarsest level has attention in any case: in the middle.
     const bool attends = level + 1 == levels || std::ranges::count(options.attention, scale) > 0;
     const std::int64_t channels = *options.width * options.channel_mult[level];
     if (attends && channels % *options.heads != 0)
-      throw Error("train: --heads " + std::to_string(*options.heads) + " must divide the " + std::to_string(channels) +
-                  " channels of every level with attention: --width " + std::to_string(*options.width) + " times " +
+      throw Error("train: --heads " + std::to_string(*options.heads) + " must divide the " +
+                  std::to_string(channels) + " channels of every level with attention: --width " +
+                  std::to_string(*options.width) + " times " +
                   std::to_string(options.channel_mult[level]));
   }
 }
@@ -275,14 +313,20 @@ void resolve_network(TrainOptions& options, const DataSet& data) {
   set(options.net, !data.is_image() ? "mlp" : square ? "dit" : "unet");
   const std::string& net = *options.net;
   if (net == "mlp" && data.is_image())
-    throw Error("train: --net mlp works on points; " + data.name() + " holds images, which --net dit and --net unet take");
+    throw Error("train: --net mlp works on points; " + data.name() +
+                " holds images, which --net dit and --net unet take");
   if (net != "mlp" && !data.is_image())
-    throw Error("train: --net " + net + " works on images; " + data.name() + " holds points, which --net mlp takes");
+    throw Error("train: --net " + net + " works on images; " + data.name() +
+                " holds points, which --net mlp takes");
   if (net == "dit" && !square)
-    throw Error("train: --net dit wants square images, " + data.name() + " has " + to_string(sample) + "; see --image-size and --net unet");
+    throw Error("train: --net dit wants square images, " + data.name() + " has " +
+                to_string(sample) + "; see --image-size and --net unet");
 
-  const auto belongs = [&](const char* option, bool given, const std::set<std::string>& nets, const char* names) {
-    if (given && !nets.contains(net)) throw Error(std::string("train: ") + option + " belongs to " + names + ", not to --net " + net);
+  const auto belongs = [&](const char* option, bool given, const std::set<std::string>& nets,
+                           const char* names) {
+    if (given && !nets.contains(net))
+      throw Error(std::string("train: ") + option + " belongs to " + names + ", not to --net " +
+                  net);
   };
   belongs("--frequencies", options.frequencies.has_value(), {"mlp"}, "--net mlp");
   belongs("--patch", options.patch.has_value(), {"dit"}, "--net dit");
@@ -299,7 +343,8 @@ void resolve_network(TrainOptions& options, const DataSet& data) {
   }
   if (net == "unet") {
     if (options.channel_mult.empty()) options.channel_mult = usual_levels(sample);
-    if (options.attention.empty()) options.attention = usual_attention(sample, options.channel_mult.size());
+    if (options.attention.empty())
+      options.attention = usual_attention(sample, options.channel_mult.size());
     set(options.heads, std::gcd(*options.width, std::max<std::int64_t>(1, *options.width / 16)));
     check_unet(options, sample);
   }
@@ -317,7 +362,8 @@ void resolve(TrainOptions& options, const DataSet& data) {
   resolve_network(options, data);
   if (options.omega || options.kappa) {
     if (options.objective != "meanflow")
-      throw Error("train: --omega and --kappa train guidance into MeanFlow; with --objective " + options.objective + " leave them out");
+      throw Error("train: --omega and --kappa train guidance into MeanFlow; with --objective " +
+                  options.objective + " leave them out");
     if (data.classes() == 0) throw Error("train: --omega and --kappa need labelled data");
     set(options.omega, 1.0);
     set(options.kappa, 0.0);
@@ -329,9 +375,12 @@ void resolve(TrainOptions& options, const DataSet& data) {
   set(options.equal_share, defaults.equal_share);
 
   if (options.minutes == 0) set(options.steps, defaults.steps);
-  set(options.schedule, options.steps && *options.steps > options.warm_up ? defaults.schedule : "constant");
+  set(options.schedule,
+      options.steps && *options.steps > options.warm_up ? defaults.schedule : "constant");
   if (options.schedule == "cosine" && !options.steps)
-    throw Error("train: --schedule cosine goes over a number of steps; give --steps (beside --minutes, if you like)");
+    throw Error(
+        "train: --schedule cosine goes over a number of steps; give --steps (beside --minutes, if "
+        "you like)");
   if (options.batch.empty()) options.batch = std::to_string(defaults.batch);
   set(options.learning_rate, defaults.learning_rate);
 }
@@ -376,7 +425,8 @@ json settings_of(const TrainOptions& options) {
                    {"checkpoint-every", options.checkpoint_every},
                    {"threads", options.threads}};
   settings["batch"] = options.batch == "auto" ? json("auto") : json(std::stoll(options.batch));
-  for (auto entry = settings.begin(); entry != settings.end();) entry = entry->is_null() ? settings.erase(entry) : std::next(entry);
+  for (auto entry = settings.begin(); entry != settings.end();)
+    entry = entry->is_null() ? settings.erase(entry) : std::next(entry);
   return settings;
 }
 
@@ -387,20 +437,25 @@ void check_unchanged(const json& before, const json& now) {
     const auto found = before.find(name);
     if (found != before.end() && *found == value) continue;
     // Files may have moved; that they hold the same kind of data is checked when they are open.
-    if (name == "data" && found != before.end() && found->is_string() && !is_built_in(*found) && !is_built_in(value)) continue;
-    conflicts += (conflicts.empty() ? "--" : ", --") + name + " " + argument_of(value, name, "settings") + " (the checkpoint has " +
+    if (name == "data" && found != before.end() && found->is_string() && !is_built_in(*found) &&
+        !is_built_in(value))
+      continue;
+    conflicts += (conflicts.empty() ? "--" : ", --") + name + " " +
+                 argument_of(value, name, "settings") + " (the checkpoint has " +
                  (found == before.end() ? "none" : argument_of(*found, name, "settings")) + ")";
   }
   if (conflicts.empty()) return;
   throw Error("resume: a run goes on with what it began with, but " + conflicts +
-              "; only --steps, --minutes, --out, --threads, the intervals of saving and the path of the data may change");
+              "; only --steps, --minutes, --out, --threads, the intervals of saving and the path "
+              "of the data may change");
 }
 
 TrainingConfig training_config(const TrainOptions& options, const DataSet& data) {
   TrainingConfig config;
   config.network = network_for(options, data);
   config.objective = objective_for(options);
-  config.optimiser = {.weight_decay = options.weight_decay, .clip_norm = options.clip, .ema_decays = options.ema};
+  config.optimiser = {
+      .weight_decay = options.weight_decay, .clip_norm = options.clip, .ema_decays = options.ema};
   config.schedule = {.kind = schedule_kind_from(*options.schedule),
                      .learning_rate = *options.learning_rate,
                      .warm_up_steps = options.warm_up,
@@ -421,7 +476,8 @@ Interval interval_from(const std::string& text) {
   }
   const std::string unit = text.substr(std::min(end, text.size()));
   if (value >= 0 && value < 1e9) {
-    if ((unit == "steps" || unit == "step") && value == std::floor(value)) return {.steps = static_cast<std::int64_t>(value)};
+    if ((unit == "steps" || unit == "step") && value == std::floor(value))
+      return {.steps = static_cast<std::int64_t>(value)};
     if (unit.empty() || unit == "s") return {.seconds = value};
     if (unit == "m") return {.seconds = 60 * value};
     if (unit == "h") return {.seconds = 3600 * value};

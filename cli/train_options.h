@@ -1,4 +1,5 @@
-// The settings of `fluxion train`: from the command line, a configuration file, a preset or a checkpoint to what the library is called with.
+// The settings of `fluxion train`: from the command line, a configuration file, a preset or a
+// checkpoint to what the library is called with.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -51,28 +52,31 @@ struct TrainOptions : CommonOptions, DataOptions {
 
 void add_train_options(CLI::App& parser, TrainOptions& options);
 
-// Gives every setting of `values`, {"width": 128, ..} as config.json has them, that has no value yet to the parser, which checks it like one from the
-// command line. `source` stands for the file in messages. Throws FormatError for a name that is no setting, naming the nearest, and for a wrong
-// value.
+// Gives every setting of `values`, {"width": 128, ..} as config.json has them, that has no value
+// yet to the parser, which checks it like one from the command line. `source` stands for the file
+// in messages. Throws FormatError for a name that is no setting, naming the nearest, and for a
+// wrong value.
 void fill_settings(CLI::App& parser, const nlohmann::json& values, const std::string& source);
 
 // Reads a configuration file for fill_settings. Throws IoError, FormatError.
 nlohmann::json read_settings(const std::string& path);
 
-// Replaces what is empty by the defaults for this data, so that the settings say all; throws Error where they contradict each other or the data.
-// A batch of "auto" stays.
+// Replaces what is empty by the defaults for this data, so that the settings say all; throws Error
+// where they contradict each other or the data. A batch of "auto" stays.
 void resolve(TrainOptions& options, const DataSet& data);
 
 // The settings that the parser has values for.
 std::set<std::string> given_settings(CLI::App& parser);
 
 // Throws Error for a setting among `given` that this run would not read.
-void check_read(const TrainOptions& options, const TrainingConfig& config, const std::set<std::string>& given);
+void check_read(const TrainOptions& options, const TrainingConfig& config,
+                const std::set<std::string>& given);
 
 // The settings of resolved options, as config.json has them.
 nlohmann::json settings_of(const TrainOptions& options);
 
-// Throws Error, naming the option, where `now` differs from `before` in what a run can't change on its way. Data on disk may have another path.
+// Throws Error, naming the option, where `now` differs from `before` in what a run can't change on
+// its way. Data on disk may have another path.
 void check_unchanged(const nlohmann::json& before, const nlohmann::json& now);
 
 // The library's configuration of resolved options.

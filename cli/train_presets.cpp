@@ -16,22 +16,28 @@ struct Preset {
 };
 
 constexpr std::array presets = {
-    Preset{"points", "eight Gaussians in the plane, one step a sample; some two minutes", R"({"data": "8gaussians"})"},
-    Preset{"points-flow", "two moons with flow matching, many steps a sample; a minute",
-           R"({"data": "moons", "objective": "flow-matching", "steps": 3000, "schedule": "cosine"})"},
-    Preset{"glyphs", "digits drawn by code, a class at a time; five minutes", R"({"data": "glyphs", "kappa": 0.5, "minutes": 5})"},
+    Preset{"points", "eight Gaussians in the plane, one step a sample; some two minutes",
+           R"({"data": "8gaussians"})"},
+    Preset{
+        "points-flow", "two moons with flow matching, many steps a sample; a minute",
+        R"({"data": "moons", "objective": "flow-matching", "steps": 3000, "schedule": "cosine"})"},
+    Preset{"glyphs", "digits drawn by code, a class at a time; five minutes",
+           R"({"data": "glyphs", "kappa": 0.5, "minutes": 5})"},
     Preset{"mnist", "MNIST; give its folder with --data; fifteen minutes",
            R"({"data": "mnist", "patch": 4, "depth": 6, "heads": 4, "kappa": 0.5, "minutes": 15})"},
-    Preset{"images", "a folder of images of your own, at 32 x 32; give it with --data; hours",
-           R"({"data": "images", "image-size": 32, "patch": 4, "width": 256, "depth": 8, "heads": 4, "lr": 0.0005, "warmup": 500,
+    Preset{
+        "images", "a folder of images of your own, at 32 x 32; give it with --data; hours",
+        R"({"data": "images", "image-size": 32, "patch": 4, "width": 256, "depth": 8, "heads": 4, "lr": 0.0005, "warmup": 500,
                "ema": [0.999, 0.9999], "steps": 100000, "schedule": "cosine", "batch": "auto"})"},
 };
 
 }  // namespace
 
 nlohmann::json preset_settings(const std::string& name) {
-  const auto found = std::find_if(presets.begin(), presets.end(), [&](const Preset& preset) { return name == preset.name; });
-  if (found == presets.end()) throw Error("train: there is no preset '" + name + "'; there are " + preset_names());
+  const auto found = std::find_if(presets.begin(), presets.end(),
+                                  [&](const Preset& preset) { return name == preset.name; });
+  if (found == presets.end())
+    throw Error("train: there is no preset '" + name + "'; there are " + preset_names());
   return nlohmann::json::parse(found->settings);
 }
 
@@ -41,7 +47,8 @@ std::string preset_list() {
   std::string text;
   for (const Preset& preset : presets) {
     const std::string name = preset.name;
-    text += name + std::string(widest + 2 - name.size(), ' ') + preset.summary + "\n" + std::string(widest + 2, ' ');
+    text += name + std::string(widest + 2 - name.size(), ' ') + preset.summary + "\n" +
+            std::string(widest + 2, ' ');
     const nlohmann::json settings = nlohmann::json::parse(preset.settings);
     for (const auto& [key, value] : settings.items()) {
       std::string written = value.is_string() ? value.get<std::string>() : value.dump();
@@ -55,7 +62,8 @@ std::string preset_list() {
 
 std::string preset_names() {
   std::string names;
-  for (const Preset& preset : presets) names += (names.empty() ? "" : ", ") + std::string(preset.name);
+  for (const Preset& preset : presets)
+    names += (names.empty() ? "" : ", ") + std::string(preset.name);
   return names;
 }
 

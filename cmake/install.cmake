@@ -25,7 +25,7 @@ foreach(target IN LISTS libraries ITEMS fluxion_inference fluxion_flags)
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
 endforeach()
 
-# Headers include each other as "engine/tensor.h"; a program may write <fluxion/engine/tensor.h> or "engine/tensor.h".
+# Headers include each other as "engine/graph/tensor.h"; a program may write <fluxion/engine/graph/tensor.h> or "engine/graph/tensor.h".
 target_include_directories(fluxion_flags INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
                                                    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/fluxion>)
 

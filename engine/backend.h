@@ -1,4 +1,5 @@
-// What the engine asks of a device. A backend is an implementation of Backend, Buffer and Executable; the engine includes nothing else of it.
+// What the engine asks of a device. A backend is an implementation of Backend, Buffer and
+// Executable; the engine includes nothing else of it.
 #pragma once
 
 #include <chrono>
@@ -9,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/program.h"
+#include "engine/program/program.h"
 
 namespace fluxion {
 
@@ -36,7 +37,8 @@ struct KernelLimits {
   int max_instructions = 256;
   int max_axes = 10;                      // of an iteration space
   std::int64_t max_row_elements = 65536;  // of a row that must be resident (softmax, layer norm)
-  std::int64_t max_attention_head = 0;    // features up to which there are kernels for attention and its derivatives; beyond, the expansion runs
+  std::int64_t max_attention_head = 0;  // features up to which there are kernels for attention and
+                                        // its derivatives; beyond, the expansion runs
 };
 
 struct Capabilities {
@@ -46,9 +48,11 @@ struct Capabilities {
 };
 
 struct RunOptions {
-  std::stop_token cancel;                                   // throws Cancelled at the next kernel once a stop is requested
-  std::size_t memory_limit = static_cast<std::size_t>(-1);  // of the arena, in bytes; throws OutOfMemory before allocating
-  std::vector<double>* kernel_seconds = nullptr;            // filled, if given, with the wall time of each kernel of the program
+  std::stop_token cancel;  // throws Cancelled at the next kernel once a stop is requested
+  std::size_t memory_limit =
+      static_cast<std::size_t>(-1);  // of the arena, in bytes; throws OutOfMemory before allocating
+  std::vector<double>* kernel_seconds =
+      nullptr;  // filled, if given, with the wall time of each kernel of the program
 };
 
 // Fills RunOptions::kernel_seconds: called after each kernel, notes the time since the call before.
@@ -71,7 +75,8 @@ class KernelClock {
   std::chrono::steady_clock::time_point last_;
 };
 
-// The buffers and scalars of one call, in the program's order. An output may be the very buffer of the input that it takes over.
+// The buffers and scalars of one call, in the program's order. An output may be the very buffer of
+// the input that it takes over.
 struct Bindings {
   std::span<Buffer* const> inputs;
   std::span<Buffer* const> outputs;
@@ -81,9 +86,11 @@ struct Bindings {
 class Executable {
  public:
   virtual ~Executable() = default;
-  // Runs the program and returns when the outputs are written. Many threads may call it at once; each call has its own arena.
+  // Runs the program and returns when the outputs are written. Many threads may call it at once;
+  // each call has its own arena.
   virtual void run(const Bindings& bindings, const RunOptions& options) = 0;
-  // Device bytes of one call beside its inputs and outputs: the arena and whatever scratch the backend adds.
+  // Device bytes of one call beside its inputs and outputs: the arena and whatever scratch the
+  // backend adds.
   virtual std::size_t workspace_bytes() const = 0;
 };
 

@@ -6,12 +6,14 @@
 namespace fluxion {
 
 struct Device::State {
-  State(std::unique_ptr<Backend> backend, std::size_t cached_plans) : backend(std::move(backend)), plans(cached_plans) {}
+  State(std::unique_ptr<Backend> backend, std::size_t cached_plans)
+      : backend(std::move(backend)), plans(cached_plans) {}
   std::unique_ptr<Backend> backend;
   PlanCache plans;  // dies before the backend that its executables use
 };
 
-Device::Device(std::unique_ptr<Backend> backend, std::size_t cached_plans) : state_(std::make_shared<State>(std::move(backend), cached_plans)) {}
+Device::Device(std::unique_ptr<Backend> backend, std::size_t cached_plans)
+    : state_(std::make_shared<State>(std::move(backend), cached_plans)) {}
 
 Backend& Device::backend() const {
   if (!state_) throw DeviceError("Device: this handle holds no device; make one with cpu()");

@@ -1,4 +1,5 @@
-// The one exception family. Every message says what was being done, with what, and what would be right.
+// The one exception family. Every message says what was being done, with what, and what would be
+// right.
 #pragma once
 
 #include <source_location>

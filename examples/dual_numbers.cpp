@@ -1,15 +1,17 @@
-// Forward mode by hand, and then by jvp: a dual number carries a value and its rate of change through every operation.
+// Forward mode by hand, and then by jvp: a dual number carries a value and its rate of change
+// through every operation.
 //
-// A dual number is a + b e with e^2 = 0. Arithmetic with such numbers is all of forward mode: in (a + b e)(c + d e) = ac + (ad + bc) e the part
-// behind e is the product rule, and f(a + b e) = f(a) + f'(a) b e is the chain rule. jvp does the same, except that its numbers are tensors, and that
-// the two parts become two graphs, so that the second can be differentiated again.
+// A dual number is a + b e with e^2 = 0. Arithmetic with such numbers is all of forward mode: in (a
+// + b e)(c + d e) = ac + (ad + bc) e the part behind e is the product rule, and f(a + b e) = f(a) +
+// f'(a) b e is the chain rule. jvp does the same, except that its numbers are tensors, and that the
+// two parts become two graphs, so that the second can be differentiated again.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace {
 
@@ -22,7 +24,9 @@ struct Dual {
 
 Dual operator+(Dual x, Dual y) { return {x.value + y.value, x.change + y.change}; }
 Dual operator-(Dual x, Dual y) { return {x.value - y.value, x.change - y.change}; }
-Dual operator*(Dual x, Dual y) { return {x.value * y.value, x.change * y.value + x.value * y.change}; }
+Dual operator*(Dual x, Dual y) {
+  return {x.value * y.value, x.change * y.value + x.value * y.change};
+}
 Dual operator/(Dual x, Dual y) {
   const double quotient = x.value / y.value;
   return {quotient, (x.change - quotient * y.change) / y.value};
@@ -50,26 +54,34 @@ int main() {
 
   // By jvp: all points at once. A tangent of ones asks for df/dx at each of them.
   const Tensor x = Tensor::from(points, {4}, device);
-  const auto [y, dy] = jvp([](const Tensor& x) { return f(x); }, std::tuple(x), std::tuple(ones_like(x)));
+  const auto [y, dy] =
+      jvp([](const Tensor& x) { return f(x); }, std::tuple(x), std::tuple(ones_like(x)));
   const std::vector<double> values = y.to_host<double>(), changes = dy.to_host<double>();
 
   std::printf("      x      f by dual numbers    f by jvp     f' by dual numbers   f' by jvp\n");
   double largest = 0;
   for (std::size_t i = 0; i < points.size(); ++i) {
     const Dual by_hand = f(Dual{points[i], 1});
-    std::printf("%7.2f  %18.12f %18.12f %18.12f %18.12f\n", points[i], by_hand.value, values[i], by_hand.change, changes[i]);
-    largest = std::max({largest, std::abs(by_hand.value - values[i]), std::abs(by_hand.change - changes[i])});
+    std::printf("%7.2f  %18.12f %18.12f %18.12f %18.12f\n", points[i], by_hand.value, values[i],
+                by_hand.change, changes[i]);
+    largest = std::max(
+        {largest, std::abs(by_hand.value - values[i]), std::abs(by_hand.change - changes[i])});
   }
   std::printf("largest difference: %.1e\n", largest);
 
-  // What dual numbers can't do: jvp of a jvp is the second derivative, because a tangent is an ordinary tensor.
-  const auto slope = [](const Tensor& x) { return jvp([](const Tensor& x) { return f(x); }, std::tuple(x), std::tuple(ones_like(x))).second; };
+  // What dual numbers can't do: jvp of a jvp is the second derivative, because a tangent is an
+  // ordinary tensor.
+  const auto slope = [](const Tensor& x) {
+    return jvp([](const Tensor& x) { return f(x); }, std::tuple(x), std::tuple(ones_like(x)))
+        .second;
+  };
   const Tensor curvature = jvp(slope, std::tuple(x), std::tuple(ones_like(x))).second;
   const double h = 1e-4;
   double error = 0;
   const std::vector<double> second = curvature.to_host<double>();
   for (std::size_t i = 0; i < points.size(); ++i) {
-    const double difference = (f(Dual{points[i] + h, 1}).change - f(Dual{points[i] - h, 1}).change) / (2 * h);
+    const double difference =
+        (f(Dual{points[i] + h, 1}).change - f(Dual{points[i] - h, 1}).change) / (2 * h);
     error = std::max(error, std::abs(second[i] - difference));
   }
   std::printf("f'' by jvp of jvp, against the difference of slopes: %.1e\n", error);

@@ -1,4 +1,5 @@
-// Draw samples from a model file. Nothing here needs autograd/: this is what an application that ships a generator does.
+// Draw samples from a model file. Nothing here needs autograd/: this is what an application that
+// ships a generator does.
 #include <cstdio>
 
 #include "backends/cpu/cpu.h"
@@ -16,16 +17,21 @@ int main(int argc, char** argv) {
   }
   try {
     const Model model = read_model(argv[1], cpu());
-    const Sampler sampler(model.info.network, model.parameters, default_sampler(model.info.objective));
+    const Sampler sampler(model.info.network, model.parameters,
+                          default_sampler(model.info.objective));
 
     // Three rows with one sample of each class; models without classes take no labels.
-    const std::int64_t classes = num_classes(model.info.network), count = classes > 0 ? 3 * classes : 2000;
+    const std::int64_t classes = num_classes(model.info.network),
+                       count = classes > 0 ? 3 * classes : 2000;
     std::vector<std::int32_t> labels;
-    for (std::int64_t i = 0; classes > 0 && i < count; ++i) labels.push_back(static_cast<std::int32_t>(i % classes));
+    for (std::int64_t i = 0; classes > 0 && i < count; ++i)
+      labels.push_back(static_cast<std::int32_t>(i % classes));
 
     const std::vector<float> samples = sampler.sample(count, 32, /*seed=*/0, labels);
-    write_png(argv[2], sample_picture(sample_shape(model.info.network), samples, static_cast<int>(classes)));
-    std::printf("%lld samples, %lld network evaluations each\n", static_cast<long long>(count), static_cast<long long>(sampler.evaluations()));
+    write_png(argv[2],
+              sample_picture(sample_shape(model.info.network), samples, static_cast<int>(classes)));
+    std::printf("%lld samples, %lld network evaluations each\n", static_cast<long long>(count),
+                static_cast<long long>(sampler.evaluations()));
   } catch (const Error& error) {
     std::fprintf(stderr, "sample_model: %s\n", error.what());
     return 1;

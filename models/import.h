@@ -1,8 +1,10 @@
-// Checkpoints of others: a safetensors file with the parameter names of a public network becomes a model of ours.
+// Checkpoints of others: a safetensors file with the parameter names of a public network becomes a
+// model of ours.
 //
-// The public names and layouts are, for transformers, those of facebookresearch/DiT (SiT has the same), and of the public MeanFlow ports, which add a
-// second time embedder, r_embedder or h_embedder; for U-Nets those of guided-diffusion, with r_embed for a second time. Everything that does not fit
-// is told at once, key by key.
+// The public names and layouts are, for transformers, those of facebookresearch/DiT (SiT has the
+// same), and of the public MeanFlow ports, which add a second time embedder, r_embedder or
+// h_embedder; for U-Nets those of guided-diffusion, with r_embed for a second time. Everything that
+// does not fit is told at once, key by key.
 #pragma once
 
 #include <filesystem>
@@ -19,30 +21,37 @@ namespace fluxion {
 
 // What a file may lack, and what then takes its place where that is allowed.
 enum class Fill {
-  second_time,  // the second time embedder: zeros, so that the network ignores r, as one with one time does
+  second_time,  // the second time embedder: zeros, so that the network ignores r, as one with one
+                // time does
   positions,    // a DiT's pos_embed: the sines and cosines of the public code. Needs image_size
-  null_class,   // the null class, the last row of the class table: zeros. Such a network can't be guided
+  null_class,   // the null class, the last row of the class table: zeros. Such a network can't be
+                // guided
 };
 std::string to_string(Fill fill);  // "second-time", "positions", "null-class"
 
 // What shapes can't tell. Sizes left empty come from the shapes, or from the defaults given here.
 struct ImportOptions {
-  std::optional<std::int64_t> num_heads = {};       // a DiT's: 6, 12, 16, 16 for the published widths 384, 768, 1024, 1152; else width / 64
-  std::optional<std::int64_t> image_size = {};      // a DiT's: the square that pos_embed covers
-  std::optional<std::int64_t> num_classes = {};     // the rows of the class table but the last, which is the null class
+  std::optional<std::int64_t> num_heads =
+      {};  // a DiT's: 6, 12, 16, 16 for the published widths 384, 768, 1024, 1152; else width / 64
+  std::optional<std::int64_t> image_size = {};  // a DiT's: the square that pos_embed covers
+  std::optional<std::int64_t> num_classes =
+      {};  // the rows of the class table but the last, which is the null class
   SecondTime second_time = SecondTime::difference;  // what the second embedder is fed with
-  // The file's network has noise at time 0, data at time 1, and a velocity that points to the data, as SiT has. The reversal is folded into the
-  // weights: u(z, t) = -f(z, 1 - t). For networks with one time only.
+  // The file's network has noise at time 0, data at time 1, and a velocity that points to the data,
+  // as SiT has. The reversal is folded into the weights: u(z, t) = -f(z, 1 - t). For networks with
+  // one time only.
   bool data_at_one = false;
-  // The file's network predicts 2 * channels, the second half of which parametrises a variance: only the first half is kept.
+  // The file's network predicts 2 * channels, the second half of which parametrises a variance:
+  // only the first half is kept.
   bool drop_variance = false;
-  // Members of the network's configuration that shapes can't tell, as a JSON object in the terms of network_to_json: {"time_scale": 1000}. They
-  // override all others.
+  // Members of the network's configuration that shapes can't tell, as a JSON object in the terms of
+  // network_to_json: {"time_scale": 1000}. They override all others.
   std::string config = "{}";
   std::set<Fill> fill = {};
-  std::vector<std::pair<std::string, std::string>> rename = {};  // prefixes of keys: from, to; the first that fits is taken
-  std::vector<std::string> ignore = {};                          // prefixes of keys to leave out, after renaming
-  std::string objective = "flow_matching";                       // ModelInfo::objective
+  std::vector<std::pair<std::string, std::string>> rename =
+      {};                                // prefixes of keys: from, to; the first that fits is taken
+  std::vector<std::string> ignore = {};  // prefixes of keys to leave out, after renaming
+  std::string objective = "flow_matching";  // ModelInfo::objective
 };
 
 struct ImportedModel {
@@ -57,7 +66,8 @@ struct Mismatch {
   std::string key;
   std::string detail;  // what there is, what is wanted, or what may be done about it
 };
-std::string to_string(Mismatch::Kind kind);  // "missing", "unexpected", "shape", "dtype", "repeated"
+std::string to_string(
+    Mismatch::Kind kind);  // "missing", "unexpected", "shape", "dtype", "repeated"
 
 // Everything about a file that does not fit; what() says it in lines, at most ten of a kind.
 class MismatchError : public FormatError {
@@ -69,10 +79,13 @@ class MismatchError : public FormatError {
   std::vector<Mismatch> mismatches_;
 };
 
-// Reads a DiT or a U-Net. Prefixes that wrappers add to all keys ("module.", "_orig_mod.", "model.", ..) are taken off, h_embedder becomes
-// r_embedder, the configuration comes from the shapes; a U-Net wants image_size, or a height and width in `config`, and num_heads, or
-// num_head_channels in `config`, and is taken to have the legacy order of attention. The device must have the file's element types and f32.
-// Throws MismatchError, Error for options that do not fit the file or each other, FormatError for a damaged file, IoError.
-ImportedModel import_network(const std::filesystem::path& path, const ImportOptions& options, const Device& device);
+// Reads a DiT or a U-Net. Prefixes that wrappers add to all keys ("module.", "_orig_mod.",
+// "model.", ..) are taken off, h_embedder becomes r_embedder, the configuration comes from the
+// shapes; a U-Net wants image_size, or a height and width in `config`, and num_heads, or
+// num_head_channels in `config`, and is taken to have the legacy order of attention. The device
+// must have the file's element types and f32. Throws MismatchError, Error for options that do not
+// fit the file or each other, FormatError for a damaged file, IoError.
+ImportedModel import_network(const std::filesystem::path& path, const ImportOptions& options,
+                             const Device& device);
 
 }  // namespace fluxion

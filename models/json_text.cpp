@@ -10,7 +10,9 @@ nlohmann::json parse_json(std::string_view text, const std::string& where, bool 
   using nlohmann::json;
   constexpr int deepest = 16;
   const auto check_depth = [&](int depth, json::parse_event_t, json&) {
-    if (depth > deepest) throw FormatError(where + ": JSON that is nested more than " + std::to_string(deepest) + " deep");
+    if (depth > deepest)
+      throw FormatError(where + ": JSON that is nested more than " + std::to_string(deepest) +
+                        " deep");
     return true;
   };
   try {

@@ -27,14 +27,16 @@ json info_to_json(const ModelInfo& info) {
                  {"ema", info.ema},
                  {"step", info.step}};
   if (info.ema_decay) result["ema_decay"] = *info.ema_decay;
-  if (info.guidance) result["guidance"] = {{"omega", info.guidance->omega}, {"kappa", info.guidance->kappa}};
+  if (info.guidance)
+    result["guidance"] = {{"omega", info.guidance->omega}, {"kappa", info.guidance->kappa}};
   return result;
 }
 
 ModelInfo info_from_json(const json& object, const std::string& where) {
   try {
     if (object.at("version").get<int>() != format_version)
-      throw FormatError(where + ": model format version " + object.at("version").dump() + " is not " + std::to_string(format_version));
+      throw FormatError(where + ": model format version " + object.at("version").dump() +
+                        " is not " + std::to_string(format_version));
     ModelInfo info;
     info.network = network_from_json(object.at("network"));
     info.objective = object.at("objective").get<std::string>();
@@ -43,9 +45,11 @@ ModelInfo info_from_json(const json& object, const std::string& where) {
     info.class_names = object.at("class_names").get<std::vector<std::string>>();
     info.ema = object.at("ema").get<bool>();
     info.step = object.at("step").get<std::int64_t>();
-    if (const auto decay = object.find("ema_decay"); decay != object.end()) info.ema_decay = decay->get<double>();
+    if (const auto decay = object.find("ema_decay"); decay != object.end())
+      info.ema_decay = decay->get<double>();
     if (const auto guidance = object.find("guidance"); guidance != object.end())
-      info.guidance = TrainedGuidance{.omega = guidance->at("omega").get<double>(), .kappa = guidance->at("kappa").get<double>()};
+      info.guidance = TrainedGuidance{.omega = guidance->at("omega").get<double>(),
+                                      .kappa = guidance->at("kappa").get<double>()};
     return info;
   } catch (const json::exception& error) {
     throw FormatError(where + ": metadata '" + metadata_key + "': " + error.what());
@@ -54,24 +58,33 @@ ModelInfo info_from_json(const json& object, const std::string& where) {
 
 ModelInfo info_of(const SafetensorsFile& file, const std::string& where) {
   const auto found = file.metadata().find(metadata_key);
-  if (found == file.metadata().end()) throw FormatError(where + ": is a safetensors file, but no model: its metadata has no '" + metadata_key + "'");
+  if (found == file.metadata().end())
+    throw FormatError(where + ": is a safetensors file, but no model: its metadata has no '" +
+                      metadata_key + "'");
   const json object = parse_json(found->second, where + ": metadata '" + metadata_key + "'");
-  if (!object.is_object()) throw FormatError(where + ": metadata '" + metadata_key + "' is not a JSON object");
+  if (!object.is_object())
+    throw FormatError(where + ": metadata '" + metadata_key + "' is not a JSON object");
   return info_from_json(object, where);
 }
 
 // The file's names and shapes against the network's, before any tensor is made.
-void check_names(const std::map<std::string, Shape>& expected, const std::map<std::string, TensorType>& found, const std::string& where) {
+void check_names(const std::map<std::string, Shape>& expected,
+                 const std::map<std::string, TensorType>& found, const std::string& where) {
   for (const auto& [name, shape] : expected) {
     const auto entry = found.find(name);
-    if (entry == found.end()) throw FormatError(where + ": parameter '" + name + "' " + to_string(shape) + " is missing");
+    if (entry == found.end())
+      throw FormatError(where + ": parameter '" + name + "' " + to_string(shape) + " is missing");
     if (entry->second.shape != shape)
-      throw FormatError(where + ": parameter '" + name + "' is " + to_string(entry->second) + " but the network needs shape " + to_string(shape));
+      throw FormatError(where + ": parameter '" + name + "' is " + to_string(entry->second) +
+                        " but the network needs shape " + to_string(shape));
     if (!is_floating(entry->second.dtype))
-      throw FormatError(where + ": parameter '" + name + "' is " + to_string(entry->second) + " but must be floating");
+      throw FormatError(where + ": parameter '" + name + "' is " + to_string(entry->second) +
+                        " but must be floating");
   }
   for (const auto& [name, type] : found)
-    if (!expected.contains(name)) throw FormatError(where + ": '" + name + "' " + to_string(type) + " is not a parameter of the network");
+    if (!expected.contains(name))
+      throw FormatError(where + ": '" + name + "' " + to_string(type) +
+                        " is not a parameter of the network");
 }
 
 template <class T>
@@ -113,7 +126,8 @@ Tensor load(const SafetensorsEntry& entry, const Device& device, DType dtype) {
   if (entry.dtype == dtype) return Tensor::from_bytes(entry.bytes, {entry.shape, dtype}, device);
   const std::vector<double> values = to_doubles(entry);
   if (dtype == DType::f64) return Tensor::from(values, entry.shape, device);
-  const Tensor single = Tensor::from(std::vector<float>(values.begin(), values.end()), entry.shape, device);
+  const Tensor single =
+      Tensor::from(std::vector<float>(values.begin(), values.end()), entry.shape, device);
   const Tensor result = single.to(dtype);
   eval(result);
   return result;
@@ -121,7 +135,8 @@ Tensor load(const SafetensorsEntry& entry, const Device& device, DType dtype) {
 
 }  // namespace
 
-void check_parameters(const NetworkConfig& network, const Parameters& parameters, const std::string& where) {
+void check_parameters(const NetworkConfig& network, const Parameters& parameters,
+                      const std::string& where) {
   std::map<std::string, TensorType> found;
   for (const auto& [name, tensor] : parameters) {
     if (!tensor) throw FormatError(where + ": parameter '" + name + "' is empty");
@@ -132,28 +147,39 @@ void check_parameters(const NetworkConfig& network, const Parameters& parameters
 
 void check_guidance(const ModelInfo& info, double scale) {
   if (scale == 1) return;
-  if (num_classes(info.network) == 0) throw Error("guidance: the model has no classes, so there is nothing to guide towards");
+  if (num_classes(info.network) == 0)
+    throw Error("guidance: the model has no classes, so there is nothing to guide towards");
   if (info.guidance)
-    throw Error("guidance: the model was trained with guidance (omega " + json(info.guidance->omega).dump() + ", kappa " +
-                json(info.guidance->kappa).dump() + "), so its samples are guided already; a second guidance would distort them. Use scale 1");
+    throw Error(
+        "guidance: the model was trained with guidance (omega " +
+        json(info.guidance->omega).dump() + ", kappa " + json(info.guidance->kappa).dump() +
+        "), so its samples are guided already; a second guidance would distort them. Use scale 1");
 }
 
 void write_model(const std::filesystem::path& path, const Model& model) {
   check_parameters(model.info.network, model.parameters, "write_model: " + path.string());
-  save_tensors(path, model.parameters, {{metadata_key, info_to_json(model.info).dump(-1, ' ', false, json::error_handler_t::replace)}});
+  save_tensors(path, model.parameters,
+               {{metadata_key,
+                 info_to_json(model.info).dump(-1, ' ', false, json::error_handler_t::replace)}});
 }
 
 Model read_model(const std::filesystem::path& path, const Device& device, DType dtype) {
-  if (!is_floating(dtype)) throw DTypeError("read_model: parameters must be floating, not " + std::string(to_string(dtype)));
+  if (!is_floating(dtype))
+    throw DTypeError("read_model: parameters must be floating, not " +
+                     std::string(to_string(dtype)));
   const SafetensorsFile file(path);
   Model model{.info = info_of(file, path.string()), .parameters = {}};
   std::map<std::string, TensorType> found;
-  for (const SafetensorsEntry& entry : file.entries()) found.emplace(entry.name, TensorType{entry.shape, entry.dtype});
+  for (const SafetensorsEntry& entry : file.entries())
+    found.emplace(entry.name, TensorType{entry.shape, entry.dtype});
   check_names(parameter_shapes(model.info.network), found, path.string());
-  for (const SafetensorsEntry& entry : file.entries()) model.parameters.emplace(entry.name, load(entry, device, dtype));
+  for (const SafetensorsEntry& entry : file.entries())
+    model.parameters.emplace(entry.name, load(entry, device, dtype));
   return model;
 }
 
-ModelInfo read_model_info(const std::filesystem::path& path) { return info_of(SafetensorsFile(path), path.string()); }
+ModelInfo read_model_info(const std::filesystem::path& path) {
+  return info_of(SafetensorsFile(path), path.string());
+}
 
 }  // namespace fluxion

@@ -1,4 +1,5 @@
-// A trained model in one safetensors file: the parameters under their public names, and everything needed to use them as JSON metadata.
+// A trained model in one safetensors file: the parameters under their public names, and everything
+// needed to use them as JSON metadata.
 #pragma once
 
 #include <filesystem>
@@ -34,20 +35,23 @@ struct Model {
   Parameters parameters;
 };
 
-// Writes to a temporary name, flushes, renames. Throws FormatError if the parameters are not those of the network, IoError if the system refuses.
+// Writes to a temporary name, flushes, renames. Throws FormatError if the parameters are not those
+// of the network, IoError if the system refuses.
 void write_model(const std::filesystem::path& path, const Model& model);
 
-// Every parameter's name and shape is checked against the configuration in the file. Throws FormatError naming the key, what it is and what it should
-// be. Floating parameters of other types are converted to `dtype`.
+// Every parameter's name and shape is checked against the configuration in the file. Throws
+// FormatError naming the key, what it is and what it should be. Floating parameters of other types
+// are converted to `dtype`.
 Model read_model(const std::filesystem::path& path, const Device& device, DType dtype = DType::f32);
 // The metadata alone.
 ModelInfo read_model_info(const std::filesystem::path& path);
 
 // Throws FormatError unless `parameters` has exactly the names and shapes of `network`.
-void check_parameters(const NetworkConfig& network, const Parameters& parameters, const std::string& where);
+void check_parameters(const NetworkConfig& network, const Parameters& parameters,
+                      const std::string& where);
 
-// Throws Error, with the reason, if samples of this model can't be guided with that scale (1: none): the model has no classes, or its guidance was
-// trained in.
+// Throws Error, with the reason, if samples of this model can't be guided with that scale (1:
+// none): the model has no classes, or its guidance was trained in.
 void check_guidance(const ModelInfo& info, double scale);
 
 }  // namespace fluxion

@@ -10,14 +10,14 @@
 #include <variant>
 #include <vector>
 
-#include "backends/cpu/attention.h"
-#include "backends/cpu/contract_kernel.h"
-#include "backends/cpu/op_kernel.h"
-#include "backends/cpu/parallel.h"
-#include "backends/cpu/tape_kernel.h"
-#include "backends/cpu/tape_lanes.h"
+#include "backends/cpu/attention/attention.h"
+#include "backends/cpu/gemm/contract_kernel.h"
+#include "backends/cpu/index/op_kernel.h"
+#include "backends/cpu/runtime/parallel.h"
+#include "backends/cpu/tape/tape_kernel.h"
+#include "backends/cpu/tape/tape_lanes.h"
 #include "engine/error.h"
-#include "engine/expansion.h"
+#include "engine/graph/expansion.h"
 #include "engine/platform/machine.h"
 
 namespace fluxion {
@@ -39,13 +39,16 @@ using Memory = std::unique_ptr<std::byte, AlignedDelete>;
 Memory allocate_memory(std::size_t bytes, const char* what) {
   const std::align_val_t aligned{bytes >= large ? huge_page_bytes : alignment};
   void* memory = ::operator new(std::max<std::size_t>(bytes, 1), aligned, std::nothrow);
-  if (!memory) throw OutOfMemory(std::string("cpu: can't allocate ") + std::to_string(bytes) + " bytes for " + what);
+  if (!memory)
+    throw OutOfMemory(std::string("cpu: can't allocate ") + std::to_string(bytes) + " bytes for " +
+                      what);
   if (bytes >= large) advise_huge_pages(memory, bytes / huge_page_bytes * huge_page_bytes);
   return Memory(static_cast<std::byte*>(memory), {aligned});
 }
 
-// Freed memory that waits for the next buffer of about its size. Sizes are rounded up to an eighth of a power of two, so that nearly equal requests
-// share blocks; what waits is at most as much as was ever in use at once, and a failing allocation frees it all first.
+// Freed memory that waits for the next buffer of about its size. Sizes are rounded up to an eighth
+// of a power of two, so that nearly equal requests share blocks; what waits is at most as much as
+// was ever in use at once, and a failing allocation frees it all first.
 class MemoryPool {
  public:
   Memory take(std::size_t bytes) {
@@ -105,7 +108,10 @@ class MemoryPool {
 class CpuBuffer final : public Buffer {
  public:
   CpuBuffer(std::size_t bytes, std::shared_ptr<MemoryPool> pool)
-      : Buffer(bytes), pool_(std::move(pool)), held_(MemoryPool::rounded(bytes)), memory_(pool_->take(held_)) {}
+      : Buffer(bytes),
+        pool_(std::move(pool)),
+        held_(MemoryPool::rounded(bytes)),
+        memory_(pool_->take(held_)) {}
   ~CpuBuffer() override { pool_->give(std::move(memory_), held_); }
   void* host() override { return memory_.get(); }
 
@@ -135,7 +141,9 @@ class CpuExecutable final : public Executable {
     runners_.reserve(program.kernels.size());
     for (const Kernel& kernel : program.kernels) {
       runners_.push_back(make_runner(kernel));
-      scratch_bytes_ = std::max(scratch_bytes_, std::visit([&](const auto& runner) { return scratch_of(runner); }, runners_.back()));
+      scratch_bytes_ = std::max(
+          scratch_bytes_,
+          std::visit([&](const auto& runner) { return scratch_of(runner); }, runners_.back()));
     }
     arena_bytes_ = (arena_bytes_ + alignment - 1) / alignment * alignment;
   }
@@ -144,8 +152,8 @@ class CpuExecutable final : public Executable {
 
   void run(const Bindings& bindings, const RunOptions& options) override {
     if (arena_bytes_ > options.memory_limit)
-      throw OutOfMemory("cpu: the program's temporaries take " + std::to_string(arena_bytes_) + " bytes, the limit is " +
-                        std::to_string(options.memory_limit));
+      throw OutOfMemory("cpu: the program's temporaries take " + std::to_string(arena_bytes_) +
+                        " bytes, the limit is " + std::to_string(options.memory_limit));
     const Lease lease(*this);
     Workspace& workspace = *lease.workspace;
     std::byte* const arena = workspace.memory.get();
@@ -168,7 +176,8 @@ class CpuExecutable final : public Executable {
     KernelClock clock(options, runners_.size());
     for (std::size_t k = 0; k < runners_.size(); ++k) {
       if (static_cast<std::int64_t>(k) <= commit_point_ && options.cancel.stop_requested())
-        throw Cancelled("cpu: stopped before kernel " + std::to_string(k) + " of " + std::to_string(runners_.size()));
+        throw Cancelled("cpu: stopped before kernel " + std::to_string(k) + " of " +
+                        std::to_string(runners_.size()));
       std::visit([&](const auto& runner) { run_one(runner, memory, scratch); }, runners_[k]);
       clock.done(k);
     }
@@ -210,15 +219,31 @@ class CpuExecutable final : public Executable {
 
   static std::byte* bytes_of(Buffer& buffer) { return static_cast<std::byte*>(buffer.host()); }
 
-  std::size_t scratch_of(const TapeRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
-  std::size_t scratch_of(const ContractRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
-  std::size_t scratch_of(const AttentionRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
-  std::size_t scratch_of(const OpRunner& runner) const { return runner.scratch_bytes(threads_->threads()); }
+  std::size_t scratch_of(const TapeRunner& runner) const {
+    return runner.scratch_bytes(threads_->threads());
+  }
+  std::size_t scratch_of(const ContractRunner& runner) const {
+    return runner.scratch_bytes(threads_->threads());
+  }
+  std::size_t scratch_of(const AttentionRunner& runner) const {
+    return runner.scratch_bytes(threads_->threads());
+  }
+  std::size_t scratch_of(const OpRunner& runner) const {
+    return runner.scratch_bytes(threads_->threads());
+  }
 
-  void run_one(const TapeRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
-  void run_one(const ContractRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
-  void run_one(const AttentionRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
-  void run_one(const OpRunner& runner, const CallMemory& memory, std::byte* scratch) const { runner.run(memory, *threads_, scratch); }
+  void run_one(const TapeRunner& runner, const CallMemory& memory, std::byte* scratch) const {
+    runner.run(memory, *threads_, scratch);
+  }
+  void run_one(const ContractRunner& runner, const CallMemory& memory, std::byte* scratch) const {
+    runner.run(memory, *threads_, scratch);
+  }
+  void run_one(const AttentionRunner& runner, const CallMemory& memory, std::byte* scratch) const {
+    runner.run(memory, *threads_, scratch);
+  }
+  void run_one(const OpRunner& runner, const CallMemory& memory, std::byte* scratch) const {
+    runner.run(memory, *threads_, scratch);
+  }
 
   const std::vector<BufferSlot> buffers_;
   std::size_t arena_bytes_ = 0, scratch_bytes_ = 0;
@@ -234,30 +259,38 @@ class CpuExecutable final : public Executable {
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const CpuOptions& options)
-      : threads_(std::make_shared<const ThreadPool>(options.threads)), pool_(std::make_shared<MemoryPool>()) {
+      : threads_(std::make_shared<const ThreadPool>(options.threads)),
+        pool_(std::make_shared<MemoryPool>()) {
     const int count = threads_->threads();
-    capabilities_.name = "cpu (" + std::to_string(count) + (count == 1 ? " thread, " : " threads, ") + vector_target() + ")";
+    capabilities_.name = "cpu (" + std::to_string(count) +
+                         (count == 1 ? " thread, " : " threads, ") + vector_target() + ")";
     capabilities_.f64 = true;
     capabilities_.limits.max_attention_head = max_attention_head;
   }
 
   const Capabilities& capabilities() const override { return capabilities_; }
 
-  std::shared_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_shared<CpuBuffer>(bytes, pool_); }
+  std::shared_ptr<Buffer> allocate(std::size_t bytes) override {
+    return std::make_shared<CpuBuffer>(bytes, pool_);
+  }
 
   void upload(Buffer& to, std::span<const std::byte> from) override {
     if (from.size() > to.bytes())
-      throw DeviceError("cpu: can't upload " + std::to_string(from.size()) + " bytes into a buffer of " + std::to_string(to.bytes()));
+      throw DeviceError("cpu: can't upload " + std::to_string(from.size()) +
+                        " bytes into a buffer of " + std::to_string(to.bytes()));
     if (!from.empty()) std::memcpy(to.host(), from.data(), from.size());
   }
 
   void download(Buffer& from, std::span<std::byte> to) override {
     if (to.size() > from.bytes())
-      throw DeviceError("cpu: can't download " + std::to_string(to.size()) + " bytes from a buffer of " + std::to_string(from.bytes()));
+      throw DeviceError("cpu: can't download " + std::to_string(to.size()) +
+                        " bytes from a buffer of " + std::to_string(from.bytes()));
     if (!to.empty()) std::memcpy(to.data(), from.host(), to.size());
   }
 
-  std::unique_ptr<Executable> compile(const Program& program) override { return std::make_unique<CpuExecutable>(program, threads_); }
+  std::unique_ptr<Executable> compile(const Program& program) override {
+    return std::make_unique<CpuExecutable>(program, threads_);
+  }
 
  private:
   std::shared_ptr<const ThreadPool> threads_;
@@ -268,6 +301,8 @@ class CpuBackend final : public Backend {
 }  // namespace
 }  // namespace cpu_backend
 
-Device cpu(const CpuOptions& options) { return Device(std::make_unique<cpu_backend::CpuBackend>(options)); }
+Device cpu(const CpuOptions& options) {
+  return Device(std::make_unique<cpu_backend::CpuBackend>(options));
+}
 
 }  // namespace fluxion

@@ -8,11 +8,12 @@
 #include <limits>
 #include <type_traits>
 
-#include "engine/dtype.h"
+#include "engine/graph/dtype.h"
 
 namespace fluxion::reference_backend {
 
-// The two kinds of arithmetic: double for floating dtypes, std::int64_t for integers and booleans. Calls f with a zero of the right kind.
+// The two kinds of arithmetic: double for floating dtypes, std::int64_t for integers and booleans.
+// Calls f with a zero of the right kind.
 template <class F>
 void with_number(DType dtype, F&& f) {
   if (is_floating(dtype))
@@ -52,7 +53,8 @@ class Elements {
     return {};
   }
 
-  // Rounds to a floating dtype; to an integer dtype it truncates, saturates, and takes NaN to 0; to a boolean it asks for "not zero".
+  // Rounds to a floating dtype; to an integer dtype it truncates, saturates, and takes NaN to 0; to
+  // a boolean it asks for "not zero".
   void put(std::int64_t i, double value) const {
     switch (dtype_) {
       case DType::boolean:
@@ -97,7 +99,8 @@ class Elements {
   // Element i becomes, bit by bit, element j of `from`, which has the same dtype.
   void copy(std::int64_t i, const Elements& from, std::int64_t j) const {
     const std::size_t size = size_of(dtype_);
-    std::memmove(data_ + static_cast<std::size_t>(i) * size, from.data_ + static_cast<std::size_t>(j) * size, size);
+    std::memmove(data_ + static_cast<std::size_t>(i) * size,
+                 from.data_ + static_cast<std::size_t>(j) * size, size);
   }
 
  private:
@@ -115,8 +118,10 @@ class Elements {
   template <class T>
   static T saturated(double value) {
     if (std::isnan(value)) return 0;
-    if (value <= static_cast<double>(std::numeric_limits<T>::min())) return std::numeric_limits<T>::min();
-    if (value >= static_cast<double>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
+    if (value <= static_cast<double>(std::numeric_limits<T>::min()))
+      return std::numeric_limits<T>::min();
+    if (value >= static_cast<double>(std::numeric_limits<T>::max()))
+      return std::numeric_limits<T>::max();
     return static_cast<T>(value);
   }
 

@@ -7,7 +7,7 @@
 
 #include "backends/reference/elements.h"
 #include "engine/error.h"
-#include "engine/philox.h"
+#include "engine/graph/philox.h"
 
 namespace fluxion::reference_backend {
 namespace {
@@ -16,12 +16,14 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 // An operand or a result.
 struct Array : Elements {
-  Array(std::byte* data, const TensorType& type) : Elements(data, type.dtype), shape(type.shape), strides(row_major_strides(type.shape)) {}
+  Array(std::byte* data, const TensorType& type)
+      : Elements(data, type.dtype), shape(type.shape), strides(row_major_strides(type.shape)) {}
 
   std::int64_t size() const { return shape.elements(); }
   std::int64_t offset(const Dims& position) const {
     std::int64_t sum = 0;
-    for (std::size_t axis = 0; axis < position.size(); ++axis) sum += position[axis] * strides[axis];
+    for (std::size_t axis = 0; axis < position.size(); ++axis)
+      sum += position[axis] * strides[axis];
     return sum;
   }
 
@@ -51,20 +53,24 @@ void advance(Dims& position, const Shape& shape) {
 }
 
 // f(position, i) for every position of `shape` in row-major order; i counts them.
-void for_each_position(const Shape& shape, const std::function<void(const Dims&, std::int64_t)>& f) {
+void for_each_position(const Shape& shape,
+                       const std::function<void(const Dims&, std::int64_t)>& f) {
   Dims position(static_cast<std::size_t>(shape.rank()), 0);
   const std::int64_t count = shape.elements();
   for (std::int64_t i = 0; i < count; ++i, advance(position, shape)) f(position, i);
 }
 
-// A tensor seen around one axis: element (before, i, after) lies at (before * length + i) * inner + after.
+// A tensor seen around one axis: element (before, i, after) lies at (before * length + i) * inner +
+// after.
 struct Lines {
   std::int64_t outer = 1, length = 1, inner = 1;
   Lines(const Shape& shape, std::int64_t axis) : length(shape[axis]) {
     for (std::int64_t i = 0; i < axis; ++i) outer *= shape[i];
     for (std::int64_t i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
   }
-  std::int64_t at(std::int64_t before, std::int64_t i, std::int64_t after) const { return (before * length + i) * inner + after; }
+  std::int64_t at(std::int64_t before, std::int64_t i, std::int64_t after) const {
+    return (before * length + i) * inner + after;
+  }
 };
 
 std::int64_t clamped_index(const Array& indices, std::int64_t i, std::int64_t length) {
@@ -82,19 +88,26 @@ double plus(double a, double b) { return a + b; }
 // ---- leaves
 
 void constant(const Call& call) {
-  for (std::int64_t i = 0; i < call.out().size(); ++i) call.out().put(i, call.get<ValueAttributes>().value);
+  for (std::int64_t i = 0; i < call.out().size(); ++i)
+    call.out().put(i, call.get<ValueAttributes>().value);
 }
 
 void iota(const Call& call) {
   const auto axis = static_cast<std::size_t>(call.get<AxisAttributes>().axis);
-  for_each_position(call.out().shape, [&](const Dims& position, std::int64_t i) { call.out().put(i, position[axis]); });
+  for_each_position(call.out().shape, [&](const Dims& position, std::int64_t i) {
+    call.out().put(i, position[axis]);
+  });
 }
 
 // ---- elementwise
 
 double sign(double x) { return std::isnan(x) ? x : static_cast<double>((x > 0) - (x < 0)); }
-double maximum(double a, double b) { return std::isnan(a) || std::isnan(b) ? std::nan("") : std::max(a, b); }
-double minimum(double a, double b) { return std::isnan(a) || std::isnan(b) ? std::nan("") : std::min(a, b); }
+double maximum(double a, double b) {
+  return std::isnan(a) || std::isnan(b) ? std::nan("") : std::max(a, b);
+}
+double minimum(double a, double b) {
+  return std::isnan(a) || std::isnan(b) ? std::nan("") : std::min(a, b);
+}
 
 double unary(Op op, double x) {
   switch (op) {
@@ -212,7 +225,8 @@ void elementwise(const Call& call) {
   if (op == Op::identity || op == Op::stop_gradient) {
     for (std::int64_t i = 0; i < count; ++i) call.out().copy(i, call.in(0), i);
   } else if (op == Op::where) {
-    for (std::int64_t i = 0; i < count; ++i) call.out().copy(i, call.in(0).get<std::int64_t>(i) ? call.in(1) : call.in(2), i);
+    for (std::int64_t i = 0; i < count; ++i)
+      call.out().copy(i, call.in(0).get<std::int64_t>(i) ? call.in(1) : call.in(2), i);
   } else {
     with_number(call.in(0).dtype(), [&](auto zero) {
       using Number = decltype(zero);
@@ -241,7 +255,8 @@ void transpose(const Call& call) {
   const Dims& axes = call.get<AxesAttributes>().axes;
   Dims from(axes.size());
   for_each_position(call.out().shape, [&](const Dims& position, std::int64_t i) {
-    for (std::size_t axis = 0; axis < axes.size(); ++axis) from[static_cast<std::size_t>(axes[axis])] = position[axis];
+    for (std::size_t axis = 0; axis < axes.size(); ++axis)
+      from[static_cast<std::size_t>(axes[axis])] = position[axis];
     call.out().copy(i, call.in(0), call.in(0).offset(from));
   });
 }
@@ -251,7 +266,8 @@ void broadcast_to(const Call& call) {
   const auto added = static_cast<std::size_t>(call.out().shape.rank() - shape.rank());
   Dims from(shape.dims().size());
   for_each_position(call.out().shape, [&](const Dims& position, std::int64_t i) {
-    for (std::size_t axis = 0; axis < from.size(); ++axis) from[axis] = shape.dims()[axis] == 1 ? 0 : position[added + axis];
+    for (std::size_t axis = 0; axis < from.size(); ++axis)
+      from[axis] = shape.dims()[axis] == 1 ? 0 : position[added + axis];
     call.out().copy(i, call.in(0), call.in(0).offset(from));
   });
 }
@@ -259,10 +275,12 @@ void broadcast_to(const Call& call) {
 void slice(const Call& call) {
   const auto& [start, stop, step] = call.get<SliceAttributes>();
   Dims from(start.size());
-  for_each_position(call.out().shape, [&, &start = start, &step = step](const Dims& position, std::int64_t i) {
-    for (std::size_t axis = 0; axis < from.size(); ++axis) from[axis] = start[axis] + position[axis] * step[axis];
-    call.out().copy(i, call.in(0), call.in(0).offset(from));
-  });
+  for_each_position(call.out().shape,
+                    [&, &start = start, &step = step](const Dims& position, std::int64_t i) {
+                      for (std::size_t axis = 0; axis < from.size(); ++axis)
+                        from[axis] = start[axis] + position[axis] * step[axis];
+                      call.out().copy(i, call.in(0), call.in(0).offset(from));
+                    });
 }
 
 void pad(const Call& call) {
@@ -270,7 +288,8 @@ void pad(const Call& call) {
   for (std::int64_t i = 0; i < call.out().size(); ++i) call.out().put(i, attributes.value);
   Dims to(attributes.low.size());
   for_each_position(call.in(0).shape, [&](const Dims& position, std::int64_t i) {
-    for (std::size_t axis = 0; axis < to.size(); ++axis) to[axis] = position[axis] + attributes.low[axis];
+    for (std::size_t axis = 0; axis < to.size(); ++axis)
+      to[axis] = position[axis] + attributes.low[axis];
     call.out().copy(call.out().offset(to), call.in(0), i);
   });
 }
@@ -302,34 +321,44 @@ void flip(const Call& call) {
 void windows(const Call& call) {
   const auto& a = call.get<WindowAttributes>();
   for_each_position(call.out().shape, [&](const Dims& position, std::int64_t i) {
-    const auto pixel = [&](std::size_t k) { return position[k + 1] * a.stride[k] + position[k + 3] * a.dilation[k]; };
-    call.out().copy(i, call.in(0), call.in(0).offset({position[0], pixel(0), pixel(1), position[5]}));
+    const auto pixel = [&](std::size_t k) {
+      return position[k + 1] * a.stride[k] + position[k + 3] * a.dilation[k];
+    };
+    call.out().copy(i, call.in(0),
+                    call.in(0).offset({position[0], pixel(0), pixel(1), position[5]}));
   });
 }
 
 // ---- reductions
 
 // The result over no elements.
-double nothing(Op op, DType, double) { return op == Op::sum ? 0 : op == Op::max ? -infinity : infinity; }
+double nothing(Op op, DType, double) {
+  return op == Op::sum ? 0 : op == Op::max ? -infinity : infinity;
+}
 std::int64_t nothing(Op op, DType dtype, std::int64_t) {
   if (op == Op::sum) return 0;
   if (dtype == DType::u32) return op == Op::max ? 0 : std::numeric_limits<std::uint32_t>::max();
-  return op == Op::max ? std::numeric_limits<std::int32_t>::min() : std::numeric_limits<std::int32_t>::max();
+  return op == Op::max ? std::numeric_limits<std::int32_t>::min()
+                       : std::numeric_limits<std::int32_t>::max();
 }
 
 void reduce(const Call& call) {
   const Op op = call.kernel.op;
   with_number(call.in(0).dtype(), [&](auto zero) {
-    std::vector<decltype(zero)> totals(static_cast<std::size_t>(call.out().size()), nothing(op, call.in(0).dtype(), zero));
+    std::vector<decltype(zero)> totals(static_cast<std::size_t>(call.out().size()),
+                                       nothing(op, call.in(0).dtype(), zero));
     Dims to;
     for_each_position(call.in(0).shape, [&](const Dims& position, std::int64_t i) {
       to = position;
-      for (const std::int64_t axis : call.get<AxesAttributes>().axes) to[static_cast<std::size_t>(axis)] = 0;
+      for (const std::int64_t axis : call.get<AxesAttributes>().axes)
+        to[static_cast<std::size_t>(axis)] = 0;
       auto& total = totals[static_cast<std::size_t>(call.out().offset(to))];
       const auto value = call.in(0).get<decltype(zero)>(i);
-      total = op == Op::sum ? plus(total, value) : binary(op == Op::max ? Op::maximum : Op::minimum, total, value);
+      total = op == Op::sum ? plus(total, value)
+                            : binary(op == Op::max ? Op::maximum : Op::minimum, total, value);
     });
-    for (std::int64_t i = 0; i < call.out().size(); ++i) call.out().put(i, totals[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = 0; i < call.out().size(); ++i)
+      call.out().put(i, totals[static_cast<std::size_t>(i)]);
   });
 }
 
@@ -339,7 +368,9 @@ void argmax(const Call& call) {
     using Number = decltype(zero);
     for (std::int64_t before = 0; before < lines.outer; ++before)
       for (std::int64_t after = 0; after < lines.inner; ++after) {
-        const auto value = [&](std::int64_t i) { return call.in(0).get<Number>(lines.at(before, i, after)); };
+        const auto value = [&](std::int64_t i) {
+          return call.in(0).get<Number>(lines.at(before, i, after));
+        };
         std::int64_t best = 0;
         for (std::int64_t i = 1; i < lines.length; ++i) {
           const bool best_is_nan = value(best) != value(best), is_nan = value(i) != value(i);
@@ -373,13 +404,15 @@ void argsort(const Call& call) {
     for (std::int64_t before = 0; before < lines.outer; ++before)
       for (std::int64_t after = 0; after < lines.inner; ++after) {
         const auto comes_before = [&](std::int64_t i, std::int64_t j) {
-          const auto x = call.in(0).get<decltype(zero)>(lines.at(before, i, after)), y = call.in(0).get<decltype(zero)>(lines.at(before, j, after));
+          const auto x = call.in(0).get<decltype(zero)>(lines.at(before, i, after)),
+                     y = call.in(0).get<decltype(zero)>(lines.at(before, j, after));
           if (x != x || y != y) return x == x;
           return a.descending ? x > y : x < y;
         };
         std::iota(order.begin(), order.end(), 0);
         std::stable_sort(order.begin(), order.end(), comes_before);
-        for (std::int64_t i = 0; i < lines.length; ++i) call.out().put(lines.at(before, i, after), order[static_cast<std::size_t>(i)]);
+        for (std::int64_t i = 0; i < lines.length; ++i)
+          call.out().put(lines.at(before, i, after), order[static_cast<std::size_t>(i)]);
       }
   });
 }
@@ -388,12 +421,14 @@ void argsort(const Call& call) {
 
 void matmul(const Call& call) {
   const std::int64_t rank = call.out().shape.rank();
-  const std::int64_t m = call.out().shape[rank - 2], n = call.out().shape[rank - 1], k = call.in(0).shape[rank - 1];
+  const std::int64_t m = call.out().shape[rank - 2], n = call.out().shape[rank - 1],
+                     k = call.in(0).shape[rank - 1];
   for (std::int64_t i = 0; i < call.out().size(); ++i) {
     const std::int64_t column = i % n, row = i / n % m, batch = i / n / m;
     double total = 0;
     for (std::int64_t j = 0; j < k; ++j)
-      total += call.in(0).get<double>((batch * m + row) * k + j) * call.in(1).get<double>((batch * k + j) * n + column);
+      total += call.in(0).get<double>((batch * m + row) * k + j) *
+               call.in(1).get<double>((batch * k + j) * n + column);
     call.out().put(i, total);
   }
 }
@@ -406,7 +441,8 @@ void take(const Call& call) {
   for (std::int64_t before = 0; before < lines.outer; ++before)
     for (std::int64_t i = 0; i < count; ++i)
       for (std::int64_t after = 0; after < lines.inner; ++after)
-        call.out().copy((before * count + i) * lines.inner + after, call.in(0), lines.at(before, clamped_index(call.in(1), i, lines.length), after));
+        call.out().copy((before * count + i) * lines.inner + after, call.in(0),
+                        lines.at(before, clamped_index(call.in(1), i, lines.length), after));
 }
 
 void take_along_axis(const Call& call) {
@@ -419,8 +455,8 @@ void take_along_axis(const Call& call) {
   });
 }
 
-// index_add: updates[.., i, ..] goes to axis position indices[i]; scatter_add: updates[position] goes to axis position indices[position]. Sums are
-// rounded once.
+// index_add: updates[.., i, ..] goes to axis position indices[i]; scatter_add: updates[position]
+// goes to axis position indices[position]. Sums are rounded once.
 void add_at_indices(const Call& call) {
   const Array &base = call.in(0), &indices = call.in(1), &updates = call.in(2);
   const auto axis = static_cast<std::size_t>(call.get<AxisAttributes>().axis);
@@ -428,26 +464,32 @@ void add_at_indices(const Call& call) {
   with_number(base.dtype(), [&](auto zero) {
     using Number = decltype(zero);
     std::vector<Number> totals(static_cast<std::size_t>(base.size()));
-    for (std::int64_t i = 0; i < base.size(); ++i) totals[static_cast<std::size_t>(i)] = base.get<Number>(i);
+    for (std::int64_t i = 0; i < base.size(); ++i)
+      totals[static_cast<std::size_t>(i)] = base.get<Number>(i);
     Dims to;
     if (length > 0)
       for_each_position(updates.shape, [&](const Dims& position, std::int64_t i) {
         to = position;
-        to[axis] = clamped_index(indices, call.kernel.op == Op::index_add ? position[axis] : i, length);
+        to[axis] =
+            clamped_index(indices, call.kernel.op == Op::index_add ? position[axis] : i, length);
         auto& total = totals[static_cast<std::size_t>(base.offset(to))];
         total = plus(total, updates.get<Number>(i));
       });
-    for (std::int64_t i = 0; i < base.size(); ++i) call.out().put(i, totals[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = 0; i < base.size(); ++i)
+      call.out().put(i, totals[static_cast<std::size_t>(i)]);
   });
 }
 
 // ---- random
 
 void random_bits(const Call& call) {
-  const auto word = [&](std::size_t input, std::int64_t i) { return static_cast<std::uint32_t>(call.in(input).get<std::int64_t>(i)); };
+  const auto word = [&](std::size_t input, std::int64_t i) {
+    return static_cast<std::uint32_t>(call.in(input).get<std::int64_t>(i));
+  };
   const auto domain = static_cast<std::uint32_t>(call.get<RandomAttributes>().domain);
   for (std::int64_t i = 0; i < call.out().size(); ++i) {
-    const auto block = random_block(static_cast<std::uint64_t>(i / 4), word(1, 0), domain, {word(0, 0), word(0, 1)});
+    const auto block = random_block(static_cast<std::uint64_t>(i / 4), word(1, 0), domain,
+                                    {word(0, 0), word(0, 1)});
     call.out().put(i, std::int64_t{block[static_cast<std::size_t>(i % 4)]});
   }
 }
@@ -515,9 +557,11 @@ void (*kernel_of(Op op))(const Call&) {
 void run_op(const OpKernel& kernel, std::span<std::byte* const> buffers) {
   Call call{kernel, {}, {}};
   for (std::size_t i = 0; i < kernel.inputs.size(); ++i)
-    call.inputs.emplace_back(buffers[static_cast<std::size_t>(kernel.inputs[i])], kernel.input_types[i]);
+    call.inputs.emplace_back(buffers[static_cast<std::size_t>(kernel.inputs[i])],
+                             kernel.input_types[i]);
   for (std::size_t i = 0; i < kernel.outputs.size(); ++i)
-    call.outputs.emplace_back(buffers[static_cast<std::size_t>(kernel.outputs[i])], kernel.output_types[i]);
+    call.outputs.emplace_back(buffers[static_cast<std::size_t>(kernel.outputs[i])],
+                              kernel.output_types[i]);
   kernel_of(kernel.op)(call);
 }
 

@@ -4,12 +4,12 @@
 #include <cstddef>
 #include <span>
 
-#include "engine/program.h"
+#include "engine/program/program.h"
 
 namespace fluxion::reference_backend {
 
-// buffers[b] is the memory of buffer number b of the program. Throws Error for an op that has no kernel (leaves, and fused ops, which are expanded
-// before).
+// buffers[b] is the memory of buffer number b of the program. Throws Error for an op that has no
+// kernel (leaves, and fused ops, which are expanded before).
 void run_op(const OpKernel& kernel, std::span<std::byte* const> buffers);
 
 }  // namespace fluxion::reference_backend

@@ -17,14 +17,18 @@ struct Free {
 using Bytes = std::unique_ptr<std::byte[], Free>;
 
 Bytes allocate_bytes(std::size_t count, const char* what) {
-  auto* bytes = static_cast<std::byte*>(::operator new[](count, std::align_val_t{64}, std::nothrow));
-  if (!bytes) throw OutOfMemory("reference: could not allocate " + std::to_string(count) + " bytes for " + what);
+  auto* bytes =
+      static_cast<std::byte*>(::operator new[](count, std::align_val_t{64}, std::nothrow));
+  if (!bytes)
+    throw OutOfMemory("reference: could not allocate " + std::to_string(count) + " bytes for " +
+                      what);
   return Bytes(bytes);
 }
 
 class HostBuffer : public Buffer {
  public:
-  explicit HostBuffer(std::size_t bytes) : Buffer(bytes), bytes_(allocate_bytes(bytes, "a buffer")) {}
+  explicit HostBuffer(std::size_t bytes)
+      : Buffer(bytes), bytes_(allocate_bytes(bytes, "a buffer")) {}
   void* host() override { return bytes_.get(); }
 
  private:
@@ -33,7 +37,8 @@ class HostBuffer : public Buffer {
 
 std::byte* data(Buffer* buffer, std::size_t bytes) {
   auto* host = buffer ? static_cast<std::byte*>(buffer->host()) : nullptr;
-  if (!host || buffer->bytes() < bytes) throw Error("reference: a bound buffer is missing, too small, or no host memory");
+  if (!host || buffer->bytes() < bytes)
+    throw Error("reference: a bound buffer is missing, too small, or no host memory");
   return host;
 }
 
@@ -41,17 +46,24 @@ class ReferenceExecutable : public Executable {
  public:
   explicit ReferenceExecutable(const Program& program) : program_(program) {
     for (const Kernel& kernel : program_.kernels)
-      if (!std::holds_alternative<OpKernel>(kernel)) throw Error("reference: runs programs of one op per kernel only");
+      if (!std::holds_alternative<OpKernel>(kernel))
+        throw Error("reference: runs programs of one op per kernel only");
   }
 
-  std::size_t workspace_bytes() const override { return static_cast<std::size_t>(program_.arena_bytes); }
+  std::size_t workspace_bytes() const override {
+    return static_cast<std::size_t>(program_.arena_bytes);
+  }
 
   void run(const Bindings& bindings, const RunOptions& options) override {
-    if (bindings.inputs.size() != program_.inputs.size() || bindings.outputs.size() != program_.outputs.size())
-      throw Error("reference: the program has " + std::to_string(program_.inputs.size()) + " inputs and " + std::to_string(program_.outputs.size()) +
-                  " outputs, " + std::to_string(bindings.inputs.size()) + " and " + std::to_string(bindings.outputs.size()) + " are bound");
+    if (bindings.inputs.size() != program_.inputs.size() ||
+        bindings.outputs.size() != program_.outputs.size())
+      throw Error("reference: the program has " + std::to_string(program_.inputs.size()) +
+                  " inputs and " + std::to_string(program_.outputs.size()) + " outputs, " +
+                  std::to_string(bindings.inputs.size()) + " and " +
+                  std::to_string(bindings.outputs.size()) + " are bound");
     if (workspace_bytes() > options.memory_limit)
-      throw OutOfMemory("reference: the program needs an arena of " + std::to_string(workspace_bytes()) + " bytes, the limit is " +
+      throw OutOfMemory("reference: the program needs an arena of " +
+                        std::to_string(workspace_bytes()) + " bytes, the limit is " +
                         std::to_string(options.memory_limit));
     const Bytes arena = allocate_bytes(workspace_bytes(), "the temporaries of a call");
 
@@ -59,10 +71,12 @@ class ReferenceExecutable : public Executable {
     for (const BufferSlot& slot : program_.buffers) {
       switch (slot.kind) {
         case BufferKind::input:
-          buffers.push_back(data(bindings.inputs[static_cast<std::size_t>(slot.index)], slot.type.bytes()));
+          buffers.push_back(
+              data(bindings.inputs[static_cast<std::size_t>(slot.index)], slot.type.bytes()));
           break;
         case BufferKind::output:
-          buffers.push_back(data(bindings.outputs[static_cast<std::size_t>(slot.index)], slot.type.bytes()));
+          buffers.push_back(
+              data(bindings.outputs[static_cast<std::size_t>(slot.index)], slot.type.bytes()));
           break;
         case BufferKind::temporary:
           buffers.push_back(arena.get() + slot.offset);
@@ -71,12 +85,17 @@ class ReferenceExecutable : public Executable {
     }
     KernelClock clock(options, program_.kernels.size());
     for (std::size_t number = 0; number < program_.kernels.size(); ++number) {
-      const bool whole = number == 0 || number < static_cast<std::size_t>(program_.commit_point);  // no donated memory was written yet
-      if (whole && options.cancel.stop_requested()) throw Cancelled("reference: cancelled before kernel " + std::to_string(number));
+      const bool whole =
+          number == 0 || number < static_cast<std::size_t>(
+                                      program_.commit_point);  // no donated memory was written yet
+      if (whole && options.cancel.stop_requested())
+        throw Cancelled("reference: cancelled before kernel " + std::to_string(number));
       OpKernel kernel = std::get<OpKernel>(program_.kernels[number]);
       // A constant named by number is a run-time scalar of this call.
-      if (const auto* scalar = std::get_if<IndexAttributes>(&kernel.attributes); scalar && kernel.op == Op::constant)
-        kernel.attributes = ValueAttributes{bindings.scalars[static_cast<std::size_t>(scalar->index)]};
+      if (const auto* scalar = std::get_if<IndexAttributes>(&kernel.attributes);
+          scalar && kernel.op == Op::constant)
+        kernel.attributes =
+            ValueAttributes{bindings.scalars[static_cast<std::size_t>(scalar->index)]};
       run_op(kernel, buffers);
       clock.done(number);
     }
@@ -93,14 +112,18 @@ class ReferenceBackend : public Backend {
     capabilities_.limits.fuses = false;
   }
   const Capabilities& capabilities() const override { return capabilities_; }
-  std::shared_ptr<Buffer> allocate(std::size_t bytes) override { return std::make_shared<HostBuffer>(bytes); }
+  std::shared_ptr<Buffer> allocate(std::size_t bytes) override {
+    return std::make_shared<HostBuffer>(bytes);
+  }
   void upload(Buffer& to, std::span<const std::byte> from) override {
     if (!from.empty()) std::memcpy(data(&to, from.size()), from.data(), from.size());
   }
   void download(Buffer& from, std::span<std::byte> to) override {
     if (!to.empty()) std::memcpy(to.data(), data(&from, to.size()), to.size());
   }
-  std::unique_ptr<Executable> compile(const Program& program) override { return std::make_unique<ReferenceExecutable>(program); }
+  std::unique_ptr<Executable> compile(const Program& program) override {
+    return std::make_unique<ReferenceExecutable>(program);
+  }
 
  private:
   Capabilities capabilities_;

@@ -1,4 +1,5 @@
-// Builds a Graph node by node, merging equal nodes (hash-consing) and applying the local simplifications.
+// Builds a Graph node by node, merging equal nodes (hash-consing) and applying the local
+// simplifications.
 #pragma once
 
 #include <array>
@@ -15,13 +16,16 @@ class Builder {
  public:
   explicit Builder(Graph empty) : graph_(std::move(empty)) {}
 
-  // The value of `op` on these inputs: an equal node that exists already, a simpler value, or a new node.
+  // The value of `op` on these inputs: an equal node that exists already, a simpler value, or a new
+  // node.
   Value emit(Op op, Attributes attributes, std::vector<Value> inputs);
   // A node copied as it is (leaves), merged with an equal one.
   Value leaf(GraphNode node);
   // A scalar constant; `value` beside 0 and +-1 becomes an extra run-time scalar.
   Value constant(double value, DType dtype);
-  Value broadcast(Value scalar_or_row, const Shape& shape) { return emit(Op::broadcast_to, ShapeAttributes{shape.dims()}, {scalar_or_row}); }
+  Value broadcast(Value scalar_or_row, const Shape& shape) {
+    return emit(Op::broadcast_to, ShapeAttributes{shape.dims()}, {scalar_or_row});
+  }
 
   const Graph& graph() const { return graph_; }
   Graph take() { return std::move(graph_); }
@@ -31,7 +35,8 @@ class Builder {
   std::vector<double> extra_scalars;
 
  private:
-  std::optional<Value> simpler(Op op, const Attributes& attributes, const std::vector<Value>& inputs);
+  std::optional<Value> simpler(Op op, const Attributes& attributes,
+                               const std::vector<Value>& inputs);
   std::optional<Value> after(Value x, Value token);
   std::vector<Value> awaited(Value token) const;    // what lies in memory below it
   Value sum_of_few(Value value, const Dims& axes);  // as additions of slices, first to last
@@ -39,10 +44,13 @@ class Builder {
 
   Graph graph_;
   std::unordered_multimap<std::uint64_t, std::int32_t> interned_;
-  std::map<std::array<std::int32_t, 4>, Value> awaiting_;  // views that wait for a token: (view, source of the token) -> the same of what waits
+  std::map<std::array<std::int32_t, 4>, Value>
+      awaiting_;  // views that wait for a token: (view, source of the token) -> the same of what
+                  // waits
 };
 
-// The expansion of a fused op (engine/expansion.h), built here. One value per output.
-std::vector<Value> expand(Builder& builder, Op op, const Attributes& attributes, const std::vector<Value>& inputs);
+// The expansion of a fused op (engine/graph/expansion.h), built here. One value per output.
+std::vector<Value> expand(Builder& builder, Op op, const Attributes& attributes,
+                          const std::vector<Value>& inputs);
 
 }  // namespace fluxion::plan

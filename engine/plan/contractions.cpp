@@ -1,5 +1,5 @@
-// Contractions find each other and their epilogues: products that share an operand become one kernel, and a map over a product's elements
-// runs on each finished tile of it.
+// Contractions find each other and their epilogues: products that share an operand become one
+// kernel, and a map over a product's elements runs on each finished tile of it.
 #include "engine/plan/contractions.h"
 
 #include <algorithm>
@@ -15,11 +15,12 @@ namespace {
 
 constexpr std::int32_t max_results = 4;
 
-// The kernels as a graph: who reads what others write. Each has a level that lies above those of all that it depends on, so that a search for a
-// path is cut off at the level of its end.
+// The kernels as a graph: who reads what others write. Each has a level that lies above those of
+// all that it depends on, so that a search for a path is cut off at the level of its end.
 class KernelGraph {
  public:
-  KernelGraph(std::vector<LoweredKernel>& kernels, std::size_t buffers, const std::set<std::int32_t>& kept)
+  KernelGraph(std::vector<LoweredKernel>& kernels, std::size_t buffers,
+              const std::set<std::int32_t>& kept)
       : kernels_(kernels),
         kept_(kept),
         writer_(buffers, -1),
@@ -36,7 +37,9 @@ class KernelGraph {
   LoweredKernel& at(std::int32_t k) { return kernels_[static_cast<std::size_t>(k)]; }
   ContractKernel* contraction(std::int32_t k) { return std::get_if<ContractKernel>(&at(k).kernel); }
   bool alive(std::int32_t k) const { return alive_[static_cast<std::size_t>(k)]; }
-  std::int32_t writer(std::int32_t buffer) const { return writer_[static_cast<std::size_t>(buffer)]; }
+  std::int32_t writer(std::int32_t buffer) const {
+    return writer_[static_cast<std::size_t>(buffer)];
+  }
 
   // Whether `to` depends on `from` through some other kernel; with `direct`, also without one.
   bool path(std::int32_t from, std::int32_t to, bool direct) {
@@ -54,7 +57,8 @@ class KernelGraph {
             continue;
           }
           const auto r = static_cast<std::size_t>(reader);
-          if (level_[r] < end && std::exchange(seen_[r], stamp_) != stamp_) pending.push_back(reader);
+          if (level_[r] < end && std::exchange(seen_[r], stamp_) != stamp_)
+            pending.push_back(reader);
         }
     }
     return false;
@@ -93,9 +97,11 @@ class KernelGraph {
   void absorb(std::int32_t into, std::int32_t gone) {
     at(into).position = std::max(at(into).position, at(gone).position);
     alive_[static_cast<std::size_t>(gone)] = false;
-    for (const std::int32_t buffer : reads_[static_cast<std::size_t>(gone)]) readers_[static_cast<std::size_t>(buffer)].erase(gone);
+    for (const std::int32_t buffer : reads_[static_cast<std::size_t>(gone)])
+      readers_[static_cast<std::size_t>(buffer)].erase(gone);
     connect(into);
-    lift_readers(into, std::max(level_[static_cast<std::size_t>(into)], level_[static_cast<std::size_t>(gone)]));
+    lift_readers(into, std::max(level_[static_cast<std::size_t>(into)],
+                                level_[static_cast<std::size_t>(gone)]));
   }
 
   // The store of `buffer` in `k` goes if nobody reads it any more.
@@ -117,8 +123,10 @@ class KernelGraph {
     };
     add(reads_[static_cast<std::size_t>(k)], reads(at(k).kernel));
     add(writes_[static_cast<std::size_t>(k)], writes(at(k).kernel));
-    for (const std::int32_t buffer : reads(at(k).kernel)) readers_[static_cast<std::size_t>(buffer)].insert(k);
-    for (const std::int32_t buffer : writes(at(k).kernel)) writer_[static_cast<std::size_t>(buffer)] = k;
+    for (const std::int32_t buffer : reads(at(k).kernel))
+      readers_[static_cast<std::size_t>(buffer)].insert(k);
+    for (const std::int32_t buffer : writes(at(k).kernel))
+      writer_[static_cast<std::size_t>(buffer)] = k;
   }
 
   void find_levels() {
@@ -138,7 +146,8 @@ class KernelGraph {
           if (--waiting[static_cast<std::size_t>(reader)] == 0) ready.push_back(reader);
         }
     }
-    if (done != kernels_.size()) throw Error("plan: the kernels depend on each other in a circle; this is a planner error");
+    if (done != kernels_.size())
+      throw Error("plan: the kernels depend on each other in a circle; this is a planner error");
   }
 
   // k's level becomes `level`; all that depends on k stays above it.
@@ -150,7 +159,9 @@ class KernelGraph {
       pending.pop_back();
       for (const std::int32_t buffer : writes_[static_cast<std::size_t>(below)])
         for (const std::int32_t reader : readers_[static_cast<std::size_t>(buffer)]) {
-          if (reader == k || level_[static_cast<std::size_t>(reader)] > level_[static_cast<std::size_t>(below)]) continue;
+          if (reader == k ||
+              level_[static_cast<std::size_t>(reader)] > level_[static_cast<std::size_t>(below)])
+            continue;
           level_[static_cast<std::size_t>(reader)] = level_[static_cast<std::size_t>(below)] + 1;
           pending.push_back(reader);
         }
@@ -161,7 +172,8 @@ class KernelGraph {
   const std::set<std::int32_t>& kept_;
   std::vector<std::int32_t> writer_;
   std::vector<std::set<std::int32_t>> readers_;
-  std::vector<std::vector<std::int32_t>> reads_, writes_;  // by kernel, with what merged kernels no longer touch
+  std::vector<std::vector<std::int32_t>> reads_,
+      writes_;  // by kernel, with what merged kernels no longer touch
   std::vector<std::int32_t> level_;
   std::vector<int> seen_;  // by the search of this stamp
   int stamp_ = 0;
@@ -173,12 +185,15 @@ bool same_extents(const ContractKernel& a, const ContractKernel& b) {
 }
 
 bool fits(const Tape& tape, const KernelLimits& limits) {
-  return static_cast<int>(tape.loads.size()) <= limits.max_loads && static_cast<int>(tape.stores.size()) <= limits.max_stores &&
-         static_cast<int>(tape.instructions.size()) <= limits.max_instructions && static_cast<int>(tape.extents.size()) <= limits.max_axes;
+  return static_cast<int>(tape.loads.size()) <= limits.max_loads &&
+         static_cast<int>(tape.stores.size()) <= limits.max_stores &&
+         static_cast<int>(tape.instructions.size()) <= limits.max_instructions &&
+         static_cast<int>(tape.extents.size()) <= limits.max_axes;
 }
 
 // b's products and epilogue added to a's kernel, if they fit together.
-bool merge_contractions(KernelGraph& graph, std::int32_t a, std::int32_t b, const KernelLimits& limits) {
+bool merge_contractions(KernelGraph& graph, std::int32_t a, std::int32_t b,
+                        const KernelLimits& limits) {
   ContractKernel &into = *graph.contraction(a), &from = *graph.contraction(b);
   if (!same_extents(into, from) || into.results + from.results > max_results) return false;
   if (graph.path(a, b, true) || graph.path(b, a, true)) return false;
@@ -199,8 +214,9 @@ bool merge_contractions(KernelGraph& graph, std::int32_t a, std::int32_t b, cons
   return true;
 }
 
-// The result of `kernel` that `buffer` holds unchanged and in the kernel's order, or -1. (A map that was attached earlier may have stored a result
-// transposed: whoever reads that buffer in order does not run in the order of the tiles.)
+// The result of `kernel` that `buffer` holds unchanged and in the kernel's order, or -1. (A map
+// that was attached earlier may have stored a result transposed: whoever reads that buffer in order
+// does not run in the order of the tiles.)
 std::int32_t result_in(const ContractKernel& kernel, std::int32_t buffer) {
   const Tape& epilogue = kernel.epilogue;
   const Dims row_major = row_major_strides(Shape(epilogue.extents));
@@ -237,7 +253,8 @@ bool attach(KernelGraph& graph, std::int32_t c, std::int32_t m, const KernelLimi
     if (std::find(shared.begin(), shared.end(), load.buffer) != shared.end())
       for (std::size_t k = 0; k < row_major.size(); ++k)
         if (tape.extents[k] != 1 && load.address.coefficients[k] != row_major[k]) return false;
-  for (const std::int32_t buffer : shared) replace_load_by_result(tape, buffer, result_in(contraction, buffer));
+  for (const std::int32_t buffer : shared)
+    replace_load_by_result(tape, buffer, result_in(contraction, buffer));
   Tape epilogue = contraction.epilogue;
   if (!common_axes(epilogue, tape)) return false;
   append_tape(epilogue, tape);
@@ -250,7 +267,8 @@ bool attach(KernelGraph& graph, std::int32_t c, std::int32_t m, const KernelLimi
 
 }  // namespace
 
-void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t buffers, const std::set<std::int32_t>& kept,
+void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t buffers,
+                             const std::set<std::int32_t>& kept,
                              const std::set<std::int32_t>& donated, const KernelLimits& limits) {
   KernelGraph graph(kernels, buffers, kept);
   const auto count = static_cast<std::int32_t>(kernels.size());
@@ -258,7 +276,8 @@ void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t bu
   // Pair products that share an operand: above all primal and tangent of one layer.
   for (std::int32_t a = 0; a < count; ++a) {
     if (!graph.alive(a) || !graph.contraction(a)) continue;
-    std::optional<std::vector<bool>> related;  // in a network whose layers share a weight, every product depends on every other
+    std::optional<std::vector<bool>>
+        related;  // in a network whose layers share a weight, every product depends on every other
     for (std::int32_t b = a + 1; b < count; ++b) {
       if (!graph.alive(b) || !graph.contraction(b)) continue;
       const ContractKernel &x = *graph.contraction(a), &y = *graph.contraction(b);
@@ -268,26 +287,33 @@ void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t bu
         for (const ContractTerm& t : y.terms) shared = shared || s.lhs == t.lhs || s.rhs == t.rhs;
       if (!shared) continue;
       if (!related) related = graph.related(a);
-      if (!(*related)[static_cast<std::size_t>(b)] && merge_contractions(graph, a, b, limits)) related.reset();
+      if (!(*related)[static_cast<std::size_t>(b)] && merge_contractions(graph, a, b, limits))
+        related.reset();
     }
   }
 
-  // Epilogues. A map over several products of one shape brings them together first: dQ K' + Q dK' is one kernel.
+  // Epilogues. A map over several products of one shape brings them together first: dQ K' + Q dK'
+  // is one kernel.
   for (std::int32_t m = 0; m < count; ++m) {
     if (!graph.alive(m)) continue;
     const auto* map = std::get_if<TapeKernel>(&graph.at(m).kernel);
-    if (!map || map->tape.reduced_axes != 0 || can_overwrite(graph.at(m).kernel, donated, kept)) continue;
+    if (!map || map->tape.reduced_axes != 0 || can_overwrite(graph.at(m).kernel, donated, kept))
+      continue;
     std::vector<std::int32_t> producers;
     for (const std::int32_t buffer : reads(graph.at(m).kernel)) {
       const std::int32_t writer = graph.writer(buffer);
-      if (writer >= 0 && graph.contraction(writer) && std::find(producers.begin(), producers.end(), writer) == producers.end())
+      if (writer >= 0 && graph.contraction(writer) &&
+          std::find(producers.begin(), producers.end(), writer) == producers.end())
         producers.push_back(writer);
     }
-    std::sort(producers.begin(), producers.end(), [&](std::int32_t a, std::int32_t b) { return graph.at(a).position > graph.at(b).position; });
+    std::sort(producers.begin(), producers.end(), [&](std::int32_t a, std::int32_t b) {
+      return graph.at(a).position > graph.at(b).position;
+    });
     for (const std::int32_t producer : producers) {
       if (!graph.alive(producer)) continue;
       for (const std::int32_t other : producers)
-        if (other != producer && graph.alive(other)) merge_contractions(graph, producer, other, limits);
+        if (other != producer && graph.alive(other))
+          merge_contractions(graph, producer, other, limits);
       if (attach(graph, producer, m, limits)) break;
     }
   }

@@ -12,7 +12,9 @@
 
 namespace fluxion::plan {
 
-bool Space::reduces() const { return std::find(reduced.begin(), reduced.end(), true) != reduced.end(); }
+bool Space::reduces() const {
+  return std::find(reduced.begin(), reduced.end(), true) != reduced.end();
+}
 
 Dims Space::kept() const {
   Dims result;
@@ -35,7 +37,8 @@ Dims squeeze(const Shape& shape) {
   return result;
 }
 
-std::optional<Point> canonical_point(const Space& space, const Shape& shape, const std::vector<Affine>& axes, std::size_t kernel_axes) {
+std::optional<Point> canonical_point(const Space& space, const Shape& shape,
+                                     const std::vector<Affine>& axes, std::size_t kernel_axes) {
   const Dims sizes = squeeze(shape);
   const bool wide = sizes == space.sizes;
   if (!wide && !(space.reduces() && sizes == space.kept())) return std::nullopt;
@@ -55,7 +58,9 @@ std::optional<Point> canonical_point(const Space& space, const Shape& shape, con
 namespace {
 
 // Formats that exist in memory only: rounding to them happens when they are stored.
-bool storage_only(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::u8 || dtype == DType::i64; }
+bool storage_only(DType dtype) {
+  return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::u8 || dtype == DType::i64;
+}
 
 bool transcendental(Op op) {
   switch (op) {
@@ -81,7 +86,8 @@ constexpr int max_recomputed_ops = 24;
 constexpr std::size_t max_sources = 4;
 constexpr int max_stretched_ops = 4;  // and when each element would be computed for many readers
 
-// A row that stays resident is one task: with few and long rows, two kernels over all cores beat one over few.
+// A row that stays resident is one task: with few and long rows, two kernels over all cores beat
+// one over few.
 constexpr std::int64_t min_resident_rows = 16;
 constexpr std::int64_t max_lonely_row = 4096;
 
@@ -106,7 +112,8 @@ class Fuser {
     std::int32_t user;
     std::int32_t operand;
   };
-  // Where a node is computed. `canonical`: at the very points of the group's space, not through a view.
+  // Where a node is computed. `canonical`: at the very points of the group's space, not through a
+  // view.
   struct Host {
     std::int32_t group;
     bool canonical;
@@ -120,7 +127,9 @@ class Fuser {
 
   const GraphNode& node(std::int32_t n) const { return graph_.nodes[static_cast<std::size_t>(n)]; }
   OpClass op_class(std::int32_t n) const { return info(node(n).op).op_class; }
-  bool fusible(std::int32_t n) const { return op_class(n) == OpClass::elementwise || op_class(n) == OpClass::reduction; }
+  bool fusible(std::int32_t n) const {
+    return op_class(n) == OpClass::elementwise || op_class(n) == OpClass::reduction;
+  }
   const Shape& shape(std::int32_t n) const { return node(n).outputs[0].shape; }
 
   // The values outside of movement ops that an operand reads.
@@ -152,16 +161,19 @@ class Fuser {
         std::set<std::int32_t> seen;
         for_sources(graph_.nodes[i].inputs[k], [&](Value source) {
           if (!seen.insert(source.node).second) return;
-          uses_[static_cast<std::size_t>(source.node)].push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)});
+          uses_[static_cast<std::size_t>(source.node)].push_back(
+              {static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)});
           if (!fusible(static_cast<std::int32_t>(i)) || storage_only(graph_.type(source).dtype))
             external_[static_cast<std::size_t>(source.node)] = true;
         });
       }
     }
-    for (const Value output : graph_.outputs) external_[static_cast<std::size_t>(output.node)] = true;
+    for (const Value output : graph_.outputs)
+      external_[static_cast<std::size_t>(output.node)] = true;
   }
 
-  // For each reduction, and each elementwise node that computes on its results: the space it reduces.
+  // For each reduction, and each elementwise node that computes on its results: the space it
+  // reduces.
   void find_row_spaces() {
     row_space_.resize(graph_.nodes.size());
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
@@ -176,13 +188,16 @@ class Fuser {
     }
   }
 
-  // For each elementwise node: the values in memory that it could be computed from, and by how many ops.
+  // For each elementwise node: the values in memory that it could be computed from, and by how many
+  // ops.
   void find_sources() {
     sources_.resize(graph_.nodes.size());
     cost_.assign(graph_.nodes.size(), 0);
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       const auto n = static_cast<std::int32_t>(i);
-      if (op_class(n) != OpClass::elementwise || node(n).op == Op::identity || storage_only(node(n).outputs[0].dtype)) continue;
+      if (op_class(n) != OpClass::elementwise || node(n).op == Op::identity ||
+          storage_only(node(n).outputs[0].dtype))
+        continue;
       std::set<std::int32_t> sources;
       int cost = 1;
       for (const Value input : node(n).inputs)
@@ -197,7 +212,8 @@ class Fuser {
             sources.insert(source.node);
           }
         });
-      if (sources.size() > max_sources || cost > max_recomputed_ops) continue;  // cost 0: a source itself
+      if (sources.size() > max_sources || cost > max_recomputed_ops)
+        continue;  // cost 0: a source itself
       sources_[i] = std::move(sources);
       cost_[i] = cost;
     }
@@ -209,14 +225,16 @@ class Fuser {
     if (stretched && (transcendental(node(n).op) || cost_[i] > max_stretched_ops)) return false;
     const std::size_t bytes = node(n).outputs[0].bytes();
     std::size_t source_bytes = 0;
-    for (const std::int32_t source : sources_[i]) source_bytes += std::min(bytes, node(source).outputs[0].bytes());
+    for (const std::int32_t source : sources_[i])
+      source_bytes += std::min(bytes, node(source).outputs[0].bytes());
     return source_bytes * 4 <= bytes * 5;
   }
 
   // ---- groups
 
   std::int32_t root(std::int32_t group) const {
-    while (parent_[static_cast<std::size_t>(group)] != group) group = parent_[static_cast<std::size_t>(group)];
+    while (parent_[static_cast<std::size_t>(group)] != group)
+      group = parent_[static_cast<std::size_t>(group)];
     return group;
   }
 
@@ -243,15 +261,19 @@ class Fuser {
   // Over the axes of the space itself.
   static std::optional<Point> own_point(const Space& space, const Shape& shape) {
     std::vector<Affine> axes;
-    for (std::size_t k = 0; k < space.sizes.size(); ++k) axes.push_back(axis_affine(k, space.sizes.size()));
+    for (std::size_t k = 0; k < space.sizes.size(); ++k)
+      axes.push_back(axis_affine(k, space.sizes.size()));
     return canonical_point(space, shape, axes, axes.size());
   }
 
-  // Whether operand `operand` of `user`, computed at the points of the space, reads value n at those points too - or at the row's, for a narrow n.
-  bool canonical_edge(const Space& space, std::int32_t user, std::int32_t operand, std::int32_t n) const {
+  // Whether operand `operand` of `user`, computed at the points of the space, reads value n at
+  // those points too - or at the row's, for a narrow n.
+  bool canonical_edge(const Space& space, std::int32_t user, std::int32_t operand,
+                      std::int32_t n) const {
     const Value value = node(user).inputs[static_cast<std::size_t>(operand)];
     const Shape& read = graph_.type(value).shape;
-    const auto here = op_class(user) == OpClass::reduction ? own_point(wide_only(space), read) : own_point(space, read);
+    const auto here = op_class(user) == OpClass::reduction ? own_point(wide_only(space), read)
+                                                           : own_point(space, read);
     const auto there = own_point(space, shape(n));
     if (!here || !there) return false;
     IterationSpace iteration{space.sizes, 0};
@@ -259,7 +281,9 @@ class Fuser {
     Value at = value;
     while (at.node != n) {
       const GraphNode& movement = graph_[at];
-      if (info(movement.op).op_class != OpClass::movement || movement.op == Op::pad || movement.op == Op::concat) return false;
+      if (info(movement.op).op_class != OpClass::movement || movement.op == Op::pad ||
+          movement.op == Op::concat)
+        return false;
       Step step = follow(movement, graph_.type(movement.inputs[0]).shape, 0, point, iteration);
       if (step.outcome != Step::Outcome::followed) return false;
       point = std::move(step.point);
@@ -282,14 +306,17 @@ class Fuser {
       for (const Value input : node(n).inputs) {
         if (nodes.contains(input.node)) continue;
         for_sources(input, [&](Value source) {
-          if (!nodes.contains(source.node) && !(op_class(source.node) == OpClass::leaf && node(source.node).op != Op::parameter))
+          if (!nodes.contains(source.node) &&
+              !(op_class(source.node) == OpClass::leaf && node(source.node).op != Op::parameter))
             loads.insert({input.node, source.node});
         });
       }
       bool stored = external_[static_cast<std::size_t>(n)];
-      for (const Use& use : uses_[static_cast<std::size_t>(n)]) stored = stored || !nodes.contains(use.user);
+      for (const Use& use : uses_[static_cast<std::size_t>(n)])
+        stored = stored || !nodes.contains(use.user);
       stores += stored && !copied_[static_cast<std::size_t>(n)] ? 1 : 0;
-      if (static_cast<int>(loads.size()) > limits_.max_loads || stores > limits_.max_stores) return false;
+      if (static_cast<int>(loads.size()) > limits_.max_loads || stores > limits_.max_stores)
+        return false;
     }
     return static_cast<int>(2 * nodes.size() + loads.size()) <= limits_.max_instructions;
   }
@@ -300,11 +327,14 @@ class Fuser {
     std::int64_t rows = 1;
     for (const std::int64_t size : space.kept()) rows *= size;
     const std::int64_t row = space.row_elements();
-    if (row <= limits_.max_row_elements && (rows >= min_resident_rows || row <= max_lonely_row)) return true;
+    if (row <= limits_.max_row_elements && (rows >= min_resident_rows || row <= max_lonely_row))
+      return true;
     std::set<std::int32_t> tainted;
     for (const std::int32_t n : nodes) {
       bool depends = false;
-      for (const Value input : node(n).inputs) for_sources(input, [&](Value source) { depends = depends || tainted.contains(source.node); });
+      for (const Value input : node(n).inputs)
+        for_sources(input,
+                    [&](Value source) { depends = depends || tainted.contains(source.node); });
       const bool wide = op_class(n) == OpClass::reduction || squeeze(shape(n)) == space.sizes;
       if (depends && wide) return false;
       if (depends || op_class(n) == OpClass::reduction) tainted.insert(n);
@@ -321,25 +351,29 @@ class Fuser {
       if (!copied_[static_cast<std::size_t>(n)]) f(n);
   }
 
-  // Ranks fall along every path from kernel to kernel: a search ends where they are no longer above that of what is looked for. Operators that don't
-  // fuse have ranks of their own.
+  // Ranks fall along every path from kernel to kernel: a search ends where they are no longer above
+  // that of what is looked for. Operators that don't fuse have ranks of their own.
   std::int32_t rank_above_users(std::int32_t n, std::int32_t except = -1) const {
     std::int32_t rank = 0;
     for (const Use& use : uses_[static_cast<std::size_t>(n)]) {
       if (!fusible(use.user)) rank = std::max(rank, rank_[static_cast<std::size_t>(use.user)] + 1);
       for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
-        if (const std::int32_t g = root(host.group); g != except) rank = std::max(rank, groups_[static_cast<std::size_t>(g)].rank + 1);
+        if (const std::int32_t g = root(host.group); g != except)
+          rank = std::max(rank, groups_[static_cast<std::size_t>(g)].rank + 1);
     }
     return rank;
   }
 
-  // Group `group` has grown, and ranks `rank` now; all that it needs among the nodes placed so far, `first` and after, ranks above it again.
+  // Group `group` has grown, and ranks `rank` now; all that it needs among the nodes placed so far,
+  // `first` and after, ranks above it again.
   void lift(std::int32_t group, std::int32_t rank, std::int32_t first) {
-    std::vector<std::pair<std::int32_t, std::int32_t>> pending;  // (node, the rank that its kernel must have at least)
+    std::vector<std::pair<std::int32_t, std::int32_t>>
+        pending;  // (node, the rank that its kernel must have at least)
     const auto lift_sources = [&](std::int32_t user, std::int32_t least) {
       for (const Value input : node(user).inputs)
         for_sources(input, [&](Value source) {
-          if (source.node >= first && op_class(source.node) != OpClass::leaf) pending.push_back({source.node, least});
+          if (source.node >= first && op_class(source.node) != OpClass::leaf)
+            pending.push_back({source.node, least});
         });
     };
     const auto lift_group = [&](std::int32_t g, std::int32_t to) {
@@ -348,13 +382,16 @@ class Fuser {
       const std::size_t before = pending.size();
       for (const std::int32_t n : building.nodes) lift_sources(n, to + 1);
       const auto own = [&](const auto& source) { return building.nodes.contains(source.first); };
-      pending.erase(std::remove_if(pending.begin() + static_cast<std::ptrdiff_t>(before), pending.end(), own), pending.end());
+      pending.erase(
+          std::remove_if(pending.begin() + static_cast<std::ptrdiff_t>(before), pending.end(), own),
+          pending.end());
     };
     lift_group(group, rank);
     while (!pending.empty()) {
       const auto [n, least] = pending.back();
       pending.pop_back();
-      // A rank counts joined nodes beside kernels: where one fed the other directly, their group keeps the higher rank.
+      // A rank counts joined nodes beside kernels: where one fed the other directly, their group
+      // keeps the higher rank.
       if (static_cast<std::size_t>(least) > 2 * graph_.nodes.size())
         throw Error("plan: groups depend on each other in a circle; this is a planner error");
       if (!fusible(n)) {
@@ -368,7 +405,8 @@ class Fuser {
     }
   }
 
-  // A search for the kernels that need values of some: of those that it `begins` at, groups or operators that don't fuse.
+  // A search for the kernels that need values of some: of those that it `begins` at, groups or
+  // operators that don't fuse.
   void begin_search() {
     ++stamp_;
     visited_group_.resize(groups_.size(), 0);
@@ -384,11 +422,13 @@ class Fuser {
   }
   void search_from_operator(std::int32_t n, std::int32_t end) {
     if (rank_[static_cast<std::size_t>(n)] <= end) return;
-    if (std::exchange(visited_node_[static_cast<std::size_t>(n)], stamp_) != stamp_) frontier_.push_back(n);
+    if (std::exchange(visited_node_[static_cast<std::size_t>(n)], stamp_) != stamp_)
+      frontier_.push_back(n);
   }
 
-  // Whether group `to` needs a value of those kernels, directly (if that counts) or through others. A group's members run together, so what reaches
-  // one of them reaches all that any of them feeds. The nearest first: where there is a path there is a short one, mostly.
+  // Whether group `to` needs a value of those kernels, directly (if that counts) or through others.
+  // A group's members run together, so what reaches one of them reaches all that any of them feeds.
+  // The nearest first: where there is a path there is a short one, mostly.
   bool search_reaches(std::int32_t to, bool directly) {
     const std::int32_t end = groups_[static_cast<std::size_t>(to)].rank;
     const std::size_t begun = frontier_.size();
@@ -406,14 +446,16 @@ class Fuser {
     return false;
   }
 
-  // Whether a path leads from one group to the other through something outside of both: they can't be one kernel then.
+  // Whether a path leads from one group to the other through something outside of both: they can't
+  // be one kernel then.
   bool path_around(std::int32_t from, std::int32_t to) {
     begin_search();
     search_from_group(from, groups_[static_cast<std::size_t>(to)].rank);
     return search_reaches(to, false);
   }
 
-  // Whether a user of n outside of the groups `merged` must run before `group`, which is one of them.
+  // Whether a user of n outside of the groups `merged` must run before `group`, which is one of
+  // them.
   bool users_precede(std::int32_t n, std::int32_t group, const std::set<std::int32_t>& merged) {
     const std::int32_t end = groups_[static_cast<std::size_t>(group)].rank;
     begin_search();
@@ -425,28 +467,33 @@ class Fuser {
     return search_reaches(group, true);
   }
 
-  // Whether all that group b reads of group a's members is read at the points where a computes it, as one kernel must.
+  // Whether all that group b reads of group a's members is read at the points where a computes it,
+  // as one kernel must.
   bool reads_at_its_points(std::int32_t a, std::int32_t b, const Space& space) const {
     bool all = true;
     for_members(a, [&](std::int32_t n) {
       for (const Use& use : uses_[static_cast<std::size_t>(n)])
         for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
-          all = all && (root(host.group) != b || (host.canonical && canonical_edge(space, use.user, use.operand, n)));
+          all = all && (root(host.group) != b ||
+                        (host.canonical && canonical_edge(space, use.user, use.operand, n)));
     });
     return all;
   }
 
   // ---- placing a node
 
-  // Reads a contraction's result element for element and must be stored anyway: better that contraction's epilogue than part of a reduction.
+  // Reads a contraction's result element for element and must be stored anyway: better that
+  // contraction's epilogue than part of a reduction.
   bool wants_epilogue(std::int32_t n) const {
     if (op_class(n) != OpClass::elementwise) return false;
     std::set<std::int32_t> sources = sources_[static_cast<std::size_t>(n)];
     for (const Value input : node(n).inputs) sources.insert(peel_reshapes(graph_, input).node);
     bool of_contraction = false;
     for (const std::int32_t source : sources) {
-      if (op_class(source) == OpClass::reduction) return false;  // it can't be known when the contraction's tile is done
-      of_contraction = of_contraction || (op_class(source) == OpClass::contraction && shape(source).elements() == shape(n).elements());
+      if (op_class(source) == OpClass::reduction)
+        return false;  // it can't be known when the contraction's tile is done
+      of_contraction = of_contraction || (op_class(source) == OpClass::contraction &&
+                                          shape(source).elements() == shape(n).elements());
     }
     return of_contraction;
   }
@@ -454,25 +501,31 @@ class Fuser {
   std::set<std::int32_t> user_groups(std::int32_t n) const {
     std::set<std::int32_t> groups;
     for (const Use& use : uses_[static_cast<std::size_t>(n)])
-      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) groups.insert(root(host.group));
+      for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
+        groups.insert(root(host.group));
     return groups;
   }
 
-  // Joins n to `groups` (all merged) if that keeps every rule; n must be read at canonical points there. `rest`: n has users elsewhere too.
+  // Joins n to `groups` (all merged) if that keeps every rule; n must be read at canonical points
+  // there. `rest`: n has users elsewhere too.
   bool join(std::int32_t n, const std::set<std::int32_t>& groups, bool rest) {
-    // What follows from a reduction is computed once a row, beside the reduction, if the users' group has such rows.
+    // What follows from a reduction is computed once a row, beside the reduction, if the users'
+    // group has such rows.
     const auto& rows = row_space_[static_cast<std::size_t>(n)];
-    return (rows && !rest && op_class(n) == OpClass::elementwise && join(n, groups, rest, *rows)) || join(n, groups, rest, own_space(n));
+    return (rows && !rest && op_class(n) == OpClass::elementwise && join(n, groups, rest, *rows)) ||
+           join(n, groups, rest, own_space(n));
   }
 
-  bool join(std::int32_t n, const std::set<std::int32_t>& groups, bool rest, std::optional<Space> space) {
+  bool join(std::int32_t n, const std::set<std::int32_t>& groups, bool rest,
+            std::optional<Space> space) {
     for (const std::int32_t g : groups) {
       space = unify(*space, groups_[static_cast<std::size_t>(g)].space);
       if (!space) return false;
     }
     if (op_class(n) == OpClass::reduction && *space != own_space(n)) return false;
     if (!own_point(*space, shape(n))) return false;
-    if (space->reduces() && (rest || external_[static_cast<std::size_t>(n)]) && wants_epilogue(n)) return false;
+    if (space->reduces() && (rest || external_[static_cast<std::size_t>(n)]) && wants_epilogue(n))
+      return false;
     for (const Use& use : uses_[static_cast<std::size_t>(n)])
       for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) {
         if (!groups.contains(root(host.group))) continue;
@@ -480,7 +533,8 @@ class Fuser {
       }
     std::set<std::int32_t> nodes{n};
     for (const std::int32_t g : groups)
-      nodes.insert(groups_[static_cast<std::size_t>(g)].nodes.begin(), groups_[static_cast<std::size_t>(g)].nodes.end());
+      nodes.insert(groups_[static_cast<std::size_t>(g)].nodes.begin(),
+                   groups_[static_cast<std::size_t>(g)].nodes.end());
     if (!within_limits(nodes) || !rows_fit(*space, nodes)) return false;
     for (const std::int32_t a : groups)
       for (const std::int32_t b : groups)
@@ -512,7 +566,8 @@ class Fuser {
     bool stretched = false;
     for (const Use& use : uses_[static_cast<std::size_t>(n)])
       stretched = stretched || shape(use.user).elements() > shape(n).elements() ||
-                  (op_class(use.user) == OpClass::reduction && graph_.type(node(use.user).inputs[0]).shape.elements() > shape(n).elements());
+                  (op_class(use.user) == OpClass::reduction &&
+                   graph_.type(node(use.user).inputs[0]).shape.elements() > shape(n).elements());
     if (!worth_recomputing(n, stretched)) return false;
     for (const std::int32_t g : groups) {
       std::set<std::int32_t> nodes = groups_[static_cast<std::size_t>(g)].nodes;
@@ -524,7 +579,9 @@ class Fuser {
       for (const Use& use : uses_[static_cast<std::size_t>(n)])
         for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
           if (root(host.group) == g)
-            canonical = canonical && host.canonical && canonical_edge(groups_[static_cast<std::size_t>(g)].space, use.user, use.operand, n);
+            canonical = canonical && host.canonical &&
+                        canonical_edge(groups_[static_cast<std::size_t>(g)].space, use.user,
+                                       use.operand, n);
       groups_[static_cast<std::size_t>(g)].nodes.insert(n);
       hosts_[static_cast<std::size_t>(n)].push_back({g, canonical});
     }
@@ -541,7 +598,8 @@ class Fuser {
       // Stored by one of its users' groups, the earliest that may, and loaded by the others.
       std::vector<std::int32_t> order(groups.begin(), groups.end());
       std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-        return *groups_[static_cast<std::size_t>(a)].nodes.begin() < *groups_[static_cast<std::size_t>(b)].nodes.begin();
+        return *groups_[static_cast<std::size_t>(a)].nodes.begin() <
+               *groups_[static_cast<std::size_t>(b)].nodes.begin();
       });
       if (groups.size() > 1)
         for (const std::int32_t g : order)
@@ -562,7 +620,8 @@ class Fuser {
         if (copied_[static_cast<std::size_t>(n)]) continue;
         bool stored = external_[static_cast<std::size_t>(n)];
         for (const Use& use : uses_[static_cast<std::size_t>(n)])
-          for (const Host& host : hosts_[static_cast<std::size_t>(use.user)]) stored = stored || root(host.group) != static_cast<std::int32_t>(g);
+          for (const Host& host : hosts_[static_cast<std::size_t>(use.user)])
+            stored = stored || root(host.group) != static_cast<std::int32_t>(g);
         if (stored) group.stores.push_back(n);
       }
       result.push_back(std::move(group));
@@ -589,6 +648,8 @@ class Fuser {
 
 }  // namespace
 
-std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits) { return Fuser(prepared, limits).run(); }
+std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits) {
+  return Fuser(prepared, limits).run();
+}
 
 }  // namespace fluxion::plan

@@ -7,15 +7,16 @@
 #include <map>
 #include <unordered_map>
 
-#include "engine/region.h"
-#include "engine/shape_rules.h"
-#include "engine/walk.h"
+#include "engine/graph/region.h"
+#include "engine/graph/shape_rules.h"
+#include "engine/graph/walk.h"
 
 namespace fluxion::plan {
 
 namespace {
 
-// Two independent 64-bit streams; the multipliers are those of splitmix64 (Steele, Lea, Flood 2014).
+// Two independent 64-bit streams; the multipliers are those of splitmix64 (Steele, Lea, Flood
+// 2014).
 class Hasher {
  public:
   void add(std::uint64_t word) {
@@ -34,11 +35,17 @@ class Hasher {
     add(type.dtype);
     add(type.shape.dims());
   }
-  void add(Value value) { add(static_cast<std::uint64_t>(value.node) << 8 | static_cast<std::uint64_t>(value.output)); }
+  void add(Value value) {
+    add(static_cast<std::uint64_t>(value.node) << 8 | static_cast<std::uint64_t>(value.output));
+  }
   void add(const GraphNode& node) {
     add(static_cast<std::uint64_t>(node.op));
-    std::visit([&](const auto& attributes) { std::apply([&](const auto&... members) { (add(members), ...); }, attributes.members(attributes)); },
-               node.attributes);
+    std::visit(
+        [&](const auto& attributes) {
+          std::apply([&](const auto&... members) { (add(members), ...); },
+                     attributes.members(attributes));
+        },
+        node.attributes);
     for (const Value input : node.inputs) add(input);
     for (const TensorType& type : node.outputs) add(type);
     add(static_cast<std::int64_t>(node.scalar));
@@ -70,61 +77,77 @@ Hash128 hash(const Graph& graph) {
 }
 
 void verify(const Graph& graph) {
-  const auto fail = [](std::size_t index, const std::string& what) { throw Error("graph: node " + std::to_string(index) + " " + what); };
+  const auto fail = [](std::size_t index, const std::string& what) {
+    throw Error("graph: node " + std::to_string(index) + " " + what);
+  };
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const GraphNode& node = graph.nodes[i];
     std::vector<TensorType> types;
     for (const Value input : node.inputs) {
-      if (input.node < 0 || static_cast<std::size_t>(input.node) >= i) fail(i, "uses a node that does not come before it");
-      if (input.output < 0 || static_cast<std::size_t>(input.output) >= graph[input].outputs.size()) fail(i, "uses an output that does not exist");
+      if (input.node < 0 || static_cast<std::size_t>(input.node) >= i)
+        fail(i, "uses a node that does not come before it");
+      if (input.output < 0 || static_cast<std::size_t>(input.output) >= graph[input].outputs.size())
+        fail(i, "uses an output that does not exist");
       types.push_back(graph.type(input));
     }
     if (info(node.op).op_class == OpClass::leaf) {
-      if (!node.inputs.empty() || node.outputs.size() != 1) fail(i, "is a leaf with inputs or without its one output");
+      if (!node.inputs.empty() || node.outputs.size() != 1)
+        fail(i, "is a leaf with inputs or without its one output");
       if (node.op == Op::parameter) {
-        const auto index = static_cast<std::size_t>(std::get<IndexAttributes>(node.attributes).index);
-        if (index >= graph.inputs.size() || !(graph.inputs[index] == node.outputs[0])) fail(i, "is a parameter that no input fits");
+        const auto index =
+            static_cast<std::size_t>(std::get<IndexAttributes>(node.attributes).index);
+        if (index >= graph.inputs.size() || !(graph.inputs[index] == node.outputs[0]))
+          fail(i, "is a parameter that no input fits");
       }
       if (node.scalar >= graph.scalars) fail(i, "is a constant without a run-time scalar");
     } else if (infer_types(node.op, node.attributes, types, Location::current()) != node.outputs) {
-      fail(i, "(" + std::string(to_string(node.op)) + ") has other types than its shape rule gives");
+      fail(i,
+           "(" + std::string(to_string(node.op)) + ") has other types than its shape rule gives");
     }
   }
   for (const Value output : graph.outputs)
-    if (output.node < 0 || static_cast<std::size_t>(output.node) >= graph.nodes.size()) throw Error("graph: an output names no node");
+    if (output.node < 0 || static_cast<std::size_t>(output.node) >= graph.nodes.size())
+      throw Error("graph: an output names no node");
 }
 
 std::string to_string(const Graph& graph) {
   std::string text;
   const auto name = [&](Value value) {
-    return "%" + std::to_string(value.node) + (graph[value].outputs.size() > 1 ? "." + std::to_string(value.output) : "");
+    return "%" + std::to_string(value.node) +
+           (graph[value].outputs.size() > 1 ? "." + std::to_string(value.output) : "");
   };
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const GraphNode& node = graph.nodes[i];
     text += "%" + std::to_string(i) + " = " + std::string(to_string(node.op));
-    for (std::size_t k = 0; k < node.inputs.size(); ++k) text += (k ? ", " : " ") + name(node.inputs[k]);
-    const std::string attributes = node.scalar >= 0 ? "scalar=" + std::to_string(node.scalar) : to_string(node.attributes);
+    for (std::size_t k = 0; k < node.inputs.size(); ++k)
+      text += (k ? ", " : " ") + name(node.inputs[k]);
+    const std::string attributes =
+        node.scalar >= 0 ? "scalar=" + std::to_string(node.scalar) : to_string(node.attributes);
     if (!attributes.empty()) text += " {" + attributes + "}";
     text += " :";
     for (const TensorType& type : node.outputs) text += " " + to_string(type);
     text += "\n";
   }
   text += "return";
-  for (std::size_t k = 0; k < graph.outputs.size(); ++k) text += (k ? ", " : " ") + name(graph.outputs[k]);
+  for (std::size_t k = 0; k < graph.outputs.size(); ++k)
+    text += (k ? ", " : " ") + name(graph.outputs[k]);
   return text + "\n";
 }
 
 namespace {
 
 [[noreturn]] void throw_opaque(const Region& region) {
-  throw Error(
-      "forward mode through custom_vjp " + (region.name.empty() ? "(without name)" : region.name) +
-      ": it states a transposed derivative only, which says how cotangents flow back and not how tangents flow on. Differentiate it with grad or "
-      "vjp (a Hessian product by grad of grad), or state its derivative with custom_jvp, whose transpose comes by itself");
+  throw Error("forward mode through custom_vjp " +
+              (region.name.empty() ? "(without name)" : region.name) +
+              ": it states a transposed derivative only, which says how cotangents flow back and "
+              "not how tangents flow on. Differentiate it with grad or "
+              "vjp (a Hessian product by grad of grad), or state its derivative with custom_jvp, "
+              "whose transpose comes by itself");
 }
 
-// Numbers a graph of tensors. A region's graph takes the region's place: the walk goes on inside of it with its parameters standing for the region's
-// inputs. The graphs that are being walked are a stack of our own, so that regions nest as deep as they like.
+// Numbers a graph of tensors. A region's graph takes the region's place: the walk goes on inside of
+// it with its parameters standing for the region's inputs. The graphs that are being walked are a
+// stack of our own, so that regions nest as deep as they like.
 class Canonicaliser {
  public:
   explicit Canonicaliser(std::span<const Tensor> parameters) {
@@ -154,12 +177,14 @@ class Canonicaliser {
  private:
   struct Frame {
     explicit Frame(std::span<const Tensor> outputs)
-        : outputs(outputs.begin(), outputs.end()), order(walk(outputs, [](const Node& node) { return !node.evaluated(); })) {}
+        : outputs(outputs.begin(), outputs.end()),
+          order(walk(outputs, [](const Node& node) { return !node.evaluated(); })) {}
     std::vector<Tensor> outputs;
     std::vector<WalkedNode> order;
     std::size_t next = 0;
     std::unordered_map<const Node*, std::int32_t> numbers;
-    std::unordered_map<const Node*, std::vector<Value>> several;  // parameters and regions: a value per output
+    std::unordered_map<const Node*, std::vector<Value>>
+        several;  // parameters and regions: a value per output
   };
 
   std::int32_t add_node(GraphNode node) {
@@ -171,16 +196,20 @@ class Canonicaliser {
     const auto index = static_cast<std::int64_t>(result_.inputs.size());
     result_.inputs.push_back(tensor);
     result_.graph.inputs.push_back(tensor.type());
-    return bound_[{tensor.node().get(), tensor.output()}] = add_node({Op::parameter, IndexAttributes{index}, {}, {tensor.type()}});
+    return bound_[{tensor.node().get(), tensor.output()}] =
+               add_node({Op::parameter, IndexAttributes{index}, {}, {tensor.type()}});
   }
 
   // The value of a tensor in the graph that is being walked.
   Value value_of(const Tensor& tensor) {
     const Node& node = *tensor.node();
     const Frame& frame = frames_.back();
-    if (const auto found = frame.several.find(&node); found != frame.several.end()) return found->second[static_cast<std::size_t>(tensor.output())];
-    if (const auto found = bound_.find({&node, tensor.output()}); found != bound_.end()) return {found->second, 0};
-    if (const auto found = frame.numbers.find(&node); found != frame.numbers.end()) return {found->second, tensor.output()};
+    if (const auto found = frame.several.find(&node); found != frame.several.end())
+      return found->second[static_cast<std::size_t>(tensor.output())];
+    if (const auto found = bound_.find({&node, tensor.output()}); found != bound_.end())
+      return {found->second, 0};
+    if (const auto found = frame.numbers.find(&node); found != frame.numbers.end())
+      return {found->second, tensor.output()};
     return {add_input(tensor), 0};  // evaluated
   }
 
@@ -191,16 +220,20 @@ class Canonicaliser {
       if (frame.several.contains(&node) || bound_.contains({&node, 0})) return;
       if (std::get<IndexAttributes>(node.attributes).index == mapped_leaf)
         throw Error("vmap: the value of " + fluxion::to_string(node.outputs[0]) +
-                    " was asked for inside the mapped function, where it stands for every example at once; return it and read it outside");
+                    " was asked for inside the mapped function, where it stands for every example "
+                    "at once; return it and read it outside");
       throw Error(
-          "the value of a traced argument was asked for: while a function is traced, by compile, checkpoint or a custom rule, its arguments have "
+          "the value of a traced argument was asked for: while a function is traced, by compile, "
+          "checkpoint or a custom rule, its arguments have "
           "types and no values; a compiled function's have when it is called");
     }
     if (node.op == Op::constant) {
-      frame.numbers[&node] = constant(std::get<ValueAttributes>(node.attributes).value, node.outputs[0]);
+      frame.numbers[&node] =
+          constant(std::get<ValueAttributes>(node.attributes).value, node.outputs[0]);
       return;
     }
-    if (walked.inputs.empty() && info(node.op).op_class != OpClass::leaf) return;  // evaluated: bound by its users
+    if (walked.inputs.empty() && info(node.op).op_class != OpClass::leaf)
+      return;  // evaluated: bound by its users
     if (node.op == Op::data) return;
     std::vector<Value> inputs;
     for (const Tensor& input : walked.inputs) inputs.push_back(value_of(input));
@@ -214,16 +247,19 @@ class Canonicaliser {
   void enter(const Region& region, const std::vector<Value>& inputs) {
     if (region.kind == Region::Kind::opaque) throw_opaque(region);
     Frame& frame = frames_.emplace_back(region.outputs);
-    for (std::size_t i = 0; i < inputs.size(); ++i) frame.several[region.parameters[i].node().get()] = {inputs[i]};
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      frame.several[region.parameters[i].node().get()] = {inputs[i]};
   }
 
   std::int32_t constant(double value, const TensorType& type) {
     const bool literal = (value == 0 && !std::signbit(value)) || value == 1 || value == -1;
-    const auto [found, fresh] = scalar_nodes_.try_emplace({std::bit_cast<std::uint64_t>(value), type.dtype}, 0);
+    const auto [found, fresh] =
+        scalar_nodes_.try_emplace({std::bit_cast<std::uint64_t>(value), type.dtype}, 0);
     if (!fresh) return found->second;
     GraphNode made{Op::constant, ValueAttributes{literal ? value : 0}, {}, {type}};
     if (!literal) {
-      const auto [slot, first] = scalar_slots_.try_emplace(std::bit_cast<std::uint64_t>(value), result_.graph.scalars);
+      const auto [slot, first] =
+          scalar_slots_.try_emplace(std::bit_cast<std::uint64_t>(value), result_.graph.scalars);
       if (first) {
         ++result_.graph.scalars;
         result_.scalars.push_back(value);
@@ -235,17 +271,22 @@ class Canonicaliser {
 
   Canonical result_;
   std::deque<Frame> frames_;
-  std::map<std::pair<const Node*, int>, std::int32_t> bound_;             // parameters and evaluated tensors
-  std::map<std::pair<std::uint64_t, DType>, std::int32_t> scalar_nodes_;  // run-time scalars with equal bits are one
+  std::map<std::pair<const Node*, int>, std::int32_t> bound_;  // parameters and evaluated tensors
+  std::map<std::pair<std::uint64_t, DType>, std::int32_t>
+      scalar_nodes_;  // run-time scalars with equal bits are one
   std::map<std::uint64_t, std::int32_t> scalar_slots_;
 };
 
 }  // namespace
 
-Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs) { return Canonicaliser(parameters).run(outputs); }
+Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs) {
+  return Canonicaliser(parameters).run(outputs);
+}
 
 }  // namespace fluxion::plan
 
 namespace fluxion {
-std::string to_string(std::span<const Tensor> tensors) { return to_string(plan::canonicalise({}, tensors).graph); }
+std::string to_string(std::span<const Tensor> tensors) {
+  return to_string(plan::canonicalise({}, tensors).graph);
+}
 }  // namespace fluxion

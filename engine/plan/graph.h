@@ -1,4 +1,5 @@
-// The planner's view of a computation: a numbered graph in topological order, without pointers or values.
+// The planner's view of a computation: a numbered graph in topological order, without pointers or
+// values.
 #pragma once
 
 #include <cstdint>
@@ -6,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/op.h"
-#include "engine/tensor.h"
+#include "engine/graph/op.h"
+#include "engine/graph/tensor.h"
 
 namespace fluxion::plan {
 
@@ -20,7 +21,8 @@ struct Value {
 
 struct GraphNode {
   Op op = Op::identity;
-  Attributes attributes;  // of a parameter: which input; of a constant: the value if it is 0, 1 or -1
+  Attributes
+      attributes;  // of a parameter: which input; of a constant: the value if it is 0, 1 or -1
   std::vector<Value> inputs;
   std::vector<TensorType> outputs;
   std::int32_t scalar = -1;  // of a constant: which run-time scalar, or -1 for a literal
@@ -35,8 +37,12 @@ struct Graph {
   std::int32_t scalars = 0;
   bool operator==(const Graph&) const = default;
 
-  const GraphNode& operator[](Value value) const { return nodes[static_cast<std::size_t>(value.node)]; }
-  const TensorType& type(Value value) const { return (*this)[value].outputs[static_cast<std::size_t>(value.output)]; }
+  const GraphNode& operator[](Value value) const {
+    return nodes[static_cast<std::size_t>(value.node)];
+  }
+  const TensorType& type(Value value) const {
+    return (*this)[value].outputs[static_cast<std::size_t>(value.output)];
+  }
 };
 
 struct Hash128 {
@@ -46,7 +52,8 @@ struct Hash128 {
 Hash128 hash(const Graph& graph);
 Hash128 hash(const GraphNode& node);
 
-// Throws Error naming the first invariant that does not hold: order, arity, types as the shape rules give them.
+// Throws Error naming the first invariant that does not hold: order, arity, types as the shape
+// rules give them.
 void verify(const Graph& graph);
 
 std::string to_string(const Graph& graph);
@@ -54,26 +61,31 @@ std::string to_string(const Graph& graph);
 // A traced computation, split into its graph and what a call binds.
 struct Canonical {
   Graph graph;
-  std::vector<Tensor> inputs;  // tensors behind the parameters: first those given, then captured ones
+  std::vector<Tensor>
+      inputs;  // tensors behind the parameters: first those given, then captured ones
   std::vector<double> scalars;
 };
 
-// Numbers everything that `outputs` depend on. `parameters` become the first inputs, in order; evaluated tensors become further ones. A parameter
-// leaf that is not among them throws Error: its value was asked for while it was traced. Regions are replaced by what they hold; the derivative of a
-// custom_vjp holds nothing and throws Error.
+// Numbers everything that `outputs` depend on. `parameters` become the first inputs, in order;
+// evaluated tensors become further ones. A parameter leaf that is not among them throws Error: its
+// value was asked for while it was traced. Regions are replaced by what they hold; the derivative
+// of a custom_vjp holds nothing and throws Error.
 Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs);
 
-// Whether a backend with these limits has a kernel for this fused op; its expansion takes the place of any other.
+// Whether a backend with these limits has a kernel for this fused op; its expansion takes the place
+// of any other.
 bool has_kernel(const GraphNode& node, const KernelLimits& limits);
 
-// Common subexpressions merged, identities and neutral elements removed, fused ops without a kernel expanded, dead nodes dropped. `extra_scalars`
-// gets the values of scalars that expansions add after graph.scalars.
+// Common subexpressions merged, identities and neutral elements removed, fused ops without a kernel
+// expanded, dead nodes dropped. `extra_scalars` gets the values of scalars that expansions add
+// after graph.scalars.
 Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<double>& extra_scalars);
 
 // Without the nodes that no output depends on.
 Graph without_dead(Graph graph);
 
-// Where attention and its dual stand on the same operands, the dual's first outputs take the place of the primal: it is computed once.
+// Where attention and its dual stand on the same operands, the dual's first outputs take the place
+// of the primal: it is computed once.
 Graph pair_duals(Graph graph);
 
 }  // namespace fluxion::plan

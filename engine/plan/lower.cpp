@@ -47,16 +47,20 @@ struct Stuck {
 
 class TapeWriter {
  public:
-  TapeWriter(const Graph& graph, const Group& group, BufferNumbers& buffers) : graph_(graph), group_(group), buffers_(buffers) {
+  TapeWriter(const Graph& graph, const Group& group, BufferNumbers& buffers)
+      : graph_(graph), group_(group), buffers_(buffers) {
     hosted_.insert(group.nodes.begin(), group.nodes.end());
     // Axes of the tape: kept ones first, then reduced ones, each in the order of the values' axes.
     Dims kept, reduced;
-    for (std::size_t k = 0; k < group.space.sizes.size(); ++k) (group.space.reduced[k] ? reduced : kept).push_back(group.space.sizes[k]);
+    for (std::size_t k = 0; k < group.space.sizes.size(); ++k)
+      (group.space.reduced[k] ? reduced : kept).push_back(group.space.sizes[k]);
     space_.extents = kept;
     space_.extents.insert(space_.extents.end(), reduced.begin(), reduced.end());
     space_.reduced_axes = static_cast<std::int32_t>(reduced.size());
     std::size_t next_kept = 0, next_reduced = kept.size();
-    for (const bool is_reduced : group.space.reduced) axes_.push_back(axis_affine(is_reduced ? next_reduced++ : next_kept++, space_.extents.size()));
+    for (const bool is_reduced : group.space.reduced)
+      axes_.push_back(
+          axis_affine(is_reduced ? next_reduced++ : next_kept++, space_.extents.size()));
   }
 
   Tape write() {
@@ -84,7 +88,8 @@ class TapeWriter {
       const Point point = canonical(type.shape);
       std::int32_t value = emit({n, 0}, point, {});
       const Affine address = linear_address(point, type.shape, space_.extents.size());
-      if (tape_.reduced_axes > 0 && squeeze(type.shape) == group_.space.sizes) value = widened(value);
+      if (tape_.reduced_axes > 0 && squeeze(type.shape) == group_.space.sizes)
+        value = widened(value);
       tape_.stores.push_back({value, buffers_.of({n, 0}), type.dtype, address});
     }
     tape_.streaming = tape_.reduced_axes > 0 && streams();
@@ -92,8 +97,11 @@ class TapeWriter {
     return tape_;
   }
 
-  // The point of a value of this shape at each point of the space. Fusion hosts no value that has none.
-  Point canonical(const Shape& shape) const { return canonical_point(group_.space, shape, axes_, space_.extents.size()).value(); }
+  // The point of a value of this shape at each point of the space. Fusion hosts no value that has
+  // none.
+  Point canonical(const Shape& shape) const {
+    return canonical_point(group_.space, shape, axes_, space_.extents.size()).value();
+  }
 
   std::int32_t push(TapeInstruction instruction) {
     tape_.instructions.push_back(instruction);
@@ -101,15 +109,19 @@ class TapeWriter {
   }
 
   bool wide_affine(const Affine& affine) const {
-    return depends_on(affine, space_.extents.size() - static_cast<std::size_t>(space_.reduced_axes), space_.extents.size());
+    return depends_on(affine, space_.extents.size() - static_cast<std::size_t>(space_.reduced_axes),
+                      space_.extents.size());
   }
   bool narrow(const Affine& affine) const { return tape_.reduced_axes > 0 && !wide_affine(affine); }
   bool narrow(const Guards& guards) const {
-    return std::all_of(guards.begin(), guards.end(), [&](const AffineRange& g) { return !wide_affine(g.index); });
+    return std::all_of(guards.begin(), guards.end(),
+                       [&](const AffineRange& g) { return !wide_affine(g.index); });
   }
 
-  std::int32_t apply(Op op, DType dtype, std::initializer_list<std::int32_t> operands, bool force_wide = false) {
-    TapeInstruction made{TapeCode::apply, op, dtype, tape_.reduced_axes > 0 && !force_wide, 0, {-1, -1, -1}};
+  std::int32_t apply(Op op, DType dtype, std::initializer_list<std::int32_t> operands,
+                     bool force_wide = false) {
+    TapeInstruction made{TapeCode::apply, op, dtype, tape_.reduced_axes > 0 && !force_wide, 0,
+                         {-1, -1, -1}};
     std::size_t k = 0;
     for (const std::int32_t operand : operands) {
       made.operands[k++] = operand;
@@ -127,20 +139,35 @@ class TapeWriter {
     const DType dtype = graph_.type(value).dtype;
     const bool is_narrow = narrow(address) && narrow(guards);
     tape_.loads.push_back({buffers_.of(value), dtype, std::move(address), guards});
-    return push({TapeCode::load, Op::identity, register_dtype(dtype), is_narrow, static_cast<std::int32_t>(tape_.loads.size()) - 1, {-1, -1, -1}});
+    return push({TapeCode::load,
+                 Op::identity,
+                 register_dtype(dtype),
+                 is_narrow,
+                 static_cast<std::int32_t>(tape_.loads.size()) - 1,
+                 {-1, -1, -1}});
   }
 
   std::int32_t in_range(const AffineRange& range) {
     tape_.ranges.push_back(range);
-    return push(
-        {TapeCode::in_range, Op::identity, DType::boolean, narrow(range.index), static_cast<std::int32_t>(tape_.ranges.size()) - 1, {-1, -1, -1}});
+    return push({TapeCode::in_range,
+                 Op::identity,
+                 DType::boolean,
+                 narrow(range.index),
+                 static_cast<std::int32_t>(tape_.ranges.size()) - 1,
+                 {-1, -1, -1}});
   }
 
   std::int32_t number(double value, DType dtype) {  // 0, 1 or -1
-    return push({TapeCode::literal, Op::identity, register_dtype(dtype), tape_.reduced_axes > 0, static_cast<std::int32_t>(value), {-1, -1, -1}});
+    return push({TapeCode::literal,
+                 Op::identity,
+                 register_dtype(dtype),
+                 tape_.reduced_axes > 0,
+                 static_cast<std::int32_t>(value),
+                 {-1, -1, -1}});
   }
 
-  // The tape value of `value` at `point`; loads are guarded by `guards` because the point may lie outside of a padded operand.
+  // The tape value of `value` at `point`; loads are guarded by `guards` because the point may lie
+  // outside of a padded operand.
   std::int32_t emit(Value value, Point point, Guards guards) {
     while (true) {
       const Key key{value.node, value.output, flat(point, guards)};
@@ -152,10 +179,16 @@ class TapeWriter {
         case OpClass::leaf:
           if (node.op == Op::constant) {
             result = node.scalar >= 0
-                         ? push({TapeCode::scalar, Op::identity, register_dtype(dtype), tape_.reduced_axes > 0, node.scalar, {-1, -1, -1}})
+                         ? push({TapeCode::scalar,
+                                 Op::identity,
+                                 register_dtype(dtype),
+                                 tape_.reduced_axes > 0,
+                                 node.scalar,
+                                 {-1, -1, -1}})
                          : number(std::get<ValueAttributes>(node.attributes).value, dtype);
           } else if (node.op == Op::iota) {
-            const Affine index = point[static_cast<std::size_t>(std::get<AxisAttributes>(node.attributes).axis)];
+            const Affine index =
+                point[static_cast<std::size_t>(std::get<AxisAttributes>(node.attributes).axis)];
             tape_.indices.push_back(index);
             result = push({TapeCode::index,
                            Op::identity,
@@ -164,7 +197,9 @@ class TapeWriter {
                            static_cast<std::int32_t>(tape_.indices.size()) - 1,
                            {-1, -1, -1}});
           } else {
-            result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
+            result =
+                load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()),
+                     guards);
           }
           break;
         case OpClass::movement: {
@@ -175,7 +210,9 @@ class TapeWriter {
           }
           const Value input = node.inputs[0];
           if (node.op == Op::reshape && loaded(input)) {
-            result = load(input, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
+            result =
+                load(input, linear_address(point, graph_.type(value).shape, space_.extents.size()),
+                     guards);
             break;
           }
           Step step = follow(node, graph_.type(input).shape, 0, point, space_);
@@ -187,27 +224,36 @@ class TapeWriter {
         }
         case OpClass::elementwise:
           if (!hosted_.contains(value.node)) {
-            result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
+            result =
+                load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()),
+                     guards);
             break;
           }
           result = emit_elementwise(node, point, guards);
           break;
         case OpClass::reduction:
           if (!hosted_.contains(value.node)) {
-            result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
+            result =
+                load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()),
+                     guards);
             break;
           }
           if (node.outputs[0].shape.elements() > 0 &&
               linear_address(point, node.outputs[0].shape, space_.extents.size()) !=
-                  linear_address(canonical(node.outputs[0].shape), node.outputs[0].shape, space_.extents.size()))
+                  linear_address(canonical(node.outputs[0].shape), node.outputs[0].shape,
+                                 space_.extents.size()))
             throw Stuck{trail_};
           {
-            const std::int32_t operand = widened(emit(node.inputs[0], canonical(graph_.type(node.inputs[0]).shape), {}));
-            result = push({TapeCode::reduce, node.op, register_dtype(dtype), true, 0, {operand, -1, -1}});
+            const std::int32_t operand =
+                widened(emit(node.inputs[0], canonical(graph_.type(node.inputs[0]).shape), {}));
+            result = push(
+                {TapeCode::reduce, node.op, register_dtype(dtype), true, 0, {operand, -1, -1}});
           }
           break;
         default:
-          result = load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()), guards);
+          result =
+              load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()),
+                   guards);
           break;
       }
       memo_.emplace(key, result);
@@ -227,7 +273,8 @@ class TapeWriter {
     for (const Value input : node.inputs) operands.push_back(emit(input, point, guards));
     if (node.op == Op::identity) return operands[0];  // a copy is its store
     // Bytes and 64-bit integers exist in memory only: the store converts.
-    if (node.op == Op::convert && (node.outputs[0].dtype == DType::u8 || node.outputs[0].dtype == DType::i64) &&
+    if (node.op == Op::convert &&
+        (node.outputs[0].dtype == DType::u8 || node.outputs[0].dtype == DType::i64) &&
         graph_.type(node.inputs[0]).dtype != DType::boolean)
       return operands[0];
     const DType dtype = register_dtype(node.outputs[0].dtype);
@@ -256,8 +303,11 @@ class TapeWriter {
       Guards inner = guards;
       inner.insert(inner.end(), ranges.begin(), ranges.end());
       const std::int32_t piece = emit(node.inputs[i], std::move(step.point), inner);
-      // A guarded load is zero outside already. (Padding with other values was rewritten as a choice.)
-      if (node.op == Op::pad && tape_.instructions[static_cast<std::size_t>(piece)].code == TapeCode::load) return piece;
+      // A guarded load is zero outside already. (Padding with other values was rewritten as a
+      // choice.)
+      if (node.op == Op::pad &&
+          tape_.instructions[static_cast<std::size_t>(piece)].code == TapeCode::load)
+        return piece;
       if (node.op == Op::concat) {
         start += operand[std::get<AxisAttributes>(node.attributes).axis];
         if (result < 0) {  // the first piece needs no test: later ones override it where they hold
@@ -269,7 +319,8 @@ class TapeWriter {
       }
       const std::int32_t outside = result;
       result = piece;
-      for (const AffineRange& range : ranges) result = apply(Op::where, register_dtype(dtype), {in_range(range), result, outside});
+      for (const AffineRange& range : ranges)
+        result = apply(Op::where, register_dtype(dtype), {in_range(range), result, outside});
     }
     return result;
   }
@@ -334,8 +385,10 @@ std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNu
 
 namespace {
 
-// A matrix operand followed down to memory. Its last `matrix_axes` axes are the rows and columns; of one axis alone, the rows.
-ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& buffers, std::size_t matrix_axes = 2) {
+// A matrix operand followed down to memory. Its last `matrix_axes` axes are the rows and columns;
+// of one axis alone, the rows.
+ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& buffers,
+                              std::size_t matrix_axes = 2) {
   const Shape& shape = graph.type(value).shape;
   const auto rank = static_cast<std::size_t>(shape.rank());
   IterationSpace space{shape.dims(), 0};
@@ -361,7 +414,8 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
         break;
       }
       Step step = follow(node, graph.type(input).shape, 0, point, space);
-      if (step.outcome == Step::Outcome::impossible) throw Error("matmul: an operand's view does not fold; this is a planner error");
+      if (step.outcome == Step::Outcome::impossible)
+        throw Error("matmul: an operand's view does not fold; this is a planner error");
       if (step.outcome == Step::Outcome::split) split = step.split;
       point = std::move(step.point);
       if (!split) at = input;
@@ -369,7 +423,8 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
     if (split) {
       for (Affine& affine : start) refine(affine, *split);
       refine(space, *split);
-      owner.insert(owner.begin() + static_cast<std::ptrdiff_t>(split->axis) + 1, owner[split->axis]);
+      owner.insert(owner.begin() + static_cast<std::ptrdiff_t>(split->axis) + 1,
+                   owner[split->axis]);
       continue;
     }
     ContractOperand operand;
@@ -377,9 +432,12 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
     operand.offset = address->constant;
     for (std::size_t k = 0; k < space.extents.size(); ++k) {
       if (space.extents[k] == 1) continue;
-      OperandAxis& axis = owner[k] + matrix_axes < rank ? operand.batch : owner[k] + matrix_axes == rank ? operand.rows : operand.columns;
+      OperandAxis& axis = owner[k] + matrix_axes < rank    ? operand.batch
+                          : owner[k] + matrix_axes == rank ? operand.rows
+                                                           : operand.columns;
       // Digits that continue one another are one.
-      if (!axis.sizes.empty() && axis.strides.back() == address->coefficients[k] * space.extents[k]) {
+      if (!axis.sizes.empty() &&
+          axis.strides.back() == address->coefficients[k] * space.extents[k]) {
         axis.sizes.back() *= space.extents[k];
         axis.strides.back() = address->coefficients[k];
       } else {
@@ -404,12 +462,15 @@ ContractKernel lower_contraction(const Graph& graph, std::int32_t n, BufferNumbe
   kernel.m = shape[rank - 2];
   kernel.n = shape[rank - 1];
   kernel.k = lhs[rank - 1];
-  kernel.terms.push_back({lower_operand(graph, node.inputs[0], buffers), lower_operand(graph, node.inputs[1], buffers), 0});
+  kernel.terms.push_back({lower_operand(graph, node.inputs[0], buffers),
+                          lower_operand(graph, node.inputs[1], buffers), 0});
   // Without an epilogue of its own, the result is stored as it is.
   Tape& tape = kernel.epilogue;
   tape.extents = {kernel.batch, kernel.m, kernel.n};
-  tape.instructions.push_back({TapeCode::result, Op::identity, kernel.dtype, false, 0, {-1, -1, -1}});
-  tape.stores.push_back({0, buffers.of({n, 0}), kernel.dtype, {0, {kernel.m * kernel.n, kernel.n, 1}}});
+  tape.instructions.push_back(
+      {TapeCode::result, Op::identity, kernel.dtype, false, 0, {-1, -1, -1}});
+  tape.stores.push_back(
+      {0, buffers.of({n, 0}), kernel.dtype, {0, {kernel.m * kernel.n, kernel.n, 1}}});
   return kernel;
 }
 
@@ -427,10 +488,12 @@ OpKernel lower_op(const Graph& graph, std::int32_t n, BufferNumbers& buffers) {
       kernel.views.push_back(lower_operand(graph, input, buffers, row ? 1 : 2));
       kernel.inputs.push_back(kernel.views.back().buffer);
     } else {
-      kernel.inputs.push_back(buffers.of(info(node.op).op_class == OpClass::movement ? input : peel_reshapes(graph, input)));
+      kernel.inputs.push_back(buffers.of(
+          info(node.op).op_class == OpClass::movement ? input : peel_reshapes(graph, input)));
     }
   }
-  for (std::size_t k = 0; k < node.outputs.size(); ++k) kernel.outputs.push_back(buffers.of({n, static_cast<std::int32_t>(k)}));
+  for (std::size_t k = 0; k < node.outputs.size(); ++k)
+    kernel.outputs.push_back(buffers.of({n, static_cast<std::int32_t>(k)}));
   return kernel;
 }
 

@@ -1,4 +1,5 @@
-// Lowering: groups of ops become expression tapes, contractions become operand views, the rest op kernels.
+// Lowering: groups of ops become expression tapes, contractions become operand views, the rest op
+// kernels.
 #pragma once
 
 #include <optional>
@@ -6,7 +7,7 @@
 
 #include "engine/plan/fuse.h"
 #include "engine/plan/graph.h"
-#include "engine/program.h"
+#include "engine/program/program.h"
 
 namespace fluxion::plan {
 
@@ -29,7 +30,8 @@ struct LoweredKernel {
   std::int32_t position = 0;  // the last of its ops in the graph's order
 };
 
-// The tape of a group, or nothing if some index can't be written as an affine function; then `stuck` gets the operand (user, number) to be copied.
+// The tape of a group, or nothing if some index can't be written as an affine function; then
+// `stuck` gets the operand (user, number) to be copied.
 std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers,
                                 std::vector<std::pair<std::int32_t, std::int32_t>>& stuck);
 
@@ -38,8 +40,8 @@ ContractKernel lower_contraction(const Graph& graph, std::int32_t node, BufferNu
 
 OpKernel lower_op(const Graph& graph, std::int32_t node, BufferNumbers& buffers);
 
-// Rewrites `tape` so that its iteration space runs in the row-major order of buffer `buffer`, which it must read element for element, once each;
-// false if it doesn't.
+// Rewrites `tape` so that its iteration space runs in the row-major order of buffer `buffer`, which
+// it must read element for element, once each; false if it doesn't.
 bool reorder_along(Tape& tape, std::int32_t buffer);
 
 // Splits the tapes' axes until their extents agree; false if they can't.
@@ -48,7 +50,8 @@ bool common_axes(Tape& a, Tape& b);
 // b's instructions, loads and stores appended to a. Extents must agree.
 void append_tape(Tape& a, const Tape& b);
 
-// Loads of `buffer` replaced by result `result` of the contraction that the tape is the epilogue of.
+// Loads of `buffer` replaced by result `result` of the contraction that the tape is the epilogue
+// of.
 void replace_load_by_result(Tape& tape, std::int32_t buffer, std::int32_t result);
 
 // Drops loads, instructions, indices and ranges that no store needs, and merges equal ones.

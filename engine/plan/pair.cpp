@@ -1,4 +1,5 @@
-// A dual op computes its primal's outputs besides their tangents: where a plan has both on the same operands, the dual serves for both.
+// A dual op computes its primal's outputs besides their tangents: where a plan has both on the same
+// operands, the dual serves for both.
 #include <functional>
 #include <optional>
 #include <queue>
@@ -35,7 +36,8 @@ Graph sorted(Graph graph) {
   std::vector<std::vector<std::int32_t>> users(count);
   std::priority_queue<std::int32_t, std::vector<std::int32_t>, std::greater<>> ready;
   for (std::size_t i = 0; i < count; ++i) {
-    for (const Value input : graph.nodes[i].inputs) users[static_cast<std::size_t>(input.node)].push_back(static_cast<std::int32_t>(i));
+    for (const Value input : graph.nodes[i].inputs)
+      users[static_cast<std::size_t>(input.node)].push_back(static_cast<std::int32_t>(i));
     waiting[i] = static_cast<std::int32_t>(graph.nodes[i].inputs.size());
     if (waiting[i] == 0) ready.push(static_cast<std::int32_t>(i));
   }
@@ -67,7 +69,9 @@ Graph pair_duals(Graph graph) {
       operands.insert(operands.end(), dual.inputs.begin() + 6, dual.inputs.end());
       for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
         const GraphNode& primal = graph.nodes[i];
-        if (primal.op != Op::attention || primal.inputs != operands || !(primal.attributes == dual.attributes)) continue;
+        if (primal.op != Op::attention || primal.inputs != operands ||
+            !(primal.attributes == dual.attributes))
+          continue;
         // A tangent that is computed from this very output must come after it.
         if (!reaches(graph, static_cast<std::int32_t>(i), static_cast<std::int32_t>(j)))
           return std::pair(static_cast<std::int32_t>(i), static_cast<std::int32_t>(j));

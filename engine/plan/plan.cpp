@@ -14,10 +14,12 @@ namespace plan {
 
 namespace {
 
-// Copying the operands that defeated a lowering always helps; a handful of rounds settles any graph.
+// Copying the operands that defeated a lowering always helps; a handful of rounds settles any
+// graph.
 constexpr int max_rounds = 64;
 
-std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& limits, BufferNumbers& buffers,
+std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& limits,
+                                     BufferNumbers& buffers,
                                      std::vector<std::pair<std::int32_t, std::int32_t>>& stuck) {
   std::vector<LoweredKernel> kernels;
   for (const Group& group : fuse(graph, limits)) {
@@ -28,10 +30,13 @@ std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& lim
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto n = static_cast<std::int32_t>(i);
     const OpClass op_class = info(graph.nodes[i].op).op_class;
-    if (op_class == OpClass::contraction) kernels.push_back({lower_contraction(graph, n, buffers), n});
+    if (op_class == OpClass::contraction)
+      kernels.push_back({lower_contraction(graph, n, buffers), n});
     if (is_whole(op_class)) kernels.push_back({lower_op(graph, n, buffers), n});
   }
-  std::stable_sort(kernels.begin(), kernels.end(), [](const LoweredKernel& a, const LoweredKernel& b) { return a.position < b.position; });
+  std::stable_sort(
+      kernels.begin(), kernels.end(),
+      [](const LoweredKernel& a, const LoweredKernel& b) { return a.position < b.position; });
   return kernels;
 }
 
@@ -53,13 +58,15 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
       buffers.emplace(graph);
       kernels = lower_all(graph, limits, *buffers, stuck);
       if (stuck.empty()) break;
-      if (round == max_rounds) throw Error("plan: a view does not fold even after copies; this is a planner error");
+      if (round == max_rounds)
+        throw Error("plan: a view does not fold even after copies; this is a planner error");
     }
   } else {
     buffers.emplace(graph);
     for (std::size_t i = 0; i < graph.nodes.size(); ++i)
       if (graph.nodes[i].op != Op::parameter)
-        kernels.push_back({lower_op(graph, static_cast<std::int32_t>(i), *buffers), static_cast<std::int32_t>(i)});
+        kernels.push_back({lower_op(graph, static_cast<std::int32_t>(i), *buffers),
+                           static_cast<std::int32_t>(i)});
   }
 
   // Outputs: one buffer each, however often a value is asked for.
@@ -71,10 +78,12 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
   for (const Value output : graph.outputs) {
     const GraphNode& node = graph[output];
     if (node.op == Op::parameter) {
-      planned.outputs.push_back({true, static_cast<std::int32_t>(std::get<IndexAttributes>(node.attributes).index)});
+      planned.outputs.push_back(
+          {true, static_cast<std::int32_t>(std::get<IndexAttributes>(node.attributes).index)});
       continue;
     }
-    const auto [found, fresh] = output_of.try_emplace({output.node, output.output}, static_cast<std::int32_t>(program.outputs.size()));
+    const auto [found, fresh] = output_of.try_emplace(
+        {output.node, output.output}, static_cast<std::int32_t>(program.outputs.size()));
     if (fresh) {
       program.outputs.push_back(graph.type(output));
       kept.insert(buffers->of(output));
@@ -87,7 +96,8 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
       const GraphNode& node = graph[buffers->values()[b]];
       if (node.op != Op::parameter) continue;
       const std::int64_t input = std::get<IndexAttributes>(node.attributes).index;
-      if (std::find(graph.donated.begin(), graph.donated.end(), input) != graph.donated.end()) donated.insert(static_cast<std::int32_t>(b));
+      if (std::find(graph.donated.begin(), graph.donated.end(), input) != graph.donated.end())
+        donated.insert(static_cast<std::int32_t>(b));
     }
     merge_into_contractions(kernels, buffers->values().size(), kept, donated, limits);
   }
@@ -121,27 +131,32 @@ Plan::Plan(plan::Graph graph, Backend& backend)
       backend_(backend),
       executable_(backend.compile(planned_.program)) {}
 
-std::vector<std::shared_ptr<Buffer>> Plan::run(const std::vector<std::shared_ptr<Buffer>>& inputs, std::span<const double> scalars,
+std::vector<std::shared_ptr<Buffer>> Plan::run(const std::vector<std::shared_ptr<Buffer>>& inputs,
+                                               std::span<const double> scalars,
                                                const RunOptions& options) const {
   const Program& program = planned_.program;
   std::vector<double> all_scalars(scalars.begin(), scalars.end());
-  all_scalars.insert(all_scalars.end(), planned_.extra_scalars.begin(), planned_.extra_scalars.end());
+  all_scalars.insert(all_scalars.end(), planned_.extra_scalars.begin(),
+                     planned_.extra_scalars.end());
 
   std::vector<std::shared_ptr<Buffer>> outputs;
   for (std::size_t o = 0; o < program.outputs.size(); ++o) {
     const std::int32_t donor = program.donations[o];
     // With one owner, nobody can see the value being overwritten.
     const bool reuse = donor >= 0 && inputs[static_cast<std::size_t>(donor)].use_count() == 1;
-    outputs.push_back(reuse ? inputs[static_cast<std::size_t>(donor)] : backend_.allocate(program.outputs[o].bytes()));
+    outputs.push_back(reuse ? inputs[static_cast<std::size_t>(donor)]
+                            : backend_.allocate(program.outputs[o].bytes()));
   }
   std::vector<Buffer*> input_pointers, output_pointers;
   for (const auto& input : inputs) input_pointers.push_back(input.get());
   for (const auto& output : outputs) output_pointers.push_back(output.get());
-  if (!program.kernels.empty()) executable_->run({input_pointers, output_pointers, all_scalars}, options);
+  if (!program.kernels.empty())
+    executable_->run({input_pointers, output_pointers, all_scalars}, options);
 
   std::vector<std::shared_ptr<Buffer>> result;
   for (const OutputSource& source : planned_.outputs)
-    result.push_back(source.from_input ? inputs[static_cast<std::size_t>(source.index)] : outputs[static_cast<std::size_t>(source.index)]);
+    result.push_back(source.from_input ? inputs[static_cast<std::size_t>(source.index)]
+                                       : outputs[static_cast<std::size_t>(source.index)]);
   return result;
 }
 
@@ -179,7 +194,8 @@ std::shared_ptr<const Plan> PlanCache::find_or_make(plan::Graph graph, Backend& 
     std::lock_guard lock(mutex_);
     if (auto plan = find()) return plan;
   }
-  // Planning takes long: other threads may use the cache meanwhile. Two that miss on one graph both plan it; one plan stays.
+  // Planning takes long: other threads may use the cache meanwhile. Two that miss on one graph both
+  // plan it; one plan stays.
   auto plan = std::make_shared<const Plan>(graph, backend);
   std::lock_guard lock(mutex_);
   if (auto other = find()) return other;

@@ -1,6 +1,7 @@
 // The planner: graph in, program out; and what runs it.
 //
-//   canonicalise -> simplify -> pair -> prepare -> fuse -> lower -> merge contractions and epilogues -> order -> place in memory
+//   canonicalise -> simplify -> pair -> prepare -> fuse -> lower -> merge contractions and
+//   epilogues -> order -> place in memory
 #pragma once
 
 #include <list>
@@ -37,9 +38,11 @@ class Plan {
  public:
   Plan(plan::Graph graph, Backend& backend);
 
-  // One buffer per requested output. `inputs` are the buffers of the graph's parameters; donated ones that `inputs` alone owns may come back as
-  // outputs. If this throws, no input was written to.
-  std::vector<std::shared_ptr<Buffer>> run(const std::vector<std::shared_ptr<Buffer>>& inputs, std::span<const double> scalars,
+  // One buffer per requested output. `inputs` are the buffers of the graph's parameters; donated
+  // ones that `inputs` alone owns may come back as outputs. If this throws, no input was written
+  // to.
+  std::vector<std::shared_ptr<Buffer>> run(const std::vector<std::shared_ptr<Buffer>>& inputs,
+                                           std::span<const double> scalars,
                                            const RunOptions& options) const;
 
   const Program& program() const { return planned_.program; }
@@ -53,7 +56,8 @@ class Plan {
   std::unique_ptr<Executable> executable_;
 };
 
-// Plans by graph: a 128-bit hash finds a candidate, full comparison decides. The least recently used plan leaves when the cache is full.
+// Plans by graph: a 128-bit hash finds a candidate, full comparison decides. The least recently
+// used plan leaves when the cache is full.
 class PlanCache {
  public:
   explicit PlanCache(std::size_t capacity) : capacity_(capacity) {}

@@ -17,10 +17,12 @@ namespace {
 // Whether a value has memory of its own once its kernel has run.
 bool lies_in_memory(const Graph& graph, Value value) {
   const GraphNode& node = graph[value];
-  return node.op == Op::parameter || (info(node.op).op_class != OpClass::leaf && info(node.op).op_class != OpClass::movement);
+  return node.op == Op::parameter ||
+         (info(node.op).op_class != OpClass::leaf && info(node.op).op_class != OpClass::movement);
 }
 
-// Contractions and attention read through any view of memory but those with holes (pad), several sources (concat) or negative strides (flip).
+// Contractions and attention read through any view of memory but those with holes (pad), several
+// sources (concat) or negative strides (flip).
 bool readable_by_contraction(const Graph& graph, Value value) {
   while (info(graph[value].op).op_class == OpClass::movement) {
     const Op op = graph[value].op;
@@ -32,7 +34,8 @@ bool readable_by_contraction(const Graph& graph, Value value) {
 
 }  // namespace
 
-Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced, std::size_t max_loads) {
+Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced,
+              std::size_t max_loads) {
   const std::size_t max_pieces = std::max<std::size_t>(2, max_loads / 2);
   const std::set<std::pair<std::int32_t, std::int32_t>> forced_set(forced.begin(), forced.end());
   Graph result;
@@ -40,8 +43,9 @@ Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std:
   result.donated = graph.donated;
   result.scalars = graph.scalars;
   std::vector<std::int32_t> moved(graph.nodes.size());
-  // How many ways lead from each node of the result down to memory through movement ops: whoever reads it in place has a load for each. Where pieces
-  // are shared the number grows exponentially, and so would the work of finding out whether they fold.
+  // How many ways lead from each node of the result down to memory through movement ops: whoever
+  // reads it in place has a load for each. Where pieces are shared the number grows exponentially,
+  // and so would the work of finding out whether they fold.
   std::vector<std::size_t> ways;
   const auto ways_of = [&](std::int32_t n) {
     for (std::size_t i = ways.size(); i <= static_cast<std::size_t>(n); ++i) {
@@ -57,18 +61,24 @@ Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std:
     result.nodes.push_back({Op::identity, NoAttributes{}, {value}, {result.type(value)}});
     return Value{static_cast<std::int32_t>(result.nodes.size()) - 1, 0};
   };
-  const auto move = [&](Value value) { return Value{moved[static_cast<std::size_t>(value.node)], value.output}; };
+  const auto move = [&](Value value) {
+    return Value{moved[static_cast<std::size_t>(value.node)], value.output};
+  };
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     GraphNode node = graph.nodes[i];
     const OpClass op_class = info(node.op).op_class;
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       Value& input = node.inputs[k];
       input = move(input);
-      const bool must = forced_set.contains({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)}) ||
-                        ((op_class == OpClass::contraction || op_class == OpClass::fused) && !readable_by_contraction(result, input)) ||
-                        // Windows overlap: where something must be copied, it is what they look at, not all that they see.
-                        (node.op == Op::windows && !readable_by_contraction(result, input)) ||
-                        (is_whole(op_class) && op_class != OpClass::fused && !lies_in_memory(result, peel_reshapes(result, input)));
+      const bool must =
+          forced_set.contains({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)}) ||
+          ((op_class == OpClass::contraction || op_class == OpClass::fused) &&
+           !readable_by_contraction(result, input)) ||
+          // Windows overlap: where something must be copied, it is what they look at, not all that
+          // they see.
+          (node.op == Op::windows && !readable_by_contraction(result, input)) ||
+          (is_whole(op_class) && op_class != OpClass::fused &&
+           !lies_in_memory(result, peel_reshapes(result, input)));
       if (must) input = copy(input);
     }
     // A kernel has only so many loads: more pieces are joined in parts first.
@@ -79,7 +89,8 @@ Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std:
         const std::size_t end = std::min(begin + max_pieces, node.inputs.size());
         GraphNode part{Op::concat,
                        node.attributes,
-                       {node.inputs.begin() + static_cast<std::ptrdiff_t>(begin), node.inputs.begin() + static_cast<std::ptrdiff_t>(end)},
+                       {node.inputs.begin() + static_cast<std::ptrdiff_t>(begin),
+                        node.inputs.begin() + static_cast<std::ptrdiff_t>(end)},
                        node.outputs};
         std::int64_t& size = part.outputs[0].shape[axis];
         size = 0;

@@ -1,12 +1,13 @@
-// Simplification: one pass in topological order through a Builder that merges equal nodes and never builds what a simpler value can stand for.
+// Simplification: one pass in topological order through a Builder that merges equal nodes and never
+// builds what a simpler value can stand for.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <set>
 
-#include "engine/expansion.h"
+#include "engine/graph/expansion.h"
+#include "engine/graph/shape_rules.h"
 #include "engine/plan/builder.h"
-#include "engine/shape_rules.h"
 
 namespace fluxion::plan {
 
@@ -18,13 +19,15 @@ bool is_identity(const Dims& permutation) {
   return true;
 }
 
-// Whether a sum over `axes` takes a few elements that lie apart from each other, in pools and enlarged images: it is faster to add views, a whole row
-// of the last axis at a time, than to reduce rows of so few.
+// Whether a sum over `axes` takes a few elements that lie apart from each other, in pools and
+// enlarged images: it is faster to add views, a whole row of the last axis at a time, than to
+// reduce rows of so few.
 bool is_sum_of_few(const Shape& shape, const Dims& axes) {
   constexpr std::int64_t few = 9, row = 8;
   std::int64_t count = 1;
   for (const std::int64_t axis : axes) count *= shape[axis];
-  return count >= 1 && count <= few && axes.back() != shape.rank() - 1 && shape[shape.rank() - 1] >= row;
+  return count >= 1 && count <= few && axes.back() != shape.rank() - 1 &&
+         shape[shape.rank() - 1] >= row;
 }
 
 bool swaps_last_two(Dims permutation) {
@@ -55,7 +58,9 @@ Value Builder::constant(double value, DType dtype) {
     return intern(std::move(node));
   }
   const std::int32_t base = graph_.scalars - static_cast<std::int32_t>(extra_scalars.size());
-  const auto same = [&](double other) { return std::bit_cast<std::uint64_t>(other) == std::bit_cast<std::uint64_t>(value); };
+  const auto same = [&](double other) {
+    return std::bit_cast<std::uint64_t>(other) == std::bit_cast<std::uint64_t>(value);
+  };
   const auto found = std::find_if(extra_scalars.begin(), extra_scalars.end(), same);
   node.scalar = base + static_cast<std::int32_t>(found - extra_scalars.begin());
   if (found == extra_scalars.end()) {
@@ -94,13 +99,15 @@ Value Builder::sum_of_few(Value value, const Dims& axes) {
   }
 }
 
-std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const std::vector<Value>& inputs) {
+std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
+                                      const std::vector<Value>& inputs) {
   const auto shape = [&](std::size_t i) -> const Shape& { return type(inputs[i]).shape; };
   const auto is = [&](std::size_t i, double number) {
     const auto value = literal(inputs[i]);
     return value && *value == number;
   };
-  const GraphNode first = inputs.empty() ? GraphNode{} : graph_[inputs[0]];  // a copy: emit() below may move the nodes
+  const GraphNode first =
+      inputs.empty() ? GraphNode{} : graph_[inputs[0]];  // a copy: emit() below may move the nodes
   switch (op) {
     case Op::identity:
     case Op::stop_gradient:
@@ -136,7 +143,8 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
       if (shape(0) == to) return inputs[0];
       if (first.op == Op::reshape) return emit(op, attributes, {first.inputs[0]});
       // A stretched scalar is the same in any shape.
-      if (first.op == Op::broadcast_to && type(first.inputs[0]).shape.rank() == 0) return broadcast(first.inputs[0], to);
+      if (first.op == Op::broadcast_to && type(first.inputs[0]).shape.rank() == 0)
+        return broadcast(first.inputs[0], to);
       if (first.op == Op::constant) return broadcast(inputs[0], to);
       break;
     }
@@ -146,7 +154,8 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
       if (first.op == Op::transpose) {
         const Dims& inner = std::get<AxesAttributes>(first.attributes).axes;
         Dims composed;
-        for (const std::int64_t axis : axes) composed.push_back(inner[static_cast<std::size_t>(axis)]);
+        for (const std::int64_t axis : axes)
+          composed.push_back(inner[static_cast<std::size_t>(axis)]);
         return emit(op, AxesAttributes{composed}, {first.inputs[0]});
       }
       break;
@@ -157,7 +166,9 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
       break;
     case Op::slice: {
       const auto& a = std::get<SliceAttributes>(attributes);
-      const auto whole = [&](std::size_t axis) { return a.start[axis] == 0 && a.step[axis] == 1 && a.stop[axis] == shape(0).dims()[axis]; };
+      const auto whole = [&](std::size_t axis) {
+        return a.start[axis] == 0 && a.step[axis] == 1 && a.stop[axis] == shape(0).dims()[axis];
+      };
       bool all = true;
       for (std::size_t axis = 0; axis < a.start.size(); ++axis) all = all && whole(axis);
       if (all) return inputs[0];
@@ -166,15 +177,19 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
     case Op::pad: {
       const auto& a = std::get<PadAttributes>(attributes);
       const auto zero = [](std::int64_t size) { return size == 0; };
-      if (std::all_of(a.low.begin(), a.low.end(), zero) && std::all_of(a.high.begin(), a.high.end(), zero)) return inputs[0];
+      if (std::all_of(a.low.begin(), a.low.end(), zero) &&
+          std::all_of(a.high.begin(), a.high.end(), zero))
+        return inputs[0];
       // Other values than 0 are chosen by a padded mask.
       if (a.value != 0 || std::signbit(a.value)) {
         const PadAttributes with_zero{a.low, a.high, 0};
         const DType dtype = type(inputs[0]).dtype;
-        const Value inside = emit(op, with_zero, {broadcast(constant(1, DType::boolean), shape(0))});
+        const Value inside =
+            emit(op, with_zero, {broadcast(constant(1, DType::boolean), shape(0))});
         const Value padded = emit(op, with_zero, inputs);
         const Shape whole = type(padded).shape;
-        return emit(Op::where, NoAttributes{}, {inside, padded, broadcast(constant(a.value, dtype), whole)});
+        return emit(Op::where, NoAttributes{},
+                    {inside, padded, broadcast(constant(a.value, dtype), whole)});
       }
       break;
     }
@@ -185,8 +200,11 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes, const
       for (const std::int64_t axis : std::get<AxesAttributes>(attributes).axes)
         if (shape(0)[axis] != 1) axes.push_back(axis);
       if (axes.empty()) return inputs[0];
-      if (axes != std::get<AxesAttributes>(attributes).axes) return emit(op, AxesAttributes{axes}, inputs);
-      if (op == Op::sum && info(first.op).op_class == OpClass::movement && is_sum_of_few(shape(0), axes)) return sum_of_few(inputs[0], axes);
+      if (axes != std::get<AxesAttributes>(attributes).axes)
+        return emit(op, AxesAttributes{axes}, inputs);
+      if (op == Op::sum && info(first.op).op_class == OpClass::movement &&
+          is_sum_of_few(shape(0), axes))
+        return sum_of_few(inputs[0], axes);
       break;
     }
     case Op::after:
@@ -219,28 +237,31 @@ std::vector<Value> Builder::awaited(Value token) const {
       sources.push_back(value);
     else
       for (std::size_t i = node.inputs.size(); i-- > 0;)
-        if (seen.insert({node.inputs[i].node, node.inputs[i].output}).second) pending.push_back(node.inputs[i]);
+        if (seen.insert({node.inputs[i].node, node.inputs[i].output}).second)
+          pending.push_back(node.inputs[i]);
   }
   return sources;
 }
 
 std::optional<Value> Builder::after(Value x, Value token) {
-  // What counts is when the token's memory is written, all of its pieces. A token that is there from the start orders nothing, but still keeps x from
-  // being merged.
+  // What counts is when the token's memory is written, all of its pieces. A token that is there
+  // from the start orders nothing, but still keeps x from being merged.
   const std::vector<Value> sources = awaited(token);
   if (sources.size() > 1) {
     for (const Value source : sources) x = emit(Op::after, NoAttributes{}, {x, source});
     return x;
   }
   const Value known = info(graph_[sources[0]].op).op_class == OpClass::leaf ? x : sources[0];
-  // Views stay views: it is what they look at that is waited for. Literals are nobody's to recompute.
+  // Views stay views: it is what they look at that is waited for. Literals are nobody's to
+  // recompute.
   const GraphNode node = graph_[x];
   if (info(node.op).op_class == OpClass::leaf && node.op != Op::parameter) return x;
   if (info(node.op).op_class == OpClass::movement) {
     const std::array<std::int32_t, 4> key{x.node, x.output, sources[0].node, sources[0].output};
     if (const auto found = awaiting_.find(key); found != awaiting_.end()) return found->second;
     std::vector<Value> pieces;
-    for (const Value piece : node.inputs) pieces.push_back(emit(Op::after, NoAttributes{}, {piece, sources[0]}));
+    for (const Value piece : node.inputs)
+      pieces.push_back(emit(Op::after, NoAttributes{}, {piece, sources[0]}));
     return awaiting_[key] = emit(node.op, node.attributes, std::move(pieces));
   }
   if (known == token) return std::nullopt;
@@ -266,7 +287,8 @@ Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<doubl
   for (const Value output : graph.outputs) live[static_cast<std::size_t>(output.node)] = true;
   for (std::size_t i = graph.nodes.size(); i-- > 0;)
     if (live[i])
-      for (const Value input : graph.nodes[i].inputs) live[static_cast<std::size_t>(input.node)] = true;
+      for (const Value input : graph.nodes[i].inputs)
+        live[static_cast<std::size_t>(input.node)] = true;
 
   std::vector<int> users(graph.nodes.size(), 0);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i)
@@ -283,7 +305,9 @@ Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<doubl
     if (!live[i]) continue;
     const GraphNode& node = graph.nodes[i];
     std::vector<Value> inputs;
-    for (const Value input : node.inputs) inputs.push_back(made[static_cast<std::size_t>(input.node)][static_cast<std::size_t>(input.output)]);
+    for (const Value input : node.inputs)
+      inputs.push_back(
+          made[static_cast<std::size_t>(input.node)][static_cast<std::size_t>(input.output)]);
     switch (info(node.op).op_class) {
       case OpClass::leaf:
         made[i] = {builder.leaf(node)};
@@ -291,19 +315,22 @@ Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<doubl
       case OpClass::fused:
         if (has_kernel(node, limits)) {
           const Value first = builder.emit(node.op, node.attributes, std::move(inputs));
-          for (std::size_t k = 0; k < node.outputs.size(); ++k) made[i].push_back({first.node, static_cast<std::int32_t>(k)});
+          for (std::size_t k = 0; k < node.outputs.size(); ++k)
+            made[i].push_back({first.node, static_cast<std::int32_t>(k)});
         } else {
           made[i] = expand(builder, node.op, node.attributes, inputs);
         }
         break;
       default:
-        // (A B)' = B' A': the product itself comes out in the order that is asked for, where nobody wants the other one.
-        if (node.op == Op::transpose && builder.graph()[inputs[0]].op == Op::matmul && users[static_cast<std::size_t>(node.inputs[0].node)] == 1 &&
+        // (A B)' = B' A': the product itself comes out in the order that is asked for, where nobody
+        // wants the other one.
+        if (node.op == Op::transpose && builder.graph()[inputs[0]].op == Op::matmul &&
+            users[static_cast<std::size_t>(node.inputs[0].node)] == 1 &&
             swaps_last_two(std::get<AxesAttributes>(node.attributes).axes)) {
           const std::vector<Value> factors = builder.graph()[inputs[0]].inputs;
-          made[i] = {
-              builder.emit(Op::matmul, NoAttributes{},
-                           {builder.emit(Op::transpose, node.attributes, {factors[1]}), builder.emit(Op::transpose, node.attributes, {factors[0]})})};
+          made[i] = {builder.emit(Op::matmul, NoAttributes{},
+                                  {builder.emit(Op::transpose, node.attributes, {factors[1]}),
+                                   builder.emit(Op::transpose, node.attributes, {factors[0]})})};
           break;
         }
         made[i] = {builder.emit(node.op, node.attributes, std::move(inputs))};
@@ -311,7 +338,9 @@ Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<doubl
     }
   }
   std::vector<Value> outputs;
-  for (const Value output : graph.outputs) outputs.push_back(made[static_cast<std::size_t>(output.node)][static_cast<std::size_t>(output.output)]);
+  for (const Value output : graph.outputs)
+    outputs.push_back(
+        made[static_cast<std::size_t>(output.node)][static_cast<std::size_t>(output.output)]);
   extra_scalars = builder.extra_scalars;
 
   // Rewriting may have left nodes that nothing uses any more.
@@ -325,7 +354,8 @@ Graph without_dead(Graph full) {
   for (const Value output : full.outputs) used[static_cast<std::size_t>(output.node)] = true;
   for (std::size_t i = full.nodes.size(); i-- > 0;)
     if (used[i])
-      for (const Value input : full.nodes[i].inputs) used[static_cast<std::size_t>(input.node)] = true;
+      for (const Value input : full.nodes[i].inputs)
+        used[static_cast<std::size_t>(input.node)] = true;
   std::vector<std::int32_t> moved(full.nodes.size(), -1);
   const auto move = [&](Value& value) { value.node = moved[static_cast<std::size_t>(value.node)]; };
   std::vector<GraphNode> nodes;

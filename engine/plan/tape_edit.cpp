@@ -27,7 +27,9 @@ void drop_unit_axes(Tape& tape) {
     if (tape.extents[k] != 1) continue;
     if (k + static_cast<std::size_t>(tape.reduced_axes) >= tape.extents.size()) --tape.reduced_axes;
     tape.extents.erase(tape.extents.begin() + static_cast<std::ptrdiff_t>(k));
-    for_affines(tape, [&](Affine& affine) { affine.coefficients.erase(affine.coefficients.begin() + static_cast<std::ptrdiff_t>(k)); });
+    for_affines(tape, [&](Affine& affine) {
+      affine.coefficients.erase(affine.coefficients.begin() + static_cast<std::ptrdiff_t>(k));
+    });
   }
 }
 
@@ -53,7 +55,9 @@ bool reorder_along(Tape& tape, std::int32_t buffer) {
   if (!address || address->constant != 0) return false;
   std::vector<std::size_t> order(tape.extents.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return address->coefficients[a] > address->coefficients[b]; });
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return address->coefficients[a] > address->coefficients[b];
+  });
   std::int64_t stride = 1;
   for (std::size_t i = order.size(); i-- > 0;) {
     if (tape.extents[order[i]] == 1) continue;
@@ -91,8 +95,10 @@ bool common_axes(Tape& a, Tape& b) {
 }
 
 void append_tape(Tape& a, const Tape& b) {
-  const auto loads = static_cast<std::int32_t>(a.loads.size()), indices = static_cast<std::int32_t>(a.indices.size()),
-             ranges = static_cast<std::int32_t>(a.ranges.size()), values = static_cast<std::int32_t>(a.instructions.size());
+  const auto loads = static_cast<std::int32_t>(a.loads.size()),
+             indices = static_cast<std::int32_t>(a.indices.size()),
+             ranges = static_cast<std::int32_t>(a.ranges.size()),
+             values = static_cast<std::int32_t>(a.instructions.size());
   a.loads.insert(a.loads.end(), b.loads.begin(), b.loads.end());
   a.indices.insert(a.indices.end(), b.indices.begin(), b.indices.end());
   a.ranges.insert(a.ranges.end(), b.ranges.begin(), b.ranges.end());
@@ -113,7 +119,9 @@ void append_tape(Tape& a, const Tape& b) {
 
 void replace_load_by_result(Tape& tape, std::int32_t buffer, std::int32_t result) {
   for (TapeInstruction& instruction : tape.instructions) {
-    if (instruction.code != TapeCode::load || tape.loads[static_cast<std::size_t>(instruction.argument)].buffer != buffer) continue;
+    if (instruction.code != TapeCode::load ||
+        tape.loads[static_cast<std::size_t>(instruction.argument)].buffer != buffer)
+      continue;
     instruction.code = TapeCode::result;
     instruction.argument = result;
   }
@@ -146,13 +154,18 @@ void tidy(Tape& tape) {
     if (!live[i]) continue;
     TapeInstruction instruction = tape.instructions[i];
     const auto argument = static_cast<std::size_t>(instruction.argument);
-    if (instruction.code == TapeCode::load) instruction.argument = entry(result.loads, tape.loads[argument]);
-    if (instruction.code == TapeCode::index) instruction.argument = entry(result.indices, tape.indices[argument]);
-    if (instruction.code == TapeCode::in_range) instruction.argument = entry(result.ranges, tape.ranges[argument]);
+    if (instruction.code == TapeCode::load)
+      instruction.argument = entry(result.loads, tape.loads[argument]);
+    if (instruction.code == TapeCode::index)
+      instruction.argument = entry(result.indices, tape.indices[argument]);
+    if (instruction.code == TapeCode::in_range)
+      instruction.argument = entry(result.ranges, tape.ranges[argument]);
     for (std::int32_t& operand : instruction.operands)
       if (operand >= 0) operand = moved[static_cast<std::size_t>(operand)];
-    const Key key{instruction.code, instruction.op, instruction.dtype, instruction.narrow, instruction.argument, instruction.operands};
-    const auto [found, fresh] = known.try_emplace(key, static_cast<std::int32_t>(result.instructions.size()));
+    const Key key{instruction.code,   instruction.op,       instruction.dtype,
+                  instruction.narrow, instruction.argument, instruction.operands};
+    const auto [found, fresh] =
+        known.try_emplace(key, static_cast<std::int32_t>(result.instructions.size()));
     if (fresh) result.instructions.push_back(instruction);
     moved[i] = found->second;
   }
@@ -171,7 +184,8 @@ std::vector<std::int32_t> reads(const Kernel& kernel) {
   };
   if (const auto* map = std::get_if<TapeKernel>(&kernel)) tape(map->tape);
   if (const auto* contract = std::get_if<ContractKernel>(&kernel)) {
-    for (const ContractTerm& term : contract->terms) buffers.insert(buffers.end(), {term.lhs.buffer, term.rhs.buffer});
+    for (const ContractTerm& term : contract->terms)
+      buffers.insert(buffers.end(), {term.lhs.buffer, term.rhs.buffer});
     tape(contract->epilogue);
   }
   if (const auto* op = std::get_if<OpKernel>(&kernel)) buffers = op->inputs;

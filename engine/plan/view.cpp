@@ -4,7 +4,9 @@
 
 namespace fluxion::plan {
 
-Affine constant_affine(std::int64_t constant, std::size_t axes) { return {constant, Dims(axes, 0)}; }
+Affine constant_affine(std::int64_t constant, std::size_t axes) {
+  return {constant, Dims(axes, 0)};
+}
 
 Affine axis_affine(std::size_t axis, std::size_t axes) {
   Affine result = constant_affine(0, axes);
@@ -15,7 +17,8 @@ Affine axis_affine(std::size_t axis, std::size_t axes) {
 Affine combine(const Affine& a, std::int64_t factor, const Affine& b) {
   Affine result = a;
   result.constant += factor * b.constant;
-  for (std::size_t k = 0; k < b.coefficients.size(); ++k) result.coefficients[k] += factor * b.coefficients[k];
+  for (std::size_t k = 0; k < b.coefficients.size(); ++k)
+    result.coefficients[k] += factor * b.coefficients[k];
   return result;
 }
 
@@ -36,7 +39,8 @@ namespace {
 
 Step impossible() { return {Step::Outcome::impossible, {}, {}}; }
 
-// Writes the linear index `linear` of a segment as digits of mixed radix `sizes`, each affine; asks for a split where one axis spans two digits.
+// Writes the linear index `linear` of a segment as digits of mixed radix `sizes`, each affine; asks
+// for a split where one axis spans two digits.
 Step digits(const Affine& linear, const Dims& sizes, const IterationSpace& space, Point& into) {
   const std::size_t axes = space.extents.size();
   Dims strides(sizes.size(), 1);
@@ -52,7 +56,8 @@ Step digits(const Affine& linear, const Dims& sizes, const IterationSpace& space
     const std::int64_t coefficient = linear.coefficients[k], extent = space.extents[k];
     if (coefficient == 0 || extent == 1) continue;
     if (coefficient < 0) return impossible();
-    // The digit that this axis counts in: the largest stride that divides its coefficient, or would.
+    // The digit that this axis counts in: the largest stride that divides its coefficient, or
+    // would.
     std::size_t j = 0;
     while (j + 1 < sizes.size() && strides[j] > coefficient) ++j;
     if (coefficient % strides[j] != 0) return impossible();
@@ -69,15 +74,18 @@ Step digits(const Affine& linear, const Dims& sizes, const IterationSpace& space
   // No digit may overflow into the next.
   for (std::size_t j = 0; j < sizes.size(); ++j) {
     std::int64_t largest = result[j].constant;
-    for (std::size_t k = 0; k < axes; ++k) largest += result[j].coefficients[k] * std::max<std::int64_t>(space.extents[k] - 1, 0);
+    for (std::size_t k = 0; k < axes; ++k)
+      largest += result[j].coefficients[k] * std::max<std::int64_t>(space.extents[k] - 1, 0);
     if (largest >= sizes[j]) return impossible();
   }
   into.insert(into.end(), result.begin(), result.end());
   return {};
 }
 
-Step follow_reshape(const Shape& from, const Shape& to, const Point& point, const IterationSpace& space) {
-  // `point` indexes `to`; find the point of `from` with the same row-major number. Runs of axes with equal products are handled apart.
+Step follow_reshape(const Shape& from, const Shape& to, const Point& point,
+                    const IterationSpace& space) {
+  // `point` indexes `to`; find the point of `from` with the same row-major number. Runs of axes
+  // with equal products are handled apart.
   const std::size_t axes = space.extents.size();
   Step result;
   if (to.elements() == 0) {
@@ -125,7 +133,8 @@ Step follow_reshape(const Shape& from, const Shape& to, const Point& point, cons
 
 }  // namespace
 
-Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point, const IterationSpace& space) {
+Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start,
+            const Point& point, const IterationSpace& space) {
   const std::size_t axes = space.extents.size();
   Step result;
   switch (movement.op) {
@@ -134,18 +143,21 @@ Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat
     case Op::transpose: {
       const Dims& permutation = std::get<AxesAttributes>(movement.attributes).axes;
       result.point.resize(permutation.size());
-      for (std::size_t k = 0; k < permutation.size(); ++k) result.point[static_cast<std::size_t>(permutation[k])] = point[k];
+      for (std::size_t k = 0; k < permutation.size(); ++k)
+        result.point[static_cast<std::size_t>(permutation[k])] = point[k];
       return result;
     }
     case Op::broadcast_to: {
       const std::size_t added = point.size() - static_cast<std::size_t>(operand.rank());
       for (std::int64_t k = 0; k < operand.rank(); ++k)
-        result.point.push_back(operand[k] == 1 ? constant_affine(0, axes) : point[added + static_cast<std::size_t>(k)]);
+        result.point.push_back(operand[k] == 1 ? constant_affine(0, axes)
+                                               : point[added + static_cast<std::size_t>(k)]);
       return result;
     }
     case Op::slice: {
       const auto& a = std::get<SliceAttributes>(movement.attributes);
-      for (std::size_t k = 0; k < point.size(); ++k) result.point.push_back(combine(constant_affine(a.start[k], axes), a.step[k], point[k]));
+      for (std::size_t k = 0; k < point.size(); ++k)
+        result.point.push_back(combine(constant_affine(a.start[k], axes), a.step[k], point[k]));
       return result;
     }
     case Op::flip: {
@@ -159,7 +171,8 @@ Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat
     case Op::windows: {
       const auto& a = std::get<WindowAttributes>(movement.attributes);
       const auto pixel = [&](std::size_t k) {
-        return combine(combine(constant_affine(0, axes), a.stride[k], point[k + 1]), a.dilation[k], point[k + 3]);
+        return combine(combine(constant_affine(0, axes), a.stride[k], point[k + 1]), a.dilation[k],
+                       point[k + 3]);
       };
       result.point = {point[0], pixel(0), pixel(1), point[5]};
       return result;
@@ -172,7 +185,8 @@ Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat
     }
     case Op::concat: {
       result.point = point;
-      result.point[static_cast<std::size_t>(std::get<AxisAttributes>(movement.attributes).axis)].constant -= concat_start;
+      result.point[static_cast<std::size_t>(std::get<AxisAttributes>(movement.attributes).axis)]
+          .constant -= concat_start;
       return result;
     }
     default:
@@ -180,15 +194,18 @@ Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat
   }
 }
 
-std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point) {
+std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& operand,
+                                    std::int64_t concat_start, const Point& point) {
   std::vector<AffineRange> ranges;
   if (movement.op == Op::concat) {
     const std::int64_t axis = std::get<AxisAttributes>(movement.attributes).axis;
-    ranges.push_back({point[static_cast<std::size_t>(axis)], concat_start, concat_start + operand[axis]});
+    ranges.push_back(
+        {point[static_cast<std::size_t>(axis)], concat_start, concat_start + operand[axis]});
   } else if (movement.op == Op::pad) {
     const auto& a = std::get<PadAttributes>(movement.attributes);
     for (std::size_t k = 0; k < point.size(); ++k)
-      if (a.low[k] != 0 || a.high[k] != 0) ranges.push_back({point[k], a.low[k], a.low[k] + operand[static_cast<std::int64_t>(k)]});
+      if (a.low[k] != 0 || a.high[k] != 0)
+        ranges.push_back({point[k], a.low[k], a.low[k] + operand[static_cast<std::int64_t>(k)]});
   }
   return ranges;
 }
@@ -196,20 +213,24 @@ std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& oper
 void refine(Affine& affine, const AxisSplit& split) {
   const std::int64_t coefficient = affine.coefficients[split.axis];
   affine.coefficients[split.axis] = coefficient * split.inner;
-  affine.coefficients.insert(affine.coefficients.begin() + static_cast<std::ptrdiff_t>(split.axis) + 1, coefficient);
+  affine.coefficients.insert(
+      affine.coefficients.begin() + static_cast<std::ptrdiff_t>(split.axis) + 1, coefficient);
 }
 
 void refine(IterationSpace& space, const AxisSplit& split) {
-  const bool reduced = split.axis + static_cast<std::size_t>(space.reduced_axes) >= space.extents.size();
+  const bool reduced =
+      split.axis + static_cast<std::size_t>(space.reduced_axes) >= space.extents.size();
   space.extents[split.axis] /= split.inner;
-  space.extents.insert(space.extents.begin() + static_cast<std::ptrdiff_t>(split.axis) + 1, split.inner);
+  space.extents.insert(space.extents.begin() + static_cast<std::ptrdiff_t>(split.axis) + 1,
+                       split.inner);
   if (reduced) ++space.reduced_axes;
 }
 
 bool folds(const Graph& graph, Value value) {
   IterationSpace space{graph.type(value).shape.dims(), 0};
   Point start;
-  for (std::size_t k = 0; k < space.extents.size(); ++k) start.push_back(axis_affine(k, space.extents.size()));
+  for (std::size_t k = 0; k < space.extents.size(); ++k)
+    start.push_back(axis_affine(k, space.extents.size()));
   // Each round either succeeds, fails, or splits an axis; an axis splits at most log2(size) times.
   for (int round = 0; round < 256; ++round) {
     struct Visit {
@@ -223,8 +244,10 @@ bool folds(const Graph& graph, Value value) {
       pending.pop_back();
       const GraphNode& node = graph[visit.value];
       if (info(node.op).op_class != OpClass::movement) continue;
-      // A reshape straight from memory needs no digits: memory is addressed by the row-major number itself.
-      if (node.op == Op::reshape && info(graph[node.inputs[0]].op).op_class != OpClass::movement) continue;
+      // A reshape straight from memory needs no digits: memory is addressed by the row-major number
+      // itself.
+      if (node.op == Op::reshape && info(graph[node.inputs[0]].op).op_class != OpClass::movement)
+        continue;
       std::int64_t concat_start = 0;
       for (std::size_t i = 0; i < node.inputs.size(); ++i) {
         const Shape& operand = graph.type(node.inputs[i]).shape;
@@ -235,7 +258,8 @@ bool folds(const Graph& graph, Value value) {
           break;
         }
         pending.push_back({node.inputs[i], std::move(step.point)});
-        if (node.op == Op::concat) concat_start += operand[std::get<AxisAttributes>(node.attributes).axis];
+        if (node.op == Op::concat)
+          concat_start += operand[std::get<AxisAttributes>(node.attributes).axis];
       }
     }
     if (!split) return true;

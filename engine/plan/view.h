@@ -1,15 +1,17 @@
-// Index maps: which element of a value is read at each point of an iteration space, followed down through movement ops.
+// Index maps: which element of a value is read at each point of an iteration space, followed down
+// through movement ops.
 #pragma once
 
 #include <optional>
 #include <vector>
 
 #include "engine/plan/graph.h"
-#include "engine/program.h"
+#include "engine/program/program.h"
 
 namespace fluxion::plan {
 
-// The axes of an iteration space. Following a reshape may need an axis split in two, so that every index stays an affine function of the axes.
+// The axes of an iteration space. Following a reshape may need an axis split in two, so that every
+// index stays an affine function of the axes.
 struct IterationSpace {
   Dims extents;
   std::int32_t reduced_axes = 0;  // the last ones
@@ -21,7 +23,8 @@ struct AxisSplit {
   std::int64_t inner = 0;
 };
 
-// The coordinates of an element of some value: one affine function of the iteration axes per axis of the value.
+// The coordinates of an element of some value: one affine function of the iteration axes per axis
+// of the value.
 using Point = std::vector<Affine>;
 
 Affine constant_affine(std::int64_t constant, std::size_t axes);
@@ -39,11 +42,14 @@ struct Step {
   Point point;
   AxisSplit split;  // outcome split: refine the space by this and start again
 };
-// transpose, broadcast_to, slice, flip, windows, reshape; also pad and concat, where the point may lie outside the operand (see in_operand).
-Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point, const IterationSpace& space);
+// transpose, broadcast_to, slice, flip, windows, reshape; also pad and concat, where the point may
+// lie outside the operand (see in_operand).
+Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start,
+            const Point& point, const IterationSpace& space);
 
 // The conditions under which `point` of a pad's or concat's result lies in the operand.
-std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& operand, std::int64_t concat_start, const Point& point);
+std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& operand,
+                                    std::int64_t concat_start, const Point& point);
 
 // Refines every affine function for a split axis.
 void refine(Affine& affine, const AxisSplit& split);

@@ -1,5 +1,6 @@
-// Files as the operating system sees them: read-only maps and replacement that is all or nothing. The calls themselves are in *_posix.cpp; a
-// port to another system adds a twin of that file and nothing else.
+// Files as the operating system sees them: read-only maps and replacement that is all or nothing.
+// The calls themselves are in *_posix.cpp; a port to another system adds a twin of that file and
+// nothing else.
 #pragma once
 
 #include <cstddef>
@@ -10,12 +11,14 @@
 
 namespace fluxion {
 
-// A whole file mapped for reading. The pages come from the file when they are touched, so a large checkpoint costs nothing until it is read.
-// Replacing the file (ReplacementFile) leaves the map intact; truncating it in place under the map does not, as with any memory map.
+// A whole file mapped for reading. The pages come from the file when they are touched, so a large
+// checkpoint costs nothing until it is read. Replacing the file (ReplacementFile) leaves the map
+// intact; truncating it in place under the map does not, as with any memory map.
 class MappedFile {
  public:
   MappedFile() = default;
-  // Throws IoError, naming the file and the reason, if it can't be opened, is not a regular file, or can't be mapped.
+  // Throws IoError, naming the file and the reason, if it can't be opened, is not a regular file,
+  // or can't be mapped.
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
@@ -27,15 +30,17 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-// Writes a file so that a reader, or the next start after a crash, sees the old content or the new one and never a part: the bytes go to a
-// temporary name in the same folder, reach the disk, and take the final name in commit(). Without commit() the temporary file is removed and the
-// old one stays as it was.
+// Writes a file so that a reader, or the next start after a crash, sees the old content or the new
+// one and never a part: the bytes go to a temporary name in the same folder, reach the disk, and
+// take the final name in commit(). Without commit() the temporary file is removed and the old one
+// stays as it was.
 //
-// A symbolic link is followed, and the permissions of the file replaced are kept. Where `path` names a device or a pipe, which can't be replaced,
-// the bytes go straight to it.
+// A symbolic link is followed, and the permissions of the file replaced are kept. Where `path`
+// names a device or a pipe, which can't be replaced, the bytes go straight to it.
 class ReplacementFile {
  public:
-  // Throws IoError if the folder does not exist or does not allow it. Pass the size to come, if known, to have a full disk refused here.
+  // Throws IoError if the folder does not exist or does not allow it. Pass the size to come, if
+  // known, to have a full disk refused here.
   explicit ReplacementFile(const std::filesystem::path& path, std::uint64_t expected_bytes = 0);
   ~ReplacementFile();
   ReplacementFile(const ReplacementFile&) = delete;

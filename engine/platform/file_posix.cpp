@@ -56,7 +56,9 @@ std::filesystem::path resolve_links(std::filesystem::path path) {
 std::filesystem::path temporary_name(const std::filesystem::path& target) {
   static std::atomic<unsigned> counter{0};
   const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
-  const std::string suffix = "." + std::to_string(::getpid()) + "-" + std::to_string(now % 1000000007) + "-" + std::to_string(counter++) + ".part";
+  const std::string suffix = "." + std::to_string(::getpid()) + "-" +
+                             std::to_string(now % 1000000007) + "-" + std::to_string(counter++) +
+                             ".part";
   // The longest file name is 255 bytes; the suffix takes at most some 40.
   return folder_of(target) / ("." + target.filename().string().substr(0, 200) + suffix);
 }
@@ -64,8 +66,12 @@ std::filesystem::path temporary_name(const std::filesystem::path& target) {
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  const auto fail = [&](int error) { throw IoError("reading " + path.string() + ": " + reason(error)); };
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // opening a pipe must not wait for a writer
+  const auto fail = [&](int error) {
+    throw IoError("reading " + path.string() + ": " + reason(error));
+  };
+  const Descriptor file(
+      ::open(path.c_str(),
+             O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // opening a pipe must not wait for a writer
   if (file.get() < 0) fail(errno);
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) fail(errno);
@@ -89,7 +95,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_t expected_bytes) : path_(path), target_(resolve_links(path)) {
+ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_t expected_bytes)
+    : path_(path), target_(resolve_links(path)) {
   struct stat status {};
   const bool exists = ::stat(target_.c_str(), &status) == 0;
   if (exists && S_ISDIR(status.st_mode)) fail("writing", EISDIR);
@@ -101,8 +108,9 @@ ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_
   if (expected_bytes > 0) {
     const auto free = free_disk_bytes(target_);
     if (free && *free < expected_bytes)
-      throw IoError("writing " + path_.string() + ": " + reason(ENOSPC) + " (" + std::to_string(expected_bytes) + " bytes to write, " +
-                    std::to_string(*free) + " free)");
+      throw IoError("writing " + path_.string() + ": " + reason(ENOSPC) + " (" +
+                    std::to_string(expected_bytes) + " bytes to write, " + std::to_string(*free) +
+                    " free)");
   }
   for (int attempt = 0; attempt < 100 && descriptor_ < 0; ++attempt) {
     temporary_ = temporary_name(target_);
@@ -113,9 +121,11 @@ ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_
     temporary_.clear();
     fail("writing", errno);
   }
-  // Owner and permissions stay those of the file replaced as far as this process may set them; a file system without them is no reason to fail.
+  // Owner and permissions stay those of the file replaced as far as this process may set them; a
+  // file system without them is no reason to fail.
   if (exists) {
-    if (::fchown(descriptor_, status.st_uid, status.st_gid) == 0) ::fchmod(descriptor_, status.st_mode & 0777);
+    if (::fchown(descriptor_, status.st_uid, status.st_gid) == 0)
+      ::fchmod(descriptor_, status.st_mode & 0777);
   }
 }
 
@@ -124,7 +134,9 @@ ReplacementFile::~ReplacementFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
-void ReplacementFile::fail(std::string_view doing, int error) { throw IoError(std::string(doing) + " " + path_.string() + ": " + reason(error)); }
+void ReplacementFile::fail(std::string_view doing, int error) {
+  throw IoError(std::string(doing) + " " + path_.string() + ": " + reason(error));
+}
 
 void ReplacementFile::write(std::span<const std::byte> bytes) {
   if (descriptor_ < 0) throw Error("writing " + path_.string() + ": already committed");
@@ -148,9 +160,11 @@ void ReplacementFile::commit() {
   if (device) return;
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("replacing", errno);
   temporary_.clear();
-  // The new name must survive a power cut too. Some file systems can't flush a folder; the file itself is safe then all the same.
+  // The new name must survive a power cut too. Some file systems can't flush a folder; the file
+  // itself is safe then all the same.
   const Descriptor folder(::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder.get() >= 0 && ::fsync(folder.get()) != 0 && errno == EIO) fail("flushing the folder of", errno);
+  if (folder.get() >= 0 && ::fsync(folder.get()) != 0 && errno == EIO)
+    fail("flushing the folder of", errno);
 }
 
 void replace_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
@@ -159,6 +173,8 @@ void replace_file(const std::filesystem::path& path, std::span<const std::byte> 
   file.commit();
 }
 
-void replace_file(const std::filesystem::path& path, std::string_view text) { replace_file(path, std::as_bytes(std::span(text))); }
+void replace_file(const std::filesystem::path& path, std::string_view text) {
+  replace_file(path, std::as_bytes(std::span(text)));
+}
 
 }  // namespace fluxion

@@ -6,8 +6,9 @@
 
 namespace fluxion {
 
-// While it lives, the first SIGINT (Ctrl-C) or SIGTERM requests a stop instead of ending the process, so that a run can finish its step and save;
-// a second one ends the process as usual. The handlers found at construction come back at the end. For programs, not libraries: one guard at a
+// While it lives, the first SIGINT (Ctrl-C) or SIGTERM requests a stop instead of ending the
+// process, so that a run can finish its step and save; a second one ends the process as usual. The
+// handlers found at construction come back at the end. For programs, not libraries: one guard at a
 // time in a process (a second throws Error).
 //
 //   InterruptGuard interrupt;

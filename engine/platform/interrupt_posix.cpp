@@ -14,8 +14,9 @@ namespace fluxion {
 
 namespace {
 
-// What the handler touches: a signal handler gets no argument, so its state can't live anywhere else. Requesting a stop runs callbacks and takes
-// locks, which a handler must not do; it writes a byte to a pipe instead, and a thread that waits there requests the stop.
+// What the handler touches: a signal handler gets no argument, so its state can't live anywhere
+// else. Requesting a stop runs callbacks and takes locks, which a handler must not do; it writes a
+// byte to a pipe instead, and a thread that waits there requests the stop.
 std::atomic<bool> guarded{false};
 std::atomic<int> arrived{0};
 std::atomic<int> pipe_entry{-1};
@@ -38,7 +39,8 @@ extern "C" void on_interrupt(int number) {
 
 struct InterruptGuard::State {
   State() {
-    if (guarded.exchange(true)) throw Error("InterruptGuard: another one is alive; a process can have one at a time");
+    if (guarded.exchange(true))
+      throw Error("InterruptGuard: another one is alive; a process can have one at a time");
     if (::pipe2(pipe, O_CLOEXEC) != 0) {
       const int error = errno;
       guarded = false;

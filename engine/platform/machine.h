@@ -7,20 +7,24 @@
 
 namespace fluxion {
 
-// Processors this process may run on: the scheduling affinity, and the quota of its control group where there is one. At least 1.
+// Processors this process may run on: the scheduling affinity, and the quota of its control group
+// where there is one. At least 1.
 int usable_cpus();
 
-// Bytes of memory that can be allocated without swapping, within the limit of the control group where there is one. Empty if the system does not say.
+// Bytes of memory that can be allocated without swapping, within the limit of the control group
+// where there is one. Empty if the system does not say.
 std::optional<std::uint64_t> available_memory_bytes();
 
 // The most memory this process has held so far. Empty if the system does not say.
 std::optional<std::uint64_t> peak_memory_bytes();
 
-// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet. Empty if the system does not say.
+// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist
+// yet. Empty if the system does not say.
 std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path);
 
-// Asks for large pages behind [data, data + bytes), best before it is first touched: a long walk through memory then misses the translation buffer
-// hundreds of times less often. A request: nothing happens where the system has none.
+// Asks for large pages behind [data, data + bytes), best before it is first touched: a long walk
+// through memory then misses the translation buffer hundreds of times less often. A request:
+// nothing happens where the system has none.
 inline constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 void advise_huge_pages(void* data, std::size_t bytes);
 

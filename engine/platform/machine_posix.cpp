@@ -16,7 +16,8 @@ namespace fluxion {
 
 namespace {
 
-// The folder of this process's control group (version 2), e.g. /sys/fs/cgroup/user.slice; empty if there is none.
+// The folder of this process's control group (version 2), e.g. /sys/fs/cgroup/user.slice; empty if
+// there is none.
 std::filesystem::path control_group() {
   std::ifstream file("/proc/self/cgroup");
   for (std::string line; std::getline(file, line);)
@@ -43,7 +44,8 @@ std::optional<std::uint64_t> read_number(const std::filesystem::path& path) {
 }
 
 // The number that follows `name` at the start of a line.
-std::optional<std::uint64_t> named_number(const std::filesystem::path& path, const std::string& name) {
+std::optional<std::uint64_t> named_number(const std::filesystem::path& path,
+                                          const std::string& name) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
@@ -65,7 +67,8 @@ int usable_cpus() {
     // "quota period" in microseconds, or "max period".
     std::ifstream file(group / "cpu.max");
     double quota = 0, period = 0;
-    if (file >> quota >> period && period > 0) count = std::min(count, static_cast<int>(quota / period + 0.999));
+    if (file >> quota >> period && period > 0)
+      count = std::min(count, static_cast<int>(quota / period + 0.999));
   });
   return std::max(count, 1);
 }
@@ -78,7 +81,8 @@ std::optional<std::uint64_t> available_memory_bytes() {
     const auto used = read_number(group / "memory.current");
     if (!limit || !used) return;
     // Pages of files that nobody has used lately count as used, and go when memory is asked for.
-    const std::uint64_t held = *used - std::min(*used, named_number(group / "memory.stat", "inactive_file").value_or(0));
+    const std::uint64_t held =
+        *used - std::min(*used, named_number(group / "memory.stat", "inactive_file").value_or(0));
     const std::uint64_t room = *limit > held ? *limit - held : 0;
     available = available ? std::min(*available, room) : room;
   });
@@ -96,7 +100,8 @@ std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path) 
   struct statvfs status {};
   while (::statvfs(place.c_str(), &status) != 0) {
     const int error = errno;
-    const std::filesystem::path above = place.has_parent_path() ? place.parent_path() : std::filesystem::path(".");
+    const std::filesystem::path above =
+        place.has_parent_path() ? place.parent_path() : std::filesystem::path(".");
     if (error != ENOENT || above == place) return std::nullopt;
     place = above;
   }

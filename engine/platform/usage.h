@@ -6,14 +6,15 @@
 
 namespace fluxion {
 
-// Processor seconds spent since the machine started, by all its processes, over all its processors; time stolen by other virtual machines included.
-// Empty if the system does not say.
+// Processor seconds spent since the machine started, by all its processes, over all its processors;
+// time stolen by other virtual machines included. Empty if the system does not say.
 std::optional<double> machine_busy_seconds();
 
 // Processor seconds that this process has spent, in all its threads.
 double process_busy_seconds();
 
-// Bytes of memory that this process holds now, and the most that it has held. Empty if the system does not say.
+// Bytes of memory that this process holds now, and the most that it has held. Empty if the system
+// does not say.
 struct ResidentMemory {
   std::uint64_t now = 0, peak = 0;
 };

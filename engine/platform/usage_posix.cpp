@@ -12,15 +12,21 @@ namespace fluxion {
 std::optional<double> machine_busy_seconds() {
   std::ifstream file("/proc/stat");
   std::string name;
-  double user = 0, nice = 0, system = 0, idle = 0, wait = 0, interrupts = 0, soft_interrupts = 0, stolen = 0;
-  if (!(file >> name >> user >> nice >> system >> idle >> wait >> interrupts >> soft_interrupts >> stolen)) return std::nullopt;
-  return (user + nice + system + interrupts + soft_interrupts + stolen) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+  double user = 0, nice = 0, system = 0, idle = 0, wait = 0, interrupts = 0, soft_interrupts = 0,
+         stolen = 0;
+  if (!(file >> name >> user >> nice >> system >> idle >> wait >> interrupts >> soft_interrupts >>
+        stolen))
+    return std::nullopt;
+  return (user + nice + system + interrupts + soft_interrupts + stolen) /
+         static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
 double process_busy_seconds() {
   struct rusage usage {};
   ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec); };
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 

@@ -1,5 +1,5 @@
-// Boxes and what leads from one to another, drawn as SVG or written as DOT for Graphviz. Graphs and plans become diagrams first (graph_picture.h,
-// program_picture.h).
+// Boxes and what leads from one to another, drawn as SVG or written as DOT for Graphviz. Graphs and
+// plans become diagrams first (graph_picture.h, program_picture.h).
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@ namespace fluxion::show {
 // The part that a value plays in a computation with derivatives.
 enum class Role : std::uint8_t {
   primal,       // part of the function itself
-  coefficient,  // computed from the primal part alone, but needed only by a derivative: 1 - y^2 of tanh
+  coefficient,  // computed from the primal part alone, but needed only by a derivative: 1 - y^2 of
+                // tanh
   tangent,      // depends on a tangent
   cotangent,    // depends on a cotangent
 };
@@ -22,7 +23,17 @@ inline constexpr int role_count = 4;
 std::string to_string(Role role);
 
 // Stripes tell boxes of different kinds apart.
-enum class Kind : std::uint8_t { leaf, elementwise, movement, reduction, contraction, index, random, fused, other };
+enum class Kind : std::uint8_t {
+  leaf,
+  elementwise,
+  movement,
+  reduction,
+  contraction,
+  index,
+  random,
+  fused,
+  other
+};
 
 enum class Form : std::uint8_t {
   plain,
@@ -48,8 +59,9 @@ struct Diagram {
   bool columns_by_role = false;
 };
 
-// A layered drawing (layered.h), readable up to some 150 boxes. With thousands it is still drawn fast, the longest lines as names only, but Graphviz
-// and a viewer that zooms serve better: `comfortable_boxes` is where to say so.
+// A layered drawing (layered.h), readable up to some 150 boxes. With thousands it is still drawn
+// fast, the longest lines as names only, but Graphviz and a viewer that zooms serve better:
+// `comfortable_boxes` is where to say so.
 inline constexpr std::size_t comfortable_boxes = 300;
 std::string to_svg(const Diagram& diagram);
 

@@ -49,12 +49,14 @@ std::string types_text(const plan::GraphNode& node) {
   return text;
 }
 
-// What a box says first: a number, an argument's name, or the op with those attributes that its type does not tell.
+// What a box says first: a number, an argument's name, or the op with those attributes that its
+// type does not tell.
 std::string heading(const plan::GraphNode& node, const PictureLabels& labels) {
   if (const auto input = input_index(node)) return name_of(labels.inputs, *input, "input");
   if (node.op == Op::constant) {
     if (node.scalar < 0) return number_text(std::get<ValueAttributes>(node.attributes).value);
-    return at(node.scalar) < labels.scalars.size() ? number_text(labels.scalars[at(node.scalar)]) : "scalar " + std::to_string(node.scalar);
+    return at(node.scalar) < labels.scalars.size() ? number_text(labels.scalars[at(node.scalar)])
+                                                   : "scalar " + std::to_string(node.scalar);
   }
   const std::string op(to_string(node.op));
   if (node.op == Op::reshape || node.op == Op::broadcast_to || node.op == Op::convert) return op;
@@ -63,15 +65,18 @@ std::string heading(const plan::GraphNode& node, const PictureLabels& labels) {
 }
 
 std::string value_name(const plan::Graph& graph, plan::Value value) {
-  return "%" + std::to_string(value.node) + (graph[value].outputs.size() > 1 ? "." + std::to_string(value.output) : "");
+  return "%" + std::to_string(value.node) +
+         (graph[value].outputs.size() > 1 ? "." + std::to_string(value.output) : "");
 }
 
 // The line of to_string(graph) for this node.
 std::string detail(const plan::Graph& graph, std::size_t index) {
   const plan::GraphNode& node = graph.nodes[index];
   std::string text = "%" + std::to_string(index) + " = " + std::string(to_string(node.op));
-  for (std::size_t k = 0; k < node.inputs.size(); ++k) text += (k ? ", " : " ") + value_name(graph, node.inputs[k]);
-  const std::string attributes = node.scalar >= 0 ? "scalar=" + std::to_string(node.scalar) : to_string(node.attributes);
+  for (std::size_t k = 0; k < node.inputs.size(); ++k)
+    text += (k ? ", " : " ") + value_name(graph, node.inputs[k]);
+  const std::string attributes =
+      node.scalar >= 0 ? "scalar=" + std::to_string(node.scalar) : to_string(node.attributes);
   if (!attributes.empty()) text += " {" + shortened(attributes, 200) + "}";
   return text + " : " + types_text(node);
 }
@@ -105,7 +110,8 @@ std::vector<Role> roles(const plan::Graph& graph, const PictureLabels& labels) {
   const std::size_t count = graph.nodes.size();
   std::vector<std::optional<Role>> stated(count);
   for (std::size_t k = 0; k < graph.outputs.size(); ++k)
-    if (k < labels.outputs.size() && graph[graph.outputs[k]].op != Op::parameter) stated[at(graph.outputs[k].node)] = labels.outputs[k].role;
+    if (k < labels.outputs.size() && graph[graph.outputs[k]].op != Op::parameter)
+      stated[at(graph.outputs[k].node)] = labels.outputs[k].role;
 
   std::vector<Role> roles(count, Role::coefficient);
   std::vector<bool> varies(count, false);  // depends on an input
@@ -146,7 +152,8 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
   diagram.title = labels.title;
   const std::vector<Role> roles = show::roles(graph, labels);
   std::array<bool, role_count> present{};
-  std::vector<std::int32_t> boxes(graph.nodes.size(), -1);  // of nodes; a constant's that nobody points at yet
+  std::vector<std::int32_t> boxes(graph.nodes.size(),
+                                  -1);  // of nodes; a constant's that nobody points at yet
   const auto add = [&](Box box) {
     present[static_cast<std::size_t>(*box.role)] = true;
     diagram.boxes.push_back(std::move(box));
@@ -154,7 +161,10 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
   };
   const auto node_box = [&](std::int32_t i, Role role) {
     const plan::GraphNode& node = graph.nodes[at(i)];
-    Box box{.lines = {heading(node, labels)}, .name = "%" + std::to_string(i), .detail = detail(graph, at(i)), .role = role};
+    Box box{.lines = {heading(node, labels)},
+            .name = "%" + std::to_string(i),
+            .detail = detail(graph, at(i)),
+            .role = role};
     if (node.op != Op::constant) box.lines.push_back(shortened(types_text(node), 48));
     box.kind = kind_of(info(node.op).op_class);
     if (node.op == Op::parameter) box.form = Form::source;
@@ -171,7 +181,8 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
   };
   for (std::int32_t i = 0; at(i) < graph.nodes.size(); ++i) {
     std::vector<std::int32_t> inputs;
-    for (const plan::Value input : graph.nodes[at(i)].inputs) inputs.push_back(take(input.node, roles[at(i)]));
+    for (const plan::Value input : graph.nodes[at(i)].inputs)
+      inputs.push_back(take(input.node, roles[at(i)]));
     boxes[at(i)] = add(node_box(i, roles[at(i)]));
     connect(inputs, boxes[at(i)]);
   }

@@ -23,10 +23,12 @@ std::size_t at(std::int32_t index) { return static_cast<std::size_t>(index); }
 
 class Drawing {
  public:
-  Drawing(std::span<const LayeredNode> nodes, std::span<const LayeredEdge> edges, const LayeredOptions& options)
+  Drawing(std::span<const LayeredNode> nodes, std::span<const LayeredEdge> edges,
+          const LayeredOptions& options)
       : options_(options), node_count_(nodes.size()) {
     for (const LayeredNode& node : nodes) {
-      if (node.lane < 0) throw Error("layered: lane " + std::to_string(node.lane) + "; lanes are numbered from 0");
+      if (node.lane < 0)
+        throw Error("layered: lane " + std::to_string(node.lane) + "; lanes are numbered from 0");
       vertices_.push_back({node.width, node.height, node.lane});
       late_.push_back(node.late);
     }
@@ -35,8 +37,9 @@ class Drawing {
     std::set<std::pair<std::int32_t, std::int32_t>> seen;
     for (const LayeredEdge& edge : edges) {
       if (edge.from < 0 || edge.from >= edge.to || at(edge.to) >= nodes.size())
-        throw Error("layered: an edge from node " + std::to_string(edge.from) + " to " + std::to_string(edge.to) + " of " +
-                    std::to_string(nodes.size()) + "; edges lead to later nodes");
+        throw Error("layered: an edge from node " + std::to_string(edge.from) + " to " +
+                    std::to_string(edge.to) + " of " + std::to_string(nodes.size()) +
+                    "; edges lead to later nodes");
       if (!seen.insert({edge.from, edge.to}).second) continue;
       users_[at(edge.from)].push_back(edge.to);
       inputs_[at(edge.to)].push_back(edge.from);
@@ -70,17 +73,21 @@ class Drawing {
   void assign_layers() {
     const auto count = static_cast<std::int32_t>(node_count_);
     for (std::int32_t v = 0; v < count; ++v)
-      for (const std::int32_t input : inputs_[at(v)]) vertices_[at(v)].layer = std::max(vertices_[at(v)].layer, vertices_[at(input)].layer + 1);
-    // Nodes that can move without a line growing: what they are computed from serves nothing else, and follows.
+      for (const std::int32_t input : inputs_[at(v)])
+        vertices_[at(v)].layer = std::max(vertices_[at(v)].layer, vertices_[at(input)].layer + 1);
+    // Nodes that can move without a line growing: what they are computed from serves nothing else,
+    // and follows.
     std::vector<bool> follows(node_count_);
     for (std::int32_t v = 0; v < count; ++v)
       follows[at(v)] = users_[at(v)].size() == 1 &&
-                       std::all_of(inputs_[at(v)].begin(), inputs_[at(v)].end(), [&](std::int32_t input) { return follows[at(input)]; });
+                       std::all_of(inputs_[at(v)].begin(), inputs_[at(v)].end(),
+                                   [&](std::int32_t input) { return follows[at(input)]; });
     // Down to the users, as far as no input's line grows by it.
     for (std::int32_t v = count - 1; v >= 0; --v) {
       if (users_[at(v)].empty()) continue;
       std::int32_t lowest = std::numeric_limits<std::int32_t>::max();
-      for (const std::int32_t user : users_[at(v)]) lowest = std::min(lowest, vertices_[at(user)].layer - 1);
+      for (const std::int32_t user : users_[at(v)])
+        lowest = std::min(lowest, vertices_[at(user)].layer - 1);
       for (const std::int32_t input : inputs_[at(v)]) {
         if (late_[at(v)] || follows[at(input)]) continue;
         std::int32_t reach = 0;  // how far down the input's line goes anyway
@@ -129,7 +136,9 @@ class Drawing {
     for (std::int32_t v = 0; at(v) < node_count_; ++v) {
       const std::int32_t layer = vertices_[at(v)].layer;
       Indices users = users_[at(v)];
-      std::stable_sort(users.begin(), users.end(), [&](std::int32_t a, std::int32_t b) { return vertices_[at(a)].layer < vertices_[at(b)].layer; });
+      std::stable_sort(users.begin(), users.end(), [&](std::int32_t a, std::int32_t b) {
+        return vertices_[at(a)].layer < vertices_[at(b)].layer;
+      });
       std::int32_t end = v;  // of the shared line so far
       for (const std::int32_t user : users) {
         if (vertices_[at(user)].layer - layer > longest) {
@@ -138,7 +147,10 @@ class Drawing {
         }
         while (vertices_[at(end)].layer + 1 < vertices_[at(user)].layer) {
           const auto bend = static_cast<std::int32_t>(vertices_.size());
-          Vertex vertex{.width = line_room, .height = 0, .lane = vertices_[at(v)].lane, .layer = vertices_[at(end)].layer + 1};
+          Vertex vertex{.width = line_room,
+                        .height = 0,
+                        .lane = vertices_[at(v)].lane,
+                        .layer = vertices_[at(end)].layer + 1};
           vertex.source = v;
           vertices_.push_back(std::move(vertex));
           connect(end, bend);
@@ -157,17 +169,21 @@ class Drawing {
     Indices& order = layers_[layer];
     for (std::size_t begin = 0; begin < order.size();) {
       std::size_t end = begin + 1;
-      while (end < order.size() && vertices_[at(order[end])].lane == vertices_[at(order[begin])].lane) ++end;
+      while (end < order.size() &&
+             vertices_[at(order[end])].lane == vertices_[at(order[begin])].lane)
+        ++end;
       visit(std::span<std::int32_t>(order).subspan(begin, end - begin));
       begin = end;
     }
   }
 
   void number_positions(std::size_t layer) {
-    for (std::size_t k = 0; k < layers_[layer].size(); ++k) vertices_[at(layers_[layer][k])].position = static_cast<std::int32_t>(k);
+    for (std::size_t k = 0; k < layers_[layer].size(); ++k)
+      vertices_[at(layers_[layer][k])].position = static_cast<std::int32_t>(k);
   }
 
-  // Crossings of the lines between `layer` and the next: inversions, counted with a tree of partial sums (Barth, Juenger, Mutzel 2002).
+  // Crossings of the lines between `layer` and the next: inversions, counted with a tree of partial
+  // sums (Barth, Juenger, Mutzel 2002).
   std::size_t crossings(std::size_t layer) const {
     const std::size_t size = layers_[layer + 1].size();
     std::vector<std::size_t> tree(size + 1, 0);
@@ -220,19 +236,21 @@ class Drawing {
     std::size_t total = 0;
     for (const auto side : {&Vertex::above, &Vertex::below})
       for (const std::int32_t a : vertices_[at(u)].*side)
-        for (const std::int32_t b : vertices_[at(v)].*side) total += vertices_[at(a)].position > vertices_[at(b)].position;
+        for (const std::int32_t b : vertices_[at(v)].*side)
+          total += vertices_[at(a)].position > vertices_[at(b)].position;
     return total;
   }
 
-  // Swaps neighbours where that lowers the number of crossings, until none does; with `ties`, one round of swaps that leave it as it is, which leads
-  // out of places where no single swap helps.
+  // Swaps neighbours where that lowers the number of crossings, until none does; with `ties`, one
+  // round of swaps that leave it as it is, which leads out of places where no single swap helps.
   void exchange_neighbours(bool ties = false) {
     for (int round = 0; round < (ties ? 1 : 8); ++round) {
       bool better = false;
       for (Indices& order : layers_) {
         for (std::size_t k = 0; k + 1 < order.size(); ++k) {
           if (vertices_[at(order[k])].lane != vertices_[at(order[k + 1])].lane) continue;
-          const std::size_t now = crossings_of(order[k], order[k + 1]), swapped = crossings_of(order[k + 1], order[k]);
+          const std::size_t now = crossings_of(order[k], order[k + 1]),
+                            swapped = crossings_of(order[k + 1], order[k]);
           if (ties ? swapped != now || now == 0 : swapped >= now) continue;
           std::swap(vertices_[at(order[k])].position, vertices_[at(order[k + 1])].position);
           std::swap(order[k], order[k + 1]);
@@ -247,10 +265,13 @@ class Drawing {
     std::int32_t deepest = 0;
     for (const Vertex& vertex : vertices_) deepest = std::max(deepest, vertex.layer);
     layers_.resize(at(deepest) + 1);
-    for (std::int32_t v = 0; at(v) < vertices_.size(); ++v) layers_[at(vertices_[at(v)].layer)].push_back(v);
+    for (std::int32_t v = 0; at(v) < vertices_.size(); ++v)
+      layers_[at(vertices_[at(v)].layer)].push_back(v);
     for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
       std::stable_sort(layers_[layer].begin(), layers_[layer].end(),
-                       [&](std::int32_t a, std::int32_t b) { return vertices_[at(a)].lane < vertices_[at(b)].lane; });
+                       [&](std::int32_t a, std::int32_t b) {
+                         return vertices_[at(a)].lane < vertices_[at(b)].lane;
+                       });
       number_positions(layer);
     }
     const bool many = vertices_.size() > many_vertices;
@@ -266,14 +287,18 @@ class Drawing {
       if (mirrored && (many || fewest == 0)) break;
       layers_ = given;
       for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
-        if (mirrored) each_run(layer, [](std::span<std::int32_t> run) { std::reverse(run.begin(), run.end()); });
+        if (mirrored)
+          each_run(layer,
+                   [](std::span<std::int32_t> run) { std::reverse(run.begin(), run.end()); });
         number_positions(layer);
       }
       for (int sweep = 0; sweep < (many ? 4 : order_sweeps) && fewest > 0; ++sweep) {
         if (sweep % 2 == 0)
-          for (std::size_t layer = 1; layer < layers_.size(); ++layer) sort_by_neighbours(layer, &Vertex::above);
+          for (std::size_t layer = 1; layer < layers_.size(); ++layer)
+            sort_by_neighbours(layer, &Vertex::above);
         else
-          for (std::size_t layer = layers_.size() - 1; layer-- > 0;) sort_by_neighbours(layer, &Vertex::below);
+          for (std::size_t layer = layers_.size() - 1; layer-- > 0;)
+            sort_by_neighbours(layer, &Vertex::below);
         if (!many && sweep % 2 == 1) {
           keep_if_better();
           if (sweep % 4 == 1) exchange_neighbours(true);
@@ -289,17 +314,22 @@ class Drawing {
 
   // ---- 4. places
 
-  double gap(std::int32_t left, std::int32_t right) const { return is_bend(left) || is_bend(right) ? options_.bend_gap : options_.node_gap; }
+  double gap(std::int32_t left, std::int32_t right) const {
+    return is_bend(left) || is_bend(right) ? options_.bend_gap : options_.node_gap;
+  }
   // Between the centres of neighbours in a layer.
   double apart(std::int32_t left, std::int32_t right) const {
     return (vertices_[at(left)].width + vertices_[at(right)].width) / 2 + gap(left, right);
   }
 
   // Long lines pull themselves straight harder than nodes pull each other.
-  double pull(std::int32_t v, std::int32_t w) const { return is_bend(v) && is_bend(w) ? 8 : is_bend(v) || is_bend(w) ? 2 : 1; }
+  double pull(std::int32_t v, std::int32_t w) const {
+    return is_bend(v) && is_bend(w) ? 8 : is_bend(v) || is_bend(w) ? 2 : 1;
+  }
 
-  // The part of a layer in one lane, moved as near to where its neighbours want it as order, gaps and the lane allow: least squares under order
-  // constraints, by pooling neighbours that would overtake each other (Ayer et al. 1955).
+  // The part of a layer in one lane, moved as near to where its neighbours want it as order, gaps
+  // and the lane allow: least squares under order constraints, by pooling neighbours that would
+  // overtake each other (Ayer et al. 1955).
   void place(std::span<const std::int32_t> run, bool use_above, bool use_below) {
     struct Pool {
       double weighted = 0, weight = 0;
@@ -308,12 +338,14 @@ class Drawing {
     };
     std::vector<Pool> pools;
     std::vector<double> shift(run.size(), 0);  // distance from the first, when packed
-    for (std::size_t k = 1; k < run.size(); ++k) shift[k] = shift[k - 1] + apart(run[k - 1], run[k]);
+    for (std::size_t k = 1; k < run.size(); ++k)
+      shift[k] = shift[k - 1] + apart(run[k - 1], run[k]);
     for (std::size_t k = 0; k < run.size(); ++k) {
       const Vertex& vertex = vertices_[at(run[k])];
       double wanted = 0, weight = 0;
       const auto add = [&](const Indices& neighbours) {
-        for (const std::int32_t w : neighbours) wanted += pull(run[k], w) * vertices_[at(w)].x, weight += pull(run[k], w);
+        for (const std::int32_t w : neighbours)
+          wanted += pull(run[k], w) * vertices_[at(w)].x, weight += pull(run[k], w);
       };
       if (use_above) add(vertex.above);
       if (use_below) add(vertex.below);
@@ -322,15 +354,18 @@ class Drawing {
       while (pools.size() > 1 && pools[pools.size() - 2].mean() >= pools.back().mean()) {
         const Pool last = pools.back();
         pools.pop_back();
-        pools.back().weighted += last.weighted, pools.back().weight += last.weight, pools.back().count += last.count;
+        pools.back().weighted += last.weighted, pools.back().weight += last.weight,
+            pools.back().count += last.count;
       }
     }
     const Layered::Lane& lane = lanes_[at(vertices_[at(run[0])].lane)];
     const double lowest = lane.left + vertices_[at(run.front())].width / 2;
-    const double highest = std::max(lowest, lane.right - vertices_[at(run.back())].width / 2 - shift.back());
+    const double highest =
+        std::max(lowest, lane.right - vertices_[at(run.back())].width / 2 - shift.back());
     std::size_t k = 0;
     for (const Pool& pool : pools)
-      for (std::size_t i = 0; i < pool.count; ++i, ++k) vertices_[at(run[k])].x = std::clamp(pool.mean(), lowest, highest) + shift[k];
+      for (std::size_t i = 0; i < pool.count; ++i, ++k)
+        vertices_[at(run[k])].x = std::clamp(pool.mean(), lowest, highest) + shift[k];
   }
 
   void place_across() {
@@ -352,20 +387,23 @@ class Drawing {
     }
     width_ = std::max(0.0, x - options_.lane_gap);
 
-    for (Vertex& vertex : vertices_) vertex.x = (lanes_[at(vertex.lane)].left + lanes_[at(vertex.lane)].right) / 2;
+    for (Vertex& vertex : vertices_)
+      vertex.x = (lanes_[at(vertex.lane)].left + lanes_[at(vertex.lane)].right) / 2;
     const int sweeps = vertices_.size() > many_vertices ? 4 : place_sweeps;
     for (int sweep = 0; sweep < sweeps; ++sweep) {
       const bool last = sweep + 2 >= sweeps;  // the last ones weigh both sides
       if (sweep % 2 == 0)
-        for (std::size_t layer = 0; layer < layers_.size(); ++layer) each_run(layer, [&](auto run) { place(run, true, last); });
+        for (std::size_t layer = 0; layer < layers_.size(); ++layer)
+          each_run(layer, [&](auto run) { place(run, true, last); });
       else
-        for (std::size_t layer = layers_.size(); layer-- > 0;) each_run(layer, [&](auto run) { place(run, last, true); });
+        for (std::size_t layer = layers_.size(); layer-- > 0;)
+          each_run(layer, [&](auto run) { place(run, last, true); });
     }
     for (int round = 0; round < 3; ++round) straighten();
   }
 
-  // Lines that pass several layers, straightened as far as their neighbours leave room: bend after bend joins a run while all of it can stand at one
-  // x.
+  // Lines that pass several layers, straightened as far as their neighbours leave room: bend after
+  // bend joins a run while all of it can stand at one x.
   void straighten() {
     const auto room = [&](std::int32_t v) {
       const Vertex& vertex = vertices_[at(v)];
@@ -373,8 +411,11 @@ class Drawing {
       const auto position = at(vertex.position);
       Layered::Lane range = lanes_[at(vertex.lane)];
       range.left += vertex.width / 2, range.right -= vertex.width / 2;
-      const auto same_lane = [&](std::int32_t other) { return vertices_[at(other)].lane == vertex.lane; };
-      if (position > 0 && same_lane(order[position - 1])) range.left = vertices_[at(order[position - 1])].x + apart(order[position - 1], v);
+      const auto same_lane = [&](std::int32_t other) {
+        return vertices_[at(other)].lane == vertex.lane;
+      };
+      if (position > 0 && same_lane(order[position - 1]))
+        range.left = vertices_[at(order[position - 1])].x + apart(order[position - 1], v);
       if (position + 1 < order.size() && same_lane(order[position + 1]))
         range.right = vertices_[at(order[position + 1])].x - apart(v, order[position + 1]);
       return range;
@@ -383,15 +424,18 @@ class Drawing {
       Layered::Lane shared = room(first);
       std::int32_t last = first;
       double sum = vertices_[at(first)].x;
-      while (at(last + 1) < vertices_.size() && vertices_[at(last + 1)].source == vertices_[at(first)].source) {
+      while (at(last + 1) < vertices_.size() &&
+             vertices_[at(last + 1)].source == vertices_[at(first)].source) {
         const Layered::Lane next = room(last + 1);
-        const Layered::Lane both{std::max(shared.left, next.left), std::min(shared.right, next.right)};
+        const Layered::Lane both{std::max(shared.left, next.left),
+                                 std::min(shared.right, next.right)};
         if (both.left > both.right) break;
         shared = both;
         sum += vertices_[at(++last)].x;
       }
       if (shared.left <= shared.right)
-        for (std::int32_t v = first; v <= last; ++v) vertices_[at(v)].x = std::clamp(sum / (last - first + 1), shared.left, shared.right);
+        for (std::int32_t v = first; v <= last; ++v)
+          vertices_[at(v)].x = std::clamp(sum / (last - first + 1), shared.left, shared.right);
       first = last + 1;
     }
   }
@@ -399,14 +443,16 @@ class Drawing {
   // ---- the drawing
 
   Layered result() {
-    // Room between layers grows with how far sideways the lines between them go, so that none runs flat.
+    // Room between layers grows with how far sideways the lines between them go, so that none runs
+    // flat.
     std::vector<double> top(layers_.size()), bottom(layers_.size());
     double y = 0;
     for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
       double height = 0, sideways = 0;
       for (const std::int32_t v : layers_[layer]) {
         height = std::max(height, vertices_[at(v)].height);
-        for (const std::int32_t w : vertices_[at(v)].below) sideways = std::max(sideways, std::abs(vertices_[at(v)].x - vertices_[at(w)].x));
+        for (const std::int32_t w : vertices_[at(v)].below)
+          sideways = std::max(sideways, std::abs(vertices_[at(v)].x - vertices_[at(w)].x));
       }
       top[layer] = y, bottom[layer] = y + height;
       y = bottom[layer] + options_.layer_gap + std::min(0.05 * sideways, options_.layer_gap);
@@ -415,14 +461,18 @@ class Drawing {
     Layered drawing;
     drawing.width = width_, drawing.height = bottom.back();
     drawing.lanes = lanes_;
-    const auto middle = [&](std::int32_t v) { return (top[at(vertices_[at(v)].layer)] + bottom[at(vertices_[at(v)].layer)]) / 2; };
+    const auto middle = [&](std::int32_t v) {
+      return (top[at(vertices_[at(v)].layer)] + bottom[at(vertices_[at(v)].layer)]) / 2;
+    };
     std::vector<std::vector<std::size_t>> entering(node_count_);  // lines by the node they enter
     for (std::int32_t v = 0; at(v) < vertices_.size(); ++v) {
       const Vertex& vertex = vertices_[at(v)];
-      if (!is_bend(v)) drawing.centres.push_back({vertex.x, middle(v)}), drawing.layers.push_back(vertex.layer);
+      if (!is_bend(v))
+        drawing.centres.push_back({vertex.x, middle(v)}), drawing.layers.push_back(vertex.layer);
       for (const std::int32_t w : vertex.below) {
         const Vertex& next = vertices_[at(w)];
-        LayeredLine line{{vertex.x, middle(v) + vertex.height / 2}, {next.x, middle(w) - next.height / 2}};
+        LayeredLine line{{vertex.x, middle(v) + vertex.height / 2},
+                         {next.x, middle(w) - next.height / 2}};
         line.leave_y = bottom[at(vertex.layer)], line.arrive_y = top[at(next.layer)];
         line.from = is_bend(v) ? vertex.source : v;
         if (!is_bend(w)) {
@@ -436,15 +486,23 @@ class Drawing {
     std::vector<std::vector<CutLine*>> cut(node_count_);
     for (CutLine& line : drawing.cuts) cut[at(line.to)].push_back(&line);
 
-    // Lines enter a node side by side, in the order they come from; those that are cut on the right.
+    // Lines enter a node side by side, in the order they come from; those that are cut on the
+    // right.
     for (std::size_t v = 0; v < node_count_; ++v) {
       std::vector<std::size_t>& lines = entering[v];
-      std::stable_sort(lines.begin(), lines.end(), [&](std::size_t a, std::size_t b) { return drawing.lines[a].begin.x < drawing.lines[b].begin.x; });
+      std::stable_sort(lines.begin(), lines.end(), [&](std::size_t a, std::size_t b) {
+        return drawing.lines[a].begin.x < drawing.lines[b].begin.x;
+      });
       const std::size_t count = lines.size() + cut[v].size();
-      const double step = std::min(22.0, 0.8 * vertices_[v].width / static_cast<double>(std::max<std::size_t>(count, 1)));
-      const auto port = [&](std::size_t k) { return vertices_[v].x + step * (static_cast<double>(k) - (static_cast<double>(count) - 1) / 2); };
+      const double step = std::min(
+          22.0, 0.8 * vertices_[v].width / static_cast<double>(std::max<std::size_t>(count, 1)));
+      const auto port = [&](std::size_t k) {
+        return vertices_[v].x +
+               step * (static_cast<double>(k) - (static_cast<double>(count) - 1) / 2);
+      };
       for (std::size_t k = 0; k < lines.size(); ++k) drawing.lines[lines[k]].end.x = port(k);
-      for (std::size_t k = 0; k < cut[v].size(); ++k) cut[v][k]->at = {port(lines.size() + k), drawing.centres[v].y - vertices_[v].height / 2};
+      for (std::size_t k = 0; k < cut[v].size(); ++k)
+        cut[v][k]->at = {port(lines.size() + k), drawing.centres[v].y - vertices_[v].height / 2};
     }
     return drawing;
   }
@@ -462,7 +520,8 @@ class Drawing {
 
 }  // namespace
 
-Layered layered(std::span<const LayeredNode> nodes, std::span<const LayeredEdge> edges, const LayeredOptions& options) {
+Layered layered(std::span<const LayeredNode> nodes, std::span<const LayeredEdge> edges,
+                const LayeredOptions& options) {
   return Drawing(nodes, edges, options).run();
 }
 

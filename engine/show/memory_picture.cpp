@@ -15,7 +15,8 @@ namespace {
 std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 
 // Colours of blocks, in turn by the kernel that makes them.
-constexpr std::array<std::string_view, 8> block_colours = {"#5b8fd6", "#6cb28e", "#d9a04e", "#b07cc6", "#d1736d", "#58aeb4", "#98a65a", "#8f8fcf"};
+constexpr std::array<std::string_view, 8> block_colours = {
+    "#5b8fd6", "#6cb28e", "#d9a04e", "#b07cc6", "#d1736d", "#58aeb4", "#98a65a", "#8f8fcf"};
 
 constexpr std::string_view style =
     R"(  .panel { fill: #f8f9fb } .frame { stroke: #b4bac6; stroke-width: 1; fill: none } .grid { stroke: #e3e6ec; stroke-width: 1 }
@@ -39,10 +40,12 @@ std::vector<MemoryBlock> memory_blocks(const Program& program) {
       written[at(buffer)] = true;
       lives[at(buffer)].last = kernel;
     }
-    for (const std::int32_t buffer : plan::reads(program.kernels[k])) lives[at(buffer)].last = kernel;
+    for (const std::int32_t buffer : plan::reads(program.kernels[k]))
+      lives[at(buffer)].last = kernel;
   }
   std::vector<MemoryBlock> blocks;
-  std::multimap<std::pair<std::int64_t, std::int32_t>, std::size_t> ending;  // (offset, last kernel) -> block
+  std::multimap<std::pair<std::int64_t, std::int32_t>, std::size_t>
+      ending;  // (offset, last kernel) -> block
   for (std::size_t b = 0; b < program.buffers.size(); ++b) {
     const BufferSlot& slot = program.buffers[b];
     if (slot.kind != BufferKind::temporary || !written[b] || slot.type.bytes() == 0) continue;
@@ -80,7 +83,8 @@ std::string memory_svg(const Program& program, const std::string& title) {
   const std::vector<std::int64_t> live = live_bytes(program);
   const auto kernels = static_cast<double>(std::max<std::size_t>(program.kernels.size(), 1));
   const double column = std::clamp(660 / kernels, 3.0, 96.0), width = column * kernels;
-  const double top = title.empty() ? 52 : 74, live_bottom = top + live_height, arena_top = live_bottom + gap, arena_bottom = arena_top + arena_height;
+  const double top = title.empty() ? 52 : 74, live_bottom = top + live_height,
+               arena_top = live_bottom + gap, arena_bottom = arena_top + arena_height;
   const std::int64_t peak = live.empty() ? 0 : *std::max_element(live.begin(), live.end());
   const auto arena = static_cast<double>(std::max<std::int64_t>(program.arena_bytes, 1));
   const double paper = std::max(left + width + right, left + text_width(title, 15) + right);
@@ -90,54 +94,76 @@ std::string memory_svg(const Program& program, const std::string& title) {
   body += svg_text(left, top - 26, "live bytes", "label");
   body += svg_rect(left, top, width, live_height, "panel");
   for (std::size_t k = 0; k < live.size(); ++k) {
-    const double height = live_height * static_cast<double>(live[k]) / static_cast<double>(std::max<std::int64_t>(peak, 1));
+    const double height = live_height * static_cast<double>(live[k]) /
+                          static_cast<double>(std::max<std::int64_t>(peak, 1));
     if (live[k] > 0)
-      body += "<g><title>kernel " + std::to_string(k) + ": " + bytes_text(static_cast<std::uint64_t>(live[k])) + "</title>\n" +
-              svg_rect(left + column * static_cast<double>(k), live_bottom - height, column, height, "live") + "</g>\n";
+      body += "<g><title>kernel " + std::to_string(k) + ": " +
+              bytes_text(static_cast<std::uint64_t>(live[k])) + "</title>\n" +
+              svg_rect(left + column * static_cast<double>(k), live_bottom - height, column, height,
+                       "live") +
+              "</g>\n";
   }
   body += svg_rect(left, top, width, live_height, "frame");
   body += svg_text(left - 8, live_bottom + 4, "0", "small", "text-anchor=\"end\"");
-  if (peak > 0) body += svg_text(left - 8, top + 9, bytes_text(static_cast<std::uint64_t>(peak)), "small", "text-anchor=\"end\"");
+  if (peak > 0)
+    body += svg_text(left - 8, top + 9, bytes_text(static_cast<std::uint64_t>(peak)), "small",
+                     "text-anchor=\"end\"");
 
-  body += svg_text(left, arena_top - 9, "arena, " + bytes_text(static_cast<std::uint64_t>(program.arena_bytes)), "label");
+  body +=
+      svg_text(left, arena_top - 9,
+               "arena, " + bytes_text(static_cast<std::uint64_t>(program.arena_bytes)), "label");
   body += svg_rect(left, arena_top, width, arena_height, "panel");
   // A grid of quarters, and a number under every so many kernels.
   for (int quarter = 0; quarter <= 4; ++quarter) {
     const double y = arena_bottom - arena_height * quarter / 4;
-    body += "<path class=\"grid\" d=\"M" + coordinate(left) + " " + coordinate(y) + "h" + coordinate(width) + "\"/>\n";
-    body += svg_text(left - 8, y + 4, bytes_text(static_cast<std::uint64_t>(program.arena_bytes) * static_cast<std::uint64_t>(quarter) / 4), "small",
-                     "text-anchor=\"end\"");
+    body += "<path class=\"grid\" d=\"M" + coordinate(left) + " " + coordinate(y) + "h" +
+            coordinate(width) + "\"/>\n";
+    body += svg_text(left - 8, y + 4,
+                     bytes_text(static_cast<std::uint64_t>(program.arena_bytes) *
+                                static_cast<std::uint64_t>(quarter) / 4),
+                     "small", "text-anchor=\"end\"");
   }
   const std::size_t every = static_cast<std::size_t>(std::max(1.0, 26 / column));
   for (std::size_t k = 0; k < program.kernels.size(); k += every)
-    body += svg_text(left + column * (static_cast<double>(k) + 0.5), arena_bottom + 16, std::to_string(k), "small", "text-anchor=\"middle\"");
+    body += svg_text(left + column * (static_cast<double>(k) + 0.5), arena_bottom + 16,
+                     std::to_string(k), "small", "text-anchor=\"middle\"");
   body += svg_text(left + width / 2, arena_bottom + 36, "kernel", {}, "text-anchor=\"middle\"");
 
   for (const MemoryBlock& block : blocks) {
     // A buffer that is taken over ends, and its heir begins, in the middle of the kernel.
-    const double from = block.first + (block.donor >= 0 ? 0.5 : 0.0), to = block.last + (block.heir >= 0 ? 0.5 : 1.0);
+    const double from = block.first + (block.donor >= 0 ? 0.5 : 0.0),
+                 to = block.last + (block.heir >= 0 ? 0.5 : 1.0);
     const double x = left + column * from, w = column * (to - from);
     const double h = arena_height * static_cast<double>(block.bytes) / arena;
     const double y = arena_bottom - arena_height * static_cast<double>(block.offset) / arena - h;
-    const std::string name = "b" + std::to_string(block.buffer), bytes = bytes_text(static_cast<std::uint64_t>(block.bytes));
+    const std::string name = "b" + std::to_string(block.buffer),
+                      bytes = bytes_text(static_cast<std::uint64_t>(block.bytes));
     std::string rect = svg_rect(x, y, w, h, "block", std::min({3.0, w / 4, h / 4}));
-    rect.insert(rect.find("/>"), " fill=\"" + std::string(block_colours[at(block.first) % block_colours.size()]) + "\"");
-    body += "<g><title>" + name + ": " + to_string(program.buffers[at(block.buffer)].type) + ", " + bytes + " at " + std::to_string(block.offset) +
-            ", kernels " + std::to_string(block.first) + " to " + std::to_string(block.last) +
-            (block.donor >= 0 ? ", in place of b" + std::to_string(block.donor) : "") + "</title>\n" + rect;
+    rect.insert(
+        rect.find("/>"),
+        " fill=\"" + std::string(block_colours[at(block.first) % block_colours.size()]) + "\"");
+    body += "<g><title>" + name + ": " + to_string(program.buffers[at(block.buffer)].type) + ", " +
+            bytes + " at " + std::to_string(block.offset) + ", kernels " +
+            std::to_string(block.first) + " to " + std::to_string(block.last) +
+            (block.donor >= 0 ? ", in place of b" + std::to_string(block.donor) : "") +
+            "</title>\n" + rect;
     if (h > 12 && w > text_width(name, 11) + 4) {
       const bool both = w > text_width(name + " " + bytes, 11) + 6;
-      body += svg_text(x + w / 2, y + h / 2 + 4, both ? name + " " + bytes : name, "name", "text-anchor=\"middle\"");
+      body += svg_text(x + w / 2, y + h / 2 + 4, both ? name + " " + bytes : name, "name",
+                       "text-anchor=\"middle\"");
     }
     body += "</g>\n";
   }
   body += svg_rect(left, arena_top, width, arena_height, "frame");
   if (peak > 0) {
-    const auto index = static_cast<double>(std::max_element(live.begin(), live.end()) - live.begin());
+    const auto index =
+        static_cast<double>(std::max_element(live.begin(), live.end()) - live.begin());
     body += svg_rect(left + column * index, top, column, arena_bottom - top, "peak");
-    const std::string says = "peak " + bytes_text(static_cast<std::uint64_t>(peak)) + " in kernel " + coordinate(index);
+    const std::string says =
+        "peak " + bytes_text(static_cast<std::uint64_t>(peak)) + " in kernel " + coordinate(index);
     const bool on_left = index > kernels / 2;
-    body += svg_text(left + column * (on_left ? index + 1 : index), top - 8, says, "peaktext", on_left ? "text-anchor=\"end\"" : "");
+    body += svg_text(left + column * (on_left ? index + 1 : index), top - 8, says, "peaktext",
+                     on_left ? "text-anchor=\"end\"" : "");
   }
   return svg_document(paper, arena_bottom + 52, style, dark_style, body);
 }
@@ -150,18 +176,21 @@ std::string memory_text(const Program& program) {
     text.resize(std::max(width, text.size()), ' ');
     return text;
   };
-  std::string text = "arena " + bytes_text(static_cast<std::uint64_t>(program.arena_bytes)) + ", peak of live bytes " +
-                     bytes_text(static_cast<std::uint64_t>(peak)) + "\n\n" + padded("buffer", 8) + padded("offset", 12) + padded("bytes", 12) +
+  std::string text = "arena " + bytes_text(static_cast<std::uint64_t>(program.arena_bytes)) +
+                     ", peak of live bytes " + bytes_text(static_cast<std::uint64_t>(peak)) +
+                     "\n\n" + padded("buffer", 8) + padded("offset", 12) + padded("bytes", 12) +
                      padded("kernels", 12) + "type\n";
   for (const MemoryBlock& block : blocks)
-    text += padded("b" + std::to_string(block.buffer), 8) + padded(std::to_string(block.offset), 12) + padded(std::to_string(block.bytes), 12) +
-            padded(std::to_string(block.first) + " - " + std::to_string(block.last), 12) + to_string(program.buffers[at(block.buffer)].type) +
+    text += padded("b" + std::to_string(block.buffer), 8) +
+            padded(std::to_string(block.offset), 12) + padded(std::to_string(block.bytes), 12) +
+            padded(std::to_string(block.first) + " - " + std::to_string(block.last), 12) +
+            to_string(program.buffers[at(block.buffer)].type) +
             (block.donor >= 0 ? "  in place of b" + std::to_string(block.donor) : "") + "\n";
   text += "\n" + padded("kernel", 8) + "live bytes\n";
   for (std::size_t k = 0; k < live.size(); ++k) {
     const auto bar = static_cast<std::size_t>(peak > 0 ? 50 * live[k] / peak : 0);
-    text += padded(std::to_string(k), 8) + padded(std::to_string(live[k]), 12) + std::string(bar, '#') +
-            (live[k] == peak && peak > 0 ? "  peak" : "") + "\n";
+    text += padded(std::to_string(k), 8) + padded(std::to_string(live[k]), 12) +
+            std::string(bar, '#') + (live[k] == peak && peak > 0 ? "  peak" : "") + "\n";
   }
   return text;
 }

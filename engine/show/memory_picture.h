@@ -1,11 +1,12 @@
-// The arena of a program over time: which bytes each temporary has, from the kernel that writes it first to the one that reads it last.
+// The arena of a program over time: which bytes each temporary has, from the kernel that writes it
+// first to the one that reads it last.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "engine/program.h"
+#include "engine/program/program.h"
 
 namespace fluxion::show {
 
@@ -13,8 +14,9 @@ struct MemoryBlock {
   std::int32_t buffer = 0;
   std::int64_t offset = 0, bytes = 0;
   std::int32_t first = 0, last = 0;  // kernels, both included
-  std::int32_t heir = -1;            // the buffer that takes its bytes over within kernel `last`, element by element
-  std::int32_t donor = -1;           // the buffer whose bytes it took over within kernel `first`
+  std::int32_t heir =
+      -1;  // the buffer that takes its bytes over within kernel `last`, element by element
+  std::int32_t donor = -1;  // the buffer whose bytes it took over within kernel `first`
 };
 
 // Every temporary that holds bytes, by buffer number.
@@ -23,7 +25,8 @@ std::vector<MemoryBlock> memory_blocks(const Program& program);
 // Bytes alive while each kernel runs; bytes handed over count once.
 std::vector<std::int64_t> live_bytes(const Program& program);
 
-// Kernels from left to right, the arena from bottom to top; over it the live bytes, their peak marked.
+// Kernels from left to right, the arena from bottom to top; over it the live bytes, their peak
+// marked.
 std::string memory_svg(const Program& program, const std::string& title = {});
 // The same as tables.
 std::string memory_text(const Program& program);

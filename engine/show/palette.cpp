@@ -27,20 +27,24 @@ constexpr std::array<KindColour, 9> kinds = {{
 }};
 
 std::string role_rules(const RoleColours& role, bool dark) {
-  const std::string name(role.name), paper(dark ? role.dark_paper : role.paper), border(dark ? role.dark_border : role.border);
-  return "  .b-" + name + " { fill: " + paper + "; stroke: " + border + " } .l-" + name + " { stroke: " + border + " } .h-" + name +
-         " { fill: " + border + " }\n";
+  const std::string name(role.name), paper(dark ? role.dark_paper : role.paper),
+      border(dark ? role.dark_border : role.border);
+  return "  .b-" + name + " { fill: " + paper + "; stroke: " + border + " } .l-" + name +
+         " { stroke: " + border + " } .h-" + name + " { fill: " + border + " }\n";
 }
 
 }  // namespace
 
-const RoleColours& colours(const std::optional<Role>& role) { return role ? roles[static_cast<std::size_t>(*role)] : roles[role_count]; }
+const RoleColours& colours(const std::optional<Role>& role) {
+  return role ? roles[static_cast<std::size_t>(*role)] : roles[role_count];
+}
 const KindColour& colour(Kind kind) { return kinds[static_cast<std::size_t>(kind)]; }
 
 std::string palette_style() {
   std::string style;
   for (const RoleColours& role : roles) style += role_rules(role, false);
-  for (const KindColour& kind : kinds) style += "  .s-" + std::string(kind.name) + " { fill: " + std::string(kind.colour) + " }\n";
+  for (const KindColour& kind : kinds)
+    style += "  .s-" + std::string(kind.name) + " { fill: " + std::string(kind.colour) + " }\n";
   return style;
 }
 

@@ -19,7 +19,8 @@ struct KindColour {
 };
 const KindColour& colour(Kind kind);
 
-// Style rules: boxes of a role are of class b-<role>, lines l-<role>, arrow heads h-<role>, stripes s-<kind>.
+// Style rules: boxes of a role are of class b-<role>, lines l-<role>, arrow heads h-<role>, stripes
+// s-<kind>.
 std::string palette_style();
 std::string dark_palette_style();
 

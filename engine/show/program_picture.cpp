@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::size_t line_characters = 44, most_op_lines = 7;
 
-std::string counted(std::size_t count, const std::string& noun) { return std::to_string(count) + " " + noun + (count == 1 ? "" : "s"); }
+std::string counted(std::size_t count, const std::string& noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
 
 std::string buffer_name(std::int32_t buffer) { return "b" + std::to_string(buffer); }
 
@@ -28,12 +30,14 @@ std::string space(const Tape& tape) {
   return text + "]";
 }
 
-// The ops of a tape, in order, as lines: "sub, exp, row sum, div". Loads, literals and the like are no ops.
+// The ops of a tape, in order, as lines: "sub, exp, row sum, div". Loads, literals and the like are
+// no ops.
 void add_ops(const Tape& tape, std::vector<std::string>& lines) {
   std::vector<std::string> ops;
   for (const TapeInstruction& instruction : tape.instructions) {
     if (instruction.code == TapeCode::apply) ops.emplace_back(to_string(instruction.op));
-    if (instruction.code == TapeCode::reduce) ops.push_back("row " + std::string(to_string(instruction.op)));
+    if (instruction.code == TapeCode::reduce)
+      ops.push_back("row " + std::string(to_string(instruction.op)));
   }
   std::vector<std::string> made;
   std::string line;
@@ -64,10 +68,13 @@ struct Describe {
   }
   void operator()(const ContractKernel& kernel) const {
     box.kind = Kind::contraction;
-    box.lines.push_back("matmul " + (kernel.batch == 1 ? "" : std::to_string(kernel.batch) + " x ") + "[" + std::to_string(kernel.m) + ", " +
-                        std::to_string(kernel.k) + "] [" + std::to_string(kernel.k) + ", " + std::to_string(kernel.n) + "]");
+    box.lines.push_back("matmul " +
+                        (kernel.batch == 1 ? "" : std::to_string(kernel.batch) + " x ") + "[" +
+                        std::to_string(kernel.m) + ", " + std::to_string(kernel.k) + "] [" +
+                        std::to_string(kernel.k) + ", " + std::to_string(kernel.n) + "]");
     for (const ContractTerm& term : kernel.terms)
-      box.lines.push_back("r" + std::to_string(term.result) + " += " + buffer_name(term.lhs.buffer) + " x " + buffer_name(term.rhs.buffer));
+      box.lines.push_back("r" + std::to_string(term.result) + " += " +
+                          buffer_name(term.lhs.buffer) + " x " + buffer_name(term.rhs.buffer));
     const std::size_t before = box.lines.size();
     add_ops(kernel.epilogue, box.lines);
     if (box.lines.size() > before) box.lines[before] = "then " + box.lines[before];
@@ -87,13 +94,15 @@ Box buffer_box(const Program& program, std::int32_t number, const PictureLabels&
   const auto label = [&](const std::vector<NamedValue>& values, const char* what) {
     const auto index = static_cast<std::size_t>(slot.index);
     const bool known = index < values.size();
-    box.lines[0] = known && !values[index].name.empty() ? values[index].name : what + (" " + std::to_string(slot.index));
+    box.lines[0] = known && !values[index].name.empty() ? values[index].name
+                                                        : what + (" " + std::to_string(slot.index));
     if (known) box.role = values[index].role;
     box.name = buffer_name(number);
   };
   if (slot.kind == BufferKind::input) label(labels.inputs, "input"), box.form = Form::source;
   if (slot.kind == BufferKind::output) label(labels.outputs, "output"), box.form = Form::result;
-  if (slot.kind == BufferKind::temporary) box.detail = "in the arena at " + std::to_string(slot.offset);
+  if (slot.kind == BufferKind::temporary)
+    box.detail = "in the arena at " + std::to_string(slot.offset);
   return box;
 }
 
@@ -105,7 +114,8 @@ Diagram program_diagram(const Program& program, const PictureLabels& labels) {
   std::int64_t outside = 0;
   for (const TensorType& type : program.inputs) outside += static_cast<std::int64_t>(type.bytes());
   for (const TensorType& type : program.outputs) outside += static_cast<std::int64_t>(type.bytes());
-  diagram.note = counted(program.kernels.size(), "kernel") + ", inputs and outputs " + bytes_text(static_cast<std::uint64_t>(outside)) + ", arena " +
+  diagram.note = counted(program.kernels.size(), "kernel") + ", inputs and outputs " +
+                 bytes_text(static_cast<std::uint64_t>(outside)) + ", arena " +
                  bytes_text(static_cast<std::uint64_t>(program.arena_bytes));
 
   std::map<std::int32_t, std::int32_t> boxes;  // of buffers seen so far
@@ -115,7 +125,8 @@ Diagram program_diagram(const Program& program, const PictureLabels& labels) {
   };
   for (std::size_t k = 0; k < program.kernels.size(); ++k) {
     std::vector<std::int32_t> before = plan::reads(program.kernels[k]), after;
-    for (const std::int32_t buffer : plan::writes(program.kernels[k])) (boxes.contains(buffer) ? before : after).push_back(buffer);
+    for (const std::int32_t buffer : plan::writes(program.kernels[k]))
+      (boxes.contains(buffer) ? before : after).push_back(buffer);
     for (const std::int32_t buffer : before)
       if (!boxes.contains(buffer)) boxes[buffer] = add(buffer_box(program, buffer, labels));
     Box box{.name = "kernel " + std::to_string(k), .detail = "kernel " + std::to_string(k)};

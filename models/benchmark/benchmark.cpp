@@ -5,7 +5,7 @@
 #include <variant>
 
 #include "autograd/transforms.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/optimisers/adamw.h"
 
 namespace fluxion {
@@ -15,19 +15,26 @@ constexpr double learning_rate = 1e-4;
 // Share of the rows whose r differs from t.
 constexpr double unequal_share = 0.25;
 
-bool trains(BenchmarkTask task) { return task != BenchmarkTask::forward && task != BenchmarkTask::sample; }
+bool trains(BenchmarkTask task) {
+  return task != BenchmarkTask::forward && task != BenchmarkTask::sample;
+}
 
-DrawOptions draw_options(BenchmarkTask task) { return {.equal_share = 1 - unequal_share, .fixed_share = task == BenchmarkTask::meanflow_subset}; }
+DrawOptions draw_options(BenchmarkTask task) {
+  return {.equal_share = 1 - unequal_share, .fixed_share = task == BenchmarkTask::meanflow_subset};
+}
 
 struct TrainingStep {
   BenchmarkTask task;
   NetworkConfig network;
 
-  std::pair<TrainState, Tensor> operator()(const TrainState& state, const Tensor& x, const Tensor& labels, const Tensor& key,
+  std::pair<TrainState, Tensor> operator()(const TrainState& state, const Tensor& x,
+                                           const Tensor& labels, const Tensor& key,
                                            const Tensor& rate) const {
     FlowDraws draws = draw(draw_options(task), x, {}, 0, fold_in(key, state.step));
     if (num_classes(network) > 0) draws.labels = {labels, {}, num_classes(network)};
-    const auto loss = [&](const Parameters& parameters) { return benchmark_loss(task, network, parameters, draws).loss; };
+    const auto loss = [&](const Parameters& parameters) {
+      return benchmark_loss(task, network, parameters, draws).loss;
+    };
     const auto [value, gradient] = value_and_grad(loss)(state.parameters);
     return {update({.ema_decays = {}}, state, gradient, rate).state, value};
   }
@@ -37,14 +44,18 @@ struct Evaluation {
   BenchmarkTask task;
   NetworkConfig network;
 
-  Tensor operator()(const Parameters& parameters, const Tensor& x, const Tensor& labels, const Tensor& key, const Tensor& t) const {
-    if (task == BenchmarkTask::forward) return apply(network, parameters, x, {.t = t, .r = 0.5 * t}, labels);
+  Tensor operator()(const Parameters& parameters, const Tensor& x, const Tensor& labels,
+                    const Tensor& key, const Tensor& t) const {
+    if (task == BenchmarkTask::forward)
+      return apply(network, parameters, x, {.t = t, .r = 0.5 * t}, labels);
     const Tensor noise = normal(key, x.shape(), x.dtype());
-    return noise - apply(network, parameters, noise, {.t = ones_like(t), .r = zeros_like(t)}, labels);
+    return noise -
+           apply(network, parameters, noise, {.t = ones_like(t), .r = zeros_like(t)}, labels);
   }
 };
 
-// Rows that a weight of one sample's forward pass meets: one for what conditions the network, one per token or pixel for the rest, none in a table.
+// Rows that a weight of one sample's forward pass meets: one for what conditions the network, one
+// per token or pixel for the rest, none in a table.
 using Rows = std::function<std::int64_t(const std::string& weight)>;
 
 Rows rows_of(const MlpConfig&) {
@@ -54,7 +65,9 @@ Rows rows_of(const MlpConfig&) {
 Rows rows_of(const DitConfig& dit) {
   return [tokens = dit.tokens()](const std::string& weight) -> std::int64_t {
     if (weight.starts_with("y_embedder.") || weight == "pos_embed") return 0;
-    const bool conditions = weight.starts_with("t_embedder.") || weight.starts_with("r_embedder.") || weight.find("adaLN_modulation") != weight.npos;
+    const bool conditions = weight.starts_with("t_embedder.") ||
+                            weight.starts_with("r_embedder.") ||
+                            weight.find("adaLN_modulation") != weight.npos;
     return conditions ? 1 : tokens;
   };
 }
@@ -63,22 +76,29 @@ Rows rows_of(const UnetConfig& unet) {
   return [layers = unet_layers(unet)](const std::string& weight) -> std::int64_t {
     if (weight.starts_with("label_emb.")) return 0;
     if (weight.find(".emb_layers.") != weight.npos) return 1;
-    const auto owner = std::ranges::find_if(layers, [&](const UnetLayer& layer) { return weight.starts_with(layer.name + "."); });
+    const auto owner = std::ranges::find_if(
+        layers, [&](const UnetLayer& layer) { return weight.starts_with(layer.name + "."); });
     return owner == layers.end() ? 1 : owner->image[0] * owner->image[1];
   };
 }
 
-// The products of activations of one sample: scores and mixing, over all heads, of `tokens` with each other.
-double attention_flops(std::int64_t tokens, std::int64_t width) { return 2.0 * 2.0 * static_cast<double>(tokens * tokens * width); }
+// The products of activations of one sample: scores and mixing, over all heads, of `tokens` with
+// each other.
+double attention_flops(std::int64_t tokens, std::int64_t width) {
+  return 2.0 * 2.0 * static_cast<double>(tokens * tokens * width);
+}
 
 double activation_flops(const MlpConfig&) { return 0; }
 
-double activation_flops(const DitConfig& dit) { return static_cast<double>(dit.depth) * attention_flops(dit.tokens(), dit.hidden_size); }
+double activation_flops(const DitConfig& dit) {
+  return static_cast<double>(dit.depth) * attention_flops(dit.tokens(), dit.hidden_size);
+}
 
 double activation_flops(const UnetConfig& unet) {
   double flops = 0;
   for (const UnetLayer& layer : unet_layers(unet))
-    if (layer.kind == UnetLayer::Kind::attention) flops += attention_flops(layer.image[0] * layer.image[1], layer.in);
+    if (layer.kind == UnetLayer::Kind::attention)
+      flops += attention_flops(layer.image[0] * layer.image[1], layer.in);
   return flops;
 }
 
@@ -86,8 +106,19 @@ double activation_flops(const UnetConfig& unet) {
 
 const std::vector<BenchmarkNetwork>& benchmark_networks() {
   static const std::vector<BenchmarkNetwork> networks = {
-      {"mlp2d", MlpConfig{.data_dim = 2, .hidden = {512, 512, 512, 512, 512}, .time_features = 64, .time_scale = 1000}, 4096},
-      {"dit28", DitConfig{.depth = 6, .num_classes = 10, .time_scale = 1000, .gelu = Gelu::erf, .positions = Positions::learned}, 64},
+      {"mlp2d",
+       MlpConfig{.data_dim = 2,
+                 .hidden = {512, 512, 512, 512, 512},
+                 .time_features = 64,
+                 .time_scale = 1000},
+       4096},
+      {"dit28",
+       DitConfig{.depth = 6,
+                 .num_classes = 10,
+                 .time_scale = 1000,
+                 .gelu = Gelu::erf,
+                 .positions = Positions::learned},
+       64},
       {"unet32", UnetConfig{.time_scale = 1000, .frequency_embedding_size = 256}, 16}};
   return networks;
 }
@@ -109,7 +140,8 @@ ProductFlops product_flops(const NetworkConfig& network, std::int64_t batch) {
         for (const auto& [name, shape] : parameter_shapes(config))
           if (shape.rank() >= 2) weight += 2.0 * static_cast<double>(shape.elements() * rows(name));
         const auto samples = static_cast<double>(batch);
-        return ProductFlops{.weight = samples * weight, .activation = samples * activation_flops(config)};
+        return ProductFlops{.weight = samples * weight,
+                            .activation = samples * activation_flops(config)};
       },
       network);
 }
@@ -119,11 +151,14 @@ double necessary_flops(BenchmarkTask task, const NetworkConfig& network, std::in
   if (!trains(task)) return flops.forward();
   double tangent = 0;
   if (task == BenchmarkTask::meanflow) tangent = 1;
-  if (task == BenchmarkTask::meanflow_subset) tangent = static_cast<double>(unequal_rows(draw_options(task), batch)) / static_cast<double>(batch);
+  if (task == BenchmarkTask::meanflow_subset)
+    tangent =
+        static_cast<double>(unequal_rows(draw_options(task), batch)) / static_cast<double>(batch);
   return (3 + tangent) * flops.weight + (3 + 2 * tangent) * flops.activation;
 }
 
-MeanFlowResult benchmark_loss(BenchmarkTask task, const NetworkConfig& network, const Parameters& parameters, const FlowDraws& draws) {
+MeanFlowResult benchmark_loss(BenchmarkTask task, const NetworkConfig& network,
+                              const Parameters& parameters, const FlowDraws& draws) {
   const std::int64_t batch = draws.x.size(0);
   // s / (s + c) with s the mean over n elements is S / (S + n c) with S their sum.
   MeanFlowOptions options{.c = 1e-3 * static_cast<double>(draws.x.elements() / batch), .p = 1};
@@ -133,7 +168,8 @@ MeanFlowResult benchmark_loss(BenchmarkTask task, const NetworkConfig& network, 
     effective.equal_mask = {};
     options.jvp_rows = 0;
   }
-  if (task == BenchmarkTask::meanflow_subset) options.jvp_rows = unequal_rows(draw_options(task), batch);
+  if (task == BenchmarkTask::meanflow_subset)
+    options.jvp_rows = unequal_rows(draw_options(task), batch);
   return meanflow(bind_parameters(network, parameters), effective, options);
 }
 
@@ -145,8 +181,11 @@ struct Benchmark::State {
   Compiled<TrainingStep> training_step;
   Compiled<Evaluation> evaluation;
 
-  State(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device, std::uint64_t seed)
-      : task(task), training_step(compile(TrainingStep{task, network}, {.donate = {0}})), evaluation(compile(Evaluation{task, network})) {
+  State(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device,
+        std::uint64_t seed)
+      : task(task),
+        training_step(compile(TrainingStep{task, network}, {.donate = {0}})),
+        evaluation(compile(Evaluation{task, network})) {
     key = random_key(seed, device);
     const Parameters initial = initialise(network, fold_in(key, 0));
     Dims shape{batch};
@@ -156,7 +195,8 @@ struct Benchmark::State {
     t = uniform(fold_in(key, 2), {batch});
     std::vector<std::int32_t> classes(static_cast<std::size_t>(batch));
     for (std::size_t i = 0; i < classes.size(); ++i)
-      classes[i] = static_cast<std::int32_t>(i % static_cast<std::size_t>(std::max<std::int64_t>(num_classes(network), 1)));
+      classes[i] = static_cast<std::int32_t>(
+          i % static_cast<std::size_t>(std::max<std::int64_t>(num_classes(network), 1)));
     labels = Tensor::from(classes, {batch}, device);
     const float value = static_cast<float>(learning_rate);
     rate = Tensor::from(std::span<const float>(&value, 1), {}, device);
@@ -169,9 +209,11 @@ struct Benchmark::State {
   }
 };
 
-Benchmark::Benchmark(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch, const Device& device, std::uint64_t seed) {
+Benchmark::Benchmark(BenchmarkTask task, const NetworkConfig& network, std::int64_t batch,
+                     const Device& device, std::uint64_t seed) {
   check(network);
-  if (batch < 1) throw Error("benchmark: a batch must have at least 1 sample, got " + std::to_string(batch));
+  if (batch < 1)
+    throw Error("benchmark: a batch must have at least 1 sample, got " + std::to_string(batch));
   state_ = std::make_unique<State>(task, network, batch, device, seed);
 }
 
@@ -185,7 +227,8 @@ const Program& Benchmark::program() const {
 
 MemoryReport Benchmark::memory_report() const {
   const State& s = *state_;
-  if (trains(s.task)) return s.training_step.memory_report(s.training, s.x, s.labels, s.key, s.rate);
+  if (trains(s.task))
+    return s.training_step.memory_report(s.training, s.x, s.labels, s.key, s.rate);
   return s.evaluation.memory_report(s.parameters, s.x, s.labels, s.key, s.t);
 }
 

@@ -1,4 +1,5 @@
-// A program on buffers of its own, ready to run again and again: for measuring kernels without what surrounds a call.
+// A program on buffers of its own, ready to run again and again: for measuring kernels without what
+// surrounds a call.
 #pragma once
 
 #include <memory>
@@ -16,7 +17,8 @@ class BoundProgram {
 
   void run();
 
-  // Element access on devices whose memory the host can read (DeviceError elsewhere); f32 inputs and outputs only (DTypeError).
+  // Element access on devices whose memory the host can read (DeviceError elsewhere); f32 inputs
+  // and outputs only (DTypeError).
   std::span<float> input(std::size_t index);
   std::span<float> output(std::size_t index);
 

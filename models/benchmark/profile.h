@@ -5,13 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "engine/program.h"
+#include "engine/program/program.h"
 
 namespace fluxion {
 
 // A kernel's work, in words and numbers.
 struct KernelWork {
-  std::string text;  // "contract 64: 49 x 32 x 49, 2 terms", "map [64, 49, 128], 12 instructions", "take"
+  std::string
+      text;  // "contract 64: 49 x 32 x 49, 2 terms", "map [64, 49, 128], 12 instructions", "take"
   double flops = 0;  // of matrix products; a multiply-add counts two
   double bytes = 0;  // of the distinct buffers that it reads and writes, each once
 };

@@ -12,7 +12,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 double timed(const std::function<void()>& call) {
   const auto start = Clock::now();
@@ -37,7 +39,8 @@ Timings statistics(std::vector<double> seconds) {
 
 Timings time_calls(const std::function<void()>& call, const TimingOptions& options) {
   for (int i = 0; i < options.warm_up; ++i) call();
-  const auto per_chunk = static_cast<std::size_t>(std::max(1.0, options.chunk_seconds / std::max(timed(call), 1e-9)));
+  const auto per_chunk =
+      static_cast<std::size_t>(std::max(1.0, options.chunk_seconds / std::max(timed(call), 1e-9)));
   std::vector<double> quiet, noisy;
   const auto start = Clock::now();
   do {
@@ -45,7 +48,8 @@ Timings time_calls(const std::function<void()>& call, const TimingOptions& optio
     const auto begin = Clock::now();
     std::vector<double> chunk;
     for (std::size_t i = 0; i < per_chunk; ++i) chunk.push_back(timed(call));
-    const double foreign = (machine_busy_seconds().value_or(0) - busy - (process_busy_seconds() - own)) / since(begin);
+    const double foreign =
+        (machine_busy_seconds().value_or(0) - busy - (process_busy_seconds() - own)) / since(begin);
     auto& kept = foreign < options.max_foreign ? quiet : noisy;
     kept.insert(kept.end(), chunk.begin(), chunk.end());
   } while (quiet.size() < options.samples && since(start) < options.max_seconds);

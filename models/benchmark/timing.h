@@ -18,11 +18,12 @@ struct TimingOptions {
 struct Timings {
   double median = 0, lowest = 0, p10 = 0, p90 = 0;  // seconds a call
   std::size_t samples = 0;                          // that these are of
-  std::size_t noisy = 0;                            // calls measured while others used the machine: left out
-  bool all_noisy = false;                           // there was no quiet stretch, so the noisy calls had to do
+  std::size_t noisy = 0;   // calls measured while others used the machine: left out
+  bool all_noisy = false;  // there was no quiet stretch, so the noisy calls had to do
 };
 
-// Times `call` in stretches. A stretch during which other processes used the machine is measured again. At least one call is timed.
+// Times `call` in stretches. A stretch during which other processes used the machine is measured
+// again. At least one call is timed.
 Timings time_calls(const std::function<void()>& call, const TimingOptions& options);
 
 // Sorted order statistics of at least one time.

@@ -16,9 +16,11 @@ namespace {
 Shape shape_for(const std::string& name, const Shape& stored, const DataSetOptions& options) {
   check_image_options(name, options.image_size, options.channels);
   if (stored.rank() == 3)
-    return {options.image_size != 0 ? options.image_size : stored[0], options.image_size != 0 ? options.image_size : stored[1],
+    return {options.image_size != 0 ? options.image_size : stored[0],
+            options.image_size != 0 ? options.image_size : stored[1],
             options.channels != 0 ? options.channels : stored[2]};
-  if (options.image_size != 0 || options.channels != 0) throw Error("data set " + name + ": holds points, which have no image size and no channels");
+  if (options.image_size != 0 || options.channels != 0)
+    throw Error("data set " + name + ": holds points, which have no image size and no channels");
   return stored;
 }
 
@@ -35,7 +37,8 @@ class ArraySet : public DataSet {
         stored_(static_cast<std::size_t>(content_.sample_shape.elements())) {
     for (const std::string& line : content_.warnings) warn(line);
     const Shape& from = content_.sample_shape;
-    const bool resized = is_image() && (from[0] != sample_shape()[0] || from[1] != sample_shape()[1]);
+    const bool resized =
+        is_image() && (from[0] != sample_shape()[0] || from[1] != sample_shape()[1]);
     if (resized) resize_.emplace(from[0], from[1], sample_shape()[0]);
   }
 
@@ -49,7 +52,8 @@ class ArraySet : public DataSet {
       std::vector<float> values(stored_);
       load(position, values);
       if (resize_) {
-        std::vector<float> resized(x.size() / static_cast<std::size_t>(channels) * static_cast<std::size_t>(from_channels));
+        std::vector<float> resized(x.size() / static_cast<std::size_t>(channels) *
+                                   static_cast<std::size_t>(from_channels));
         (*resize_)(values, from_channels, resized);
         values = std::move(resized);
       }
@@ -65,7 +69,8 @@ class ArraySet : public DataSet {
  private:
   // As stored.
   void load(std::uint64_t position, std::span<float> values) const {
-    const std::byte* const from = content_.elements.data() + position * stored_ * size_of(content_.dtype);
+    const std::byte* const from =
+        content_.elements.data() + position * stored_ * size_of(content_.dtype);
     if (content_.dtype == DType::f32) {
       std::memcpy(values.data(), from, values.size_bytes());
     } else if (content_.dtype == DType::f64) {
@@ -75,7 +80,8 @@ class ArraySet : public DataSet {
         values[i] = static_cast<float>(value);
       }
     } else {
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(std::to_integer<int>(from[i]));
+      for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = static_cast<float>(std::to_integer<int>(from[i]));
     }
   }
 
@@ -93,7 +99,8 @@ ArrayContent ArrayContent::with(std::vector<std::uint8_t> values) && {
   return std::move(*this);
 }
 
-std::unique_ptr<DataSet> array_set(std::string name, ArrayContent content, const DataSetOptions& options) {
+std::unique_ptr<DataSet> array_set(std::string name, ArrayContent content,
+                                   const DataSetOptions& options) {
   Shape shape = shape_for(name, content.sample_shape, options);
   return std::make_unique<ArraySet>(std::move(name), std::move(shape), std::move(content));
 }

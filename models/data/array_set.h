@@ -13,12 +13,12 @@
 namespace fluxion {
 
 struct ArrayContent {
-  std::span<const std::byte> elements;   // [count, sample_shape..], row-major, aligned anyhow
-  std::shared_ptr<const void> owner;     // of the elements
-  DType dtype = DType::u8;               // u8: levels, 0..255 for -1..1; f32 and f64: taken as they are
-  std::int64_t count = 0;                // at least 1
-  Shape sample_shape;                    // [dimensions] or [height, width, channels], as stored
-  std::vector<std::int32_t> labels;      // [count], not negative; empty: unlabelled
+  std::span<const std::byte> elements;  // [count, sample_shape..], row-major, aligned anyhow
+  std::shared_ptr<const void> owner;    // of the elements
+  DType dtype = DType::u8;           // u8: levels, 0..255 for -1..1; f32 and f64: taken as they are
+  std::int64_t count = 0;            // at least 1
+  Shape sample_shape;                // [dimensions] or [height, width, channels], as stored
+  std::vector<std::int32_t> labels;  // [count], not negative; empty: unlabelled
   std::vector<std::string> class_names;  // empty: numbers up to the largest label
   std::vector<std::string> warnings;
 
@@ -26,8 +26,9 @@ struct ArrayContent {
   ArrayContent with(std::vector<std::uint8_t> values) &&;
 };
 
-// Images are cut and resampled (SquareResize) and made grey or RGB as the options ask, each time they are asked for. The split is not looked at.
-// Throws Error where the options do not fit.
-std::unique_ptr<DataSet> array_set(std::string name, ArrayContent content, const DataSetOptions& options = {});
+// Images are cut and resampled (SquareResize) and made grey or RGB as the options ask, each time
+// they are asked for. The split is not looked at. Throws Error where the options do not fit.
+std::unique_ptr<DataSet> array_set(std::string name, ArrayContent content,
+                                   const DataSetOptions& options = {});
 
 }  // namespace fluxion

@@ -23,24 +23,29 @@ std::vector<std::filesystem::path> files_of(const std::filesystem::path& folder,
     if (std::filesystem::exists(folder / file, error)) result.push_back(folder / file);
   };
   if (split == Split::test) add("test_batch.bin");
-  for (int i = 1; split == Split::train && i <= 5; ++i) add("data_batch_" + std::to_string(i) + ".bin");
+  for (int i = 1; split == Split::train && i <= 5; ++i)
+    add("data_batch_" + std::to_string(i) + ".bin");
   return result;
 }
 
 // Red, green and blue planes to pixels.
-void append(const std::filesystem::path& path, std::vector<std::uint8_t>& pixels, std::vector<std::int32_t>& labels) {
+void append(const std::filesystem::path& path, std::vector<std::uint8_t>& pixels,
+            std::vector<std::int32_t>& labels) {
   const MappedFile file(path);
   const auto bytes = file.bytes();
   if (bytes.empty() || bytes.size() % record != 0)
-    throw FormatError(path.string() + ": " + std::to_string(bytes.size()) + " bytes are not a whole number of CIFAR-10's records of " +
+    throw FormatError(path.string() + ": " + std::to_string(bytes.size()) +
+                      " bytes are not a whole number of CIFAR-10's records of " +
                       std::to_string(record));
   for (std::size_t start = 0; start < bytes.size(); start += record) {
     const int label = std::to_integer<int>(bytes[start]);
     if (label >= classes)
-      throw FormatError(path.string() + ": record " + std::to_string(start / record) + " has label " + std::to_string(label) + " (0 to 9)");
+      throw FormatError(path.string() + ": record " + std::to_string(start / record) +
+                        " has label " + std::to_string(label) + " (0 to 9)");
     labels.push_back(label);
     for (std::size_t i = 0; i < plane; ++i)
-      for (std::size_t c = 0; c < 3; ++c) pixels.push_back(std::to_integer<std::uint8_t>(bytes[start + 1 + c * plane + i]));
+      for (std::size_t c = 0; c < 3; ++c)
+        pixels.push_back(std::to_integer<std::uint8_t>(bytes[start + 1 + c * plane + i]));
   }
 }
 
@@ -61,10 +66,13 @@ bool is_cifar10_folder(const std::filesystem::path& folder) {
   return !files_of(folder, Split::train).empty() || !files_of(folder, Split::test).empty();
 }
 
-std::unique_ptr<DataSet> cifar10(const std::filesystem::path& folder, const DataSetOptions& options) {
+std::unique_ptr<DataSet> cifar10(const std::filesystem::path& folder,
+                                 const DataSetOptions& options) {
   const std::vector<std::filesystem::path> files = files_of(folder, options.split);
-  if (files.empty() && options.split == Split::test) throw NoTestPart("reading CIFAR-10: " + folder.string() + " lacks test_batch.bin");
-  if (files.empty()) throw IoError("reading CIFAR-10: " + folder.string() + " lacks data_batch_1.bin");
+  if (files.empty() && options.split == Split::test)
+    throw NoTestPart("reading CIFAR-10: " + folder.string() + " lacks test_batch.bin");
+  if (files.empty())
+    throw IoError("reading CIFAR-10: " + folder.string() + " lacks data_batch_1.bin");
   ArrayContent content;
   std::vector<std::uint8_t> pixels;
   for (const std::filesystem::path& file : files) append(file, pixels, content.labels);
@@ -72,7 +80,8 @@ std::unique_ptr<DataSet> cifar10(const std::filesystem::path& folder, const Data
   content.sample_shape = {side, side, 3};
   content.class_names = names_in(folder / "batches.meta.txt");
   if (options.split == Split::train && files.size() < 5)
-    content.warnings.push_back(folder.string() + ": " + std::to_string(files.size()) + " of CIFAR-10's 5 training files are there");
+    content.warnings.push_back(folder.string() + ": " + std::to_string(files.size()) +
+                               " of CIFAR-10's 5 training files are there");
   return array_set(folder.string(), std::move(content).with(std::move(pixels)), options);
 }
 

@@ -21,7 +21,8 @@ namespace {
 constexpr std::uint32_t flip_purpose = 0x666c6970u;
 
 void mirror(std::span<float> image, const Shape& shape) {
-  const auto width = static_cast<std::size_t>(shape[1]), channels = static_cast<std::size_t>(shape[2]);
+  const auto width = static_cast<std::size_t>(shape[1]),
+             channels = static_cast<std::size_t>(shape[2]);
   for (std::size_t row = 0; row < image.size(); row += width * channels)
     for (std::size_t left = 0, right = width - 1; left < right; ++left, --right)
       std::swap_ranges(image.begin() + static_cast<std::ptrdiff_t>(row + left * channels),
@@ -37,10 +38,15 @@ std::vector<std::string> numbered_classes(std::int32_t count) {
   return names;
 }
 
-DataSet::DataSet(std::string name, Shape sample_shape, std::vector<std::string> class_names, std::optional<std::int64_t> size)
-    : name_(std::move(name)), sample_shape_(std::move(sample_shape)), class_names_(std::move(class_names)), size_(size) {}
+DataSet::DataSet(std::string name, Shape sample_shape, std::vector<std::string> class_names,
+                 std::optional<std::int64_t> size)
+    : name_(std::move(name)),
+      sample_shape_(std::move(sample_shape)),
+      class_names_(std::move(class_names)),
+      size_(size) {}
 
-DataSet::DataSet(std::string name, Shape sample_shape, std::int32_t classes, std::optional<std::int64_t> size)
+DataSet::DataSet(std::string name, Shape sample_shape, std::int32_t classes,
+                 std::optional<std::int64_t> size)
     : DataSet(std::move(name), std::move(sample_shape), numbered_classes(classes), size) {}
 
 std::vector<std::string> DataSet::warnings() const {
@@ -64,7 +70,8 @@ void DataSet::flip_at_random() {
 }
 
 HostBatch DataSet::batch(std::int64_t count, std::uint64_t seed, std::uint64_t step) const {
-  if (count < 0) throw Error("data set " + name_ + ": a batch of " + std::to_string(count) + " samples");
+  if (count < 0)
+    throw Error("data set " + name_ + ": a batch of " + std::to_string(count) + " samples");
   const auto samples = static_cast<std::size_t>(count);
   const auto elements = static_cast<std::size_t>(sample_shape_.elements());
   HostBatch batch{std::vector<float>(samples * elements), std::vector<std::int32_t>(samples)};
@@ -78,7 +85,8 @@ HostBatch DataSet::batch(std::int64_t count, std::uint64_t seed, std::uint64_t s
     const auto x = std::span(batch.x).subspan(i * elements, elements);
     const std::int32_t label = sample(seed, index, x);
     batch.labels[i] = labels_dropped_ ? 0 : label;
-    if (flips_ && RandomSequence(seed, position, flip_purpose).below(2) == 1) mirror(x, sample_shape_);
+    if (flips_ && RandomSequence(seed, position, flip_purpose).below(2) == 1)
+      mirror(x, sample_shape_);
   }
   return batch;
 }
@@ -93,20 +101,34 @@ struct BuiltIn {
 
 const std::vector<BuiltIn>& built_ins() {
   static const std::vector<BuiltIn> table = {
-      {{"8gaussians", "eight Gaussians on a circle"}, false, [](const DataSetOptions&) { return eight_gaussians(); }},
-      {{"8gaussians-torchcfm", "the same, wider, as TorchCFM draws it"}, false, [](const DataSetOptions&) { return eight_gaussians_torchcfm(); }},
+      {{"8gaussians", "eight Gaussians on a circle"},
+       false,
+       [](const DataSetOptions&) { return eight_gaussians(); }},
+      {{"8gaussians-torchcfm", "the same, wider, as TorchCFM draws it"},
+       false,
+       [](const DataSetOptions&) { return eight_gaussians_torchcfm(); }},
       {{"moons", "two half circles"}, false, [](const DataSetOptions&) { return moons(); }},
-      {{"checkerboard", "eight cells of a 4 x 4 board"}, false, [](const DataSetOptions&) { return checkerboard(); }},
+      {{"checkerboard", "eight cells of a 4 x 4 board"},
+       false,
+       [](const DataSetOptions&) { return checkerboard(); }},
       {{"pinwheel", "five blurred arms"}, false, [](const DataSetOptions&) { return pinwheel(); }},
       {{"2spirals", "two spirals"}, false, [](const DataSetOptions&) { return two_spirals(); }},
-      {{"swissroll", "a rolled-up band"}, false, [](const DataSetOptions&) { return swiss_roll(); }},
+      {{"swissroll", "a rolled-up band"},
+       false,
+       [](const DataSetOptions&) { return swiss_roll(); }},
       {{"circles", "two circles"}, false, [](const DataSetOptions&) { return circles(); }},
       {{"rings", "four circles"}, false, [](const DataSetOptions&) { return rings(); }},
-      {{"cos", "a wave, a curve without width"}, false, [](const DataSetOptions&) { return cosine(); }},
-      {{"line", "a straight line, without width"}, false, [](const DataSetOptions&) { return line(); }},
+      {{"cos", "a wave, a curve without width"},
+       false,
+       [](const DataSetOptions&) { return cosine(); }},
+      {{"line", "a straight line, without width"},
+       false,
+       [](const DataSetOptions&) { return line(); }},
       {{"glyphs", "handwritten-looking digits drawn by code, 10 classes"},
        true,
-       [](const DataSetOptions& options) { return glyphs(options.image_size == 0 ? 28 : options.image_size); }},
+       [](const DataSetOptions& options) {
+         return glyphs(options.image_size == 0 ? 28 : options.image_size);
+       }},
   };
   return table;
 }
@@ -124,21 +146,25 @@ const std::vector<DataSetDescription>& built_in_data_sets() {
 
 void check_image_options(const std::string& data_set, std::int64_t size, std::int64_t channels) {
   if (size < 0 || size > 4096)
-    throw Error("data set " + data_set + ": an image size of " + std::to_string(size) + " (1 to 4096, or 0 for the set's own)");
+    throw Error("data set " + data_set + ": an image size of " + std::to_string(size) +
+                " (1 to 4096, or 0 for the set's own)");
   if (channels != 0 && channels != 1 && channels != 3)
-    throw Error("data set " + data_set + ": " + std::to_string(channels) + " channels (1 for grey or 3 for RGB, or 0 for the set's own)");
+    throw Error("data set " + data_set + ": " + std::to_string(channels) +
+                " channels (1 for grey or 3 for RGB, or 0 for the set's own)");
 }
 
 namespace {
 
-std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path, const DataSetOptions& options) {
+std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path,
+                                       const DataSetOptions& options) {
   for (const BuiltIn& row : built_ins()) {
     if (row.description.name != name_or_path) continue;
-    if (!row.image && options.image_size != 0) throw Error("data set " + name_or_path + ": holds points, which have no image size");
+    if (!row.image && options.image_size != 0)
+      throw Error("data set " + name_or_path + ": holds points, which have no image size");
     std::unique_ptr<DataSet> set = row.make(options);
     if (options.channels != 0 && (!row.image || set->sample_shape()[2] != options.channels))
-      throw Error("data set " + name_or_path + ": " + (row.image ? "is grey" : "holds points") + ", without " + std::to_string(options.channels) +
-                  " channels");
+      throw Error("data set " + name_or_path + ": " + (row.image ? "is grey" : "holds points") +
+                  ", without " + std::to_string(options.channels) + " channels");
     return set;
   }
   std::error_code error;
@@ -148,16 +174,20 @@ std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path, const Da
     if (is_cifar10_folder(path)) return cifar10(path, options);
     return image_folder(path, options);
   }
-  if (std::filesystem::exists(path, error)) return path.extension() == ".npy" ? npy_data(path, options) : idx_images(path, options);
+  if (std::filesystem::exists(path, error))
+    return path.extension() == ".npy" ? npy_data(path, options) : idx_images(path, options);
   std::string names;
-  for (const BuiltIn& row : built_ins()) names += (names.empty() ? "" : ", ") + row.description.name;
+  for (const BuiltIn& row : built_ins())
+    names += (names.empty() ? "" : ", ") + row.description.name;
   throw Error("no data set \"" + name_or_path + "\": neither a built-in name (" + names +
-              ") nor the path of a folder of images, a .npy array, an IDX file, or a folder with MNIST's or CIFAR-10's files");
+              ") nor the path of a folder of images, a .npy array, an IDX file, or a folder with "
+              "MNIST's or CIFAR-10's files");
 }
 
 }  // namespace
 
-std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path, const DataSetOptions& options) {
+std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path,
+                                       const DataSetOptions& options) {
   std::unique_ptr<DataSet> set = find_data_set(name_or_path, options);
   if (options.flip) set->flip_at_random();
   if (!options.labels) set->drop_labels();

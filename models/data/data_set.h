@@ -1,7 +1,8 @@
 // Data sets: where training batches come from.
 //
-// A data set is a pure function of (seed, position): batch number `step` holds the samples at positions step*count .. step*count + count - 1. A run
-// that stops and resumes at a step sees the same data bit for bit, and nothing needs to be saved but the step.
+// A data set is a pure function of (seed, position): batch number `step` holds the samples at
+// positions step*count .. step*count + count - 1. A run that stops and resumes at a step sees the
+// same data bit for bit, and nothing needs to be saved but the step.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@
 #include <vector>
 
 #include "engine/error.h"
-#include "engine/shape.h"
+#include "engine/graph/shape.h"
 
 namespace fluxion {
 
@@ -28,17 +29,25 @@ class DataSet {
   virtual ~DataSet() = default;
 
   const std::string& name() const { return name_; }
-  const Shape& sample_shape() const { return sample_shape_; }  // [2] for points, [height, width, channels] for images
+  const Shape& sample_shape() const {
+    return sample_shape_;
+  }  // [2] for points, [height, width, channels] for images
   bool is_image() const { return sample_shape_.rank() == 3; }
-  std::int32_t classes() const { return static_cast<std::int32_t>(class_names_.size()); }  // 0: unlabelled
-  const std::vector<std::string>& class_names() const { return class_names_; }             // numbers where the set has no names for them
-  std::optional<std::int64_t> size() const { return size_; }                               // empty: endless
+  std::int32_t classes() const {
+    return static_cast<std::int32_t>(class_names_.size());
+  }  // 0: unlabelled
+  const std::vector<std::string>& class_names() const {
+    return class_names_;
+  }  // numbers where the set has no names for them
+  std::optional<std::int64_t> size() const { return size_; }  // empty: endless
 
-  // What was left out or looks wrong, a line each: files that are no images, images that can't be read, ... Damage that only decoding shows is
-  // added when a batch meets it, so there may be more of them at the end of a run.
+  // What was left out or looks wrong, a line each: files that are no images, images that can't be
+  // read, ... Damage that only decoding shows is added when a batch meets it, so there may be more
+  // of them at the end of a run.
   std::vector<std::string> warnings() const;
 
-  // Finite sets are gone through in epochs, each in an order of its own. Safe from several threads at once.
+  // Finite sets are gone through in epochs, each in an order of its own. Safe from several threads
+  // at once.
   HostBatch batch(std::int64_t count, std::uint64_t seed, std::uint64_t step) const;
 
   // The memory that samples may take as they are asked for, on top of what the set holds already.
@@ -46,14 +55,19 @@ class DataSet {
 
   // From now on every label is 0, and there are no classes.
   void drop_labels();
-  // From now on each image of a batch is mirrored left to right with probability 1/2, by (seed, position). Throws Error unless these are images.
+  // From now on each image of a batch is mirrored left to right with probability 1/2, by (seed,
+  // position). Throws Error unless these are images.
   void flip_at_random();
 
  protected:
-  DataSet(std::string name, Shape sample_shape, std::int32_t classes, std::optional<std::int64_t> size);
-  DataSet(std::string name, Shape sample_shape, std::vector<std::string> class_names, std::optional<std::int64_t> size);
-  // Writes one sample and returns its label. Endless sets: `position` is the position asked for; finite sets: the index of the sample.
-  virtual std::int32_t sample(std::uint64_t seed, std::uint64_t position, std::span<float> x) const = 0;
+  DataSet(std::string name, Shape sample_shape, std::int32_t classes,
+          std::optional<std::int64_t> size);
+  DataSet(std::string name, Shape sample_shape, std::vector<std::string> class_names,
+          std::optional<std::int64_t> size);
+  // Writes one sample and returns its label. Endless sets: `position` is the position asked for;
+  // finite sets: the index of the sample.
+  virtual std::int32_t sample(std::uint64_t seed, std::uint64_t position,
+                              std::span<float> x) const = 0;
   void warn(std::string line) const;
 
  private:
@@ -76,13 +90,15 @@ class NoTestPart : public Error {
 
 struct DataSetOptions {
   std::int64_t image_size = 0;  // height and width; 0: the set's own (glyphs: 28)
-  Split split = Split::train;   // of sets on disk; what is drawn by code has no end, and another seed is a held-out set
+  Split split = Split::train;   // of sets on disk; what is drawn by code has no end, and another
+                                // seed is a held-out set
   std::int64_t channels = 0;    // of images: 1 (grey) or 3 (RGB); 0: the set's own
   bool flip = false;            // mirror images at random
   bool labels = true;           // false: leave the classes out
   // Told, from the calling thread, how many of a folder's files have been looked at.
   std::function<void(std::int64_t done, std::int64_t total)> progress = {};
-  // Bytes that decoded images may take, beyond which they are decoded again in every epoch; empty: half of the memory that is free.
+  // Bytes that decoded images may take, beyond which they are decoded again in every epoch; empty:
+  // half of the memory that is free.
   std::optional<std::uint64_t> memory = {};
 };
 
@@ -93,9 +109,10 @@ std::vector<std::string> numbered_classes(std::int32_t count);
 void check_image_options(const std::string& data_set, std::int64_t size, std::int64_t channels);
 
 // A built-in set by name, or a set on disk by path (docs/data.md says what is read).
-// Throws Error listing the built-in names, or where the set has no such size or channels, NoTestPart where it has no test part; IoError, FormatError
-// for a damaged file.
-std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path, const DataSetOptions& options = {});
+// Throws Error listing the built-in names, or where the set has no such size or channels,
+// NoTestPart where it has no test part; IoError, FormatError for a damaged file.
+std::unique_ptr<DataSet> make_data_set(const std::string& name_or_path,
+                                       const DataSetOptions& options = {});
 
 struct DataSetDescription {
   std::string name, summary;

@@ -27,14 +27,36 @@ const std::array<std::vector<Form>, 10>& forms() {
   static const std::array<std::vector<Form>, 10> table = {{
       // 0: an ellipse; rounder at the shoulders; one that overshoots its start.
       {{{{0, -1}, {-0.68f, -1}, {-0.68f, 1}, {0.68f, 1}, {0.68f, -1}, {0, -1}}},
-       {{{0, -1}, {-0.5f, -1}, {-0.66f, 0}, {-0.5f, 1}, {0, 1.02f}, {0.5f, 1}, {0.66f, 0}, {0.5f, -1}, {0, -1}}},
-       {{{0.35f, -0.85f}, {-0.3f, -1.1f}, {-0.7f, -0.3f}, {-0.6f, 1.0f}, {0, 1.1f}, {0.6f, 0.9f}, {0.7f, -0.2f}, {0.4f, -1.0f}, {-0.1f, -0.95f}}}},
+       {{{0, -1},
+         {-0.5f, -1},
+         {-0.66f, 0},
+         {-0.5f, 1},
+         {0, 1.02f},
+         {0.5f, 1},
+         {0.66f, 0},
+         {0.5f, -1},
+         {0, -1}}},
+       {{{0.35f, -0.85f},
+         {-0.3f, -1.1f},
+         {-0.7f, -0.3f},
+         {-0.6f, 1.0f},
+         {0, 1.1f},
+         {0.6f, 0.9f},
+         {0.7f, -0.2f},
+         {0.4f, -1.0f},
+         {-0.1f, -0.95f}}}},
       // 1: a line; with a flag; with flag and foot.
       {{{{0, -1}, {0.02f, 0}, {0, 1}}},
        {{{-0.35f, -0.55f}, {0.05f, -1, corner}, {0.05f, 0}, {0.03f, 1}}},
        {{{-0.32f, -0.6f}, {0.03f, -1, corner}, {0.03f, 1}}, {{-0.4f, 1}, {0.42f, 1}}}},
       // 2: with a straight foot; with a loop; with a wavy foot.
-      {{{{-0.52f, -0.55f}, {-0.4f, -1.05f}, {0.45f, -1.15f}, {0.65f, -0.35f}, {0.05f, 0.3f}, {-0.58f, 0.97f, corner}, {0.6f, 0.95f}}},
+      {{{{-0.52f, -0.55f},
+         {-0.4f, -1.05f},
+         {0.45f, -1.15f},
+         {0.65f, -0.35f},
+         {0.05f, 0.3f},
+         {-0.58f, 0.97f, corner},
+         {0.6f, 0.95f}}},
        {{{-0.5f, -0.6f},
          {-0.2f, -1.15f},
          {0.6f, -1.0f},
@@ -64,12 +86,25 @@ const std::array<std::vector<Form>, 10>& forms() {
          {0.65f, 1.0f},
          {-0.2f, 1.2f},
          {-0.6f, 0.7f}}},
-       {{{-0.5f, -0.95f}, {0.5f, -0.95f, corner}, {-0.05f, -0.2f, corner}, {0.65f, -0.2f}, {0.7f, 0.95f}, {-0.1f, 1.2f}, {-0.58f, 0.75f}}}},
+       {{{-0.5f, -0.95f},
+         {0.5f, -0.95f, corner},
+         {-0.05f, -0.2f, corner},
+         {0.65f, -0.2f},
+         {0.7f, 0.95f},
+         {-0.1f, 1.2f},
+         {-0.58f, 0.75f}}}},
       // 4: open; closed.
-      {{{{-0.45f, -0.95f}, {-0.5f, -0.3f}, {-0.5f, 0.15f, corner}, {0.1f, 0.1f}, {0.62f, 0.12f}}, {{0.32f, -0.75f}, {0.3f, 0.1f}, {0.25f, 1}}},
+      {{{{-0.45f, -0.95f}, {-0.5f, -0.3f}, {-0.5f, 0.15f, corner}, {0.1f, 0.1f}, {0.62f, 0.12f}},
+        {{0.32f, -0.75f}, {0.3f, 0.1f}, {0.25f, 1}}},
        {{{0.3f, -1}, {-0.62f, 0.3f, corner}, {0.65f, 0.28f}}, {{0.3f, -1}, {0.3f, 1}}}},
       // 5: the top bar last; in one go.
-      {{{{-0.35f, -0.92f}, {-0.42f, -0.1f, corner}, {0.05f, -0.4f}, {0.7f, -0.1f}, {0.6f, 1.0f}, {-0.15f, 1.15f}, {-0.58f, 0.72f}},
+      {{{{-0.35f, -0.92f},
+         {-0.42f, -0.1f, corner},
+         {0.05f, -0.4f},
+         {0.7f, -0.1f},
+         {0.6f, 1.0f},
+         {-0.15f, 1.15f},
+         {-0.58f, 0.72f}},
         {{-0.35f, -0.92f}, {0.52f, -0.97f}}},
        {{{0.52f, -0.97f},
          {-0.33f, -0.93f, corner},
@@ -89,11 +124,23 @@ const std::array<std::vector<Form>, 10>& forms() {
          {0.2f, -0.1f},
          {-0.35f, 0.1f},
          {-0.5f, 0.55f}}},
-       {{{0.1f, -1}, {-0.45f, -0.4f}, {-0.6f, 0.6f}, {-0.3f, 1.15f}, {0.4f, 1.05f}, {0.55f, 0.3f}, {0.0f, 0.05f}, {-0.5f, 0.4f}}}},
+       {{{0.1f, -1},
+         {-0.45f, -0.4f},
+         {-0.6f, 0.6f},
+         {-0.3f, 1.15f},
+         {0.4f, 1.05f},
+         {0.55f, 0.3f},
+         {0.0f, 0.05f},
+         {-0.5f, 0.4f}}}},
       // 7: plain; crossed; with a serif.
       {{{{-0.52f, -0.9f}, {0.55f, -0.92f, corner}, {0.15f, 0.0f}, {-0.1f, 1}}},
-       {{{-0.5f, -0.92f}, {0.55f, -0.9f, corner}, {0.1f, 0.1f}, {-0.12f, 1}}, {{-0.28f, 0.02f}, {0.42f, -0.02f}}},
-       {{{-0.52f, -0.6f}, {-0.5f, -0.92f, corner}, {0.55f, -0.88f, corner}, {0.2f, 0.0f}, {0.1f, 1}}}},
+       {{{-0.5f, -0.92f}, {0.55f, -0.9f, corner}, {0.1f, 0.1f}, {-0.12f, 1}},
+        {{-0.28f, 0.02f}, {0.42f, -0.02f}}},
+       {{{-0.52f, -0.6f},
+         {-0.5f, -0.92f, corner},
+         {0.55f, -0.88f, corner},
+         {0.2f, 0.0f},
+         {0.1f, 1}}}},
       // 8: one crossing stroke; two loops.
       {{{{0.42f, -0.72f},
          {0.2f, -1.15f},
@@ -108,8 +155,20 @@ const std::array<std::vector<Form>, 10>& forms() {
          {0.5f, -0.4f},
          {0.5f, -0.85f},
          {0.36f, -0.95f}}},
-       {{{0.05f, -0.1f}, {-0.55f, -0.2f}, {-0.5f, -1.0f}, {0, -1.05f}, {0.5f, -1.0f}, {0.5f, -0.2f}, {0.0f, -0.1f}},
-        {{0.0f, -0.1f}, {-0.65f, 0.05f}, {-0.65f, 1.05f}, {0, 1.05f}, {0.65f, 1.05f}, {0.62f, 0.0f}, {0.05f, -0.1f}}}},
+       {{{0.05f, -0.1f},
+         {-0.55f, -0.2f},
+         {-0.5f, -1.0f},
+         {0, -1.05f},
+         {0.5f, -1.0f},
+         {0.5f, -0.2f},
+         {0.0f, -0.1f}},
+        {{0.0f, -0.1f},
+         {-0.65f, 0.05f},
+         {-0.65f, 1.05f},
+         {0, 1.05f},
+         {0.65f, 1.05f},
+         {0.62f, 0.0f},
+         {0.05f, -0.1f}}}},
       // 9: straight tail; curved tail.
       {{{{0.45f, -0.6f},
          {0.3f, -1.1f},
@@ -137,14 +196,17 @@ const std::array<std::vector<Form>, 10>& forms() {
 
 class Glyphs : public DataSet {
  public:
-  explicit Glyphs(std::int64_t size) : DataSet("glyphs", {size, size, 1}, 10, std::nullopt), size_(static_cast<int>(size)) {}
+  explicit Glyphs(std::int64_t size)
+      : DataSet("glyphs", {size, size, 1}, 10, std::nullopt), size_(static_cast<int>(size)) {}
 
  protected:
-  std::int32_t sample(std::uint64_t seed, std::uint64_t position, std::span<float> x) const override {
+  std::int32_t sample(std::uint64_t seed, std::uint64_t position,
+                      std::span<float> x) const override {
     RandomSequence random(seed, position);
     const std::int32_t label = random.below(10);
     const std::vector<Form>& ways = forms()[static_cast<std::size_t>(label)];
-    const Form& form = ways[static_cast<std::size_t>(random.below(static_cast<std::int32_t>(ways.size())))];
+    const Form& form =
+        ways[static_cast<std::size_t>(random.below(static_cast<std::int32_t>(ways.size())))];
 
     // Slant (people lean to the right), rotation and proportions, in letter space.
     const float shear = 0.12f + 0.17f * random.normal();
@@ -161,7 +223,8 @@ class Glyphs : public DataSet {
         const float dx = random.normal(), dy = random.normal();
         const float u = width * (control.x + jitter * dx), v = control.y + jitter * dy;
         const float slanted = u - shear * v;
-        stroke.push_back({{cosine * slanted - sine * v, sine * slanted + cosine * v}, control.corner});
+        stroke.push_back(
+            {{cosine * slanted - sine * v, sine * slanted + cosine * v}, control.corner});
       }
       lines.push_back(flatten(stroke));
       for (const PlanePoint& point : lines.back()) {
@@ -172,15 +235,19 @@ class Glyphs : public DataSet {
 
     // Into the image: the ink fills a random part of it and stays a pixel away from its border.
     const float size = static_cast<float>(size_);
-    const float pen = std::max(0.6f, size * 0.036f * std::exp(random.uniform(0.0f, 0.6f)));  // half width, 0.036 .. 0.066 of the image
+    const float pen = std::max(
+        0.6f, size * 0.036f *
+                  std::exp(random.uniform(0.0f, 0.6f)));  // half width, 0.036 .. 0.066 of the image
     const float tremble = random.uniform(0.0f, 0.25f), phase = random.uniform(0.0f, 6.28f);
     const float widest = pen * (1 + tremble);
     const float extent = std::min(size * random.uniform(0.66f, 0.8f), size - 3) - 2 * widest;
     const float scale = extent / std::max(high.x - low.x, high.y - low.y);
-    const float free_x = 0.5f * (size - scale * (high.x - low.x)) - widest - 1.5f, free_y = 0.5f * (size - scale * (high.y - low.y)) - widest - 1.5f;
+    const float free_x = 0.5f * (size - scale * (high.x - low.x)) - widest - 1.5f,
+                free_y = 0.5f * (size - scale * (high.y - low.y)) - widest - 1.5f;
     const float drift_x = random.uniform(-1, 1), drift_y = random.uniform(-1, 1);
     const float drift = 0.07f * size;
-    const PlanePoint centre{0.5f * size + drift_x * std::clamp(free_x, 0.0f, drift), 0.5f * size + drift_y * std::clamp(free_y, 0.0f, drift)};
+    const PlanePoint centre{0.5f * size + drift_x * std::clamp(free_x, 0.0f, drift),
+                            0.5f * size + drift_y * std::clamp(free_y, 0.0f, drift)};
     const PlanePoint middle = 0.5f * (low + high);
 
     std::vector<float> field(x.size(), no_ink);
@@ -207,7 +274,8 @@ class Glyphs : public DataSet {
 }  // namespace
 
 std::unique_ptr<DataSet> glyphs(std::int64_t size) {
-  if (size < 8 || size > 512) throw Error("data set glyphs: an image size of " + std::to_string(size) + " (8 to 512)");
+  if (size < 8 || size > 512)
+    throw Error("data set glyphs: an image size of " + std::to_string(size) + " (8 to 512)");
   return std::make_unique<Glyphs>(size);
 }
 

@@ -24,7 +24,9 @@ namespace fluxion {
 
 namespace {
 
-std::string text(const ImageInfo& info) { return std::to_string(info.width) + " x " + std::to_string(info.height); }
+std::string text(const ImageInfo& info) {
+  return std::to_string(info.width) + " x " + std::to_string(info.height);
+}
 
 // What the files of a list are, and why those that can't be used can't.
 struct Scan {
@@ -33,7 +35,8 @@ struct Scan {
 };
 
 // Structure only, on some threads; this one tells how far they are.
-Scan scan(const std::vector<ListedImage>& images, const std::function<void(std::int64_t, std::int64_t)>& progress) {
+Scan scan(const std::vector<ListedImage>& images,
+          const std::function<void(std::int64_t, std::int64_t)>& progress) {
   Scan result{std::vector<ImageInfo>(images.size()), std::vector<std::string>(images.size())};
   std::atomic<std::size_t> next = 0, done = 0;
   std::mutex mutex;
@@ -60,7 +63,8 @@ Scan scan(const std::vector<ListedImage>& images, const std::function<void(std::
   };
   {
     std::vector<std::jthread> threads;
-    const auto wanted = std::clamp<std::size_t>(images.size() / 16, 1, static_cast<std::size_t>(std::min(usable_cpus(), 16)));
+    const auto wanted = std::clamp<std::size_t>(
+        images.size() / 16, 1, static_cast<std::size_t>(std::min(usable_cpus(), 16)));
     for (std::size_t i = 0; i < wanted; ++i) threads.emplace_back(work);
     std::unique_lock lock(mutex);
     while (!failure && done < images.size()) {
@@ -72,21 +76,25 @@ Scan scan(const std::vector<ListedImage>& images, const std::function<void(std::
     }
   }
   if (failure) std::rethrow_exception(failure);
-  if (progress) progress(static_cast<std::int64_t>(images.size()), static_cast<std::int64_t>(images.size()));
+  if (progress)
+    progress(static_cast<std::int64_t>(images.size()), static_cast<std::int64_t>(images.size()));
   return result;
 }
 
 class ImageFolder : public DataSet {
  public:
-  ImageFolder(std::string name, Shape shape, std::vector<std::string> class_names, std::vector<ListedImage> images,
-              const std::vector<std::string>& warnings, std::uint64_t memory)
-      : DataSet(std::move(name), shape, std::move(class_names), static_cast<std::int64_t>(images.size())),
+  ImageFolder(std::string name, Shape shape, std::vector<std::string> class_names,
+              std::vector<ListedImage> images, const std::vector<std::string>& warnings,
+              std::uint64_t memory)
+      : DataSet(std::move(name), shape, std::move(class_names),
+                static_cast<std::int64_t>(images.size())),
         images_(std::move(images)),
         bytes_(static_cast<std::size_t>(shape.elements())),
         states_(std::make_unique<std::atomic<State>[]>(images_.size())) {
     for (const std::string& line : warnings) warn(line);
     // Untouched pages cost nothing, so the memory fills as images are decoded.
-    if (images_.size() <= memory / bytes_) kept_ = std::make_unique_for_overwrite<std::uint8_t[]>(images_.size() * bytes_);
+    if (images_.size() <= memory / bytes_)
+      kept_ = std::make_unique_for_overwrite<std::uint8_t[]>(images_.size() * bytes_);
   }
   std::uint64_t bytes_to_come() const override { return kept_ ? images_.size() * bytes_ : 0; }
 
@@ -97,7 +105,8 @@ class ImageFolder : public DataSet {
       if (!read(i, x)) continue;
       return images_[i].label;
     }
-    throw FormatError("data set " + name() + ": none of its " + std::to_string(images_.size()) + " images can be decoded");
+    throw FormatError("data set " + name() + ": none of its " + std::to_string(images_.size()) +
+                      " images can be decoded");
   }
 
  private:
@@ -114,8 +123,10 @@ class ImageFolder : public DataSet {
     std::vector<std::uint8_t> pixels;
     try {
       pixels = decode(images_[i].path);
-    } catch (const FormatError& error) {  // a disk that fails or memory that runs out must not pass for damage
-      if (state.exchange(State::damaged) != State::damaged) warn(std::string(error.what()) + "; another image takes its place");
+    } catch (const FormatError&
+                 error) {  // a disk that fails or memory that runs out must not pass for damage
+      if (state.exchange(State::damaged) != State::damaged)
+        warn(std::string(error.what()) + "; another image takes its place");
       return false;
     }
     to_floats(pixels, x);
@@ -151,7 +162,8 @@ class ImageFolder : public DataSet {
 };
 
 // The size that all files share, or an error that says what to do.
-std::int64_t common_size(const std::string& name, const std::vector<ListedImage>& images, const std::vector<ImageInfo>& infos) {
+std::int64_t common_size(const std::string& name, const std::vector<ListedImage>& images,
+                         const std::vector<ImageInfo>& infos) {
   std::size_t first = infos.size(), smallest = 0;
   std::string wrong;
   const auto short_side = [&](std::size_t i) { return std::min(infos[i].width, infos[i].height); };
@@ -159,20 +171,26 @@ std::int64_t common_size(const std::string& name, const std::vector<ListedImage>
     if (infos[i].channels == 0) continue;
     if (first == infos.size()) first = smallest = i;
     if (short_side(i) < short_side(smallest)) smallest = i;
-    if (wrong.empty() && (infos[i].width != infos[first].width || infos[i].height != infos[first].height))
-      wrong = "images differ in size: " + images[first].path.filename().string() + " has " + text(infos[first]) + " pixels, " +
-              images[i].path.filename().string() + " " + text(infos[i]);
+    if (wrong.empty() &&
+        (infos[i].width != infos[first].width || infos[i].height != infos[first].height))
+      wrong = "images differ in size: " + images[first].path.filename().string() + " has " +
+              text(infos[first]) + " pixels, " + images[i].path.filename().string() + " " +
+              text(infos[i]);
   }
-  if (wrong.empty() && infos[first].width != infos[first].height) wrong = "images are not square: " + text(infos[first]) + " pixels";
+  if (wrong.empty() && infos[first].width != infos[first].height)
+    wrong = "images are not square: " + text(infos[first]) + " pixels";
   if (!wrong.empty())
-    throw Error("data set " + name + ": " + wrong + "; --image-size N cuts out the middle square and resizes it to N x N (the shortest side is " +
+    throw Error("data set " + name + ": " + wrong +
+                "; --image-size N cuts out the middle square and resizes it to N x N (the shortest "
+                "side is " +
                 std::to_string(short_side(smallest)) + ")");
   return infos[first].width;
 }
 
 }  // namespace
 
-std::unique_ptr<DataSet> image_folder(const std::filesystem::path& folder, const DataSetOptions& options) {
+std::unique_ptr<DataSet> image_folder(const std::filesystem::path& folder,
+                                      const DataSetOptions& options) {
   const std::string name = folder.string();
   ImageList list = list_images(folder, options.split, options.labels);
   Scan found = scan(list.images, options.progress);
@@ -186,16 +204,23 @@ std::unique_ptr<DataSet> image_folder(const std::filesystem::path& folder, const
     }
   }
   if (!readable)
-    throw Error("data set " + name + ": none of its " + std::to_string(list.images.size()) + " images can be read; the first: " + found.reasons[0]);
-  const std::int64_t size = options.image_size != 0 ? options.image_size : common_size(name, list.images, found.infos);
+    throw Error("data set " + name + ": none of its " + std::to_string(list.images.size()) +
+                " images can be read; the first: " + found.reasons[0]);
+  const std::int64_t size =
+      options.image_size != 0 ? options.image_size : common_size(name, list.images, found.infos);
   check_image_options(name, size, options.channels);
   const std::int64_t channels = options.channels != 0 ? options.channels : grey ? 1 : 3;
 
   std::vector<ListedImage> images;
   for (std::size_t i = 0; i < list.images.size(); ++i)
     if (found.infos[i].channels != 0) images.push_back(std::move(list.images[i]));
-  const std::uint64_t memory = options.memory ? *options.memory : available_memory_bytes().value_or(std::numeric_limits<std::uint64_t>::max()) / 2;
-  return std::make_unique<ImageFolder>(name, Shape{size, size, channels}, std::move(list.class_names), std::move(images), list.warnings, memory);
+  const std::uint64_t memory =
+      options.memory
+          ? *options.memory
+          : available_memory_bytes().value_or(std::numeric_limits<std::uint64_t>::max()) / 2;
+  return std::make_unique<ImageFolder>(name, Shape{size, size, channels},
+                                       std::move(list.class_names), std::move(images),
+                                       list.warnings, memory);
 }
 
 }  // namespace fluxion

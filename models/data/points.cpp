@@ -21,10 +21,12 @@ struct Point {
 template <class Draw>
 class PointSet : public DataSet {
  public:
-  PointSet(std::string name, Draw draw) : DataSet(std::move(name), {2}, 0, std::nullopt), draw_(draw) {}
+  PointSet(std::string name, Draw draw)
+      : DataSet(std::move(name), {2}, 0, std::nullopt), draw_(draw) {}
 
  protected:
-  std::int32_t sample(std::uint64_t seed, std::uint64_t position, std::span<float> x) const override {
+  std::int32_t sample(std::uint64_t seed, std::uint64_t position,
+                      std::span<float> x) const override {
     RandomSequence random(seed, position);
     const Point point = draw_(random);
     x[0] = point.x;
@@ -64,8 +66,10 @@ constexpr Octagon ffjord{"8gaussians", 4 / std::numbers::sqrt2, 0.5 / std::numbe
 constexpr Octagon torchcfm{"8gaussians-torchcfm", 5, 0.56234132519034908};
 
 std::unique_ptr<DataSet> octagon_set(const Octagon& octagon) {
-  const auto radius = static_cast<float>(octagon.radius), deviation = static_cast<float>(octagon.deviation);
-  return point_set(std::string(octagon.name), [=](RandomSequence& random) { return on_octagon(random, radius, deviation); });
+  const auto radius = static_cast<float>(octagon.radius),
+             deviation = static_cast<float>(octagon.deviation);
+  return point_set(std::string(octagon.name),
+                   [=](RandomSequence& random) { return on_octagon(random, radius, deviation); });
 }
 
 }  // namespace
@@ -79,11 +83,13 @@ PlanarMixture planar_mixture(std::string_view name) {
     PlanarMixture mixture{{}, octagon.deviation};
     for (int k = 0; k < 8; ++k) {
       const double angle = k * std::numbers::pi / 4;
-      mixture.centres.push_back({octagon.radius * std::cos(angle), octagon.radius * std::sin(angle)});
+      mixture.centres.push_back(
+          {octagon.radius * std::cos(angle), octagon.radius * std::sin(angle)});
     }
     return mixture;
   }
-  throw Error("no mixture of Gaussians \"" + std::string(name) + "\" (8gaussians, 8gaussians-torchcfm)");
+  throw Error("no mixture of Gaussians \"" + std::string(name) +
+              "\" (8gaussians, 8gaussians-torchcfm)");
 }
 
 std::unique_ptr<DataSet> moons() {
@@ -123,7 +129,8 @@ std::unique_ptr<DataSet> pinwheel() {
   return point_set("pinwheel", [](RandomSequence& random) {
     const float radial = 1 + 0.3f * random.normal(), tangential = 0.1f * random.normal();
     const float angle = 2 * pi * static_cast<float>(random.below(5)) / 5 + 0.25f * std::exp(radial);
-    return Point{2 * (radial * std::cos(angle) + tangential * std::sin(angle)), 2 * (tangential * std::cos(angle) - radial * std::sin(angle))};
+    return Point{2 * (radial * std::cos(angle) + tangential * std::sin(angle)),
+                 2 * (tangential * std::cos(angle) - radial * std::sin(angle))};
   });
 }
 
@@ -133,7 +140,8 @@ std::unique_ptr<DataSet> two_spirals() {
     const float sign = random.below(2) == 1 ? 1.0f : -1.0f;
     const float blur_x = random.uniform() / 2, blur_y = random.uniform() / 2;
     const float dx = random.normal(), dy = random.normal();
-    return Point{sign * (-std::cos(angle) * angle + blur_x) / 3 + 0.1f * dx, sign * (std::sin(angle) * angle + blur_y) / 3 + 0.1f * dy};
+    return Point{sign * (-std::cos(angle) * angle + blur_x) / 3 + 0.1f * dx,
+                 sign * (std::sin(angle) * angle + blur_y) / 3 + 0.1f * dy};
   });
 }
 
@@ -147,7 +155,8 @@ std::unique_ptr<DataSet> swiss_roll() {
 
 std::unique_ptr<DataSet> circles() {
   // The noise is scaled with the circles.
-  return point_set("circles", [](RandomSequence& random) { return on_rings(random, 2, 3 * 0.08f); });
+  return point_set("circles",
+                   [](RandomSequence& random) { return on_rings(random, 2, 3 * 0.08f); });
 }
 
 std::unique_ptr<DataSet> rings() {

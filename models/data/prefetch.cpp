@@ -16,7 +16,8 @@
 
 namespace fluxion {
 
-// Workers take step numbers in order and put what they made into `ready`, from which next() takes it in order.
+// Workers take step numbers in order and put what they made into `ready`, from which next() takes
+// it in order.
 struct Prefetcher::State {
   struct Made {
     HostBatch batch;
@@ -33,9 +34,16 @@ struct Prefetcher::State {
   std::map<std::uint64_t, Made> ready;
   std::vector<std::jthread> workers;  // last, so that they end before what they use
 
-  State(std::shared_ptr<const DataSet> data, std::int64_t count, std::uint64_t seed, std::uint64_t first, std::uint64_t depth, int threads)
-      : data(std::move(data)), count(count), seed(seed), depth(depth), to_make(first), to_take(first) {
-    for (int i = 0; i < threads; ++i) workers.emplace_back([this](std::stop_token stop) { work(stop); });
+  State(std::shared_ptr<const DataSet> data, std::int64_t count, std::uint64_t seed,
+        std::uint64_t first, std::uint64_t depth, int threads)
+      : data(std::move(data)),
+        count(count),
+        seed(seed),
+        depth(depth),
+        to_make(first),
+        to_take(first) {
+    for (int i = 0; i < threads; ++i)
+      workers.emplace_back([this](std::stop_token stop) { work(stop); });
   }
   ~State() {
     for (std::jthread& worker : workers) worker.request_stop();
@@ -47,7 +55,9 @@ struct Prefetcher::State {
       {
         std::unique_lock lock(mutex);
         // A wait that a stop ends returns the predicate, which may be true.
-        if (!room.wait(lock, stop, [&] { return to_make - to_take < depth; }) || stop.stop_requested()) return;
+        if (!room.wait(lock, stop, [&] { return to_make - to_take < depth; }) ||
+            stop.stop_requested())
+          return;
         step = to_make++;
       }
       Made result;
@@ -65,15 +75,17 @@ struct Prefetcher::State {
   }
 };
 
-Prefetcher::Prefetcher(std::shared_ptr<const DataSet> data, std::int64_t count, std::uint64_t seed, std::uint64_t first,
-                       const PrefetchOptions& options) {
+Prefetcher::Prefetcher(std::shared_ptr<const DataSet> data, std::int64_t count, std::uint64_t seed,
+                       std::uint64_t first, const PrefetchOptions& options) {
   if (!data) throw Error("prefetch: no data set");
   if (count < 1 || options.depth < 0 || options.threads < 0)
-    throw Error("prefetch: batches of " + std::to_string(count) + " (at least 1), depth " + std::to_string(options.depth) + " and threads " +
-                std::to_string(options.threads) + " (at least 0)");
+    throw Error("prefetch: batches of " + std::to_string(count) + " (at least 1), depth " +
+                std::to_string(options.depth) + " and threads " + std::to_string(options.threads) +
+                " (at least 0)");
   const int threads = options.threads > 0 ? options.threads : std::clamp(usable_cpus() / 2, 1, 8);
   const int depth = options.depth > 0 ? options.depth : threads + 2;
-  state_ = std::make_unique<State>(std::move(data), count, seed, first, static_cast<std::uint64_t>(depth), threads);
+  state_ = std::make_unique<State>(std::move(data), count, seed, first,
+                                   static_cast<std::uint64_t>(depth), threads);
 }
 Prefetcher::~Prefetcher() = default;
 Prefetcher::Prefetcher(Prefetcher&&) noexcept = default;

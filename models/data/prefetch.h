@@ -1,4 +1,5 @@
-// Batches made ahead of their use, on threads of their own, so that reading and decoding overlap with training.
+// Batches made ahead of their use, on threads of their own, so that reading and decoding overlap
+// with training.
 #pragma once
 
 #include <cstdint>
@@ -15,15 +16,17 @@ struct PrefetchOptions {
 
 class Prefetcher {
  public:
-  // Starts making the batches of steps first, first + 1, ... Throws Error unless count, depth and threads make sense.
-  Prefetcher(std::shared_ptr<const DataSet> data, std::int64_t count, std::uint64_t seed, std::uint64_t first = 0,
-             const PrefetchOptions& options = {});
+  // Starts making the batches of steps first, first + 1, ... Throws Error unless count, depth and
+  // threads make sense.
+  Prefetcher(std::shared_ptr<const DataSet> data, std::int64_t count, std::uint64_t seed,
+             std::uint64_t first = 0, const PrefetchOptions& options = {});
   // Starts no further batch, and waits for those in the making.
   ~Prefetcher();
   Prefetcher(Prefetcher&&) noexcept;
   Prefetcher& operator=(Prefetcher&&) noexcept;
 
-  // The batch of the next step: bit for bit data.batch(count, seed, step). Throws what making it threw, and goes on with the step after it.
+  // The batch of the next step: bit for bit data.batch(count, seed, step). Throws what making it
+  // threw, and goes on with the step after it.
   HostBatch next();
   // The step that next() will return.
   std::uint64_t step() const;

@@ -1,5 +1,5 @@
-// Random numbers on the host: a short private sequence for every sample, drawn from the Philox counter generator, so that any sample can be made
-// again from (seed, position) alone.
+// Random numbers on the host: a short private sequence for every sample, drawn from the Philox
+// counter generator, so that any sample can be made again from (seed, position) alone.
 #pragma once
 
 #include <array>
@@ -26,7 +26,9 @@ class RandomSequence {
   bool has_spare_ = false;
 };
 
-// Element `index` of a pseudo-random permutation of 0 .. count-1 chosen by (seed, round), without a table: a cycle-walking Feistel network.
-std::uint64_t permuted(std::uint64_t index, std::uint64_t count, std::uint64_t seed, std::uint64_t round);
+// Element `index` of a pseudo-random permutation of 0 .. count-1 chosen by (seed, round), without a
+// table: a cycle-walking Feistel network.
+std::uint64_t permuted(std::uint64_t index, std::uint64_t count, std::uint64_t seed,
+                       std::uint64_t round);
 
 }  // namespace fluxion

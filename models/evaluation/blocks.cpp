@@ -11,7 +11,8 @@
 
 namespace fluxion {
 
-void parallel_blocks(std::int64_t blocks, int threads, const std::function<void(std::int64_t block)>& body) {
+void parallel_blocks(std::int64_t blocks, int threads,
+                     const std::function<void(std::int64_t block)>& body) {
   std::atomic<std::int64_t> next{0};
   std::exception_ptr failure;
   std::mutex mutex;
@@ -26,7 +27,8 @@ void parallel_blocks(std::int64_t blocks, int threads, const std::function<void(
   };
   {
     std::vector<std::jthread> others;
-    const std::int64_t wanted = std::min<std::int64_t>(blocks, threads > 0 ? threads : usable_cpus());
+    const std::int64_t wanted =
+        std::min<std::int64_t>(blocks, threads > 0 ? threads : usable_cpus());
     for (std::int64_t i = 1; i < wanted; ++i) others.emplace_back(work);
     work();
   }

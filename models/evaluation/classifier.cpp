@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
 #include "models/layers/image.h"
 #include "models/layers/layers.h"
@@ -25,8 +25,10 @@ constexpr std::int64_t kernel = 5, stride = 2, border = kernel / 2;
 std::int64_t half(std::int64_t size) { return (size + 1) / 2; }
 
 Tensor convolution(const Parameters& parameters, const std::string& name, const Tensor& x) {
-  const ConvolutionOptions options{.stride = {stride, stride}, .low = {border, border}, .high = {border, border}};
-  return relu(conv2d(x, parameter(parameters, name + ".weight"), options) + parameter(parameters, name + ".bias"));
+  const ConvolutionOptions options{
+      .stride = {stride, stride}, .low = {border, border}, .high = {border, border}};
+  return relu(conv2d(x, parameter(parameters, name + ".weight"), options) +
+              parameter(parameters, name + ".bias"));
 }
 Tensor dense(const Parameters& parameters, const std::string& name, const Tensor& x) {
   return linear(x, parameter(parameters, name + ".weight"), parameter(parameters, name + ".bias"));
@@ -59,21 +61,30 @@ std::map<std::string, Shape> classifier_parameters(const ClassifierInfo& info) {
   constexpr std::int64_t largest = 1024;
   const Shape& shape = info.sample_shape;
   const auto in_range = [&](std::int64_t least) {
-    return std::all_of(shape.begin(), shape.end(), [&](std::int64_t size) { return size >= least && size <= largest; });
+    return std::all_of(shape.begin(), shape.end(),
+                       [&](std::int64_t size) { return size >= least && size <= largest; });
   };
-  if (!(shape.rank() == 1 && in_range(1)) && !(shape.rank() == 3 && in_range(1) && shape[0] >= 4 && shape[1] >= 4 && shape[2] <= 4))
-    throw ShapeError("classifier: samples of shape " + to_string(shape) + " are neither images [height, width, channels] nor points [dim]");
-  if (info.classes < 2 || info.classes > 100'000) throw ShapeError("classifier: needs at least 2 classes, got " + std::to_string(info.classes));
-  std::map<std::string, Shape> shapes = {{"fc2.weight", {info.classes, classifier_features}}, {"fc2.bias", {info.classes}}};
+  if (!(shape.rank() == 1 && in_range(1)) &&
+      !(shape.rank() == 3 && in_range(1) && shape[0] >= 4 && shape[1] >= 4 && shape[2] <= 4))
+    throw ShapeError("classifier: samples of shape " + to_string(shape) +
+                     " are neither images [height, width, channels] nor points [dim]");
+  if (info.classes < 2 || info.classes > 100'000)
+    throw ShapeError("classifier: needs at least 2 classes, got " + std::to_string(info.classes));
+  std::map<std::string, Shape> shapes = {{"fc2.weight", {info.classes, classifier_features}},
+                                         {"fc2.bias", {info.classes}}};
   std::int64_t inputs = classifier_features;
   if (is_image(info)) {
-    shapes.merge(std::map<std::string, Shape>{
-        {"conv1.weight", {5, 5, shape[2], 16}}, {"conv1.bias", {16}}, {"conv2.weight", {5, 5, 16, 32}}, {"conv2.bias", {32}}});
+    shapes.merge(std::map<std::string, Shape>{{"conv1.weight", {5, 5, shape[2], 16}},
+                                              {"conv1.bias", {16}},
+                                              {"conv2.weight", {5, 5, 16, 32}},
+                                              {"conv2.bias", {32}}});
     inputs = half(half(shape[0])) * half(half(shape[1])) * 32;
   } else {
-    shapes.merge(std::map<std::string, Shape>{{"fc0.weight", {classifier_features, shape[0]}}, {"fc0.bias", {classifier_features}}});
+    shapes.merge(std::map<std::string, Shape>{{"fc0.weight", {classifier_features, shape[0]}},
+                                              {"fc0.bias", {classifier_features}}});
   }
-  shapes.merge(std::map<std::string, Shape>{{"fc1.weight", {classifier_features, inputs}}, {"fc1.bias", {classifier_features}}});
+  shapes.merge(std::map<std::string, Shape>{{"fc1.weight", {classifier_features, inputs}},
+                                            {"fc1.bias", {classifier_features}}});
   return shapes;
 }
 
@@ -94,7 +105,9 @@ void write_classifier(const std::filesystem::path& path, const Classifier& class
 }
 
 Classifier read_classifier(const std::filesystem::path& path, const Device& device) {
-  const auto refuse = [&](const std::string& why) { throw FormatError(path.string() + ": not a classifier of this program: " + why); };
+  const auto refuse = [&](const std::string& why) {
+    throw FormatError(path.string() + ": not a classifier of this program: " + why);
+  };
   const SafetensorsFile file(path);
   const auto text = file.metadata().find(metadata_key);
   if (text == file.metadata().end()) refuse(std::string("its metadata lacks ") + metadata_key);
@@ -114,8 +127,10 @@ Classifier read_classifier(const std::filesystem::path& path, const Device& devi
     const SafetensorsEntry* const entry = file.find(name);
     if (!entry) refuse("\"" + name + "\" is missing");
     if (entry->dtype != DType::f32 || entry->shape != shape)
-      refuse("\"" + name + "\" is " + to_string(TensorType{entry->shape, entry->dtype}) + ", should be " + to_string(TensorType{shape, DType::f32}));
-    classifier.parameters.emplace(name, Tensor::from_bytes(entry->bytes, {shape, DType::f32}, device));
+      refuse("\"" + name + "\" is " + to_string(TensorType{entry->shape, entry->dtype}) +
+             ", should be " + to_string(TensorType{shape, DType::f32}));
+    classifier.parameters.emplace(name,
+                                  Tensor::from_bytes(entry->bytes, {shape, DType::f32}, device));
   }
   return classifier;
 }
@@ -141,7 +156,8 @@ Judge::Verdict Judge::operator()(const SampleView& samples) const {
   check_samples(samples, 1, "classifier");
   const Shape& shape = info().sample_shape;
   if (samples.dim != shape.elements())
-    throw ShapeError("classifier: judges samples of shape " + to_string(shape) + ", these have " + std::to_string(samples.dim) + " numbers each");
+    throw ShapeError("classifier: judges samples of shape " + to_string(shape) + ", these have " +
+                     std::to_string(samples.dim) + " numbers each");
   const Device device = state_->classifier.parameters.begin()->second.device();
   const auto dim = static_cast<std::size_t>(samples.dim);
   Dims dims = shape.dims();
@@ -150,20 +166,26 @@ Judge::Verdict Judge::operator()(const SampleView& samples) const {
   Verdict verdict;
   for (std::int64_t begin = 0; begin < samples.count; begin += judged_at_a_time) {
     const auto used = static_cast<std::size_t>(std::min(judged_at_a_time, samples.count - begin));
-    // What the last chunk lacks is filled with what the one before held: one compiled function serves all.
+    // What the last chunk lacks is filled with what the one before held: one compiled function
+    // serves all.
     std::copy_n(samples.values.begin() + begin * samples.dim, used * dim, chunk.begin());
     const auto [features, classes] = state_->apply(Tensor::from(chunk, Shape(dims), device));
     const std::vector<float> values = features.to_host<float>();
     const std::vector<std::int32_t> numbers = classes.to_host<std::int32_t>();
-    verdict.features.insert(verdict.features.end(), values.begin(), values.begin() + static_cast<std::ptrdiff_t>(used) * classifier_features);
-    verdict.classes.insert(verdict.classes.end(), numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(used));
+    verdict.features.insert(
+        verdict.features.end(), values.begin(),
+        values.begin() + static_cast<std::ptrdiff_t>(used) * classifier_features);
+    verdict.classes.insert(verdict.classes.end(), numbers.begin(),
+                           numbers.begin() + static_cast<std::ptrdiff_t>(used));
   }
   return verdict;
 }
 
-double class_accuracy(const std::vector<std::int32_t>& classes, const std::vector<std::int32_t>& asked) {
+double class_accuracy(const std::vector<std::int32_t>& classes,
+                      const std::vector<std::int32_t>& asked) {
   if (classes.size() != asked.size() || classes.empty())
-    throw ShapeError("class accuracy: " + std::to_string(asked.size()) + " labels for " + std::to_string(classes.size()) + " samples");
+    throw ShapeError("class accuracy: " + std::to_string(asked.size()) + " labels for " +
+                     std::to_string(classes.size()) + " samples");
   std::size_t right = 0;
   for (std::size_t i = 0; i < classes.size(); ++i) right += classes[i] == asked[i];
   return static_cast<double>(right) / static_cast<double>(classes.size());

@@ -1,9 +1,11 @@
 // The judge of generated samples: a small classifier, and the features before its last layer.
 //
-//   images [height, width, channels]   conv 5x5 stride 2, 16 -> ReLU -> conv 5x5 stride 2, 32 -> ReLU -> linear 64 -> ReLU -> linear classes
-//   points [dim]                       linear 64 -> ReLU -> linear 64 -> ReLU -> linear classes
+//   images [height, width, channels]   conv 5x5 stride 2, 16 -> ReLU -> conv 5x5 stride 2, 32 ->
+//   ReLU -> linear 64 -> ReLU -> linear classes points [dim]                       linear 64 ->
+//   ReLU -> linear 64 -> ReLU -> linear classes
 //
-// (LeCun et al. 1998 is where the first comes from: "LeNet" below.) Training it is in train_classifier.h.
+// (LeCun et al. 1998 is where the first comes from: "LeNet" below.) Training it is in
+// train_classifier.h.
 #pragma once
 
 #include <filesystem>
@@ -28,10 +30,12 @@ struct ClassifierInfo {
 
 constexpr std::int64_t classifier_features = 64;
 
-// Every parameter's name and shape. Throws ShapeError for samples or classes that no classifier can have.
+// Every parameter's name and shape. Throws ShapeError for samples or classes that no classifier can
+// have.
 std::map<std::string, Shape> classifier_parameters(const ClassifierInfo& info);
 
-// x [batch, ..sample_shape] -> features [batch, 64], the ReLU outputs before the last layer, and logits [batch, classes].
+// x [batch, ..sample_shape] -> features [batch, 64], the ReLU outputs before the last layer, and
+// logits [batch, classes].
 struct ClassifierOutput {
   Tensor features, logits;
   static auto members(auto& self) { return std::tie(self.features, self.logits); }
@@ -57,7 +61,9 @@ class Judge {
   struct Verdict {
     std::vector<float> features;        // [count, 64]
     std::vector<std::int32_t> classes;  // [count], the class with the largest logit
-    SampleView view() const { return {features, static_cast<std::int64_t>(classes.size()), classifier_features}; }
+    SampleView view() const {
+      return {features, static_cast<std::int64_t>(classes.size()), classifier_features};
+    }
   };
   // Throws ShapeError for samples of another size, Error for numbers that are not finite.
   Verdict operator()(const SampleView& samples) const;
@@ -67,7 +73,9 @@ class Judge {
   std::shared_ptr<const State> state_;
 };
 
-// Share of samples whose class is the one asked for. Throws ShapeError unless there is one label a sample.
-double class_accuracy(const std::vector<std::int32_t>& classes, const std::vector<std::int32_t>& asked);
+// Share of samples whose class is the one asked for. Throws ShapeError unless there is one label a
+// sample.
+double class_accuracy(const std::vector<std::int32_t>& classes,
+                      const std::vector<std::int32_t>& asked);
 
 }  // namespace fluxion

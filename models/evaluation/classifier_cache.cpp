@@ -18,7 +18,8 @@ constexpr std::int64_t samples_in_checksum = 256;
 class Checksum {
  public:
   void add(std::span<const std::byte> bytes) {
-    for (const std::byte byte : bytes) value_ = (value_ ^ static_cast<std::uint64_t>(byte)) * 0x100'0000'01b3;
+    for (const std::byte byte : bytes)
+      value_ = (value_ ^ static_cast<std::uint64_t>(byte)) * 0x100'0000'01b3;
   }
   template <class T>
   void add(const std::vector<T>& values) {
@@ -33,15 +34,19 @@ class Checksum {
 }  // namespace
 
 std::filesystem::path classifier_cache() {
-  for (const auto& [variable, below] : {std::pair("XDG_CACHE_HOME", "fluxion/classifiers"), std::pair("HOME", ".cache/fluxion/classifiers")})
-    if (const char* const folder = std::getenv(variable); folder && *folder) return std::filesystem::path(folder) / below;
+  for (const auto& [variable, below] : {std::pair("XDG_CACHE_HOME", "fluxion/classifiers"),
+                                        std::pair("HOME", ".cache/fluxion/classifiers")})
+    if (const char* const folder = std::getenv(variable); folder && *folder)
+      return std::filesystem::path(folder) / below;
   return {};
 }
 
 std::string classifier_file_name(const DataSet& data, bool half) {
   Checksum checksum;
   std::vector<std::int64_t> numbers = data.sample_shape().dims();
-  for (const std::int64_t number : {std::int64_t{version}, std::int64_t{data.classes()}, data.size().value_or(-1)}) numbers.push_back(number);
+  for (const std::int64_t number :
+       {std::int64_t{version}, std::int64_t{data.classes()}, data.size().value_or(-1)})
+    numbers.push_back(number);
   if (half) numbers.push_back(2);
   checksum.add(numbers);
   checksum.add(std::as_bytes(std::span(data.name())));
@@ -53,9 +58,11 @@ std::string classifier_file_name(const DataSet& data, bool half) {
   if (!path.has_filename()) path = path.parent_path();  // "data/mnist/"
   std::string name = path.filename().string().substr(0, 40);
   std::replace_if(
-      name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c) && c != '-' && c != '.'; }, '_');
+      name.begin(), name.end(),
+      [](unsigned char c) { return !std::isalnum(c) && c != '-' && c != '.'; }, '_');
   char ending[40];
-  std::snprintf(ending, sizeof ending, "-%016llx.safetensors", static_cast<unsigned long long>(checksum.value()));
+  std::snprintf(ending, sizeof ending, "-%016llx.safetensors",
+                static_cast<unsigned long long>(checksum.value()));
   return name + ending;
 }
 

@@ -11,15 +11,19 @@ namespace {
 
 using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-constexpr std::int64_t block_rows = 32;        // of distances held at a time by a thread: 2.5 MB against 10,000 samples
-constexpr std::int64_t direct_dimensions = 8;  // few enough for differences to be cheaper than a product
+constexpr std::int64_t block_rows =
+    32;  // of distances held at a time by a thread: 2.5 MB against 10,000 samples
+constexpr std::int64_t direct_dimensions =
+    8;  // few enough for differences to be cheaper than a product
 
 Rows to_rows(const SampleView& samples) {
-  return Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(samples.values.data(), samples.count, samples.dim)
+  return Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
+             samples.values.data(), samples.count, samples.dim)
       .cast<double>();
 }
 
-void walk(const SampleView& x_view, const SampleView& y_view, bool pairs, int threads, const DistanceRow& body) {
+void walk(const SampleView& x_view, const SampleView& y_view, bool pairs, int threads,
+          const DistanceRow& body) {
   Rows x = to_rows(x_view), y = pairs ? x : to_rows(y_view);
   if (x.rows() == 0 || y.rows() == 0) return;
   const bool direct = x.cols() <= direct_dimensions;
@@ -35,14 +39,18 @@ void walk(const SampleView& x_view, const SampleView& y_view, bool pairs, int th
     y_norms = y.rowwise().squaredNorm();
   }
   parallel_blocks((x.rows() + block_rows - 1) / block_rows, threads, [&](std::int64_t block) {
-    const std::int64_t begin = block * block_rows, rows = std::min<std::int64_t>(block_rows, x.rows() - begin);
-    const std::int64_t first = pairs ? begin : 0, count = y.rows() - first;  // pairs need no column before the block
+    const std::int64_t begin = block * block_rows,
+                       rows = std::min<std::int64_t>(block_rows, x.rows() - begin);
+    const std::int64_t first = pairs ? begin : 0,
+                       count = y.rows() - first;  // pairs need no column before the block
     Rows squared(rows, count);
     if (direct) {
       for (std::int64_t i = 0; i < rows; ++i) {
         auto row = squared.row(i).array();
         row = (columns.col(0).segment(first, count).array() - x(begin + i, 0)).square().transpose();
-        for (std::int64_t k = 1; k < x.cols(); ++k) row += (columns.col(k).segment(first, count).array() - x(begin + i, k)).square().transpose();
+        for (std::int64_t k = 1; k < x.cols(); ++k)
+          row +=
+              (columns.col(k).segment(first, count).array() - x(begin + i, k)).square().transpose();
       }
     } else {
       squared.noalias() = x.middleRows(begin, rows) * y.middleRows(first, count).transpose();
@@ -53,7 +61,9 @@ void walk(const SampleView& x_view, const SampleView& y_view, bool pairs, int th
     }
     for (std::int64_t i = 0; i < rows; ++i) {
       const std::int64_t skipped = pairs ? i + 1 : 0;
-      body(begin + i, first + skipped, std::span<const double>(squared.data() + i * count + skipped, static_cast<std::size_t>(count - skipped)));
+      body(begin + i, first + skipped,
+           std::span<const double>(squared.data() + i * count + skipped,
+                                   static_cast<std::size_t>(count - skipped)));
     }
   });
 }

@@ -1,4 +1,5 @@
-// All squared Euclidean distances between two sets of samples, in double precision, a few rows at a time: memory stays small whatever the sizes.
+// All squared Euclidean distances between two sets of samples, in double precision, a few rows at a
+// time: memory stays small whatever the sizes.
 #pragma once
 
 #include <functional>
@@ -8,10 +9,12 @@
 namespace fluxion {
 
 // body(row, first, squared): squared[k] = |x_row - y_(first + k)|^2.
-using DistanceRow = std::function<void(std::int64_t row, std::int64_t first, std::span<const double> squared)>;
+using DistanceRow =
+    std::function<void(std::int64_t row, std::int64_t first, std::span<const double> squared)>;
 
-// Every row of x against all of y, first = 0. Rows come in any order, from several threads at once. Up to eight dimensions distances are sums of
-// squared differences; beyond, |x|^2 + |y|^2 - 2 x.y as a matrix product, with the samples centred first, and never below 0.
+// Every row of x against all of y, first = 0. Rows come in any order, from several threads at once.
+// Up to eight dimensions distances are sums of squared differences; beyond, |x|^2 + |y|^2 - 2 x.y
+// as a matrix product, with the samples centred first, and never below 0.
 void for_distances(const SampleView& x, const SampleView& y, int threads, const DistanceRow& body);
 // Each pair i < j of one set once: row i with first = i + 1. The last row is empty.
 void for_pair_distances(const SampleView& x, int threads, const DistanceRow& body);

@@ -28,10 +28,12 @@ std::optional<KnownModes> known_modes(const DataSet& data) {
   if (data.name() == "8gaussians" || data.name() == "8gaussians-torchcfm") {
     const PlanarMixture mixture = planar_mixture(data.name());
     KnownModes modes{.centres = {}, .deviation = mixture.deviation, .board = {}};
-    for (const auto& [x, y] : mixture.centres) modes.centres.push_back({static_cast<float>(x), static_cast<float>(y)});
+    for (const auto& [x, y] : mixture.centres)
+      modes.centres.push_back({static_cast<float>(x), static_cast<float>(y)});
     return modes;
   }
-  if (data.name() == "checkerboard") return KnownModes{.centres = {}, .deviation = 0, .board = Checkerboard{}};
+  if (data.name() == "checkerboard")
+    return KnownModes{.centres = {}, .deviation = 0, .board = Checkerboard{}};
   return std::nullopt;
 }
 
@@ -45,23 +47,35 @@ struct Subject {
 using Numbers = std::vector<Measurement>;
 using Metric = std::function<Numbers(const Subject& x)>;
 
-std::string counted(std::int64_t count, const char* what) { return std::to_string(count) + " " + what; }
+std::string counted(std::int64_t count, const char* what) {
+  return std::to_string(count) + " " + what;
+}
 
 class Evaluator {
  public:
-  Evaluator(const SampleView& samples, const std::vector<std::int32_t>& asked, const EvaluationData& data, const Judge* judge,
-            const EvaluationOptions& options, const EvaluationProgress& progress)
-      : samples_(samples), asked_(asked), data_(data), judge_(judge), options_(options), progress_(progress) {
+  Evaluator(const SampleView& samples, const std::vector<std::int32_t>& asked,
+            const EvaluationData& data, const Judge* judge, const EvaluationOptions& options,
+            const EvaluationProgress& progress)
+      : samples_(samples),
+        asked_(asked),
+        data_(data),
+        judge_(judge),
+        options_(options),
+        progress_(progress) {
     check_samples(samples, 1, "evaluation");
     const Shape& shape = data.train().sample_shape();
     if (samples.dim != shape.elements())
-      throw ShapeError("evaluation: the data's samples are " + to_string(shape) + ", the generated ones have " + std::to_string(samples.dim) +
+      throw ShapeError("evaluation: the data's samples are " + to_string(shape) +
+                       ", the generated ones have " + std::to_string(samples.dim) +
                        " numbers each");
     if (judge && judge->info().sample_shape != shape)
-      throw ShapeError("evaluation: the classifier judges samples of shape " + to_string(judge->info().sample_shape) + ", the data's are " +
+      throw ShapeError("evaluation: the classifier judges samples of shape " +
+                       to_string(judge->info().sample_shape) + ", the data's are " +
                        to_string(shape));
     reference_ = data.reference(samples.count);
-    floor_count_ = data.draws(samples.count, 1) > 0 ? samples.count : static_cast<std::int64_t>(reference_.labels.size());
+    floor_count_ = data.draws(samples.count, 1) > 0
+                       ? samples.count
+                       : static_cast<std::int64_t>(reference_.labels.size());
     draws_ = data.draws(floor_count_, options.draws);
   }
 
@@ -101,34 +115,46 @@ class Evaluator {
     number.spread = values.size() > 1 ? std::sqrt(squares / (count - 1)) : 0;
     number.draws = static_cast<std::int64_t>(values.size());
     number.floor_count = floor_count_;
-    if (floor_count_ != samples_.count) number.note += "; floor: " + counted(floor_count_, "real samples");
+    if (floor_count_ != samples_.count)
+      number.note += "; floor: " + counted(floor_count_, "real samples");
   }
 
-  // The features come from the judge, once for each set of samples; points without a judge are their own.
+  // The features come from the judge, once for each set of samples; points without a judge are
+  // their own.
   SampleView features_of(const SampleView& samples, Features& kept) {
     if (!judge_) {
-      if (data_.train().is_image()) throw Error("evaluation: features of images need a classifier, which needs labelled data");
+      if (data_.train().is_image())
+        throw Error("evaluation: features of images need a classifier, which needs labelled data");
       return samples;
     }
     if (!kept) kept = (*judge_)(samples);
     return kept->view();
   }
   // Lazy: only frechet and recall ask for features.
-  Subject subject(const SampleView& samples, Features& kept) { return {samples, wants_features_ ? features_of(samples, kept) : SampleView{}}; }
+  Subject subject(const SampleView& samples, Features& kept) {
+    return {samples, wants_features_ ? features_of(samples, kept) : SampleView{}};
+  }
 
   const HostBatch& large_reference() {
     if (large_reference_.labels.empty()) large_reference_ = data_.reference(options_.reference);
     return large_reference_;
   }
-  SampleView large_reference_features() { return features_of(data_.view(large_reference()), large_reference_features_); }
+  SampleView large_reference_features() {
+    return features_of(data_.view(large_reference()), large_reference_features_);
+  }
 
   Measurement accuracy() {
     if (!judge_) throw Error("evaluation: classifier needs labelled data");
-    if (asked_.empty()) throw Error("evaluation: classifier needs to know the class that each sample was asked to be");
+    if (asked_.empty())
+      throw Error(
+          "evaluation: classifier needs to know the class that each sample was asked to be");
     features_of(samples_, generated_features_);
-    Measurement result{.name = "accuracy", .value = class_accuracy(generated_features_->classes, asked_), .lower_is_better = false};
+    Measurement result{.name = "accuracy",
+                       .value = class_accuracy(generated_features_->classes, asked_),
+                       .lower_is_better = false};
     result.note = "samples classified as asked";
-    if (data_.train().classes() == 0 || options_.draws == 0) return result;  // without labels nobody knows what is right
+    if (data_.train().classes() == 0 || options_.draws == 0)
+      return result;  // without labels nobody knows what is right
     large_reference_features();
     result.floor = class_accuracy(large_reference_features_->classes, large_reference().labels);
     result.draws = 1;
@@ -143,45 +169,71 @@ class Evaluator {
     wants_features_ = name == "frechet" || name == "recall";
     if (name == "sliced-wasserstein")
       return [=](const Subject& x) -> Numbers {
-        return {{.name = name, .value = sliced_wasserstein2(x.samples, reference, Slices{}, threads), .note = "512 directions"}};
+        return {{.name = name,
+                 .value = sliced_wasserstein2(x.samples, reference, Slices{}, threads),
+                 .note = "512 directions"}};
       };
     if (name == "wasserstein")
       return [=](const Subject& x) -> Numbers {
         const std::int64_t count = std::min({x.samples.count, reference.count, largest_assignment});
         const auto first = [&](const SampleView& set) {
-          return SampleView{set.values.first(static_cast<std::size_t>(count * set.dim)), count, set.dim};
+          return SampleView{set.values.first(static_cast<std::size_t>(count * set.dim)), count,
+                            set.dim};
         };
-        return {{.name = name, .value = wasserstein2(first(x.samples), first(reference), threads), .note = counted(count, "samples, exact")}};
+        return {{.name = name,
+                 .value = wasserstein2(first(x.samples), first(reference), threads),
+                 .note = counted(count, "samples, exact")}};
       };
     if (name == "energy")
       return [=](const Subject& x) -> Numbers {
-        return {{.name = name, .value = energy_distance(x.samples, reference, true, threads), .note = "unbiased: may be negative"}};
+        return {{.name = name,
+                 .value = energy_distance(x.samples, reference, true, threads),
+                 .note = "unbiased: may be negative"}};
       };
     if (name == "mmd") {
       const RbfKernel kernel{.bandwidth = median_distance(reference, threads), .octaves = 2};
       char note[80];
-      std::snprintf(note, sizeof note, "squared, unbiased; RBF bandwidths %.3g to %.3g", kernel.bandwidth / 4, kernel.bandwidth * 4);
+      std::snprintf(note, sizeof note, "squared, unbiased; RBF bandwidths %.3g to %.3g",
+                    kernel.bandwidth / 4, kernel.bandwidth * 4);
       return [=, note = std::string(note)](const Subject& x) -> Numbers {
-        return {{.name = name, .value = mmd2_rbf(x.samples, reference, kernel, threads), .note = note}};
+        return {
+            {.name = name, .value = mmd2_rbf(x.samples, reference, kernel, threads), .note = note}};
       };
     }
     if (name == "modes") return modes();
     if (name == "frechet") {
       const SampleView features = large_reference_features();
-      const std::string title = !judge_ ? "frechet" : data_.train().is_image() ? "LeNet-FD" : "feature-FD";
-      const std::string note = "to " + counted(features.count, data_.held_out() ? "test samples" : "real samples");
+      const std::string title = !judge_                    ? "frechet"
+                                : data_.train().is_image() ? "LeNet-FD"
+                                                           : "feature-FD";
+      const std::string note =
+          "to " + counted(features.count, data_.held_out() ? "test samples" : "real samples");
       return [=, moments = moments(features)](const Subject& x) -> Numbers {
-        return {{.name = title, .value = frechet_distance(fluxion::moments(x.features), moments), .note = note}};
+        return {{.name = title,
+                 .value = frechet_distance(fluxion::moments(x.features), moments),
+                 .note = note}};
       };
     }
     if (name == "recall") {
       const SampleView features = features_of(reference, reference_features_);
       return [=](const Subject& x) -> Numbers {
         const Coverage found = precision_recall(features, x.features, 3, threads);
-        return {{.name = "precision", .value = found.precision, .lower_is_better = false, .note = "samples within a 3-neighbour ball of the data"},
-                {.name = "recall", .value = found.recall, .lower_is_better = false, .note = "data within a 3-neighbour ball of the samples"},
-                {.name = "density", .value = found.density, .lower_is_better = false, .note = "data balls around a sample / 3"},
-                {.name = "coverage", .value = found.coverage, .lower_is_better = false, .note = "data balls with a sample inside"}};
+        return {{.name = "precision",
+                 .value = found.precision,
+                 .lower_is_better = false,
+                 .note = "samples within a 3-neighbour ball of the data"},
+                {.name = "recall",
+                 .value = found.recall,
+                 .lower_is_better = false,
+                 .note = "data within a 3-neighbour ball of the samples"},
+                {.name = "density",
+                 .value = found.density,
+                 .lower_is_better = false,
+                 .note = "data balls around a sample / 3"},
+                {.name = "coverage",
+                 .value = found.coverage,
+                 .lower_is_better = false,
+                 .note = "data balls with a sample inside"}};
       };
     }
     throw Error("evaluation: no metric \"" + name + "\"");
@@ -198,12 +250,19 @@ class Evaluator {
       };
     return [known = *known](const Subject& x) -> Numbers {
       const ModeCounts counts = count_modes(x.samples, known.centres, known.deviation);
-      return {{.name = "within-3-sigma", .value = counts.within, .lower_is_better = false, .note = "points near a centre"},
-              {.name = "worst-mode", .value = counts.worst, .note = "largest |share of a mode - 1/8|", .parts = counts.shares}};
+      return {{.name = "within-3-sigma",
+               .value = counts.within,
+               .lower_is_better = false,
+               .note = "points near a centre"},
+              {.name = "worst-mode",
+               .value = counts.worst,
+               .note = "largest |share of a mode - 1/8|",
+               .parts = counts.shares}};
     };
   }
 
-  // Frechet distances shrink with the sample: what the data get with many samples says how far down a model could go.
+  // Frechet distances shrink with the sample: what the data get with many samples says how far down
+  // a model could go.
   void add_large_floor(const Metric& metric, Measurement& number) {
     const std::int64_t count = options_.reference;
     if (options_.draws == 0 || data_.draws(count, 1) == 0 || count == floor_count_) return;
@@ -256,7 +315,9 @@ void check_metrics(const std::vector<std::string>& metrics, const DataSet& data)
       found = found || known.name == name;
     }
     if (!found) throw Error("evaluation: no metric \"" + name + "\"; there are " + names);
-    if (name == "modes" && !known_modes(data)) throw Error("evaluation: the modes of " + data.name() + " are not known; leave the metric modes out");
+    if (name == "modes" && !known_modes(data))
+      throw Error("evaluation: the modes of " + data.name() +
+                  " are not known; leave the metric modes out");
   }
 }
 
@@ -267,8 +328,11 @@ std::vector<std::string> default_metrics(const DataSet& data, bool with_judge) {
   return names;
 }
 
-std::vector<Measurement> evaluate_samples(const SampleView& samples, const std::vector<std::int32_t>& asked, const EvaluationData& data,
-                                          const Judge* judge, const EvaluationOptions& options, const EvaluationProgress& progress) {
+std::vector<Measurement> evaluate_samples(const SampleView& samples,
+                                          const std::vector<std::int32_t>& asked,
+                                          const EvaluationData& data, const Judge* judge,
+                                          const EvaluationOptions& options,
+                                          const EvaluationProgress& progress) {
   check_metrics(options.metrics, data.train());
   Evaluator evaluator(samples, asked, data, judge, options, progress);
   std::vector<Measurement> result;

@@ -13,9 +13,12 @@ constexpr std::uint64_t reference_seed = 0x7265'6665'7265'6e63, fresh_seed = 0x6
 
 }  // namespace
 
-EvaluationData::EvaluationData(std::shared_ptr<const DataSet> train, std::shared_ptr<const DataSet> test) : train_(std::move(train)) {
+EvaluationData::EvaluationData(std::shared_ptr<const DataSet> train,
+                               std::shared_ptr<const DataSet> test)
+    : train_(std::move(train)) {
   if (test && test->sample_shape() != train_->sample_shape())
-    throw ShapeError("evaluation: training samples are " + to_string(train_->sample_shape()) + ", test samples " + to_string(test->sample_shape()));
+    throw ShapeError("evaluation: training samples are " + to_string(train_->sample_shape()) +
+                     ", test samples " + to_string(test->sample_shape()));
   if (test) {
     reference_ = {test, reference_seed, 0, test->size()};
     fresh_ = {train_, fresh_seed, 0, train_->size()};
@@ -28,7 +31,8 @@ EvaluationData::EvaluationData(std::shared_ptr<const DataSet> train, std::shared
     reference_ = {train_, reference_seed, 0, std::nullopt};
     fresh_ = {train_, fresh_seed, 0, std::nullopt};
   }
-  if (reference_.count == 0 || fresh_.count == 0) throw Error("evaluation: " + train_->name() + " holds too few samples to compare with");
+  if (reference_.count == 0 || fresh_.count == 0)
+    throw Error("evaluation: " + train_->name() + " holds too few samples to compare with");
 }
 
 HostBatch EvaluationData::Part::read(std::int64_t from, std::int64_t wanted) const {
@@ -45,19 +49,24 @@ HostBatch EvaluationData::reference(std::int64_t count) const {
   return reference_.read(0, reference_.count ? std::min(count, *reference_.count) : count);
 }
 
-HostBatch EvaluationData::fresh(std::int64_t count, std::int64_t draw) const { return fresh_.read(draw * count, count); }
+HostBatch EvaluationData::fresh(std::int64_t count, std::int64_t draw) const {
+  return fresh_.read(draw * count, count);
+}
 
 std::int64_t EvaluationData::draws(std::int64_t count, std::int64_t most) const {
   return fresh_.count ? std::min(most, *fresh_.count / std::max<std::int64_t>(count, 1)) : most;
 }
 
-HostBatch EvaluationData::training(std::int64_t count, std::uint64_t seed, std::uint64_t step) const {
+HostBatch EvaluationData::training(std::int64_t count, std::uint64_t seed,
+                                   std::uint64_t step) const {
   if (held_out_) return train_->batch(count, seed, step);
   const auto size = static_cast<std::uint64_t>(*fresh_.count);
   HostBatch result;
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::uint64_t position = step * static_cast<std::uint64_t>(count) + static_cast<std::uint64_t>(i);
-    const HostBatch one = fresh_.read(static_cast<std::int64_t>(permuted(position % size, size, seed, position / size)), 1);
+    const std::uint64_t position =
+        step * static_cast<std::uint64_t>(count) + static_cast<std::uint64_t>(i);
+    const HostBatch one = fresh_.read(
+        static_cast<std::int64_t>(permuted(position % size, size, seed, position / size)), 1);
     result.x.insert(result.x.end(), one.x.begin(), one.x.end());
     result.labels.insert(result.labels.end(), one.labels.begin(), one.labels.end());
   }
@@ -65,7 +74,8 @@ HostBatch EvaluationData::training(std::int64_t count, std::uint64_t seed, std::
 }
 
 SampleView EvaluationData::view(const HostBatch& batch) const {
-  return {batch.x, static_cast<std::int64_t>(batch.labels.size()), train_->sample_shape().elements()};
+  return {batch.x, static_cast<std::int64_t>(batch.labels.size()),
+          train_->sample_shape().elements()};
 }
 
 }  // namespace fluxion

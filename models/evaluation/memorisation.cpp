@@ -14,7 +14,9 @@ constexpr std::int64_t part_size = 5'000;      // held in memory at a time
 
 double median_nearest(const Neighbours& neighbours) {
   std::vector<double> nearest;
-  for (std::size_t i = 0; i < neighbours.distance.size(); i += static_cast<std::size_t>(neighbours.k)) nearest.push_back(neighbours.distance[i]);
+  for (std::size_t i = 0; i < neighbours.distance.size();
+       i += static_cast<std::size_t>(neighbours.k))
+    nearest.push_back(neighbours.distance[i]);
   const auto middle = nearest.begin() + static_cast<std::ptrdiff_t>(nearest.size() / 2);
   std::nth_element(nearest.begin(), middle, nearest.end());
   return *middle;
@@ -32,18 +34,23 @@ HostBatch training_images(const DataSet& set, std::int64_t begin, std::int64_t e
 
 }  // namespace
 
-NearestTraining nearest_training(const SampleView& all_samples, const EvaluationData& data, const NearestTrainingOptions& options,
-                                 const std::function<void(std::int64_t done, std::int64_t of)>& progress) {
+NearestTraining nearest_training(
+    const SampleView& all_samples, const EvaluationData& data,
+    const NearestTrainingOptions& options,
+    const std::function<void(std::int64_t done, std::int64_t of)>& progress) {
   const DataSet& set = data.train();
   const Shape& shape = set.sample_shape();
-  if (!set.is_image()) throw ShapeError("nearest training images: " + set.name() + " holds samples of shape " + to_string(shape) + ", not images");
+  if (!set.is_image())
+    throw ShapeError("nearest training images: " + set.name() + " holds samples of shape " +
+                     to_string(shape) + ", not images");
   check_samples(all_samples, 1, "nearest training images");
   if (all_samples.dim != shape.elements())
-    throw ShapeError("nearest training images: the data's are " + to_string(shape) + ", samples have " + std::to_string(all_samples.dim) +
-                     " numbers");
+    throw ShapeError("nearest training images: the data's are " + to_string(shape) +
+                     ", samples have " + std::to_string(all_samples.dim) + " numbers");
   const auto elements = static_cast<std::size_t>(shape.elements());
   const std::int64_t count = std::min(options.count, all_samples.count);
-  const SampleView samples{all_samples.values.first(static_cast<std::size_t>(count) * elements), count, all_samples.dim};
+  const SampleView samples{all_samples.values.first(static_cast<std::size_t>(count) * elements),
+                           count, all_samples.dim};
 
   NearestTraining result;
   result.searched = set.size().value_or(endless_size);
@@ -54,7 +61,8 @@ NearestTraining nearest_training(const SampleView& all_samples, const Evaluation
   if (data.held_out()) of_held_out.emplace(data.view(held_out), 1, options.threads);
   for (std::int64_t begin = 0; begin < result.searched; begin += part_size) {
     if (progress) progress(begin, result.searched);
-    const HostBatch part = training_images(set, begin, std::min(begin + part_size, result.searched));
+    const HostBatch part =
+        training_images(set, begin, std::min(begin + part_size, result.searched));
     of_samples.add(data.view(part));
     if (of_held_out) of_held_out->add(data.view(part));
   }
@@ -69,13 +77,15 @@ NearestTraining nearest_training(const SampleView& all_samples, const Evaluation
     tiles.insert(tiles.end(), sample.begin(), sample.end());
     tiles.insert(tiles.end(), elements, 1.0f);  // the gap: white as the background
     for (std::int64_t k = 0; k < columns; ++k) {
-      const std::int64_t index = result.of_samples.index[static_cast<std::size_t>(row * columns + k)];
+      const std::int64_t index =
+          result.of_samples.index[static_cast<std::size_t>(row * columns + k)];
       const HostBatch neighbour = training_images(set, index, index + 1);
       tiles.insert(tiles.end(), neighbour.x.begin(), neighbour.x.end());
     }
   }
   const std::int64_t tile_columns = columns + 2;
-  result.picture = image_grid(tiles, rows * tile_columns, shape[0], shape[1], shape[2], {.columns = static_cast<int>(tile_columns)});
+  result.picture = image_grid(tiles, rows * tile_columns, shape[0], shape[1], shape[2],
+                              {.columns = static_cast<int>(tile_columns)});
   return result;
 }
 

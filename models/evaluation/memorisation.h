@@ -9,14 +9,15 @@
 
 namespace fluxion {
 
-// The training images nearest to the first `count` samples, by Euclidean distance of their pixels, and to as many real images that are not in the
-// training set, where the data have any: a generator that copies comes much closer than those.
+// The training images nearest to the first `count` samples, by Euclidean distance of their pixels,
+// and to as many real images that are not in the training set, where the data have any: a generator
+// that copies comes much closer than those.
 struct NearestTraining {
   Neighbours of_samples;
   std::int64_t searched = 0;              // training images: all of a finite set, else 60,000
   double median = 0;                      // distance of a sample to its nearest
   std::optional<double> held_out_median;  // of a held-out image
-  Image picture;                          // one row a sample: the sample, a gap, its nearest training images
+  Image picture;  // one row a sample: the sample, a gap, its nearest training images
 };
 struct NearestTrainingOptions {
   std::int64_t count = 100;  // samples searched for
@@ -25,7 +26,9 @@ struct NearestTrainingOptions {
   int threads = 0;
 };
 // Throws ShapeError unless these are images.
-NearestTraining nearest_training(const SampleView& samples, const EvaluationData& data, const NearestTrainingOptions& options = {},
-                                 const std::function<void(std::int64_t done, std::int64_t of)>& progress = {});
+NearestTraining nearest_training(
+    const SampleView& samples, const EvaluationData& data,
+    const NearestTrainingOptions& options = {},
+    const std::function<void(std::int64_t done, std::int64_t of)>& progress = {});
 
 }  // namespace fluxion

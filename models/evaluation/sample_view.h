@@ -12,8 +12,8 @@ struct SampleView {
   std::int64_t count = 0, dim = 0;
 };
 
-// Throws ShapeError, naming `what`, unless the view has at least `least` samples of at least one finite number each; Error for a number that is not
-// finite.
+// Throws ShapeError, naming `what`, unless the view has at least `least` samples of at least one
+// finite number each; Error for a number that is not finite.
 void check_samples(const SampleView& samples, std::int64_t least, const char* what);
 // The same of two sets, which must have one dimension.
 void check_samples(const SampleView& x, const SampleView& y, std::int64_t least, const char* what);

@@ -4,7 +4,7 @@
 
 #include "autograd/transforms.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/networks/initialise.h"
 #include "models/optimisers/adamw.h"
 
@@ -13,12 +13,15 @@ namespace fluxion {
 namespace {
 
 Parameters initial_parameters(const ClassifierInfo& info, const Tensor& key) {
-  return initialise_each(classifier_parameters(info), key, [](const std::string& name, const Shape& shape, const Tensor& key) {
-    if (shape.rank() == 1) return zeros(shape, DType::f32, key.device());
-    // He et al. 2015, for layers that ReLU follows. Convolutions are [height, width, in, out], linear weights [out, in].
-    const auto inputs = static_cast<double>(name.starts_with("conv") ? shape.elements() / shape[3] : shape[1]);
-    return normal(key, shape) * std::sqrt(2.0 / inputs);
-  });
+  return initialise_each(classifier_parameters(info), key,
+                         [](const std::string& name, const Shape& shape, const Tensor& key) {
+                           if (shape.rank() == 1) return zeros(shape, DType::f32, key.device());
+                           // He et al. 2015, for layers that ReLU follows. Convolutions are
+                           // [height, width, in, out], linear weights [out, in].
+                           const auto inputs = static_cast<double>(
+                               name.starts_with("conv") ? shape.elements() / shape[3] : shape[1]);
+                           return normal(key, shape) * std::sqrt(2.0 / inputs);
+                         });
 }
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
@@ -27,19 +30,27 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
 
 }  // namespace
 
-Classifier train_classifier(const EvaluationData& data, const ClassifierTraining& training, const Device& device, const ClassifierProgress& progress,
+Classifier train_classifier(const EvaluationData& data, const ClassifierTraining& training,
+                            const Device& device, const ClassifierProgress& progress,
                             std::stop_token stop) {
   const DataSet& train = data.train();
-  if (train.classes() < 2) throw Error("classifier: " + train.name() + " has no labels to learn from");
-  if (training.steps < 1 || training.batch < 1 || training.tested < 1) throw Error("classifier: steps, batch and test samples must be at least 1");
+  if (train.classes() < 2)
+    throw Error("classifier: " + train.name() + " has no labels to learn from");
+  if (training.steps < 1 || training.batch < 1 || training.tested < 1)
+    throw Error("classifier: steps, batch and test samples must be at least 1");
 
   Classifier classifier;
-  classifier.info = {.sample_shape = train.sample_shape(), .classes = train.classes(), .data = train.name(), .steps = training.steps};
+  classifier.info = {.sample_shape = train.sample_shape(),
+                     .classes = train.classes(),
+                     .data = train.name(),
+                     .steps = training.steps};
   const Parameters initial = initial_parameters(classifier.info, random_key(training.seed, device));
   TrainState state = make_train_state(initial, 0);
   const auto step = compile(
       [](const TrainState& state, const Tensor& x, const Tensor& labels, const Tensor& rate) {
-        const auto loss = [&](const Parameters& parameters) { return cross_entropy(apply_classifier(parameters, x).logits, labels); };
+        const auto loss = [&](const Parameters& parameters) {
+          return cross_entropy(apply_classifier(parameters, x).logits, labels);
+        };
         return update({.ema_decays = {}}, state, grad(loss)(state.parameters), rate).state;
       },
       {.donate = {0}});
@@ -47,9 +58,13 @@ Classifier train_classifier(const EvaluationData& data, const ClassifierTraining
   dims.insert(dims.begin(), training.batch);
   for (std::int64_t i = 0; i < training.steps; ++i) {
     if (stop.stop_requested()) throw Cancelled("classifier: training was interrupted");
-    const HostBatch batch = data.training(training.batch, training.seed, static_cast<std::uint64_t>(i));
-    const auto rate = static_cast<float>(training.learning_rate * (1 - static_cast<double>(i) / static_cast<double>(training.steps)));
-    state = step(state, Tensor::from(batch.x, Shape(dims), device), Tensor::from(batch.labels, {training.batch}, device),
+    const HostBatch batch =
+        data.training(training.batch, training.seed, static_cast<std::uint64_t>(i));
+    const auto rate =
+        static_cast<float>(training.learning_rate *
+                           (1 - static_cast<double>(i) / static_cast<double>(training.steps)));
+    state = step(state, Tensor::from(batch.x, Shape(dims), device),
+                 Tensor::from(batch.labels, {training.batch}, device),
                  Tensor::from(std::span<const float>(&rate, 1), {}, device));
     if (progress) progress(i + 1);
   }

@@ -17,9 +17,11 @@ struct ClassifierTraining {
 // Called now and then with the steps done.
 using ClassifierProgress = std::function<void(std::int64_t step)>;
 
-// Cross-entropy on data.training(), which the reference is no part of; the accuracy is measured on `tested` samples of the reference (fewer if it has
-// fewer). A pure function of its arguments and the device. Throws Error for data without classes, Cancelled when asked to stop.
-Classifier train_classifier(const EvaluationData& data, const ClassifierTraining& training, const Device& device,
-                            const ClassifierProgress& progress = {}, std::stop_token stop = {});
+// Cross-entropy on data.training(), which the reference is no part of; the accuracy is measured on
+// `tested` samples of the reference (fewer if it has fewer). A pure function of its arguments and
+// the device. Throws Error for data without classes, Cancelled when asked to stop.
+Classifier train_classifier(const EvaluationData& data, const ClassifierTraining& training,
+                            const Device& device, const ClassifierProgress& progress = {},
+                            std::stop_token stop = {});
 
 }  // namespace fluxion

@@ -11,19 +11,23 @@ namespace fluxion {
 
 namespace {
 
-Bytef* bytef(const std::byte* data) { return const_cast<Bytef*>(reinterpret_cast<const Bytef*>(data)); }
+Bytef* bytef(const std::byte* data) {
+  return const_cast<Bytef*>(reinterpret_cast<const Bytef*>(data));
+}
 
 // One decompression. zlib counts in 32 bits, so both sides are fed in pieces.
 class Inflater {
  public:
   Inflater(std::span<const std::byte> input, std::string_view name) : input_(input), name_(name) {
-    if (::inflateInit2(&stream_, 15 + 16) != Z_OK) throw OutOfMemory("decompressing " + name_ + ": zlib has no memory for its window");
+    if (::inflateInit2(&stream_, 15 + 16) != Z_OK)
+      throw OutOfMemory("decompressing " + name_ + ": zlib has no memory for its window");
   }
   ~Inflater() { ::inflateEnd(&stream_); }
   Inflater(const Inflater&) = delete;
   Inflater& operator=(const Inflater&) = delete;
 
-  // Fills `output` as far as the stream goes and returns the bytes written; fewer than asked for only at the end.
+  // Fills `output` as far as the stream goes and returns the bytes written; fewer than asked for
+  // only at the end.
   std::size_t read(std::span<std::byte> output) {
     std::size_t written = 0;
     while (written < output.size() && !ended_) {
@@ -45,7 +49,8 @@ class Inflater {
         } else if (::inflateReset(&stream_) != Z_OK) {
           fail("zlib can't start the next stream");
         }
-      } else if (status == Z_BUF_ERROR || (status == Z_OK && stream_.avail_in == 0 && input_.empty() && stream_.avail_out > 0)) {
+      } else if (status == Z_BUF_ERROR || (status == Z_OK && stream_.avail_in == 0 &&
+                                           input_.empty() && stream_.avail_out > 0)) {
         fail("it ends early");
       } else if (status != Z_OK) {
         fail(stream_.msg != nullptr ? stream_.msg : "the stream is damaged");
@@ -57,7 +62,9 @@ class Inflater {
  private:
   static constexpr std::size_t largest_piece = std::size_t{1} << 30;
 
-  [[noreturn]] void fail(const std::string& what) { throw FormatError("decompressing " + name_ + ": " + what); }
+  [[noreturn]] void fail(const std::string& what) {
+    throw FormatError("decompressing " + name_ + ": " + what);
+  }
 
   std::span<const std::byte> input_;
   std::string name_;
@@ -67,9 +74,12 @@ class Inflater {
 
 }  // namespace
 
-bool is_gzip(std::span<const std::byte> bytes) { return bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b}; }
+bool is_gzip(std::span<const std::byte> bytes) {
+  return bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b};
+}
 
-std::vector<std::byte> gunzip(std::span<const std::byte> bytes, std::size_t limit, std::string_view name) {
+std::vector<std::byte> gunzip(std::span<const std::byte> bytes, std::size_t limit,
+                              std::string_view name) {
   Inflater inflater(bytes, name);
   std::vector<std::byte> result;
   // Grown as the data come: what is allocated is never far more than what the stream really held.
@@ -84,13 +94,15 @@ std::vector<std::byte> gunzip(std::span<const std::byte> bytes, std::size_t limi
     if (result.size() == limit) {
       std::byte more;
       if (inflater.read({&more, 1}) != 0)
-        throw FormatError("decompressing " + std::string(name) + ": it holds more than the " + std::to_string(limit) + " bytes expected");
+        throw FormatError("decompressing " + std::string(name) + ": it holds more than the " +
+                          std::to_string(limit) + " bytes expected");
       return result;
     }
   }
 }
 
-std::vector<std::byte> gunzip_prefix(std::span<const std::byte> bytes, std::size_t count, std::string_view name) {
+std::vector<std::byte> gunzip_prefix(std::span<const std::byte> bytes, std::size_t count,
+                                     std::string_view name) {
   Inflater inflater(bytes, name);
   std::vector<std::byte> result(count);
   result.resize(inflater.read(result));
@@ -99,7 +111,8 @@ std::vector<std::byte> gunzip_prefix(std::span<const std::byte> bytes, std::size
 
 std::vector<std::byte> gzip(std::span<const std::byte> bytes) {
   z_stream stream{};
-  if (::deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+  if (::deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) !=
+      Z_OK)
     throw OutOfMemory("compressing: zlib has no memory for its window");
   std::vector<std::byte> result;
   std::vector<std::byte> piece(std::size_t{1} << 16);

@@ -14,45 +14,60 @@ namespace {
 
 constexpr std::size_t largest_rank = 4;
 constexpr std::uint64_t largest_bytes = std::uint64_t{1} << 34;
-// Deflate can't shrink data more than 1032-fold, so a compressed file bounds what it can hold (https://zlib.net/zlib_tech.html).
+// Deflate can't shrink data more than 1032-fold, so a compressed file bounds what it can hold
+// (https://zlib.net/zlib_tech.html).
 constexpr std::uint64_t largest_expansion = 1032;
 
 }  // namespace
 
 IdxArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
-  const auto refuse = [&](const std::string& what) { throw FormatError(std::string(name) + ": not a valid IDX file: " + what); };
+  const auto refuse = [&](const std::string& what) {
+    throw FormatError(std::string(name) + ": not a valid IDX file: " + what);
+  };
   const bool compressed = is_gzip(bytes);
   std::vector<std::byte> start;
   if (compressed) {
     start = gunzip_prefix(bytes, 4 + 4 * largest_rank, name);
   } else {
-    start.assign(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(std::min(bytes.size(), 4 + 4 * largest_rank)));
+    start.assign(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(
+                                                    std::min(bytes.size(), 4 + 4 * largest_rank)));
   }
 
-  if (start.size() < 4) refuse("it has " + std::to_string(start.size()) + " bytes, less than the 4 of its magic number");
+  if (start.size() < 4)
+    refuse("it has " + std::to_string(start.size()) +
+           " bytes, less than the 4 of its magic number");
   const auto byte = [&](std::size_t i) { return std::to_integer<std::uint32_t>(start[i]); };
   if (byte(0) != 0 || byte(1) != 0) refuse("it does not start with two zero bytes");
-  if (byte(2) != 8) refuse("element type " + std::to_string(byte(2)) + " (only 8, unsigned bytes, is read)");
+  if (byte(2) != 8)
+    refuse("element type " + std::to_string(byte(2)) + " (only 8, unsigned bytes, is read)");
   const std::size_t rank = byte(3);
-  if (rank < 1 || rank > largest_rank) refuse(std::to_string(rank) + " axes (1 to " + std::to_string(largest_rank) + " are read)");
+  if (rank < 1 || rank > largest_rank)
+    refuse(std::to_string(rank) + " axes (1 to " + std::to_string(largest_rank) + " are read)");
   const std::size_t header = 4 + 4 * rank;
   if (start.size() < header) refuse("it ends inside its header");
 
   Dims sizes;
   std::uint64_t total = 1;
   for (std::size_t axis = 0; axis < rank; ++axis) {
-    const std::uint32_t size = byte(4 + 4 * axis) << 24 | byte(5 + 4 * axis) << 16 | byte(6 + 4 * axis) << 8 | byte(7 + 4 * axis);
+    const std::uint32_t size = byte(4 + 4 * axis) << 24 | byte(5 + 4 * axis) << 16 |
+                               byte(6 + 4 * axis) << 8 | byte(7 + 4 * axis);
     sizes.push_back(size);
-    if (__builtin_mul_overflow(total, static_cast<std::uint64_t>(size), &total) || total > largest_bytes) refuse("its sizes are absurd");
+    if (__builtin_mul_overflow(total, static_cast<std::uint64_t>(size), &total) ||
+        total > largest_bytes)
+      refuse("its sizes are absurd");
   }
-  const std::string claim = "its header claims " + to_string(sizes) + ", " + std::to_string(total) + " bytes";
+  const std::string claim =
+      "its header claims " + to_string(sizes) + ", " + std::to_string(total) + " bytes";
   if (compressed ? total / largest_expansion > bytes.size() : total != bytes.size() - header)
-    refuse(claim + ", and the file has " + std::to_string(bytes.size() - (compressed ? 0 : header)));
+    refuse(claim + ", and the file has " +
+           std::to_string(bytes.size() - (compressed ? 0 : header)));
 
   std::vector<std::byte> unpacked;
   if (compressed) {
     unpacked = gunzip(bytes, header + total, name);
-    if (unpacked.size() != header + total) refuse(claim + ", and the compressed stream holds " + std::to_string(unpacked.size() - header));
+    if (unpacked.size() != header + total)
+      refuse(claim + ", and the compressed stream holds " +
+             std::to_string(unpacked.size() - header));
     bytes = unpacked;
   }
   IdxArray result{Shape(std::move(sizes)), std::vector<std::uint8_t>(total)};

@@ -1,5 +1,5 @@
-// The IDX format of MNIST and its relatives (http://yann.lecun.com/exdb/mnist): big-endian 0, 0, type, rank, sizes, then row-major data.
-// Unsigned bytes only, plain or gzip-compressed.
+// The IDX format of MNIST and its relatives (http://yann.lecun.com/exdb/mnist): big-endian 0, 0,
+// type, rank, sizes, then row-major data. Unsigned bytes only, plain or gzip-compressed.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/shape.h"
+#include "engine/graph/shape.h"
 
 namespace fluxion {
 

@@ -19,10 +19,12 @@ struct TypeName {
   DType dtype;
   std::string_view name;
 };
-constexpr TypeName type_names[] = {{DType::f64, "<f8"}, {DType::f32, "<f4"}, {DType::i64, "<i8"},    {DType::i32, "<i4"},
-                                   {DType::u32, "<u4"}, {DType::u8, "|u1"},  {DType::boolean, "|b1"}};
+constexpr TypeName type_names[] = {{DType::f64, "<f8"},    {DType::f32, "<f4"}, {DType::i64, "<i8"},
+                                   {DType::i32, "<i4"},    {DType::u32, "<u4"}, {DType::u8, "|u1"},
+                                   {DType::boolean, "|b1"}};
 
-// Reads the header, a Python dictionary literal of three known keys: {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
+// Reads the header, a Python dictionary literal of three known keys: {'descr': '<f4',
+// 'fortran_order': False, 'shape': (2, 3), }
 class HeaderReader {
  public:
   HeaderReader(std::string_view text, std::string_view name) : text_(text), name_(name) {}
@@ -51,18 +53,23 @@ class HeaderReader {
     }
     skip_spaces();
     if (!text_.empty()) refuse("there is text after its header");
-    if (!dtype || !column_major || !shape) refuse("descr, fortran_order or shape is missing from its header");
-    if (*column_major && shape->size() > 1) refuse("it is in Fortran order (only row-major arrays are read)");
+    if (!dtype || !column_major || !shape)
+      refuse("descr, fortran_order or shape is missing from its header");
+    if (*column_major && shape->size() > 1)
+      refuse("it is in Fortran order (only row-major arrays are read)");
     return {Shape(std::move(*shape)), *dtype};
   }
 
-  [[noreturn]] void refuse(const std::string& what) const { throw FormatError(std::string(name_) + ": not a readable .npy file: " + what); }
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw FormatError(std::string(name_) + ": not a readable .npy file: " + what);
+  }
 
  private:
   std::string_view text_, name_;
 
   void skip_spaces() {
-    while (!text_.empty() && (text_.front() == ' ' || text_.front() == '\n')) text_.remove_prefix(1);
+    while (!text_.empty() && (text_.front() == ' ' || text_.front() == '\n'))
+      text_.remove_prefix(1);
   }
   bool take(char c) {
     skip_spaces();
@@ -107,7 +114,8 @@ class HeaderReader {
       const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), size);
       if (error != std::errc() || size < 0) refuse("its shape is not a tuple of sizes");
       text_.remove_prefix(static_cast<std::size_t>(end - text_.data()));
-      if (result.size() == largest_rank) refuse("its shape has more than " + std::to_string(largest_rank) + " axes");
+      if (result.size() == largest_rank)
+        refuse("its shape has more than " + std::to_string(largest_rank) + " axes");
       result.push_back(size);
       if (!take(',')) {
         expect(')');
@@ -123,9 +131,11 @@ class HeaderReader {
 NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view name) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const HeaderReader complain({}, name);
-  if (text.size() < 10 || !text.starts_with(magic)) complain.refuse("it does not start with \\x93NUMPY, a version and a length");
+  if (text.size() < 10 || !text.starts_with(magic))
+    complain.refuse("it does not start with \\x93NUMPY, a version and a length");
   if (text[6] != 1 || text[7] != 0) complain.refuse("its version is not 1.0");
-  const std::size_t length = static_cast<unsigned char>(text[8]) + 256u * static_cast<unsigned char>(text[9]);
+  const std::size_t length =
+      static_cast<unsigned char>(text[8]) + 256u * static_cast<unsigned char>(text[9]);
   if (text.size() < 10 + length) complain.refuse("it ends inside its header");
   TensorType type = HeaderReader(text.substr(10, length), name).read();
   bytes = bytes.subspan(10 + length);
@@ -134,10 +144,12 @@ NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view na
   const Dims& sizes = type.shape.dims();
   // An empty axis empties the array, but the strides of the others must fit all the same.
   for (const std::int64_t size : sizes)
-    if (__builtin_mul_overflow(expected, std::max<std::int64_t>(size, 1), &expected)) complain.refuse("its shape " + to_string(sizes) + " overflows");
+    if (__builtin_mul_overflow(expected, std::max<std::int64_t>(size, 1), &expected))
+      complain.refuse("its shape " + to_string(sizes) + " overflows");
   if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) expected = 0;
   if (static_cast<std::uint64_t>(expected) != bytes.size())
-    complain.refuse("its shape " + to_string(sizes) + " needs " + std::to_string(expected) + " bytes, it holds " + std::to_string(bytes.size()));
+    complain.refuse("its shape " + to_string(sizes) + " needs " + std::to_string(expected) +
+                    " bytes, it holds " + std::to_string(bytes.size()));
   return {std::move(type), 10 + length};
 }
 
@@ -152,24 +164,31 @@ NpyArray read_npy(const std::filesystem::path& path) {
   return parse_npy(file.bytes(), path.string());
 }
 
-void write_npy(const std::filesystem::path& path, const TensorType& type, std::span<const std::byte> bytes) {
-  const auto row = std::find_if(std::begin(type_names), std::end(type_names), [&](const TypeName& row) { return row.dtype == type.dtype; });
-  if (row == std::end(type_names)) throw DTypeError("writing " + path.string() + ": .npy has no " + std::string(to_string(type.dtype)));
+void write_npy(const std::filesystem::path& path, const TensorType& type,
+               std::span<const std::byte> bytes) {
+  const auto row = std::find_if(std::begin(type_names), std::end(type_names),
+                                [&](const TypeName& row) { return row.dtype == type.dtype; });
+  if (row == std::end(type_names))
+    throw DTypeError("writing " + path.string() + ": .npy has no " +
+                     std::string(to_string(type.dtype)));
   if (type.bytes() != bytes.size())
-    throw ShapeError("writing " + path.string() + ": " + to_string(type) + " needs " + std::to_string(type.bytes()) + " bytes, got " +
-                     std::to_string(bytes.size()));
+    throw ShapeError("writing " + path.string() + ": " + to_string(type) + " needs " +
+                     std::to_string(type.bytes()) + " bytes, got " + std::to_string(bytes.size()));
   std::string shape;
   for (const std::int64_t size : type.shape) shape += std::to_string(size) + ", ";
   if (type.shape.rank() > 1) shape.resize(shape.size() - 2);
   if (type.shape.rank() == 1) shape.pop_back();
-  std::string header = "{'descr': '" + std::string(row->name) + "', 'fortran_order': False, 'shape': (" + shape + "), }";
+  std::string header = "{'descr': '" + std::string(row->name) +
+                       "', 'fortran_order': False, 'shape': (" + shape + "), }";
   // The data start at a multiple of 64, the header ends with a newline.
   header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 10 - 1, ' ');
   header += '\n';
-  if (header.size() > largest_header) throw ShapeError("writing " + path.string() + ": too many axes");
+  if (header.size() > largest_header)
+    throw ShapeError("writing " + path.string() + ": too many axes");
 
   std::string start(magic);
-  start += {'\x01', '\x00', static_cast<char>(header.size() & 255), static_cast<char>(header.size() >> 8)};
+  start += {'\x01', '\x00', static_cast<char>(header.size() & 255),
+            static_cast<char>(header.size() >> 8)};
   ReplacementFile file(path, start.size() + header.size() + bytes.size());
   file.write(start);
   file.write(header);

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "engine/error.h"
-#include "engine/shape.h"
+#include "engine/graph/shape.h"
 
 namespace fluxion {
 
@@ -20,7 +20,9 @@ struct NpyArray {
   // The elements; T must be the element type (DTypeError).
   template <class T>
   std::vector<T> values() const {
-    if (type.dtype != dtype_of<T>) throw DTypeError("npy: asked for " + std::string(to_string(dtype_of<T>)) + ", the array is " + to_string(type));
+    if (type.dtype != dtype_of<T>)
+      throw DTypeError("npy: asked for " + std::string(to_string(dtype_of<T>)) + ", the array is " +
+                       to_string(type));
     std::vector<T> result(bytes.size() / sizeof(T));
     if (!bytes.empty()) std::memcpy(result.data(), bytes.data(), bytes.size());
     return result;
@@ -32,15 +34,18 @@ struct NpyHeader {
   std::size_t start = 0;  // of the elements, which fill the rest of the bytes exactly
 };
 
-// Throws FormatError. `name` stands for the file in messages. With a MappedFile, this reads an array without a copy.
+// Throws FormatError. `name` stands for the file in messages. With a MappedFile, this reads an
+// array without a copy.
 NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view name = "npy data");
 
 // Throws IoError or FormatError.
 NpyArray read_npy(const std::filesystem::path& path);
 NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name = "npy data");
 
-// Replaces the file in one piece. Throws IoError, ShapeError where bytes and shape disagree, DTypeError for types that the format lacks.
-void write_npy(const std::filesystem::path& path, const TensorType& type, std::span<const std::byte> bytes);
+// Replaces the file in one piece. Throws IoError, ShapeError where bytes and shape disagree,
+// DTypeError for types that the format lacks.
+void write_npy(const std::filesystem::path& path, const TensorType& type,
+               std::span<const std::byte> bytes);
 template <class T>
 void write_npy(const std::filesystem::path& path, const std::vector<T>& values, Shape shape) {
   write_npy(path, TensorType{std::move(shape), dtype_of<T>}, std::as_bytes(std::span(values)));

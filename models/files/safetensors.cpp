@@ -11,7 +11,8 @@
 
 namespace fluxion {
 
-static_assert(std::endian::native == std::endian::little, "safetensors data are little-endian and used as they lie");
+static_assert(std::endian::native == std::endian::little,
+              "safetensors data are little-endian and used as they lie");
 
 namespace {
 
@@ -22,8 +23,10 @@ struct DTypeName {
   DType dtype;
   std::string_view name;
 };
-constexpr DTypeName dtype_names[] = {{DType::f64, "F64"}, {DType::f32, "F32"}, {DType::f16, "F16"}, {DType::bf16, "BF16"},   {DType::i64, "I64"},
-                                     {DType::i32, "I32"}, {DType::u32, "U32"}, {DType::u8, "U8"},   {DType::boolean, "BOOL"}};
+constexpr DTypeName dtype_names[] = {
+    {DType::f64, "F64"},   {DType::f32, "F32"}, {DType::f16, "F16"},
+    {DType::bf16, "BF16"}, {DType::i64, "I64"}, {DType::i32, "I32"},
+    {DType::u32, "U32"},   {DType::u8, "U8"},   {DType::boolean, "BOOL"}};
 
 std::optional<DType> dtype_of_name(std::string_view name) {
   for (const DTypeName& row : dtype_names)
@@ -40,7 +43,8 @@ std::string_view name_of_dtype(DType dtype) {
 // A name from a file, made fit for a message: short and printable.
 std::string quote(std::string_view name) {
   std::string text = "\"";
-  for (const char c : name.substr(0, 80)) text += static_cast<unsigned char>(c) < 32 || c == 127 ? '?' : c;
+  for (const char c : name.substr(0, 80))
+    text += static_cast<unsigned char>(c) < 32 || c == 127 ? '?' : c;
   return text + (name.size() > 80 ? "..\"" : "\"");
 }
 
@@ -52,8 +56,9 @@ struct Claim {
   std::optional<std::vector<std::uint64_t>> offsets;
 };
 
-// Receives the header's JSON piece by piece. No document is built, so a header costs no more memory than its tensors need, nesting is refused
-// where it starts, and repeated keys, which a document would swallow, are seen.
+// Receives the header's JSON piece by piece. No document is built, so a header costs no more memory
+// than its tensors need, nesting is refused where it starts, and repeated keys, which a document
+// would swallow, are seen.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   std::vector<Claim> claims;
@@ -67,13 +72,16 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool binary(binary_t&) override { return refuse("binary data where " + expected() + " belongs"); }
   bool number_integer(number_integer_t value) override {
-    return refuse("the negative number " + std::to_string(value) + " where " + expected() + " belongs");
+    return refuse("the negative number " + std::to_string(value) + " where " + expected() +
+                  " belongs");
   }
 
   bool number_unsigned(number_unsigned_t value) override {
     if (place_ == Place::shape) {
-      if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) return refuse("a size of " + std::to_string(value));
-      if (claims.back().shape->size() == largest_rank) return refuse("more than " + std::to_string(largest_rank) + " axes");
+      if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
+        return refuse("a size of " + std::to_string(value));
+      if (claims.back().shape->size() == largest_rank)
+        return refuse("more than " + std::to_string(largest_rank) + " axes");
       claims.back().shape->push_back(static_cast<std::int64_t>(value));
       return true;
     }
@@ -87,12 +95,15 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   bool string(string_t& value) override {
     if (place_ == Place::metadata) {
-      if (!metadata.emplace(key_, std::move(value)).second) return refuse("metadata key " + quote(key_) + " twice");
+      if (!metadata.emplace(key_, std::move(value)).second)
+        return refuse("metadata key " + quote(key_) + " twice");
       return true;
     }
     if (place_ == Place::tensor && key_ == "dtype") {
       claims.back().dtype = dtype_of_name(value);
-      if (!claims.back().dtype) return refuse("unknown dtype " + quote(value) + " (known: F64 F32 F16 BF16 I64 I32 U32 U8 BOOL)");
+      if (!claims.back().dtype)
+        return refuse("unknown dtype " + quote(value) +
+                      " (known: F64 F32 F16 BF16 I64 I32 U32 U8 BOOL)");
       return true;
     }
     return refuse("a text where " + expected() + " belongs");
@@ -121,7 +132,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     const Claim& claim = claims.back();
     const bool known = key_ == "dtype" || key_ == "shape" || key_ == "data_offsets";
     if (!known) return refuse("unknown field " + quote(key_));
-    if ((key_ == "dtype" && claim.dtype) || (key_ == "shape" && claim.shape) || (key_ == "data_offsets" && claim.offsets))
+    if ((key_ == "dtype" && claim.dtype) || (key_ == "shape" && claim.shape) ||
+        (key_ == "data_offsets" && claim.offsets))
       return refuse(key_ + " twice");
     return true;
   }
@@ -129,7 +141,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool end_object() override {
     if (place_ == Place::tensor) {
       const Claim& claim = claims.back();
-      if (!claim.dtype || !claim.shape || !claim.offsets) return refuse("dtype, shape or data_offsets is missing");
+      if (!claim.dtype || !claim.shape || !claim.offsets)
+        return refuse("dtype, shape or data_offsets is missing");
     }
     place_ = place_ == Place::header ? Place::outside : Place::header;
     return true;
@@ -150,16 +163,19 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool end_array() override {
-    if (place_ == Place::offsets && claims.back().offsets->size() != 2) return refuse("fewer than two data_offsets");
+    if (place_ == Place::offsets && claims.back().offsets->size() != 2)
+      return refuse("fewer than two data_offsets");
     place_ = Place::tensor;
     return true;
   }
 
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& exception) override {
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception& exception) override {
     // The library's text starts with its own number in brackets, and may quote the file.
     std::string_view text = exception.what();
     if (const auto end = text.find("] "); end != text.npos) text.remove_prefix(end + 2);
-    error = "the header is not JSON at byte " + std::to_string(position) + ": " + quote(text.substr(0, 160));
+    error = "the header is not JSON at byte " + std::to_string(position) + ": " +
+            quote(text.substr(0, 160));
     return false;
   }
 
@@ -188,7 +204,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool refuse(const std::string& what) {
-    const bool in_tensor = place_ == Place::tensor || place_ == Place::shape || place_ == Place::offsets;
+    const bool in_tensor =
+        place_ == Place::tensor || place_ == Place::shape || place_ == Place::offsets;
     error = in_tensor ? "tensor " + quote(claims.back().name) + ": " + what : "header: " + what;
     return false;
   }
@@ -198,30 +215,43 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 std::optional<std::uint64_t> checked_bytes(DType dtype, const Dims& shape) {
   std::int64_t bytes = static_cast<std::int64_t>(size_of(dtype));
   for (const std::int64_t size : shape)
-    if (size < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(size, 1), &bytes)) return std::nullopt;
+    if (size < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(size, 1), &bytes))
+      return std::nullopt;
   const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
   return empty ? 0 : static_cast<std::uint64_t>(bytes);
 }
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) { parse(file_.bytes(), path.string()); }
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
+  parse(file_.bytes(), path.string());
+}
 
-SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::string_view name) { parse(bytes, std::string(name)); }
+SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::string_view name) {
+  parse(bytes, std::string(name));
+}
 
 const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
   const auto entry =
-      std::lower_bound(entries_.begin(), entries_.end(), name, [](const SafetensorsEntry& a, std::string_view b) { return a.name < b; });
+      std::lower_bound(entries_.begin(), entries_.end(), name,
+                       [](const SafetensorsEntry& a, std::string_view b) { return a.name < b; });
   return entry != entries_.end() && entry->name == name ? &*entry : nullptr;
 }
 
 void SafetensorsFile::parse(std::span<const std::byte> bytes, const std::string& name) {
-  const auto refuse = [&](const std::string& what) { throw FormatError(name + ": not a valid safetensors file: " + what); };
-  if (bytes.size() < 8) refuse("it has " + std::to_string(bytes.size()) + " bytes, less than the 8 of the header's length");
+  const auto refuse = [&](const std::string& what) {
+    throw FormatError(name + ": not a valid safetensors file: " + what);
+  };
+  if (bytes.size() < 8)
+    refuse("it has " + std::to_string(bytes.size()) +
+           " bytes, less than the 8 of the header's length");
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), 8);
-  if (length > largest_header) refuse("a header of " + std::to_string(length) + " bytes (at most 100 MB)");
-  if (length > bytes.size() - 8) refuse("a header of " + std::to_string(length) + " bytes in a file of " + std::to_string(bytes.size()));
+  if (length > largest_header)
+    refuse("a header of " + std::to_string(length) + " bytes (at most 100 MB)");
+  if (length > bytes.size() - 8)
+    refuse("a header of " + std::to_string(length) + " bytes in a file of " +
+           std::to_string(bytes.size()));
   const std::string_view text(reinterpret_cast<const char*>(bytes.data() + 8), length);
   if (!text.starts_with('{')) refuse("the header does not start with '{'");
 
@@ -233,33 +263,45 @@ void SafetensorsFile::parse(std::span<const std::byte> bytes, const std::string&
   for (Claim& claim : reader.claims) {
     const std::uint64_t begin = (*claim.offsets)[0], end = (*claim.offsets)[1];
     const std::string tensor = "tensor " + quote(claim.name) + ": ";
-    const std::string range = "data_offsets " + std::to_string(begin) + " .. " + std::to_string(end);
+    const std::string range =
+        "data_offsets " + std::to_string(begin) + " .. " + std::to_string(end);
     if (begin > end) refuse(tensor + range + " end before they begin");
-    if (end > data.size()) refuse(tensor + range + " beyond the " + std::to_string(data.size()) + " bytes of data");
+    if (end > data.size())
+      refuse(tensor + range + " beyond the " + std::to_string(data.size()) + " bytes of data");
     const auto size = checked_bytes(*claim.dtype, *claim.shape);
     if (!size) refuse(tensor + "shape " + to_string(*claim.shape) + " overflows");
     if (*size != end - begin)
-      refuse(tensor + std::string(name_of_dtype(*claim.dtype)) + to_string(*claim.shape) + " needs " + std::to_string(*size) + " bytes, " + range +
-             " hold " + std::to_string(end - begin));
-    entries_.push_back({std::move(claim.name), *claim.dtype, Shape(std::move(*claim.shape)), data.subspan(begin, end - begin)});
+      refuse(tensor + std::string(name_of_dtype(*claim.dtype)) + to_string(*claim.shape) +
+             " needs " + std::to_string(*size) + " bytes, " + range + " hold " +
+             std::to_string(end - begin));
+    entries_.push_back({std::move(claim.name), *claim.dtype, Shape(std::move(*claim.shape)),
+                        data.subspan(begin, end - begin)});
   }
 
-  // In the order of the data every tensor must start where the one before ends. Empty ones come first among equals.
-  std::sort(entries_.begin(), entries_.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
-    return a.bytes.data() != b.bytes.data() ? a.bytes.data() < b.bytes.data() : a.bytes.size() < b.bytes.size();
-  });
+  // In the order of the data every tensor must start where the one before ends. Empty ones come
+  // first among equals.
+  std::sort(entries_.begin(), entries_.end(),
+            [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
+              return a.bytes.data() != b.bytes.data() ? a.bytes.data() < b.bytes.data()
+                                                      : a.bytes.size() < b.bytes.size();
+            });
   const std::byte* covered = data.data();
   for (const SafetensorsEntry& entry : entries_) {
-    if (entry.bytes.data() < covered) refuse("tensor " + quote(entry.name) + " overlaps the one before it");
-    if (entry.bytes.data() > covered) refuse(std::to_string(entry.bytes.data() - covered) + " unused bytes before tensor " + quote(entry.name));
+    if (entry.bytes.data() < covered)
+      refuse("tensor " + quote(entry.name) + " overlaps the one before it");
+    if (entry.bytes.data() > covered)
+      refuse(std::to_string(entry.bytes.data() - covered) + " unused bytes before tensor " +
+             quote(entry.name));
     covered = entry.bytes.data() + entry.bytes.size();
   }
   const auto rest = static_cast<std::uint64_t>(data.data() + data.size() - covered);
   if (rest != 0) refuse(std::to_string(rest) + " unused bytes at the end");
 
-  std::sort(entries_.begin(), entries_.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) { return a.name < b.name; });
+  std::sort(entries_.begin(), entries_.end(),
+            [](const SafetensorsEntry& a, const SafetensorsEntry& b) { return a.name < b.name; });
   for (std::size_t i = 1; i < entries_.size(); ++i)
-    if (entries_[i].name == entries_[i - 1].name) refuse("tensor " + quote(entries_[i].name) + " twice");
+    if (entries_[i].name == entries_[i - 1].name)
+      refuse("tensor " + quote(entries_[i].name) + " twice");
   metadata_ = std::move(reader.metadata);
 }
 
@@ -272,7 +314,8 @@ struct Outgoing {
   std::function<std::span<const std::byte>()> bytes;
 };
 
-void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> tensors, const Metadata& metadata) {
+void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> tensors,
+                    const Metadata& metadata) {
   std::sort(tensors.begin(), tensors.end(), [](const Outgoing& a, const Outgoing& b) {
     const std::size_t size_a = size_of(a.type.dtype), size_b = size_of(b.type.dtype);
     return size_a != size_b ? size_a > size_b : a.name < b.name;
@@ -282,16 +325,20 @@ void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> ten
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::set<std::string_view> names{"__metadata__"};
   std::uint64_t offset = 0;
-  // An ordered_json finds a key by walking all of them; appended to the underlying list, n names cost n steps.
+  // An ordered_json finds a key by walking all of them; appended to the underlying list, n names
+  // cost n steps.
   auto& members = header.get_ref<nlohmann::ordered_json::object_t&>();
   for (const Outgoing& tensor : tensors) {
-    if (!names.insert(tensor.name).second) throw FormatError("writing " + path.string() + ": the name " + quote(tensor.name) + " is taken");
+    if (!names.insert(tensor.name).second)
+      throw FormatError("writing " + path.string() + ": the name " + quote(tensor.name) +
+                        " is taken");
     const std::uint64_t end = offset + tensor.type.bytes();
     nlohmann::ordered_json claim;
     claim["dtype"] = std::string(name_of_dtype(tensor.type.dtype));
     claim["shape"] = tensor.type.shape.dims();
     claim["data_offsets"] = {offset, end};
-    static_cast<std::vector<nlohmann::ordered_json::object_t::value_type>&>(members).emplace_back(tensor.name, std::move(claim));
+    static_cast<std::vector<nlohmann::ordered_json::object_t::value_type>&>(members).emplace_back(
+        tensor.name, std::move(claim));
     offset = end;
   }
   std::string text;
@@ -302,7 +349,8 @@ void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> ten
   }
   text.resize((text.size() + 7) / 8 * 8, ' ');
   if (text.size() > largest_header)
-    throw FormatError("writing " + path.string() + ": a header of " + std::to_string(text.size()) + " bytes (at most 100 MB)");
+    throw FormatError("writing " + path.string() + ": a header of " + std::to_string(text.size()) +
+                      " bytes (at most 100 MB)");
 
   const std::uint64_t length = text.size();
   ReplacementFile file(path, 8 + length + offset);
@@ -314,15 +362,18 @@ void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> ten
 
 }  // namespace
 
-void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries, const Metadata& metadata) {
+void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries,
+                       const Metadata& metadata) {
   std::vector<Outgoing> tensors;
   tensors.reserve(entries.size());
   for (const SafetensorsEntry& entry : entries) {
     const auto size = checked_bytes(entry.dtype, entry.shape.dims());
     if (!size || *size != entry.bytes.size())
-      throw ShapeError("writing " + path.string() + ": " + quote(entry.name) + " is " + to_string(TensorType{entry.shape, entry.dtype}) +
-                       " but holds " + std::to_string(entry.bytes.size()) + " bytes");
-    tensors.push_back({entry.name, {entry.shape, entry.dtype}, [bytes = entry.bytes] { return bytes; }});
+      throw ShapeError("writing " + path.string() + ": " + quote(entry.name) + " is " +
+                       to_string(TensorType{entry.shape, entry.dtype}) + " but holds " +
+                       std::to_string(entry.bytes.size()) + " bytes");
+    tensors.push_back(
+        {entry.name, {entry.shape, entry.dtype}, [bytes = entry.bytes] { return bytes; }});
   }
   write_outgoing(path, std::move(tensors), metadata);
 }
@@ -333,28 +384,36 @@ TensorFile load_tensors(const std::filesystem::path& path, const Device& device)
   result.metadata = file.metadata();
   for (const SafetensorsEntry& entry : file.entries()) {
     const auto is_bit = [](std::byte value) { return std::to_integer<unsigned>(value) <= 1; };
-    if (entry.dtype == DType::boolean && !std::all_of(entry.bytes.begin(), entry.bytes.end(), is_bit))
-      throw FormatError(path.string() + ": tensor " + quote(entry.name) + " is BOOL but holds bytes other than 0 and 1");
-    result.tensors.emplace_hint(result.tensors.end(), entry.name, Tensor::from_bytes(entry.bytes, {entry.shape, entry.dtype}, device));
+    if (entry.dtype == DType::boolean &&
+        !std::all_of(entry.bytes.begin(), entry.bytes.end(), is_bit))
+      throw FormatError(path.string() + ": tensor " + quote(entry.name) +
+                        " is BOOL but holds bytes other than 0 and 1");
+    result.tensors.emplace_hint(
+        result.tensors.end(), entry.name,
+        Tensor::from_bytes(entry.bytes, {entry.shape, entry.dtype}, device));
   }
   return result;
 }
 
-void save_tensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors, const Metadata& metadata) {
+void save_tensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,
+                  const Metadata& metadata) {
   std::vector<Tensor> values;
   for (const auto& [name, tensor] : tensors) {
-    if (!tensor) throw Error("writing " + path.string() + ": " + quote(name) + " is an empty handle, not a tensor");
+    if (!tensor)
+      throw Error("writing " + path.string() + ": " + quote(name) +
+                  " is an empty handle, not a tensor");
     values.push_back(tensor);
   }
   if (!values.empty()) eval(values);
   std::vector<Outgoing> outgoing;
   std::vector<std::byte> host;
   for (const auto& [name, tensor] : tensors)
-    outgoing.push_back({name, tensor.type(), [&host, &tensor = tensor]() -> std::span<const std::byte> {
-                          host.resize(tensor.type().bytes());
-                          tensor.copy_to(host, tensor.dtype());
-                          return host;
-                        }});
+    outgoing.push_back(
+        {name, tensor.type(), [&host, &tensor = tensor]() -> std::span<const std::byte> {
+           host.resize(tensor.type().bytes());
+           tensor.copy_to(host, tensor.dtype());
+           return host;
+         }});
   write_outgoing(path, std::move(outgoing), metadata);
 }
 

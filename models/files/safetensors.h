@@ -1,10 +1,13 @@
-// The safetensors format: named tensors behind a JSON header (https://github.com/huggingface/safetensors).
+// The safetensors format: named tensors behind a JSON header
+// (https://github.com/huggingface/safetensors).
 //
 //   8 bytes    header length N, unsigned little-endian
-//   N bytes    {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ..., "__metadata__": {"key": "text", ...}}
-//   the rest   little-endian row-major data; offsets count from here and cover it without gap or overlap
+//   N bytes    {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...,
+//   "__metadata__": {"key": "text", ...}} the rest   little-endian row-major data; offsets count
+//   from here and cover it without gap or overlap
 //
-// A file is data from strangers: everything the header claims is checked against the file before anything is allocated for it.
+// A file is data from strangers: everything the header claims is checked against the file before
+// anything is allocated for it.
 #pragma once
 
 #include <filesystem>
@@ -14,8 +17,8 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/graph/tensor.h"
 #include "engine/platform/file.h"
-#include "engine/tensor.h"
 
 namespace fluxion {
 
@@ -32,13 +35,16 @@ struct SafetensorsEntry {
 // A file opened for reading. Entries point into it and live as long as it does.
 class SafetensorsFile {
  public:
-  // Maps the file and reads its header. Throws IoError, or FormatError saying what is wrong and where.
+  // Maps the file and reads its header. Throws IoError, or FormatError saying what is wrong and
+  // where.
   explicit SafetensorsFile(const std::filesystem::path& path);
-  // The same of bytes in memory, which must outlive this object; `name` stands for the file in messages.
-  explicit SafetensorsFile(std::span<const std::byte> bytes, std::string_view name = "safetensors data");
+  // The same of bytes in memory, which must outlive this object; `name` stands for the file in
+  // messages.
+  explicit SafetensorsFile(std::span<const std::byte> bytes,
+                           std::string_view name = "safetensors data");
 
   const std::vector<SafetensorsEntry>& entries() const { return entries_; }  // sorted by name
-  const SafetensorsEntry* find(std::string_view name) const;                 // nullptr if there is none
+  const SafetensorsEntry* find(std::string_view name) const;  // nullptr if there is none
   const Metadata& metadata() const { return metadata_; }
 
  private:
@@ -49,9 +55,11 @@ class SafetensorsFile {
   Metadata metadata_;
 };
 
-// Writes a file in one piece or not at all. The largest element types come first, so that all data are naturally aligned in the file.
-// Throws IoError; FormatError for names that are repeated or not UTF-8; ShapeError where bytes and shape disagree.
-void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries, const Metadata& metadata = {});
+// Writes a file in one piece or not at all. The largest element types come first, so that all data
+// are naturally aligned in the file. Throws IoError; FormatError for names that are repeated or not
+// UTF-8; ShapeError where bytes and shape disagree.
+void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries,
+                       const Metadata& metadata = {});
 
 // Named tensors <-> file.
 struct TensorFile {
@@ -60,6 +68,7 @@ struct TensorFile {
 };
 TensorFile load_tensors(const std::filesystem::path& path, const Device& device);
 // Evaluates the tensors first; copies one at a time to the host.
-void save_tensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors, const Metadata& metadata = {});
+void save_tensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,
+                  const Metadata& metadata = {});
 
 }  // namespace fluxion

@@ -13,7 +13,8 @@ namespace fluxion {
 namespace {
 
 constexpr int margin_left = 64, margin_right = 22, panel_gap = 40;
-constexpr std::size_t most_points = 900;  // of a curve: more than the pixels it has show nothing more
+constexpr std::size_t most_points =
+    900;  // of a curve: more than the pixels it has show nothing more
 
 constexpr const char* light =
     R"(  .panel { fill: #f8f9fb } .grid { stroke: #e3e6ec; stroke-width: 1 } .frame { stroke: #b4bac6; stroke-width: 1; fill: none }
@@ -21,7 +22,8 @@ constexpr const char* light =
   .smooth { fill: none; stroke: #2f5fc4; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round }
   .last { fill: #2f5fc4 } .value { font-weight: 600; fill: #2f5fc4 }
 )";
-constexpr const char* dark = R"(    .panel { fill: #1b1f27 } .grid { stroke: #2b313c } .frame { stroke: #4a5262 }
+constexpr const char* dark =
+    R"(    .panel { fill: #1b1f27 } .grid { stroke: #2b313c } .frame { stroke: #4a5262 }
     .raw { stroke: #7fb0f5; stroke-opacity: 0.34 } .smooth { stroke: #8dbaff } .last { fill: #8dbaff } .value { fill: #8dbaff }
 )";
 
@@ -43,7 +45,8 @@ std::string number_text(double value) {
 
 // Of a tick among ticks this far apart: with as many digits as tell it from its neighbours.
 std::string tick_text(double value, double apart) {
-  const double digits = std::floor(std::log10(std::max(std::abs(value), apart)) - std::log10(apart)) + 2;
+  const double digits =
+      std::floor(std::log10(std::max(std::abs(value), apart)) - std::log10(apart)) + 2;
   if (digits <= 4 || std::abs(value) >= 1e4) return number_text(value);
   return format("%.*g", static_cast<int>(std::min(digits, 15.0)), value);
 }
@@ -52,7 +55,8 @@ struct Curve {
   std::vector<double> x, y;
 };
 
-// What is drawn of many values: of every stretch its mean (for the smooth curve), or its lowest and highest (for the raw one, which keeps its noise).
+// What is drawn of many values: of every stretch its mean (for the smooth curve), or its lowest and
+// highest (for the raw one, which keeps its noise).
 struct Reduced {
   Curve mean, range;
 };
@@ -78,20 +82,23 @@ Reduced reduce(std::span<const double> x, std::span<const double> y) {
   return result;
 }
 
-// A Gaussian average over neighbours, narrower towards the start, where values fall fast, and somewhat towards the end, so that it ends where they
-// do.
+// A Gaussian average over neighbours, narrower towards the start, where values fall fast, and
+// somewhat towards the end, so that it ends where they do.
 Curve smooth(const Curve& curve, bool logarithmic) {
   Curve result;
   result.x = curve.x;
   const auto count = static_cast<std::ptrdiff_t>(curve.y.size());
   const double widest = std::max(1.0, static_cast<double>(count) / 60);
   for (std::ptrdiff_t i = 0; i < count; ++i) {
-    const double from_start = 0.5 + 0.5 * static_cast<double>(i), from_end = 0.4 * widest + 0.5 * static_cast<double>(count - 1 - i);
+    const double from_start = 0.5 + 0.5 * static_cast<double>(i),
+                 from_end = 0.4 * widest + 0.5 * static_cast<double>(count - 1 - i);
     const double width = std::min({widest, from_start, from_end});
     const auto reach = static_cast<std::ptrdiff_t>(3 * width);
     double total = 0, weights = 0;
-    for (std::ptrdiff_t k = std::max<std::ptrdiff_t>(0, i - reach); k <= std::min(count - 1, i + reach); ++k) {
-      const double distance = static_cast<double>(k - i) / width, weight = std::exp(-0.5 * distance * distance);
+    for (std::ptrdiff_t k = std::max<std::ptrdiff_t>(0, i - reach);
+         k <= std::min(count - 1, i + reach); ++k) {
+      const double distance = static_cast<double>(k - i) / width,
+                   weight = std::exp(-0.5 * distance * distance);
       const double value = curve.y[static_cast<std::size_t>(k)];
       total += weight * (logarithmic ? std::log(value) : value), weights += weight;
     }
@@ -105,7 +112,8 @@ struct Axis {
   bool logarithmic = false;
   double first = 0, last = 1;  // pixels of low and high
   double place(double value) const {
-    const double part = logarithmic ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
+    const double part =
+        logarithmic ? std::log(value / low) / std::log(high / low) : (value - low) / (high - low);
     return first + part * (last - first);
   }
 };
@@ -116,9 +124,11 @@ std::vector<double> ticks(const Axis& axis) {
   if (axis.logarithmic) {
     const auto collect = [&](std::initializer_list<double> factors) {
       result.clear();
-      for (double power = std::pow(10, std::floor(std::log10(axis.low))); power <= axis.high; power *= 10)
+      for (double power = std::pow(10, std::floor(std::log10(axis.low))); power <= axis.high;
+           power *= 10)
         for (const double factor : factors)
-          if (factor * power >= axis.low * (1 - 1e-9) && factor * power <= axis.high * (1 + 1e-9)) result.push_back(factor * power);
+          if (factor * power >= axis.low * (1 - 1e-9) && factor * power <= axis.high * (1 + 1e-9))
+            result.push_back(factor * power);
     };
     collect({1});
     if (result.size() < 4) collect({1, 3});
@@ -138,7 +148,8 @@ std::vector<double> ticks(const Axis& axis) {
       break;
     }
   const double first = std::ceil(axis.low / step - 1e-9);
-  for (int i = 0; i <= 10 && (first + i) * step <= axis.high + 1e-9 * step; ++i) result.push_back((first + i) * step);
+  for (int i = 0; i <= 10 && (first + i) * step <= axis.high + 1e-9 * step; ++i)
+    result.push_back((first + i) * step);
   return result;
 }
 
@@ -148,7 +159,8 @@ Axis vertical_axis(const Curve& range, const Curve& smoothed) {
   for (const Curve* curve : {&range, &smoothed})
     for (const double value : curve->y) low = std::min(low, value), high = std::max(high, value);
   if (!(low <= high)) return axis;
-  axis.logarithmic = low > 1e-200 && high < 1e200 && high / low > 8;  // far from where powers of ten end
+  axis.logarithmic =
+      low > 1e-200 && high < 1e200 && high / low > 8;  // far from where powers of ten end
   if (axis.logarithmic) {
     const double air = std::pow(high / low, 0.06);
     axis.low = low / air, axis.high = high * air;
@@ -165,20 +177,26 @@ Axis vertical_axis(const Curve& range, const Curve& smoothed) {
 std::string path_of(const Curve& curve, const Axis& x, const Axis& y, const char* kind) {
   std::string points;
   for (std::size_t i = 0; i < curve.x.size(); ++i)
-    points += format("%s%.1f %.1f", i == 0 ? "M" : "L", x.place(curve.x[i]), y.place(std::clamp(curve.y[i], y.low, y.high)));
+    points += format("%s%.1f %.1f", i == 0 ? "M" : "L", x.place(curve.x[i]),
+                     y.place(std::clamp(curve.y[i], y.low, y.high)));
   return "<path class=\"" + std::string(kind) + "\" d=\"" + points + "\"/>\n";
 }
 
 }  // namespace
 
-std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>& panels, const CurveChartOptions& options) {
+std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>& panels,
+                        const CurveChartOptions& options) {
   for (const CurvePanel& panel : panels)
     if (panel.y.size() != x.size())
-      throw ShapeError("curve_chart: '" + panel.label + "' has " + std::to_string(panel.y.size()) + " values for " + std::to_string(x.size()) +
-                       " of x");
+      throw ShapeError("curve_chart: '" + panel.label + "' has " + std::to_string(panel.y.size()) +
+                       " values for " + std::to_string(x.size()) + " of x");
   const int top = options.title.empty() ? 34 : 66, bottom = 50;
-  const int height = top + static_cast<int>(panels.size()) * (options.panel_height + panel_gap) - panel_gap + bottom;
-  Axis across{.low = 0, .high = 1, .first = margin_left, .last = static_cast<double>(options.width - margin_right)};
+  const int height = top + static_cast<int>(panels.size()) * (options.panel_height + panel_gap) -
+                     panel_gap + bottom;
+  Axis across{.low = 0,
+              .high = 1,
+              .first = margin_left,
+              .last = static_cast<double>(options.width - margin_right)};
   if (!x.empty()) {
     // From 0, unless the values sit far from it.
     across.low = x.front() > 0 && x.front() <= 0.5 * x.back() ? 0 : x.front();
@@ -191,37 +209,52 @@ std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>
   const std::vector<double> x_ticks = ticks(across);
   for (std::size_t p = 0; p < panels.size(); ++p) {
     const Reduced reduced = reduce(x, panels[p].y);
-    const bool positive = std::all_of(reduced.mean.y.begin(), reduced.mean.y.end(), [](double value) { return value > 0; });
+    const bool positive = std::all_of(reduced.mean.y.begin(), reduced.mean.y.end(),
+                                      [](double value) { return value > 0; });
     const Axis unsmoothed = vertical_axis(reduced.range, {});
     const Curve smoothed = smooth(reduced.mean, positive && unsmoothed.logarithmic);
     Axis up = vertical_axis(reduced.range, smoothed);
-    const int panel_top = top + static_cast<int>(p) * (options.panel_height + panel_gap), panel_bottom = panel_top + options.panel_height;
+    const int panel_top = top + static_cast<int>(p) * (options.panel_height + panel_gap),
+              panel_bottom = panel_top + options.panel_height;
     up.first = panel_bottom, up.last = panel_top;
     const int width = options.width - margin_left - margin_right;
-    svg += format("<rect class=\"panel\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", margin_left, panel_top, width, options.panel_height);
+    svg += format("<rect class=\"panel\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n",
+                  margin_left, panel_top, width, options.panel_height);
     const std::vector<double> y_ticks = ticks(up);
     for (const double tick : y_ticks) {
       const double y = up.place(tick);
-      svg += format("<path class=\"grid\" d=\"M%d %.1fh%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", margin_left, y, width, margin_left - 8,
-                    y + 4) +
-             (up.logarithmic || y_ticks.size() < 2 ? number_text(tick) : tick_text(tick, y_ticks[1] - y_ticks[0])) + "</text>\n";
+      svg += format(
+                 "<path class=\"grid\" d=\"M%d %.1fh%d\"/><text x=\"%d\" y=\"%.1f\" "
+                 "text-anchor=\"end\">",
+                 margin_left, y, width, margin_left - 8, y + 4) +
+             (up.logarithmic || y_ticks.size() < 2 ? number_text(tick)
+                                                   : tick_text(tick, y_ticks[1] - y_ticks[0])) +
+             "</text>\n";
     }
     for (const double tick : x_ticks) {
-      svg += format("<path class=\"grid\" d=\"M%.1f %dv%d\"/>\n", across.place(tick), panel_top, options.panel_height);
+      svg += format("<path class=\"grid\" d=\"M%.1f %dv%d\"/>\n", across.place(tick), panel_top,
+                    options.panel_height);
       if (p + 1 == panels.size())
-        svg += format("<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", across.place(tick), panel_bottom + 18) + number_text(tick) + "</text>\n";
+        svg += format("<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", across.place(tick),
+                      panel_bottom + 18) +
+               number_text(tick) + "</text>\n";
     }
     if (!smoothed.x.empty()) {
       svg += path_of(reduced.range, across, up, "raw") + path_of(smoothed, across, up, "smooth");
-      svg += format("<circle class=\"last\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\"/>\n", across.place(smoothed.x.back()), up.place(smoothed.y.back()));
-      svg += format("<text class=\"value\" x=\"%d\" y=\"%d\" text-anchor=\"end\">", options.width - margin_right, panel_top - 9) +
+      svg += format("<circle class=\"last\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\"/>\n",
+                    across.place(smoothed.x.back()), up.place(smoothed.y.back()));
+      svg += format("<text class=\"value\" x=\"%d\" y=\"%d\" text-anchor=\"end\">",
+                    options.width - margin_right, panel_top - 9) +
              number_text(smoothed.y.back()) + "</text>\n";
     }
-    svg += format("<rect class=\"frame\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n", margin_left, panel_top, width, options.panel_height);
+    svg += format("<rect class=\"frame\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n",
+                  margin_left, panel_top, width, options.panel_height);
     const std::string label = panels[p].label + (up.logarithmic ? " (log)" : "");
     svg += show::svg_text(margin_left, panel_top - 9, label, "label");
   }
-  if (!options.x_label.empty()) svg += show::svg_text((across.first + across.last) / 2, height - 12, options.x_label, {}, "text-anchor=\"middle\"");
+  if (!options.x_label.empty())
+    svg += show::svg_text((across.first + across.last) / 2, height - 12, options.x_label, {},
+                          "text-anchor=\"middle\"");
   return show::svg_document(options.width, height, light, dark, svg);
 }
 

@@ -31,9 +31,12 @@ class Checker {
  public:
   Checker(Bytes file, std::string_view name) : file_(file), name_(name) {}
 
-  [[noreturn]] void refuse(const std::string& what) const { throw FormatError(std::string(name_) + ": " + what); }
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw FormatError(std::string(name_) + ": " + what);
+  }
 
-  // Chunks from the signature to IEND (https://www.w3.org/TR/png); with `checksums` also those of what is decoded.
+  // Chunks from the signature to IEND (https://www.w3.org/TR/png); with `checksums` also those of
+  // what is decoded.
   void png(bool checksums) const {
     std::uint64_t data = 0, raw = 0;
     for (std::size_t at = 8;;) {
@@ -49,12 +52,15 @@ class Checker {
       }
       if (kind == "IDAT") data += length;
       if (checksums && (header || kind == "IDAT" || kind == "PLTE") &&
-          u32(file_, at + 8 + length) != ::crc32_z(0, reinterpret_cast<const Bytef*>(file_.data()) + at + 4, std::size_t{length} + 4))
+          u32(file_, at + 8 + length) !=
+              ::crc32_z(0, reinterpret_cast<const Bytef*>(file_.data()) + at + 4,
+                        std::size_t{length} + 4))
         refuse("a damaged PNG: the checksum of a part does not fit");
       if (kind == "IEND") break;
       at += 12 + std::size_t{length};
     }
-    if (raw > data * largest_expansion) refuse("a PNG that claims more pixels than its data can hold");
+    if (raw > data * largest_expansion)
+      refuse("a PNG that claims more pixels than its data can hold");
   }
 
   // Segments from SOI to EOI (ITU-T T.81, annex B), through all scans.
@@ -65,7 +71,8 @@ class Checker {
     while (true) {
       // Before the frame header some writers pad.
       while (blocks == 0 && at < file_.size() && byte(file_, at) != 0xff) ++at;
-      if (at < file_.size() && byte(file_, at) != 0xff) refuse("a damaged JPEG: no marker where one should be");
+      if (at < file_.size() && byte(file_, at) != 0xff)
+        refuse("a damaged JPEG: no marker where one should be");
       while (at < file_.size() && byte(file_, at) == 0xff) ++at;
       if (at >= file_.size()) refuse("a JPEG that ends early");
       const std::uint32_t marker = byte(file_, at++);
@@ -83,18 +90,21 @@ class Checker {
       }
       if (marker != 0xda) continue;
       if (blocks == 0) refuse("a damaged JPEG: no frame header");
-      if (++scans > most_scans) refuse("a JPEG with more than " + std::to_string(most_scans) + " scans");
+      if (++scans > most_scans)
+        refuse("a JPEG with more than " + std::to_string(most_scans) + " scans");
       at = scan_end(at);
     }
     if (scans == 0) refuse("a JPEG without pixels");
     // A block costs a bit or more, however well it is packed.
-    if (blocks > 8 * std::uint64_t{file_.size()}) refuse("a JPEG that claims more pixels than its data can hold");
+    if (blocks > 8 * std::uint64_t{file_.size()})
+      refuse("a JPEG that claims more pixels than its data can hold");
   }
 
   void pixels(std::uint64_t width, std::uint64_t height) const {
     if (width == 0 || height == 0) refuse("an image without pixels");
     if (width * height > most_pixels)
-      refuse("an image of " + std::to_string(width) + " x " + std::to_string(height) + " pixels (at most 2^27 in all)");
+      refuse("an image of " + std::to_string(width) + " x " + std::to_string(height) +
+             " pixels (at most 2^27 in all)");
   }
 
  private:
@@ -103,7 +113,8 @@ class Checker {
 
   // Of the pixels before compression.
   std::uint64_t png_bytes(std::size_t header) const {
-    const std::uint64_t width = u32(file_, header), height = u32(file_, header + 4), bits = byte(file_, header + 8);
+    const std::uint64_t width = u32(file_, header), height = u32(file_, header + 4),
+                        bits = byte(file_, header + 8);
     pixels(width, height);
     const std::uint32_t colour = byte(file_, header + 9);
     const std::uint64_t channels = colour == 2 ? 3 : colour == 4 ? 2 : colour == 6 ? 4 : 1;
@@ -118,21 +129,25 @@ class Checker {
     return (width + 7) / 8 * ((height + 7) / 8);
   }
 
-  // Class and number, 16 counts of codes by length, then their symbols, of which there are at most 256.
+  // Class and number, 16 counts of codes by length, then their symbols, of which there are at most
+  // 256.
   void huffman_tables(Bytes segment) const {
     while (!segment.empty()) {
       if (segment.size() < 17) refuse("a damaged JPEG: a short Huffman table");
       std::size_t symbols = 0;
       for (std::size_t i = 1; i <= 16; ++i) symbols += byte(segment, i);
-      if (symbols > 256 || segment.size() < 17 + symbols) refuse("a damaged JPEG: an impossible Huffman table");
+      if (symbols > 256 || segment.size() < 17 + symbols)
+        refuse("a damaged JPEG: an impossible Huffman table");
       segment = segment.subspan(17 + symbols);
     }
   }
 
-  // Where the next marker stands after compressed data, in which a byte ff is followed by 00 or belongs to a restart marker.
+  // Where the next marker stands after compressed data, in which a byte ff is followed by 00 or
+  // belongs to a restart marker.
   std::size_t scan_end(std::size_t at) const {
     while (true) {
-      const void* const found = at < file_.size() ? std::memchr(file_.data() + at, 0xff, file_.size() - at) : nullptr;
+      const void* const found =
+          at < file_.size() ? std::memchr(file_.data() + at, 0xff, file_.size() - at) : nullptr;
       if (found == nullptr) refuse("a JPEG that ends early");
       at = static_cast<std::size_t>(static_cast<const std::byte*>(found) - file_.data());
       std::size_t after = at + 1;
@@ -161,7 +176,8 @@ ImageInfo image_info(std::span<const std::byte> file, std::string_view name) {
   check(checker, file, false);
   const stb::Decoded header = stb::header(file);
   if (header.channels == 0) checker.refuse("an image that can't be read: " + header.failure);
-  checker.pixels(static_cast<std::uint64_t>(header.width), static_cast<std::uint64_t>(header.height));
+  checker.pixels(static_cast<std::uint64_t>(header.width),
+                 static_cast<std::uint64_t>(header.height));
   return {header.width, header.height, header.channels < 3 ? 1 : 3};
 }
 
@@ -183,7 +199,8 @@ Image decode_image(std::span<const std::byte> file, std::string_view name) {
   for (std::size_t at = 0; at < decoded.pixels.size(); at += colours + 1) {
     const int alpha = decoded.pixels[at + colours];
     for (std::size_t c = 0; c < colours; ++c)
-      image.pixels.push_back(static_cast<std::uint8_t>((decoded.pixels[at + c] * alpha + 255 * (255 - alpha) + 127) / 255));
+      image.pixels.push_back(static_cast<std::uint8_t>(
+          (decoded.pixels[at + c] * alpha + 255 * (255 - alpha) + 127) / 255));
   }
   return image;
 }

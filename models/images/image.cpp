@@ -17,31 +17,43 @@ Image::Image(int width, int height, int channels, std::uint8_t value)
     : width(width),
       height(height),
       channels(channels),
-      pixels(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * static_cast<std::size_t>(channels), value) {}
+      pixels(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) *
+                 static_cast<std::size_t>(channels),
+             value) {}
 
 namespace {
 
 void append_u32(std::vector<std::byte>& bytes, std::uint32_t value) {
-  for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::byte>(value >> shift));
+  for (int shift = 24; shift >= 0; shift -= 8)
+    bytes.push_back(static_cast<std::byte>(value >> shift));
 }
 
 // Length, name, content, checksum of name and content.
-void append_chunk(std::vector<std::byte>& file, const char* name, std::span<const std::byte> content) {
+void append_chunk(std::vector<std::byte>& file, const char* name,
+                  std::span<const std::byte> content) {
   append_u32(file, static_cast<std::uint32_t>(content.size()));
   const std::size_t start = file.size();
-  file.insert(file.end(), reinterpret_cast<const std::byte*>(name), reinterpret_cast<const std::byte*>(name) + 4);
+  file.insert(file.end(), reinterpret_cast<const std::byte*>(name),
+              reinterpret_cast<const std::byte*>(name) + 4);
   file.insert(file.end(), content.begin(), content.end());
-  append_u32(file, static_cast<std::uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(file.data() + start), file.size() - start)));
+  append_u32(file,
+             static_cast<std::uint32_t>(::crc32_z(
+                 0, reinterpret_cast<const Bytef*>(file.data() + start), file.size() - start)));
 }
 
 int paeth(int left, int above, int corner) {
-  const int to_left = std::abs(above - corner), to_above = std::abs(left - corner), to_corner = std::abs(left + above - 2 * corner);
-  return to_left <= to_above && to_left <= to_corner ? left : to_above <= to_corner ? above : corner;
+  const int to_left = std::abs(above - corner), to_above = std::abs(left - corner),
+            to_corner = std::abs(left + above - 2 * corner);
+  return to_left <= to_above && to_left <= to_corner ? left
+         : to_above <= to_corner                     ? above
+                                                     : corner;
 }
 
-// Every row behind the number of the filter that predicts it best, by the usual measure: the smallest sum of absolute residuals.
+// Every row behind the number of the filter that predicts it best, by the usual measure: the
+// smallest sum of absolute residuals.
 std::vector<std::uint8_t> filter_rows(const Image& image) {
-  const std::size_t row_bytes = static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.channels);
+  const std::size_t row_bytes =
+      static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.channels);
   const auto step = static_cast<std::size_t>(image.channels);
   std::vector<std::uint8_t> result, best(row_bytes), attempt(row_bytes);
   std::vector<std::uint8_t> above(row_bytes, 0);
@@ -54,7 +66,8 @@ std::vector<std::uint8_t> filter_rows(const Image& image) {
       long cost = 0;
       for (std::size_t i = 0; i < row_bytes; ++i) {
         const int left = i >= step ? row[i - step] : 0, corner = i >= step ? above[i - step] : 0;
-        const int predictions[] = {0, left, above[i], (left + above[i]) / 2, paeth(left, above[i], corner)};
+        const int predictions[] = {0, left, above[i], (left + above[i]) / 2,
+                                   paeth(left, above[i], corner)};
         attempt[i] = static_cast<std::uint8_t>(row[i] - predictions[filter]);
         cost += std::abs(static_cast<int>(static_cast<std::int8_t>(attempt[i])));
       }
@@ -73,63 +86,84 @@ std::vector<std::uint8_t> filter_rows(const Image& image) {
 }  // namespace
 
 std::vector<std::byte> encode_png(const Image& image) {
-  const bool fits = image.width > 0 && image.height > 0 && (image.channels == 1 || image.channels == 3) &&
-                    image.pixels.size() == Image(image.width, image.height, image.channels).pixels.size();
+  const bool fits =
+      image.width > 0 && image.height > 0 && (image.channels == 1 || image.channels == 3) &&
+      image.pixels.size() == Image(image.width, image.height, image.channels).pixels.size();
   if (!fits)
-    throw ShapeError("png: an image of " + std::to_string(image.width) + " x " + std::to_string(image.height) + " pixels with " +
-                     std::to_string(image.channels) + " channels and " + std::to_string(image.pixels.size()) +
-                     " bytes (1 or 3 channels, sizes above 0)");
+    throw ShapeError(
+        "png: an image of " + std::to_string(image.width) + " x " + std::to_string(image.height) +
+        " pixels with " + std::to_string(image.channels) + " channels and " +
+        std::to_string(image.pixels.size()) + " bytes (1 or 3 channels, sizes above 0)");
   std::vector<std::byte> file;
-  for (const unsigned char value : std::string_view("\x89PNG\r\n\x1a\n")) file.push_back(static_cast<std::byte>(value));
+  for (const unsigned char value : std::string_view("\x89PNG\r\n\x1a\n"))
+    file.push_back(static_cast<std::byte>(value));
 
   std::vector<std::byte> header;
   append_u32(header, static_cast<std::uint32_t>(image.width));
   append_u32(header, static_cast<std::uint32_t>(image.height));
-  // 8 bits, colour type (0 grey, 2 RGB), and the only compression, filter and interlace methods worth having: 0.
-  for (const int value : {8, image.channels == 3 ? 2 : 0, 0, 0, 0}) header.push_back(static_cast<std::byte>(value));
+  // 8 bits, colour type (0 grey, 2 RGB), and the only compression, filter and interlace methods
+  // worth having: 0.
+  for (const int value : {8, image.channels == 3 ? 2 : 0, 0, 0, 0})
+    header.push_back(static_cast<std::byte>(value));
   append_chunk(file, "IHDR", header);
 
   const std::vector<std::uint8_t> rows = filter_rows(image);
   uLongf size = ::compressBound(rows.size());
   std::vector<std::byte> compressed(size);
-  if (::compress2(reinterpret_cast<Bytef*>(compressed.data()), &size, rows.data(), rows.size(), Z_BEST_COMPRESSION) != Z_OK)
-    throw OutOfMemory("png: zlib has no memory to compress " + std::to_string(rows.size()) + " bytes");
+  if (::compress2(reinterpret_cast<Bytef*>(compressed.data()), &size, rows.data(), rows.size(),
+                  Z_BEST_COMPRESSION) != Z_OK)
+    throw OutOfMemory("png: zlib has no memory to compress " + std::to_string(rows.size()) +
+                      " bytes");
   if (size >= std::size_t{1} << 31) throw ShapeError("png: the image is too large for one chunk");
   append_chunk(file, "IDAT", std::span(compressed).first(size));
   append_chunk(file, "IEND", {});
   return file;
 }
 
-void write_png(const std::filesystem::path& path, const Image& image) { replace_file(path, encode_png(image)); }
+void write_png(const std::filesystem::path& path, const Image& image) {
+  replace_file(path, encode_png(image));
+}
 
-Image image_grid(std::span<const float> samples, std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels,
-                 const GridOptions& options) {
-  const std::string what =
-      "image_grid: [" + std::to_string(count) + ", " + std::to_string(height) + ", " + std::to_string(width) + ", " + std::to_string(channels) + "]";
-  if (count < 1 || height < 1 || width < 1 || (channels != 1 && channels != 3)) throw ShapeError(what + " (sizes above 0, 1 or 3 channels)");
-  if (height > 16384 || width > 16384 || count > 1'000'000) throw ShapeError(what + " is too large for one picture");
+Image image_grid(std::span<const float> samples, std::int64_t count, std::int64_t height,
+                 std::int64_t width, std::int64_t channels, const GridOptions& options) {
+  const std::string what = "image_grid: [" + std::to_string(count) + ", " + std::to_string(height) +
+                           ", " + std::to_string(width) + ", " + std::to_string(channels) + "]";
+  if (count < 1 || height < 1 || width < 1 || (channels != 1 && channels != 3))
+    throw ShapeError(what + " (sizes above 0, 1 or 3 channels)");
+  if (height > 16384 || width > 16384 || count > 1'000'000)
+    throw ShapeError(what + " is too large for one picture");
   if (samples.size() != static_cast<std::size_t>(count * height * width * channels))
-    throw ShapeError(what + " needs " + std::to_string(count * height * width * channels) + " values, got " + std::to_string(samples.size()));
+    throw ShapeError(what + " needs " + std::to_string(count * height * width * channels) +
+                     " values, got " + std::to_string(samples.size()));
 
-  const std::int64_t columns = options.columns > 0 ? std::min<std::int64_t>(options.columns, count)
-                                                   : static_cast<std::int64_t>(std::ceil(std::sqrt(static_cast<double>(count))));
+  const std::int64_t columns =
+      options.columns > 0
+          ? std::min<std::int64_t>(options.columns, count)
+          : static_cast<std::int64_t>(std::ceil(std::sqrt(static_cast<double>(count))));
   const std::int64_t rows = (count + columns - 1) / columns;
-  const std::int64_t scale = options.scale > 0 ? options.scale : std::max<std::int64_t>(1, 56 / std::max(height, width));
+  const std::int64_t scale =
+      options.scale > 0 ? options.scale : std::max<std::int64_t>(1, 56 / std::max(height, width));
   const std::int64_t padding = std::max(options.padding, 0);
-  const std::int64_t total_width = columns * (width * scale + padding) + padding, total_height = rows * (height * scale + padding) + padding;
-  if (total_width > 65535 || total_height > 65535 || total_width * total_height > std::int64_t{1} << 29)
+  const std::int64_t total_width = columns * (width * scale + padding) + padding,
+                     total_height = rows * (height * scale + padding) + padding;
+  if (total_width > 65535 || total_height > 65535 ||
+      total_width * total_height > std::int64_t{1} << 29)
     throw ShapeError(what + " is too large for one picture");
 
-  Image grid(static_cast<int>(total_width), static_cast<int>(total_height), static_cast<int>(channels), options.background);
+  Image grid(static_cast<int>(total_width), static_cast<int>(total_height),
+             static_cast<int>(channels), options.background);
   const auto to_byte = [](float value) -> std::uint8_t {
     const float level = (value + 1) * 127.5f;
-    return level > 0 ? static_cast<std::uint8_t>(std::lround(std::min(level, 255.0f))) : 0;  // NaN compares false
+    return level > 0 ? static_cast<std::uint8_t>(std::lround(std::min(level, 255.0f)))
+                     : 0;  // NaN compares false
   };
   for (std::int64_t tile = 0; tile < count; ++tile) {
-    const std::int64_t left = padding + tile % columns * (width * scale + padding), top = padding + tile / columns * (height * scale + padding);
+    const std::int64_t left = padding + tile % columns * (width * scale + padding),
+                       top = padding + tile / columns * (height * scale + padding);
     for (std::int64_t y = 0; y < height * scale; ++y)
       for (std::int64_t x = 0; x < width * scale; ++x) {
-        const float* const from = samples.data() + ((tile * height + y / scale) * width + x / scale) * channels;
+        const float* const from =
+            samples.data() + ((tile * height + y / scale) * width + x / scale) * channels;
         std::uint8_t* const to = grid.at(static_cast<int>(left + x), static_cast<int>(top + y));
         for (std::int64_t c = 0; c < channels; ++c) to[c] = to_byte(from[c]);
       }

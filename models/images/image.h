@@ -16,11 +16,16 @@ struct Image {
 
   Image() = default;
   Image(int width, int height, int channels, std::uint8_t value = 255);
-  std::uint8_t* at(int x, int y) { return pixels.data() + (static_cast<std::size_t>(y) * width + x) * channels; }
-  const std::uint8_t* at(int x, int y) const { return pixels.data() + (static_cast<std::size_t>(y) * width + x) * channels; }
+  std::uint8_t* at(int x, int y) {
+    return pixels.data() + (static_cast<std::size_t>(y) * width + x) * channels;
+  }
+  const std::uint8_t* at(int x, int y) const {
+    return pixels.data() + (static_cast<std::size_t>(y) * width + x) * channels;
+  }
 };
 
-// The bytes of a PNG file. Throws ShapeError if the image is empty or its pixels do not fit its size.
+// The bytes of a PNG file. Throws ShapeError if the image is empty or its pixels do not fit its
+// size.
 std::vector<std::byte> encode_png(const Image& image);
 // Replaces the file in one piece. Throws IoError.
 void write_png(const std::filesystem::path& path, const Image& image);
@@ -28,12 +33,14 @@ void write_png(const std::filesystem::path& path, const Image& image);
 struct GridOptions {
   int columns = 0;  // 0: nearly square
   int padding = 2;  // pixels between and around tiles, after upscaling
-  int scale = 0;    // integer nearest-neighbour upscaling; 0: small images are enlarged to some 56 pixels
+  int scale =
+      0;  // integer nearest-neighbour upscaling; 0: small images are enlarged to some 56 pixels
   std::uint8_t background = 255;
 };
 
-// Tiles samples [count, height, width, channels] in [-1, 1] (values outside are clamped, NaN is black); channels 1 or 3. Throws ShapeError.
-Image image_grid(std::span<const float> samples, std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t channels,
-                 const GridOptions& options = {});
+// Tiles samples [count, height, width, channels] in [-1, 1] (values outside are clamped, NaN is
+// black); channels 1 or 3. Throws ShapeError.
+Image image_grid(std::span<const float> samples, std::int64_t count, std::int64_t height,
+                 std::int64_t width, std::int64_t channels, const GridOptions& options = {});
 
 }  // namespace fluxion

@@ -16,9 +16,11 @@ std::vector<PlanePoint> flatten(const Stroke& stroke, int pieces) {
       line.push_back(control);
       continue;
     }
-    // The piece under this control point ends midway to the next one, or at that one itself if the stroke passes through it.
+    // The piece under this control point ends midway to the next one, or at that one itself if the
+    // stroke passes through it.
     const bool reaches_next = i + 2 == stroke.size() || stroke[i + 1].corner;
-    const PlanePoint from = line.back(), to = reaches_next ? stroke[i + 1].at : 0.5f * (control + stroke[i + 1].at);
+    const PlanePoint from = line.back(),
+                     to = reaches_next ? stroke[i + 1].at : 0.5f * (control + stroke[i + 1].at);
     for (int piece = 1; piece <= pieces; ++piece) {
       const float t = static_cast<float>(piece) / static_cast<float>(pieces), s = 1 - t;
       line.push_back(s * s * from + 2 * s * t * control + t * t * to);
@@ -31,9 +33,11 @@ std::vector<PlanePoint> flatten(const Stroke& stroke, int pieces) {
 void draw_segment(std::span<float> field, int width, int height, PenPoint from, PenPoint to) {
   const float reach = std::max(from.radius, to.radius) + 1;
   const int x0 = std::max(0, static_cast<int>(std::floor(std::min(from.at.x, to.at.x) - reach)));
-  const int x1 = std::min(width, static_cast<int>(std::ceil(std::max(from.at.x, to.at.x) + reach)) + 1);
+  const int x1 =
+      std::min(width, static_cast<int>(std::ceil(std::max(from.at.x, to.at.x) + reach)) + 1);
   const int y0 = std::max(0, static_cast<int>(std::floor(std::min(from.at.y, to.at.y) - reach)));
-  const int y1 = std::min(height, static_cast<int>(std::ceil(std::max(from.at.y, to.at.y) + reach)) + 1);
+  const int y1 =
+      std::min(height, static_cast<int>(std::ceil(std::max(from.at.y, to.at.y) + reach)) + 1);
   const PlanePoint along = to.at - from.at;
   const float inverse = 1 / std::max(along.x * along.x + along.y * along.y, 1e-12f);
   const float growth = to.radius - from.radius;

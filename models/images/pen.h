@@ -1,4 +1,5 @@
-// Drawing with a round pen: strokes are smooth curves, and a picture is the distance of every pixel to the ink, so edges come out anti-aliased.
+// Drawing with a round pen: strokes are smooth curves, and a picture is the distance of every pixel
+// to the ink, so edges come out anti-aliased.
 #pragma once
 
 #include <span>
@@ -14,8 +15,9 @@ struct PlanePoint {
   friend PlanePoint operator*(float s, PlanePoint a) { return {s * a.x, s * a.y}; }
 };
 
-// A control point of a stroke. The stroke is the quadratic B-spline of its control points: Bezier pieces from midpoint to midpoint, which stay
-// smooth however the points are moved. It passes through its two ends and its corners; between two such points it is a straight line.
+// A control point of a stroke. The stroke is the quadratic B-spline of its control points: Bezier
+// pieces from midpoint to midpoint, which stay smooth however the points are moved. It passes
+// through its two ends and its corners; between two such points it is a straight line.
 struct ControlPoint {
   PlanePoint at;
   bool corner = false;
@@ -31,12 +33,14 @@ struct PenPoint {
   float radius = 1;
 };
 
-// Lowers field [height, width], the signed distance in pixels from each pixel's centre to the ink, to that of one segment with round ends.
-// A field starts as no_ink everywhere.
+// Lowers field [height, width], the signed distance in pixels from each pixel's centre to the ink,
+// to that of one segment with round ends. A field starts as no_ink everywhere.
 inline constexpr float no_ink = 1e9f;
 void draw_segment(std::span<float> field, int width, int height, PenPoint from, PenPoint to);
 
 // The part of a pixel that is inked, from its distance: 0 .. 1.
-inline float coverage(float distance) { return distance >= 0.5f ? 0.0f : distance <= -0.5f ? 1.0f : 0.5f - distance; }
+inline float coverage(float distance) {
+  return distance >= 0.5f ? 0.0f : distance <= -0.5f ? 1.0f : 0.5f - distance;
+}
 
 }  // namespace fluxion

@@ -3,8 +3,9 @@
 #include <cstdlib>
 #include <limits>
 
-// Everything stays in this file: an application may well have an stb_image of its own. Memory comes zeroed, so that a damaged file can't show what
-// was there before, and tables that it does not define are empty.
+// Everything stays in this file: an application may well have an stb_image of its own. Memory comes
+// zeroed, so that a damaged file can't show what was there before, and tables that it does not
+// define are empty.
 #define STBI_ONLY_PNG
 #define STBI_ONLY_JPEG
 #define STBI_NO_STDIO
@@ -35,7 +36,8 @@ Decoded failed() {
 Decoded header(std::span<const std::byte> file) {
   if (file.size() > std::numeric_limits<int>::max()) return {.failure = "too many bytes"};
   Decoded result;
-  if (::stbi_info_from_memory(reinterpret_cast<const stbi_uc*>(file.data()), static_cast<int>(file.size()), &result.width, &result.height,
+  if (::stbi_info_from_memory(reinterpret_cast<const stbi_uc*>(file.data()),
+                              static_cast<int>(file.size()), &result.width, &result.height,
                               &result.channels) == 0)
     return failed();
   return result;
@@ -44,11 +46,13 @@ Decoded header(std::span<const std::byte> file) {
 Decoded decode(std::span<const std::byte> file) {
   if (file.size() > std::numeric_limits<int>::max()) return {.failure = "too many bytes"};
   Decoded result;
-  stbi_uc* const pixels = ::stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(file.data()), static_cast<int>(file.size()), &result.width,
+  stbi_uc* const pixels = ::stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(file.data()),
+                                                  static_cast<int>(file.size()), &result.width,
                                                   &result.height, &result.channels, 0);
   if (pixels == nullptr) return failed();
   try {
-    result.pixels.assign(pixels, pixels + static_cast<std::size_t>(result.width) * result.height * result.channels);
+    result.pixels.assign(
+        pixels, pixels + static_cast<std::size_t>(result.width) * result.height * result.channels);
   } catch (...) {
     ::stbi_image_free(pixels);
     throw;

@@ -1,4 +1,5 @@
-// Short labels in pictures, in a stroke font of our own: letters (in lower case), digits and a little punctuation.
+// Short labels in pictures, in a stroke font of our own: letters (in lower case), digits and a
+// little punctuation.
 #pragma once
 
 #include <array>
@@ -18,7 +19,9 @@ enum class Align { left, centre, right };
 // Width in pixels.
 float text_width(std::string_view text, const TextStyle& style = {});
 
-// Draws on an RGB image with the foot of the letters at y. Characters that the font lacks leave a gap; what lies outside the image is cut off.
-void draw_text(Image& image, float x, float y, std::string_view text, const TextStyle& style = {}, Align align = Align::left);
+// Draws on an RGB image with the foot of the letters at y. Characters that the font lacks leave a
+// gap; what lies outside the image is cut off.
+void draw_text(Image& image, float x, float y, std::string_view text, const TextStyle& style = {},
+               Align align = Align::left);
 
 }  // namespace fluxion

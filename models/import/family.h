@@ -14,7 +14,8 @@ struct PublicFamily {
   const char* class_table;  // a row a class, the last one the null class
   const char* output;       // prefix of the last map, whose rows are the output's channels in turn
   const char* sign;         // a key that only this family has
-  // The configuration that the shapes, the options and `options.config` say. Adds notes to the file. Throws Error.
+  // The configuration that the shapes, the options and `options.config` say. Adds notes to the
+  // file. Throws Error.
   NetworkConfig (*config)(NamedEntries& file, const ImportOptions& options);
   std::string (*description)(const NetworkConfig& config);  // "DiT of hidden size 384 and depth 12"
 };

@@ -6,14 +6,18 @@
 namespace fluxion {
 namespace {
 
-// Wrappers of training frameworks: data parallel, torch.compile, averaged models, Lightning modules.
-constexpr std::array wrappers = {"module.", "_orig_mod.", "ema_model.", "ema.", "model.", "network.", "net.", "dit.", "unet."};
+// Wrappers of training frameworks: data parallel, torch.compile, averaged models, Lightning
+// modules.
+constexpr std::array wrappers = {"module.",  "_orig_mod.", "ema_model.", "ema.", "model.",
+                                 "network.", "net.",       "dit.",       "unet."};
 
 // The prefix that all keys share because somebody wrapped the model, "" if none.
 std::string wrapping_prefix(const SafetensorsFile& file) {
   std::string prefix;
   const auto all_start_with = [&](const std::string& start) {
-    return std::all_of(file.entries().begin(), file.entries().end(), [&](const SafetensorsEntry& entry) { return entry.name.starts_with(start); });
+    return std::all_of(
+        file.entries().begin(), file.entries().end(),
+        [&](const SafetensorsEntry& entry) { return entry.name.starts_with(start); });
   };
   for (bool found = !file.entries().empty(); found;) {
     found = false;
@@ -31,7 +35,8 @@ std::string wrapping_prefix(const SafetensorsFile& file) {
 
 std::set<std::string_view> NamedEntries::numbers(const std::string& prefix) const {
   std::set<std::string_view> result;
-  for (auto entry = entries.lower_bound(prefix); entry != entries.end() && entry->first.starts_with(prefix); ++entry) {
+  for (auto entry = entries.lower_bound(prefix);
+       entry != entries.end() && entry->first.starts_with(prefix); ++entry) {
     const std::string_view rest = std::string_view(entry->first).substr(prefix.size());
     result.insert(rest.substr(0, rest.find('.')));
   }
@@ -54,14 +59,18 @@ NamedEntries named_entries(const SafetensorsFile& file, const ImportOptions& opt
         break;
       }
     const auto ignoring =
-        std::find_if(options.ignore.begin(), options.ignore.end(), [&](const std::string& start) { return name.starts_with(start); });
+        std::find_if(options.ignore.begin(), options.ignore.end(),
+                     [&](const std::string& start) { return name.starts_with(start); });
     if (ignoring != options.ignore.end())
       ++ignored["'" + *ignoring + "'"];
     else if (!result.entries.emplace(name, &entry).second)
-      result.mismatches.push_back({Mismatch::Kind::repeated, entry.name, "is a second '" + name + "'"});
+      result.mismatches.push_back(
+          {Mismatch::Kind::repeated, entry.name, "is a second '" + name + "'"});
   }
-  for (const auto& [text, count] : renamed) result.notes.push_back(text + " in " + std::to_string(count) + " keys");
-  for (const auto& [text, count] : ignored) result.notes.push_back("ignored " + std::to_string(count) + " keys that start with " + text);
+  for (const auto& [text, count] : renamed)
+    result.notes.push_back(text + " in " + std::to_string(count) + " keys");
+  for (const auto& [text, count] : ignored)
+    result.notes.push_back("ignored " + std::to_string(count) + " keys that start with " + text);
   return result;
 }
 

@@ -26,7 +26,8 @@ struct NamedEntries {
     return found == entries.end() ? nullptr : found->second;
   }
   // The size of one axis of a tensor of this rank; empty if there is no such tensor.
-  std::optional<std::int64_t> size(const std::string& name, std::int64_t rank, std::int64_t axis) const {
+  std::optional<std::int64_t> size(const std::string& name, std::int64_t rank,
+                                   std::int64_t axis) const {
     const SafetensorsEntry* entry = find(name);
     if (entry == nullptr || entry->shape.rank() != rank) return std::nullopt;
     return entry->shape[axis];
@@ -41,7 +42,8 @@ struct NamedEntries {
 
 inline TensorType type_of(const SafetensorsEntry& entry) { return {entry.shape, entry.dtype}; }
 
-// Takes off the prefixes of wrappers, renames, and leaves out what is to be ignored. The result points into the file and the options.
+// Takes off the prefixes of wrappers, renames, and leaves out what is to be ignored. The result
+// points into the file and the options.
 NamedEntries named_entries(const SafetensorsFile& file, const ImportOptions& options);
 
 }  // namespace fluxion

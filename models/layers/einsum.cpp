@@ -13,17 +13,21 @@ struct Named {
   std::string axes;  // a letter each
 
   bool has(char axis) const { return axes.find(axis) != std::string::npos; }
-  std::int64_t size(char axis) const { return has(axis) ? x.size(static_cast<std::int64_t>(axes.find(axis))) : 1; }
+  std::int64_t size(char axis) const {
+    return has(axis) ? x.size(static_cast<std::int64_t>(axes.find(axis))) : 1;
+  }
 };
 
 std::string in_all(const std::string& axes, const Named& other) {
   std::string result;
-  std::copy_if(axes.begin(), axes.end(), std::back_inserter(result), [&](char axis) { return other.has(axis); });
+  std::copy_if(axes.begin(), axes.end(), std::back_inserter(result),
+               [&](char axis) { return other.has(axis); });
   return result;
 }
 std::string without(const std::string& axes, const std::string& others) {
   std::string result;
-  std::copy_if(axes.begin(), axes.end(), std::back_inserter(result), [&](char axis) { return others.find(axis) == std::string::npos; });
+  std::copy_if(axes.begin(), axes.end(), std::back_inserter(result),
+               [&](char axis) { return others.find(axis) == std::string::npos; });
   return result;
 }
 
@@ -50,10 +54,13 @@ Named reduced(Named named, const std::string& wanted, Location where) {
 Named joined(Named a, Named b, const std::string& wanted, Location where) {
   a = reduced(a, wanted + b.axes, where);
   b = reduced(b, wanted + a.axes, where);
-  const std::string shared = in_all(a.axes, b), summed = without(shared, wanted), batch = without(shared, summed);
-  const std::string rows = without(a.axes, shared), columns = without(b.axes, shared), result = batch + rows + columns;
+  const std::string shared = in_all(a.axes, b), summed = without(shared, wanted),
+                    batch = without(shared, summed);
+  const std::string rows = without(a.axes, shared), columns = without(b.axes, shared),
+                    result = batch + rows + columns;
   if (summed.empty() || (rows.empty() && columns.empty())) {
-    const Named product{mul(Operand(arranged(a, result + summed, where), where), Operand(arranged(b, result + summed, where), where)),
+    const Named product{mul(Operand(arranged(a, result + summed, where), where),
+                            Operand(arranged(b, result + summed, where), where)),
                         result + summed};
     return reduced(product, result, where);
   }
@@ -63,8 +70,10 @@ Named joined(Named a, Named b, const std::string& wanted, Location where) {
     return product;
   };
   const std::int64_t items = size(a, batch), inner = size(a, summed);
-  const Tensor left = reshape(arranged(a, batch + rows + summed, where), {items, size(a, rows), inner}, where);
-  const Tensor right = reshape(arranged(b, batch + summed + columns, where), {items, inner, size(b, columns)}, where);
+  const Tensor left =
+      reshape(arranged(a, batch + rows + summed, where), {items, size(a, rows), inner}, where);
+  const Tensor right = reshape(arranged(b, batch + summed + columns, where),
+                               {items, inner, size(b, columns)}, where);
   Dims sizes;
   for (const char axis : result) sizes.push_back(a.has(axis) ? a.size(axis) : b.size(axis));
   return {reshape(matmul(left, right, where), Shape(sizes), where), result};
@@ -74,7 +83,9 @@ Named joined(Named a, Named b, const std::string& wanted, Location where) {
 
 Tensor einsum(std::string_view equation, std::span<const Tensor> operands, Location where) {
   const auto require = [&](bool holds, const std::string& wanted) {
-    if (!holds) throw ShapeError("einsum (" + to_string(where) + "): \"" + std::string(equation) + "\": " + wanted);
+    if (!holds)
+      throw ShapeError("einsum (" + to_string(where) + "): \"" + std::string(equation) +
+                       "\": " + wanted);
   };
   std::string text(equation);
   text.erase(std::remove(text.begin(), text.end(), ' '), text.end());
@@ -88,43 +99,52 @@ Tensor einsum(std::string_view equation, std::span<const Tensor> operands, Locat
     else
       subscripts.back().push_back(each);
   }
-  require(subscripts.size() == operands.size(),
-          std::to_string(subscripts.size()) + " lists of axes for " + std::to_string(operands.size()) + " operands");
+  require(subscripts.size() == operands.size(), std::to_string(subscripts.size()) +
+                                                    " lists of axes for " +
+                                                    std::to_string(operands.size()) + " operands");
 
   std::vector<Named> left;
   std::map<char, std::int64_t> sizes;
   const auto check_letters = [&](const std::string& axes) {
     for (const char axis : axes) {
-      require((axis >= 'a' && axis <= 'z') || (axis >= 'A' && axis <= 'Z'), std::string("axes are named by letters, not by '") + axis + "'");
-      require(std::count(axes.begin(), axes.end(), axis) == 1, std::string("'") + axis + "' occurs twice in \"" + axes + "\"");
+      require((axis >= 'a' && axis <= 'z') || (axis >= 'A' && axis <= 'Z'),
+              std::string("axes are named by letters, not by '") + axis + "'");
+      require(std::count(axes.begin(), axes.end(), axis) == 1,
+              std::string("'") + axis + "' occurs twice in \"" + axes + "\"");
     }
   };
   for (std::size_t i = 0; i < operands.size(); ++i) {
     const std::string& axes = subscripts[i];
     check_letters(axes);
     require(static_cast<std::int64_t>(axes.size()) == operands[i].rank(),
-            "operand " + std::to_string(i) + ", " + to_string(operands[i].type()) + ", does not have the axes \"" + axes + "\"");
+            "operand " + std::to_string(i) + ", " + to_string(operands[i].type()) +
+                ", does not have the axes \"" + axes + "\"");
     for (std::size_t k = 0; k < axes.size(); ++k) {
       const std::int64_t size = operands[i].size(static_cast<std::int64_t>(k));
       const auto [known, is_new] = sizes.emplace(axes[k], size);
-      require(is_new || known->second == size, std::string("axis '") + axes[k] + "' has size " + std::to_string(size) + " in operand " +
-                                                   std::to_string(i) + " and " + std::to_string(known->second) + " before");
+      require(is_new || known->second == size, std::string("axis '") + axes[k] + "' has size " +
+                                                   std::to_string(size) + " in operand " +
+                                                   std::to_string(i) + " and " +
+                                                   std::to_string(known->second) + " before");
     }
     left.push_back({operands[i], axes});
   }
   check_letters(result);
-  for (const char axis : result) require(sizes.contains(axis), std::string("no operand has the result's axis '") + axis + "'");
+  for (const char axis : result)
+    require(sizes.contains(axis), std::string("no operand has the result's axis '") + axis + "'");
 
   const auto multiplications = [&](const Named& a, const Named& b) {
     double product = 1;
-    for (const char axis : a.axes + without(b.axes, a.axes)) product *= static_cast<double>(sizes[axis]);
+    for (const char axis : a.axes + without(b.axes, a.axes))
+      product *= static_cast<double>(sizes[axis]);
     return product;
   };
   while (left.size() > 1) {
     std::size_t first = 0, second = 1;
     for (std::size_t i = 0; i < left.size(); ++i)
       for (std::size_t j = i + 1; j < left.size(); ++j)
-        if (multiplications(left[i], left[j]) < multiplications(left[first], left[second])) first = i, second = j;
+        if (multiplications(left[i], left[j]) < multiplications(left[first], left[second]))
+          first = i, second = j;
     std::string wanted = result;
     for (std::size_t i = 0; i < left.size(); ++i)
       if (i != first && i != second) wanted += left[i].axes;

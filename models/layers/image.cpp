@@ -5,15 +5,20 @@ namespace {
 
 Dims dims(Pair pair) { return {pair[0], pair[1]}; }
 
-std::string start(const char* function, Location where) { return std::string(function) + " (" + to_string(where) + "): "; }
+std::string start(const char* function, Location where) {
+  return std::string(function) + " (" + to_string(where) + "): ";
+}
 
 void check_image(const char* function, const Tensor& x, Location where) {
-  if (x.rank() != 4) throw ShapeError(start(function, where) + "wants an image [batch, height, width, channels], got " + to_string(x.type()));
+  if (x.rank() != 4)
+    throw ShapeError(start(function, where) +
+                     "wants an image [batch, height, width, channels], got " + to_string(x.type()));
 }
 
 }  // namespace
 
-Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options, Location where) {
+Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options,
+              Location where) {
   ConvAttributes attributes;
   attributes.stride = dims(options.stride), attributes.dilation = dims(options.dilation);
   attributes.low = dims(options.low), attributes.high = dims(options.high);
@@ -21,26 +26,32 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& o
   return make_node(Op::conv2d, attributes, {x, weight}, where);
 }
 
-Tensor conv2d_transpose(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options, Pair output_padding, Location where) {
+Tensor conv2d_transpose(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options,
+                        Pair output_padding, Location where) {
   check_image("conv2d_transpose", x, where);
   const std::int64_t groups = options.groups, channels = x.size(3);
   if (weight.rank() != 4 || groups < 1 || weight.size(2) != channels || channels % groups != 0)
-    throw ShapeError(start("conv2d_transpose", where) + "weight " + to_string(weight.type()) + " in " + std::to_string(groups) +
-                     " groups does not fit x " + to_string(x.type()) + "; wants [height, width, in, out / groups]");
-  // A correlation of the spread image with the flipped kernel, with a border so that it sees every overlap.
+    throw ShapeError(start("conv2d_transpose", where) + "weight " + to_string(weight.type()) +
+                     " in " + std::to_string(groups) + " groups does not fit x " +
+                     to_string(x.type()) + "; wants [height, width, in, out / groups]");
+  // A correlation of the spread image with the flipped kernel, with a border so that it sees every
+  // overlap.
   ConvAttributes attributes;
   attributes.dilation = dims(options.dilation), attributes.spread = dims(options.stride);
   attributes.groups = groups;
   for (std::size_t k = 0; k < 2; ++k) {
-    const std::int64_t border = options.dilation[k] * (weight.size(static_cast<std::int64_t>(k)) - 1);
+    const std::int64_t border =
+        options.dilation[k] * (weight.size(static_cast<std::int64_t>(k)) - 1);
     attributes.low[k] = border - options.low[k];
     attributes.high[k] = border - options.high[k] + output_padding[k];
   }
   // [.., in, out / groups] -> [.., in / groups, out]: the groups move from the rows to the columns.
-  const std::int64_t height = weight.size(0), width = weight.size(1), in_group = channels / groups, out_group = weight.size(3);
+  const std::int64_t height = weight.size(0), width = weight.size(1), in_group = channels / groups,
+                     out_group = weight.size(3);
   const Tensor flipped = height * width == 1 ? weight : flip(weight, {0, 1}, where);
   const Tensor split = reshape(flipped, {height, width, groups, in_group, out_group}, where);
-  const Tensor regrouped = reshape(transpose(split, {0, 1, 3, 2, 4}, where), {height, width, in_group, groups * out_group}, where);
+  const Tensor regrouped = reshape(transpose(split, {0, 1, 3, 2, 4}, where),
+                                   {height, width, in_group, groups * out_group}, where);
   return make_node(Op::conv2d, attributes, {x, regrouped}, where);
 }
 
@@ -48,43 +59,60 @@ Tensor avg_pool2d(const Tensor& x, Pair window, Pair stride, Location where) {
   check_image("avg_pool2d", x, where);
   for (std::size_t k = 0; k < 2; ++k)
     if (window[k] < 1 || stride[k] < 1 || window[k] > x.size(static_cast<std::int64_t>(k) + 1))
-      throw ShapeError(start("avg_pool2d", where) + "a window of " + std::to_string(window[0]) + " x " + std::to_string(window[1]) + " in steps of " +
-                       std::to_string(stride[0]) + " x " + std::to_string(stride[1]) + " does not fit into " + to_string(x.type()));
-  const Tensor seen = make_node(Op::windows, WindowAttributes{dims(window), dims(stride), {1, 1}}, {x}, where);
+      throw ShapeError(start("avg_pool2d", where) + "a window of " + std::to_string(window[0]) +
+                       " x " + std::to_string(window[1]) + " in steps of " +
+                       std::to_string(stride[0]) + " x " + std::to_string(stride[1]) +
+                       " does not fit into " + to_string(x.type()));
+  const Tensor seen =
+      make_node(Op::windows, WindowAttributes{dims(window), dims(stride), {1, 1}}, {x}, where);
   if (window != stride) return mean(seen, {3, 4}, false, where);
   // Windows side by side are cells of the image: the gradient is a stretched view.
-  const std::int64_t batch = x.size(0), height = seen.size(1), width = seen.size(2), channels = x.size(3);
-  const Tensor whole = slice(x, {0, 0, 0, 0}, {batch, height * window[0], width * window[1], channels}, {1, 1, 1, 1}, where);
-  return mean(reshape(whole, {batch, height, window[0], width, window[1], channels}, where), {2, 4}, false, where);
+  const std::int64_t batch = x.size(0), height = seen.size(1), width = seen.size(2),
+                     channels = x.size(3);
+  const Tensor whole =
+      slice(x, {0, 0, 0, 0}, {batch, height * window[0], width * window[1], channels}, {1, 1, 1, 1},
+            where);
+  return mean(reshape(whole, {batch, height, window[0], width, window[1], channels}, where), {2, 4},
+              false, where);
 }
 
 Tensor upsample_nearest2d(const Tensor& x, Pair factor, Location where) {
   check_image("upsample_nearest2d", x, where);
   const std::int64_t batch = x.size(0), height = x.size(1), width = x.size(2), channels = x.size(3);
   const Tensor repeated =
-      broadcast_to(reshape(x, {batch, height, 1, width, 1, channels}, where), {batch, height, factor[0], width, factor[1], channels}, where);
+      broadcast_to(reshape(x, {batch, height, 1, width, 1, channels}, where),
+                   {batch, height, factor[0], width, factor[1], channels}, where);
   return reshape(repeated, {batch, height * factor[0], width * factor[1], channels}, where);
 }
 
-Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon, const std::optional<Tensor>& gamma, const std::optional<Tensor>& beta,
+Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon,
+                  const std::optional<Tensor>& gamma, const std::optional<Tensor>& beta,
                   Location where) {
   check_image("group_norm", x, where);
   const std::int64_t channels = x.size(3);
   if (groups < 1 || channels % groups != 0)
-    throw ShapeError(start("group_norm", where) + std::to_string(groups) + " groups do not divide the channels of " + to_string(x.type()));
-  // Sums over pixels run along the channels as they lie in memory; what is left are a few numbers a channel. index_add and take carry them between
-  // channels and groups because they leave them in memory, for every derivative too: read through a view, the channels of a group would be rows of
+    throw ShapeError(start("group_norm", where) + std::to_string(groups) +
+                     " groups do not divide the channels of " + to_string(x.type()));
+  // Sums over pixels run along the channels as they lie in memory; what is left are a few numbers a
+  // channel. index_add and take carry them between channels and groups because they leave them in
+  // memory, for every derivative too: read through a view, the channels of a group would be rows of
   // their own, too short to be fast.
   const std::int64_t batch = x.size(0), pixels = x.size(1) * x.size(2), members = channels / groups;
   const Tensor flat = reshape(x, {batch, pixels, channels}, where);
-  const Tensor group_of = reshape(broadcast_to(iota({groups, 1}, 0, DType::i32, x.device(), where), {groups, members}, where), {channels}, where);
+  const Tensor group_of = reshape(
+      broadcast_to(iota({groups, 1}, 0, DType::i32, x.device(), where), {groups, members}, where),
+      {channels}, where);
   const auto mean_of = [&](const Tensor& values) {
     const Tensor none = zeros({batch, groups}, x.dtype(), x.device());
-    return index_add(none, group_of, sum(values, {1}, false, where), 1, where) * (1.0 / static_cast<double>(pixels * members));
+    return index_add(none, group_of, sum(values, {1}, false, where), 1, where) *
+           (1.0 / static_cast<double>(pixels * members));
   };
-  const auto per_channel = [&](const Tensor& values) { return reshape(take(values, group_of, 1, where), {batch, 1, channels}, where); };
+  const auto per_channel = [&](const Tensor& values) {
+    return reshape(take(values, group_of, 1, where), {batch, 1, channels}, where);
+  };
   const Tensor centred = flat - per_channel(mean_of(flat));
-  Tensor y = reshape(centred * per_channel(rsqrt(mean_of(centred * centred) + epsilon, where)), x.shape(), where);
+  Tensor y = reshape(centred * per_channel(rsqrt(mean_of(centred * centred) + epsilon, where)),
+                     x.shape(), where);
   if (gamma) y = y * *gamma;
   if (beta) y = y + *beta;
   return y;

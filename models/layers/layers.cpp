@@ -5,10 +5,14 @@
 namespace fluxion {
 namespace {
 
-std::string where_text(const std::string& function, Location where) { return function + " (" + to_string(where) + "): "; }
+std::string where_text(const std::string& function, Location where) {
+  return function + " (" + to_string(where) + "): ";
+}
 
-// Numbers computed on the host in f64 and rounded once to the dtype asked for, so that no accuracy is lost on the way.
-Tensor table(const std::vector<double>& values, const Shape& shape, DType dtype, const Device& device) {
+// Numbers computed on the host in f64 and rounded once to the dtype asked for, so that no accuracy
+// is lost on the way.
+Tensor table(const std::vector<double>& values, const Shape& shape, DType dtype,
+             const Device& device) {
   if (dtype == DType::f64) return Tensor::from(values, shape, device);
   return Tensor::from(std::vector<float>(values.begin(), values.end()), shape, device).to(dtype);
 }
@@ -17,41 +21,50 @@ Tensor table(const std::vector<double>& values, const Shape& shape, DType dtype,
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Location where) {
   if (x.rank() < 1 || weight.rank() != 2 || x.shape().back() != weight.size(1))
-    throw ShapeError(where_text("linear", where) + "x " + to_string(x.type()) + " does not fit weight " + to_string(weight.type()) +
+    throw ShapeError(where_text("linear", where) + "x " + to_string(x.type()) +
+                     " does not fit weight " + to_string(weight.type()) +
                      "; the last axis of x must be the second of weight");
   Shape shape = x.shape();
   const std::int64_t in = shape.back();
   std::int64_t rows = 1;
   for (std::int64_t axis = 0; axis + 1 < shape.rank(); ++axis) rows *= shape[axis];
   shape[shape.rank() - 1] = weight.size(0);
-  const Tensor product = matmul(reshape(x, {rows, in}, where), transpose(weight, {1, 0}, where), where);
+  const Tensor product =
+      matmul(reshape(x, {rows, in}, where), transpose(weight, {1, 0}, where), where);
   return reshape(product, shape, where) + bias;
 }
 
 Tensor per_sample(const Tensor& values, std::int64_t rank, Location where) {
-  if (values.rank() != 1) throw ShapeError(where_text("per_sample", where) + "wants a tensor [batch], got " + to_string(values.type()));
+  if (values.rank() != 1)
+    throw ShapeError(where_text("per_sample", where) + "wants a tensor [batch], got " +
+                     to_string(values.type()));
   Dims shape(static_cast<std::size_t>(rank), 1);
   shape.front() = values.size(0);
   return reshape(values, Shape(std::move(shape)), where);
 }
 
-Tensor timestep_embedding(const Tensor& t, std::int64_t dim, double time_scale, double max_period, Location where) {
+Tensor timestep_embedding(const Tensor& t, std::int64_t dim, double time_scale, double max_period,
+                          Location where) {
   if (t.rank() != 1 || dim < 2)
-    throw ShapeError(where_text("timestep_embedding", where) + "wants t [batch] and dim >= 2, got " + to_string(t.type()) + " and dim " +
+    throw ShapeError(where_text("timestep_embedding", where) +
+                     "wants t [batch] and dim >= 2, got " + to_string(t.type()) + " and dim " +
                      std::to_string(dim));
   const std::int64_t half = dim / 2;
   std::vector<double> frequencies(static_cast<std::size_t>(half));
   for (std::int64_t i = 0; i < half; ++i)
-    frequencies[static_cast<std::size_t>(i)] = std::exp(-std::log(max_period) * static_cast<double>(i) / static_cast<double>(half));
-  const Tensor angles = expand_dims(t * time_scale, 1) * table(frequencies, {1, half}, t.dtype(), t.device());
+    frequencies[static_cast<std::size_t>(i)] =
+        std::exp(-std::log(max_period) * static_cast<double>(i) / static_cast<double>(half));
+  const Tensor angles =
+      expand_dims(t * time_scale, 1) * table(frequencies, {1, half}, t.dtype(), t.device());
   const Tensor features = concat({cos(angles), sin(angles)}, 1, where);
   return dim % 2 == 0 ? features : pad(features, {0, 0}, {0, 1}, 0, where);
 }
 
 Tensor sincos_pos_embed_2d(std::int64_t dim, std::int64_t grid, DType dtype, const Device& device) {
   if (dim < 4 || dim % 4 != 0 || grid < 1)
-    throw ShapeError("sincos_pos_embed_2d: wants dim a positive multiple of 4 and grid >= 1, got dim " + std::to_string(dim) + ", grid " +
-                     std::to_string(grid));
+    throw ShapeError(
+        "sincos_pos_embed_2d: wants dim a positive multiple of 4 and grid >= 1, got dim " +
+        std::to_string(dim) + ", grid " + std::to_string(grid));
   const std::int64_t quarter = dim / 4;
   std::vector<double> values;
   values.reserve(static_cast<std::size_t>(grid * grid * dim));
@@ -60,7 +73,9 @@ Tensor sincos_pos_embed_2d(std::int64_t dim, std::int64_t grid, DType dtype, con
       for (const std::int64_t position : {column, row})
         for (const bool sine : {true, false})
           for (std::int64_t i = 0; i < quarter; ++i) {
-            const double angle = static_cast<double>(position) * std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(quarter));
+            const double angle =
+                static_cast<double>(position) *
+                std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(quarter));
             values.push_back(sine ? std::sin(angle) : std::cos(angle));
           }
   return table(values, {grid * grid, dim}, dtype, device);
@@ -68,39 +83,51 @@ Tensor sincos_pos_embed_2d(std::int64_t dim, std::int64_t grid, DType dtype, con
 
 Tensor patchify(const Tensor& x, std::int64_t patch, Location where) {
   if (x.rank() != 4 || patch < 1 || x.size(1) % patch != 0 || x.size(2) % patch != 0)
-    throw ShapeError(where_text("patchify", where) + "wants [batch, height, width, channels] with sides divisible by the patch size " +
-                     std::to_string(patch) + ", got " + to_string(x.type()));
-  const std::int64_t batch = x.size(0), rows = x.size(1) / patch, columns = x.size(2) / patch, channels = x.size(3);
+    throw ShapeError(
+        where_text("patchify", where) +
+        "wants [batch, height, width, channels] with sides divisible by the patch size " +
+        std::to_string(patch) + ", got " + to_string(x.type()));
+  const std::int64_t batch = x.size(0), rows = x.size(1) / patch, columns = x.size(2) / patch,
+                     channels = x.size(3);
   const Tensor blocks = reshape(x, {batch, rows, patch, columns, patch, channels}, where);
-  return reshape(transpose(blocks, {0, 1, 3, 2, 4, 5}, where), {batch, rows * columns, patch * patch * channels}, where);
+  return reshape(transpose(blocks, {0, 1, 3, 2, 4, 5}, where),
+                 {batch, rows * columns, patch * patch * channels}, where);
 }
 
-Tensor unpatchify(const Tensor& tokens, std::int64_t patch, std::int64_t height, std::int64_t width, Location where) {
-  if (tokens.rank() != 3 || patch < 1 || height % patch != 0 || width % patch != 0 || tokens.size(1) != (height / patch) * (width / patch) ||
-      tokens.size(2) % (patch * patch) != 0)
-    throw ShapeError(where_text("unpatchify", where) + "tokens " + to_string(tokens.type()) + " do not make an image of " + std::to_string(height) +
-                     " x " + std::to_string(width) + " with patch size " + std::to_string(patch));
-  const std::int64_t batch = tokens.size(0), rows = height / patch, columns = width / patch, channels = tokens.size(2) / (patch * patch);
+Tensor unpatchify(const Tensor& tokens, std::int64_t patch, std::int64_t height, std::int64_t width,
+                  Location where) {
+  if (tokens.rank() != 3 || patch < 1 || height % patch != 0 || width % patch != 0 ||
+      tokens.size(1) != (height / patch) * (width / patch) || tokens.size(2) % (patch * patch) != 0)
+    throw ShapeError(where_text("unpatchify", where) + "tokens " + to_string(tokens.type()) +
+                     " do not make an image of " + std::to_string(height) + " x " +
+                     std::to_string(width) + " with patch size " + std::to_string(patch));
+  const std::int64_t batch = tokens.size(0), rows = height / patch, columns = width / patch,
+                     channels = tokens.size(2) / (patch * patch);
   const Tensor blocks = reshape(tokens, {batch, rows, columns, patch, patch, channels}, where);
-  return reshape(transpose(blocks, {0, 1, 3, 2, 4, 5}, where), {batch, height, width, channels}, where);
+  return reshape(transpose(blocks, {0, 1, 3, 2, 4, 5}, where), {batch, height, width, channels},
+                 where);
 }
 
 Tensor modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, Location where) {
   return x * (expand_dims(scale, 1, where) + 1.0) + expand_dims(shift, 1, where);
 }
 
-Tensor multihead_self_attention(const Tensor& x, std::int64_t heads, const SelfAttentionWeights& weights, Location where) {
+Tensor multihead_self_attention(const Tensor& x, std::int64_t heads,
+                                const SelfAttentionWeights& weights, Location where) {
   if (x.rank() != 3 || heads < 1 || x.size(2) % heads != 0)
-    throw ShapeError(where_text("multihead_self_attention", where) + "wants x [batch, tokens, channels] with channels divisible by the " +
+    throw ShapeError(where_text("multihead_self_attention", where) +
+                     "wants x [batch, tokens, channels] with channels divisible by the " +
                      std::to_string(heads) + " heads, got " + to_string(x.type()));
   const std::int64_t batch = x.size(0), tokens = x.size(1), channels = x.size(2);
   const Tensor qkv = linear(x, weights.qkv_weight, weights.qkv_bias, where);
   const auto part = [&](std::int64_t index) {
     const Tensor columns = slice_axis(qkv, 2, index * channels, (index + 1) * channels, where);
-    return transpose(reshape(columns, {batch, tokens, heads, channels / heads}, where), {0, 2, 1, 3}, where);
+    return transpose(reshape(columns, {batch, tokens, heads, channels / heads}, where),
+                     {0, 2, 1, 3}, where);
   };
   const Tensor mixed = attention(part(0), part(1), part(2), {}, where);
-  const Tensor joined = reshape(transpose(mixed, {0, 2, 1, 3}, where), {batch, tokens, channels}, where);
+  const Tensor joined =
+      reshape(transpose(mixed, {0, 2, 1, 3}, where), {batch, tokens, channels}, where);
   return linear(joined, weights.proj_weight, weights.proj_bias, where);
 }
 

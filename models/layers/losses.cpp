@@ -3,14 +3,18 @@
 namespace fluxion {
 
 Tensor squared_norm(const Tensor& x, Location where) {
-  if (x.rank() < 1) throw ShapeError("squared_norm (" + to_string(where) + "): wants [batch, ..], got " + to_string(x.type()));
+  if (x.rank() < 1)
+    throw ShapeError("squared_norm (" + to_string(where) + "): wants [batch, ..], got " +
+                     to_string(x.type()));
   if (x.rank() == 1) return square(x, where);
   Dims axes;
   for (std::int64_t axis = 1; axis < x.rank(); ++axis) axes.push_back(axis);
   return sum(square(x, where), axes, false, where);
 }
 
-Tensor pseudo_huber(const Tensor& x, const Tensor& y, double c, Location where) { return sqrt(squared_norm(x - y, where) + c * c, where) - c; }
+Tensor pseudo_huber(const Tensor& x, const Tensor& y, double c, Location where) {
+  return sqrt(squared_norm(x - y, where) + c * c, where) - c;
+}
 
 Tensor huber(const Tensor& x, const Tensor& y, double delta, Location where) {
   const Tensor difference = sub({x, where}, {y, where}), size = abs(difference, where);

@@ -5,10 +5,12 @@
 namespace fluxion {
 namespace {
 
-std::int64_t checked_axis(const char* function, const Tensor& x, std::int64_t axis, Location where) {
+std::int64_t checked_axis(const char* function, const Tensor& x, std::int64_t axis,
+                          Location where) {
   const std::int64_t result = axis < 0 ? axis + x.rank() : axis;
   if (result < 0 || result >= x.rank())
-    throw ShapeError(std::string(function) + " (" + to_string(where) + "): " + to_string(x.type()) + " has no axis " + std::to_string(axis));
+    throw ShapeError(std::string(function) + " (" + to_string(where) + "): " + to_string(x.type()) +
+                     " has no axis " + std::to_string(axis));
   return result;
 }
 
@@ -21,8 +23,10 @@ Tensor prod_axis(Tensor x, std::int64_t axis, Location where) {
   }
   while (x.size(axis) > 1) {
     const std::int64_t size = x.size(axis), half = size / 2;
-    const Tensor paired = slice_axis(x, axis, 0, half, where) * slice_axis(x, axis, half, 2 * half, where);
-    x = size % 2 == 0 ? paired : concat({paired, slice_axis(x, axis, size - 1, size, where)}, axis, where);
+    const Tensor paired =
+        slice_axis(x, axis, 0, half, where) * slice_axis(x, axis, half, 2 * half, where);
+    x = size % 2 == 0 ? paired
+                      : concat({paired, slice_axis(x, axis, size - 1, size, where)}, axis, where);
   }
   return x;
 }
@@ -30,7 +34,8 @@ Tensor prod_axis(Tensor x, std::int64_t axis, Location where) {
 }  // namespace
 
 Tensor argsort(const Tensor& x, std::int64_t axis, bool descending, Location where) {
-  return make_node(Op::argsort, SortAttributes{checked_axis("argsort", x, axis, where), descending}, {x}, where);
+  return make_node(Op::argsort, SortAttributes{checked_axis("argsort", x, axis, where), descending},
+                   {x}, where);
 }
 
 Tensor sort(const Tensor& x, std::int64_t axis, bool descending, Location where) {
@@ -40,7 +45,8 @@ Tensor sort(const Tensor& x, std::int64_t axis, bool descending, Location where)
 TopK topk(const Tensor& x, std::int64_t k, std::int64_t axis, Location where) {
   axis = checked_axis("topk", x, axis, where);
   if (k < 0 || k > x.size(axis))
-    throw ShapeError("topk (" + to_string(where) + "): " + std::to_string(k) + " values of an axis of " + to_string(x.type()));
+    throw ShapeError("topk (" + to_string(where) + "): " + std::to_string(k) +
+                     " values of an axis of " + to_string(x.type()));
   const Tensor indices = slice_axis(argsort(x, axis, true, where), axis, 0, k, where);
   return {take_along_axis(x, indices, axis, where), indices};
 }
@@ -55,13 +61,15 @@ Tensor prod(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
   if (keepdims) return result;
   Dims shape;
   for (std::int64_t axis = 0; axis < x.rank(); ++axis)
-    if (std::find(reduced.begin(), reduced.end(), axis) == reduced.end()) shape.push_back(x.size(axis));
+    if (std::find(reduced.begin(), reduced.end(), axis) == reduced.end())
+      shape.push_back(x.size(axis));
   return reshape(result, Shape(std::move(shape)), where);
 }
 
 Tensor cumprod(const Tensor& x, std::int64_t axis, Location where) {
   axis = checked_axis("cumprod", x, axis, where);
-  // Before each round, y[i] is the product of the `count` elements up to i; y[i] y[i - count] is that of twice as many.
+  // Before each round, y[i] is the product of the `count` elements up to i; y[i] y[i - count] is
+  // that of twice as many.
   Tensor y = x;
   for (std::int64_t count = 1; count < x.size(axis); count *= 2) {
     Dims low(static_cast<std::size_t>(x.rank()), 0), high = low;

@@ -1,6 +1,7 @@
-// The diffusion transformer of Peebles and Xie, "Scalable Diffusion Models with Transformers" (2023), with a second time input as in MeanFlow.
-// Parameters have the names and layouts of the public DiT code (r_embedder as in the public MeanFlow ports), so converted checkpoints load key by
-// key.
+// The diffusion transformer of Peebles and Xie, "Scalable Diffusion Models with Transformers"
+// (2023), with a second time input as in MeanFlow. Parameters have the names and layouts of the
+// public DiT code (r_embedder as in the public MeanFlow ports), so converted checkpoints load key
+// by key.
 #pragma once
 
 #include "models/networks/parameters.h"
@@ -8,7 +9,8 @@
 
 namespace fluxion {
 
-// The activation inside a block's MLP: the public DiT code's tanh approximation, or x Phi(x) itself.
+// The activation inside a block's MLP: the public DiT code's tanh approximation, or x Phi(x)
+// itself.
 enum class Gelu { tanh, erf };
 // Where the tokens' positions come from: the public DiT code's fixed table, or one that is trained.
 enum class Positions { sincos, learned };
@@ -31,14 +33,20 @@ struct DitConfig {
   bool operator==(const DitConfig&) const = default;
 
   std::int64_t tokens() const { return (image_size / patch_size) * (image_size / patch_size); }
-  std::int64_t mlp_width() const { return static_cast<std::int64_t>(static_cast<double>(hidden_size) * mlp_ratio); }
+  std::int64_t mlp_width() const {
+    return static_cast<std::int64_t>(static_cast<double>(hidden_size) * mlp_ratio);
+  }
 };
 
-// z [batch, image_size, image_size, channels] -> the same shape. labels: i32 [batch]; ignored if num_classes is 0.
-Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels);
+// z [batch, image_size, image_size, channels] -> the same shape. labels: i32 [batch]; ignored if
+// num_classes is 0.
+Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor& z,
+             const Times& times, const Tensor& labels);
 
-// One block: h [batch, tokens, hidden_size] and conditioning [batch, hidden_size], with the parameters under `prefix`, say "blocks.0".
-Tensor dit_block(const DitConfig& config, const Parameters& parameters, const std::string& prefix, const Tensor& h, const Tensor& conditioning);
+// One block: h [batch, tokens, hidden_size] and conditioning [batch, hidden_size], with the
+// parameters under `prefix`, say "blocks.0".
+Tensor dit_block(const DitConfig& config, const Parameters& parameters, const std::string& prefix,
+                 const Tensor& h, const Tensor& conditioning);
 
 std::map<std::string, Shape> parameter_shapes(const DitConfig& config);
 Parameters initialise(const DitConfig& config, const Tensor& key, DType dtype);

@@ -2,12 +2,13 @@
 
 #include <cmath>
 
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 
 Tensor xavier_uniform(const Tensor& key, const Shape& shape, DType dtype) {
-  const double outputs = static_cast<double>(shape[0]), inputs = static_cast<double>(shape.elements()) / outputs;
+  const double outputs = static_cast<double>(shape[0]),
+               inputs = static_cast<double>(shape.elements()) / outputs;
   const double bound = std::sqrt(6.0 / (inputs + outputs));
   return (uniform(key, shape, dtype) * 2.0 - 1.0) * bound;
 }
@@ -16,8 +17,9 @@ Tensor fan_in_uniform(const Tensor& key, const Shape& shape, std::int64_t inputs
   return (uniform(key, shape, dtype) * 2.0 - 1.0) / std::sqrt(static_cast<double>(inputs));
 }
 
-Parameters initialise_each(const std::map<std::string, Shape>& shapes, const Tensor& key,
-                           const std::function<Tensor(const std::string&, const Shape&, const Tensor&)>& make) {
+Parameters initialise_each(
+    const std::map<std::string, Shape>& shapes, const Tensor& key,
+    const std::function<Tensor(const std::string&, const Shape&, const Tensor&)>& make) {
   Parameters parameters;
   std::uint32_t number = 0;
   for (const auto& [name, shape] : shapes) {

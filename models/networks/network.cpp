@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 namespace {
@@ -20,11 +20,13 @@ Overloaded(F...) -> Overloaded<F...>;
 template <class T>
 T member(const json& object, const char* name) {
   const auto found = object.find(name);
-  if (found == object.end()) throw FormatError(std::string("network configuration: member '") + name + "' is missing");
+  if (found == object.end())
+    throw FormatError(std::string("network configuration: member '") + name + "' is missing");
   try {
     return found->template get<T>();
   } catch (const json::exception&) {
-    throw FormatError(std::string("network configuration: member '") + name + "' has the wrong type: " + found->dump());
+    throw FormatError(std::string("network configuration: member '") + name +
+                      "' has the wrong type: " + found->dump());
   }
 }
 
@@ -106,37 +108,43 @@ DitConfig dit_from_json(const json& object) {
 
 UnetConfig unet_from_json(const json& object) {
   const auto sides = member<std::vector<std::int64_t>>(object, "image_size");
-  if (sides.size() != 2) throw FormatError("network configuration: image_size of a unet must be [height, width], got " + json(sides).dump());
-  return {.image_size = {sides[0], sides[1]},
-          .channels = member<std::int64_t>(object, "channels"),
-          .base = member<std::int64_t>(object, "base"),
-          .channel_mult = member<std::vector<std::int64_t>>(object, "channel_mult"),
-          .num_res_blocks = member<std::int64_t>(object, "num_res_blocks"),
-          .attention_ds = member<std::vector<std::int64_t>>(object, "attention_ds"),
-          .norm_groups = member<std::int64_t>(object, "norm_groups"),
-          .num_heads = member<std::int64_t>(object, "num_heads"),
-          .num_head_channels = member_or<std::int64_t>(object, "num_head_channels", 0),
-          .attention_order = attention_order_from(member<std::string>(object, "attention_order")),
-          .use_scale_shift_norm = member<bool>(object, "use_scale_shift_norm"),
-          .resblock_updown = member<bool>(object, "resblock_updown"),
-          .conv_resample = member<bool>(object, "conv_resample"),
-          .num_classes = member<std::int64_t>(object, "num_classes"),
-          .second_time = second_time_from(member<std::string>(object, "second_time")),
-          .time_scale = member<double>(object, "time_scale"),
-          .frequency_embedding_size = member_or<std::int64_t>(object, "frequency_embedding_size", 0)};
+  if (sides.size() != 2)
+    throw FormatError("network configuration: image_size of a unet must be [height, width], got " +
+                      json(sides).dump());
+  return {
+      .image_size = {sides[0], sides[1]},
+      .channels = member<std::int64_t>(object, "channels"),
+      .base = member<std::int64_t>(object, "base"),
+      .channel_mult = member<std::vector<std::int64_t>>(object, "channel_mult"),
+      .num_res_blocks = member<std::int64_t>(object, "num_res_blocks"),
+      .attention_ds = member<std::vector<std::int64_t>>(object, "attention_ds"),
+      .norm_groups = member<std::int64_t>(object, "norm_groups"),
+      .num_heads = member<std::int64_t>(object, "num_heads"),
+      .num_head_channels = member_or<std::int64_t>(object, "num_head_channels", 0),
+      .attention_order = attention_order_from(member<std::string>(object, "attention_order")),
+      .use_scale_shift_norm = member<bool>(object, "use_scale_shift_norm"),
+      .resblock_updown = member<bool>(object, "resblock_updown"),
+      .conv_resample = member<bool>(object, "conv_resample"),
+      .num_classes = member<std::int64_t>(object, "num_classes"),
+      .second_time = second_time_from(member<std::string>(object, "second_time")),
+      .time_scale = member<double>(object, "time_scale"),
+      .frequency_embedding_size = member_or<std::int64_t>(object, "frequency_embedding_size", 0)};
 }
 
 }  // namespace
 
-Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Tensor& z, const Times& times, const Tensor& labels) {
+Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Tensor& z,
+             const Times& times, const Tensor& labels) {
   for (const Tensor& time : {times.t, times.r})
     if (!time || !z || z.rank() < 1 || time.shape() != Shape{z.size(0)})
-      throw ShapeError("network: wants times t and r [batch] beside z " + (z ? to_string(z.type()) : "(empty)") + ", got " +
+      throw ShapeError("network: wants times t and r [batch] beside z " +
+                       (z ? to_string(z.type()) : "(empty)") + ", got " +
                        (time ? to_string(time.type()) : "(empty)"));
-  return std::visit(Overloaded{[&](const MlpConfig& mlp) { return apply(mlp, parameters, z, times); },
-                               [&](const DitConfig& dit) { return apply(dit, parameters, z, times, labels); },
-                               [&](const UnetConfig& unet) { return apply(unet, parameters, z, times, labels); }},
-                    config);
+  return std::visit(
+      Overloaded{[&](const MlpConfig& mlp) { return apply(mlp, parameters, z, times); },
+                 [&](const DitConfig& dit) { return apply(dit, parameters, z, times, labels); },
+                 [&](const UnetConfig& unet) { return apply(unet, parameters, z, times, labels); }},
+      config);
 }
 
 NetworkConfig with_checkpoints(NetworkConfig config) {
@@ -150,7 +158,9 @@ NetworkConfig with_checkpoints(NetworkConfig config) {
 }
 
 Velocity bind_parameters(const NetworkConfig& config, const Parameters& parameters) {
-  return [config, parameters](const Tensor& z, const Times& times, const Tensor& labels) { return apply(config, parameters, z, times, labels); };
+  return [config, parameters](const Tensor& z, const Times& times, const Tensor& labels) {
+    return apply(config, parameters, z, times, labels);
+  };
 }
 
 Parameters initialise(const NetworkConfig& config, const Tensor& key, DType dtype) {
@@ -163,28 +173,34 @@ std::map<std::string, Shape> parameter_shapes(const NetworkConfig& config) {
 }
 
 std::vector<std::string> frozen_parameters(const NetworkConfig& config) {
-  if (const auto* dit = std::get_if<DitConfig>(&config); dit && dit->positions == Positions::sincos) return {"pos_embed"};
+  if (const auto* dit = std::get_if<DitConfig>(&config); dit && dit->positions == Positions::sincos)
+    return {"pos_embed"};
   return {};
 }
 
 std::string family(const NetworkConfig& config) {
   return std::visit(
-      Overloaded{[](const MlpConfig&) { return "mlp"; }, [](const DitConfig&) { return "dit"; }, [](const UnetConfig&) { return "unet"; }}, config);
+      Overloaded{[](const MlpConfig&) { return "mlp"; }, [](const DitConfig&) { return "dit"; },
+                 [](const UnetConfig&) { return "unet"; }},
+      config);
 }
 
 std::int64_t num_classes(const NetworkConfig& config) {
-  return std::visit(Overloaded{[](const MlpConfig&) -> std::int64_t { return 0; }, [](const auto& images) { return images.num_classes; }}, config);
+  return std::visit(Overloaded{[](const MlpConfig&) -> std::int64_t { return 0; },
+                               [](const auto& images) { return images.num_classes; }},
+                    config);
 }
 
 Shape sample_shape(const NetworkConfig& config) {
-  return std::visit(Overloaded{[](const MlpConfig& mlp) { return Shape{mlp.data_dim}; },
-                               [](const DitConfig& dit) {
-                                 return Shape{dit.image_size, dit.image_size, dit.channels};
-                               },
-                               [](const UnetConfig& unet) {
-                                 return Shape{unet.image_size[0], unet.image_size[1], unet.channels};
-                               }},
-                    config);
+  return std::visit(
+      Overloaded{[](const MlpConfig& mlp) { return Shape{mlp.data_dim}; },
+                 [](const DitConfig& dit) {
+                   return Shape{dit.image_size, dit.image_size, dit.channels};
+                 },
+                 [](const UnetConfig& unet) {
+                   return Shape{unet.image_size[0], unet.image_size[1], unet.channels};
+                 }},
+      config);
 }
 
 std::int64_t parameter_count(const NetworkConfig& config) {
@@ -198,11 +214,14 @@ void check(const NetworkConfig& config) {
 }
 
 json network_to_json(const NetworkConfig& config) {
-  return {{"family", family(config)}, {"config", std::visit([](const auto& network) { return config_to_json(network); }, config)}};
+  return {
+      {"family", family(config)},
+      {"config", std::visit([](const auto& network) { return config_to_json(network); }, config)}};
 }
 
 NetworkConfig network_from_json(const json& object) {
-  if (!object.is_object()) throw FormatError("network: wants an object {\"family\", \"config\"}, got " + object.dump());
+  if (!object.is_object())
+    throw FormatError("network: wants an object {\"family\", \"config\"}, got " + object.dump());
   const std::string name = member<std::string>(object, "family");
   const json config = member<json>(object, "config");
   NetworkConfig result;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 
@@ -15,7 +15,8 @@ const Tensor& parameter(const Parameters& parameters, const std::string& name) {
 SplitParameters split_frozen(const Parameters& parameters, const std::vector<std::string>& frozen) {
   SplitParameters result;
   for (const auto& [name, tensor] : parameters)
-    (std::find(frozen.begin(), frozen.end(), name) == frozen.end() ? result.trained : result.frozen).emplace(name, tensor);
+    (std::find(frozen.begin(), frozen.end(), name) == frozen.end() ? result.trained : result.frozen)
+        .emplace(name, tensor);
   return result;
 }
 
@@ -25,7 +26,9 @@ Parameters merge(const Parameters& a, const Parameters& b) {
   return result;
 }
 
-Tensor second_time(const Times& times, SecondTime kind) { return kind == SecondTime::r ? times.r : times.t - times.r; }
+Tensor second_time(const Times& times, SecondTime kind) {
+  return kind == SecondTime::r ? times.r : times.t - times.r;
+}
 
 std::string to_string(SecondTime kind) { return kind == SecondTime::r ? "r" : "t-r"; }
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/tensor.h"
+#include "engine/graph/tensor.h"
 
 namespace fluxion {
 
@@ -22,7 +22,8 @@ struct SplitParameters {
 SplitParameters split_frozen(const Parameters& parameters, const std::vector<std::string>& frozen);
 Parameters merge(const Parameters& a, const Parameters& b);
 
-// Both times of a call, [batch] each, in one value where a swap could hide. Time runs from data (0) to noise (1), r <= t.
+// Both times of a call, [batch] each, in one value where a swap could hide. Time runs from data (0)
+// to noise (1), r <= t.
 struct Times {
   Tensor t, r;
 };
@@ -30,7 +31,8 @@ struct Times {
 // What a network's second time input embeds: r itself, or the difference t - r.
 enum class SecondTime { r, difference };
 
-// The second time input. The difference is taken inside the differentiated function, so that tangents dt = 1, dr = 0 give it the tangent 1.
+// The second time input. The difference is taken inside the differentiated function, so that
+// tangents dt = 1, dr = 0 give it the tangent 1.
 Tensor second_time(const Times& times, SecondTime kind);
 
 // "r" or "t-r". Throws FormatError for another name.

@@ -9,12 +9,15 @@
 
 namespace fluxion {
 
-// Parameters under one prefix: (scope / "blocks.0")("weight") is the parameter "blocks.0.weight". Throws Error where there is none.
+// Parameters under one prefix: (scope / "blocks.0")("weight") is the parameter "blocks.0.weight".
+// Throws Error where there is none.
 struct Scope {
   const Parameters& parameters;
   std::string prefix;  // "" or with a dot at its end
 
-  const Tensor& operator()(const std::string& name) const { return parameter(parameters, prefix + name); }
+  const Tensor& operator()(const std::string& name) const {
+    return parameter(parameters, prefix + name);
+  }
   Scope operator/(const std::string& name) const { return {parameters, prefix + name + "."}; }
   // weight x + bias over the last axis.
   Tensor linear(const Tensor& x) const;
@@ -23,11 +26,13 @@ struct Scope {
 // Linear "0", silu, linear "2" on the sinusoidal features of a time: [batch] -> [batch, width].
 Tensor embed_time(const Scope& mlp, const Tensor& time, std::int64_t features, double time_scale);
 
-// Throws ShapeError unless z is [batch, ..sample] and, if there are classes, labels are i32 [batch]; Error where they are missing. `network` stands
-// at the head of the message.
-void check_call(const char* network, const Shape& sample, std::int64_t classes, const Tensor& z, const Tensor& labels);
+// Throws ShapeError unless z is [batch, ..sample] and, if there are classes, labels are i32
+// [batch]; Error where they are missing. `network` stands at the head of the message.
+void check_call(const char* network, const Shape& sample, std::int64_t classes, const Tensor& z,
+                const Tensor& labels);
 
 // The shapes of a linear map's weight [out, in] and bias [out].
-void add_linear(std::map<std::string, Shape>& shapes, const std::string& name, std::int64_t in, std::int64_t out);
+void add_linear(std::map<std::string, Shape>& shapes, const std::string& name, std::int64_t in,
+                std::int64_t out);
 
 }  // namespace fluxion

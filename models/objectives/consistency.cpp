@@ -3,27 +3,34 @@
 #include <cmath>
 
 #include "autograd/transforms.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/layers/layers.h"
 #include "models/layers/losses.h"
 
 namespace fluxion {
 namespace {
 
-Tensor consistency_function(const Velocity& network, const Tensor& x, const Tensor& sigma, const Tensor& labels, const ConsistencyOptions& options) {
+Tensor consistency_function(const Velocity& network, const Tensor& x, const Tensor& sigma,
+                            const Tensor& labels, const ConsistencyOptions& options) {
   const double data = options.sigma_data;
   const Tensor level = per_sample(sigma, x.rank());
   const Tensor above = level - options.sigma_min, total = square(level) + data * data;
-  const Tensor skip = data * data / (square(above) + data * data), in = rsqrt(total), out = data * above * in;
+  const Tensor skip = data * data / (square(above) + data * data), in = rsqrt(total),
+               out = data * above * in;
   return skip * x + out * network(in * x, {.t = 0.25 * log(sigma), .r = zeros_like(sigma)}, labels);
 }
 
 }  // namespace
 
-ConsistencyTrainingResult consistency_training(const Velocity& network, const Tensor& x, const Tensor& e, const Tensor& sigma_lo,
-                                               const Tensor& sigma_hi, const Labels& labels, const ConsistencyOptions& options) {
+ConsistencyTrainingResult consistency_training(const Velocity& network, const Tensor& x,
+                                               const Tensor& e, const Tensor& sigma_lo,
+                                               const Tensor& sigma_hi, const Labels& labels,
+                                               const ConsistencyOptions& options) {
   const Tensor label = labels.dropped();
-  const auto at = [&](const Tensor& sigma) { return consistency_function(network, x + per_sample(sigma, x.rank()) * e, sigma, label, options); };
+  const auto at = [&](const Tensor& sigma) {
+    return consistency_function(network, x + per_sample(sigma, x.rank()) * e, sigma, label,
+                                options);
+  };
   ConsistencyTrainingResult result;
   result.student = at(sigma_hi);
   result.teacher = stop_gradient(at(sigma_lo));
@@ -32,17 +39,22 @@ ConsistencyTrainingResult consistency_training(const Velocity& network, const Te
   return result;
 }
 
-TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, const Tensor& e, const Tensor& t, const Tensor& w, const Labels& labels,
+TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, const Tensor& e,
+                                    const Tensor& t, const Tensor& w, const Labels& labels,
                                     const TrigFlowOptions& options) {
   const double data = options.sigma_data, elements = static_cast<double>(x.elements() / x.size(0));
   const Tensor time = per_sample(t, x.rank()), cosine = cos(time), sine = sin(time);
   const Tensor x_t = cosine * x + sine * (data * e), dx_t = cosine * (data * e) - sine * x;
   const Tensor label = labels.dropped();
-  const auto F = [&](const Tensor& z, const Tensor& t) { return network(z, {.t = t, .r = zeros_like(t)}, label); };
+  const auto F = [&](const Tensor& z, const Tensor& t) {
+    return network(z, {.t = t, .r = zeros_like(t)}, label);
+  };
 
   TrigFlowResult result;
-  std::tie(result.F, result.dFdt) = jvp(F, std::tuple(x_t / data, t), std::tuple(dx_t / data, ones_like(t)));
-  const Tensor tangent = -(square(cosine) * (data * result.F - dx_t)) - options.warmup * cosine * sine * (x_t + data * result.dFdt);
+  std::tie(result.F, result.dFdt) =
+      jvp(F, std::tuple(x_t / data, t), std::tuple(dx_t / data, ones_like(t)));
+  const Tensor tangent = -(square(cosine) * (data * result.F - dx_t)) -
+                         options.warmup * cosine * sine * (x_t + data * result.dFdt);
   Tensor norm = sqrt(squared_norm(tangent));
   if (options.rms_norm) norm = norm / std::sqrt(elements);
   result.tangent = stop_gradient(tangent / per_sample(norm + options.c, x.rank()));

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/layers/layers.h"
 
 namespace fluxion {
@@ -13,7 +13,9 @@ Tensor Labels::dropped() const {
   return where(drop_mask, static_cast<double>(null_class), label);
 }
 
-Tensor Labels::null() const { return label ? full_like(label, static_cast<double>(null_class)) : label; }
+Tensor Labels::null() const {
+  return label ? full_like(label, static_cast<double>(null_class)) : label;
+}
 
 Tensor interpolate(const Tensor& x, const Tensor& e, const Tensor& t) {
   const Tensor time = per_sample(t, x.rank());
@@ -21,26 +23,34 @@ Tensor interpolate(const Tensor& x, const Tensor& e, const Tensor& t) {
 }
 
 FlowDraws rows(const FlowDraws& draws, std::int64_t begin, std::int64_t end) {
-  const auto part = [&](const Tensor& tensor) { return tensor ? slice_axis(tensor, 0, begin, end) : tensor; };
+  const auto part = [&](const Tensor& tensor) {
+    return tensor ? slice_axis(tensor, 0, begin, end) : tensor;
+  };
   FlowDraws result = draws;
-  for (Tensor* tensor : {&result.x, &result.e, &result.t, &result.r, &result.equal_mask, &result.labels.label, &result.labels.drop_mask})
+  for (Tensor* tensor : {&result.x, &result.e, &result.t, &result.r, &result.equal_mask,
+                         &result.labels.label, &result.labels.drop_mask})
     *tensor = part(*tensor);
   return result;
 }
 
 std::int64_t unequal_rows(const DrawOptions& options, std::int64_t batch) {
-  const auto rows = static_cast<std::int64_t>(std::llround((1 - options.equal_share) * static_cast<double>(batch)));
+  const auto rows = static_cast<std::int64_t>(
+      std::llround((1 - options.equal_share) * static_cast<double>(batch)));
   return std::clamp<std::int64_t>(rows, options.equal_share < 1 ? 1 : 0, batch);
 }
 
-FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels, std::int64_t num_classes, const Tensor& key) {
+FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels,
+               std::int64_t num_classes, const Tensor& key) {
   const std::int64_t batch = x.size(0);
   const std::vector<Tensor> keys = split_key(key, 4);
   FlowDraws draws;
   draws.x = x;
   draws.e = normal(keys[0], x.shape(), x.dtype());
 
-  const auto times = [&](std::int64_t count) { return sigmoid(normal(keys[1], {count, batch}, x.dtype()) * options.time_std + options.time_mean); };
+  const auto times = [&](std::int64_t count) {
+    return sigmoid(normal(keys[1], {count, batch}, x.dtype()) * options.time_std +
+                   options.time_mean);
+  };
   if (options.equal_share >= 1) {
     draws.t = draws.r = reshape(times(1), {batch});
   } else {
@@ -48,11 +58,16 @@ FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels
     draws.t = max(both, {0});
     draws.r = min(both, {0});
   }
-  draws.equal_mask = options.fixed_share ? ge(iota({batch}, 0, DType::i32, x.device()), static_cast<double>(unequal_rows(options, batch)))
-                                         : lt(uniform(keys[2], {batch}, x.dtype()), options.equal_share);
+  draws.equal_mask = options.fixed_share
+                         ? ge(iota({batch}, 0, DType::i32, x.device()),
+                              static_cast<double>(unequal_rows(options, batch)))
+                         : lt(uniform(keys[2], {batch}, x.dtype()), options.equal_share);
   if (num_classes > 0) {
-    if (!labels) throw Error("objective: the network has " + std::to_string(num_classes) + " classes, but the batch has no labels");
-    draws.labels = {labels, lt(uniform(keys[3], {batch}, x.dtype()), options.label_dropout), num_classes};
+    if (!labels)
+      throw Error("objective: the network has " + std::to_string(num_classes) +
+                  " classes, but the batch has no labels");
+    draws.labels = {labels, lt(uniform(keys[3], {batch}, x.dtype()), options.label_dropout),
+                    num_classes};
   }
   return draws;
 }

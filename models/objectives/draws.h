@@ -1,11 +1,13 @@
-// The random part of a training step, made from a key inside the graph, and the interpolant that all flow objectives share.
+// The random part of a training step, made from a key inside the graph, and the interpolant that
+// all flow objectives share.
 #pragma once
 
 #include "models/networks/network.h"
 
 namespace fluxion {
 
-// Labels of a batch: `label` i32 [batch], and `drop_mask` bool [batch], true where the null class is used instead. Both empty without classes.
+// Labels of a batch: `label` i32 [batch], and `drop_mask` bool [batch], true where the null class
+// is used instead. Both empty without classes.
 struct Labels {
   Tensor label, drop_mask;
   std::int64_t null_class = 0;
@@ -20,7 +22,8 @@ struct Labels {
 // z = (1 - t) x + t e, with t [batch] broadcast over the samples.
 Tensor interpolate(const Tensor& x, const Tensor& e, const Tensor& t);
 
-// What a flow objective draws: x and e [batch, ..], times t >= r [batch], rows whose r is to be t, labels.
+// What a flow objective draws: x and e [batch, ..], times t >= r [batch], rows whose r is to be t,
+// labels.
 struct FlowDraws {
   Tensor x, e, t, r;
   Tensor equal_mask;  // bool [batch]
@@ -33,15 +36,17 @@ FlowDraws rows(const FlowDraws& draws, std::int64_t begin, std::int64_t end);
 struct DrawOptions {
   double time_mean = -0.4, time_std = 1;  // t = sigmoid(mean + std n), n ~ N(0, 1)
   double equal_share = 0.75;              // of the rows, those with r = t
-  bool fixed_share = false;               // the last rows of the batch have r = t, instead of random ones
+  bool fixed_share = false;  // the last rows of the batch have r = t, instead of random ones
   double label_dropout = 0.1;
 };
 
-// The number of leading rows with r != t under fixed_share: round((1 - equal_share) batch), at least 1 unless equal_share is 1.
+// The number of leading rows with r != t under fixed_share: round((1 - equal_share) batch), at
+// least 1 unless equal_share is 1.
 std::int64_t unequal_rows(const DrawOptions& options, std::int64_t batch);
 
-// e ~ N(0, I); t and r the larger and smaller of two logit-normal draws, or one and the same if equal_share is 1; masks. `labels` is empty without
-// classes (num_classes 0). key u32[2].
-FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels, std::int64_t num_classes, const Tensor& key);
+// e ~ N(0, I); t and r the larger and smaller of two logit-normal draws, or one and the same if
+// equal_share is 1; masks. `labels` is empty without classes (num_classes 0). key u32[2].
+FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels,
+               std::int64_t num_classes, const Tensor& key);
 
 }  // namespace fluxion

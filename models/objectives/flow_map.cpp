@@ -1,15 +1,18 @@
 #include "models/objectives/flow_map.h"
 
 #include "autograd/transforms.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/layers/layers.h"
 #include "models/layers/losses.h"
 
 namespace fluxion {
 
-LagrangianResult lagrangian_self_distillation(const Velocity& network, const FlowDraws& draws, bool stop_velocity) {
+LagrangianResult lagrangian_self_distillation(const Velocity& network, const FlowDraws& draws,
+                                              bool stop_velocity) {
   const Tensor z = interpolate(draws.x, draws.e, draws.t), labels = draws.labels.dropped();
-  const auto map = [&](const Tensor& r) { return z - per_sample(draws.t - r, z.rank()) * network(z, {.t = draws.t, .r = r}, labels); };
+  const auto map = [&](const Tensor& r) {
+    return z - per_sample(draws.t - r, z.rank()) * network(z, {.t = draws.t, .r = r}, labels);
+  };
   LagrangianResult result;
   std::tie(result.X, result.dXdr) = jvp(map, std::tuple(draws.r), std::tuple(ones_like(draws.r)));
   const Tensor end = stop_velocity ? stop_gradient(result.X) : result.X;
@@ -20,12 +23,16 @@ LagrangianResult lagrangian_self_distillation(const Velocity& network, const Flo
   return result;
 }
 
-EulerianResult eulerian_self_distillation(const Velocity& network, const FlowDraws& draws, bool stop_target) {
+EulerianResult eulerian_self_distillation(const Velocity& network, const FlowDraws& draws,
+                                          bool stop_target) {
   const Tensor z = interpolate(draws.x, draws.e, draws.t), labels = draws.labels.dropped();
   EulerianResult result;
   result.v = network(z, {.t = draws.t, .r = draws.t}, labels);
-  const auto u = [&](const Tensor& z, const Tensor& t) { return network(z, {.t = t, .r = draws.r}, labels); };
-  std::tie(result.u, result.dudt) = jvp(u, std::tuple(z, draws.t), std::tuple(result.v, ones_like(draws.t)));
+  const auto u = [&](const Tensor& z, const Tensor& t) {
+    return network(z, {.t = t, .r = draws.r}, labels);
+  };
+  std::tie(result.u, result.dudt) =
+      jvp(u, std::tuple(z, draws.t), std::tuple(result.v, ones_like(draws.t)));
   const Tensor target = result.v - per_sample(draws.t - draws.r, z.rank()) * result.dudt;
   result.per_sample = squared_norm(result.u - (stop_target ? stop_gradient(target) : target));
   result.loss = mean(result.per_sample);

@@ -3,17 +3,22 @@
 #include <cmath>
 #include <numbers>
 
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/layers/losses.h"
 #include "models/objectives/score.h"
 
 namespace fluxion {
 
-LikelihoodResult log_likelihood_rk4(const Velocity& network, const Tensor& x, std::int64_t steps, const Tensor& labels) {
-  if (steps < 1) throw Error("log_likelihood_rk4: wants at least 1 step, got " + std::to_string(steps));
+LikelihoodResult log_likelihood_rk4(const Velocity& network, const Tensor& x, std::int64_t steps,
+                                    const Tensor& labels) {
+  if (steps < 1)
+    throw Error("log_likelihood_rk4: wants at least 1 step, got " + std::to_string(steps));
   const std::int64_t batch = x.size(0);
-  const double h = 1 / static_cast<double>(steps), dimensions = static_cast<double>(x.elements() / batch);
-  const auto slope = [&](const Tensor& z, double time) { return divergence_exact(network, z, full({batch}, time, x.dtype(), x.device()), labels); };
+  const double h = 1 / static_cast<double>(steps),
+               dimensions = static_cast<double>(x.elements() / batch);
+  const auto slope = [&](const Tensor& z, double time) {
+    return divergence_exact(network, z, full({batch}, time, x.dtype(), x.device()), labels);
+  };
   Tensor z = x, l = zeros({batch}, x.dtype(), x.device());
   for (std::int64_t i = 0; i < steps; ++i) {
     const double t = static_cast<double>(i) * h;

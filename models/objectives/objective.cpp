@@ -3,17 +3,18 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::array<std::pair<ObjectiveKind, const char*>, 4> kind_names = {{{ObjectiveKind::flow_matching, "flow_matching"},
-                                                                              {ObjectiveKind::meanflow, "meanflow"},
-                                                                              {ObjectiveKind::meanflow_cfg, "meanflow_cfg"},
-                                                                              {ObjectiveKind::split_meanflow, "split_meanflow"}}};
+constexpr std::array<std::pair<ObjectiveKind, const char*>, 4> kind_names = {
+    {{ObjectiveKind::flow_matching, "flow_matching"},
+     {ObjectiveKind::meanflow, "meanflow"},
+     {ObjectiveKind::meanflow_cfg, "meanflow_cfg"},
+     {ObjectiveKind::split_meanflow, "split_meanflow"}}};
 
 // Members of a configuration by name, listed once for both directions.
 template <class Config, class F>
@@ -32,17 +33,24 @@ void visit_members(Config& config, F&& f) {
 
 std::int64_t elements_per_sample(const Tensor& x) { return x.elements() / x.size(0); }
 
-Tensor per_element(const Tensor& per_sample, const Tensor& x) { return mean(per_sample) / static_cast<double>(elements_per_sample(x)); }
+Tensor per_element(const Tensor& per_sample, const Tensor& x) {
+  return mean(per_sample) / static_cast<double>(elements_per_sample(x));
+}
 
-// The relation between intervals alone has trivial solutions: the rows with r = t tie u to the data's velocity.
-ObjectiveValue split_value(const Velocity& velocity, const FlowDraws& draws, const DrawOptions& options, const Tensor& key) {
+// The relation between intervals alone has trivial solutions: the rows with r = t tie u to the
+// data's velocity.
+ObjectiveValue split_value(const Velocity& velocity, const FlowDraws& draws,
+                           const DrawOptions& options, const Tensor& key) {
   const std::int64_t batch = draws.x.size(0), split_rows = unequal_rows(options, batch);
   Tensor total = zeros({}, draws.x.dtype(), draws.x.device());
   if (split_rows > 0) {
     const Tensor lambda = uniform(fold_in(key, 1), {split_rows}, draws.x.dtype());
     total = total + sum(split_meanflow(velocity, rows(draws, 0, split_rows), lambda).per_sample);
   }
-  if (split_rows < batch) total = total + sum(flow_matching(velocity, rows(draws, split_rows, batch), {.mean_over_elements = false}).per_sample);
+  if (split_rows < batch)
+    total = total + sum(flow_matching(velocity, rows(draws, split_rows, batch),
+                                      {.mean_over_elements = false})
+                            .per_sample);
   const Tensor loss = total / static_cast<double>(draws.x.elements());
   return {loss, loss};
 }
@@ -64,20 +72,23 @@ ObjectiveKind objective_kind_from(const std::string& name) {
   throw FormatError("objective '" + name + "' is not one of " + known);
 }
 
-ObjectiveValue objective_value(const ObjectiveConfig& objective, const NetworkConfig& network, const Parameters& parameters, const Tensor& x,
-                               const Tensor& labels, const Tensor& key) {
+ObjectiveValue objective_value(const ObjectiveConfig& objective, const NetworkConfig& network,
+                               const Parameters& parameters, const Tensor& x, const Tensor& labels,
+                               const Tensor& key) {
   const bool plain = objective.kind == ObjectiveKind::flow_matching;
-  const DrawOptions options{.time_mean = objective.time_mean,
-                            .time_std = objective.time_std,
-                            .equal_share = plain ? 1 : objective.equal_share,
-                            .fixed_share = objective.subset_jvp || objective.kind == ObjectiveKind::split_meanflow,
-                            .label_dropout = objective.label_dropout};
+  const DrawOptions options{
+      .time_mean = objective.time_mean,
+      .time_std = objective.time_std,
+      .equal_share = plain ? 1 : objective.equal_share,
+      .fixed_share = objective.subset_jvp || objective.kind == ObjectiveKind::split_meanflow,
+      .label_dropout = objective.label_dropout};
   const FlowDraws draws = draw(options, x, labels, num_classes(network), fold_in(key, 0));
   const Velocity velocity = bind_parameters(network, parameters);
-  const MeanFlowOptions meanflow_options{.c = objective.c,
-                                         .p = objective.p,
-                                         .jvp_rows = objective.subset_jvp ? unequal_rows(options, x.size(0)) : -1,
-                                         .own_direction = objective.own_direction};
+  const MeanFlowOptions meanflow_options{
+      .c = objective.c,
+      .p = objective.p,
+      .jvp_rows = objective.subset_jvp ? unequal_rows(options, x.size(0)) : -1,
+      .own_direction = objective.own_direction};
 
   switch (objective.kind) {
     case ObjectiveKind::flow_matching: {
@@ -89,7 +100,8 @@ ObjectiveValue objective_value(const ObjectiveConfig& objective, const NetworkCo
       return {result.loss, per_element(result.error, x)};
     }
     case ObjectiveKind::meanflow_cfg: {
-      const GuidedMeanFlowOptions guided_options{.meanflow = meanflow_options, .omega = objective.omega, .kappa = objective.kappa};
+      const GuidedMeanFlowOptions guided_options{
+          .meanflow = meanflow_options, .omega = objective.omega, .kappa = objective.kappa};
       const MeanFlowResult result = meanflow_cfg(velocity, draws, guided_options).meanflow;
       return {result.loss, per_element(result.error, x)};
     }
@@ -116,7 +128,8 @@ ObjectiveConfig objective_from_json(const json& object) {
     try {
       found->get_to(value);
     } catch (const json::exception&) {
-      throw FormatError(std::string("objective: member '") + name + "' has the wrong type: " + found->dump());
+      throw FormatError(std::string("objective: member '") + name +
+                        "' has the wrong type: " + found->dump());
     }
   });
   return result;

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "engine/ops.h"
-#include "engine/tree.h"
+#include "engine/graph/ops.h"
+#include "engine/graph/tree.h"
 
 namespace fluxion {
 namespace {
@@ -40,24 +40,29 @@ Tensor global_norm(const Parameters& tensors) {
   return sqrt(total);
 }
 
-UpdateResult update(const AdamWOptions& options, const TrainState& state, const Parameters& gradient, const Tensor& learning_rate) {
+UpdateResult update(const AdamWOptions& options, const TrainState& state,
+                    const Parameters& gradient, const Tensor& learning_rate) {
   if (state.parameters.empty()) throw Error("update: the state has no parameters");
   if (state.ema.size() != options.ema_decays.size())
-    throw Error("update: the state holds " + std::to_string(state.ema.size()) + " averages, the options name " +
-                std::to_string(options.ema_decays.size()));
+    throw Error("update: the state holds " + std::to_string(state.ema.size()) +
+                " averages, the options name " + std::to_string(options.ema_decays.size()));
   const DType dtype = state.parameters.begin()->second.dtype();
   const Tensor norm = global_norm(gradient);
-  const Tensor scale = options.clip_norm > 0 ? options.clip_norm / maximum(norm, options.clip_norm) : Tensor();
+  const Tensor scale =
+      options.clip_norm > 0 ? options.clip_norm / maximum(norm, options.clip_norm) : Tensor();
   const Tensor updates_before = state.step.to(dtype), updates = updates_before + 1.0;
-  const Tensor correction1 = bias_correction(options.beta1, updates), correction2 = bias_correction(options.beta2, updates);
+  const Tensor correction1 = bias_correction(options.beta1, updates),
+               correction2 = bias_correction(options.beta2, updates);
   const Tensor rate = learning_rate.to(dtype);
   std::vector<Tensor> ema_rates;
-  for (const double decay : options.ema_decays) ema_rates.push_back(1.0 - minimum((updates_before + 1.0) / (updates_before + 10.0), decay));
+  for (const double decay : options.ema_decays)
+    ema_rates.push_back(1.0 - minimum((updates_before + 1.0) / (updates_before + 10.0), decay));
 
   UpdateResult result{.state = state, .gradient_norm = norm};
   for (const auto& [name, parameter] : state.parameters) {
     const auto found = gradient.find(name);
-    if (found == gradient.end()) throw Error("update: there is no gradient of parameter '" + name + "'");
+    if (found == gradient.end())
+      throw Error("update: there is no gradient of parameter '" + name + "'");
     const Tensor g = scale ? found->second * scale : found->second;
     const Tensor m = options.beta1 * state.m.at(name) + (1 - options.beta1) * g;
     const Tensor v = options.beta2 * state.v.at(name) + (1 - options.beta2) * square(g);

@@ -1,7 +1,9 @@
-// AdamW (Loshchilov and Hutter 2019) with clipping and exponential moving averages of the parameters: pure functions on trees, made to be compiled
-// into a training step with the state donated.
+// AdamW (Loshchilov and Hutter 2019) with clipping and exponential moving averages of the
+// parameters: pure functions on trees, made to be compiled into a training step with the state
+// donated.
 //
-//   auto step = compile([=](const TrainState& state, const Tensor& x, const Tensor& labels, const Tensor& key, const Tensor& learning_rate) {
+//   auto step = compile([=](const TrainState& state, const Tensor& x, const Tensor& labels, const
+//   Tensor& key, const Tensor& learning_rate) {
 //     auto [value, gradient] = value_and_grad(loss)(state.parameters, x, labels, key);
 //     auto [next, norm] = update(options, state, gradient, learning_rate);
 //     return std::tuple(next, value, norm);
@@ -10,7 +12,7 @@
 
 #include <vector>
 
-#include "engine/tree.h"
+#include "engine/graph/tree.h"
 #include "models/networks/parameters.h"
 
 namespace fluxion {
@@ -19,8 +21,10 @@ struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0;  // decoupled: parameters shrink by learning_rate * weight_decay
-  double clip_norm = 0;     // gradients longer than this, over all parameters together, are scaled down to it; 0: never
-  // One average is kept for each; update n of an average uses min(decay, (1 + n) / (10 + n)), n = 0 first.
+  double clip_norm = 0;     // gradients longer than this, over all parameters together, are scaled
+                            // down to it; 0: never
+  // One average is kept for each; update n of an average uses min(decay, (1 + n) / (10 + n)), n = 0
+  // first.
   std::vector<double> ema_decays = {0.9999};
   bool operator==(const AdamWOptions&) const = default;
 };
@@ -28,25 +32,31 @@ struct AdamWOptions {
 // What training changes. Frozen parameters are not in it.
 struct TrainState {
   Parameters parameters;
-  Parameters m, v;              // running means of the gradient and its square
-  std::vector<Parameters> ema;  // the averaged parameters, one set for each of AdamWOptions::ema_decays
-  Tensor step;                  // i32, updates done so far
-  static auto members(auto& self) { return std::tie(self.parameters, self.m, self.v, self.ema, self.step); }
+  Parameters m, v;  // running means of the gradient and its square
+  std::vector<Parameters>
+      ema;      // the averaged parameters, one set for each of AdamWOptions::ema_decays
+  Tensor step;  // i32, updates done so far
+  static auto members(auto& self) {
+    return std::tie(self.parameters, self.m, self.v, self.ema, self.step);
+  }
 };
 
-// Zero moments, `averages` averages equal to the parameters, step 0. Every tensor is its own buffer, so that the state can be donated.
+// Zero moments, `averages` averages equal to the parameters, step 0. Every tensor is its own
+// buffer, so that the state can be donated.
 TrainState make_train_state(const Parameters& trained, std::size_t averages = 1);
 
 // sqrt of the sum of squares over all tensors: a scalar of their dtype.
 Tensor global_norm(const Parameters& tensors);
 
-// One update. learning_rate: floating scalar. Also returns the norm of the gradient before clipping. Throws Error for a missing gradient, or a state
-// that holds another number of averages than the options name.
+// One update. learning_rate: floating scalar. Also returns the norm of the gradient before
+// clipping. Throws Error for a missing gradient, or a state that holds another number of averages
+// than the options name.
 struct UpdateResult {
   TrainState state;
   Tensor gradient_norm;
   static auto members(auto& self) { return std::tie(self.state, self.gradient_norm); }
 };
-UpdateResult update(const AdamWOptions& options, const TrainState& state, const Parameters& gradient, const Tensor& learning_rate);
+UpdateResult update(const AdamWOptions& options, const TrainState& state,
+                    const Parameters& gradient, const Tensor& learning_rate);
 
 }  // namespace fluxion

@@ -1,4 +1,5 @@
-// Samplers: from noise at time 1 to data at time 0, step by step on an even grid; the step is compiled once and reused.
+// Samplers: from noise at time 1 to data at time 0, step by step on an even grid; the step is
+// compiled once and reused.
 #pragma once
 
 #include <functional>
@@ -19,9 +20,11 @@ std::string to_string(SamplerKind kind);
 SamplerKind sampler_kind_from(const std::string& name);  // throws FormatError for an unknown name
 
 // One step from time t to s, [] or [batch] each, h = s - t < 0.
-Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, const Tensor& t, const Tensor& s, const Tensor& labels = {});
+Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, const Tensor& t,
+                    const Tensor& s, const Tensor& labels = {});
 
-// v_null + scale (v_label - v_null), as one call of the network on the doubled batch. For networks that learned both; scale 1 is no guidance.
+// v_null + scale (v_label - v_null), as one call of the network on the doubled batch. For networks
+// that learned both; scale 1 is no guidance.
 Velocity guided(const Velocity& network, double scale, std::int64_t null_class);
 
 struct SamplerOptions {
@@ -37,7 +40,8 @@ class Sampler {
   Sampler(NetworkConfig network, Parameters parameters, SamplerOptions options = {});
 
   // From noise [batch, ..] to samples of that shape; labels i32 [batch] or empty.
-  Tensor operator()(const Tensor& noise, const Tensor& labels = {}, const RunOptions& run = {}) const;
+  Tensor operator()(const Tensor& noise, const Tensor& labels = {},
+                    const RunOptions& run = {}) const;
 
   // All states on the way, [steps + 1, batch, ..], the noise first.
   Tensor path(const Tensor& noise, const Tensor& labels = {}, const RunOptions& run = {}) const;
@@ -45,10 +49,13 @@ class Sampler {
   // Called after each chunk of `sample` with the number of samples done.
   using Progress = std::function<void(std::int64_t done)>;
 
-  // `count` samples, row-major [count, ..sample_shape], in chunks of `batch`; the last chunk is padded so that one compiled step serves all. labels:
-  // one class per sample, or empty for none (the null class where the network has classes). Sample i starts from noise that depends on the seed and i
-  // alone, not on count or batch. Throws Error for labels that are not in [0, num_classes] or not one per sample.
-  std::vector<float> sample(std::int64_t count, std::int64_t batch, std::uint64_t seed, const std::vector<std::int32_t>& labels = {},
+  // `count` samples, row-major [count, ..sample_shape], in chunks of `batch`; the last chunk is
+  // padded so that one compiled step serves all. labels: one class per sample, or empty for none
+  // (the null class where the network has classes). Sample i starts from noise that depends on the
+  // seed and i alone, not on count or batch. Throws Error for labels that are not in [0,
+  // num_classes] or not one per sample.
+  std::vector<float> sample(std::int64_t count, std::int64_t batch, std::uint64_t seed,
+                            const std::vector<std::int32_t>& labels = {},
                             const RunOptions& run = {}, const Progress& progress = {}) const;
 
   // How often the step was traced.

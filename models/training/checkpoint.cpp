@@ -23,22 +23,31 @@ void visit_parts(State& state, F&& f) {
   f("parameters.", state.parameters);
   f("m.", state.m);
   f("v.", state.v);
-  for (std::size_t i = 0; i < state.ema.size(); ++i) f("ema." + std::to_string(i) + ".", state.ema[i]);
+  for (std::size_t i = 0; i < state.ema.size(); ++i)
+    f("ema." + std::to_string(i) + ".", state.ema[i]);
 }
 
-CheckpointInfo::Data data_of(const DataSet& data) { return {data.name(), data.sample_shape(), data.classes(), data.size()}; }
+CheckpointInfo::Data data_of(const DataSet& data) {
+  return {data.name(), data.sample_shape(), data.classes(), data.size()};
+}
 
 json info_to_json(const CheckpointInfo& info) {
-  json data = {{"name", info.data.name}, {"sample_shape", info.data.sample_shape.dims()}, {"classes", info.data.classes}};
+  json data = {{"name", info.data.name},
+               {"sample_shape", info.data.sample_shape.dims()},
+               {"classes", info.data.classes}};
   if (info.data.size) data["size"] = *info.data.size;
-  return {
-      {"version", format_version}, {"config", training_config_to_json(info.config)}, {"data", data}, {"step", info.step}, {"seconds", info.seconds},
-      {"settings", info.settings}};
+  return {{"version", format_version},
+          {"config", training_config_to_json(info.config)},
+          {"data", data},
+          {"step", info.step},
+          {"seconds", info.seconds},
+          {"settings", info.settings}};
 }
 
 CheckpointInfo info_from_json(const json& object) {
   if (const int version = object.at("version").get<int>(); version != format_version)
-    throw FormatError("checkpoint format version " + std::to_string(version) + " is not " + std::to_string(format_version));
+    throw FormatError("checkpoint format version " + std::to_string(version) + " is not " +
+                      std::to_string(format_version));
   CheckpointInfo info;
   info.config = training_config_from_json(object.at("config"));
   const json& data = object.at("data");
@@ -48,11 +57,14 @@ CheckpointInfo info_from_json(const json& object) {
     if (size < 0) throw FormatError("a sample shape of " + to_string(dims));
   info.data.sample_shape = Shape(dims);
   info.data.classes = data.at("classes").get<std::int32_t>();
-  if (const auto size = data.find("size"); size != data.end()) info.data.size = size->get<std::int64_t>();
+  if (const auto size = data.find("size"); size != data.end())
+    info.data.size = size->get<std::int64_t>();
   info.step = object.at("step").get<std::int64_t>();
-  if (info.step < 0 || info.step > std::numeric_limits<std::int32_t>::max()) throw FormatError("step " + std::to_string(info.step));
+  if (info.step < 0 || info.step > std::numeric_limits<std::int32_t>::max())
+    throw FormatError("step " + std::to_string(info.step));
   info.seconds = object.at("seconds").get<double>();
-  if (!(info.seconds >= 0) || !std::isfinite(info.seconds)) throw FormatError("seconds must not be negative");
+  if (!(info.seconds >= 0) || !std::isfinite(info.seconds))
+    throw FormatError("seconds must not be negative");
   info.settings = object.at("settings").get<std::string>();
   return info;
 }
@@ -60,9 +72,11 @@ CheckpointInfo info_from_json(const json& object) {
 CheckpointInfo info_of(const SafetensorsFile& file, const std::string& where) {
   const auto found = file.metadata().find(metadata_key);
   if (found == file.metadata().end())
-    throw FormatError(where + ": is a safetensors file, but no checkpoint: its metadata has no '" + metadata_key + "'");
+    throw FormatError(where + ": is a safetensors file, but no checkpoint: its metadata has no '" +
+                      metadata_key + "'");
   const json object = parse_json(found->second, where + ": metadata '" + metadata_key + "'");
-  if (!object.is_object()) throw FormatError(where + ": metadata '" + metadata_key + "' is not a JSON object");
+  if (!object.is_object())
+    throw FormatError(where + ": metadata '" + metadata_key + "' is not a JSON object");
   try {
     return info_from_json(object);
   } catch (const json::exception& error) {
@@ -79,7 +93,8 @@ std::map<std::string, Shape> trained_shapes(const TrainingConfig& config) {
 }
 
 // Every tensor of the file against what the configuration needs, before one is made.
-void check_entries(const SafetensorsFile& file, const CheckpointInfo& info, const std::string& where) {
+void check_entries(const SafetensorsFile& file, const CheckpointInfo& info,
+                   const std::string& where) {
   const std::map<std::string, Shape> shapes = trained_shapes(info.config);
   TrainState parts;
   parts.ema.resize(info.config.optimiser.ema_decays.size());
@@ -88,26 +103,33 @@ void check_entries(const SafetensorsFile& file, const CheckpointInfo& info, cons
     const SafetensorsEntry* entry = file.find(name);
     if (!entry) throw FormatError(where + ": '" + name + "' is missing");
     const TensorType found{entry->shape, entry->dtype};
-    if (found != type) throw FormatError(where + ": '" + name + "' is " + to_string(found) + " but must be " + to_string(type));
+    if (found != type)
+      throw FormatError(where + ": '" + name + "' is " + to_string(found) + " but must be " +
+                        to_string(type));
     ++expected;
   };
   visit_parts(parts, [&](const std::string& prefix, const Parameters&) {
     for (const auto& [name, shape] : shapes) require(prefix + name, {shape, DType::f32});
   });
   require("step", {Shape{}, DType::i32});
-  if (file.entries().size() != expected) throw FormatError(where + ": holds tensors that are no part of a checkpoint of this network");
+  if (file.entries().size() != expected)
+    throw FormatError(where + ": holds tensors that are no part of a checkpoint of this network");
 }
 
 }  // namespace
 
-void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer, double seconds, const std::string& settings) {
-  const CheckpointInfo info{trainer.config(), data_of(trainer.data()), trainer.steps_done(), seconds, settings};
+void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer, double seconds,
+                      const std::string& settings) {
+  const CheckpointInfo info{trainer.config(), data_of(trainer.data()), trainer.steps_done(),
+                            seconds, settings};
   std::map<std::string, Tensor> tensors;
   visit_parts(trainer.state(), [&](const std::string& prefix, const Parameters& part) {
     for (const auto& [name, tensor] : part) tensors.emplace(prefix + name, tensor);
   });
   tensors.emplace("step", trainer.state().step);
-  save_tensors(path, tensors, {{metadata_key, info_to_json(info).dump(-1, ' ', false, json::error_handler_t::replace)}});
+  save_tensors(
+      path, tensors,
+      {{metadata_key, info_to_json(info).dump(-1, ' ', false, json::error_handler_t::replace)}});
 }
 
 CheckpointInfo read_checkpoint_info(const std::filesystem::path& path) {
@@ -117,19 +139,25 @@ CheckpointInfo read_checkpoint_info(const std::filesystem::path& path) {
   return info;
 }
 
-Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data, const Device& device) {
+Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data,
+                       const Device& device) {
   const SafetensorsFile file(path);
   const CheckpointInfo info = info_of(file, path.string());
   check_entries(file, info, path.string());
 
   const CheckpointInfo::Data now = data_of(*data), before = info.data;
   const auto differs = [&](const std::string& what, const std::string& was, const std::string& is) {
-    throw Error("resume: " + path.string() + " was trained on " + before.name + " with " + what + " " + was + ", " + now.name + " has " + is);
+    throw Error("resume: " + path.string() + " was trained on " + before.name + " with " + what +
+                " " + was + ", " + now.name + " has " + is);
   };
-  if (now.sample_shape != before.sample_shape) differs("samples of shape", to_string(before.sample_shape), to_string(now.sample_shape));
-  if (now.classes != before.classes) differs("a number of classes of", std::to_string(before.classes), std::to_string(now.classes));
+  if (now.sample_shape != before.sample_shape)
+    differs("samples of shape", to_string(before.sample_shape), to_string(now.sample_shape));
+  if (now.classes != before.classes)
+    differs("a number of classes of", std::to_string(before.classes), std::to_string(now.classes));
   if (now.size != before.size) {
-    const auto text = [](std::optional<std::int64_t> size) { return size ? std::to_string(*size) : std::string("no end"); };
+    const auto text = [](std::optional<std::int64_t> size) {
+      return size ? std::to_string(*size) : std::string("no end");
+    };
     differs("a number of samples of", text(before.size), text(now.size));
   }
 
@@ -140,17 +168,20 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
     return Tensor::from_bytes(entry->bytes, {entry->shape, entry->dtype}, device);
   };
   visit_parts(state, [&](const std::string& prefix, Parameters& part) {
-    for (const auto& [name, shape] : trained_shapes(info.config)) part.emplace(name, load(prefix + name));
+    for (const auto& [name, shape] : trained_shapes(info.config))
+      part.emplace(name, load(prefix + name));
   });
   state.step = load("step");
   if (const std::int64_t step = state.step.item<std::int32_t>(); step != info.step)
-    throw FormatError(path.string() + ": its metadata speak of step " + std::to_string(info.step) + ", its tensors of " + std::to_string(step));
+    throw FormatError(path.string() + ": its metadata speak of step " + std::to_string(info.step) +
+                      ", its tensors of " + std::to_string(step));
   return Trainer(info.config, std::move(data), device, std::move(state));
 }
 
 std::uint64_t checkpoint_bytes(const TrainingConfig& config) {
   std::uint64_t elements = 0;
-  for (const auto& [name, shape] : trained_shapes(config)) elements += static_cast<std::uint64_t>(shape.elements());
+  for (const auto& [name, shape] : trained_shapes(config))
+    elements += static_cast<std::uint64_t>(shape.elements());
   return (3 + config.optimiser.ema_decays.size()) * elements * sizeof(float) + sizeof(std::int32_t);
 }
 

@@ -1,9 +1,12 @@
-// A training run on disk: everything that a run which stops needs to go on as if it had not, bit for bit, in one safetensors file.
+// A training run on disk: everything that a run which stops needs to go on as if it had not, bit
+// for bit, in one safetensors file.
 //
 //   tensors    parameters.NAME, m.NAME, v.NAME, ema.0.NAME, ema.1.NAME, .. and step
-//   metadata   "fluxion.checkpoint": the configuration, what the data were, seconds of training so far, and settings of the program around it
+//   metadata   "fluxion.checkpoint": the configuration, what the data were, seconds of training so
+//   far, and settings of the program around it
 //
-// The position in the data needs no entry of its own: batches are a function of (seed, step). Frozen parameters follow from the configuration.
+// The position in the data needs no entry of its own: batches are a function of (seed, step).
+// Frozen parameters follow from the configuration.
 #pragma once
 
 #include <filesystem>
@@ -30,16 +33,19 @@ struct CheckpointInfo {
   bool operator==(const CheckpointInfo&) const = default;
 };
 
-// Replaces the file in one piece: until the new one is on the disk, the old one stays. Throws IoError.
-void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer, double seconds, const std::string& settings = "{}");
+// Replaces the file in one piece: until the new one is on the disk, the old one stays. Throws
+// IoError.
+void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer, double seconds,
+                      const std::string& settings = "{}");
 
-// The metadata, after the file's tensors have been compared by name and type with what they ask for. Throws IoError; FormatError for a file that is
-// no checkpoint, or a damaged one.
+// The metadata, after the file's tensors have been compared by name and type with what they ask
+// for. Throws IoError; FormatError for a file that is no checkpoint, or a damaged one.
 CheckpointInfo read_checkpoint_info(const std::filesystem::path& path);
 
-// A trainer that goes on where the one that was written stopped. Throws FormatError for a damaged file, naming the tensor, and Error where `data`
-// can't be the data that the run was trained on.
-Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data, const Device& device);
+// A trainer that goes on where the one that was written stopped. Throws FormatError for a damaged
+// file, naming the tensor, and Error where `data` can't be the data that the run was trained on.
+Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data,
+                       const Device& device);
 
 // The size of the tensors of such a file.
 std::uint64_t checkpoint_bytes(const TrainingConfig& config);

@@ -12,7 +12,8 @@ namespace {
 using nlohmann::json;
 
 json optimiser_to_json(const AdamWOptions& options) {
-  return {{"beta1", options.beta1},         {"beta2", options.beta2},          {"epsilon", options.epsilon}, {"weight_decay", options.weight_decay},
+  return {{"beta1", options.beta1},         {"beta2", options.beta2},
+          {"epsilon", options.epsilon},     {"weight_decay", options.weight_decay},
           {"clip_norm", options.clip_norm}, {"ema_decays", options.ema_decays}};
 }
 
@@ -48,20 +49,26 @@ void check(const TrainingConfig& config) {
   if (config.recompute) with_checkpoints(config.network);
   check(config.schedule);
   constexpr std::int64_t largest_batch = std::int64_t{1} << 30;
-  if (config.batch < 1 || config.batch > largest_batch) throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
+  if (config.batch < 1 || config.batch > largest_batch)
+    throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
   if (config.objective.kind == ObjectiveKind::meanflow_cfg && num_classes(config.network) == 0)
     throw Error("train: guidance (omega, kappa) needs classes, and this network has none");
   constexpr std::size_t most_averages = 16;
   const AdamWOptions& optimiser = config.optimiser;
   if (optimiser.ema_decays.empty() || optimiser.ema_decays.size() > most_averages)
-    throw Error("train: wants 1 to 16 decays of averaged weights, got " + std::to_string(optimiser.ema_decays.size()));
+    throw Error("train: wants 1 to 16 decays of averaged weights, got " +
+                std::to_string(optimiser.ema_decays.size()));
   for (const double decay : optimiser.ema_decays)
-    if (!(decay >= 0 && decay <= 1)) throw Error("train: the decay of averaged weights must be between 0 and 1, got " + std::to_string(decay));
+    if (!(decay >= 0 && decay <= 1))
+      throw Error("train: the decay of averaged weights must be between 0 and 1, got " +
+                  std::to_string(decay));
   for (const double beta : {optimiser.beta1, optimiser.beta2})
-    if (!(beta >= 0 && beta < 1)) throw Error("train: beta1 and beta2 of AdamW must be in [0, 1), got " + std::to_string(beta));
+    if (!(beta >= 0 && beta < 1))
+      throw Error("train: beta1 and beta2 of AdamW must be in [0, 1), got " + std::to_string(beta));
   for (const double value : {optimiser.epsilon, optimiser.weight_decay, optimiser.clip_norm})
     if (!(value >= 0) || !std::isfinite(value))
-      throw Error("train: epsilon, weight decay and clip norm must not be negative, got " + std::to_string(value));
+      throw Error("train: epsilon, weight decay and clip norm must not be negative, got " +
+                  std::to_string(value));
 }
 
 json training_config_to_json(const TrainingConfig& config) {
@@ -76,13 +83,14 @@ json training_config_to_json(const TrainingConfig& config) {
 
 TrainingConfig training_config_from_json(const json& object) {
   try {
-    const TrainingConfig config{.network = network_from_json(object.at("network")),
-                                .objective = objective_from_json(object.at("objective")),
-                                .optimiser = optimiser_from_json(object.at("optimiser")),
-                                .schedule = schedule_from_json(object.at("schedule")),
-                                .batch = object.at("batch").get<std::int64_t>(),
-                                .seed = object.at("seed").get<std::uint64_t>(),
-                                .recompute = object.value("recompute", false)};  // older files have none
+    const TrainingConfig config{
+        .network = network_from_json(object.at("network")),
+        .objective = objective_from_json(object.at("objective")),
+        .optimiser = optimiser_from_json(object.at("optimiser")),
+        .schedule = schedule_from_json(object.at("schedule")),
+        .batch = object.at("batch").get<std::int64_t>(),
+        .seed = object.at("seed").get<std::uint64_t>(),
+        .recompute = object.value("recompute", false)};  // older files have none
     check(config);
     return config;
   } catch (const json::exception& error) {

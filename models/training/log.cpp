@@ -13,11 +13,13 @@ namespace fluxion {
 
 namespace {
 
-constexpr const char* header = "step,seconds,loss,error,gradient_norm,learning_rate,peak_memory_mib";
+constexpr const char* header =
+    "step,seconds,loss,error,gradient_norm,learning_rate,peak_memory_mib";
 
 std::string text_of(const LogRow& row) {
   char line[256];
-  std::snprintf(line, sizeof line, "%lld,%.3f,%.9g,%.9g,%.9g,%.9g,%.1f\n", static_cast<long long>(row.step), row.seconds, row.loss, row.error,
+  std::snprintf(line, sizeof line, "%lld,%.3f,%.9g,%.9g,%.9g,%.9g,%.1f\n",
+                static_cast<long long>(row.step), row.seconds, row.loss, row.error,
                 row.gradient_norm, row.learning_rate, row.peak_memory_mib);
   return line;
 }
@@ -26,8 +28,8 @@ std::optional<LogRow> row_of(const std::string& line) {
   LogRow row;
   long long step = 0;
   int end = -1;
-  std::sscanf(line.c_str(), "%lld,%lf,%lf,%lf,%lf,%lf,%lf%n", &step, &row.seconds, &row.loss, &row.error, &row.gradient_norm, &row.learning_rate,
-              &row.peak_memory_mib, &end);
+  std::sscanf(line.c_str(), "%lld,%lf,%lf,%lf,%lf,%lf,%lf%n", &step, &row.seconds, &row.loss,
+              &row.error, &row.gradient_norm, &row.learning_rate, &row.peak_memory_mib, &end);
   if (end != static_cast<int>(line.size())) return std::nullopt;
   row.step = step;
   return row;
@@ -35,7 +37,9 @@ std::optional<LogRow> row_of(const std::string& line) {
 
 }  // namespace
 
-TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step, const std::filesystem::path& before) : path_(std::move(path)) {
+TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step,
+                         const std::filesystem::path& before)
+    : path_(std::move(path)) {
   std::string text = std::string(header) + "\n";
   if (step > 0) {
     std::ifstream file(before);
@@ -64,7 +68,8 @@ void TrainingLog::add(const LogRow& row) {
     file.close();
     std::error_code ignored;
     std::filesystem::resize_file(path_, size_, ignored);  // half a row is worse than none
-    throw IoError("writing " + path_.string() + ": " + (reason != 0 ? std::generic_category().message(reason) : "the disk refuses"));
+    throw IoError("writing " + path_.string() + ": " +
+                  (reason != 0 ? std::generic_category().message(reason) : "the disk refuses"));
   }
   size_ += pending_.size();
   pending_.clear();

@@ -19,11 +19,13 @@ struct LogRow {
 
 class TrainingLog {
  public:
-  // Replaces what is there: with step 0 by an empty log; else by the rows of the log `before` up to `step`, so that the log of a run that goes on
-  // from there reads as one. Rows that a crash cut short are dropped; no file has no rows. Throws IoError.
+  // Replaces what is there: with step 0 by an empty log; else by the rows of the log `before` up to
+  // `step`, so that the log of a run that goes on from there reads as one. Rows that a crash cut
+  // short are dropped; no file has no rows. Throws IoError.
   TrainingLog(std::filesystem::path path, std::int64_t step, const std::filesystem::path& before);
 
-  // Throws IoError if the disk does not take the row. It is kept then and written with the next one; the file holds whole rows only.
+  // Throws IoError if the disk does not take the row. It is kept then and written with the next
+  // one; the file holds whole rows only.
   void add(const LogRow& row);
 
   const std::vector<LogRow>& rows() const { return rows_; }

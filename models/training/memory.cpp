@@ -14,14 +14,20 @@ constexpr std::uint64_t host_batches = 12;
 }  // namespace
 
 std::uint64_t run_memory(const TrainingConfig& config, const MemoryReport& step) {
-  const auto floats = [](std::int64_t count) { return static_cast<std::uint64_t>(count) * sizeof(float); };
-  const std::uint64_t batch = floats(config.batch) * static_cast<std::uint64_t>(sample_shape(config.network).elements() + 1);
-  // A model file is sampled from and written while the state stays where it is: one set of weights and its packed copies.
+  const auto floats = [](std::int64_t count) {
+    return static_cast<std::uint64_t>(count) * sizeof(float);
+  };
+  const std::uint64_t batch =
+      floats(config.batch) *
+      static_cast<std::uint64_t>(sample_shape(config.network).elements() + 1);
+  // A model file is sampled from and written while the state stays where it is: one set of weights
+  // and its packed copies.
   const std::uint64_t weights = floats(parameter_count(config.network));
   return step.peak_bytes() + host_batches * batch + 2 * weights + fixed_bytes;
 }
 
-std::int64_t largest_batch(TrainingConfig config, const Device& device, std::uint64_t bytes, std::int64_t most) {
+std::int64_t largest_batch(TrainingConfig config, const Device& device, std::uint64_t bytes,
+                           std::int64_t most) {
   const auto needed = [&](std::int64_t batch) {
     config.batch = batch;
     return run_memory(config, step_memory(config, device));
@@ -35,7 +41,8 @@ std::int64_t largest_batch(TrainingConfig config, const Device& device, std::uin
   if (needed(1) > bytes) return 0;
   // Memory is nearly a straight line over the batch: two points give a guess, which is then tried.
   constexpr std::int64_t near = 4, far = 16;
-  const double at_near = static_cast<double>(needed(near)), slope = (static_cast<double>(needed(far)) - at_near) / (far - near);
+  const double at_near = static_cast<double>(needed(near)),
+               slope = (static_cast<double>(needed(far)) - at_near) / (far - near);
   double guess = static_cast<double>(most);
   if (slope > 0) guess = std::min(guess, near + (static_cast<double>(bytes) - at_near) / slope);
   std::int64_t batch = power_below(std::max(guess, 1.0));

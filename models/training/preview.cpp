@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/images/sample_picture.h"
 #include "models/samplers/default_sampler.h"
 
@@ -16,8 +16,8 @@ constexpr std::int64_t paths = 320;      // from noise to data
 constexpr std::int64_t path_steps = 24;  // of one of them
 constexpr std::uint64_t seed = 1;        // of the noise
 
-// [path_steps + 1, paths, 2], noise first. A model of average velocities is walked in short steps too: its single step shows where a sample ends, and
-// these show the flow that it learned.
+// [path_steps + 1, paths, 2], noise first. A model of average velocities is walked in short steps
+// too: its single step shows where a sample ends, and these show the flow that it learned.
 std::vector<float> paths_of(const Model& model, const Device& device) {
   SamplerOptions options = default_sampler(model.info.objective);
   options.steps = path_steps;
@@ -37,14 +37,20 @@ Image preview(const Trainer& trainer) {
   const std::int64_t count = data.is_image() ? grid_rows * columns : points;
   std::vector<std::int32_t> labels;
   if (classes > 0)
-    for (std::int64_t i = 0; i < count; ++i) labels.push_back(static_cast<std::int32_t>(i % columns));
-  const Sampler sampler(model.info.network, model.parameters, default_sampler(model.info.objective));
+    for (std::int64_t i = 0; i < count; ++i)
+      labels.push_back(static_cast<std::int32_t>(i % columns));
+  const Sampler sampler(model.info.network, model.parameters,
+                        default_sampler(model.info.objective));
   // No more at a time than a step of training takes: what fits there fits here.
-  const std::vector<float> samples = sampler.sample(count, std::min(count, trainer.config().batch), seed, labels);
-  if (data.is_image()) return sample_picture(data.sample_shape(), samples, static_cast<int>(columns));
+  const std::vector<float> samples =
+      sampler.sample(count, std::min(count, trainer.config().batch), seed, labels);
+  if (data.is_image())
+    return sample_picture(data.sample_shape(), samples, static_cast<int>(columns));
   const std::vector<float> reference = data.batch(count, seed, 0).x;
-  const std::vector<float> ways = data.sample_shape() == Shape{2} ? paths_of(model, trainer.device()) : std::vector<float>();
-  return sample_picture(data.sample_shape(), samples, static_cast<int>(columns), reference, ways, path_steps + 1);
+  const std::vector<float> ways =
+      data.sample_shape() == Shape{2} ? paths_of(model, trainer.device()) : std::vector<float>();
+  return sample_picture(data.sample_shape(), samples, static_cast<int>(columns), reference, ways,
+                        path_steps + 1);
 }
 
 }  // namespace fluxion

@@ -33,7 +33,8 @@ class Window {
       norm += metrics.gradient_norm.item<float>();
     }
     const double count = static_cast<double>(metrics_.size());
-    progress.loss = loss / count, progress.error = error / count, progress.gradient_norm = norm / count;
+    progress.loss = loss / count, progress.error = error / count,
+    progress.gradient_norm = norm / count;
   }
   bool empty() const { return metrics_.empty(); }
   void clear() { metrics_.clear(); }
@@ -48,23 +49,29 @@ void check_finite(const RunProgress& progress) {
               "; a smaller learning rate, a longer warm-up or gradient clipping may help");
 }
 
-void check_limits(const Trainer& trainer, const RunLimits& limits, double seconds_before, double seconds_limit) {
-  if (limits.steps < 1) throw Error("train: steps must be at least 1, got " + std::to_string(limits.steps));
+void check_limits(const Trainer& trainer, const RunLimits& limits, double seconds_before,
+                  double seconds_limit) {
+  if (limits.steps < 1)
+    throw Error("train: steps must be at least 1, got " + std::to_string(limits.steps));
   const std::int64_t done = trainer.steps_done();
   if (done >= limits.steps)
-    throw Error("train: the run has done " + std::to_string(done) + " steps of " + std::to_string(limits.steps) +
-                " already; a higher limit of steps goes on");
+    throw Error("train: the run has done " + std::to_string(done) + " steps of " +
+                std::to_string(limits.steps) + " already; a higher limit of steps goes on");
   if (seconds_before >= seconds_limit)
-    throw Error("train: the run has lasted " + std::to_string(static_cast<std::int64_t>(seconds_before / 60)) +
+    throw Error("train: the run has lasted " +
+                std::to_string(static_cast<std::int64_t>(seconds_before / 60)) +
                 " minutes already; a higher limit of minutes goes on");
 }
 
 }  // namespace
 
-RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output, const RunHooks& hooks, double seconds_before) {
-  const double seconds_limit = limits.minutes > 0 ? limits.minutes * 60 : std::numeric_limits<double>::infinity();
+RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output,
+                        const RunHooks& hooks, double seconds_before) {
+  const double seconds_limit =
+      limits.minutes > 0 ? limits.minutes * 60 : std::numeric_limits<double>::infinity();
   check_limits(trainer, limits, seconds_before, seconds_limit);
-  if (output.log_every < 1) throw Error("train: log_every must be at least 1, got " + std::to_string(output.log_every));
+  if (output.log_every < 1)
+    throw Error("train: log_every must be at least 1, got " + std::to_string(output.log_every));
 
   RunSummary summary;
   std::optional<RunFiles> files;
@@ -89,13 +96,18 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     summary.stopped = hooks.stop.stop_requested();
     const bool last = step >= limits.steps || progress.seconds >= seconds_limit || summary.stopped;
     progress.steps_per_second = static_cast<double>(done) / here;
-    const double left = std::min(static_cast<double>(limits.steps - step) / progress.steps_per_second, seconds_limit - progress.seconds);
+    const double left =
+        std::min(static_cast<double>(limits.steps - step) / progress.steps_per_second,
+                 seconds_limit - progress.seconds);
     progress.seconds_left = last ? 0 : left;
-    progress.fraction = std::min(1.0, std::max(static_cast<double>(step) / static_cast<double>(limits.steps), progress.seconds / seconds_limit));
+    progress.fraction =
+        std::min(1.0, std::max(static_cast<double>(step) / static_cast<double>(limits.steps),
+                               progress.seconds / seconds_limit));
     const bool save = !last && files && here - last_save >= output.save_seconds;
-    const bool checkpoint = !last && files &&
-                            ((output.checkpoint_seconds > 0 && here - last_checkpoint >= output.checkpoint_seconds) ||
-                             (output.checkpoint_steps > 0 && step % output.checkpoint_steps == 0));
+    const bool checkpoint =
+        !last && files &&
+        ((output.checkpoint_seconds > 0 && here - last_checkpoint >= output.checkpoint_seconds) ||
+         (output.checkpoint_steps > 0 && step % output.checkpoint_steps == 0));
     if (step == 1 || done == 1 || step % output.log_every == 0 || last || save || checkpoint) {
       // Nothing is saved that is not finite.
       window.report(progress);
@@ -105,7 +117,8 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
       window.clear();
       progress.peak_memory_bytes = peak_memory_bytes().value_or(0);
       if (files)
-        files->log({step, progress.seconds, progress.loss, progress.error, progress.gradient_norm, progress.learning_rate,
+        files->log({step, progress.seconds, progress.loss, progress.error, progress.gradient_norm,
+                    progress.learning_rate,
                     static_cast<double>(progress.peak_memory_bytes) / mebibyte});
     }
     if (hooks.report) hooks.report(progress);

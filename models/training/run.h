@@ -1,16 +1,18 @@
-// A training run: the loop around a Trainer, with its log, its pictures, its model files and its checkpoint.
+// A training run: the loop around a Trainer, with its log, its pictures, its model files and its
+// checkpoint.
 //
 //   FOLDER/config.json                RunOutput::settings
-//   FOLDER/checkpoint.safetensors     all that the run needs to go on (models/training/checkpoint.h)
-//   FOLDER/model.safetensors          the averaged weights: the model to sample from
-//   FOLDER/model-raw.safetensors      the weights as the optimiser left them
+//   FOLDER/checkpoint.safetensors     all that the run needs to go on
+//   (models/training/checkpoint.h) FOLDER/model.safetensors          the averaged weights: the
+//   model to sample from FOLDER/model-raw.safetensors      the weights as the optimiser left them
 //   FOLDER/model-ema0.99.safetensors  the weights of every further average, named by its decay
 //   FOLDER/log.csv                    models/training/log.h
 //   FOLDER/loss.svg                   the log as a chart
-//   FOLDER/samples/step_000500.png    samples of the averaged weights after 500 steps, always from the same noise
-//   FOLDER/samples.png                the latest of them
+//   FOLDER/samples/step_000500.png    samples of the averaged weights after 500 steps, always from
+//   the same noise FOLDER/samples.png                the latest of them
 //
-// Rows are appended to the log; every other file is replaced in one piece: a run that is killed leaves nothing half written.
+// Rows are appended to the log; every other file is replaced in one piece: a run that is killed
+// leaves nothing half written.
 #pragma once
 
 #include <filesystem>
@@ -51,25 +53,30 @@ struct RunProgress {
 
 struct RunSummary {
   RunProgress last;
-  bool stopped = false;                                                     // by the stop token
-  std::filesystem::path model, raw_model, samples, log, chart, checkpoint;  // empty without a folder
+  bool stopped = false;  // by the stop token
+  std::filesystem::path model, raw_model, samples, log, chart,
+      checkpoint;  // empty without a folder
 };
 
 struct RunHooks {
   std::function<void(const RunProgress&)> report = {};  // after every step
-  std::function<void(const std::string&)> warn = {};    // what could not be written now and will be tried again
+  std::function<void(const std::string&)> warn =
+      {};  // what could not be written now and will be tried again
   std::stop_token stop = {};
 };
 
-// Trains until a limit is reached or a stop is requested, and saves. A trainer that was resumed goes on with its log; `seconds_before` is what the
-// checkpoint says of its time. A run in the folder of another, be it new or resumed from elsewhere, keeps that one's last checkpoint as
-// checkpoint-before.safetensors; one that was resumed begins its log with the rows of the log beside its checkpoint.
+// Trains until a limit is reached or a stop is requested, and saves. A trainer that was resumed
+// goes on with its log; `seconds_before` is what the checkpoint says of its time. A run in the
+// folder of another, be it new or resumed from elsewhere, keeps that one's last checkpoint as
+// checkpoint-before.safetensors; one that was resumed begins its log with the rows of the log
+// beside its checkpoint.
 //
-// Pictures and charts that there is no memory for are left out with a warning. A file that can't be written on the way is warned of and tried again
-// at the next interval, and training goes on; the file before it stays. Throws IoError, naming the last good checkpoint, if that is still so at the
-// end, or at once if the folder can't be used or has no room for the files; Error once the loss is no longer finite, with the last good files left in
-// place, and where a limit is reached already.
-RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output = {}, const RunHooks& hooks = {},
-                        double seconds_before = 0);
+// Pictures and charts that there is no memory for are left out with a warning. A file that can't be
+// written on the way is warned of and tried again at the next interval, and training goes on; the
+// file before it stays. Throws IoError, naming the last good checkpoint, if that is still so at the
+// end, or at once if the folder can't be used or has no room for the files; Error once the loss is
+// no longer finite, with the last good files left in place, and where a limit is reached already.
+RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output = {},
+                        const RunHooks& hooks = {}, double seconds_before = 0);
 
 }  // namespace fluxion

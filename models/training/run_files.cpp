@@ -32,7 +32,8 @@ std::string numbered(std::int64_t step) {
 void make_folder(const std::filesystem::path& folder) {
   std::error_code failure;
   std::filesystem::create_directories(folder, failure);
-  if (failure) throw IoError("train: can't make the folder " + folder.string() + ": " + failure.message());
+  if (failure)
+    throw IoError("train: can't make the folder " + folder.string() + ": " + failure.message());
 }
 
 bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
@@ -47,9 +48,11 @@ std::string loss_chart(const std::vector<LogRow>& rows, const std::string& title
   std::vector<double> step, loss, error;
   bool proportional = true;
   for (const LogRow& row : rows) {
-    step.push_back(static_cast<double>(row.step)), loss.push_back(row.loss), error.push_back(row.error);
+    step.push_back(static_cast<double>(row.step)), loss.push_back(row.loss),
+        error.push_back(row.error);
     proportional =
-        proportional && std::abs(loss.back() * error.front() - error.back() * loss.front()) <= 1e-5 * std::abs(loss.back() * error.front());
+        proportional && std::abs(loss.back() * error.front() - error.back() * loss.front()) <=
+                            1e-5 * std::abs(loss.back() * error.front());
   }
   std::vector<CurvePanel> panels = {{"error", error}};
   if (!proportional) panels.push_back({"loss", loss});
@@ -58,8 +61,13 @@ std::string loss_chart(const std::vector<LogRow>& rows, const std::string& title
 
 }  // namespace
 
-RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer, std::function<void(const std::string&)> warn)
-    : folder_(output.folder), resumed_from_(output.resumed_from), trainer_(trainer), settings_(output.settings), warn_(std::move(warn)) {
+RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer,
+                   std::function<void(const std::string&)> warn)
+    : folder_(output.folder),
+      resumed_from_(output.resumed_from),
+      trainer_(trainer),
+      settings_(output.settings),
+      warn_(std::move(warn)) {
   make_folder(folder_);
   make_folder(folder_ / "samples");
   const std::filesystem::path own = folder_ / checkpoint_name;
@@ -71,9 +79,13 @@ RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer, std::functio
   } else if (std::filesystem::exists(own)) {
     keep_other_checkpoint();
   }
-  // A checkpoint that was put aside has no log of its own: the one beside it is that of the run that took its place.
+  // A checkpoint that was put aside has no log of its own: the one beside it is that of the run
+  // that took its place.
   const bool aside = resumed_from_.filename().string().starts_with(kept_name);
-  log_.emplace(folder_ / log_name, trainer_.steps_done(), goes_on_ ? folder_ / log_name : aside ? "" : resumed_from_.parent_path() / log_name);
+  log_.emplace(folder_ / log_name, trainer_.steps_done(),
+               goes_on_ ? folder_ / log_name
+               : aside  ? ""
+                        : resumed_from_.parent_path() / log_name);
   if (settings_ != RunOutput().settings) replace_file(folder_ / "config.json", settings_ + "\n");
 }
 
@@ -83,8 +95,11 @@ void RunFiles::keep_other_checkpoint() const {
   if (same_file(kept, resumed_from_)) kept = folder_ / (std::string(kept_name) + "-2.safetensors");
   std::error_code failure;
   std::filesystem::rename(checkpoint, kept, failure);
-  if (failure) throw IoError("train: can't move " + checkpoint.string() + " of another run out of the way: " + failure.message());
-  if (warn_) warn_("this folder holds another run; its last checkpoint is kept as " + kept.string());
+  if (failure)
+    throw IoError("train: can't move " + checkpoint.string() +
+                  " of another run out of the way: " + failure.message());
+  if (warn_)
+    warn_("this folder holds another run; its last checkpoint is kept as " + kept.string());
 }
 
 void RunFiles::describe(RunSummary& summary) const {
@@ -96,38 +111,47 @@ void RunFiles::describe(RunSummary& summary) const {
   summary.checkpoint = folder_ / checkpoint_name;
 }
 
-// The temporary files of a process that was killed while it wrote ("." NAME "." .. ".part", engine/platform/file.h) are of no use to anyone.
+// The temporary files of a process that was killed while it wrote ("." NAME "." .. ".part",
+// engine/platform/file.h) are of no use to anyone.
 void RunFiles::remove_leftovers() const {
   std::error_code ignored;
   for (const std::filesystem::path& folder : {folder_, folder_ / "samples"})
     for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
       const std::string name = entry.path().filename().string();
-      const bool ours = name.starts_with(".checkpoint") || name.starts_with(".model") || name.starts_with(".samples.png.") ||
-                        name.starts_with(".step_") || name.starts_with(".log.csv.") || name.starts_with(".loss.svg.") ||
+      const bool ours = name.starts_with(".checkpoint") || name.starts_with(".model") ||
+                        name.starts_with(".samples.png.") || name.starts_with(".step_") ||
+                        name.starts_with(".log.csv.") || name.starts_with(".loss.svg.") ||
                         name.starts_with(".config.json.");
       std::error_code failure;
       if (ours && name.ends_with(".part")) std::filesystem::remove(entry.path(), failure);
     }
 }
 
-// The files that are not there yet, and once more the largest, of which there are two while it is replaced.
+// The files that are not there yet, and once more the largest, of which there are two while it is
+// replaced.
 void RunFiles::check_room() const {
   const std::uint64_t checkpoint = checkpoint_bytes(trainer_.config());
-  const auto model = static_cast<std::uint64_t>(parameter_count(trainer_.config().network)) * sizeof(float);
-  std::vector<std::pair<std::filesystem::path, std::uint64_t>> files = {{folder_ / checkpoint_name, checkpoint},
-                                                                        {folder_ / "model-raw.safetensors", model}};
-  for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i) files.emplace_back(average_path(i), model);
+  const auto model =
+      static_cast<std::uint64_t>(parameter_count(trainer_.config().network)) * sizeof(float);
+  std::vector<std::pair<std::filesystem::path, std::uint64_t>> files = {
+      {folder_ / checkpoint_name, checkpoint}, {folder_ / "model-raw.safetensors", model}};
+  for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i)
+    files.emplace_back(average_path(i), model);
   std::uint64_t needed = checkpoint + small_files;
   for (const auto& [path, bytes] : files) {
     std::error_code missing;
     const std::uintmax_t there = std::filesystem::file_size(path, missing);
-    const bool kept = path.filename() == checkpoint_name && !goes_on_;  // another run's, which stays
+    const bool kept =
+        path.filename() == checkpoint_name && !goes_on_;  // another run's, which stays
     needed += missing || kept ? bytes : bytes - std::min<std::uint64_t>(bytes, there);
   }
   const std::optional<std::uint64_t> room = free_disk_bytes(folder_);
   if (!room || *room >= needed) return;
-  const auto mebibytes = [](std::uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; };
-  throw IoError("train: the disk of " + folder_.string() + " has " + mebibytes(*room) + " left, and this run writes " + mebibytes(needed));
+  const auto mebibytes = [](std::uint64_t bytes) {
+    return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
+  };
+  throw IoError("train: the disk of " + folder_.string() + " has " + mebibytes(*room) +
+                " left, and this run writes " + mebibytes(needed));
 }
 
 void RunFiles::attempt(const std::string& kind, const std::function<void()>& write) {
@@ -136,14 +160,16 @@ void RunFiles::attempt(const std::string& kind, const std::function<void()>& wri
     failures_.erase(kind);
   } catch (const IoError& error) {
     const bool news = failures_.insert_or_assign(kind, error.what()).second;
-    if (news && warn_) warn_(std::string(error.what()) + "; training goes on, and it will be tried again");
+    if (news && warn_)
+      warn_(std::string(error.what()) + "; training goes on, and it will be tried again");
   }
 }
 
 // What a run can do without, if there is no memory to make it.
 void RunFiles::attempt_drawing(const std::string& kind, const std::function<void()>& write) {
   const auto leave_out = [&](const std::string& reason) {
-    if (left_out_.insert(kind).second && warn_) warn_("no " + kind + " for now: " + reason + "; training goes on");
+    if (left_out_.insert(kind).second && warn_)
+      warn_("no " + kind + " for now: " + reason + "; training goes on");
   };
   attempt(kind, [&] {
     try {
@@ -170,12 +196,14 @@ void RunFiles::write_checkpoint(double seconds) {
 
 std::filesystem::path RunFiles::average_path(std::size_t average) const {
   if (average == 0) return folder_ / "model.safetensors";
-  return folder_ / ("model-ema" + decay_text(trainer_.config().optimiser.ema_decays[average]) + ".safetensors");
+  return folder_ / ("model-ema" + decay_text(trainer_.config().optimiser.ema_decays[average]) +
+                    ".safetensors");
 }
 
 void RunFiles::write_results() {
   attempt("model", [&] {
-    for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i) write_model(average_path(i), trainer_.model(Weights::average, i));
+    for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i)
+      write_model(average_path(i), trainer_.model(Weights::average, i));
     write_model(folder_ / "model-raw.safetensors", trainer_.model(Weights::raw));
   });
   attempt_drawing("picture", [&] {
@@ -185,7 +213,8 @@ void RunFiles::write_results() {
     write_png(folder_ / "samples.png", picture);
   });
   attempt_drawing("chart", [&] {
-    const std::string title = trainer_.data().name() + ", " + to_string(trainer_.config().objective.kind);
+    const std::string title =
+        trainer_.data().name() + ", " + to_string(trainer_.config().objective.kind);
     replace_file(folder_ / "loss.svg", loss_chart(log_->rows(), title));
   });
 }
@@ -195,10 +224,13 @@ void RunFiles::finish(double seconds) {
   write_results();
   if (failures_.empty()) return;
   const std::string good = good_checkpoint_ < 0 ? "no checkpoint could be written"
-                                                : "the last good checkpoint, after step " + std::to_string(good_checkpoint_) + ", is " +
+                                                : "the last good checkpoint, after step " +
+                                                      std::to_string(good_checkpoint_) + ", is " +
                                                       (folder_ / checkpoint_name).string();
   const auto checkpoint = failures_.find("checkpoint");  // the one that matters most
-  throw IoError("train: " + (checkpoint != failures_.end() ? checkpoint : failures_.begin())->second + "; " + good);
+  throw IoError(
+      "train: " + (checkpoint != failures_.end() ? checkpoint : failures_.begin())->second + "; " +
+      good);
 }
 
 }  // namespace fluxion

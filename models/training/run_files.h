@@ -15,9 +15,11 @@ namespace fluxion {
 
 class RunFiles {
  public:
-  // Makes the folder, checks that its disk has room, keeps the checkpoint of another run that is there, starts or continues the log and removes what
-  // a killed run left half written. Throws IoError.
-  RunFiles(const RunOutput& output, const Trainer& trainer, std::function<void(const std::string&)> warn);
+  // Makes the folder, checks that its disk has room, keeps the checkpoint of another run that is
+  // there, starts or continues the log and removes what a killed run left half written. Throws
+  // IoError.
+  RunFiles(const RunOutput& output, const Trainer& trainer,
+           std::function<void(const std::string&)> warn);
 
   // Fills in the names of the files.
   void describe(RunSummary& summary) const;
@@ -41,7 +43,8 @@ class RunFiles {
   const Trainer& trainer_;
   std::string settings_;
   std::function<void(const std::string&)> warn_;
-  bool goes_on_ = false;  // with the checkpoint of the folder, as opposed to one of elsewhere or none
+  bool goes_on_ =
+      false;  // with the checkpoint of the folder, as opposed to one of elsewhere or none
   std::optional<TrainingLog> log_;
   std::map<std::string, std::string> failures_;  // kind of file -> why it could not be written
   std::set<std::string> left_out_;               // kinds of drawings that there was no memory for

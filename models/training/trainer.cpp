@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "autograd/transforms.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/data/prefetch.h"
 
 namespace fluxion {
@@ -14,19 +14,24 @@ namespace {
 struct StepResult {
   TrainState state;
   Tensor loss, error, gradient_norm;
-  static auto members(auto& self) { return std::tie(self.state, self.loss, self.error, self.gradient_norm); }
+  static auto members(auto& self) {
+    return std::tie(self.state, self.loss, self.error, self.gradient_norm);
+  }
 };
 
-// The function that is compiled: everything that changes from step to step is an argument; the frozen parameters are captured.
+// The function that is compiled: everything that changes from step to step is an argument; the
+// frozen parameters are captured.
 struct TrainStep {
   NetworkConfig network;
   ObjectiveConfig objective;
   AdamWOptions optimiser;
   Parameters frozen;
 
-  StepResult operator()(const TrainState& state, const Tensor& x, const Tensor& labels, const Tensor& key, const Tensor& learning_rate) const {
+  StepResult operator()(const TrainState& state, const Tensor& x, const Tensor& labels,
+                        const Tensor& key, const Tensor& learning_rate) const {
     const auto loss = [&](const Parameters& trained) {
-      ObjectiveValue value = objective_value(objective, network, merge(trained, frozen), x, labels, fold_in(key, state.step));
+      ObjectiveValue value = objective_value(objective, network, merge(trained, frozen), x, labels,
+                                             fold_in(key, state.step));
       return std::pair(value.loss, value.error);
     };
     auto [value, gradient] = value_and_grad(loss)(state.parameters);
@@ -39,12 +44,12 @@ void check_fit(const TrainingConfig& config, const DataSet& data) {
   check(config);
   const Shape expected = sample_shape(config.network);
   if (expected != data.sample_shape())
-    throw ShapeError("train: the network makes samples of shape " + to_string(expected) + ", " + data.name() + " holds " +
-                     to_string(data.sample_shape()));
+    throw ShapeError("train: the network makes samples of shape " + to_string(expected) + ", " +
+                     data.name() + " holds " + to_string(data.sample_shape()));
   // A network without classes takes labelled data, too.
   if (num_classes(config.network) != 0 && num_classes(config.network) != data.classes())
-    throw Error("train: the network has " + std::to_string(num_classes(config.network)) + " classes, " + data.name() + " has " +
-                std::to_string(data.classes()));
+    throw Error("train: the network has " + std::to_string(num_classes(config.network)) +
+                " classes, " + data.name() + " has " + std::to_string(data.classes()));
 }
 
 Shape batch_shape(const TrainingConfig& config) {
@@ -59,11 +64,13 @@ constexpr std::uint32_t initial_stream = 0, step_stream = 1;
 using Step = Compiled<TrainStep>;
 
 Step compile_step(const TrainingConfig& config, const Parameters& frozen) {
-  const NetworkConfig network = config.recompute ? with_checkpoints(config.network) : config.network;
+  const NetworkConfig network =
+      config.recompute ? with_checkpoints(config.network) : config.network;
   return compile(TrainStep{network, config.objective, config.optimiser, frozen}, {.donate = {0}});
 }
 
-// The arguments of a step by their types alone: lazy tensors that nobody evaluates, so that a step can be planned without a batch.
+// The arguments of a step by their types alone: lazy tensors that nobody evaluates, so that a step
+// can be planned without a batch.
 struct Placeholders {
   Tensor x, labels, key, learning_rate;
   Placeholders(const TrainingConfig& config, const Device& device)
@@ -85,19 +92,23 @@ void check_state(const TrainingConfig& config, const TrainState& state) {
       const auto found = set.find(name);
       if (found == set.end()) throw Error("train: the state's " + what + " lack '" + name + "'");
       if (found->second.type() != TensorType{shape, DType::f32})
-        throw ShapeError("train: '" + name + "' of the state's " + what + " is " + to_string(found->second.type()) + ", the network needs f32" +
+        throw ShapeError("train: '" + name + "' of the state's " + what + " is " +
+                         to_string(found->second.type()) + ", the network needs f32" +
                          to_string(shape));
     }
-    if (set.size() != expected.size()) throw Error("train: the state's " + what + " hold names that the network does not train");
+    if (set.size() != expected.size())
+      throw Error("train: the state's " + what + " hold names that the network does not train");
   };
   check_set(state.parameters, "parameters");
   check_set(state.m, "first moments");
   check_set(state.v, "second moments");
   if (state.ema.size() != config.optimiser.ema_decays.size())
-    throw Error("train: the state holds " + std::to_string(state.ema.size()) + " averages, the configuration names " +
+    throw Error("train: the state holds " + std::to_string(state.ema.size()) +
+                " averages, the configuration names " +
                 std::to_string(config.optimiser.ema_decays.size()));
   for (const Parameters& average : state.ema) check_set(average, "averages");
-  if (!state.step || state.step.type() != TensorType{Shape{}, DType::i32} || state.step.item<std::int32_t>() < 0)
+  if (!state.step || state.step.type() != TensorType{Shape{}, DType::i32} ||
+      state.step.item<std::int32_t>() < 0)
     throw Error("train: the state's step must be a scalar i32 that is not negative");
 }
 
@@ -114,7 +125,8 @@ struct Trainer::State {
   std::int64_t steps_done = 0;
   std::optional<Prefetcher> batches;  // from the first step on
 
-  State(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device, Parameters frozen_parameters, TrainState initial)
+  State(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device,
+        Parameters frozen_parameters, TrainState initial)
       : config(std::move(config)),
         data(std::move(data)),
         device(device),
@@ -130,7 +142,8 @@ struct Trainer::State {
     Tensor x, labels;
   };
   Batch batch_of(const HostBatch& host) const {
-    return {Tensor::from(host.x, batch_shape(config), device), Tensor::from(host.labels, {config.batch}, device)};
+    return {Tensor::from(host.x, batch_shape(config), device),
+            Tensor::from(host.labels, {config.batch}, device)};
   }
 
   Tensor learning_rate() const {
@@ -145,14 +158,18 @@ Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, con
   eval_tree(initial);
   SplitParameters split = split_frozen(initial, frozen_parameters(config.network));
   TrainState state = make_train_state(split.trained, config.optimiser.ema_decays.size());
-  state_ = std::make_unique<State>(std::move(config), std::move(data), device, std::move(split.frozen), std::move(state));
+  state_ = std::make_unique<State>(std::move(config), std::move(data), device,
+                                   std::move(split.frozen), std::move(state));
 }
-Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device, TrainState state) {
+Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device,
+                 TrainState state) {
   check_fit(config, *data);
   check_state(config, state);
-  Parameters frozen = split_frozen(initial_parameters(config, device), frozen_parameters(config.network)).frozen;
+  Parameters frozen =
+      split_frozen(initial_parameters(config, device), frozen_parameters(config.network)).frozen;
   if (!frozen.empty()) eval_tree(frozen);
-  state_ = std::make_unique<State>(std::move(config), std::move(data), device, std::move(frozen), std::move(state));
+  state_ = std::make_unique<State>(std::move(config), std::move(data), device, std::move(frozen),
+                                   std::move(state));
 }
 Trainer::~Trainer() = default;
 Trainer::Trainer(Trainer&&) noexcept = default;
@@ -160,31 +177,38 @@ Trainer& Trainer::operator=(Trainer&&) noexcept = default;
 
 const Program& Trainer::program() const {
   const Placeholders arguments(state_->config, state_->device);
-  return state_->step.program(state_->train_state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
+  return state_->step.program(state_->train_state, arguments.x, arguments.labels, arguments.key,
+                              arguments.learning_rate);
 }
 
 MemoryReport Trainer::memory_report() const {
   const Placeholders arguments(state_->config, state_->device);
-  return state_->step.memory_report(state_->train_state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
+  return state_->step.memory_report(state_->train_state, arguments.x, arguments.labels,
+                                    arguments.key, arguments.learning_rate);
 }
 
 MemoryReport step_memory(const TrainingConfig& config, const Device& device) {
   check(config);
-  const SplitParameters split = split_frozen(initial_parameters(config, device), frozen_parameters(config.network));
+  const SplitParameters split =
+      split_frozen(initial_parameters(config, device), frozen_parameters(config.network));
   const Parameters zero = map_tree(split.trained, [](const Tensor& x) { return zeros_like(x); });
-  TrainState state{.parameters = zero, .m = zero, .v = zero, .ema = {}, .step = zeros({}, DType::i32, device)};
+  TrainState state{
+      .parameters = zero, .m = zero, .v = zero, .ema = {}, .step = zeros({}, DType::i32, device)};
   state.ema.assign(config.optimiser.ema_decays.size(), zero);
   const Placeholders arguments(config, device);
-  return compile_step(config, split.frozen).memory_report(state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
+  return compile_step(config, split.frozen)
+      .memory_report(state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
 }
 
 StepMetrics Trainer::step() {
   State& state = *state_;
   // A batch that failed and is asked for again is made again.
   const auto position = static_cast<std::uint64_t>(state.steps_done);
-  if (!state.batches || state.batches->step() != position) state.batches.emplace(state.data, state.config.batch, state.config.seed, position);
+  if (!state.batches || state.batches->step() != position)
+    state.batches.emplace(state.data, state.config.batch, state.config.seed, position);
   const State::Batch batch = state.batch_of(state.batches->next());
-  StepResult result = state.step(state.train_state, batch.x, batch.labels, state.key, state.learning_rate());
+  StepResult result =
+      state.step(state.train_state, batch.x, batch.labels, state.key, state.learning_rate());
   state.train_state = std::move(result.state);
   ++state.steps_done;
   return {std::move(result.loss), std::move(result.error), std::move(result.gradient_norm)};
@@ -206,14 +230,16 @@ Model Trainer::model(Weights weights, std::size_t average) const {
   model.info.network = config.network;
   model.info.objective = to_string(config.objective.kind);
   model.info.objective_config = objective_to_json(config.objective).dump();
-  if (config.objective.kind == ObjectiveKind::meanflow_cfg) model.info.guidance = TrainedGuidance{config.objective.omega, config.objective.kappa};
+  if (config.objective.kind == ObjectiveKind::meanflow_cfg)
+    model.info.guidance = TrainedGuidance{config.objective.omega, config.objective.kappa};
   model.info.dataset = state_->data->name();
   if (num_classes(config.network) > 0) model.info.class_names = state_->data->class_names();
   model.info.ema = weights == Weights::average;
   if (model.info.ema) model.info.ema_decay = config.optimiser.ema_decays[average];
   model.info.step = state_->steps_done;
   const TrainState& now = state_->train_state;
-  model.parameters = merge(weights == Weights::average ? now.ema[average] : now.parameters, state_->frozen);
+  model.parameters =
+      merge(weights == Weights::average ? now.ema[average] : now.parameters, state_->frozen);
   return model;
 }
 

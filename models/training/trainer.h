@@ -1,7 +1,9 @@
-// One training run's state and its step: batch in, update out. The loop around it, with its files and its progress, is models/training/run.h.
+// One training run's state and its step: batch in, update out. The loop around it, with its files
+// and its progress, is models/training/run.h.
 //
-// A run is a pure function of its configuration, device and thread count: batches depend on (seed, step), and every random number inside the step on
-// fold_in(random_key(seed), step). Two runs of the same seed give the same bits, and so does a run that stops and goes on from its state
+// A run is a pure function of its configuration, device and thread count: batches depend on (seed,
+// step), and every random number inside the step on fold_in(random_key(seed), step). Two runs of
+// the same seed give the same bits, and so does a run that stops and goes on from its state
 // (models/training/checkpoint.h).
 #pragma once
 
@@ -25,11 +27,13 @@ enum class Weights { raw, average };
 
 class Trainer {
  public:
-  // Initialises the network from the seed. Throws Error where network, objective and data do not fit together.
+  // Initialises the network from the seed. Throws Error where network, objective and data do not
+  // fit together.
   Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device);
-  // Goes on from `state` of an earlier trainer of this configuration, whose buffers it takes over. Throws Error where the state is not one of this
-  // configuration.
-  Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device, TrainState state);
+  // Goes on from `state` of an earlier trainer of this configuration, whose buffers it takes over.
+  // Throws Error where the state is not one of this configuration.
+  Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device,
+          TrainState state);
   ~Trainer();
   Trainer(Trainer&&) noexcept;
   Trainer& operator=(Trainer&&) noexcept;
@@ -49,8 +53,9 @@ class Trainer {
   // How often the step was traced: 1, or something is wrong.
   std::size_t traces() const;
 
-  // All that training changes, and the network as it is now, with the average of optimiser.ema_decays[average]. The tensors share the trainer's
-  // buffers: write or copy them before the next step, which takes them over.
+  // All that training changes, and the network as it is now, with the average of
+  // optimiser.ema_decays[average]. The tensors share the trainer's buffers: write or copy them
+  // before the next step, which takes them over.
   const TrainState& state() const;
   Model model(Weights weights, std::size_t average = 0) const;
 
@@ -59,7 +64,8 @@ class Trainer {
   std::unique_ptr<State> state_;
 };
 
-// What a step of this configuration would need, without parameters or data: traces and plans, and allocates nothing.
+// What a step of this configuration would need, without parameters or data: traces and plans, and
+// allocates nothing.
 MemoryReport step_memory(const TrainingConfig& config, const Device& device);
 
 }  // namespace fluxion

@@ -5,8 +5,8 @@
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
-#include "engine/custom.h"
-#include "engine/ops.h"
+#include "engine/graph/custom.h"
+#include "engine/graph/ops.h"
 #include "models/networks/network.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
@@ -20,7 +20,8 @@ using Parameters = std::map<std::string, Tensor>;
 
 constexpr int depth = 12;
 constexpr std::int64_t rows = 128, width = 32, hidden = 4 * width;
-constexpr std::size_t row_bytes = rows * width * sizeof(float), hidden_bytes = rows * hidden * sizeof(float);
+constexpr std::size_t row_bytes = rows * width * sizeof(float),
+                      hidden_bytes = rows * hidden * sizeof(float);
 
 const Device& host() {
   static const Device device = cpu();
@@ -33,8 +34,10 @@ Parameters make_parameters() {
   Parameters parameters;
   const Tensor key = random_key(1, host());
   for (int k = 0; k < depth; ++k) {
-    parameters[name("wide", k)] = 0.2 * normal(fold_in(key, static_cast<std::uint32_t>(2 * k)), {width, hidden});
-    parameters[name("narrow", k)] = 0.1 * normal(fold_in(key, static_cast<std::uint32_t>(2 * k + 1)), {hidden, width});
+    parameters[name("wide", k)] =
+        0.2 * normal(fold_in(key, static_cast<std::uint32_t>(2 * k)), {width, hidden});
+    parameters[name("narrow", k)] =
+        0.1 * normal(fold_in(key, static_cast<std::uint32_t>(2 * k + 1)), {hidden, width});
   }
   eval_tree(parameters);
   return parameters;
@@ -42,7 +45,8 @@ Parameters make_parameters() {
 Tensor make_input() { return normal(random_key(2, host()), {rows, width}); }
 
 Tensor layer(const Parameters& p, const Tensor& h, int k) {
-  return h + matmul(gelu_tanh(matmul(layer_norm(h, 1e-5), p.at(name("wide", k)))), p.at(name("narrow", k)));
+  return h + matmul(gelu_tanh(matmul(layer_norm(h, 1e-5), p.at(name("wide", k)))),
+                    p.at(name("narrow", k)));
 }
 
 enum class How { plain, layers, groups, both };
@@ -50,37 +54,45 @@ enum class How { plain, layers, groups, both };
 // The mean square of a residual network's output; `groups` holds the layers by fours.
 Tensor loss(How how, const Parameters& p, const Tensor& x) {
   const auto one = [&](const Tensor& h, int k) {
-    return how == How::layers || how == How::both ? checkpoint([&](const Tensor& z) { return layer(p, z, k); }, "layer")(h) : layer(p, h, k);
+    return how == How::layers || how == How::both
+               ? checkpoint([&](const Tensor& z) { return layer(p, z, k); }, "layer")(h)
+               : layer(p, h, k);
   };
   Tensor h = x;
   for (int k = 0; k < depth; k += 4) {
-    const auto group = [&](const Tensor& z) { return one(one(one(one(z, k), k + 1), k + 2), k + 3); };
+    const auto group = [&](const Tensor& z) {
+      return one(one(one(one(z, k), k + 1), k + 2), k + 3);
+    };
     h = how == How::groups || how == How::both ? checkpoint(group, "group")(h) : group(h);
   }
   return mean(square(h));
 }
 
 auto step(How how) {
-  return compile(
-      [how](const Parameters& p, const Tensor& x) { return value_and_grad([how, &x](const Parameters& q) { return loss(how, q, x); })(p); });
+  return compile([how](const Parameters& p, const Tensor& x) {
+    return value_and_grad([how, &x](const Parameters& q) { return loss(how, q, x); })(p);
+  });
 }
 
 std::size_t products(const Program& program) {
   std::size_t count = 0;
   for (const Kernel& kernel : program.kernels)
-    if (const auto* contract = std::get_if<ContractKernel>(&kernel)) count += contract->terms.size();
+    if (const auto* contract = std::get_if<ContractKernel>(&kernel))
+      count += contract->terms.size();
   return count;
 }
 std::size_t barriers(const Program& program) {
-  return static_cast<std::size_t>(std::count_if(program.kernels.begin(), program.kernels.end(), [](const Kernel& kernel) {
-    const auto* op = std::get_if<OpKernel>(&kernel);
-    return op && op->op == Op::after;
-  }));
+  return static_cast<std::size_t>(
+      std::count_if(program.kernels.begin(), program.kernels.end(), [](const Kernel& kernel) {
+        const auto* op = std::get_if<OpKernel>(&kernel);
+        return op && op->op == Op::after;
+      }));
 }
 
 }  // namespace
 
-TEST_CASE("checkpoints trade memory for products, and nothing for accuracy", "[autograd][checkpoint]") {
+TEST_CASE("checkpoints trade memory for products, and nothing for accuracy",
+          "[autograd][checkpoint]") {
   const Parameters parameters = make_parameters();
   const Tensor x = make_input();
   const auto plain = step(How::plain);
@@ -94,11 +106,14 @@ TEST_CASE("checkpoints trade memory for products, and nothing for accuracy", "[a
     const auto held = step(how);
     const auto [same, got] = held(parameters, x);
     CHECK(difference(same, value, 0, 0) == "");
-    for (const auto& [key, gradient] : gradients) CHECK(difference(got.at(key), gradient, 0, 0) == "");
+    for (const auto& [key, gradient] : gradients)
+      CHECK(difference(got.at(key), gradient, 0, 0) == "");
     arena[how] = held.memory_report(parameters, x).arena_bytes;
-    // One product of each layer is computed again (the other's result is needed by the next layer alone), and once more inside of a group,
-    // where the layers between need their inputs. Had common subexpressions been merged, there would be none.
-    const std::size_t again = products(held.program(parameters, x)) - products(plain.program(parameters, x));
+    // One product of each layer is computed again (the other's result is needed by the next layer
+    // alone), and once more inside of a group, where the layers between need their inputs. Had
+    // common subexpressions been merged, there would be none.
+    const std::size_t again =
+        products(held.program(parameters, x)) - products(plain.program(parameters, x));
     CHECK(again >= depth);
     CHECK(again <= 3 * depth);
     CHECK(barriers(held.program(parameters, x)) == 0);
@@ -112,25 +127,29 @@ TEST_CASE("checkpoints trade memory for products, and nothing for accuracy", "[a
   CHECK(arena[How::both] <= 9 * row_bytes + 4 * hidden_bytes);
 }
 
-TEST_CASE("gradients with checkpoints are bit-equal to those without in f64 too", "[autograd][checkpoint]") {
+TEST_CASE("gradients with checkpoints are bit-equal to those without in f64 too",
+          "[autograd][checkpoint]") {
   Parameters parameters = make_parameters();
   for (auto& [key, value] : parameters) value = convert(value, DType::f64);
   const Tensor x = convert(make_input(), DType::f64);
   const auto [value, gradients] = step(How::plain)(parameters, x);
   const auto [same, got] = step(How::both)(parameters, x);
-  for (const auto& [key, gradient] : gradients) CHECK(difference(got.at(key), gradient, 0, 0) == "");
+  for (const auto& [key, gradient] : gradients)
+    CHECK(difference(got.at(key), gradient, 0, 0) == "");
 }
 
 TEST_CASE("forward mode computes nothing twice through checkpoints", "[autograd][checkpoint]") {
   const Parameters parameters = make_parameters();
   const Tensor x = make_input();
   const auto tangent = [&](How how) {
-    return compile(
-        [how](const Parameters& p, const Tensor& z) { return jvp([&](const Tensor& y) { return loss(how, p, y); }, std::tuple(z), std::tuple(z)); });
+    return compile([how](const Parameters& p, const Tensor& z) {
+      return jvp([&](const Tensor& y) { return loss(how, p, y); }, std::tuple(z), std::tuple(z));
+    });
   };
   const auto plain = tangent(How::plain), held = tangent(How::both);
   CHECK(products(plain.program(parameters, x)) == products(held.program(parameters, x)));
-  CHECK(plain.memory_report(parameters, x).arena_bytes == held.memory_report(parameters, x).arena_bytes);
+  CHECK(plain.memory_report(parameters, x).arena_bytes ==
+        held.memory_report(parameters, x).arena_bytes);
   const auto [a, da] = plain(parameters, x);
   const auto [b, db] = held(parameters, x);
   CHECK(difference(b, a, 0, 0) == "");
@@ -140,12 +159,16 @@ TEST_CASE("forward mode computes nothing twice through checkpoints", "[autograd]
 TEST_CASE("a checkpoint without a derivative leaves the plan as it is", "[autograd][checkpoint]") {
   const Parameters parameters = make_parameters();
   const Tensor x = make_input();
-  const auto value = [](How how) { return compile([how](const Parameters& p, const Tensor& z) { return loss(how, p, z); }); };
+  const auto value = [](How how) {
+    return compile([how](const Parameters& p, const Tensor& z) { return loss(how, p, z); });
+  };
   CHECK(value(How::plain).program(parameters, x) == value(How::both).program(parameters, x));
 }
 
 TEST_CASE("after keeps values apart and costs no memory", "[engine][checkpoint]") {
-  const auto later = [](const Tensor& x, const Tensor& token) { return make_node(Op::after, NoAttributes{}, {x, token}); };
+  const auto later = [](const Tensor& x, const Tensor& token) {
+    return make_node(Op::after, NoAttributes{}, {x, token});
+  };
   const Tensor x = make_input(), w = normal(random_key(3, host()), {width, width});
   eval(x), eval(w);
   // The same product before and after: not merged, and the second waits.
@@ -163,7 +186,8 @@ TEST_CASE("after keeps values apart and costs no memory", "[engine][checkpoint]"
   const auto views = compile([&](const Tensor& a) {
     const Tensor token = broadcast_to(sum(a), {3, 2}), turned = later(transpose(a, {1, 0}), token);
     const Tensor joined = later(concat({turned, turned}, 0), full({2}, 0.5, DType::f32, host()));
-    return std::tuple(joined * 2.0, later(a, token), later(full({4}, 3, DType::f32, host()), token), later(a, zeros_like(a)) + 1.0);
+    return std::tuple(joined * 2.0, later(a, token), later(full({4}, 3, DType::f32, host()), token),
+                      later(a, zeros_like(a)) + 1.0);
   });
   const auto [joined, copied, constant, shifted] = views(x);
   CHECK(difference(joined, 2.0 * transpose(concat({x, x}, 1), {1, 0}), 0, 0) == "");
@@ -174,8 +198,10 @@ TEST_CASE("after keeps values apart and costs no memory", "[engine][checkpoint]"
   // Of a donated argument: it is overwritten only when the last reader is done.
   const auto update = compile(
       [&](const Tensor& p, const Tensor& a) {
-        const auto [value, gradient] = value_and_grad(
-            [&](const Tensor& q) { return sum(square(checkpoint([&](const Tensor& v, const Tensor& h) { return tanh(matmul(h, v)); })(q, a))); })(p);
+        const auto [value, gradient] = value_and_grad([&](const Tensor& q) {
+          return sum(square(checkpoint(
+              [&](const Tensor& v, const Tensor& h) { return tanh(matmul(h, v)); })(q, a)));
+        })(p);
         return std::pair(p - 0.5 * gradient, value);
       },
       {.donate = {0}});
@@ -186,22 +212,32 @@ TEST_CASE("after keeps values apart and costs no memory", "[engine][checkpoint]"
   CHECK_THROWS_AS(fresh.to_host<float>(), Error);
 }
 
-TEST_CASE("a transformer trained on a derivative of itself needs a fraction of the memory with its blocks in checkpoints", "[models][checkpoint]") {
-  DitConfig config{.image_size = 16, .patch_size = 2, .hidden_size = 32, .depth = 6, .num_heads = 2};
+TEST_CASE(
+    "a transformer trained on a derivative of itself needs a fraction of the memory with its "
+    "blocks in checkpoints",
+    "[models][checkpoint]") {
+  DitConfig config{
+      .image_size = 16, .patch_size = 2, .hidden_size = 32, .depth = 6, .num_heads = 2};
   Parameters parameters;
   // No zeros, behind which gradients would vanish.
   for (const auto& [key, shape] : parameter_shapes(config))
-    parameters[key] = 0.1 * normal(fold_in(random_key(3, host()), static_cast<std::uint32_t>(parameters.size())), shape);
+    parameters[key] =
+        0.1 * normal(fold_in(random_key(3, host()), static_cast<std::uint32_t>(parameters.size())),
+                     shape);
   eval_tree(parameters);
-  const Tensor z = normal(random_key(4, host()), {4, 16, 16, 1}), velocity = normal(random_key(5, host()), {4, 16, 16, 1});
+  const Tensor z = normal(random_key(4, host()), {4, 16, 16, 1}),
+               velocity = normal(random_key(5, host()), {4, 16, 16, 1});
   const Tensor t = uniform(random_key(6, host()), {4}), r = 0.5 * t;
   eval_tree(std::vector<Tensor>{z, velocity, t, r});
-  // As in MeanFlow: the target has the change of the network along the flow; and, harder, the same without stopping the gradient there.
+  // As in MeanFlow: the target has the change of the network along the flow; and, harder, the same
+  // without stopping the gradient there.
   const auto step = [&](bool held, bool stop) {
     config.running.checkpoint_blocks = held;
     return compile([&, config = config, stop](const Parameters& given) {
       return value_and_grad([&](const Parameters& p) {
-        const auto u = [&](const Tensor& x, const Tensor& now) { return apply(config, p, x, Times{now, r}, {}); };
+        const auto u = [&](const Tensor& x, const Tensor& now) {
+          return apply(config, p, x, Times{now, r}, {});
+        };
         const auto [value, change] = jvp(u, std::tuple(z, t), std::tuple(velocity, ones_like(t)));
         const Tensor target = velocity - reshape(t - r, {4, 1, 1, 1}) * change;
         return mean(square(value - (stop ? stop_gradient(target) : target)));
@@ -218,8 +254,10 @@ TEST_CASE("a transformer trained on a derivative of itself needs a fraction of t
       const double size = sqrt(mean(square(gradient))).item<float>();
       CHECK(difference(got.at(key), gradient, 1e-3, 1e-4 * size) == "");
     }
-    INFO(to_string(plain.memory_report(parameters)) << "; " << to_string(held.memory_report(parameters)));
-    CHECK(2 * held.memory_report(parameters).arena_bytes < plain.memory_report(parameters).arena_bytes);
+    INFO(to_string(plain.memory_report(parameters))
+         << "; " << to_string(held.memory_report(parameters)));
+    CHECK(2 * held.memory_report(parameters).arena_bytes <
+          plain.memory_report(parameters).arena_bytes);
   }
   CHECK(DitConfig{.running = {.checkpoint_blocks = true}} == DitConfig{});
 }

@@ -1,8 +1,10 @@
-// Coverage by construction: a walk over the op table that fails on any hole among op x {backend x dtype, jvp, transpose, batching}. A cell is covered
-// when a check of an example really ran it - the value compared, the rule called on the way to a derivative or a batch that was compared. What is
-// missing must be in the list of refusals below, with its reason.
+// Coverage by construction: a walk over the op table that fails on any hole among op x {backend x
+// dtype, jvp, transpose, batching}. A cell is covered when a check of an example really ran it -
+// the value compared, the rule called on the way to a derivative or a batch that was compared. What
+// is missing must be in the list of refusals below, with its reason.
 //
-// The table is docs/coverage.md. Where a change is meant, set FLUXION_UPDATE_PINNED=1, run this test once, and look at the difference.
+// The table is docs/coverage.md. Where a change is meant, set FLUXION_UPDATE_PINNED=1, run this
+// test once, and look at the difference.
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -13,7 +15,7 @@
 #include "autograd/rules.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/random/program.h"
 #include "tests/random/rules_checks.h"
@@ -51,39 +53,45 @@ Tensors operands(const OpExample& example, const Device& device, DType dtype) {
   return to_tensors(inputs, device, dtype);
 }
 
-// Whether the values of an example on the CPU are those of the reference backend. An op that refuses the dtype (DTypeError while the graph is built)
-// has no such cell.
+// Whether the values of an example on the CPU are those of the reference backend. An op that
+// refuses the dtype (DTypeError while the graph is built) has no such cell.
 Value compare(const OpExample& example, DType dtype, const Device& cpu, const Device& reference) {
   Tensors got, expected;
   try {
-    got = example.f(operands(example, cpu, dtype)), expected = example.f(operands(example, reference, dtype));
+    got = example.f(operands(example, cpu, dtype)),
+    expected = example.f(operands(example, reference, dtype));
   } catch (const DTypeError&) {
     return {Cell::refused, ""};
   }
-  if (!count_ops(expected).contains(example.op)) return {Cell::failed, example.label + " is made without " + std::string(to_string(example.op))};
+  if (!count_ops(expected).contains(example.op))
+    return {Cell::failed, example.label + " is made without " + std::string(to_string(example.op))};
   const double tolerance = dtype == DType::f32 ? 2e-5 : dtype == DType::f64 ? 1e-12 : 0;
   eval(got), eval(expected);
   for (std::size_t i = 0; i < got.size(); ++i) {
     const std::string what = difference(got[i], expected[i], tolerance, tolerance);
-    if (!what.empty()) return {Cell::failed, example.label + " in " + std::string(to_string(dtype)) + ": " + what};
+    if (!what.empty())
+      return {Cell::failed, example.label + " in " + std::string(to_string(dtype)) + ": " + what};
   }
   return {Cell::covered, ""};
 }
 
-// Values of an op on both backends, over all its examples: covered if one was compared and none failed.
+// Values of an op on both backends, over all its examples: covered if one was compared and none
+// failed.
 Value values(Op op, DType dtype, const Device& cpu, const Device& reference) {
   Value result;
   for (const OpExample& example : all_examples()) {
     if (example.op != op) continue;
     const bool own_dtype = !any_of_dtype_under_test(example);
     // Operands of other dtypes than the one under test count for their own.
-    if (own_dtype && std::none_of(example.inputs.begin(), example.inputs.end(), [&](const HostValue& value) { return value.dtype == dtype; }))
+    if (own_dtype && std::none_of(example.inputs.begin(), example.inputs.end(),
+                                  [&](const HostValue& value) { return value.dtype == dtype; }))
       continue;
     Value each;
     try {
       each = compare(example, dtype, cpu, reference);
     } catch (const std::exception& error) {
-      each = {Cell::failed, example.label + " in " + std::string(to_string(dtype)) + " threw: " + error.what()};
+      each = {Cell::failed,
+              example.label + " in " + std::string(to_string(dtype)) + " threw: " + error.what()};
     }
     if (each.cell == Cell::failed) return each;
     if (each.cell == Cell::covered || result.cell == Cell::missing) result = each;
@@ -100,7 +108,8 @@ std::string refusal_of_value(Op op, DType dtype) {
 
 bool has_rule(const Rule& rule) {
   if (rule.table != Table::transpose) return true;
-  if (rule.op == Op::region) return rule.kind != Region::Kind::custom_jvp && rule.kind != Region::Kind::custom_vjp;
+  if (rule.op == Op::region)
+    return rule.kind != Region::Kind::custom_jvp && rule.kind != Region::Kind::custom_vjp;
   return transpose_rule(rule.op) != nullptr;
 }
 
@@ -111,11 +120,14 @@ std::string row_name(Op op, Region::Kind kind) {
 
 }  // namespace
 
-TEST_CASE("no op of the table has a hole: every backend, dtype, derivative and batch of it is checked", "[coverage]") {
+TEST_CASE(
+    "no op of the table has a hole: every backend, dtype, derivative and batch of it is checked",
+    "[coverage]") {
   const Device on_cpu = cpu({1}), on_reference = reference();
   std::map<std::string, int> reasons;  // numbered footnotes
   const auto footnote = [&](const std::string& reason) {
-    const int number = reasons.try_emplace(reason, static_cast<int>(reasons.size()) + 1).first->second;
+    const int number =
+        reasons.try_emplace(reason, static_cast<int>(reasons.size()) + 1).first->second;
     return "[" + std::to_string(number) + "]";
   };
   std::string text;
@@ -150,28 +162,36 @@ TEST_CASE("no op of the table has a hole: every backend, dtype, derivative and b
       // The floating dtypes are everybody's; integers where the shape rule takes them.
       if (value.cell == Cell::missing || (value.cell == Cell::refused && is_floating(dtype)))
         FAIL_CHECK("no example of " << to_string(op) << " was compared in " << to_string(dtype));
-      value_cells += value.cell == Cell::covered ? " yes |" : value.cell == Cell::refused ? " no |" : " MISSING |";
+      value_cells += value.cell == Cell::covered   ? " yes |"
+                     : value.cell == Cell::refused ? " no |"
+                                                   : " MISSING |";
       cells += value.cell == Cell::covered ? 2 : 0;  // two backends
     }
     for (int kind = 0; kind < (region ? 5 : 1); ++kind) {
       const auto each = static_cast<Region::Kind>(kind);
       text += "| " + row_name(op, each) + " |" + value_cells;
-      for (const Table table : {Table::jvp, Table::transpose, Table::batching}) text += " " + rule_cell({table, op, each}) + " |";
+      for (const Table table : {Table::jvp, Table::transpose, Table::batching})
+        text += " " + rule_cell({table, op, each}) + " |";
       text += "\n";
     }
   }
   std::string notes;
   std::map<int, std::string> numbered;
   for (const auto& [reason, at] : reasons) numbered[at] = reason;
-  for (const auto& [at, reason] : numbered) notes += "- [" + std::to_string(at) + "] " + reason + "\n";
+  for (const auto& [at, reason] : numbered)
+    notes += "- [" + std::to_string(at) + "] " + reason + "\n";
   const std::string whole =
-      "# Coverage\n\nWritten by tests/autograd/test_coverage.cpp, which fails where an op of `engine/ops.def` has a hole. *yes*: a check of an "
+      "# Coverage\n\nWritten by tests/autograd/test_coverage.cpp, which fails where an op of "
+      "`engine/graph/ops.def` has a hole. *yes*: a check of an "
       "example ran "
-      "it and compared the result.\nf32 to u32: the value on the CPU backend against the reference backend, in that dtype (*no*: the op's shape rule "
-      "refuses the dtype). jvp: against finite differences.\ntranspose: <u, Jv> = <J'u, v>, for linear ops. batching: vmap against a loop.\n\n" +
+      "it and compared the result.\nf32 to u32: the value on the CPU backend against the reference "
+      "backend, in that dtype (*no*: the op's shape rule "
+      "refuses the dtype). jvp: against finite differences.\ntranspose: <u, Jv> = <J'u, v>, for "
+      "linear ops. batching: vmap against a loop.\n\n" +
       std::to_string(cells) +
-      " cells are covered.\n\n| op | f32 | f64 | i32 | u32 | jvp | transpose | batching |\n|---|---|---|---|---|---|---|---|\n" + text +
-      "\nRefusals:\n\n" + notes;
+      " cells are covered.\n\n| op | f32 | f64 | i32 | u32 | jvp | transpose | batching "
+      "|\n|---|---|---|---|---|---|---|---|\n" +
+      text + "\nRefusals:\n\n" + notes;
   if (std::getenv("FLUXION_UPDATE_PINNED")) std::ofstream(page) << whole;
   std::ifstream file(page);
   std::stringstream committed;

@@ -1,5 +1,5 @@
-// The derivative of every op of the table, forward and reverse, against finite differences. The walk is over the table, so an op without example
-// fails.
+// The derivative of every op of the table, forward and reverse, against finite differences. The
+// walk is over the table, so an op without example fails.
 #include <set>
 
 #include "autograd/check.h"
@@ -8,7 +8,7 @@
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -29,7 +29,9 @@ std::vector<Tensor> gradient_of_wave(const TensorFunction& f, const std::vector<
   Tensor wave;
   for (std::size_t k = 0; k < outputs.size(); ++k) {
     const Tensor flat = reshape(outputs[k], {outputs[k].elements()});
-    const Tensor part = sum(sin(flat + iota(flat.shape(), 0, DType::f64, flat.device()) * (1.0 / 7) + static_cast<double>(k)));
+    const Tensor part =
+        sum(sin(flat + iota(flat.shape(), 0, DType::f64, flat.device()) * (1.0 / 7) +
+                static_cast<double>(k)));
     wave = wave ? wave + part : part;
   }
   std::vector<Tensor> gradients = traced.linear_map({wave}).transpose({ones_like(wave)});
@@ -40,10 +42,13 @@ std::vector<Tensor> gradient_of_wave(const TensorFunction& f, const std::vector<
 void check_all(const Device& device, int order) {
   for (const OpExample& example : op_examples()) {
     if (!has_derivative(example.op)) continue;
-    const TensorFunction f = order == 1 ? example.f : [&](const std::vector<Tensor>& x) { return gradient_of_wave(example.f, x); };
+    const TensorFunction f = order == 1 ? example.f : [&](const std::vector<Tensor>& x) {
+      return gradient_of_wave(example.f, x);
+    };
     INFO(device.name() << ": " << example.label);
     try {
-      const DerivativeCheck check = check_derivatives(f, to_tensors(example.inputs, device), {.tolerance = order == 1 ? 1e-6 : 1e-5});
+      const DerivativeCheck check = check_derivatives(f, to_tensors(example.inputs, device),
+                                                      {.tolerance = order == 1 ? 1e-6 : 1e-5});
       CHECK(check.message == "");
     } catch (const std::exception& error) {
       FAIL_CHECK("threw: " << error.what());
@@ -64,11 +69,18 @@ TEST_CASE("every op with a derivative has an example", "[autograd][derivatives]"
   }
 }
 
-TEST_CASE("first derivatives of every op agree with finite differences on the reference backend", "[autograd][derivatives]") {
+TEST_CASE("first derivatives of every op agree with finite differences on the reference backend",
+          "[autograd][derivatives]") {
   check_all(reference(), 1);
 }
-TEST_CASE("first derivatives of every op agree with finite differences on the CPU", "[autograd][derivatives]") { check_all(cpu(), 1); }
-TEST_CASE("second derivatives of every op, forward over reverse and reverse over reverse", "[autograd][derivatives]") { check_all(cpu(), 2); }
+TEST_CASE("first derivatives of every op agree with finite differences on the CPU",
+          "[autograd][derivatives]") {
+  check_all(cpu(), 1);
+}
+TEST_CASE("second derivatives of every op, forward over reverse and reverse over reverse",
+          "[autograd][derivatives]") {
+  check_all(cpu(), 2);
+}
 
 TEST_CASE("ops without derivative carry no tangent", "[autograd][derivatives]") {
   const Device device = reference();
@@ -76,7 +88,8 @@ TEST_CASE("ops without derivative carry no tangent", "[autograd][derivatives]") 
     if (has_derivative(example.op) || info(example.op).op_class == OpClass::leaf) continue;
     const std::vector<Tensor> inputs = to_tensors(example.inputs, device);
     std::vector<Tensor> tangents;
-    for (const Tensor& input : inputs) tangents.push_back(is_floating(input.dtype()) ? ones_like(input) : Tensor());
+    for (const Tensor& input : inputs)
+      tangents.push_back(is_floating(input.dtype()) ? ones_like(input) : Tensor());
     Leaves traced(inputs, tangents);
     for (const Tensor& tangent : traced.push_forward(floating_only(example.f(traced.tensors()))))
       for (const double each : host_values(tangent)) CHECK(each == 0);
@@ -122,22 +135,30 @@ TEST_CASE("nested transforms keep their perturbations apart", "[autograd][deriva
   const Device device = cpu();
   const Tensor x = Tensor::from(std::vector<double>{2}, {}, device);
   // d/dx [x d/dy (x + y)] = 1, the classical example where confused perturbations give 2.
-  const auto inner = [&](const Tensor& a) { return a * grad([&](const Tensor& y) { return a + y; })(a); };
+  const auto inner = [&](const Tensor& a) {
+    return a * grad([&](const Tensor& y) { return a + y; })(a);
+  };
   CHECK(grad(inner)(x).item<double>() == 1.0);
   // Third derivative of x^4: 24 x.
   const auto fourth = [](const Tensor& a) { return square(square(a)); };
-  CHECK(grad([&](const Tensor& a) { return grad([&](const Tensor& b) { return grad(fourth)(b); })(a); })(x).item<double>() == Approx(48));
+  CHECK(grad([&](const Tensor& a) {
+          return grad([&](const Tensor& b) { return grad(fourth)(b); })(a);
+        })(x)
+            .item<double>() == Approx(48));
 }
 
-TEST_CASE("hvp, jacfwd and jacrev agree with the Jacobian written by hand", "[autograd][derivatives]") {
+TEST_CASE("hvp, jacfwd and jacrev agree with the Jacobian written by hand",
+          "[autograd][derivatives]") {
   const Device device = cpu();
-  const Tensor x = Tensor::from(std::vector<double>{0.5, -1, 2}, {3}, device), v = Tensor::from(std::vector<double>{1, 2, -1}, {3}, device);
+  const Tensor x = Tensor::from(std::vector<double>{0.5, -1, 2}, {3}, device),
+               v = Tensor::from(std::vector<double>{1, 2, -1}, {3}, device);
   // f = sum x^3: Hessian diag(6 x).
   const auto cubes = [](const Tensor& a) { return sum(a * a * a); };
   CHECK(difference(hvp(cubes, x, v), 6.0 * x * v, 1e-14, 0) == "");
   // g_i = x_i x_0: J = x_0 I + x e_0'.
   const auto g = [](const Tensor& a) { return a * broadcast_to(slice_axis(a, 0, 0, 1), {3}); };
-  const Tensor expected = Tensor::from(std::vector<double>{1, 0, 0, -1, 0.5, 0, 2, 0, 0.5}, {3, 3}, device);
+  const Tensor expected =
+      Tensor::from(std::vector<double>{1, 0, 0, -1, 0.5, 0, 2, 0, 0.5}, {3, 3}, device);
   CHECK(difference(jacfwd(g, x), expected, 1e-14, 0) == "");
   CHECK(difference(jacrev(g, x), expected, 1e-14, 0) == "");
 }

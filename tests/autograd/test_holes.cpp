@@ -5,8 +5,8 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
-#include "engine/custom.h"
-#include "engine/ops.h"
+#include "engine/graph/custom.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 
 using namespace fluxion;
@@ -34,17 +34,24 @@ TEST_CASE("a place that holds no tensor has no derivative", "[autograd]") {
 
   const auto [y, pull] = vjp([](const Tensor& x) { return Two{x * 2.0, Tensor()}; }, x);
   CHECK(std::get<0>(pull(Two{x, Tensor()})).to_host<double>() == std::vector<double>{6, 6});
-  const auto [value, tangent] = jvp([](const Two& p) { return p; }, std::tuple{Two{x, Tensor()}}, std::tuple{Two{x, Tensor()}});
+  const auto [value, tangent] = jvp([](const Two& p) { return p; }, std::tuple{Two{x, Tensor()}},
+                                    std::tuple{Two{x, Tensor()}});
   CHECK(std::get<0>(tangent).to_host<double>() == std::vector<double>{3, 3});
-  CHECK_THROWS_WITH(jvp([](const Two& p) { return p; }, std::tuple{Two{x, Tensor()}}, std::tuple{Two{x, x}}), Catch::Contains("holds no tensor"));
-  CHECK_THROWS_WITH(compile([](const Two& p) { return std::get<0>(p); })(Two{x, Tensor()}), Catch::Contains("argument tensor 1 holds no tensor"));
+  CHECK_THROWS_WITH(
+      jvp([](const Two& p) { return p; }, std::tuple{Two{x, Tensor()}}, std::tuple{Two{x, x}}),
+      Catch::Contains("holds no tensor"));
+  CHECK_THROWS_WITH(compile([](const Two& p) { return std::get<0>(p); })(Two{x, Tensor()}),
+                    Catch::Contains("argument tensor 1 holds no tensor"));
 }
 
-TEST_CASE("a long chain of rules that hold one another's results dies without recursion", "[autograd][regions]") {
+TEST_CASE("a long chain of rules that hold one another's results dies without recursion",
+          "[autograd][regions]") {
   Tensor h = full({}, 0.5, DType::f64, reference());
   for (int i = 0; i < 30000; ++i)
     h = custom_jvp([](const Tensor& x) { return x * 1.0; },
-                   [h](const std::tuple<Tensor>&, const std::tuple<Tensor>& t) { return std::get<0>(t) * h; })(h);
+                   [h](const std::tuple<Tensor>&, const std::tuple<Tensor>& t) {
+                     return std::get<0>(t) * h;
+                   })(h);
   h = Tensor();
   SUCCEED();
 }

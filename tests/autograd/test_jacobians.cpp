@@ -4,7 +4,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -15,7 +15,9 @@ namespace {
 
 using TensorMap = std::function<Tensor(const Tensor&)>;
 
-Tensor random(const Shape& shape, std::uint64_t seed, const Device& device) { return to_tensor(random_value(shape, -1, 1, seed), device); }
+Tensor random(const Shape& shape, std::uint64_t seed, const Device& device) {
+  return to_tensor(random_value(shape, -1, 1, seed), device);
+}
 
 // [y.., x..], column by column, by fourth-order central differences.
 Tensor differences(const TensorMap& f, const Tensor& x) {
@@ -28,7 +30,9 @@ Tensor differences(const TensorMap& f, const Tensor& x) {
   };
   std::vector<Tensor> columns;
   for (std::size_t i = 0; i < at.size(); ++i)
-    columns.push_back(expand_dims((8.0 * (moved(i, h) - moved(i, -h)) - (moved(i, 2 * h) - moved(i, -2 * h))) / (12 * h), -1));
+    columns.push_back(expand_dims(
+        (8.0 * (moved(i, h) - moved(i, -h)) - (moved(i, 2 * h) - moved(i, -2 * h))) / (12 * h),
+        -1));
   Dims sizes = f(x).shape().dims();
   sizes.insert(sizes.end(), x.shape().begin(), x.shape().end());
   return reshape(concat(columns, -1), Shape(sizes));
@@ -38,12 +42,14 @@ Tensor differences(const TensorMap& f, const Tensor& x) {
 
 TEST_CASE("jacfwd is jacrev is finite differences", "[autograd][jacobians]") {
   for (const Device& device : {reference(), cpu()}) {
-    const Tensor w = random({3, 5}, 1, device), x = random({2, 3}, 2, device), scalar = random({}, 3, device);
+    const Tensor w = random({3, 5}, 1, device), x = random({2, 3}, 2, device),
+                 scalar = random({}, 3, device);
     const std::pair<TensorMap, Tensor> cases[] = {
         {[&](const Tensor& z) { return tanh(matmul(z, w)); }, x},
         {[&](const Tensor& z) { return softmax(matmul(z, w)) * sum(z); }, x},
-        {[](const Tensor& z) { return sum(sin(z)); }, x},                                         // to a scalar
-        {[](const Tensor& z) { return sin(z * iota({4}, 0, DType::f64, z.device())); }, scalar},  // from a scalar
+        {[](const Tensor& z) { return sum(sin(z)); }, x},  // to a scalar
+        {[](const Tensor& z) { return sin(z * iota({4}, 0, DType::f64, z.device())); },
+         scalar},  // from a scalar
         {[](const Tensor& z) { return exp(z); }, scalar},
         {[](const Tensor& z) { return layer_norm(z, 1e-2); }, x},
         {[](const Tensor& z) { return attention(z, z, z); }, x},
@@ -56,7 +62,9 @@ TEST_CASE("jacfwd is jacrev is finite differences", "[autograd][jacobians]") {
       INFO(device.name() << ", case " << number);
       const Tensor forward = jacfwd(f, at), reverse = jacrev(f, at);
       CHECK(difference(forward, reverse, 1e-12, 1e-13) == "");
-      if (number != 7) CHECK(difference(forward, differences(f, at), 1e-8, 1e-9) == "");  // differences see through stop_gradient
+      if (number != 7)
+        CHECK(difference(forward, differences(f, at), 1e-8, 1e-9) ==
+              "");  // differences see through stop_gradient
       ++number;
     }
     // From nothing.
@@ -72,29 +80,41 @@ TEST_CASE("the Hessian of a quartic is its closed form", "[autograd][jacobians]"
   for (const Device& device : {reference(), cpu()}) {
     const Tensor x = random({4}, 5, device), a = random({4, 4}, 6, device);
     // q = (x'x)^2 / 4: H = x'x I + 2 x x'.
-    const auto identity = convert(eq(iota({4, 4}, 0, DType::i32, device), iota({4, 4}, 1, DType::i32, device)), DType::f64);
+    const auto identity = convert(
+        eq(iota({4, 4}, 0, DType::i32, device), iota({4, 4}, 1, DType::i32, device)), DType::f64);
     const Tensor column = reshape(x, {4, 1}), outer = matmul(column, reshape(x, {1, 4}));
     const Tensor norm = hessian([](const Tensor& z) { return 0.25 * square(sum(square(z))); }, x);
     CHECK(difference(norm, sum(square(x)) * identity + 2.0 * outer, 1e-13, 1e-14) == "");
     // q = sum_i (a x)_i^4: H = 12 a' diag((a x)^2) a.
-    const Tensor mixed = hessian([&](const Tensor& z) { return sum(square(square(matmul(a, reshape(z, {4, 1}))))); }, x);
+    const Tensor mixed = hessian(
+        [&](const Tensor& z) {
+          return sum(square(square(matmul(a, reshape(z, {4, 1})))));
+        },
+        x);
     const Tensor expected = 12.0 * matmul(swap_axes(a, 0, 1), square(matmul(a, column)) * a);
     CHECK(difference(mixed, expected, 1e-13, 1e-13) == "");
     CHECK(difference(mixed, swap_axes(mixed, 0, 1), 1e-13, 1e-13) == "");
     // Of a matrix: [x.., x..], and hvp is its product with a direction.
     const Tensor m = random({2, 3}, 7, device), v = random({2, 3}, 8, device);
-    const TensorMap g = [](const Tensor& z) { return sum(exp(matmul(z, swap_axes(z, 0, 1)) * 0.5)); };
+    const TensorMap g = [](const Tensor& z) {
+      return sum(exp(matmul(z, swap_axes(z, 0, 1)) * 0.5));
+    };
     const Tensor whole = hessian(g, m);
     CHECK(whole.shape() == Shape{2, 3, 2, 3});
-    CHECK(difference(reshape(matmul(reshape(whole, {6, 6}), reshape(v, {6, 1})), {2, 3}), hvp(g, m, v), 1e-12, 1e-13) == "");
-    CHECK(difference(whole, differences([&](const Tensor& z) { return grad(g)(z); }, m), 1e-8, 1e-9) == "");
+    CHECK(difference(reshape(matmul(reshape(whole, {6, 6}), reshape(v, {6, 1})), {2, 3}),
+                     hvp(g, m, v), 1e-12, 1e-13) == "");
+    CHECK(difference(whole, differences([&](const Tensor& z) { return grad(g)(z); }, m), 1e-8,
+                     1e-9) == "");
   }
 }
 
 TEST_CASE("Jacobians compile, batch and differentiate", "[autograd][jacobians]") {
   const Device device = cpu();
-  const Tensor w = random({3, 3}, 9, device), xs = random({5, 3}, 10, device), x = reshape(slice_axis(xs, 0, 2, 3), {3});
-  const TensorMap f = [&](const Tensor& z) { return sin(reshape(matmul(reshape(z, {1, 3}), w), {3})) * z; };
+  const Tensor w = random({3, 3}, 9, device), xs = random({5, 3}, 10, device),
+               x = reshape(slice_axis(xs, 0, 2, 3), {3});
+  const TensorMap f = [&](const Tensor& z) {
+    return sin(reshape(matmul(reshape(z, {1, 3}), w), {3})) * z;
+  };
   const auto forward = [&](const Tensor& z) { return jacfwd(f, z); };
   const auto reverse = [&](const Tensor& z) { return jacrev(f, z); };
   CHECK(difference(compile(forward)(x), jacfwd(f, x), 1e-13, 1e-14) == "");
@@ -103,7 +123,9 @@ TEST_CASE("Jacobians compile, batch and differentiate", "[autograd][jacobians]")
   CHECK(difference(all, vmap(reverse)(xs), 1e-13, 1e-14) == "");
   CHECK(difference(reshape(slice_axis(all, 0, 2, 3), {3, 3}), jacfwd(f, x), 1e-13, 1e-14) == "");
   // A penalty on the Jacobian, and its gradient by either mode.
-  const auto penalty = [](const auto& jacobian) { return [=](const Tensor& z) { return sum(square(jacobian(z))); }; };
+  const auto penalty = [](const auto& jacobian) {
+    return [=](const Tensor& z) { return sum(square(jacobian(z))); };
+  };
   const Tensor gradient = grad(penalty(forward))(x);
   CHECK(difference(gradient, grad(penalty(reverse))(x), 1e-12, 1e-13) == "");
   CHECK(difference(gradient, differences(penalty(forward), x), 1e-8, 1e-9) == "");
@@ -126,19 +148,22 @@ TEST_CASE("a Jacobian evaluates its function once", "[autograd][jacobians]") {
   const auto products = [&](const auto& jacobian) {
     std::size_t count = 0;
     const Program& program = jacobian.program(x);
-    for (const Kernel& kernel : program.kernels) count += std::holds_alternative<ContractKernel>(kernel);
+    for (const Kernel& kernel : program.kernels)
+      count += std::holds_alternative<ContractKernel>(kernel);
     return count;
   };
   const auto forward = compile([&](const Tensor& z) { return jacfwd(f, z); });
   const auto reverse = compile([&](const Tensor& z) { return jacrev(f, z); });
-  // Two layers forward; the basis through two layers, of which the first product with the identity is one too.
+  // Two layers forward; the basis through two layers, of which the first product with the identity
+  // is one too.
   CHECK(products(forward) == 4);
   CHECK(products(reverse) == 4);
   CHECK(calls == 2);
 }
 
 TEST_CASE("Jacobians say what they can't do", "[autograd][jacobians]") {
-  const Tensor x = random({3}, 13, cpu()), n = Tensor::from(std::vector<std::int32_t>{1, 2}, {2}, x.device());
+  const Tensor x = random({3}, 13, cpu()),
+               n = Tensor::from(std::vector<std::int32_t>{1, 2}, {2}, x.device());
   const TensorMap to_integers = [](const Tensor& z) { return convert(z, DType::i32); };
   const TensorMap from_integers = [](const Tensor& z) { return convert(z, DType::f64); };
   CHECK_THROWS_AS(jacfwd(to_integers, x), DTypeError);

@@ -1,12 +1,13 @@
-// Derivatives of derivatives: perturbations that must not be confused, and every order of nesting up to the third derivative.
+// Derivatives of derivatives: perturbations that must not be confused, and every order of nesting
+// up to the third derivative.
 #include <cmath>
 
 #include "autograd/check.h"
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
-#include "engine/custom.h"
-#include "engine/ops.h"
+#include "engine/graph/custom.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -23,17 +24,24 @@ const Device& host() {
 }
 
 Tensor scalar(double value) { return Tensor::from(std::vector<double>{value}, {}, host()); }
-Tensor values(const Shape& shape, std::uint64_t seed) { return to_tensor(random_value(shape, -1.5, 1.5, seed), host()); }
+Tensor values(const Shape& shape, std::uint64_t seed) {
+  return to_tensor(random_value(shape, -1.5, 1.5, seed), host());
+}
 
-// The directional derivative of f along v, forward or reverse; f may return any shape if forward, a scalar if reverse.
+// The directional derivative of f along v, forward or reverse; f may return any shape if forward, a
+// scalar if reverse.
 Tensor along(bool forward, const Function& f, const Tensor& x, const Tensor& v) {
   return forward ? jvp(f, std::tuple(x), std::tuple(v)).second : sum(grad(f)(x) * v);
 }
 // d/dx of a function of a scalar.
-Tensor slope(bool forward, const Function& f, const Tensor& x) { return along(forward, f, x, ones_like(x)); }
+Tensor slope(bool forward, const Function& f, const Tensor& x) {
+  return along(forward, f, x, ones_like(x));
+}
 
-// The scalar f's third derivative D^3 f[a, b, c] at x; bit k of `modes` says whether direction k is taken forward.
-Tensor third(int modes, const Function& f, const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& c) {
+// The scalar f's third derivative D^3 f[a, b, c] at x; bit k of `modes` says whether direction k is
+// taken forward.
+Tensor third(int modes, const Function& f, const Tensor& x, const Tensor& a, const Tensor& b,
+             const Tensor& c) {
   const Function first = [=](const Tensor& y) { return along(modes & 1, f, y, a); };
   const Function second = [=](const Tensor& y) { return along(modes & 2, first, y, b); };
   return along(modes & 4, second, x, c);
@@ -41,42 +49,63 @@ Tensor third(int modes, const Function& f, const Tensor& x, const Tensor& a, con
 
 }  // namespace
 
-TEST_CASE("perturbations are not confused, in whatever modes the derivatives are taken", "[autograd][nesting]") {
+TEST_CASE("perturbations are not confused, in whatever modes the derivatives are taken",
+          "[autograd][nesting]") {
   for (const bool outer : {false, true})
     for (const bool inner : {false, true}) {
       INFO((outer ? "forward" : "reverse") << " over " << (inner ? "forward" : "reverse"));
-      const auto d = [&](const Function& f, const Tensor& x) { return slope(outer, f, x).item<double>(); };
+      const auto d = [&](const Function& f, const Tensor& x) {
+        return slope(outer, f, x).item<double>();
+      };
       const auto e = [&](const Function& f, const Tensor& x) { return slope(inner, f, x); };
-      // d/dx [x d/dy (x + y)] at x = y = 1 (Siskind and Pearlmutter 2005): 1, and 2 where the perturbations are confused.
-      CHECK(d([&](const Tensor& x) { return x * e([&](const Tensor& y) { return x + y; }, scalar(1)); }, scalar(1)) == 1);
-      CHECK(d([&](const Tensor& x) { return x * e([&](const Tensor& y) { return x + y; }, x); }, scalar(1)) == 1);
+      // d/dx [x d/dy (x + y)] at x = y = 1 (Siskind and Pearlmutter 2005): 1, and 2 where the
+      // perturbations are confused.
+      CHECK(d(
+                [&](const Tensor& x) {
+                  return x * e([&](const Tensor& y) { return x + y; }, scalar(1));
+                },
+                scalar(1)) == 1);
+      CHECK(d([&](const Tensor& x) { return x * e([&](const Tensor& y) { return x + y; }, x); },
+              scalar(1)) == 1);
       // d/dx [x d/dy (x y)] at any y: d/dx x^2 = 2 x.
-      CHECK(d([&](const Tensor& x) { return x * e([&](const Tensor& y) { return x * y; }, scalar(5)); }, scalar(3)) == 6);
+      CHECK(d(
+                [&](const Tensor& x) {
+                  return x * e([&](const Tensor& y) { return x * y; }, scalar(5));
+                },
+                scalar(3)) == 6);
       // d/dx [d/dy (x y^2) at y = x]: d/dx 2 x^2 = 4 x.
-      CHECK(d([&](const Tensor& x) { return e([&](const Tensor& y) { return x * y * y; }, x); }, scalar(3)) == 12);
+      CHECK(d([&](const Tensor& x) { return e([&](const Tensor& y) { return x * y * y; }, x); },
+              scalar(3)) == 12);
       // The inner function does not depend on its own argument, only on the outer's.
-      CHECK(d([&](const Tensor& x) { return x + e([&](const Tensor&) { return x * x; }, x); }, scalar(3)) == 1);
+      CHECK(d([&](const Tensor& x) { return x + e([&](const Tensor&) { return x * x; }, x); },
+              scalar(3)) == 1);
       // Two inner derivatives of one function, one of them captured.
       CHECK(d(
                 [&](const Tensor& x) {
-                  const Tensor captured = e([&](const Tensor& y) { return y * y * x; }, scalar(2));  // 4 x
-                  return e([&](const Tensor& y) { return captured * y * x; }, scalar(7));            // 4 x^2
+                  const Tensor captured =
+                      e([&](const Tensor& y) { return y * y * x; }, scalar(2));            // 4 x
+                  return e([&](const Tensor& y) { return captured * y * x; }, scalar(7));  // 4 x^2
                 },
                 scalar(3)) == 24);
       // The same, compiled and inside regions.
       const auto compiled = compile([&](const Tensor& x) {
         return slope(
-            outer, [&](const Tensor& z) { return z * e([&](const Tensor& y) { return z + y; }, z); }, x);
+            outer,
+            [&](const Tensor& z) { return z * e([&](const Tensor& y) { return z + y; }, z); }, x);
       });
       CHECK(compiled(scalar(1)).item<double>() == 1);
-      CHECK(d(checkpoint([&](const Tensor& x) { return x * e(checkpoint([&](const Tensor& y) { return x + y * x; }), x); }), scalar(2)) == 4);
+      CHECK(d(checkpoint([&](const Tensor& x) {
+                return x * e(checkpoint([&](const Tensor& y) { return x + y * x; }), x);
+              }),
+              scalar(2)) == 4);
     }
 }
 
 TEST_CASE("three levels of captured variables stay apart", "[autograd][nesting]") {
   for (int modes = 0; modes < 8; ++modes) {
     INFO("modes " << modes);
-    // d/dx d/dy d/dz (x y^2 z^3) at (2, 3, 5), each inner derivative capturing the outer variables: 2 y 3 z^2 = 450.
+    // d/dx d/dy d/dz (x y^2 z^3) at (2, 3, 5), each inner derivative capturing the outer variables:
+    // 2 y 3 z^2 = 450.
     const Function by_x = [&](const Tensor& x) {
       return slope(
           modes & 2,
@@ -87,7 +116,8 @@ TEST_CASE("three levels of captured variables stay apart", "[autograd][nesting]"
           scalar(3));
     };
     CHECK(slope(modes & 1, by_x, scalar(2)).item<double>() == Approx(450));
-    // All of them at one point: d/dx [d/dy [d/dz x y z at z = y] at y = x] = d/dx x = 1, since the innermost is x y.
+    // All of them at one point: d/dx [d/dy [d/dz x y z at z = y] at y = x] = d/dx x = 1, since the
+    // innermost is x y.
     const Function nested = [&](const Tensor& x) {
       return slope(
           modes & 2,
@@ -129,11 +159,14 @@ TEST_CASE("a leaf that outlives its transform is the value it had", "[autograd][
         x * x);  // x, and kept = x^2
     return inner * kept;
   };
-  for (const bool forward : {false, true}) CHECK(slope(forward, outer, scalar(2)).item<double>() == 12);
+  for (const bool forward : {false, true})
+    CHECK(slope(forward, outer, scalar(2)).item<double>() == 12);
 }
 
-TEST_CASE("the third derivative of tanh is the closed form in all eight nestings", "[autograd][nesting]") {
-  const Tensor x = values({7}, 1), y = tanh(x), expected = -2.0 * (1.0 - square(y)) * (1.0 - 3.0 * square(y));
+TEST_CASE("the third derivative of tanh is the closed form in all eight nestings",
+          "[autograd][nesting]") {
+  const Tensor x = values({7}, 1), y = tanh(x),
+               expected = -2.0 * (1.0 - square(y)) * (1.0 - 3.0 * square(y));
   const Tensor ones = ones_like(x);
   for (int modes = 0; modes < 8; ++modes) {
     INFO("modes " << modes);
@@ -156,8 +189,10 @@ TEST_CASE("the third derivative of tanh is the closed form in all eight nestings
 TEST_CASE("the third derivative of softmax is the third cumulant", "[autograd][nesting]") {
   const Tensor x = values({3, 5}, 2), v = values({3, 5}, 3), weights = values({3, 5}, 4);
   const auto expect = [](const Tensor& p, const Tensor& a) { return sum(p * a, {-1}, true); };
-  // p(t) = softmax(x + t v): p''' = p ((v - m)^3 - 3 (v - m) c2 - c3), with mean and central moments under p.
-  const Tensor p = softmax(x), centred = v - expect(p, v), c2 = expect(p, square(centred)), c3 = expect(p, square(centred) * centred);
+  // p(t) = softmax(x + t v): p''' = p ((v - m)^3 - 3 (v - m) c2 - c3), with mean and central
+  // moments under p.
+  const Tensor p = softmax(x), centred = v - expect(p, v), c2 = expect(p, square(centred)),
+               c3 = expect(p, square(centred) * centred);
   const Tensor expected = p * (square(centred) * centred - 3.0 * centred * c2 - c3);
   const Function f = [&](const Tensor& z) { return sum(softmax(z) * weights); };
   for (int modes = 0; modes < 8; ++modes) {
@@ -166,12 +201,18 @@ TEST_CASE("the third derivative of softmax is the third cumulant", "[autograd][n
   }
 }
 
-TEST_CASE("third derivatives of fused ops agree with differences of second ones and with each other", "[autograd][nesting]") {
+TEST_CASE(
+    "third derivatives of fused ops agree with differences of second ones and with each other",
+    "[autograd][nesting]") {
   const Tensor mask = values({4, 4}, 9);
-  const auto wave = [](const Tensor& y) { return sum(sin(y + reshape(iota({y.elements()}, 0, y.dtype(), y.device()), y.shape()))); };
+  const auto wave = [](const Tensor& y) {
+    return sum(sin(y + reshape(iota({y.elements()}, 0, y.dtype(), y.device()), y.shape())));
+  };
   const auto attend = [wave](AttentionOptions options) {
-    return
-        [wave, options](const Tensor& x) { return wave(attention(slice_axis(x, 1, 0, 3), slice_axis(x, 1, 3, 6), slice_axis(x, 1, 6, 9), options)); };
+    return [wave, options](const Tensor& x) {
+      return wave(attention(slice_axis(x, 1, 0, 3), slice_axis(x, 1, 3, 6), slice_axis(x, 1, 6, 9),
+                            options));
+    };
   };
   struct Case {
     const char* name;
@@ -186,18 +227,23 @@ TEST_CASE("third derivatives of fused ops agree with differences of second ones 
       {"attention", {4, 9}, attend({})},
       {"attention, masked", {4, 9}, attend({.scale = 0, .causal = false, .mask = mask})},
       {"attention, causal", {4, 9}, attend({.scale = 0, .causal = true, .mask = {}})},
-      {"attention, causal and masked", {4, 9}, attend({.scale = 0.7, .causal = true, .mask = mask})},
-      {"attention in a checkpoint", {4, 9}, checkpoint(attend({.scale = 0, .causal = true, .mask = {}}))},
+      {"attention, causal and masked",
+       {4, 9},
+       attend({.scale = 0.7, .causal = true, .mask = mask})},
+      {"attention in a checkpoint",
+       {4, 9},
+       checkpoint(attend({.scale = 0, .causal = true, .mask = {}}))},
   };
   for (const Case& each : cases) {
-    const Tensor x = values(each.shape, 5), a = values(each.shape, 6), b = values(each.shape, 7), c = values(each.shape, 8);
+    const Tensor x = values(each.shape, 5), a = values(each.shape, 6), b = values(each.shape, 7),
+                 c = values(each.shape, 8);
     const Tensor expected = third(7, each.f, x, a, b, c);
     for (int modes = 0; modes < 7; ++modes) {
       INFO(each.name << ", modes " << modes);
       CHECK(difference(third(modes, each.f, x, a, b, c), expected, 1e-10, 1e-11) == "");
     }
-    // The second derivatives as functions, forward over forward, forward over reverse and reverse over reverse: their derivatives, forward and
-    // reverse, against differences.
+    // The second derivatives as functions, forward over forward, forward over reverse and reverse
+    // over reverse: their derivatives, forward and reverse, against differences.
     for (int modes = 0; modes < 4; ++modes) {
       INFO(each.name << ", derivative of second derivative " << modes);
       const auto second = [&](const std::vector<Tensor>& in) -> std::vector<Tensor> {

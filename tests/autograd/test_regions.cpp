@@ -6,9 +6,9 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
-#include "engine/custom.h"
-#include "engine/ops.h"
-#include "engine/region.h"
+#include "engine/graph/custom.h"
+#include "engine/graph/ops.h"
+#include "engine/graph/region.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -35,16 +35,25 @@ Tensor slope(const Tensor& x) { return cos(x) * x + sin(x); }
 Function by_checkpoint() { return checkpoint(plain, "plain"); }
 Function by_jvp_rule() {
   return custom_jvp(
-      plain, [](const std::tuple<Tensor>& x, const std::tuple<Tensor>& dx) { return slope(std::get<0>(x)) * std::get<0>(dx); }, "plain");
+      plain,
+      [](const std::tuple<Tensor>& x, const std::tuple<Tensor>& dx) {
+        return slope(std::get<0>(x)) * std::get<0>(dx);
+      },
+      "plain");
 }
 Function by_vjp_rule() {
   return custom_vjp(
-      plain, [](const std::tuple<Tensor>& x, const Tensor&, const Tensor& u) { return slope(std::get<0>(x)) * u; }, "plain");
+      plain,
+      [](const std::tuple<Tensor>& x, const Tensor&, const Tensor& u) {
+        return slope(std::get<0>(x)) * u;
+      },
+      "plain");
 }
 // x -> 2 flip(x), its own transpose; around it the nonlinear part.
 Function by_linear_rule() {
   const auto map =
-      custom_linear([](const Tensor& x) { return 2.0 * flip(x, {0}); }, [](const Tensor& u) { return flip(u, {0}) * 2.0; }, "twice flipped");
+      custom_linear([](const Tensor& x) { return 2.0 * flip(x, {0}); },
+                    [](const Tensor& u) { return flip(u, {0}) * 2.0; }, "twice flipped");
   return [map](const Tensor& x) { return 0.5 * flip(map(plain(x)), {0}); };
 }
 
@@ -64,12 +73,19 @@ std::vector<Kind> kinds() {
       {"checkpoint of custom_vjp", checkpoint(by_vjp_rule()), false},
       {"checkpoint of checkpoint", checkpoint(checkpoint(by_checkpoint())), true},
       {"custom_jvp of checkpoint",
-       custom_jvp(by_checkpoint(), [f = by_checkpoint()](const std::tuple<Tensor>& x, const std::tuple<Tensor>& dx) { return jvp(f, x, dx).second; }),
+       custom_jvp(by_checkpoint(),
+                  [f = by_checkpoint()](const std::tuple<Tensor>& x, const std::tuple<Tensor>& dx) {
+                    return jvp(f, x, dx).second;
+                  }),
        true}};
 }
 
-Tensor directional(const Function& f, const Tensor& x, const Tensor& dx) { return jvp(f, std::tuple(x), std::tuple(dx)).second; }
-Tensor pulled(const Function& f, const Tensor& x, const Tensor& u) { return std::get<0>(vjp(f, x).second(u)); }
+Tensor directional(const Function& f, const Tensor& x, const Tensor& dx) {
+  return jvp(f, std::tuple(x), std::tuple(dx)).second;
+}
+Tensor pulled(const Function& f, const Tensor& x, const Tensor& u) {
+  return std::get<0>(vjp(f, x).second(u));
+}
 
 struct Derivative {
   const char* name;
@@ -77,25 +93,46 @@ struct Derivative {
   std::function<Tensor(const Function&, const Tensor&)> of;
 };
 std::vector<Derivative> derivatives() {
-  const auto direction = [](const Tensor& x) { return cos(2.0 * iota(x.shape(), 0, x.dtype(), x.device())); };
+  const auto direction = [](const Tensor& x) {
+    return cos(2.0 * iota(x.shape(), 0, x.dtype(), x.device()));
+  };
   const Function wave = [](const Tensor& y) { return sum(sin(y)); };
-  const auto scalar = [=](const Function& f) -> Function { return [=](const Tensor& x) { return wave(f(x)); }; };
+  const auto scalar = [=](const Function& f) -> Function {
+    return [=](const Tensor& x) { return wave(f(x)); };
+  };
   return {
       {"value", false, [](const Function& f, const Tensor& x) { return f(x); }},
-      {"jvp", true, [=](const Function& f, const Tensor& x) { return directional(f, x, direction(x)); }},
-      {"vjp", false, [=](const Function& f, const Tensor& x) { return pulled(f, x, direction(x)); }},
+      {"jvp", true,
+       [=](const Function& f, const Tensor& x) { return directional(f, x, direction(x)); }},
+      {"vjp", false,
+       [=](const Function& f, const Tensor& x) { return pulled(f, x, direction(x)); }},
       {"grad", false, [=](const Function& f, const Tensor& x) { return grad(scalar(f))(x); }},
       {"jvp of jvp", true,
-       [=](const Function& f, const Tensor& x) { return directional([=](const Tensor& y) { return directional(f, y, direction(y)); }, x, sin(x)); }},
+       [=](const Function& f, const Tensor& x) {
+         return directional([=](const Tensor& y) { return directional(f, y, direction(y)); }, x,
+                            sin(x));
+       }},
       {"grad of jvp", true,
-       [=](const Function& f, const Tensor& x) { return grad([=](const Tensor& y) { return wave(directional(f, y, direction(y))); })(x); }},
-      {"jvp of grad", true, [=](const Function& f, const Tensor& x) { return directional(grad(scalar(f)), x, direction(x)); }},
-      {"grad of grad", false, [=](const Function& f, const Tensor& x) { return grad([=](const Tensor& y) { return wave(grad(scalar(f))(y)); })(x); }},
-      {"linearize", true, [=](const Function& f, const Tensor& x) { return linearize(f, x).second(std::tuple(direction(x))); }},
+       [=](const Function& f, const Tensor& x) {
+         return grad([=](const Tensor& y) { return wave(directional(f, y, direction(y))); })(x);
+       }},
+      {"jvp of grad", true,
+       [=](const Function& f, const Tensor& x) {
+         return directional(grad(scalar(f)), x, direction(x));
+       }},
+      {"grad of grad", false,
+       [=](const Function& f, const Tensor& x) {
+         return grad([=](const Tensor& y) { return wave(grad(scalar(f))(y)); })(x);
+       }},
+      {"linearize", true,
+       [=](const Function& f, const Tensor& x) {
+         return linearize(f, x).second(std::tuple(direction(x)));
+       }},
       {"grad of jvp of jvp", true,
        [=](const Function& f, const Tensor& x) {
          const Function twice = [=](const Tensor& y) {
-           return directional([=](const Tensor& z) { return directional(f, z, direction(z)); }, y, sin(y));
+           return directional([=](const Tensor& z) { return directional(f, z, direction(z)); }, y,
+                              sin(y));
          };
          return grad([=](const Tensor& y) { return wave(twice(y)); })(x);
        }},
@@ -119,11 +156,14 @@ struct Pair {
   static auto members(auto& self) { return std::tie(self.y, self.count, self.more); }
 };
 
-bool mentions(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool mentions(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
-TEST_CASE("every kind of region has the derivatives of the function it holds, compiled or not", "[autograd][regions]") {
+TEST_CASE("every kind of region has the derivatives of the function it holds, compiled or not",
+          "[autograd][regions]") {
   for (const Device& device : {host(), reference()}) {
     const Tensor x = values({5}, 3, device);
     for (const Kind& kind : kinds())
@@ -136,7 +176,8 @@ TEST_CASE("every kind of region has the derivatives of the function it holds, co
           const auto compiled = compile([&](const Tensor& y) { return derivative.of(kind.f, y); });
           CHECK(difference(compiled(x), expected, 1e-13, 1e-13) == "");
           // A compiled function inside a region inside a transform is inlined.
-          const Function inner = checkpoint([f = compile(kind.f)](const Tensor& y) { return f(y); });
+          const Function inner =
+              checkpoint([f = compile(kind.f)](const Tensor& y) { return f(y); });
           CHECK(difference(derivative.of(inner, x), expected, 1e-13, 1e-13) == "");
         } catch (const std::exception& error) {
           FAIL_CHECK("threw: " << error.what());
@@ -145,16 +186,21 @@ TEST_CASE("every kind of region has the derivatives of the function it holds, co
   }
 }
 
-TEST_CASE("forward mode through custom_vjp names the function and what to do", "[autograd][regions]") {
+TEST_CASE("forward mode through custom_vjp names the function and what to do",
+          "[autograd][regions]") {
   const Tensor x = values({5}, 3);
   const Function f = by_vjp_rule();
   const std::string direct = error_of([&] { directional(f, x, x).to_host<double>(); });
   CHECK(mentions(direct, "forward mode through custom_vjp plain"));
   CHECK(mentions(direct, "custom_jvp"));
-  CHECK(mentions(error_of([&] { directional(checkpoint(f), x, x).to_host<double>(); }), "forward mode through custom_vjp plain"));
+  CHECK(mentions(error_of([&] { directional(checkpoint(f), x, x).to_host<double>(); }),
+                 "forward mode through custom_vjp plain"));
+  CHECK(mentions(
+      error_of([&] { directional([&](const Tensor& y) { return directional(f, y, x); }, x, x); }),
+      "forward mode through custom_vjp plain"));
   CHECK(
-      mentions(error_of([&] { directional([&](const Tensor& y) { return directional(f, y, x); }, x, x); }), "forward mode through custom_vjp plain"));
-  CHECK(mentions(error_of([&] { compile([&](const Tensor& y) { return directional(f, y, y); })(x); }), "forward mode through custom_vjp plain"));
+      mentions(error_of([&] { compile([&](const Tensor& y) { return directional(f, y, y); })(x); }),
+               "forward mode through custom_vjp plain"));
   // Built and not asked for: no error.
   const auto [y, dy] = jvp(f, std::tuple(x), std::tuple(x));
   CHECK(difference(y, plain(x), 0, 0) == "");
@@ -164,7 +210,9 @@ TEST_CASE("weights that a checkpoint captures get gradients", "[autograd][region
   const Tensor w = values({4, 4}, 1), x = values({3, 4}, 2), b = values({4}, 5);
   const auto network = [](bool regions) {
     return [regions](const std::map<std::string, Tensor>& p, const Tensor& x) {
-      const auto layer = [&](const Tensor& h) { return tanh(matmul(h, p.at("w")) + p.at("b")) + h * sum(square(p.at("b"))); };
+      const auto layer = [&](const Tensor& h) {
+        return tanh(matmul(h, p.at("w")) + p.at("b")) + h * sum(square(p.at("b")));
+      };
       Tensor h = x;
       for (int k = 0; k < 3; ++k) h = regions ? checkpoint(layer, "layer")(h) : layer(h);
       return sum(square(h));
@@ -177,16 +225,22 @@ TEST_CASE("weights that a checkpoint captures get gradients", "[autograd][region
   CHECK(difference(got.at("w"), expected.at("w"), 1e-13, 1e-14) == "");
   CHECK(difference(got.at("b"), expected.at("b"), 1e-13, 1e-14) == "");
   // The same as arguments, as a tree.
-  const auto by_argument = checkpoint([&](const std::map<std::string, Tensor>& p, const Tensor& h) { return network(false)(p, h); });
-  const auto whole = grad([&](const std::map<std::string, Tensor>& p) { return by_argument(p, x); })(parameters);
+  const auto by_argument = checkpoint([&](const std::map<std::string, Tensor>& p, const Tensor& h) {
+    return network(false)(p, h);
+  });
+  const auto whole =
+      grad([&](const std::map<std::string, Tensor>& p) { return by_argument(p, x); })(parameters);
   CHECK(difference(whole.at("w"), expected.at("w"), 1e-13, 1e-14) == "");
 }
 
-TEST_CASE("regions take and return trees, integers, empty tensors and several results", "[autograd][regions]") {
-  const Tensor x = values({4, 3}, 7), rows = Tensor::from(std::vector<std::int32_t>{3, 0}, {2}, host());
+TEST_CASE("regions take and return trees, integers, empty tensors and several results",
+          "[autograd][regions]") {
+  const Tensor x = values({4, 3}, 7),
+               rows = Tensor::from(std::vector<std::int32_t>{3, 0}, {2}, host());
   const auto f = [](const Tensor& a, const Tensor& indices, const Tensor& nothing) {
     const Tensor picked = take(a, indices, 0);
-    return Pair{sin(picked), argmax(a, 1), {nothing, exp(a), full({2}, 0.25, DType::f64, a.device())}};
+    return Pair{
+        sin(picked), argmax(a, 1), {nothing, exp(a), full({2}, 0.25, DType::f64, a.device())}};
   };
   const auto held = checkpoint(f);
   const Pair got = held(x, rows, Tensor()), expected = f(x, rows, Tensor());
@@ -203,20 +257,26 @@ TEST_CASE("regions take and return trees, integers, empty tensors and several re
   };
   CHECK(difference(grad(loss(held))(x), grad(loss(f))(x), 1e-14, 0) == "");
   // Nothing floating at all, and nothing at all.
-  CHECK(checkpoint([](const Tensor& n) { return n + n; })(rows).to_host<std::int32_t>() == std::vector<std::int32_t>{6, 0});
+  CHECK(checkpoint([](const Tensor& n) { return n + n; })(rows).to_host<std::int32_t>() ==
+        std::vector<std::int32_t>{6, 0});
   CHECK(checkpoint([] { return full({}, 3, DType::f64, host()); })().item<double>() == 3);
   CHECK(checkpoint([&] { return x * 2.0; })().same_as(x) == false);
   // A result that is an argument, or a captured tensor, unchanged.
   const auto passes = checkpoint([&](const Tensor& a) { return std::pair(a, x); });
-  CHECK(difference(grad([&](const Tensor& a) { return sum(passes(a).first * passes(a).second); })(x), x, 0, 0) == "");
+  CHECK(
+      difference(grad([&](const Tensor& a) { return sum(passes(a).first * passes(a).second); })(x),
+                 x, 0, 0) == "");
 }
 
 TEST_CASE("random numbers are the same when computed again", "[autograd][regions]") {
   const Tensor key = random_key(4, host()), x = values({6, 5}, 8);
-  const auto dropout = [](const Tensor& h, const Tensor& k) { return sin(h) * convert(lt(uniform(k, h.shape(), DType::f64), 0.5), DType::f64); };
+  const auto dropout = [](const Tensor& h, const Tensor& k) {
+    return sin(h) * convert(lt(uniform(k, h.shape(), DType::f64), 0.5), DType::f64);
+  };
   const auto loss = [&](const auto& f) {
     return compile([&f](const Tensor& h, const Tensor& k) {
-      return grad([&](const Tensor& g) { return sum(square(f(f(g, fold_in(k, 1)), fold_in(k, 2)))); })(h);
+      return grad(
+          [&](const Tensor& g) { return sum(square(f(f(g, fold_in(k, 1)), fold_in(k, 2)))); })(h);
     });
   };
   const auto held = checkpoint(dropout);
@@ -239,52 +299,78 @@ TEST_CASE("the rule of custom_jvp is used, once for each derivative", "[autograd
   CHECK(difference(grad([&](const Tensor& y) { return sum(f(y)); })(x), 7.0 * x, 1e-15, 0) == "");
   CHECK(calls == 2);
   // stop_gradient in the rule: the second derivative is zero.
-  CHECK(difference(directional([&](const Tensor& y) { return directional(f, y, x); }, x, x), zeros_like(x), 0, 0) == "");
-  const auto step = compile([&](const Tensor& y) { return grad([&](const Tensor& z) { return sum(f(z)); })(y); });
+  CHECK(difference(directional([&](const Tensor& y) { return directional(f, y, x); }, x, x),
+                   zeros_like(x), 0, 0) == "");
+  const auto step =
+      compile([&](const Tensor& y) { return grad([&](const Tensor& z) { return sum(f(z)); })(y); });
   calls = 0;
   for (int k = 0; k < 3; ++k) step(x);
   CHECK(calls == 1);
 }
 
-TEST_CASE("the rule of custom_jvp gets zeros for what does not move and nothing for integers", "[autograd][regions]") {
-  const auto f = custom_jvp([](const Tensor& a, const Tensor& b, const Tensor& n) { return a * b * convert(n, DType::f64); },
-                            [](const std::tuple<Tensor, Tensor, Tensor>& x, const std::tuple<Tensor, Tensor, Tensor>& dx) {
+TEST_CASE("the rule of custom_jvp gets zeros for what does not move and nothing for integers",
+          "[autograd][regions]") {
+  const auto f = custom_jvp([](const Tensor& a, const Tensor& b,
+                               const Tensor& n) { return a * b * convert(n, DType::f64); },
+                            [](const std::tuple<Tensor, Tensor, Tensor>& x,
+                               const std::tuple<Tensor, Tensor, Tensor>& dx) {
                               const auto& [a, b, n] = x;
                               const auto& [da, db, dn] = dx;
                               if (dn) throw Error("an integer moved");
                               return (da * b + a * db) * convert(n, DType::f64);
                             });
-  const Tensor a = values({3}, 1), b = values({3}, 2), n = Tensor::from(std::vector<std::int32_t>{1, 2, 3}, {3}, host());
-  CHECK(difference(grad([&](const Tensor& y) { return sum(f(a, y, n)); })(b), a * convert(n, DType::f64), 1e-15, 0) == "");
+  const Tensor a = values({3}, 1), b = values({3}, 2),
+               n = Tensor::from(std::vector<std::int32_t>{1, 2, 3}, {3}, host());
+  CHECK(difference(grad([&](const Tensor& y) { return sum(f(a, y, n)); })(b),
+                   a * convert(n, DType::f64), 1e-15, 0) == "");
 }
 
-TEST_CASE("rules may use the function itself, and what they capture may be differentiated through regions around them", "[autograd][regions]") {
+TEST_CASE(
+    "rules may use the function itself, and what they capture may be differentiated through "
+    "regions around them",
+    "[autograd][regions]") {
   // exp by a rule that calls itself.
   struct Exp {
     static Tensor of(const Tensor& x) {
       return custom_jvp([](const Tensor& y) { return exp(y); },
-                        [](const std::tuple<Tensor>& y, const std::tuple<Tensor>& dy) { return of(std::get<0>(y)) * std::get<0>(dy); }, "exp")(x);
+                        [](const std::tuple<Tensor>& y, const std::tuple<Tensor>& dy) {
+                          return of(std::get<0>(y)) * std::get<0>(dy);
+                        },
+                        "exp")(x);
     }
   };
   const Tensor x = values({4}, 11), w = values({4}, 12);
   const auto third = [&](const Function& f) {
-    return directional([&](const Tensor& a) { return directional([&](const Tensor& b) { return directional(f, b, x); }, a, x); }, x, x);
+    return directional(
+        [&](const Tensor& a) {
+          return directional([&](const Tensor& b) { return directional(f, b, x); }, a, x);
+        },
+        x, x);
   };
   CHECK(difference(third(Exp::of), third([](const Tensor& y) { return exp(y); }), 1e-14, 0) == "");
   // A rule that captures an argument of the checkpoint around it, directly and computed on.
   const auto scaled = [](const Tensor& y, const Tensor& scale) {
     const Tensor twice = 2.0 * scale;
     return custom_vjp([](const Tensor& z) { return sin(z); },
-                      [twice, scale](const std::tuple<Tensor>&, const Tensor&, const Tensor& u) { return u * twice + scale; }, "scaled")(y);
+                      [twice, scale](const std::tuple<Tensor>&, const Tensor&, const Tensor& u) {
+                        return u * twice + scale;
+                      },
+                      "scaled")(y);
   };
-  const auto gradient = [&](auto f) { return grad([&](const Tensor& y, const Tensor& v) { return sum(f(f(y, v), v)); })(x, w); };
+  const auto gradient = [&](auto f) {
+    return grad([&](const Tensor& y, const Tensor& v) { return sum(f(f(y, v), v)); })(x, w);
+  };
   const Tensor expected = gradient(scaled);
   CHECK(difference(gradient(checkpoint(scaled)), expected, 1e-14, 0) == "");
   CHECK(difference(gradient(checkpoint(checkpoint(checkpoint(scaled)))), expected, 1e-14, 0) == "");
-  CHECK(difference(compile([&](const Tensor&) { return gradient(checkpoint(checkpoint(scaled))); })(x), expected, 1e-14, 0) == "");
+  CHECK(difference(
+            compile([&](const Tensor&) { return gradient(checkpoint(checkpoint(scaled))); })(x),
+            expected, 1e-14, 0) == "");
   // ... and in a derivative of that derivative.
   const auto second = [&](auto f) {
-    return grad([&](const Tensor& v) { return sum(square(grad([&](const Tensor& y) { return sum(f(f(y, v), v)); })(x))); })(w);
+    return grad([&](const Tensor& v) {
+      return sum(square(grad([&](const Tensor& y) { return sum(f(f(y, v), v)); })(x)));
+    })(w);
   };
   CHECK(difference(second(checkpoint(checkpoint(scaled))), second(scaled), 1e-13, 0) == "");
 }
@@ -315,13 +401,19 @@ TEST_CASE("custom_linear is transposed by its rule, and back again", "[autograd]
   CHECK(back > 0);
 }
 
-TEST_CASE("custom_linear of several arguments, with a captured matrix that is differentiated", "[autograd][regions]") {
-  const Tensor a = values({3, 3}, 1), x = values({3, 2}, 2), y = values({3, 2}, 3), n = Tensor::from(std::vector<std::int32_t>{0, 2}, {2}, host());
+TEST_CASE("custom_linear of several arguments, with a captured matrix that is differentiated",
+          "[autograd][regions]") {
+  const Tensor a = values({3, 3}, 1), x = values({3, 2}, 2), y = values({3, 2}, 3),
+               n = Tensor::from(std::vector<std::int32_t>{0, 2}, {2}, host());
   const auto loss = [&](bool region) {
     return [&, region](const Tensor& m, const Tensor& p) {
-      const auto f = [m](const Tensor& u, const Tensor& indices, const Tensor& v) { return take(matmul(m, u) + 2.0 * v, indices, 0); };
+      const auto f = [m](const Tensor& u, const Tensor& indices, const Tensor& v) {
+        return take(matmul(m, u) + 2.0 * v, indices, 0);
+      };
       const auto transpose = [m, n](const Tensor& u) {
-        const Tensor whole = index_add(zeros(m.shape().dims().size() == 2 ? Shape{3, 2} : Shape{}, DType::f64, host()), n, u, 0);
+        const Tensor whole = index_add(
+            zeros(m.shape().dims().size() == 2 ? Shape{3, 2} : Shape{}, DType::f64, host()), n, u,
+            0);
         return std::tuple(matmul(swap_axes(m, 0, 1), whole), Tensor(), 2.0 * whole);
       };
       const Tensor z = region ? custom_linear(f, transpose, "map")(sin(p), n, y) : f(sin(p), n, y);
@@ -331,52 +423,72 @@ TEST_CASE("custom_linear of several arguments, with a captured matrix that is di
   CHECK(difference(grad<0>(loss(true))(a, x), grad<0>(loss(false))(a, x), 1e-14, 0) == "");
   CHECK(difference(grad<1>(loss(true))(a, x), grad<1>(loss(false))(a, x), 1e-14, 0) == "");
   const auto both = [&](bool region) {
-    return jvp([&](const Tensor& m, const Tensor& p) { return grad<1>(loss(region))(m, p); }, std::tuple(a, x), std::tuple(sin(a), cos(x))).second;
+    return jvp([&](const Tensor& m, const Tensor& p) { return grad<1>(loss(region))(m, p); },
+               std::tuple(a, x), std::tuple(sin(a), cos(x)))
+        .second;
   };
   CHECK(difference(both(true), both(false), 1e-13, 0) == "");
   // The same tensor captured and given.
   const auto square_of = [](const Tensor& p) {
-    return custom_linear([p](const Tensor& q) { return p * q; }, [p](const Tensor& u) { return p * u; })(p);
+    return custom_linear([p](const Tensor& q) { return p * q; },
+                         [p](const Tensor& u) { return p * u; })(p);
   };
-  CHECK(difference(grad([&](const Tensor& p) { return sum(square_of(p)); })(x), 2.0 * x, 1e-15, 0) == "");
+  CHECK(difference(grad([&](const Tensor& p) { return sum(square_of(p)); })(x), 2.0 * x, 1e-15,
+                   0) == "");
 }
 
 TEST_CASE("custom_vjp sees primals, outputs and cotangents", "[autograd][regions]") {
-  const auto f =
-      custom_vjp([](const Tensor& x, const Tensor& n) { return std::pair(exp(x), n); },
-                 [](const std::tuple<Tensor, Tensor>& primals, const std::pair<Tensor, Tensor>& outputs, const std::pair<Tensor, Tensor>& u) {
-                   if (u.second) throw Error("an integer has a cotangent");
-                   return std::tuple(minimum(u.first, 0.5) * outputs.first + 0.0 * std::get<0>(primals), Tensor());
-                 },
-                 "clipped");
+  const auto f = custom_vjp(
+      [](const Tensor& x, const Tensor& n) { return std::pair(exp(x), n); },
+      [](const std::tuple<Tensor, Tensor>& primals, const std::pair<Tensor, Tensor>& outputs,
+         const std::pair<Tensor, Tensor>& u) {
+        if (u.second) throw Error("an integer has a cotangent");
+        return std::tuple(minimum(u.first, 0.5) * outputs.first + 0.0 * std::get<0>(primals),
+                          Tensor());
+      },
+      "clipped");
   const Tensor x = values({3}, 4), n = Tensor::from(std::vector<std::int32_t>{1}, {1}, host());
-  CHECK(difference(grad([&](const Tensor& y) { return sum(100.0 * f(y, n).first); })(x), 0.5 * exp(x), 1e-15, 0) == "");
+  CHECK(difference(grad([&](const Tensor& y) { return sum(100.0 * f(y, n).first); })(x),
+                   0.5 * exp(x), 1e-15, 0) == "");
   // A result that nobody used has the cotangent zero; a rule may return nothing for zero.
-  const auto two = custom_vjp([](const Tensor& a, const Tensor& b) { return std::pair(a + b, a * b); },
-                              [](const std::tuple<Tensor, Tensor>&, const std::pair<Tensor, Tensor>&, const std::pair<Tensor, Tensor>& u) {
-                                return std::tuple(u.first + 5.0 * u.second, Tensor());
-                              });
-  CHECK(difference(grad([&](const Tensor& a) { return sum(two(a, a).first); })(x), ones_like(x), 0, 0) == "");
+  const auto two =
+      custom_vjp([](const Tensor& a, const Tensor& b) { return std::pair(a + b, a * b); },
+                 [](const std::tuple<Tensor, Tensor>&, const std::pair<Tensor, Tensor>&,
+                    const std::pair<Tensor, Tensor>& u) {
+                   return std::tuple(u.first + 5.0 * u.second, Tensor());
+                 });
+  CHECK(difference(grad([&](const Tensor& a) { return sum(two(a, a).first); })(x), ones_like(x), 0,
+                   0) == "");
 }
 
-TEST_CASE("a rule that returns the wrong thing is told so, by the region's name", "[autograd][regions]") {
+TEST_CASE("a rule that returns the wrong thing is told so, by the region's name",
+          "[autograd][regions]") {
   const Tensor x = values({3}, 4);
   const auto as_jvp = [&](auto rule) {
     return error_of([&] {
       directional(custom_jvp(
-                      plain, [rule](const std::tuple<Tensor>&, const std::tuple<Tensor>& dx) { return rule(std::get<0>(dx)); }, "wave"),
+                      plain,
+                      [rule](const std::tuple<Tensor>&, const std::tuple<Tensor>& dx) {
+                        return rule(std::get<0>(dx));
+                      },
+                      "wave"),
                   x, x);
     });
   };
   const auto as_vjp = [&](auto rule) {
     return error_of([&] {
-      pulled(custom_vjp(
-                 plain, [rule](const std::tuple<Tensor>&, const Tensor&, const Tensor& u) { return rule(u); }, "wave"),
-             x, x);
+      pulled(
+          custom_vjp(
+              plain,
+              [rule](const std::tuple<Tensor>&, const Tensor&, const Tensor& u) { return rule(u); },
+              "wave"),
+          x, x);
     });
   };
   const auto as_linear = [&](auto rule) {
-    return error_of([&] { pulled(custom_linear([](const Tensor& y) { return y * 2.0; }, rule, "wave"), x, x); });
+    return error_of([&] {
+      pulled(custom_linear([](const Tensor& y) { return y * 2.0; }, rule, "wave"), x, x);
+    });
   };
   const auto wrong_shape = [](const Tensor& u) { return sum(u); };
   const auto wrong_dtype = [](const Tensor& u) { return convert(u, DType::f32); };
@@ -388,15 +500,24 @@ TEST_CASE("a rule that returns the wrong thing is told so, by the region's name"
   }
   for (const auto& message : {as_jvp(wrong_dtype), as_vjp(wrong_dtype), as_linear(wrong_dtype)})
     CHECK(mentions(message, "wave: its rule returned f32[3]"));
-  for (const auto& message : {as_jvp(too_many), as_vjp(too_many), as_linear(too_many)}) CHECK(mentions(message, "wave: its rule returned 2 tensors"));
-  CHECK_THROWS_AS(directional(custom_jvp(plain, [](const std::tuple<Tensor>&, const std::tuple<Tensor>& dx) { return sum(std::get<0>(dx)); }), x, x),
-                  ShapeError);
+  for (const auto& message : {as_jvp(too_many), as_vjp(too_many), as_linear(too_many)})
+    CHECK(mentions(message, "wave: its rule returned 2 tensors"));
+  CHECK_THROWS_AS(
+      directional(
+          custom_jvp(plain, [](const std::tuple<Tensor>&,
+                               const std::tuple<Tensor>& dx) { return sum(std::get<0>(dx)); }),
+          x, x),
+      ShapeError);
   // A tensor that the function captured and the rule can't know of.
   const auto captured = [&](const Tensor& w) {
     return sum(custom_jvp([w](const Tensor& y) { return w * y; },
-                          [w](const std::tuple<Tensor>&, const std::tuple<Tensor>& dy) { return w * std::get<0>(dy); }, "scaled")(x));
+                          [w](const std::tuple<Tensor>&, const std::tuple<Tensor>& dy) {
+                            return w * std::get<0>(dy);
+                          },
+                          "scaled")(x));
   };
-  CHECK(mentions(error_of([&] { grad(captured)(x); }), "custom_jvp scaled: the function uses a tensor that is being differentiated"));
+  CHECK(mentions(error_of([&] { grad(captured)(x); }),
+                 "custom_jvp scaled: the function uses a tensor that is being differentiated"));
   // Asking for a value in the function.
   CHECK_THROWS_AS(checkpoint([](const Tensor& y) { return y * sum(y).item<double>(); })(x), Error);
 }
@@ -410,19 +531,24 @@ TEST_CASE("a checkpoint is transposed where it is linear itself", "[autograd][re
 
 TEST_CASE("derivatives of checkpoints agree with finite differences", "[autograd][regions]") {
   const auto f = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-    const auto block = checkpoint([w = in[1]](const Tensor& h) { return h + attention(layer_norm(h, 1e-3), matmul(h, w), tanh(h)); });
+    const auto block = checkpoint([w = in[1]](const Tensor& h) {
+      return h + attention(layer_norm(h, 1e-3), matmul(h, w), tanh(h));
+    });
     return {block(checkpoint(block)(in[0]))};
   };
   const std::vector<Tensor> inputs{values({2, 3, 4}, 1), values({4, 4}, 2)};
   CHECK(check_derivatives(f, inputs).message == "");
   const auto gradient = [&](const std::vector<Tensor>& in) {
-    const auto [a, b] = grad([&](const std::pair<Tensor, Tensor>& p) { return sum(sin(f({p.first, p.second})[0])); })(std::pair(in[0], in[1]));
+    const auto [a, b] = grad([&](const std::pair<Tensor, Tensor>& p) {
+      return sum(sin(f({p.first, p.second})[0]));
+    })(std::pair(in[0], in[1]));
     return std::vector<Tensor>{a, b};
   };
   CHECK(check_derivatives(gradient, inputs, {.tolerance = 1e-5}).message == "");
 }
 
-TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not overflow the stack", "[autograd][regions]") {
+TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not overflow the stack",
+          "[autograd][regions]") {
   const Tensor x = values({4}, 6);
   {
     const auto chain = [](const Tensor& y) {
@@ -440,16 +566,19 @@ TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not over
   }
   {
     // Rules that are wrapped at each recomputation.
-    const auto layer = checkpoint(
-        custom_jvp([](const Tensor& z) { return sin(z) + z; },
-                   [](const std::tuple<Tensor>& z, const std::tuple<Tensor>& dz) { return (cos(std::get<0>(z)) + 1.0) * std::get<0>(dz); }));
+    const auto layer =
+        checkpoint(custom_jvp([](const Tensor& z) { return sin(z) + z; },
+                              [](const std::tuple<Tensor>& z, const std::tuple<Tensor>& dz) {
+                                return (cos(std::get<0>(z)) + 1.0) * std::get<0>(dz);
+                              }));
     const auto chain = [&](const Tensor& y) {
       Tensor h = y;
       for (int k = 0; k < 1000; ++k) h = layer(h);
       return sum(h);
     };
     CHECK(std::isfinite(sum(grad(chain)(x)).item<double>()));
-    CHECK(std::isfinite(sum(grad([&](const Tensor& y) { return sum(grad(chain)(y)); })(x)).item<double>()));
+    CHECK(std::isfinite(
+        sum(grad([&](const Tensor& y) { return sum(grad(chain)(y)); })(x)).item<double>()));
   }
   const auto nest = [](int depth) {
     Function f = [](const Tensor& z) { return sin(z); };
@@ -457,8 +586,10 @@ TEST_CASE("a thousand checkpoints, in a row or one inside the other, do not over
     return f;
   };
   CHECK(difference(nest(1000)(x), sin(x) * std::pow(1.001, 1000), 1e-12, 0) == "");
-  CHECK(difference(directional(nest(1000), x, ones_like(x)), cos(x) * std::pow(1.001, 1000), 1e-12, 0) == "");
-  CHECK(difference(grad([&](const Tensor& y) { return sum(nest(60)(y)); })(x), cos(x) * std::pow(1.001, 60), 1e-12, 0) == "");
+  CHECK(difference(directional(nest(1000), x, ones_like(x)), cos(x) * std::pow(1.001, 1000), 1e-12,
+                   0) == "");
+  CHECK(difference(grad([&](const Tensor& y) { return sum(nest(60)(y)); })(x),
+                   cos(x) * std::pow(1.001, 60), 1e-12, 0) == "");
 }
 
 TEST_CASE("graphs with regions die with their last handle", "[autograd][regions]") {

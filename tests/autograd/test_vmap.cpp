@@ -1,4 +1,5 @@
-// vmap against a loop over the examples: for every op of the table with every subset of its operands mapped, under and over the other transforms.
+// vmap against a loop over the examples: for every op of the table with every subset of its
+// operands mapped, under and over the other transforms.
 #include <cmath>
 
 #include "autograd/batching.h"
@@ -7,8 +8,8 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
-#include "engine/custom.h"
-#include "engine/ops.h"
+#include "engine/graph/custom.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -24,8 +25,12 @@ const Device& device() {
   static const Device one = cpu();
   return one;
 }
-Tensor tensor(const std::vector<double>& values, const Shape& shape) { return Tensor::from(values, shape, device()); }
-Tensor random(const Shape& shape, std::uint64_t seed) { return to_tensor(random_value(shape, -1, 1, seed), device()); }
+Tensor tensor(const std::vector<double>& values, const Shape& shape) {
+  return Tensor::from(values, shape, device());
+}
+Tensor random(const Shape& shape, std::uint64_t seed) {
+  return to_tensor(random_value(shape, -1, 1, seed), device());
+}
 
 Tensor example(const Tensor& x, std::int64_t i, std::int64_t axis = 0) {
   Dims sizes = x.shape().dims();
@@ -38,7 +43,8 @@ Tensor stack(const Tensors& examples) {
   return concat(rows, 0);
 }
 
-// `count` variants of an operand, in its own domain: its values moved around, and floating ones made a little smaller.
+// `count` variants of an operand, in its own domain: its values moved around, and floating ones
+// made a little smaller.
 HostValue variants(const HostValue& value, std::int64_t count) {
   Dims sizes = value.shape.dims();
   sizes.insert(sizes.begin(), count);
@@ -47,23 +53,31 @@ HostValue variants(const HostValue& value, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i)
     for (std::size_t k = 0; k < elements; ++k) {
       const double moved = value.values[(k + 3 * static_cast<std::size_t>(i)) % elements];
-      all.values.push_back(value.dtype == DType::f64 ? moved * (1 - static_cast<double>(i) / 16) : moved);
+      all.values.push_back(value.dtype == DType::f64 ? moved * (1 - static_cast<double>(i) / 16)
+                                                     : moved);
     }
   return all;
 }
 
-// Ops whose own tests bring no example with them to this suite, and operands that matter to batching: groups, masks, broadcast batches.
+// Ops whose own tests bring no example with them to this suite, and operands that matter to
+// batching: groups, masks, broadcast batches.
 std::vector<OpExample> further_examples() {
   std::vector<OpExample> list;
-  const auto add = [&](Op op, const std::string& label, const std::vector<Shape>& shapes, const Attributes& attributes) {
+  const auto add = [&](Op op, const std::string& label, const std::vector<Shape>& shapes,
+                       const Attributes& attributes) {
     std::vector<HostValue> inputs;
-    for (const Shape& shape : shapes) inputs.push_back(random_value(shape, -1, 1, 300 + list.size() + inputs.size()));
-    list.push_back({op, std::string(to_string(op)) + " " + label, inputs, [=](const Tensors& x) { return make_nodes(op, attributes, x); }});
+    for (const Shape& shape : shapes)
+      inputs.push_back(random_value(shape, -1, 1, 300 + list.size() + inputs.size()));
+    list.push_back({op, std::string(to_string(op)) + " " + label, inputs,
+                    [=](const Tensors& x) { return make_nodes(op, attributes, x); }});
   };
   add(Op::windows, "of an image", {{2, 5, 4, 3}}, WindowAttributes{{2, 3}, {2, 1}, {1, 1}});
-  add(Op::conv2d, "plain", {{2, 5, 4, 3}, {3, 2, 3, 4}}, ConvAttributes{{1, 2}, {1, 1}, {1, 1}, {1, 0}, {1, 1}, 1});
-  add(Op::conv2d, "in groups", {{1, 4, 4, 6}, {2, 2, 3, 4}}, ConvAttributes{{1, 1}, {1, 2}, {1, 1}, {0, 1}, {0, 1}, 2});
-  add(Op::conv2d, "spread and cropped", {{2, 3, 3, 2}, {2, 2, 2, 3}}, ConvAttributes{{1, 1}, {1, 1}, {2, 3}, {-1, 2}, {1, -1}, 1});
+  add(Op::conv2d, "plain", {{2, 5, 4, 3}, {3, 2, 3, 4}},
+      ConvAttributes{{1, 2}, {1, 1}, {1, 1}, {1, 0}, {1, 1}, 1});
+  add(Op::conv2d, "in groups", {{1, 4, 4, 6}, {2, 2, 3, 4}},
+      ConvAttributes{{1, 1}, {1, 2}, {1, 1}, {0, 1}, {0, 1}, 2});
+  add(Op::conv2d, "spread and cropped", {{2, 3, 3, 2}, {2, 2, 2, 3}},
+      ConvAttributes{{1, 1}, {1, 1}, {2, 3}, {-1, 2}, {1, -1}, 1});
   const Shape q{2, 5, 4}, k{2, 3, 4}, rows{2, 5};
   for (const bool causal : {false, true}) {
     const AttentionAttributes a{0.5, causal};
@@ -77,10 +91,12 @@ std::vector<OpExample> further_examples() {
   add(Op::matmul, "with a column", {{3, 5}, {5, 1}}, NoAttributes{});
   add(Op::matmul, "with batches of one", {{1, 1, 3, 5}, {1, 1, 5, 4}}, NoAttributes{});
   add(Op::matmul, "with batches and a column", {{2, 3, 5}, {2, 5, 1}}, NoAttributes{});
-  list.push_back(
-      {Op::random_bits, "random_bits of key and stream", {{{2}, DType::u32, {123456789, 4000000000.0}}, {{}, DType::u32, {7}}}, [](const Tensors& x) {
-         return make_nodes(Op::random_bits, RandomAttributes{{3, 2}, 1}, x);
-       }});
+  list.push_back({Op::random_bits,
+                  "random_bits of key and stream",
+                  {{{2}, DType::u32, {123456789, 4000000000.0}}, {{}, DType::u32, {7}}},
+                  [](const Tensors& x) {
+                    return make_nodes(Op::random_bits, RandomAttributes{{3, 2}, 1}, x);
+                  }});
   return list;
 }
 
@@ -97,11 +113,13 @@ Tensors mapped(const TensorFunction& f, const Tensors& inputs, const std::vector
   const MappedLeaves traced(inputs, axes);
   return traced.batch(f(traced.tensors()));
 }
-Tensors looped(const TensorFunction& f, const Tensors& inputs, const std::vector<bool>& flags, std::int64_t count) {
+Tensors looped(const TensorFunction& f, const Tensors& inputs, const std::vector<bool>& flags,
+               std::int64_t count) {
   std::vector<Tensors> outputs;
   for (std::int64_t i = 0; i < count; ++i) {
     Tensors one;
-    for (std::size_t k = 0; k < inputs.size(); ++k) one.push_back(flags[k] ? example(inputs[k], i) : inputs[k]);
+    for (std::size_t k = 0; k < inputs.size(); ++k)
+      one.push_back(flags[k] ? example(inputs[k], i) : inputs[k]);
     const Tensors values = f(one);
     outputs.resize(values.size());
     for (std::size_t k = 0; k < values.size(); ++k) outputs[k].push_back(values[k]);
@@ -140,11 +158,13 @@ void check_ops(const Device& device, DType dtype, std::int64_t count, double tol
     for (const std::vector<bool>& flags : subsets(each.inputs.size())) {
       std::string which;
       for (const bool flag : flags) which += flag ? '1' : '0';
-      INFO(device.name() << ", " << to_string(dtype) << ", " << count << " examples: " << each.label << ", mapped " << which);
+      INFO(device.name() << ", " << to_string(dtype) << ", " << count << " examples: " << each.label
+                         << ", mapped " << which);
       try {
         Tensors inputs;
         for (std::size_t k = 0; k < flags.size(); ++k)
-          inputs.push_back(to_tensor(flags[k] ? variants(each.inputs[k], count) : each.inputs[k], device, dtype));
+          inputs.push_back(to_tensor(flags[k] ? variants(each.inputs[k], count) : each.inputs[k],
+                                     device, dtype));
         const Tensors got = mapped(each.f, inputs, flags);
         if (count > 0) {
           check_equal(got, looped(each.f, inputs, flags, count), tolerance);
@@ -176,17 +196,25 @@ TEST_CASE("every op that can depend on a mapped value has a batching rule", "[au
   }
 }
 
-TEST_CASE("every op mapped over any of its operands is a loop over the examples, on the reference backend", "[autograd][vmap]") {
+TEST_CASE(
+    "every op mapped over any of its operands is a loop over the examples, on the reference "
+    "backend",
+    "[autograd][vmap]") {
   check_ops(reference(), DType::f64, 3, 1e-12);
 }
-TEST_CASE("every op mapped over any of its operands is a loop over the examples, on the CPU in f64", "[autograd][vmap]") {
+TEST_CASE("every op mapped over any of its operands is a loop over the examples, on the CPU in f64",
+          "[autograd][vmap]") {
   check_ops(cpu(), DType::f64, 3, 1e-12);
 }
-TEST_CASE("every op mapped over any of its operands is a loop over the examples, on the CPU in f32", "[autograd][vmap]") {
+TEST_CASE("every op mapped over any of its operands is a loop over the examples, on the CPU in f32",
+          "[autograd][vmap]") {
   // A few roundings of 6e-8, in sums of a few dozen terms of size 1.
   check_ops(cpu(), DType::f32, 3, 4e-6);
 }
-TEST_CASE("every op mapped over any of its operands is a loop over the examples, in i32", "[autograd][vmap]") { check_ops(cpu(), DType::i32, 2, 0); }
+TEST_CASE("every op mapped over any of its operands is a loop over the examples, in i32",
+          "[autograd][vmap]") {
+  check_ops(cpu(), DType::i32, 2, 0);
+}
 TEST_CASE("every op mapped over one example, and over none", "[autograd][vmap]") {
   for (const std::int64_t count : {1, 0}) {
     check_ops(cpu(), DType::f64, count, 1e-12);
@@ -196,13 +224,19 @@ TEST_CASE("every op mapped over one example, and over none", "[autograd][vmap]")
 
 TEST_CASE("ops that name axes move them behind the mapped one", "[autograd][vmap]") {
   const Tensor x = random({3, 4, 5}, 1);
-  const auto sorted = vmap([](const Tensor& one) { return make_node(Op::argsort, SortAttributes{1, true}, {one}); })(x);
+  const auto sorted = vmap([](const Tensor& one) {
+    return make_node(Op::argsort, SortAttributes{1, true}, {one});
+  })(x);
   CHECK(std::get<SortAttributes>(sorted.node()->attributes) == SortAttributes{2, true});
   // What waits for a mapped token is not repeated for every example.
   const Tensor y = random({2}, 2);
-  const auto waiting = vmap([&](const Tensor& one) { return sin(make_node(Op::after, NoAttributes{}, {y, one})); })(x);
+  const auto waiting = vmap([&](const Tensor& one) {
+    return sin(make_node(Op::after, NoAttributes{}, {y, one}));
+  })(x);
   CHECK(waiting.node()->op == Op::broadcast_to);
-  const Tensor late = vmap([&](const Tensor& one) { return make_node(Op::after, NoAttributes{}, {one, y}); })(x);
+  const Tensor late = vmap([&](const Tensor& one) {
+    return make_node(Op::after, NoAttributes{}, {one, y});
+  })(x);
   CHECK(late.node()->op == Op::after);
   CHECK(late.shape() == x.shape());
 }
@@ -216,7 +250,8 @@ TEST_CASE("vmap over jvp and over vjp is a loop, for every op", "[autograd][vmap
       const std::size_t operands = each.inputs.size();
       const Tensors one = to_tensors(each.inputs, device());
       const Tensors types = each.f(one);
-      // Inputs, then tangents or cotangents; those of tensors that are not floating are unused scalars.
+      // Inputs, then tangents or cotangents; those of tensors that are not floating are unused
+      // scalars.
       const auto vectors_like = [&](const Tensors& like, bool many) {
         Tensors result;
         for (std::size_t k = 0; k < like.size(); ++k) {
@@ -228,7 +263,8 @@ TEST_CASE("vmap over jvp and over vjp is a loop, for every op", "[autograd][vmap
       };
       const auto split = [&](const Tensors& all) {
         std::pair<Tensors, Tensors> parts;
-        for (std::size_t k = 0; k < all.size(); ++k) (k < operands ? parts.first : parts.second).push_back(all[k]);
+        for (std::size_t k = 0; k < all.size(); ++k)
+          (k < operands ? parts.first : parts.second).push_back(all[k]);
         return parts;
       };
       const TensorFunction forward = [&](const Tensors& all) {
@@ -260,7 +296,8 @@ TEST_CASE("vmap over jvp and over vjp is a loop, for every op", "[autograd][vmap
               all.push_back(vector);
               flags.push_back(map_vectors);
             }
-            INFO((backward ? "vjp" : "jvp") << ", inputs mapped: " << map_inputs << ", vectors mapped: " << map_vectors);
+            INFO((backward ? "vjp" : "jvp")
+                 << ", inputs mapped: " << map_inputs << ", vectors mapped: " << map_vectors);
             const TensorFunction& f = backward ? reverse : forward;
             check_equal(mapped(f, all, flags), looped(f, all, flags, count), 1e-10);
           }
@@ -275,7 +312,9 @@ namespace {
 // A small network of one example: x [4] -> [3], weights of two layers.
 using Weights = std::map<std::string, Tensor>;
 Weights weights(std::uint64_t seed) {
-  return {{"first", random({4, 6}, seed)}, {"second", random({6, 3}, seed + 1)}, {"bias", random({6}, seed + 2)}};
+  return {{"first", random({4, 6}, seed)},
+          {"second", random({6, 3}, seed + 1)},
+          {"bias", random({6}, seed + 2)}};
 }
 Tensor network(const Weights& w, const Tensor& x) {
   const Tensor h = tanh(matmul(reshape(x, {1, 4}), w.at("first")) + w.at("bias"));
@@ -287,8 +326,11 @@ Tensor loss(const Weights& w, const Tensor& x) { return sum(square(network(w, x)
 
 TEST_CASE("vmap maps trees along chosen axes", "[autograd][vmap]") {
   const Tensor xs = random({5, 2, 4}, 3), ys = random({2, 4}, 4), scale = random({4}, 5);
-  const auto f = [](const std::vector<Tensor>& pair, const Tensor& s, const Tensor& y) { return std::pair(pair[0] * s + y, pair[1]); };
-  const auto [sums, seconds] = vmap(f, {1, not_mapped, 0}, -1)(std::vector<Tensor>{xs, swap_axes(xs, 0, 2)}, scale, ys);
+  const auto f = [](const std::vector<Tensor>& pair, const Tensor& s, const Tensor& y) {
+    return std::pair(pair[0] * s + y, pair[1]);
+  };
+  const auto [sums, seconds] =
+      vmap(f, {1, not_mapped, 0}, -1)(std::vector<Tensor>{xs, swap_axes(xs, 0, 2)}, scale, ys);
   CHECK(sums.shape() == Shape{5, 4, 2});
   CHECK(seconds.shape() == Shape{4, 5, 2});
   for (std::int64_t i = 0; i < 2; ++i) {
@@ -299,12 +341,15 @@ TEST_CASE("vmap maps trees along chosen axes", "[autograd][vmap]") {
   const Tensor same = vmap([&](const Tensor&) { return scale; })(xs);
   CHECK(difference(same, broadcast_to(scale, {5, 4}), 0, 0) == "");
   // Members that are no tensors, and handles that hold none, pass through.
-  const auto sized = [](const std::vector<Tensor>& list) { return std::pair(list[0] * static_cast<double>(list.size()), list[1]); };
+  const auto sized = [](const std::vector<Tensor>& list) {
+    return std::pair(list[0] * static_cast<double>(list.size()), list[1]);
+  };
   const auto [doubled, none] = vmap(sized)(std::vector<Tensor>{xs, Tensor()});
   CHECK(difference(doubled, 2.0 * xs, 0, 0) == "");
   CHECK_FALSE(none);
   // The last axis of each tensor, whatever its rank.
-  const Tensor last = vmap([](const Tensor& a, const Tensor& b) { return sum(a) * b; }, {-1, -1})(xs, scale);
+  const Tensor last =
+      vmap([](const Tensor& a, const Tensor& b) { return sum(a) * b; }, {-1, -1})(xs, scale);
   CHECK(difference(last, sum(xs, {0, 1}) * scale, 1e-14, 1e-14) == "");
 }
 
@@ -314,35 +359,48 @@ TEST_CASE("per-example gradients", "[autograd][vmap]") {
   const Weights all = vmap(grad(loss), {not_mapped, 0})(w, batch);
   for (std::int64_t i = 0; i < 7; ++i) {
     const Weights one = grad(loss)(w, example(batch, i));
-    for (const auto& [name, gradient] : one) CHECK(difference(example(all.at(name), i), gradient, 1e-13, 1e-14) == "");
+    for (const auto& [name, gradient] : one)
+      CHECK(difference(example(all.at(name), i), gradient, 1e-13, 1e-14) == "");
   }
   // Their mean is the gradient of the mean.
-  const auto mean_loss = [](const Weights& v, const Tensor& x) { return mean(vmap(loss, {not_mapped, 0})(v, x)); };
+  const auto mean_loss = [](const Weights& v, const Tensor& x) {
+    return mean(vmap(loss, {not_mapped, 0})(v, x));
+  };
   const Weights together = grad(mean_loss)(w, batch);
-  for (const auto& [name, gradient] : together) CHECK(difference(gradient, mean(all.at(name), {0}), 1e-13, 1e-14) == "");
+  for (const auto& [name, gradient] : together)
+    CHECK(difference(gradient, mean(all.at(name), {0}), 1e-13, 1e-14) == "");
 }
 
-TEST_CASE("vmap nests with itself and with the other transforms, in any order", "[autograd][vmap]") {
+TEST_CASE("vmap nests with itself and with the other transforms, in any order",
+          "[autograd][vmap]") {
   const Weights w = weights(20);
   const Tensor xs = random({3, 4}, 23), vs = random({5, 4}, 24), v = example(vs, 0);
   const auto f = [&](const Tensor& x) { return network(w, x); };
-  const auto along = [&](const Tensor& x, const Tensor& d) { return jvp(f, std::tuple(x), std::tuple(d)).second; };
+  const auto along = [&](const Tensor& x, const Tensor& d) {
+    return jvp(f, std::tuple(x), std::tuple(d)).second;
+  };
 
   SECTION("inside itself: all pairs") {
-    const auto over_directions = [&](const Tensor& x) { return vmap(along, {not_mapped, 0})(x, vs); };
+    const auto over_directions = [&](const Tensor& x) {
+      return vmap(along, {not_mapped, 0})(x, vs);
+    };
     const Tensor pairs = vmap(over_directions)(xs);
     CHECK(pairs.shape() == Shape{3, 5, 3});
     for (std::int64_t i = 0; i < 3; ++i)
       for (std::int64_t k = 0; k < 5; ++k)
-        CHECK(difference(example(example(pairs, i), k), along(example(xs, i), example(vs, k)), 1e-13, 1e-14) == "");
+        CHECK(difference(example(example(pairs, i), k), along(example(xs, i), example(vs, k)),
+                         1e-13, 1e-14) == "");
     // An inner vmap whose function uses an outer example without being handed it.
-    const auto captured = [&](const Tensor& x) { return vmap([&](const Tensor& d) { return sum(d * x); })(vs); };
+    const auto captured = [&](const Tensor& x) {
+      return vmap([&](const Tensor& d) { return sum(d * x); })(vs);
+    };
     CHECK(difference(vmap(captured)(xs), matmul(xs, swap_axes(vs, 0, 1)), 1e-14, 1e-14) == "");
   }
   SECTION("over the gradient of a jvp") {
     const auto speed = [&](const Tensor& x, const Tensor& d) { return sum(square(along(x, d))); };
     const Tensor gradients = vmap(grad(speed), {0, not_mapped})(xs, v);
-    for (std::int64_t i = 0; i < 3; ++i) CHECK(difference(example(gradients, i), grad(speed)(example(xs, i), v), 1e-13, 1e-14) == "");
+    for (std::int64_t i = 0; i < 3; ++i)
+      CHECK(difference(example(gradients, i), grad(speed)(example(xs, i), v), 1e-13, 1e-14) == "");
   }
   SECTION("under jvp and vjp") {
     const auto many = [&](const Tensor& x) { return vmap(f)(x); };
@@ -356,7 +414,9 @@ TEST_CASE("vmap nests with itself and with the other transforms, in any order", 
       CHECK(difference(example(back, i), std::get<0>(pull_one(example(u, i))), 1e-13, 1e-14) == "");
     }
     // The gradient passes to what the mapped function captured from an outer transform.
-    const auto through = [&](const Weights& p) { return sum(vmap([&](const Tensor& x) { return loss(p, x); })(xs)); };
+    const auto through = [&](const Weights& p) {
+      return sum(vmap([&](const Tensor& x) { return loss(p, x); })(xs));
+    };
     const Weights gradient = grad(through)(w);
     Tensor expected;
     for (std::int64_t i = 0; i < 3; ++i) {
@@ -367,41 +427,56 @@ TEST_CASE("vmap nests with itself and with the other transforms, in any order", 
   }
   SECTION("a pull-back made outside is mapped over cotangents") {
     const auto [y, pull] = vjp(f, v);
-    const auto rows = vmap([&pull = pull](const Tensor& u) { return std::get<0>(pull(u)); })(tensor({1, 0, 0, 0, 1, 0, 0, 0, 1}, {3, 3}));
+    const auto rows = vmap([&pull = pull](const Tensor& u) { return std::get<0>(pull(u)); })(
+        tensor({1, 0, 0, 0, 1, 0, 0, 0, 1}, {3, 3}));
     for (std::int64_t i = 0; i < 3; ++i) {
-      const auto component = [&](const Tensor& x) { return reshape(slice_axis(f(x), 0, i, i + 1), {}); };
+      const auto component = [&](const Tensor& x) {
+        return reshape(slice_axis(f(x), 0, i, i + 1), {});
+      };
       CHECK(difference(example(rows, i), grad(component)(v), 1e-13, 1e-14) == "");
     }
   }
   SECTION("a linear map made outside is mapped over tangents") {
     const auto [y, map] = linearize(f, v);
     const Tensor columns = vmap([&map = map](const Tensor& d) { return map(std::tuple(d)); })(xs);
-    for (std::int64_t i = 0; i < 3; ++i) CHECK(difference(example(columns, i), along(v, example(xs, i)), 1e-13, 1e-14) == "");
+    for (std::int64_t i = 0; i < 3; ++i)
+      CHECK(difference(example(columns, i), along(v, example(xs, i)), 1e-13, 1e-14) == "");
   }
   SECTION("inside compile, and over a compiled function") {
-    const auto gradients = [](const Weights& p, const Tensor& x) { return vmap(grad(loss), {not_mapped, 0})(p, x); };
+    const auto gradients = [](const Weights& p, const Tensor& x) {
+      return vmap(grad(loss), {not_mapped, 0})(p, x);
+    };
     const Weights plain = gradients(w, xs), compiled = compile(gradients)(w, xs);
-    for (const auto& [name, gradient] : plain) CHECK(difference(compiled.at(name), gradient, 1e-13, 1e-14) == "");
+    for (const auto& [name, gradient] : plain)
+      CHECK(difference(compiled.at(name), gradient, 1e-13, 1e-14) == "");
     const auto inner = compile([](const Weights& p, const Tensor& x) { return network(p, x); });
-    CHECK(difference(vmap(inner, {not_mapped, 0})(w, xs), vmap(network, {not_mapped, 0})(w, xs), 1e-13, 1e-14) == "");
+    CHECK(difference(vmap(inner, {not_mapped, 0})(w, xs), vmap(network, {not_mapped, 0})(w, xs),
+                     1e-13, 1e-14) == "");
   }
 }
 
-TEST_CASE("regions stay what they are under vmap, and their rules serve each example", "[autograd][vmap][regions]") {
+TEST_CASE("regions stay what they are under vmap, and their rules serve each example",
+          "[autograd][vmap][regions]") {
   const Tensor xs = random({3, 4}, 60), ys = random({3, 4}, 61), w = random({4, 4}, 62);
-  const auto times = [](const Tensor& x, const Tensor& matrix) { return reshape(matmul(reshape(x, {1, 4}), matrix), {4}); };
+  const auto times = [](const Tensor& x, const Tensor& matrix) {
+    return reshape(matmul(reshape(x, {1, 4}), matrix), {4});
+  };
   // Rules that are not the derivative, so that it shows which was used.
   using One = std::tuple<Tensor>;
   using Two = std::tuple<Tensor, Tensor>;
-  const auto twice_the_slope = custom_jvp([](const Tensor& x) { return sin(x); },
-                                          [](const One& x, const One& dx) { return 2.0 * std::get<0>(dx) * cos(std::get<0>(x)); }, "twice");
-  const auto clipped = custom_vjp([=](const Tensor& x, const Tensor& m) { return tanh(times(x, m)); },
-                                  [=](const Two& in, const Tensor& y, const Tensor& u) {
-                                    const Tensor v = minimum(maximum(u, -0.5), 0.5) * (1.0 - square(y));
-                                    const Tensor& x = std::get<0>(in);
-                                    return Two{times(v, swap_axes(std::get<1>(in), 0, 1)), matmul(reshape(x, {4, 1}), reshape(v, {1, 4}))};
-                                  },
-                                  "clipped");
+  const auto twice_the_slope = custom_jvp(
+      [](const Tensor& x) { return sin(x); },
+      [](const One& x, const One& dx) { return 2.0 * std::get<0>(dx) * cos(std::get<0>(x)); },
+      "twice");
+  const auto clipped =
+      custom_vjp([=](const Tensor& x, const Tensor& m) { return tanh(times(x, m)); },
+                 [=](const Two& in, const Tensor& y, const Tensor& u) {
+                   const Tensor v = minimum(maximum(u, -0.5), 0.5) * (1.0 - square(y));
+                   const Tensor& x = std::get<0>(in);
+                   return Two{times(v, swap_axes(std::get<1>(in), 0, 1)),
+                              matmul(reshape(x, {4, 1}), reshape(v, {1, 4}))};
+                 },
+                 "clipped");
   const auto shifted = custom_linear(
       [](const Tensor& x) {
         return concat({slice_axis(x, 0, 1, 4), slice_axis(x, 0, 0, 1)}, 0);
@@ -410,27 +485,41 @@ TEST_CASE("regions stay what they are under vmap, and their rules serve each exa
         return 3.0 * concat({slice_axis(u, 0, 3, 4), slice_axis(u, 0, 0, 3)}, 0);
       },
       "shifted");
-  const auto block = checkpoint([=](const Tensor& x, const Tensor& m) { return sin(times(tanh(times(x, m)), m)); }, "block");
+  const auto block = checkpoint(
+      [=](const Tensor& x, const Tensor& m) { return sin(times(tanh(times(x, m)), m)); }, "block");
 
-  // Scalars of an example x, a partner y and what all share, w: each with captured and nested regions among them.
-  const std::vector<std::pair<const char*, std::function<Tensor(const Tensor&, const Tensor&, const Tensor&)>>> functions = {
-      {"checkpoint", [=](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(block(x, m) * y); }},
-      {"checkpoint that captures", [=](const Tensor& x, const Tensor& y,
-                                       const Tensor& m) { return sum(checkpoint([=](const Tensor& z) { return exp(z * y) * times(z, m); })(x)); }},
-      {"custom_jvp", [=](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(twice_the_slope(times(x, m)) * y); }},
-      {"custom_jvp whose rule captures",
-       [=](const Tensor& x, const Tensor& y, const Tensor& m) {
-         const auto scaled = custom_jvp([=](const Tensor& z) { return z * stop_gradient(y); },
-                                        [=](const One&, const One& dz) { return std::get<0>(dz) * square(stop_gradient(y)); }, "scaled");
-         return sum(scaled(times(x, m)));
-       }},
-      {"custom_vjp", [=](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(clipped(x, m) * 2.0 * y); }},
-      {"custom_linear", [=](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(shifted(x * y) * times(x, m)); }},
-      {"custom_jvp in a checkpoint",
-       [=](const Tensor& x, const Tensor& y, const Tensor& m) {
-         return sum(checkpoint([=](const Tensor& z) { return twice_the_slope(times(z, m)) * y; }, "outer")(x));
-       }},
-  };
+  // Scalars of an example x, a partner y and what all share, w: each with captured and nested
+  // regions among them.
+  const std::vector<
+      std::pair<const char*, std::function<Tensor(const Tensor&, const Tensor&, const Tensor&)>>>
+      functions = {
+          {"checkpoint",
+           [=](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(block(x, m) * y); }},
+          {"checkpoint that captures",
+           [=](const Tensor& x, const Tensor& y, const Tensor& m) {
+             return sum(checkpoint([=](const Tensor& z) { return exp(z * y) * times(z, m); })(x));
+           }},
+          {"custom_jvp", [=](const Tensor& x, const Tensor& y,
+                             const Tensor& m) { return sum(twice_the_slope(times(x, m)) * y); }},
+          {"custom_jvp whose rule captures",
+           [=](const Tensor& x, const Tensor& y, const Tensor& m) {
+             const auto scaled = custom_jvp([=](const Tensor& z) { return z * stop_gradient(y); },
+                                            [=](const One&, const One& dz) {
+                                              return std::get<0>(dz) * square(stop_gradient(y));
+                                            },
+                                            "scaled");
+             return sum(scaled(times(x, m)));
+           }},
+          {"custom_vjp", [=](const Tensor& x, const Tensor& y,
+                             const Tensor& m) { return sum(clipped(x, m) * 2.0 * y); }},
+          {"custom_linear", [=](const Tensor& x, const Tensor& y,
+                                const Tensor& m) { return sum(shifted(x * y) * times(x, m)); }},
+          {"custom_jvp in a checkpoint",
+           [=](const Tensor& x, const Tensor& y, const Tensor& m) {
+             return sum(checkpoint(
+                 [=](const Tensor& z) { return twice_the_slope(times(z, m)) * y; }, "outer")(x));
+           }},
+      };
   for (const auto& [what, f] : functions) {
     INFO(what);
     const auto with_partner = vmap(f, {0, 0, not_mapped});
@@ -462,9 +551,14 @@ TEST_CASE("regions stay what they are under vmap, and their rules serve each exa
     CHECK(difference(cy, py, 1e-12, 1e-13) == "");
     CHECK(difference(cw, pw, 1e-12, 1e-13) == "");
     // The gradient of a function of the gradients, all of it mapped.
-    const auto length = [&](const Tensor& x, const Tensor& y, const Tensor& m) { return sum(square(std::get<0>(gradients(x, y, m)))); };
-    const auto all_lengths = [&](const Tensor& x) { return sum(vmap(length, {0, 0, not_mapped})(x, ys, w)); };
-    const Tensor second = grad(all_lengths)(xs), mapped_second = vmap(grad(length), {0, 0, not_mapped})(xs, ys, w);
+    const auto length = [&](const Tensor& x, const Tensor& y, const Tensor& m) {
+      return sum(square(std::get<0>(gradients(x, y, m))));
+    };
+    const auto all_lengths = [&](const Tensor& x) {
+      return sum(vmap(length, {0, 0, not_mapped})(x, ys, w));
+    };
+    const Tensor second = grad(all_lengths)(xs),
+                 mapped_second = vmap(grad(length), {0, 0, not_mapped})(xs, ys, w);
     const auto of_mapped = [&](const Tensor& x) {
       const auto pulled = vjp(with_partner, x, ys, w);
       return sum(square(std::get<0>(pulled.second(ones_like(pulled.first)))));
@@ -479,26 +573,38 @@ TEST_CASE("regions stay what they are under vmap, and their rules serve each exa
   }
 }
 
-TEST_CASE("a checkpoint under vmap is still one, and many cotangents recompute it once", "[autograd][vmap][regions]") {
+TEST_CASE("a checkpoint under vmap is still one, and many cotangents recompute it once",
+          "[autograd][vmap][regions]") {
   const Tensor x = random({1, 4}, 63), w = random({4, 4}, 64), xs = random({5, 1, 4}, 65);
-  const auto f = checkpoint([](const Tensor& z, const Tensor& m) { return sin(matmul(tanh(matmul(z, m)), m)); });
+  const auto f = checkpoint(
+      [](const Tensor& z, const Tensor& m) { return sin(matmul(tanh(matmul(z, m)), m)); });
   CHECK(vmap(f, {0, not_mapped})(xs, w).node()->op == Op::region);
-  const auto jacobian = compile([&](const Tensor& z, const Tensor& m) { return jacrev([&](const Tensor& at) { return f(at, m); }, z); });
+  const auto jacobian = compile([&](const Tensor& z, const Tensor& m) {
+    return jacrev([&](const Tensor& at) { return f(at, m); }, z);
+  });
   const Program& program = jacobian.program(x, w);
   std::int64_t rows = 0;
   for (const Kernel& kernel : program.kernels)
-    if (const auto* contract = std::get_if<ContractKernel>(&kernel)) rows += contract->batch * contract->m * contract->results;
+    if (const auto* contract = std::get_if<ContractKernel>(&kernel))
+      rows += contract->batch * contract->m * contract->results;
   INFO(to_string(program));
-  CHECK(rows == 2 * 1 + 2 * 4);  // the recomputation is of one row; four cotangents go back through two layers
+  CHECK(rows ==
+        2 * 1 +
+            2 * 4);  // the recomputation is of one row; four cotangents go back through two layers
 }
 
 TEST_CASE("random draws are one for all examples, or one for each key", "[autograd][vmap]") {
   const Tensor key = random_key(5, device()), xs = random({3, 4}, 30);
-  const auto noisy = [](const Tensor& x, const Tensor& k) { return x + normal(k, {4}, DType::f64); };
-  CHECK(difference(vmap(noisy, {0, not_mapped})(xs, key), xs + normal(key, {4}, DType::f64), 0, 0) == "");
+  const auto noisy = [](const Tensor& x, const Tensor& k) {
+    return x + normal(k, {4}, DType::f64);
+  };
+  CHECK(difference(vmap(noisy, {0, not_mapped})(xs, key), xs + normal(key, {4}, DType::f64), 0,
+                   0) == "");
   const Tensors keys = split_key(key, 3);
   const Tensor each = vmap(noisy)(xs, stack(keys));
-  for (std::int64_t i = 0; i < 3; ++i) CHECK(difference(example(each, i), noisy(example(xs, i), keys[static_cast<std::size_t>(i)]), 0, 0) == "");
+  for (std::int64_t i = 0; i < 3; ++i)
+    CHECK(difference(example(each, i), noisy(example(xs, i), keys[static_cast<std::size_t>(i)]), 0,
+                     0) == "");
 }
 
 TEST_CASE("indices outside an axis stay within their example", "[autograd][vmap]") {
@@ -517,11 +623,14 @@ TEST_CASE("many directions share one primal pass, and examples one product", "[a
       if (const auto* contract = std::get_if<ContractKernel>(&kernel)) found.push_back(contract);
     return found;
   };
-  const auto f = [](const Weights& p, const Tensor& z) { return matmul(tanh(matmul(z, p.at("first")) + p.at("bias")), p.at("second")); };
+  const auto f = [](const Weights& p, const Tensor& z) {
+    return matmul(tanh(matmul(z, p.at("first")) + p.at("bias")), p.at("second"));
+  };
   const auto probed = compile([&](const Weights& p, const Tensor& z, const Tensor& vs) {
     Tensor y;
     const Tensor Jv = vmap([&](const Tensor& v) {
-      const auto [value, tangent] = jvp([&](const Tensor& at) { return f(p, at); }, std::tuple(z), std::tuple(v));
+      const auto [value, tangent] =
+          jvp([&](const Tensor& at) { return f(p, at); }, std::tuple(z), std::tuple(v));
       y = value;
       return tangent;
     })(vs);
@@ -534,11 +643,14 @@ TEST_CASE("many directions share one primal pass, and examples one product", "[a
   REQUIRE(found.size() == 4);
   CHECK(program.kernels.size() == 4);
   std::int64_t rows = 0;
-  for (const ContractKernel* contract : found) rows += contract->batch * contract->m * contract->results;
+  for (const ContractKernel* contract : found)
+    rows += contract->batch * contract->m * contract->results;
   CHECK(rows == 2 * 8 + 2 * 3 * 8);
 
   // One example is a row vector; all of them are the rows of one matrix.
-  const auto batch = compile([](const Weights& p, const Tensor& xs) { return vmap(network, {not_mapped, 0})(p, xs); });
+  const auto batch = compile([](const Weights& p, const Tensor& xs) {
+    return vmap(network, {not_mapped, 0})(p, xs);
+  });
   for (const ContractKernel* contract : contractions(batch.program(w, x))) {
     CHECK(contract->batch == 1);
     CHECK(contract->m == 8);
@@ -578,7 +690,8 @@ TEST_CASE("vmap says what is wrong", "[autograd][vmap]") {
   says([&] { vmap(add, {not_mapped, not_mapped})(xs, xs); }, "nothing to map over");
   says([&] { vmap(add, {0})(xs, xs); }, "1 axes for 2 arguments");
   says([&] { vmap(add, {}, 2)(xs, xs); }, "out_axis 2 is out of range");
-  says([&] { vmap([](const Tensor& x) { return x * sum(x).item<double>(); })(xs); }, "asked for inside the mapped function");
+  says([&] { vmap([](const Tensor& x) { return x * sum(x).item<double>(); })(xs); },
+       "asked for inside the mapped function");
   // A mapped function may look at what is not mapped.
   const auto scaled = vmap([&](const Tensor& x) { return x * sum(ys).item<double>(); })(xs);
   CHECK(difference(scaled, xs * sum(ys), 1e-14, 1e-14) == "");

@@ -19,13 +19,17 @@ TEST_CASE("bench measures every objective of all networks", "[cli][bench]") {
     REQUIRE(run.code == 0);
     return nlohmann::json::parse(run.out);
   };
-  for (const std::string arguments : {"--net mlp2d --objective flow-matching --batch 16", "--net mlp2d --objective meanflow --batch 16",
-                                      "--net mlp2d --objective meanflow --tangent subset --batch 16", "--net dit28 --objective sample --batch 1",
-                                      "--objective forward --batch 2", "--net unet32 --objective sample --batch 1"}) {
+  for (const std::string arguments :
+       {"--net mlp2d --objective flow-matching --batch 16",
+        "--net mlp2d --objective meanflow --batch 16",
+        "--net mlp2d --objective meanflow --tangent subset --batch 16",
+        "--net dit28 --objective sample --batch 1", "--objective forward --batch 2",
+        "--net unet32 --objective sample --batch 1"}) {
     const nlohmann::json result = measured(arguments);
     INFO(arguments << "\n" << result.dump(1));
-    for (const char* key : {"ms_median", "ms_p10", "ms_p90", "gflop", "gflops", "peak_gflops", "peak_fraction", "kernels", "planned_peak_mib",
-                            "peak_rss_mib", "samples"})
+    for (const char* key :
+         {"ms_median", "ms_p10", "ms_p90", "gflop", "gflops", "peak_gflops", "peak_fraction",
+          "kernels", "planned_peak_mib", "peak_rss_mib", "samples"})
       CHECK(result.at(key).get<double>() > 0);
     CHECK(result.at("kernel_allocations_per_step") == 0);
     CHECK(result.at("threads") == 1);
@@ -34,10 +38,12 @@ TEST_CASE("bench measures every objective of all networks", "[cli][bench]") {
 }
 
 TEST_CASE("bench prints a readable report with the slowest kernels", "[cli][bench]") {
-  const ProgramRun run = run_program("bench --net mlp2d --objective flow-matching --batch 8 --profile" + quick);
+  const ProgramRun run =
+      run_program("bench --net mlp2d --objective flow-matching --batch 8 --profile" + quick);
   INFO(run.error);
   REQUIRE(run.code == 0);
-  for (const char* part : {"mlp2d, flow-matching, batch 8", "median", "GFLOP/s", "kernels", "allocations", "1,119,234", "contract 8 x 512 x 512"})
+  for (const char* part : {"mlp2d, flow-matching, batch 8", "median", "GFLOP/s", "kernels",
+                           "allocations", "1,119,234", "contract 8 x 512 x 512"})
     CHECK(run.out.find(part) != std::string::npos);
 }
 

@@ -18,13 +18,15 @@ using namespace fluxion::testing;
 
 namespace {
 
-// A folder with eight-pixel digits, their labels, a classifier for them and a model of points; made once.
+// A folder with eight-pixel digits, their labels, a classifier for them and a model of points; made
+// once.
 const ScratchFolder& folder() {
   static const ScratchFolder result;
   static const bool made = [] {
     const std::shared_ptr<const DataSet> digits = make_data_set("glyphs", {.image_size = 8});
     std::vector<float> values;
-    for (std::int32_t wanted = 0, position = 0; values.size() < 120 * 64; ++position) {  // class i mod 10 at row i
+    for (std::int32_t wanted = 0, position = 0; values.size() < 120 * 64;
+         ++position) {  // class i mod 10 at row i
       const HostBatch one = digits->batch(1, 7, static_cast<std::uint64_t>(position));
       if (one.labels[0] != wanted) continue;
       values.insert(values.end(), one.x.begin(), one.x.end());
@@ -34,15 +36,22 @@ const ScratchFolder& folder() {
     write_npy(result / "zeros.labels", std::vector<std::int64_t>(120, 0), {120});
     write_npy(result / "few.labels", std::vector<std::int64_t>(5, 0), {5});
     write_npy(result / "ten.labels", std::vector<std::int64_t>(120, 10), {120});
-    write_npy(result / "large.labels", std::vector<std::int64_t>(120, std::int64_t{1} << 32), {120});
-    // Two folders of samples; one of data, whose test part has a class that its training part lacks.
+    write_npy(result / "large.labels", std::vector<std::int64_t>(120, std::int64_t{1} << 32),
+              {120});
+    // Two folders of samples; one of data, whose test part has a class that its training part
+    // lacks.
     const auto picture = [&](const std::string& path, std::size_t digit) {
       std::filesystem::create_directories((result / path).parent_path());
-      write_png(result / path, image_grid(std::span(values).subspan(64 * digit, 64), 1, 8, 8, 1, {.columns = 1, .padding = 0, .scale = 1}));
+      write_png(result / path, image_grid(std::span(values).subspan(64 * digit, 64), 1, 8, 8, 1,
+                                          {.columns = 1, .padding = 0, .scale = 1}));
     };
     for (std::size_t i = 0; i < 120; ++i) {
-      if (i % 10 >= 7) picture("sevens/" + std::to_string(i % 10) + "/" + std::to_string(i) + ".png", i);
-      if (i < 4) picture("folder/" + std::string(i % 2 == 0 ? "1" : "zwei") + "/" + std::to_string(i) + ".png", i);
+      if (i % 10 >= 7)
+        picture("sevens/" + std::to_string(i % 10) + "/" + std::to_string(i) + ".png", i);
+      if (i < 4)
+        picture(
+            "folder/" + std::string(i % 2 == 0 ? "1" : "zwei") + "/" + std::to_string(i) + ".png",
+            i);
       if (i < 8)
         picture("bad-test/" + std::string(i < 4 ? "train/" : "test/") +
                     (i % 2 == 0 ? "eins"
@@ -53,8 +62,13 @@ const ScratchFolder& folder() {
     }
     values[64 * 17] = std::numeric_limits<float>::quiet_NaN();
     write_npy(result / "broken.npy", values, {120, 8, 8, 1});
-    write_classifier(result / "classifier", train_classifier(EvaluationData(digits), {.steps = 80, .batch = 64, .tested = 500}, cpu({.threads = 2})));
-    const ProgramRun run = run_program("train --data 8gaussians --width 16 --depth 1 --steps 5 --batch 32 --out points", result.path());
+    write_classifier(
+        result / "classifier",
+        train_classifier(EvaluationData(digits), {.steps = 80, .batch = 64, .tested = 500},
+                         cpu({.threads = 2})));
+    const ProgramRun run = run_program(
+        "train --data 8gaussians --width 16 --depth 1 --steps 5 --batch 32 --out points",
+        result.path());
     INFO(run.error);
     REQUIRE(run.code == 0);
     return true;
@@ -73,7 +87,8 @@ nlohmann::json evaluated(const std::string& options) {
 }  // namespace
 
 TEST_CASE("eval measures a model of points against what it was trained on", "[cli][evaluation]") {
-  const nlohmann::json result = evaluated("--model points/model.safetensors --count 300 --draws 2 --threads 2");
+  const nlohmann::json result =
+      evaluated("--model points/model.safetensors --count 300 --draws 2 --threads 2");
   CHECK(result.at("data") == "8gaussians");
   CHECK(result.at("count") == 300);
   CHECK(result.at("classifier").is_null());
@@ -81,11 +96,13 @@ TEST_CASE("eval measures a model of points against what it was trained on", "[cl
   for (const char* name : {"sliced-wasserstein", "energy", "mmd"}) {
     INFO(name);
     CHECK(metrics.at(name).at("draws") == 2);
-    CHECK(metrics.at(name).at("value") > metrics.at(name).at("floor"));  // five steps of training make no eight Gaussians
+    CHECK(metrics.at(name).at("value") >
+          metrics.at(name).at("floor"));  // five steps of training make no eight Gaussians
   }
   CHECK(metrics.at("worst-mode").at("shares").size() == 8);
   CHECK(metrics.at("within-3-sigma").at("better") == "higher");
-  const nlohmann::json again = evaluated("--model points/model.safetensors --count 300 --draws 2 --threads 1 --batch 64");
+  const nlohmann::json again =
+      evaluated("--model points/model.safetensors --count 300 --draws 2 --threads 1 --batch 64");
   CHECK(again.at("metrics").at("within-3-sigma") == metrics.at("within-3-sigma"));
 }
 
@@ -93,28 +110,41 @@ TEST_CASE("eval judges another program's images with a classifier", "[cli][evalu
   const std::string digits = "--samples digits.npy --data glyphs --classifier classifier ";
   const nlohmann::json result = evaluated(digits + "--draws 2 --neighbours nearest.png");
   const nlohmann::json& metrics = result.at("metrics");
-  const double accuracy = metrics.at("accuracy").at("value"), floor = metrics.at("accuracy").at("floor");
+  const double accuracy = metrics.at("accuracy").at("value"),
+               floor = metrics.at("accuracy").at("floor");
   CHECK(accuracy > 0.4);
   CHECK(std::abs(accuracy - floor) < 0.2);
-  for (const char* name : {"LeNet-FD", "precision", "recall", "density", "coverage"}) CHECK(metrics.at(name).at("floor").is_number());
+  for (const char* name : {"LeNet-FD", "precision", "recall", "density", "coverage"})
+    CHECK(metrics.at(name).at("floor").is_number());
   CHECK(result.at("classifier").at("trained_now") == false);
   CHECK(result.at("nearest_training").at("median") > 0);
   CHECK(text_of(folder() / "nearest.png").substr(1, 3) == "PNG");
 
-  CHECK(evaluated(digits + "--metrics classifier --labels zeros.labels").at("metrics").at("accuracy").at("value") < 0.3);
+  CHECK(evaluated(digits + "--metrics classifier --labels zeros.labels")
+            .at("metrics")
+            .at("accuracy")
+            .at("value") < 0.3);
   CHECK(evaluated(digits + "--metrics classifier --count 10 --class 3").at("count") == 10);
   // Sub-folders 7, 8 and 9 are those classes, not the first three.
-  CHECK(evaluated("--samples sevens --data glyphs --classifier classifier --metrics classifier").at("metrics").at("accuracy").at("value") > 0.4);
-  CHECK(evaluated("--samples digits.npy --data glyphs --image-size 10 --metrics energy --count 20").at("count") == 20);  // both are resized
+  CHECK(evaluated("--samples sevens --data glyphs --classifier classifier --metrics classifier")
+            .at("metrics")
+            .at("accuracy")
+            .at("value") > 0.4);
+  CHECK(evaluated("--samples digits.npy --data glyphs --image-size 10 --metrics energy --count 20")
+            .at("count") == 20);  // both are resized
   CHECK_FALSE(evaluated(digits + "--draws 0 --class none").at("metrics").contains("accuracy"));
-  CHECK(evaluated("--samples digits.npy --data glyphs --metrics energy --draws 1").at("classifier").is_null());
+  CHECK(evaluated("--samples digits.npy --data glyphs --metrics energy --draws 1")
+            .at("classifier")
+            .is_null());
 }
 
 TEST_CASE("eval prints a table with the noise floor beside each number", "[cli][evaluation]") {
-  const ProgramRun run = run_program("eval --samples digits.npy --data glyphs --classifier classifier --draws 2", folder().path());
+  const ProgramRun run = run_program(
+      "eval --samples digits.npy --data glyphs --classifier classifier --draws 2", folder().path());
   INFO(run.error);
   REQUIRE(run.code == 0);
-  for (const char* word : {"samples", "real data", "accuracy", "LeNet-FD", "precision", "+-", "classifier", "% right"})
+  for (const char* word :
+       {"samples", "real data", "accuracy", "LeNet-FD", "precision", "+-", "classifier", "% right"})
     CHECK(contains(run.out, word));
 }
 
@@ -124,7 +154,8 @@ TEST_CASE("eval names the images whose damage shows while they are read", "[cli]
   std::string file = text_of(damaged / "7/17.png");
   file[file.size() - 13] ^= 1;  // the checksum of the pixels, before the 12 bytes of the end
   std::ofstream(damaged / "7/17.png", std::ios::binary) << file;
-  const ProgramRun run = run_program("eval --samples damaged --data glyphs --metrics energy --draws 0", folder().path());
+  const ProgramRun run = run_program(
+      "eval --samples damaged --data glyphs --metrics energy --draws 0", folder().path());
   INFO(run.error);
   CHECK(run.code == 0);
   CHECK(contains(run.error, "17.png: a damaged PNG"));
@@ -134,29 +165,36 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
   struct Case {
     std::string arguments, says;
   };
-  for (const Case& wrong : {Case{"", "--model"},
-                            Case{"--samples digits.npy", "--data"},
-                            Case{"--samples broken.npy --data glyphs", "sample 17"},
-                            Case{"--samples digits.npy --data 8gaussians", "8gaussians"},
-                            Case{"--samples digits.npy --data glyphs --count 200", "120"},
-                            Case{"--samples digits.npy --data glyphs --retrain --metrics energy", "--retrain"},
-                            Case{"--samples digits.npy --data glyphs --classifier classifier --metrics energy", "--classifier"},
-                            Case{"--samples digits.npy --data glyphs --class 3 --metrics energy", "--class"},
-                            Case{"--samples digits.npy --data glyphs --labels ten.labels --classifier classifier", "class 10"},
-                            Case{"--samples digits.npy --data glyphs --labels large.labels --classifier classifier", "class -1"},
-                            Case{"--samples folder --data glyphs --classifier classifier", "class zwei"},
-                            Case{"--samples digits.npy --data glyphs --classifier classifier --neighbours no/such/n.png", "no/such/n.png"},
-                            Case{"--samples digits.npy --data bad-test --classifier classifier", "class zwei"},
-                            Case{"--samples digits.npy --data glyphs --labels few.labels --classifier classifier", "few.labels"},
-                            Case{"--samples digits.npy --data glyphs --class 10 --classifier classifier", "0 to 9"},
-                            Case{"--samples digits.npy --data glyphs --no-labels --metrics classifier", "no labels"},
-                            Case{"--samples digits.npy --data glyphs --metrics beauty", "beauty"},
-                            Case{"--samples glyphs --data glyphs", "file or folder"},
-                            Case{"--samples digits.npy --data glyphs --classifier digits.npy", "digits.npy"},
-                            Case{"--model no/such.safetensors", "no/such.safetensors"},
-                            Case{"--model points/model.safetensors --metrics classifier", "no labels"},
-                            Case{"--model points/model.safetensors --class 3", "no classes"},
-                            Case{"--model points/model.safetensors --neighbours n.png --count 10", "images"}}) {
+  for (const Case& wrong :
+       {Case{"", "--model"},
+        Case{"--samples digits.npy", "--data"},
+        Case{"--samples broken.npy --data glyphs", "sample 17"},
+        Case{"--samples digits.npy --data 8gaussians", "8gaussians"},
+        Case{"--samples digits.npy --data glyphs --count 200", "120"},
+        Case{"--samples digits.npy --data glyphs --retrain --metrics energy", "--retrain"},
+        Case{"--samples digits.npy --data glyphs --classifier classifier --metrics energy",
+             "--classifier"},
+        Case{"--samples digits.npy --data glyphs --class 3 --metrics energy", "--class"},
+        Case{"--samples digits.npy --data glyphs --labels ten.labels --classifier classifier",
+             "class 10"},
+        Case{"--samples digits.npy --data glyphs --labels large.labels --classifier classifier",
+             "class -1"},
+        Case{"--samples folder --data glyphs --classifier classifier", "class zwei"},
+        Case{
+            "--samples digits.npy --data glyphs --classifier classifier --neighbours no/such/n.png",
+            "no/such/n.png"},
+        Case{"--samples digits.npy --data bad-test --classifier classifier", "class zwei"},
+        Case{"--samples digits.npy --data glyphs --labels few.labels --classifier classifier",
+             "few.labels"},
+        Case{"--samples digits.npy --data glyphs --class 10 --classifier classifier", "0 to 9"},
+        Case{"--samples digits.npy --data glyphs --no-labels --metrics classifier", "no labels"},
+        Case{"--samples digits.npy --data glyphs --metrics beauty", "beauty"},
+        Case{"--samples glyphs --data glyphs", "file or folder"},
+        Case{"--samples digits.npy --data glyphs --classifier digits.npy", "digits.npy"},
+        Case{"--model no/such.safetensors", "no/such.safetensors"},
+        Case{"--model points/model.safetensors --metrics classifier", "no labels"},
+        Case{"--model points/model.safetensors --class 3", "no classes"},
+        Case{"--model points/model.safetensors --neighbours n.png --count 10", "images"}}) {
     const ProgramRun run = run_program("eval " + wrong.arguments, folder().path());
     INFO("fluxion eval " << wrong.arguments << "\n" << run.error);
     CHECK(run.code == 1);
@@ -165,6 +203,7 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
   }
   CHECK(run_program("eval --model a --samples b").code == 2);
   CHECK(run_program("eval --samples b --count 0").code == 2);
-  for (const char* option : {"--steps 3", "--guidance 2", "--seed 1", "--batch 8", "--labels c --class 1"})
+  for (const char* option :
+       {"--steps 3", "--guidance 2", "--seed 1", "--batch 8", "--labels c --class 1"})
     CHECK(run_program("eval --samples b --data glyphs " + std::string(option)).code == 2);
 }

@@ -19,7 +19,8 @@ TEST_CASE("without options the example of the tour is drawn, and the file named"
   CHECK(folder.files() == 1);
   const std::string svg = text_of(folder / "silu-product-jvp-graph.svg");
   CHECK(xml_fault(svg) == "");
-  for (const char* part : {">primal<", ">tangent<", ">sigmoid<", ">dx<", ">dy<"}) CHECK(contains(svg, part));
+  for (const char* part : {">primal<", ">tangent<", ">sigmoid<", ">dx<", ">dy<"})
+    CHECK(contains(svg, part));
 }
 
 TEST_CASE("every function has every picture", "[cli][graph]") {
@@ -34,7 +35,9 @@ TEST_CASE("every function has every picture", "[cli][graph]") {
     CHECK(contains(readable.out, "  " + name + " "));
     for (const std::string transform : {"none", "jvp", "vjp", "grad-of-jvp"})
       for (const std::string stage : {"graph", "simplified", "plan", "memory"}) {
-        const ProgramRun run = run_program("graph " + name + " --transform " + transform + " --stage " + stage + " --out picture.svg", folder.path());
+        const ProgramRun run = run_program("graph " + name + " --transform " + transform +
+                                               " --stage " + stage + " --out picture.svg",
+                                           folder.path());
         INFO(name << " " << transform << " " << stage << ": " << run.error);
         REQUIRE(run.code == 0);
         CHECK(contains(run.out, "picture.svg\n"));
@@ -46,20 +49,24 @@ TEST_CASE("every function has every picture", "[cli][graph]") {
   }
 }
 
-TEST_CASE("text and DOT go to standard output, or to the file whose name asks for them", "[cli][graph]") {
+TEST_CASE("text and DOT go to standard output, or to the file whose name asks for them",
+          "[cli][graph]") {
   const ScratchFolder folder;
   const std::string text = run_program("graph softmax --format text").out;
   CHECK(text.starts_with("inputs: x, dx\noutputs: y, dy\n\n%0 = parameter"));
   CHECK(contains(text, "= softmax %2 {axis=1}"));
-  CHECK(contains(run_program("graph softmax --transform none --stage plan --format text").out, "kernel 0: rows [4 | 8]"));
-  CHECK(contains(run_program("graph attention --transform none --stage memory --format text").out, "live bytes"));
+  CHECK(contains(run_program("graph softmax --transform none --stage plan --format text").out,
+                 "kernel 0: rows [4 | 8]"));
+  CHECK(contains(run_program("graph attention --transform none --stage memory --format text").out,
+                 "live bytes"));
   CHECK(run_program("graph softmax --out a.dot", folder.path()).code == 0);
   CHECK(dot_fault(text_of(folder / "a.dot")) == "");
   CHECK(run_program("graph softmax --out a.txt", folder.path()).code == 0);
   CHECK(contains(text_of(folder / "a.txt"), "return %"));
   CHECK(xml_fault(run_program("graph softmax --out -").out) == "");
 
-  const nlohmann::json object = nlohmann::json::parse(run_program("graph softmax --json --out a.svg", folder.path()).out);
+  const nlohmann::json object =
+      nlohmann::json::parse(run_program("graph softmax --json --out a.svg", folder.path()).out);
   CHECK(object.at("function") == "softmax");
   CHECK(object.at("transform") == "jvp");
   CHECK(object.at("out") == "a.svg");
@@ -67,27 +74,33 @@ TEST_CASE("text and DOT go to standard output, or to the file whose name asks fo
 
 TEST_CASE("sizes and the arguments to differentiate in can be chosen", "[cli][graph]") {
   CHECK(contains(run_program("graph softmax --format text --batch 3 --width 5").out, "f32[3, 5]"));
-  const std::string both = run_program("graph silu-product --transform vjp --wrt x,w --format dot").out;
+  const std::string both =
+      run_program("graph silu-product --transform vjp --wrt x,w --format dot").out;
   CHECK(contains(both, "\"x bar\""));
   CHECK(contains(both, "\"w bar\""));
   const std::string one = run_program("graph silu-product --transform vjp --format dot").out;
   CHECK_FALSE(contains(one, "\"x bar\""));
   CHECK(contains(one, "\"w bar\""));
   CHECK(contains(run_program("graph mlp --along t --format dot").out, "\"dt\\n"));
-  // The gradient of a loss that contains a JVP goes to the parameters, and the tangent ends in the target.
+  // The gradient of a loss that contains a JVP goes to the parameters, and the tangent ends in the
+  // target.
   const std::string loss = run_program("graph meanflow-loss --transform vjp --format dot").out;
-  for (const char* part : {"cluster_primal", "cluster_coefficient", "cluster_tangent", "cluster_cotangent", "\"target\"", "\"layers.0.weight bar\""})
+  for (const char* part : {"cluster_primal", "cluster_coefficient", "cluster_tangent",
+                           "cluster_cotangent", "\"target\"", "\"layers.0.weight bar\""})
     CHECK(contains(loss, part));
 }
 
 TEST_CASE("a model's network is drawn from its file", "[cli][graph]") {
   const ScratchFolder folder;
   const ProgramRun trained = run_program(
-      "train --data glyphs --image-size 8 --patch 4 --width 16 --heads 2 --depth 1 --steps 1 --batch 4 --threads 1 --out run --json", folder.path());
+      "train --data glyphs --image-size 8 --patch 4 --width 16 --heads 2 --depth 1 --steps 1 "
+      "--batch 4 --threads 1 --out run --json",
+      folder.path());
   INFO(trained.error);
   REQUIRE(trained.code == 0);
   for (const std::string stage : {"graph", "plan", "memory"}) {
-    const ProgramRun run = run_program("graph --model run/model.safetensors --stage " + stage, folder.path());
+    const ProgramRun run =
+        run_program("graph --model run/model.safetensors --stage " + stage, folder.path());
     INFO(run.error);
     REQUIRE(run.code == 0);
     CHECK(xml_fault(text_of(folder / ("dit-none-" + stage + ".svg"))) == "");
@@ -95,13 +108,17 @@ TEST_CASE("a model's network is drawn from its file", "[cli][graph]") {
   CHECK(contains(text_of(folder / "dit-none-graph.svg"), ">blocks.0.attn.qkv.weight<"));
 }
 
-TEST_CASE("the largest sizes can be planned for, and a format can be asked for under any name", "[cli][graph]") {
+TEST_CASE("the largest sizes can be planned for, and a format can be asked for under any name",
+          "[cli][graph]") {
   const ScratchFolder folder;
   for (const char* arguments :
-       {"dit-block --transform grad-of-jvp --batch 8192 --tokens 1024 --width 2048 --heads 1", "silu-product --batch 16384 --width 65536",
-        "attention --transform grad-of-jvp --heads 4 --tokens 65536 --width 1024", "layer-norm --batch 8 --tokens 65536 --width 1024",
+       {"dit-block --transform grad-of-jvp --batch 8192 --tokens 1024 --width 2048 --heads 1",
+        "silu-product --batch 16384 --width 65536",
+        "attention --transform grad-of-jvp --heads 4 --tokens 65536 --width 1024",
+        "layer-norm --batch 8 --tokens 65536 --width 1024",
         "dit-block --transform grad-of-jvp --batch 8192 --width 65536 --tokens 1 --heads 1"}) {
-    const ProgramRun run = run_program("graph " + std::string(arguments) + " --stage memory --out picture.svg", folder.path());
+    const ProgramRun run = run_program(
+        "graph " + std::string(arguments) + " --stage memory --out picture.svg", folder.path());
     INFO(arguments << "\n" << run.error);
     CHECK(run.code == 0);
   }
@@ -117,25 +134,35 @@ TEST_CASE("what can't be drawn is one line on standard error", "[cli][graph]") {
     const char *arguments, *says;
     int code;
   };
-  for (const Case& wrong : {Case{"graph sotfmax", "softmax", 1}, Case{"graph softmax --wrt q --transform vjp", "it has x", 1},
-                            Case{"graph mlp --along w", "layers.0.weight", 1}, Case{"graph softmax --stage memory --format dot", "svg or text", 1},
-                            Case{"graph --model none.safetensors", "none.safetensors", 1}, Case{"graph dit-block --width 9 --heads 2", "heads", 1},
-                            Case{"graph softmax --out no/folder.svg", "no/folder.svg", 1}, Case{"graph softmax --transform fly", "--transform", 2},
-                            Case{"graph softmax --batch 0", "--batch", 2}, Case{"graph softmax --model m.safetensors", "--model", 2},
-                            // A name that says no format.
-                            Case{"graph softmax --out x.png", ".svg, .dot, .gv and .txt", 1},
-                            // What would have no effect.
-                            Case{"graph softmax --wrt zz", "--wrt belongs to --transform vjp", 1},
-                            Case{"graph silu-product --transform none --along nonsense", "--along belongs to --transform jvp", 1},
-                            Case{"graph softmax --transform vjp --along x", "--along", 1},
-                            Case{"graph tanh-chain --heads 7 --tokens 3", "--tokens has no effect on tanh-chain, which heeds --batch", 1},
-                            Case{"graph --model m.safetensors --width 3", "--width has no effect on --model, which heeds --batch", 1},
-                            Case{"graph --list --wrt x", "--list", 2},
-                            // Too much of something.
-                            Case{"graph dit-block --batch 65536 --tokens 65536 --width 65536 --heads 1 --stage memory",
-                                 "--batch 65536, --width 65536, --tokens 65536", 1},
-                            Case{"graph attention --heads 65536 --tokens 65536 --stage plan", "--tokens 65536, --heads 65536", 1},
-                            Case{"graph tanh-chain --depth 65536", "--depth", 2}}) {
+  for (const Case& wrong :
+       {Case{"graph sotfmax", "softmax", 1},
+        Case{"graph softmax --wrt q --transform vjp", "it has x", 1},
+        Case{"graph mlp --along w", "layers.0.weight", 1},
+        Case{"graph softmax --stage memory --format dot", "svg or text", 1},
+        Case{"graph --model none.safetensors", "none.safetensors", 1},
+        Case{"graph dit-block --width 9 --heads 2", "heads", 1},
+        Case{"graph softmax --out no/folder.svg", "no/folder.svg", 1},
+        Case{"graph softmax --transform fly", "--transform", 2},
+        Case{"graph softmax --batch 0", "--batch", 2},
+        Case{"graph softmax --model m.safetensors", "--model", 2},
+        // A name that says no format.
+        Case{"graph softmax --out x.png", ".svg, .dot, .gv and .txt", 1},
+        // What would have no effect.
+        Case{"graph softmax --wrt zz", "--wrt belongs to --transform vjp", 1},
+        Case{"graph silu-product --transform none --along nonsense",
+             "--along belongs to --transform jvp", 1},
+        Case{"graph softmax --transform vjp --along x", "--along", 1},
+        Case{"graph tanh-chain --heads 7 --tokens 3",
+             "--tokens has no effect on tanh-chain, which heeds --batch", 1},
+        Case{"graph --model m.safetensors --width 3",
+             "--width has no effect on --model, which heeds --batch", 1},
+        Case{"graph --list --wrt x", "--list", 2},
+        // Too much of something.
+        Case{"graph dit-block --batch 65536 --tokens 65536 --width 65536 --heads 1 --stage memory",
+             "--batch 65536, --width 65536, --tokens 65536", 1},
+        Case{"graph attention --heads 65536 --tokens 65536 --stage plan",
+             "--tokens 65536, --heads 65536", 1},
+        Case{"graph tanh-chain --depth 65536", "--depth", 2}}) {
     const ProgramRun run = run_program(wrong.arguments, folder.path());
     INFO("fluxion " << wrong.arguments << "\n" << run.error);
     CHECK(run.code == wrong.code);

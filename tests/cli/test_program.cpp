@@ -20,7 +20,8 @@ const std::filesystem::path& digits() {
   static const ScratchFolder folder;
   static const bool trained = [] {
     const ProgramRun run = run_program(
-        "train --data glyphs --image-size 8 --patch 4 --width 16 --heads 2 --depth 1 --steps 20 --batch 8 --threads 2 --seed 5 --json --out run",
+        "train --data glyphs --image-size 8 --patch 4 --width 16 --heads 2 --depth 1 --steps 20 "
+        "--batch 8 --threads 2 --seed 5 --json --out run",
         folder.path());
     INFO(run.error);
     REQUIRE(run.code == 0);
@@ -30,19 +31,25 @@ const std::filesystem::path& digits() {
     REQUIRE(result.at("interrupted") == false);
     return true;
   }();
-  static const std::filesystem::path model = trained ? folder.path() / "run" / "model.safetensors" : std::filesystem::path();
+  static const std::filesystem::path model =
+      trained ? folder.path() / "run" / "model.safetensors" : std::filesystem::path();
   return model;
 }
 
 std::string quoted(const std::filesystem::path& path) { return "'" + path.string() + "'"; }
 
-bool one_line(const std::string& text) { return !text.empty() && std::count(text.begin(), text.end(), '\n') == 1 && text.back() == '\n'; }
+bool one_line(const std::string& text) {
+  return !text.empty() && std::count(text.begin(), text.end(), '\n') == 1 && text.back() == '\n';
+}
 
-bool is_png(const std::filesystem::path& path) { return text_of(path).substr(0, 8) == "\x89PNG\r\n\x1a\n"; }
+bool is_png(const std::filesystem::path& path) {
+  return text_of(path).substr(0, 8) == "\x89PNG\r\n\x1a\n";
+}
 
 NpyArray samples_of(const std::string& options) {
   const ScratchFolder folder;
-  const ProgramRun run = run_program("sample --model " + quoted(digits()) + " --npy samples.npy " + options, folder.path());
+  const ProgramRun run = run_program(
+      "sample --model " + quoted(digits()) + " --npy samples.npy " + options, folder.path());
   INFO(run.error);
   REQUIRE(run.code == 0);
   return read_npy(folder.path() / "samples.npy");
@@ -54,17 +61,19 @@ TEST_CASE("help names every command and option, and goes to standard output", "[
   const ProgramRun help = run_program("--help");
   CHECK(help.code == 0);
   CHECK(help.error.empty());
-  for (const char* command : {"train", "sample", "inspect", "check", "Examples"}) CHECK(contains(help.out, command));
+  for (const char* command : {"train", "sample", "inspect", "check", "Examples"})
+    CHECK(contains(help.out, command));
 
   const ProgramRun train = run_program("train --help");
   CHECK(train.code == 0);
-  for (const char* option :
-       {"--data", "--objective", "--net", "--steps", "--batch", "--lr", "--seed", "--threads", "--out", "--json", "8gaussians", "Examples"})
+  for (const char* option : {"--data", "--objective", "--net", "--steps", "--batch", "--lr",
+                             "--seed", "--threads", "--out", "--json", "8gaussians", "Examples"})
     CHECK(contains(train.out, option));
 
   const ProgramRun sample = run_program("sample --help");
   CHECK(sample.code == 0);
-  for (const char* option : {"--model", "--count", "--steps", "--class", "--guidance", "--seed", "--out", "--npy", "--json", "Examples"})
+  for (const char* option : {"--model", "--count", "--steps", "--class", "--guidance", "--seed",
+                             "--out", "--npy", "--json", "Examples"})
     CHECK(contains(sample.out, option));
 
   CHECK(run_program("inspect --help").code == 0);
@@ -74,7 +83,8 @@ TEST_CASE("help names every command and option, and goes to standard output", "[
 
 TEST_CASE("a wrong command line is one line on standard error and exit code 2", "[cli]") {
   for (const char* arguments :
-       {"", "fly", "train --steps -3", "train --steps many", "train --objective magic", "sample", "sample --model x --count 0", "inspect"}) {
+       {"", "fly", "train --steps -3", "train --steps many", "train --objective magic", "sample",
+        "sample --model x --count 0", "inspect"}) {
     const ProgramRun run = run_program(arguments);
     INFO("fluxion " << arguments << "\n" << run.error);
     CHECK(run.code == 2);
@@ -90,11 +100,16 @@ TEST_CASE("what can't be done is one line on standard error and exit code 1", "[
   };
   const std::string model = quoted(digits());
   for (const Case& wrong :
-       {Case{"train --data nine-gaussians", "8gaussians"}, Case{"train --data 8gaussians --net dit", "--net mlp"},
-        Case{"train --data glyphs --net mlp", "--net dit"}, Case{"train --data 8gaussians --omega 2", "labelled"},
-        Case{"train --data glyphs --frequencies 2", "--net mlp"}, Case{"sample --model no/such.safetensors", "no/such.safetensors"},
-        Case{"inspect no/such.safetensors", "no/such.safetensors"}, Case{"sample --class 10 --model " + model, "0 to 9"},
-        Case{"sample --class seven --model " + model, "seven"}, Case{"sample --out no/such/folder.png --model " + model, "no/such/folder.png"}}) {
+       {Case{"train --data nine-gaussians", "8gaussians"},
+        Case{"train --data 8gaussians --net dit", "--net mlp"},
+        Case{"train --data glyphs --net mlp", "--net dit"},
+        Case{"train --data 8gaussians --omega 2", "labelled"},
+        Case{"train --data glyphs --frequencies 2", "--net mlp"},
+        Case{"sample --model no/such.safetensors", "no/such.safetensors"},
+        Case{"inspect no/such.safetensors", "no/such.safetensors"},
+        Case{"sample --class 10 --model " + model, "0 to 9"},
+        Case{"sample --class seven --model " + model, "seven"},
+        Case{"sample --out no/such/folder.png --model " + model, "no/such/folder.png"}}) {
     const ProgramRun run = run_program(wrong.arguments);
     INFO("fluxion " << wrong.arguments << "\n" << run.error);
     CHECK(run.code == 1);
@@ -109,10 +124,13 @@ TEST_CASE("a result that can't be written to standard output is an error", "[cli
     WARN("skipped: there is no /dev/full");
     return;
   }
-  for (const std::string& arguments : {std::string("--help"), std::string("--version"), std::string("graph --help"),
-                                       std::string("graph softmax --format text"), std::string("graph softmax --out -"), std::string("graph --list"),
-                                       std::string("graph --list --json"), "inspect " + quoted(digits()), "inspect --json " + quoted(digits())}) {
-    const ProgramRun run = run_program(arguments, {}, "into_full() { \"$@\" >/dev/full; }; into_full");
+  for (const std::string& arguments :
+       {std::string("--help"), std::string("--version"), std::string("graph --help"),
+        std::string("graph softmax --format text"), std::string("graph softmax --out -"),
+        std::string("graph --list"), std::string("graph --list --json"),
+        "inspect " + quoted(digits()), "inspect --json " + quoted(digits())}) {
+    const ProgramRun run =
+        run_program(arguments, {}, "into_full() { \"$@\" >/dev/full; }; into_full");
     INFO("fluxion " << arguments << "\n" << run.error);
     CHECK(run.code == 1);
     CHECK(one_line(run.error));
@@ -122,20 +140,24 @@ TEST_CASE("a result that can't be written to standard output is an error", "[cli
 
 TEST_CASE("training leaves a model, its raw weights, pictures and a log", "[cli]") {
   const std::filesystem::path folder = digits().parent_path();
-  const ModelInfo averaged = read_model_info(digits()), raw = read_model_info(folder / "model-raw.safetensors");
+  const ModelInfo averaged = read_model_info(digits()),
+                  raw = read_model_info(folder / "model-raw.safetensors");
   CHECK(averaged.step == 20);
   CHECK(averaged.ema);
   CHECK_FALSE(raw.ema);
   CHECK(is_png(folder / "samples.png"));
   CHECK(is_png(folder / "samples/step_000020.png"));
   const std::string log = text_of(folder / "log.csv");
-  CHECK(log.rfind("step,seconds,loss,error,gradient_norm,learning_rate,peak_memory_mib\n1,", 0) == 0);
+  CHECK(log.rfind("step,seconds,loss,error,gradient_norm,learning_rate,peak_memory_mib\n1,", 0) ==
+        0);
   CHECK(log.find("\n20,") != std::string::npos);
 }
 
-TEST_CASE("the same command gives the same model, bit for bit; another seed gives another", "[cli]") {
+TEST_CASE("the same command gives the same model, bit for bit; another seed gives another",
+          "[cli]") {
   const ScratchFolder folder;
-  const std::string command = "train --data 8gaussians --width 16 --depth 2 --steps 12 --batch 32 --threads 2 --out ";
+  const std::string command =
+      "train --data 8gaussians --width 16 --depth 2 --steps 12 --batch 32 --threads 2 --out ";
   REQUIRE(run_program(command + "a --seed 1", folder.path()).code == 0);
   REQUIRE(run_program(command + "b --seed 1", folder.path()).code == 0);
   REQUIRE(run_program(command + "c --seed 2", folder.path()).code == 0);
@@ -146,19 +168,26 @@ TEST_CASE("the same command gives the same model, bit for bit; another seed give
 }
 
 TEST_CASE("every objective trains and samples", "[cli]") {
-  for (const char* options : {"--objective meanflow --tangent all", "--objective meanflow --tangent subset", "--objective flow-matching",
-                              "--objective split-meanflow", "--omega 1 --kappa 0.5", "--no-labels"}) {
+  for (const char* options :
+       {"--objective meanflow --tangent all", "--objective meanflow --tangent subset",
+        "--objective flow-matching", "--objective split-meanflow", "--omega 1 --kappa 0.5",
+        "--no-labels"}) {
     INFO(options);
     const ScratchFolder folder;
-    const ProgramRun run = run_program(
-        std::string("train --image-size 8 --patch 4 --width 16 --heads 2 --depth 1 --steps 3 --batch 8 --out . ") + options, folder.path());
+    const ProgramRun run =
+        run_program(std::string("train --image-size 8 --patch 4 --width 16 --heads 2 --depth 1 "
+                                "--steps 3 --batch 8 --out . ") +
+                        options,
+                    folder.path());
     INFO(run.error);
     REQUIRE(run.code == 0);
-    CHECK(run_program("sample --model model.safetensors --count 3 --out samples.png", folder.path()).code == 0);
+    CHECK(run_program("sample --model model.safetensors --count 3 --out samples.png", folder.path())
+              .code == 0);
   }
 }
 
-TEST_CASE("any count of samples is drawn, and a sample does not depend on the count or the batch", "[cli]") {
+TEST_CASE("any count of samples is drawn, and a sample does not depend on the count or the batch",
+          "[cli]") {
   const NpyArray seven = samples_of("--count 7 --batch 4");
   CHECK(seven.type == TensorType{{7, 8, 8, 1}, DType::f32});
   const NpyArray ten = samples_of("--count 10 --batch 10");
@@ -169,8 +198,10 @@ TEST_CASE("any count of samples is drawn, and a sample does not depend on the co
   CHECK(samples_of("--count 1").type.shape == Shape{1, 8, 8, 1});
 
   const ScratchFolder folder;
-  const ProgramRun run =
-      run_program("sample --json --count 130 --batch 32 --steps 2 --class 3 --out grid.png --model " + quoted(digits()), folder.path());
+  const ProgramRun run = run_program(
+      "sample --json --count 130 --batch 32 --steps 2 --class 3 --out grid.png --model " +
+          quoted(digits()),
+      folder.path());
   INFO(run.error);
   REQUIRE(run.code == 0);
   const nlohmann::json result = nlohmann::json::parse(run.out);
@@ -182,10 +213,13 @@ TEST_CASE("any count of samples is drawn, and a sample does not depend on the co
 
 TEST_CASE("a model trained with guidance refuses guidance when it is sampled", "[cli]") {
   const ScratchFolder folder;
-  REQUIRE(run_program("train --image-size 8 --patch 4 --width 16 --heads 2 --depth 1 --steps 2 --batch 8 --kappa 0.5 --out .", folder.path()).code ==
-          0);
+  REQUIRE(run_program("train --image-size 8 --patch 4 --width 16 --heads 2 --depth 1 --steps 2 "
+                      "--batch 8 --kappa 0.5 --out .",
+                      folder.path())
+              .code == 0);
   CHECK(run_program("sample --model model.safetensors --count 2", folder.path()).code == 0);
-  const ProgramRun run = run_program("sample --model model.safetensors --count 2 --guidance 2", folder.path());
+  const ProgramRun run =
+      run_program("sample --model model.safetensors --count 2 --guidance 2", folder.path());
   CHECK(run.code == 1);
   CHECK(one_line(run.error));
   CHECK(contains(run.error, "guidance"));
@@ -194,7 +228,9 @@ TEST_CASE("a model trained with guidance refuses guidance when it is sampled", "
 TEST_CASE("inspect shows the model and every tensor", "[cli]") {
   const ProgramRun text = run_program("inspect " + quoted(digits()));
   CHECK(text.code == 0);
-  for (const char* word : {"dit", "meanflow", "10 classes", "blocks.0.attn.qkv.weight", "parameters"}) CHECK(contains(text.out, word));
+  for (const char* word :
+       {"dit", "meanflow", "10 classes", "blocks.0.attn.qkv.weight", "parameters"})
+    CHECK(contains(text.out, word));
 
   const ProgramRun json = run_program("inspect --json " + quoted(digits()));
   REQUIRE(json.code == 0);
@@ -204,11 +240,14 @@ TEST_CASE("inspect shows the model and every tensor", "[cli]") {
   CHECK(result.at("tensors").size() == parameter_shapes(read_model_info(digits()).network).size());
 }
 
-TEST_CASE("inspect reads any safetensors file, and is not fooled by control characters in it", "[cli]") {
+TEST_CASE("inspect reads any safetensors file, and is not fooled by control characters in it",
+          "[cli]") {
   const ScratchFolder folder;
   const std::vector<float> values(6, 1.0f);
-  const SafetensorsEntry entry{"evil\x1b[2Jname", DType::f32, {2, 3}, std::as_bytes(std::span(values))};
-  write_safetensors(folder.path() / "any.safetensors", std::span(&entry, 1), {{"key", "line\nbreak"}});
+  const SafetensorsEntry entry{
+      "evil\x1b[2Jname", DType::f32, {2, 3}, std::as_bytes(std::span(values))};
+  write_safetensors(folder.path() / "any.safetensors", std::span(&entry, 1),
+                    {{"key", "line\nbreak"}});
   const ProgramRun run = run_program("inspect any.safetensors", folder.path());
   CHECK(run.code == 0);
   CHECK(contains(run.out, "f32[2, 3]"));
@@ -219,7 +258,8 @@ TEST_CASE("inspect reads any safetensors file, and is not fooled by control char
 TEST_CASE("a truncated model is refused by every command that reads one", "[cli]") {
   const ScratchFolder folder;
   std::filesystem::copy_file(digits(), folder.path() / "cut.safetensors");
-  std::filesystem::resize_file(folder.path() / "cut.safetensors", std::filesystem::file_size(digits()) / 2);
+  std::filesystem::resize_file(folder.path() / "cut.safetensors",
+                               std::filesystem::file_size(digits()) / 2);
   for (const char* arguments : {"inspect cut.safetensors", "sample --model cut.safetensors"}) {
     const ProgramRun run = run_program(arguments, folder.path());
     INFO(run.error);
@@ -245,8 +285,10 @@ TEST_CASE("a run that is interrupted saves what it has", "[cli]") {
   const ScratchFolder folder;
   // The shell starts the run, waits until it has logged something, and presses Ctrl-C for us.
   const ProgramRun run = run_program(
-      "train --data 8gaussians --width 16 --depth 1 --steps 100000000 --batch 16 --json --out . >result.json 2>progress.txt & process=$!; "
-      "for i in $(seq 300); do sleep 0.1; grep -q '^10,' log.csv 2>/dev/null && break; done; kill -TERM $process; wait $process; echo $? >code; true",
+      "train --data 8gaussians --width 16 --depth 1 --steps 100000000 --batch 16 --json --out . "
+      ">result.json 2>progress.txt & process=$!; "
+      "for i in $(seq 300); do sleep 0.1; grep -q '^10,' log.csv 2>/dev/null && break; done; kill "
+      "-TERM $process; wait $process; echo $? >code; true",
       folder.path());
   REQUIRE(run.code == 0);
   CHECK(text_of(folder.path() / "code") == "143\n");

@@ -1,4 +1,5 @@
-// `fluxion train` as its users meet it: settings, stopping, going on, and machines that run out of something.
+// `fluxion train` as its users meet it: settings, stopping, going on, and machines that run out of
+// something.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -26,7 +27,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-const std::string tiny_points = "train --data 8gaussians --width 16 --depth 2 --batch 32 --threads 1 ";
+const std::string tiny_points =
+    "train --data 8gaussians --width 16 --depth 2 --batch 32 --threads 1 ";
 const std::string tiny = tiny_points + "--schedule constant ";
 
 json config_of(const fs::path& folder) { return json::parse(text_of(folder / "config.json")); }
@@ -37,7 +39,9 @@ void write_points(const fs::path& path, std::int64_t count) {
   write_npy(path, values, {count, 2});
 }
 
-bool one_line(const std::string& text) { return !text.empty() && std::count(text.begin(), text.end(), '\n') == 1 && text.back() == '\n'; }
+bool one_line(const std::string& text) {
+  return !text.empty() && std::count(text.begin(), text.end(), '\n') == 1 && text.back() == '\n';
+}
 
 // What the files of two runs must have in common.
 void check_same_run(const fs::path& a, const fs::path& b) {
@@ -59,7 +63,8 @@ class Process {
     id_ = ::fork();
     REQUIRE(id_ >= 0);
     if (id_ == 0) {
-      const int null = ::open("/dev/null", O_RDWR), error = ::open((folder / "stderr").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
+      const int null = ::open("/dev/null", O_RDWR),
+                error = ::open((folder / "stderr").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
       if (::chdir(folder.c_str()) != 0) ::_exit(126);
       ::dup2(null, 0), ::dup2(null, 1), ::dup2(error, 2);
       ::execv(pointers[0], pointers.data());
@@ -95,13 +100,16 @@ class Process {
 };
 
 void wait_for(const std::function<bool()>& condition) {
-  for (int i = 0; i < 3000 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 3000 && !condition(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   REQUIRE(condition());
 }
 
 }  // namespace
 
-TEST_CASE("a run that is killed at random moments and resumed ends with the bits of one that was not", "[cli][kill]") {
+TEST_CASE(
+    "a run that is killed at random moments and resumed ends with the bits of one that was not",
+    "[cli][kill]") {
   // FLUXION_KILLS sets how often; scripts/kill_test.sh asks for 50.
   const char* const wanted = std::getenv("FLUXION_KILLS");
   const int kills = wanted ? std::atoi(wanted) : 5;
@@ -110,9 +118,12 @@ TEST_CASE("a run that is killed at random moments and resumed ends with the bits
   std::mt19937 random(seed);
   const ScratchFolder folder;
   // A constant rate, so that a run of fewer steps is the beginning of a longer one.
-  const std::vector<std::string> common = {"--quiet", "--threads", "1", "--checkpoint-every", "7steps", "--save-every", "0.05"};
-  std::vector<std::string> first = {"train", "--data",   "8gaussians", "--width", "24",    "--depth", "2",          "--batch", "64",
-                                    "--ema", "0.9,0.99", "--steps",    "1000000", "--out", "killed",  "--schedule", "constant"};
+  const std::vector<std::string> common = {"--quiet", "--threads",    "1",   "--checkpoint-every",
+                                           "7steps",  "--save-every", "0.05"};
+  std::vector<std::string> first = {"train",      "--data",  "8gaussians", "--width", "24",
+                                    "--depth",    "2",       "--batch",    "64",      "--ema",
+                                    "0.9,0.99",   "--steps", "1000000",    "--out",   "killed",
+                                    "--schedule", "constant"};
   first.insert(first.end(), common.begin(), common.end());
   std::vector<std::string> more = {"train", "--resume", "killed"};
   more.insert(more.end(), common.begin(), common.end());
@@ -131,30 +142,35 @@ TEST_CASE("a run that is killed at random moments and resumed ends with the bits
     const CheckpointInfo info = read_checkpoint_info(checkpoint);
     REQUIRE(info.step >= before);
     before = info.step;
-    for (const char* name : {"model.safetensors", "model-ema0.99.safetensors", "model-raw.safetensors"})
+    for (const char* name :
+         {"model.safetensors", "model-ema0.99.safetensors", "model-raw.safetensors"})
       if (fs::exists(killed / name)) REQUIRE_NOTHROW(read_model_info(killed / name));
   }
   const std::int64_t steps = before + 30;
   const ProgramRun last = run_program(
       exists(checkpoint) ? "train --resume killed --quiet --steps " + std::to_string(steps)
-                         : "train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 --schedule constant --threads 1 --quiet "
+                         : "train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 "
+                           "--schedule constant --threads 1 --quiet "
                            "--out killed --steps " +
                                std::to_string(steps),
       folder.path());
   INFO(last.error);
   REQUIRE(last.code == 0);
-  REQUIRE(run_program(
-              "train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 --schedule constant --threads 1 --quiet --out whole --steps " +
-                  std::to_string(steps),
-              folder.path())
+  REQUIRE(run_program("train --data 8gaussians --width 24 --depth 2 --batch 64 --ema 0.9,0.99 "
+                      "--schedule constant --threads 1 --quiet --out whole --steps " +
+                          std::to_string(steps),
+                      folder.path())
               .code == 0);
   check_same_run(killed, folder / "whole");
-  CHECK(text_of(killed / "model-ema0.99.safetensors") == text_of(folder / "whole/model-ema0.99.safetensors"));
+  CHECK(text_of(killed / "model-ema0.99.safetensors") ==
+        text_of(folder / "whole/model-ema0.99.safetensors"));
   for (const fs::path& place : {killed, killed / "samples"})
-    for (const auto& entry : fs::directory_iterator(place)) CHECK_FALSE(entry.path().string().ends_with(".part"));
+    for (const auto& entry : fs::directory_iterator(place))
+      CHECK_FALSE(entry.path().string().ends_with(".part"));
 }
 
-TEST_CASE("the option --resume takes the settings from the checkpoint and refuses others by name", "[cli][resume]") {
+TEST_CASE("the option --resume takes the settings from the checkpoint and refuses others by name",
+          "[cli][resume]") {
   const ScratchFolder folder;
   REQUIRE(run_program(tiny + "--steps 20 --seed 4 --out whole", folder.path()).code == 0);
   REQUIRE(run_program(tiny + "--steps 12 --seed 4 --out run", folder.path()).code == 0);
@@ -163,9 +179,12 @@ TEST_CASE("the option --resume takes the settings from the checkpoint and refuse
     std::string arguments, says;
   };
   for (const Case& wrong :
-       {Case{"train --resume run --width 32", "--width 32 (the checkpoint has 16)"}, Case{"train --resume run --seed 5 --steps 30", "--seed 5"},
-        Case{"train --resume run --data moons", "--data moons"}, Case{"train --resume run --ema 0.9,0.99", "--ema 0.9,0.99"},
-        Case{"train --resume run --omega 2", "labelled"}, Case{"train --resume run", "12 steps of 12"}, Case{"train --resume nowhere", "nowhere"},
+       {Case{"train --resume run --width 32", "--width 32 (the checkpoint has 16)"},
+        Case{"train --resume run --seed 5 --steps 30", "--seed 5"},
+        Case{"train --resume run --data moons", "--data moons"},
+        Case{"train --resume run --ema 0.9,0.99", "--ema 0.9,0.99"},
+        Case{"train --resume run --omega 2", "labelled"},
+        Case{"train --resume run", "12 steps of 12"}, Case{"train --resume nowhere", "nowhere"},
         Case{"train --resume run/model.safetensors", "no checkpoint"}}) {
     const ProgramRun run = run_program(wrong.arguments + " --quiet", folder.path());
     INFO(wrong.arguments << "\n" << run.error);
@@ -173,7 +192,8 @@ TEST_CASE("the option --resume takes the settings from the checkpoint and refuse
     CHECK(one_line(run.error));
     CHECK(contains(run.error, wrong.says));
   }
-  const ProgramRun more = run_program("train --resume --out run --steps 20 --width 16", folder.path());
+  const ProgramRun more =
+      run_program("train --resume --out run --steps 20 --width 16", folder.path());
   INFO(more.error);
   REQUIRE(more.code == 0);
   CHECK(contains(more.error, "after step 12"));
@@ -184,16 +204,21 @@ TEST_CASE("the option --resume takes the settings from the checkpoint and refuse
 TEST_CASE("a resumed run may go to another folder", "[cli][resume]") {
   const ScratchFolder folder;
   REQUIRE(run_program(tiny + "--steps 5 --quiet --out a", folder.path()).code == 0);
-  REQUIRE(run_program("train --resume a/checkpoint.safetensors --steps 8 --quiet --out b", folder.path()).code == 0);
+  REQUIRE(run_program("train --resume a/checkpoint.safetensors --steps 8 --quiet --out b",
+                      folder.path())
+              .code == 0);
   CHECK(read_checkpoint_info(folder / "a/checkpoint.safetensors").step == 5);
   CHECK(read_checkpoint_info(folder / "b/checkpoint.safetensors").step == 8);
 }
 
-TEST_CASE("a run that branches into another's folder keeps that one's checkpoint and brings its own log", "[cli][resume]") {
+TEST_CASE(
+    "a run that branches into another's folder keeps that one's checkpoint and brings its own log",
+    "[cli][resume]") {
   const ScratchFolder folder;
   REQUIRE(run_program(tiny + "--steps 12 --seed 1 --quiet --out a", folder.path()).code == 0);
   REQUIRE(run_program(tiny + "--steps 25 --seed 2 --quiet --out b", folder.path()).code == 0);
-  const std::string log = text_of(folder / "a/log.csv"), other = text_of(folder / "b/checkpoint.safetensors");
+  const std::string log = text_of(folder / "a/log.csv"),
+                    other = text_of(folder / "b/checkpoint.safetensors");
   const ProgramRun branch = run_program("train --resume a --out b --steps 15", folder.path());
   INFO(branch.error);
   REQUIRE(branch.code == 0);
@@ -205,28 +230,35 @@ TEST_CASE("a run that branches into another's folder keeps that one's checkpoint
 
   // Back to the one that was put aside: it stays, and so does the one that took its place.
   const std::string newer = text_of(folder / "b/checkpoint.safetensors");
-  REQUIRE(run_program("train --resume b/checkpoint-before.safetensors --steps 30 --quiet", folder.path()).code == 0);
+  REQUIRE(run_program("train --resume b/checkpoint-before.safetensors --steps 30 --quiet",
+                      folder.path())
+              .code == 0);
   CHECK(text_of(folder / "b/checkpoint-before.safetensors") == other);
   CHECK(text_of(folder / "b/checkpoint-before-2.safetensors") == newer);
   CHECK(read_checkpoint_info(folder / "b/checkpoint.safetensors").step == 30);
 }
 
-TEST_CASE("a run goes on from another working directory, and with data that have moved", "[cli][resume]") {
+TEST_CASE("a run goes on from another working directory, and with data that have moved",
+          "[cli][resume]") {
   const ScratchFolder folder;
   fs::create_directories(folder / "here");
   write_points(folder / "here/points.npy", 64);
-  REQUIRE(run_program("train --data points.npy --width 8 --depth 1 --batch 8 --steps 3 --threads 1 --schedule constant --quiet --out ../run",
+  REQUIRE(run_program("train --data points.npy --width 8 --depth 1 --batch 8 --steps 3 --threads 1 "
+                      "--schedule constant --quiet --out ../run",
                       folder / "here")
               .code == 0);
   const ProgramRun elsewhere = run_program("train --resume run --steps 5 --quiet", folder.path());
   INFO(elsewhere.error);
   CHECK(elsewhere.code == 0);
   fs::rename(folder / "here", folder / "there");
-  const ProgramRun moved = run_program("train --resume run --steps 7 --quiet --data there/points.npy", folder.path());
+  const ProgramRun moved =
+      run_program("train --resume run --steps 7 --quiet --data there/points.npy", folder.path());
   INFO(moved.error);
   CHECK(moved.code == 0);
   write_points(folder / "fewer.npy", 32);
-  CHECK(contains(run_program("train --resume run --steps 9 --quiet --data fewer.npy", folder.path()).error, "number of samples"));
+  CHECK(contains(
+      run_program("train --resume run --steps 9 --quiet --data fewer.npy", folder.path()).error,
+      "number of samples"));
 }
 
 TEST_CASE("paths that no configuration can hold are refused before anything runs", "[cli]") {
@@ -245,18 +277,25 @@ TEST_CASE("options that the run would not read are refused, and numbers that are
     std::string arguments, says;
   };
   for (const Case& wrong :
-       {Case{"--final-lr 0.1 --schedule constant", "--final-lr"}, Case{"--objective flow-matching --power 1", "--power"},
-        Case{"--objective flow-matching --equal-share 0.5", "--equal-share"}, Case{"--objective split-meanflow --tangent all", "--tangent"},
-        Case{"--label-dropout 0.2", "--label-dropout"}, Case{"--checkpoint-every 0.5steps", "0.5steps"}, Case{"--save-every inf", "--save-every"},
+       {Case{"--final-lr 0.1 --schedule constant", "--final-lr"},
+        Case{"--objective flow-matching --power 1", "--power"},
+        Case{"--objective flow-matching --equal-share 0.5", "--equal-share"},
+        Case{"--objective split-meanflow --tangent all", "--tangent"},
+        Case{"--label-dropout 0.2", "--label-dropout"},
+        Case{"--checkpoint-every 0.5steps", "0.5steps"}, Case{"--save-every inf", "--save-every"},
         Case{"--time-mean nan", "--time-mean"}, Case{"--equal-share nan", "--equal-share"}}) {
-    const ProgramRun run = run_program(tiny_points + "--steps 2 --quiet " + wrong.arguments, folder.path());
+    const ProgramRun run =
+        run_program(tiny_points + "--steps 2 --quiet " + wrong.arguments, folder.path());
     INFO(wrong.arguments << "\n" << run.error);
     CHECK(run.code != 0);
     CHECK(contains(run.error, wrong.says));
   }
 }
 
-TEST_CASE("config.json of a run makes the same run again; the command line goes before it, and it before a preset", "[cli][config]") {
+TEST_CASE(
+    "config.json of a run makes the same run again; the command line goes before it, and it before "
+    "a preset",
+    "[cli][config]") {
   const ScratchFolder folder;
   REQUIRE(run_program(tiny + "--steps 6 --ema 0.9,0.99 --quiet --out a", folder.path()).code == 0);
   REQUIRE(run_program("train --config a/config.json --quiet --out b", folder.path()).code == 0);
@@ -268,24 +307,32 @@ TEST_CASE("config.json of a run makes the same run again; the command line goes 
   a.erase("out"), b.erase("out");
   CHECK(a == b);
 
-  std::ofstream(folder / "some.json") << "// comments are fine\n{\"data\": \"moons\", \"steps\": 4, \"batch\": 16, \"width\": 8}";
-  REQUIRE(run_program("train --preset points-flow --config some.json --steps 3 --warmup 0 --depth 1 --quiet --out c", folder.path()).code == 0);
+  std::ofstream(folder / "some.json")
+      << "// comments are fine\n{\"data\": \"moons\", \"steps\": 4, \"batch\": 16, \"width\": 8}";
+  REQUIRE(run_program("train --preset points-flow --config some.json --steps 3 --warmup 0 --depth "
+                      "1 --quiet --out c",
+                      folder.path())
+              .code == 0);
   const json c = config_of(folder / "c");
   CHECK(c.at("steps") == 3);
   CHECK(c.at("width") == 8);
   CHECK(c.at("objective") == "flow-matching");
 }
 
-TEST_CASE("a wrong configuration is one line that names the file, the setting and the nearest name", "[cli][config]") {
+TEST_CASE("a wrong configuration is one line that names the file, the setting and the nearest name",
+          "[cli][config]") {
   const ScratchFolder folder;
   struct Case {
     std::string text, says;
   };
-  for (const Case& wrong : {Case{"{\"widht\": 3}", "did you mean 'width'"}, Case{"{\"learning-rate\": 3}", "'learning-rate' is no setting"},
-                            Case{"{\"width\": 0}", "--width"}, Case{"{\"width\": \"wide\"}", "--width"}, Case{"{\"width\": {}}", "'width'"},
-                            Case{"{\"resume\": \"x\"}", "'resume' is no setting"}, Case{"[1]", "object"}, Case{"{\"width\"", "not JSON"},
-                            Case{"{\"objective\": \"magic\"}", "--objective"}, Case{"{\"ema\": [[0.9]]}", "'ema'"},
-                            Case{"{\"ema\": " + std::string(400000, '['), "deep"}}) {
+  for (const Case& wrong :
+       {Case{"{\"widht\": 3}", "did you mean 'width'"},
+        Case{"{\"learning-rate\": 3}", "'learning-rate' is no setting"},
+        Case{"{\"width\": 0}", "--width"}, Case{"{\"width\": \"wide\"}", "--width"},
+        Case{"{\"width\": {}}", "'width'"}, Case{"{\"resume\": \"x\"}", "'resume' is no setting"},
+        Case{"[1]", "object"}, Case{"{\"width\"", "not JSON"},
+        Case{"{\"objective\": \"magic\"}", "--objective"}, Case{"{\"ema\": [[0.9]]}", "'ema'"},
+        Case{"{\"ema\": " + std::string(400000, '['), "deep"}}) {
     std::ofstream(folder / "wrong.json") << wrong.text;
     const ProgramRun run = run_program("train --config wrong.json", folder.path());
     INFO(wrong.text << "\n" << run.error);
@@ -295,32 +342,45 @@ TEST_CASE("a wrong configuration is one line that names the file, the setting an
     CHECK(contains(run.error, wrong.says));
   }
   std::ofstream(folder / "named.json") << "{\"out\": \"elsewhere\"}";
-  CHECK(contains(run_program("train --config named.json --resume", folder.path()).error, "elsewhere"));
+  CHECK(contains(run_program("train --config named.json --resume", folder.path()).error,
+                 "elsewhere"));
   CHECK(contains(run_program("train --config nowhere.json", folder.path()).error, "nowhere.json"));
   CHECK(contains(run_program("train --preset nothing").error, "points-flow"));
   const ProgramRun list = run_program("train --list-presets");
   CHECK(list.code == 0);
-  for (const char* word : {"points", "mnist", "--kappa 0.5", "--ema 0.999,0.9999"}) CHECK(contains(list.out, word));
+  for (const char* word : {"points", "mnist", "--kappa 0.5", "--ema 0.999,0.9999"})
+    CHECK(contains(list.out, word));
 }
 
 TEST_CASE("a cosine schedule wants to know its steps", "[cli]") {
   const ScratchFolder folder;
-  const ProgramRun refused = run_program(tiny_points + "--schedule cosine --minutes 1", folder.path());
+  const ProgramRun refused =
+      run_program(tiny_points + "--schedule cosine --minutes 1", folder.path());
   CHECK(refused.code == 1);
   CHECK(contains(refused.error, "--steps"));
-  REQUIRE(run_program(tiny_points + "--schedule cosine --warmup 2 --steps 8 --lr 0.5 --final-lr 0.25 --quiet --out run", folder.path()).code == 0);
+  REQUIRE(
+      run_program(
+          tiny_points +
+              "--schedule cosine --warmup 2 --steps 8 --lr 0.5 --final-lr 0.25 --quiet --out run",
+          folder.path())
+          .code == 0);
   const std::string log = text_of(folder / "run/log.csv");
   CHECK(contains(log, ",0.25,"));  // both the first step of the warm-up and the last of the cosine
-  REQUIRE(run_program(tiny_points + "--schedule cosine --warmup 2 --steps 8 --quiet --out zero", folder.path()).code == 0);
+  REQUIRE(run_program(tiny_points + "--schedule cosine --warmup 2 --steps 8 --quiet --out zero",
+                      folder.path())
+              .code == 0);
   const ProgramRun further = run_program("train --resume zero --steps 9", folder.path());
   CHECK(further.code == 1);
   CHECK(contains(further.error, "cosine"));
 }
 
-TEST_CASE("memory that does not suffice is refused with the batch that would fit, and auto takes it", "[cli][memory]") {
+TEST_CASE(
+    "memory that does not suffice is refused with the batch that would fit, and auto takes it",
+    "[cli][memory]") {
   const ScratchFolder folder;
   const std::string digits =
-      "train --data glyphs --image-size 16 --patch 4 --width 32 --heads 2 --depth 2 --steps 2 --threads 1 --memory-limit 0.06 ";
+      "train --data glyphs --image-size 16 --patch 4 --width 32 --heads 2 --depth 2 --steps 2 "
+      "--threads 1 --memory-limit 0.06 ";
   const ProgramRun refused = run_program(digits + "--batch 4096", folder.path());
   INFO(refused.error);
   CHECK(refused.code == 1);
@@ -330,7 +390,9 @@ TEST_CASE("memory that does not suffice is refused with the batch that would fit
   REQUIRE(at != refused.error.npos);
   const int fits = std::atoi(refused.error.c_str() + at + 8);
   CHECK((fits >= 1 && fits < 4096));
-  CHECK(run_program(digits + "--quiet --out a --batch " + std::to_string(fits), folder.path()).code == 0);
+  CHECK(
+      run_program(digits + "--quiet --out a --batch " + std::to_string(fits), folder.path()).code ==
+      0);
   const ProgramRun chosen = run_program(digits + "--batch auto --out b", folder.path());
   INFO(chosen.error);
   CHECK(chosen.code == 0);
@@ -339,13 +401,19 @@ TEST_CASE("memory that does not suffice is refused with the batch that would fit
   CHECK(contains(run_program(tiny + "--memory-limit 0.001", folder.path()).error, "--width"));
 }
 
-TEST_CASE("a disk that takes no more is warned of on the way and an error at the end; what was written stays", "[cli][disk]") {
+TEST_CASE(
+    "a disk that takes no more is warned of on the way and an error at the end; what was written "
+    "stays",
+    "[cli][disk]") {
   const ScratchFolder folder;
   REQUIRE(run_program(tiny + "--steps 12 --quiet --out run", folder.path()).code == 0);
-  const std::string checkpoint = text_of(folder / "run/checkpoint.safetensors"), log = text_of(folder / "run/log.csv");
+  const std::string checkpoint = text_of(folder / "run/checkpoint.safetensors"),
+                    log = text_of(folder / "run/log.csv");
   REQUIRE(checkpoint.size() > 3 * 1024);
-  // A file may not grow beyond 2 KiB: writing what is larger fails as on a full disk. The log stays below that.
-  const ProgramRun full = run_program("train --resume run --steps 60 --checkpoint-every 10steps", folder.path(), "trap '' XFSZ; ulimit -f 4;");
+  // A file may not grow beyond 2 KiB: writing what is larger fails as on a full disk. The log stays
+  // below that.
+  const ProgramRun full = run_program("train --resume run --steps 60 --checkpoint-every 10steps",
+                                      folder.path(), "trap '' XFSZ; ulimit -f 4;");
   INFO(full.error);
   CHECK(full.code == 1);
   CHECK(contains(full.error, "training goes on"));
@@ -362,7 +430,8 @@ TEST_CASE("a disk that takes no more is warned of on the way and an error at the
 TEST_CASE("a log that can't grow keeps whole rows, and training goes on", "[cli][disk]") {
   const ScratchFolder folder;
   // 1 KiB: less than the log of 300 steps.
-  const ProgramRun full = run_program(tiny + "--steps 300 --out run", folder.path(), "trap '' XFSZ; ulimit -f 2;");
+  const ProgramRun full =
+      run_program(tiny + "--steps 300 --out run", folder.path(), "trap '' XFSZ; ulimit -f 2;");
   INFO(full.error);
   CHECK(full.code == 1);
   CHECK(contains(full.error, "log.csv"));
@@ -390,8 +459,9 @@ TEST_CASE("the option --quiet says nothing, and lines that are no terminal's are
 TEST_CASE("Ctrl-C saves a checkpoint that --resume goes on from", "[cli][resume]") {
   const ScratchFolder folder;
   {
-    Process process({"train", "--data", "8gaussians", "--width", "16", "--depth", "2", "--batch", "32", "--threads", "1", "--schedule", "constant",
-                     "--steps", "100000000", "--quiet", "--out", "run"},
+    Process process({"train", "--data", "8gaussians", "--width", "16", "--depth", "2", "--batch",
+                     "32", "--threads", "1", "--schedule", "constant", "--steps", "100000000",
+                     "--quiet", "--out", "run"},
                     folder.path());
     wait_for([&] { return contains(text_of(folder / "run/log.csv"), "\n20,"); });
     process.signal(SIGINT);
@@ -411,11 +481,13 @@ TEST_CASE("Ctrl-C saves a checkpoint that --resume goes on from", "[cli][resume]
 TEST_CASE("Ctrl-C pressed twice ends at once", "[cli]") {
   const ScratchFolder folder;
   // A step of this run takes long, so that the second signal meets the first one's step.
-  Process process({"train", "--data",  "glyphs", "--image-size", "64", "--patch", "4",    "--width", "256",   "--depth",
-                   "6",     "--batch", "64",     "--threads",    "1",  "--steps", "1000", "--quiet", "--out", "run"},
+  Process process({"train", "--data",  "glyphs", "--image-size", "64", "--patch",   "4", "--width",
+                   "256",   "--depth", "6",      "--batch",      "64", "--threads", "1", "--steps",
+                   "1000",  "--quiet", "--out",  "run"},
                   folder.path());
   wait_for([&] { return fs::exists(folder / "run/config.json"); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // the signals belong to the training, not to what comes before it
+  std::this_thread::sleep_for(std::chrono::milliseconds(
+      200));  // the signals belong to the training, not to what comes before it
   process.signal(SIGINT);
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   process.signal(SIGINT);

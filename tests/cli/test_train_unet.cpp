@@ -1,4 +1,5 @@
-// U-Nets through the program: trained on square and oblong images, with every objective, resumed, sampled, evaluated.
+// U-Nets through the program: trained on square and oblong images, with every objective, resumed,
+// sampled, evaluated.
 #include <nlohmann/json.hpp>
 
 #include "models/files/npy.h"
@@ -14,9 +15,12 @@ namespace {
 
 using nlohmann::json;
 
-const std::string tiny = "train --data glyphs --image-size 8 --net unet --batch 8 --threads 1 --quiet ";
+const std::string tiny =
+    "train --data glyphs --image-size 8 --net unet --batch 8 --threads 1 --quiet ";
 
-json config_of(const std::filesystem::path& folder) { return json::parse(text_of(folder / "config.json")); }
+json config_of(const std::filesystem::path& folder) {
+  return json::parse(text_of(folder / "config.json"));
+}
 
 void write_oblong_images(const std::filesystem::path& path) {
   std::vector<float> pixels(16 * 12 * 20);
@@ -26,7 +30,9 @@ void write_oblong_images(const std::filesystem::path& path) {
 
 }  // namespace
 
-TEST_CASE("train makes U-Nets, which are resumed, sampled, inspected and evaluated like other networks", "[cli][unet]") {
+TEST_CASE(
+    "train makes U-Nets, which are resumed, sampled, inspected and evaluated like other networks",
+    "[cli][unet]") {
   const ScratchFolder folder;
   const auto ran = [&](const std::string& arguments) {
     const ProgramRun run = run_program(arguments, folder.path());
@@ -47,7 +53,8 @@ TEST_CASE("train makes U-Nets, which are resumed, sampled, inspected and evaluat
   CHECK(config.at("depth") == 1);
   CHECK(config.at("heads") == 1);
   CHECK_FALSE(config.contains("patch"));
-  const auto network = std::get<UnetConfig>(read_model_info(folder / "whole/model.safetensors").network);
+  const auto network =
+      std::get<UnetConfig>(read_model_info(folder / "whole/model.safetensors").network);
   CHECK(network.num_classes == 10);
   CHECK(network.norm_groups == 2);
 
@@ -55,17 +62,25 @@ TEST_CASE("train makes U-Nets, which are resumed, sampled, inspected and evaluat
   CHECK(text_of(folder / "whole/model.safetensors") == text_of(folder / "again/model.safetensors"));
   CHECK(contains(ran("inspect whole/model.safetensors"), "unet"));
   ran("sample --model whole/model.safetensors --class 7 --count 4 --out sevens.png --threads 1");
-  CHECK(contains(ran("eval --model whole/model.safetensors --data glyphs --metrics energy --count 20 --draws 0 --threads 1"), "energy"));
+  CHECK(contains(ran("eval --model whole/model.safetensors --data glyphs --metrics energy --count "
+                     "20 --draws 0 --threads 1"),
+                 "energy"));
 }
 
 TEST_CASE("every objective trains a U-Net", "[cli][unet]") {
   const ScratchFolder folder;
-  for (const std::string objective : {"--objective meanflow", "--objective meanflow --tangent all", "--objective meanflow --direction network",
-                                      "--objective flow-matching", "--objective split-meanflow", "--kappa 0.5"}) {
-    const ProgramRun run = run_program(tiny + objective + " --width 4 --channel-mult 1,2 --attention 0 --heads 2 --steps 2 --out run", folder.path());
+  for (const std::string objective :
+       {"--objective meanflow", "--objective meanflow --tangent all",
+        "--objective meanflow --direction network", "--objective flow-matching",
+        "--objective split-meanflow", "--kappa 0.5"}) {
+    const ProgramRun run =
+        run_program(tiny + objective +
+                        " --width 4 --channel-mult 1,2 --attention 0 --heads 2 --steps 2 --out run",
+                    folder.path());
     INFO(objective << "\n" << run.error);
     REQUIRE(run.code == 0);
-    const auto network = std::get<UnetConfig>(read_model_info(folder / "run/model.safetensors").network);
+    const auto network =
+        std::get<UnetConfig>(read_model_info(folder / "run/model.safetensors").network);
     CHECK(network.channel_mult == std::vector<std::int64_t>{1, 2});
     CHECK(network.attention_ds.empty());
     CHECK(network.num_heads == 2);
@@ -75,16 +90,20 @@ TEST_CASE("every objective trains a U-Net", "[cli][unet]") {
 TEST_CASE("oblong images get a U-Net, with as many levels as they can be halved", "[cli][unet]") {
   const ScratchFolder folder;
   write_oblong_images(folder / "oblong.npy");
-  const std::string train = "train --data oblong.npy --width 4 --batch 4 --steps 2 --threads 1 --quiet --out run ";
+  const std::string train =
+      "train --data oblong.npy --width 4 --batch 4 --steps 2 --threads 1 --quiet --out run ";
   const ProgramRun run = run_program(train, folder.path());
   INFO(run.error);
   REQUIRE(run.code == 0);
   CHECK(config_of(folder / "run").at("net") == "unet");
-  const auto network = std::get<UnetConfig>(read_model_info(folder / "run/model.safetensors").network);
+  const auto network =
+      std::get<UnetConfig>(read_model_info(folder / "run/model.safetensors").network);
   CHECK(network.image_size == std::array<std::int64_t, 2>{12, 20});
   CHECK(network.channel_mult == std::vector<std::int64_t>{1, 2, 2});  // 12 x 20, 6 x 10, 3 x 5
   CHECK(network.attention_ds == std::vector<std::int64_t>{2, 4});     // at most 16 x 16
-  CHECK(run_program("sample --model run/model.safetensors --count 2 --out two.png --threads 1", folder.path()).code == 0);
+  CHECK(run_program("sample --model run/model.safetensors --count 2 --out two.png --threads 1",
+                    folder.path())
+            .code == 0);
   CHECK(contains(run_program(train + "--net dit", folder.path()).error, "--net unet"));
 }
 
@@ -93,19 +112,26 @@ TEST_CASE("settings of other networks and impossible U-Nets are refused by name"
   struct Case {
     std::string arguments, says;
   };
-  for (const Case& wrong : {Case{"--net unet --patch 4", "--patch belongs to --net dit"}, Case{"--net unet --frequencies 3", "--net mlp"},
-                            Case{"--net dit --channel-mult 1,2", "--channel-mult belongs to --net unet"},
-                            Case{"--net dit --attention 1", "--attention belongs to --net unet"}, Case{"--net unet --attention 3", "--attention 3"},
-                            Case{"--net unet --attention 0,1", "--attention 0"}, Case{"--net unet --attention 1,1,2", "--attention names 3"},
-                            Case{"--net unet --channel-mult 1,1,1,1,1,1", "multiples of 32"},
-                            Case{"--net unet --channel-mult 1,1,1,1,1,1,1,1,1,1,1,1,1", "--channel-mult has 13 levels"},
-                            Case{"--net unet --heads 5", "--heads 5 must divide the 32 channels"},
-                            Case{"--net unet --width 6 --channel-mult 1,2 --attention 1 --heads 4", "--heads 4 must divide the 6 channels"},
-                            Case{"--net unet --width 7 --heads 2", "--heads 2"}}) {
-    const ProgramRun run = run_program("train --data glyphs --steps 1 --out run --quiet " + wrong.arguments, folder.path());
+  for (const Case& wrong :
+       {Case{"--net unet --patch 4", "--patch belongs to --net dit"},
+        Case{"--net unet --frequencies 3", "--net mlp"},
+        Case{"--net dit --channel-mult 1,2", "--channel-mult belongs to --net unet"},
+        Case{"--net dit --attention 1", "--attention belongs to --net unet"},
+        Case{"--net unet --attention 3", "--attention 3"},
+        Case{"--net unet --attention 0,1", "--attention 0"},
+        Case{"--net unet --attention 1,1,2", "--attention names 3"},
+        Case{"--net unet --channel-mult 1,1,1,1,1,1", "multiples of 32"},
+        Case{"--net unet --channel-mult 1,1,1,1,1,1,1,1,1,1,1,1,1", "--channel-mult has 13 levels"},
+        Case{"--net unet --heads 5", "--heads 5 must divide the 32 channels"},
+        Case{"--net unet --width 6 --channel-mult 1,2 --attention 1 --heads 4",
+             "--heads 4 must divide the 6 channels"},
+        Case{"--net unet --width 7 --heads 2", "--heads 2"}}) {
+    const ProgramRun run = run_program(
+        "train --data glyphs --steps 1 --out run --quiet " + wrong.arguments, folder.path());
     INFO(wrong.arguments << "\n" << run.error);
     CHECK(run.code == 1);
     CHECK(contains(run.error, wrong.says));
-    for (const char* internal : {"attention_ds", "channel_mult", "image_size", "num_heads"}) CHECK_FALSE(contains(run.error, internal));
+    for (const char* internal : {"attention_ds", "channel_mult", "image_size", "num_heads"})
+      CHECK_FALSE(contains(run.error, internal));
   }
 }

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "backends/cpu/tape_targets.h"
+#include "backends/cpu/tape/tape_targets.h"
 
 namespace fluxion::testing {
 

@@ -1,17 +1,18 @@
-// Attention, its dual and its backward on the CPU against their expansion on the reference backend in f64: shapes, views, masks, special values, on
-// every instruction set that this processor has and on any number of threads.
+// Attention, its dual and its backward on the CPU against their expansion on the reference backend
+// in f64: shapes, views, masks, special values, on every instruction set that this processor has
+// and on any number of threads.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
 #include <set>
 
-#include "backends/cpu/attention.h"
+#include "backends/cpu/attention/attention.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
-#include "engine/expansion.h"
-#include "engine/ops.h"
+#include "engine/graph/expansion.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/cpu/targets.h"
 #include "tests/op_examples.h"
@@ -38,8 +39,9 @@ struct Case {
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << to_string(c.batch) << " x " << c.queries << " by " << c.keys << " x " << c.features << ", layout " << static_cast<int>(c.layout)
-             << ", mask " << static_cast<int>(c.mask) << (c.causal ? ", causal" : "") << ", size " << c.size;
+  return out << to_string(c.batch) << " x " << c.queries << " by " << c.keys << " x " << c.features
+             << ", layout " << static_cast<int>(c.layout) << ", mask " << static_cast<int>(c.mask)
+             << (c.causal ? ", causal" : "") << ", size " << c.size;
 }
 
 Dims shape_of(const Case& c, std::int64_t rows, std::int64_t columns) {
@@ -50,7 +52,9 @@ Dims shape_of(const Case& c, std::int64_t rows, std::int64_t columns) {
 
 // The operand [batch.., tokens, features], number `seed`, as a view of other memory.
 HostValue stored_operand(const Case& c, std::int64_t tokens, std::uint64_t seed) {
-  const auto random = [&](const Dims& sizes) { return random_value(Shape(sizes), -c.size, c.size, seed); };
+  const auto random = [&](const Dims& sizes) {
+    return random_value(Shape(sizes), -c.size, c.size, seed);
+  };
   switch (c.layout) {
     case Layout::plain:
       return random(shape_of(c, tokens, c.features));
@@ -72,7 +76,9 @@ Tensor view_of(const Case& c, const Tensor& stored, std::int64_t tokens, std::in
     case Layout::plain:
       return stored;
     case Layout::joined:
-      return transpose(reshape(slice_axis(stored, 2, which, which + 1), {c.batch[0], tokens, c.batch[1], c.features}), {0, 2, 1, 3});
+      return transpose(reshape(slice_axis(stored, 2, which, which + 1),
+                               {c.batch[0], tokens, c.batch[1], c.features}),
+                       {0, 2, 1, 3});
     case Layout::transposed:
       return swap_axes(stored, -1, -2);
     case Layout::windows:
@@ -89,14 +95,16 @@ HostValue mask_of(const Case& c, std::uint64_t seed) {
   HostValue mask = random_value(Shape(shape_of(c, c.queries, c.keys)), -2, 2, seed);
   if (c.mask == Mask::holes)
     for (std::size_t i = 0; i < mask.values.size(); ++i)
-      if (mask.values[i] > 0 && i % static_cast<std::size_t>(c.keys) != 0) mask.values[i] = -infinity;
+      if (mask.values[i] > 0 && i % static_cast<std::size_t>(c.keys) != 0)
+        mask.values[i] = -infinity;
   return mask;
 }
 
 // Operands as they are stored: q, k, v, dq, dk, dv, u, delta[, mask].
 std::vector<HostValue> stored_operands(const Case& c, std::uint64_t seed) {
   std::vector<HostValue> all;
-  for (const std::int64_t tokens : {c.queries, c.keys, c.keys, c.queries, c.keys, c.keys, c.queries})
+  for (const std::int64_t tokens :
+       {c.queries, c.keys, c.keys, c.queries, c.keys, c.keys, c.queries})
     all.push_back(stored_operand(c, tokens, seed++));
   Dims rows = c.batch;
   rows.push_back(c.queries);
@@ -112,36 +120,56 @@ std::vector<Tensor> results(const Case& c, const std::vector<Tensor>& stored, co
   const AttentionAttributes attributes{1 / std::sqrt(static_cast<double>(c.features)), c.causal};
   std::vector<Tensor> x;
   for (std::size_t i = 0; i < 7; ++i)
-    x.push_back(view_of(c, stored[i], i == 0 || i == 3 || i == 6 ? c.queries : c.keys, static_cast<std::int64_t>(i % 3)));
+    x.push_back(view_of(c, stored[i], i == 0 || i == 3 || i == 6 ? c.queries : c.keys,
+                        static_cast<std::int64_t>(i % 3)));
   const auto with_mask = [&](std::vector<Tensor> operands) {
     if (c.mask != Mask::none) operands.push_back(stored[8]);
     return operands;
   };
   std::vector<Tensor> all = node(Op::attention, attributes, with_mask({x[0], x[1], x[2]}));
   const Tensor lse = all[1];
-  for (Tensor& each : node(Op::attention_dual, attributes, with_mask({x[0], x[1], x[2], x[3], x[4], x[5]}))) all.push_back(each);
-  for (Tensor& each : node(Op::attention_backward, attributes, with_mask({x[0], x[1], x[2], lse, stored[7], x[6]}))) all.push_back(each);
+  for (Tensor& each :
+       node(Op::attention_dual, attributes, with_mask({x[0], x[1], x[2], x[3], x[4], x[5]})))
+    all.push_back(each);
+  for (Tensor& each : node(Op::attention_backward, attributes,
+                           with_mask({x[0], x[1], x[2], lse, stored[7], x[6]})))
+    all.push_back(each);
   return all;
 }
 std::vector<Tensor> fused(const Case& c, const std::vector<Tensor>& stored) {
   return results(c, stored,
-                 [](Op op, const Attributes& attributes, const std::vector<Tensor>& inputs) { return make_nodes(op, attributes, inputs); });
+                 [](Op op, const Attributes& attributes, const std::vector<Tensor>& inputs) {
+                   return make_nodes(op, attributes, inputs);
+                 });
 }
-std::vector<Tensor> expanded(const Case& c, const std::vector<Tensor>& stored) { return results(c, stored, expansion); }
+std::vector<Tensor> expanded(const Case& c, const std::vector<Tensor>& stored) {
+  return results(c, stored, expansion);
+}
 
 constexpr const char* names[] = {"y", "lse", "dual y", "dual lse", "dy", "dlse", "dq", "dk", "dv"};
 
-// How far rounding may take each result. With e half the distance of 1 to the next number, a score of products whose magnitudes sum to S errs by
-// (d + 2) e S at most, typically sqrt(d) e S; weights err by as much relatively, and so do sums of them times values.
+// How far rounding may take each result. With e half the distance of 1 to the next number, a score
+// of products whose magnitudes sum to S errs by (d + 2) e S at most, typically sqrt(d) e S; weights
+// err by as much relatively, and so do sums of them times values.
 std::vector<double> tolerances(const Case& c, DType dtype) {
   const double half_ulp = dtype == DType::f32 ? 0x1p-24 : 0x1p-53;
-  const auto d = static_cast<double>(std::max<std::int64_t>(c.features, 1)), queries = static_cast<double>(c.queries);
-  const double value = c.size, score = value * value * std::sqrt(d) + 4, tangent = 2 * value * value * std::sqrt(d);
+  const auto d = static_cast<double>(std::max<std::int64_t>(c.features, 1)),
+             queries = static_cast<double>(c.queries);
+  const double value = c.size, score = value * value * std::sqrt(d) + 4,
+               tangent = 2 * value * value * std::sqrt(d);
   const double relative = half_ulp * (2 * score + std::sqrt(d) * score + 32);
   const double y = relative * value, dy = relative * ((2 * tangent + 2) * value + value) * 4;
   const double slope = value * value * d + 2, grad = relative * 4 * slope * value / std::sqrt(d);
   const double lse = half_ulp * (4 * score + std::sqrt(d) * score + 16);
-  return {y, lse, y, lse, dy, relative * (tangent + 1) * 4, grad, grad * queries, 4 * relative * queries * value};
+  return {y,
+          lse,
+          y,
+          lse,
+          dy,
+          relative * (tangent + 1) * 4,
+          grad,
+          grad * queries,
+          4 * relative * queries * value};
 }
 
 std::vector<Tensor> run(const std::vector<Tensor>& outputs) {
@@ -165,11 +193,14 @@ void check(const Case& c, DType dtype, std::uint64_t seed, bool all_threads = tr
       INFO(names[i] << ", " << threads << " threads");
       const std::vector<double> values = host_values(got[i]);
       if (threads == 1) {
-        CHECK(difference(convert(got[i], DType::f64), Tensor::from(host_values(expected[i]), expected[i].shape(), device), 0, allowed[i]) == "");
+        CHECK(difference(convert(got[i], DType::f64),
+                         Tensor::from(host_values(expected[i]), expected[i].shape(), device), 0,
+                         allowed[i]) == "");
         single.push_back(values);
       } else {
-        const bool same = std::equal(values.begin(), values.end(), single[i].begin(), single[i].end(),
-                                     [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); });
+        const bool same = std::equal(
+            values.begin(), values.end(), single[i].begin(), single[i].end(),
+            [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); });
         CHECK(same);
       }
     }
@@ -234,7 +265,9 @@ TEST_CASE("attention is its expansion on every instruction set", "[cpu][attentio
 TEST_CASE("attention of random shapes and views is its expansion", "[cpu][attention]") {
   const auto seed = static_cast<std::uint32_t>(20240607);
   std::mt19937 random(seed);
-  const auto below = [&](int end) { return static_cast<std::int64_t>(random() % static_cast<unsigned>(end)); };
+  const auto below = [&](int end) {
+    return static_cast<std::int64_t>(random() % static_cast<unsigned>(end));
+  };
   for (std::uint64_t round = 0; round < 40; ++round) {
     Case c{};
     c.layout = static_cast<Layout>(below(6));
@@ -258,10 +291,12 @@ TEST_CASE("attention carries NaN and infinity as its expansion does", "[cpu][att
       for (std::size_t operand = 0; operand < plain.size(); ++operand) {
         std::vector<HostValue> operands = plain;
         std::vector<double>& values = operands[operand].values;
-        values[values.size() / 4 + 3] = special;  // in the middle of the first batch entry; of keys, beyond some queries and before others
+        values[values.size() / 4 + 3] = special;  // in the middle of the first batch entry; of
+                                                  // keys, beyond some queries and before others
         if (operand == 8) values[3] = -infinity;
         INFO((causal ? "causal, " : "") << special << " in operand " << operand);
-        const std::vector<Tensor> expected = run(expanded(c, to_tensors(operands, reference(), DType::f64)));
+        const std::vector<Tensor> expected =
+            run(expanded(c, to_tensors(operands, reference(), DType::f64)));
         const std::vector<Tensor> got = run(fused(c, to_tensors(operands, cpu(), DType::f32)));
         const std::vector<double> allowed = tolerances(c, DType::f32);
         for (std::size_t i = 0; i < got.size(); ++i) {
@@ -285,13 +320,15 @@ TEST_CASE("a row whose every key is masked is NaN, and no other", "[cpu][attenti
   const Case c{{1}, 40, 150, 16, Layout::plain, Mask::holes};
   std::vector<HostValue> operands = stored_operands(c, 5);
   std::fill_n(operands[8].values.begin() + 7 * c.keys, c.keys, -infinity);
-  std::fill_n(operands[8].values.begin() + 9 * c.keys, c.keys - 1, -infinity);  // only the last key, in the last block, is seen
+  std::fill_n(operands[8].values.begin() + 9 * c.keys, c.keys - 1,
+              -infinity);  // only the last key, in the last block, is seen
   operands[8].values[static_cast<std::size_t>(10 * c.keys - 1)] = 0;
   const std::vector<Tensor> got = run(fused(c, to_tensors(operands, cpu(), DType::f32)));
   for (const std::size_t i : {0, 1, 2, 3, 4, 5}) {
     const std::vector<double> values = host_values(got[i]);
     const std::size_t row = values.size() / static_cast<std::size_t>(c.queries);
-    for (std::size_t j = 0; j < values.size(); ++j) REQUIRE(std::isnan(values[j]) == (j / row == 7));
+    for (std::size_t j = 0; j < values.size(); ++j)
+      REQUIRE(std::isnan(values[j]) == (j / row == 7));
   }
 }
 
@@ -301,42 +338,53 @@ TEST_CASE("attention of extreme scores", "[cpu][attention]") {
   const Device device = cpu();
   std::vector<float> q(static_cast<std::size_t>(tokens * features)), k = q, v = q;
   for (std::int64_t i = 0; i < tokens; ++i) {
-    const double angle = 2 * 3.14159265358979 * static_cast<double>(i) / static_cast<double>(tokens);
+    const double angle =
+        2 * 3.14159265358979 * static_cast<double>(i) / static_cast<double>(tokens);
     const auto at = static_cast<std::size_t>(i * features);
-    q[at] = k[at] = static_cast<float>(5000 * std::cos(angle)), q[at + 1] = k[at + 1] = static_cast<float>(5000 * std::sin(angle));
-    for (std::size_t f = 0; f < static_cast<std::size_t>(features); ++f) v[at + f] = static_cast<float>(i) + static_cast<float>(f) / 16;
+    q[at] = k[at] = static_cast<float>(5000 * std::cos(angle)),
+    q[at + 1] = k[at + 1] = static_cast<float>(5000 * std::sin(angle));
+    for (std::size_t f = 0; f < static_cast<std::size_t>(features); ++f)
+      v[at + f] = static_cast<float>(i) + static_cast<float>(f) / 16;
   }
   const Shape shape{tokens, features};
   AttentionOptions options;
   options.scale = 1;
   const std::vector<float> y =
-      attention(Tensor::from(q, shape, device), Tensor::from(k, shape, device), Tensor::from(v, shape, device), options).to_host<float>();
+      attention(Tensor::from(q, shape, device), Tensor::from(k, shape, device),
+                Tensor::from(v, shape, device), options)
+          .to_host<float>();
   for (std::size_t i = 0; i < y.size(); ++i) REQUIRE(y[i] == v[i]);
 }
 
 TEST_CASE("attention over no queries and no batch", "[cpu][attention]") {
   const Device device = cpu();
   for (const Case& c : {Case{{2}, 0, 5, 4}, Case{{0}, 3, 5, 4}}) {
-    const std::vector<Tensor> got = run(fused(c, to_tensors(stored_operands(c, 1), device, DType::f32)));
-    for (std::size_t i = 0; i < 7; ++i) CHECK(host_values(got[i]).size() == static_cast<std::size_t>(got[i].elements()));
+    const std::vector<Tensor> got =
+        run(fused(c, to_tensors(stored_operands(c, 1), device, DType::f32)));
+    for (std::size_t i = 0; i < 7; ++i)
+      CHECK(host_values(got[i]).size() == static_cast<std::size_t>(got[i].elements()));
     for (const std::size_t i : {7, 8})
       for (const double each : host_values(got[i])) CHECK(each == 0);
   }
 }
 
-TEST_CASE("the dual of attention over 1024 tokens takes no memory beyond its results", "[cpu][attention]") {
+TEST_CASE("the dual of attention over 1024 tokens takes no memory beyond its results",
+          "[cpu][attention]") {
   const Device device = cpu({.threads = 2});
   const std::int64_t batch = 4, heads = 4, tokens = 1024, features = 64;
   const auto dual = compile([=](const Tensor& qkv, const Tensor& tangents) {
     std::vector<Tensor> operands;
     for (const Tensor* each : {&qkv, &tangents})
       for (const std::int64_t i : {0, 1, 2})
-        operands.push_back(transpose(reshape(slice_axis(*each, 2, i, i + 1), {batch, tokens, heads, features}), {0, 2, 1, 3}));
+        operands.push_back(
+            transpose(reshape(slice_axis(*each, 2, i, i + 1), {batch, tokens, heads, features}),
+                      {0, 2, 1, 3}));
     return make_nodes(Op::attention_dual, AttentionAttributes{0.125, false}, operands);
   });
   const Tensor qkv = zeros({batch, tokens, 3, heads, features}, DType::f32, device);
   const MemoryReport report = dual.memory_report(qkv, qkv);
-  const std::size_t rows = static_cast<std::size_t>(batch * heads * tokens) * sizeof(float), results = 2 * rows * features + 2 * rows;
+  const std::size_t rows = static_cast<std::size_t>(batch * heads * tokens) * sizeof(float),
+                    results = 2 * rows * features + 2 * rows;
   CHECK(report.output_bytes == results);
   CHECK(report.arena_bytes == 0);
   CHECK(report.kernels == 1);
@@ -346,7 +394,9 @@ TEST_CASE("the dual of attention over 1024 tokens takes no memory beyond its res
 TEST_CASE("attention reads its operands where they lie", "[cpu][attention]") {
   const Device device = cpu({.threads = 1});
   const auto f = compile([](const Tensor& qkv) {
-    const auto part = [&](std::int64_t i) { return transpose(reshape(slice_axis(qkv, 2, i, i + 1), {2, 49, 4, 16}), {0, 2, 1, 3}); };
+    const auto part = [&](std::int64_t i) {
+      return transpose(reshape(slice_axis(qkv, 2, i, i + 1), {2, 49, 4, 16}), {0, 2, 1, 3});
+    };
     return attention(part(0), part(1), part(2));
   });
   const Program& program = f.program(zeros({2, 49, 3, 4, 16}, DType::f32, device));
@@ -358,7 +408,8 @@ TEST_CASE("attention reads its operands where they lie", "[cpu][attention]") {
   const std::int64_t wide = cpu_backend::max_attention_head + 1;
   const auto g = compile([](const Tensor& x) { return attention(x, x, x); });
   const Program& expanded_program = g.program(zeros({3, wide}, DType::f32, device));
-  for (const Kernel& each : expanded_program.kernels) CHECK(std::get_if<OpKernel>(&each) == nullptr);
+  for (const Kernel& each : expanded_program.kernels)
+    CHECK(std::get_if<OpKernel>(&each) == nullptr);
 }
 
 TEST_CASE("attention of other dtypes and ops is refused", "[cpu][attention]") {

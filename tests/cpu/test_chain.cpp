@@ -4,7 +4,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -13,9 +13,11 @@ using namespace fluxion::testing;
 
 namespace {
 
-// An expression of a full operand, one value per column, one per row and a scalar, that passes each intermediate result through `step`.
+// An expression of a full operand, one value per column, one per row and a scalar, that passes each
+// intermediate result through `step`.
 using Step = std::function<Tensor(const Tensor&)>;
-Tensor expression(const Tensor& x, const Tensor& column, const Tensor& row, const Tensor& scalar, const Step& step) {
+Tensor expression(const Tensor& x, const Tensor& column, const Tensor& row, const Tensor& scalar,
+                  const Step& step) {
   Tensor v = step(x + column);
   v = step(row - v);     // from the right
   v = step(v * x);       // an operand read twice
@@ -35,11 +37,15 @@ void check_bits(std::int64_t rows, std::int64_t columns) {
   CAPTURE(rows, columns);
   const Device device = cpu();
   constexpr DType dtype = std::is_same_v<T, float> ? DType::f32 : DType::f64;
-  const auto values = [&](const Shape& shape, std::uint64_t seed) { return to_tensor(random_value(shape, -2, 2, seed), device, dtype); };
-  const Tensor x = values({rows, columns}, 1), column = values({columns}, 2), row = values({rows, 1}, 3), scalar = values({}, 4);
-  const Tensor at_once = compile([](const Tensor& x, const Tensor& column, const Tensor& row, const Tensor& scalar) {
-    return expression(x, column, row, scalar, [](const Tensor& v) { return v; });
-  })(x, column, row, scalar);
+  const auto values = [&](const Shape& shape, std::uint64_t seed) {
+    return to_tensor(random_value(shape, -2, 2, seed), device, dtype);
+  };
+  const Tensor x = values({rows, columns}, 1), column = values({columns}, 2),
+               row = values({rows, 1}, 3), scalar = values({}, 4);
+  const Tensor at_once =
+      compile([](const Tensor& x, const Tensor& column, const Tensor& row, const Tensor& scalar) {
+        return expression(x, column, row, scalar, [](const Tensor& v) { return v; });
+      })(x, column, row, scalar);
   const Tensor one_by_one = expression(x, column, row, scalar, [](const Tensor& v) {
     eval(v);
     return v;

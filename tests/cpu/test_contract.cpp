@@ -1,5 +1,5 @@
-// Contractions of the CPU backend against a plain triple loop in f64, over random shapes, views, terms and epilogues, on every instruction set
-// that this processor has.
+// Contractions of the CPU backend against a plain triple loop in f64, over random shapes, views,
+// terms and epilogues, on every instruction set that this processor has.
 #include <hwy/aligned_allocator.h>
 #include <hwy/targets.h>
 
@@ -9,8 +9,8 @@
 #include <limits>
 #include <random>
 
-#include "backends/cpu/contract_kernel.h"
-#include "backends/cpu/gemm_kernel.h"
+#include "backends/cpu/gemm/contract_kernel.h"
+#include "backends/cpu/gemm/gemm_kernel.h"
 #include "engine/error.h"
 #include "tests/catch.h"
 
@@ -22,7 +22,9 @@ using namespace fluxion::cpu_backend;
 class Random {
  public:
   explicit Random(std::uint32_t seed) : engine_(seed) {}
-  std::int64_t below(std::int64_t bound) { return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(bound)); }
+  std::int64_t below(std::int64_t bound) {
+    return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(bound));
+  }
   std::int64_t between(std::int64_t low, std::int64_t high) { return low + below(high - low + 1); }
   bool one_in(std::int64_t n) { return below(n) == 0; }
   double value() { return static_cast<double>(below(2001)) / 1000.0 - 1.0; }
@@ -71,11 +73,13 @@ struct Arrays {
     return static_cast<std::int32_t>(bytes.size()) - 1;
   }
   std::int64_t elements(std::int32_t buffer) const {
-    return static_cast<std::int64_t>(bytes[static_cast<std::size_t>(buffer)].size() / size_of(dtype));
+    return static_cast<std::int64_t>(bytes[static_cast<std::size_t>(buffer)].size() /
+                                     size_of(dtype));
   }
   double get(std::int32_t buffer, std::int64_t i) const {
     const std::byte* data = bytes[static_cast<std::size_t>(buffer)].data();
-    return dtype == DType::f32 ? reinterpret_cast<const float*>(data)[i] : reinterpret_cast<const double*>(data)[i];
+    return dtype == DType::f32 ? reinterpret_cast<const float*>(data)[i]
+                               : reinterpret_cast<const double*>(data)[i];
   }
   void set(std::int32_t buffer, std::int64_t i, double value) {
     std::byte* data = bytes[static_cast<std::size_t>(buffer)].data();
@@ -103,11 +107,14 @@ void run(const ContractKernel& kernel, Arrays& arrays, int threads) {
   auto scratch = hwy::AllocateAligned<std::uint8_t>(scratch_bytes + guard_bytes);
   std::memset(scratch.get(), 0xff, scratch_bytes + guard_bytes);  // NaNs
   runner.run({buffers, {}}, pool, reinterpret_cast<std::byte*>(scratch.get()));
-  CHECK(std::all_of(scratch.get() + scratch_bytes, scratch.get() + scratch_bytes + guard_bytes, [](std::uint8_t byte) { return byte == 0xff; }));
+  CHECK(std::all_of(scratch.get() + scratch_bytes, scratch.get() + scratch_bytes + guard_bytes,
+                    [](std::uint8_t byte) { return byte == 0xff; }));
 }
 
-// A view of [batch, rows, columns] in a new buffer: digits of all axes in random order, gaps between them, batch digits possibly broadcast.
-ContractOperand random_operand(Random& random, Arrays& arrays, std::int64_t batch, std::int64_t rows, std::int64_t columns, bool plain) {
+// A view of [batch, rows, columns] in a new buffer: digits of all axes in random order, gaps
+// between them, batch digits possibly broadcast.
+ContractOperand random_operand(Random& random, Arrays& arrays, std::int64_t batch,
+                               std::int64_t rows, std::int64_t columns, bool plain) {
   ContractOperand operand;
   operand.batch.sizes = plain ? Dims{batch} : random.digits(batch);
   operand.rows.sizes = plain ? Dims{rows} : random.digits(rows);
@@ -150,7 +157,8 @@ Affine random_address(Random& random, const Dims& extents, bool permute) {
 
 std::int64_t address(const Affine& affine, const Dims& extents, std::int64_t point) {
   std::int64_t result = affine.constant;
-  for (std::size_t axis = extents.size(); axis-- > 0; point /= extents[axis]) result += affine.coefficients[axis] * (point % extents[axis]);
+  for (std::size_t axis = extents.size(); axis-- > 0; point /= extents[axis])
+    result += affine.coefficients[axis] * (point % extents[axis]);
   return result;
 }
 
@@ -170,8 +178,9 @@ struct Case {
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << to_string(c.dtype) << " " << c.batch << ": " << c.m << " x " << c.k << " x " << c.n << ", results " << c.results << ", terms "
-             << c.terms << ", plain " << c.plain_views << ", epilogue " << static_cast<int>(c.epilogue);
+  return out << to_string(c.dtype) << " " << c.batch << ": " << c.m << " x " << c.k << " x " << c.n
+             << ", results " << c.results << ", terms " << c.terms << ", plain " << c.plain_views
+             << ", epilogue " << static_cast<int>(c.epilogue);
 }
 
 TapeInstruction instruction(TapeCode code, DType dtype, std::int32_t argument) {
@@ -204,23 +213,30 @@ Built build(const Case& c, std::uint32_t seed) {
   kernel.results = c.results;
   for (int t = 0; t < c.terms; ++t) {
     ContractTerm term;
-    // Half of the later terms share an operand with an earlier one, as the primal and tangent of a layer do.
+    // Half of the later terms share an operand with an earlier one, as the primal and tangent of a
+    // layer do.
     const auto earlier = [&] { return kernel.terms[static_cast<std::size_t>(random.below(t))]; };
-    term.lhs = t > 0 && random.one_in(2) ? earlier().lhs : random_operand(random, built.arrays, c.batch, c.m, c.k, c.plain_views);
-    term.rhs = t > 0 && random.one_in(2) ? earlier().rhs : random_operand(random, built.arrays, c.batch, c.k, c.n, c.plain_views);
+    term.lhs = t > 0 && random.one_in(2)
+                   ? earlier().lhs
+                   : random_operand(random, built.arrays, c.batch, c.m, c.k, c.plain_views);
+    term.rhs = t > 0 && random.one_in(2)
+                   ? earlier().rhs
+                   : random_operand(random, built.arrays, c.batch, c.k, c.n, c.plain_views);
     term.result = static_cast<std::int32_t>(t < c.results ? t : random.below(c.results));
     kernel.terms.push_back(term);
   }
   Tape& tape = kernel.epilogue;
   tape.streaming = true;
   for (const std::int64_t size : {c.batch, c.m, c.n}) {
-    for (const std::int64_t digit : c.plain_views ? Dims{size} : random.digits(size)) tape.extents.push_back(digit);
+    for (const std::int64_t digit : c.plain_views ? Dims{size} : random.digits(size))
+      tape.extents.push_back(digit);
   }
   for (std::int32_t r = 0; r < c.results; ++r) {
     built.outputs.push_back(built.arrays.add(c.batch * c.m * c.n));
     built.arrays.fill(built.outputs.back(), -1e9);
     tape.instructions.push_back(instruction(TapeCode::result, c.dtype, r));
-    tape.stores.push_back({r, built.outputs.back(), c.dtype, random_address(random, tape.extents, c.epilogue == Epilogue::permuted)});
+    tape.stores.push_back({r, built.outputs.back(), c.dtype,
+                           random_address(random, tape.extents, c.epilogue == Epilogue::permuted)});
   }
   if (c.epilogue == Epilogue::bias) {
     built.bias = built.arrays.add(c.n);
@@ -228,7 +244,9 @@ Built build(const Case& c, std::uint32_t seed) {
     Affine index;
     index.coefficients.assign(tape.extents.size(), 0);
     std::int64_t stride = 1;
-    for (std::size_t axis = tape.extents.size(); axis-- > 0 && stride < c.n; stride *= tape.extents[axis]) index.coefficients[axis] = stride;
+    for (std::size_t axis = tape.extents.size(); axis-- > 0 && stride < c.n;
+         stride *= tape.extents[axis])
+      index.coefficients[axis] = stride;
     tape.loads = {{built.bias, c.dtype, index, {}}};
     const auto bias = static_cast<std::int32_t>(tape.instructions.size());
     tape.instructions.push_back(instruction(TapeCode::load, c.dtype, 0));
@@ -242,17 +260,21 @@ Built build(const Case& c, std::uint32_t seed) {
   return built;
 }
 
-// Compares with sums in f64. A sum of k products errs by at most (k + 1) e sum |a b|, with e half the distance of 1 to the next number.
+// Compares with sums in f64. A sum of k products errs by at most (k + 1) e sum |a b|, with e half
+// the distance of 1 to the next number.
 void check(const Case& c, const Built& built) {
   const ContractKernel& kernel = built.kernel;
   const double half_ulp = c.dtype == DType::f32 ? 0x1p-24 : 0x1p-53;
-  std::vector<double> sums(static_cast<std::size_t>(c.results)), magnitudes(static_cast<std::size_t>(c.results));
+  std::vector<double> sums(static_cast<std::size_t>(c.results)),
+      magnitudes(static_cast<std::size_t>(c.results));
   // Each term's operands, gathered: lhs [batch, m, k], rhs [batch, n, k].
-  const auto gather = [&](const ContractOperand& operand, const OperandAxis& strips, std::int64_t size, const OperandAxis& inner) {
+  const auto gather = [&](const ContractOperand& operand, const OperandAxis& strips,
+                          std::int64_t size, const OperandAxis& inner) {
     std::vector<double> values;
     for (const std::int64_t batch : offsets(operand.batch, c.batch)) {
       for (const std::int64_t strip : offsets(strips, size)) {
-        for (const std::int64_t p : offsets(inner, c.k)) values.push_back(built.arrays.get(operand.buffer, operand.offset + batch + strip + p));
+        for (const std::int64_t p : offsets(inner, c.k))
+          values.push_back(built.arrays.get(operand.buffer, operand.offset + batch + strip + p));
       }
     }
     return values;
@@ -289,7 +311,8 @@ void check(const Case& c, const Built& built) {
                     4 * half_ulp * (std::abs(sums[r] * sums[0]) + std::abs(bias));
           }
           const TapeStore& store = kernel.epilogue.stores[r];
-          const double actual = built.arrays.get(store.buffer, address(store.address, kernel.epilogue.extents, point));
+          const double actual = built.arrays.get(
+              store.buffer, address(store.address, kernel.epilogue.extents, point));
           if (!(std::abs(actual - expected) <= bound)) {
             if (wrong++ == 0) {
               CAPTURE(b, i, j, r, expected, actual, bound);
@@ -329,7 +352,8 @@ void for_each_target(F&& f) {
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
-ContractOperand row_major(std::int32_t buffer, std::int64_t batch, std::int64_t rows, std::int64_t columns) {
+ContractOperand row_major(std::int32_t buffer, std::int64_t batch, std::int64_t rows,
+                          std::int64_t columns) {
   return {buffer, 0, {{batch}, {rows * columns}}, {{rows}, {columns}}, {{columns}, {1}}};
 }
 
@@ -347,7 +371,8 @@ ContractKernel simple_product(std::int64_t batch, std::int64_t m, std::int64_t k
 
 }  // namespace
 
-TEST_CASE("contractions of random shapes and views equal a triple loop, on any number of threads", "[cpu][contract]") {
+TEST_CASE("contractions of random shapes and views equal a triple loop, on any number of threads",
+          "[cpu][contract]") {
   for_each_target([] {
     Random random(2024);
     for (std::uint32_t seed = 0; seed < 150; ++seed) {
@@ -355,7 +380,8 @@ TEST_CASE("contractions of random shapes and views equal a triple loop, on any n
       c.dtype = random.one_in(3) ? DType::f64 : DType::f32;
       c.batch = random.one_in(2) ? 1 : random.between(1, 8);
       const std::int64_t largest = random.one_in(3) ? 7 : 70;
-      c.m = random.between(1, largest), c.n = random.between(1, largest), c.k = random.between(1, largest);
+      c.m = random.between(1, largest), c.n = random.between(1, largest),
+      c.k = random.between(1, largest);
       c.results = static_cast<std::int32_t>(random.between(1, 3));
       c.terms = static_cast<int>(random.between(c.results, 4));
       c.plain_views = random.one_in(2);
@@ -365,11 +391,14 @@ TEST_CASE("contractions of random shapes and views equal a triple loop, on any n
   });
 }
 
-TEST_CASE("contractions of every blocking equal a triple loop, on any number of threads", "[cpu][contract]") {
+TEST_CASE("contractions of every blocking equal a triple loop, on any number of threads",
+          "[cpu][contract]") {
   const Case cases[] = {
-      {DType::f32, 1, 300, 150, 100, 1, 1, true, Epilogue::store},  // tall: rhs packed for all tasks
-      {DType::f32, 1, 250, 70, 900, 1, 1, true, Epilogue::store},   // several blocks of the inner axis
-      {DType::f32, 1, 250, 70, 900, 2, 3, true, Epilogue::bias},    // ... waiting for the epilogue
+      {DType::f32, 1, 300, 150, 100, 1, 1, true,
+       Epilogue::store},  // tall: rhs packed for all tasks
+      {DType::f32, 1, 250, 70, 900, 1, 1, true,
+       Epilogue::store},  // several blocks of the inner axis
+      {DType::f32, 1, 250, 70, 900, 2, 3, true, Epilogue::bias},  // ... waiting for the epilogue
       {DType::f64, 1, 200, 90, 600, 2, 3, false, Epilogue::bias},
       {DType::f32, 1, 20, 24, 5000, 1, 1, true, Epilogue::store},  // inner axis in chunks
       {DType::f32, 2, 20, 24, 5000, 2, 2, true, Epilogue::permuted},
@@ -392,28 +421,38 @@ TEST_CASE("contractions of every blocking equal a triple loop, on any number of 
   });
 }
 
-TEST_CASE("windows of images, as convolutions read them, equal a triple loop, on any number of threads", "[cpu][contract]") {
+TEST_CASE(
+    "windows of images, as convolutions read them, equal a triple loop, on any number of threads",
+    "[cpu][contract]") {
   struct Windows {
     std::int64_t images, rows, columns, channels, kernel, stride, outputs;
-    bool turned;  // the gradient of the weight: the windows' elements are the rows, the pixels the inner axis
+    bool turned;  // the gradient of the weight: the windows' elements are the rows, the pixels the
+                  // inner axis
     Epilogue epilogue;
   };
   const Windows all[] = {
-      {2, 11, 31, 17, 3, 1, 40, false, Epilogue::store}, {1, 9, 14, 100, 3, 1, 70, false, Epilogue::bias},  // several blocks of the inner axis
-      {3, 5, 7, 3, 3, 1, 5, false, Epilogue::permuted},  {2, 6, 5, 4, 2, 2, 33, false, Epilogue::bias},     // rows too short to be read in place
-      {1, 40, 61, 8, 1, 1, 20, false, Epilogue::store},  {1, 12, 16, 1, 5, 1, 3, false, Epilogue::bias},
-      {2, 17, 29, 5, 3, 2, 40, true, Epilogue::store},   {2, 33, 32, 30, 3, 1, 18, true, Epilogue::bias},  // inner axis in chunks
+      {2, 11, 31, 17, 3, 1, 40, false, Epilogue::store},
+      {1, 9, 14, 100, 3, 1, 70, false, Epilogue::bias},  // several blocks of the inner axis
+      {3, 5, 7, 3, 3, 1, 5, false, Epilogue::permuted},
+      {2, 6, 5, 4, 2, 2, 33, false, Epilogue::bias},  // rows too short to be read in place
+      {1, 40, 61, 8, 1, 1, 20, false, Epilogue::store},
+      {1, 12, 16, 1, 5, 1, 3, false, Epilogue::bias},
+      {2, 17, 29, 5, 3, 2, 40, true, Epilogue::store},
+      {2, 33, 32, 30, 3, 1, 18, true, Epilogue::bias},  // inner axis in chunks
   };
   for_each_target([&] {
     std::uint32_t seed = 1;
     for (const Windows& w : all)
       for (const DType dtype : {DType::f32, DType::f64}) {
         Case c{};
-        c.dtype = dtype, c.batch = 1, c.results = 2, c.terms = 3, c.plain_views = true, c.epilogue = w.epilogue;
-        const std::int64_t pixels = w.images * w.rows * w.columns, elements = w.kernel * w.kernel * w.channels;
+        c.dtype = dtype, c.batch = 1, c.results = 2, c.terms = 3, c.plain_views = true,
+        c.epilogue = w.epilogue;
+        const std::int64_t pixels = w.images * w.rows * w.columns,
+                           elements = w.kernel * w.kernel * w.channels;
         c.m = w.turned ? elements : pixels, c.k = w.turned ? pixels : elements, c.n = w.outputs;
         INFO(c << ", seed " << ++seed << ", target " << gemm_kernels<float>().target);
-        const std::int64_t height = (w.rows - 1) * w.stride + w.kernel, width = (w.columns - 1) * w.stride + w.kernel;
+        const std::int64_t height = (w.rows - 1) * w.stride + w.kernel,
+                           width = (w.columns - 1) * w.stride + w.kernel;
         const auto with_images = [&] {
           Built built = build(c, seed);
           Random random(seed);
@@ -421,7 +460,8 @@ TEST_CASE("windows of images, as convolutions read them, equal a triple loop, on
             const std::int32_t image = built.arrays.add(w.images * height * width * w.channels);
             built.arrays.fill(image, random);
             const OperandAxis seen{{w.images, w.rows, w.columns},
-                                   {height * width * w.channels, w.stride * width * w.channels, w.stride * w.channels}};
+                                   {height * width * w.channels, w.stride * width * w.channels,
+                                    w.stride * w.channels}};
             const OperandAxis kernel{{w.kernel, w.kernel * w.channels}, {width * w.channels, 1}};
             term.lhs = {image, 0, {{1}, {0}}, w.turned ? kernel : seen, w.turned ? seen : kernel};
           }
@@ -436,9 +476,11 @@ TEST_CASE("windows of images, as convolutions read them, equal a triple loop, on
   });
 }
 
-TEST_CASE("contractions over an empty inner axis are zero and empty results are left alone", "[cpu][contract]") {
+TEST_CASE("contractions over an empty inner axis are zero and empty results are left alone",
+          "[cpu][contract]") {
   for (const std::int64_t k : {0, 3}) {
-    for (const Dims& sizes : {Dims{1, 5, 40}, Dims{2, 0, 40}, Dims{0, 3, 3}, Dims{2, 3, 0}, Dims{3, 300, 70}}) {
+    for (const Dims& sizes :
+         {Dims{1, 5, 40}, Dims{2, 0, 40}, Dims{0, 3, 3}, Dims{2, 3, 0}, Dims{3, 300, 70}}) {
       Arrays arrays(DType::f32);
       arrays.add(sizes[0] * sizes[1] * k);
       arrays.add(sizes[0] * k * sizes[2]);
@@ -446,7 +488,8 @@ TEST_CASE("contractions over an empty inner axis are zero and empty results are 
       arrays.fill(0, 1), arrays.fill(1, 1), arrays.fill(y, 9);
       run(simple_product(sizes[0], sizes[1], k, sizes[2]), arrays, 2);
       bool right = true;
-      for (std::int64_t i = 0; i < arrays.elements(y); ++i) right = right && arrays.get(y, i) == static_cast<double>(k);
+      for (std::int64_t i = 0; i < arrays.elements(y); ++i)
+        right = right && arrays.get(y, i) == static_cast<double>(k);
       CHECK(right);
     }
   }
@@ -464,7 +507,8 @@ TEST_CASE("a result without terms is zero", "[cpu][contract]") {
 
 TEST_CASE("contractions carry NaN and infinity to the elements they belong to", "[cpu][contract]") {
   const std::int64_t m = 30, k = 20, n = 50;
-  for (const double special : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+  for (const double special :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     Arrays arrays(DType::f32);
     arrays.fill(arrays.add(m * k), 1);
     arrays.fill(arrays.add(k * n), 1);
@@ -474,7 +518,8 @@ TEST_CASE("contractions carry NaN and infinity to the elements they belong to", 
     run(simple_product(1, m, k, n), arrays, 1);
     bool right = true;
     for (std::int64_t i = 0; i < m; ++i) {
-      for (std::int64_t j = 0; j < n; ++j) right = right && std::isfinite(arrays.get(2, i * n + j)) == (i != 17 && j != 49);
+      for (std::int64_t j = 0; j < n; ++j)
+        right = right && std::isfinite(arrays.get(2, i * n + j)) == (i != 17 && j != 49);
     }
     CHECK(right);
   }

@@ -1,11 +1,12 @@
-// The elementary functions of the CPU backend against the standard library in f64: errors in units of the last place over their whole range, and the
-// values at the corners, on every instruction set of this processor.
+// The elementary functions of the CPU backend against the standard library in f64: errors in units
+// of the last place over their whole range, and the values at the corners, on every instruction set
+// of this processor.
 #include <cmath>
 #include <limits>
 #include <random>
 #include <vector>
 
-#include "backends/cpu/tape_lanes.h"
+#include "backends/cpu/tape/tape_lanes.h"
 #include "tests/catch.h"
 #include "tests/cpu/targets.h"
 
@@ -22,7 +23,8 @@ std::vector<T> evaluate(Op op, const std::vector<T>& x, const std::vector<T>& y 
   std::vector<T> a = x, b = y, out(padded);
   a.resize(padded, T(1));
   b.resize(padded, T(1));
-  const Lanes in[2] = {{reinterpret_cast<const std::byte*>(a.data()), 0, false}, {reinterpret_cast<const std::byte*>(b.data()), 0, false}};
+  const Lanes in[2] = {{reinterpret_cast<const std::byte*>(a.data()), 0, false},
+                       {reinterpret_cast<const std::byte*>(b.data()), 0, false}};
   const ApplyKernel kernel = find_apply_kernel(op, dtype, dtype);
   REQUIRE(kernel);
   kernel(reinterpret_cast<std::byte*>(out.data()), 0, in, 1, static_cast<std::int64_t>(padded));
@@ -30,7 +32,9 @@ std::vector<T> evaluate(Op op, const std::vector<T>& x, const std::vector<T>& y 
   return out;
 }
 
-double sigmoid(double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
+double sigmoid(double x) {
+  return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
+}
 
 // Distance in units of the last place of the f32 nearest to `want`.
 double ulps(float got, double want) {
@@ -78,7 +82,8 @@ constexpr Function functions[] = {
 
 }  // namespace
 
-TEST_CASE("f32 functions are good to two or three units in the last place over their range", "[cpu][math]") {
+TEST_CASE("f32 functions are good to two or three units in the last place over their range",
+          "[cpu][math]") {
   for_each_target([](const char* target) {
     for (const Function& function : functions) {
       std::mt19937 engine(11);
@@ -109,11 +114,13 @@ TEST_CASE("f32 functions are good to two or three units in the last place over t
   });
 }
 
-TEST_CASE("f32 functions agree with the standard library at zeros, infinities, NaN and subnormals", "[cpu][math]") {
+TEST_CASE("f32 functions agree with the standard library at zeros, infinities, NaN and subnormals",
+          "[cpu][math]") {
   for_each_target([](const char* target) {
     const float infinity = INFINITY;
-    const std::vector<float> x{0.0f,  -0.0f, infinity, -infinity, NAN,    1e-45f,  -1e-45f, 1e-30f, -1e-30f,    1.0f,
-                               -1.0f, 88.8f, -88.8f,   -103.9f,   200.0f, -200.0f, 3e38f,   -3e38f, 16777216.0f};
+    const std::vector<float> x{0.0f,   -0.0f,   infinity, -infinity, NAN,        1e-45f, -1e-45f,
+                               1e-30f, -1e-30f, 1.0f,     -1.0f,     88.8f,      -88.8f, -103.9f,
+                               200.0f, -200.0f, 3e38f,    -3e38f,    16777216.0f};
     for (const Function& function : functions) {
       const std::vector<float> y = evaluate(function.op, x);
       for (std::size_t i = 0; i < x.size(); ++i) {
@@ -136,7 +143,9 @@ TEST_CASE("f64 functions are those of the standard library", "[cpu][math]") {
       std::mt19937 engine(5);
       std::vector<double> x(1000);
       for (double& value : x)
-        value = std::max(function.low, -700.0) + (std::min(function.high, 700.0) - std::max(function.low, -700.0)) * (engine() * 0x1p-32);
+        value = std::max(function.low, -700.0) +
+                (std::min(function.high, 700.0) - std::max(function.low, -700.0)) *
+                    (engine() * 0x1p-32);
       const std::vector<double> y = evaluate(function.op, x);
       for (std::size_t i = 0; i < x.size(); ++i) {
         INFO(target << ": " << function.name << "(" << x[i] << ")");
@@ -147,7 +156,8 @@ TEST_CASE("f64 functions are those of the standard library", "[cpu][math]") {
 }
 
 TEST_CASE("pow and atan2 agree with the standard library at every pair of corners", "[cpu][math]") {
-  const std::vector<double> corners{0.0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 3, -3, 1e30, -1e30, 1e-30, INFINITY, -INFINITY, NAN};
+  const std::vector<double> corners{0.0, -0.0, 1,    -1,    2,     -2,       0.5,       -0.5,
+                                    3,   -3,   1e30, -1e30, 1e-30, INFINITY, -INFINITY, NAN};
   for_each_target([&](const char* target) {
     std::vector<float> a, b;
     std::vector<double> c, d;
@@ -160,7 +170,8 @@ TEST_CASE("pow and atan2 agree with the standard library at every pair of corner
       }
     }
     const auto same = [](double got, double want) {
-      return (std::isnan(got) && std::isnan(want)) || (got == want && std::signbit(got) == std::signbit(want));
+      return (std::isnan(got) && std::isnan(want)) ||
+             (got == want && std::signbit(got) == std::signbit(want));
     };
     const auto power = evaluate(Op::pow, a, b), angle = evaluate(Op::atan2, a, b);
     const auto power64 = evaluate(Op::pow, c, d), angle64 = evaluate(Op::atan2, c, d);
@@ -176,8 +187,10 @@ TEST_CASE("pow and atan2 agree with the standard library at every pair of corner
 
 TEST_CASE("floor, abs and sign keep signed zeros, infinities and NaN", "[cpu][math]") {
   for_each_target([](const char* target) {
-    const std::vector<float> x{0.0f, -0.0f, 0.5f, -0.5f, 1.0f, -1.0f, 2.5f, -2.5f, 1e10f, -1e10f, INFINITY, -INFINITY, NAN};
-    const auto down = evaluate(Op::floor, x), magnitude = evaluate(Op::abs, x), sign = evaluate(Op::sign, x);
+    const std::vector<float> x{0.0f,  -0.0f, 0.5f,   -0.5f,    1.0f,      -1.0f, 2.5f,
+                               -2.5f, 1e10f, -1e10f, INFINITY, -INFINITY, NAN};
+    const auto down = evaluate(Op::floor, x), magnitude = evaluate(Op::abs, x),
+               sign = evaluate(Op::sign, x);
     for (std::size_t i = 0; i < x.size(); ++i) {
       INFO(target << ": " << x[i]);
       if (std::isnan(x[i])) {

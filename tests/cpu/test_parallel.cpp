@@ -4,7 +4,7 @@
 #include <thread>
 #include <vector>
 
-#include "backends/cpu/parallel.h"
+#include "backends/cpu/runtime/parallel.h"
 #include "engine/error.h"
 #include "tests/catch.h"
 
@@ -27,12 +27,15 @@ TEST_CASE("parallel_for runs every task exactly once", "[cpu][parallel]") {
   }
 }
 
-TEST_CASE("parallel_for may be called inside a task and from many threads at once", "[cpu][parallel]") {
+TEST_CASE("parallel_for may be called inside a task and from many threads at once",
+          "[cpu][parallel]") {
   const ThreadPool pool(3);
   std::atomic<std::int64_t> sum{0};
   const auto work = [&] {
     for (int repeat = 0; repeat < 20; ++repeat)
-      pool.parallel_for(10, [&](std::int64_t outer) { pool.parallel_for(10, [&](std::int64_t inner) { sum += 10 * outer + inner; }); });
+      pool.parallel_for(10, [&](std::int64_t outer) {
+        pool.parallel_for(10, [&](std::int64_t inner) { sum += 10 * outer + inner; });
+      });
   };
   std::vector<std::thread> callers;
   for (int i = 0; i < 4; ++i) callers.emplace_back(work);

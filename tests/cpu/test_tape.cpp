@@ -1,5 +1,6 @@
-// Expression tapes of the CPU backend against a plain interpreter in f64: random tapes with every kind of view, reduction and store, on every
-// instruction set of this processor, with bit-equal results for all thread counts; then the corners one by one.
+// Expression tapes of the CPU backend against a plain interpreter in f64: random tapes with every
+// kind of view, reduction and store, on every instruction set of this processor, with bit-equal
+// results for all thread counts; then the corners one by one.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -7,8 +8,8 @@
 #include <optional>
 #include <random>
 
-#include "backends/cpu/tape_convert.h"
-#include "backends/cpu/tape_kernel.h"
+#include "backends/cpu/tape/tape_convert.h"
+#include "backends/cpu/tape/tape_kernel.h"
 #include "engine/error.h"
 #include "tests/catch.h"
 #include "tests/cpu/targets.h"
@@ -22,27 +23,37 @@ using fluxion::testing::for_each_target;
 // ---- memory of exactly the right size, so that the address sanitizer sees every overrun
 
 struct Bytes {
-  explicit Bytes(std::size_t size) : data(new std::byte[size]), size(size) { std::memset(data.get(), 0x5A, size); }
-  Bytes(const Bytes& other) : data(new std::byte[other.size]), size(other.size) { std::memcpy(data.get(), other.data.get(), size); }
+  explicit Bytes(std::size_t size) : data(new std::byte[size]), size(size) {
+    std::memset(data.get(), 0x5A, size);
+  }
+  Bytes(const Bytes& other) : data(new std::byte[other.size]), size(other.size) {
+    std::memcpy(data.get(), other.data.get(), size);
+  }
   Bytes(Bytes&&) = default;
-  bool operator==(const Bytes& other) const { return size == other.size && std::memcmp(data.get(), other.data.get(), size) == 0; }
+  bool operator==(const Bytes& other) const {
+    return size == other.size && std::memcmp(data.get(), other.data.get(), size) == 0;
+  }
   std::unique_ptr<std::byte[]> data;
   std::size_t size;
 };
 
 double read(const Bytes& bytes, DType dtype, std::int64_t at) {
-  if (at < 0 || (static_cast<std::size_t>(at) + 1) * size_of(dtype) > bytes.size) throw Error("the oracle left a buffer");
+  if (at < 0 || (static_cast<std::size_t>(at) + 1) * size_of(dtype) > bytes.size)
+    throw Error("the oracle left a buffer");
   return with_storage_type(dtype, [&](auto element) {
-    std::memcpy(&element, bytes.data.get() + static_cast<std::size_t>(at) * sizeof(element), sizeof(element));
+    std::memcpy(&element, bytes.data.get() + static_cast<std::size_t>(at) * sizeof(element),
+                sizeof(element));
     return convert_lane<double>(element);
   });
 }
 
 void write(Bytes& bytes, DType dtype, std::int64_t at, double value) {
-  if (at < 0 || (static_cast<std::size_t>(at) + 1) * size_of(dtype) > bytes.size) throw Error("the oracle left a buffer");
+  if (at < 0 || (static_cast<std::size_t>(at) + 1) * size_of(dtype) > bytes.size)
+    throw Error("the oracle left a buffer");
   with_storage_type(dtype, [&](auto element) {
     element = convert_lane<decltype(element)>(value);
-    std::memcpy(bytes.data.get() + static_cast<std::size_t>(at) * sizeof(element), &element, sizeof(element));
+    std::memcpy(bytes.data.get() + static_cast<std::size_t>(at) * sizeof(element), &element,
+                sizeof(element));
   });
 }
 
@@ -50,7 +61,8 @@ void write(Bytes& bytes, DType dtype, std::int64_t at, double value) {
 
 std::int64_t evaluate(const Affine& affine, const Dims& point) {
   std::int64_t value = affine.constant;
-  for (std::size_t i = 0; i < affine.coefficients.size() && i < point.size(); ++i) value += affine.coefficients[i] * point[i];
+  for (std::size_t i = 0; i < affine.coefficients.size() && i < point.size(); ++i)
+    value += affine.coefficients[i] * point[i];
   return value;
 }
 
@@ -62,7 +74,8 @@ bool holds(const AffineRange& range, const Dims& point) {
 double as(DType dtype, double value) {
   switch (dtype) {
     case DType::i32:
-      return static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::int64_t>(value)));
+      return static_cast<std::int32_t>(
+          static_cast<std::uint32_t>(static_cast<std::int64_t>(value)));
     case DType::u32:
       return static_cast<std::uint32_t>(static_cast<std::int64_t>(value));
     case DType::boolean:
@@ -103,17 +116,21 @@ double oracle_op(const TapeInstruction& instruction, DType operand, double a, do
     case Op::identity:
       return a;
     case Op::convert:
-      if (is_floating(operand) && (instruction.dtype == DType::i32 || instruction.dtype == DType::u32))
-        return instruction.dtype == DType::i32 ? convert_lane<std::int32_t>(a) : convert_lane<std::uint32_t>(a);
+      if (is_floating(operand) &&
+          (instruction.dtype == DType::i32 || instruction.dtype == DType::u32))
+        return instruction.dtype == DType::i32 ? convert_lane<std::int32_t>(a)
+                                               : convert_lane<std::uint32_t>(a);
       return as(instruction.dtype, a);
     case Op::add:
       return as(instruction.dtype, a + b);
     case Op::sub:
       return as(instruction.dtype, a - b);
     case Op::mul:
-      if (operand == DType::u32) return static_cast<std::uint32_t>(a) * static_cast<std::uint32_t>(b);
+      if (operand == DType::u32)
+        return static_cast<std::uint32_t>(a) * static_cast<std::uint32_t>(b);
       if (operand == DType::i32)
-        return as(DType::i32, static_cast<std::uint32_t>(static_cast<std::int64_t>(a)) * static_cast<std::uint32_t>(static_cast<std::int64_t>(b)));
+        return as(DType::i32, static_cast<std::uint32_t>(static_cast<std::int64_t>(a)) *
+                                  static_cast<std::uint32_t>(static_cast<std::int64_t>(b)));
       return a * b;
     case Op::div:
       return a / b;
@@ -154,12 +171,15 @@ void next(Dims& point, const Dims& extents, std::size_t first, std::size_t last)
 void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector<double>& scalars,
                 const std::vector<std::vector<double>>& results = {}) {
   const std::vector<Bytes> before = buffers;
-  const std::size_t axes = tape.extents.size(), kept_axes = axes - static_cast<std::size_t>(tape.reduced_axes);
+  const std::size_t axes = tape.extents.size(),
+                    kept_axes = axes - static_cast<std::size_t>(tape.reduced_axes);
   std::int64_t kept = 1, reduced = 1;
-  for (std::size_t axis = 0; axis < axes; ++axis) (axis < kept_axes ? kept : reduced) *= tape.extents[axis];
+  for (std::size_t axis = 0; axis < axes; ++axis)
+    (axis < kept_axes ? kept : reduced) *= tape.extents[axis];
   Dims point(axes, 0);
   for (std::int64_t k = 0; k < kept; ++k) {
-    std::vector<std::vector<double>> values(tape.instructions.size());  // of this row: one per point, or a single one
+    std::vector<std::vector<double>> values(
+        tape.instructions.size());  // of this row: one per point, or a single one
     for (std::size_t i = 0; i < tape.instructions.size(); ++i) {
       const TapeInstruction& instruction = tape.instructions[i];
       const bool narrow = instruction.narrow && tape.reduced_axes > 0;
@@ -170,8 +190,11 @@ void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector
         return list[list.size() == 1 ? 0 : static_cast<std::size_t>(r)];
       };
       if (instruction.code == TapeCode::reduce) {
-        double total = instruction.op == Op::sum ? 0 : instruction.op == Op::max ? -INFINITY : INFINITY;
-        if (instruction.dtype == DType::i32 && instruction.op != Op::sum) total = instruction.op == Op::max ? INT32_MIN : INT32_MAX;
+        double total = instruction.op == Op::sum   ? 0
+                       : instruction.op == Op::max ? -INFINITY
+                                                   : INFINITY;
+        if (instruction.dtype == DType::i32 && instruction.op != Op::sum)
+          total = instruction.op == Op::max ? INT32_MIN : INT32_MAX;
         for (std::int64_t r = 0; r < reduced; ++r) {
           const double value = operand(0, r);
           if (instruction.op == Op::sum)
@@ -190,8 +213,10 @@ void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector
         switch (instruction.code) {
           case TapeCode::load: {
             const TapeLoad& load = tape.loads[static_cast<std::size_t>(instruction.argument)];
-            if (std::all_of(load.valid.begin(), load.valid.end(), [&](const AffineRange& range) { return holds(range, point); }))
-              value = as(instruction.dtype, read(before[static_cast<std::size_t>(load.buffer)], load.dtype, evaluate(load.address, point)));
+            if (std::all_of(load.valid.begin(), load.valid.end(),
+                            [&](const AffineRange& range) { return holds(range, point); }))
+              value = as(instruction.dtype, read(before[static_cast<std::size_t>(load.buffer)],
+                                                 load.dtype, evaluate(load.address, point)));
             break;
           }
           case TapeCode::scalar:
@@ -201,17 +226,21 @@ void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector
             value = as(instruction.dtype, instruction.argument);
             break;
           case TapeCode::index:
-            value = as(instruction.dtype, static_cast<double>(evaluate(tape.indices[static_cast<std::size_t>(instruction.argument)], point)));
+            value = as(instruction.dtype,
+                       static_cast<double>(evaluate(
+                           tape.indices[static_cast<std::size_t>(instruction.argument)], point)));
             break;
           case TapeCode::in_range:
             value = holds(tape.ranges[static_cast<std::size_t>(instruction.argument)], point);
             break;
           case TapeCode::result:
-            value = results[static_cast<std::size_t>(instruction.argument)][static_cast<std::size_t>(k * reduced + r)];
+            value = results[static_cast<std::size_t>(instruction.argument)]
+                           [static_cast<std::size_t>(k * reduced + r)];
             break;
           case TapeCode::apply: {
             const std::size_t last = instruction.op == Op::where ? 1 : 0;
-            const DType type = tape.instructions[static_cast<std::size_t>(instruction.operands[last])].dtype;
+            const DType type =
+                tape.instructions[static_cast<std::size_t>(instruction.operands[last])].dtype;
             value = oracle_op(instruction, type, operand(0, r), operand(1, r), operand(2, r));
             break;
           }
@@ -224,10 +253,12 @@ void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector
     }
     for (const TapeStore& store : tape.stores) {
       const auto& list = values[static_cast<std::size_t>(store.value)];
-      const bool narrow = tape.instructions[static_cast<std::size_t>(store.value)].narrow && tape.reduced_axes > 0;
+      const bool narrow =
+          tape.instructions[static_cast<std::size_t>(store.value)].narrow && tape.reduced_axes > 0;
       std::fill(point.begin() + static_cast<std::ptrdiff_t>(kept_axes), point.end(), 0);
       for (std::int64_t r = 0; r < (narrow ? 1 : reduced); ++r) {
-        write(buffers[static_cast<std::size_t>(store.buffer)], store.dtype, evaluate(store.address, point),
+        write(buffers[static_cast<std::size_t>(store.buffer)], store.dtype,
+              evaluate(store.address, point),
               list[list.size() == 1 ? 0 : static_cast<std::size_t>(r)]);
         next(point, tape.extents, kept_axes, axes);
       }
@@ -243,7 +274,9 @@ struct AlignedDelete {
   void operator()(std::byte* memory) const { ::operator delete (memory, std::align_val_t{64}); }
 };
 struct Scratch {
-  explicit Scratch(std::size_t size) : data(static_cast<std::byte*>(::operator new (std::max<std::size_t>(size, 1), std::align_val_t{64}))) {
+  explicit Scratch(std::size_t size)
+      : data(static_cast<std::byte*>(
+            ::operator new (std::max<std::size_t>(size, 1), std::align_val_t{64}))) {
     std::memset(data.get(), 0xFF, size);
   }
   std::unique_ptr<std::byte, AlignedDelete> data;
@@ -255,7 +288,8 @@ std::vector<std::byte*> pointers(std::vector<Bytes>& buffers) {
   return result;
 }
 
-void run_tape(const TapeRunner& runner, std::vector<Bytes>& buffers, const std::vector<double>& scalars, const ThreadPool& pool) {
+void run_tape(const TapeRunner& runner, std::vector<Bytes>& buffers,
+              const std::vector<double>& scalars, const ThreadPool& pool) {
   const auto at = pointers(buffers);
   const Scratch scratch(runner.scratch_bytes(pool.threads()));
   runner.run({at, scalars}, pool, scratch.data.get());
@@ -268,13 +302,18 @@ bool close(double got, double want, double tolerance) {
 }
 
 // Compares the stored elements within a tolerance, and all other bytes exactly.
-void check_buffers(const Tape& tape, std::vector<Bytes> got, std::vector<Bytes> want, double tolerance) {
+void check_buffers(const Tape& tape, std::vector<Bytes> got, std::vector<Bytes> want,
+                   double tolerance) {
   std::vector<DType> dtypes(got.size(), DType::u8);
-  for (const TapeStore& store : tape.stores) dtypes[static_cast<std::size_t>(store.buffer)] = store.dtype;
+  for (const TapeStore& store : tape.stores)
+    dtypes[static_cast<std::size_t>(store.buffer)] = store.dtype;
   for (std::size_t b = 0; b < got.size(); ++b) {
     if (got[b] == want[b]) continue;
     const DType dtype = dtypes[b];
-    const double rounding = dtype == DType::bf16 ? 0.008 : dtype == DType::f16 ? 0.001 : is_integer(dtype) || dtype == DType::boolean ? 0 : tolerance;
+    const double rounding = dtype == DType::bf16                           ? 0.008
+                            : dtype == DType::f16                          ? 0.001
+                            : is_integer(dtype) || dtype == DType::boolean ? 0
+                                                                           : tolerance;
     for (std::int64_t i = 0; i < static_cast<std::int64_t>(got[b].size / size_of(dtype)); ++i) {
       const double x = read(got[b], dtype, i), y = read(want[b], dtype, i);
       if (!close(x, y, std::max(rounding, tolerance))) {
@@ -300,8 +339,10 @@ class Generator {
 
   Case make(bool reduces) {
     Tape& tape = made_.tape;
-    const std::int64_t kept = between(0, 3) + (reduces ? 0 : 1), reduced = reduces ? between(1, 2) : 0;
-    static constexpr std::int64_t extents[] = {1, 2, 3, 4, 5, 7, 8, 16, 17, 31, 32, 33, 48, 64, 65, 100, 128, 250};
+    const std::int64_t kept = between(0, 3) + (reduces ? 0 : 1),
+                       reduced = reduces ? between(1, 2) : 0;
+    static constexpr std::int64_t extents[] = {1,  2,  3,  4,  5,  7,  8,   16,  17,
+                                               31, 32, 33, 48, 64, 65, 100, 128, 250};
     std::int64_t total = 1;
     for (std::int64_t axis = 0; axis < kept + reduced; ++axis) {
       std::int64_t extent = extents[below(18)];
@@ -320,12 +361,28 @@ class Generator {
     for (std::int64_t i = between(1, 4); i > 0; --i) wide_.push_back(add_load(false));
     if (reduces)
       for (std::int64_t i = between(0, 2); i > 0; --i) narrow_.push_back(add_load(true));
-    if (one_in(3)) wide_.push_back(add({TapeCode::scalar, Op::identity, dtype_, false, static_cast<std::int32_t>(below(2)), {-1, -1, -1}}));
-    if (one_in(3)) wide_.push_back(add({TapeCode::literal, Op::identity, dtype_, false, static_cast<std::int32_t>(between(-1, 1)), {-1, -1, -1}}));
+    if (one_in(3))
+      wide_.push_back(add({TapeCode::scalar,
+                           Op::identity,
+                           dtype_,
+                           false,
+                           static_cast<std::int32_t>(below(2)),
+                           {-1, -1, -1}}));
+    if (one_in(3))
+      wide_.push_back(add({TapeCode::literal,
+                           Op::identity,
+                           dtype_,
+                           false,
+                           static_cast<std::int32_t>(between(-1, 1)),
+                           {-1, -1, -1}}));
     if (one_in(3)) {
       tape.indices.push_back(affine(false));
-      const std::int32_t index = add(
-          {TapeCode::index, Op::identity, one_in(2) ? dtype_ : DType::i32, false, static_cast<std::int32_t>(tape.indices.size() - 1), {-1, -1, -1}});
+      const std::int32_t index = add({TapeCode::index,
+                                      Op::identity,
+                                      one_in(2) ? dtype_ : DType::i32,
+                                      false,
+                                      static_cast<std::int32_t>(tape.indices.size() - 1),
+                                      {-1, -1, -1}});
       wide_.push_back(apply(Op::cos, convert(index, dtype_, false), -1, -1, false));
     }
     // Expressions, reductions, more expressions.
@@ -339,10 +396,12 @@ class Generator {
       }
       const std::vector<std::int32_t> wide_before = wide_;
       for (const std::int32_t reduction : reductions) {
-        const std::int32_t scale = add({TapeCode::scalar, Op::identity, dtype_, true, 1, {-1, -1, -1}});
+        const std::int32_t scale =
+            add({TapeCode::scalar, Op::identity, dtype_, true, 1, {-1, -1, -1}});
         // Sums grow with the row; bring them back to order one.
         const bool sum = tape.instructions[static_cast<std::size_t>(reduction)].op == Op::sum;
-        narrow_.push_back(sum ? apply(Op::mul, reduction, scale, -1, true) : apply(Op::tanh, reduction, -1, -1, true));
+        narrow_.push_back(sum ? apply(Op::mul, reduction, scale, -1, true)
+                              : apply(Op::tanh, reduction, -1, -1, true));
       }
       for (std::int64_t i = between(0, 3); i > 0; --i) narrow_.push_back(expression(true));
       if (!tape.streaming) {
@@ -354,35 +413,49 @@ class Generator {
     }
     // Stores.
     const std::int64_t wide_stores = reduces && tape.streaming ? below(2) : between(1, 2);
-    for (std::int64_t i = 0; i < wide_stores; ++i) add_store(i == 0 ? wide_.back() : pick(wide_), false);
+    for (std::int64_t i = 0; i < wide_stores; ++i)
+      add_store(i == 0 ? wide_.back() : pick(wide_), false);
     if (reduces)
-      for (std::int64_t i = between(wide_stores > 0 ? 0 : 1, 2); i > 0; --i) add_store(i == 1 ? narrow_.back() : pick(narrow_), true);
+      for (std::int64_t i = between(wide_stores > 0 ? 0 : 1, 2); i > 0; --i)
+        add_store(i == 1 ? narrow_.back() : pick(narrow_), true);
     made_.tolerance = dtype_ == DType::f64 ? 1e-10 : 3e-5;
     return std::move(made_);
   }
 
  private:
-  std::int64_t below(std::int64_t bound) { return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(bound)); }
+  std::int64_t below(std::int64_t bound) {
+    return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(bound));
+  }
   std::int64_t between(std::int64_t low, std::int64_t high) { return low + below(high - low + 1); }
   bool one_in(std::int64_t n) { return below(n) == 0; }
-  std::int32_t pick(const std::vector<std::int32_t>& list) { return list[static_cast<std::size_t>(below(static_cast<std::int64_t>(list.size())))]; }
+  std::int32_t pick(const std::vector<std::int32_t>& list) {
+    return list[static_cast<std::size_t>(below(static_cast<std::int64_t>(list.size())))];
+  }
 
   std::int32_t add(TapeInstruction instruction) {
     made_.tape.instructions.push_back(instruction);
     return static_cast<std::int32_t>(made_.tape.instructions.size() - 1);
   }
-  std::int32_t apply(Op op, std::int32_t a, std::int32_t b, std::int32_t c, bool narrow, std::optional<DType> dtype = {}) {
+  std::int32_t apply(Op op, std::int32_t a, std::int32_t b, std::int32_t c, bool narrow,
+                     std::optional<DType> dtype = {}) {
     return add({TapeCode::apply, op, dtype.value_or(dtype_), narrow, 0, {a, b, c}});
   }
-  std::int32_t convert(std::int32_t value, DType dtype, bool narrow) { return apply(Op::convert, value, -1, -1, narrow, dtype); }
+  std::int32_t convert(std::int32_t value, DType dtype, bool narrow) {
+    return apply(Op::convert, value, -1, -1, narrow, dtype);
+  }
 
   std::int32_t expression(bool narrow) {
-    const auto operand = [&] { return narrow || (!narrow_.empty() && one_in(3)) ? (narrow_.empty() ? pick(wide_) : pick(narrow_)) : pick(wide_); };
+    const auto operand = [&] {
+      return narrow || (!narrow_.empty() && one_in(3))
+                 ? (narrow_.empty() ? pick(wide_) : pick(narrow_))
+                 : pick(wide_);
+    };
     const auto safe = [&] {
       const std::int32_t value = operand();
       return value;
     };
-    if (narrow && narrow_.empty()) return add({TapeCode::literal, Op::identity, dtype_, true, 1, {-1, -1, -1}});
+    if (narrow && narrow_.empty())
+      return add({TapeCode::literal, Op::identity, dtype_, true, 1, {-1, -1, -1}});
     switch (below(12)) {
       case 0:
         return apply(Op::add, safe(), safe(), -1, narrow);
@@ -409,25 +482,33 @@ class Generator {
         range.low = range.index.constant + between(-5, 5);
         range.high = range.low + between(0, 60);
         made_.tape.ranges.push_back(range);
-        const std::int32_t inside =
-            add({TapeCode::in_range, Op::identity, DType::boolean, narrow, static_cast<std::int32_t>(made_.tape.ranges.size() - 1), {-1, -1, -1}});
+        const std::int32_t inside = add({TapeCode::in_range,
+                                         Op::identity,
+                                         DType::boolean,
+                                         narrow,
+                                         static_cast<std::int32_t>(made_.tape.ranges.size() - 1),
+                                         {-1, -1, -1}});
         return apply(Op::where, inside, safe(), safe(), narrow);
       }
       case 10:
         return apply(Op::tanh, apply(Op::identity, safe(), -1, -1, narrow), -1, -1, narrow);
       default:
-        return apply(Op::mul, safe(), add({TapeCode::scalar, Op::identity, dtype_, narrow, 0, {-1, -1, -1}}), -1, narrow);
+        return apply(Op::mul, safe(),
+                     add({TapeCode::scalar, Op::identity, dtype_, narrow, 0, {-1, -1, -1}}), -1,
+                     narrow);
     }
   }
 
   Affine affine(bool narrow) {
     Affine result;
     result.constant = between(-10, 10);
-    for (std::size_t axis = 0; axis < made_.tape.extents.size(); ++axis) result.coefficients.push_back(narrow && axis >= kept_ ? 0 : between(-1, 2));
+    for (std::size_t axis = 0; axis < made_.tape.extents.size(); ++axis)
+      result.coefficients.push_back(narrow && axis >= kept_ ? 0 : between(-1, 2));
     return result;
   }
 
-  // A view of a buffer: axes in a random order in memory, some broadcast, some flipped, stepped or shifted into padding. Sets the elements it needs.
+  // A view of a buffer: axes in a random order in memory, some broadcast, some flipped, stepped or
+  // shifted into padding. Sets the elements it needs.
   std::int32_t add_load(bool narrow) {
     const Dims& extents = made_.tape.extents;
     const std::size_t axes = narrow ? kept_ : extents.size();
@@ -474,17 +555,25 @@ class Generator {
     if (size == 0 && made_.tape.extents.empty()) size = 1;
     Bytes bytes(static_cast<std::size_t>(size) * size_of(load.dtype));
     for (std::int64_t i = 0; i < size; ++i)
-      write(bytes, load.dtype, i, load.dtype == DType::boolean ? one_in(2) : static_cast<double>(between(-300, 300)) / 128);
+      write(
+          bytes, load.dtype, i,
+          load.dtype == DType::boolean ? one_in(2) : static_cast<double>(between(-300, 300)) / 128);
     made_.buffers.push_back(std::move(bytes));
     made_.tape.loads.push_back(load);
-    const std::int32_t value =
-        add({TapeCode::load, Op::identity, dtype_, narrow, static_cast<std::int32_t>(made_.tape.loads.size() - 1), {-1, -1, -1}});
-    if (whole && load.valid.empty() && load.dtype == dtype_) (narrow ? reusable_narrow_ : reusable_).push_back(made_.tape.loads.size() - 1);
+    const std::int32_t value = add({TapeCode::load,
+                                    Op::identity,
+                                    dtype_,
+                                    narrow,
+                                    static_cast<std::int32_t>(made_.tape.loads.size() - 1),
+                                    {-1, -1, -1}});
+    if (whole && load.valid.empty() && load.dtype == dtype_)
+      (narrow ? reusable_narrow_ : reusable_).push_back(made_.tape.loads.size() - 1);
     return value;
   }
 
   DType storage() {
-    static constexpr DType dtypes[] = {DType::bf16, DType::f16, DType::f32, DType::f64, DType::u8, DType::i32, DType::boolean, DType::i64};
+    static constexpr DType dtypes[] = {DType::bf16, DType::f16, DType::f32,     DType::f64,
+                                       DType::u8,   DType::i32, DType::boolean, DType::i64};
     return one_in(4) ? dtypes[below(8)] : dtype_;
   }
 
@@ -513,7 +602,8 @@ class Generator {
       size *= extents[order[i]] + (one_in(5) ? 2 : 0);
     }
     store.address.constant = one_in(4) ? 3 : 0;
-    made_.buffers.emplace_back(static_cast<std::size_t>(size + store.address.constant) * size_of(store.dtype));
+    made_.buffers.emplace_back(static_cast<std::size_t>(size + store.address.constant) *
+                               size_of(store.dtype));
     tape.stores.push_back(store);
   }
 
@@ -545,21 +635,28 @@ void check_case(const Case& test, bool points) {
   std::vector<Bytes> pieces = test.buffers;
   const auto at = pointers(pieces);
   const Scratch scratch(runner.point_scratch_bytes());
-  for (std::int64_t begin = 0, length = 1; begin < total; begin += length, length = (length * 7 + 5) % 600 + 1)
-    runner.run_points(begin, std::min(length, total - begin), {at, test.scalars}, {}, scratch.data.get());
+  for (std::int64_t begin = 0, length = 1; begin < total;
+       begin += length, length = (length * 7 + 5) % 600 + 1)
+    runner.run_points(begin, std::min(length, total - begin), {at, test.scalars}, {},
+                      scratch.data.get());
   for (std::size_t b = 0; b < serial.size(); ++b) CHECK(pieces[b] == serial[b]);
 }
 
 // ---- small tapes written by hand
 
-Affine strides(Dims coefficients, std::int64_t constant = 0) { return {constant, std::move(coefficients)}; }
+Affine strides(Dims coefficients, std::int64_t constant = 0) {
+  return {constant, std::move(coefficients)};
+}
 TapeInstruction load_of(std::int32_t argument, DType dtype, bool narrow = false) {
   return {TapeCode::load, Op::identity, dtype, narrow, argument, {-1, -1, -1}};
 }
-TapeInstruction op_of(Op op, DType dtype, std::int32_t a, std::int32_t b = -1, std::int32_t c = -1, bool narrow = false) {
+TapeInstruction op_of(Op op, DType dtype, std::int32_t a, std::int32_t b = -1, std::int32_t c = -1,
+                      bool narrow = false) {
   return {TapeCode::apply, op, dtype, narrow, 0, {a, b, c}};
 }
-TapeInstruction reduce_of(Op op, DType dtype, std::int32_t a) { return {TapeCode::reduce, op, dtype, true, 0, {a, -1, -1}}; }
+TapeInstruction reduce_of(Op op, DType dtype, std::int32_t a) {
+  return {TapeCode::reduce, op, dtype, true, 0, {a, -1, -1}};
+}
 
 template <class T>
 Bytes bytes_of(const std::vector<T>& values) {
@@ -585,7 +682,8 @@ TEST_CASE("random maps agree with the plain interpreter on every instruction set
   });
 }
 
-TEST_CASE("random reductions agree with the plain interpreter on every instruction set", "[cpu][tape]") {
+TEST_CASE("random reductions agree with the plain interpreter on every instruction set",
+          "[cpu][tape]") {
   for_each_target([](const char* target) {
     for (std::uint32_t seed = 1000; seed < 1250; ++seed) {
       INFO(target << ", seed " << seed);
@@ -604,7 +702,8 @@ TEST_CASE("a long sum in f32 is good to a millionth, split or not", "[cpu][tape]
   struct Layout {
     std::int64_t kept, reduced, kept_step, reduced_step;
   };
-  for (const Layout layout : {Layout{1, n, 0, 1}, Layout{2, n / 2, n / 2, 1}, Layout{40, n / 40, 1, 40}}) {
+  for (const Layout layout :
+       {Layout{1, n, 0, 1}, Layout{2, n / 2, n / 2, 1}, Layout{40, n / 40, 1, 40}}) {
     Tape tape;
     tape.extents = {layout.kept, layout.reduced};
     tape.reduced_axes = 1;
@@ -617,7 +716,8 @@ TEST_CASE("a long sum in f32 is good to a millionth, split or not", "[cpu][tape]
     const auto sums = values_of<float>(buffers[1]);
     for (std::int64_t k = 0; k < layout.kept; ++k) {
       double exact = 0;
-      for (std::int64_t r = 0; r < layout.reduced; ++r) exact += x[static_cast<std::size_t>(k * layout.kept_step + r * layout.reduced_step)];
+      for (std::int64_t r = 0; r < layout.reduced; ++r)
+        exact += x[static_cast<std::size_t>(k * layout.kept_step + r * layout.reduced_step)];
       CHECK(std::abs(sums[static_cast<std::size_t>(k)] - exact) < 5e-7 * exact);
     }
   }
@@ -631,9 +731,11 @@ TEST_CASE("a reduction over nothing gives its identity", "[cpu][tape]") {
     tape.reduced_axes = 1;
     tape.streaming = streaming;
     tape.loads = {{0, DType::f32, strides({0, 1}), {}}};
-    tape.instructions = {load_of(0, DType::f32), reduce_of(Op::sum, DType::f32, 0), reduce_of(Op::max, DType::f32, 0),
-                         reduce_of(Op::min, DType::f32, 0)};
-    tape.stores = {{1, 1, DType::f32, strides({1, 0})}, {2, 2, DType::f32, strides({1, 0})}, {3, 3, DType::f32, strides({1, 0})}};
+    tape.instructions = {load_of(0, DType::f32), reduce_of(Op::sum, DType::f32, 0),
+                         reduce_of(Op::max, DType::f32, 0), reduce_of(Op::min, DType::f32, 0)};
+    tape.stores = {{1, 1, DType::f32, strides({1, 0})},
+                   {2, 2, DType::f32, strides({1, 0})},
+                   {3, 3, DType::f32, strides({1, 0})}};
     std::vector<Bytes> buffers{Bytes(0), Bytes(20), Bytes(20), Bytes(20)};
     run_tape(TapeRunner(tape), buffers, {}, ThreadPool(1));
     CHECK(values_of<float>(buffers[1]) == std::vector<float>(5, 0.0f));
@@ -655,7 +757,8 @@ TEST_CASE("NaN wins in max and min, wherever it stands", "[cpu][tape]") {
           tape.reduced_axes = 1;
           tape.streaming = streaming;
           tape.loads = {{0, DType::f32, strides({columns, 1}), {}}};
-          tape.instructions = {load_of(0, DType::f32), reduce_of(Op::max, DType::f32, 0), reduce_of(Op::min, DType::f32, 0)};
+          tape.instructions = {load_of(0, DType::f32), reduce_of(Op::max, DType::f32, 0),
+                               reduce_of(Op::min, DType::f32, 0)};
           tape.stores = {{1, 1, DType::f32, strides({1, 0})}, {2, 2, DType::f32, strides({1, 0})}};
           std::vector<Bytes> buffers{bytes_of(x), Bytes(8), Bytes(8)};
           run_tape(TapeRunner(tape), buffers, {}, ThreadPool(1));
@@ -672,7 +775,8 @@ TEST_CASE("NaN wins in max and min, wherever it stands", "[cpu][tape]") {
 
 TEST_CASE("integers wrap, shift and compare as integers", "[cpu][tape]") {
   for_each_target([](const char*) {
-    const std::vector<std::uint32_t> a{0, 1, 0xFFFFFFFFu, 0x80000000u, 123456789u, 7}, b{3, 31, 2, 1, 4, 0};
+    const std::vector<std::uint32_t> a{0, 1, 0xFFFFFFFFu, 0x80000000u, 123456789u, 7},
+        b{3, 31, 2, 1, 4, 0};
     Tape tape;
     tape.extents = {6};
     tape.loads = {{0, DType::u32, strides({1}), {}}, {1, DType::u32, strides({1}), {}}};
@@ -682,14 +786,15 @@ TEST_CASE("integers wrap, shift and compare as integers", "[cpu][tape]") {
     std::vector<Bytes> buffers{bytes_of(a), bytes_of(b)};
     for (const Op op : ops) {
       tape.instructions.push_back(op_of(op, DType::u32, 0, 1));
-      tape.stores.push_back(
-          {static_cast<std::int32_t>(tape.instructions.size() - 1), static_cast<std::int32_t>(buffers.size()), DType::u32, strides({1})});
+      tape.stores.push_back({static_cast<std::int32_t>(tape.instructions.size() - 1),
+                             static_cast<std::int32_t>(buffers.size()), DType::u32, strides({1})});
       buffers.emplace_back(24);
     }
     for (const Op op : comparisons) {
       tape.instructions.push_back(op_of(op, DType::boolean, 0, 1));
-      tape.stores.push_back(
-          {static_cast<std::int32_t>(tape.instructions.size() - 1), static_cast<std::int32_t>(buffers.size()), DType::boolean, strides({1})});
+      tape.stores.push_back({static_cast<std::int32_t>(tape.instructions.size() - 1),
+                             static_cast<std::int32_t>(buffers.size()), DType::boolean,
+                             strides({1})});
       buffers.emplace_back(6);
     }
     std::vector<Bytes> want = buffers;
@@ -709,11 +814,13 @@ TEST_CASE("every comparison with NaN is false, but ne", "[cpu][tape]") {
       tape.loads = {{0, dtype, strides({1, 0}), {}}, {0, dtype, strides({0, 1}), {}}};
       tape.instructions = {load_of(0, dtype), load_of(1, dtype)};
       std::vector<Bytes> buffers{Bytes(corners.size() * size_of(dtype))};
-      for (std::int64_t i = 0; i < n; ++i) write(buffers[0], dtype, i, corners[static_cast<std::size_t>(i)]);
+      for (std::int64_t i = 0; i < n; ++i)
+        write(buffers[0], dtype, i, corners[static_cast<std::size_t>(i)]);
       for (const Op op : {Op::lt, Op::le, Op::gt, Op::ge, Op::eq, Op::ne}) {
         tape.instructions.push_back(op_of(op, DType::boolean, 0, 1));
-        tape.stores.push_back(
-            {static_cast<std::int32_t>(tape.instructions.size() - 1), static_cast<std::int32_t>(buffers.size()), DType::boolean, strides({n, 1})});
+        tape.stores.push_back({static_cast<std::int32_t>(tape.instructions.size() - 1),
+                               static_cast<std::int32_t>(buffers.size()), DType::boolean,
+                               strides({n, 1})});
         buffers.emplace_back(static_cast<std::size_t>(n * n));
       }
       std::vector<Bytes> want = buffers;
@@ -727,14 +834,29 @@ TEST_CASE("every comparison with NaN is false, but ne", "[cpu][tape]") {
 
 TEST_CASE("conversions between registers truncate, saturate and take NaN to zero", "[cpu][tape]") {
   for_each_target([](const char*) {
-    const std::vector<double> x{
-        0,    -0.0,  0.9, -0.9,     1.5,      -1.5, 2147483647.0, 2147483648.0, -2147483648.0, -2147483649.0, 4294967295.0, 4294967296.0,
-        1e30, -1e30, NAN, INFINITY, -INFINITY};
+    const std::vector<double> x{0,
+                                -0.0,
+                                0.9,
+                                -0.9,
+                                1.5,
+                                -1.5,
+                                2147483647.0,
+                                2147483648.0,
+                                -2147483648.0,
+                                -2147483649.0,
+                                4294967295.0,
+                                4294967296.0,
+                                1e30,
+                                -1e30,
+                                NAN,
+                                INFINITY,
+                                -INFINITY};
     const std::int64_t n = static_cast<std::int64_t>(x.size());
     for (const DType from : {DType::f32, DType::f64, DType::i32, DType::u32, DType::boolean}) {
       for (const DType to : {DType::f32, DType::f64, DType::i32, DType::u32, DType::boolean}) {
         std::vector<Bytes> buffers{Bytes(x.size() * size_of(from)), Bytes(x.size() * size_of(to))};
-        for (std::int64_t i = 0; i < n; ++i) write(buffers[0], from, i, x[static_cast<std::size_t>(i)]);
+        for (std::int64_t i = 0; i < n; ++i)
+          write(buffers[0], from, i, x[static_cast<std::size_t>(i)]);
         Tape tape;
         tape.extents = {n};
         tape.loads = {{0, from, strides({1}), {}}};
@@ -747,7 +869,8 @@ TEST_CASE("conversions between registers truncate, saturate and take NaN to zero
           if (to == DType::boolean)
             want = source != 0;
           else if (is_floating(from) && to == DType::i32)
-            want = std::isnan(source) ? 0 : std::trunc(std::clamp(source, -2147483648.0, 2147483647.0));
+            want = std::isnan(source) ? 0
+                                      : std::trunc(std::clamp(source, -2147483648.0, 2147483647.0));
           else if (is_floating(from) && to == DType::u32)
             want = std::isnan(source) ? 0 : std::trunc(std::clamp(source, 0.0, 4294967295.0));
           else if (to == DType::i32 || to == DType::u32)
@@ -785,7 +908,8 @@ TEST_CASE("an epilogue reads the results it is given, in any runs", "[cpu][tape]
       return values;
     };
     const auto r0 = random(m * n), r1 = random(m * n);
-    std::vector<Bytes> buffers{bytes_of(random(m)), bytes_of(random(n)), Bytes(static_cast<std::size_t>(m * n) * 4)};
+    std::vector<Bytes> buffers{bytes_of(random(m)), bytes_of(random(n)),
+                               Bytes(static_cast<std::size_t>(m * n) * 4)};
     std::vector<Bytes> want = buffers;
     run_oracle(tape, want, {}, {{r0.begin(), r0.end()}, {r1.begin(), r1.end()}});
     const TapeRunner runner(tape);
@@ -797,8 +921,10 @@ TEST_CASE("an epilogue reads the results it is given, in any runs", "[cpu][tape]
       for (std::int64_t begin = 0; begin < m * n; begin += length) {
         const std::int64_t count = std::min(length, m * n - begin);
         // Copies of exactly this run, so that reading past its end would be seen.
-        const Bytes a = bytes_of(std::vector<float>(r0.begin() + begin, r0.begin() + begin + count));
-        const Bytes b = bytes_of(std::vector<float>(r1.begin() + begin, r1.begin() + begin + count));
+        const Bytes a =
+            bytes_of(std::vector<float>(r0.begin() + begin, r0.begin() + begin + count));
+        const Bytes b =
+            bytes_of(std::vector<float>(r1.begin() + begin, r1.begin() + begin + count));
         const void* results[] = {a.data.get(), b.data.get()};
         runner.run_points(begin, count, {at, {}}, results, scratch.data.get());
       }
@@ -814,7 +940,9 @@ TEST_CASE("an output may take over an input's memory under another buffer number
   const std::int64_t n = 1000;
   Tape tape;
   tape.extents = {n};
-  tape.loads = {{0, DType::f32, strides({1}), {}}, {1, DType::f32, strides({1}), {}}, {2, DType::f32, strides({1}), {}}};
+  tape.loads = {{0, DType::f32, strides({1}), {}},
+                {1, DType::f32, strides({1}), {}},
+                {2, DType::f32, strides({1}), {}}};
   tape.instructions = {load_of(0, DType::f32),
                        load_of(1, DType::f32),
                        load_of(2, DType::f32),
@@ -825,14 +953,17 @@ TEST_CASE("an output may take over an input's memory under another buffer number
                        op_of(Op::mul, DType::f32, 6, 3),
                        op_of(Op::sub, DType::f32, 0, 7)};
   // Also p as it was, over g: a value that is stored exactly as it was loaded.
-  tape.stores = {{8, 3, DType::f32, strides({1})}, {6, 4, DType::f32, strides({1})}, {0, 5, DType::f32, strides({1})}};
+  tape.stores = {{8, 3, DType::f32, strides({1})},
+                 {6, 4, DType::f32, strides({1})},
+                 {0, 5, DType::f32, strides({1})}};
   std::vector<float> p(n), m(n), g(n);
   for (std::int64_t i = 0; i < n; ++i) {
     p[static_cast<std::size_t>(i)] = static_cast<float>(i);
     m[static_cast<std::size_t>(i)] = static_cast<float>(i % 13) - 6;
     g[static_cast<std::size_t>(i)] = static_cast<float>(i % 5) * 0.25f;
   }
-  std::vector<Bytes> apart{bytes_of(p), bytes_of(m), bytes_of(g), Bytes(4 * n), Bytes(4 * n), Bytes(4 * n)};
+  std::vector<Bytes> apart{bytes_of(p),  bytes_of(m),  bytes_of(g),
+                           Bytes(4 * n), Bytes(4 * n), Bytes(4 * n)};
   const std::vector<double> scalars{0.125, 0.5};
   const TapeRunner runner(tape);
   run_tape(runner, apart, scalars, ThreadPool(1));

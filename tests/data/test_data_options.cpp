@@ -11,18 +11,26 @@ using namespace fluxion::testing;
 namespace {
 
 ProgramRun train(const ScratchFolder& folder, const std::string& options) {
-  return run_program("train --patch 4 --width 16 --heads 2 --depth 1 --steps 2 --batch 4 --threads 2 --out out " + options, folder.path());
+  return run_program(
+      "train --patch 4 --width 16 --heads 2 --depth 1 --steps 2 --batch 4 --threads 2 --out out " +
+          options,
+      folder.path());
 }
 
 }  // namespace
 
-TEST_CASE("fluxion train: a folder of images, with its classes, and a word on what was left out", "[data][cli]") {
+TEST_CASE("fluxion train: a folder of images, with its classes, and a word on what was left out",
+          "[data][cli]") {
   const ScratchFolder folder;
   for (const std::string name : {"cat", "dog"}) {
     std::filesystem::create_directories(folder / ("pets/" + name));
-    for (int i = 0; i < 3; ++i) replace_file(folder / ("pets/" + name + "/" + std::to_string(i) + ".png"), grey_square(12, 100));
+    for (int i = 0; i < 3; ++i)
+      replace_file(folder / ("pets/" + name + "/" + std::to_string(i) + ".png"),
+                   grey_square(12, 100));
   }
-  for (int i = 0; i < 8; ++i) replace_file(folder / ("pets/cat/bad\x1b" + std::to_string(i) + ".jpg"), std::string_view("no image"));
+  for (int i = 0; i < 8; ++i)
+    replace_file(folder / ("pets/cat/bad\x1b" + std::to_string(i) + ".jpg"),
+                 std::string_view("no image"));
   const ProgramRun run = train(folder, "--data pets --flip --image-size 8 --channels 3");
   CHECK(run.code == 0);
   CHECK(contains(run.error, "[8, 8, 3], 2 classes"));

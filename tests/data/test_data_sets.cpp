@@ -22,10 +22,13 @@ using Catch::Approx;
 
 namespace {
 
-std::vector<std::byte> idx(std::vector<std::uint32_t> sizes, const std::vector<std::uint8_t>& values) {
-  std::vector<std::byte> bytes{std::byte{0}, std::byte{0}, std::byte{8}, static_cast<std::byte>(sizes.size())};
+std::vector<std::byte> idx(std::vector<std::uint32_t> sizes,
+                           const std::vector<std::uint8_t>& values) {
+  std::vector<std::byte> bytes{std::byte{0}, std::byte{0}, std::byte{8},
+                               static_cast<std::byte>(sizes.size())};
   for (const std::uint32_t size : sizes)
-    for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::byte>(size >> shift));
+    for (int shift = 24; shift >= 0; shift -= 8)
+      bytes.push_back(static_cast<std::byte>(size >> shift));
   for (const std::uint8_t value : values) bytes.push_back(static_cast<std::byte>(value));
   return bytes;
 }
@@ -48,19 +51,22 @@ void write_images(const ScratchFolder& folder, const std::string& part, bool com
 std::filesystem::path mnist_folder() {
   const char* const given = std::getenv("FLUXION_SHARED");
   const std::filesystem::path shared =
-      given != nullptr ? std::filesystem::path(given) : std::filesystem::path(FLUXION_SOURCE_DIR).parent_path() / "shared";
+      given != nullptr ? std::filesystem::path(given)
+                       : std::filesystem::path(FLUXION_SOURCE_DIR).parent_path() / "shared";
   return shared / "data" / "mnist";
 }
 
 }  // namespace
 
-TEST_CASE("data sets: a batch depends on seed and step alone, and steps go on where the last ended", "[data]") {
+TEST_CASE("data sets: a batch depends on seed and step alone, and steps go on where the last ended",
+          "[data]") {
   for (const DataSetDescription& description : built_in_data_sets()) {
     INFO(description.name);
     const auto set = make_data_set(description.name);
     CHECK(set->name() == description.name);
     CHECK_FALSE(set->size());
-    const HostBatch batch = set->batch(8, 3, 5), again = make_data_set(description.name)->batch(8, 3, 5);
+    const HostBatch batch = set->batch(8, 3, 5),
+                    again = make_data_set(description.name)->batch(8, 3, 5);
     CHECK(batch.x == again.x);
     CHECK(batch.labels == again.labels);
     CHECK(batch.x.size() == static_cast<std::size_t>(8 * set->sample_shape().elements()));
@@ -79,18 +85,20 @@ TEST_CASE("data sets: a batch depends on seed and step alone, and steps go on wh
 TEST_CASE("data sets: an unknown name lists the known ones", "[data]") {
   const std::string message = message_of([] { make_data_set("cat-pictures"); });
   CHECK(contains(message, "cat-pictures"));
-  for (const DataSetDescription& description : built_in_data_sets()) CHECK(contains(message, description.name));
+  for (const DataSetDescription& description : built_in_data_sets())
+    CHECK(contains(message, description.name));
   CHECK_THROWS_AS(make_data_set(""), Error);
   CHECK(contains(message_of([] { make_data_set("moons", {.image_size = 8}); }), "no image size"));
 }
 
-TEST_CASE("8gaussians: each centre gets an eighth of the points, with the stated spread", "[data]") {
+TEST_CASE("8gaussians: each centre gets an eighth of the points, with the stated spread",
+          "[data]") {
   struct Variant {
     const char* name;
     double radius, deviation;
   };
-  for (const Variant& variant :
-       {Variant{"8gaussians", 4 / std::sqrt(2.0), 0.5 / std::sqrt(2.0)}, Variant{"8gaussians-torchcfm", 5, std::pow(0.1, 0.25)}}) {
+  for (const Variant& variant : {Variant{"8gaussians", 4 / std::sqrt(2.0), 0.5 / std::sqrt(2.0)},
+                                 Variant{"8gaussians-torchcfm", 5, std::pow(0.1, 0.25)}}) {
     INFO(variant.name);
     const int count = 40'000;
     const HostBatch batch = make_data_set(variant.name)->batch(count, 1, 0);
@@ -101,7 +109,8 @@ TEST_CASE("8gaussians: each centre gets an eighth of the points, with the stated
     std::array<Cluster, 8> clusters;
     for (std::size_t i = 0; i < count; ++i) {
       const double x = batch.x[2 * i], y = batch.x[2 * i + 1];
-      const auto k = static_cast<std::size_t>(std::lround(std::atan2(y, x) * 4 / std::numbers::pi) + 8) % 8;
+      const auto k =
+          static_cast<std::size_t>(std::lround(std::atan2(y, x) * 4 / std::numbers::pi) + 8) % 8;
       const double cx = variant.radius * std::cos(static_cast<double>(k) * std::numbers::pi / 4);
       const double cy = variant.radius * std::sin(static_cast<double>(k) * std::numbers::pi / 4);
       Cluster& cluster = clusters[k];
@@ -114,7 +123,8 @@ TEST_CASE("8gaussians: each centre gets an eighth of the points, with the stated
       CHECK(cluster.count == Approx(count / 8).epsilon(0.06));
       CHECK(std::abs(cluster.x / cluster.count) < 0.04);
       CHECK(std::abs(cluster.y / cluster.count) < 0.04);
-      CHECK(std::sqrt(cluster.square / cluster.count / 2) == Approx(variant.deviation).epsilon(0.03));
+      CHECK(std::sqrt(cluster.square / cluster.count / 2) ==
+            Approx(variant.deviation).epsilon(0.03));
     }
   }
 }
@@ -124,7 +134,8 @@ TEST_CASE("checkerboard: eight cells of sixteen, equally full", "[data]") {
   const HostBatch batch = make_data_set("checkerboard")->batch(count, 1, 0);
   std::map<std::pair<int, int>, int> cells;
   for (std::size_t i = 0; i < count; ++i)
-    ++cells[{static_cast<int>(std::floor(batch.x[2 * i] / 2)), static_cast<int>(std::floor(batch.x[2 * i + 1] / 2))}];
+    ++cells[{static_cast<int>(std::floor(batch.x[2 * i] / 2)),
+             static_cast<int>(std::floor(batch.x[2 * i + 1] / 2))}];
   CHECK(cells.size() == 8);
   for (const auto& [cell, hits] : cells) {
     INFO(cell.first << ", " << cell.second);
@@ -162,7 +173,8 @@ TEST_CASE("glyphs: images in range, ink away from the border, all ten digits", "
       REQUIRE(*low == -1);
       REQUIRE(*high > 0);
       REQUIRE(*high <= 1);
-      for (std::size_t edge = 0; edge < static_cast<std::size_t>(size); ++edge) REQUIRE(image[edge] == -1);
+      for (std::size_t edge = 0; edge < static_cast<std::size_t>(size); ++edge)
+        REQUIRE(image[edge] == -1);
     }
     for (const int hits : labels) CHECK(hits > 50);
   }
@@ -173,7 +185,8 @@ TEST_CASE("glyphs: images in range, ink away from the border, all ten digits", "
 TEST_CASE("glyphs: images of one digit resemble each other more than those of others", "[data]") {
   const auto set = glyphs(28);
   const HostBatch train = set->batch(4000, 1, 0), test = set->batch(500, 2, 0);
-  // Nearest centroid: crude, but far above the tenth that chance would give if digits were drawn wrongly.
+  // Nearest centroid: crude, but far above the tenth that chance would give if digits were drawn
+  // wrongly.
   std::array<std::vector<double>, 10> centroid;
   std::array<int, 10> members{};
   for (auto& mean : centroid) mean.assign(784, 0);
@@ -188,7 +201,8 @@ TEST_CASE("glyphs: images of one digit resemble each other more than those of ot
     double best_distance = 1e30;
     for (std::size_t label = 0; label < 10; ++label) {
       double distance = 0;
-      for (std::size_t p = 0; p < 784; ++p) distance += std::pow(centroid[label][p] / members[label] - test.x[i * 784 + p], 2);
+      for (std::size_t p = 0; p < 784; ++p)
+        distance += std::pow(centroid[label][p] / members[label] - test.x[i * 784 + p], 2);
       if (distance < best_distance) best_distance = distance, best = label;
     }
     correct += best == static_cast<std::size_t>(test.labels[i]);
@@ -208,7 +222,8 @@ TEST_CASE("IDX folders: plain and compressed files, both splits, whole epochs", 
       CHECK(set->size() == 7);
       const HostBatch epoch = set->batch(7, 1, 0);
       std::vector<std::int32_t> labels = epoch.labels;
-      for (std::size_t i = 0; i < 7; ++i) CHECK(epoch.x[i * 16] == static_cast<float>(10 * labels[i]) / 127.5f - 1.0f);
+      for (std::size_t i = 0; i < 7; ++i)
+        CHECK(epoch.x[i * 16] == static_cast<float>(10 * labels[i]) / 127.5f - 1.0f);
       std::sort(labels.begin(), labels.end());
       CHECK(labels == std::vector<std::int32_t>{0, 1, 2, 3, 4, 5, 6});
       CHECK(set->batch(7, 1, 0).labels == epoch.labels);
@@ -218,7 +233,8 @@ TEST_CASE("IDX folders: plain and compressed files, both splits, whole epochs", 
     const HostBatch batch = small->batch(7, 1, 0);
     CHECK(small->sample_shape() == Shape{3, 3, 1});
     CHECK(batch.x[4] == static_cast<float>(10 * batch.labels[0]) / 127.5f - 1.0f);
-    const std::string file = (folder / ("train-images-idx3-ubyte" + std::string(compressed ? ".gz" : ""))).string();
+    const std::string file =
+        (folder / ("train-images-idx3-ubyte" + std::string(compressed ? ".gz" : ""))).string();
     CHECK(make_data_set(file)->classes() == 7);
   }
 }
@@ -256,7 +272,8 @@ TEST_CASE("MNIST is read where it is", "[data]") {
     WARN("skipped: " << folder << " is not there");
     return;
   }
-  const auto train = make_data_set(folder.string()), test = make_data_set(folder.string(), {.split = Split::test});
+  const auto train = make_data_set(folder.string()),
+             test = make_data_set(folder.string(), {.split = Split::test});
   CHECK(train->size() == 60'000);
   CHECK(test->size() == 10'000);
   CHECK(train->sample_shape() == Shape{28, 28, 1});
@@ -265,5 +282,6 @@ TEST_CASE("MNIST is read where it is", "[data]") {
   double mean = 0;
   for (const float value : batch.x) mean += (value + 1) / 2;
   CHECK(mean / static_cast<double>(batch.x.size()) == Approx(0.1307).epsilon(0.05));
-  CHECK(make_data_set(folder.string(), {.image_size = 16, .split = Split::test})->sample_shape() == Shape{16, 16, 1});
+  CHECK(make_data_set(folder.string(), {.image_size = 16, .split = Split::test})->sample_shape() ==
+        Shape{16, 16, 1});
 }

@@ -14,7 +14,9 @@ using namespace fluxion::testing;
 
 namespace {
 
-std::vector<int> pixel(const Image& image, int x, int y) { return {image.at(x, y), image.at(x, y) + image.channels}; }
+std::vector<int> pixel(const Image& image, int x, int y) {
+  return {image.at(x, y), image.at(x, y) + image.channels};
+}
 
 // Within the loss of the JPEGs of pictures.h.
 void check_colour(const Image& image, int x, std::vector<int> expected) {
@@ -28,7 +30,8 @@ void check_colour(const Image& image, int x, std::vector<int> expected) {
     }
 }
 
-std::vector<float> resized(std::int64_t height, std::int64_t width, std::int64_t size, const std::vector<float>& image) {
+std::vector<float> resized(std::int64_t height, std::int64_t width, std::int64_t size,
+                           const std::vector<float>& image) {
   std::vector<float> result(static_cast<std::size_t>(size * size));
   SquareResize(height, width, size)(image, 1, result);
   return result;
@@ -41,7 +44,9 @@ TEST_CASE("decode: PNG in every kind of pixel", "[images]") {
   const auto first = [](const PngParts& parts) {
     const Image image = decode_image(png_of(parts));
     CHECK(image_info(png_of(parts)).channels == image.channels);
-    CHECK(image.pixels.size() == Image(static_cast<int>(parts.width), static_cast<int>(parts.height), image.channels).pixels.size());
+    CHECK(image.pixels.size() ==
+          Image(static_cast<int>(parts.width), static_cast<int>(parts.height), image.channels)
+              .pixels.size());
     return pixel(image, 0, 0);
   };
   CHECK(first({.rows = {77}}) == Pixels{77});
@@ -56,7 +61,8 @@ TEST_CASE("decode: PNG in every kind of pixel", "[images]") {
   CHECK(first({.colour = 4, .rows = {100, 255}}) == Pixels{100});
   CHECK(first({.colour = 4, .rows = {100, 0}}) == Pixels{255});
   CHECK(first({.colour = 6, .rows = {0, 100, 255, 51}}) == Pixels{204, 224, 255});
-  CHECK(first({.bits = 16, .colour = 6, .rows = {9, 0, 8, 0, 7, 0, 0, 0}}) == Pixels{255, 255, 255});
+  CHECK(first({.bits = 16, .colour = 6, .rows = {9, 0, 8, 0, 7, 0, 0, 0}}) ==
+        Pixels{255, 255, 255});
 }
 
 TEST_CASE("decode: JPEG, baseline, progressive, grey and CMYK", "[images]") {
@@ -75,9 +81,11 @@ TEST_CASE("decode: JPEG, baseline, progressive, grey and CMYK", "[images]") {
   CHECK(image_info(from_hex(cmyk_jpeg)).channels == 3);
 }
 
-TEST_CASE("decode: a file that ends early is refused by its structure alone, wherever it ends", "[images]") {
-  const std::vector<std::vector<std::byte>> files = {png_of({.width = 3, .height = 2, .rows = {1, 2, 3, 4, 5, 6}}), from_hex(baseline_jpeg),
-                                                     from_hex(progressive_jpeg)};
+TEST_CASE("decode: a file that ends early is refused by its structure alone, wherever it ends",
+          "[images]") {
+  const std::vector<std::vector<std::byte>> files = {
+      png_of({.width = 3, .height = 2, .rows = {1, 2, 3, 4, 5, 6}}), from_hex(baseline_jpeg),
+      from_hex(progressive_jpeg)};
   for (const auto& file : files) {
     CHECK_NOTHROW(image_info(file));
     for (std::size_t size = 0; size < file.size(); ++size) {
@@ -90,13 +98,18 @@ TEST_CASE("decode: a file that ends early is refused by its structure alone, whe
     CHECK(decode_image(longer).pixels == decode_image(file).pixels);
   }
   CHECK(contains(message_of([] { image_info({}, "x.png"); }), "x.png: an empty file"));
-  CHECK(contains(message_of([] { image_info(bytes_of("GIF89a"), "x.png"); }), "neither a PNG nor a JPEG"));
+  CHECK(contains(message_of([] { image_info(bytes_of("GIF89a"), "x.png"); }),
+                 "neither a PNG nor a JPEG"));
 }
 
-TEST_CASE("decode: claims that the data can't meet are refused before memory is taken", "[images]") {
-  const auto why = [](const std::vector<std::byte>& file) { return message_of([&] { image_info(file); }); };
+TEST_CASE("decode: claims that the data can't meet are refused before memory is taken",
+          "[images]") {
+  const auto why = [](const std::vector<std::byte>& file) {
+    return message_of([&] { image_info(file); });
+  };
   CHECK(contains(why(png_of({.width = 100'000, .height = 100'000, .rows = {0}})), "2^27"));
-  CHECK(contains(why(png_of({.width = 10'000, .height = 10'000, .rows = {}})), "more pixels than its data can hold"));
+  CHECK(contains(why(png_of({.width = 10'000, .height = 10'000, .rows = {}})),
+                 "more pixels than its data can hold"));
   CHECK(contains(why(png_of({.width = 0, .height = 1, .rows = {}})), "without pixels"));
   auto jpeg = from_hex(baseline_jpeg);
   const std::vector<std::byte> sof = from_hex("ffc0"), dht = from_hex("ffc4");
@@ -128,14 +141,16 @@ TEST_CASE("decode: damaged files are refused or decoded, and nothing else happen
   std::mt19937 random(11);
   std::vector<std::uint8_t> noise(3 * 16 * 16);
   for (std::uint8_t& value : noise) value = static_cast<std::uint8_t>(random());
-  const std::vector<std::vector<std::byte>> files = {from_hex(baseline_jpeg), from_hex(progressive_jpeg), from_hex(grey_jpeg), from_hex(cmyk_jpeg),
-                                                     png_of({.width = 16, .height = 16, .colour = 2, .rows = noise})};
+  const std::vector<std::vector<std::byte>> files = {
+      from_hex(baseline_jpeg), from_hex(progressive_jpeg), from_hex(grey_jpeg), from_hex(cmyk_jpeg),
+      png_of({.width = 16, .height = 16, .colour = 2, .rows = noise})};
   int refused = 0, decoded = 0;
   for (int round = 0; round < 2000; ++round) {
     const auto file = mutate(files[static_cast<std::size_t>(round) % files.size()], random);
     try {
       const Image image = decode_image(file);
-      REQUIRE(image.pixels.size() == Image(image.width, image.height, image.channels).pixels.size());
+      REQUIRE(image.pixels.size() ==
+              Image(image.width, image.height, image.channels).pixels.size());
       ++decoded;
     } catch (const FormatError&) {
       ++refused;
@@ -148,7 +163,8 @@ TEST_CASE("decode: damaged files are refused or decoded, and nothing else happen
 TEST_CASE("resize: constants stay, ramps stay ramps, equal sizes stay as they are", "[images]") {
   for (const std::int64_t size : {1, 2, 3, 7, 16, 31, 64}) {
     INFO(size);
-    for (const float value : resized(20, 31, size, std::vector<float>(20 * 31, 0.3f))) CHECK(value == Approx(0.3f).epsilon(1e-6));
+    for (const float value : resized(20, 31, size, std::vector<float>(20 * 31, 0.3f)))
+      CHECK(value == Approx(0.3f).epsilon(1e-6));
   }
   std::vector<float> ramp(32 * 32);
   for (std::size_t i = 0; i < ramp.size(); ++i) ramp[i] = static_cast<float>(i % 32) + 0.5f;
@@ -173,21 +189,27 @@ TEST_CASE("resize: constants stay, ramps stay ramps, equal sizes stay as they ar
 
 TEST_CASE("resize: the finest checks become even grey", "[images]") {
   std::vector<float> checks(64 * 64);
-  for (std::size_t i = 0; i < checks.size(); ++i) checks[i] = static_cast<float>((i / 64 + i % 64) % 2);
+  for (std::size_t i = 0; i < checks.size(); ++i)
+    checks[i] = static_cast<float>((i / 64 + i % 64) % 2);
   for (const std::int64_t size : {8, 13, 31})
-    for (const float value : resized(64, 64, size, checks)) CHECK(value == Approx(0.5).margin(0.06));
+    for (const float value : resized(64, 64, size, checks))
+      CHECK(value == Approx(0.5).margin(0.06));
 }
 
 TEST_CASE("resize: the numbers of Pillow's bilinear filter", "[images]") {
   // The middle 7 x 7 of 7 rows and 9 columns, from Pillow 9.4 on floats.
   std::vector<float> image;
   for (int y = 0; y < 7; ++y)
-    for (int x = 0; x < 9; ++x) image.push_back(static_cast<float>((x * 37 + y * 91 + x * y * 13) % 256));
-  const std::vector<float> three = {132.143f, 135.042f, 133.408f, 140.933f, 142.952f, 131.05f, 109.694f, 153.076f, 127.694f};
-  const std::vector<float> five = {85.444f,  135.963f, 125.848f, 170.037f, 106.778f, 170.444f, 145.568f, 135.131f, 133.889f,
-                                   124.815f, 133.848f, 164.677f, 132.702f, 154.091f, 112.515f, 113.63f,  134.654f, 152.606f,
-                                   101.889f, 154.519f, 94.333f,  115.815f, 174.818f, 141.593f, 115.667f};
-  const std::vector<float> ten_first_row = {37.0f, 57.35f, 83.25f, 109.15f, 135.05f, 160.95f, 186.85f, 212.75f, 123.45f, 3.0f};
+    for (int x = 0; x < 9; ++x)
+      image.push_back(static_cast<float>((x * 37 + y * 91 + x * y * 13) % 256));
+  const std::vector<float> three = {132.143f, 135.042f, 133.408f, 140.933f, 142.952f,
+                                    131.05f,  109.694f, 153.076f, 127.694f};
+  const std::vector<float> five = {
+      85.444f,  135.963f, 125.848f, 170.037f, 106.778f, 170.444f, 145.568f, 135.131f, 133.889f,
+      124.815f, 133.848f, 164.677f, 132.702f, 154.091f, 112.515f, 113.63f,  134.654f, 152.606f,
+      101.889f, 154.519f, 94.333f,  115.815f, 174.818f, 141.593f, 115.667f};
+  const std::vector<float> ten_first_row = {37.0f,   57.35f,  83.25f,  109.15f, 135.05f,
+                                            160.95f, 186.85f, 212.75f, 123.45f, 3.0f};
   const auto check = [&](std::int64_t size, const std::vector<float>& expected) {
     const std::vector<float> result = resized(7, 9, size, image);
     for (std::size_t i = 0; i < expected.size(); ++i) {

@@ -21,10 +21,13 @@ void put(const std::filesystem::path& path, const std::vector<std::byte>& bytes)
 }
 
 // Squares of 4 x 4, class by class: image i has level i.
-void write_classes(const std::filesystem::path& folder, const std::vector<std::string>& classes, int each) {
+void write_classes(const std::filesystem::path& folder, const std::vector<std::string>& classes,
+                   int each) {
   int level = 0;
   for (const std::string& name : classes)
-    for (int i = 0; i < each; ++i, ++level) put(folder / name / (std::to_string(i) + ".png"), grey_square(4, static_cast<std::uint8_t>(level)));
+    for (int i = 0; i < each; ++i, ++level)
+      put(folder / name / (std::to_string(i) + ".png"),
+          grey_square(4, static_cast<std::uint8_t>(level)));
 }
 
 int level_of(float value) { return static_cast<int>(std::lround((value + 1) * 127.5f)); }
@@ -34,7 +37,8 @@ std::map<int, std::int32_t> epoch(const DataSet& set) {
   const HostBatch batch = set.batch(*set.size(), 1, 0);
   const auto elements = static_cast<std::size_t>(set.sample_shape().elements());
   std::map<int, std::int32_t> result;
-  for (std::size_t i = 0; i < batch.labels.size(); ++i) result[level_of(batch.x[i * elements])] = batch.labels[i];
+  for (std::size_t i = 0; i < batch.labels.size(); ++i)
+    result[level_of(batch.x[i * elements])] = batch.labels[i];
   return result;
 }
 
@@ -52,12 +56,23 @@ TEST_CASE("image folders: sub-folders are classes in the order of their names", 
   put(folder / "2/.x.png", bytes_of("not looked at"));
   std::filesystem::create_directories(folder / "no images here");
   const auto set = make_data_set(folder.path().string());
-  CHECK(set->class_names() == std::vector<std::string>{"10", "2", "Zebra", "dog", "k\xc3\xa4tzchen \xe7\x8c\xab"});
+  CHECK(set->class_names() ==
+        std::vector<std::string>{"10", "2", "Zebra", "dog", "k\xc3\xa4tzchen \xe7\x8c\xab"});
   CHECK(set->classes() == 5);
   CHECK(set->size() == 11);
   CHECK(set->sample_shape() == Shape{4, 4, 1});
   CHECK(set->warnings().empty());
-  CHECK(epoch(*set) == std::map<int, std::int32_t>{{0, 3}, {1, 3}, {2, 0}, {3, 0}, {4, 1}, {5, 1}, {6, 2}, {7, 2}, {8, 4}, {9, 4}, {200, 3}});
+  CHECK(epoch(*set) == std::map<int, std::int32_t>{{0, 3},
+                                                   {1, 3},
+                                                   {2, 0},
+                                                   {3, 0},
+                                                   {4, 1},
+                                                   {5, 1},
+                                                   {6, 2},
+                                                   {7, 2},
+                                                   {8, 4},
+                                                   {9, 4},
+                                                   {200, 3}});
 
   const auto unlabelled = make_data_set(folder.path().string(), {.labels = false});
   CHECK(unlabelled->classes() == 0);
@@ -85,7 +100,8 @@ TEST_CASE("image folders: train and test are splits where both are there", "[dat
     const ScratchFolder folder;
     write_classes(folder / "train", {"a", "b", "c"}, 2);
     put(folder / held_out / "c/x.png", grey_square(4, 99));
-    const auto train = make_data_set(folder.path().string()), test = make_data_set(folder.path().string(), {.split = Split::test});
+    const auto train = make_data_set(folder.path().string()),
+               test = make_data_set(folder.path().string(), {.split = Split::test});
     CHECK(train->size() == 6);
     CHECK(train->class_names() == std::vector<std::string>{"a", "b", "c"});
     CHECK(test->class_names() == train->class_names());
@@ -97,7 +113,8 @@ TEST_CASE("image folders: train and test are splits where both are there", "[dat
   }
 }
 
-TEST_CASE("image folders: what is no image is left out with a word, and batches hold the rest", "[data]") {
+TEST_CASE("image folders: what is no image is left out with a word, and batches hold the rest",
+          "[data]") {
   const ScratchFolder folder;
   write_classes(folder.path(), {"a", "b"}, 3);
   const std::vector<std::byte> whole = from_hex(baseline_jpeg);
@@ -111,7 +128,8 @@ TEST_CASE("image folders: what is no image is left out with a word, and batches 
   std::filesystem::create_symlink("nowhere", folder / "a/dangling.png");
   const auto set = make_data_set(folder.path().string());
   CHECK(set->size() == 7);
-  CHECK(epoch(*set) == std::map<int, std::int32_t>{{0, 0}, {1, 0}, {2, 0}, {3, 1}, {4, 1}, {5, 1}, {50, 2}});
+  CHECK(epoch(*set) ==
+        std::map<int, std::int32_t>{{0, 0}, {1, 0}, {2, 0}, {3, 1}, {4, 1}, {5, 1}, {50, 2}});
   const std::vector<std::string> warnings = set->warnings();
   REQUIRE(warnings.size() == 5);
   CHECK(contains(warnings[0], "2 files"));
@@ -136,7 +154,8 @@ TEST_CASE("image folders: an unreadable file is left out", "[data]") {
   CHECK(contains(set->warnings()[0], "Permission denied"));
 }
 
-TEST_CASE("image folders: damage that only decoding shows costs one image, and one word", "[data]") {
+TEST_CASE("image folders: damage that only decoding shows costs one image, and one word",
+          "[data]") {
   const ScratchFolder folder;
   write_classes(folder.path(), {"a", "b"}, 4);
   auto file = grey_square(4, 77);
@@ -209,7 +228,8 @@ TEST_CASE("image folders: sizes and channels", "[data]") {
   CHECK(make_data_set(oblong.path().string(), {.image_size = 8})->sample_shape() == Shape{8, 8, 3});
 }
 
-TEST_CASE("image folders: without an image, or with none that can be read, they are refused", "[data]") {
+TEST_CASE("image folders: without an image, or with none that can be read, they are refused",
+          "[data]") {
   const ScratchFolder folder;
   CHECK(contains(why(folder.path()), "holds no images"));
   put(folder / "x.png", bytes_of("hello"));
@@ -227,14 +247,21 @@ TEST_CASE("image folders: progress reaches the end", "[data]") {
                   last = done;
                 }});
   CHECK(last == 40);
-  CHECK_THROWS_AS(make_data_set(folder.path().string(), {.progress = [](std::int64_t, std::int64_t) { throw Cancelled("enough"); }}), Cancelled);
+  CHECK_THROWS_AS(
+      make_data_set(folder.path().string(),
+                    {.progress = [](std::int64_t, std::int64_t) { throw Cancelled("enough"); }}),
+      Cancelled);
 }
 
-TEST_CASE("flips: half of the images, another half in another epoch, and the same for the same seed", "[data]") {
+TEST_CASE(
+    "flips: half of the images, another half in another epoch, and the same for the same seed",
+    "[data]") {
   const ScratchFolder folder;
   std::vector<std::uint8_t> rows;
   for (int i = 0; i < 2 * 2 * 3; ++i) rows.push_back(static_cast<std::uint8_t>(i));
-  for (int i = 0; i < 40; ++i) put(folder / (std::to_string(i) + ".png"), png_of({.width = 2, .height = 2, .colour = 2, .rows = rows}));
+  for (int i = 0; i < 40; ++i)
+    put(folder / (std::to_string(i) + ".png"),
+        png_of({.width = 2, .height = 2, .colour = 2, .rows = rows}));
   const auto set = make_data_set(folder.path().string(), {.flip = true});
   const auto flipped = [&](std::uint64_t seed, std::uint64_t step) {
     const HostBatch batch = set->batch(40, seed, step);
@@ -243,7 +270,8 @@ TEST_CASE("flips: half of the images, another half in another epoch, and the sam
       std::vector<int> levels;
       for (std::size_t k = 0; k < 12; ++k) levels.push_back(level_of(batch.x[12 * i + k]));
       const bool mirrored = levels[0] == 3;
-      CHECK(levels == (mirrored ? std::vector<int>{3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8} : std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}));
+      CHECK(levels == (mirrored ? std::vector<int>{3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8}
+                                : std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}));
       result.push_back(mirrored);
     }
     return result;

@@ -24,34 +24,44 @@ namespace {
 // A PNG decoder for what we write, from the specification (https://www.w3.org/TR/png).
 Image decode_png(const std::vector<std::byte>& file) {
   const auto byte = [&](std::size_t i) { return std::to_integer<std::uint32_t>(file.at(i)); };
-  const auto word = [&](std::size_t i) { return byte(i) << 24 | byte(i + 1) << 16 | byte(i + 2) << 8 | byte(i + 3); };
+  const auto word = [&](std::size_t i) {
+    return byte(i) << 24 | byte(i + 1) << 16 | byte(i + 2) << 8 | byte(i + 3);
+  };
   REQUIRE(std::memcmp(file.data(), "\x89PNG\r\n\x1a\n", 8) == 0);
   Image image;
   std::vector<std::uint8_t> rows;
   for (std::size_t at = 8; at < file.size(); at += 12 + word(at)) {
     const std::string name(reinterpret_cast<const char*>(file.data() + at + 4), 4);
-    REQUIRE(word(at + 8 + word(at)) == ::crc32(0, reinterpret_cast<const Bytef*>(file.data() + at + 4), 4 + word(at)));
+    REQUIRE(word(at + 8 + word(at)) ==
+            ::crc32(0, reinterpret_cast<const Bytef*>(file.data() + at + 4), 4 + word(at)));
     if (name == "IHDR") {
       REQUIRE(byte(at + 16) == 8);
-      image = Image(static_cast<int>(word(at + 8)), static_cast<int>(word(at + 12)), byte(at + 17) == 2 ? 3 : 1);
+      image = Image(static_cast<int>(word(at + 8)), static_cast<int>(word(at + 12)),
+                    byte(at + 17) == 2 ? 3 : 1);
     } else if (name == "IDAT") {
-      rows.resize(static_cast<std::size_t>(image.width * image.channels + 1) * static_cast<std::size_t>(image.height));
+      rows.resize(static_cast<std::size_t>(image.width * image.channels + 1) *
+                  static_cast<std::size_t>(image.height));
       uLongf size = rows.size();
-      REQUIRE(::uncompress(rows.data(), &size, reinterpret_cast<const Bytef*>(file.data() + at + 8), word(at)) == Z_OK);
+      REQUIRE(::uncompress(rows.data(), &size, reinterpret_cast<const Bytef*>(file.data() + at + 8),
+                           word(at)) == Z_OK);
       REQUIRE(size == rows.size());
     } else {
       REQUIRE(name == "IEND");
     }
   }
   const int row_bytes = image.width * image.channels;
-  const auto pixel = [&](int y, int i) -> int { return y < 0 || i < 0 ? 0 : image.pixels[static_cast<std::size_t>(y * row_bytes + i)]; };
+  const auto pixel = [&](int y, int i) -> int {
+    return y < 0 || i < 0 ? 0 : image.pixels[static_cast<std::size_t>(y * row_bytes + i)];
+  };
   for (int y = 0; y < image.height; ++y) {
     const std::uint8_t* const row = rows.data() + y * (row_bytes + 1);
     for (int i = 0; i < row_bytes; ++i) {
-      const int a = pixel(y, i - image.channels), b = pixel(y - 1, i), c = i < image.channels ? 0 : pixel(y - 1, i - image.channels);
+      const int a = pixel(y, i - image.channels), b = pixel(y - 1, i),
+                c = i < image.channels ? 0 : pixel(y - 1, i - image.channels);
       const int p = a + b - c, pa = std::abs(p - a), pb = std::abs(p - b), pc = std::abs(p - c);
       const int predictions[] = {0, a, b, (a + b) / 2, pa <= pb && pa <= pc ? a : pb <= pc ? b : c};
-      image.pixels[static_cast<std::size_t>(y * row_bytes + i)] = static_cast<std::uint8_t>(row[1 + i] + predictions[row[0]]);
+      image.pixels[static_cast<std::size_t>(y * row_bytes + i)] =
+          static_cast<std::uint8_t>(row[1 + i] + predictions[row[0]]);
     }
   }
   return image;
@@ -96,7 +106,8 @@ TEST_CASE("image_grid: samples become tiles", "[images]") {
   // Five images of 1 x 2 pixels.
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> samples{-1, 1, 0, 0, -7, 7, nan, 1, 1, 1};
-  const Image grid = image_grid(samples, 5, 1, 2, 1, {.columns = 3, .padding = 1, .scale = 2, .background = 99});
+  const Image grid =
+      image_grid(samples, 5, 1, 2, 1, {.columns = 3, .padding = 1, .scale = 2, .background = 99});
   CHECK(grid.width == 3 * (4 + 1) + 1);
   CHECK(grid.height == 2 * (2 + 1) + 1);
   CHECK(grid.channels == 1);
@@ -112,7 +123,8 @@ TEST_CASE("image_grid: samples become tiles", "[images]") {
   CHECK_THROWS_AS(image_grid(samples, 4, 1, 2, 1), ShapeError);
   CHECK_THROWS_AS(image_grid(samples, 1, 1, 5, 2), ShapeError);
   CHECK_THROWS_AS(image_grid({}, 0, 1, 1, 1), ShapeError);
-  const Image colour = image_grid(std::vector<float>{1, -1, 0}, 1, 1, 1, 3, {.padding = 0, .scale = 1});
+  const Image colour =
+      image_grid(std::vector<float>{1, -1, 0}, 1, 1, 1, 3, {.padding = 0, .scale = 1});
   CHECK(colour.pixels == std::vector<std::uint8_t>{255, 0, 128});
 }
 
@@ -122,7 +134,8 @@ TEST_CASE("scatter_plot: points appear where they are, panels side by side", "[i
     points.push_back(1);
     points.push_back(1);
   }
-  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN(),
+              infinity = std::numeric_limits<float>::infinity();
   for (const float value : {nan, infinity, -infinity, 1e30f}) {
     points.push_back(value);
     points.push_back(0);
@@ -157,7 +170,8 @@ TEST_CASE("draw_text: letters leave ink, and text beyond the edge is cut off", "
   Image image(60, 30, 3);
   draw_text(image, 5, 20, "a1");
   CHECK(std::count(image.pixels.begin(), image.pixels.end(), 255) < 60 * 30 * 3);
-  CHECK_NOTHROW(draw_text(image, -100, 20, "some long text that runs out on both sides of the picture"));
+  CHECK_NOTHROW(
+      draw_text(image, -100, 20, "some long text that runs out on both sides of the picture"));
   CHECK_NOTHROW(draw_text(image, 5, -50, "above"));
   CHECK(text_width("") == 0);
   CHECK(text_width("mm") > text_width("ii"));

@@ -35,7 +35,9 @@ TEST_CASE("npy data: points of any dimension, with labels beside them", "[data]"
     for (std::size_t i = 0; i < 4; ++i) {
       const int row = static_cast<int>(batch.x[3 * i]) / 10;
       CHECK(batch.x[3 * i + 2] == static_cast<float>(10 * row + 2));
-      if (set->classes() > 0) CHECK(batch.labels[i] == std::vector<std::int32_t>{0, 2, 0, 1}[static_cast<std::size_t>(row)]);
+      if (set->classes() > 0)
+        CHECK(batch.labels[i] ==
+              std::vector<std::int32_t>{0, 2, 0, 1}[static_cast<std::size_t>(row)]);
     }
   }
   CHECK(make_data_set(path)->class_names() == std::vector<std::string>{"0", "1", "2"});
@@ -54,18 +56,22 @@ TEST_CASE("npy data: images of bytes and of floats", "[data]") {
   }
   write_npy(folder / "bytes.npy", bytes, {2, 4, 4});
   write_npy(folder / "floats.npy", floats, {2, 4, 4, 1});
-  const auto a = make_data_set((folder / "bytes.npy").string()), b = make_data_set((folder / "floats.npy").string());
+  const auto a = make_data_set((folder / "bytes.npy").string()),
+             b = make_data_set((folder / "floats.npy").string());
   CHECK(a->sample_shape() == Shape{4, 4, 1});
   CHECK(a->batch(2, 1, 0).x == b->batch(2, 1, 0).x);
   CHECK(b->warnings().empty());
   const DataSetOptions small{.image_size = 2, .channels = 3};
-  const auto c = make_data_set((folder / "bytes.npy").string(), small), d = make_data_set((folder / "floats.npy").string(), small);
+  const auto c = make_data_set((folder / "bytes.npy").string(), small),
+             d = make_data_set((folder / "floats.npy").string(), small);
   CHECK(c->sample_shape() == Shape{2, 2, 3});
   const HostBatch from_bytes = c->batch(2, 1, 0), from_floats = d->batch(2, 1, 0);
-  for (std::size_t i = 0; i < from_bytes.x.size(); ++i) CHECK(from_bytes.x[i] == Approx(from_floats.x[i]).margin(0.5 / 127.5));  // rounded to a byte
+  for (std::size_t i = 0; i < from_bytes.x.size(); ++i)
+    CHECK(from_bytes.x[i] == Approx(from_floats.x[i]).margin(0.5 / 127.5));  // rounded to a byte
 
   write_npy(folder / "unit.npy", std::vector<float>{0, 1, 0.5f, 0.25f}, {1, 2, 2});
-  const std::vector<std::string> warnings = make_data_set((folder / "unit.npy").string())->warnings();
+  const std::vector<std::string> warnings =
+      make_data_set((folder / "unit.npy").string())->warnings();
   REQUIRE(warnings.size() == 1);
   CHECK(contains(warnings[0], "[-1, 1]"));
 }
@@ -103,7 +109,8 @@ TEST_CASE("npy data: what can't be trained on is refused with the place", "[data
 
 TEST_CASE("CIFAR-10: the binary files, planes made pixels", "[data]") {
   const ScratchFolder folder;
-  // Record i: label i, red i, green 100 + i, blue 200 + i; the pixel at the lower right is 7 everywhere.
+  // Record i: label i, red i, green 100 + i, blue 200 + i; the pixel at the lower right is 7
+  // everywhere.
   const auto records = [](int count) {
     std::vector<std::byte> bytes;
     for (int i = 0; i < count; ++i) {
@@ -115,11 +122,15 @@ TEST_CASE("CIFAR-10: the binary files, planes made pixels", "[data]") {
     }
     return bytes;
   };
-  for (int file = 1; file <= 5; ++file) replace_file(folder / ("data_batch_" + std::to_string(file) + ".bin"), records(file));
+  for (int file = 1; file <= 5; ++file)
+    replace_file(folder / ("data_batch_" + std::to_string(file) + ".bin"), records(file));
   CHECK(contains(why(folder.path(), {.split = Split::test}), "test_batch.bin"));
   replace_file(folder / "test_batch.bin", records(10));
-  replace_file(folder / "batches.meta.txt", std::string_view("airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n"));
-  const auto train = make_data_set(folder.path().string()), test = make_data_set(folder.path().string(), {.split = Split::test});
+  replace_file(
+      folder / "batches.meta.txt",
+      std::string_view("airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n"));
+  const auto train = make_data_set(folder.path().string()),
+             test = make_data_set(folder.path().string(), {.split = Split::test});
   CHECK(train->size() == 15);
   CHECK(test->size() == 10);
   CHECK(train->warnings().empty());
@@ -127,9 +138,12 @@ TEST_CASE("CIFAR-10: the binary files, planes made pixels", "[data]") {
   REQUIRE(test->classes() == 10);
   CHECK(test->class_names()[9] == "truck");
   const HostBatch batch = test->batch(10, 1, 0);
-  const auto level = [&](std::size_t at) { return static_cast<int>((batch.x[at] + 1) * 127.5f + 0.5f); };
+  const auto level = [&](std::size_t at) {
+    return static_cast<int>((batch.x[at] + 1) * 127.5f + 0.5f);
+  };
   for (std::size_t i = 0; i < 10; ++i) {
-    for (int c = 0; c < 3; ++c) CHECK(level(3072 * i + 30 + static_cast<std::size_t>(c)) == 100 * c + batch.labels[i]);
+    for (int c = 0; c < 3; ++c)
+      CHECK(level(3072 * i + 30 + static_cast<std::size_t>(c)) == 100 * c + batch.labels[i]);
     CHECK(level(3072 * i + 3071) == 7);
   }
   replace_file(folder / "data_batch_3.bin", std::vector<std::byte>(3073, std::byte{10}));

@@ -1,4 +1,5 @@
-// The plane's sets against their definitions. Bounds are four standard errors or more of the samples drawn.
+// The plane's sets against their definitions. Bounds are four standard errors or more of the
+// samples drawn.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -24,7 +25,8 @@ Moments moments(const std::string& name) {
   Moments sum;
   for (std::size_t i = 0; i < count; ++i) {
     const double x = batch.x[2 * i], y = batch.x[2 * i + 1];
-    sum.x += x / count, sum.y += y / count, sum.xx += x * x / count, sum.yy += y * y / count, sum.xy += x * y / count;
+    sum.x += x / count, sum.y += y / count, sum.xx += x * x / count, sum.yy += y * y / count,
+        sum.xy += x * y / count;
   }
   return sum;
 }
@@ -36,8 +38,10 @@ TEST_CASE("swissroll: the moments of its definition", "[data]") {
   Moments exact;
   const int steps = 100'000;
   for (int i = 0; i < steps; ++i) {
-    const double a = 1.5 * std::numbers::pi * (1 + 2 * (i + 0.5) / steps), x = a * std::cos(a) / 5, y = a * std::sin(a) / 5;
-    exact.x += x / steps, exact.y += y / steps, exact.xx += x * x / steps, exact.yy += y * y / steps, exact.xy += x * y / steps;
+    const double a = 1.5 * std::numbers::pi * (1 + 2 * (i + 0.5) / steps), x = a * std::cos(a) / 5,
+                 y = a * std::sin(a) / 5;
+    exact.x += x / steps, exact.y += y / steps, exact.xx += x * x / steps,
+        exact.yy += y * y / steps, exact.xy += x * y / steps;
   }
   const Moments found = moments("swissroll");
   CHECK(found.x == Approx(exact.x).margin(0.03));
@@ -53,7 +57,8 @@ TEST_CASE("circles and rings: equally full circles with noise", "[data]") {
     std::vector<double> radii;
     double noise;
   };
-  for (const Rings& rings : {Rings{"circles", {1.5, 3}, 0.24}, Rings{"rings", {0.75, 1.5, 2.25, 3}, 0.08}}) {
+  for (const Rings& rings :
+       {Rings{"circles", {1.5, 3}, 0.24}, Rings{"rings", {0.75, 1.5, 2.25, 3}, 0.08}}) {
     INFO(rings.name);
     const HostBatch batch = make_data_set(rings.name)->batch(count, 1, 0);
     std::vector<double> members(rings.radii.size()), squares(rings.radii.size());
@@ -62,7 +67,8 @@ TEST_CASE("circles and rings: equally full circles with noise", "[data]") {
       const double x = batch.x[2 * i], y = batch.x[2 * i + 1], radius = std::hypot(x, y);
       std::size_t nearest = 0;
       for (std::size_t k = 1; k < rings.radii.size(); ++k)
-        if (std::abs(radius - rings.radii[k]) < std::abs(radius - rings.radii[nearest])) nearest = k;
+        if (std::abs(radius - rings.radii[k]) < std::abs(radius - rings.radii[nearest]))
+          nearest = k;
       ++members[nearest];
       squares[nearest] += radius * radius;
       right += x > 0;
@@ -72,8 +78,10 @@ TEST_CASE("circles and rings: equally full circles with noise", "[data]") {
     CHECK(above == Approx(count / 2.0).margin(4 * std::sqrt(count / 4.0)));
     for (std::size_t k = 0; k < rings.radii.size(); ++k) {
       CHECK(members[k] == Approx(count / static_cast<double>(rings.radii.size())).epsilon(0.05));
-      // E |p|^2 = radius^2 + 2 noise^2. (The noise of `circles` takes one point in a thousand to the other circle.)
-      CHECK(squares[k] / members[k] == Approx(rings.radii[k] * rings.radii[k] + 2 * rings.noise * rings.noise).epsilon(0.01));
+      // E |p|^2 = radius^2 + 2 noise^2. (The noise of `circles` takes one point in a thousand to
+      // the other circle.)
+      CHECK(squares[k] / members[k] ==
+            Approx(rings.radii[k] * rings.radii[k] + 2 * rings.noise * rings.noise).epsilon(0.01));
     }
   }
 }
@@ -103,7 +111,8 @@ TEST_CASE("planar mixtures: samples lie about the centres as the deviation says"
     for (std::size_t i = 0; i < count; ++i) {
       std::array<double, 8> distances{};
       for (std::size_t k = 0; k < 8; ++k)
-        distances[k] = std::hypot(batch.x[2 * i] - mixture.centres[k][0], batch.x[2 * i + 1] - mixture.centres[k][1]);
+        distances[k] = std::hypot(batch.x[2 * i] - mixture.centres[k][0],
+                                  batch.x[2 * i + 1] - mixture.centres[k][1]);
       const auto nearest = std::min_element(distances.begin(), distances.end());
       ++members[static_cast<std::size_t>(nearest - distances.begin())];
       square += *nearest * *nearest / count;
@@ -116,7 +125,8 @@ TEST_CASE("planar mixtures: samples lie about the centres as the deviation says"
 
 TEST_CASE("checkerboard: every sample is on a dark cell, and half of the board is dark", "[data]") {
   const HostBatch batch = make_data_set("checkerboard")->batch(count, 1, 0);
-  for (std::size_t i = 0; i < count; ++i) REQUIRE(in_checkerboard(batch.x[2 * i], batch.x[2 * i + 1]));
+  for (std::size_t i = 0; i < count; ++i)
+    REQUIRE(in_checkerboard(batch.x[2 * i], batch.x[2 * i + 1]));
   int dark = 0;
   for (int x = 0; x < 40; ++x)
     for (int y = 0; y < 40; ++y) dark += in_checkerboard(-4.9 + 0.25 * x, -4.9 + 0.25 * y);

@@ -15,7 +15,8 @@ namespace {
 // Counts the samples made; fails at one position.
 class Counting : public DataSet {
  public:
-  explicit Counting(std::uint64_t bad = ~std::uint64_t{0}) : DataSet("counting", {1}, 0, std::nullopt), bad_(bad) {}
+  explicit Counting(std::uint64_t bad = ~std::uint64_t{0})
+      : DataSet("counting", {1}, 0, std::nullopt), bad_(bad) {}
   mutable std::atomic<int> made = 0;
 
  protected:
@@ -33,7 +34,8 @@ class Counting : public DataSet {
 }  // namespace
 
 TEST_CASE("prefetch: the batches of a data set, in order, from any step on", "[data]") {
-  const std::shared_ptr<const DataSet> set = make_data_set("glyphs", {.image_size = 8, .flip = true});
+  const std::shared_ptr<const DataSet> set =
+      make_data_set("glyphs", {.image_size = 8, .flip = true});
   for (const int threads : {1, 3}) {
     Prefetcher batches(set, 4, 9, 5, {.depth = 4, .threads = threads});
     for (std::uint64_t step = 5; step < 40; ++step) {
@@ -45,7 +47,8 @@ TEST_CASE("prefetch: the batches of a data set, in order, from any step on", "[d
   }
 }
 
-TEST_CASE("prefetch: no more than its depth is made ahead, and it ends while batches wait", "[data]") {
+TEST_CASE("prefetch: no more than its depth is made ahead, and it ends while batches wait",
+          "[data]") {
   const auto set = std::make_shared<const Counting>();
   {
     Prefetcher batches(set, 1, 0, 0, {.depth = 3, .threads = 2});
@@ -60,9 +63,11 @@ TEST_CASE("prefetch: no more than its depth is made ahead, and it ends while bat
   CHECK(set->made <= 5);
 }
 
-TEST_CASE("prefetch: a failure reaches the caller at its step, and the next step follows", "[data]") {
+TEST_CASE("prefetch: a failure reaches the caller at its step, and the next step follows",
+          "[data]") {
   Prefetcher batches(std::make_shared<const Counting>(7), 2, 0, 0, {.depth = 4, .threads = 2});
-  for (int step = 0; step < 3; ++step) CHECK(batches.next().x[1] == static_cast<float>(2 * step + 1));
+  for (int step = 0; step < 3; ++step)
+    CHECK(batches.next().x[1] == static_cast<float>(2 * step + 1));
   CHECK(contains(message_of([&] { batches.next(); }), "sample 7 is bad"));
   CHECK(batches.next().x[0] == 8);
   CHECK_THROWS_AS(Prefetcher(nullptr, 1, 0), Error);

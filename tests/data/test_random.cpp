@@ -7,11 +7,13 @@
 
 using namespace fluxion;
 
-TEST_CASE("random sequences: the same arguments give the same numbers, others give others", "[data]") {
+TEST_CASE("random sequences: the same arguments give the same numbers, others give others",
+          "[data]") {
   RandomSequence a(1, 2), b(1, 2), other_seed(2, 2), other_position(1, 3), other_purpose(1, 2, 1);
   std::set<std::uint32_t> first;
   for (int i = 0; i < 10; ++i) CHECK(a.bits() == b.bits());
-  for (RandomSequence* sequence : {&a, &other_seed, &other_position, &other_purpose}) first.insert(sequence->bits());
+  for (RandomSequence* sequence : {&a, &other_seed, &other_position, &other_purpose})
+    first.insert(sequence->bits());
   CHECK(first.size() == 4);
 }
 

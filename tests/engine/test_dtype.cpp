@@ -1,14 +1,15 @@
 #include <cmath>
 #include <limits>
 
-#include "engine/dtype.h"
+#include "engine/graph/dtype.h"
 #include "tests/catch.h"
 
 using namespace fluxion;
 
 namespace {
 
-// The nearest representable value by search over all 65536, ties to the even bit pattern: what conversion means, without its tricks.
+// The nearest representable value by search over all 65536, ties to the even bit pattern: what
+// conversion means, without its tricks.
 template <class Half>
 Half nearest(float value, std::uint16_t infinity_bits) {
   Half best{};
@@ -16,8 +17,10 @@ Half nearest(float value, std::uint16_t infinity_bits) {
   for (std::uint32_t bits = 0; bits <= infinity_bits; ++bits) {
     // Infinity counts as the next power of two, as rounding to nearest has it.
     const Half candidate{static_cast<std::uint16_t>(bits)};
-    const Half below{static_cast<std::uint16_t>(bits - 1)}, further{static_cast<std::uint16_t>(bits - 2)};
-    const double represented = bits == infinity_bits ? 2.0 * to_f32(below) - to_f32(further) : to_f32(candidate);
+    const Half below{static_cast<std::uint16_t>(bits - 1)},
+        further{static_cast<std::uint16_t>(bits - 2)};
+    const double represented =
+        bits == infinity_bits ? 2.0 * to_f32(below) - to_f32(further) : to_f32(candidate);
     const double distance = std::abs(represented - std::abs(static_cast<double>(value)));
     if (distance < best_distance || (distance == best_distance && bits % 2 == 0)) {
       best_distance = distance;
@@ -28,9 +31,11 @@ Half nearest(float value, std::uint16_t infinity_bits) {
   return best;
 }
 
-const float samples[] = {0.0f,        -0.0f,      1.0f,          -1.0f,       0.1f,          3.14159265f,   65504.0f,  65519.99f, 65520.0f,
-                         -70000.0f,   1e-3f,      6.1035156e-5f, 6.1e-5f,     5.9604645e-8f, 2.9802322e-8f, 2.99e-8f,  1e-8f,     1e-40f,
-                         1.00048828f, 1.0014648f, 1.00390625f,   1.01171875f, 2049.0f,       2051.0f,       -0.33333f, 1e30f,     3.3e38f};
+const float samples[] = {
+    0.0f,          -0.0f,    1.0f,      -1.0f,     0.1f,          3.14159265f, 65504.0f,
+    65519.99f,     65520.0f, -70000.0f, 1e-3f,     6.1035156e-5f, 6.1e-5f,     5.9604645e-8f,
+    2.9802322e-8f, 2.99e-8f, 1e-8f,     1e-40f,    1.00048828f,   1.0014648f,  1.00390625f,
+    1.01171875f,   2049.0f,  2051.0f,   -0.33333f, 1e30f,         3.3e38f};
 
 }  // namespace
 
@@ -69,7 +74,8 @@ TEST_CASE("infinities and every kind of NaN keep their nature in 16 bits", "[eng
   CHECK(to_f32(to_f16(-infinity)) == -infinity);
   CHECK(to_f32(to_bf16(infinity)) == infinity);
   CHECK(to_f32(to_bf16(-infinity)) == -infinity);
-  for (const std::uint32_t bits : {0x7FC00000u, 0x7F800001u, 0xFF800001u, 0x7FFFFFFFu, 0xFFFFFFFFu}) {
+  for (const std::uint32_t bits :
+       {0x7FC00000u, 0x7F800001u, 0xFF800001u, 0x7FFFFFFFu, 0xFFFFFFFFu}) {
     const auto nan = std::bit_cast<float>(bits);
     CHECK(std::isnan(to_f32(to_f16(nan))));
     CHECK(std::isnan(to_f32(to_bf16(nan))));

@@ -1,4 +1,5 @@
-// The graph itself: when things run, what errors say, how long chains live, and what compile() promises.
+// The graph itself: when things run, what errors say, how long chains live, and what compile()
+// promises.
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -10,8 +11,8 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
-#include "engine/philox.h"
+#include "engine/graph/ops.h"
+#include "engine/graph/philox.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -22,7 +23,8 @@ namespace {
 
 Tensor ramp(const Shape& shape, const Device& device) {
   std::vector<float> values(static_cast<std::size_t>(shape.elements()));
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.25f * static_cast<float>(i % 17) - 1;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = 0.25f * static_cast<float>(i % 17) - 1;
   return Tensor::from(values, shape, device);
 }
 
@@ -43,7 +45,8 @@ struct Counts {
 };
 class CountingExecutable : public Executable {
  public:
-  CountingExecutable(std::unique_ptr<Executable> inner, Counts& counts) : inner_(std::move(inner)), counts_(counts) {}
+  CountingExecutable(std::unique_ptr<Executable> inner, Counts& counts)
+      : inner_(std::move(inner)), counts_(counts) {}
   void run(const Bindings& bindings, const RunOptions& options) override {
     ++counts_.ran;
     inner_->run(bindings, options);
@@ -58,12 +61,16 @@ class CountingBackend : public Backend {
  public:
   explicit CountingBackend(Counts& counts) : counts_(counts) {}
   const Capabilities& capabilities() const override { return inner_.backend().capabilities(); }
-  std::shared_ptr<Buffer> allocate(std::size_t bytes) override { return inner_.backend().allocate(bytes); }
+  std::shared_ptr<Buffer> allocate(std::size_t bytes) override {
+    return inner_.backend().allocate(bytes);
+  }
   void upload(Buffer& to, std::span<const std::byte> from) override {
     ++counts_.uploaded;
     inner_.backend().upload(to, from);
   }
-  void download(Buffer& from, std::span<std::byte> to) override { inner_.backend().download(from, to); }
+  void download(Buffer& from, std::span<std::byte> to) override {
+    inner_.backend().download(from, to);
+  }
   std::unique_ptr<Executable> compile(const Program& program) override {
     ++counts_.compiled;
     return std::make_unique<CountingExecutable>(inner_.backend().compile(program), counts_);
@@ -90,20 +97,31 @@ TEST_CASE("a shape error names the op, the shapes and the line of the call", "[e
   const Tensor a = zeros({2, 3}, DType::f32, device), b = zeros({4}, DType::f32, device);
   const std::string here = "test_graph.cpp:" + std::to_string(__LINE__ + 1);
   const std::string text = message_of<ShapeError>([&] { a + b; });
-  CHECK_THAT(text, has_text("add") && has_text("f32[2, 3]") && has_text("f32[4]") && has_text(here));
+  CHECK_THAT(text,
+             has_text("add") && has_text("f32[2, 3]") && has_text("f32[4]") && has_text(here));
   const std::string there = "test_graph.cpp:" + std::to_string(__LINE__ + 1);
-  CHECK_THAT(message_of<ShapeError>([&] { matmul(a, a); }), has_text("matmul") && has_text("f32[2, 3]") && has_text(there));
-  CHECK_THAT(message_of<ShapeError>([&] { reshape(a, {7}); }), has_text("reshape") && has_text("[7]"));
+  CHECK_THAT(message_of<ShapeError>([&] { matmul(a, a); }),
+             has_text("matmul") && has_text("f32[2, 3]") && has_text(there));
+  CHECK_THAT(message_of<ShapeError>([&] { reshape(a, {7}); }),
+             has_text("reshape") && has_text("[7]"));
   CHECK_THAT(message_of<ShapeError>([&] { sum(a, {2}); }), has_text("sum") && has_text("axis 2"));
-  CHECK_THAT(message_of<ShapeError>([&] { concat({a, zeros({2, 3, 1}, DType::f32, device)}, 0); }), has_text("concat"));
-  CHECK_THAT(message_of<ShapeError>([&] { Tensor::from(std::vector<float>{1, 2}, {3}, device); }), has_text("f32[3]"));
+  CHECK_THAT(message_of<ShapeError>([&] {
+               concat({a, zeros({2, 3, 1}, DType::f32, device)}, 0);
+             }),
+             has_text("concat"));
+  CHECK_THAT(message_of<ShapeError>([&] {
+               Tensor::from(std::vector<float>{1, 2}, {3}, device);
+             }),
+             has_text("f32[3]"));
   CHECK_THAT(message_of<ShapeError>([&] { a.item<float>(); }), has_text("f32[2, 3]"));
 }
 
 TEST_CASE("dtypes are never promoted silently", "[engine][graph]") {
   const Device device = reference();
-  const Tensor a = zeros({2}, DType::f32, device), b = zeros({2}, DType::f64, device), n = zeros({2}, DType::i32, device);
-  CHECK_THAT(message_of<DTypeError>([&] { a* b; }), has_text("mul") && has_text("f32[2]") && has_text("f64[2]"));
+  const Tensor a = zeros({2}, DType::f32, device), b = zeros({2}, DType::f64, device),
+               n = zeros({2}, DType::i32, device);
+  CHECK_THAT(message_of<DTypeError>([&] { a* b; }),
+             has_text("mul") && has_text("f32[2]") && has_text("f64[2]"));
   CHECK_THAT(message_of<DTypeError>([&] { exp(n); }), has_text("exp") && has_text("i32[2]"));
   CHECK_THROWS_AS(a.to_host<double>(), DTypeError);
   CHECK((n + 1.0).dtype() == DType::i32);
@@ -194,7 +212,8 @@ TEST_CASE("chains of 100,000 nodes build, differentiate, run and die", "[engine]
     for (int i = 0; i < 50000; ++i) slope *= 0.9999;
     const auto [value, gradient] = value_and_grad(chain)(x);
     CHECK(value.item<double>() == Approx(expected).epsilon(1e-12));
-    for (const double each : gradient.to_host<double>()) CHECK(each == Approx(slope).epsilon(1e-12));
+    for (const double each : gradient.to_host<double>())
+      CHECK(each == Approx(slope).epsilon(1e-12));
     // One that is never evaluated.
     chain(x);
   }
@@ -214,10 +233,13 @@ TEST_CASE("trees are walked in one order", "[engine][tree]") {
   const Layer doubled = map_tree(layer, [](const Tensor& t) { return t * 2.0; });
   CHECK(doubled.weights.at("b").item<double>() == 4);
   CHECK(doubled.steps == 7);
-  const Layer sum = zip_tree(layer, doubled, [](const Tensor& a, const Tensor& b) { return a + b; });
+  const Layer sum =
+      zip_tree(layer, doubled, [](const Tensor& a, const Tensor& b) { return a + b; });
   CHECK(sum.moments[1].item<double>() == 12);
   CHECK_THROWS_AS(with_leaves(layer, std::vector<Tensor>{scalar(0)}), Error);
-  CHECK_THROWS_AS(zip_tree(std::vector<Tensor>{scalar(0)}, std::vector<Tensor>{}, [](const Tensor& a, const Tensor&) { return a; }), Error);
+  CHECK_THROWS_AS(zip_tree(std::vector<Tensor>{scalar(0)}, std::vector<Tensor>{},
+                           [](const Tensor& a, const Tensor&) { return a; }),
+                  Error);
 
   TreeStatics a, b, c;
   a.add(layer);
@@ -231,8 +253,11 @@ TEST_CASE("trees are walked in one order", "[engine][tree]") {
 
 TEST_CASE("gradients have the structure of what they differentiate", "[engine][tree]") {
   const Device device = cpu();
-  const std::map<std::string, Tensor> parameters = {{"w", full({2}, 3, DType::f64, device)}, {"b", full({2}, 1, DType::f64, device)}};
-  const auto loss = [](const std::map<std::string, Tensor>& p, const Tensor& x) { return sum(square(p.at("w") * x + p.at("b"))); };
+  const std::map<std::string, Tensor> parameters = {{"w", full({2}, 3, DType::f64, device)},
+                                                    {"b", full({2}, 1, DType::f64, device)}};
+  const auto loss = [](const std::map<std::string, Tensor>& p, const Tensor& x) {
+    return sum(square(p.at("w") * x + p.at("b")));
+  };
   const auto [value, gradient] = value_and_grad(loss)(parameters, full({2}, 2, DType::f64, device));
   CHECK(value.item<double>() == 98);
   CHECK(gradient.at("w").to_host<double>() == std::vector<double>{28, 28});
@@ -263,8 +288,10 @@ TEST_CASE("compile traces once per signature and says why", "[engine][compile]")
 
 TEST_CASE("a compiled function keeps a bounded number of signatures", "[engine][compile]") {
   const Device device = cpu();
-  const auto f = compile([](const Tensor& a) { return a * 2.0; }, {.donate = {}, .max_signatures = 2});
-  for (const std::int64_t rows : {1, 2, 3}) CHECK(difference(f(ramp({rows}, device)), ramp({rows}, device) * 2.0, 1e-6, 0) == "");
+  const auto f =
+      compile([](const Tensor& a) { return a * 2.0; }, {.donate = {}, .max_signatures = 2});
+  for (const std::int64_t rows : {1, 2, 3})
+    CHECK(difference(f(ramp({rows}, device)), ramp({rows}, device) * 2.0, 1e-6, 0) == "");
   CHECK(f.traces() == 3);
   f(ramp({3}, device));
   CHECK(f.traces() == 3);
@@ -274,7 +301,8 @@ TEST_CASE("a compiled function keeps a bounded number of signatures", "[engine][
 
 TEST_CASE("static members join the signature of a compiled function", "[engine][compile]") {
   const Device device = cpu();
-  const auto f = compile([](const Layer& layer) { return layer.moments[0] * static_cast<double>(layer.steps); });
+  const auto f = compile(
+      [](const Layer& layer) { return layer.moments[0] * static_cast<double>(layer.steps); });
   Layer layer{{}, {ramp({2}, device), ramp({2}, device)}, 3};
   CHECK(f(layer).to_host<float>()[0] == -3);
   layer.steps = 5;
@@ -284,7 +312,8 @@ TEST_CASE("static members join the signature of a compiled function", "[engine][
 
 TEST_CASE("asking the value of an argument while it is traced throws", "[engine][compile]") {
   const Tensor x = ramp({1}, cpu());
-  const auto direct = compile([](const Tensor& a) { return a * static_cast<double>(a.item<float>()); });
+  const auto direct =
+      compile([](const Tensor& a) { return a * static_cast<double>(a.item<float>()); });
   CHECK_THROWS_AS(direct(x), Error);
   const auto derived = compile([](const Tensor& a) {
     const Tensor b = exp(a);
@@ -307,14 +336,17 @@ TEST_CASE("captured tensors are hidden inputs, bound by handle", "[engine][compi
 
 TEST_CASE("an argument may come back as it is, twice, or not at all", "[engine][compile]") {
   for (const Device& device : {cpu(), reference()}) {
-    const auto f = compile([](const Tensor& a, const Tensor& b) { return std::tuple(a, a, b + 0.0, reshape(a, {2, 1})); });
+    const auto f = compile([](const Tensor& a, const Tensor& b) {
+      return std::tuple(a, a, b + 0.0, reshape(a, {2, 1}));
+    });
     const Tensor a = ramp({2}, device), b = ramp({5}, device);
     const auto [first, second, third, fourth] = f(a, b);
     CHECK(difference(first, a, 0, 0) == "");
     CHECK(difference(second, a, 0, 0) == "");
     CHECK(difference(third, b, 0, 0) == "");
     CHECK(difference(fourth, reshape(a, {2, 1}), 0, 0) == "");
-    const auto constant = compile([](const Tensor& x) { return zeros({3}, DType::f32, x.device()); });
+    const auto constant =
+        compile([](const Tensor& x) { return zeros({3}, DType::f32, x.device()); });
     CHECK(constant(a).to_host<float>() == std::vector<float>(3, 0.0f));
   }
 }
@@ -350,11 +382,15 @@ TEST_CASE("a donated argument is used up and the result is the same", "[engine][
   for (const Device& device : {cpu(), reference()}) {
     INFO(device.name());
     const auto step = [](const std::vector<Tensor>& state, const Tensor& x) {
-      return std::vector<Tensor>{state[0] + x, state[1] * 0.9 + square(state[0] - x), tanh(state[2]) - flip(state[2], {0})};
+      return std::vector<Tensor>{state[0] + x, state[1] * 0.9 + square(state[0] - x),
+                                 tanh(state[2]) - flip(state[2], {0})};
     };
     const auto plain = compile(step);
     const auto donating = compile(step, {.donate = {0}});
-    const auto state = [&] { return std::vector<Tensor>{ramp({64}, device), ramp({64}, device) * 2.0, ramp({64}, device) - 1.0}; };
+    const auto state = [&] {
+      return std::vector<Tensor>{ramp({64}, device), ramp({64}, device) * 2.0,
+                                 ramp({64}, device) - 1.0};
+    };
     const Tensor x = ramp({64}, device) * 0.5;
     const std::vector<Tensor> expected = plain(state(), x), given = state();
     eval(given);
@@ -381,7 +417,8 @@ TEST_CASE("a buffer that somebody else owns too is copied, not overwritten", "[e
     const auto buffer = device.backend().allocate(256);
     device.backend().upload(*buffer, std::as_bytes(std::span(values)));
     const auto f = compile([](const Tensor& x) { return x * 2.0; }, {.donate = {0}});
-    CHECK(f(Tensor::from_buffer(buffer, {{64}, DType::f32}, device)).to_host<float>() == std::vector<float>(64, 6));
+    CHECK(f(Tensor::from_buffer(buffer, {{64}, DType::f32}, device)).to_host<float>() ==
+          std::vector<float>(64, 6));
     std::vector<float> after(64);
     device.backend().download(*buffer, std::as_writable_bytes(std::span(after)));
     CHECK(after == values);
@@ -390,7 +427,8 @@ TEST_CASE("a buffer that somebody else owns too is copied, not overwritten", "[e
 
 TEST_CASE("the same tensor as two arguments, one of them donated", "[engine][compile]") {
   for (const Device& device : {cpu(), reference()}) {
-    const auto f = compile([](const Tensor& a, const Tensor& b) { return a + flip(b, {0}); }, {.donate = {0}});
+    const auto f =
+        compile([](const Tensor& a, const Tensor& b) { return a + flip(b, {0}); }, {.donate = {0}});
     const Tensor x = ramp({33}, device);
     const Tensor expected = x + flip(x, {0});
     eval(expected);
@@ -405,13 +443,19 @@ TEST_CASE("the same tensor as two arguments, one of them donated", "[engine][com
 
 TEST_CASE("a compiled training step gives what the plain one gives", "[engine][compile]") {
   const Device device = cpu();
-  const auto loss = [](const std::vector<Tensor>& w, const Tensor& x) { return mean(square(matmul(tanh(matmul(x, w[0])), w[1]) - 1.0)); };
+  const auto loss = [](const std::vector<Tensor>& w, const Tensor& x) {
+    return mean(square(matmul(tanh(matmul(x, w[0])), w[1]) - 1.0));
+  };
   const auto step = [loss](const std::vector<Tensor>& w, const Tensor& x, const Tensor& rate) {
     auto [value, gradient] = value_and_grad(loss)(w, x);
-    return std::pair(zip_tree(w, gradient, [&](const Tensor& p, const Tensor& g) { return p - rate * g; }), value);
+    return std::pair(
+        zip_tree(w, gradient, [&](const Tensor& p, const Tensor& g) { return p - rate * g; }),
+        value);
   };
   const auto compiled = compile(step, {.donate = {0}});
-  const auto start = [&] { return std::vector<Tensor>{ramp({5, 9}, device) * 0.3, ramp({9, 2}, device) * 0.3}; };
+  const auto start = [&] {
+    return std::vector<Tensor>{ramp({5, 9}, device) * 0.3, ramp({9, 2}, device) * 0.3};
+  };
   const Tensor x = ramp({7, 5}, device), rate = full({}, 0.05, DType::f32, device);
   std::vector<Tensor> a = start(), b = start();
   float first = 0, last = 0;
@@ -427,9 +471,11 @@ TEST_CASE("a compiled training step gives what the plain one gives", "[engine][c
   CHECK(compiled.traces() == 1);
 }
 
-TEST_CASE("eight threads share one compiled function and get the same bits", "[engine][compile][threads]") {
+TEST_CASE("eight threads share one compiled function and get the same bits",
+          "[engine][compile][threads]") {
   const Device device = cpu();
-  const auto f = compile([](const Tensor& x, const Tensor& w) { return softmax(matmul(tanh(x), w)) + cumsum(x, 1); });
+  const auto f = compile(
+      [](const Tensor& x, const Tensor& w) { return softmax(matmul(tanh(x), w)) + cumsum(x, 1); });
   std::vector<std::pair<Tensor, Tensor>> arguments;
   std::vector<std::vector<float>> expected;
   for (int i = 0; i < 8; ++i) {
@@ -442,7 +488,8 @@ TEST_CASE("eight threads share one compiled function and get the same bits", "[e
     for (std::size_t i = 0; i < 8; ++i)
       threads.emplace_back([&, i] {
         for (int repeat = 0; repeat < 25; ++repeat)
-          if (f(arguments[i].first, arguments[i].second).to_host<float>() != expected[i]) ++wrong[i];
+          if (f(arguments[i].first, arguments[i].second).to_host<float>() != expected[i])
+            ++wrong[i];
       });
   }
   CHECK(wrong == std::vector<int>(8, 0));
@@ -457,7 +504,8 @@ TEST_CASE("threads trace and plan at the same time", "[engine][compile][threads]
     std::vector<std::jthread> threads;
     for (std::size_t i = 0; i < 8; ++i)
       threads.emplace_back([&, i] {
-        for (std::int64_t size = 1; size < 9; ++size) got[i].push_back(f(ramp({size}, device)).item<float>());
+        for (std::int64_t size = 1; size < 9; ++size)
+          got[i].push_back(f(ramp({size}, device)).item<float>());
       });
   }
   for (const auto& each : got) CHECK(each == got[0]);
@@ -478,7 +526,9 @@ TEST_CASE("several threads may ask for values of one graph", "[engine][graph][th
           got[i] = users[i].to_host<float>();
           if (i % 3 == 0) shared.to_host<float>();
           // And differentiate through shared nodes.
-          grad([&](const Tensor& scale) { return sum(shared * scale); })(Tensor::from(std::vector<float>{1}, {}, device)).item<float>();
+          grad([&](const Tensor& scale) { return sum(shared * scale); })(
+              Tensor::from(std::vector<float>{1}, {}, device))
+              .item<float>();
         });
     }
     for (std::size_t i = 0; i < 8; ++i) CHECK(got[i] == got[i % 2]);
@@ -488,7 +538,9 @@ TEST_CASE("several threads may ask for values of one graph", "[engine][graph][th
 TEST_CASE("a program that was serialised and parsed gives equal bits", "[engine][compile]") {
   for (const Device& device : {cpu(), reference()}) {
     INFO(device.name());
-    const auto f = compile([](const Tensor& x, const Tensor& w) { return std::pair(softmax(matmul(exp(x), w)), sum(x - 1.0, {0})); });
+    const auto f = compile([](const Tensor& x, const Tensor& w) {
+      return std::pair(softmax(matmul(exp(x), w)), sum(x - 1.0, {0}));
+    });
     const Tensor x = ramp({9, 7}, device), w = ramp({7, 5}, device);
     const auto [first, second] = f(x, w);
     const Program& program = f.program(x, w);
@@ -497,19 +549,22 @@ TEST_CASE("a program that was serialised and parsed gives equal bits", "[engine]
     REQUIRE(program.scalars == 0);
     verify(parsed);
     const auto executable = device.backend().compile(parsed);
-    const auto a = device.backend().allocate(first.type().bytes()), b = device.backend().allocate(second.type().bytes());
+    const auto a = device.backend().allocate(first.type().bytes()),
+               b = device.backend().allocate(second.type().bytes());
     Buffer* const inputs[] = {x.node()->value(0).get(), w.node()->value(0).get()};
     Buffer* const outputs[] = {a.get(), b.get()};
     executable->run({inputs, outputs, {}}, {});
     CHECK(Tensor::from_buffer(a, first.type(), device).to_host<float>() == first.to_host<float>());
-    CHECK(Tensor::from_buffer(b, second.type(), device).to_host<float>() == second.to_host<float>());
+    CHECK(Tensor::from_buffer(b, second.type(), device).to_host<float>() ==
+          second.to_host<float>());
   }
 }
 
 TEST_CASE("memory is known before anything runs, and a limit refuses", "[engine][compile]") {
   for (const Device& device : {cpu(), reference()}) {
     INFO(device.name());
-    const auto f = compile([](const Tensor& x) { return matmul(matmul(x, x), matmul(x, x) + 1.0); });
+    const auto f =
+        compile([](const Tensor& x) { return matmul(matmul(x, x), matmul(x, x) + 1.0); });
     const Tensor x = ramp({64, 64}, device);
     const MemoryReport report = f.memory_report(x);
     CHECK(report.input_bytes == 64 * 64 * 4);
@@ -526,7 +581,8 @@ TEST_CASE("memory is known before anything runs, and a limit refuses", "[engine]
 
 TEST_CASE("a stopped call throws and leaves donated state whole", "[engine][compile]") {
   for (const Device& device : {cpu(), reference()}) {
-    const auto f = compile([](const Tensor& x) { return matmul(matmul(x, x), x); }, {.donate = {0}});
+    const auto f =
+        compile([](const Tensor& x) { return matmul(matmul(x, x), x); }, {.donate = {0}});
     const Tensor x = ramp({8, 8}, device);
     const std::vector<float> before = x.to_host<float>();
     std::stop_source source;
@@ -545,16 +601,19 @@ TEST_CASE("Philox gives the published known answers", "[engine][random]") {
   using Words = std::array<std::uint32_t, 4>;
   CHECK(philox4x32({0, 0, 0, 0}, {0, 0}) == Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
   const std::uint32_t ones = 0xffffffff;
-  CHECK(philox4x32({ones, ones, ones, ones}, {ones, ones}) == Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
+  CHECK(philox4x32({ones, ones, ones, ones}, {ones, ones}) ==
+        Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
   CHECK(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) ==
         Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
 
 TEST_CASE("random bits are Philox, the same on every backend", "[engine][random]") {
   for (const Device& device : {cpu(), reference()}) {
-    const std::vector<std::uint32_t> bits = random_bits(random_key(0x123456789, device), {1003}).to_host<std::uint32_t>();
+    const std::vector<std::uint32_t> bits =
+        random_bits(random_key(0x123456789, device), {1003}).to_host<std::uint32_t>();
     bool equal = true;
-    for (std::size_t i = 0; i < bits.size(); ++i) equal = equal && bits[i] == random_block(i / 4, 0, 0, {0x23456789, 1})[i % 4];
+    for (std::size_t i = 0; i < bits.size(); ++i)
+      equal = equal && bits[i] == random_block(i / 4, 0, 0, {0x23456789, 1})[i % 4];
     CHECK(equal);
   }
 }
@@ -593,8 +652,11 @@ TEST_CASE("uniform and normal numbers have their moments", "[engine][random]") {
 TEST_CASE("a compiled random op wants its key as an argument", "[engine][random][compile]") {
   const Device device = cpu();
   const auto good = compile([](const Tensor& key) { return uniform(key, {4}); });
-  CHECK(good(random_key(1, device)).to_host<float>() == uniform(random_key(1, device), {4}).to_host<float>());
-  CHECK(good(random_key(2, device)).to_host<float>() != good(random_key(1, device)).to_host<float>());
-  const auto bad = compile([](const Tensor& x) { return x + uniform(random_key(1, x.device()), {4}); });
+  CHECK(good(random_key(1, device)).to_host<float>() ==
+        uniform(random_key(1, device), {4}).to_host<float>());
+  CHECK(good(random_key(2, device)).to_host<float>() !=
+        good(random_key(1, device)).to_host<float>());
+  const auto bad =
+      compile([](const Tensor& x) { return x + uniform(random_key(1, x.device()), {4}); });
   CHECK_THROWS_AS(bad(ramp({4}, device)), Error);
 }

@@ -1,8 +1,9 @@
-// Programs from strangers whose op kernels would read or write where they must not: verify refuses them.
+// Programs from strangers whose op kernels would read or write where they must not: verify refuses
+// them.
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
-#include "engine/program.h"
+#include "engine/graph/ops.h"
+#include "engine/program/program.h"
 #include "tests/catch.h"
 
 using namespace fluxion;
@@ -13,7 +14,8 @@ Program attention_program() {
   const Tensor x = zeros({2, 5, 16}, DType::f32, cpu({.threads = 1}));
   return compile([](const Tensor& x) {
            const Tensor h = exp(x);
-           return std::vector<Tensor>(make_nodes(Op::attention, AttentionAttributes{1, false}, {h, h, h}));
+           return std::vector<Tensor>(
+               make_nodes(Op::attention, AttentionAttributes{1, false}, {h, h, h}));
          })
       .program(x);
 }
@@ -35,7 +37,8 @@ std::string refusal(const Program& program) {
 
 }  // namespace
 
-TEST_CASE("an attention kernel may not write what it reads, nor one buffer twice", "[engine][program]") {
+TEST_CASE("an attention kernel may not write what it reads, nor one buffer twice",
+          "[engine][program]") {
   const Program sound = attention_program();
   CHECK(refusal(sound) == "");
   {
@@ -59,11 +62,16 @@ TEST_CASE("an attention kernel reads inside of its buffers", "[engine][program]"
     change(attention_of(program).views[1]);
     return refusal(program);
   };
-  CHECK_THAT(with([](ContractOperand& view) { view.offset = 1; }), Catch::Contains("reads elements"));
-  CHECK_THAT(with([](ContractOperand& view) { view.offset = -1; }), Catch::Contains("reads elements"));
-  CHECK_THAT(with([](ContractOperand& view) { view.rows.strides[0] *= 2; }), Catch::Contains("reads elements"));
-  CHECK_THAT(with([](ContractOperand& view) { view.columns.sizes[0] = 17; }), Catch::Contains("do not make"));
-  CHECK_THAT(with([](ContractOperand& view) { view.buffer = 0; }), Catch::Contains("another buffer"));
+  CHECK_THAT(with([](ContractOperand& view) { view.offset = 1; }),
+             Catch::Contains("reads elements"));
+  CHECK_THAT(with([](ContractOperand& view) { view.offset = -1; }),
+             Catch::Contains("reads elements"));
+  CHECK_THAT(with([](ContractOperand& view) { view.rows.strides[0] *= 2; }),
+             Catch::Contains("reads elements"));
+  CHECK_THAT(with([](ContractOperand& view) { view.columns.sizes[0] = 17; }),
+             Catch::Contains("do not make"));
+  CHECK_THAT(with([](ContractOperand& view) { view.buffer = 0; }),
+             Catch::Contains("another buffer"));
 }
 
 TEST_CASE("an axis of many digits is refused before anybody lists it", "[engine][program]") {
@@ -77,7 +85,8 @@ TEST_CASE("an axis of many digits is refused before anybody lists it", "[engine]
   CHECK_THAT(refusal(program), Catch::Contains("absurdly long axis"));
 }
 
-TEST_CASE("windows and convolutions of absurd sizes are refused, not wrapped", "[engine][program]") {
+TEST_CASE("windows and convolutions of absurd sizes are refused, not wrapped",
+          "[engine][program]") {
   const std::int64_t steps = (std::int64_t{1} << 24) + 1, apart = std::int64_t{1} << 40;
   const TensorType x{{1, 1, 1, 1}, DType::u8}, y{{1, 1, 1, steps, 1, 1}, DType::u8};
   Program program;
@@ -97,9 +106,10 @@ TEST_CASE("windows and convolutions of absurd sizes are refused, not wrapped", "
   CHECK_THAT(refusal(program), Catch::Contains("each in range"));
 
   const Device device = cpu({.threads = 1});
-  const Tensor image = zeros({1, 4, 4, 2}, DType::f64, device), weight = zeros({3, 3, 2, 2}, DType::f64, device);
-  for (const auto member :
-       {&ConvAttributes::stride, &ConvAttributes::dilation, &ConvAttributes::spread, &ConvAttributes::low, &ConvAttributes::high}) {
+  const Tensor image = zeros({1, 4, 4, 2}, DType::f64, device),
+               weight = zeros({3, 3, 2, 2}, DType::f64, device);
+  for (const auto member : {&ConvAttributes::stride, &ConvAttributes::dilation,
+                            &ConvAttributes::spread, &ConvAttributes::low, &ConvAttributes::high}) {
     ConvAttributes attributes;
     attributes.*member = Dims{std::numeric_limits<std::int64_t>::max(), 1};
     CHECK_THROWS_AS(make_node(Op::conv2d, attributes, {image, weight}), ShapeError);

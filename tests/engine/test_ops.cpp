@@ -1,4 +1,5 @@
-// The CPU backend against the reference backend: every op, on plain operands, on special values, and behind stacks of views.
+// The CPU backend against the reference backend: every op, on plain operands, on special values,
+// and behind stacks of views.
 #include <cmath>
 #include <limits>
 #include <random>
@@ -7,7 +8,7 @@
 #include "autograd/linearize.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -23,8 +24,9 @@ double epsilon(DType dtype) {
   return dtype == DType::f64 ? std::numeric_limits<double>::epsilon() : 0;
 }
 
-// What separates a backend from the reference: a few units in the last place for an elementwise op; for sums, that times the number of terms
-// and the size of the largest result; nothing for integers.
+// What separates a backend from the reference: a few units in the last place for an elementwise op;
+// for sums, that times the number of terms and the size of the largest result; nothing for
+// integers.
 struct Tolerance {
   double relative = 0, absolute = 0;
 };
@@ -32,25 +34,30 @@ Tolerance tolerance(const OpExample& example, DType dtype, const std::vector<Ten
   const double unit = epsilon(dtype);
   const OpClass op_class = info(example.op).op_class;
   if (op_class == OpClass::elementwise) return {4 * unit, 0};
-  if (op_class == OpClass::movement || op_class == OpClass::random || op_class == OpClass::leaf) return {0, 0};
+  if (op_class == OpClass::movement || op_class == OpClass::random || op_class == OpClass::leaf)
+    return {0, 0};
   double terms = 1, largest = 1;
-  for (const HostValue& input : example.inputs) terms = std::max(terms, static_cast<double>(input.values.size()));
+  for (const HostValue& input : example.inputs)
+    terms = std::max(terms, static_cast<double>(input.values.size()));
   for (const Tensor& tensor : expected)
     for (const double value : host_values(tensor))
       if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
   return {8 * unit, unit * terms * largest};
 }
 
-void compare_example(const OpExample& example, const Device& device, const Device& expected_device, DType dtype) {
+void compare_example(const OpExample& example, const Device& device, const Device& expected_device,
+                     DType dtype) {
   INFO(example.label << " in " << to_string(dtype));
   try {
     const std::vector<Tensor> got = example.f(to_tensors(example.inputs, device, dtype));
-    const std::vector<Tensor> expected = example.f(to_tensors(example.inputs, expected_device, dtype));
+    const std::vector<Tensor> expected =
+        example.f(to_tensors(example.inputs, expected_device, dtype));
     eval(got);
     eval(expected);
     const Tolerance allowed = tolerance(example, dtype, expected);
     REQUIRE(got.size() == expected.size());
-    for (std::size_t i = 0; i < got.size(); ++i) CHECK(difference(got[i], expected[i], allowed.relative, allowed.absolute) == "");
+    for (std::size_t i = 0; i < got.size(); ++i)
+      CHECK(difference(got[i], expected[i], allowed.relative, allowed.absolute) == "");
   } catch (const std::exception& error) {
     FAIL_CHECK("threw: " << error.what());
   }
@@ -58,7 +65,9 @@ void compare_example(const OpExample& example, const Device& device, const Devic
 
 // A random view of x: one movement op.
 Tensor random_view(const Tensor& x, std::mt19937& random) {
-  const auto below = [&](std::int64_t end) { return end <= 0 ? 0 : static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(end)); };
+  const auto below = [&](std::int64_t end) {
+    return end <= 0 ? 0 : static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(end));
+  };
   const std::int64_t rank = x.rank();
   const auto axes = static_cast<std::size_t>(rank);
   switch (random() % 8) {
@@ -105,7 +114,8 @@ Tensor random_view(const Tensor& x, std::mt19937& random) {
             Dims sizes = x.shape().dims();
             sizes[static_cast<std::size_t>(axis)] /= factor;
             sizes.insert(sizes.begin() + axis + (random() % 2), factor);
-            return reshape(x, Shape(sizes)).elements() == x.elements() ? reshape(x, Shape(sizes)) : x;
+            return reshape(x, Shape(sizes)).elements() == x.elements() ? reshape(x, Shape(sizes))
+                                                                       : x;
           }
       if (rank < 2) return x;
       Dims sizes(x.shape().begin() + 1, x.shape().end());
@@ -160,11 +170,14 @@ TEST_CASE("every op gives on the CPU what it gives on the reference backend", "[
 
 TEST_CASE("elementwise ops agree on special values", "[engine][ops]") {
   const Device device = cpu(), expected_device = reference();
-  const double specials[] = {0.0,   -0.0, 1,   -1, 0.5, -0.5, 1e-6, -1e-6,  1e-30,    -1e-30,    1e30,
-                             -1e30, 20,   -20, 89, -89, 104,  -104, 3.4e38, infinity, -infinity, std::nan("")};
+  const double specials[] = {0.0,   -0.0,   1,      -1,       0.5,       -0.5,        1e-6, -1e-6,
+                             1e-30, -1e-30, 1e30,   -1e30,    20,        -20,         89,   -89,
+                             104,   -104,   3.4e38, infinity, -infinity, std::nan("")};
   for (int number = 0; number < op_count; ++number) {
     const auto op = static_cast<Op>(number);
-    if (info(op).op_class != OpClass::elementwise || op == Op::where || op == Op::shift_right || op == Op::convert) continue;
+    if (info(op).op_class != OpClass::elementwise || op == Op::where || op == Op::shift_right ||
+        op == Op::convert)
+      continue;
     const int operands = info(op).inputs;
     HostValue a, b;
     for (const double x : specials)
@@ -184,17 +197,20 @@ TEST_CASE("elementwise ops agree on special values", "[engine][ops]") {
       };
       const Tensor got = run(device), expected = run(expected_device);
       const std::vector<double> x = host_values(got), y = host_values(expected);
-      const double smallest = dtype == DType::f32 ? std::numeric_limits<float>::min() : std::numeric_limits<double>::min();
+      const double smallest = dtype == DType::f32 ? std::numeric_limits<float>::min()
+                                                  : std::numeric_limits<double>::min();
       std::string wrong;
       for (std::size_t i = 0; i < x.size(); ++i) {
-        if (x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i])) || std::abs(x[i] - y[i]) <= 4 * epsilon(dtype) * std::abs(y[i]) + smallest)
+        if (x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i])) ||
+            std::abs(x[i] - y[i]) <= 4 * epsilon(dtype) * std::abs(y[i]) + smallest)
           continue;
         char line[160];
-        std::snprintf(line, sizeof line, "%s(%g, %g) gives %.9g, expected %.9g\n", std::string(to_string(op)).c_str(), a.values[i], b.values[i], x[i],
-                      y[i]);
+        std::snprintf(line, sizeof line, "%s(%g, %g) gives %.9g, expected %.9g\n",
+                      std::string(to_string(op)).c_str(), a.values[i], b.values[i], x[i], y[i]);
         wrong += line;
       }
-      INFO(to_string(op) << " in " << to_string(dtype) << (operands == 1 ? " (of the first operand)" : ""));
+      INFO(to_string(op) << " in " << to_string(dtype)
+                         << (operands == 1 ? " (of the first operand)" : ""));
       CHECK(wrong == "");
     }
   }
@@ -202,10 +218,12 @@ TEST_CASE("elementwise ops agree on special values", "[engine][ops]") {
 
 TEST_CASE("conversions agree between all dtypes", "[engine][ops]") {
   const Device device = cpu(), expected_device = reference();
-  const DType all[] = {DType::boolean, DType::u8, DType::i32, DType::u32, DType::bf16, DType::f16, DType::f32, DType::f64};
+  const DType all[] = {DType::boolean, DType::u8,  DType::i32, DType::u32,
+                       DType::bf16,    DType::f16, DType::f32, DType::f64};
   HostValue value;
-  value.values = {0,   -0.0, 0.4,        0.5,          -0.5, 1,     1.5,   -1.9, 2.5,      77,        255,         256,
-                  300, -1,   2147483520, 4294967040.0, 1e20, -1e20, 65520, 1e-8, infinity, -infinity, std::nan("")};
+  value.values = {0,    -0.0,  0.4,   0.5,  -0.5,     1,         1.5,         -1.9,
+                  2.5,  77,    255,   256,  300,      -1,        2147483520,  4294967040.0,
+                  1e20, -1e20, 65520, 1e-8, infinity, -infinity, std::nan("")};
   value.shape = {static_cast<std::int64_t>(value.values.size())};
   for (const DType through : all)
     for (const DType to : all) {
@@ -218,7 +236,8 @@ TEST_CASE("conversions agree between all dtypes", "[engine][ops]") {
         };
         CHECK(difference(run(device), run(expected_device), 0, 0) == "");
         // The same within one kernel.
-        CHECK(difference(convert(convert(to_tensor(value, device), through), to), run(expected_device), 0, 0) == "");
+        CHECK(difference(convert(convert(to_tensor(value, device), through), to),
+                         run(expected_device), 0, 0) == "");
       } catch (const std::exception& error) {
         FAIL_CHECK("threw: " << error.what());
       }
@@ -228,24 +247,36 @@ TEST_CASE("conversions agree between all dtypes", "[engine][ops]") {
 TEST_CASE("64-bit integers convert at the boundary", "[engine][ops]") {
   for (const Device& device : {cpu(), reference()}) {
     const Tensor n = Tensor::from(std::vector<std::int64_t>{-3, 0, 2147483647}, {3}, device);
-    CHECK(convert(n, DType::i32).to_host<std::int32_t>() == std::vector<std::int32_t>{-3, 0, 2147483647});
+    CHECK(convert(n, DType::i32).to_host<std::int32_t>() ==
+          std::vector<std::int32_t>{-3, 0, 2147483647});
     CHECK(convert(n, DType::f64).to_host<double>() == std::vector<double>{-3, 0, 2147483647});
-    CHECK(convert(convert(n, DType::i32), DType::i64).to_host<std::int64_t>() == std::vector<std::int64_t>{-3, 0, 2147483647});
+    CHECK(convert(convert(n, DType::i32), DType::i64).to_host<std::int64_t>() ==
+          std::vector<std::int64_t>{-3, 0, 2147483647});
   }
 }
 
 TEST_CASE("integers wrap", "[engine][ops]") {
   for (const Device& device : {cpu(), reference()}) {
-    const auto of = [&](std::vector<std::int32_t> values) { return Tensor::from(values, {static_cast<std::int64_t>(values.size())}, device); };
-    const std::int32_t low = std::numeric_limits<std::int32_t>::min(), high = std::numeric_limits<std::int32_t>::max();
-    CHECK((of({high, low, 65536}) + of({1, -1, 3})).to_host<std::int32_t>() == std::vector<std::int32_t>{low, high, 65539});
-    CHECK((of({high, 65536, -7}) * of({2, 65536, 3})).to_host<std::int32_t>() == std::vector<std::int32_t>{-2, 0, -21});
+    const auto of = [&](std::vector<std::int32_t> values) {
+      return Tensor::from(values, {static_cast<std::int64_t>(values.size())}, device);
+    };
+    const std::int32_t low = std::numeric_limits<std::int32_t>::min(),
+                       high = std::numeric_limits<std::int32_t>::max();
+    CHECK((of({high, low, 65536}) + of({1, -1, 3})).to_host<std::int32_t>() ==
+          std::vector<std::int32_t>{low, high, 65539});
+    CHECK((of({high, 65536, -7}) * of({2, 65536, 3})).to_host<std::int32_t>() ==
+          std::vector<std::int32_t>{-2, 0, -21});
     CHECK(neg(of({low, 5})).to_host<std::int32_t>() == std::vector<std::int32_t>{low, -5});
     CHECK(abs(of({low, -5})).to_host<std::int32_t>() == std::vector<std::int32_t>{low, 5});
-    const auto u32 = [&](std::vector<std::uint32_t> values) { return Tensor::from(values, {static_cast<std::int64_t>(values.size())}, device); };
-    CHECK((u32({4294967295u, 1}) * u32({4294967295u, 7})).to_host<std::uint32_t>() == std::vector<std::uint32_t>{1, 7});
-    CHECK((u32({0, 4294967295u}) - u32({1, 4294967294u})).to_host<std::uint32_t>() == std::vector<std::uint32_t>{4294967295u, 1});
-    CHECK(lt(u32({1, 4294967295u}), u32({4294967295u, 1})).to_host<bool>() == std::vector<bool>{true, false});
+    const auto u32 = [&](std::vector<std::uint32_t> values) {
+      return Tensor::from(values, {static_cast<std::int64_t>(values.size())}, device);
+    };
+    CHECK((u32({4294967295u, 1}) * u32({4294967295u, 7})).to_host<std::uint32_t>() ==
+          std::vector<std::uint32_t>{1, 7});
+    CHECK((u32({0, 4294967295u}) - u32({1, 4294967294u})).to_host<std::uint32_t>() ==
+          std::vector<std::uint32_t>{4294967295u, 1});
+    CHECK(lt(u32({1, 4294967295u}), u32({4294967295u, 1})).to_host<bool>() ==
+          std::vector<bool>{true, false});
     CHECK(max(u32({1, 4294967295u})).item<std::uint32_t>() == 4294967295u);
   }
 }
@@ -257,7 +288,8 @@ TEST_CASE("reductions of nothing and of NaN", "[engine][ops]") {
     CHECK(host_values(sum(nothing, {0})) == std::vector<double>{0, 0});
     CHECK(host_values(max(nothing, {0})) == std::vector<double>{-infinity, -infinity});
     CHECK(host_values(min(nothing, {0})) == std::vector<double>{infinity, infinity});
-    CHECK(host_values(matmul(zeros({2, 0}, DType::f32, device), zeros({0, 2}, DType::f32, device))) == std::vector<double>(4, 0.0));
+    CHECK(host_values(matmul(zeros({2, 0}, DType::f32, device),
+                             zeros({0, 2}, DType::f32, device))) == std::vector<double>(4, 0.0));
     for (std::size_t position = 0; position < 40; position += 13) {
       std::vector<float> values(40, 1.0f);
       values[position] = std::nanf("");
@@ -267,13 +299,16 @@ TEST_CASE("reductions of nothing and of NaN", "[engine][ops]") {
       CHECK(std::isnan(min(x).item<float>()));
       CHECK(argmax(x, 0).item<std::int32_t>() == static_cast<std::int32_t>(position));
     }
-    CHECK(argmax(Tensor::from(std::vector<float>{1, 3, 3, 2}, {4}, device), 0).item<std::int32_t>() == 1);
+    CHECK(
+        argmax(Tensor::from(std::vector<float>{1, 3, 3, 2}, {4}, device), 0).item<std::int32_t>() ==
+        1);
   }
 }
 
 TEST_CASE("indices outside of the axis are clamped", "[engine][ops]") {
   for (const Device& device : {cpu(), reference()}) {
-    const Tensor x = Tensor::from(std::vector<float>{10, 20, 30}, {3}, device), i = Tensor::from(std::vector<std::int32_t>{-5, 7, 1}, {3}, device);
+    const Tensor x = Tensor::from(std::vector<float>{10, 20, 30}, {3}, device),
+                 i = Tensor::from(std::vector<std::int32_t>{-5, 7, 1}, {3}, device);
     CHECK(take(x, i, 0).to_host<float>() == std::vector<float>{10, 30, 20});
     CHECK(take_along_axis(x, i, 0).to_host<float>() == std::vector<float>{10, 30, 20});
     CHECK(scatter_add(x, i, x, 0).to_host<float>() == std::vector<float>{20, 50, 50});
@@ -286,7 +321,9 @@ TEST_CASE("stacks of views read the right elements", "[engine][ops][views]") {
   const Shape shapes[] = {{24}, {4, 6}, {3, 5}, {2, 3, 4}, {1, 7}, {2, 1, 6, 2}};
   for (std::uint32_t seed = 0; seed < 300; ++seed) {
     const HostValue value = random_value(shapes[seed % std::size(shapes)], -2, 2, seed);
-    const auto run = [&](const Device& on) { return stack_of_views(to_tensor(value, on, DType::f32), seed); };
+    const auto run = [&](const Device& on) {
+      return stack_of_views(to_tensor(value, on, DType::f32), seed);
+    };
     INFO("seed " << seed);
     try {
       REQUIRE(difference(run(device), run(expected), 0, 0) == "");
@@ -299,11 +336,14 @@ TEST_CASE("stacks of views read the right elements", "[engine][ops][views]") {
 TEST_CASE("every op reads its operands through views", "[engine][ops][views]") {
   const Device device = cpu(), expected_device = reference();
   for (const OpExample& example : op_examples()) {
-    if (info(example.op).op_class == OpClass::leaf || info(example.op).op_class == OpClass::random) continue;
+    if (info(example.op).op_class == OpClass::leaf || info(example.op).op_class == OpClass::random)
+      continue;
     for (std::uint32_t seed = 0; seed < 4; ++seed) {
-      // Each operand arrives as a view of a bigger tensor: padded, then cut; flipped twice; transposed there and back; a part of a concatenation.
+      // Each operand arrives as a view of a bigger tensor: padded, then cut; flipped twice;
+      // transposed there and back; a part of a concatenation.
       const auto viewed = [&](const Tensor& x) {
-        Dims ones(static_cast<std::size_t>(x.rank()), 1), sizes = x.shape().dims(), all(ones), reversed(ones);
+        Dims ones(static_cast<std::size_t>(x.rank()), 1), sizes = x.shape().dims(), all(ones),
+                                                          reversed(ones);
         for (std::size_t i = 0; i < ones.size(); ++i) {
           all[i] = static_cast<std::int64_t>(i);
           reversed[i] = static_cast<std::int64_t>(ones.size() - 1 - i);
@@ -337,10 +377,14 @@ TEST_CASE("every op reads its operands through views", "[engine][ops][views]") {
         INFO(example.label << " in " << to_string(dtype) << ", view " << seed);
         try {
           std::vector<Tensor> inputs;
-          for (const HostValue& input : example.inputs) inputs.push_back(viewed(to_tensor(input, device, dtype)));
-          const std::vector<Tensor> got = example.f(inputs), expected = example.f(to_tensors(example.inputs, expected_device, dtype));
+          for (const HostValue& input : example.inputs)
+            inputs.push_back(viewed(to_tensor(input, device, dtype)));
+          const std::vector<Tensor> got = example.f(inputs),
+                                    expected = example.f(
+                                        to_tensors(example.inputs, expected_device, dtype));
           const Tolerance allowed = tolerance(example, dtype, expected);
-          for (std::size_t i = 0; i < got.size(); ++i) CHECK(difference(got[i], expected[i], allowed.relative, allowed.absolute) == "");
+          for (std::size_t i = 0; i < got.size(); ++i)
+            CHECK(difference(got[i], expected[i], allowed.relative, allowed.absolute) == "");
         } catch (const std::exception& error) {
           FAIL_CHECK("threw: " << error.what());
         }
@@ -351,8 +395,10 @@ TEST_CASE("every op reads its operands through views", "[engine][ops][views]") {
 
 namespace {
 
-// A random graph: the same seed gives the same graph on any device. All ops are continuous, so that rounding can't be amplified without bound.
-std::vector<Tensor> random_graph(const Device& device, std::uint32_t seed, DType dtype, const std::vector<Tensor>& leaves) {
+// A random graph: the same seed gives the same graph on any device. All ops are continuous, so that
+// rounding can't be amplified without bound.
+std::vector<Tensor> random_graph(const Device& device, std::uint32_t seed, DType dtype,
+                                 const std::vector<Tensor>& leaves) {
   std::mt19937 random(seed);
   std::vector<Tensor> pool = leaves;
   const auto pick = [&]() -> Tensor { return pool[random() % pool.size()]; };
@@ -386,7 +432,8 @@ std::vector<Tensor> random_graph(const Device& device, std::uint32_t seed, DType
           y = cos(x);
           break;
         }
-        const auto axis = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(x.rank()));
+        const auto axis =
+            static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(x.rank()));
         y = random() % 2 ? x - mean(x, {axis}, true) : mean(x, {axis}, random() % 2 == 0);
         break;
       }
@@ -404,7 +451,8 @@ std::vector<Tensor> random_graph(const Device& device, std::uint32_t seed, DType
           break;
         }
         // A Gram matrix, scaled to stay bounded.
-        y = tanh(matmul(x, swap_axes(x, -1, -2)) * (1.0 / static_cast<double>(std::max<std::int64_t>(1, x.size(-1)))));
+        y = tanh(matmul(x, swap_axes(x, -1, -2)) *
+                 (1.0 / static_cast<double>(std::max<std::int64_t>(1, x.size(-1)))));
         break;
       }
       case 10: {
@@ -416,7 +464,10 @@ std::vector<Tensor> random_graph(const Device& device, std::uint32_t seed, DType
         break;
       }
       case 11: {
-        const Tensor condition = lt(broadcast_to(leaves[0].elements() ? mean(leaves[0]) : zeros({}, dtype, device), x.shape()), 0.0);
+        const Tensor condition =
+            lt(broadcast_to(leaves[0].elements() ? mean(leaves[0]) : zeros({}, dtype, device),
+                            x.shape()),
+               0.0);
         y = where(condition, x, x * 0.5);
         break;
       }
@@ -426,31 +477,38 @@ std::vector<Tensor> random_graph(const Device& device, std::uint32_t seed, DType
     }
     if (y.elements() <= 4000) pool.push_back(y);
   }
-  return {pool.end() - std::min<std::ptrdiff_t>(6, static_cast<std::ptrdiff_t>(pool.size())), pool.end()};
+  return {pool.end() - std::min<std::ptrdiff_t>(6, static_cast<std::ptrdiff_t>(pool.size())),
+          pool.end()};
 }
 
 std::vector<HostValue> random_leaves(std::uint32_t seed) {
   const Shape shapes[] = {{4, 6}, {3, 5}, {2, 3, 4}, {7}, {6, 6}, {1, 9}};
-  return {random_value(shapes[seed % 6], -1, 1, seed), random_value(shapes[(seed / 6) % 6], -1, 1, seed + 1000)};
+  return {random_value(shapes[seed % 6], -1, 1, seed),
+          random_value(shapes[(seed / 6) % 6], -1, 1, seed + 1000)};
 }
 
 // "" if all agree to `unit` times the graph's depth and breadth.
-void compare_graphs(const std::vector<Tensor>& got, const std::vector<Tensor>& expected, double unit) {
+void compare_graphs(const std::vector<Tensor>& got, const std::vector<Tensor>& expected,
+                    double unit) {
   eval(got);
   eval(expected);
-  for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(difference(got[i], expected[i], unit, unit) == "");
+  for (std::size_t i = 0; i < got.size(); ++i)
+    REQUIRE(difference(got[i], expected[i], unit, unit) == "");
 }
 
 }  // namespace
 
-TEST_CASE("random graphs agree between the CPU and the reference backend", "[engine][ops][random]") {
+TEST_CASE("random graphs agree between the CPU and the reference backend",
+          "[engine][ops][random]") {
   const Device device = cpu(), expected_device = reference();
   for (const DType dtype : {DType::f64, DType::f32})
     for (std::uint32_t seed = 0; seed < 150; ++seed) {
       INFO("seed " << seed << " in " << to_string(dtype));
       try {
         const std::vector<HostValue> values = random_leaves(seed);
-        const auto run = [&](const Device& on) { return random_graph(on, seed, dtype, to_tensors(values, on, dtype)); };
+        const auto run = [&](const Device& on) {
+          return random_graph(on, seed, dtype, to_tensors(values, on, dtype));
+        };
         compare_graphs(run(device), run(expected_device), dtype == DType::f64 ? 1e-10 : 2e-3);
       } catch (const Error& error) {
         FAIL("threw: " << error.what());
@@ -458,7 +516,8 @@ TEST_CASE("random graphs agree between the CPU and the reference backend", "[eng
     }
 }
 
-TEST_CASE("gradients of random graphs agree between the CPU and the reference backend", "[engine][ops][random]") {
+TEST_CASE("gradients of random graphs agree between the CPU and the reference backend",
+          "[engine][ops][random]") {
   const Device device = cpu(), expected_device = reference();
   for (std::uint32_t seed = 0; seed < 80; ++seed) {
     INFO("seed " << seed);

@@ -3,7 +3,7 @@
 
 #include "autograd/transforms.h"
 #include "backends/reference/reference.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "tests/catch.h"
 
@@ -19,11 +19,14 @@ const Device& device() {
 struct Operands {
   std::vector<Tensor> parameters;  // q, k, v, dq, dk, dv: [2, 3, 5, 16]
   Operands() {
-    for (std::int64_t i = 0; i < 6; ++i) parameters.push_back(make_leaf(Op::parameter, IndexAttributes{i}, {{2, 3, 5, 16}, DType::f32}, device()));
+    for (std::int64_t i = 0; i < 6; ++i)
+      parameters.push_back(
+          make_leaf(Op::parameter, IndexAttributes{i}, {{2, 3, 5, 16}, DType::f32}, device()));
   }
 };
 
-// Ops of the graph that a backend with attention kernels gets for these outputs; its program passes the verifier.
+// Ops of the graph that a backend with attention kernels gets for these outputs; its program passes
+// the verifier.
 struct Counts {
   std::int64_t attention = 0, dual = 0, backward = 0, kernels = 0;
   Counts(const std::vector<Tensor>& parameters, const std::vector<Tensor>& outputs) {
@@ -34,7 +37,8 @@ struct Counts {
     const plan::Graph paired = plan::pair_duals(plan::simplify(graph, limits, scalars));
     plan::verify(paired);
     const auto count = [&](Op op) {
-      return std::count_if(paired.nodes.begin(), paired.nodes.end(), [&](const plan::GraphNode& node) { return node.op == op; });
+      return std::count_if(paired.nodes.begin(), paired.nodes.end(),
+                           [&](const plan::GraphNode& node) { return node.op == op; });
     };
     attention = count(Op::attention);
     dual = count(Op::attention_dual);
@@ -46,7 +50,9 @@ struct Counts {
   }
 };
 
-Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v) { return attention(q, k, v, {.causal = true}); }
+Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v) {
+  return attention(q, k, v, {.causal = true});
+}
 
 }  // namespace
 
@@ -86,10 +92,15 @@ TEST_CASE("other operands, another mask or scale: no pair", "[engine][plan][pair
   const auto [y, dy] = jvp(attend, std::tuple{p[0], p[1], p[2]}, std::tuple{p[3], p[4], p[5]});
   CHECK(Counts(p, {attend(p[1], p[0], p[2]), dy}).attention == 1);
   CHECK(Counts(p, {attention(p[0], p[1], p[2]), dy}).attention == 1);
-  CHECK(Counts(p, {attention(p[0], p[1], p[2], {.causal = true, .mask = zeros({5, 5}, DType::f32, device())}), dy}).attention == 1);
+  CHECK(Counts(p, {attention(p[0], p[1], p[2],
+                             {.causal = true, .mask = zeros({5, 5}, DType::f32, device())}),
+                   dy})
+            .attention == 1);
 }
 
-TEST_CASE("the gradient of attention is one forward and one backward op, also where a tangent is cut off", "[engine][plan][pair]") {
+TEST_CASE(
+    "the gradient of attention is one forward and one backward op, also where a tangent is cut off",
+    "[engine][plan][pair]") {
   const Operands o;
   const auto& p = o.parameters;
   const auto loss = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
@@ -103,7 +114,8 @@ TEST_CASE("the gradient of attention is one forward and one backward op, also wh
   CHECK(counts.backward == 1);
 }
 
-TEST_CASE("the linear maps of attention and of its transpose have kernels too", "[engine][plan][pair]") {
+TEST_CASE("the linear maps of attention and of its transpose have kernels too",
+          "[engine][plan][pair]") {
   const Operands o;
   const auto& p = o.parameters;
   const auto [y, map] = linearize(attend, p[0], p[1], p[2]);
@@ -114,13 +126,15 @@ TEST_CASE("the linear maps of attention and of its transpose have kernels too", 
 
   // The pull-back is linear in the cotangent: its derivative along one is itself.
   const auto pull = vjp(attend, p[0], p[1], p[2]).second;
-  const auto back = jvp([&](const Tensor& u) { return std::get<0>(pull(u)); }, std::tuple{p[3]}, std::tuple{p[4]});
+  const auto back = jvp([&](const Tensor& u) { return std::get<0>(pull(u)); }, std::tuple{p[3]},
+                        std::tuple{p[4]});
   const Counts backward(p, {back.first, back.second});
   CHECK(backward.attention == 1);
   CHECK(backward.backward == 2);
 }
 
-TEST_CASE("a backend without kernels gets the expansion, of heads without features too", "[engine][plan][pair]") {
+TEST_CASE("a backend without kernels gets the expansion, of heads without features too",
+          "[engine][plan][pair]") {
   const Tensor q = zeros({3, 0}, DType::f64, device()), v = zeros({3, 0}, DType::f64, device());
   CHECK(attention(q, q, v, {.scale = 1}).to_host<double>().empty());
 }

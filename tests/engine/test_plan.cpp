@@ -1,4 +1,5 @@
-// What the planner makes of graphs: how many kernels, how many bytes, and that every program passes the verifier.
+// What the planner makes of graphs: how many kernels, how many bytes, and that every program passes
+// the verifier.
 #include <algorithm>
 
 #include "autograd/linearize.h"
@@ -6,7 +7,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
@@ -37,7 +38,9 @@ void check_kernels(std::size_t expected, F f, const Args&... args) {
 
 // value and tangent of f along dx.
 auto with_tangent(std::function<Tensor(const Tensor&)> f) {
-  return [f = std::move(f)](const Tensor& x, const Tensor& dx) { return jvp(f, std::tuple{x}, std::tuple{dx}); };
+  return [f = std::move(f)](const Tensor& x, const Tensor& dx) {
+    return jvp(f, std::tuple{x}, std::tuple{dx});
+  };
 }
 
 std::size_t count_ops(const Program& program, Op op) {
@@ -46,7 +49,9 @@ std::size_t count_ops(const Program& program, Op op) {
     if (const auto* tape = std::get_if<TapeKernel>(&kernel))
       count += static_cast<std::size_t>(
           std::count_if(tape->tape.instructions.begin(), tape->tape.instructions.end(),
-                        [&](const TapeInstruction& instruction) { return instruction.code == TapeCode::apply && instruction.op == op; }));
+                        [&](const TapeInstruction& instruction) {
+                          return instruction.code == TapeCode::apply && instruction.op == op;
+                        }));
   return count;
 }
 
@@ -66,7 +71,8 @@ TEST_CASE("the plan of every op, and of its gradient, passes the verifier", "[en
               Leaves traced(x);
               const std::vector<Tensor> outputs = example.f(traced.tensors());
               std::vector<Tensor> cotangents;
-              for (const Tensor& output : outputs) cotangents.push_back(cos(convert(output, DType::f64)));
+              for (const Tensor& output : outputs)
+                cotangents.push_back(cos(convert(output, DType::f64)));
               std::vector<Tensor> gradients = traced.linear_map(outputs).transpose(cotangents);
               std::erase_if(gradients, [](const Tensor& gradient) { return !gradient; });
               return gradients;
@@ -98,7 +104,9 @@ TEST_CASE("softmax and layer norm are one kernel each, tangent included", "[engi
   check_kernels(1, normalise, x);
   check_kernels(1, with_tangent(normalise), x, x);
   const Tensor scale = values({8, 33}, device, 2), shift = values({8, 33}, device, 3);
-  const auto modulated = [=](const Tensor& y) { return layer_norm(y, 1e-6) * (1.0 + scale) + shift; };
+  const auto modulated = [=](const Tensor& y) {
+    return layer_norm(y, 1e-6) * (1.0 + scale) + shift;
+  };
   check_kernels(1, modulated, x);
   check_kernels(1, with_tangent(modulated), x, x);
 }
@@ -133,7 +141,8 @@ TEST_CASE("views cost no kernel", "[engine][plan]") {
   check_kernels(
       1,
       [](const Tensor& y) {
-        return y + mean(broadcast_to(reshape(slice_axis(y, 0, 0, 1), {8}), {6, 8}), {1}, true) * 0.0;
+        return y +
+               mean(broadcast_to(reshape(slice_axis(y, 0, 0, 1), {8}), {6, 8}), {1}, true) * 0.0;
       },
       x);
   check_kernels(
@@ -150,9 +159,11 @@ TEST_CASE("views cost no kernel", "[engine][plan]") {
       x);
 }
 
-TEST_CASE("a layer is one kernel: product, bias, activation - and the tangent's", "[engine][plan]") {
+TEST_CASE("a layer is one kernel: product, bias, activation - and the tangent's",
+          "[engine][plan]") {
   const Device device = cpu();
-  const Tensor x = values({16, 8}, device), w = values({8, 12}, device, 2), b = values({12}, device, 3);
+  const Tensor x = values({16, 8}, device), w = values({8, 12}, device, 2),
+               b = values({12}, device, 3);
   const auto layer = [=](const Tensor& y) { return gelu_tanh(matmul(y, w) + b); };
   check_kernels(1, layer, x);
   check_kernels(1, with_tangent(layer), x, x);
@@ -161,7 +172,8 @@ TEST_CASE("a layer is one kernel: product, bias, activation - and the tangent's"
 TEST_CASE("equal work is done once and idle work not at all", "[engine][plan]") {
   const Device device = cpu();
   const Tensor x = values({6, 8}, device);
-  CHECK(count_ops(program_of([](const Tensor& y) { return exp(y) + sin(exp(y)); }, x), Op::exp) == 1);
+  CHECK(count_ops(program_of([](const Tensor& y) { return exp(y) + sin(exp(y)); }, x), Op::exp) ==
+        1);
   check_kernels(
       1, [](const Tensor& y) { return (y * 1.0 + 0.0) * 2.0; }, x);
   check_kernels(
@@ -202,14 +214,17 @@ TEST_CASE("temporaries share memory once they are dead", "[engine][plan]") {
 TEST_CASE("donated state is updated in place", "[engine][plan]") {
   const Device device = cpu();
   const Tensor x = values({64, 64}, device), g = values({64, 64}, device, 2);
-  const auto step = compile([](const Tensor& p, const Tensor& gradient) { return p - gradient * 0.5; }, {.donate = {0}});
+  const auto step = compile(
+      [](const Tensor& p, const Tensor& gradient) { return p - gradient * 0.5; }, {.donate = {0}});
   const MemoryReport report = step.memory_report(x, g);
   CHECK(report.donated_bytes == 64 * 64 * 4);
   CHECK(report.arena_bytes == 0);
   CHECK(report.peak_bytes() == 2 * 64 * 64 * 4 + report.workspace_bytes);
 
   // Also where the update could have been the epilogue of the product that makes the gradient.
-  const auto from_product = compile([](const Tensor& p, const Tensor& a, const Tensor& b) { return p - matmul(a, b) * 0.5; }, {.donate = {0}});
+  const auto from_product = compile(
+      [](const Tensor& p, const Tensor& a, const Tensor& b) { return p - matmul(a, b) * 0.5; },
+      {.donate = {0}});
   CHECK(from_product.memory_report(x, g, g).donated_bytes == 64 * 64 * 4);
   CHECK(from_product.memory_report(x, g, g).kernels == 2);
 }
@@ -217,9 +232,11 @@ TEST_CASE("donated state is updated in place", "[engine][plan]") {
 TEST_CASE("planning is deterministic", "[engine][plan]") {
   const Device one = cpu(), other = cpu();
   const auto f = [](const Tensor& y) {
-    return std::pair(softmax(matmul(y, transpose(y, {1, 0}))), grad([](const Tensor& z) { return sum(square(tanh(z))); })(y));
+    return std::pair(softmax(matmul(y, transpose(y, {1, 0}))),
+                     grad([](const Tensor& z) { return sum(square(tanh(z))); })(y));
   };
-  CHECK(to_string(program_of(f, values({6, 8}, one))) == to_string(program_of(f, values({6, 8}, other))));
+  CHECK(to_string(program_of(f, values({6, 8}, one))) ==
+        to_string(program_of(f, values({6, 8}, other))));
 }
 
 TEST_CASE("the plan cache is bounded and forgets what was used longest ago", "[engine][plan]") {
@@ -229,7 +246,8 @@ TEST_CASE("the plan cache is bounded and forgets what was used longest ago", "[e
     return plan::canonicalise({}, outputs).graph;
   };
   PlanCache cache(2);
-  const auto one = cache.find_or_make(graph(1), device.backend()), two = cache.find_or_make(graph(2), device.backend());
+  const auto one = cache.find_or_make(graph(1), device.backend()),
+             two = cache.find_or_make(graph(2), device.backend());
   CHECK(cache.find_or_make(graph(1), device.backend()) == one);
   cache.find_or_make(graph(3), device.backend());  // two leaves
   CHECK(cache.size() == 2);
@@ -237,7 +255,8 @@ TEST_CASE("the plan cache is bounded and forgets what was used longest ago", "[e
   CHECK(cache.find_or_make(graph(2), device.backend()) != two);
 }
 
-TEST_CASE("graphs that differ in a captured literal share a plan, unless it is 0, 1 or -1", "[engine][plan]") {
+TEST_CASE("graphs that differ in a captured literal share a plan, unless it is 0, 1 or -1",
+          "[engine][plan]") {
   const Device device = cpu({1});
   const Tensor x = values({5}, device);
   const std::size_t before = device.plans().size();

@@ -1,10 +1,10 @@
-// Graphs whose plans once took minutes: the work of planning grows with the graph, not with the number of pairs or paths in it. What fails here is
-// the limit that ctest gives a test.
+// Graphs whose plans once took minutes: the work of planning grows with the graph, not with the
+// number of pairs or paths in it. What fails here is the limit that ctest gives a test.
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
-#include "engine/custom.h"
-#include "engine/ops.h"
+#include "engine/graph/custom.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 
 using namespace fluxion;
@@ -43,10 +43,13 @@ TEST_CASE("views of views of shared pieces are planned in good time", "[engine][
   const auto plain = [](const Tensor& x) { return sum(turned(x, 2) * x * x); };
   CHECK(compile(grad(f))(x).to_host<double>() == grad(plain)(x).to_host<double>());
   // What waits for such a value, and such a value that waits.
-  const auto kept = [](const Tensor& x) { return sum(checkpoint([](const Tensor& h) { return sin(exp(h)); })(turned(sin(x), 42))); };
+  const auto kept = [](const Tensor& x) {
+    return sum(checkpoint([](const Tensor& h) { return sin(exp(h)); })(turned(sin(x), 42)));
+  };
   const auto short_kept = [](const Tensor& x) { return sum(sin(exp(turned(sin(x), 2)))); };
   CHECK(compile(grad(kept))(x).to_host<double>() == compile(grad(short_kept))(x).to_host<double>());
-  const Tensor waiting = make_node(Op::after, NoAttributes{}, {turned(sin(x), 40), turned(cos(x), 40)});
+  const Tensor waiting =
+      make_node(Op::after, NoAttributes{}, {turned(sin(x), 40), turned(cos(x), 40)});
   CHECK(waiting.to_host<double>() == sin(x).to_host<double>());
 }
 

@@ -6,33 +6,51 @@
 #include "engine/backend.h"
 #include "engine/compile.h"
 #include "engine/error.h"
-#include "engine/ops.h"
-#include "engine/program.h"
+#include "engine/graph/ops.h"
+#include "engine/program/program.h"
 #include "tests/catch.h"
 
 using namespace fluxion;
 
 namespace {
 
-BufferSlot input(std::int64_t index, TensorType type) { return {BufferKind::input, std::move(type), index, 0}; }
-BufferSlot output(std::int64_t index, TensorType type) { return {BufferKind::output, std::move(type), index, 0}; }
-BufferSlot temporary(std::int64_t offset, TensorType type) { return {BufferKind::temporary, std::move(type), 0, offset}; }
+BufferSlot input(std::int64_t index, TensorType type) {
+  return {BufferKind::input, std::move(type), index, 0};
+}
+BufferSlot output(std::int64_t index, TensorType type) {
+  return {BufferKind::output, std::move(type), index, 0};
+}
+BufferSlot temporary(std::int64_t offset, TensorType type) {
+  return {BufferKind::temporary, std::move(type), 0, offset};
+}
 
-TapeInstruction load(std::int32_t which, bool narrow = false) { return {TapeCode::load, Op::identity, DType::f32, narrow, which, {-1, -1, -1}}; }
-TapeInstruction scalar(std::int32_t which) { return {TapeCode::scalar, Op::identity, DType::f32, false, which, {-1, -1, -1}}; }
-TapeInstruction result(std::int32_t which) { return {TapeCode::result, Op::identity, DType::f32, false, which, {-1, -1, -1}}; }
-TapeInstruction apply(Op op, std::int32_t a, std::int32_t b = -1) { return {TapeCode::apply, op, DType::f32, false, 0, {a, b, -1}}; }
-TapeInstruction reduce(Op op, std::int32_t a) { return {TapeCode::reduce, op, DType::f32, true, 0, {a, -1, -1}}; }
+TapeInstruction load(std::int32_t which, bool narrow = false) {
+  return {TapeCode::load, Op::identity, DType::f32, narrow, which, {-1, -1, -1}};
+}
+TapeInstruction scalar(std::int32_t which) {
+  return {TapeCode::scalar, Op::identity, DType::f32, false, which, {-1, -1, -1}};
+}
+TapeInstruction result(std::int32_t which) {
+  return {TapeCode::result, Op::identity, DType::f32, false, which, {-1, -1, -1}};
+}
+TapeInstruction apply(Op op, std::int32_t a, std::int32_t b = -1) {
+  return {TapeCode::apply, op, DType::f32, false, 0, {a, b, -1}};
+}
+TapeInstruction reduce(Op op, std::int32_t a) {
+  return {TapeCode::reduce, op, DType::f32, true, 0, {a, -1, -1}};
+}
 
-// One kernel of each kind: t = x w + s y padded by one column in front; y = softmax(t); rows of y taken by index.
+// One kernel of each kind: t = x w + s y padded by one column in front; y = softmax(t); rows of y
+// taken by index.
 //   x f32[4, 3], w f32[3, 5], bias f32[4, 4], indices i32[2] -> f32[2, 5]
 Program example() {
-  const TensorType x{{4, 3}, DType::f32}, w{{3, 5}, DType::f32}, bias{{4, 4}, DType::f32}, indices{{2}, DType::i32}, t{{4, 5}, DType::f32},
-      y{{2, 5}, DType::f32};
+  const TensorType x{{4, 3}, DType::f32}, w{{3, 5}, DType::f32}, bias{{4, 4}, DType::f32},
+      indices{{2}, DType::i32}, t{{4, 5}, DType::f32}, y{{2, 5}, DType::f32};
   Program program;
   program.inputs = {x, w, bias, indices};
   program.outputs = {y};
-  program.buffers = {input(0, x), input(1, w), input(2, bias), input(3, indices), temporary(0, t), temporary(128, t), output(0, y)};
+  program.buffers = {input(0, x),     input(1, w),       input(2, bias), input(3, indices),
+                     temporary(0, t), temporary(128, t), output(0, y)};
   program.donations = {-1};
   program.scalars = 1;
   program.arena_bytes = 256;
@@ -45,14 +63,16 @@ Program example() {
   product.terms = {{{0, 0, {}, {{4}, {3}}, {{3}, {1}}}, {1, 0, {}, {{3}, {5}}, {{5}, {1}}}, 0}};
   product.epilogue.extents = {4, 5};
   product.epilogue.loads = {{2, DType::f32, {-1, {4, 1}}, {{{-1, {0, 1}}, 0, 4}}}};
-  product.epilogue.instructions = {result(0), load(0), scalar(0), apply(Op::mul, 1, 2), apply(Op::add, 0, 3)};
+  product.epilogue.instructions = {result(0), load(0), scalar(0), apply(Op::mul, 1, 2),
+                                   apply(Op::add, 0, 3)};
   product.epilogue.stores = {{4, 4, DType::f32, {0, {5, 1}}}};
 
   TapeKernel softmax;
   softmax.tape.extents = {4, 5};
   softmax.tape.reduced_axes = 1;
   softmax.tape.loads = {{4, DType::f32, {0, {5, 1}}, {}}};
-  softmax.tape.instructions = {load(0), reduce(Op::max, 0), apply(Op::sub, 0, 1), apply(Op::exp, 2), reduce(Op::sum, 3), apply(Op::div, 3, 4)};
+  softmax.tape.instructions = {load(0),           reduce(Op::max, 0), apply(Op::sub, 0, 1),
+                               apply(Op::exp, 2), reduce(Op::sum, 3), apply(Op::div, 3, 4)};
   softmax.tape.stores = {{5, 5, DType::f32, {0, {5, 1}}}};
 
   OpKernel take{Op::take, AxisAttributes{0}, {5, 3}, {6}, {t, indices}, {y}};
@@ -170,7 +190,9 @@ TEST_CASE("every attribute type and every number survives serialisation", "[engi
                                                       {Op::random_bits, RandomAttributes{{4}, 1}},
                                                       {Op::layer_norm, EpsilonAttributes{1e-6}}};
   Program program;
-  for (const auto& [op, attributes] : ops) program.kernels.push_back(OpKernel{op, attributes, {0}, {1}, {{{2, 3}, DType::f16}}, {{{}, DType::i64}}});
+  for (const auto& [op, attributes] : ops)
+    program.kernels.push_back(
+        OpKernel{op, attributes, {0}, {1}, {{{2, 3}, DType::f16}}, {{{}, DType::i64}}});
   program.arena_bytes = std::numeric_limits<std::int64_t>::max();
   program.donations = {-1, std::numeric_limits<std::int32_t>::min()};
   CHECK(parse_program(serialise(program)) == program);
@@ -178,7 +200,8 @@ TEST_CASE("every attribute type and every number survives serialisation", "[engi
 
 TEST_CASE("a program cut short anywhere is refused", "[engine][program]") {
   const std::vector<std::byte> bytes = serialise(example());
-  for (std::size_t length = 0; length < bytes.size(); ++length) REQUIRE_THROWS_AS(parse_program(std::span(bytes).first(length)), FormatError);
+  for (std::size_t length = 0; length < bytes.size(); ++length)
+    REQUIRE_THROWS_AS(parse_program(std::span(bytes).first(length)), FormatError);
   std::vector<std::byte> longer = bytes;
   longer.push_back(std::byte{0});
   CHECK_THROWS_AS(parse_program(longer), FormatError);
@@ -206,7 +229,8 @@ TEST_CASE("a program with flipped bits is refused or read, never worse", "[engin
   std::mt19937 random(7);
   for (int i = 0; i < 2000; ++i) {
     std::vector<std::byte> damaged = bytes;
-    for (int j = 0; j < 3; ++j) damaged[random() % damaged.size()] = static_cast<std::byte>(random());
+    for (int j = 0; j < 3; ++j)
+      damaged[random() % damaged.size()] = static_cast<std::byte>(random());
     attempt(damaged);
   }
 }
@@ -250,9 +274,11 @@ TEST_CASE("verify names what is wrong", "[engine][program]") {
          epilogue(p).loads[0].address.constant = 0;
        }},
       {"reads elements", [](Program& p) { softmax(p).loads[0].address.constant = 1; }},
-      {"reads elements", [](Program& p) { std::get<ContractKernel>(p.kernels[0]).terms[0].lhs.offset = -1; }},
+      {"reads elements",
+       [](Program& p) { std::get<ContractKernel>(p.kernels[0]).terms[0].lhs.offset = -1; }},
       {"writes elements", [](Program& p) { softmax(p).stores[0].address.constant = 1; }},
-      {"writes one element several times", [](Program& p) { softmax(p).stores[0].address.coefficients[0] = 0; }},
+      {"writes one element several times",
+       [](Program& p) { softmax(p).stores[0].address.coefficients[0] = 0; }},
       {"which is an input",
        [](Program& p) {
          softmax(p).stores[0].buffer = 2;
@@ -268,7 +294,8 @@ TEST_CASE("verify names what is wrong", "[engine][program]") {
       {"gives one per row", [](Program& p) { softmax(p).instructions[1].narrow = false; }},
       {"depends on its own reduction", [](Program& p) { softmax(p).streaming = true; }},
       {"argument 1 is out of range", [](Program& p) { epilogue(p).instructions[2].argument = 1; }},
-      {"outside of an epilogue", [](Program& p) { softmax(p).instructions[0].code = TapeCode::result; }},
+      {"outside of an epilogue",
+       [](Program& p) { softmax(p).instructions[0].code = TapeCode::result; }},
       {"two dtypes", [](Program& p) { epilogue(p).instructions[2].dtype = DType::i32; }},
       {"another dtype", [](Program& p) { softmax(p).instructions[2].op = Op::lt; }},
       {"is not batch x m x n",
@@ -276,12 +303,14 @@ TEST_CASE("verify names what is wrong", "[engine][program]") {
          std::get<ContractKernel>(p.kernels[0]).m = 3;
          std::get<ContractKernel>(p.kernels[0]).terms[0].lhs.rows.sizes = {3};
        }},
-      {"do not make", [](Program& p) { std::get<ContractKernel>(p.kernels[0]).terms[0].rhs.rows.sizes = {2}; }},
+      {"do not make",
+       [](Program& p) { std::get<ContractKernel>(p.kernels[0]).terms[0].rhs.rows.sizes = {2}; }},
       {"straddles",
        [](Program& p) {
          epilogue(p).extents = {5, 4};
        }},
-      {"a result has no term", [](Program& p) { std::get<ContractKernel>(p.kernels[0]).results = 2; }},
+      {"a result has no term",
+       [](Program& p) { std::get<ContractKernel>(p.kernels[0]).results = 2; }},
       {"before it is written", [](Program& p) { std::swap(p.kernels[0], p.kernels[1]); }},
       {"never written",
        [](Program& p) {
@@ -292,10 +321,15 @@ TEST_CASE("verify names what is wrong", "[engine][program]") {
       {"beyond the arena", [](Program& p) { p.arena_bytes = 192; }},
       {"share bytes", [](Program& p) { p.buffers[5].offset = 64; }},
       {"has two buffers", [](Program& p) { p.buffers[3] = p.buffers[2]; }},
-      {"wrong output types", [](Program& p) { std::get<OpKernel>(p.kernels[2]).attributes = AxisAttributes{1}; }},
-      {"attributes of another op", [](Program& p) { std::get<OpKernel>(p.kernels[2]).attributes = NoAttributes{}; }},
+      {"wrong output types",
+       [](Program& p) { std::get<OpKernel>(p.kernels[2]).attributes = AxisAttributes{1}; }},
+      {"attributes of another op",
+       [](Program& p) { std::get<OpKernel>(p.kernels[2]).attributes = NoAttributes{}; }},
       {"absurd", [](Program& p) { softmax(p).extents[0] = std::int64_t{1} << 60; }},
-      {"absurd", [](Program& p) { softmax(p).loads[0].address.coefficients[0] = std::numeric_limits<std::int64_t>::min(); }},
+      {"absurd",
+       [](Program& p) {
+         softmax(p).loads[0].address.coefficients[0] = std::numeric_limits<std::int64_t>::min();
+       }},
   };
   for (const Damage& damage : damages) {
     Program program = example();
@@ -332,7 +366,8 @@ TEST_CASE("verify knows when memory may be taken over", "[engine][program]") {
 }
 
 TEST_CASE("verify follows padding through merged axes", "[engine][program]") {
-  // x f32[3, 4] padded by one all round to [5, 6], read through a flat view of 30 elements split as [15, 2].
+  // x f32[3, 4] padded by one all round to [5, 6], read through a flat view of 30 elements split as
+  // [15, 2].
   const TensorType x{{3, 4}, DType::f32}, y{{30}, DType::f32};
   Program program;
   program.inputs = {x};
@@ -342,7 +377,8 @@ TEST_CASE("verify follows padding through merged axes", "[engine][program]") {
   program.commit_point = 1;
   TapeKernel pad;
   pad.tape.extents = {5, 3, 2};
-  pad.tape.loads = {{0, DType::f32, {-5, {4, 2, 1}}, {{{-1, {1, 0, 0}}, 0, 3}, {{-1, {0, 2, 1}}, 0, 4}}}};
+  pad.tape.loads = {
+      {0, DType::f32, {-5, {4, 2, 1}}, {{{-1, {1, 0, 0}}, 0, 3}, {{-1, {0, 2, 1}}, 0, 4}}}};
   pad.tape.instructions = {load(0)};
   pad.tape.stores = {{0, 1, DType::f32, {0, {6, 2, 1}}}};
   program.kernels = {pad};
@@ -356,7 +392,9 @@ namespace {
 // Small enough to run thousands of times.
 bool is_small(const Program& program) {
   const auto small = [](const Dims& sizes) {
-    return std::accumulate(sizes.begin(), sizes.end(), 1.0, [](double a, std::int64_t b) { return a * static_cast<double>(b); }) < 1e4;
+    return std::accumulate(sizes.begin(), sizes.end(), 1.0, [](double a, std::int64_t b) {
+             return a * static_cast<double>(b);
+           }) < 1e4;
   };
   bool all = program.arena_bytes < (1 << 20) && program.scalars < 100;
   for (const BufferSlot& slot : program.buffers) all = all && small(slot.type.shape.dims());
@@ -364,7 +402,8 @@ bool is_small(const Program& program) {
     for (const TensorType& type : *types) all = all && small(type.shape.dims());
   for (const Kernel& kernel : program.kernels) {
     if (const auto* tape = std::get_if<TapeKernel>(&kernel)) all = all && small(tape->tape.extents);
-    if (const auto* contract = std::get_if<ContractKernel>(&kernel)) all = all && small({contract->batch, contract->m, contract->n, contract->k});
+    if (const auto* contract = std::get_if<ContractKernel>(&kernel))
+      all = all && small({contract->batch, contract->m, contract->n, contract->k});
   }
   return all;
 }
@@ -375,7 +414,8 @@ Program planned(const Device& device) {
     const Tensor y = gelu_tanh(matmul(pad(x, {1, 0}, {0, 1}), w) + 0.5);
     return std::pair(layer_norm(y, 1e-6), take(cumsum(y, 0), i, 1));
   });
-  return layer.program(zeros({4, 3}, DType::f32, device), zeros({4, 6}, DType::f32, device), zeros({2}, DType::i32, device));
+  return layer.program(zeros({4, 3}, DType::f32, device), zeros({4, 6}, DType::f32, device),
+                       zeros({2}, DType::i32, device));
 }
 
 void run_on(const Device& device, const Program& program) {
@@ -408,7 +448,8 @@ TEST_CASE("a damaged program that passes the verifier runs without harm", "[engi
       std::vector<std::byte> damaged = bytes;
       for (std::uint32_t j = 0; j < 1 + random() % 3; ++j) {
         std::byte& byte = damaged[12 + random() % (damaged.size() - 12)];
-        byte = static_cast<std::byte>(std::to_integer<int>(byte) + static_cast<int>(random() % 7) - 3);
+        byte =
+            static_cast<std::byte>(std::to_integer<int>(byte) + static_cast<int>(random() % 7) - 3);
       }
       try {
         const Program program = parse_program(damaged);

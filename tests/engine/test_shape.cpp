@@ -1,5 +1,5 @@
 #include "engine/error.h"
-#include "engine/shape.h"
+#include "engine/graph/shape.h"
 #include "tests/catch.h"
 
 using namespace fluxion;

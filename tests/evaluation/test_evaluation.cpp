@@ -17,7 +17,8 @@ namespace {
 // A finite set of 4 x 4 images, each of one level of its own.
 class Levels : public DataSet {
  public:
-  explicit Levels(std::int64_t size, float offset = 0) : DataSet("levels", {4, 4, 1}, 0, size), offset_(offset) {}
+  explicit Levels(std::int64_t size, float offset = 0)
+      : DataSet("levels", {4, 4, 1}, 0, size), offset_(offset) {}
 
  protected:
   std::int32_t sample(std::uint64_t, std::uint64_t position, std::span<float> x) const override {
@@ -35,8 +36,8 @@ std::set<float> levels_of(const HostBatch& batch) {
   return result;
 }
 
-std::vector<Measurement> measured(const SampleSet& samples, const EvaluationData& data, const std::vector<std::string>& metrics,
-                                  std::int64_t draws = 2) {
+std::vector<Measurement> measured(const SampleSet& samples, const EvaluationData& data,
+                                  const std::vector<std::string>& metrics, std::int64_t draws = 2) {
   return evaluate_samples(samples, {}, data, nullptr, {.metrics = metrics, .draws = draws});
 }
 
@@ -51,7 +52,8 @@ TEST_CASE("reference and fresh draws of a finite set never share a sample", "[ev
   CHECK_FALSE(divided.held_out());
   CHECK(divided.draws(20, 10) == 2);
   CHECK(divided.draws(51, 10) == 0);
-  const std::set<float> reference = levels_of(divided.reference(1000)), first = levels_of(divided.fresh(20, 0)),
+  const std::set<float> reference = levels_of(divided.reference(1000)),
+                        first = levels_of(divided.fresh(20, 0)),
                         second = levels_of(divided.fresh(20, 1));
   CHECK(reference.size() == 50);
   std::set<float> all = reference;
@@ -61,7 +63,8 @@ TEST_CASE("reference and fresh draws of a finite set never share a sample", "[ev
   CHECK(levels_of(divided.reference(10)).size() == 10);
 
   // What a classifier is trained on is the other half, each once an epoch.
-  const std::set<float> training = levels_of(divided.training(50, 3, 0)), later = levels_of(divided.training(25, 3, 2));
+  const std::set<float> training = levels_of(divided.training(50, 3, 0)),
+                        later = levels_of(divided.training(25, 3, 2));
   CHECK(training.size() == 50);
   for (const float level : training) CHECK_FALSE(reference.contains(level));
   for (const float level : later) CHECK(training.contains(level));
@@ -72,13 +75,15 @@ TEST_CASE("reference and fresh draws of a finite set never share a sample", "[ev
   CHECK(tested.draws(20, 10) == 5);
   CHECK(levels_of(tested.training(100, 3, 0)).size() == 100);
   CHECK_THROWS_AS(EvaluationData(std::make_shared<Levels>(1)), Error);
-  CHECK_THROWS_AS(EvaluationData(std::make_shared<Levels>(10), make_data_set("glyphs")), ShapeError);
+  CHECK_THROWS_AS(EvaluationData(std::make_shared<Levels>(10), make_data_set("glyphs")),
+                  ShapeError);
 }
 
 TEST_CASE("real samples measure as their noise floor, others above it", "[evaluation]") {
   const EvaluationData data(make_data_set("8gaussians"));
   const std::vector<std::string> metrics = {"sliced-wasserstein", "energy", "mmd", "wasserstein"};
-  const std::vector<Measurement> real = measured(data_points("8gaussians", 400, 77), data, metrics, 4);
+  const std::vector<Measurement> real =
+      measured(data_points("8gaussians", 400, 77), data, metrics, 4);
   const std::vector<Measurement> wrong = measured(data_points("moons", 400, 77), data, metrics, 4);
   REQUIRE(real.size() == metrics.size());
   for (std::size_t i = 0; i < metrics.size(); ++i) {
@@ -92,7 +97,8 @@ TEST_CASE("real samples measure as their noise floor, others above it", "[evalua
 
 TEST_CASE("modes of the built-in densities are where their samples are", "[evaluation]") {
   for (const std::string name : {"8gaussians", "8gaussians-torchcfm"}) {
-    const std::vector<Measurement> found = measured(data_points(name, 4000, 77), EvaluationData(make_data_set(name)), {"modes"});
+    const std::vector<Measurement> found =
+        measured(data_points(name, 4000, 77), EvaluationData(make_data_set(name)), {"modes"});
     REQUIRE(found.size() == 2);
     CHECK(found[0].value == Approx(1 - std::exp(-4.5)).margin(0.006));
     CHECK(found[1].value < 0.03);
@@ -100,15 +106,19 @@ TEST_CASE("modes of the built-in densities are where their samples are", "[evalu
     CHECK(std::accumulate(found[1].parts.begin(), found[1].parts.end(), 0.0) == Approx(1));
   }
   const EvaluationData board(make_data_set("checkerboard"));
-  const std::vector<Measurement> on_board = measured(data_points("checkerboard", 2000, 77), board, {"modes"});
+  const std::vector<Measurement> on_board =
+      measured(data_points("checkerboard", 2000, 77), board, {"modes"});
   CHECK(on_board.at(0).value == 1);
   CHECK(on_board.at(0).floor == 1.0);
-  CHECK_THROWS_WITH(measured(data_points("moons", 10, 1), EvaluationData(make_data_set("moons")), {"modes"}), has_text("moons"));
+  CHECK_THROWS_WITH(
+      measured(data_points("moons", 10, 1), EvaluationData(make_data_set("moons")), {"modes"}),
+      has_text("moons"));
 }
 
 TEST_CASE("points are their own features", "[evaluation]") {
   const EvaluationData data(make_data_set("moons"));
-  const std::vector<Measurement> found = measured(data_points("moons", 300, 77), data, {"frechet", "recall"});
+  const std::vector<Measurement> found =
+      measured(data_points("moons", 300, 77), data, {"frechet", "recall"});
   REQUIRE(found.size() == 5);
   CHECK(found[0].name == "frechet");
   CHECK(found[0].large_draw == 10'000);
@@ -118,7 +128,8 @@ TEST_CASE("points are their own features", "[evaluation]") {
 }
 
 TEST_CASE("what can't be measured is refused with a reason", "[evaluation]") {
-  const EvaluationData points(make_data_set("moons")), digits(make_data_set("glyphs", {.image_size = 8}));
+  const EvaluationData points(make_data_set("moons")),
+      digits(make_data_set("glyphs", {.image_size = 8}));
   const SampleSet x = data_points("moons", 20, 1), images{digits.reference(5).x, 5, 64};
   CHECK_THROWS_WITH(measured(x, points, {"magic"}), has_text("magic") && has_text("energy"));
   CHECK_THROWS_WITH(measured(x, points, {"classifier"}), has_text("labelled"));
@@ -129,14 +140,18 @@ TEST_CASE("what can't be measured is refused with a reason", "[evaluation]") {
 }
 
 TEST_CASE("without fresh draws there is no floor", "[evaluation]") {
-  const std::vector<Measurement> found = measured(data_points("moons", 50, 1), EvaluationData(make_data_set("moons")), {"energy"}, 0);
+  const std::vector<Measurement> found =
+      measured(data_points("moons", 50, 1), EvaluationData(make_data_set("moons")), {"energy"}, 0);
   CHECK_FALSE(found.at(0).floor.has_value());
-  const std::vector<Measurement> frechet = measured(data_points("moons", 50, 1), EvaluationData(make_data_set("moons")), {"frechet"}, 0);
+  const std::vector<Measurement> frechet =
+      measured(data_points("moons", 50, 1), EvaluationData(make_data_set("moons")), {"frechet"}, 0);
   CHECK_FALSE(frechet.at(0).floor.has_value());
   CHECK_FALSE(frechet.at(0).large_floor.has_value());
-  // A set too small for a draw of that size is compared with draws as large as its reference, and says so.
+  // A set too small for a draw of that size is compared with draws as large as its reference, and
+  // says so.
   const SampleSet samples{std::vector<float>(16 * 60, 0.0f), 60, 16};
-  const Measurement small = measured(samples, EvaluationData(std::make_shared<Levels>(100)), {"energy"}).at(0);
+  const Measurement small =
+      measured(samples, EvaluationData(std::make_shared<Levels>(100)), {"energy"}).at(0);
   CHECK(small.draws == 1);
   CHECK(small.floor_count == 50);
   CHECK(small.note.find("floor: 50 real samples") != std::string::npos);
@@ -146,10 +161,12 @@ TEST_CASE("copies of training images are found", "[evaluation]") {
   const auto train = std::make_shared<Levels>(100);
   const EvaluationData data(train, std::make_shared<Levels>(30, 0.004f));
   const SampleSet copies{train->batch(20, 5, 0).x, 20, 16};
-  const NearestTraining found = nearest_training(copies, data, {.count = 15, .shown = 3, .columns = 2});
+  const NearestTraining found =
+      nearest_training(copies, data, {.count = 15, .shown = 3, .columns = 2});
   CHECK(found.searched == 100);
   CHECK(found.median == Approx(0).margin(1e-9));
-  CHECK(found.held_out_median.value() == Approx(0.016).epsilon(0.01));  // 0.004 in each of 16 pixels
+  CHECK(found.held_out_median.value() ==
+        Approx(0.016).epsilon(0.01));  // 0.004 in each of 16 pixels
   CHECK(found.of_samples.index.size() == 30);
   CHECK(found.picture.width > found.picture.height);  // 4 tiles by 3
 }

@@ -16,22 +16,29 @@ TEST_CASE("nearest neighbours are those of a search by hand, in parts or at once
     NearestSearch whole(x, 5, 1), parted(x, 5, 3);
     whole.add(base);
     for (const std::int64_t begin : {0, 30, 60})
-      parted.add({std::span(base.values).subspan(static_cast<std::size_t>(begin * dim), static_cast<std::size_t>(30 * dim)), 30, dim});
+      parted.add(
+          {std::span(base.values)
+               .subspan(static_cast<std::size_t>(begin * dim), static_cast<std::size_t>(30 * dim)),
+           30, dim});
     const Neighbours found = whole.result();
     CHECK(found.index == parted.result().index);
     for (std::int64_t i = 0; i < x.count; ++i) {
       std::vector<std::pair<double, std::int64_t>> all;
-      for (std::int64_t j = 0; j < base.count; ++j) all.emplace_back(squared_distance(x, i, base, j), j);
+      for (std::int64_t j = 0; j < base.count; ++j)
+        all.emplace_back(squared_distance(x, i, base, j), j);
       std::sort(all.begin(), all.end());
       for (std::int64_t k = 0; k < 5; ++k) {
-        REQUIRE(found.index[static_cast<std::size_t>(5 * i + k)] == all[static_cast<std::size_t>(k)].second);
-        REQUIRE(found.distance[static_cast<std::size_t>(5 * i + k)] == Approx(std::sqrt(all[static_cast<std::size_t>(k)].first)).epsilon(1e-9));
+        REQUIRE(found.index[static_cast<std::size_t>(5 * i + k)] ==
+                all[static_cast<std::size_t>(k)].second);
+        REQUIRE(found.distance[static_cast<std::size_t>(5 * i + k)] ==
+                Approx(std::sqrt(all[static_cast<std::size_t>(k)].first)).epsilon(1e-9));
       }
     }
   }
 }
 
-TEST_CASE("equal distances keep the order of the base; a base that is too small is refused", "[evaluation]") {
+TEST_CASE("equal distances keep the order of the base; a base that is too small is refused",
+          "[evaluation]") {
   const SampleSet x{{0}, 1, 1}, base{{1, -1, 1, 2}, 4, 1};
   NearestSearch search(x, 3);
   search.add({std::span(base.values).first(2), 2, 1});
@@ -43,7 +50,8 @@ TEST_CASE("equal distances keep the order of the base; a base that is too small 
 }
 
 TEST_CASE("precision and recall on the line, by hand", "[evaluation]") {
-  // k = 1. Balls of the data: 0 +- 1, 1 +- 1, 5 +- 4. Balls of the samples: 0.5 +- 0.1, 0.6 +- 0.1, 20 +- 19.4.
+  // k = 1. Balls of the data: 0 +- 1, 1 +- 1, 5 +- 4. Balls of the samples: 0.5 +- 0.1, 0.6 +- 0.1,
+  // 20 +- 19.4.
   const SampleSet data{{0, 1, 5}, 3, 1}, generated{{0.5f, 0.6f, 20}, 3, 1};
   const Coverage found = precision_recall(data, generated, 1);
   CHECK(found.precision == Approx(2.0 / 3));
@@ -84,7 +92,8 @@ TEST_CASE("modes are counted by nearest centre within three deviations", "[evalu
   CHECK_THROWS_AS(count_modes(points, centres, 0), Error);
 }
 
-TEST_CASE("a uniform density has half of its points on the dark squares of a board", "[evaluation]") {
+TEST_CASE("a uniform density has half of its points on the dark squares of a board",
+          "[evaluation]") {
   SampleSet points{std::vector<float>(20'000), 10'000, 2};
   RandomSequence random(1, 0);
   for (float& value : points.values) value = random.uniform(-4, 4);

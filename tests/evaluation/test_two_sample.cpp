@@ -17,8 +17,10 @@ using namespace fluxion::testing;
 
 namespace {
 
-// mean over pairs of f(squared distance); within one set only i != j count, but the divisor is `divisor`.
-double mean_over_pairs(const SampleSet& a, const SampleSet& b, bool same, double divisor, const std::function<double(double)>& f) {
+// mean over pairs of f(squared distance); within one set only i != j count, but the divisor is
+// `divisor`.
+double mean_over_pairs(const SampleSet& a, const SampleSet& b, bool same, double divisor,
+                       const std::function<double(double)>& f) {
   double total = 0;
   for (std::int64_t i = 0; i < a.count; ++i)
     for (std::int64_t j = 0; j < b.count; ++j)
@@ -29,14 +31,16 @@ double mean_over_pairs(const SampleSet& a, const SampleSet& b, bool same, double
 double energy_by_hand(const SampleSet& x, const SampleSet& y, bool unbiased) {
   const auto root = [](double squared) { return std::sqrt(squared); };
   const auto n = static_cast<double>(x.count), m = static_cast<double>(y.count);
-  return 2 * mean_over_pairs(x, y, false, n * m, root) - mean_over_pairs(x, x, true, n * (unbiased ? n - 1 : n), root) -
+  return 2 * mean_over_pairs(x, y, false, n * m, root) -
+         mean_over_pairs(x, x, true, n * (unbiased ? n - 1 : n), root) -
          mean_over_pairs(y, y, true, m * (unbiased ? m - 1 : m), root);
 }
 
 double mmd_by_hand(const SampleSet& x, const SampleSet& y, double h) {
   const auto kernel = [h](double squared) { return std::exp(-squared / (2 * h * h)); };
   const auto n = static_cast<double>(x.count), m = static_cast<double>(y.count);
-  return mean_over_pairs(x, x, true, n * (n - 1), kernel) + mean_over_pairs(y, y, true, m * (m - 1), kernel) -
+  return mean_over_pairs(x, x, true, n * (n - 1), kernel) +
+         mean_over_pairs(y, y, true, m * (m - 1), kernel) -
          2 * mean_over_pairs(x, y, false, n * m, kernel);
 }
 
@@ -60,23 +64,32 @@ TEST_CASE("energy distance and MMD are the sums over pairs that define them", "[
     CHECK(energy_distance(x, y, true) == Approx(energy_by_hand(x, y, true)).epsilon(1e-10));
     CHECK(energy_distance(x, y, false) == Approx(energy_by_hand(x, y, false)).epsilon(1e-10));
     CHECK(energy_distance(y, x, true) == Approx(energy_distance(x, y, true)).epsilon(1e-10));
-    CHECK(mmd2_rbf(x, y, {.bandwidth = 0.7}) == Approx(mmd_by_hand(x, y, 0.7)).epsilon(1e-10).margin(1e-14));
-    const double mixture = (mmd_by_hand(x, y, 0.5) + mmd_by_hand(x, y, 1) + mmd_by_hand(x, y, 2)) / 3;
-    CHECK(mmd2_rbf(x, y, {.bandwidth = 1, .octaves = 1}) == Approx(mixture).epsilon(1e-10).margin(1e-14));
+    CHECK(mmd2_rbf(x, y, {.bandwidth = 0.7}) ==
+          Approx(mmd_by_hand(x, y, 0.7)).epsilon(1e-10).margin(1e-14));
+    const double mixture =
+        (mmd_by_hand(x, y, 0.5) + mmd_by_hand(x, y, 1) + mmd_by_hand(x, y, 2)) / 3;
+    CHECK(mmd2_rbf(x, y, {.bandwidth = 1, .octaves = 1}) ==
+          Approx(mixture).epsilon(1e-10).margin(1e-14));
   }
 }
 
 TEST_CASE("energy distance of two Gaussians on the line meets its closed form", "[evaluation]") {
-  // E|N(m, 2)| = 2 e^(-m^2/4) / sqrt pi + m erf(m/2): the difference of two unit Gaussians whose means are m apart.
-  const auto expected_gap = [](double m) { return 2 * std::exp(-m * m / 4) / std::sqrt(std::numbers::pi) + m * std::erf(m / 2); };
+  // E|N(m, 2)| = 2 e^(-m^2/4) / sqrt pi + m erf(m/2): the difference of two unit Gaussians whose
+  // means are m apart.
+  const auto expected_gap = [](double m) {
+    return 2 * std::exp(-m * m / 4) / std::sqrt(std::numbers::pi) + m * std::erf(m / 2);
+  };
   for (const float mean : {0.0f, 0.5f, 2.0f}) {
     const double exact = 2 * expected_gap(mean) - 2 * expected_gap(0);
     // The estimate's standard error is below 2 sd|X-Y| / sqrt(n) = 0.04 for n = 3,000.
-    CHECK(std::abs(energy_distance(gaussian(3000, 1, 3), gaussian(3000, 1, 4, mean)) - exact) < 0.12);
+    CHECK(std::abs(energy_distance(gaussian(3000, 1, 3), gaussian(3000, 1, 4, mean)) - exact) <
+          0.12);
   }
 }
 
-TEST_CASE("distances vanish between equal sets, and rotations and the order of samples do not matter", "[evaluation]") {
+TEST_CASE(
+    "distances vanish between equal sets, and rotations and the order of samples do not matter",
+    "[evaluation]") {
   const SampleSet x = gaussian(60, 2, 5), y = gaussian(60, 2, 6, 1);
   CHECK(energy_distance(x, x, false) == Approx(0).margin(1e-12));
   CHECK(sliced_wasserstein2(x, x) == 0);
@@ -90,19 +103,24 @@ TEST_CASE("distances vanish between equal sets, and rotations and the order of s
     return set;
   };
   SampleSet reversed = x;
-  for (std::int64_t i = 0; i < x.count; ++i) std::copy_n(x.row(i), 2, reversed.row(x.count - 1 - i));
+  for (std::int64_t i = 0; i < x.count; ++i)
+    std::copy_n(x.row(i), 2, reversed.row(x.count - 1 - i));
   for (const auto& [a, b] : {std::pair(turned(x), turned(y)), std::pair(reversed, y)}) {
     CHECK(energy_distance(a, b) == Approx(energy_distance(x, y)).epsilon(1e-5));
-    CHECK(mmd2_rbf(a, b, {.bandwidth = 1}) == Approx(mmd2_rbf(x, y, {.bandwidth = 1})).epsilon(1e-5));
+    CHECK(mmd2_rbf(a, b, {.bandwidth = 1}) ==
+          Approx(mmd2_rbf(x, y, {.bandwidth = 1})).epsilon(1e-5));
     CHECK(wasserstein2(a, b) == Approx(wasserstein2(x, y)).epsilon(1e-5));
   }
 }
 
-TEST_CASE("Wasserstein distances of a set and its translation are the translation's", "[evaluation]") {
+TEST_CASE("Wasserstein distances of a set and its translation are the translation's",
+          "[evaluation]") {
   const SampleSet x = gaussian(150, 3, 7), y = moved(x, {1, -2, 2});
   CHECK(wasserstein2(x, y) == Approx(3).epsilon(1e-5));
-  // Every direction sees the translation's component along it, whose mean square over the sphere is |a|^2 / 3.
-  CHECK(sliced_wasserstein2(x, y, Slices{.directions = 4000}) == Approx(3 / std::sqrt(3.0)).epsilon(0.03));
+  // Every direction sees the translation's component along it, whose mean square over the sphere is
+  // |a|^2 / 3.
+  CHECK(sliced_wasserstein2(x, y, Slices{.directions = 4000}) ==
+        Approx(3 / std::sqrt(3.0)).epsilon(0.03));
 }
 
 TEST_CASE("the assignment is the best of all permutations", "[evaluation]") {
@@ -113,7 +131,8 @@ TEST_CASE("the assignment is the best of all permutations", "[evaluation]") {
     double best = std::numeric_limits<double>::infinity();
     do {
       double total = 0;
-      for (std::int64_t i = 0; i < 6; ++i) total += squared_distance(x, i, y, order[static_cast<std::size_t>(i)]);
+      for (std::int64_t i = 0; i < 6; ++i)
+        total += squared_distance(x, i, y, order[static_cast<std::size_t>(i)]);
       best = std::min(best, total);
     } while (std::next_permutation(order.begin(), order.end()));
     INFO("seed " << seed);
@@ -121,13 +140,15 @@ TEST_CASE("the assignment is the best of all permutations", "[evaluation]") {
   }
 }
 
-TEST_CASE("on the line every W2 is that of the sorted samples, also for sets of different sizes", "[evaluation]") {
+TEST_CASE("on the line every W2 is that of the sorted samples, also for sets of different sizes",
+          "[evaluation]") {
   const SampleSet x = gaussian(200, 1, 8), y = gaussian(200, 1, 9, 1, 2);
   CHECK(sliced_wasserstein2(x, y) == Approx(wasserstein2(x, y)).epsilon(1e-6));
   const SampleSet one{{0}, 1, 1}, two{{1, 3}, 2, 1}, three{{0, 0, 6}, 3, 1};
   CHECK(sliced_wasserstein2(one, two) == Approx(std::sqrt((1.0 + 9.0) / 2)));
   // Quantiles on [0, 1/3), [1/3, 1/2), [1/2, 2/3), [2/3, 1): 1-0, 1-0, 3-0, 6-3.
-  CHECK(sliced_wasserstein2(two, three) == Approx(std::sqrt(1.0 / 3 + 1.0 / 6 + 9.0 / 6 + 9.0 / 3)));
+  CHECK(sliced_wasserstein2(two, three) ==
+        Approx(std::sqrt(1.0 / 3 + 1.0 / 6 + 9.0 / 6 + 9.0 / 3)));
 }
 
 TEST_CASE("the unbiased distances of equal distributions scatter around zero", "[evaluation]") {
@@ -135,7 +156,8 @@ TEST_CASE("the unbiased distances of equal distributions scatter around zero", "
   int negative = 0;
   constexpr int draws = 40;
   for (int draw = 0; draw < draws; ++draw) {
-    const SampleSet x = gaussian(50, 2, 1000 + static_cast<std::uint64_t>(draw)), y = gaussian(50, 2, 2000 + static_cast<std::uint64_t>(draw));
+    const SampleSet x = gaussian(50, 2, 1000 + static_cast<std::uint64_t>(draw)),
+                    y = gaussian(50, 2, 2000 + static_cast<std::uint64_t>(draw));
     const double value = energy_distance(x, y);
     negative += value < 0;
     energy += value / draws;
@@ -153,7 +175,8 @@ TEST_CASE("metrics do not depend on the number of threads, bit for bit", "[evalu
   for (const std::int64_t dim : {2, 40}) {
     const SampleSet x = gaussian(333, dim, 10), y = gaussian(333, dim, 11, 0.3f);
     CHECK(energy_distance(x, y, true, 1) == energy_distance(x, y, true, 3));
-    CHECK(mmd2_rbf(x, y, {.bandwidth = 1, .octaves = 2}, 1) == mmd2_rbf(x, y, {.bandwidth = 1, .octaves = 2}, 3));
+    CHECK(mmd2_rbf(x, y, {.bandwidth = 1, .octaves = 2}, 1) ==
+          mmd2_rbf(x, y, {.bandwidth = 1, .octaves = 2}, 3));
     CHECK(sliced_wasserstein2(x, y, Slices{}, 1) == sliced_wasserstein2(x, y, Slices{}, 3));
     CHECK(wasserstein2(x, y, 1) == wasserstein2(x, y, 3));
     CHECK(median_distance(x, 1) == median_distance(x, 3));
@@ -167,7 +190,8 @@ TEST_CASE("the median distance is that of all pairs", "[evaluation]") {
 }
 
 TEST_CASE("sets that can't be compared are refused with a reason", "[evaluation]") {
-  const SampleSet one = gaussian(1, 2, 1), x = gaussian(10, 2, 2), other = gaussian(10, 3, 3), fewer = gaussian(9, 2, 4);
+  const SampleSet one = gaussian(1, 2, 1), x = gaussian(10, 2, 2), other = gaussian(10, 3, 3),
+                  fewer = gaussian(9, 2, 4);
   SampleSet broken = x;
   broken.row(7)[1] = std::numeric_limits<float>::quiet_NaN();
   CHECK_THROWS_WITH(energy_distance(one, x), has_text("at least 2"));
@@ -187,14 +211,19 @@ TEST_CASE("sets that can't be compared are refused with a reason", "[evaluation]
 
 TEST_CASE("the losses are the metrics", "[evaluation]") {
   const Device device = cpu({.threads = 1});
-  const SampleSet x = gaussian(20, 3, 12), y = gaussian(20, 3, 13, 1), directions{{1, 0, 0, 0, 0.6f, 0.8f}, 2, 3};
+  const SampleSet x = gaussian(20, 3, 12), y = gaussian(20, 3, 13, 1),
+                  directions{{1, 0, 0, 0, 0.6f, 0.8f}, 2, 3};
   const Tensor a = tensor(x, device), b = tensor(y, device);
   for (const bool unbiased : {false, true})
-    CHECK(energy_loss(a, b, unbiased).item<double>() == Approx(energy_distance(x, y, unbiased)).epsilon(1e-10));
-  CHECK(mmd2_rbf_loss(a, b, 1.3).item<double>() == Approx(mmd2_rbf(x, y, {.bandwidth = 1.3})).epsilon(1e-10));
+    CHECK(energy_loss(a, b, unbiased).item<double>() ==
+          Approx(energy_distance(x, y, unbiased)).epsilon(1e-10));
+  CHECK(mmd2_rbf_loss(a, b, 1.3).item<double>() ==
+        Approx(mmd2_rbf(x, y, {.bandwidth = 1.3})).epsilon(1e-10));
   const double sliced = sliced_wasserstein2(x, y, directions.view());
-  CHECK(sliced_wasserstein2_loss(a, b, tensor(directions, device)).item<double>() == Approx(sliced * sliced).epsilon(1e-10));
+  CHECK(sliced_wasserstein2_loss(a, b, tensor(directions, device)).item<double>() ==
+        Approx(sliced * sliced).epsilon(1e-10));
   CHECK_THROWS_AS(energy_loss(a, slice_axis(b, 1, 0, 2)), ShapeError);
   CHECK_THROWS_AS(mmd2_rbf_loss(a, slice_axis(b, 0, 0, 1), 1), ShapeError);
-  CHECK_THROWS_AS(sliced_wasserstein2_loss(a, slice_axis(b, 0, 0, 5), tensor(directions, device)), ShapeError);
+  CHECK_THROWS_AS(sliced_wasserstein2_loss(a, slice_axis(b, 0, 0, 5), tensor(directions, device)),
+                  ShapeError);
 }

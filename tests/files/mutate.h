@@ -9,10 +9,12 @@
 
 namespace fluxion::testing {
 
-// One to four random edits: a byte flipped, set to a telling value, removed, doubled, or a stretch cut out or repeated.
+// One to four random edits: a byte flipped, set to a telling value, removed, doubled, or a stretch
+// cut out or repeated.
 inline std::vector<std::byte> mutate(std::vector<std::byte> bytes, std::mt19937& random) {
   const auto below = [&](std::size_t count) { return static_cast<std::size_t>(random()) % count; };
-  static constexpr unsigned char telling[] = {0, 1, 0x7f, 0x80, 0xff, '"', '{', '}', '[', ']', ',', ':', '-', '9', 'e', '.', '\\'};
+  static constexpr unsigned char telling[] = {0,   1,   0x7f, 0x80, 0xff, '"', '{', '}', '[',
+                                              ']', ',', ':',  '-',  '9',  'e', '.', '\\'};
   for (std::size_t edit = 1 + below(4); edit > 0 && !bytes.empty(); --edit) {
     const std::size_t at = below(bytes.size());
     const auto place = bytes.begin() + static_cast<std::ptrdiff_t>(at);

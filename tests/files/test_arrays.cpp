@@ -27,7 +27,8 @@ std::string refusal(Parse parse) {
 
 std::vector<std::byte> npy_of(const std::string& header, std::size_t data) {
   std::string text = "\x93NUMPY";
-  text += {'\x01', '\0', static_cast<char>(header.size() & 255), static_cast<char>(header.size() >> 8)};
+  text +=
+      {'\x01', '\0', static_cast<char>(header.size() & 255), static_cast<char>(header.size() >> 8)};
   text += header;
   text.resize(text.size() + data);
   return bytes_of(text);
@@ -53,7 +54,8 @@ void expect_polite(const std::vector<std::byte>& whole, Parse parse) {
 // [count, 2, 3] images of counting bytes.
 std::vector<std::byte> idx_of(std::uint8_t count) {
   std::vector<std::byte> bytes;
-  for (const int value : {0, 0, 8, 3, 0, 0, 0, static_cast<int>(count), 0, 0, 0, 2, 0, 0, 0, 3}) bytes.push_back(static_cast<std::byte>(value));
+  for (const int value : {0, 0, 8, 3, 0, 0, 0, static_cast<int>(count), 0, 0, 0, 2, 0, 0, 0, 3})
+    bytes.push_back(static_cast<std::byte>(value));
   for (int i = 0; i < count * 6; ++i) bytes.push_back(static_cast<std::byte>(i));
   return bytes;
 }
@@ -95,19 +97,33 @@ TEST_CASE("npy: the file is byte for byte what NumPy writes", "[files]") {
 }
 
 TEST_CASE("npy: every wrong header is refused, with the reason", "[files]") {
-  const auto why = [](const std::string& header, std::size_t data) { return refusal([&] { parse_npy(npy_of(header, data)); }); };
+  const auto why = [](const std::string& header, std::size_t data) {
+    return refusal([&] { parse_npy(npy_of(header, data)); });
+  };
   CHECK(why("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n", 8).empty());
   CHECK(why("{\"shape\":(1,2),\"fortran_order\":False,\"descr\":\"<f4\"}", 8).empty());
-  CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", 8), "needs 12 bytes"));
-  CHECK(contains(why("{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", 8), "element type"));
+  CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", 8),
+                 "needs 12 bytes"));
+  CHECK(contains(why("{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", 8),
+                 "element type"));
   CHECK(contains(why("{'descr': '<f4', 'fortran_order': True, 'shape': (1,2), }", 8), "Fortran"));
-  CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", 8), "tuple of sizes"));
-  CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", 8), "tuple of sizes"));
-  CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,4), }", 8), "overflows"));
-  CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (0,4611686018427387904,4), }", 0), "overflows"));
+  CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", 8),
+                 "tuple of sizes"));
+  CHECK(contains(
+      why("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", 8),
+      "tuple of sizes"));
+  CHECK(contains(
+      why("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,4), }", 8),
+      "overflows"));
+  CHECK(contains(
+      why("{'descr': '<f4', 'fortran_order': False, 'shape': (0,4611686018427387904,4), }", 0),
+      "overflows"));
   CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, }", 8), "missing"));
-  CHECK(contains(why("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 8), "repeated"));
-  CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), } x", 8), "after its header"));
+  CHECK(
+      contains(why("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 8),
+               "repeated"));
+  CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), } x", 8),
+                 "after its header"));
   CHECK_FALSE(why("", 8).empty());
   CHECK(contains(refusal([] { parse_npy(std::vector<std::byte>(100)); }), "NUMPY"));
 }
@@ -115,7 +131,8 @@ TEST_CASE("npy: every wrong header is refused, with the reason", "[files]") {
 TEST_CASE("npy: damaged files are read or refused, never worse", "[files]") {
   const ScratchFolder folder;
   write_npy(folder / "a.npy", std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3});
-  expect_polite(bytes_of(text_of(folder / "a.npy")), [](std::span<const std::byte> bytes) { parse_npy(bytes); });
+  expect_polite(bytes_of(text_of(folder / "a.npy")),
+                [](std::span<const std::byte> bytes) { parse_npy(bytes); });
 }
 
 TEST_CASE("gzip: what is compressed is decompressed, within its limit", "[files]") {
@@ -153,7 +170,8 @@ TEST_CASE("IDX: every wrong header is refused, with the reason", "[files]") {
     std::vector<std::byte> bytes;
     for (const int value : header) bytes.push_back(static_cast<std::byte>(value));
     bytes.resize(bytes.size() + data);
-    const std::string plain = refusal([&] { parse_idx(bytes); }), packed = refusal([&] { parse_idx(gzip(bytes)); });
+    const std::string plain = refusal([&] { parse_idx(bytes); }),
+                      packed = refusal([&] { parse_idx(gzip(bytes)); });
     CHECK(plain.empty() == packed.empty());
     return plain;
   };
@@ -165,7 +183,8 @@ TEST_CASE("IDX: every wrong header is refused, with the reason", "[files]") {
   CHECK(contains(why({0, 0, 8, 200, 0, 0, 0, 3}, 3), "200 axes"));
   CHECK(contains(why({0, 0, 8, 3, 0, 0, 0, 3}, 3), "inside its header"));
   CHECK(contains(why({0, 0, 8, 1, 0, 0, 0, 4}, 3), "claims [4]"));
-  CHECK(contains(why({0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}, 3), "absurd"));
+  CHECK(contains(why({0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}, 3),
+                 "absurd"));
   CHECK(contains(why({0, 0, 8, 1, 127, 255, 255, 255}, 3), "claims"));
   CHECK_FALSE(why({0, 0, 8, 1, 0, 0, 0, 2}, 3).empty());
 }

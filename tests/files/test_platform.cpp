@@ -184,7 +184,8 @@ TEST_CASE("platform: the first signal requests a stop, the second ends the proce
     CHECK_FALSE(guard.token().stop_requested());
     ::raise(SIGINT);
     const std::stop_token token = guard.token();
-    for (int i = 0; i < 500 && !token.stop_requested(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    for (int i = 0; i < 500 && !token.stop_requested(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     CHECK(token.stop_requested());
     CHECK(guard.signal() == SIGINT);
     CHECK_THROWS_AS(InterruptGuard(), Error);

@@ -3,7 +3,7 @@
 
 #include "backends/reference/reference.h"
 #include "engine/error.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
 #include "tests/catch.h"
 #include "tests/files/mutate.h"
@@ -15,14 +15,17 @@ using namespace fluxion::testing;
 namespace {
 
 // A file of this header and that many bytes of data.
-std::vector<std::byte> file_of(const std::string& header, std::size_t data, std::uint64_t claimed_length) {
+std::vector<std::byte> file_of(const std::string& header, std::size_t data,
+                               std::uint64_t claimed_length) {
   std::vector<std::byte> bytes(8);
   std::memcpy(bytes.data(), &claimed_length, 8);
   for (const std::byte byte : bytes_of(header)) bytes.push_back(byte);
   bytes.resize(bytes.size() + data);
   return bytes;
 }
-std::vector<std::byte> file_of(const std::string& header, std::size_t data) { return file_of(header, data, header.size()); }
+std::vector<std::byte> file_of(const std::string& header, std::size_t data) {
+  return file_of(header, data, header.size());
+}
 
 // The FormatError's message; empty if the file is taken.
 std::string refusal(const std::vector<std::byte>& bytes) {
@@ -33,7 +36,9 @@ std::string refusal(const std::vector<std::byte>& bytes) {
   }
   return "";
 }
-std::string refusal(const std::string& header, std::size_t data) { return refusal(file_of(header, data)); }
+std::string refusal(const std::string& header, std::size_t data) {
+  return refusal(file_of(header, data));
+}
 
 std::vector<std::byte> example_file() {
   const ScratchFolder folder;
@@ -56,7 +61,8 @@ std::vector<std::byte> example_file() {
                                               {"step", DType::i64, {2}, bytes(i64)},
                                               {"exact", DType::f64, {3}, bytes(f64)},
                                               {"none", DType::f32, {0, 5}, {}}};
-  write_safetensors(folder / "example", entries, {{"format", "test"}, {"config", "{\"depth\": 3}"}});
+  write_safetensors(folder / "example", entries,
+                    {{"format", "test"}, {"config", "{\"depth\": 3}"}});
   return bytes_of(text_of(folder / "example"));
 }
 
@@ -69,7 +75,8 @@ TEST_CASE("safetensors: what is written is read, aligned", "[files]") {
   CHECK(file.metadata() == Metadata{{"config", "{\"depth\": 3}"}, {"format", "test"}});
   for (const SafetensorsEntry& entry : file.entries()) {
     INFO(entry.name);
-    CHECK((entry.bytes.data() - bytes.data()) % static_cast<std::ptrdiff_t>(size_of(entry.dtype)) == 0);
+    CHECK((entry.bytes.data() - bytes.data()) % static_cast<std::ptrdiff_t>(size_of(entry.dtype)) ==
+          0);
     CHECK(file.find(entry.name) == &entry);
   }
   CHECK(file.find("absent") == nullptr);
@@ -124,26 +131,44 @@ TEST_CASE("safetensors: every wrong header is refused, with the reason", "[files
   CHECK(contains(refusal(one(good + R"(,"dtype":"F32")"), 8), "dtype twice"));
   CHECK(contains(refusal(one(good + R"(,"shape":[2])"), 8), "shape twice"));
   CHECK(contains(refusal(one(good + R"(,"more":"F32")"), 8), "unknown field"));
-  CHECK(contains(refusal(one(R"("dtype":"F33","shape":[2],"data_offsets":[0,8])"), 8), "unknown dtype \"F33\""));
-  CHECK(contains(refusal(one(R"("dtype":7,"shape":[2],"data_offsets":[0,8])"), 8), "a number where its dtype belongs"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[-2],"data_offsets":[0,8])"), 8), "negative"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2.0],"data_offsets":[0,8])"), 8), "\"2.0\""));
+  CHECK(contains(refusal(one(R"("dtype":"F33","shape":[2],"data_offsets":[0,8])"), 8),
+                 "unknown dtype \"F33\""));
+  CHECK(contains(refusal(one(R"("dtype":7,"shape":[2],"data_offsets":[0,8])"), 8),
+                 "a number where its dtype belongs"));
+  CHECK(
+      contains(refusal(one(R"("dtype":"F32","shape":[-2],"data_offsets":[0,8])"), 8), "negative"));
+  CHECK(
+      contains(refusal(one(R"("dtype":"F32","shape":[2.0],"data_offsets":[0,8])"), 8), "\"2.0\""));
   CHECK(contains(refusal(one(R"("dtype":"F32","shape":["2"],"data_offsets":[0,8])"), 8), "a text"));
   CHECK(contains(refusal(one(R"("dtype":"F32","shape":[[2]],"data_offsets":[0,8])"), 8), "a list"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,8])"), 8), "a size of"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0])"), 0), "overflows"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[0,0])"), 0), "overflows"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[0])"), 8), "fewer than two"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8,8])"), 8), "more than two"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[8,0])"), 8), "end before they begin"));
+  CHECK(contains(
+      refusal(one(R"("dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,8])"), 8),
+      "a size of"));
+  CHECK(contains(
+      refusal(one(R"("dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0])"), 0),
+      "overflows"));
+  CHECK(contains(
+      refusal(one(R"("dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[0,0])"), 0),
+      "overflows"));
+  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[0])"), 8),
+                 "fewer than two"));
+  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8,8])"), 8),
+                 "more than two"));
+  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[8,0])"), 8),
+                 "end before they begin"));
   CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,12])"), 8), "beyond"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615])"), 8), "beyond"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[3],"data_offsets":[0,8])"), 8), "needs 12 bytes"));
+  CHECK(contains(
+      refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615])"), 8),
+      "beyond"));
+  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[3],"data_offsets":[0,8])"), 8),
+                 "needs 12 bytes"));
   CHECK(contains(refusal(one(good), 12), "4 unused bytes at the end"));
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[4,12])"), 12), "4 unused bytes before"));
+  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[2],"data_offsets":[4,12])"), 12),
+                 "4 unused bytes before"));
 
   const auto two = [](const std::string& name, const std::string& range) {
-    return R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},")" + name + R"(":{"dtype":"F32","shape":[2],"data_offsets":[)" + range + "]}}";
+    return R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},")" + name +
+           R"(":{"dtype":"F32","shape":[2],"data_offsets":[)" + range + "]}}";
   };
   CHECK(refusal(two("b", "8,16"), 16).empty());
   CHECK(contains(refusal(two("a", "8,16"), 16), "twice"));
@@ -152,7 +177,8 @@ TEST_CASE("safetensors: every wrong header is refused, with the reason", "[files
 
   std::string axes = "1";
   for (int i = 0; i < 40; ++i) axes += ",1";
-  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[)" + axes + R"(],"data_offsets":[0,4])"), 4), "more than 32 axes"));
+  CHECK(contains(refusal(one(R"("dtype":"F32","shape":[)" + axes + R"(],"data_offsets":[0,4])"), 4),
+                 "more than 32 axes"));
 }
 
 TEST_CASE("safetensors: nesting a million deep costs nothing", "[files]") {
@@ -167,7 +193,9 @@ TEST_CASE("safetensors: no part of a file passes for the whole", "[files]") {
   REQUIRE(refusal(whole).empty());
   for (std::size_t length = 0; length < whole.size(); ++length) {
     INFO(length << " of " << whole.size() << " bytes");
-    REQUIRE_FALSE(refusal(std::vector<std::byte>(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length))).empty());
+    REQUIRE_FALSE(refusal(std::vector<std::byte>(
+                              whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length)))
+                      .empty());
   }
 }
 
@@ -180,9 +208,12 @@ TEST_CASE("safetensors: a damaged file is read or refused, never worse", "[files
     try {
       const SafetensorsFile file(damaged);
       for (const SafetensorsEntry& entry : file.entries()) {
-        const bool inside = entry.bytes.data() >= damaged.data() && entry.bytes.data() + entry.bytes.size() <= damaged.data() + damaged.size();
+        const bool inside =
+            entry.bytes.data() >= damaged.data() &&
+            entry.bytes.data() + entry.bytes.size() <= damaged.data() + damaged.size();
         REQUIRE(inside);
-        REQUIRE(static_cast<std::size_t>(entry.shape.elements()) * size_of(entry.dtype) == entry.bytes.size());
+        REQUIRE(static_cast<std::size_t>(entry.shape.elements()) * size_of(entry.dtype) ==
+                entry.bytes.size());
       }
     } catch (const FormatError&) {
       ++refused;
@@ -195,15 +226,19 @@ TEST_CASE("safetensors: what can't be read back is not written", "[files]") {
   const ScratchFolder folder;
   const std::vector<float> values{1, 2};
   const auto bytes = std::as_bytes(std::span(values));
-  const auto write = [&](const std::vector<SafetensorsEntry>& entries, const Metadata& metadata = {}) {
+  const auto write = [&](const std::vector<SafetensorsEntry>& entries,
+                         const Metadata& metadata = {}) {
     write_safetensors(folder / "f", entries, metadata);
   };
-  CHECK_THROWS_AS(write({{"a", DType::f32, {2}, bytes}, {"a", DType::f32, {2}, bytes}}), FormatError);
+  CHECK_THROWS_AS(write({{"a", DType::f32, {2}, bytes}, {"a", DType::f32, {2}, bytes}}),
+                  FormatError);
   CHECK_THROWS_AS(write({{"__metadata__", DType::f32, {2}, bytes}}), FormatError);
   CHECK_THROWS_AS(write({{"\xff", DType::f32, {2}, bytes}}), FormatError);
   CHECK_THROWS_AS(write({}, {{"k", "\xff"}}), FormatError);
   CHECK_THROWS_AS(write({{"a", DType::f32, {3}, bytes}}), ShapeError);
-  CHECK_THROWS_AS(write_safetensors(folder / "no/folder", std::vector<SafetensorsEntry>{{"a", DType::f32, {2}, bytes}}), IoError);
+  CHECK_THROWS_AS(write_safetensors(folder / "no/folder",
+                                    std::vector<SafetensorsEntry>{{"a", DType::f32, {2}, bytes}}),
+                  IoError);
   CHECK(folder.files() == 0);
 }
 
@@ -243,7 +278,9 @@ TEST_CASE("safetensors: tensors come back from a file as they were", "[files]") 
   }
   SECTION("a boolean is 0 or 1") {
     const std::vector<std::uint8_t> bits{0, 2};
-    write_safetensors(folder / "bits", std::vector<SafetensorsEntry>{{"b", DType::boolean, {2}, std::as_bytes(std::span(bits))}});
+    write_safetensors(
+        folder / "bits",
+        std::vector<SafetensorsEntry>{{"b", DType::boolean, {2}, std::as_bytes(std::span(bits))}});
     CHECK_THROWS_AS(load_tensors(folder / "bits", device), FormatError);
   }
 }

@@ -1,5 +1,5 @@
-// Fuzz target: what the readers of files make of hostile bytes. The first byte chooses the reader; whatever is wrong with the rest, it says so with
-// an Error and touches nothing else.
+// Fuzz target: what the readers of files make of hostile bytes. The first byte chooses the reader;
+// whatever is wrong with the rest, it says so with an Error and touches nothing else.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -8,7 +8,7 @@
 #include <span>
 
 #include "engine/error.h"
-#include "engine/program.h"
+#include "engine/program/program.h"
 #include "models/files/gz.h"
 #include "models/files/idx.h"
 #include "models/files/npy.h"

@@ -1,4 +1,5 @@
-// Writes files for the fuzzers to start from: fluxion-fuzz-seeds FOLDER. Each is a valid one, after the byte that chooses its reader.
+// Writes files for the fuzzers to start from: fluxion-fuzz-seeds FOLDER. Each is a valid one, after
+// the byte that chooses its reader.
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -8,7 +9,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/files/gz.h"
 #include "models/files/npy.h"
 #include "models/files/safetensors.h"
@@ -24,10 +25,12 @@ std::vector<std::byte> bytes_of(const std::filesystem::path& path) {
   return bytes;
 }
 
-void write(const std::filesystem::path& path, std::uint8_t reader, const std::vector<std::byte>& bytes) {
+void write(const std::filesystem::path& path, std::uint8_t reader,
+           const std::vector<std::byte>& bytes) {
   std::ofstream file(path, std::ios::binary);
   file.put(static_cast<char>(reader));
-  file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  file.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
 }
 
 }  // namespace
@@ -48,12 +51,16 @@ int main(int argc, char** argv) {
   std::vector<std::byte> idx{std::byte{0}, std::byte{0}, std::byte{8}, std::byte{1}, std::byte{0},
                              std::byte{0}, std::byte{0}, std::byte{2}, std::byte{7}, std::byte{9}};
   write(folder / "idx", 3, idx);
-  const std::string json = R"({"name": "seed", "sizes": [1, 2.5, -3e4], /* nested */ "inner": {"flag": true, "none": null}})";
+  const std::string json =
+      R"({"name": "seed", "sizes": [1, 2.5, -3e4], /* nested */ "inner": {"flag": true, "none": null}})";
   const auto text = std::as_bytes(std::span(json));
   write(folder / "json", 5, {text.begin(), text.end()});
-  const auto layer = compile([](const Tensor& a, const Tensor& b) { return softmax(silu(matmul(a, b) + 1.0)); });
+  const auto layer =
+      compile([](const Tensor& a, const Tensor& b) { return softmax(silu(matmul(a, b) + 1.0)); });
   write(folder / "program", 6, serialise(layer.program(x, transpose(x, {1, 0}))));
-  const auto ops = compile([](const Tensor& a) { return take(cumsum(pad(a, {1, 0}, {0, 2}), 0), argmax(a, 1), 0); });
+  const auto ops = compile([](const Tensor& a) {
+    return take(cumsum(pad(a, {1, 0}, {0, 2}), 0), argmax(a, 1), 0);
+  });
   write(folder / "program-of-ops", 6, serialise(ops.program(x)));
   std::filesystem::remove(scratch);
   return 0;

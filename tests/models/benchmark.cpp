@@ -1,5 +1,5 @@
-// The benchmark networks and steps: that they are what they are said to be. (That they are the PyTorch program's, bench/check_against_torch.py
-// shows.)
+// The benchmark networks and steps: that they are what they are said to be. (That they are the
+// PyTorch program's, bench/check_against_torch.py shows.)
 #include "models/benchmark/benchmark.h"
 
 #include <cmath>
@@ -7,8 +7,8 @@
 
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
-#include "backends/cpu/fma_rate.h"
-#include "engine/ops.h"
+#include "backends/cpu/runtime/fma_rate.h"
+#include "engine/graph/ops.h"
 #include "models/benchmark/bound_program.h"
 #include "models/benchmark/comparison.h"
 #include "models/benchmark/profile.h"
@@ -27,18 +27,23 @@ FlowDraws draws_for(const NetworkConfig& network, std::int64_t batch, const Devi
   Dims shape{batch};
   const Shape sample = sample_shape(network);
   shape.insert(shape.end(), sample.begin(), sample.end());
-  FlowDraws draws = draw({.fixed_share = true}, normal(random_key(2, device), Shape(shape)), {}, 0, random_key(3, device));
+  FlowDraws draws = draw({.fixed_share = true}, normal(random_key(2, device), Shape(shape)), {}, 0,
+                         random_key(3, device));
   draws.r = where(draws.equal_mask, draws.t, draws.r);
   draws.equal_mask = {};
   if (num_classes(network) > 0)
-    draws.labels = {Tensor::from(std::vector<std::int32_t>(static_cast<std::size_t>(batch), 3), {batch}, device), {}, num_classes(network)};
+    draws.labels = {Tensor::from(std::vector<std::int32_t>(static_cast<std::size_t>(batch), 3),
+                                 {batch}, device),
+                    {},
+                    num_classes(network)};
   return draws;
 }
 
 }  // namespace
 
 TEST_CASE("the benchmark networks have the sizes they are said to have", "[benchmark]") {
-  const NetworkConfig mlp = benchmark_network("mlp2d").config, dit = benchmark_network("dit28").config;
+  const NetworkConfig mlp = benchmark_network("mlp2d").config,
+                      dit = benchmark_network("dit28").config;
   CHECK(parameter_count(mlp) == 1'119'234);
   CHECK(parameter_count(dit) == 1'924'752);
   CHECK(frozen_parameters(dit).empty());
@@ -57,9 +62,11 @@ TEST_CASE("the necessary operations of the benchmark steps are counted", "[bench
   // By hand: 2 (2 + 128) 512 + 4 * 2 * 512^2 + 2 * 512 * 2 operations a sample.
   const double sample = 2 * (2 + 128) * 512 + 4 * 2 * 512 * 512 + 2 * 512 * 2;
   CHECK(giga("mlp2d", BenchmarkTask::forward) == Approx(4096 * sample / 1e9).epsilon(1e-12));
-  CHECK(giga("mlp2d", BenchmarkTask::flow_matching) == Approx(3 * 4096 * sample / 1e9).epsilon(1e-12));
+  CHECK(giga("mlp2d", BenchmarkTask::flow_matching) ==
+        Approx(3 * 4096 * sample / 1e9).epsilon(1e-12));
   CHECK(giga("mlp2d", BenchmarkTask::meanflow) == Approx(4 * 4096 * sample / 1e9).epsilon(1e-12));
-  CHECK(giga("mlp2d", BenchmarkTask::meanflow_subset) == Approx(3.25 * 4096 * sample / 1e9).epsilon(1e-12));
+  CHECK(giga("mlp2d", BenchmarkTask::meanflow_subset) ==
+        Approx(3.25 * 4096 * sample / 1e9).epsilon(1e-12));
   // As the PyTorch program counts them with hooks on its layers.
   CHECK(giga("dit28", BenchmarkTask::sample) == Approx(7.99).epsilon(1e-3));
   CHECK(giga("dit28", BenchmarkTask::flow_matching) == Approx(24.0).epsilon(2e-3));
@@ -71,27 +78,40 @@ TEST_CASE("the necessary operations of the benchmark steps are counted", "[bench
 
 TEST_CASE("the benchmark tasks are one loss where r = t", "[benchmark]") {
   const Device device = cpu({.threads = 1});
-  const NetworkConfig network = MlpConfig{.data_dim = 2, .hidden = {16, 16}, .time_features = 8, .time_scale = 1000};
+  const NetworkConfig network =
+      MlpConfig{.data_dim = 2, .hidden = {16, 16}, .time_features = 8, .time_scale = 1000};
   const Parameters parameters = initialise(network, random_key(1, device));
   FlowDraws draws = draws_for(network, 8, device);
-  const auto loss = [&](BenchmarkTask task) { return benchmark_loss(task, network, parameters, draws).loss.item<float>(); };
-  CHECK(loss(BenchmarkTask::meanflow) == Approx(loss(BenchmarkTask::meanflow_subset)).epsilon(1e-6));
+  const auto loss = [&](BenchmarkTask task) {
+    return benchmark_loss(task, network, parameters, draws).loss.item<float>();
+  };
+  CHECK(loss(BenchmarkTask::meanflow) ==
+        Approx(loss(BenchmarkTask::meanflow_subset)).epsilon(1e-6));
   CHECK(loss(BenchmarkTask::meanflow) != Approx(loss(BenchmarkTask::flow_matching)).epsilon(1e-9));
   draws.r = draws.t;
   CHECK(loss(BenchmarkTask::meanflow) == Approx(loss(BenchmarkTask::flow_matching)).epsilon(1e-6));
 
   // The loss from its definition: s / (s + 1e-3), s the mean square over the elements of a sample.
   const Tensor t = expand_dims(draws.t, 1), z = (1.0 - t) * draws.x + t * draws.e;
-  const Tensor delta = apply(network, parameters, z, {draws.t, draws.t}) - (draws.e - draws.x), s = mean(square(delta), {1});
-  CHECK(loss(BenchmarkTask::flow_matching) == Approx(mean(s / (s + 1e-3)).item<float>()).epsilon(1e-5));
+  const Tensor delta = apply(network, parameters, z, {draws.t, draws.t}) - (draws.e - draws.x),
+               s = mean(square(delta), {1});
+  CHECK(loss(BenchmarkTask::flow_matching) ==
+        Approx(mean(s / (s + 1e-3)).item<float>()).epsilon(1e-5));
 }
 
 TEST_CASE("a benchmark step trains, and an evaluation gives samples", "[benchmark]") {
   const Device device = cpu({.threads = 1});
-  const NetworkConfig network = DitConfig{.image_size = 8, .hidden_size = 16, .depth = 1, .num_heads = 2, .num_classes = 3, .gelu = Gelu::erf};
-  for (const BenchmarkTask task : {BenchmarkTask::flow_matching, BenchmarkTask::meanflow, BenchmarkTask::meanflow_subset}) {
+  const NetworkConfig network = DitConfig{.image_size = 8,
+                                          .hidden_size = 16,
+                                          .depth = 1,
+                                          .num_heads = 2,
+                                          .num_classes = 3,
+                                          .gelu = Gelu::erf};
+  for (const BenchmarkTask task :
+       {BenchmarkTask::flow_matching, BenchmarkTask::meanflow, BenchmarkTask::meanflow_subset}) {
     Benchmark benchmark(task, network, 8, device);
-    CHECK(benchmark.memory_report().kernels == static_cast<int>(benchmark.program().kernels.size()));
+    CHECK(benchmark.memory_report().kernels ==
+          static_cast<int>(benchmark.program().kernels.size()));
     const float first = benchmark.step().item<float>(), second = benchmark.step().item<float>();
     CHECK(std::isfinite(first));
     CHECK(first != second);
@@ -103,7 +123,8 @@ TEST_CASE("a benchmark step trains, and an evaluation gives samples", "[benchmar
   CHECK_THROWS_AS(Benchmark(BenchmarkTask::sample, network, 0, device), Error);
 }
 
-TEST_CASE("a step is compared with another program's, and the tensor that differs is named", "[benchmark]") {
+TEST_CASE("a step is compared with another program's, and the tensor that differs is named",
+          "[benchmark]") {
   const Device device = cpu({.threads = 1});
   const NetworkConfig network = benchmark_network("mlp2d").config;
   const ScratchFolder folder;
@@ -116,7 +137,8 @@ TEST_CASE("a step is compared with another program's, and the tensor that differ
     result = benchmark_loss(BenchmarkTask::meanflow, network, free, draws);
     return result.loss;
   })(parameters);
-  tensors = {{"x", draws.x}, {"e", draws.e}, {"t", draws.t}, {"r", draws.r}, {"u", result.u}, {"dudt", result.dudt}, {"loss", loss}};
+  tensors = {{"x", draws.x},  {"e", draws.e},        {"t", draws.t}, {"r", draws.r},
+             {"u", result.u}, {"dudt", result.dudt}, {"loss", loss}};
   for (const auto& [name, value] : parameters) tensors["parameters." + name] = value;
   for (const auto& [name, value] : gradient) tensors["gradients." + name] = value;
 
@@ -181,7 +203,8 @@ TEST_CASE("order statistics of times", "[benchmark]") {
   CHECK_THROWS_AS(statistics({}), Error);
 
   int calls = 0;
-  const Timings timings = time_calls([&] { ++calls; }, {.warm_up = 2, .samples = 1, .chunk_seconds = 0, .max_seconds = 0});
+  const Timings timings = time_calls(
+      [&] { ++calls; }, {.warm_up = 2, .samples = 1, .chunk_seconds = 0, .max_seconds = 0});
   CHECK(calls == 2 + 1 + 1);  // warm-up, one to size the stretches, one that counts
   CHECK(timings.samples == 1);
 }
@@ -195,7 +218,8 @@ TEST_CASE("a program bound to its own buffers computes what a call does", "[benc
   std::copy(first.begin(), first.end(), bound.input(0).begin());
   std::copy(second.begin(), second.end(), bound.input(1).begin());
   bound.run();
-  CHECK(std::vector<float>(bound.output(0).begin(), bound.output(0).end()) == f(a, b).to_host<float>());
+  CHECK(std::vector<float>(bound.output(0).begin(), bound.output(0).end()) ==
+        f(a, b).to_host<float>());
 }
 
 TEST_CASE("the rate of multiply-adds is measured on any number of threads", "[benchmark]") {

@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "backends/cpu/cpu.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
 #include "tests/catch.h"
 
@@ -14,12 +14,18 @@ namespace {
 
 // A file in the system's temporary folder, removed at the end.
 struct TemporaryFile {
-  std::filesystem::path path = std::filesystem::temp_directory_path() / "fluxion-test-model.safetensors";
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / "fluxion-test-model.safetensors";
   ~TemporaryFile() { std::filesystem::remove(path); }
 };
 
 Model small_model(const Device& device) {
-  const DitConfig network{.image_size = 4, .patch_size = 2, .hidden_size = 8, .depth = 1, .num_heads = 2, .num_classes = 2};
+  const DitConfig network{.image_size = 4,
+                          .patch_size = 2,
+                          .hidden_size = 8,
+                          .depth = 1,
+                          .num_heads = 2,
+                          .num_classes = 2};
   ModelInfo info;
   info.network = network;
   info.objective = "meanflow_cfg";
@@ -30,7 +36,9 @@ Model small_model(const Device& device) {
   return {info, initialise(network, random_key(1, device))};
 }
 
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 std::string message_of(const std::function<void()>& f) {
   try {
@@ -48,7 +56,8 @@ TEST_CASE("a model file gives back the model, at any floating precision") {
   const TemporaryFile file;
   const Model model = small_model(device);
   write_model(file.path, model);
-  const Model read = read_model(file.path, device), wide = read_model(file.path, device, DType::f64);
+  const Model read = read_model(file.path, device),
+              wide = read_model(file.path, device, DType::f64);
   CHECK(read.info == model.info);
   CHECK(read_model_info(file.path) == model.info);
   for (const auto& [name, tensor] : model.parameters) {
@@ -72,10 +81,17 @@ TEST_CASE("a model file whose parameters do not fit is refused by name") {
   };
   const std::string missing = message_with([](Parameters& p) { p.erase("pos_embed"); });
   CHECK((has(missing, "'pos_embed'") && has(missing, "missing")));
-  CHECK(has(message_with([&](Parameters& p) { p["extra"] = zeros({2}, DType::f32, device); }), "'extra'"));
-  const std::string misshapen = message_with([&](Parameters& p) { p["pos_embed"] = zeros({1, 4, 9}, DType::f32, device); });
-  CHECK((has(misshapen, "'pos_embed'") && has(misshapen, "[1, 4, 9]") && has(misshapen, "[1, 4, 8]")));
-  CHECK(has(message_with([&](Parameters& p) { p["pos_embed"] = zeros({1, 4, 8}, DType::i32, device); }), "floating"));
+  CHECK(has(message_with([&](Parameters& p) { p["extra"] = zeros({2}, DType::f32, device); }),
+            "'extra'"));
+  const std::string misshapen = message_with([&](Parameters& p) {
+    p["pos_embed"] = zeros({1, 4, 9}, DType::f32, device);
+  });
+  CHECK((has(misshapen, "'pos_embed'") && has(misshapen, "[1, 4, 9]") &&
+         has(misshapen, "[1, 4, 8]")));
+  CHECK(has(message_with([&](Parameters& p) {
+              p["pos_embed"] = zeros({1, 4, 8}, DType::i32, device);
+            }),
+            "floating"));
 
   save_tensors(file.path, content.tensors, {});
   CHECK(has(message_of([&] { read_model(file.path, device); }), "no model"));

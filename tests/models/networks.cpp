@@ -1,7 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "backends/cpu/cpu.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/networks/network.h"
 #include "tests/catch.h"
 
@@ -54,31 +54,38 @@ TEST_CASE("fresh parameters have the promised shapes, and a fresh DiT is the zer
   const Tensor u = apply(config, parameters, z, {.t = t, .r = t}, labels);
   CHECK(u.shape() == z.shape());
   CHECK(max(abs(u)).item<float>() == 0.0f);
-  CHECK(max(abs(parameters.at("blocks.0.attn.qkv.weight"))).item<float>() <= std::sqrt(6.0f / 64.0f));
-  CHECK(max(abs(parameters.at("blocks.0.attn.qkv.weight"))).item<float>() > 0.9f * std::sqrt(6.0f / 64.0f));
+  CHECK(max(abs(parameters.at("blocks.0.attn.qkv.weight"))).item<float>() <=
+        std::sqrt(6.0f / 64.0f));
+  CHECK(max(abs(parameters.at("blocks.0.attn.qkv.weight"))).item<float>() >
+        0.9f * std::sqrt(6.0f / 64.0f));
 }
 
 TEST_CASE("an MLP takes vectors and times") {
   const Device device = cpu({.threads = 1});
   const NetworkConfig config = MlpConfig{.data_dim = 3, .hidden = {8, 4}};
   const Parameters parameters = initialise(config, random_key(1, device), DType::f64);
-  const Tensor z = normal(random_key(2, device), {5, 3}, DType::f64), t = full({5}, 0.5, DType::f64, device);
+  const Tensor z = normal(random_key(2, device), {5, 3}, DType::f64),
+               t = full({5}, 0.5, DType::f64, device);
   CHECK(apply(config, parameters, z, {.t = t, .r = t}).shape() == Shape{5, 3});
   CHECK(parameters.at("layers.0.weight").shape() == Shape{8, 5});
-  CHECK_THROWS_AS(apply(config, parameters, z, {.t = t, .r = zeros({4}, DType::f64, device)}), ShapeError);
+  CHECK_THROWS_AS(apply(config, parameters, z, {.t = t, .r = zeros({4}, DType::f64, device)}),
+                  ShapeError);
   CHECK_THROWS_AS(apply(config, {}, z, {.t = t, .r = t}), Error);
 }
 
 TEST_CASE("a DiT may have exact gelu and learned positions") {
   const Device device = cpu({.threads = 1});
   DitConfig config = small_dit();
-  const Tensor h = normal(random_key(3, device), {2, 16, 16}, DType::f64), conditioning = normal(random_key(4, device), {2, 16}, DType::f64);
+  const Tensor h = normal(random_key(3, device), {2, 16, 16}, DType::f64),
+               conditioning = normal(random_key(4, device), {2, 16}, DType::f64);
   Parameters parameters;
-  for (const auto& [name, shape] : parameter_shapes(config)) parameters[name] = normal(random_key(5, device), shape, DType::f64);
+  for (const auto& [name, shape] : parameter_shapes(config))
+    parameters[name] = normal(random_key(5, device), shape, DType::f64);
   const Tensor approximate = dit_block(config, parameters, "blocks.0", h, conditioning);
   config.gelu = Gelu::erf;
   const Tensor exact = dit_block(config, parameters, "blocks.0", h, conditioning);
-  // The approximation of gelu is within 5e-4 of it; the rest of the block makes a little more or less of that.
+  // The approximation of gelu is within 5e-4 of it; the rest of the block makes a little more or
+  // less of that.
   CHECK(max(abs(approximate - exact)).item<double>() > 0);
   CHECK(max(abs(approximate - exact)).item<double>() < 0.1 * max(abs(exact)).item<double>());
 
@@ -86,24 +93,33 @@ TEST_CASE("a DiT may have exact gelu and learned positions") {
   CHECK(frozen_parameters(config).empty());
   const Tensor positions = initialise(NetworkConfig(config), random_key(1, device)).at("pos_embed");
   CHECK(positions.shape() == Shape{1, 16, 16});
-  CHECK(mean(square(positions)).item<float>() == Approx(0.02 * 0.02).epsilon(0.5));  // N(0, 0.02^2), 256 of them
+  CHECK(mean(square(positions)).item<float>() ==
+        Approx(0.02 * 0.02).epsilon(0.5));  // N(0, 0.02^2), 256 of them
 }
 
 TEST_CASE("an MLP may see sinusoidal features of its times, added before its first activation") {
   const Device device = cpu({.threads = 1});
   const MlpConfig config{.data_dim = 3, .hidden = {8}, .time_features = 4, .time_scale = 10};
-  const Parameters parameters = initialise(NetworkConfig(config), random_key(1, device), DType::f64);
+  const Parameters parameters =
+      initialise(NetworkConfig(config), random_key(1, device), DType::f64);
   CHECK(parameters.at("layers.0.weight").shape() == Shape{8, 3});
   CHECK(parameters.at("time_embedder.weight").shape() == Shape{8, 8});
-  const Tensor z = normal(random_key(2, device), {5, 3}, DType::f64), t = uniform(random_key(3, device), {5}, DType::f64), r = 0.25 * t;
+  const Tensor z = normal(random_key(2, device), {5, 3}, DType::f64),
+               t = uniform(random_key(3, device), {5}, DType::f64), r = 0.25 * t;
   const auto features = [&](const Tensor& time) {
-    const Tensor slow = expand_dims(time, 1) * 10.0, angles = concat({slow, slow * 0.01}, 1);  // 10000^(-1/2) is the second frequency
+    const Tensor slow = expand_dims(time, 1) * 10.0,
+                 angles = concat({slow, slow * 0.01}, 1);  // 10000^(-1/2) is the second frequency
     return concat({cos(angles), sin(angles)}, 1);
   };
   const Tensor conditions = concat({features(t), features(t - r)}, 1);
-  const auto product = [&](const Tensor& x, const char* name) { return matmul(x, transpose(parameters.at(name), {1, 0})); };
-  const Tensor hidden = silu(product(z, "layers.0.weight") + product(conditions, "time_embedder.weight"));  // fresh biases are zero
-  CHECK(max(abs(apply(NetworkConfig(config), parameters, z, {t, r}) - product(hidden, "layers.1.weight"))).item<double>() < 1e-12);
+  const auto product = [&](const Tensor& x, const char* name) {
+    return matmul(x, transpose(parameters.at(name), {1, 0}));
+  };
+  const Tensor hidden = silu(product(z, "layers.0.weight") +
+                             product(conditions, "time_embedder.weight"));  // fresh biases are zero
+  CHECK(max(abs(apply(NetworkConfig(config), parameters, z, {t, r}) -
+                product(hidden, "layers.1.weight")))
+            .item<double>() < 1e-12);
 
   CHECK_THROWS_AS(check(NetworkConfig(MlpConfig{.time_features = 1})), Error);
   CHECK_THROWS_AS(check(NetworkConfig(MlpConfig{.time_scale = NAN})), Error);
@@ -112,16 +128,20 @@ TEST_CASE("an MLP may see sinusoidal features of its times, added before its fir
 
 TEST_CASE("an MLP with frequencies sees cosines and sines of its input") {
   const Device device = cpu({.threads = 1});
-  const MlpConfig plain{.data_dim = 2, .hidden = {}}, config{.data_dim = 2, .hidden = {}, .frequencies = 2};
+  const MlpConfig plain{.data_dim = 2, .hidden = {}},
+      config{.data_dim = 2, .hidden = {}, .frequencies = 2};
   CHECK(parameter_shapes(config).at("layers.0.weight") == Shape{2, 12});
-  // One linear layer over [z (2), cos z (2), sin z (2), cos 2z (2), sin 2z (2), t, s]: the first output reads cos of z's second element, the second
-  // sin of twice its first and the time.
+  // One linear layer over [z (2), cos z (2), sin z (2), cos 2z (2), sin 2z (2), t, s]: the first
+  // output reads cos of z's second element, the second sin of twice its first and the time.
   std::vector<double> weight(24, 0.0);
   weight[3] = 1;
   weight[12 + 8] = 1, weight[12 + 10] = 1;
-  const Parameters parameters{{"layers.0.weight", Tensor::from(weight, {2, 12}, device)}, {"layers.0.bias", zeros({2}, DType::f64, device)}};
-  const Tensor z = Tensor::from(std::vector<double>{0.25, -2}, {1, 2}, device), t = full({1}, 0.5, DType::f64, device);
-  const std::vector<double> u = apply(NetworkConfig(config), parameters, z, {.t = t, .r = t}).to_host<double>();
+  const Parameters parameters{{"layers.0.weight", Tensor::from(weight, {2, 12}, device)},
+                              {"layers.0.bias", zeros({2}, DType::f64, device)}};
+  const Tensor z = Tensor::from(std::vector<double>{0.25, -2}, {1, 2}, device),
+               t = full({1}, 0.5, DType::f64, device);
+  const std::vector<double> u =
+      apply(NetworkConfig(config), parameters, z, {.t = t, .r = t}).to_host<double>();
   CHECK(u[0] == Approx(std::cos(2.0)).epsilon(1e-12));
   CHECK(u[1] == Approx(std::sin(0.5) + 0.5).epsilon(1e-12));
 
@@ -137,8 +157,10 @@ TEST_CASE("a network's configuration survives JSON, and bad JSON is refused") {
   DitConfig unusual = small_dit();
   unusual.gelu = Gelu::erf;
   unusual.positions = Positions::learned;
-  for (const NetworkConfig& config : {NetworkConfig(small_dit()), NetworkConfig(unusual), NetworkConfig(MlpConfig{.second_time = SecondTime::r}),
-                                      NetworkConfig(MlpConfig{.time_features = 8, .time_scale = 1000})})
+  for (const NetworkConfig& config :
+       {NetworkConfig(small_dit()), NetworkConfig(unusual),
+        NetworkConfig(MlpConfig{.second_time = SecondTime::r}),
+        NetworkConfig(MlpConfig{.time_features = 8, .time_scale = 1000})})
     CHECK(network_from_json(nlohmann::json::parse(network_to_json(config).dump())) == config);
 
   // Members that files of earlier versions lack.

@@ -3,7 +3,7 @@
 
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/objectives/objective.h"
 #include "tests/catch.h"
 
@@ -21,20 +21,23 @@ struct Setup {
 
 double largest_difference(const Parameters& a, const Parameters& b) {
   double result = 0;
-  for (const auto& [name, tensor] : a) result = std::max(result, max(abs(tensor - b.at(name))).item<double>());
+  for (const auto& [name, tensor] : a)
+    result = std::max(result, max(abs(tensor - b.at(name))).item<double>());
   return result;
 }
 
 }  // namespace
 
-TEST_CASE("MeanFlow's JVP over the rows with r != t alone gives the numbers of the JVP over all rows") {
+TEST_CASE(
+    "MeanFlow's JVP over the rows with r != t alone gives the numbers of the JVP over all rows") {
   const Setup setup;
   const FlowDraws draws = draw({.fixed_share = true}, setup.x, {}, 0, setup.key);
   const auto loss = [&](const Parameters& parameters, std::int64_t jvp_rows) {
     return meanflow(bind_parameters(setup.network, parameters), draws, {.jvp_rows = jvp_rows}).loss;
   };
   const auto gradient = [&](std::int64_t jvp_rows) {
-    return value_and_grad([&](const Parameters& parameters) { return loss(parameters, jvp_rows); })(setup.parameters);
+    return value_and_grad([&](const Parameters& parameters) { return loss(parameters, jvp_rows); })(
+        setup.parameters);
   };
   const auto [full, full_gradient] = gradient(-1);
   const auto [subset, subset_gradient] = gradient(unequal_rows({}, 8));
@@ -47,7 +50,8 @@ TEST_CASE("MeanFlow's JVP goes along the network's own velocity where asked to")
   const Setup setup;
   const Velocity network = bind_parameters(setup.network, setup.parameters);
   const FlowDraws draws = draw({.fixed_share = true}, setup.x, {}, 0, setup.key);
-  const Tensor z = interpolate(draws.x, draws.e, draws.t), r = where(draws.equal_mask, draws.t, draws.r), v = draws.e - draws.x;
+  const Tensor z = interpolate(draws.x, draws.e, draws.t),
+               r = where(draws.equal_mask, draws.t, draws.r), v = draws.e - draws.x;
   // du/dt by central differences along u(z, t, t): their error is of order step^2.
   const Tensor own = network(z, {draws.t, draws.t}, {});
   const double step = 1e-4;
@@ -55,7 +59,8 @@ TEST_CASE("MeanFlow's JVP goes along the network's own velocity where asked to")
   const Tensor dudt = (moved(step) - moved(-step)) / (2 * step);
   const Tensor target = v - expand_dims(draws.t - r, 1) * dudt;
   for (const std::int64_t jvp_rows : {std::int64_t{-1}, unequal_rows({}, 8)}) {
-    const MeanFlowResult result = meanflow(network, draws, {.jvp_rows = jvp_rows, .own_direction = true});
+    const MeanFlowResult result =
+        meanflow(network, draws, {.jvp_rows = jvp_rows, .own_direction = true});
     CHECK(max(abs(result.target - target)).item<double>() < 1e-6);
   }
   CHECK(max(abs(meanflow(network, draws).target - target)).item<double>() > 1e-3);
@@ -63,17 +68,23 @@ TEST_CASE("MeanFlow's JVP goes along the network's own velocity where asked to")
   // A velocity that is the same for all pairs is its own mean: both directions coincide.
   FlowDraws constant = draws;
   constant.e = draws.x + 1.0;
-  const Velocity exact = [](const Tensor& z, const Times& times, const Tensor&) { return 1.0 + expand_dims(times.t - times.r, 1) * sin(z); };
-  CHECK(max(abs(meanflow(exact, constant, {.own_direction = true}).target - meanflow(exact, constant).target)).item<double>() < 1e-12);
+  const Velocity exact = [](const Tensor& z, const Times& times, const Tensor&) {
+    return 1.0 + expand_dims(times.t - times.r, 1) * sin(z);
+  };
+  CHECK(max(abs(meanflow(exact, constant, {.own_direction = true}).target -
+                meanflow(exact, constant).target))
+            .item<double>() < 1e-12);
 }
 
 TEST_CASE("where r = t, MeanFlow's target is the velocity of flow matching") {
   const Setup setup;
   FlowDraws draws = draw({.equal_share = 0}, setup.x, {}, 0, setup.key);
   draws.equal_mask = gt(full_like(draws.t, 1), 0.0);
-  const MeanFlowResult result = meanflow(bind_parameters(setup.network, setup.parameters), draws, {.p = 0});
+  const MeanFlowResult result =
+      meanflow(bind_parameters(setup.network, setup.parameters), draws, {.p = 0});
   CHECK(max(abs(result.target - (draws.e - draws.x))).item<double>() == 0);
-  const FlowMatchingResult plain = flow_matching(bind_parameters(setup.network, setup.parameters), draws, {.mean_over_elements = false});
+  const FlowMatchingResult plain = flow_matching(bind_parameters(setup.network, setup.parameters),
+                                                 draws, {.mean_over_elements = false});
   CHECK(result.loss.item<double>() == Approx(plain.loss.item<double>()).epsilon(1e-12));
 }
 
@@ -88,8 +99,10 @@ TEST_CASE("draws are a function of the key, ordered in time, and in the promised
 
   // Shares and moments lie within six standard errors.
   const double count = 4096;
-  CHECK(mean(draws.equal_mask.to(DType::f64)).item<double>() == Approx(0.75).margin(6 * std::sqrt(0.75 * 0.25 / count)));
-  CHECK(mean(eq(draws.labels.dropped(), 10.0).to(DType::f64)).item<double>() == Approx(0.1).margin(6 * std::sqrt(0.09 / count)));
+  CHECK(mean(draws.equal_mask.to(DType::f64)).item<double>() ==
+        Approx(0.75).margin(6 * std::sqrt(0.75 * 0.25 / count)));
+  CHECK(mean(eq(draws.labels.dropped(), 10.0).to(DType::f64)).item<double>() ==
+        Approx(0.1).margin(6 * std::sqrt(0.09 / count)));
   const Tensor logits = log(draws.t / (1.0 - draws.t)) + log(draws.r / (1.0 - draws.r));
   CHECK(mean(logits).item<double>() == Approx(-0.8).margin(6 * std::sqrt(2 / count)));
   CHECK(mean(square(draws.e)).item<double>() == Approx(1).margin(6 * std::sqrt(2 / count)));
@@ -97,7 +110,8 @@ TEST_CASE("draws are a function of the key, ordered in time, and in the promised
 
 TEST_CASE("every objective has a finite loss, a gradient, and survives JSON") {
   const Setup setup;
-  for (const ObjectiveKind kind : {ObjectiveKind::flow_matching, ObjectiveKind::meanflow, ObjectiveKind::split_meanflow}) {
+  for (const ObjectiveKind kind :
+       {ObjectiveKind::flow_matching, ObjectiveKind::meanflow, ObjectiveKind::split_meanflow}) {
     INFO(to_string(kind));
     const ObjectiveConfig objective{.kind = kind};
     const auto value = [&](const Parameters& parameters) {
@@ -112,5 +126,6 @@ TEST_CASE("every objective has a finite loss, a gradient, and survives JSON") {
   CHECK(objective_from_json(objective_to_json(own)) == own);
   CHECK_THROWS_AS(objective_from_json({{"kind", "magic"}}), FormatError);
   const ObjectiveConfig guided{.kind = ObjectiveKind::meanflow_cfg};
-  CHECK_THROWS_AS(objective_value(guided, setup.network, setup.parameters, setup.x, {}, setup.key), Error);
+  CHECK_THROWS_AS(objective_value(guided, setup.network, setup.parameters, setup.x, {}, setup.key),
+                  Error);
 }

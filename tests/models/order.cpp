@@ -10,7 +10,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/layers/einsum.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
@@ -22,7 +22,9 @@ namespace {
 
 using Values = std::vector<double>;
 
-Tensor row(const Values& values, const Device& device) { return Tensor::from(values, {static_cast<std::int64_t>(values.size())}, device); }
+Tensor row(const Values& values, const Device& device) {
+  return Tensor::from(values, {static_cast<std::int64_t>(values.size())}, device);
+}
 
 // The definition: for every value of every letter, a product; summed into the result.
 HostValue summed_products(const std::string& equation, const std::vector<HostValue>& operands) {
@@ -35,7 +37,8 @@ HostValue summed_products(const std::string& equation, const std::vector<HostVal
       names.back() += each;
   std::map<char, std::int64_t> sizes, at;
   for (std::size_t i = 0; i < operands.size(); ++i)
-    for (std::size_t k = 0; k < names[i].size(); ++k) sizes[names[i][k]] = operands[i].shape[static_cast<std::int64_t>(k)];
+    for (std::size_t k = 0; k < names[i].size(); ++k)
+      sizes[names[i][k]] = operands[i].shape[static_cast<std::int64_t>(k)];
   const auto position = [&](const std::string& axes) {
     std::int64_t number = 0;
     for (const char axis : axes) number = number * sizes[axis] + at[axis];
@@ -49,7 +52,8 @@ HostValue summed_products(const std::string& equation, const std::vector<HostVal
   const std::function<void(std::map<char, std::int64_t>::iterator)> loop = [&](auto axis) {
     if (axis == sizes.end()) {
       double product = 1;
-      for (std::size_t i = 0; i < operands.size(); ++i) product *= operands[i].values[position(names[i])];
+      for (std::size_t i = 0; i < operands.size(); ++i)
+        product *= operands[i].values[position(names[i])];
       total.values[position(result)] += product;
       return;
     }
@@ -64,11 +68,13 @@ HostValue summed_products(const std::string& equation, const std::vector<HostVal
 
 }  // namespace
 
-TEST_CASE("sort puts NaN last in either direction and keeps the order of equal values", "[models][order]") {
+TEST_CASE("sort puts NaN last in either direction and keeps the order of equal values",
+          "[models][order]") {
   const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
   for (const Device& device : {cpu(), reference()})
     for (const DType dtype : {DType::f32, DType::f64}) {
-      const Tensor x = convert(row({0.0, nan, -0.0, 3, -infinity, nan, 3, infinity, -1}, device), dtype);
+      const Tensor x =
+          convert(row({0.0, nan, -0.0, 3, -infinity, nan, 3, infinity, -1}, device), dtype);
       CHECK(host_values(argsort(x, 0)) == Values{4, 8, 0, 2, 3, 6, 7, 1, 5});
       CHECK(host_values(argsort(x, -1, true)) == Values{7, 3, 6, 0, 2, 8, 4, 1, 5});
       const TopK best = topk(x, 3, 0);
@@ -88,7 +94,8 @@ TEST_CASE("sort reads views and its derivative follows the values", "[models][or
   const Device device = cpu();
   const Tensor x = to_tensor(random_value({5, 6}, -1, 1, 3), device);
   const auto f = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-    return {sort(transpose(in[0], {1, 0}) * 2.0, 1, true), topk(in[0], 2, 1).values, sort(flip(in[0], {0}), 0)};
+    return {sort(transpose(in[0], {1, 0}) * 2.0, 1, true), topk(in[0], 2, 1).values,
+            sort(flip(in[0], {0}), 0)};
   };
   CHECK(check_derivatives(f, {x}).message == "");
   const Program program = compile([](const Tensor& y) { return sort(y, 1); }).program(x);
@@ -105,28 +112,36 @@ TEST_CASE("a line of a hundred thousand values sorts", "[models][order]") {
   CHECK(host_values(sort(to_tensor(host, device), 1)) == expected);
 }
 
-TEST_CASE("cumprod and prod have exact derivatives of every order where factors are zero", "[models][order]") {
+TEST_CASE("cumprod and prod have exact derivatives of every order where factors are zero",
+          "[models][order]") {
   const Device device = cpu();
   for (const std::int64_t size : {0, 1, 2, 5, 8, 13}) {
     HostValue host = random_value({2, size, 3}, -2, 2, 5), expected = host;
     if (size > 4)
-      for (const std::size_t zero : {3u, 7u, 16u, 20u}) host.values[zero] = expected.values[zero] = 0;
+      for (const std::size_t zero : {3u, 7u, 16u, 20u})
+        host.values[zero] = expected.values[zero] = 0;
     for (std::size_t o = 0; o < 2; ++o)
       for (std::size_t k = 1; k < static_cast<std::size_t>(size); ++k)
         for (std::size_t i = 0; i < 3; ++i) {
           const std::size_t at = (o * static_cast<std::size_t>(size) + k) * 3 + i;
           expected.values[at] = expected.values[at - 3] * host.values[at];
         }
-    CHECK(difference(cumprod(to_tensor(host, device), 1), to_tensor(expected, device), 1e-14, 0) == "");
+    CHECK(difference(cumprod(to_tensor(host, device), 1), to_tensor(expected, device), 1e-14, 0) ==
+          "");
   }
   const Tensor x = row({2, 0, 3, 0, 5}, device);
-  const auto first = [](const std::vector<Tensor>& in) -> std::vector<Tensor> { return {cumprod(in[0], 0), prod(in[0])}; };
+  const auto first = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+    return {cumprod(in[0], 0), prod(in[0])};
+  };
   CHECK(check_derivatives(first, {x}).message == "");
   const auto second = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-    return {grad([](const Tensor& y) { return sum(cumprod(y, 0) * iota(y.shape(), 0, DType::f64, y.device())); })(in[0])};
+    return {grad([](const Tensor& y) {
+      return sum(cumprod(y, 0) * iota(y.shape(), 0, DType::f64, y.device()));
+    })(in[0])};
   };
   CHECK(check_derivatives(second, {x}).message == "");
-  CHECK(host_values(grad([](const Tensor& y) { return prod(y); })(row({2, 0, 3}, device))) == Values{0, 6, 0});
+  CHECK(host_values(grad([](const Tensor& y) { return prod(y); })(row({2, 0, 3}, device))) ==
+        Values{0, 6, 0});
 }
 
 TEST_CASE("einsum equals loops over every letter", "[models][einsum]") {
@@ -158,10 +173,15 @@ TEST_CASE("einsum equals loops over every letter", "[models][einsum]") {
   for (const Example& example : examples) {
     INFO(example.equation);
     std::vector<HostValue> hosts;
-    for (const Shape& shape : example.shapes) hosts.push_back(random_value(shape, -1, 1, 90 + hosts.size()));
+    for (const Shape& shape : example.shapes)
+      hosts.push_back(random_value(shape, -1, 1, 90 + hosts.size()));
     const std::vector<Tensor> operands = to_tensors(hosts, device);
-    CHECK(difference(einsum(example.equation, operands), to_tensor(summed_products(example.equation, hosts), device), 1e-13, 1e-13) == "");
-    const auto f = [&](const std::vector<Tensor>& in) -> std::vector<Tensor> { return {einsum(example.equation, in)}; };
+    CHECK(difference(einsum(example.equation, operands),
+                     to_tensor(summed_products(example.equation, hosts), device), 1e-13,
+                     1e-13) == "");
+    const auto f = [&](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+      return {einsum(example.equation, in)};
+    };
     if (operands[0].elements() > 0) CHECK(check_derivatives(f, operands).message == "");
   }
 }
@@ -172,7 +192,8 @@ TEST_CASE("einsum names what is wrong", "[models][einsum]") {
   CHECK_THROWS_WITH(einsum("ij,jk", {a, b}), has_text("einsum") && has_text("explicit result"));
   CHECK_THROWS_WITH(einsum("ij,jk->ik", {a}), has_text("2 lists of axes for 1 operands"));
   CHECK_THROWS_WITH(einsum("ijk,jk->ik", {a, b}), has_text("operand 0"));
-  CHECK_THROWS_WITH(einsum("ij,ik->jk", {a, b}), has_text("'i' has size 3 in operand 1 and 2 before"));
+  CHECK_THROWS_WITH(einsum("ij,ik->jk", {a, b}),
+                    has_text("'i' has size 3 in operand 1 and 2 before"));
   CHECK_THROWS_WITH(einsum("ii,jk->ik", {a, b}), has_text("'i' occurs twice"));
   CHECK_THROWS_WITH(einsum("ij,jk->ii", {a, b}), has_text("'i' occurs twice"));
   CHECK_THROWS_WITH(einsum("ij,jk->il", {a, b}), has_text("axis 'l'"));
@@ -181,8 +202,9 @@ TEST_CASE("einsum names what is wrong", "[models][einsum]") {
 
 TEST_CASE("rounding goes to the nearest whole number, halves to the even one", "[engine][ops]") {
   for (const Device& device : {cpu(), reference()}) {
-    const Tensor x =
-        Tensor::from(std::vector<float>{-2.5f, -1.5f, -0.5f, -0.2f, 0.49999997f, 0.5f, 1.5f, 2.5f, 2.6f, 8388609.0f, -8388609.0f}, {11}, device);
+    const Tensor x = Tensor::from(std::vector<float>{-2.5f, -1.5f, -0.5f, -0.2f, 0.49999997f, 0.5f,
+                                                     1.5f, 2.5f, 2.6f, 8388609.0f, -8388609.0f},
+                                  {11}, device);
     CHECK(host_values(round(x)) == Values{-2, -2, 0, 0, 0, 0, 2, 2, 3, 8388609, -8388609});
     CHECK(host_values(ceil(row({-1.5, -1, 0.2, 2}, device))) == Values{-1, -1, 1, 2});
     CHECK(host_values(clip(row({-3, 0.5, 7}, device), -1.0, 2.0)) == Values{-1, 0.5, 2});

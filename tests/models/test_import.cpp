@@ -1,11 +1,12 @@
-// Importing checkpoints of others. The file was written by tests/models/public_dit.py: a diffusion transformer with two times and a predicted
-// variance, its 16-bit weights under the names of the public code behind "module.", and what it makes of some input ("value.*").
+// Importing checkpoints of others. The file was written by tests/models/public_dit.py: a diffusion
+// transformer with two times and a predicted variance, its 16-bit weights under the names of the
+// public code behind "module.", and what it makes of some input ("value.*").
 #include <algorithm>
 #include <cmath>
 #include <functional>
 
 #include "backends/cpu/cpu.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
 #include "models/import.h"
 #include "models/samplers/default_sampler.h"
@@ -27,7 +28,8 @@ struct PublicFile {
   Metadata metadata;
 
   PublicFile() {
-    const TensorFile file = load_tensors(FLUXION_SOURCE_DIR "/tests/models/public_dit.safetensors", device);
+    const TensorFile file =
+        load_tensors(FLUXION_SOURCE_DIR "/tests/models/public_dit.safetensors", device);
     metadata = file.metadata;
     for (const auto& [name, tensor] : file.tensors) {
       const bool value = name.starts_with("value.");
@@ -56,7 +58,8 @@ struct PublicFile {
     return "";
   }
   Tensor output(const Model& model, const Tensor& t, const Tensor& r) const {
-    return apply(model.info.network, model.parameters, values.at("z"), {.t = t, .r = r}, values.at("labels"));
+    return apply(model.info.network, model.parameters, values.at("z"), {.t = t, .r = r},
+                 values.at("labels"));
   }
 };
 
@@ -67,11 +70,15 @@ Tensors without(Tensors tensors, const std::string& prefix) {
   return tensors;
 }
 
-double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a.to(DType::f64) - b.to(DType::f64))).item<double>(); }
+double largest_difference(const Tensor& a, const Tensor& b) {
+  return max(abs(a.to(DType::f64) - b.to(DType::f64))).item<double>();
+}
 
-bool has(const std::vector<Mismatch>& mismatches, Mismatch::Kind kind, const std::string& key, const std::string& detail) {
-  return std::any_of(mismatches.begin(), mismatches.end(),
-                     [&](const Mismatch& m) { return m.kind == kind && m.key == key && contains(m.detail, detail); });
+bool has(const std::vector<Mismatch>& mismatches, Mismatch::Kind kind, const std::string& key,
+         const std::string& detail) {
+  return std::any_of(mismatches.begin(), mismatches.end(), [&](const Mismatch& m) {
+    return m.kind == kind && m.key == key && contains(m.detail, detail);
+  });
 }
 
 }  // namespace
@@ -92,7 +99,8 @@ TEST_CASE("a public checkpoint gives the outputs that PyTorch computed", "[impor
   CHECK(imported.model.info.ema);
   CHECK(imported.model.info.step == 42);
   // f32 against f64, over a hundred operations deep; outputs are of size 1.
-  CHECK(largest_difference(file.output(imported.model, file.values.at("t"), file.values.at("r")), file.values.at("both")) < 1e-5);
+  CHECK(largest_difference(file.output(imported.model, file.values.at("t"), file.values.at("r")),
+                           file.values.at("both")) < 1e-5);
 
   // What was imported is a model like any other.
   write_model(file.folder / "model.safetensors", imported.model);
@@ -110,7 +118,8 @@ TEST_CASE("a network with one time ignores the second where zeros are allowed fo
   options.fill = {Fill::second_time};
   const Model model = file.import(plain, options).model;
   const Tensor t = file.values.at("t");
-  CHECK(largest_difference(file.output(model, t, file.values.at("r")), file.values.at("plain")) < 1e-5);
+  CHECK(largest_difference(file.output(model, t, file.values.at("r")), file.values.at("plain")) <
+        1e-5);
   CHECK(largest_difference(file.output(model, t, zeros_like(t)), file.values.at("plain")) < 1e-5);
 
   SECTION("time and velocity may be reversed") {
@@ -118,7 +127,8 @@ TEST_CASE("a network with one time ignores the second where zeros are allowed fo
     const Model reversed = file.import(plain, options).model;
     CHECK(largest_difference(file.output(reversed, 1.0 - t, t), -file.values.at("plain")) < 1e-5);
     CHECK(contains(file.refusal(file.weights, options), "data_at_one"));
-    options.config = R"({"time_scale": 10})";  // u(z, t) is then -f(z, 10 - 10 t) in the terms of the file
+    options.config =
+        R"({"time_scale": 10})";  // u(z, t) is then -f(z, 10 - 10 t) in the terms of the file
     const Model scaled = file.import(plain, options).model;
     options.data_at_one = false;
     const Tensor there = file.output(file.import(plain, options).model, 1.0 - t, t);
@@ -132,15 +142,18 @@ TEST_CASE("positions and a null class are filled in only where that is allowed",
   ImportOptions options = usual;
   CHECK(contains(file.refusal(without(file.weights, "pos_embed"), options), "image_size"));
   options.image_size = 4;
-  CHECK(has(file.mismatches(without(file.weights, "pos_embed"), options), Mismatch::Kind::missing, "pos_embed", "positions"));
+  CHECK(has(file.mismatches(without(file.weights, "pos_embed"), options), Mismatch::Kind::missing,
+            "pos_embed", "positions"));
   options.fill = {Fill::positions};
   const Model computed = file.import(without(file.weights, "pos_embed"), options).model;
   // The file's are rounded to 16 bits.
-  CHECK(largest_difference(computed.parameters.at("pos_embed"), file.weights.at("pos_embed").to(DType::f32)) < 1e-3);
+  CHECK(largest_difference(computed.parameters.at("pos_embed"),
+                           file.weights.at("pos_embed").to(DType::f32)) < 1e-3);
 
   options = usual;
   options.num_classes = 4;
-  CHECK(has(file.mismatches(file.weights, options), Mismatch::Kind::shape, "y_embedder.embedding_table.weight", "null-class"));
+  CHECK(has(file.mismatches(file.weights, options), Mismatch::Kind::shape,
+            "y_embedder.embedding_table.weight", "null-class"));
   options.num_classes = {};
   options.fill = {Fill::null_class};
   const Model model = file.import(file.weights, options).model;
@@ -172,17 +185,20 @@ TEST_CASE("everything that does not fit is told at once, key by key", "[import]"
   SECTION("unwanted keys are left out, others renamed, on demand") {
     Tensors other = without(file.weights, "h_embedder.");
     for (const auto& [name, tensor] : file.weights)
-      if (name.starts_with("h_embedder.")) other.emplace("delta_embedder." + name.substr(11), tensor);
+      if (name.starts_with("h_embedder."))
+        other.emplace("delta_embedder." + name.substr(11), tensor);
     other["projector.weight"] = zeros({2, 3}, DType::f32, file.device);
     options = usual;
     options.rename = {{"delta_embedder.", "r_embedder."}};
     options.ignore = {"projector."};
     const Model model = file.import(other, options).model;
-    CHECK(largest_difference(file.output(model, file.values.at("t"), file.values.at("r")), file.values.at("both")) < 1e-5);
+    CHECK(largest_difference(file.output(model, file.values.at("t"), file.values.at("r")),
+                             file.values.at("both")) < 1e-5);
   }
 
   SECTION("long lists are cut, with their count") {
-    for (int i = 0; i < 30; ++i) tensors["extra." + std::to_string(i)] = zeros({1}, DType::f32, file.device);
+    for (int i = 0; i < 30; ++i)
+      tensors["extra." + std::to_string(i)] = zeros({1}, DType::f32, file.device);
     const std::string message = file.refusal(tensors, options);
     CHECK(contains(message, "31 unexpected"));
     CHECK(contains(message, "... and 21 more: unexpected"));
@@ -192,35 +208,44 @@ TEST_CASE("everything that does not fit is told at once, key by key", "[import]"
 
 TEST_CASE("what is no diffusion transformer, or no network at all, is refused", "[import]") {
   const PublicFile file;
-  CHECK(contains(file.refusal({{"layer.weight", zeros({2, 3}, DType::f32, file.device)}}, {}), "x_embedder.proj.weight"));
+  CHECK(contains(file.refusal({{"layer.weight", zeros({2, 3}, DType::f32, file.device)}}, {}),
+                 "x_embedder.proj.weight"));
   CHECK(contains(file.refusal(file.weights, {.drop_variance = true}), "num_heads"));
   CHECK(contains(file.refusal(file.weights, {.num_heads = 3}), "num_heads"));
   CHECK(contains(file.refusal(file.weights, {.num_heads = 2, .config = "[1]"}), "JSON"));
-  CHECK(contains(file.refusal(file.weights, {.num_heads = 2, .config = R"({"magic": 1})"}), "'magic'"));
-  CHECK(contains(file.refusal(file.weights, {.num_heads = 2, .config = R"({"depth": "two"})"}), "'depth'"));
+  CHECK(contains(file.refusal(file.weights, {.num_heads = 2, .config = R"({"magic": 1})"}),
+                 "'magic'"));
+  CHECK(contains(file.refusal(file.weights, {.num_heads = 2, .config = R"({"depth": "two"})"}),
+                 "'depth'"));
   Tensors oblong = file.weights;
   oblong["pos_embed"] = zeros({1, 5, 16}, DType::f32, file.device);
   CHECK(contains(file.refusal(oblong, usual), "square"));
   // Sizes far beyond any network, in tensors that hold nothing.
-  const auto nothing = [&](Shape shape) { return Tensor::from(std::vector<float>(), std::move(shape), file.device); };
+  const auto nothing = [&](Shape shape) {
+    return Tensor::from(std::vector<float>(), std::move(shape), file.device);
+  };
   Tensors absurd = file.weights;
   absurd["x_embedder.proj.weight"] = nothing({std::int64_t(1) << 40, 0, 2, 2});
   CHECK(contains(file.refusal(absurd, usual), "x_embedder.proj.weight"));
   absurd = file.weights;
   absurd["pos_embed"] = nothing({1, std::int64_t(1) << 56, 0});
   CHECK(contains(file.refusal(absurd, usual), "image_size"));
-  const auto no_bytes = [&](Shape shape) { return Tensor::from(std::vector<std::uint8_t>(), std::move(shape), file.device); };
+  const auto no_bytes = [&](Shape shape) {
+    return Tensor::from(std::vector<std::uint8_t>(), std::move(shape), file.device);
+  };
   absurd["pos_embed"] = no_bytes({1, std::numeric_limits<std::int64_t>::max(), 0});
   CHECK(contains(file.refusal(absurd, usual), "no square"));
   absurd = file.weights;
   absurd["blocks.0.mlp.fc1.weight"] = no_bytes({std::numeric_limits<std::int64_t>::max(), 0});
-  CHECK(has(file.mismatches(absurd, usual), Mismatch::Kind::shape, "blocks.0.mlp.fc1.weight", "have"));
+  CHECK(has(file.mismatches(absurd, usual), Mismatch::Kind::shape, "blocks.0.mlp.fc1.weight",
+            "have"));
   absurd = file.weights;
   absurd["y_embedder.embedding_table.weight"] = nothing({std::int64_t(1) << 56, 0});
   CHECK(contains(file.refusal(absurd, usual), "num_classes"));
 }
 
-TEST_CASE("a network that predicts noise is imported, and no sampler pretends to follow it", "[import]") {
+TEST_CASE("a network that predicts noise is imported, and no sampler pretends to follow it",
+          "[import]") {
   const PublicFile file;
   ImportOptions options = usual;
   options.objective = "noise_prediction";
@@ -228,10 +253,12 @@ TEST_CASE("a network that predicts noise is imported, and no sampler pretends to
   CHECK_THROWS_AS(default_sampler("noise_prediction"), Error);
 }
 
-TEST_CASE("fluxion import writes a model that can be sampled, or says line by line why not", "[import][cli]") {
+TEST_CASE("fluxion import writes a model that can be sampled, or says line by line why not",
+          "[import][cli]") {
   const PublicFile file;
   save_tensors(file.path(), file.weights, file.metadata);
-  const ProgramRun refused = run_program("import public.safetensors --predicts average-velocity --heads 2", file.folder.path());
+  const ProgramRun refused = run_program(
+      "import public.safetensors --predicts average-velocity --heads 2", file.folder.path());
   CHECK(refused.code == 1);
   CHECK(refused.out.empty());
   CHECK(refused.error.starts_with("fluxion: public.safetensors"));
@@ -239,10 +266,14 @@ TEST_CASE("fluxion import writes a model that can be sampled, or says line by li
   CHECK_FALSE(std::filesystem::exists(file.folder / "model.safetensors"));
   CHECK(run_program("import public.safetensors", file.folder.path()).code == 2);
 
-  const ProgramRun imported =
-      run_program("import public.safetensors --predicts average-velocity --heads 2 --drop-variance --out model.safetensors", file.folder.path());
+  const ProgramRun imported = run_program(
+      "import public.safetensors --predicts average-velocity --heads 2 --drop-variance --out "
+      "model.safetensors",
+      file.folder.path());
   INFO(imported.error);
   REQUIRE(imported.code == 0);
   CHECK(contains(imported.out, "'h_embedder.' became 'r_embedder.'"));
-  CHECK(run_program("sample --model model.safetensors --count 3 --npy samples.npy", file.folder.path()).code == 0);
+  CHECK(run_program("sample --model model.safetensors --count 3 --npy samples.npy",
+                    file.folder.path())
+            .code == 0);
 }

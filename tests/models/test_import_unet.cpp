@@ -1,12 +1,13 @@
-// Importing U-Nets of others. The file was written by tests/models/public_unet.py: weights of a U-Net of public code, in 16 bits under their names
-// behind "module.", and what that code makes of some input ("value.*").
+// Importing U-Nets of others. The file was written by tests/models/public_unet.py: weights of a
+// U-Net of public code, in 16 bits under their names behind "module.", and what that code makes of
+// some input ("value.*").
 #include <algorithm>
 #include <cmath>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "backends/cpu/cpu.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
 #include "models/import.h"
 #include "tests/catch.h"
@@ -26,7 +27,8 @@ struct PublicUnet {
   Tensors weights, values;  // weights under the names of the public code
 
   PublicUnet() {
-    for (const auto& [name, tensor] : load_tensors(FLUXION_SOURCE_DIR "/tests/models/public_unet.safetensors", device).tensors) {
+    for (const auto& [name, tensor] :
+         load_tensors(FLUXION_SOURCE_DIR "/tests/models/public_unet.safetensors", device).tensors) {
       const bool value = name.starts_with("value.");
       (value ? values : weights).emplace(name.substr(value ? 6 : 7), tensor);
     }
@@ -45,14 +47,20 @@ struct PublicUnet {
     return "";
   }
   Tensor output(const Model& model, const Tensor& t, const Tensor& r) const {
-    return apply(model.info.network, model.parameters, values.at("z"), {.t = t, .r = r}, values.at("labels"));
+    return apply(model.info.network, model.parameters, values.at("z"), {.t = t, .r = r},
+                 values.at("labels"));
   }
 };
 
-const ImportOptions usual{
-    .num_heads = 2, .image_size = 8, .drop_variance = true, .config = R"({"norm_groups": 2})", .fill = {Fill::second_time, Fill::null_class}};
+const ImportOptions usual{.num_heads = 2,
+                          .image_size = 8,
+                          .drop_variance = true,
+                          .config = R"({"norm_groups": 2})",
+                          .fill = {Fill::second_time, Fill::null_class}};
 
-double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a.to(DType::f64) - b.to(DType::f64))).item<double>(); }
+double largest_difference(const Tensor& a, const Tensor& b) {
+  return max(abs(a.to(DType::f64) - b.to(DType::f64))).item<double>();
+}
 
 }  // namespace
 
@@ -72,7 +80,8 @@ TEST_CASE("a public U-Net gives the outputs that its own code computed", "[impor
                              .num_heads = 2,
                              .attention_order = AttentionOrder::heads_first,
                              .num_classes = 3});
-  // Of what the file predicts, its variance is left out. f32 against f64, some fifty operations deep; outputs are of size 1.
+  // Of what the file predicts, its variance is left out. f32 against f64, some fifty operations
+  // deep; outputs are of size 1.
   const Tensor expected = slice_axis(file.values.at("out"), 3, 0, 2), t = file.values.at("t");
   CHECK(largest_difference(file.output(imported.model, t, 0.5 * t), expected) < 1e-5);
   CHECK(largest_difference(file.output(imported.model, t, t), expected) < 1e-5);
@@ -80,17 +89,24 @@ TEST_CASE("a public U-Net gives the outputs that its own code computed", "[impor
 
   ImportOptions options = usual;
   options.data_at_one = true;
-  CHECK(largest_difference(file.output(file.import(file.weights, options).model, 1.0 - t, t), -expected) < 1e-5);
+  CHECK(largest_difference(file.output(file.import(file.weights, options).model, 1.0 - t, t),
+                           -expected) < 1e-5);
 
   // The other order is another network, of which no shape tells.
   options = usual;
   options.config = R"({"norm_groups": 2, "attention_order": "new"})";
-  CHECK(largest_difference(file.output(file.import(file.weights, options).model, t, t), expected) > 1e-3);
+  CHECK(largest_difference(file.output(file.import(file.weights, options).model, t, t), expected) >
+        1e-3);
 }
 
 TEST_CASE("the configuration of a U-Net is read from its shapes", "[import][unet]") {
   const PublicUnet file;
-  UnetConfig plain{.image_size = {16, 16}, .channels = 3, .base = 32, .channel_mult = {1, 2, 4}, .num_res_blocks = 2, .attention_ds = {2, 4}};
+  UnetConfig plain{.image_size = {16, 16},
+                   .channels = 3,
+                   .base = 32,
+                   .channel_mult = {1, 2, 4},
+                   .num_res_blocks = 2,
+                   .attention_ds = {2, 4}};
   plain.attention_order = AttentionOrder::heads_first;
   std::vector<UnetConfig> configs(7, plain);
   configs[1].resblock_updown = true;
@@ -109,12 +125,16 @@ TEST_CASE("the configuration of a U-Net is read from its shapes", "[import][unet
   for (const UnetConfig& config : configs) {
     INFO(network_to_json(config).dump());
     Tensors tensors;
-    for (const auto& [name, shape] : parameter_shapes(NetworkConfig(config))) tensors[name] = zeros(shape, DType::f32, file.device);
-    CHECK(std::get<UnetConfig>(file.import(tensors, {.num_heads = 4, .image_size = 16}).model.info.network) == config);
+    for (const auto& [name, shape] : parameter_shapes(NetworkConfig(config)))
+      tensors[name] = zeros(shape, DType::f32, file.device);
+    CHECK(std::get<UnetConfig>(
+              file.import(tensors, {.num_heads = 4, .image_size = 16}).model.info.network) ==
+          config);
   }
 }
 
-TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells is asked for", "[import][unet]") {
+TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells is asked for",
+          "[import][unet]") {
   const PublicUnet file;
   Tensors tensors = file.weights;
   tensors.erase("middle_block.1.qkv.bias");
@@ -124,10 +144,13 @@ TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells
   options.drop_variance = false;
   options.fill = {};
   const std::string message = file.refusal(tensors, options);
-  for (const char* part : {"does not fit a U-Net of 4 channels and 2 levels for [8, 8, 2] samples", "missing    middle_block.1.qkv.bias  want [24]",
-                           "shape      output_blocks.0.0.in_layers.2.weight  have [8, 15, 3, 3], want [8, 16, 3, 3]", "unexpected extra.weight",
-                           "missing    r_embed.0.weight  want [16, 4] (a network with one time only? fill second-time",
-                           "out.2.weight  have [4, 4, 3, 3], want [2, 4, 3, 3] (it predicts a variance"}) {
+  for (const char* part :
+       {"does not fit a U-Net of 4 channels and 2 levels for [8, 8, 2] samples",
+        "missing    middle_block.1.qkv.bias  want [24]",
+        "shape      output_blocks.0.0.in_layers.2.weight  have [8, 15, 3, 3], want [8, 16, 3, 3]",
+        "unexpected extra.weight",
+        "missing    r_embed.0.weight  want [16, 4] (a network with one time only? fill second-time",
+        "out.2.weight  have [4, 4, 3, 3], want [2, 4, 3, 3] (it predicts a variance"}) {
     INFO(message << "\n" << part);
     CHECK(contains(message, part));
   }
@@ -137,12 +160,19 @@ TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells
     change(changed);
     return changed;
   };
-  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.num_heads = {}; })), "num_head_channels"));
-  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.num_heads = 3; })), "num_heads 3"));
-  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.image_size = {}; })), "image_size"));
-  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.image_size = 9; })), "multiples of 2"));
-  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.config = "{}"; })), "norm_groups 32"));
-  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.fill.insert(Fill::positions); })), "no positions"));
+  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.num_heads = {}; })),
+                 "num_head_channels"));
+  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.num_heads = 3; })),
+                 "num_heads 3"));
+  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.image_size = {}; })),
+                 "image_size"));
+  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.image_size = 9; })),
+                 "multiples of 2"));
+  CHECK(contains(file.refusal(file.weights, with([](ImportOptions& o) { o.config = "{}"; })),
+                 "norm_groups 32"));
+  CHECK(contains(
+      file.refusal(file.weights, with([](ImportOptions& o) { o.fill.insert(Fill::positions); })),
+      "no positions"));
   const ImportOptions oblong = with([](ImportOptions& o) {
     o.image_size = {};
     o.num_heads = {};
@@ -153,7 +183,9 @@ TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells
 
 TEST_CASE("sizes that no U-Net has are refused before anything is made of them", "[import][unet]") {
   const PublicUnet file;
-  const auto nothing = [&](Shape shape) { return Tensor::from(std::vector<float>(), std::move(shape), file.device); };
+  const auto nothing = [&](Shape shape) {
+    return Tensor::from(std::vector<float>(), std::move(shape), file.device);
+  };
   constexpr std::int64_t huge = std::int64_t{1} << 50;
   const auto refused = [&](const std::string& name, const Tensor& tensor, const char* says) {
     Tensors tensors = file.weights;
@@ -167,12 +199,16 @@ TEST_CASE("sizes that no U-Net has are refused before anything is made of them",
   refused("time_embed.0.weight", nothing({0, 4}), "time_embed.0.weight");
   refused("time_embed.0.weight", zeros({6, 4}, DType::f32, file.device), "time_embed.0.weight");
   refused("input_blocks.1.0.out_layers.3.weight", nothing({huge, 0, 3, 3}), "channel_mult");
-  refused("input_blocks.1.0.out_layers.3.weight", zeros({5, 4, 3, 3}, DType::f32, file.device), "level 0");
+  refused("input_blocks.1.0.out_layers.3.weight", zeros({5, 4, 3, 3}, DType::f32, file.device),
+          "level 0");
   refused("label_emb.weight", nothing({huge, 0}), "num_classes");
   Tensors tensors = file.weights;
-  std::erase_if(tensors, [](const auto& entry) { return entry.first.starts_with("output_blocks."); });
+  std::erase_if(tensors,
+                [](const auto& entry) { return entry.first.starts_with("output_blocks."); });
   CHECK(contains(file.refusal(tensors, usual), "no U-Net"));
-  for (int i = 0; i < 60; ++i) tensors["output_blocks." + std::to_string(i) + ".1.in_layers.0.weight"] = zeros({1}, DType::f32, file.device);
+  for (int i = 0; i < 60; ++i)
+    tensors["output_blocks." + std::to_string(i) + ".1.in_layers.0.weight"] =
+        zeros({1}, DType::f32, file.device);
   CHECK(!file.refusal(tensors, usual).empty());
 }
 
@@ -180,11 +216,14 @@ TEST_CASE("fluxion import writes a U-Net that can be sampled", "[import][unet][c
   const PublicUnet file;
   save_tensors(file.path(), file.weights, {});
   const ProgramRun run = run_program(
-      "import public.safetensors --predicts velocity --data-at 1 --heads 2 --image-size 8 --drop-variance --fill second-time --fill null-class "
+      "import public.safetensors --predicts velocity --data-at 1 --heads 2 --image-size 8 "
+      "--drop-variance --fill second-time --fill null-class "
       "--config '{\"norm_groups\": 2}' --out model.safetensors",
       file.folder.path());
   INFO(run.error);
   REQUIRE(run.code == 0);
   CHECK(contains(run.out, "legacy order"));
-  CHECK(run_program("sample --model model.safetensors --count 3 --steps 2 --npy samples.npy", file.folder.path()).code == 0);
+  CHECK(run_program("sample --model model.safetensors --count 3 --steps 2 --npy samples.npy",
+                    file.folder.path())
+            .code == 0);
 }

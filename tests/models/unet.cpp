@@ -1,5 +1,5 @@
-// The U-Net: what it is made of, what it refuses, and its derivatives. (Its values are compared with PyTorch's by tests/oracles and
-// bench/check_against_torch.py.)
+// The U-Net: what it is made of, what it refuses, and its derivatives. (Its values are compared
+// with PyTorch's by tests/oracles and bench/check_against_torch.py.)
 #include "models/networks/unet.h"
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 #include "autograd/check.h"
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/model_file.h"
 #include "models/networks/network.h"
 #include "models/objectives/flow.h"
@@ -53,12 +53,15 @@ UnetConfig other_unet() {
 }
 
 // Of a size that keeps values near 1, none of them zero.
-Parameters random_parameters(const UnetConfig& config, const Device& device, std::uint64_t seed = 1) {
+Parameters random_parameters(const UnetConfig& config, const Device& device,
+                             std::uint64_t seed = 1) {
   Parameters parameters;
   std::uint32_t number = 0;
   for (const auto& [name, shape] : parameter_shapes(config)) {
-    const double scale = shape.rank() == 1 ? 0.5 : 1 / std::sqrt(static_cast<double>(shape.elements() / shape[0]));
-    parameters[name] = normal(fold_in(random_key(seed, device), number++), shape, DType::f64) * scale;
+    const double scale =
+        shape.rank() == 1 ? 0.5 : 1 / std::sqrt(static_cast<double>(shape.elements() / shape[0]));
+    parameters[name] =
+        normal(fold_in(random_key(seed, device), number++), shape, DType::f64) * scale;
   }
   return parameters;
 }
@@ -68,11 +71,14 @@ struct Call {
 };
 
 Call random_call(const UnetConfig& config, const Device& device, std::int64_t batch = 2) {
-  const Tensor key = random_key(7, device), t = uniform(fold_in(key, 1), {batch}, DType::f64) * 0.5 + 0.5;
+  const Tensor key = random_key(7, device),
+               t = uniform(fold_in(key, 1), {batch}, DType::f64) * 0.5 + 0.5;
   std::vector<std::int32_t> labels(static_cast<std::size_t>(batch));
-  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(i) + 2;  // the last of 2 is the null class of 3
-  return {normal(fold_in(key, 0), {batch, config.image_size[0], config.image_size[1], config.channels}, DType::f64), t, 0.4 * t,
-          Tensor::from(labels, {batch}, device)};
+  for (std::size_t i = 0; i < labels.size(); ++i)
+    labels[i] = static_cast<std::int32_t>(i) + 2;  // the last of 2 is the null class of 3
+  return {normal(fold_in(key, 0),
+                 {batch, config.image_size[0], config.image_size[1], config.channels}, DType::f64),
+          t, 0.4 * t, Tensor::from(labels, {batch}, device)};
 }
 
 Tensor call(const UnetConfig& config, const Parameters& parameters, const Call& at) {
@@ -149,10 +155,12 @@ TEST_CASE("a U-Net has the parameter names and shapes of the public code", "[une
   CHECK(sample_shape(small_unet()) == Shape{4, 6, 2});
   CHECK(num_classes(small_unet()) == 3);
 
-  // Residual blocks that resample have no other parameters than the rest; nor have averages and copies any.
+  // Residual blocks that resample have no other parameters than the rest; nor have averages and
+  // copies any.
   const auto others = parameter_shapes(NetworkConfig(other_unet()));
   CHECK(others.at("input_blocks.2.0.in_layers.2.weight") == Shape{4, 4, 3, 3});
-  CHECK(others.at("output_blocks.1.1.out_layers.3.weight") == Shape{8, 8, 3, 3});  // no attention at this level, so the second place
+  CHECK(others.at("output_blocks.1.1.out_layers.3.weight") ==
+        Shape{8, 8, 3, 3});  // no attention at this level, so the second place
   CHECK(others.at("input_blocks.1.0.emb_layers.1.weight") == Shape{4, 16});
   CHECK(others.at("time_embed.0.weight") == Shape{16, 6});
   CHECK(others.contains("input_blocks.1.1.qkv.weight"));
@@ -160,19 +168,24 @@ TEST_CASE("a U-Net has the parameter names and shapes of the public code", "[une
   CHECK_FALSE(others.contains("label_emb.weight"));
   UnetConfig averages = other_unet();
   averages.resblock_updown = false;
-  for (const auto& [name, shape] : parameter_shapes(NetworkConfig(averages))) CHECK_FALSE(name.starts_with("input_blocks.2."));
+  for (const auto& [name, shape] : parameter_shapes(NetworkConfig(averages)))
+    CHECK_FALSE(name.starts_with("input_blocks.2."));
 }
 
-TEST_CASE("a fresh U-Net is the zero function, its other weights spread by their inputs", "[unet]") {
+TEST_CASE("a fresh U-Net is the zero function, its other weights spread by their inputs",
+          "[unet]") {
   const Device device = cpu({.threads = 1});
   const UnetConfig config = small_unet();
-  const Parameters parameters = initialise(NetworkConfig(config), random_key(1, device), DType::f64);
+  const Parameters parameters =
+      initialise(NetworkConfig(config), random_key(1, device), DType::f64);
   CHECK(parameters.size() == parameter_shapes(config).size());
   CHECK(largest(call(config, parameters, random_call(config, device))) == 0);
-  for (const char* zero : {"out.2.weight", "middle_block.1.proj_out.bias", "input_blocks.1.0.out_layers.3.weight", "out.0.bias"})
+  for (const char* zero : {"out.2.weight", "middle_block.1.proj_out.bias",
+                           "input_blocks.1.0.out_layers.3.weight", "out.0.bias"})
     CHECK(largest(parameters.at(zero)) == 0);
   CHECK(largest(parameters.at("middle_block.0.in_layers.0.weight") - 1.0) == 0);
-  for (const char* name : {"middle_block.0.in_layers.2.weight", "output_blocks.0.0.in_layers.2.bias", "time_embed.2.weight"}) {
+  for (const char* name : {"middle_block.0.in_layers.2.weight",
+                           "output_blocks.0.0.in_layers.2.bias", "time_embed.2.weight"}) {
     INFO(name);
     const std::string owner = std::string(name).substr(0, std::string(name).rfind('.'));
     const Shape& weight = parameters.at(owner + ".weight").shape();
@@ -186,7 +199,8 @@ TEST_CASE("a fresh U-Net is the zero function, its other weights spread by their
   CHECK(largest(call(config, loud, random_call(config, device))) > 0.1);
 }
 
-TEST_CASE("a U-Net on transposed images with transposed kernels gives transposed outputs", "[unet]") {
+TEST_CASE("a U-Net on transposed images with transposed kernels gives transposed outputs",
+          "[unet]") {
   const Device device = cpu({.threads = 1});
   for (UnetConfig config : {small_unet(), other_unet()}) {
     const Parameters parameters = random_parameters(config, device);
@@ -231,7 +245,10 @@ TEST_CASE("the legacy order of attention is the new one with the rows of qkv mov
   CHECK(largest(call(by_channels, parameters, at) - u) < 1e-13 * largest(u));
 }
 
-TEST_CASE("labels and both times move a U-Net's output, and t - r is what a network of the difference sees", "[unet]") {
+TEST_CASE(
+    "labels and both times move a U-Net's output, and t - r is what a network of the difference "
+    "sees",
+    "[unet]") {
   const Device device = cpu({.threads = 1});
   const UnetConfig config = small_unet();
   const Parameters parameters = random_parameters(config, device);
@@ -258,7 +275,9 @@ TEST_CASE("derivatives of a whole U-Net, forward and reverse", "[unet]") {
   for (const UnetConfig& config : {small_unet(), other_unet()}) {
     const Parameters parameters = random_parameters(config, device);
     const Call at = random_call(config, device);
-    const auto of_inputs = [&](const std::vector<Tensor>& x) { return std::vector<Tensor>{call(config, parameters, {x[0], x[1], x[2], at.labels})}; };
+    const auto of_inputs = [&](const std::vector<Tensor>& x) {
+      return std::vector<Tensor>{call(config, parameters, {x[0], x[1], x[2], at.labels})};
+    };
     const DerivativeCheck inputs = check_derivatives(of_inputs, {at.z, at.t, at.r});
     INFO(inputs.message);
     CHECK(inputs.passed);
@@ -272,13 +291,17 @@ TEST_CASE("derivatives of a whole U-Net, forward and reverse", "[unet]") {
     std::vector<Tensor> values;
     for (const auto& [name, tensor] : parameters) values.push_back(tensor);
     // A step in all parameters at once.
-    const DerivativeCheck weights = check_derivatives(of_parameters, values, {.step = 1e-4, .tolerance = 1e-5});
+    const DerivativeCheck weights =
+        check_derivatives(of_parameters, values, {.step = 1e-4, .tolerance = 1e-5});
     INFO(weights.message);
     CHECK(weights.passed);
   }
 }
 
-TEST_CASE("the gradient of a U-Net's MeanFlow loss is that of the squared distance to its target held still", "[unet]") {
+TEST_CASE(
+    "the gradient of a U-Net's MeanFlow loss is that of the squared distance to its target held "
+    "still",
+    "[unet]") {
   const Device device = cpu({.threads = 1});
   for (const UnetConfig& config : {small_unet(), other_unet()}) {
     const Parameters parameters = random_parameters(config, device);
@@ -301,15 +324,18 @@ TEST_CASE("the gradient of a U-Net's MeanFlow loss is that of the squared distan
     noisy.z = (1.0 - t) * draws.x + t * draws.e;
     const auto distance = [&](double step, const Parameters& direction) {
       Parameters moved;
-      for (const auto& [name, tensor] : parameters) moved[name] = tensor + step * direction.at(name);
+      for (const auto& [name, tensor] : parameters)
+        moved[name] = tensor + step * direction.at(name);
       return sum(square(call(config, moved, noisy) - result.target)).item<double>() / 2;
     };
     const Parameters direction = random_parameters(config, device, 5);
     double slope = 0;
-    for (const auto& [name, tensor] : gradient) slope += sum(tensor * direction.at(name)).item<double>();
+    for (const auto& [name, tensor] : gradient)
+      slope += sum(tensor * direction.at(name)).item<double>();
     const double h = 1e-4;
-    const double difference =
-        (8 * (distance(h, direction) - distance(-h, direction)) - (distance(2 * h, direction) - distance(-2 * h, direction))) / (12 * h);
+    const double difference = (8 * (distance(h, direction) - distance(-h, direction)) -
+                               (distance(2 * h, direction) - distance(-2 * h, direction))) /
+                              (12 * h);
     CHECK(loss.item<double>() == Approx(distance(0, direction)).epsilon(1e-12));
     CHECK(slope == Approx(difference).epsilon(1e-7));
     CHECK(std::abs(slope) > 1e-2);
@@ -323,7 +349,8 @@ TEST_CASE("a U-Net is a model like any other: written, read, sampled in one step
   Model model;
   model.info.network = config;
   model.info.objective = "meanflow";
-  for (const auto& [name, tensor] : random_parameters(config, device)) model.parameters[name] = tensor.to(DType::f32);
+  for (const auto& [name, tensor] : random_parameters(config, device))
+    model.parameters[name] = tensor.to(DType::f32);
   write_model(folder / "unet.safetensors", model);
   const Model read = read_model(folder / "unet.safetensors", device);
   CHECK(read.info == model.info);
@@ -333,14 +360,17 @@ TEST_CASE("a U-Net is a model like any other: written, read, sampled in one step
   }
   const Call at = random_call(config, device);
   const Tensor noise = at.z.to(DType::f32), one = full({2}, 1, DType::f32, device);
-  const Tensor sample = Sampler(read.info.network, read.parameters, {.kind = SamplerKind::meanflow, .steps = 1})(noise, at.labels);
-  const Tensor expected = noise - apply(NetworkConfig(config), model.parameters, noise, {.t = one, .r = zeros_like(one)}, at.labels);
+  const Tensor sample = Sampler(read.info.network, read.parameters,
+                                {.kind = SamplerKind::meanflow, .steps = 1})(noise, at.labels);
+  const Tensor expected = noise - apply(NetworkConfig(config), model.parameters, noise,
+                                        {.t = one, .r = zeros_like(one)}, at.labels);
   CHECK(largest(sample - expected) < 1e-5);
 }
 
 TEST_CASE("a U-Net's configuration survives JSON, and bad JSON is refused", "[unet]") {
   for (const UnetConfig& config : {small_unet(), other_unet(), UnetConfig()})
-    CHECK(network_from_json(nlohmann::json::parse(network_to_json(config).dump())) == NetworkConfig(config));
+    CHECK(network_from_json(nlohmann::json::parse(network_to_json(config).dump())) ==
+          NetworkConfig(config));
 
   // Members beyond those of the public code may be missing.
   nlohmann::json json = network_to_json(small_unet());
@@ -353,16 +383,17 @@ TEST_CASE("a U-Net's configuration survives JSON, and bad JSON is refused", "[un
     changed["config"][member] = value;
     return changed;
   };
-  for (const auto& [member, value] : std::vector<std::pair<const char*, nlohmann::json>>{{"image_size", 4},
-                                                                                         {"image_size", {4}},
-                                                                                         {"image_size", {4, 6, 2}},
-                                                                                         {"attention_order", "old"},
-                                                                                         {"attention_order", 1},
-                                                                                         {"second_time", "t"},
-                                                                                         {"channel_mult", {1, "two"}},
-                                                                                         {"channel_mult", nlohmann::json::array()},
-                                                                                         {"conv_resample", "yes"},
-                                                                                         {"norm_groups", 3}}) {
+  for (const auto& [member, value] : std::vector<std::pair<const char*, nlohmann::json>>{
+           {"image_size", 4},
+           {"image_size", {4}},
+           {"image_size", {4, 6, 2}},
+           {"attention_order", "old"},
+           {"attention_order", 1},
+           {"second_time", "t"},
+           {"channel_mult", {1, "two"}},
+           {"channel_mult", nlohmann::json::array()},
+           {"conv_resample", "yes"},
+           {"norm_groups", 3}}) {
     INFO(member << " " << value.dump());
     CHECK_THROWS_AS(network_from_json(with(member, value)), FormatError);
   }
@@ -412,18 +443,21 @@ TEST_CASE("configurations that no U-Net can have are refused with what would be 
            Case{[](UnetConfig& c) { c.attention_ds = {-huge}; }, "powers of 2 up to 2"},
            Case{[](UnetConfig& c) { c.attention_ds.assign(100, 1); }, "attention_ds"},
            Case{[](UnetConfig& c) { c.norm_groups = 0; }, "norm_groups"},
-           Case{[](UnetConfig& c) { c.norm_groups = 8; }, "norm_groups 8 must divide the 4 channels of input_blocks.1.0"},
+           Case{[](UnetConfig& c) { c.norm_groups = 8; },
+                "norm_groups 8 must divide the 4 channels of input_blocks.1.0"},
            Case{[](UnetConfig& c) { c.norm_groups = huge; }, "norm_groups"},
            Case{[](UnetConfig& c) { c.num_heads = 0; }, "num_heads"},
            Case{[](UnetConfig& c) { c.num_heads = 3; }, "num_heads 3 must divide the 8 channels"},
            Case{[](UnetConfig& c) { c.num_head_channels = -1; }, "num_head_channels"},
-           Case{[](UnetConfig& c) { c.num_head_channels = 16; }, "num_head_channels 16 must divide the 8 channels"},
+           Case{[](UnetConfig& c) { c.num_head_channels = 16; },
+                "num_head_channels 16 must divide the 8 channels"},
            Case{[](UnetConfig& c) { c.num_classes = -1; }, "num_classes"},
            Case{[](UnetConfig& c) { c.num_classes = huge; }, "num_classes"},
            Case{[](UnetConfig& c) { c.time_scale = std::nan(""); }, "time_scale"},
            Case{[](UnetConfig& c) { c.frequency_embedding_size = 1; }, "sinusoidal features"},
            Case{[](UnetConfig& c) { c.frequency_embedding_size = huge; }, "sinusoidal features"},
-           Case{[](UnetConfig& c) { c.base = 1, c.norm_groups = 1, c.num_heads = 1; }, "sinusoidal features"},
+           Case{[](UnetConfig& c) { c.base = 1, c.norm_groups = 1, c.num_heads = 1; },
+                "sinusoidal features"},
        }) {
     UnetConfig config = small_unet();
     wrong.change(config);
@@ -433,7 +467,10 @@ TEST_CASE("configurations that no U-Net can have are refused with what would be 
     CHECK(message.find(wrong.says) != std::string::npos);
   }
   // The largest that passes has sizes that can be counted.
-  UnetConfig largest_config{.image_size = {2048, 65536}, .base = 65536, .channel_mult = std::vector<std::int64_t>(12, 16), .num_res_blocks = 64};
+  UnetConfig largest_config{.image_size = {2048, 65536},
+                            .base = 65536,
+                            .channel_mult = std::vector<std::int64_t>(12, 16),
+                            .num_res_blocks = 64};
   CHECK(refusal(largest_config).empty());
   CHECK(parameter_count(largest_config) > 0);
 }
@@ -445,7 +482,8 @@ TEST_CASE("a U-Net names what doesn't fit a call", "[unet]") {
   const Call at = random_call(config, device);
   Call wrong = at;
   wrong.z = transpose(at.z, {0, 2, 1, 3});
-  CHECK_THROWS_WITH(call(config, parameters, wrong), has_text("wants z [batch, 4, 6, 2], got f64[2, 6, 4, 2]"));
+  CHECK_THROWS_WITH(call(config, parameters, wrong),
+                    has_text("wants z [batch, 4, 6, 2], got f64[2, 6, 4, 2]"));
   wrong = at;
   wrong.labels = {};
   CHECK_THROWS_WITH(call(config, parameters, wrong), has_text("3 classes"));

@@ -37,12 +37,15 @@ HostTensor host_tensor(const SafetensorsEntry& entry) {
     case DType::boolean:
       return {Kind::boolean, entry.shape, widen<std::uint8_t>(entry.bytes)};
     default:
-      throw FormatError("oracle: tensor '" + entry.name + "' has the unexpected type " + std::string(to_string(entry.dtype)));
+      throw FormatError("oracle: tensor '" + entry.name + "' has the unexpected type " +
+                        std::string(to_string(entry.dtype)));
   }
 }
 
 Tolerance tolerance(const json& object) {
-  return {.rtol = object.at("rtol"), .atol = object.at("atol"), .elementwise = object.at("norm").get<std::string>() == "elementwise"};
+  return {.rtol = object.at("rtol"),
+          .atol = object.at("atol"),
+          .elementwise = object.at("norm").get<std::string>() == "elementwise"};
 }
 
 }  // namespace
@@ -76,10 +79,11 @@ Case load_case(const std::filesystem::path& path) {
     else
       result.tensors.emplace(entry.name, host_tensor(entry));
   }
-  for (std::size_t k = 0; const HostTensor* input = result.find("in." + std::to_string(k)); ++k) result.inputs.push_back(*input);
+  for (std::size_t k = 0; const HostTensor* input = result.find("in." + std::to_string(k)); ++k)
+    result.inputs.push_back(*input);
   if (result.inputs.size() != result.roles.size())
-    throw FormatError(path.string() + ": " + std::to_string(result.roles.size()) + " input roles for " + std::to_string(result.inputs.size()) +
-                      " inputs");
+    throw FormatError(path.string() + ": " + std::to_string(result.roles.size()) +
+                      " input roles for " + std::to_string(result.inputs.size()) + " inputs");
   return result;
 }
 
@@ -87,11 +91,14 @@ std::vector<std::filesystem::path> find_cases(const std::filesystem::path& folde
   if (std::filesystem::is_regular_file(folder)) return {folder};
   std::set<std::filesystem::path> paths;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
-    if (entry.is_regular_file() && entry.path().extension() == ".safetensors") paths.insert(entry.path());
+    if (entry.is_regular_file() && entry.path().extension() == ".safetensors")
+      paths.insert(entry.path());
   if (std::ifstream index(folder / "INDEX.json"); index) {
     const json content = json::parse(index, nullptr, false);
-    if (!content.is_object() || !content.contains("cases")) throw FormatError((folder / "INDEX.json").string() + ": is not an index of cases");
-    for (const json& item : content["cases"]) paths.insert(folder / item.at("file").get<std::string>());
+    if (!content.is_object() || !content.contains("cases"))
+      throw FormatError((folder / "INDEX.json").string() + ": is not an index of cases");
+    for (const json& item : content["cases"])
+      paths.insert(folder / item.at("file").get<std::string>());
   }
   return {paths.begin(), paths.end()};
 }
@@ -100,10 +107,12 @@ Tensor to_tensor(const HostTensor& host, DType floating, const Device& device) {
   const std::vector<double>& values = host.values;
   switch (host.kind) {
     case HostTensor::Kind::integer:
-      return Tensor::from(std::vector<std::int32_t>(values.begin(), values.end()), host.shape, device);
+      return Tensor::from(std::vector<std::int32_t>(values.begin(), values.end()), host.shape,
+                          device);
     case HostTensor::Kind::boolean: {
       const std::vector<std::uint8_t> bytes(values.begin(), values.end());
-      return Tensor::from_bytes(std::as_bytes(std::span(bytes)), {host.shape, DType::boolean}, device);
+      return Tensor::from_bytes(std::as_bytes(std::span(bytes)), {host.shape, DType::boolean},
+                                device);
     }
     case HostTensor::Kind::floating:
       break;

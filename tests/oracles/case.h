@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/tensor.h"
+#include "engine/graph/tensor.h"
 
 namespace fluxion::oracles {
 
@@ -34,13 +34,15 @@ struct Case {
   std::map<std::string, HostTensor> parameters;  // without the prefix "param."
   std::map<std::string, HostTensor> tensors;     // all others: "out.0", "tan.1", "grad.<name>", ...
 
-  const HostTensor* find(const std::string& name) const;  // among `tensors`; nullptr if there is none
+  const HostTensor* find(
+      const std::string& name) const;  // among `tensors`; nullptr if there is none
 };
 
 // Throws IoError or FormatError.
 Case load_case(const std::filesystem::path& path);
 
-// Every case file under a folder, sorted. Files that its INDEX.json lists and that are not there are appended too, so that they fail to load.
+// Every case file under a folder, sorted. Files that its INDEX.json lists and that are not there
+// are appended too, so that they fail to load.
 std::vector<std::filesystem::path> find_cases(const std::filesystem::path& folder);
 
 // On the device: floating values as `floating`, integers as i32.

@@ -2,7 +2,7 @@
 
 #include "autograd/transforms.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "models/networks/network.h"
 #include "tests/oracles/compare.h"
 
@@ -11,9 +11,12 @@ namespace {
 
 using Results = std::map<std::string, Tensor>;
 
-std::string numbered(const char* prefix, std::size_t k) { return prefix + ("." + std::to_string(k)); }
+std::string numbered(const char* prefix, std::size_t k) {
+  return prefix + ("." + std::to_string(k));
+}
 
-// Everything given, and the same as a tree without holes that a compiled function can take. An empty tensor is absent.
+// Everything given, and the same as a tree without holes that a compiled function can take. An
+// empty tensor is absent.
 struct Given {
   Inputs inputs, tangents;
   std::vector<Tensor> cotangents;
@@ -42,13 +45,17 @@ struct Given {
 
 Given given_of(const Case& oracle, const Mode& mode) {
   Given given;
-  const auto load = [&](const HostTensor* host) { return host ? to_tensor(*host, mode.floating, mode.device) : Tensor(); };
+  const auto load = [&](const HostTensor* host) {
+    return host ? to_tensor(*host, mode.floating, mode.device) : Tensor();
+  };
   for (std::size_t k = 0; k < oracle.inputs.size(); ++k) {
     given.inputs.push_back(load(&oracle.inputs[k]));
     given.tangents.push_back(load(oracle.find(numbered("tan", k))));
   }
-  for (std::size_t k = 0; oracle.find(numbered("out", k)); ++k) given.cotangents.push_back(load(oracle.find(numbered("cot", k))));
-  for (const auto& [name, host] : oracle.parameters) given.parameters.emplace(name, to_tensor(host, mode.floating, mode.device));
+  for (std::size_t k = 0; oracle.find(numbered("out", k)); ++k)
+    given.cotangents.push_back(load(oracle.find(numbered("cot", k))));
+  for (const auto& [name, host] : oracle.parameters)
+    given.parameters.emplace(name, to_tensor(host, mode.floating, mode.device));
   return given;
 }
 
@@ -100,31 +107,40 @@ class Derivatives {
     for (std::size_t i = 0; i < floating_.size(); ++i) inputs[floating_[i]] = floating[i];
     return subject_(inputs, parameters, placement_);
   }
-  Outputs floating_outputs_at(const std::vector<Tensor>& floating) const { return floating_only(outputs_at(floating, given_.parameters)); }
+  Outputs floating_outputs_at(const std::vector<Tensor>& floating) const {
+    return floating_only(outputs_at(floating, given_.parameters));
+  }
 
   std::vector<Tensor> cotangents() const {
     std::vector<Tensor> result;
-    for (const std::size_t k : floating_outputs_) result.push_back(k < given_.cotangents.size() ? given_.cotangents[k] : Tensor());
+    for (const std::size_t k : floating_outputs_)
+      result.push_back(k < given_.cotangents.size() ? given_.cotangents[k] : Tensor());
     return result;
   }
   std::vector<Tensor> pull_back(const std::vector<Tensor>& floating) const {
-    const auto [outputs, pull] = vjp([this](const std::vector<Tensor>& x) { return floating_outputs_at(x); }, floating);
+    const auto [outputs, pull] =
+        vjp([this](const std::vector<Tensor>& x) { return floating_outputs_at(x); }, floating);
     return std::get<0>(pull(cotangents()));
   }
 
   void add_jvp(Results& results) const {
     const auto f = [this](const std::vector<Tensor>& x) { return floating_outputs_at(x); };
-    const auto [outputs, tangents] = jvp(f, std::tuple(floating_inputs_), std::tuple(floating_tangents_));
-    for (std::size_t i = 0; i < tangents.size(); ++i) results[numbered("jvp", floating_outputs_[i])] = tangents[i];
+    const auto [outputs, tangents] =
+        jvp(f, std::tuple(floating_inputs_), std::tuple(floating_tangents_));
+    for (std::size_t i = 0; i < tangents.size(); ++i)
+      results[numbered("jvp", floating_outputs_[i])] = tangents[i];
   }
   void add_vjp(Results& results) const {
     const std::vector<Tensor> cotangents = pull_back(floating_inputs_);
-    for (std::size_t i = 0; i < cotangents.size(); ++i) results[numbered("vjp", floating_[i])] = cotangents[i];
+    for (std::size_t i = 0; i < cotangents.size(); ++i)
+      results[numbered("vjp", floating_[i])] = cotangents[i];
   }
   void add_hvp(Results& results) const {
     const auto f = [this](const std::vector<Tensor>& x) { return pull_back(x); };
-    const auto [cotangents, tangents] = jvp(f, std::tuple(floating_inputs_), std::tuple(floating_tangents_));
-    for (std::size_t i = 0; i < tangents.size(); ++i) results[numbered("hvp", floating_[i])] = tangents[i];
+    const auto [cotangents, tangents] =
+        jvp(f, std::tuple(floating_inputs_), std::tuple(floating_tangents_));
+    for (std::size_t i = 0; i < tangents.size(); ++i)
+      results[numbered("hvp", floating_[i])] = tangents[i];
   }
   // Of <cotangents, outputs> in a network, of the loss in an objective.
   void add_parameter_gradient(Results& results) const {
@@ -138,7 +154,8 @@ class Derivatives {
       }
       return total;
     };
-    for (const auto& [name, gradient] : grad(value)(split_.trained)) results["grad." + name] = gradient;
+    for (const auto& [name, gradient] : grad(value)(split_.trained))
+      results["grad." + name] = gradient;
   }
 
   const Case& oracle_;
@@ -153,10 +170,11 @@ class Derivatives {
 
 Results compute(const Case& oracle, const Subject& subject, const Mode& mode) {
   Given given = given_of(oracle, mode);
-  const std::function<Results(const std::vector<Tensor>&)> everything = [&](const std::vector<Tensor>& values) {
-    const Given traced = given.with(values);
-    return Derivatives(oracle, subject, mode, traced).all();
-  };
+  const std::function<Results(const std::vector<Tensor>&)> everything =
+      [&](const std::vector<Tensor>& values) {
+        const Given traced = given.with(values);
+        return Derivatives(oracle, subject, mode, traced).all();
+      };
   if (mode.compiled) return compile(everything)(given.present());
   const Results results = everything(given.present());
   eval_tree(results);
@@ -166,14 +184,17 @@ Results compute(const Case& oracle, const Subject& subject, const Mode& mode) {
 }  // namespace
 
 std::vector<std::string> check(const Case& oracle, const Subject& subject, const Mode& mode) {
-  const Tolerance& tolerance = mode.floating == DType::f64 ? oracle.tolerance64 : oracle.tolerance32;
+  const Tolerance& tolerance =
+      mode.floating == DType::f64 ? oracle.tolerance64 : oracle.tolerance32;
   std::map<std::string, HostTensor> got;
-  for (const auto& [name, tensor] : compute(oracle, subject, mode)) got.emplace(name, to_host(tensor));
+  for (const auto& [name, tensor] : compute(oracle, subject, mode))
+    got.emplace(name, to_host(tensor));
 
   std::vector<std::string> failures;
   for (const auto& [name, reference] : oracle.tensors) {
     const bool is_output = name.starts_with("out."), is_gradient = name.starts_with("grad.");
-    const bool is_derivative = name.starts_with("jvp.") || name.starts_with("vjp.") || name.starts_with("hvp.");
+    const bool is_derivative =
+        name.starts_with("jvp.") || name.starts_with("vjp.") || name.starts_with("hvp.");
     if (!is_output && !is_gradient && !(is_derivative && !oracle.ties)) continue;
     const auto found = got.find(name);
     if (found == got.end())
@@ -186,10 +207,12 @@ std::vector<std::string> check(const Case& oracle, const Subject& subject, const
   bool differentiated = false;
   for (const auto& [name, host] : got) {
     if (name.starts_with("jvp.")) {
-      if (const HostTensor* cotangent = oracle.find("cot." + name.substr(4))) products.add_left(*cotangent, host);
+      if (const HostTensor* cotangent = oracle.find("cot." + name.substr(4)))
+        products.add_left(*cotangent, host);
       differentiated = true;
     } else if (name.starts_with("vjp.")) {
-      if (const HostTensor* tangent = oracle.find("tan." + name.substr(4))) products.add_right(host, *tangent);
+      if (const HostTensor* tangent = oracle.find("tan." + name.substr(4)))
+        products.add_right(host, *tangent);
     }
   }
   if (differentiated)

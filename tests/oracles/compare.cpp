@@ -22,18 +22,25 @@ double largest(const std::vector<double>& values) {
 
 }  // namespace
 
-std::optional<std::string> difference(const HostTensor& got, const HostTensor& reference, const Tolerance& tolerance) {
-  if (got.shape != reference.shape) return "shape " + to_string(got.shape) + ", reference " + to_string(reference.shape);
+std::optional<std::string> difference(const HostTensor& got, const HostTensor& reference,
+                                      const Tolerance& tolerance) {
+  if (got.shape != reference.shape)
+    return "shape " + to_string(got.shape) + ", reference " + to_string(reference.shape);
   const bool exact = reference.kind != HostTensor::Kind::floating;
-  if (exact != (got.kind != HostTensor::Kind::floating)) return "is floating where the reference is not, or the other way round";
+  if (exact != (got.kind != HostTensor::Kind::floating))
+    return "is floating where the reference is not, or the other way round";
   const double scale = largest(reference.values);
   double worst_ratio = -1, worst_error = 0, worst_bound = 0;
   std::size_t worst = 0;
   for (std::size_t i = 0; i < reference.values.size(); ++i) {
     const double expected = reference.values[i];
-    const double bound = exact ? 0 : tolerance.atol + tolerance.rtol * (tolerance.elementwise ? std::abs(expected) : scale);
+    const double bound =
+        exact ? 0
+              : tolerance.atol +
+                    tolerance.rtol * (tolerance.elementwise ? std::abs(expected) : scale);
     const double error = std::abs(got.values[i] - expected);
-    double ratio = bound > 0 ? error / bound : (error == 0 ? 0 : std::numeric_limits<double>::infinity());
+    double ratio =
+        bound > 0 ? error / bound : (error == 0 ? 0 : std::numeric_limits<double>::infinity());
     if (!std::isfinite(got.values[i])) ratio = std::numeric_limits<double>::infinity();
     if (ratio > worst_ratio) {
       worst_ratio = ratio;
@@ -43,8 +50,9 @@ std::optional<std::string> difference(const HostTensor& got, const HostTensor& r
     }
   }
   if (worst_ratio <= 1) return std::nullopt;
-  return "worst error " + number(worst_error) + ", tolerance " + number(worst_bound) + " (element " + std::to_string(worst) + " of " +
-         to_string(reference.shape) + ": got " + number(got.values[worst]) + ", reference " + number(reference.values[worst]) + ")";
+  return "worst error " + number(worst_error) + ", tolerance " + number(worst_bound) +
+         " (element " + std::to_string(worst) + " of " + to_string(reference.shape) + ": got " +
+         number(got.values[worst]) + ", reference " + number(reference.values[worst]) + ")";
 }
 
 double InnerProducts::product(const HostTensor& given, const HostTensor& result) {
@@ -52,7 +60,9 @@ double InnerProducts::product(const HostTensor& given, const HostTensor& result)
   double sum = 0;
   for (std::size_t i = 0; i < given.values.size() && i < result.values.size(); ++i) {
     sum += given.values[i] * result.values[i];
-    const double bound = tolerance_.atol + tolerance_.rtol * (tolerance_.elementwise ? std::abs(result.values[i]) : scale);
+    const double bound =
+        tolerance_.atol +
+        tolerance_.rtol * (tolerance_.elementwise ? std::abs(result.values[i]) : scale);
     allowed_ += std::abs(given.values[i]) * bound;
   }
   return sum;
@@ -61,8 +71,8 @@ double InnerProducts::product(const HostTensor& given, const HostTensor& result)
 std::optional<std::string> InnerProducts::difference() const {
   const double error = std::abs(left_ - right_);
   if (error <= allowed_) return std::nullopt;  // false for NaN
-  return "<cot, jvp> = " + number(left_) + " but <vjp, tan> = " + number(right_) + "; worst error " + number(error) + ", tolerance " +
-         number(allowed_);
+  return "<cot, jvp> = " + number(left_) + " but <vjp, tan> = " + number(right_) +
+         "; worst error " + number(error) + ", tolerance " + number(allowed_);
 }
 
 }  // namespace fluxion::oracles

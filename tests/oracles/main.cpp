@@ -1,7 +1,8 @@
 // fluxion-oracles: runs reference cases against the engine.
 //
-// A case passes if its values, jvp, vjp, hvp and gradients agree with the file in f32 on the CPU backend and in f64 on the CPU and the reference
-// backend, each op by op and as one compiled function. It is skipped where this project has no such op, network or objective.
+// A case passes if its values, jvp, vjp, hvp and gradients agree with the file in f32 on the CPU
+// backend and in f64 on the CPU and the reference backend, each op by op and as one compiled
+// function. It is skipped where this project has no such op, network or objective.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
@@ -24,8 +25,10 @@ std::vector<Mode> modes(const std::string& filter) {
   const Device cpu_device = cpu(), reference_device = reference();
   std::vector<Mode> result;
   for (const bool compiled : {false, true})
-    for (const auto& [name, device, dtype] : {std::tuple("cpu f32", cpu_device, DType::f32), std::tuple("cpu f64", cpu_device, DType::f64),
-                                              std::tuple("reference f64", reference_device, DType::f64)}) {
+    for (const auto& [name, device, dtype] :
+         {std::tuple("cpu f32", cpu_device, DType::f32),
+          std::tuple("cpu f64", cpu_device, DType::f64),
+          std::tuple("reference f64", reference_device, DType::f64)}) {
       Mode mode{std::string(name) + (compiled ? " compiled" : " eager"), device, dtype, compiled};
       if (mode.name.find(filter) != std::string::npos) result.push_back(std::move(mode));
     }
@@ -50,8 +53,11 @@ class Report {
     for (const std::string& line : lines) std::cout << "FAIL  " << line << std::endl;
   }
   int finish() const {
-    for (const auto& [name, count] : missing_) std::cout << "not built: " << name << " (" << count << (count == 1 ? " case)" : " cases)") << "\n";
-    std::cout << passed_ << " passed, " << failed_ << " failed, " << skipped_ << " skipped" << std::endl;
+    for (const auto& [name, count] : missing_)
+      std::cout << "not built: " << name << " (" << count << (count == 1 ? " case)" : " cases)")
+                << "\n";
+    std::cout << passed_ << " passed, " << failed_ << " failed, " << skipped_ << " skipped"
+              << std::endl;
     return failed_ == 0 ? 0 : 1;
   }
 
@@ -61,7 +67,8 @@ class Report {
   std::map<std::string, int> missing_;
 };
 
-void run_case(const std::filesystem::path& path, const Options& options, const std::vector<Mode>& modes, Report& report) {
+void run_case(const std::filesystem::path& path, const Options& options,
+              const std::vector<Mode>& modes, Report& report) {
   Case oracle;
   try {
     oracle = load_case(path);
@@ -76,7 +83,8 @@ void run_case(const std::filesystem::path& path, const Options& options, const s
     for (const Mode& mode : modes) {
       const std::string where = id + " [" + mode.name + "] ";
       try {
-        for (const std::string& failure : check(oracle, subject, mode)) failures.push_back(where + failure);
+        for (const std::string& failure : check(oracle, subject, mode))
+          failures.push_back(where + failure);
       } catch (const std::exception& error) {
         failures.push_back(where + "threw: " + error.what());
       }
@@ -107,9 +115,14 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   CLI::App app("Runs reference cases (safetensors files) against the engine.", "fluxion-oracles");
   fluxion::oracles::Options options;
-  app.add_option("folders", options.folders, "Folders that are searched for case files, or single files")->required()->check(CLI::ExistingPath);
-  app.add_option("--filter", options.filter, "Only cases whose kind/name/variant contains this text");
-  app.add_option("--mode", options.mode, "Only modes whose name contains this text, e.g. 'cpu f32' or 'compiled'");
+  app.add_option("folders", options.folders,
+                 "Folders that are searched for case files, or single files")
+      ->required()
+      ->check(CLI::ExistingPath);
+  app.add_option("--filter", options.filter,
+                 "Only cases whose kind/name/variant contains this text");
+  app.add_option("--mode", options.mode,
+                 "Only modes whose name contains this text, e.g. 'cpu f32' or 'compiled'");
   app.add_flag("--verbose", options.verbose, "Also print cases that pass or are skipped");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -1,5 +1,5 @@
 // Sections 4 and 5 of the schema: ops and composites.
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 #include "models/layers/einsum.h"
 #include "models/layers/image.h"
@@ -101,39 +101,70 @@ const std::map<std::string, Mapping>& op_mappings() {
       {"eq", binary<eq>},
       {"ne", binary<ne>},
       {"where", [](const Call& call) { return where(call[0], call[1], call[2]); }},
-      {"reshape", [](const Call& call) { return reshape(call[0], Shape(call.get<Dims>("shape"))); }},
+      {"reshape",
+       [](const Call& call) { return reshape(call[0], Shape(call.get<Dims>("shape"))); }},
       {"transpose", [](const Call& call) { return transpose(call[0], call.get<Dims>("perm")); }},
-      {"broadcast_to", [](const Call& call) { return broadcast_to(call[0], Shape(call.get<Dims>("shape"))); }},
-      {"slice", [](const Call& call) { return slice(call[0], call.get<Dims>("start"), call.get<Dims>("stop"), call.get<Dims>("step")); }},
-      {"pad", [](const Call& call) { return pad(call[0], call.get<Dims>("low"), call.get<Dims>("high"), call.get<double>("value")); }},
-      {"concat", [](const Call& call) { return concat(std::span<const Tensor>(call.in), call.axis()); }},
+      {"broadcast_to",
+       [](const Call& call) { return broadcast_to(call[0], Shape(call.get<Dims>("shape"))); }},
+      {"slice",
+       [](const Call& call) {
+         return slice(call[0], call.get<Dims>("start"), call.get<Dims>("stop"),
+                      call.get<Dims>("step"));
+       }},
+      {"pad",
+       [](const Call& call) {
+         return pad(call[0], call.get<Dims>("low"), call.get<Dims>("high"),
+                    call.get<double>("value"));
+       }},
+      {"concat",
+       [](const Call& call) { return concat(std::span<const Tensor>(call.in), call.axis()); }},
       {"flip", [](const Call& call) { return flip(call[0], call.axes()); }},
       {"sum", reduction<sum>},
       {"mean", reduction<mean>},
       {"max", reduction<max>},
       {"min", reduction<min>},
       {"logsumexp", reduction<logsumexp>},
-      {"var", [](const Call& call) { return var(call[0], call.axes(), call.keepdims(), call.get<std::int64_t>("ddof")); }},
+      {"var",
+       [](const Call& call) {
+         return var(call[0], call.axes(), call.keepdims(), call.get<std::int64_t>("ddof"));
+       }},
       {"argmax", [](const Call& call) { return argmax(call[0], call.axis(), call.keepdims()); }},
       {"cumsum", [](const Call& call) { return cumsum(call[0], call.axis()); }},
       {"matmul",
        [](const Call& call) {
-         return matmul(transposed_if(call[0], call.get<bool>("transpose_a")), transposed_if(call[1], call.get<bool>("transpose_b")));
+         return matmul(transposed_if(call[0], call.get<bool>("transpose_a")),
+                       transposed_if(call[1], call.get<bool>("transpose_b")));
        }},
       {"take", gather<take>},
       {"take_along_axis", gather<take_along_axis>},
       {"scatter_add", scatter<scatter_add>},
       {"index_add", scatter<index_add>},
       {"prod", reduction<prod>},
-      {"sort", [](const Call& call) { return sort(call[0], call.axis(), call.get<bool>("descending")); }},
-      {"argsort", [](const Call& call) { return argsort(call[0], call.axis(), call.get<bool>("descending")); }},
-      {"conv2d", [](const Call& call) { return conv2d(call[0], call[1], convolution_options(call)); }},
+      {"sort",
+       [](const Call& call) { return sort(call[0], call.axis(), call.get<bool>("descending")); }},
+      {"argsort",
+       [](const Call& call) {
+         return argsort(call[0], call.axis(), call.get<bool>("descending"));
+       }},
+      {"conv2d",
+       [](const Call& call) { return conv2d(call[0], call[1], convolution_options(call)); }},
       {"conv2d_transpose",
-       [](const Call& call) { return conv2d_transpose(call[0], call[1], convolution_options(call), call.get<Pair>("output_padding")); }},
-      {"avg_pool2d", [](const Call& call) { return avg_pool2d(call[0], call.get<Pair>("window"), call.get<Pair>("stride")); }},
-      {"upsample_nearest2d", [](const Call& call) { return upsample_nearest2d(call[0], call.get<Pair>("factor")); }},
-      {"einsum", [](const Call& call) { return einsum(call.get<std::string>("equation"), call.in); }},
-      {"one_hot", [](const Call& call) { return one_hot(call[0], call.get<std::int64_t>("num_classes"), call.placement.floating); }},
+       [](const Call& call) {
+         return conv2d_transpose(call[0], call[1], convolution_options(call),
+                                 call.get<Pair>("output_padding"));
+       }},
+      {"avg_pool2d",
+       [](const Call& call) {
+         return avg_pool2d(call[0], call.get<Pair>("window"), call.get<Pair>("stride"));
+       }},
+      {"upsample_nearest2d",
+       [](const Call& call) { return upsample_nearest2d(call[0], call.get<Pair>("factor")); }},
+      {"einsum",
+       [](const Call& call) { return einsum(call.get<std::string>("equation"), call.in); }},
+      {"one_hot",
+       [](const Call& call) {
+         return one_hot(call[0], call.get<std::int64_t>("num_classes"), call.placement.floating);
+       }},
   };
   return mappings;
 }
@@ -149,42 +180,55 @@ const std::map<std::string, Mapping>& composite_mappings() {
       {"layer_norm",
        [](const Call& call) {
          const bool affine = call.get<bool>("affine");
-         return layer_norm(call[0], call.get<double>("eps"), optional_input(call, 1, affine), optional_input(call, 2, affine));
+         return layer_norm(call[0], call.get<double>("eps"), optional_input(call, 1, affine),
+                           optional_input(call, 2, affine));
        }},
       {"group_norm",
        [](const Call& call) {
          const bool affine = call.get<bool>("affine");
-         return group_norm(call[0], call.get<std::int64_t>("groups"), call.get<double>("eps"), optional_input(call, 1, affine),
-                           optional_input(call, 2, affine));
+         return group_norm(call[0], call.get<std::int64_t>("groups"), call.get<double>("eps"),
+                           optional_input(call, 1, affine), optional_input(call, 2, affine));
        }},
-      {"rms_norm", [](const Call& call) { return rms_norm(call[0], call.get<double>("eps"), optional_input(call, 1, call.get<bool>("affine"))); }},
+      {"rms_norm",
+       [](const Call& call) {
+         return rms_norm(call[0], call.get<double>("eps"),
+                         optional_input(call, 1, call.get<bool>("affine")));
+       }},
       {"attention",
        [](const Call& call) {
-         AttentionOptions options{.scale = call.get<double>("scale"), .causal = call.get<bool>("causal"), .mask = {}};
+         AttentionOptions options{
+             .scale = call.get<double>("scale"), .causal = call.get<bool>("causal"), .mask = {}};
          options.mask = optional_input(call, 3, call.get<bool>("mask"));
          return attention(call[0], call[1], call[2], options);
        }},
       {"multihead_self_attention",
        [](const Call& call) {
-         return multihead_self_attention(call[0], call.get<std::int64_t>("heads"), {call[1], call[2], call[3], call[4]});
+         return multihead_self_attention(call[0], call.get<std::int64_t>("heads"),
+                                         {call[1], call[2], call[3], call[4]});
        }},
       {"linear", [](const Call& call) { return linear(call[0], call[1], call[2]); }},
       {"timestep_embedding",
        [](const Call& call) {
-         return timestep_embedding(call[0], call.get<std::int64_t>("dim"), call.get<double>("time_scale"), call.get<double>("max_period"));
+         return timestep_embedding(call[0], call.get<std::int64_t>("dim"),
+                                   call.get<double>("time_scale"), call.get<double>("max_period"));
        }},
       {"sincos_pos_embed_2d",
        [](const Call& call) {
-         return sincos_pos_embed_2d(call.get<std::int64_t>("dim"), call.get<std::int64_t>("grid"), call.placement.floating, call.placement.device);
+         return sincos_pos_embed_2d(call.get<std::int64_t>("dim"), call.get<std::int64_t>("grid"),
+                                    call.placement.floating, call.placement.device);
        }},
-      {"patchify", [](const Call& call) { return patchify(call[0], call.get<std::int64_t>("patch")); }},
+      {"patchify",
+       [](const Call& call) { return patchify(call[0], call.get<std::int64_t>("patch")); }},
       {"unpatchify",
        [](const Call& call) {
-         return unpatchify(call[0], call.get<std::int64_t>("patch"), call.get<std::int64_t>("height"), call.get<std::int64_t>("width"));
+         return unpatchify(call[0], call.get<std::int64_t>("patch"),
+                           call.get<std::int64_t>("height"), call.get<std::int64_t>("width"));
        }},
       {"modulate", [](const Call& call) { return modulate(call[0], call[1], call[2]); }},
-      {"pseudo_huber", [](const Call& call) { return pseudo_huber(call[0], call[1], call.get<double>("c")); }},
-      {"huber", [](const Call& call) { return huber(call[0], call[1], call.get<double>("delta")); }},
+      {"pseudo_huber",
+       [](const Call& call) { return pseudo_huber(call[0], call[1], call.get<double>("c")); }},
+      {"huber",
+       [](const Call& call) { return huber(call[0], call[1], call.get<double>("delta")); }},
   };
   return mappings;
 }
@@ -192,7 +236,8 @@ const std::map<std::string, Mapping>& composite_mappings() {
 Subject subject_from(const std::map<std::string, Mapping>& mappings, const Case& oracle) {
   const auto found = mappings.find(oracle.name);
   if (found == mappings.end()) throw NotBuilt(oracle.kind + " " + oracle.name);
-  return [mapping = found->second, attributes = oracle.attributes](const Inputs& inputs, const Parameters&, const Placement& placement) {
+  return [mapping = found->second, attributes = oracle.attributes](
+             const Inputs& inputs, const Parameters&, const Placement& placement) {
     return Outputs{mapping({inputs, attributes, placement})};
   };
 }
@@ -201,8 +246,10 @@ Subject subject_from(const std::map<std::string, Mapping>& mappings, const Case&
 
 Subject op_subject(const Case& oracle) {
   if (oracle.name == "topk")
-    return [attributes = oracle.attributes](const Inputs& inputs, const Parameters&, const Placement&) {
-      const TopK result = topk(inputs.at(0), attributes.at("k").get<std::int64_t>(), attributes.at("axis").get<std::int64_t>());
+    return [attributes = oracle.attributes](const Inputs& inputs, const Parameters&,
+                                            const Placement&) {
+      const TopK result = topk(inputs.at(0), attributes.at("k").get<std::int64_t>(),
+                               attributes.at("axis").get<std::int64_t>());
       return Outputs{result.values, result.indices};
     };
   return subject_from(op_mappings(), oracle);

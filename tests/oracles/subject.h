@@ -13,12 +13,14 @@ namespace fluxion::oracles {
 using Inputs = std::vector<Tensor>;
 using Outputs = std::vector<Tensor>;
 
-// out.0, out.1, ... as a function of in.0, in.1, ... and the parameters. `where` says dtype and device where a case has no input to tell.
+// out.0, out.1, ... as a function of in.0, in.1, ... and the parameters. `where` says dtype and
+// device where a case has no input to tell.
 struct Placement {
   DType floating = DType::f64;
   Device device;
 };
-using Subject = std::function<Outputs(const Inputs& inputs, const Parameters& parameters, const Placement& placement)>;
+using Subject = std::function<Outputs(const Inputs& inputs, const Parameters& parameters,
+                                      const Placement& placement)>;
 
 // The case asks for something that this project does not have; the message names it.
 class NotBuilt : public std::runtime_error {

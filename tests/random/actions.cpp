@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion::testing {
 
@@ -21,7 +21,8 @@ const std::vector<Action>& actions() {
 
 std::size_t action_named(const std::string& name) {
   const auto& table = actions();
-  const auto found = std::find_if(table.begin(), table.end(), [&](const Action& action) { return action.name == name; });
+  const auto found = std::find_if(table.begin(), table.end(),
+                                  [&](const Action& action) { return action.name == name; });
   if (found == table.end()) throw Error("random programs: there is no action " + name);
   return static_cast<std::size_t>(found - table.begin());
 }
@@ -65,7 +66,8 @@ Tensor ramped(const Tensor& x, std::int64_t axis) {
 Tensor Scope::fitted(std::size_t i, const Shape& shape) const { return fit(in[i], shape); }
 
 void Scope::margin(const Tensor& distance) const {
-  if (options.margins && distance.elements() > 0) options.margins->push_back(reshape(distance, {distance.elements()}));
+  if (options.margins && distance.elements() > 0)
+    options.margins->push_back(reshape(distance, {distance.elements()}));
 }
 
 }  // namespace fluxion::testing

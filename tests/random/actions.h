@@ -1,4 +1,5 @@
-// The table of what a random program can do: for each action how it is drawn and how it is built. Adding an op is adding an entry.
+// The table of what a random program can do: for each action how it is drawn and how it is built.
+// Adding an op is adding an entry.
 #pragma once
 
 #include <functional>
@@ -11,7 +12,8 @@
 
 namespace fluxion::testing {
 
-// A value while a program is drawn. The tensor is a leafy graph that nobody evaluates: it tells types.
+// A value while a program is drawn. The tensor is a leafy graph that nobody evaluates: it tells
+// types.
 struct Known {
   int value = 0;
   Tensor tensor;
@@ -27,10 +29,12 @@ class Drawing {
   Choices& choices;
   RandomProgram& program;
   std::vector<Known> known;
-  std::vector<Step>* steps = nullptr;  // where the next step goes: the program's, or a region's body
-  int depth = 0;                       // of regions around it
+  std::vector<Step>* steps =
+      nullptr;    // where the next step goes: the program's, or a region's body
+  int depth = 0;  // of regions around it
 
-  // Values of a kind, preferring those without a user. `limit`: the largest magnitude wanted; a larger value is squashed by a step of its own.
+  // Values of a kind, preferring those without a user. `limit`: the largest magnitude wanted; a
+  // larger value is squashed by a step of its own.
   int floating(double limit = 3);
   int boolean();
   int integer();
@@ -43,7 +47,8 @@ class Drawing {
   // A few small axes: `rank` of them, or as many as chance wants.
   Dims dims(std::int64_t rank = -1);
   int input(const TensorType& type);
-  // Builds the step on what is known and appends it; the results get this bound. Returns the first result.
+  // Builds the step on what is known and appends it; the results get this bound. Returns the first
+  // result.
   int append(Step step, double bound, int uses = 0);
   // Draws one step of the table.
   void step();
@@ -93,9 +98,11 @@ bool has_regions(const std::vector<Step>& steps);
 Tensor fit(const Tensor& x, const Shape& shape);
 // Elements in [0.25, 10] for x in [-3, 3], smooth; five ways.
 Tensor positive(const Tensor& x, std::int64_t way);
-// x plus a slope along one axis (-1: along all of them together), so that elements that were repeated differ.
+// x plus a slope along one axis (-1: along all of them together), so that elements that were
+// repeated differ.
 Tensor ramped(const Tensor& x, std::int64_t axis);
 // Runs steps on values by number.
-void run_steps(const std::vector<Step>& steps, std::map<int, Tensor>& values, const BuildOptions& options, std::size_t* held);
+void run_steps(const std::vector<Step>& steps, std::map<int, Tensor>& values,
+               const BuildOptions& options, std::size_t* held);
 
 }  // namespace fluxion::testing

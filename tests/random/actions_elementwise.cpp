@@ -2,7 +2,7 @@
 #include <array>
 #include <cmath>
 
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "tests/random/actions.h"
 
 namespace fluxion::testing {
@@ -12,7 +12,8 @@ namespace {
 using Tensors = std::vector<Tensor>;
 using Draw = std::function<double(Drawing&, Step&)>;
 
-// One floating operand of at most `limit`; the result is at most `bound`, or as large as the operand times -bound.
+// One floating operand of at most `limit`; the result is at most `bound`, or as large as the
+// operand times -bound.
 Draw one_operand(double limit, double bound, std::int64_t ways = 1) {
   return [=](Drawing& drawing, Step& step) {
     step.operands = {drawing.floating(limit)};
@@ -21,8 +22,10 @@ Draw one_operand(double limit, double bound, std::int64_t ways = 1) {
   };
 }
 
-// Two floating operands. The second takes the shape of the first with some axes at 1 and perhaps without leading axes, so that it broadcasts.
-Draw two_operands(double first, double second, std::function<double(double, double)> bound, std::int64_t ways = 1) {
+// Two floating operands. The second takes the shape of the first with some axes at 1 and perhaps
+// without leading axes, so that it broadcasts.
+Draw two_operands(double first, double second, std::function<double(double, double)> bound,
+                  std::int64_t ways = 1) {
   return [=, bound = std::move(bound)](Drawing& drawing, Step& step) {
     step.operands = {drawing.floating(first), drawing.floating(second)};
     step.shape = drawing.tensor(step.operands[0]).shape().dims();
@@ -43,16 +46,21 @@ double larger(double a, double b) { return std::max(a, b); }
 void add_unary(std::vector<Action>& table) {
   const auto node = [&](Op op, double limit, double bound) {
     table.push_back(
-        {std::string(to_string(op)), one_operand(limit, bound), [op](const Scope& scope) { return make_nodes(op, NoAttributes{}, {scope.in[0]}); }});
+        {std::string(to_string(op)), one_operand(limit, bound),
+         [op](const Scope& scope) { return make_nodes(op, NoAttributes{}, {scope.in[0]}); }});
   };
   for (const Op op : {Op::identity, Op::neg}) node(op, 3, -1);
   for (const Op op : {Op::sin, Op::cos, Op::tanh, Op::sigmoid, Op::erf}) node(op, 3, 1);
   for (const Op op : {Op::exp, Op::expm1}) node(op, 1.5, 4.5);
-  for (const auto& [op, bound] : {std::pair{Op::log, 2.3}, {Op::log1p, 2.5}, {Op::sqrt, 3.2}, {Op::rsqrt, 2.1}})
-    table.push_back({std::string(to_string(op)), one_operand(3, bound, 5),
-                     [op = op](const Scope& scope) { return make_nodes(op, NoAttributes{}, {positive(scope.in[0], scope.number(0))}); }});
+  for (const auto& [op, bound] :
+       {std::pair{Op::log, 2.3}, {Op::log1p, 2.5}, {Op::sqrt, 3.2}, {Op::rsqrt, 2.1}})
+    table.push_back(
+        {std::string(to_string(op)), one_operand(3, bound, 5), [op = op](const Scope& scope) {
+           return make_nodes(op, NoAttributes{}, {positive(scope.in[0], scope.number(0))});
+         }});
   for (const Op op : {Op::abs, Op::sign})
-    table.push_back({std::string(to_string(op)), one_operand(3, op == Op::abs ? -1 : 1), [op](const Scope& scope) {
+    table.push_back({std::string(to_string(op)), one_operand(3, op == Op::abs ? -1 : 1),
+                     [op](const Scope& scope) {
                        scope.margin(abs(scope.in[0]));
                        return make_nodes(op, NoAttributes{}, {scope.in[0]});
                      }});
@@ -61,7 +69,7 @@ void add_unary(std::vector<Action>& table) {
                      scope.margin(minimum(x - below, below + 1.0 - x));
                      return {below};
                    }});
-  // Composites of engine/ops.h.
+  // Composites of engine/graph/ops.h.
   table.push_back({"composite", one_operand(3, 9, 7), [](const Scope& scope) -> Tensors {
                      const Tensor& x = scope.in[0];
                      switch (scope.number(0)) {
@@ -107,31 +115,41 @@ void add_unary(std::vector<Action>& table) {
                      return {stop_gradient(scope.in[0])};
                    },
                    1});
-  table.push_back({"after", two_operands(3, 3, [](double a, double) { return a; }), [](const Scope& scope) -> Tensors {
+  table.push_back({"after", two_operands(3, 3, [](double a, double) { return a; }),
+                   [](const Scope& scope) -> Tensors {
                      return {make_node(Op::after, NoAttributes{}, {scope.in[0], scope.in[1]})};
                    }});
   // A conversion that changes nothing is a node all the same, with a rule and a transpose.
-  table.push_back({"convert", one_operand(3, -1),
-                   [](const Scope& scope) -> Tensors { return {make_node(Op::convert, DTypeAttributes{scope.in[0].dtype()}, {scope.in[0]})}; }});
+  table.push_back(
+      {"convert", one_operand(3, -1), [](const Scope& scope) -> Tensors {
+         return {make_node(Op::convert, DTypeAttributes{scope.in[0].dtype()}, {scope.in[0]})};
+       }});
 }
 
 void add_binary(std::vector<Action>& table) {
   const auto sum = [](double a, double b) { return a + b; };
   const auto product = [](double a, double b) { return a * b; };
-  table.push_back({"add", two_operands(3, 3, sum), [](const Scope& scope) -> Tensors { return {scope.in[0] + second(scope)}; }, 3});
+  table.push_back({"add", two_operands(3, 3, sum),
+                   [](const Scope& scope) -> Tensors { return {scope.in[0] + second(scope)}; }, 3});
   table.push_back({"sub", two_operands(3, 3, sum), [](const Scope& scope) -> Tensors {
                      // Either way round.
-                     return {scope.number(1) ? scope.in[0] - second(scope) : second(scope) - scope.in[0]};
+                     return {scope.number(1) ? scope.in[0] - second(scope)
+                                             : second(scope) - scope.in[0]};
                    }});
-  table.push_back({"mul", two_operands(3, 3, product), [](const Scope& scope) -> Tensors { return {scope.in[0] * second(scope)}; }, 4});
+  table.push_back({"mul", two_operands(3, 3, product),
+                   [](const Scope& scope) -> Tensors { return {scope.in[0] * second(scope)}; }, 4});
   table.push_back({"div",
                    two_operands(
                        3, 3, [](double a, double) { return 4 * a; }, 5),
-                   [](const Scope& scope) -> Tensors { return {scope.in[0] / positive(second(scope), scope.number(0))}; }});
+                   [](const Scope& scope) -> Tensors {
+                     return {scope.in[0] / positive(second(scope), scope.number(0))};
+                   }});
   table.push_back({"pow",
                    two_operands(
                        1, 2, [](double, double) { return 11; }, 5),
-                   [](const Scope& scope) -> Tensors { return {pow(positive(scope.in[0], scope.number(0)), second(scope))}; }});
+                   [](const Scope& scope) -> Tensors {
+                     return {pow(positive(scope.in[0], scope.number(0)), second(scope))};
+                   }});
   table.push_back({"atan2",
                    two_operands(
                        3, 3, [](double, double) { return 3.2; }, 5),
@@ -141,14 +159,15 @@ void add_binary(std::vector<Action>& table) {
                      return {scope.number(1) ? atan2(scope.in[0], p) : atan2(p, scope.in[0])};
                    }});
   for (const Op op : {Op::maximum, Op::minimum})
-    table.push_back({std::string(to_string(op)), two_operands(3, 3, larger), [op](const Scope& scope) -> Tensors {
+    table.push_back({std::string(to_string(op)), two_operands(3, 3, larger),
+                     [op](const Scope& scope) -> Tensors {
                        const Tensor a = scope.in[0], b = second(scope) + 0.125;
                        scope.margin(abs(a - b));
                        return {op == Op::maximum ? maximum(a, b) : minimum(a, b)};
                      }});
   using Compare = Tensor (*)(const Operand&, const Operand&);
-  for (const auto& [name, compare] :
-       std::initializer_list<std::pair<const char*, Compare>>{{"lt", lt}, {"le", le}, {"gt", gt}, {"ge", ge}, {"eq", eq}, {"ne", ne}})
+  for (const auto& [name, compare] : std::initializer_list<std::pair<const char*, Compare>>{
+           {"lt", lt}, {"le", le}, {"gt", gt}, {"ge", ge}, {"eq", eq}, {"ne", ne}})
     table.push_back({name, two_operands(3, 3, larger),
                      [compare = compare](const Scope& scope) -> Tensors {
                        const Tensor a = scope.in[0], b = second(scope) + 0.0625;
@@ -161,7 +180,8 @@ void add_binary(std::vector<Action>& table) {
                      const int condition = drawing.boolean();
                      step.operands = {condition, drawing.floating(), drawing.floating()};
                      step.shape = drawing.tensor(step.operands[1]).shape().dims();
-                     return larger(drawing.bound(step.operands[1]), drawing.bound(step.operands[2]));
+                     return larger(drawing.bound(step.operands[1]),
+                                   drawing.bound(step.operands[2]));
                    },
                    [](const Scope& scope) -> Tensors {
                      const Shape shape(scope.step.shape);
@@ -221,7 +241,8 @@ void add_discrete(std::vector<Action>& table) {
                        case 13:
                          return {convert(eq(a, b), DType::i32)};
                        case 14:
-                         return {where(ge(a, b), make_node(Op::identity, NoAttributes{}, {a}), stop_gradient(b))};
+                         return {where(ge(a, b), make_node(Op::identity, NoAttributes{}, {a}),
+                                       stop_gradient(b))};
                        case 15:
                          if (a.rank() == 0) return {a};
                          return {where(ne(a, b), iota(a.shape(), axis, DType::i32, a.device()), b)};
@@ -232,31 +253,36 @@ void add_discrete(std::vector<Action>& table) {
                      }
                    },
                    6});
-  table.push_back({"number of boolean",
-                   [](Drawing& drawing, Step& step) {
-                     step.operands = {drawing.boolean()};
-                     return 1.0;
-                   },
-                   [](const Scope& scope) -> Tensors { return {convert(scope.in[0], scope.floating())}; }});
+  table.push_back(
+      {"number of boolean",
+       [](Drawing& drawing, Step& step) {
+         step.operands = {drawing.boolean()};
+         return 1.0;
+       },
+       [](const Scope& scope) -> Tensors { return {convert(scope.in[0], scope.floating())}; }});
   table.push_back({"number of integer",
                    [](Drawing& drawing, Step& step) {
                      step.operands = {drawing.integer()};
                      return 3.0;
                    },
-                   [](const Scope& scope) -> Tensors { return {convert(clamped(scope.in[0]), scope.floating()) * 0.3}; }});
-  table.push_back({"random_bits",
-                   [](Drawing& drawing, Step& step) {
-                     const int key = drawing.key();
-                     if (key < 0) return -1.0;
-                     step.operands = {key};
-                     step.shape = drawing.dims();
-                     step.numbers = {drawing.choices.below(1000)};
-                     return 0.0;
-                   },
                    [](const Scope& scope) -> Tensors {
-                     return {random_bits(fold_in(scope.in[0], static_cast<std::uint32_t>(scope.number(0))), Shape(scope.step.shape))};
-                   },
-                   3});
+                     return {convert(clamped(scope.in[0]), scope.floating()) * 0.3};
+                   }});
+  table.push_back(
+      {"random_bits",
+       [](Drawing& drawing, Step& step) {
+         const int key = drawing.key();
+         if (key < 0) return -1.0;
+         step.operands = {key};
+         step.shape = drawing.dims();
+         step.numbers = {drawing.choices.below(1000)};
+         return 0.0;
+       },
+       [](const Scope& scope) -> Tensors {
+         return {random_bits(fold_in(scope.in[0], static_cast<std::uint32_t>(scope.number(0))),
+                             Shape(scope.step.shape))};
+       },
+       3});
   table.push_back({"shift_right",
                    [](Drawing& drawing, Step& step) {
                      const int bits = drawing.bits();
@@ -265,7 +291,10 @@ void add_discrete(std::vector<Action>& table) {
                      step.numbers = {drawing.choices.below(32)};
                      return 0.0;
                    },
-                   [](const Scope& scope) -> Tensors { return {shift_right(scope.in[0], static_cast<double>(scope.number(0)))}; }, 3});
+                   [](const Scope& scope) -> Tensors {
+                     return {shift_right(scope.in[0], static_cast<double>(scope.number(0)))};
+                   },
+                   3});
   table.push_back({"number of bits",
                    [](Drawing& drawing, Step& step) {
                      const int bits = drawing.bits();
@@ -275,7 +304,8 @@ void add_discrete(std::vector<Action>& table) {
                    },
                    [](const Scope& scope) -> Tensors {
                      // 24 bits: f32 holds them.
-                     return {convert(shift_right(scope.in[0], 8.0), scope.floating()) * std::ldexp(1.0, -24)};
+                     return {convert(shift_right(scope.in[0], 8.0), scope.floating()) *
+                             std::ldexp(1.0, -24)};
                    },
                    3});
 }

@@ -8,7 +8,7 @@
 #include "autograd/linearize.h"
 #include "autograd/vmap.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "tests/op_examples.h"
 #include "tests/random/actions.h"
@@ -31,17 +31,23 @@ bool varies(const Tensor& tensor) { return is_floating(tensor.dtype()); }
 Tensors directions(const Tensors& like, std::uint64_t seed) {
   Tensors result;
   for (std::size_t i = 0; i < like.size(); ++i)
-    result.push_back(varies(like[i]) ? to_tensor(random_value(like[i].shape(), -1, 1, seed + 31 * i), like[i].device(), like[i].dtype()) : Tensor());
+    result.push_back(varies(like[i])
+                         ? to_tensor(random_value(like[i].shape(), -1, 1, seed + 31 * i),
+                                     like[i].device(), like[i].dtype())
+                         : Tensor());
   return result;
 }
 
 Function function_of(const RandomProgram& program, DType floating, bool regions) {
-  return [&program, floating, regions](const Tensors& inputs) { return build(program, inputs, {.floating = floating, .regions = regions}); };
+  return [&program, floating, regions](const Tensors& inputs) {
+    return build(program, inputs, {.floating = floating, .regions = regions});
+  };
 }
 
 double largest(const Values& values) {
   double result = 0;
-  for (const double value : values) result = std::max(result, std::isfinite(value) ? std::abs(value) : 0);
+  for (const double value : values)
+    result = std::max(result, std::isfinite(value) ? std::abs(value) : 0);
   return result;
 }
 
@@ -56,19 +62,23 @@ std::vector<Values> host(const Tensors& tensors) {
 }
 
 // Throws Failure where |got - expected| > relative (1 + largest |expected| of the tensor) + slack.
-void require_equal(const char* what, const std::vector<Values>& got, const std::vector<Values>& expected, double relative, const Values& slack = {}) {
+void require_equal(const char* what, const std::vector<Values>& got,
+                   const std::vector<Values>& expected, double relative, const Values& slack = {}) {
   if (got.size() != expected.size())
-    throw Failure{std::string(what) + ": " + std::to_string(got.size()) + " results, expected " + std::to_string(expected.size())};
+    throw Failure{std::string(what) + ": " + std::to_string(got.size()) + " results, expected " +
+                  std::to_string(expected.size())};
   for (std::size_t i = 0; i < got.size(); ++i) {
     if (got[i].size() != expected[i].size())
-      throw Failure{std::string(what) + ": result " + std::to_string(i) + " has " + std::to_string(got[i].size()) + " elements, expected " +
+      throw Failure{std::string(what) + ": result " + std::to_string(i) + " has " +
+                    std::to_string(got[i].size()) + " elements, expected " +
                     std::to_string(expected[i].size())};
     const double allowed = relative * (1 + largest(expected[i])) + (slack.empty() ? 0 : slack[i]);
     for (std::size_t k = 0; k < got[i].size(); ++k) {
       if (got[i][k] == expected[i][k] || std::abs(got[i][k] - expected[i][k]) <= allowed) continue;
       char line[200];
-      std::snprintf(line, sizeof line, ": element %zu of result %zu: got %.17g, expected %.17g (allowed %.3g)", k, i, got[i][k], expected[i][k],
-                    allowed);
+      std::snprintf(line, sizeof line,
+                    ": element %zu of result %zu: got %.17g, expected %.17g (allowed %.3g)", k, i,
+                    got[i][k], expected[i][k], allowed);
       throw Failure{what + std::string(line)};
     }
   }
@@ -92,7 +102,8 @@ Tensors pulled(const Function& f, const Tensors& inputs, const Tensors& cotangen
   return traced.linear_map(outputs).transpose(cotangents);
 }
 
-double dot(const std::vector<Values>& a, const std::vector<Values>& b, double* magnitude = nullptr) {
+double dot(const std::vector<Values>& a, const std::vector<Values>& b,
+           double* magnitude = nullptr) {
   double total = 0;
   for (std::size_t i = 0; i < a.size(); ++i)
     for (std::size_t k = 0; k < std::min(a[i].size(), b[i].size()); ++k) {
@@ -105,7 +116,9 @@ double dot(const std::vector<Values>& a, const std::vector<Values>& b, double* m
 // ---- the checks
 
 void check_values(const RandomProgram& program, const CheckDevices& devices) {
-  const auto values = [&](const Device& device, DType dtype) { return host(function_of(program, dtype, true)(make_inputs(program, device, dtype))); };
+  const auto values = [&](const Device& device, DType dtype) {
+    return host(function_of(program, dtype, true)(make_inputs(program, device, dtype)));
+  };
   const auto exact = values(devices.reference, DType::f64);
   require_equal("value on the CPU in f64", values(devices.cpu, DType::f64), exact, 1e-9);
   // What rounding each op to f32 costs says how well conditioned the program is.
@@ -113,16 +126,19 @@ void check_values(const RandomProgram& program, const CheckDevices& devices) {
   Values slack;
   for (std::size_t i = 0; i < exact.size(); ++i) {
     double cost = 0;
-    for (std::size_t k = 0; k < exact[i].size(); ++k) cost = std::max(cost, std::abs(rounded[i][k] - exact[i][k]));
+    for (std::size_t k = 0; k < exact[i].size(); ++k)
+      cost = std::max(cost, std::abs(rounded[i][k] - exact[i][k]));
     slack.push_back(30 * cost);
-    if (!(cost <= 0.01 * (1 + largest(exact[i])))) throw Failure{"value on the reference backend in f32: it is far from that in f64"};
+    if (!(cost <= 0.01 * (1 + largest(exact[i]))))
+      throw Failure{"value on the reference backend in f32: it is far from that in f64"};
   }
   require_equal("value on the CPU in f32", values(devices.cpu, DType::f32), rounded, 3e-5, slack);
 }
 
-// Fourth order: (8 (f(+h) - f(-h)) - (f(+2h) - f(-2h))) / 12 h. Where that is not what `tangents` say, smaller steps may come closer.
-void check_differences(const RandomProgram& program, const Tensors& inputs, const Tensors& along, const std::vector<Values>& tangents,
-                       CheckResult& result) {
+// Fourth order: (8 (f(+h) - f(-h)) - (f(+2h) - f(-2h))) / 12 h. Where that is not what `tangents`
+// say, smaller steps may come closer.
+void check_differences(const RandomProgram& program, const Tensors& inputs, const Tensors& along,
+                       const std::vector<Values>& tangents, CheckResult& result) {
   Tensors stopped;
   {
     const BuildOptions recording{.regions = false, .stopped = &stopped};
@@ -134,7 +150,8 @@ void check_differences(const RandomProgram& program, const Tensors& inputs, cons
     // Inputs, then directions, then stopped values, then the step.
     const Tensors held(all.begin() + static_cast<std::ptrdiff_t>(2 * free), all.end() - 1);
     Tensors moved;
-    for (std::size_t i = 0; i < free; ++i) moved.push_back(varies(all[i]) ? all[i] + all.back() * all[free + i] : all[i]);
+    for (std::size_t i = 0; i < free; ++i)
+      moved.push_back(varies(all[i]) ? all[i] + all.back() * all[free + i] : all[i]);
     return build(program, moved, {.regions = false, .held = &held});
   });
   Tensors arguments = inputs;
@@ -153,7 +170,8 @@ void check_differences(const RandomProgram& program, const Tensors& inputs, cons
     for (std::size_t i = 0; i < difference.size(); ++i) {
       if (tangents[i].empty()) difference[i].clear();
       for (std::size_t k = 0; k < difference[i].size(); ++k)
-        difference[i][k] = (8 * (near_up[i][k] - near_down[i][k]) - (far_up[i][k] - far_down[i][k])) / (12 * h);
+        difference[i][k] =
+            (8 * (near_up[i][k] - near_down[i][k]) - (far_up[i][k] - far_down[i][k])) / (12 * h);
     }
     try {
       require_equal("jvp against finite differences", tangents, difference, 1e-6);
@@ -225,9 +243,12 @@ void check_serialised(const Program& program, const Device& device) {
   if (run(program) != run(parsed)) throw Failure{"serialised: the parsed program gives other bits"};
 }
 
-void check_derivatives(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options, CheckResult& result) {
-  const Tensors inputs = make_inputs(program, devices.cpu, DType::f64), along = directions(inputs, program.points + 1000);
-  const Function f = function_of(program, DType::f64, true), plain = function_of(program, DType::f64, false);
+void check_derivatives(const RandomProgram& program, const CheckDevices& devices,
+                       const CheckOptions& options, CheckResult& result) {
+  const Tensors inputs = make_inputs(program, devices.cpu, DType::f64),
+                along = directions(inputs, program.points + 1000);
+  const Function f = function_of(program, DType::f64, true),
+                 plain = function_of(program, DType::f64, false);
   // A custom_vjp has reverse mode alone: what it holds says how it moves forward.
   const bool forward_mode = has_forward_mode(program.steps);
   const Function& moving = forward_mode ? f : plain;
@@ -235,7 +256,8 @@ void check_derivatives(const RandomProgram& program, const CheckDevices& devices
   const Pushed forward = pushed(moving, inputs, along);
   const auto outputs = host(forward.outputs), tangents = host(forward.tangents);
   for (std::size_t i = 0; i < outputs.size(); ++i)
-    if (!varies(forward.outputs[i]) && forward.tangents[i]) throw Failure{"jvp: an output that is not floating has a tangent"};
+    if (!varies(forward.outputs[i]) && forward.tangents[i])
+      throw Failure{"jvp: an output that is not floating has a tangent"};
   if (options.differences) check_differences(program, inputs, along, tangents, result);
 
   // Compiled, with inputs and directions as arguments.
@@ -247,7 +269,8 @@ void check_derivatives(const RandomProgram& program, const CheckDevices& devices
     std::size_t next = inputs.size();
     for (Tensor& each : direction)
       if (each) each = all[next++];
-    Pushed both = pushed(moving, {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(inputs.size())}, direction);
+    Pushed both = pushed(
+        moving, {all.begin(), all.begin() + static_cast<std::ptrdiff_t>(inputs.size())}, direction);
     for (Tensor& each : both.tangents)
       if (each) both.outputs.push_back(each);
     return both.outputs;
@@ -276,17 +299,23 @@ void check_derivatives(const RandomProgram& program, const CheckDevices& devices
     require_equal("vjp of regions", back, host(pulled(plain, inputs, cotangents)), 1e-9);
   }
   if (!options.second_order) return;
-  const auto reverse_of_forward =
-      host(pulled([&](const Tensors& x) { return floating_only(pushed(moving, x, along).tangents); }, inputs, floating_only(cotangents)));
+  const auto reverse_of_forward = host(
+      pulled([&](const Tensors& x) { return floating_only(pushed(moving, x, along).tangents); },
+             inputs, floating_only(cotangents)));
   const auto gradient = [&](const Tensors& x) { return filled(pulled(f, x, cotangents), inputs); };
-  const auto of_reverse = host(forward_mode ? pushed(gradient, inputs, along).tangents : pulled(gradient, inputs, along));
-  require_equal("second derivative: of jvp in reverse against of vjp", reverse_of_forward, of_reverse, 1e-8);
+  const auto of_reverse = host(forward_mode ? pushed(gradient, inputs, along).tangents
+                                            : pulled(gradient, inputs, along));
+  require_equal("second derivative: of jvp in reverse against of vjp", reverse_of_forward,
+                of_reverse, 1e-8);
 }
 
-// Every example at once against one after the other: the function, or its derivative in either mode.
+// Every example at once against one after the other: the function, or its derivative in either
+// mode.
 void check_batching(const RandomProgram& program, const CheckDevices& devices) {
   Choices choices(program.points + 17 * static_cast<std::uint64_t>(program.next_value));
-  const std::int64_t size = choices.between(1, 3), mode = has_forward_mode(program.steps) ? choices.below(3) : 2 * choices.below(2);
+  const std::int64_t size = choices.between(1, 3), mode = has_forward_mode(program.steps)
+                                                              ? choices.below(3)
+                                                              : 2 * choices.below(2);
   const Function f = function_of(program, DType::f64, true);
   // Inputs, directions and cotangents of each example; some are the same for all.
   std::vector<Tensors> examples;
@@ -295,9 +324,11 @@ void check_batching(const RandomProgram& program, const CheckDevices& devices) {
     moved.points += 7919 * static_cast<std::uint64_t>(i);
     examples.push_back(make_inputs(moved, devices.cpu, DType::f64));
     if (mode == 1)
-      for (const Tensor& each : floating_only(directions(examples.back(), moved.points))) examples.back().push_back(each);
+      for (const Tensor& each : floating_only(directions(examples.back(), moved.points)))
+        examples.back().push_back(each);
     if (mode == 2)
-      for (const Tensor& each : floating_only(directions(f(examples.back()), moved.points))) examples.back().push_back(each);
+      for (const Tensor& each : floating_only(directions(f(examples.back()), moved.points)))
+        examples.back().push_back(each);
   }
   const auto inputs = static_cast<std::ptrdiff_t>(program.inputs.size());
   const Function g = [&](const Tensors& all) {
@@ -339,15 +370,18 @@ void check_batching(const RandomProgram& program, const CheckDevices& devices) {
   std::vector<Values> looped(batched.size());
   for (const Tensors& example : examples) {
     const auto values = host(g(example));
-    for (std::size_t i = 0; i < values.size(); ++i) looped[i].insert(looped[i].end(), values[i].begin(), values[i].end());
+    for (std::size_t i = 0; i < values.size(); ++i)
+      looped[i].insert(looped[i].end(), values[i].begin(), values[i].end());
   }
-  const char* const names[] = {"vmapped against looped", "vmapped jvp against looped", "vmapped vjp against looped"};
+  const char* const names[] = {"vmapped against looped", "vmapped jvp against looped",
+                               "vmapped vjp against looped"};
   require_equal(names[mode], host(batched), looped, 1e-8);
 }
 
 }  // namespace
 
-CheckResult place_and_check(RandomProgram& program, const CheckDevices& devices, const CheckOptions& options) {
+CheckResult place_and_check(RandomProgram& program, const CheckDevices& devices,
+                            const CheckOptions& options) {
   CheckResult result;
   try {
     result.placed = place(program, devices.reference);
@@ -370,14 +404,16 @@ bool place(RandomProgram& program, const Device& reference) {
     bool good = true;
     for (std::size_t i = 0; i < values.size(); ++i)
       for (const double value : values[i]) {
-        if (i < count ? !(std::abs(value) < 1e5) && varies(outputs[i]) : !(value > 2e-3)) good = false;
+        if (i < count ? !(std::abs(value) < 1e5) && varies(outputs[i]) : !(value > 2e-3))
+          good = false;
       }
     if (good) return true;
   }
   return false;
 }
 
-CheckResult check(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options) {
+CheckResult check(const RandomProgram& program, const CheckDevices& devices,
+                  const CheckOptions& options) {
   CheckResult result;
   try {
     check_values(program, devices);

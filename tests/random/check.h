@@ -19,14 +19,16 @@ struct CheckOptions {
   bool serialised = true;
 };
 
-// Chooses points where the program is smooth and well conditioned: nothing closer to a kink than what finite differences and rounding need, no value
-// that is not finite. False if there are none among the first few.
+// Chooses points where the program is smooth and well conditioned: nothing closer to a kink than
+// what finite differences and rounding need, no value that is not finite. False if there are none
+// among the first few.
 bool place(RandomProgram& program, const Device& reference);
 
 struct CheckResult {
   bool placed = true;       // false: no points, nothing was checked
   std::string failure;      // "" or what differed, with numbers
-  bool conditioned = true;  // false: no step made the finite differences agree among themselves, so they say nothing
+  bool conditioned = true;  // false: no step made the finite differences agree among themselves, so
+                            // they say nothing
 };
 
 // Checks, on points that `place` chose:
@@ -39,9 +41,11 @@ struct CheckResult {
 //   vmapped       = looped
 //   serialised    and parsed programs are equal, and run to equal bits
 // Exceptions count as failures.
-CheckResult check(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options = {});
+CheckResult check(const RandomProgram& program, const CheckDevices& devices,
+                  const CheckOptions& options = {});
 
 // place, then check.
-CheckResult place_and_check(RandomProgram& program, const CheckDevices& devices, const CheckOptions& options = {});
+CheckResult place_and_check(RandomProgram& program, const CheckDevices& devices,
+                            const CheckOptions& options = {});
 
 }  // namespace fluxion::testing

@@ -5,8 +5,8 @@
 #include <set>
 
 #include "backends/reference/reference.h"
-#include "engine/ops.h"
-#include "engine/walk.h"
+#include "engine/graph/ops.h"
+#include "engine/graph/walk.h"
 #include "tests/op_examples.h"
 #include "tests/random/actions.h"
 
@@ -32,7 +32,9 @@ Choices::Choices(std::uint64_t seed) : state_(mixed(seed + 0x9E3779B97F4A7C15u))
 
 std::int64_t Choices::below(std::int64_t count) {
   if (count <= 1) return 0;
-  if (!from_bytes_) return static_cast<std::int64_t>(mixed(state_ += 0x9E3779B97F4A7C15u) % static_cast<std::uint64_t>(count));
+  if (!from_bytes_)
+    return static_cast<std::int64_t>(mixed(state_ += 0x9E3779B97F4A7C15u) %
+                                     static_cast<std::uint64_t>(count));
   if (bytes_.empty()) return 0;
   const std::int64_t value = bytes_.front() % count;
   bytes_ = bytes_.subspan(1);
@@ -42,7 +44,8 @@ std::int64_t Choices::below(std::int64_t count) {
 // ---- drawing
 
 const Known& Drawing::operator[](int value) const {
-  return *std::find_if(known.begin(), known.end(), [&](const Known& each) { return each.value == value; });
+  return *std::find_if(known.begin(), known.end(),
+                       [&](const Known& each) { return each.value == value; });
 }
 
 int Drawing::pick(DType dtype) {
@@ -54,7 +57,8 @@ int Drawing::pick(DType dtype) {
   }
   if (all.empty()) return -1;
   const auto& from = !fresh.empty() && !choices.one_in(3) ? fresh : all;
-  Known* chosen = from[static_cast<std::size_t>(choices.below(static_cast<std::int64_t>(from.size())))];
+  Known* chosen =
+      from[static_cast<std::size_t>(choices.below(static_cast<std::int64_t>(from.size())))];
   ++chosen->uses;
   return chosen->value;
 }
@@ -63,7 +67,9 @@ int Drawing::floating(double limit) {
   const int value = pick(DType::f64);
   const double size = bound(value);
   if (size <= limit) return value;
-  Step squash{.action = action_named("squash"), .operands = {value}, .numbers = {choices.below(5), static_cast<std::int64_t>(size * 1024)}};
+  Step squash{.action = action_named("squash"),
+              .operands = {value},
+              .numbers = {choices.below(5), static_cast<std::int64_t>(size * 1024)}};
   // tanh, sin, erf, sigmoid, or a scale that brings it to 1.
   return append(std::move(squash), 1, 1);
 }
@@ -131,7 +137,8 @@ const Device& drawing_device() {
 int Drawing::input(const TensorType& type) {
   const int value = program.next_value++;
   program.inputs.push_back({value, type});
-  known.push_back({value, make_leaf(Op::parameter, IndexAttributes{value}, type, drawing_device()), 1.5, 0});
+  known.push_back(
+      {value, make_leaf(Op::parameter, IndexAttributes{value}, type, drawing_device()), 1.5, 0});
   return value;
 }
 
@@ -200,7 +207,9 @@ RandomProgram without_dead(const RandomProgram& program) {
   const auto sweep = [](std::vector<Step>& steps, std::set<int>& needed) {
     std::vector<Step> kept;
     for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-      if (std::none_of(step->results.begin(), step->results.end(), [&](int value) { return needed.contains(value); })) continue;
+      if (std::none_of(step->results.begin(), step->results.end(),
+                       [&](int value) { return needed.contains(value); }))
+        continue;
       needed.insert(step->operands.begin(), step->operands.end());
       kept.push_back(std::move(*step));
     }
@@ -214,20 +223,24 @@ RandomProgram without_dead(const RandomProgram& program) {
   sweep(result.steps, read);
   // The first input stays: it says where and in which dtype.
   for (std::size_t i = result.inputs.size(); i-- > 1;)
-    if (!read.contains(result.inputs[i].value)) result.inputs.erase(result.inputs.begin() + static_cast<std::ptrdiff_t>(i));
+    if (!read.contains(result.inputs[i].value))
+      result.inputs.erase(result.inputs.begin() + static_cast<std::ptrdiff_t>(i));
   return result;
 }
 
 // ---- building
 
-std::vector<Tensor> make_inputs(const RandomProgram& program, const Device& device, DType floating) {
+std::vector<Tensor> make_inputs(const RandomProgram& program, const Device& device,
+                                DType floating) {
   std::vector<Tensor> inputs;
   for (const ProgramInput& input : program.inputs) {
-    const std::uint64_t seed = mixed(program.points * 1000003u + static_cast<std::uint64_t>(input.value) + 0x9E3779B97F4A7C15u);
+    const std::uint64_t seed = mixed(program.points * 1000003u +
+                                     static_cast<std::uint64_t>(input.value) + 0x9E3779B97F4A7C15u);
     HostValue value = random_value(input.type.shape, -1.5, 1.5, seed);
     value.dtype = input.type.dtype;
     if (input.type.dtype != DType::f64)
-      for (double& each : value.values) each = std::floor((each + 1.5) / 3 * (input.type.dtype == DType::u32 ? 4294967295.0 : 5.0));
+      for (double& each : value.values)
+        each = std::floor((each + 1.5) / 3 * (input.type.dtype == DType::u32 ? 4294967295.0 : 5.0));
     if (input.type.dtype == DType::boolean)
       for (double& each : value.values) each = each > 2;
     inputs.push_back(to_tensor(value, device, floating));
@@ -235,7 +248,8 @@ std::vector<Tensor> make_inputs(const RandomProgram& program, const Device& devi
   return inputs;
 }
 
-void run_steps(const std::vector<Step>& steps, std::map<int, Tensor>& values, const BuildOptions& options, std::size_t* held) {
+void run_steps(const std::vector<Step>& steps, std::map<int, Tensor>& values,
+               const BuildOptions& options, std::size_t* held) {
   for (const Step& step : steps) {
     std::vector<Tensor> in;
     for (const int operand : step.operands) in.push_back(values.at(operand));
@@ -244,7 +258,8 @@ void run_steps(const std::vector<Step>& steps, std::map<int, Tensor>& values, co
   }
 }
 
-std::vector<Tensor> build(const RandomProgram& program, const std::vector<Tensor>& inputs, const BuildOptions& options) {
+std::vector<Tensor> build(const RandomProgram& program, const std::vector<Tensor>& inputs,
+                          const BuildOptions& options) {
   std::map<int, Tensor> values;
   for (std::size_t i = 0; i < inputs.size(); ++i) values[program.inputs[i].value] = inputs[i];
   std::size_t held = 0;
@@ -256,7 +271,8 @@ std::vector<Tensor> build(const RandomProgram& program, const std::vector<Tensor
 
 std::map<Op, int> count_ops(std::span<const Tensor> tensors) {
   std::map<Op, int> counts;
-  for (const WalkedNode& walked : walk(tensors, [](const Node&) { return true; })) ++counts[walked.node->op];
+  for (const WalkedNode& walked : walk(tensors, [](const Node&) { return true; }))
+    ++counts[walked.node->op];
   return counts;
 }
 
@@ -272,7 +288,8 @@ std::string listed(const std::vector<int>& values) {
 
 void print(const std::vector<Step>& steps, const std::string& indent, std::string& text) {
   for (const Step& step : steps) {
-    text += indent + listed(step.results) + " = " + actions()[step.action].name + "(" + listed(step.operands) + ")";
+    text += indent + listed(step.results) + " = " + actions()[step.action].name + "(" +
+            listed(step.operands) + ")";
     if (!step.shape.empty()) text += " at " + to_string(step.shape);
     if (!step.numbers.empty()) text += " by " + to_string(step.numbers);
     text += " ->";
@@ -288,7 +305,8 @@ void print(const std::vector<Step>& steps, const std::string& indent, std::strin
 
 std::string to_string(const RandomProgram& program) {
   std::string text = "points " + std::to_string(program.points) + "\n";
-  for (const ProgramInput& input : program.inputs) text += "%" + std::to_string(input.value) + " = input " + to_string(input.type) + "\n";
+  for (const ProgramInput& input : program.inputs)
+    text += "%" + std::to_string(input.value) + " = input " + to_string(input.type) + "\n";
   print(program.steps, "", text);
   return text + "return " + listed(program.outputs) + "\n";
 }
@@ -298,7 +316,9 @@ std::string to_string(const RandomProgram& program) {
 namespace {
 
 void rename(RandomProgram& program, int from, int to) {
-  const auto in = [&](std::vector<int>& values) { std::replace(values.begin(), values.end(), from, to); };
+  const auto in = [&](std::vector<int>& values) {
+    std::replace(values.begin(), values.end(), from, to);
+  };
   const std::function<void(std::vector<Step>&)> visit = [&](std::vector<Step>& steps) {
     for (Step& step : steps) {
       in(step.operands), in(step.body_outputs);
@@ -328,28 +348,38 @@ std::vector<RandomProgram> smaller(const RandomProgram& program) {
       one.outputs = {output};
       result.push_back(std::move(one));
     }
-  const auto is_output = [&](int value) { return std::find(program.outputs.begin(), program.outputs.end(), value) != program.outputs.end(); };
+  const auto is_output = [&](int value) {
+    return std::find(program.outputs.begin(), program.outputs.end(), value) !=
+           program.outputs.end();
+  };
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     const Step& step = program.steps[i];
     // What the step reads is put out in its place.
     if (std::any_of(step.results.begin(), step.results.end(), is_output)) {
       RandomProgram earlier = program;
-      std::erase_if(earlier.outputs, [&](int value) { return std::find(step.results.begin(), step.results.end(), value) != step.results.end(); });
+      std::erase_if(earlier.outputs, [&](int value) {
+        return std::find(step.results.begin(), step.results.end(), value) != step.results.end();
+      });
       for (const int operand : step.operands)
-        if (std::find(earlier.outputs.begin(), earlier.outputs.end(), operand) == earlier.outputs.end()) earlier.outputs.push_back(operand);
+        if (std::find(earlier.outputs.begin(), earlier.outputs.end(), operand) ==
+            earlier.outputs.end())
+          earlier.outputs.push_back(operand);
       result.push_back(std::move(earlier));
     }
     // The body of a region takes its place.
     if (!step.body_outputs.empty()) {
       RandomProgram inlined = program;
       inlined.steps.erase(inlined.steps.begin() + static_cast<std::ptrdiff_t>(i));
-      inlined.steps.insert(inlined.steps.begin() + static_cast<std::ptrdiff_t>(i), step.body.begin(), step.body.end());
-      for (std::size_t k = 0; k < step.results.size(); ++k) rename(inlined, step.results[k], step.body_outputs[k]);
+      inlined.steps.insert(inlined.steps.begin() + static_cast<std::ptrdiff_t>(i),
+                           step.body.begin(), step.body.end());
+      for (std::size_t k = 0; k < step.results.size(); ++k)
+        rename(inlined, step.results[k], step.body_outputs[k]);
       result.push_back(std::move(inlined));
     }
     // The step's results become inputs.
     RandomProgram cut = program;
-    for (std::size_t k = 0; k < step.results.size(); ++k) cut.inputs.push_back({step.results[k], step.types[k]});
+    for (std::size_t k = 0; k < step.results.size(); ++k)
+      cut.inputs.push_back({step.results[k], step.types[k]});
     cut.steps.erase(cut.steps.begin() + static_cast<std::ptrdiff_t>(i));
     result.push_back(std::move(cut));
     // Or one of its operands stands for the result.
@@ -381,7 +411,8 @@ std::vector<RandomProgram> smaller(const RandomProgram& program) {
 
 }  // namespace
 
-RandomProgram shrink(RandomProgram program, const std::function<bool(const RandomProgram&)>& fails) {
+RandomProgram shrink(RandomProgram program,
+                     const std::function<bool(const RandomProgram&)>& fails) {
   for (bool found = true; found;) {
     found = false;
     for (const RandomProgram& candidate : smaller(program)) {

@@ -1,11 +1,14 @@
-// Random programs: graphs of some thirty ops drawn from the table, as plain descriptions that can be built on any device and in any floating dtype,
-// printed, and made smaller while they still show a fault.
+// Random programs: graphs of some thirty ops drawn from the table, as plain descriptions that can
+// be built on any device and in any floating dtype, printed, and made smaller while they still show
+// a fault.
 //
-// Everything is drawn from `Choices`: a 64-bit seed gives one program for ever, and so do the bytes of a fuzzer.
+// Everything is drawn from `Choices`: a 64-bit seed gives one program for ever, and so do the bytes
+// of a fuzzer.
 //
-// A program keeps to where its derivatives are smooth and its values near 1: arguments of log, sqrt, pow, div and atan2 are made positive first,
-// values that could grow are squashed, and whatever has a kink states how far its operands are from it (the margin), so that points too near are
-// refused.
+// A program keeps to where its derivatives are smooth and its values near 1: arguments of log,
+// sqrt, pow, div and atan2 are made positive first, values that could grow are squashed, and
+// whatever has a kink states how far its operands are from it (the margin), so that points too near
+// are refused.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/tensor.h"
+#include "engine/graph/tensor.h"
 
 namespace fluxion::testing {
 
@@ -44,10 +47,10 @@ class Choices {
 struct Step {
   std::size_t action = 0;
   std::vector<int> operands{}, results{};  // numbers of values
-  std::vector<TensorType> types{};         // of the results; f64 stands for the floating dtype under test
-  Dims shape{};                            // what the action brings its operands to
-  Dims numbers{};                          // attributes and variants
-  std::vector<Step> body{};                // of a region: a function of the operands, under their numbers
+  std::vector<TensorType> types{};  // of the results; f64 stands for the floating dtype under test
+  Dims shape{};                     // what the action brings its operands to
+  Dims numbers{};                   // attributes and variants
+  std::vector<Step> body{};         // of a region: a function of the operands, under their numbers
   std::vector<int> body_outputs{};
 };
 
@@ -76,15 +79,18 @@ std::vector<Tensor> make_inputs(const RandomProgram& program, const Device& devi
 
 struct BuildOptions {
   DType floating = DType::f64;
-  bool regions = true;                        // false: what a region holds takes its place
-  std::vector<Tensor>* margins = nullptr;     // gets tensors of distances from kinks
-  std::vector<Tensor>* stopped = nullptr;     // gets the values that stop_gradient passes on..
-  const std::vector<Tensor>* held = nullptr;  // ..or says what they are, as finite differences of a stopped value need
+  bool regions = true;                     // false: what a region holds takes its place
+  std::vector<Tensor>* margins = nullptr;  // gets tensors of distances from kinks
+  std::vector<Tensor>* stopped = nullptr;  // gets the values that stop_gradient passes on..
+  const std::vector<Tensor>* held =
+      nullptr;  // ..or says what they are, as finite differences of a stopped value need
 };
 // The outputs as functions of the inputs.
-std::vector<Tensor> build(const RandomProgram& program, const std::vector<Tensor>& inputs, const BuildOptions& options = {});
+std::vector<Tensor> build(const RandomProgram& program, const std::vector<Tensor>& inputs,
+                          const BuildOptions& options = {});
 
-// A smaller program for which `fails` still holds: fewer outputs, steps replaced by an operand or by an input of their type.
+// A smaller program for which `fails` still holds: fewer outputs, steps replaced by an operand or
+// by an input of their type.
 RandomProgram shrink(RandomProgram program, const std::function<bool(const RandomProgram&)>& fails);
 
 // How many nodes of each op there are behind these tensors.

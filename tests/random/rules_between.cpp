@@ -4,7 +4,7 @@
 
 #include "autograd/batching.h"
 #include "autograd/rules.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 
 namespace fluxion::testing {
 
@@ -56,7 +56,8 @@ void break_result(Tensors& results, Table table, Invent invent) {
       break;
     case Fault::dropped:
       if (along_examples && result.size(0) < 2) return;
-      result = along_examples ? broadcast_to(slice_axis(result, 0, 0, 1), result.shape()) : Tensor();
+      result =
+          along_examples ? broadcast_to(slice_axis(result, 0, 0, 1), result.shape()) : Tensor();
       break;
     case Fault::exchanged: {
       if (along_examples) {
@@ -64,8 +65,11 @@ void break_result(Tensors& results, Table table, Invent invent) {
         result = flip(result, {0});
         break;
       }
-      const auto other = std::find_if(results.begin() + static_cast<std::ptrdiff_t>(mutation.result) + 1, results.end(),
-                                      [&](const Tensor& each) { return each && each.type() == result.type() && !each.same_as(result); });
+      const auto other =
+          std::find_if(results.begin() + static_cast<std::ptrdiff_t>(mutation.result) + 1,
+                       results.end(), [&](const Tensor& each) {
+                         return each && each.type() == result.type() && !each.same_as(result);
+                       });
       if (other == results.end()) return;
       std::swap(result, *other);
       break;
@@ -82,7 +86,8 @@ struct RulesBetween {
   static void note(const Rule& rule, const Tensors& results) {
     for (RuleWatch* each = watching; each; each = each->outer_) {
       each->seen_.insert(rule);
-      for (std::size_t i = 0; i < results.size(); ++i) (results[i] ? each->given : each->empty).insert({rule, i});
+      for (std::size_t i = 0; i < results.size(); ++i)
+        (results[i] ? each->given : each->empty).insert({rule, i});
     }
   }
   template <class Invent>
@@ -106,19 +111,23 @@ std::size_t times_broken() { return broken_times; }
 
 std::string to_string(const Rule& rule) {
   const char* const tables[] = {"jvp of ", "transpose of ", "batching of "};
-  const char* const kinds[] = {"checkpoint", "custom_jvp", "custom_linear", "custom_vjp", "derivative of a custom_vjp"};
+  const char* const kinds[] = {"checkpoint", "custom_jvp", "custom_linear", "custom_vjp",
+                               "derivative of a custom_vjp"};
   return tables[static_cast<int>(rule.table)] +
-         (rule.op == Op::region ? std::string(kinds[static_cast<int>(rule.kind)]) : std::string(fluxion::to_string(rule.op)));
+         (rule.op == Op::region ? std::string(kinds[static_cast<int>(rule.kind)])
+                                : std::string(fluxion::to_string(rule.op)));
 }
 
 std::string to_string(const Mutation& mutation) {
   const char* const faults[] = {"scaled", "negated", "dropped", "invented", "exchanged"};
-  return to_string(mutation.rule) + ", result " + std::to_string(mutation.result) + " " + faults[static_cast<int>(mutation.fault)];
+  return to_string(mutation.rule) + ", result " + std::to_string(mutation.result) + " " +
+         faults[static_cast<int>(mutation.fault)];
 }
 
 }  // namespace fluxion::testing
 
-// ---- what the linker puts in the place of jvp_rule, transpose_rule and batch_rule (their mangled names)
+// ---- what the linker puts in the place of jvp_rule, transpose_rule and batch_rule (their mangled
+// names)
 
 using fluxion::Op;
 using fluxion::Tensor;
@@ -132,15 +141,19 @@ fluxion::BatchRule __real__ZN7fluxion10batch_ruleENS_2OpE(Op op);
 
 fluxion::JvpRule __wrap__ZN7fluxion8jvp_ruleENS_2OpE(Op) {
   return [](const fluxion::JvpCall& call) {
-    return RulesBetween::after(Table::jvp, *call.node, __real__ZN7fluxion8jvp_ruleENS_2OpE(call.node->op)(call),
-                               [&](std::size_t i) { return fluxion::testing::invented_tangent(call.tangents, call.node->outputs[i]); });
+    return RulesBetween::after(
+        Table::jvp, *call.node, __real__ZN7fluxion8jvp_ruleENS_2OpE(call.node->op)(call),
+        [&](std::size_t i) {
+          return fluxion::testing::invented_tangent(call.tangents, call.node->outputs[i]);
+        });
   };
 }
 
 fluxion::TransposeRule __wrap__ZN7fluxion14transpose_ruleENS_2OpE(Op op) {
   if (!__real__ZN7fluxion14transpose_ruleENS_2OpE(op)) return nullptr;
   return [](const fluxion::TransposeCall& call) {
-    return RulesBetween::after(Table::transpose, *call.node, __real__ZN7fluxion14transpose_ruleENS_2OpE(call.node->op)(call),
+    return RulesBetween::after(Table::transpose, *call.node,
+                               __real__ZN7fluxion14transpose_ruleENS_2OpE(call.node->op)(call),
                                [](std::size_t) { return Tensor(); });
   };
 }
@@ -148,7 +161,8 @@ fluxion::TransposeRule __wrap__ZN7fluxion14transpose_ruleENS_2OpE(Op op) {
 fluxion::BatchRule __wrap__ZN7fluxion10batch_ruleENS_2OpE(Op op) {
   if (!__real__ZN7fluxion10batch_ruleENS_2OpE(op)) return nullptr;
   return [](const fluxion::BatchCall& call) {
-    return RulesBetween::after(Table::batching, *call.node, __real__ZN7fluxion10batch_ruleENS_2OpE(call.node->op)(call),
+    return RulesBetween::after(Table::batching, *call.node,
+                               __real__ZN7fluxion10batch_ruleENS_2OpE(call.node->op)(call),
                                [](std::size_t) { return Tensor(); });
   };
 }

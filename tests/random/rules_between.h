@@ -1,5 +1,6 @@
-// Between the transforms and their tables of rules: notes which rules run, and can break one. The linker puts it there (-Wl,--wrap, see
-// CMakeLists.txt), so the library itself knows nothing of it and pays nothing.
+// Between the transforms and their tables of rules: notes which rules run, and can break one. The
+// linker puts it there (-Wl,--wrap, see CMakeLists.txt), so the library itself knows nothing of it
+// and pays nothing.
 #pragma once
 
 #include <compare>
@@ -8,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include "engine/region.h"
+#include "engine/graph/region.h"
 
 namespace fluxion::testing {
 
@@ -48,7 +49,8 @@ class RuleWatch {
   RuleWatch(const RuleWatch&) = delete;
   RuleWatch& operator=(const RuleWatch&) = delete;
   const std::set<Rule>& seen() const { return seen_; }
-  // The results that a rule gave, and those it left empty - a result may be both, at different calls.
+  // The results that a rule gave, and those it left empty - a result may be both, at different
+  // calls.
   std::set<std::pair<Rule, std::size_t>> given, empty;
 
  private:

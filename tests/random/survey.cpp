@@ -11,8 +11,11 @@ RandomProgram numbered_program(std::uint64_t seed, std::uint64_t number) {
   return draw_program(choices);
 }
 
-RandomProgram smallest_failing(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options) {
-  return shrink(program, [&](RandomProgram candidate) { return !place_and_check(candidate, devices, options).failure.empty(); });
+RandomProgram smallest_failing(const RandomProgram& program, const CheckDevices& devices,
+                               const CheckOptions& options) {
+  return shrink(program, [&](RandomProgram candidate) {
+    return !place_and_check(candidate, devices, options).failure.empty();
+  });
 }
 
 void Survey::add(const RandomProgram& program, const CheckResult& result) {
@@ -40,13 +43,15 @@ int Survey::median_nodes() const {
 }
 
 std::string Survey::text() const {
-  std::string result = std::to_string(programs) + " programs checked, " + std::to_string(refused) + " refused (near a kink), " +
-                       std::to_string(unconditioned) + " without finite differences; median of " + std::to_string(median_nodes()) +
+  std::string result = std::to_string(programs) + " programs checked, " + std::to_string(refused) +
+                       " refused (near a kink), " + std::to_string(unconditioned) +
+                       " without finite differences; median of " + std::to_string(median_nodes()) +
                        " nodes\nprograms with each op:";
   std::vector<std::pair<std::int64_t, Op>> order;
   for (const auto& [op, times] : with_op) order.emplace_back(times, op);
   std::sort(order.begin(), order.end());
-  for (const auto& [times, op] : order) result += " " + std::string(to_string(op)) + " " + std::to_string(times);
+  for (const auto& [times, op] : order)
+    result += " " + std::string(to_string(op)) + " " + std::to_string(times);
   return result + "\n";
 }
 
@@ -55,7 +60,9 @@ std::string Survey::rare(double part) const {
   for (int number = 0; number < op_count; ++number) {
     const auto op = static_cast<Op>(number);
     const auto found = with_op.find(op);
-    if (found != with_op.end() && static_cast<double>(found->second) >= part * static_cast<double>(programs)) continue;
+    if (found != with_op.end() &&
+        static_cast<double>(found->second) >= part * static_cast<double>(programs))
+      continue;
     names += (names.empty() ? "" : ", ") + std::string(to_string(op));
   }
   return names;

@@ -13,7 +13,8 @@ namespace fluxion::testing {
 RandomProgram numbered_program(std::uint64_t seed, std::uint64_t number);
 
 // The program made as small as it gets while `check` still fails.
-RandomProgram smallest_failing(const RandomProgram& program, const CheckDevices& devices, const CheckOptions& options);
+RandomProgram smallest_failing(const RandomProgram& program, const CheckDevices& devices,
+                               const CheckOptions& options);
 
 struct Survey {
   std::int64_t programs = 0;       // drawn and checked
@@ -25,7 +26,8 @@ struct Survey {
   void add(const RandomProgram& program, const CheckResult& result);
   int median_nodes() const;
   std::string text() const;
-  // The ops - all but those that no function puts into a graph - that are in less than this part of the programs, "" if none.
+  // The ops - all but those that no function puts into a graph - that are in less than this part of
+  // the programs, "" if none.
   std::string rare(double part) const;
 };
 

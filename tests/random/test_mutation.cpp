@@ -1,5 +1,5 @@
-// Would the checks see a wrong rule? Every rule of the three tables is broken in every way there is, one at a time, and some check of an example
-// must fail.
+// Would the checks see a wrong rule? Every rule of the three tables is broken in every way there
+// is, one at a time, and some check of an example must fail.
 #include <algorithm>
 
 #include "backends/cpu/cpu.h"
@@ -17,12 +17,15 @@ std::vector<Mutation> mutations() {
   std::vector<Mutation> all;
   const Reached& reached = reached_rules();
   for (const auto& [rule, result] : reached.given) {
-    for (const Fault fault : {Fault::scaled, Fault::negated, Fault::dropped}) all.push_back({rule, result, fault});
-    if (rule.table == Table::batching || reached.given.contains({rule, result + 1})) all.push_back({rule, result, Fault::exchanged});
+    for (const Fault fault : {Fault::scaled, Fault::negated, Fault::dropped})
+      all.push_back({rule, result, fault});
+    if (rule.table == Table::batching || reached.given.contains({rule, result + 1}))
+      all.push_back({rule, result, Fault::exchanged});
   }
   // Zero derivatives.
   for (const auto& [rule, result] : reached.empty)
-    if (rule.table == Table::jvp && !reached.given.contains({rule, result})) all.push_back({rule, result, Fault::invented});
+    if (rule.table == Table::jvp && !reached.given.contains({rule, result}))
+      all.push_back({rule, result, Fault::invented});
   return all;
 }
 
@@ -70,7 +73,8 @@ TEST_CASE("every rule that is broken is caught", "[random][mutation]") {
     else
       FAIL_CHECK("not caught: " << to_string(mutation));
   }
-  WARN(rules.size() << " rules broken in " << tried << " ways, " << caught << " caught (" << vacuous << " ways changed nothing)");
+  WARN(rules.size() << " rules broken in " << tried << " ways, " << caught << " caught (" << vacuous
+                    << " ways changed nothing)");
   CHECK(caught == tried);
   // Each rule that ran was broken in some way.
   for (const auto& [rule, checks] : reached_rules().by)
@@ -81,13 +85,15 @@ TEST_CASE("random programs catch broken rules by themselves", "[random][mutation
   // A sample: what the examples catch, thirty programs with the op catch too.
   const CheckDevices devices{reference(), cpu({1})};
   std::size_t caught = 0, tried = 0;
-  for (const Op op : {Op::exp, Op::tanh, Op::div, Op::matmul, Op::where, Op::attention, Op::conv2d, Op::softmax, Op::layer_norm, Op::max})
+  for (const Op op : {Op::exp, Op::tanh, Op::div, Op::matmul, Op::where, Op::attention, Op::conv2d,
+                      Op::softmax, Op::layer_norm, Op::max})
     for (const Table table : {Table::jvp, Table::batching}) {
       bool found = false;
       std::size_t asked = 0;
       for (std::uint64_t number = 0; number < 400 && asked < 30 && !found; ++number) {
         RandomProgram program = numbered_program(4, number);
-        if (!count_ops(build(program, make_inputs(program, devices.cpu, DType::f64))).contains(op)) continue;
+        if (!count_ops(build(program, make_inputs(program, devices.cpu, DType::f64))).contains(op))
+          continue;
         if (!place(program, devices.reference)) continue;
         ++asked;
         const BrokenRule broken({{table, op}, 0, Fault::scaled});

@@ -17,7 +17,9 @@ TEST_CASE("random programs agree on every backend and under every transform", "[
     survey.add(program, result);
     if (result.failure.empty()) continue;
     const RandomProgram small = smallest_failing(program, devices, {});
-    FAIL_CHECK("program " << number << " of seed " << seed << ": " << result.failure << "\nmade smaller:\n" << to_string(small));
+    FAIL_CHECK("program " << number << " of seed " << seed << ": " << result.failure
+                          << "\nmade smaller:\n"
+                          << to_string(small));
   }
   INFO(survey.text());
   CHECK(survey.programs >= 225);

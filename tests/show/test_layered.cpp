@@ -12,18 +12,23 @@ using namespace fluxion::show;
 
 namespace {
 
-// What every drawing must be: nodes below their inputs, none over another, none outside, lines where nodes are.
-void check_drawing(const std::vector<LayeredNode>& nodes, const std::vector<LayeredEdge>& edges, const Layered& drawing) {
+// What every drawing must be: nodes below their inputs, none over another, none outside, lines
+// where nodes are.
+void check_drawing(const std::vector<LayeredNode>& nodes, const std::vector<LayeredEdge>& edges,
+                   const Layered& drawing) {
   REQUIRE(drawing.centres.size() == nodes.size());
   REQUIRE(drawing.layers.size() == nodes.size());
   for (const LayeredEdge& edge : edges) {
-    REQUIRE(drawing.layers[static_cast<std::size_t>(edge.from)] < drawing.layers[static_cast<std::size_t>(edge.to)]);
-    REQUIRE(drawing.centres[static_cast<std::size_t>(edge.from)].y < drawing.centres[static_cast<std::size_t>(edge.to)].y);
+    REQUIRE(drawing.layers[static_cast<std::size_t>(edge.from)] <
+            drawing.layers[static_cast<std::size_t>(edge.to)]);
+    REQUIRE(drawing.centres[static_cast<std::size_t>(edge.from)].y <
+            drawing.centres[static_cast<std::size_t>(edge.to)].y);
   }
   std::vector<std::size_t> order(nodes.size());
   for (std::size_t k = 0; k < order.size(); ++k) order[k] = k;
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return std::pair(drawing.layers[a], drawing.centres[a].x) < std::pair(drawing.layers[b], drawing.centres[b].x);
+    return std::pair(drawing.layers[a], drawing.centres[a].x) <
+           std::pair(drawing.layers[b], drawing.centres[b].x);
   });
   for (std::size_t k = 0; k < order.size(); ++k) {
     const std::size_t v = order[k];
@@ -36,7 +41,8 @@ void check_drawing(const std::vector<LayeredNode>& nodes, const std::vector<Laye
     REQUIRE(centre.x - nodes[v].width / 2 >= lane.left - 1e-6);
     REQUIRE(centre.x + nodes[v].width / 2 <= lane.right + 1e-6);
     if (k > 0 && drawing.layers[order[k - 1]] == drawing.layers[v])
-      REQUIRE(drawing.centres[order[k - 1]].x + nodes[order[k - 1]].width / 2 < centre.x - nodes[v].width / 2);
+      REQUIRE(drawing.centres[order[k - 1]].x + nodes[order[k - 1]].width / 2 <
+              centre.x - nodes[v].width / 2);
   }
   // Every edge enters its node, drawn or cut.
   std::size_t entering = 0;
@@ -87,7 +93,9 @@ TEST_CASE("crossings that can be avoided are avoided", "[show]") {
   const std::vector<LayeredEdge> edges = {{0, 3}, {1, 2}, {2, 5}, {3, 4}};
   const Layered drawing = layered(nodes, edges);
   check_drawing(nodes, edges, drawing);
-  const auto left = [&](std::size_t a, std::size_t b) { return drawing.centres[a].x < drawing.centres[b].x; };
+  const auto left = [&](std::size_t a, std::size_t b) {
+    return drawing.centres[a].x < drawing.centres[b].x;
+  };
   CHECK(left(0, 1) == left(3, 2));
   CHECK(left(3, 2) == left(4, 5));
 }
@@ -95,7 +103,8 @@ TEST_CASE("crossings that can be avoided are avoided", "[show]") {
 TEST_CASE("lanes hold their nodes", "[show]") {
   std::vector<LayeredNode> nodes(8, {.width = 50, .height = 20});
   for (std::size_t k = 0; k < nodes.size(); ++k) nodes[k].lane = k % 2 == 0 ? 0 : 3;
-  const std::vector<LayeredEdge> edges = {{0, 2}, {2, 4}, {4, 6}, {1, 3}, {3, 5}, {5, 7}, {0, 3}, {2, 5}, {0, 7}};
+  const std::vector<LayeredEdge> edges = {{0, 2}, {2, 4}, {4, 6}, {1, 3}, {3, 5},
+                                          {5, 7}, {0, 3}, {2, 5}, {0, 7}};
   const Layered drawing = layered(nodes, edges);
   check_drawing(nodes, edges, drawing);
   REQUIRE(drawing.lanes.size() == 4);
@@ -105,7 +114,8 @@ TEST_CASE("lanes hold their nodes", "[show]") {
 
 TEST_CASE("edges lead to later nodes", "[show]") {
   const std::vector<LayeredNode> nodes(2, {.width = 10, .height = 10});
-  for (const LayeredEdge wrong : {LayeredEdge{1, 0}, LayeredEdge{0, 0}, LayeredEdge{0, 2}, LayeredEdge{-1, 1}})
+  for (const LayeredEdge wrong :
+       {LayeredEdge{1, 0}, LayeredEdge{0, 0}, LayeredEdge{0, 2}, LayeredEdge{-1, 1}})
     CHECK_THROWS_AS(layered(nodes, std::vector{wrong}), Error);
 }
 
@@ -133,15 +143,19 @@ TEST_CASE("random graphs of every size are drawn as they should be, and again th
       std::vector<LayeredNode> nodes;
       std::vector<LayeredEdge> edges;
       for (std::size_t v = 0; v < size; ++v) {
-        nodes.push_back({.width = 20.0 + random() % 60, .height = 10.0 + random() % 30, .lane = static_cast<int>(random() % (1 + seed))});
+        nodes.push_back({.width = 20.0 + random() % 60,
+                         .height = 10.0 + random() % 30,
+                         .lane = static_cast<int>(random() % (1 + seed))});
         std::vector<std::int32_t> inputs;
         for (std::size_t k = 0; v > 0 && k < random() % 4; ++k) {
           // Mostly near neighbours, some from far above.
-          const std::size_t back = random() % 8 == 0 ? random() % v : random() % std::min<std::size_t>(v, 10);
+          const std::size_t back =
+              random() % 8 == 0 ? random() % v : random() % std::min<std::size_t>(v, 10);
           const auto from = static_cast<std::int32_t>(v - 1 - back);
           if (std::find(inputs.begin(), inputs.end(), from) == inputs.end()) inputs.push_back(from);
         }
-        for (const std::int32_t from : inputs) edges.push_back({from, static_cast<std::int32_t>(v)});
+        for (const std::int32_t from : inputs)
+          edges.push_back({from, static_cast<std::int32_t>(v)});
       }
       INFO("size " << size << ", seed " << seed);
       const Layered drawing = layered(nodes, edges);

@@ -5,7 +5,7 @@
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
-#include "engine/ops.h"
+#include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "engine/show/markup.h"
 #include "engine/show/memory_picture.h"
@@ -35,7 +35,10 @@ Traced silu_jvp() {
   const auto f = [&](const Tensor& x) { return silu(matmul(x, t[1])); };
   const auto [y, dy] = jvp(f, std::tuple(t[0]), std::tuple(t[2]));
   return {plan::canonicalise(t, std::vector{y, dy}).graph,
-          {.title = "silu", .inputs = {{"x"}, {"w"}, {"dx", Role::tangent}}, .outputs = {{"y"}, {"dy", Role::tangent}}, .scalars = {}}};
+          {.title = "silu",
+           .inputs = {{"x"}, {"w"}, {"dx", Role::tangent}},
+           .outputs = {{"y"}, {"dy", Role::tangent}},
+           .scalars = {}}};
 }
 
 // The training step of a small DiT block: enough kernels for an arena that is used again and again.
@@ -44,7 +47,8 @@ Program block_program() {
   config.hidden_size = 16, config.num_heads = 2, config.depth = 1;
   const Device device = cpu({1});
   const Parameters parameters = initialise(config, random_key(0, device), DType::f32);
-  std::vector<Tensor> arguments{zeros({2, 6, 16}, DType::f32, device), zeros({2, 16}, DType::f32, device)};
+  std::vector<Tensor> arguments{zeros({2, 6, 16}, DType::f32, device),
+                                zeros({2, 16}, DType::f32, device)};
   std::vector<std::string> names;
   for (const auto& [name, value] : parameters)
     if (name.starts_with("blocks.0.")) names.push_back(name), arguments.push_back(value);
@@ -52,12 +56,15 @@ Program block_program() {
   const auto loss = [&](const std::vector<Tensor>& values) {
     Parameters inside;
     for (std::size_t k = 0; k < names.size(); ++k) inside[names[k]] = values[k];
-    return mean(square(dit_block(config, inside, "blocks.0", traced.tensors()[0], traced.tensors()[1])));
+    return mean(
+        square(dit_block(config, inside, "blocks.0", traced.tensors()[0], traced.tensors()[1])));
   };
-  const auto [value, gradient] = value_and_grad(loss)(std::vector<Tensor>(traced.tensors().begin() + 2, traced.tensors().end()));
+  const auto [value, gradient] = value_and_grad(loss)(
+      std::vector<Tensor>(traced.tensors().begin() + 2, traced.tensors().end()));
   std::vector<Tensor> outputs{value};
   outputs.insert(outputs.end(), gradient.begin(), gradient.end());
-  return plan::make_program(plan::canonicalise(traced.tensors(), outputs).graph, KernelLimits{}).program;
+  return plan::make_program(plan::canonicalise(traced.tensors(), outputs).graph, KernelLimits{})
+      .program;
 }
 
 plan::Graph chain(std::size_t length) {
@@ -65,7 +72,8 @@ plan::Graph chain(std::size_t length) {
   const TensorType type{{4}, DType::f32};
   graph.inputs = {type};
   graph.nodes.push_back({Op::parameter, IndexAttributes{0}, {}, {type}});
-  for (std::size_t k = 0; k < length; ++k) graph.nodes.push_back({Op::tanh, NoAttributes{}, {{static_cast<std::int32_t>(k), 0}}, {type}});
+  for (std::size_t k = 0; k < length; ++k)
+    graph.nodes.push_back({Op::tanh, NoAttributes{}, {{static_cast<std::int32_t>(k), 0}}, {type}});
   graph.outputs = {{static_cast<std::int32_t>(length), 0}};
   return graph;
 }
@@ -73,10 +81,12 @@ plan::Graph chain(std::size_t length) {
 }  // namespace
 
 TEST_CASE("text is made safe for XML and DOT", "[show]") {
-  CHECK(xml_escaped("a < b && \"c\" > 'd'") == "a &lt; b &amp;&amp; &quot;c&quot; &gt; &#39;d&#39;");
+  CHECK(xml_escaped("a < b && \"c\" > 'd'") ==
+        "a &lt; b &amp;&amp; &quot;c&quot; &gt; &#39;d&#39;");
   CHECK(xml_escaped(std::string("a\0b\x1b[0m\n", 8)) == "ab[0m\n");
   CHECK(xml_escaped("\xc3\xa9\xe2\x88\x82") == "\xc3\xa9\xe2\x88\x82");
-  for (const std::string broken : {"\xff", "\xc3", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xef\xbf\xbf"}) {
+  for (const std::string broken :
+       {"\xff", "\xc3", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xef\xbf\xbf"}) {
     const std::string safe = xml_escaped(broken);
     INFO(safe);
     CHECK(safe.size() % 3 == 0);
@@ -117,8 +127,12 @@ TEST_CASE("roles follow from inputs and outputs", "[show]") {
 TEST_CASE("an output that is called primal ends a tangent", "[show]") {
   plan::Graph graph = chain(3);
   graph.outputs = {{2, 0}, {3, 0}};
-  const PictureLabels labels{.title = {}, .inputs = {{"dx", Role::tangent}}, .outputs = {{"target"}, {"loss"}}, .scalars = {}};
-  CHECK(roles(graph, labels) == std::vector<Role>{Role::tangent, Role::tangent, Role::primal, Role::primal});
+  const PictureLabels labels{.title = {},
+                             .inputs = {{"dx", Role::tangent}},
+                             .outputs = {{"target"}, {"loss"}},
+                             .scalars = {}};
+  CHECK(roles(graph, labels) ==
+        std::vector<Role>{Role::tangent, Role::tangent, Role::primal, Role::primal});
 }
 
 TEST_CASE("a picture of a graph shows every node, argument and output", "[show]") {
@@ -133,7 +147,8 @@ TEST_CASE("a picture of a graph shows every node, argument and output", "[show]"
     CHECK(contains(svg, ">%" + std::to_string(i) + "</text>"));
     CHECK(contains(dot, "\"%" + std::to_string(i) + "\""));
   }
-  for (const char* name : {"x", "w", "dx", "y", "dy", "sigmoid", "matmul", "f32[4, 8]", "primal", "coefficient", "tangent"}) {
+  for (const char* name : {"x", "w", "dx", "y", "dy", "sigmoid", "matmul", "f32[4, 8]", "primal",
+                           "coefficient", "tangent"}) {
     INFO(name);
     CHECK(contains(svg, ">" + std::string(name) + "</text>"));
   }
@@ -153,7 +168,8 @@ TEST_CASE("a constant stands beside each of its users", "[show]") {
                  {Op::mul, NoAttributes{}, {{0, 0}, {1, 0}}, {scalar}},
                  {Op::add, NoAttributes{}, {{2, 0}, {1, 0}}, {scalar}}};
   graph.outputs = {{3, 0}};
-  const std::string svg = to_svg(graph_diagram(graph, {.title = {}, .inputs = {}, .outputs = {}, .scalars = {0.25}}));
+  const std::string svg =
+      to_svg(graph_diagram(graph, {.title = {}, .inputs = {}, .outputs = {}, .scalars = {0.25}}));
   CHECK(xml_fault(svg) == "");
   CHECK(occurrences(svg, ">0.25</text>") == 2);
   CHECK(contains(svg, ">input 0</text>"));
@@ -161,7 +177,8 @@ TEST_CASE("a constant stands beside each of its users", "[show]") {
   CHECK(contains(to_svg(graph_diagram(graph)), ">scalar 0</text>"));
 }
 
-TEST_CASE("a heading has the attributes that a type does not tell, numbers to a few digits", "[show]") {
+TEST_CASE("a heading has the attributes that a type does not tell, numbers to a few digits",
+          "[show]") {
   plan::Graph graph;
   const TensorType type{{2, 3}, DType::f32}, row{{2, 1}, DType::f32};
   graph.inputs = {type};
@@ -171,14 +188,19 @@ TEST_CASE("a heading has the attributes that a type does not tell, numbers to a 
                  {Op::broadcast_to, ShapeAttributes{{2, 3}}, {{2, 0}}, {type}}};
   graph.outputs = {{3, 0}, {1, 1}};
   const std::string svg = to_svg(graph_diagram(graph));
-  for (const char* part : {">layer_norm epsilon=0.1234<", ">f32[2, 3], f32[2, 1]<", ">sum axes=[1]<", ">broadcast_to<", ">output 1<",
-                           "<title>%1 = layer_norm %0 {epsilon=0.123456789} : f32[2, 3], f32[2, 1]</title>"})
+  for (const char* part :
+       {">layer_norm epsilon=0.1234<", ">f32[2, 3], f32[2, 1]<", ">sum axes=[1]<", ">broadcast_to<",
+        ">output 1<",
+        "<title>%1 = layer_norm %0 {epsilon=0.123456789} : f32[2, 3], f32[2, 1]</title>"})
     CHECK(contains(svg, part));
 }
 
 TEST_CASE("names that mean something to XML and DOT are only names", "[show]") {
   plan::Graph graph = chain(1);
-  const PictureLabels labels{.title = "a < b & \"c\"\n", .inputs = {{"</text><script>"}}, .outputs = {{"\\\"]; }\xff\x02"}}, .scalars = {}};
+  const PictureLabels labels{.title = "a < b & \"c\"\n",
+                             .inputs = {{"</text><script>"}},
+                             .outputs = {{"\\\"]; }\xff\x02"}},
+                             .scalars = {}};
   const Diagram diagram = graph_diagram(graph, labels);
   CHECK(xml_fault(to_svg(diagram)) == "");
   CHECK(dot_fault(to_dot(diagram)) == "");
@@ -202,16 +224,22 @@ TEST_CASE("pictures of nothing, of one node and of thousands", "[show]") {
   }
 }
 
-TEST_CASE("a picture of a plan shows kernels, what is fused in them and the buffers between them", "[show]") {
+TEST_CASE("a picture of a plan shows kernels, what is fused in them and the buffers between them",
+          "[show]") {
   const Program program = block_program();
-  const Diagram diagram = program_diagram(program, {.title = "step", .inputs = {{"h"}, {"c"}}, .outputs = {{"loss"}}, .scalars = {}});
+  const Diagram diagram = program_diagram(
+      program, {.title = "step", .inputs = {{"h"}, {"c"}}, .outputs = {{"loss"}}, .scalars = {}});
   const std::string svg = to_svg(diagram), dot = to_dot(diagram);
   CHECK(xml_fault(svg) == "");
   CHECK(dot_fault(dot) == "");
-  for (std::size_t k = 0; k < program.kernels.size(); ++k) CHECK(contains(svg, ">kernel " + std::to_string(k) + "</text>"));
-  for (std::size_t b = 0; b < program.buffers.size(); ++b) CHECK(contains(svg, ">b" + std::to_string(b) + "</text>"));
+  for (std::size_t k = 0; k < program.kernels.size(); ++k)
+    CHECK(contains(svg, ">kernel " + std::to_string(k) + "</text>"));
+  for (std::size_t b = 0; b < program.buffers.size(); ++b)
+    CHECK(contains(svg, ">b" + std::to_string(b) + "</text>"));
   CHECK(diagram.boxes.size() == program.kernels.size() + program.buffers.size());
-  for (const char* part : {"row sum", "rsqrt", "r0 += ", ">loss</text>", ">input 2</text>", ">output 1</text>"}) CHECK(contains(svg, part));
+  for (const char* part :
+       {"row sum", "rsqrt", "r0 += ", ">loss</text>", ">input 2</text>", ">output 1</text>"})
+    CHECK(contains(svg, part));
   CHECK(contains(svg, std::to_string(program.kernels.size()) + " kernels"));
 }
 
@@ -225,7 +253,8 @@ TEST_CASE("buffers that live at one time share no bytes in the picture of memory
     CHECK(a.offset + a.bytes <= program.arena_bytes);
     taken_over += a.donor >= 0;
     for (const MemoryBlock& b : blocks) {
-      if (a.buffer >= b.buffer || a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset) continue;
+      if (a.buffer >= b.buffer || a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset)
+        continue;
       INFO("b" << a.buffer << " and b" << b.buffer);
       CHECK((a.last < b.first || b.last < a.first || a.heir == b.buffer || b.heir == a.buffer));
     }
@@ -238,7 +267,8 @@ TEST_CASE("buffers that live at one time share no bytes in the picture of memory
     std::int64_t expected = 0;
     for (const MemoryBlock& block : blocks) {
       const auto now = static_cast<std::int32_t>(k);
-      if (block.first <= now && now <= block.last && !(block.heir >= 0 && block.last == now)) expected += block.bytes;
+      if (block.first <= now && now <= block.last && !(block.heir >= 0 && block.last == now))
+        expected += block.bytes;
     }
     CHECK(live[k] == expected);
     CHECK(live[k] <= program.arena_bytes);
@@ -248,5 +278,6 @@ TEST_CASE("buffers that live at one time share no bytes in the picture of memory
   CHECK(occurrences(svg, "class=\"block\"") == blocks.size());
   CHECK(occurrences(svg, ">peak ") == 1);
   CHECK(occurrences(text, "  peak\n") >= 1);
-  for (const MemoryBlock& block : blocks) CHECK(contains(text, "\nb" + std::to_string(block.buffer) + " "));
+  for (const MemoryBlock& block : blocks)
+    CHECK(contains(text, "\nb" + std::to_string(block.buffer) + " "));
 }

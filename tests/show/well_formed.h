@@ -8,7 +8,8 @@
 
 namespace fluxion::testing {
 
-// What is wrong with `text` as XML - tags that nest, quoted attributes named once, no stray & or <, known entities - or nothing.
+// What is wrong with `text` as XML - tags that nest, quoted attributes named once, no stray & or <,
+// known entities - or nothing.
 inline std::string xml_fault(std::string_view text) {
   std::vector<std::string> open;
   bool had_root = false;
@@ -19,7 +20,8 @@ inline std::string xml_fault(std::string_view text) {
   };
   for (std::size_t at = 0; at < text.size();) {
     const unsigned char c = static_cast<unsigned char>(text[at]);
-    if (c < 32 && c != '\n' && c != '\t') return "a control character at byte " + std::to_string(at);
+    if (c < 32 && c != '\n' && c != '\t')
+      return "a control character at byte " + std::to_string(at);
     if (c == '&' && !entity_ends(at)) return "a stray & at byte " + std::to_string(at);
     if (c != '<') {
       if (open.empty() && !std::isspace(c)) return "text outside of the root";
@@ -30,20 +32,25 @@ inline std::string xml_fault(std::string_view text) {
     const bool closes = end < text.size() && text[end] == '/';
     if (closes) ++end;
     std::string name;
-    while (end < text.size() && std::isalnum(static_cast<unsigned char>(text[end]))) name += text[end++];
+    while (end < text.size() && std::isalnum(static_cast<unsigned char>(text[end])))
+      name += text[end++];
     if (name.empty()) return "a stray < at byte " + std::to_string(at);
     std::vector<std::string> attributes;
     while (end < text.size() && text[end] != '>' && text[end] != '/') {
-      if (!std::isspace(static_cast<unsigned char>(text[end]))) return "no space before an attribute of " + name;
+      if (!std::isspace(static_cast<unsigned char>(text[end])))
+        return "no space before an attribute of " + name;
       while (end < text.size() && std::isspace(static_cast<unsigned char>(text[end]))) ++end;
       std::string attribute;
-      while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '-')) attribute += text[end++];
+      while (end < text.size() &&
+             (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '-'))
+        attribute += text[end++];
       if (attribute.empty() || text.substr(end, 2) != "=\"") return "a broken attribute of " + name;
       for (const std::string& other : attributes)
         if (other == attribute) return name + " has " + attribute + " twice";
       attributes.push_back(attribute);
       for (end += 2; end < text.size() && text[end] != '"'; ++end)
-        if (text[end] == '<' || (text[end] == '&' && !entity_ends(end))) return "an unescaped attribute of " + name;
+        if (text[end] == '<' || (text[end] == '&' && !entity_ends(end)))
+          return "an unescaped attribute of " + name;
       ++end;
     }
     const bool empty = end < text.size() && text[end] == '/';
@@ -72,7 +79,8 @@ inline std::string dot_fault(std::string_view text) {
     const char c = text[at];
     if (quoted) {
       if (c == '\\') {
-        if (++at == text.size() || (text[at] != '"' && text[at] != '\\' && text[at] != 'n')) return "an unknown escape";
+        if (++at == text.size() || (text[at] != '"' && text[at] != '\\' && text[at] != 'n'))
+          return "an unknown escape";
       } else if (c == '\n') {
         return "a line break within quotes";
       } else if (c == '"') {
@@ -92,7 +100,8 @@ inline std::string dot_fault(std::string_view text) {
 
 inline std::size_t occurrences(std::string_view text, std::string_view part) {
   std::size_t found = 0;
-  for (std::size_t at = text.find(part); at != text.npos; at = text.find(part, at + part.size())) ++found;
+  for (std::size_t at = text.find(part); at != text.npos; at = text.find(part, at + part.size()))
+    ++found;
   return found;
 }
 

@@ -29,7 +29,12 @@ TrainingConfig points_config() {
 }
 
 TrainingConfig digits_config() {
-  return {.network = DitConfig{.image_size = 8, .patch_size = 4, .hidden_size = 16, .depth = 1, .num_heads = 2, .num_classes = 10},
+  return {.network = DitConfig{.image_size = 8,
+                               .patch_size = 4,
+                               .hidden_size = 16,
+                               .depth = 1,
+                               .num_heads = 2,
+                               .num_classes = 10},
           .objective = {.kind = ObjectiveKind::meanflow_cfg, .kappa = 0.5},
           .batch = 8,
           .seed = (std::uint64_t{1} << 63) + 5};
@@ -55,7 +60,8 @@ void check_resumes(const TrainingConfig& config, const std::shared_ptr<const Dat
   CHECK(everything(second) == everything(first));
   for (int i = 0; i < 4; ++i) second.step();
   CHECK(everything(second) == everything(whole));
-  CHECK(second.model(Weights::average, 0).parameters.size() == whole.model(Weights::average, 0).parameters.size());
+  CHECK(second.model(Weights::average, 0).parameters.size() ==
+        whole.model(Weights::average, 0).parameters.size());
   CHECK(second.traces() == 1);
 
   const CheckpointInfo info = read_checkpoint_info(folder / "c");
@@ -77,11 +83,14 @@ std::vector<std::string> rows_of(const std::filesystem::path& log) {
   return rows;
 }
 
-std::vector<std::byte> file_bytes(const std::filesystem::path& path) { return bytes_of(text_of(path)); }
+std::vector<std::byte> file_bytes(const std::filesystem::path& path) {
+  return bytes_of(text_of(path));
+}
 
 }  // namespace
 
-TEST_CASE("a run that stops and goes on has the bits of one that never stopped", "[training][resume]") {
+TEST_CASE("a run that stops and goes on has the bits of one that never stopped",
+          "[training][resume]") {
   check_resumes(points_config(), moons());
   check_resumes(digits_config(), glyphs(8));
 }
@@ -89,7 +98,8 @@ TEST_CASE("a run that stops and goes on has the bits of one that never stopped",
 TEST_CASE("a resumed run continues its log, its files and its limits", "[training][resume]") {
   const ScratchFolder folder;
   const auto data = std::shared_ptr<const DataSet>(moons());
-  const RunOutput whole_output{.folder = folder / "whole"}, parts_output{.folder = folder / "parts"};
+  const RunOutput whole_output{.folder = folder / "whole"},
+      parts_output{.folder = folder / "parts"};
   Trainer whole(points_config(), data, cpu({.threads = 1}));
   run_training(whole, {.steps = 40}, whole_output);
   Trainer first(points_config(), data, cpu({.threads = 1}));
@@ -97,14 +107,16 @@ TEST_CASE("a resumed run continues its log, its files and its limits", "[trainin
   // Rows after the checkpoint, and a last one that a crash cut short, are not part of the run.
   std::ofstream(folder / "parts/log.csv", std::ios::app) << "25,9,9,9,9,9,9\n30,9,9,9";
   const CheckpointInfo info = read_checkpoint_info(folder / "parts/checkpoint.safetensors");
-  Trainer second = resume_trainer(folder / "parts/checkpoint.safetensors", data, cpu({.threads = 1}));
+  Trainer second =
+      resume_trainer(folder / "parts/checkpoint.safetensors", data, cpu({.threads = 1}));
   CHECK_THROWS_AS(run_training(second, {.steps = 20}, parts_output), Error);
   CHECK_THROWS_AS(run_training(second, {.steps = 40, .minutes = 1}, parts_output, {}, 61), Error);
   const RunSummary summary = run_training(second, {.steps = 40}, parts_output, {}, info.seconds);
   CHECK(summary.last.step == 40);
   CHECK(summary.last.seconds > info.seconds);
   CHECK(rows_of(folder / "whole/log.csv") == rows_of(folder / "parts/log.csv"));
-  for (const char* name : {"model.safetensors", "model-ema0.99.safetensors", "model-raw.safetensors"}) {
+  for (const char* name :
+       {"model.safetensors", "model-ema0.99.safetensors", "model-raw.safetensors"}) {
     INFO(name);
     CHECK(text_of(folder / "whole" / name) == text_of(folder / "parts" / name));
   }
@@ -127,16 +139,20 @@ TEST_CASE("a new run in the folder of another keeps that one's checkpoint", "[tr
   CHECK(read_checkpoint_info(folder / "run/checkpoint.safetensors").config.seed == 2);
 }
 
-TEST_CASE("checkpoints come as often as asked, and what a killed run left half written goes", "[training][resume]") {
+TEST_CASE("checkpoints come as often as asked, and what a killed run left half written goes",
+          "[training][resume]") {
   const ScratchFolder folder;
   std::filesystem::create_directories(folder / "run/samples");
-  for (const char* name : {"run/.checkpoint.safetensors.1-2-3.part", "run/samples/.step_000010.png.1-2-3.part", "run/notes.part"})
+  for (const char* name : {"run/.checkpoint.safetensors.1-2-3.part",
+                           "run/samples/.step_000010.png.1-2-3.part", "run/notes.part"})
     std::ofstream(folder / name) << "half";
   Trainer trainer(points_config(), moons(), cpu({.threads = 1}));
   std::vector<std::int64_t> seen;
-  run_training(trainer, {.steps = 10}, {.folder = folder / "run", .checkpoint_seconds = 0, .checkpoint_steps = 3},
+  run_training(trainer, {.steps = 10},
+               {.folder = folder / "run", .checkpoint_seconds = 0, .checkpoint_steps = 3},
                {.report = [&](const RunProgress&) {
-                 if (const auto path = folder / "run/checkpoint.safetensors"; std::filesystem::exists(path))
+                 if (const auto path = folder / "run/checkpoint.safetensors";
+                     std::filesystem::exists(path))
                    seen.push_back(read_checkpoint_info(path).step);
                }});
   CHECK(seen == std::vector<std::int64_t>{3, 3, 3, 6, 6, 6, 9});
@@ -180,12 +196,22 @@ TEST_CASE("a checkpoint that does not fit itself is refused by name", "[training
       file.metadata["fluxion.checkpoint"] = info.dump();
     });
   };
-  CHECK(contains(message_with([](TensorFile& file) { file.tensors.erase("m.layers.0.bias"); }), "'m.layers.0.bias' is missing"));
-  CHECK(contains(message_with([&](TensorFile& file) { file.tensors["v.layers.0.bias"] = Tensor::from(std::vector<float>{1}, {1}, device); }),
+  CHECK(contains(message_with([](TensorFile& file) { file.tensors.erase("m.layers.0.bias"); }),
+                 "'m.layers.0.bias' is missing"));
+  CHECK(contains(message_with([&](TensorFile& file) {
+                   file.tensors["v.layers.0.bias"] =
+                       Tensor::from(std::vector<float>{1}, {1}, device);
+                 }),
                  "'v.layers.0.bias' is f32[1]"));
-  CHECK(contains(message_with([&](TensorFile& file) { file.tensors["more"] = Tensor::from(std::vector<float>{1}, {1}, device); }), "no part of"));
+  CHECK(contains(message_with([&](TensorFile& file) {
+                   file.tensors["more"] = Tensor::from(std::vector<float>{1}, {1}, device);
+                 }),
+                 "no part of"));
   CHECK(contains(message_with([](TensorFile& file) { file.metadata.clear(); }), "no checkpoint"));
-  CHECK(contains(message_with([](TensorFile& file) { file.metadata["fluxion.checkpoint"] = "{\"version\": 1}"; }), "config"));
+  CHECK(contains(message_with([](TensorFile& file) {
+                   file.metadata["fluxion.checkpoint"] = "{\"version\": 1}";
+                 }),
+                 "config"));
   CHECK(contains(edited("/version", 2), "version 2"));
   CHECK(contains(edited("/step", 7), "step 7"));
   CHECK(contains(edited("/step", -1), "step -1"));
@@ -193,7 +219,11 @@ TEST_CASE("a checkpoint that does not fit itself is refused by name", "[training
   CHECK(contains(edited("/config/network/config/hidden", {1 << 20, 1 << 20}), "layers"));
   CHECK(contains(edited("/config/network/config/hidden", {std::int64_t{1} << 40}), "hidden"));
   CHECK(contains(edited("/config/network/config/hidden", std::vector<int>(1025, 16)), "1024"));
-  CHECK(contains(message_with([](TensorFile& file) { file.metadata["fluxion.checkpoint"] = "{\"version\": " + std::string(400000, '['); }), "deep"));
+  CHECK(contains(message_with([](TensorFile& file) {
+                   file.metadata["fluxion.checkpoint"] =
+                       "{\"version\": " + std::string(400000, '[');
+                 }),
+                 "deep"));
   CHECK(contains(edited("/config/optimiser/ema_decays", nlohmann::json::array()), "decays"));
   CHECK(contains(edited("/config/optimiser/ema_decays", {2, 0.5}), "decay"));
   CHECK(contains(edited("/config/batch", 0), "batch"));
@@ -213,12 +243,17 @@ TEST_CASE("a damaged checkpoint is a clear error, whatever the damage", "[traini
   for (int round = 0; round < 300; ++round) {
     std::vector<std::byte> damaged;
     if (round % 3 == 0) {
-      damaged.assign(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(random() % whole.size()));
+      damaged.assign(whole.begin(),
+                     whole.begin() + static_cast<std::ptrdiff_t>(random() % whole.size()));
     } else {
       // Most of the header is a text; damage it rather than the numbers, where any value is one.
-      const std::size_t header = 8 + static_cast<std::size_t>(std::to_integer<unsigned>(whole[0]) + 256 * std::to_integer<unsigned>(whole[1]));
-      damaged = mutate({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(header)}, random);
-      damaged.insert(damaged.end(), whole.begin() + static_cast<std::ptrdiff_t>(header), whole.end());
+      const std::size_t header =
+          8 + static_cast<std::size_t>(std::to_integer<unsigned>(whole[0]) +
+                                       256 * std::to_integer<unsigned>(whole[1]));
+      damaged =
+          mutate({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(header)}, random);
+      damaged.insert(damaged.end(), whole.begin() + static_cast<std::ptrdiff_t>(header),
+                     whole.end());
     }
     const std::string text(reinterpret_cast<const char*>(damaged.data()), damaged.size());
     std::ofstream(folder / "d", std::ios::binary) << text;
@@ -243,7 +278,8 @@ TEST_CASE("a training configuration goes through JSON bit for bit", "[training][
   for (TrainingConfig config : {points_config(), digits_config()}) {
     config.schedule.learning_rate = 1.0 / 3;
     config.optimiser.ema_decays = {0.1 + 0.2, std::nextafter(1.0, 0.0)};
-    CHECK(training_config_from_json(nlohmann::json::parse(training_config_to_json(config).dump())) == config);
+    CHECK(training_config_from_json(
+              nlohmann::json::parse(training_config_to_json(config).dump())) == config);
   }
   CHECK_THROWS_AS(training_config_from_json(nlohmann::json::array()), FormatError);
 }
@@ -261,7 +297,8 @@ TEST_CASE("the largest batch fits, and twice as much would not", "[training][mem
   CHECK(largest_batch(config, device, 1 << 20, 1024) == 0);
 
   config.batch = 8;
-  const MemoryReport before = step_memory(config, device), trained = Trainer(config, glyphs(8), device).memory_report();
+  const MemoryReport before = step_memory(config, device),
+                     trained = Trainer(config, glyphs(8), device).memory_report();
   CHECK(before.peak_bytes() == trained.peak_bytes());
   CHECK(before.kernels == trained.kernels);
 }

@@ -15,21 +15,33 @@ using namespace fluxion::testing;
 
 namespace {
 
-TrainingConfig points_config() { return {.network = MlpConfig{.hidden = {16, 16}}, .schedule = {.warm_up_steps = 4}, .batch = 32, .seed = 3}; }
+TrainingConfig points_config() {
+  return {.network = MlpConfig{.hidden = {16, 16}},
+          .schedule = {.warm_up_steps = 4},
+          .batch = 32,
+          .seed = 3};
+}
 
 TrainingConfig digits_config() {
-  return {.network = DitConfig{.image_size = 8, .patch_size = 4, .hidden_size = 16, .depth = 1, .num_heads = 2, .num_classes = 10},
+  return {.network = DitConfig{.image_size = 8,
+                               .patch_size = 4,
+                               .hidden_size = 16,
+                               .depth = 1,
+                               .num_heads = 2,
+                               .num_classes = 10},
           .batch = 8,
           .seed = 3};
 }
 
 std::vector<std::vector<float>> values(const Trainer& trainer, Weights weights) {
   std::vector<std::vector<float>> result;
-  for (const auto& [name, tensor] : trainer.model(weights).parameters) result.push_back(tensor.to_host<float>());
+  for (const auto& [name, tensor] : trainer.model(weights).parameters)
+    result.push_back(tensor.to_host<float>());
   return result;
 }
 
-std::vector<std::vector<float>> after(TrainingConfig config, std::shared_ptr<const DataSet> data, int steps) {
+std::vector<std::vector<float>> after(TrainingConfig config, std::shared_ptr<const DataSet> data,
+                                      int steps) {
   Trainer trainer(std::move(config), std::move(data), cpu({.threads = 2}));
   for (int i = 0; i < steps; ++i) trainer.step();
   return values(trainer, Weights::raw);
@@ -47,7 +59,8 @@ class Broken : public DataSet {
   }
 };
 
-// Enough memory to train, none for the picture, which takes its points from another seed than points_config().
+// Enough memory to train, none for the picture, which takes its points from another seed than
+// points_config().
 class Hungry : public DataSet {
  public:
   Hungry() : DataSet("hungry", {2}, 0, std::nullopt) {}
@@ -63,7 +76,8 @@ class Hungry : public DataSet {
 }  // namespace
 
 TEST_CASE("a run repeats bit for bit, and its seed decides it", "[training]") {
-  const auto first = after(points_config(), moons(), 6), second = after(points_config(), moons(), 6);
+  const auto first = after(points_config(), moons(), 6),
+             second = after(points_config(), moons(), 6);
   CHECK(first == second);
   TrainingConfig other = points_config();
   other.seed = 4;
@@ -85,15 +99,18 @@ TEST_CASE("blocks computed again give the same weights from less memory", "[trai
                             .num_classes = 10};
   for (TrainingConfig config : {dit, unet}) {
     const auto kept = after(config, glyphs(8), 2);
-    const std::size_t arena = Trainer(config, glyphs(8), cpu({.threads = 2})).memory_report().arena_bytes;
+    const std::size_t arena =
+        Trainer(config, glyphs(8), cpu({.threads = 2})).memory_report().arena_bytes;
     config.recompute = true;
-    CHECK(Trainer(config, glyphs(8), cpu({.threads = 2})).memory_report().arena_bytes < arena * 3 / 4);
+    CHECK(Trainer(config, glyphs(8), cpu({.threads = 2})).memory_report().arena_bytes <
+          arena * 3 / 4);
     CHECK(training_config_from_json(training_config_to_json(config)) == config);
     const auto again = after(config, glyphs(8), 2);
     REQUIRE(again.size() == kept.size());
     // Sums over the parts of a gradient may come in another order.
     for (std::size_t i = 0; i < kept.size(); ++i)
-      for (std::size_t k = 0; k < kept[i].size(); ++k) CHECK(again[i][k] == Approx(kept[i][k]).margin(1e-4));
+      for (std::size_t k = 0; k < kept[i].size(); ++k)
+        CHECK(again[i][k] == Approx(kept[i][k]).margin(1e-4));
   }
   TrainingConfig points = points_config();
   points.recompute = true;
@@ -159,7 +176,8 @@ TEST_CASE("a run logs, saves, and stops where it is told to", "[training]") {
   const ScratchFolder folder;
   Trainer trainer(points_config(), moons(), cpu());
   std::int64_t reports = 0;
-  const RunSummary summary = run_training(trainer, {.steps = 25}, {.folder = folder / "run"}, {.report = [&](const RunProgress& progress) {
+  const RunSummary summary = run_training(trainer, {.steps = 25}, {.folder = folder / "run"},
+                                          {.report = [&](const RunProgress& progress) {
                                             ++reports;
                                             CHECK(progress.step == reports);
                                             CHECK(progress.steps == 25);
@@ -208,8 +226,9 @@ TEST_CASE("a picture that there is no memory for is left out with a warning", "[
   const ScratchFolder folder;
   Trainer trainer(points_config(), std::make_shared<Hungry>(), cpu());
   std::vector<std::string> warnings;
-  const RunSummary summary = run_training(trainer, {.steps = 6}, {.folder = folder / "run", .save_seconds = 0},
-                                          {.warn = [&](const std::string& text) { warnings.push_back(text); }});
+  const RunSummary summary =
+      run_training(trainer, {.steps = 6}, {.folder = folder / "run", .save_seconds = 0},
+                   {.warn = [&](const std::string& text) { warnings.push_back(text); }});
   REQUIRE(warnings.size() == 1);
   CHECK(contains(warnings[0], "no picture"));
   CHECK(contains(warnings[0], "no room"));

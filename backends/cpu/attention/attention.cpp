@@ -1,0 +1,587 @@
+// Attention by blocks, after T. Dao, D. Fu, S. Ermon, A. Rudra, C. Re, "FlashAttention" (2022),
+// with tangents carried along.
+//
+// Queries are worked on in strips. A strip is packed once, transposed: features in rows, a query in
+// each column. Then blocks of keys pass by:
+//
+//   scores [keys, queries] = K Q'                     softmax down the columns, online
+//   (attention_kernel.h) sums [features, queries] += V' P                  relative to the largest
+//   score so far
+//
+// so keys and values are the left operands, whose elements the register tile (gemm_kernel.h)
+// broadcasts: they are read where they lie, whatever their strides, and P is the right operand just
+// as the softmax left it. The dual adds
+//
+//   tangents [keys, queries] = K dQ' + dK Q',  T = P tangents,  tangent sums += V' T + dV' P
+//
+// and the backward, which knows the log-sum-exp of every row, computes P and dS = P (V U' - delta)
+// block by block for
+//
+//   dQ' [features, queries] += K' dS,  dK [keys, features] += dS Q,  dV [keys, features] += P U.
+#include "backends/cpu/attention/attention.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <functional>
+#include <initializer_list>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "backends/cpu/attention/attention_kernel.h"
+#include "backends/cpu/gemm/gemm_blocking.h"
+#include "backends/cpu/gemm/gemm_kernel.h"
+#include "backends/cpu/gemm/gemm_operand.h"
+#include "backends/cpu/runtime/scratch.h"
+#include "engine/error.h"
+#include "engine/graph/expansion.h"
+
+namespace fluxion::cpu_backend {
+
+namespace {
+
+// Keys that pass by a strip at a time: a block of scores and one of tangents stay in the
+// first-level cache.
+constexpr std::int64_t max_block_keys = 112;
+// Strips that a unit of work brings past the same blocks of keys.
+constexpr std::int64_t unit_strips = 4;
+// Blocks of keys whose gradients one unit of work sums, where queries and keys are worked on apart.
+constexpr std::int64_t unit_key_blocks = 2;
+
+template <class T>
+class Attention {
+ public:
+  explicit Attention(const OpKernel& kernel);
+
+  void run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const;
+  std::size_t scratch_bytes(int threads) const {
+    return carve_slot(nullptr).bytes * static_cast<std::size_t>(std::max(threads, 1));
+  }
+
+ private:
+  // A matrix: element (i, j) at data[i * row + j * column].
+  struct Matrix {
+    const T* data;
+    std::int64_t row, column;
+    Matrix transposed() const { return {data, column, row}; }
+  };
+  struct Range {
+    std::int64_t begin, end;
+    std::int64_t size() const { return end - begin; }
+  };
+  // A strip of queries.
+  struct Strip {
+    T *q, *other;            // [features, columns]: Q', and dQ' or U'
+    T *q_rows, *other_rows;  // backward: [queries, features]: Q and U
+    T *sum, *sum_tangent;    // [features, columns]: of y and dy; of dQ'
+    T *largest, *total, *total_tangent, *delta;
+  };
+  // Scratch memory of one task.
+  struct Slot {
+    std::array<Strip, unit_strips> strips;
+    T *scores, *tangents, *mask;  // [block of keys, columns]
+    std::array<T*, 4> keys;       // [block of keys, features]: operands that can't be read in place
+    T* rows;                      // [queries of a strip, features]
+    std::size_t bytes;
+  };
+  // A call at one of its phases: `units` pieces of work, which slots take in turn.
+  struct Call {
+    const Attention& self;
+    const CallMemory& memory;
+    std::byte* scratch;
+    std::size_t slot_bytes;
+    std::int64_t units = 0, units_at_once = 1;
+    bool queries = true, keys = true;  // of the backward: which gradients this phase computes
+    std::int64_t query_parts = 1, key_parts = 1;
+    std::atomic<std::int64_t> next{0};
+  };
+  using Work = void (Attention::*)(const Call&, const Slot&, std::int64_t unit) const;
+
+  Slot carve_slot(std::byte* memory) const;
+  void run_phase(Call& call, const ThreadPool& pool, Work work, std::int64_t units,
+                 std::int64_t multiplications) const;
+  void forward(const Call& call, const Slot& slot, std::int64_t unit) const;
+  void backward(const Call& call, const Slot& slot, std::int64_t unit) const;
+  void backward_block(const Call& call, const Slot& slot, std::int64_t batch, Range queries,
+                      Range keys) const;
+
+  const T* base(const Call& call, std::size_t operand, std::int64_t batch) const {
+    const GemmOperand& of = operands_[operand];
+    return reinterpret_cast<const T*>(call.memory.buffers[static_cast<std::size_t>(of.buffer)]) +
+           of.offset + of.batch.offset(batch);
+  }
+  T* output(const Call& call, std::size_t index) const {
+    return reinterpret_cast<T*>(call.memory.buffers[static_cast<std::size_t>(outputs_[index])]);
+  }
+  void pack_transposed(const Call& call, std::size_t operand, std::int64_t batch, Range rows,
+                       Range columns, T* to, std::int64_t pitch) const;
+  void transpose(Matrix from, std::int64_t rows, std::int64_t columns, T* to,
+                 std::int64_t pitch) const;
+  void store_rows(const Slot& slot, const T* sum, std::int64_t columns, std::int64_t queries,
+                  T* to) const;
+  Matrix key_rows(const Call& call, const Slot& slot, std::size_t operand, std::size_t place,
+                  std::int64_t batch, Range keys) const;
+  void hide(const Call& call, const Slot& slot, std::int64_t batch, Range queries, Range keys,
+            std::int64_t columns) const;
+  void score(const Call& call, const Slot& slot, const Strip& strip, const Matrix& k,
+             std::int64_t batch, Range queries, Range keys, std::int64_t columns) const;
+  Range seen_keys(const Call& call, std::int64_t batch, Range queries, Range keys) const;
+  bool finite(const Call& call, std::size_t operand, std::int64_t batch, Range rows) const;
+
+  // c [rows, columns] (+)= sum over the products of a [rows, inner] b [inner, columns], b with rows
+  // of whole vectors.
+  struct Product {
+    Matrix a;
+    const T* b;
+    std::int64_t b_row;
+  };
+  void multiply(std::initializer_list<Product> products, std::int64_t inner, std::int64_t rows,
+                std::int64_t columns, T* c, std::int64_t c_row, bool accumulate) const;
+
+  std::int64_t tile_columns() const { return gemm_max_vectors * kernels_.lanes; }
+  std::int64_t padded_features() const { return round_up(features_, kernels_.lanes); }
+  std::int64_t padded(std::int64_t queries) const { return round_up(queries, kernels_.lanes); }
+
+  const GemmKernels<T>& kernels_;
+  const AttentionKernels<T>& lanes_;
+  const Op op_;
+  const T scale_;
+  const bool causal_;
+  std::int64_t batch_ = 1, queries_ = 0, keys_ = 0, features_ = 0;
+  std::int64_t strip_queries_, block_keys_;
+  std::vector<GemmOperand> operands_;  // as in the op; strips are tokens
+  std::optional<std::size_t> mask_;
+  std::vector<std::int32_t> outputs_;
+};
+
+template <class T>
+Attention<T>::Attention(const OpKernel& kernel)
+    : kernels_(gemm_kernels<T>()),
+      lanes_(attention_kernels<T>()),
+      op_(kernel.op),
+      scale_(static_cast<T>(std::get<AttentionAttributes>(kernel.attributes).scale)),
+      causal_(std::get<AttentionAttributes>(kernel.attributes).causal),
+      outputs_(kernel.outputs) {
+  const Shape &q = kernel.input_types[0].shape, &k = kernel.input_types[1].shape;
+  const std::int64_t rank = q.rank();
+  for (std::int64_t axis = 0; axis < rank - 2; ++axis) batch_ *= q[axis];
+  queries_ = q[rank - 2], features_ = q[rank - 1], keys_ = k[rank - 2];
+  for (const ContractOperand& view : kernel.views) operands_.push_back(GemmOperand::of_lhs(view));
+  const std::size_t operands = op_ == Op::attention ? 3 : 6;
+  if (operands_.size() != kernel.input_types.size() || operands_.size() < operands)
+    throw Error(std::string(to_string(op_)) + ": wants a view of every operand");
+  if (operands_.size() > operands) mask_ = operands;
+  // The backward sums over the queries of a strip, so its strips are longer.
+  strip_queries_ = tile_columns() * (op_ == Op::attention_backward ? 2 : 1);
+  // Blocks of about the same size.
+  block_keys_ = keys_ == 0 ? 1 : ceil_div(keys_, ceil_div(keys_, max_block_keys));
+}
+
+template <class T>
+auto Attention<T>::carve_slot(std::byte* memory) const -> Slot {
+  Carver carver(memory);
+  Slot slot{};
+  const bool back = op_ == Op::attention_backward, dual = op_ == Op::attention_dual;
+  const std::int64_t columns = std::min(strip_queries_, padded(queries_)),
+                     strips = std::min(unit_strips, ceil_div(queries_, strip_queries_));
+  for (std::int64_t i = 0; i < (back ? 1 : strips); ++i) {
+    Strip& strip = slot.strips[static_cast<std::size_t>(i)];
+    strip.q = carver.take<T>(features_ * columns);
+    strip.sum = carver.take<T>(features_ * columns);
+    strip.largest = carver.take<T>(columns);
+    strip.total = carver.take<T>(columns);
+    if (dual || back) strip.other = carver.take<T>(features_ * columns);
+    if (dual) strip.sum_tangent = carver.take<T>(features_ * columns);
+    if (dual) strip.total_tangent = carver.take<T>(columns);
+    if (back) strip.delta = carver.take<T>(columns);
+    if (back) strip.q_rows = carver.take<T>(columns * padded_features());
+    if (back) strip.other_rows = carver.take<T>(columns * padded_features());
+  }
+  slot.scores = carver.take<T>(block_keys_ * columns);
+  if (dual || back) slot.tangents = carver.take<T>(block_keys_ * columns);
+  if (mask_) slot.mask = carver.take<T>(block_keys_ * columns);
+  for (std::size_t i = 0; i < (dual ? 4 : 2); ++i)
+    slot.keys[i] = carver.take<T>(block_keys_ * features_);
+  slot.rows = carver.take<T>(columns * padded_features());
+  slot.bytes = carver.used();
+  return slot;
+}
+
+template <class T>
+void Attention<T>::run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const {
+  if (batch_ == 0) return;
+  Call call{*this, memory, scratch, carve_slot(nullptr).bytes};
+  const std::int64_t products = queries_ * keys_ * std::max<std::int64_t>(features_, 1);
+  if (op_ != Op::attention_backward) {
+    call.query_parts = ceil_div(queries_, unit_strips * strip_queries_);
+    const std::int64_t units = batch_ * call.query_parts;
+    if (units > 0)
+      run_phase(call, pool, &Attention::forward, units,
+                (op_ == Op::attention ? 2 : 6) * products / call.query_parts);
+    return;
+  }
+  // One pass over everything has five products but runs on at most `batch` threads; one for dQ and
+  // one for dK and dV have seven. Either sums in the same order.
+  const std::int64_t threads = pool.threads();
+  if (5 * ceil_div(batch_, threads) * threads <= 7 * batch_) {
+    run_phase(call, pool, &Attention::backward, batch_, 5 * products);
+    return;
+  }
+  call.keys = false;
+  call.query_parts = ceil_div(queries_, strip_queries_);
+  if (call.query_parts > 0)
+    run_phase(call, pool, &Attention::backward, batch_ * call.query_parts,
+              3 * products / call.query_parts);
+  call.keys = true, call.queries = false;
+  call.query_parts = 1, call.key_parts = ceil_div(keys_, unit_key_blocks * block_keys_);
+  if (call.key_parts > 0)
+    run_phase(call, pool, &Attention::backward, batch_ * call.key_parts,
+              4 * products / call.key_parts);
+}
+
+template <class T>
+void Attention<T>::run_phase(Call& call, const ThreadPool& pool, Work work, std::int64_t units,
+                             std::int64_t multiplications) const {
+  // Units are taken in handfuls that last some microseconds, but so that each slot comes back a few
+  // times.
+  constexpr std::int64_t multiplications_at_once = 256 * 1024;
+  const std::int64_t slots = std::min<std::int64_t>(pool.threads(), units);
+  call.units = units;
+  call.units_at_once =
+      std::clamp<std::int64_t>(multiplications_at_once / std::max<std::int64_t>(1, multiplications),
+                               1, ceil_div(units, 4 * slots));
+  call.next = 0;
+  const auto body = [&call, work](std::int64_t index) {
+    const Slot slot =
+        call.self.carve_slot(call.scratch + call.slot_bytes * static_cast<std::size_t>(index));
+    for (;;) {
+      const std::int64_t begin = call.next.fetch_add(call.units_at_once, std::memory_order_relaxed);
+      if (begin >= call.units) return;
+      const std::int64_t end = std::min(begin + call.units_at_once, call.units);
+      for (std::int64_t unit = begin; unit < end; ++unit) (call.self.*work)(call, slot, unit);
+    }
+  };
+  pool.parallel_for(slots, std::ref(body));  // a reference: std::function then allocates nothing
+}
+
+template <class T>
+void Attention<T>::multiply(std::initializer_list<Product> products, std::int64_t inner,
+                            std::int64_t rows, std::int64_t columns, T* c, std::int64_t c_row,
+                            bool accumulate) const {
+  std::array<GemmSegment<T>, 2> segments{};
+  GemmTile<T> tile{};
+  tile.segments = segments.data();
+  tile.segment_count = std::ssize(products);
+  tile.c_row = c_row;
+  tile.accumulate = accumulate;
+  const std::int64_t tiles = ceil_div(rows, kernels_.rows);
+  for (std::int64_t column = 0; column < columns; column += tile_columns()) {
+    tile.columns = std::min(tile_columns(), columns - column);
+    const auto& kernels = kernels_.tile[tile.columns > kernels_.lanes ? 1 : 0];
+    std::int64_t row = 0;
+    for (std::int64_t left = tiles; left > 0; --left) {
+      const std::int64_t height = (rows - row) / left;  // heights differ by one row at most
+      auto segment = segments.begin();
+      for (const Product& product : products)
+        *segment++ = {product.a.data + row * product.a.row,
+                      product.a.row,
+                      product.a.column,
+                      product.b + column,
+                      product.b_row,
+                      inner};
+      tile.c = c + row * c_row + column;
+      kernels[height - 1](tile);
+      row += height;
+    }
+  }
+}
+
+// Rows of an operand [tokens, features] become columns: to[j * pitch + i] = operand(rows.begin + i,
+// columns.begin + j). Columns up to the next whole vector repeat the last row.
+template <class T>
+void Attention<T>::pack_transposed(const Call& call, std::size_t operand, std::int64_t batch,
+                                   Range rows, Range columns, T* to, std::int64_t pitch) const {
+  const GemmOperand& of = operands_[operand];
+  std::int64_t offsets[gemm_max_vectors * gemm_max_lanes<T>];
+  for (std::int64_t row = rows.begin; row < rows.end; row += tile_columns()) {
+    GemmStrip<T> strip{};
+    strip.width = std::min(tile_columns(), rows.end - row);
+    const std::int64_t first = of.strips.offset(row);
+    for (std::int64_t i = 0; i < strip.width; ++i) offsets[i] = of.strips.offset(row + i) - first;
+    strip.offsets = offsets;
+    strip.contiguous =
+        of.strips.stride() == 1 && of.strips.stretch(row, strip.width) == strip.width;
+    strip.inner_stride = of.inner.stride();
+    strip.to_inner = pitch;
+    const T* from = base(call, operand, batch) + first;
+    for (std::int64_t j = columns.begin; j < columns.end; j += strip.inner) {
+      strip.from = from + of.inner.offset(j);
+      strip.inner = of.inner.stretch(j, columns.end - j);
+      strip.to = to + (j - columns.begin) * pitch + (row - rows.begin);
+      kernels_.pack(strip);
+    }
+  }
+}
+
+// to[j * pitch + i] = from(i, j), i < rows; up to the next whole vector of i too.
+template <class T>
+void Attention<T>::transpose(Matrix from, std::int64_t rows, std::int64_t columns, T* to,
+                             std::int64_t pitch) const {
+  std::int64_t offsets[gemm_max_vectors * gemm_max_lanes<T>];
+  for (std::int64_t row = 0; row < rows; row += tile_columns()) {
+    GemmStrip<T> strip{};
+    strip.from = from.data + row * from.row;
+    strip.width = std::min(tile_columns(), rows - row);
+    for (std::int64_t i = 0; i < strip.width; ++i) offsets[i] = i * from.row;
+    strip.offsets = offsets;
+    strip.inner = columns, strip.inner_stride = from.column;
+    strip.to = to + row, strip.to_inner = pitch;
+    kernels_.pack(strip);
+  }
+}
+
+// Sums [features, columns] of a strip become rows [queries, features] of an output.
+template <class T>
+void Attention<T>::store_rows(const Slot& slot, const T* sum, std::int64_t columns,
+                              std::int64_t queries, T* to) const {
+  if (features_ == padded_features()) {
+    transpose({sum, columns, 1}, features_, queries, to, features_);
+    return;
+  }
+  transpose({sum, columns, 1}, features_, queries, slot.rows, padded_features());
+  for (std::int64_t i = 0; i < queries; ++i)
+    std::copy_n(slot.rows + i * padded_features(), features_, to + i * features_);
+}
+
+// A block of keys or values: where it lies if it has strides, else copied to its place in the slot.
+template <class T>
+auto Attention<T>::key_rows(const Call& call, const Slot& slot, std::size_t operand,
+                            std::size_t place, std::int64_t batch, Range keys) const -> Matrix {
+  const GemmOperand& of = operands_[operand];
+  const T* from = base(call, operand, batch);
+  if (of.inner.is_affine() && of.strips.stretch(keys.begin, keys.size()) == keys.size())
+    return {from + of.strips.offset(keys.begin), of.strips.stride(), of.inner.stride()};
+  T* to = slot.keys[place];
+  for (std::int64_t i = keys.begin; i < keys.end; ++i)
+    for (std::int64_t j = 0; j < features_; ++j)
+      *to++ = from[of.strips.offset(i) + of.inner.offset(j)];
+  return {slot.keys[place], features_, 1};
+}
+
+template <class T>
+bool Attention<T>::finite(const Call& call, std::size_t operand, std::int64_t batch,
+                          Range rows) const {
+  const GemmOperand& of = operands_[operand];
+  const T* from = base(call, operand, batch);
+  for (std::int64_t i = rows.begin; i < rows.end; ++i)
+    for (std::int64_t j = 0; j < of.inner.size(); ++j)
+      if (!std::isfinite(from[of.strips.offset(i) + of.inner.offset(j)])) return false;
+  return true;
+}
+
+// Of a causal op, the keys beyond the last query are left out. They have weight zero; but zero
+// times what is not finite is not, and the result is to be what the op says even then.
+template <class T>
+auto Attention<T>::seen_keys(const Call& call, std::int64_t batch, Range queries, Range keys) const
+    -> Range {
+  if (!causal_ || keys.end <= queries.end) return keys;
+  const Range unseen{std::max(keys.begin, queries.end), keys.end};
+  for (std::size_t i = 0; i < operands_.size(); ++i) {
+    const bool of_keys = i == 1 || i == 2 || (op_ == Op::attention_dual && (i == 4 || i == 5));
+    if (i != mask_ && !finite(call, i, batch, of_keys ? unseen : queries)) return keys;
+  }
+  return {keys.begin, unseen.begin};
+}
+
+// Adds the mask to a block of scores, and hides the keys that come after their query.
+template <class T>
+void Attention<T>::hide(const Call& call, const Slot& slot, std::int64_t batch, Range queries,
+                        Range keys, std::int64_t columns) const {
+  if (mask_) {
+    pack_transposed(call, *mask_, batch, queries, keys, slot.mask, columns);
+    lanes_.add(slot.scores, slot.mask, keys.size() * columns);
+  }
+  if (!causal_) return;
+  for (std::int64_t j = std::max(keys.begin, queries.begin + 1); j < keys.end; ++j)
+    std::fill_n(slot.scores + (j - keys.begin) * columns, std::min(j - queries.begin, columns),
+                -std::numeric_limits<T>::infinity());
+}
+
+template <class T>
+void Attention<T>::score(const Call& call, const Slot& slot, const Strip& strip, const Matrix& k,
+                         std::int64_t batch, Range queries, Range keys,
+                         std::int64_t columns) const {
+  multiply({{k, strip.q, columns}}, features_, keys.size(), columns, slot.scores, columns, false);
+  if (features_ == 0)
+    lanes_.scale(slot.scores, scale_, keys.size() * columns);  // there was no query to scale
+  hide(call, slot, batch, queries, keys, columns);
+}
+
+// Unit: some strips of queries of one batch entry. Forward and dual.
+template <class T>
+void Attention<T>::forward(const Call& call, const Slot& slot, std::int64_t unit) const {
+  const bool dual = op_ == Op::attention_dual;
+  const std::int64_t batch = unit / call.query_parts, part = unit % call.query_parts;
+  const std::int64_t unit_queries = unit_strips * strip_queries_;
+  const Range all{part * unit_queries, std::min(queries_, (part + 1) * unit_queries)};
+  const std::int64_t strips = ceil_div(all.size(), strip_queries_);
+  const auto queries_of = [&](std::int64_t i) {
+    return Range{all.begin + i * strip_queries_,
+                 std::min(all.end, all.begin + (i + 1) * strip_queries_)};
+  };
+  for (std::int64_t i = 0; i < strips; ++i) {
+    const Strip& strip = slot.strips[static_cast<std::size_t>(i)];
+    const Range queries = queries_of(i);
+    const std::int64_t columns = padded(queries.size());
+    pack_transposed(call, 0, batch, queries, {0, features_}, strip.q, columns);
+    lanes_.scale(strip.q, scale_, features_ * columns);
+    std::fill_n(strip.largest, columns, -std::numeric_limits<T>::infinity());
+    std::fill_n(strip.total, columns, T{0});
+    if (!dual) continue;
+    pack_transposed(call, 3, batch, queries, {0, features_}, strip.other, columns);
+    lanes_.scale(strip.other, scale_, features_ * columns);
+    std::fill_n(strip.total_tangent, columns, T{0});
+  }
+  const Range seen = seen_keys(call, batch, all, {0, keys_});
+  for (std::int64_t key = 0; key < seen.end; key += block_keys_) {
+    const Range keys{key, std::min(seen.end, key + block_keys_)};
+    const bool first = key == 0;
+    const Matrix k = key_rows(call, slot, 1, 0, batch, keys),
+                 v = key_rows(call, slot, 2, 1, batch, keys);
+    const Matrix k_tangent = dual ? key_rows(call, slot, 4, 2, batch, keys) : Matrix{};
+    const Matrix v_tangent = dual ? key_rows(call, slot, 5, 3, batch, keys) : Matrix{};
+    for (std::int64_t i = 0; i < strips; ++i) {
+      const Strip& strip = slot.strips[static_cast<std::size_t>(i)];
+      const Range queries = queries_of(i);
+      const std::int64_t columns = padded(queries.size());
+      score(call, slot, strip, k, batch, queries, keys, columns);
+      if (dual)
+        multiply({{k, strip.other, columns}, {k_tangent, strip.q, columns}}, features_, keys.size(),
+                 columns, slot.tangents, columns, false);
+      lanes_.softmax({slot.scores, slot.tangents, keys.size(), columns, strip.largest, strip.total,
+                      strip.total_tangent, strip.sum, strip.sum_tangent, first ? 0 : features_});
+      multiply({{v.transposed(), slot.scores, columns}}, keys.size(), features_, columns, strip.sum,
+               columns, !first);
+      if (dual)
+        multiply({{v.transposed(), slot.tangents, columns},
+                  {v_tangent.transposed(), slot.scores, columns}},
+                 keys.size(), features_, columns, strip.sum_tangent, columns, !first);
+    }
+  }
+  for (std::int64_t i = 0; i < strips; ++i) {
+    const Strip& strip = slot.strips[static_cast<std::size_t>(i)];
+    const Range queries = queries_of(i);
+    const std::int64_t columns = padded(queries.size()), row = batch * queries_ + queries.begin;
+    lanes_.finish({nullptr, nullptr, 0, columns, strip.largest, strip.total, strip.total_tangent,
+                   strip.sum, strip.sum_tangent, features_});
+    store_rows(slot, strip.sum, columns, queries.size(), output(call, 0) + row * features_);
+    std::copy_n(strip.total, queries.size(), output(call, 1) + row);
+    if (!dual) continue;
+    store_rows(slot, strip.sum_tangent, columns, queries.size(), output(call, 2) + row * features_);
+    std::copy_n(strip.total_tangent, queries.size(), output(call, 3) + row);
+  }
+}
+
+// Unit: of one batch entry, a part of the queries against all keys, or of the keys against all
+// queries, or all of both.
+template <class T>
+void Attention<T>::backward(const Call& call, const Slot& slot, std::int64_t unit) const {
+  const std::int64_t parts = call.query_parts * call.key_parts, batch = unit / parts,
+                     part = unit % parts;
+  Range queries{0, queries_}, keys{0, keys_};
+  if (call.query_parts > 1)
+    queries = {part * strip_queries_, std::min(queries_, (part + 1) * strip_queries_)};
+  if (call.key_parts > 1)
+    keys = {part * unit_key_blocks * block_keys_,
+            std::min(keys_, (part + 1) * unit_key_blocks * block_keys_)};
+  if (call.keys)
+    for (const std::size_t gradient : {1, 2})
+      std::fill_n(output(call, gradient) + (batch * keys_ + keys.begin) * features_,
+                  keys.size() * features_, T{0});
+  for (std::int64_t query = queries.begin; query < queries.end; query += strip_queries_)
+    backward_block(call, slot, batch, {query, std::min(queries.end, query + strip_queries_)}, keys);
+}
+
+template <class T>
+void Attention<T>::backward_block(const Call& call, const Slot& slot, std::int64_t batch,
+                                  Range queries, Range all) const {
+  const Strip& strip = slot.strips[0];
+  const std::int64_t columns = padded(queries.size()), pitch = padded_features();
+  // Operands: q, k, v, lse, delta, u.
+  pack_transposed(call, 0, batch, queries, {0, features_}, strip.q, columns);
+  lanes_.scale(strip.q, scale_, features_ * columns);
+  pack_transposed(call, 5, batch, queries, {0, features_}, strip.other, columns);
+  pack_transposed(call, 3, batch, queries, {0, 1}, strip.total, columns);
+  pack_transposed(call, 4, batch, queries, {0, 1}, strip.delta, columns);
+  if (call.keys) {
+    transpose({strip.q, columns, 1}, features_, queries.size(), strip.q_rows, pitch);
+    transpose({strip.other, columns, 1}, features_, queries.size(), strip.other_rows, pitch);
+  }
+  const Range seen = seen_keys(call, batch, queries, all);
+  bool first = true;
+  for (std::int64_t key = seen.begin; key < seen.end; key += block_keys_) {
+    const Range keys{key, std::min(seen.end, key + block_keys_)};
+    const Matrix k = key_rows(call, slot, 1, 0, batch, keys),
+                 v = key_rows(call, slot, 2, 1, batch, keys);
+    score(call, slot, strip, k, batch, queries, keys, columns);
+    multiply({{v, strip.other, columns}}, features_, keys.size(), columns, slot.tangents, columns,
+             false);
+    lanes_.backward(slot.scores, slot.tangents, strip.total, strip.delta, keys.size(), columns);
+    if (call.queries)
+      multiply({{k.transposed(), slot.tangents, columns}}, keys.size(), features_, columns,
+               strip.sum, columns, !first);
+    if (call.keys) {
+      const std::int64_t row = (batch * keys_ + keys.begin) * features_;
+      multiply({{{slot.tangents, columns, 1}, strip.q_rows, pitch}}, queries.size(), keys.size(),
+               features_, output(call, 1) + row, features_, true);
+      multiply({{{slot.scores, columns, 1}, strip.other_rows, pitch}}, queries.size(), keys.size(),
+               features_, output(call, 2) + row, features_, true);
+    }
+    first = false;
+  }
+  if (!call.queries) return;
+  if (first) std::fill_n(strip.sum, features_ * columns, T{0});
+  lanes_.scale(strip.sum, scale_, features_ * columns);
+  store_rows(slot, strip.sum, columns, queries.size(),
+             output(call, 0) + (batch * queries_ + queries.begin) * features_);
+}
+
+using AnyAttention = std::variant<Attention<float>, Attention<double>>;
+
+AnyAttention prepare(const OpKernel& kernel) {
+  if (!is_attention(kernel.op))
+    throw Error("attention: can't run " + std::string(to_string(kernel.op)));
+  const DType dtype = kernel.input_types.at(0).dtype;
+  if (dtype == DType::f32) return AnyAttention(std::in_place_type<Attention<float>>, kernel);
+  if (dtype == DType::f64) return AnyAttention(std::in_place_type<Attention<double>>, kernel);
+  throw DTypeError("attention: runs in f32 or f64, got " + std::string(to_string(dtype)));
+}
+
+}  // namespace
+
+struct AttentionRunner::State {
+  explicit State(const OpKernel& kernel) : attention(prepare(kernel)) {}
+  AnyAttention attention;
+};
+
+AttentionRunner::AttentionRunner(OpKernel kernel) : state_(std::make_unique<State>(kernel)) {}
+AttentionRunner::~AttentionRunner() = default;
+AttentionRunner::AttentionRunner(AttentionRunner&&) noexcept = default;
+
+void AttentionRunner::run(const CallMemory& memory, const ThreadPool& pool,
+                          std::byte* scratch) const {
+  std::visit([&](const auto& attention) { attention.run(memory, pool, scratch); },
+             state_->attention);
+}
+
+std::size_t AttentionRunner::scratch_bytes(int threads) const {
+  return std::visit([&](const auto& attention) { return attention.scratch_bytes(threads); },
+                    state_->attention);
+}
+
+}  // namespace fluxion::cpu_backend

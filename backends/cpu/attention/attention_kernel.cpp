@@ -1,0 +1,231 @@
+#include "backends/cpu/attention/attention_kernel.h"
+
+#include <limits>
+
+#include "backends/cpu/gemm/gemm_kernel.h"
+#include "backends/cpu/tape/tape_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/attention/attention_kernel.cpp"
+#include <hwy/foreach_target.h>  // must precede highway.h
+#include <hwy/highway.h>
+
+#include "backends/cpu/tape/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fluxion::cpu_backend {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// The vectors of the matrix products.
+template <class T>
+using Vectors = hn::CappedTag<T, gemm_max_lanes<T>>;
+
+// e^x for x <= 88; below e^-86 it is zero. One unit in the last place around 0, a few where e^x is
+// tiny: there x, a difference of scores, has lost more by its own rounding.
+template <class D, class V, Float32<D> = nullptr>
+HWY_INLINE V weight(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  // x = n ln 2 + r. Adding 3 * 2^22 rounds to an integer, which the lowest bits of the sum then
+  // hold.
+  const V magic = hn::Set(d, 12582912.0f);
+  const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), magic);
+  const V r = hn::NegMulAdd(hn::Sub(shifted, magic), hn::Set(d, 0.693147181f), x);
+  // e^r, |r| <= ln 2 / 2, by Remez exchange; the relative error before rounding is below 4e-9.
+  const V y = polynomial(d, r, 1.0f, 1.0f, 0.4999999344f, 0.1666652048f, 0.04166838987f,
+                         0.008368735631f, 0.001381455916f);
+  const V power =
+      hn::BitCast(d, hn::Add(hn::ShiftLeft<23>(hn::BitCast(di, shifted)), hn::Set(di, 127 << 23)));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -86.0f)), hn::Mul(y, power));
+}
+template <class D, class V, Float64<D> = nullptr>
+HWY_INLINE V weight(D d, V x) {
+  return exp(d, x);
+}
+
+// Beyond, e^x is infinite or taken as such.
+template <class T>
+constexpr T highest = sizeof(T) == 4 ? T{88} : T{710};
+
+template <class T>
+void Softmax(const SoftmaxBlock<T>& block) {
+  const Vectors<T> d;
+  using V = hn::Vec<Vectors<T>>;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d)), keys = block.keys,
+                     pitch = block.columns;
+  const V lowest = hn::Set(d, -std::numeric_limits<T>::infinity());
+  for (std::int64_t column = 0; column < block.columns; column += lanes) {
+    T* scores = block.scores + column;
+    T* tangents = block.tangents ? block.tangents + column : nullptr;
+    const V before = hn::LoadU(d, block.largest + column);
+    V largest = before, largest_1 = before, largest_2 = before, largest_3 = before;
+    std::int64_t j = 0;
+    for (; j + 4 <= keys; j += 4) {
+      const T* row = scores + j * pitch;
+      largest = hn::Max(largest, hn::LoadU(d, row));
+      largest_1 = hn::Max(largest_1, hn::LoadU(d, row + pitch));
+      largest_2 = hn::Max(largest_2, hn::LoadU(d, row + 2 * pitch));
+      largest_3 = hn::Max(largest_3, hn::LoadU(d, row + 3 * pitch));
+    }
+    for (; j < keys; ++j) largest = hn::Max(largest, hn::LoadU(d, scores + j * pitch));
+    largest = hn::Max(hn::Max(largest, largest_1), hn::Max(largest_2, largest_3));
+    // Where all is masked so far there is nothing to subtract.
+    const V shift = hn::IfThenZeroElse(hn::Eq(largest, lowest), largest);
+    V total = hn::Zero(d), total_1 = hn::Zero(d), total_tangent = hn::Zero(d),
+      total_tangent_1 = hn::Zero(d);
+    if (tangents) {
+      for (j = 0; j + 2 <= keys; j += 2) {
+        const V p = weight(d, hn::Sub(hn::LoadU(d, scores + j * pitch), shift));
+        const V p_1 = weight(d, hn::Sub(hn::LoadU(d, scores + (j + 1) * pitch), shift));
+        const V t = hn::Mul(p, hn::LoadU(d, tangents + j * pitch)),
+                t_1 = hn::Mul(p_1, hn::LoadU(d, tangents + (j + 1) * pitch));
+        hn::StoreU(p, d, scores + j * pitch), hn::StoreU(p_1, d, scores + (j + 1) * pitch);
+        hn::StoreU(t, d, tangents + j * pitch), hn::StoreU(t_1, d, tangents + (j + 1) * pitch);
+        total = hn::Add(total, p), total_1 = hn::Add(total_1, p_1);
+        total_tangent = hn::Add(total_tangent, t), total_tangent_1 = hn::Add(total_tangent_1, t_1);
+      }
+      if (j < keys) {
+        const V p = weight(d, hn::Sub(hn::LoadU(d, scores + j * pitch), shift)),
+                t = hn::Mul(p, hn::LoadU(d, tangents + j * pitch));
+        hn::StoreU(p, d, scores + j * pitch), hn::StoreU(t, d, tangents + j * pitch);
+        total = hn::Add(total, p), total_tangent = hn::Add(total_tangent, t);
+      }
+    } else {
+      for (j = 0; j + 2 <= keys; j += 2) {
+        const V p = weight(d, hn::Sub(hn::LoadU(d, scores + j * pitch), shift));
+        const V p_1 = weight(d, hn::Sub(hn::LoadU(d, scores + (j + 1) * pitch), shift));
+        hn::StoreU(p, d, scores + j * pitch), hn::StoreU(p_1, d, scores + (j + 1) * pitch);
+        total = hn::Add(total, p), total_1 = hn::Add(total_1, p_1);
+      }
+      if (j < keys) {
+        const V p = weight(d, hn::Sub(hn::LoadU(d, scores + j * pitch), shift));
+        hn::StoreU(p, d, scores + j * pitch);
+        total = hn::Add(total, p);
+      }
+    }
+    total = hn::Add(total, total_1), total_tangent = hn::Add(total_tangent, total_tangent_1);
+    if (!hn::AllTrue(d, hn::Eq(largest, before))) {
+      const V shrink = weight(d, hn::Sub(before, shift));
+      hn::StoreU(largest, d, block.largest + column);
+      hn::StoreU(hn::Mul(hn::LoadU(d, block.total + column), shrink), d, block.total + column);
+      if (tangents)
+        hn::StoreU(hn::Mul(hn::LoadU(d, block.total_tangent + column), shrink), d,
+                   block.total_tangent + column);
+      for (std::int64_t f = 0; f < block.features; ++f) {
+        T* sum = block.sum + f * pitch + column;
+        hn::StoreU(hn::Mul(hn::LoadU(d, sum), shrink), d, sum);
+      }
+      for (std::int64_t f = 0; tangents && f < block.features; ++f) {
+        T* sum = block.sum_tangent + f * pitch + column;
+        hn::StoreU(hn::Mul(hn::LoadU(d, sum), shrink), d, sum);
+      }
+    }
+    hn::StoreU(hn::Add(hn::LoadU(d, block.total + column), total), d, block.total + column);
+    if (tangents)
+      hn::StoreU(hn::Add(hn::LoadU(d, block.total_tangent + column), total_tangent), d,
+                 block.total_tangent + column);
+  }
+}
+
+template <class T>
+void Finish(const SoftmaxBlock<T>& block) {
+  const Vectors<T> d;
+  using V = hn::Vec<Vectors<T>>;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d)), pitch = block.columns;
+  for (std::int64_t column = 0; column < block.columns; column += lanes) {
+    const V largest = hn::LoadU(d, block.largest + column),
+            total = hn::LoadU(d, block.total + column);
+    const V inverse = hn::Div(hn::Set(d, T{1}), total);
+    const auto masked = hn::Eq(largest, hn::Set(d, -std::numeric_limits<T>::infinity()));
+    const V lse = hn::IfThenElse(masked, hn::Set(d, std::numeric_limits<T>::quiet_NaN()),
+                                 hn::Add(largest, log(d, total)));
+    hn::StoreU(lse, d, block.total + column);
+    if (block.sum_tangent) {
+      const V lse_tangent = hn::Mul(hn::LoadU(d, block.total_tangent + column), inverse);
+      hn::StoreU(lse_tangent, d, block.total_tangent + column);
+      for (std::int64_t f = 0; f < block.features; ++f) {
+        T *sum = block.sum + f * pitch + column,
+          *sum_tangent = block.sum_tangent + f * pitch + column;
+        const V y = hn::Mul(hn::LoadU(d, sum), inverse);
+        hn::StoreU(y, d, sum);
+        hn::StoreU(hn::NegMulAdd(lse_tangent, y, hn::Mul(hn::LoadU(d, sum_tangent), inverse)), d,
+                   sum_tangent);
+      }
+    } else {
+      for (std::int64_t f = 0; f < block.features; ++f) {
+        T* sum = block.sum + f * pitch + column;
+        hn::StoreU(hn::Mul(hn::LoadU(d, sum), inverse), d, sum);
+      }
+    }
+  }
+}
+
+template <class T>
+void Backward(T* scores, T* factors, const T* lse, const T* delta, std::int64_t keys,
+              std::int64_t columns) {
+  const Vectors<T> d;
+  using V = hn::Vec<Vectors<T>>;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const V infinity = hn::Set(d, std::numeric_limits<T>::infinity());
+  for (std::int64_t column = 0; column < columns; column += lanes) {
+    const V row_lse = hn::LoadU(d, lse + column), row_delta = hn::LoadU(d, delta + column);
+    for (std::int64_t j = 0; j < keys; ++j) {
+      T *score = scores + j * columns + column, *factor = factors + j * columns + column;
+      // A score far above lse is not of the same operands; its weight is infinite, as the
+      // exponential of f32.
+      const V x = hn::Sub(hn::LoadU(d, score), row_lse);
+      const V p = hn::IfThenElse(hn::Gt(x, hn::Set(d, highest<T>)), infinity, weight(d, x));
+      hn::StoreU(p, d, score);
+      hn::StoreU(hn::Mul(p, hn::Sub(hn::LoadU(d, factor), row_delta)), d, factor);
+    }
+  }
+}
+
+template <class T>
+void Scale(T* x, T factor, std::int64_t count) {
+  const Vectors<T> d;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t i = 0; i < count; i += lanes)
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor)), d, x + i);
+}
+
+template <class T>
+void Add(T* x, const T* other, std::int64_t count) {
+  const Vectors<T> d;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t i = 0; i < count; i += lanes)
+    hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, other + i)), d, x + i);
+}
+
+template <class T>
+const AttentionKernels<T>* Kernels() {
+  static const AttentionKernels<T> kernels{&Softmax<T>, &Finish<T>, &Backward<T>, &Scale<T>,
+                                           &Add<T>};
+  return &kernels;
+}
+
+const AttentionKernels<float>* AttentionF32() { return Kernels<float>(); }
+const AttentionKernels<double>* AttentionF64() { return Kernels<double>(); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace fluxion::cpu_backend
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace fluxion::cpu_backend {
+
+HWY_EXPORT(AttentionF32);
+HWY_EXPORT(AttentionF64);
+
+template <>
+const AttentionKernels<float>& attention_kernels<float>() {
+  return *HWY_DYNAMIC_DISPATCH(AttentionF32)();
+}
+template <>
+const AttentionKernels<double>& attention_kernels<double>() {
+  return *HWY_DYNAMIC_DISPATCH(AttentionF64)();
+}
+
+}  // namespace fluxion::cpu_backend
+#endif

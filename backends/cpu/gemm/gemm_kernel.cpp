@@ -1,0 +1,244 @@
+#include "backends/cpu/gemm/gemm_kernel.h"
+
+#include <utility>
+
+#include "backends/cpu/tape/tape_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/gemm/gemm_kernel.cpp"
+#include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>  // must precede highway.h
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace fluxion::cpu_backend {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// A tile of rows x 2 vectors lives in registers, beside two vectors of B and one broadcast element
+// of A.
+#if HWY_TARGET == HWY_AVX3
+constexpr int tile_rows = 14;  // of 32 registers, 28 + 2 + 1
+#elif HWY_TARGET == HWY_NEON
+constexpr int tile_rows = 12;  // of 32 registers, 24 + 2 + 1
+#else
+constexpr int tile_rows = 6;  // of 16 registers, 12 + 2 + 1
+#endif
+static_assert(tile_rows <= gemm_max_rows);
+
+// Vectors of a fixed size, so that tiles are known at compile time; scalable instruction sets use a
+// part of theirs.
+template <class T>
+using Lanes = hn::CappedTag<T, gemm_max_lanes<T>>;
+
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void StorePart(D d, hn::Vec<D> v, T* to, std::int64_t count) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  hn::BlendedStore(v, hn::FirstN(d, static_cast<std::size_t>(count)), d, to);
+#else
+  alignas(64) T lanes[hn::MaxLanes(d)];
+  hn::Store(v, d, lanes);
+  for (std::int64_t j = 0; j < count; ++j) to[j] = lanes[j];
+#endif
+}
+
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> LoadPart(D d, const T* from, std::int64_t count) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  return hn::MaskedLoad(hn::FirstN(d, static_cast<std::size_t>(count)), d, from);
+#else
+  alignas(64) T lanes[hn::MaxLanes(d)] = {};
+  for (std::int64_t j = 0; j < count; ++j) lanes[j] = from[j];
+  return hn::Load(d, lanes);
+#endif
+}
+
+template <class T, int rows, int vectors>
+void Tile(const GemmTile<T>& tile) {
+  const Lanes<T> d;
+  using V = hn::Vec<Lanes<T>>;
+  constexpr std::int64_t lanes = hn::MaxLanes(Lanes<T>());
+  V sum[rows][vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) sum[i][v] = hn::Zero(d);
+  }
+  if (tile.accumulate) {
+    for (int i = 0; i < rows; ++i) {
+      for (int v = 0; v < vectors; ++v) hwy::Prefetch(tile.c + i * tile.c_row + v * lanes);
+    }
+  }
+  for (std::int64_t s = 0; s < tile.segment_count; ++s) {
+    const GemmSegment<T>& segment = tile.segments[s];
+    const T* a = segment.a;
+    const T* b = segment.b;
+    const std::int64_t a_row = segment.a_row, a_inner = segment.a_inner, b_inner = segment.b_inner;
+    for (std::int64_t p = segment.inner; p > 0; --p) {
+      V row_of_b[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) row_of_b[v] = hn::LoadU(d, b + v * lanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; ++i) {
+        const V element_of_a = hn::Set(d, a[i * a_row]);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v)
+          sum[i][v] = hn::MulAdd(element_of_a, row_of_b[v], sum[i][v]);
+      }
+      a += a_inner;
+      b += b_inner;
+    }
+  }
+  const std::int64_t last = tile.columns - (vectors - 1) * lanes;  // columns in the last vector
+  if (last == lanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      T* c = tile.c + i * tile.c_row;
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        hn::StoreU(tile.accumulate ? hn::Add(hn::LoadU(d, c + v * lanes), sum[i][v]) : sum[i][v], d,
+                   c + v * lanes);
+      }
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      T* c = tile.c + i * tile.c_row;
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        if (v < vectors - 1) {
+          hn::StoreU(tile.accumulate ? hn::Add(hn::LoadU(d, c + v * lanes), sum[i][v]) : sum[i][v],
+                     d, c + v * lanes);
+        } else {
+          StorePart(
+              d, tile.accumulate ? hn::Add(LoadPart(d, c + v * lanes, last), sum[i][v]) : sum[i][v],
+              c + v * lanes, last);
+        }
+      }
+    }
+  }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// Block b of the result is the 16 bytes at from[offsets[b * stride]].
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> LoadBlocks(D d, const T* from, const std::int64_t* offsets,
+                                 std::int64_t stride) {
+  constexpr std::size_t blocks = hn::MaxLanes(D()) * sizeof(T) / 16;
+  if constexpr (blocks <= 1) {
+    return hn::LoadU(d, from + offsets[0]);
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(
+        d, LoadBlocks(half, from, offsets + stride * static_cast<std::int64_t>(blocks / 2), stride),
+        LoadBlocks(half, from, offsets, stride));
+  }
+}
+
+// Columns [0, lanes) x inner [0, 16 / sizeof(T)) of a strip whose inner stride is one: transposes
+// within each 16-byte block.
+template <class T>
+HWY_INLINE void TransposeBlocks(const T* from, const std::int64_t* offsets, T* to,
+                                std::int64_t to_inner) {
+  const Lanes<T> d;
+  if constexpr (sizeof(T) == 4) {
+    const auto v0 = LoadBlocks(d, from, offsets, 4), v1 = LoadBlocks(d, from, offsets + 1, 4);
+    const auto v2 = LoadBlocks(d, from, offsets + 2, 4), v3 = LoadBlocks(d, from, offsets + 3, 4);
+    const auto low02 = hn::InterleaveLower(d, v0, v2), low13 = hn::InterleaveLower(d, v1, v3);
+    const auto high02 = hn::InterleaveUpper(d, v0, v2), high13 = hn::InterleaveUpper(d, v1, v3);
+    hn::StoreU(hn::InterleaveLower(d, low02, low13), d, to);
+    hn::StoreU(hn::InterleaveUpper(d, low02, low13), d, to + to_inner);
+    hn::StoreU(hn::InterleaveLower(d, high02, high13), d, to + 2 * to_inner);
+    hn::StoreU(hn::InterleaveUpper(d, high02, high13), d, to + 3 * to_inner);
+  } else {
+    const auto v0 = LoadBlocks(d, from, offsets, 2), v1 = LoadBlocks(d, from, offsets + 1, 2);
+    hn::StoreU(hn::InterleaveLower(d, v0, v1), d, to);
+    hn::StoreU(hn::InterleaveUpper(d, v0, v1), d, to + to_inner);
+  }
+}
+#endif
+
+template <class T>
+void Pack(const GemmStrip<T>& strip) {
+  const Lanes<T> d;
+  constexpr std::int64_t lanes = hn::MaxLanes(Lanes<T>());
+  const std::int64_t padded = (strip.width + lanes - 1) / lanes * lanes;
+  if (strip.contiguous) {
+    const T* from = strip.from + strip.offsets[0];
+    const std::int64_t whole = strip.width / lanes * lanes, rest = strip.width - whole;
+    for (std::int64_t p = 0; p < strip.inner; ++p) {
+      T* to = strip.to + p * strip.to_inner;
+      for (std::int64_t j = 0; j < whole; j += lanes) hn::StoreU(hn::LoadU(d, from + j), d, to + j);
+      if (rest != 0) hn::StoreU(LoadPart(d, from + whole, rest), d, to + whole);
+      from += strip.inner_stride;
+    }
+    return;
+  }
+  // Missing columns repeat the last one, so that every read lies in the operand.
+  std::int64_t offsets[gemm_max_vectors * gemm_max_lanes<T>];
+  for (std::int64_t j = 0; j < padded; ++j)
+    offsets[j] = strip.offsets[j < strip.width ? j : strip.width - 1];
+  std::int64_t p = 0;
+#if HWY_TARGET != HWY_SCALAR
+  if (strip.inner_stride == 1) {
+    constexpr std::int64_t step = 16 / sizeof(T);
+    for (; p + step <= strip.inner; p += step) {
+      for (std::int64_t j = 0; j < padded; j += lanes) {
+        TransposeBlocks(strip.from + p, offsets + j, strip.to + p * strip.to_inner + j,
+                        strip.to_inner);
+      }
+    }
+  }
+#endif
+  for (; p < strip.inner; ++p) {
+    const T* from = strip.from + p * strip.inner_stride;
+    T* to = strip.to + p * strip.to_inner;
+    for (std::int64_t j = 0; j < padded; ++j) to[j] = from[offsets[j]];
+  }
+}
+
+template <class T, int... rows>
+void FillTiles(GemmKernels<T>& kernels, std::integer_sequence<int, rows...>) {
+  ((kernels.tile[0][rows] = &Tile<T, rows + 1, 1>, kernels.tile[1][rows] = &Tile<T, rows + 1, 2>),
+   ...);
+}
+
+template <class T>
+const GemmKernels<T>* Kernels() {
+  static const GemmKernels<T> kernels = [] {
+    GemmKernels<T> made{};
+    made.target = hwy::TargetName(HWY_TARGET);
+    made.rows = tile_rows;
+    made.lanes = static_cast<int>(hn::MaxLanes(Lanes<T>()));
+    FillTiles(made, std::make_integer_sequence<int, tile_rows>());
+    made.pack = &Pack<T>;
+    return made;
+  }();
+  return &kernels;
+}
+
+const GemmKernels<float>* KernelsF32() { return Kernels<float>(); }
+const GemmKernels<double>* KernelsF64() { return Kernels<double>(); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace fluxion::cpu_backend
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace fluxion::cpu_backend {
+
+HWY_EXPORT(KernelsF32);
+HWY_EXPORT(KernelsF64);
+
+template <>
+const GemmKernels<float>& gemm_kernels<float>() {
+  return *HWY_DYNAMIC_DISPATCH(KernelsF32)();
+}
+template <>
+const GemmKernels<double>& gemm_kernels<double>() {
+  return *HWY_DYNAMIC_DISPATCH(KernelsF64)();
+}
+
+}  // namespace fluxion::cpu_backend
+#endif

@@ -1,0 +1,69 @@
+// The innermost part of a matrix product: a register tile of C, and the packing that feeds it.
+// Written once with Highway and compiled for every instruction set; gemm_kernels() chooses at run
+// time. Knows pointers and strides only.
+#pragma once
+
+#include <cstdint>
+
+namespace fluxion::cpu_backend {
+
+// One product along a stretch of an inner axis: A(i, p) = a[i * a_row + p * a_inner], B(p, j) = b[p
+// * b_inner + j], p < inner.
+template <class T>
+struct GemmSegment {
+  const T* a;
+  std::int64_t a_row, a_inner;
+  const T* b;
+  std::int64_t b_inner;
+  std::int64_t inner;
+};
+
+// C(i, j) = (accumulate ? C(i, j) : 0) + sum over segments s, sum over p < inner_s of A_s(i, p)
+// B_s(p, j), summed in this order. Of B, whole vectors are read, so its rows must be readable up to
+// a multiple of `lanes`; of C, only `columns` columns are touched. Any strides do, zero and
+// negative ones too.
+template <class T>
+struct GemmTile {
+  const GemmSegment<T>* segments;
+  std::int64_t segment_count;
+  T* c;
+  std::int64_t c_row;
+  std::int64_t columns;  // 1 ... max_vectors * lanes
+  bool accumulate;
+};
+
+// Packing of a strip of `width` rows of A, or columns of B, along the inner axis: to[p * to_inner +
+// j] = from[offsets[j] + p * inner_stride].
+template <class T>
+struct GemmStrip {
+  const T* from;
+  const std::int64_t* offsets;
+  std::int64_t width;
+  bool contiguous;  // offsets[j] == offsets[0] + j
+  std::int64_t inner, inner_stride;
+  T* to;
+  std::int64_t to_inner;  // >= width rounded up to whole vectors; the columns from width up to
+                          // there get finite or repeated values
+};
+
+inline constexpr int gemm_max_rows = 16;
+inline constexpr int gemm_max_vectors = 2;
+template <class T>
+inline constexpr int gemm_max_lanes = 64 / sizeof(T);
+
+template <class T>
+struct GemmKernels {
+  using TileFunction = void (*)(const GemmTile<T>&);
+  const char* target;  // instruction set
+  int rows;            // height of the largest tile
+  int lanes;           // elements of a vector; a tile has one or two vectors in a row
+  // tile[vectors - 1][rows - 1]
+  TileFunction tile[gemm_max_vectors][gemm_max_rows];
+  void (*pack)(const GemmStrip<T>&);
+};
+
+// The kernels of the best instruction set that this processor has. T: float, double.
+template <class T>
+const GemmKernels<T>& gemm_kernels();
+
+}  // namespace fluxion::cpu_backend

@@ -1,0 +1,54 @@
+// ThreadPool on oneTBB: one arena of fixed concurrency per pool, so that several devices in one
+// process keep to their own thread counts.
+#include <oneapi/tbb/blocked_range.h>
+#include <oneapi/tbb/info.h>
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/partitioner.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <algorithm>
+#include <string>
+
+#include "backends/cpu/runtime/parallel.h"
+#include "engine/error.h"
+#include "engine/platform/machine.h"
+
+namespace fluxion::cpu_backend {
+
+struct ThreadPool::State {
+  // More threads than cores would gain nothing, and TBB prints a warning when asked for them.
+  explicit State(int threads)
+      : threads(threads), arena(std::min(threads, tbb::info::default_concurrency())) {}
+  const int threads;
+  tbb::task_arena arena;
+};
+
+ThreadPool::ThreadPool(int threads) {
+  if (threads < 0)
+    throw Error("cpu: the number of threads must be 0 (one per core) or positive, got " +
+                std::to_string(threads));
+  state_ = std::make_unique<State>(threads == 0 ? usable_cpus() : threads);
+}
+
+ThreadPool::~ThreadPool() = default;
+
+int ThreadPool::threads() const { return state_->threads; }
+
+void ThreadPool::parallel_for(std::int64_t tasks,
+                              const std::function<void(std::int64_t)>& body) const {
+  if (tasks <= 1 || state_->threads == 1) {
+    for (std::int64_t task = 0; task < tasks; ++task) body(task);
+    return;
+  }
+  state_->arena.execute([&] {
+    // Callers make few, large tasks, so each may be stolen alone.
+    tbb::parallel_for(
+        tbb::blocked_range<std::int64_t>(0, tasks, 1),
+        [&](const tbb::blocked_range<std::int64_t>& range) {
+          for (std::int64_t task = range.begin(); task != range.end(); ++task) body(task);
+        },
+        tbb::simple_partitioner());
+  });
+}
+
+}  // namespace fluxion::cpu_backend

@@ -1,0 +1,96 @@
+// Conversion of single lanes between all element types, storage forms included: the one place that
+// says what a conversion does.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "engine/graph/dtype.h"
+
+namespace fluxion::cpu_backend {
+
+// A boolean lane of a register: all bits set or none.
+struct LaneBool {
+  std::uint32_t bits = 0;
+};
+
+// Floating to integer truncates, saturates, and takes NaN to zero; integer to integer wraps;
+// anything to boolean asks whether it differs from zero.
+template <class To, class From>
+inline To convert_lane(From from) {
+  if constexpr (std::is_same_v<From, To>) {
+    return from;
+  } else if constexpr (std::is_same_v<From, LaneBool>) {
+    return convert_lane<To>(static_cast<std::int32_t>(from.bits & 1));
+  } else if constexpr (std::is_same_v<From, BFloat16>) {
+    return convert_lane<To>(std::bit_cast<float>(std::uint32_t{from.bits} << 16));
+  } else if constexpr (std::is_same_v<From, Float16>) {
+    return convert_lane<To>(to_f32(from));
+  } else if constexpr (std::is_same_v<From, bool>) {
+    return convert_lane<To>(static_cast<std::int32_t>(from));
+  } else if constexpr (std::is_same_v<To, LaneBool>) {
+    return LaneBool{from != From(0) ? 0xFFFFFFFFu : 0u};
+  } else if constexpr (std::is_same_v<To, bool>) {
+    return from != From(0);
+  } else if constexpr (std::is_same_v<To, BFloat16>) {
+    return to_bf16(static_cast<float>(from));
+  } else if constexpr (std::is_same_v<To, Float16>) {
+    return to_f16(static_cast<float>(from));
+  } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
+    // The first value above the range is a power of two, exact in both floating types.
+    constexpr From above = static_cast<From>(std::numeric_limits<To>::max() / 2 + 1) * 2;
+    constexpr From lowest = static_cast<From>(std::numeric_limits<To>::min());
+    return from >= above    ? std::numeric_limits<To>::max()
+           : from >= lowest ? static_cast<To>(from)
+           : from < lowest  ? std::numeric_limits<To>::min()
+                            : To(0);
+  } else {
+    return static_cast<To>(from);
+  }
+}
+
+// Calls f with a value-initialised lane of the register form of `dtype`.
+template <class F>
+decltype(auto) with_register_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f64:
+      return f(double{});
+    case DType::i32:
+      return f(std::int32_t{});
+    case DType::u32:
+      return f(std::uint32_t{});
+    case DType::boolean:
+      return f(LaneBool{});
+    default:
+      return f(float{});
+  }
+}
+
+// The same for the storage form.
+template <class F>
+decltype(auto) with_storage_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::boolean:
+      return f(bool{});
+    case DType::u8:
+      return f(std::uint8_t{});
+    case DType::i32:
+      return f(std::int32_t{});
+    case DType::u32:
+      return f(std::uint32_t{});
+    case DType::i64:
+      return f(std::int64_t{});
+    case DType::bf16:
+      return f(BFloat16{});
+    case DType::f16:
+      return f(Float16{});
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+  }
+  return f(float{});
+}
+
+}  // namespace fluxion::cpu_backend

@@ -1,0 +1,69 @@
+// Kernels of the tape interpreter on whole vectors, chosen at run time for the processor's
+// instruction set.
+//
+// A register holds lanes of four bytes - f32, i32, u32, and booleans as all bits set or none - or
+// of eight, f64. Kernels process a number of columns that is a multiple of vector_lanes(), so none
+// has a tail; registers are padded to that.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "engine/graph/op.h"
+
+namespace fluxion::cpu_backend {
+
+// An operand over a block of rows x columns. Row r starts at data + r * row_step (in bytes); a
+// splat has one value per row.
+struct Lanes {
+  const std::byte* data = nullptr;
+  std::int64_t row_step = 0;
+  bool splat = false;
+};
+
+// out[r, c] = f(in[0][r, c], ..), rows `out_step` bytes apart. An operand may be the output itself.
+using ApplyKernel = void (*)(std::byte* out, std::int64_t out_step, const Lanes* in,
+                             std::int64_t rows, std::int64_t columns);
+
+// A chain: v = in[0]; then for each link k, v = v (link) in[k + 1]. The same bits as its ops one by
+// one.
+enum class ChainLink : std::uint8_t { add, sub, sub_from, mul };  // v + x, v - x, x - v, v * x
+inline constexpr std::int64_t max_chain_links = 7;
+using ChainKernel = void (*)(std::byte* out, std::int64_t out_step, const Lanes* in,
+                             const ChainLink* links, std::int64_t count, std::int64_t rows,
+                             std::int64_t columns);
+
+// Of each row: out[r] = reduction of in[r, 0..columns), any number of columns; the row is readable
+// up to the next multiple of vector_lanes(). Of each column: out[c] = reduction of in[0..rows, c],
+// columns a multiple of vector_lanes(). No splats.
+using ReduceKernel = void (*)(std::byte* out, const Lanes& in, std::int64_t rows,
+                              std::int64_t columns);
+
+// Lanes of four bytes in a vector; kernels of f64 take two vectors for as many.
+std::int64_t vector_lanes();
+// "AVX2", ...
+std::string vector_target();
+
+inline constexpr std::int64_t largest_vector_bytes = 64;
+
+// The kernel of an op of class elementwise, or nullptr. `operand` is the dtype of the last operand,
+// `result` that of the result.
+ApplyKernel find_apply_kernel(Op op, DType operand, DType result);
+// Copies, spreading splats.
+ApplyKernel find_spread_kernel(DType dtype);
+// sum, max or min, or nullptr.
+ReduceKernel find_row_kernel(Op op, DType dtype);
+ReduceKernel find_column_kernel(Op op, DType dtype);
+
+// f32 and f64; else nullptr (tape_lanes_chain.cpp).
+ChainKernel find_chain_kernel(DType dtype);
+
+// The transcendental part of find_apply_kernel (tape_lanes_math.cpp), a file of its own because
+// Highway compiles slowly.
+ApplyKernel find_math_kernel(Op op, DType dtype);
+
+// Size of a register's lane.
+constexpr std::int64_t lane_bytes(DType dtype) { return dtype == DType::f64 ? 8 : 4; }
+
+}  // namespace fluxion::cpu_backend

@@ -1,0 +1,247 @@
+#include "engine/graph/expansion.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "engine/graph/ops.h"
+
+namespace fluxion {
+
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+Tensor mean_along(const Tensor& x, std::int64_t axis) {
+  return sum(x, {axis}, true) * (1.0 / static_cast<double>(x.size(axis)));
+}
+
+// x / sqrt(square + epsilon), and the factor.
+Tensors normalised(const Tensor& x, const Tensor& square, double epsilon) {
+  const Tensor scale = rsqrt(square + epsilon);
+  return {x * scale, scale};
+}
+
+// A product of windows - a view of the padded image - with the weights.
+Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+  const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups;
+  const Tensor image = spread_and_pad(x, a.spread, a.low, a.high);
+  const Tensor seen =
+      make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {image});
+  const std::int64_t rows = seen.size(0) * seen.size(1) * seen.size(2), columns = kh * kw * in;
+  const Shape result{seen.size(0), seen.size(1), seen.size(2), w.size(3)};
+  if (in == 1 && out == 1 &&
+      a.groups > 1) {  // each channel for itself: no matrix, but a weighted sum of views
+    Tensor total;
+    for (std::int64_t p = 0; p < kh; ++p)
+      for (std::int64_t q = 0; q < kw; ++q) {
+        const Tensor view = reshape(slice_axis(slice_axis(seen, 3, p, p + 1), 4, q, q + 1), result);
+        const Tensor part =
+            view * reshape(slice_axis(slice_axis(w, 0, p, p + 1), 1, q, q + 1), {a.groups});
+        total = total ? total + part : part;
+      }
+    return total;
+  }
+  if (a.groups == 1)
+    return reshape(matmul(reshape(seen, {rows, columns}), reshape(w, {columns, out})), result);
+  const Shape split{seen.size(0), seen.size(1), seen.size(2), kh, kw, a.groups, in};
+  const Tensor per_group =
+      reshape(transpose(reshape(seen, split), {5, 0, 1, 2, 3, 4, 6}), {a.groups, rows, columns});
+  const Tensor weights = transpose(reshape(w, {columns, a.groups, out}), {1, 0, 2});
+  return reshape(transpose(matmul(per_group, weights), {1, 0, 2}), result);
+}
+
+// Along one axis, where pixels lie `spread` apart and the kernel takes single steps: result o =
+// phase + spread t meets pixels, not the zeros between them, with the kernel elements `first`,
+// first + step, .. alone: those p with dilation p = low - phase (mod spread). Pixel t + dilation' i
+// - low' is the one that the i-th of them meets.
+struct Phase {
+  std::int64_t first = 0, step = 1, count = 0;
+  std::int64_t low = 0, high = 0, dilation = 1;
+};
+
+std::vector<Phase> phases(std::int64_t spread, std::int64_t kernel, std::int64_t dilation,
+                          std::int64_t low, std::int64_t pixels, std::int64_t results) {
+  std::vector<Phase> all(static_cast<std::size_t>(spread));
+  const std::int64_t common = std::gcd(dilation, spread);
+  for (std::int64_t number = 0; number < spread; ++number) {
+    Phase& phase = all[static_cast<std::size_t>(number)];
+    phase.step = spread / common, phase.dilation = dilation / common;
+    while (phase.first < kernel && (number + dilation * phase.first - low) % spread != 0)
+      ++phase.first;
+    if (phase.first == kernel) continue;
+    phase.count = (kernel - phase.first + phase.step - 1) / phase.step;
+    phase.low = (low - number - dilation * phase.first) / spread;
+    phase.high = results + phase.dilation * (phase.count - 1) - pixels - phase.low;
+  }
+  return all;
+}
+
+// A convolution of a spread image as several of the image itself, whose results interleave: no
+// product with the zeros between pixels.
+Tensor convolution_by_phases(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+  std::vector<Phase> of[2];
+  Dims results(2), each(2);
+  for (std::size_t k = 0; k < 2; ++k) {
+    const auto axis = static_cast<std::int64_t>(k);
+    results[k] = (x.size(axis + 1) - 1) * a.spread[k] + 1 + a.low[k] + a.high[k] -
+                 a.dilation[k] * (w.size(axis) - 1);
+    each[k] = (results[k] + a.spread[k] - 1) / a.spread[k];
+    of[k] = phases(a.spread[k], w.size(axis), a.dilation[k], a.low[k], x.size(axis + 1), each[k]);
+  }
+  const Shape cell{x.size(0), each[0], 1, each[1], 1, w.size(3)};
+  std::vector<Tensor> rows;
+  for (const Phase& row : of[0]) {
+    std::vector<Tensor> columns;
+    for (const Phase& column : of[1]) {
+      if (row.count == 0 || column.count == 0) {
+        columns.push_back(broadcast_to(zeros({}, x.dtype(), x.device()), cell));
+        continue;
+      }
+      const Tensor part = slice(w, {row.first, column.first, 0, 0}, w.shape().dims(),
+                                {row.step, column.step, 1, 1});
+      const ConvAttributes plain{{1, 1},
+                                 {row.dilation, column.dilation},
+                                 {1, 1},
+                                 {row.low, column.low},
+                                 {row.high, column.high},
+                                 a.groups};
+      columns.push_back(reshape(product_of_windows(plain, x, part), cell));
+    }
+    rows.push_back(concat(columns, 4));
+  }
+  const Tensor whole = reshape(
+      concat(rows, 2), {x.size(0), each[0] * a.spread[0], each[1] * a.spread[1], w.size(3)});
+  return slice(whole, {0, 0, 0, 0}, {whole.size(0), results[0], results[1], whole.size(3)},
+               Dims(4, 1));
+}
+
+Tensor convolution(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+  const bool is_spread = a.spread[0] > 1 || a.spread[1] > 1,
+             single_steps = a.stride[0] == 1 && a.stride[1] == 1;
+  return is_spread && single_steps && x.elements() > 0 ? convolution_by_phases(a, x, w)
+                                                       : product_of_windows(a, x, w);
+}
+
+Tensor swapped(const Tensor& x) { return swap_axes(x, -1, -2); }
+
+Tensor scores(const AttentionAttributes& a, const Tensor& q, const Tensor& k, const Tensor* mask) {
+  Tensor s = matmul(q, swapped(k)) * a.scale;
+  if (mask) s = s + *mask;
+  if (!a.causal) return s;
+  const Shape square{s.size(-2), s.size(-1)};
+  const Tensor visible =
+      le(iota(square, 1, DType::i32, q.device()), iota(square, 0, DType::i32, q.device()));
+  return where(visible, s, -std::numeric_limits<double>::infinity());
+}
+
+struct Softmax {
+  Tensor p, lse;  // [.., queries, keys], [.., queries, 1]
+};
+Softmax softmax_of(const Tensor& s) {
+  const Tensor largest = max(s, {-1}, true), e = exp(s - largest), total = sum(e, {-1}, true);
+  return {e * (1.0 / total), largest + log(total)};
+}
+
+Tensor without_last(const Tensor& x) {
+  Dims sizes = x.shape().dims();
+  sizes.pop_back();
+  return reshape(x, Shape(sizes));
+}
+
+Tensors attention(const AttentionAttributes& a, const Tensors& in) {
+  const auto [p, lse] = softmax_of(scores(a, in[0], in[1], in.size() > 3 ? &in[3] : nullptr));
+  return {matmul(p, in[2]), without_last(lse)};
+}
+
+// With ds the tangent of the scores and t = p ds: dlse = sum t, dy = t v - dlse y + p dv.
+Tensors attention_dual(const AttentionAttributes& a, const Tensors& in) {
+  const Tensor &q = in[0], &k = in[1], &v = in[2], &dq = in[3], &dk = in[4], &dv = in[5];
+  const auto [p, lse] = softmax_of(scores(a, q, k, in.size() > 6 ? &in[6] : nullptr));
+  const Tensor t = p * ((matmul(dq, swapped(k)) + matmul(q, swapped(dk))) * a.scale);
+  const Tensor y = matmul(p, v), dlse = sum(t, {-1}, true);
+  return {y, without_last(lse), matmul(t, v) + matmul(p, dv) - dlse * y, without_last(dlse)};
+}
+
+// ds = p (u v' - delta) scale, with p = exp(scores - lse).
+Tensors attention_backward(const AttentionAttributes& a, const Tensors& in) {
+  const Tensor &q = in[0], &k = in[1], &v = in[2], &lse = in[3], &delta = in[4], &u = in[5];
+  const Tensor p = exp(scores(a, q, k, in.size() > 6 ? &in[6] : nullptr) - expand_dims(lse, -1));
+  const Tensor ds = p * (matmul(u, swapped(v)) - expand_dims(delta, -1)) * a.scale;
+  return {matmul(ds, k), matmul(swapped(ds), q), matmul(swapped(p), u)};
+}
+
+}  // namespace
+
+Tensor spread_and_pad(const Tensor& x, const Dims& spread, const Dims& low, const Dims& high) {
+  // Pixels become cells of spread x spread elements; whole cells of zeros are put around them, and
+  // what is too much is cut off. So the cells are copied once, and the cut is a view of the copy.
+  Dims before(2), behind(2), start(2), stop(2);
+  for (std::size_t k = 0; k < 2; ++k) {
+    const std::int64_t size = x.size(static_cast<std::int64_t>(k) + 1), cell = spread[k];
+    const std::int64_t whole = (size == 0 ? 0 : (size - 1) * cell + 1) + low[k] + high[k];
+    before[k] = (std::max<std::int64_t>(low[k], 0) + cell - 1) / cell;
+    start[k] = before[k] * cell - low[k];
+    stop[k] = start[k] + whole;
+    behind[k] = std::max<std::int64_t>((stop[k] + cell - 1) / cell - size - before[k], 0);
+  }
+  Tensor image;
+  const std::int64_t batch = x.size(0), height = x.size(1), width = x.size(2), channels = x.size(3);
+  constexpr std::int64_t few = 16;
+  if (spread[0] == 1 && spread[1] == 1 && channels < few) {
+    // Pixels of few channels are copied faster as one row.
+    const Tensor rows =
+        pad(reshape(x, {batch, height, width * channels}), {0, before[0], before[1] * channels},
+            {0, behind[0], behind[1] * channels});
+    image = reshape(rows, {batch, rows.size(1), before[1] + width + behind[1], channels});
+  } else if (spread[0] == 1 && spread[1] == 1) {
+    image = pad(x, {0, before[0], before[1], 0}, {0, behind[0], behind[1], 0});
+  } else {
+    const Tensor cells =
+        pad(reshape(x, {batch, height, 1, width, 1, channels}), {0, before[0], 0, before[1], 0, 0},
+            {0, behind[0], spread[0] - 1, behind[1], spread[1] - 1, 0});
+    image = reshape(cells, {batch, cells.size(1) * spread[0], cells.size(3) * spread[1], channels});
+  }
+  return slice(image, {0, start[0], start[1], 0}, {image.size(0), stop[0], stop[1], image.size(3)},
+               Dims(4, 1));
+}
+
+bool is_attention(Op op) {
+  return op == Op::attention || op == Op::attention_dual || op == Op::attention_backward;
+}
+
+Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs) {
+  const Tensor& x = inputs.front();
+  switch (op) {
+    case Op::softmax: {
+      const std::int64_t axis = std::get<AxisAttributes>(attributes).axis;
+      const Tensor e = exp(x - max(x, {axis}, true));
+      return {e * (1.0 / sum(e, {axis}, true))};
+    }
+    case Op::log_softmax: {
+      const std::int64_t axis = std::get<AxisAttributes>(attributes).axis;
+      const Tensor shifted = x - max(x, {axis}, true);
+      return {shifted - log(sum(exp(shifted), {axis}, true))};
+    }
+    case Op::layer_norm: {
+      const Tensor centred = x - mean_along(x, x.rank() - 1);
+      return normalised(centred, mean_along(centred * centred, x.rank() - 1),
+                        std::get<EpsilonAttributes>(attributes).epsilon);
+    }
+    case Op::rms_norm:
+      return normalised(x, mean_along(x * x, x.rank() - 1),
+                        std::get<EpsilonAttributes>(attributes).epsilon);
+    case Op::conv2d:
+      return {convolution(std::get<ConvAttributes>(attributes), x, inputs[1])};
+    case Op::attention:
+      return attention(std::get<AttentionAttributes>(attributes), inputs);
+    case Op::attention_dual:
+      return attention_dual(std::get<AttentionAttributes>(attributes), inputs);
+    case Op::attention_backward:
+      return attention_backward(std::get<AttentionAttributes>(attributes), inputs);
+    default:
+      throw Error("expansion: " + std::string(to_string(op)) + " is no fused op");
+  }
+}
+
+}  // namespace fluxion

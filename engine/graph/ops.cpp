@@ -1,0 +1,525 @@
+#include "engine/graph/ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <numeric>
+
+#include "engine/graph/shape_rules.h"
+
+namespace fluxion {
+
+namespace {
+
+Tensor constant(double value, DType dtype, const Device& device) {
+  return make_leaf(Op::constant, ValueAttributes{value}, {{}, dtype}, device);
+}
+
+const Tensor& checked(Op op, const Tensor& x, const Location& where) {
+  if (!x)
+    throw Error(std::string(to_string(op)) + ": an operand holds no tensor (" + to_string(where) +
+                ")");
+  return x;
+}
+
+Tensor unary(Op op, const Tensor& x, const Location& where) {
+  return make_node(op, NoAttributes{}, {x}, where);
+}
+
+// Numbers become constants of the tensor's dtype; shapes broadcast.
+Tensor binary(Op op, const Operand& a, const Operand& b) {
+  if (!a.tensor && !b.tensor)
+    throw Error(std::string(to_string(op)) + ": neither operand holds a tensor (" +
+                to_string(a.where) + ")");
+  const Tensor& like = a.tensor ? a.tensor : b.tensor;
+  const Tensor left = a.tensor ? a.tensor : constant(a.number, like.dtype(), like.device());
+  const Tensor right = b.tensor ? b.tensor : constant(b.number, like.dtype(), like.device());
+  const Shape shape = broadcast_shapes(op, left.type(), right.type(), a.where);
+  return make_node(op, NoAttributes{},
+                   {broadcast_to(left, shape, a.where), broadcast_to(right, shape, a.where)},
+                   a.where);
+}
+
+Tensor reduction(Op op, const Tensor& x, const Dims& axes, bool keepdims, const Location& where) {
+  const Dims normal = normal_axes(op, axes, checked(op, x, where).type(), where);
+  Tensor result = make_node(op, AxesAttributes{normal}, {x}, where);
+  if (keepdims) return result;
+  Dims sizes;
+  for (std::int64_t axis = 0; axis < x.rank(); ++axis)
+    if (!std::binary_search(normal.begin(), normal.end(), axis)) sizes.push_back(x.shape()[axis]);
+  return reshape(result, Shape(sizes), where);
+}
+
+std::int64_t reduced_elements(Op op, const Tensor& x, const Dims& axes, const Location& where) {
+  std::int64_t count = 1;
+  for (const std::int64_t axis : normal_axes(op, axes, checked(op, x, where).type(), where))
+    count *= x.shape()[axis];
+  return count;
+}
+
+// What the random ops of one key are kept apart by.
+enum Domain : std::int64_t { draw = 0, fold = 1, splitting = 2 };
+
+}  // namespace
+
+// ---- making tensors
+
+Tensor full(const Shape& shape, double value, DType dtype, const Device& device) {
+  return broadcast_to(constant(value, dtype, device), shape);
+}
+Tensor zeros(const Shape& shape, DType dtype, const Device& device) {
+  return full(shape, 0, dtype, device);
+}
+Tensor zeros_like(const Tensor& x) { return full(x.shape(), 0, x.dtype(), x.device()); }
+Tensor ones_like(const Tensor& x) { return full(x.shape(), 1, x.dtype(), x.device()); }
+Tensor full_like(const Tensor& x, double value) {
+  return full(x.shape(), value, x.dtype(), x.device());
+}
+
+Tensor iota(const Shape& shape, std::int64_t axis, DType dtype, const Device& device,
+            Location where) {
+  const TensorType type{shape, dtype};
+  if (dtype == DType::i64 || dtype == DType::boolean || dtype == DType::u8)
+    throw DTypeError("iota: wants i32, u32 or a floating dtype (" + to_string(where) + ")");
+  return make_leaf(Op::iota, AxisAttributes{normal_axis(Op::iota, axis, type, where)}, type,
+                   device);
+}
+
+// ---- elementwise, one operand
+
+Tensor neg(const Tensor& x, Location where) { return unary(Op::neg, x, where); }
+Tensor exp(const Tensor& x, Location where) { return unary(Op::exp, x, where); }
+Tensor expm1(const Tensor& x, Location where) { return unary(Op::expm1, x, where); }
+Tensor log(const Tensor& x, Location where) { return unary(Op::log, x, where); }
+Tensor log1p(const Tensor& x, Location where) { return unary(Op::log1p, x, where); }
+Tensor sin(const Tensor& x, Location where) { return unary(Op::sin, x, where); }
+Tensor cos(const Tensor& x, Location where) { return unary(Op::cos, x, where); }
+Tensor tanh(const Tensor& x, Location where) { return unary(Op::tanh, x, where); }
+Tensor sigmoid(const Tensor& x, Location where) { return unary(Op::sigmoid, x, where); }
+Tensor erf(const Tensor& x, Location where) { return unary(Op::erf, x, where); }
+Tensor sqrt(const Tensor& x, Location where) { return unary(Op::sqrt, x, where); }
+Tensor rsqrt(const Tensor& x, Location where) { return unary(Op::rsqrt, x, where); }
+Tensor abs(const Tensor& x, Location where) { return unary(Op::abs, x, where); }
+Tensor sign(const Tensor& x, Location where) { return unary(Op::sign, x, where); }
+Tensor floor(const Tensor& x, Location where) { return unary(Op::floor, x, where); }
+Tensor stop_gradient(const Tensor& x, Location where) { return unary(Op::stop_gradient, x, where); }
+
+Tensor ceil(const Tensor& x, Location where) { return neg(floor(neg(x, where), where), where); }
+Tensor round(const Tensor& x, Location where) {
+  // floor(x + 1/2) would round 0.49999997 up, since the sum is rounded itself; x - floor(x) is
+  // exact.
+  const Tensor below = floor(x, where), rest = x - below;
+  const Tensor is_odd = ne(below, 2.0 * floor(0.5 * below, where));
+  const Tensor half_up =
+      fluxion::where(is_odd, ge(rest, 0.5).to(x.dtype()), gt(rest, 0.5).to(x.dtype()));
+  return below + half_up;
+}
+Tensor reciprocal(const Tensor& x, Location where) {
+  return div(Operand(1.0, where), Operand(x, where));
+}
+Tensor square(const Tensor& x, Location where) { return mul(Operand(x, where), Operand(x, where)); }
+Tensor relu(const Tensor& x, Location where) {
+  return fluxion::where(gt(Operand(x, where), Operand(0.0, where)), Operand(x, where),
+                        Operand(0.0, where));
+}
+Tensor silu(const Tensor& x, Location where) {
+  return mul(Operand(x, where), Operand(sigmoid(x, where), where));
+}
+Tensor softplus(const Tensor& x, Location where) {
+  // max(x, 0) + log1p(e^-|x|): neither tail loses digits.
+  return maximum(Operand(x, where), Operand(0.0, where)) +
+         log1p(exp(neg(abs(x, where), where), where), where);
+}
+Tensor gelu_tanh(const Tensor& x, Location where) {
+  // (1 + tanh(u)) / 2 = sigmoid(2 u): fewer operations, and no cancellation where x is far below
+  // zero.
+  const double slope = std::sqrt(8 / std::numbers::pi);
+  const Tensor u2 = x * (Operand(slope, where) + Operand(slope * 0.044715, where) * (x * x));
+  return x * sigmoid(u2, where);
+}
+Tensor gelu_erf(const Tensor& x, Location where) {
+  return Operand(0.5, where) * x *
+         (Operand(1.0, where) + erf(Operand(std::numbers::sqrt2 / 2, where) * x, where));
+}
+
+Tensor convert(const Tensor& x, DType dtype, Location where) {
+  if (checked(Op::convert, x, where).dtype() == dtype) return x;
+  return make_node(Op::convert, DTypeAttributes{dtype}, {x}, where);
+}
+
+// ---- elementwise, two operands
+
+Tensor add(const Operand& a, const Operand& b) { return binary(Op::add, a, b); }
+Tensor sub(const Operand& a, const Operand& b) { return binary(Op::sub, a, b); }
+Tensor mul(const Operand& a, const Operand& b) { return binary(Op::mul, a, b); }
+Tensor div(const Operand& a, const Operand& b) { return binary(Op::div, a, b); }
+Tensor pow(const Operand& a, const Operand& b) { return binary(Op::pow, a, b); }
+Tensor atan2(const Operand& y, const Operand& x) { return binary(Op::atan2, y, x); }
+Tensor maximum(const Operand& a, const Operand& b) { return binary(Op::maximum, a, b); }
+Tensor minimum(const Operand& a, const Operand& b) { return binary(Op::minimum, a, b); }
+Tensor clip(const Tensor& x, const Operand& low, const Operand& high) {
+  return minimum(maximum(Operand(x, low.where), low), high);
+}
+Tensor shift_right(const Operand& a, const Operand& b) { return binary(Op::shift_right, a, b); }
+Tensor lt(const Operand& a, const Operand& b) { return binary(Op::lt, a, b); }
+Tensor le(const Operand& a, const Operand& b) { return binary(Op::le, a, b); }
+Tensor gt(const Operand& a, const Operand& b) { return binary(Op::gt, a, b); }
+Tensor ge(const Operand& a, const Operand& b) { return binary(Op::ge, a, b); }
+Tensor eq(const Operand& a, const Operand& b) { return binary(Op::eq, a, b); }
+Tensor ne(const Operand& a, const Operand& b) { return binary(Op::ne, a, b); }
+
+Tensor where(const Tensor& condition, const Operand& a, const Operand& b) {
+  if (!a.tensor && !b.tensor)
+    throw Error("where: neither branch holds a tensor (" + to_string(a.where) + ")");
+  const Tensor& like = a.tensor ? a.tensor : b.tensor;
+  const Tensor left = a.tensor ? a.tensor : constant(a.number, like.dtype(), like.device());
+  const Tensor right = b.tensor ? b.tensor : constant(b.number, like.dtype(), like.device());
+  const Shape branches = broadcast_shapes(Op::where, left.type(), right.type(), a.where);
+  const Shape shape = broadcast_shapes(Op::where, checked(Op::where, condition, a.where).type(),
+                                       {branches, left.dtype()}, a.where);
+  return make_node(Op::where, NoAttributes{},
+                   {broadcast_to(condition, shape, a.where), broadcast_to(left, shape, a.where),
+                    broadcast_to(right, shape, a.where)},
+                   a.where);
+}
+
+// ---- movement
+
+Tensor reshape(const Tensor& x, const Shape& shape, Location where) {
+  if (checked(Op::reshape, x, where).shape() == shape) return x;
+  Dims sizes = shape.dims();
+  const auto free = std::find(sizes.begin(), sizes.end(), -1);
+  if (free != sizes.end()) {
+    std::int64_t known = 1;
+    for (const std::int64_t size : sizes)
+      if (size != -1) known *= size;
+    if (std::count(sizes.begin(), sizes.end(), -1) != 1 || known <= 0 || x.elements() % known != 0)
+      throw ShapeError("reshape: can't infer the size -1 in " + to_string(shape) + " for " +
+                       to_string(x.type()) + " (" + to_string(where) + ")");
+    *free = x.elements() / known;
+  }
+  return make_node(Op::reshape, ShapeAttributes{sizes}, {x}, where);
+}
+
+Tensor transpose(const Tensor& x, const Dims& axes, Location where) {
+  Dims normal;
+  for (const std::int64_t axis : axes)
+    normal.push_back(
+        normal_axis(Op::transpose, axis, checked(Op::transpose, x, where).type(), where));
+  return make_node(Op::transpose, AxesAttributes{normal}, {x}, where);
+}
+
+Tensor swap_axes(const Tensor& x, std::int64_t a, std::int64_t b, Location where) {
+  Dims axes(static_cast<std::size_t>(checked(Op::transpose, x, where).rank()));
+  std::iota(axes.begin(), axes.end(), 0);
+  std::swap(axes[static_cast<std::size_t>(normal_axis(Op::transpose, a, x.type(), where))],
+            axes[static_cast<std::size_t>(normal_axis(Op::transpose, b, x.type(), where))]);
+  return transpose(x, axes, where);
+}
+
+Tensor broadcast_to(const Tensor& x, const Shape& shape, Location where) {
+  if (checked(Op::broadcast_to, x, where).shape() == shape) return x;
+  return make_node(Op::broadcast_to, ShapeAttributes{shape.dims()}, {x}, where);
+}
+
+Tensor slice(const Tensor& x, const Dims& start, const Dims& stop, const Dims& step,
+             Location where) {
+  return make_node(Op::slice, SliceAttributes{start, stop, step}, {x}, where);
+}
+
+Tensor slice_axis(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t stop,
+                  Location where) {
+  const auto normal = static_cast<std::size_t>(
+      normal_axis(Op::slice, axis, checked(Op::slice, x, where).type(), where));
+  Dims starts(static_cast<std::size_t>(x.rank()), 0), stops = x.shape().dims(),
+                                                      steps(static_cast<std::size_t>(x.rank()), 1);
+  if (start == 0 && stop == stops[normal]) return x;
+  starts[normal] = start;
+  stops[normal] = stop;
+  return slice(x, starts, stops, steps, where);
+}
+
+Tensor pad(const Tensor& x, const Dims& low, const Dims& high, double value, Location where) {
+  return make_node(Op::pad, PadAttributes{low, high, value}, {x}, where);
+}
+
+Tensor concat(std::span<const Tensor> tensors, std::int64_t axis, Location where) {
+  if (tensors.empty()) throw Error("concat: wants at least one tensor (" + to_string(where) + ")");
+  const std::int64_t normal =
+      normal_axis(Op::concat, axis, checked(Op::concat, tensors.front(), where).type(), where);
+  if (tensors.size() == 1) return tensors.front();
+  return make_node(Op::concat, AxisAttributes{normal},
+                   std::vector<Tensor>(tensors.begin(), tensors.end()), where);
+}
+
+std::vector<Tensor> split(const Tensor& x, std::int64_t parts, std::int64_t axis, Location where) {
+  const std::int64_t normal =
+      normal_axis(Op::slice, axis, checked(Op::slice, x, where).type(), where);
+  const std::int64_t size = x.shape()[normal];
+  if (parts <= 0 || size % parts != 0)
+    throw ShapeError("split: " + to_string(x.type()) + " can't be cut into " +
+                     std::to_string(parts) + " equal parts along axis " + std::to_string(axis) +
+                     " (" + to_string(where) + ")");
+  std::vector<Tensor> result;
+  for (std::int64_t i = 0; i < parts; ++i)
+    result.push_back(slice_axis(x, normal, i * (size / parts), (i + 1) * (size / parts), where));
+  return result;
+}
+
+Tensor flip(const Tensor& x, const Dims& axes, Location where) {
+  if (axes.empty()) return x;
+  return make_node(
+      Op::flip,
+      AxesAttributes{normal_axes(Op::flip, axes, checked(Op::flip, x, where).type(), where)}, {x},
+      where);
+}
+
+Tensor expand_dims(const Tensor& x, std::int64_t axis, Location where) {
+  Dims sizes = checked(Op::reshape, x, where).shape().dims();
+  const std::int64_t rank = x.rank() + 1;
+  if (axis < -rank || axis >= rank)
+    throw ShapeError("expand_dims: axis " + std::to_string(axis) + " is out of range for " +
+                     to_string(x.type()) + " (" + to_string(where) + ")");
+  sizes.insert(sizes.begin() + (axis < 0 ? axis + rank : axis), 1);
+  return reshape(x, Shape(sizes), where);
+}
+
+// ---- reductions
+
+Tensor sum(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
+  return reduction(Op::sum, x, axes, keepdims, where);
+}
+Tensor max(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
+  return reduction(Op::max, x, axes, keepdims, where);
+}
+Tensor min(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
+  return reduction(Op::min, x, axes, keepdims, where);
+}
+
+Tensor mean(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
+  const auto count = static_cast<double>(reduced_elements(Op::sum, x, axes, where));
+  return mul(Operand(sum(x, axes, keepdims, where), where), Operand(1 / count, where));
+}
+
+Tensor var(const Tensor& x, const Dims& axes, bool keepdims, std::int64_t ddof, Location where) {
+  const auto count = static_cast<double>(reduced_elements(Op::sum, x, axes, where) - ddof);
+  const Tensor centred = x - mean(x, axes, true, where);
+  return mul(Operand(sum(centred * centred, axes, keepdims, where), where),
+             Operand(1 / count, where));
+}
+
+Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
+  // The shift cancels in value and derivative; 0 where the maximum is infinite keeps inf - inf out.
+  const Tensor top = stop_gradient(max(x, axes, true, where), where);
+  const Tensor shift =
+      fluxion::where(lt(abs(top), std::numeric_limits<double>::infinity()), top, 0.0);
+  const Tensor result = log(sum(exp(x - shift, where), axes, true, where), where) + shift;
+  return keepdims ? result : reshape(result, sum(x, axes, false, where).shape(), where);
+}
+
+Tensor argmax(const Tensor& x, std::int64_t axis, bool keepdims, Location where) {
+  const std::int64_t normal =
+      normal_axis(Op::argmax, axis, checked(Op::argmax, x, where).type(), where);
+  const Tensor result = make_node(Op::argmax, AxisAttributes{normal}, {x}, where);
+  if (keepdims) return result;
+  Dims sizes = result.shape().dims();
+  sizes.erase(sizes.begin() + normal);
+  return reshape(result, Shape(sizes), where);
+}
+
+Tensor cumsum(const Tensor& x, std::int64_t axis, Location where) {
+  return make_node(
+      Op::cumsum,
+      AxisAttributes{normal_axis(Op::cumsum, axis, checked(Op::cumsum, x, where).type(), where)},
+      {x}, where);
+}
+
+// ---- contraction
+
+Tensor matmul(const Tensor& a, const Tensor& b, Location where) {
+  const TensorType &ta = checked(Op::matmul, a, where).type(),
+                   &tb = checked(Op::matmul, b, where).type();
+  if (ta.shape.rank() < 2 || tb.shape.rank() < 2)
+    return make_node(Op::matmul, NoAttributes{}, {a, b}, where);  // throws
+  const auto batch = [](const TensorType& t) {
+    return TensorType{Shape(Dims(t.shape.begin(), t.shape.end() - 2)), t.dtype};
+  };
+  const Shape shared = broadcast_shapes(Op::matmul, batch(ta), batch(tb), where);
+  const auto stretched = [&](const Tensor& x) {
+    Dims sizes = shared.dims();
+    sizes.push_back(x.size(-2));
+    sizes.push_back(x.size(-1));
+    return broadcast_to(x, Shape(sizes), where);
+  };
+  return make_node(Op::matmul, NoAttributes{}, {stretched(a), stretched(b)}, where);
+}
+
+// ---- index
+
+Tensor take(const Tensor& x, const Tensor& indices, std::int64_t axis, Location where) {
+  return make_node(
+      Op::take,
+      AxisAttributes{normal_axis(Op::take, axis, checked(Op::take, x, where).type(), where)},
+      {x, indices}, where);
+}
+Tensor take_along_axis(const Tensor& x, const Tensor& indices, std::int64_t axis, Location where) {
+  return make_node(
+      Op::take_along_axis,
+      AxisAttributes{normal_axis(Op::take_along_axis, axis,
+                                 checked(Op::take_along_axis, x, where).type(), where)},
+      {x, indices}, where);
+}
+Tensor index_add(const Tensor& base, const Tensor& indices, const Tensor& updates,
+                 std::int64_t axis, Location where) {
+  return make_node(Op::index_add,
+                   AxisAttributes{normal_axis(Op::index_add, axis,
+                                              checked(Op::index_add, base, where).type(), where)},
+                   {base, indices, updates}, where);
+}
+Tensor scatter_add(const Tensor& base, const Tensor& indices, const Tensor& updates,
+                   std::int64_t axis, Location where) {
+  return make_node(Op::scatter_add,
+                   AxisAttributes{normal_axis(Op::scatter_add, axis,
+                                              checked(Op::scatter_add, base, where).type(), where)},
+                   {base, indices, updates}, where);
+}
+
+Tensor one_hot(const Tensor& indices, std::int64_t classes, DType dtype, Location where) {
+  if (checked(Op::eq, indices, where).dtype() != DType::i32)
+    throw DTypeError("one_hot: indices must be i32, got " + to_string(indices.type()) + " (" +
+                     to_string(where) + ")");
+  if (classes < 0)
+    throw ShapeError("one_hot: wants a number of classes, got " + std::to_string(classes) + " (" +
+                     to_string(where) + ")");
+  Dims sizes = indices.shape().dims();
+  sizes.push_back(classes);
+  const Tensor positions = iota(Shape(sizes), -1, DType::i32, indices.device(), where);
+  return convert(eq(Operand(expand_dims(indices, -1, where), where), Operand(positions, where)),
+                 dtype, where);
+}
+
+// ---- fused
+
+Tensor softmax(const Tensor& x, std::int64_t axis, Location where) {
+  return make_node(
+      Op::softmax,
+      AxisAttributes{normal_axis(Op::softmax, axis, checked(Op::softmax, x, where).type(), where)},
+      {x}, where);
+}
+Tensor log_softmax(const Tensor& x, std::int64_t axis, Location where) {
+  return make_node(Op::log_softmax,
+                   AxisAttributes{normal_axis(Op::log_softmax, axis,
+                                              checked(Op::log_softmax, x, where).type(), where)},
+                   {x}, where);
+}
+
+namespace {
+Tensor affine(Tensor y, const std::optional<Tensor>& gamma, const std::optional<Tensor>& beta,
+              const Location& where) {
+  if (gamma) y = mul(Operand(y, where), Operand(*gamma, where));
+  if (beta) y = add(Operand(y, where), Operand(*beta, where));
+  return y;
+}
+}  // namespace
+
+Tensor layer_norm(const Tensor& x, double epsilon, const std::optional<Tensor>& gamma,
+                  const std::optional<Tensor>& beta, Location where) {
+  return affine(make_node(Op::layer_norm, EpsilonAttributes{epsilon}, {x}, where), gamma, beta,
+                where);
+}
+Tensor rms_norm(const Tensor& x, double epsilon, const std::optional<Tensor>& gamma,
+                Location where) {
+  return affine(make_node(Op::rms_norm, EpsilonAttributes{epsilon}, {x}, where), gamma, {}, where);
+}
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options,
+                 Location where) {
+  for (const Tensor* operand : {&q, &k, &v})
+    if (checked(Op::attention, *operand, where).rank() < 2)
+      throw ShapeError("attention: wants q [.., queries, d] and k, v [.., keys, d], got " +
+                       to_string(operand->type()) + " (" + to_string(where) + ")");
+  // The batch axes broadcast, as those of matmul do; so do the mask's with them.
+  const auto batch_of = [](const Tensor& x) {
+    return TensorType{Shape(Dims(x.shape().begin(), x.shape().end() - 2)), x.dtype()};
+  };
+  Shape batch = broadcast_shapes(Op::attention, batch_of(q), batch_of(k), where);
+  batch = broadcast_shapes(Op::attention, {batch, q.dtype()}, batch_of(v), where);
+  const auto stretched = [&](const Tensor& x, std::int64_t rows, std::int64_t columns) {
+    Dims sizes = batch.dims();
+    sizes.insert(sizes.end(), {rows, columns});
+    return x.shape() == Shape(sizes) ? x : broadcast_to(x, Shape(sizes), where);
+  };
+  std::vector<Tensor> operands;
+  for (const Tensor* operand : {&q, &k, &v})
+    operands.push_back(stretched(*operand, operand->size(-2), operand->size(-1)));
+  if (options.mask)
+    operands.push_back(stretched(stop_gradient(*options.mask, where), q.size(-2), k.size(-2)));
+  const double scale =
+      options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(q.size(-1)));
+  return make_node(Op::attention, AttentionAttributes{scale, options.causal}, operands, where);
+}
+
+// ---- random
+
+Tensor random_key(std::uint64_t seed, const Device& device) {
+  return Tensor::from<std::uint32_t>(
+      std::vector<std::uint32_t>{static_cast<std::uint32_t>(seed),
+                                 static_cast<std::uint32_t>(seed >> 32)},
+      {2}, device);
+}
+
+Tensor fold_in(const Tensor& key, const Tensor& number, Location where) {
+  return make_node(Op::random_bits, RandomAttributes{{2}, fold},
+                   {key, convert(number, DType::u32, where)}, where);
+}
+Tensor fold_in(const Tensor& key, std::uint32_t number, Location where) {
+  return fold_in(key, constant(number, DType::u32, checked(Op::random_bits, key, where).device()),
+                 where);
+}
+
+std::vector<Tensor> split_key(const Tensor& key, std::int64_t count, Location where) {
+  const Tensor keys = make_node(
+      Op::random_bits, RandomAttributes{{count, 2}, splitting},
+      {key, constant(0, DType::u32, checked(Op::random_bits, key, where).device())}, where);
+  std::vector<Tensor> result;
+  for (std::int64_t i = 0; i < count; ++i)
+    result.push_back(reshape(slice_axis(keys, 0, i, i + 1, where), {2}, where));
+  return result;
+}
+
+Tensor random_bits(const Tensor& key, const Shape& shape, Location where) {
+  return make_node(Op::random_bits, RandomAttributes{shape.dims(), draw},
+                   {key, constant(0, DType::u32, checked(Op::random_bits, key, where).device())},
+                   where);
+}
+
+namespace {
+// The upper 24 bits as multiples of 2^-24 (exact in f32), or all 32 as multiples of 2^-32 for f64.
+Tensor unit_interval(const Tensor& bits, DType dtype, const Location& where) {
+  if (dtype == DType::f64)
+    return mul(Operand(convert(bits, dtype, where), where), Operand(0x1p-32, where));
+  if (dtype != DType::f32)
+    throw DTypeError("uniform and normal: want f32 or f64, got " + std::string(to_string(dtype)) +
+                     " (" + to_string(where) + ")");
+  return mul(
+      Operand(convert(shift_right(Operand(bits, where), Operand(8.0, where)), dtype, where), where),
+      Operand(0x1p-24, where));
+}
+}  // namespace
+
+Tensor uniform(const Tensor& key, const Shape& shape, DType dtype, Location where) {
+  return unit_interval(random_bits(key, shape, where), dtype, where);
+}
+
+Tensor normal(const Tensor& key, const Shape& shape, DType dtype, Location where) {
+  // Box and Muller (1958): sqrt(-2 log u) cos(2 pi w), with u in (0, 1].
+  Dims sizes = shape.dims();
+  sizes.insert(sizes.begin(), 2);
+  const Tensor both = unit_interval(random_bits(key, Shape(sizes), where), dtype, where);
+  const Tensor u = reshape(slice_axis(both, 0, 0, 1, where), shape, where),
+               w = reshape(slice_axis(both, 0, 1, 2, where), shape, where);
+  return sqrt(-2.0 * log(1.0 - u)) * cos(2 * std::numbers::pi * w);
+}
+
+}  // namespace fluxion

@@ -1,0 +1,163 @@
+// Tensor: a handle on one output of a node of the lazy graph.
+//
+// Building an op checks shapes and records a node; nothing runs until a value is asked for (eval,
+// item, to_host) or a compiled function is called. A materialised tensor is contiguous and
+// row-major.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/device.h"
+#include "engine/error.h"
+#include "engine/graph/op.h"
+
+namespace fluxion {
+
+class Node;
+struct TraceScope;
+
+class Tensor {
+ public:
+  Tensor() = default;  // no tensor; most uses throw Error
+  Tensor(std::shared_ptr<Node> node, int output) : node_(std::move(node)), output_(output) {}
+
+  // Uploads row-major host data. Throws ShapeError if values.size() != shape.elements().
+  template <class T>
+  static Tensor from(std::span<const T> values, Shape shape, const Device& device,
+                     Location where = Location::current()) {
+    return from_bytes(std::as_bytes(values), {std::move(shape), dtype_of<T>}, device, where);
+  }
+  template <class T>
+  static Tensor from(const std::vector<T>& values, Shape shape, const Device& device,
+                     Location where = Location::current()) {
+    return from(std::span<const T>(values), std::move(shape), device, where);
+  }
+  static Tensor from_bytes(std::span<const std::byte> bytes, TensorType type, const Device& device,
+                           Location where = Location::current());
+  // Wraps a buffer that already holds the value.
+  static Tensor from_buffer(std::shared_ptr<Buffer> buffer, TensorType type, const Device& device);
+
+  const TensorType& type() const;
+  const Shape& shape() const { return type().shape; }
+  DType dtype() const { return type().dtype; }
+  std::int64_t rank() const { return shape().rank(); }
+  std::int64_t size(std::int64_t axis) const;  // negative axes count from the end
+  std::int64_t elements() const { return shape().elements(); }
+  const Device& device() const;
+  explicit operator bool() const { return node_ != nullptr; }
+
+  // The value, evaluating if need be. T must be the tensor's element type (DTypeError); item wants
+  // one element (ShapeError).
+  template <class T>
+  std::vector<T> to_host() const {
+    std::vector<T> values(static_cast<std::size_t>(elements()));
+    copy_to(std::as_writable_bytes(std::span<T>(values)), dtype_of<T>);
+    return values;
+  }
+  template <class T>
+  T item() const {
+    if (elements() != 1)
+      throw ShapeError("item: wants a tensor of one element, got " + to_string(type()));
+    T value{};
+    copy_to(std::as_writable_bytes(std::span<T>(&value, 1)), dtype_of<T>);
+    return value;
+  }
+  // Copies the value as stored; dtype and byte count must match.
+  void copy_to(std::span<std::byte> bytes, DType dtype) const;
+
+  // Same value, a conversion node if the dtype differs.
+  Tensor to(DType dtype, Location where = Location::current()) const;
+  // Same value on another device (through the host). Not differentiable across the copy.
+  Tensor to(const Device& device) const;
+
+  const std::shared_ptr<Node>& node() const { return node_; }
+  int output() const { return output_; }
+  // Identity of the handle, not equality of values (that is eq()).
+  bool same_as(const Tensor& other) const {
+    return node_ == other.node_ && output_ == other.output_;
+  }
+
+ private:
+  std::shared_ptr<Node> node_;
+  int output_ = 0;
+};
+
+template <>
+std::vector<bool> Tensor::to_host<bool>() const;
+
+// The life of one transform's leaves. Nodes made from a live leaf keep their inputs when they are
+// evaluated.
+struct TraceScope {
+  std::atomic<bool> live{true};
+  std::uint64_t depth = 0;  // 0 is outermost
+};
+
+// The indices of Op::parameter leaves that are no argument of a traced function.
+inline constexpr std::int64_t placeholder_leaf = -1;  // a tangent
+inline constexpr std::int64_t mapped_leaf = -2;       // one example of what vmap maps over
+
+// A recorded op. Everything but the published values is immutable.
+class Node {
+ public:
+  Node(Op op, Attributes attributes, std::vector<Tensor> inputs, std::vector<TensorType> outputs,
+       Device device);
+  ~Node();  // iterative: a chain of any length dies without recursion
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  const Op op;
+  const Attributes attributes;
+  const std::vector<TensorType> outputs;
+  const Device device;
+
+  // A snapshot: empty once the node was evaluated outside of any live trace.
+  std::vector<Tensor> inputs() const;
+  // The published buffer of an output, or nullptr.
+  std::shared_ptr<Buffer> value(int output) const;
+  bool evaluated() const;
+  // Publishes the value of one output; a second publication is ignored. Inputs are dropped once all
+  // outputs are there and no live trace needs them.
+  void publish(int output, std::shared_ptr<Buffer> buffer);
+  // Takes the value away for good (donation): later uses throw.
+  std::shared_ptr<Buffer> donate(int output);
+  // Undoes donate() after a call that failed before it wrote anything.
+  void take_back(int output, std::shared_ptr<Buffer> buffer);
+
+  // The outermost live scope that this node depends on, or nullptr.
+  std::shared_ptr<TraceScope> live_scope() const;
+  void set_scope(std::shared_ptr<TraceScope> scope);  // transform leaves only, before use
+
+ private:
+  friend class NodeSweeper;
+  mutable std::mutex mutex_;
+  std::vector<Tensor> inputs_;
+  std::vector<std::shared_ptr<Buffer>> values_;
+  std::shared_ptr<TraceScope> scope_;
+  bool donated_ = false;
+};
+
+// Records a node after its shape rule has passed. The base of every function in engine/graph/ops.h;
+// also how derivative rules rebuild an op.
+Tensor make_node(Op op, Attributes attributes, std::vector<Tensor> inputs,
+                 Location where = Location::current());
+std::vector<Tensor> make_nodes(Op op, Attributes attributes, std::vector<Tensor> inputs,
+                               Location where = Location::current());
+// A leaf of a given type: data without value is not possible, so `parameter`, `constant` or `iota`.
+Tensor make_leaf(Op op, Attributes attributes, TensorType type, const Device& device);
+
+// Computes the values of all tensors in one plan. Inner nodes held by other handles are
+// materialised too.
+struct EvalOptions {
+  RunOptions run;
+};
+void eval(std::span<const Tensor> tensors, const EvalOptions& options = {});
+inline void eval(const Tensor& tensor, const EvalOptions& options = {}) {
+  eval(std::span<const Tensor>(&tensor, 1), options);
+}
+
+}  // namespace fluxion

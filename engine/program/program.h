@@ -1,0 +1,231 @@
+// Program: what a backend receives. Plain data - no pointers, no closures - so it can be printed,
+// serialised, parsed and run again.
+//
+// A program is a list of kernels over numbered buffers. A kernel is one of
+//   TapeKernel      an expression tape over an iteration space (map, row reduction, copy)
+//   ContractKernel  batched matrix products whose results run through an expression tape (the
+//   epilogue) tile by tile OpKernel        one op of the table on whole tensors (index ops, random
+//   bits, attention; every op on the reference backend)
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/graph/op.h"
+
+namespace fluxion {
+
+// constant + sum_k coefficients[k] * i_k over the axes i_k of an iteration space.
+struct Affine {
+  std::int64_t constant = 0;
+  Dims coefficients;
+  static auto members(auto& self) { return std::tie(self.constant, self.coefficients); }
+  bool operator==(const Affine&) const = default;
+};
+
+// low <= index < high.
+struct AffineRange {
+  Affine index;
+  std::int64_t low = 0, high = 0;
+  static auto members(auto& self) { return std::tie(self.index, self.low, self.high); }
+  bool operator==(const AffineRange&) const = default;
+};
+
+// A read of buffer element `address` at each point of the iteration space; zero where any range of
+// `valid` fails (the address may then lie outside the buffer and must not be touched).
+struct TapeLoad {
+  std::int32_t buffer = 0;
+  DType dtype = DType::f32;
+  Affine address;
+  std::vector<AffineRange> valid;
+  static auto members(auto& self) {
+    return std::tie(self.buffer, self.dtype, self.address, self.valid);
+  }
+  bool operator==(const TapeLoad&) const = default;
+};
+
+// A write of value `value` to buffer element `address`. Addresses of distinct points of the value's
+// space are distinct.
+struct TapeStore {
+  std::int32_t value = 0;
+  std::int32_t buffer = 0;
+  DType dtype = DType::f32;
+  Affine address;
+  static auto members(auto& self) {
+    return std::tie(self.value, self.buffer, self.dtype, self.address);
+  }
+  bool operator==(const TapeStore&) const = default;
+};
+
+enum class TapeCode : std::uint8_t {
+  load,      // argument: index into Tape::loads
+  scalar,    // argument: index of a run-time scalar, converted to dtype
+  literal,   // 0, 1 or -1: the argument itself, converted to dtype
+  index,     // argument: index into Tape::indices; the affine value, converted to dtype
+  in_range,  // argument: index into Tape::ranges; a boolean
+  result,    // argument: which result of the contraction (epilogues only)
+  apply,     // op of class elementwise on `operands`
+  reduce,    // op sum, max or min of operands[0] along the row: wide in, narrow out
+};
+
+// Instruction i defines value i. A value is *wide* (one element per point of the iteration space)
+// or *narrow* (one per row: it does not depend on the reduced axes). A wide instruction may read
+// narrow operands, which hold along the row; a narrow one reads only narrow ones.
+struct TapeInstruction {
+  TapeCode code = TapeCode::literal;
+  Op op = Op::identity;      // apply, reduce
+  DType dtype = DType::f32;  // of the value
+  bool narrow = false;
+  std::int32_t argument = 0;
+  std::array<std::int32_t, 3> operands{-1, -1, -1};
+  static auto members(auto& self) {
+    return std::tie(self.code, self.op, self.dtype, self.narrow, self.argument, self.operands);
+  }
+  bool operator==(const TapeInstruction&) const = default;
+};
+
+// An expression over an iteration space: `extents`, outermost first, of which the last
+// `reduced_axes` form the row. Registers hold f32, f64, i32, u32 or boolean; loads and stores
+// convert from and to bf16, f16, u8. If `streaming`, no wide instruction and no wide store depends
+// on a reduction, so a row may be consumed piece by piece; otherwise a row fits into
+// KernelLimits::max_row_elements.
+struct Tape {
+  Dims extents;
+  std::int32_t reduced_axes = 0;
+  bool streaming = false;
+  std::vector<TapeLoad> loads;
+  std::vector<Affine> indices;
+  std::vector<AffineRange> ranges;
+  std::vector<TapeInstruction> instructions;
+  std::vector<TapeStore> stores;
+  static auto members(auto& self) {
+    return std::tie(self.extents, self.reduced_axes, self.streaming, self.loads, self.indices,
+                    self.ranges, self.instructions, self.stores);
+  }
+  bool operator==(const Tape&) const = default;
+};
+
+struct TapeKernel {
+  Tape tape;
+  static auto members(auto& self) { return std::tie(self.tape); }
+  bool operator==(const TapeKernel&) const = default;
+};
+
+// One axis of a matrix operand in memory: the outer product of (size, stride) digits, outermost
+// first. [n, h, d] memory read as rows n and columns (h, d) has two digits in its columns.
+struct OperandAxis {
+  Dims sizes, strides;
+  static auto members(auto& self) { return std::tie(self.sizes, self.strides); }
+  bool operator==(const OperandAxis&) const = default;
+};
+
+// A batched matrix read through a view: element (b, r, c) lies at offset + batch(b) + rows(r) +
+// columns(c).
+struct ContractOperand {
+  std::int32_t buffer = 0;
+  std::int64_t offset = 0;
+  OperandAxis batch, rows, columns;
+  static auto members(auto& self) {
+    return std::tie(self.buffer, self.offset, self.batch, self.rows, self.columns);
+  }
+  bool operator==(const ContractOperand&) const = default;
+};
+
+// One product, lhs [batch, m, k] x rhs [batch, k, n], added into result `result`.
+struct ContractTerm {
+  ContractOperand lhs, rhs;
+  std::int32_t result = 0;
+  static auto members(auto& self) { return std::tie(self.lhs, self.rhs, self.result); }
+  bool operator==(const ContractTerm&) const = default;
+};
+
+// Products of one shape - say primal and tangent of a layer, which share the weight - computed tile
+// by tile. The epilogue's iteration space, in order, is batch x m x n (each possibly split into
+// several axes); it reads results through TapeCode::result and has no reduced axes. Terms with the
+// same lhs (or rhs) operand can share its packing.
+struct ContractKernel {
+  DType dtype = DType::f32;  // of operands and results
+  std::int64_t batch = 1, m = 1, n = 1, k = 1;
+  std::int32_t results = 1;
+  std::vector<ContractTerm> terms;
+  Tape epilogue;
+  static auto members(auto& self) {
+    return std::tie(self.dtype, self.batch, self.m, self.n, self.k, self.results, self.terms,
+                    self.epilogue);
+  }
+  bool operator==(const ContractKernel&) const = default;
+};
+
+struct OpKernel {
+  Op op = Op::identity;
+  Attributes attributes;  // a constant with IndexAttributes is a run-time scalar
+  std::vector<std::int32_t> inputs, outputs;  // buffers, contiguous row-major
+  std::vector<TensorType> input_types, output_types;
+  // Of attention and its derivatives alone: how each input lies in memory, as a batched matrix [..,
+  // tokens, features] (the mask: [.., queries, keys]; lse and delta: [.., tokens] as rows of one
+  // column). Same order and buffers as `inputs`.
+  std::vector<ContractOperand> views{};
+  static auto members(auto& self) {
+    return std::tie(self.op, self.attributes, self.inputs, self.outputs, self.input_types,
+                    self.output_types, self.views);
+  }
+  bool operator==(const OpKernel&) const = default;
+};
+
+using Kernel = std::variant<TapeKernel, ContractKernel, OpKernel>;
+
+enum class BufferKind : std::uint8_t {
+  input,      // bound at the call: inputs[index]
+  output,     // bound at the call: outputs[index]
+  temporary,  // bytes [offset, offset + type.bytes()) of the call's arena
+};
+
+struct BufferSlot {
+  BufferKind kind = BufferKind::temporary;
+  TensorType type;
+  std::int64_t index = 0;   // input, output
+  std::int64_t offset = 0;  // temporary; a multiple of 64
+  static auto members(auto& self) {
+    return std::tie(self.kind, self.type, self.index, self.offset);
+  }
+  bool operator==(const BufferSlot&) const = default;
+};
+
+struct Program {
+  std::vector<BufferSlot> buffers;
+  std::vector<Kernel> kernels;
+  std::vector<TensorType> inputs, outputs;
+  // donations[o] is the input whose memory output o may take over, or -1. Every read of that input
+  // comes before, or at the same element in, the kernel that writes o.
+  std::vector<std::int32_t> donations;
+  std::int32_t scalars = 0;  // run-time scalars bound at the call
+  std::int64_t arena_bytes = 0;
+  // Kernels from this one on write donated memory: a call may not be cancelled, nor allocate, from
+  // here on.
+  std::int32_t commit_point = 0;
+  static auto members(auto& self) {
+    return std::tie(self.buffers, self.kernels, self.inputs, self.outputs, self.donations,
+                    self.scalars, self.arena_bytes, self.commit_point);
+  }
+  bool operator==(const Program&) const = default;
+};
+
+// Readable text: buffers, then a block per kernel.
+std::string to_string(const Program& program);
+std::string to_string(const Tape& tape, const std::vector<BufferSlot>& buffers);
+
+// Bytes of a self-contained, versioned encoding. parse(serialise(p)) == p; parse throws FormatError
+// on anything else than such bytes.
+std::vector<std::byte> serialise(const Program& program);
+Program parse_program(std::span<const std::byte> bytes);
+
+// Throws Error naming the first invariant that does not hold: numbering, shapes, bounds of every
+// address, overlap of live buffers.
+void verify(const Program& program);
+
+}  // namespace fluxion
