@@ -152,11 +152,12 @@ std::string counted(std::size_t count, const std::string& noun) {
 Picture draw(TracedFunction traced, const std::string& stage, const std::string& format) {
   // The CPU's: what depends on the machine there is how fast a kernel runs, not what it may hold,
   // so the picture is the same everywhere.
-  const KernelLimits limits = cpu({.threads = 1}).backend().capabilities().limits;
+  const Device device = cpu({.threads = 1});
+  const Capabilities& capabilities = device.backend().capabilities();
   if (stage == "graph" || stage == "simplified") {
     if (stage == "simplified") {
       std::vector<double> more;
-      traced.graph = plan::pair_duals(plan::simplify(traced.graph, limits, more));
+      traced.graph = plan::pair_duals(plan::simplify(traced.graph, capabilities.limits, more));
       traced.labels.scalars.insert(traced.labels.scalars.end(), more.begin(), more.end());
     }
     const std::size_t nodes = traced.graph.nodes.size();
@@ -164,23 +165,23 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
                       names_text(traced.labels) + plan::to_string(traced.graph)),
             nodes, counted(nodes, "node")};
   }
-  const Planned planned = plan::make_program(traced.graph, limits);
+  const Plan plan = plan::make_plan(traced.graph, capabilities);
   // The program has one output for each distinct value, under the name it is first asked for.
-  std::vector<show::NamedValue> outputs(planned.program.outputs.size());
-  for (std::size_t k = planned.outputs.size(); k-- > 0;)
-    if (!planned.outputs[k].from_input)
-      outputs[static_cast<std::size_t>(planned.outputs[k].index)] = traced.labels.outputs[k];
+  std::vector<show::NamedValue> outputs(plan.program.outputs.size());
+  for (std::size_t k = plan.outputs.size(); k-- > 0;)
+    if (!plan.outputs[k].from_input)
+      outputs[static_cast<std::size_t>(plan.outputs[k].index)] = traced.labels.outputs[k];
   traced.labels.outputs = outputs;
-  const std::string says = counted(planned.program.kernels.size(), "kernel");
+  const std::string says = counted(plan.program.kernels.size(), "kernel");
   if (stage == "memory") {
     if (format == "dot")
       throw Error("graph: memory is a picture over time and has no DOT form; --format svg or text");
-    return {format == "svg" ? show::memory_svg(planned.program, traced.labels.title)
-                            : show::memory_text(planned.program),
+    return {format == "svg" ? show::memory_svg(plan.program, traced.labels.title)
+                            : show::memory_text(plan.program),
             0, says};
   }
-  const show::Diagram diagram = show::program_diagram(planned.program, traced.labels);
-  return {of_format(format, diagram, names_text(traced.labels) + to_string(planned.program)),
+  const show::Diagram diagram = show::program_diagram(plan.program, traced.labels);
+  return {of_format(format, diagram, names_text(traced.labels) + to_string(plan.program)),
           diagram.boxes.size(), says};
 }
 

@@ -20,8 +20,6 @@
 
 namespace fluxion {
 
-class Plan;  // engine/plan/plan.h
-
 struct CompileOptions {
   std::vector<std::size_t> donate;  // arguments whose buffers may become outputs; their handles
                                     // throw when used afterwards

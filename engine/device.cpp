@@ -1,7 +1,7 @@
 #include "engine/device.h"
 
 #include "engine/error.h"
-#include "engine/plan/plan.h"
+#include "engine/plan_cache.h"
 
 namespace fluxion {
 

@@ -6,7 +6,7 @@
 #include "engine/compile.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/walk.h"
-#include "engine/plan/plan.h"
+#include "engine/plan_cache.h"
 
 namespace fluxion {
 
@@ -105,7 +105,7 @@ struct CompiledTrace::State {
   std::vector<TensorType> output_types;
   std::vector<Tensor> captured;  // evaluated tensors that the function used beside its arguments
   std::vector<double> scalars;
-  std::unique_ptr<Plan> plan;
+  std::unique_ptr<ExecutablePlan> plan;
 };
 
 namespace {
@@ -145,7 +145,8 @@ CompiledTrace::CompiledTrace(std::vector<Tensor> parameters, std::vector<bool> d
   state_->captured.assign(canonical.inputs.begin() + static_cast<std::ptrdiff_t>(parameters.size()),
                           canonical.inputs.end());
   state_->scalars = canonical.scalars;
-  state_->plan = std::make_unique<Plan>(std::move(canonical.graph), state_->device.backend());
+  state_->plan =
+      std::make_unique<ExecutablePlan>(std::move(canonical.graph), state_->device.backend());
 }
 
 CompiledTrace::~CompiledTrace() = default;

@@ -42,9 +42,10 @@ std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& lim
 
 }  // namespace
 
-Planned make_program(const Graph& given, const KernelLimits& limits) {
-  Planned planned;
-  Graph graph = pair_duals(simplify(given, limits, planned.extra_scalars));
+Plan make_plan(const Graph& given, const Capabilities& device) {
+  const KernelLimits& limits = device.limits;
+  Plan plan;
+  Graph graph = pair_duals(simplify(given, limits, plan.extra_scalars));
   verify(graph);
 
   std::vector<LoweredKernel> kernels;
@@ -70,7 +71,7 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
   }
 
   // Outputs: one buffer each, however often a value is asked for.
-  Program& program = planned.program;
+  Program& program = plan.program;
   program.inputs = graph.inputs;
   program.scalars = graph.scalars;
   std::map<std::pair<std::int32_t, std::int32_t>, std::int32_t> output_of;
@@ -78,7 +79,7 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
   for (const Value output : graph.outputs) {
     const GraphNode& node = graph[output];
     if (node.op == Op::parameter) {
-      planned.outputs.push_back(
+      plan.outputs.push_back(
           {true, static_cast<std::int32_t>(std::get<IndexAttributes>(node.attributes).index)});
       continue;
     }
@@ -88,7 +89,7 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
       program.outputs.push_back(graph.type(output));
       kept.insert(buffers->of(output));
     }
-    planned.outputs.push_back({false, found->second});
+    plan.outputs.push_back({false, found->second});
   }
   if (limits.fuses) {
     std::set<std::int32_t> donated;
@@ -118,106 +119,9 @@ Planned make_program(const Graph& given, const KernelLimits& limits) {
   }
   schedule(std::move(kernels), std::move(slots), graph.donated, program);
   verify(program);
-  return planned;
-}
-
-}  // namespace plan
-
-// ---- Plan
-
-Plan::Plan(plan::Graph graph, Backend& backend)
-    : graph_(std::move(graph)),
-      planned_(plan::make_program(graph_, backend.capabilities().limits)),
-      backend_(backend),
-      executable_(backend.compile(planned_.program)) {}
-
-std::vector<std::shared_ptr<Buffer>> Plan::run(const std::vector<std::shared_ptr<Buffer>>& inputs,
-                                               std::span<const double> scalars,
-                                               const RunOptions& options) const {
-  const Program& program = planned_.program;
-  std::vector<double> all_scalars(scalars.begin(), scalars.end());
-  all_scalars.insert(all_scalars.end(), planned_.extra_scalars.begin(),
-                     planned_.extra_scalars.end());
-
-  std::vector<std::shared_ptr<Buffer>> outputs;
-  for (std::size_t o = 0; o < program.outputs.size(); ++o) {
-    const std::int32_t donor = program.donations[o];
-    // With one owner, nobody can see the value being overwritten.
-    const bool reuse = donor >= 0 && inputs[static_cast<std::size_t>(donor)].use_count() == 1;
-    outputs.push_back(reuse ? inputs[static_cast<std::size_t>(donor)]
-                            : backend_.allocate(program.outputs[o].bytes()));
-  }
-  std::vector<Buffer*> input_pointers, output_pointers;
-  for (const auto& input : inputs) input_pointers.push_back(input.get());
-  for (const auto& output : outputs) output_pointers.push_back(output.get());
-  if (!program.kernels.empty())
-    executable_->run({input_pointers, output_pointers, all_scalars}, options);
-
-  std::vector<std::shared_ptr<Buffer>> result;
-  for (const OutputSource& source : planned_.outputs)
-    result.push_back(source.from_input ? inputs[static_cast<std::size_t>(source.index)]
-                                       : outputs[static_cast<std::size_t>(source.index)]);
-  return result;
-}
-
-MemoryReport Plan::memory_report() const {
-  const Program& program = planned_.program;
-  MemoryReport report;
-  for (const TensorType& input : program.inputs) report.input_bytes += input.bytes();
-  for (std::size_t o = 0; o < program.outputs.size(); ++o) {
-    report.output_bytes += program.outputs[o].bytes();
-    if (program.donations[o] >= 0) report.donated_bytes += program.outputs[o].bytes();
-  }
-  report.arena_bytes = static_cast<std::size_t>(program.arena_bytes);
-  report.workspace_bytes = executable_->workspace_bytes();
-  report.kernels = static_cast<int>(program.kernels.size());
-  return report;
-}
-
-// ---- PlanCache
-
-std::shared_ptr<const Plan> PlanCache::find_or_make(plan::Graph graph, Backend& backend) {
-  const std::uint64_t key = [&] {
-    const plan::Hash128 hash = plan::hash(graph);
-    return hash.low ^ (hash.high * 0x9e3779b97f4a7c15u);
-  }();
-  const auto find = [&]() -> std::shared_ptr<const Plan> {
-    const auto [begin, end] = index_.equal_range(key);
-    for (auto found = begin; found != end; ++found) {
-      if (!(found->second->second->graph() == graph)) continue;
-      recent_.splice(recent_.begin(), recent_, found->second);
-      return recent_.front().second;
-    }
-    return nullptr;
-  };
-  {
-    std::lock_guard lock(mutex_);
-    if (auto plan = find()) return plan;
-  }
-  // Planning takes long: other threads may use the cache meanwhile. Two that miss on one graph both
-  // plan it; one plan stays.
-  auto plan = std::make_shared<const Plan>(graph, backend);
-  std::lock_guard lock(mutex_);
-  if (auto other = find()) return other;
-  recent_.emplace_front(key, plan);
-  index_.emplace(key, recent_.begin());
-  if (recent_.size() > capacity_) {
-    const auto oldest = std::prev(recent_.end());
-    const auto [begin, end] = index_.equal_range(oldest->first);
-    for (auto found = begin; found != end; ++found) {
-      if (found->second == oldest) {
-        index_.erase(found);
-        break;
-      }
-    }
-    recent_.pop_back();
-  }
   return plan;
 }
 
-std::size_t PlanCache::size() const {
-  std::lock_guard lock(mutex_);
-  return recent_.size();
-}
+}  // namespace plan
 
 }  // namespace fluxion

@@ -43,7 +43,7 @@ struct Counts {
     attention = count(Op::attention);
     dual = count(Op::attention_dual);
     backward = count(Op::attention_backward);
-    const Program program = plan::make_program(graph, limits).program;
+    const Program program = plan::make_plan(graph, {.name = "test", .limits = limits}).program;
     verify(program);
     CHECK(parse_program(serialise(program)) == program);
     kernels = static_cast<std::int64_t>(program.kernels.size());

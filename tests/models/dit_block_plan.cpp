@@ -49,7 +49,7 @@ Program block_program(bool with_tangent) {
   }
   const auto canonical = plan::canonicalise(t, outputs);
   // What the CPU's kernels may hold is the same on every machine.
-  return plan::make_program(canonical.graph, device.backend().capabilities().limits).program;
+  return plan::make_plan(canonical.graph, device.backend().capabilities()).program;
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ Program block_program() {
       std::vector<Tensor>(traced.tensors().begin() + 2, traced.tensors().end()));
   std::vector<Tensor> outputs{value};
   outputs.insert(outputs.end(), gradient.begin(), gradient.end());
-  return plan::make_program(plan::canonicalise(traced.tensors(), outputs).graph, KernelLimits{})
+  return plan::make_plan(plan::canonicalise(traced.tensors(), outputs).graph, Capabilities{})
       .program;
 }
 
