@@ -14,7 +14,7 @@ Tensor repeated(const Tensor& x, std::int64_t size) {
 }
 
 namespace {
-// What stands in the place of each output of a node.
+// The outputs of a rebuilt node.
 struct BatchedNode {
   std::vector<Tensor> outputs;
   bool batched = false;
@@ -43,8 +43,8 @@ std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs,
       any_batched = any_batched || batched.back();
     }
     if (!any_known) continue;
-    // The token of `after` says when, not what: a value that waits for mapped tensors is still the
-    // same for every example.
+    // `after` only delays its value: a value that waits for a mapped token is still the same for
+    // every example.
     const bool same = !any_batched || (node.op == Op::after && !batched[0]);
     if (same)
       known[&node] = {make_nodes(node.op, node.attributes, std::move(inputs)), false};

@@ -1,8 +1,8 @@
-// The batching table: for every op what it becomes when some of its operands carry one axis more,
-// along which it is applied to each example.
+// The batching table: one rule per op, which applies the op to many examples at once. The examples
+// lie along an extra leading axis, the mapped axis, that some operands carry.
 //
-// vmap walks the graph that a function made of one example and rebuilds, by these rules, every node
-// that depends on it.
+// vmap calls a function on one example, walks the graph that it built and rebuilds every node that
+// depends on that example by these rules.
 #pragma once
 
 #include <span>
@@ -12,23 +12,23 @@
 
 namespace fluxion {
 
-// A leaf of the graph made for one example, and what stands for it in that for all: with the mapped
-// axis in front, if it is batched.
+// A leaf of the graph for one example, and its counterpart in the graph for all examples. If
+// batched, the counterpart has the mapped axis in front.
 struct BatchedLeaf {
   Tensor one, all;
   bool batched = true;
 };
 
-// What a rule sees: the node, made for one example, and its operands. Those that are batched (at
-// least one is) have the mapped axis in front: [size, ..] where the node's operand is [..]. The
-// others are as the node has them, the same for every example.
+// What a rule sees: the node for one example, and its operands for all examples. At least one
+// operand is batched: it is [size, ..] where the node's operand is [..]. The others are shared by
+// all examples and have the shape that the node knows.
 struct BatchCall {
   const std::shared_ptr<Node>& node;
   const std::vector<Tensor>& inputs;
   const std::vector<bool>& batched;
   std::int64_t size;
-  std::span<const BatchedLeaf> leaves =
-      {};  // of the whole graph: for rules that hold tensors of it, as those of regions do
+  // Leaves of the whole graph. Rules of regions may hold tensors of that graph, so they need them.
+  std::span<const BatchedLeaf> leaves = {};
 
   template <class T>
   const T& get() const {
@@ -38,18 +38,18 @@ struct BatchCall {
 // The node's outputs for all examples, each with the mapped axis in front. `size` may be 0.
 using BatchRule = std::vector<Tensor> (*)(const BatchCall&);
 
-// Null for leaves alone, which depend on nothing.
+// Null for leaves only: they depend on nothing.
 BatchRule batch_rule(Op op);
 
 // The rule of regions (autograd/batching_regions.cpp).
 std::vector<Tensor> batch_region(const BatchCall& call);
 
-// x, the same for every example, as [size, ..]: a view.
+// x repeated for every example, [size, ..]. A view, no copy.
 Tensor repeated(const Tensor& x, std::int64_t size);
 
-// The outputs of a graph for all examples at once, given what stands for its leaves; each output
-// has the mapped axis in front, also one that is the same for every example. Nodes that depend on
-// no leaf are used as they are. `descend` says where the walk may go on.
+// Rebuilds a graph for all examples at once. Every output gets the mapped axis in front, also one
+// that is the same for all examples. Nodes that depend on no leaf are used as they are. `descend`
+// says which nodes the walk enters.
 std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs,
                                 const std::vector<BatchedLeaf>& leaves, std::int64_t size,
                                 bool (*descend)(const Node&));

@@ -1,5 +1,5 @@
-// Regions under vmap: the body is batched into the body of a new region of the same kind, and the
-// rules are applied to each example.
+// Regions under vmap: a new region of the same kind, whose body is the old body batched and whose
+// rules apply the old rules to each example.
 #include "autograd/batching.h"
 #include "autograd/vmap.h"
 #include "engine/graph/ops.h"
@@ -12,12 +12,12 @@ namespace {
 using Tensors = std::vector<Tensor>;
 using Rule = std::function<Tensors(const Tensors&, const Tensors&)>;
 
-// A node with a value depends on no leaf that has none.
+// An evaluated node can't depend on a leaf without a value.
 bool without_value(const Node& node) { return !node.evaluated(); }
 
-// rule(inputs, moving) for all examples, results with the mapped axis in front; empty tensors stay
-// empty. A rule may hold tensors of the graph that was mapped, so what it makes may depend on that
-// graph's `leaves` too.
+// rule(inputs, moving) for all examples. Results have the mapped axis in front; empty tensors stay
+// empty. A rule may hold tensors of the mapped graph, so its results may depend on that graph's
+// `leaves` too.
 Tensors for_each_example(const Rule& rule, const Tensors& inputs, const std::vector<bool>& batched,
                          const Tensors& moving, const std::vector<bool>& batched_moving,
                          const std::vector<BatchedLeaf>& leaves) {
@@ -60,10 +60,10 @@ std::vector<Tensor> batch_region(const BatchCall& call) {
   if (one->transpose)
     all.transpose = [one, batched, of_graph](const Tensors& inputs, const Tensors& cotangents) {
       std::vector<bool> all_batched(cotangents.size(), true), of_inputs = batched;
-      of_inputs.resize(inputs.size(), true);  // what follows the inputs are outputs
+      of_inputs.resize(inputs.size(), true);  // outputs follow the inputs
       Tensors result =
           for_each_example(one->transpose, inputs, of_inputs, cotangents, all_batched, of_graph);
-      // What every example shares gathers the cotangents of all.
+      // An input that all examples share gets the sum of their cotangents.
       for (std::size_t i = 0; i < result.size(); ++i)
         if (result[i] && !of_inputs[i]) result[i] = sum(result[i], {0});
       return result;

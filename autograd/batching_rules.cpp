@@ -1,5 +1,5 @@
-// Batching rules: every op along one axis more, at position 0. An operand that is the same for
-// every example is stretched along it, which costs a view and no memory.
+// Batching rules: every op with the mapped axis in front. An operand that all examples share is
+// broadcast along it: a view, no memory.
 #include <array>
 
 #include "autograd/batching.h"
@@ -32,11 +32,11 @@ Outputs rebuilt(const BatchCall& call, Attributes attributes) {
   return make_nodes(call.node->op, std::move(attributes), all_stretched(call));
 }
 
-// The op counts its axes from the end, or has none: elementwise, norms over the last axis,
+// Ops without axes, or with axes counted from the end: elementwise ops, norms over the last axis,
 // attention.
 Outputs leading(const BatchCall& call) { return rebuilt(call, call.node->attributes); }
 
-// The op names axes from the front: they move up by one.
+// Ops that name axes from the front: the numbers grow by one.
 Outputs along_axis(const BatchCall& call) {
   return rebuilt(call, AxisAttributes{call.get<AxisAttributes>().axis + 1});
 }
@@ -59,7 +59,7 @@ Outputs transpose(const BatchCall& call) {
   return rebuilt(call, AxesAttributes{in_front(0, axes)});
 }
 Outputs broadcast_to(const BatchCall& call) {
-  // The axes that broadcasting adds come between the mapped one and the operand's own.
+  // Axes added by broadcasting go between the mapped axis and the operand's own.
   const Dims& to = call.get<ShapeAttributes>().shape;
   const Tensor& x = call.inputs[0];
   Dims aligned = in_front(call.size, Dims(to.size() + 1 - static_cast<std::size_t>(x.rank()), 1));
@@ -90,8 +90,8 @@ Outputs windows(const BatchCall& call) {
   return {unfolded(call, make_node(Op::windows, call.node->attributes, {folded(call.inputs[0])}))};
 }
 
-// One big product instead of many small ones where the examples share an operand: x_i w are the
-// rows of one product, a x_i of vectors x_i too.
+// One large product instead of many small ones if the examples share an operand: the rows of all
+// x_i w form one product, and so do the columns of a x_i if the x_i are vectors.
 Outputs matmul(const BatchCall& call) {
   const Tensor &a = call.inputs[0], &b = call.inputs[1];
   const Shape& y = call.node->outputs[0].shape;
@@ -106,8 +106,8 @@ Outputs matmul(const BatchCall& call) {
   return leading(call);
 }
 
-// Stretches indices [size, k..] to the shape of what they pick along `axis` of [size, ..]: [size,
-// .., k.., ..].
+// Broadcasts indices [size, k..] to the shape of the elements they pick along `axis` of [size, ..]:
+// [size, .., k.., ..].
 Tensor spread_indices(const Tensor& indices, const Shape& picked, std::int64_t axis) {
   Dims sizes(static_cast<std::size_t>(picked.rank()), 1);
   sizes[0] = indices.shape()[0];
@@ -121,14 +121,14 @@ Outputs take(const BatchCall& call) {
   const Tensor &x = call.inputs[0], &indices = call.inputs[1];
   if (!call.batched[1]) return {fluxion::take(x, indices, axis + 1)};
   if (!call.batched[0]) {
-    const Tensor taken =
-        fluxion::take(x, indices, axis);  // the mapped axis of the indices comes out at `axis`
+    // The mapped axis of the indices comes out at `axis`.
+    const Tensor taken = fluxion::take(x, indices, axis);
     Dims axes{axis};
     for (std::int64_t k = 0; k < taken.rank(); ++k)
       if (k != axis) axes.push_back(k);
     return {fluxion::transpose(taken, axes)};
   }
-  // Each example from its own rows: the indices' axes flatten into one beside which they are alike.
+  // Each example takes from its own rows: flatten the axes of the indices into one, broadcast it.
   Shape picked = x.shape();
   const std::int64_t count =
       Shape(Dims(indices.shape().begin() + 1, indices.shape().end())).elements();
@@ -145,7 +145,7 @@ Outputs index_add(const BatchCall& call) {
                                axis)};
 }
 
-// Counters belong to a key, so each key draws on its own.
+// Counters belong to a key: draw once per key.
 Outputs random_bits(const BatchCall& call) {
   if (call.size == 0)
     return {zeros(Shape(in_front(0, call.node->outputs[0].shape.dims())), DType::u32,
@@ -162,8 +162,8 @@ Outputs random_bits(const BatchCall& call) {
   return {fluxion::concat(draws, 0)};
 }
 
-// Images of all examples are one batch; weights of their own are more output channels, or groups
-// where the images differ too.
+// Images of all examples form one batch. Weights per example become further output channels, or
+// groups if the images differ too.
 Outputs conv2d(const BatchCall& call) {
   auto attributes = call.get<ConvAttributes>();
   const Tensor &x = call.inputs[0], &w = call.inputs[1];
@@ -185,7 +185,7 @@ Outputs conv2d(const BatchCall& call) {
     return {fluxion::transpose(
         fluxion::reshape(wide, {sizes[0], sizes[1], sizes[2], n, groups * out}), {3, 0, 1, 2, 4})};
   }
-  // Each group of channels keeps its place, the examples come inside: [.., groups, n, out].
+  // The groups of channels stay outermost, the examples follow: [.., groups, n, out].
   const Tensor split = fluxion::transpose(fluxion::reshape(w, {n, height, width, in, groups, out}),
                                           {1, 2, 3, 4, 0, 5});
   const Tensor wide = make_node(
@@ -195,7 +195,7 @@ Outputs conv2d(const BatchCall& call) {
   return {unfolded(call, apart)};
 }
 
-// (A function of another file is no constant to every compiler and sanitizer.)
+// A function of this file, so that the table is constant-initialised under every sanitizer.
 Outputs region(const BatchCall& call) { return batch_region(call); }
 
 constexpr auto rules = [] {

@@ -1,4 +1,4 @@
-// check_derivatives: the tool that tests every op of this project, for users' own functions.
+// check_derivatives: tests the derivatives of a function. The project tests its own ops with it.
 #pragma once
 
 #include <functional>
@@ -10,9 +10,10 @@
 namespace fluxion {
 
 struct DerivativeCheck {
-  double jvp_error =
-      0;  // |jvp - central difference| / (1 + |central difference|), largest over outputs
-  double adjoint_error = 0;  // |<u, Jv> - <J'u, v>| / (1 + |<u, Jv>|)
+  // |jvp - central difference| / (1 + |central difference|), largest over outputs
+  double jvp_error = 0;
+  // |<u, Jv> - <J'u, v>| / (1 + |<u, Jv>|)
+  double adjoint_error = 0;
   bool passed = false;
   std::string message;  // what failed, with numbers; empty if passed
 };
@@ -24,9 +25,9 @@ struct DerivativeCheckOptions {
   double adjoint_tolerance = 1e-10;
 };
 
-// Compares jvp of f along random directions with a fourth-order central difference, and checks <u,
-// Jv> = <J'u, v>. Inputs must be f64 to be varied; others stay fixed. Throws DTypeError if no input
-// is f64.
+// Compares the jvp of f along random directions with a fourth-order central difference, and checks
+// the identity <u, Jv> = <J'u, v>. Varies the f64 inputs and keeps the others fixed. Throws
+// DTypeError if no input is f64.
 DerivativeCheck check_derivatives(
     const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f,
     const std::vector<Tensor>& inputs, const DerivativeCheckOptions& options = {});

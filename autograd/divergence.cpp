@@ -66,15 +66,15 @@ class At {
   Tensor value_;
 };
 
-// The columns a_0, a_1, .. [batch, elements] made orthonormal, each after the ones before it; those
-// that add nothing become 0. Gram and Schmidt's process twice over: the second pass removes what
-// rounding left of the first.
+// The columns a_0, a_1, .. [batch, elements] made orthonormal in order. A column in the span of
+// those before it becomes 0. Gram-Schmidt, applied twice: the second pass removes the rounding
+// errors of the first.
 std::vector<Tensor> orthonormal(const std::vector<Tensor>& columns) {
   std::vector<Tensor> basis;
   for (const Tensor& column : columns) {
     const double negligible = column.dtype() == DType::f64 ? 1e-10 : 1e-5;
     const auto length2 = [](const Tensor& x) { return sum(square(x), {1}, true); };
-    // x / |x|, and 0 with a derivative of 0 where x is no more than rounding.
+    // x / |x|; 0, with derivative 0, where x is only a rounding error.
     const auto unit = [&](const Tensor& x, const Tensor& of) {
       const Tensor squares = length2(x), counts = gt(squares, negligible * negligible * of);
       return where(counts, x * rsqrt(where(counts, squares, 1.0)), 0.0);

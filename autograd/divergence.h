@@ -1,24 +1,22 @@
-// The divergence of a vector field and estimates of it: traces of Jacobians that nobody writes
-// down.
+// The divergence of a vector field, exact or estimated: the trace of a Jacobian that is never
+// stored.
 //
-// A field maps x [batch, ..] to f(x) of the same type, and its rows are independent: row i of f(x)
-// depends on row i of x alone. So one tangent moves all samples at once, and a product with the
-// Jacobian J of every sample is a single JVP. All functions here evaluate f(x) once and push all
-// their tangents through it together (autograd/vmap.h; attention alone computes its scores again
-// for every tangent); gradients go through everything.
+// A field maps x [batch, ..] to f(x) of the same type. Its rows are independent: row i of f(x)
+// depends on row i of x only. So one JVP multiplies the Jacobian J of every sample by a vector.
+// All functions here evaluate f(x) once and push all their tangents through it together
+// (autograd/vmap.h); only attention computes its scores again for every tangent. Gradients flow
+// through all of it.
 //
-//   exact         tr J = sum_i e_i' J e_i                                   d products, d the
-//   elements of a sample Hutchinson    mean of v' J v over probes v with E[v v'] = I             m
-//   products; for +-1 entries the variance is
-//                                                                           2 (|S|_F^2 - sum_i
-//                                                                           S_ii^2) / m with S = (J
-//                                                                           + J') / 2, for Gaussian
-//                                                                           ones 2 |S|_F^2 / m
-//   Hutch++       exact on the range of J applied to a few vectors, Hutchinson on what is left
-//   (Meyer, Musco, Musco, Woodruff 2021)
+//   exact        tr J = sum_i e_i' J e_i                    d products, d = elements of a sample
+//   Hutchinson   mean of v' J v over m probes v, E[v v'] = I            m products
+//                variance with S = (J + J') / 2:
+//                  entries +-1   2 (|S|_F^2 - sum_i S_ii^2) / m
+//                  Gaussian      2 |S|_F^2 / m
+//   Hutch++      exact on the range of J applied to a few vectors, Hutchinson on the rest
+//                (Meyer, Musco, Musco, Woodruff 2021)
 //
-// Probes are arguments: hold them fixed over a whole ODE solve, or its error control sees noise;
-// draw new ones for each training step.
+// Probes are arguments. Keep them fixed during an ODE solve: its error control would see new ones
+// as noise. Draw new ones for each training step.
 #pragma once
 
 #include <functional>
@@ -36,8 +34,8 @@ struct FieldDivergence {
   static auto members(auto& self) { return std::tie(self.value, self.divergence); }
 };
 
-// tr df/dx of each sample, exactly. `at_once` bounds how many of the d tangents are in memory
-// together (0: all of them). Throws ShapeError unless f(x) has the shape of x and x a batch axis.
+// tr df/dx of each sample, exactly. `at_once` bounds how many of the d tangents are in memory at a
+// time (0: all). Throws ShapeError unless x has a batch axis and f(x) the shape of x.
 FieldDivergence divergence(const Field& f, const Tensor& x, std::int64_t at_once = 0);
 
 // v' J v for each probe and sample, [probes, batch], from probes [probes, batch, ..].
@@ -48,17 +46,17 @@ struct ProbedField {
 };
 ProbedField probe(const Field& f, const Tensor& x, const Tensor& probes);
 
-// The mean of v' J v over the probes [probes, batch, ..]. Throws ShapeError if the probes do not
-// fit x, or there is none.
+// The mean of v' J v over the probes [probes, batch, ..]. Throws ShapeError if there are no probes
+// or they do not fit x.
 FieldDivergence hutchinson(const Field& f, const Tensor& x, const Tensor& probes);
 
-// With Q an orthonormal basis of the range of J S, S the sketch [k, batch, ..], and P = I - Q Q':
-// tr Q' J Q + mean of (P v)' J (P v) over the probes v [m, batch, ..]. 2 k + m products with J; the
-// authors split a budget of b products into k = m = b / 3. Exact where the rank of J is at most k,
-// and unbiased if sketch and probes are drawn apart, with the variance of Hutchinson on P J P. m
-// may be 0: then only the part in the range is counted. Gradients go through Q too. Directions of J
-// S that lie within 1e-5 (f32; f64: 1e-10) of their length in the span of those before them count
-// as part of it.
+// Hutch++: tr Q' J Q + mean of (P v)' J (P v) over the probes v [m, batch, ..]. Q is an
+// orthonormal basis of the range of J S, S the sketch [k, batch, ..], and P = I - Q Q'.
+// Costs 2 k + m products with J; the authors split a budget of b products into k = m = b / 3.
+// Exact if the rank of J is at most k. Unbiased if sketch and probes are drawn independently; the
+// variance is Hutchinson's on P J P. With m = 0 only the part in the range of J S is counted.
+// Gradients flow through Q too. A column of J S whose part outside the span of the columns before
+// it is shorter than 1e-5 (f64: 1e-10) of its length counts as inside.
 FieldDivergence hutch_plus_plus(const Field& f, const Tensor& x, const Tensor& sketch,
                                 const Tensor& probes);
 

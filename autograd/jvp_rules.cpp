@@ -29,10 +29,10 @@ Tensor or_zeros(const Tensor& tangent, const Tensor& like) {
   return tangent ? tangent : zeros_like(like);
 }
 
-// The op is constant almost everywhere, or its output can't carry a tangent.
+// The op is constant almost everywhere, or its output is not floating.
 Tangents zero(const JvpCall& call) { return Tangents(call.node->outputs.size()); }
 
-// The op is linear in all its operands together: apply it to the tangents.
+// The op is linear in all its operands jointly: apply it to the tangents.
 Tangents linear(const JvpCall& call) {
   Tangents operands;
   for (std::size_t i = 0; i < call.inputs.size(); ++i)
@@ -86,7 +86,7 @@ Tangents pow(const JvpCall& call) {
   const Tensor &a = call.inputs[0], &b = call.inputs[1];
   Tensor first, second;
   if (call.tangents[0]) {
-    // b a^(b-1), and 0 at b = 0 also where a^-1 is infinite.
+    // b a^(b-1); 0 at b = 0, also where a^-1 is infinite.
     const Tensor constant = eq(b, 0.0);
     first =
         call.tangents[0] * where(constant, 0.0, b * fluxion::pow(a, where(constant, 1.0, b - 1.0)));
@@ -101,7 +101,7 @@ Tangents atan2(const JvpCall& call) {
   return {add_tangents(scaled(call.tangents[0], x / norm), scaled(call.tangents[1], -y / norm))};
 }
 
-// Ties give each operand half.
+// The derivative of maximum and minimum in one operand: half at a tie.
 Tensor share(const Tensor& wins, const Tensor& ties, const Tensor& like) {
   return where(ties, 0.5, where(wins, ones_like(like), 0.0));
 }
@@ -130,7 +130,7 @@ Tangents pad(const JvpCall& call) {
 // max and min over axes: tied elements share the derivative equally.
 Tangents extremum(const JvpCall& call) {
   const Tensor& x = call.inputs[0];
-  if (x.elements() == 0) return {Tensor()};  // over nothing it is a constant
+  if (x.elements() == 0) return {Tensor()};  // the extremum of nothing is a constant
   const Tensor chosen = fluxion::convert(eq(x, call.output()), x.dtype());
   const Dims& axes = call.get<AxesAttributes>().axes;
   if (axes.empty()) return {call.tangents[0]};
@@ -184,8 +184,8 @@ Tangents conv2d(const JvpCall& call) {
                        call.tangents[1] ? along(call.inputs[0], call.tangents[1]) : Tensor())};
 }
 
-// The dual op computes the output once more beside the tangent; the planner lets it replace its
-// lone primal.
+// The dual op computes the output again beside the tangent. The planner then drops the primal op:
+// its outputs are the dual's first ones (pair_duals).
 Tangents attention(const JvpCall& call) {
   std::vector<Tensor> operands(call.inputs.begin(), call.inputs.begin() + 3);
   for (std::size_t i = 0; i < 3; ++i)
@@ -208,7 +208,7 @@ bool moves(const JvpCall& call, std::size_t begin, std::size_t end) {
                      [](const Tensor& tangent) { return static_cast<bool>(tangent); });
 }
 
-// The op on the tangents of operands [begin, 6), in which it is linear; the others rest.
+// The op on the tangents of operands [begin, 6), in which it is linear; the others stay primal.
 std::vector<Tensor> along(const JvpCall& call, std::size_t begin) {
   std::vector<Tensor> operands = call.inputs;
   for (std::size_t i = begin; i < 6; ++i) operands[i] = or_zeros(call.tangents[i], call.inputs[i]);
@@ -228,10 +228,10 @@ Tangents attention_backward(const JvpCall& call) {
   return along(call, 4);
 }
 
-// Where only the value of a node counts, not when it is computed.
+// `after` only delays its value, so the tangent need not wait.
 Tangents after(const JvpCall& call) { return {call.tangents[0]}; }
 
-// (A function of another file is no constant to every compiler and sanitizer.)
+// A function of this file, so that the table is constant-initialised under every sanitizer.
 Tangents region(const JvpCall& call) { return region_jvp(call); }
 
 constexpr auto rules = [] {

@@ -13,8 +13,8 @@ namespace fluxion {
 
 namespace {
 
-using TangentMap =
-    std::unordered_map<const Node*, std::vector<Tensor>>;  // per output; empty tensor = zero
+// The tangents of a node's outputs; an empty tensor is zero.
+using TangentMap = std::unordered_map<const Node*, std::vector<Tensor>>;
 
 Tensor tangent_of(const TangentMap& tangents, const Tensor& tensor) {
   const auto found = tangents.find(tensor.node().get());
@@ -22,8 +22,8 @@ Tensor tangent_of(const TangentMap& tangents, const Tensor& tensor) {
                                  : found->second[static_cast<std::size_t>(tensor.output())];
 }
 
-// Forward mode: extends `tangents`, given for some nodes, to every node of `order` that depends on
-// them.
+// Forward mode: extends `tangents` from the nodes that have some to every node of `order` that
+// depends on them.
 void push(const std::vector<WalkedNode>& order, TangentMap& tangents) {
   for (const WalkedNode& walked : order) {
     if (walked.inputs.empty() || tangents.contains(walked.node.get())) continue;
@@ -39,7 +39,7 @@ void push(const std::vector<WalkedNode>& order, TangentMap& tangents) {
   }
 }
 
-// The same from traced leaves to everything the outputs depend on through differentiable paths.
+// The same, from traced leaves to all nodes between them and the outputs on differentiable paths.
 void push_from_leaves(const std::vector<Tensor>& outputs, TangentMap& tangents) {
   // Nodes without a live leaf among their ancestors can't depend on ours.
   push(walk(outputs,
@@ -59,7 +59,7 @@ bool depends_on(const DependenceMap& map, const Tensor& tensor) {
 
 void spread(const std::vector<WalkedNode>& order, DependenceMap& map);
 
-// Which outputs of a node depend on the inputs marked; at least one is.
+// Which outputs of a node depend on the marked inputs. At least one input is marked.
 std::vector<bool> dependent_outputs(const Node& node, const std::vector<bool>& marked) {
   std::vector<bool> result(node.outputs.size(), true);
   if (node.op == Op::attention_dual) {
@@ -173,8 +173,8 @@ std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const 
   if (tangents.size() != input_types_.size())
     throw Error("linearize: wants " + std::to_string(input_types_.size()) + " tangents, got " +
                 std::to_string(tangents.size()));
-  // The map is linear, so its JVP at any point is itself: push the given tangents through it in
-  // place of the placeholders.
+  // A linear map is its own JVP at any point: push the given tangents through it, as tangents of
+  // the placeholders.
   TangentMap map;
   for (std::size_t i = 0; i < tangents.size(); ++i) {
     if (!placeholders_[i] || !tangents[i]) continue;
@@ -283,7 +283,7 @@ LinearMap Leaves::placeholder_map(const std::vector<Tensor>& outputs) const {
   LinearMap map;
   map.placeholders_ = tangents_;
   map.outputs_ = outputs;
-  // A place in a tree that holds no tensor has no derivative either, as one of booleans has none.
+  // An empty place in a tree has no derivative, like a boolean tensor.
   const auto type_of = [](const Tensor& tensor) {
     return tensor ? tensor.type() : TensorType{{}, DType::boolean};
   };

@@ -9,18 +9,19 @@
 
 namespace fluxion {
 
-// Forward mode along a graph: the tangents of `outputs` from those of `inputs`, which they depend
-// on; empty = zero, nothing is allocated for it. Stops at the inputs.
+// Forward mode: the tangents of `outputs` from the tangents of `inputs`. The walk stops at the
+// inputs. An empty tensor is a zero tangent; nothing is allocated for it.
 std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
                          const std::vector<Tensor>& tangents);
 
-// Reverse mode along a graph: the cotangents of `placeholders` from those of `outputs`, which must
-// depend on them linearly; empty = zero. Throws Error where they don't.
+// Reverse mode: the cotangents of `placeholders` from the cotangents of `outputs`, which must
+// depend on the placeholders linearly. An empty tensor is a zero. The walk stops at `known` values.
+// Throws Error where the dependence is not linear.
 std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents,
                          const std::vector<Tensor>& placeholders,
                          const std::vector<Tensor>& known = {});
 
-// A linear map held as a graph: outputs that depend linearly on placeholders.
+// A linear map, held as a graph whose outputs depend linearly on placeholders.
 class LinearMap {
  public:
   // Tangents of the inputs (empty = zero) -> tangents of the outputs, full-shaped.
@@ -38,8 +39,8 @@ class LinearMap {
   Device device_;
 };
 
-// Fresh identity leaves for one call of a transform, so that nested transforms can't confuse their
-// perturbations. They are live until this object dies.
+// Fresh identity leaves for one call of a transform. Every call has leaves of its own, so nested
+// transforms can't confuse their perturbations. The leaves are live until this object dies.
 class Leaves {
  public:
   enum Linear { linear };
@@ -55,8 +56,8 @@ class Leaves {
   std::vector<Tensor> push_forward(const std::vector<Tensor>& outputs) const;
   LinearMap linear_map(const std::vector<Tensor>& outputs) const;
   LinearMap placeholder_map(const std::vector<Tensor>& outputs) const;
-  // Gradient of a floating scalar in every leaf. Throws DTypeError for a leaf that is not floating,
-  // ShapeError if `scalar` has not one element.
+  // The gradient of a floating scalar with respect to every leaf. Throws DTypeError if a leaf is
+  // not floating, ShapeError if `scalar` does not have exactly one element.
   std::vector<Tensor> gradient(const Tensor& scalar) const;
 
  private:

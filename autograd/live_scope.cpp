@@ -3,8 +3,8 @@
 namespace fluxion {
 
 LiveScope::LiveScope() : scope_(std::make_shared<TraceScope>()) {
-  // Inner transforms start later, so a count of starts orders nested scopes outermost first. 0 is
-  // the scope of a compiled function.
+  // An inner transform starts later, so a count of starts orders nested scopes, outermost first.
+  // 0 is the scope of a compiled function.
   static std::atomic<std::uint64_t> started{0};
   scope_->depth = ++started;
 }

@@ -1,4 +1,4 @@
-// The life of a transform's leaves.
+// How long the leaves of a transform are live.
 #pragma once
 
 #include <memory>
@@ -7,8 +7,8 @@
 
 namespace fluxion {
 
-// Leaves that are put into a scope are live - and nodes made from them keep their inputs - until
-// the scope dies. Scopes nest: one that began earlier is further out.
+// Leaves in a scope are live until the scope dies; until then nodes that depend on them keep their
+// inputs when evaluated. Scopes nest: the one that began first is the outermost.
 class LiveScope {
  public:
   LiveScope();

@@ -18,8 +18,8 @@ const std::shared_ptr<const Region>& region_of(const Node& node) {
   return std::get<RegionAttributes>(node.attributes).region;
 }
 
-// The derivative of a checkpoint is a checkpoint: of (inputs, tangents), the tangents of the
-// outputs.
+// The derivative of a checkpoint is a checkpoint that maps (inputs, tangents) to the tangents of
+// the outputs.
 Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
   Region derivative;
   derivative.kind = Region::Kind::checkpoint;
@@ -39,7 +39,7 @@ Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
        walk(derivative.outputs, [](const Node& node) { return !node.evaluated(); }))
     used.insert(walked.node.get());
   const auto add = [&](const Tensor& parameter, const Tensor& argument, bool linear) {
-    // The derivative of what is linear does not look at it, and then it need not be known.
+    // The derivative of a linear map does not read its argument, so the argument need not be kept.
     if (linear && !used.contains(parameter.node().get())) return;
     derivative.parameters.push_back(parameter);
     derivative.linear.push_back(linear);
@@ -52,7 +52,8 @@ Tensors checkpoint_jvp(const JvpCall& call, const Region& region) {
   return in_places(apply_region(std::move(derivative), std::move(arguments)), moves);
 }
 
-// In its arguments the map is its own derivative; in what it captured its graph is differentiated.
+// The map is its own derivative in its arguments. In the tensors that it captured, its graph is
+// differentiated.
 Tensors linear_jvp(const JvpCall& call, const Region& region) {
   Tensors along = call.inputs, beside = call.tangents, result(call.node->outputs.size());
   bool moves = false, bends = false;
@@ -93,7 +94,8 @@ bool moves_captured(const JvpCall& call, const Region& region) {
   return false;
 }
 
-// A node that stands for the tangents and has a transpose only: of (inputs, outputs, tangents).
+// The tangents of a custom_vjp as an opaque node of (inputs, outputs, tangents). It has a transpose
+// and nothing else.
 Tensors opaque_jvp(const JvpCall& call, const Region& region) {
   Region derivative;
   derivative.kind = Region::Kind::opaque;
@@ -128,7 +130,7 @@ Tensors opaque_jvp(const JvpCall& call, const Region& region) {
   return in_places(apply_region(std::move(derivative), std::move(arguments)), floating);
 }
 
-// Linear already: the same map of the tangents.
+// An opaque node is linear, so its derivative is the node itself, applied to the tangents.
 Tensors derivative_of_opaque(const JvpCall& call, const Region& region) {
   Tensors along = call.inputs;
   for (std::size_t i = 0; i < along.size(); ++i) {
@@ -141,8 +143,8 @@ Tensors derivative_of_opaque(const JvpCall& call, const Region& region) {
   return make_nodes(Op::region, call.node->attributes, along);
 }
 
-// The transpose of the region's graph in the inputs that are linear. A checkpoint's other inputs
-// are held back until the cotangents are known, and what follows from them is computed again.
+// The transpose of the region's graph in its linear inputs. A checkpoint's other inputs wait for
+// the cotangents (Op::after), so that everything computed from them is computed again.
 Tensors transpose_graph(const TransposeCall& call, const Region& region) {
   Tensors values = call.inputs, placeholders(call.inputs.size()), known;
   for (std::size_t i = 0; i < values.size(); ++i) {

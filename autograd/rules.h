@@ -1,5 +1,5 @@
-// The derivative table: for every op its JVP, and for the linear ones their transpose. Reverse mode
-// is the transpose of forward mode, so the two can't disagree.
+// The derivative table: every op has a JVP rule, every linear op also a transpose rule. Reverse
+// mode is the transpose of forward mode, so the two can't disagree.
 //
 // An empty Tensor is a zero: nothing is allocated or computed for it.
 #pragma once
@@ -10,8 +10,8 @@
 
 namespace fluxion {
 
-// What a JVP rule sees: the node itself - so that exp or softmax reuse their outputs - and the
-// tangents of its inputs, at least one not zero.
+// What a JVP rule sees: the node itself, so that exp or softmax can reuse their outputs, and the
+// tangents of its inputs. At least one tangent is not zero.
 struct JvpCall {
   const std::shared_ptr<Node>& node;
   const std::vector<Tensor>& inputs;
@@ -26,8 +26,8 @@ struct JvpCall {
 // Tangents of the outputs.
 using JvpRule = std::vector<Tensor> (*)(const JvpCall&);
 
-// What a transpose rule sees: cotangents of the outputs, at least one not zero, and which inputs
-// the outputs depend on linearly.
+// What a transpose rule sees: the cotangents of the outputs, at least one not zero, and which
+// inputs the outputs depend on linearly.
 struct TransposeCall {
   const std::shared_ptr<Node>& node;
   const std::vector<Tensor>& inputs;
@@ -39,12 +39,12 @@ struct TransposeCall {
     return std::get<T>(node->attributes);
   }
 };
-// Cotangents of the inputs, empty for those that are not linear. Throws Error where the op is not
-// linear in these inputs.
+// Cotangents of the inputs; empty for inputs that are not linear. Throws Error if the op is not
+// linear in the inputs marked.
 using TransposeRule = std::vector<Tensor> (*)(const TransposeCall&);
 
-// Never null: an op without derivative (comparisons, integers, random bits) has a rule that returns
-// zeros.
+// Never null: an op without a derivative (comparisons, integers, random bits) has a rule that
+// returns zeros.
 JvpRule jvp_rule(Op op);
 // Null for ops that are not linear in any input.
 TransposeRule transpose_rule(Op op);

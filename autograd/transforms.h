@@ -1,9 +1,9 @@
 // Derivatives as functions of functions. Each takes a C++ callable over trees and returns values or
 // callables of ordinary tensors, so transforms nest in any order, inside and outside compile().
 //
-//   auto [y, dy]      = jvp(f, std::tuple{x}, std::tuple{dx});          // forward mode: dy = J dx
-//   auto [y, pull]    = vjp(f, x);   auto (gx) = pull(gy);              // reverse mode: gx = J' gy
-//   auto [loss, g]    = value_and_grad(f)(parameters, batch);           // argument 0 unless told
+//   auto [y, dy]   = jvp(f, std::tuple{x}, std::tuple{dx});   // forward mode: dy = J dx
+//   auto [y, pull] = vjp(f, x);   auto [gx] = pull(gy);       // reverse mode: gx = J' gy
+//   auto [loss, g] = value_and_grad(f)(parameters, batch);    // in argument 0 unless told
 //   otherwise
 #pragma once
 
@@ -17,9 +17,9 @@
 
 namespace fluxion {
 
-// f(primals...) and its derivative along tangents. `tangents` has the structure of `primals`;
-// tensors that are not floating take an empty Tensor. An empty Tensor also stands for a zero
-// tangent. A zero in the result is a full-shaped zero.
+// f(primals...) and its derivative along tangents. `tangents` has the structure of `primals`. An
+// empty Tensor is a zero tangent, and the only tangent of a tensor that is not floating. Zeros in
+// the result are full-shaped.
 template <class F, class... Args>
 auto jvp(F&& f, const std::tuple<Args...>& primals, const std::tuple<Args...>& tangents) {
   using Result = std::invoke_result_t<F, const Args&...>;
@@ -30,8 +30,8 @@ auto jvp(F&& f, const std::tuple<Args...>& primals, const std::tuple<Args...>& t
   return std::pair<Result, Result>(std::move(outputs), std::move(output_tangents));
 }
 
-// f(args...) and the linear map dx -> J dx at that point, for any number of tangents of argument
-// 0... all arguments, as a tuple.
+// f(args...) and the linear map dx -> J dx at that point. The map takes the tangents of all
+// arguments as a tuple, and may be applied any number of times.
 template <class F, class... Args>
 auto linearize(F&& f, const Args&... args) {
   using Result = std::invoke_result_t<F, const Args&...>;
@@ -61,8 +61,8 @@ auto vjp(F&& f, const Args&... args) {
 }
 
 // The transpose of a linear f at the shapes of `example`: cotangents of f's result -> cotangents of
-// its argument. Of an affine f it is the transpose of the linear part: what does not depend on the
-// argument is left out. Throws Error where f is not linear.
+// its argument. For an affine f: the transpose of its linear part; terms that do not depend on the
+// argument are left out. Throws Error if f is not linear.
 template <class F, class T>
 auto linear_transpose(F&& f, const T& example) {
   using Result = std::invoke_result_t<F, const T&>;
@@ -86,8 +86,8 @@ struct SplitAuxiliary<std::pair<Tensor, A>> {  // f returned (loss, auxiliary tr
 };
 }  // namespace detail
 
-// f -> (value, gradient in argument `argument`). f returns a scalar floating tensor, or a pair
-// (scalar, auxiliary tree) of which the pair is returned as value.
+// f -> (value, gradient with respect to argument `argument`). f returns a scalar floating tensor,
+// or a pair (scalar, auxiliary tree); then the value is that pair.
 template <std::size_t argument = 0, class F>
 auto value_and_grad(F f) {
   return [f = std::move(f)]<class... Args>(const Args&... args) {
@@ -105,7 +105,7 @@ auto value_and_grad(F f) {
   };
 }
 
-// f -> gradient of the scalar f in argument `argument`.
+// f -> gradient of the scalar f with respect to argument `argument`.
 template <std::size_t argument = 0, class F>
 auto grad(F f) {
   return [inner = value_and_grad<argument>(std::move(f))]<class... Args>(const Args&... args) {
@@ -113,22 +113,22 @@ auto grad(F f) {
   };
 }
 
-// Hessian of the scalar f at x times v: forward over reverse. Through a custom_vjp, which has no
-// forward mode, take grad of the scalar <grad f, v>.
+// The Hessian of the scalar f at x times v: forward over reverse. A custom_vjp has no forward mode;
+// through one, take grad of the scalar <grad f, v> instead.
 template <class F, class T>
 T hvp(F f, const T& x, const T& v) {
   return jvp(grad(std::move(f)), std::tuple<T>(x), std::tuple<T>(v)).second;
 }
 
-// The Jacobian dy/dx of y = f(x), shape [y.., x..], floating both: the linear map at x applied to a
-// whole basis at once (autograd/vmap.h), on top of one evaluation of f (attention computes its
-// scores again for every direction). Forward mode takes one pass per element of x, reverse mode one
-// per element of y. Throws DTypeError where x or y is not floating.
+// The Jacobian dy/dx of y = f(x), shape [y.., x..]. Evaluates f once and applies the linear map at
+// x to a whole basis at once (autograd/vmap.h); only attention computes its scores again for every
+// direction. Forward mode costs one pass per element of x, reverse mode one per element of y.
+// Throws DTypeError if x or y is not floating.
 Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 Tensor jacrev(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 
-// The second derivatives of the scalar f, shape [x.., x..]: forward over reverse; through a
-// custom_vjp, jacrev(grad(f), x) has them. Throws ShapeError if f's value has not exactly one
+// The second derivatives of the scalar f, shape [x.., x..]: forward over reverse. Through a
+// custom_vjp use jacrev(grad(f), x). Throws ShapeError if f's value does not have exactly one
 // element.
 Tensor hessian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
 

@@ -36,7 +36,7 @@ Cotangents sub(const TransposeCall& call) {
   return {call.linear[0] ? u : Tensor(), call.linear[1] ? -u : Tensor()};
 }
 
-// Linear in one operand at a time: a product of two linear operands is quadratic.
+// The op is linear in one operand at a time; a product of two linear operands is quadratic.
 void require_one(const TransposeCall& call) {
   if (call.linear[0] && call.linear[1])
     throw Error("linear_transpose: " + std::string(to_string(call.node->op)) +
@@ -146,8 +146,8 @@ Tensor conv2d_image(const TransposeCall& call) {
     const std::int64_t moved = (x.size(axis) - 1) * back.stride[k] + 1,
                        seen = (u.size(axis) - 1) * back.spread[k] + 1;
     back.low[k] = reach - a.low[k];
-    back.high[k] = moved + reach - seen -
-                   back.low[k];  // to the last pixel of x, whether the kernel saw it or not
+    // Up to the last pixel of x, whether the kernel saw it or not.
+    back.high[k] = moved + reach - seen - back.low[k];
   }
   // [.., in, groups x out] -> [.., out, groups x in].
   const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups;
@@ -157,7 +157,8 @@ Tensor conv2d_image(const TransposeCall& call) {
   return make_node(Op::conv2d, back, {u, fluxion::reshape(swapped, {kh, kw, out, a.groups * in})});
 }
 
-// For w, a product over all positions of what each kernel element saw with the cotangent there.
+// The cotangent of w: for each kernel element, the pixels it saw times the cotangent there, summed
+// over all positions.
 Tensor conv2d_weight(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &w = call.inputs[1], &u = call.cotangents[0];
   const auto& a = call.get<ConvAttributes>();
@@ -196,7 +197,7 @@ Cotangents conv2d(const TransposeCall& call) {
                         : Cotangents{Tensor(), conv2d_weight(call)};
 }
 
-// Each kernel position's view of the image goes back to where it was taken from.
+// For each kernel position, adds its view's cotangent back to the pixels that it was taken from.
 Cotangents windows(const TransposeCall& call) {
   const auto& a = call.get<WindowAttributes>();
   const Tensor& u = call.cotangents[0];
@@ -219,7 +220,7 @@ Cotangents windows(const TransposeCall& call) {
 }
 
 Cotangents take(const TransposeCall& call) {
-  // The axes of the indices flatten into one, along which rows are added.
+  // Flatten the axes of the indices into one and add rows along it.
   const std::int64_t axis = call.get<AxisAttributes>().axis;
   const Tensor &x = call.inputs[0], &indices = call.inputs[1];
   Shape shape = x.shape();
@@ -269,9 +270,9 @@ Cotangents attention_dual(const TransposeCall& call) {
   return result;
 }
 
-// Linear in (delta, u): with the dual along (a, b, c), the cotangents of (dq, dk, dv), the result
-// is dy + dlse y for u and -dlse for delta. It holds where lse is that of q, k and the mask, as
-// everywhere that a transform put this op.
+// Linear in (delta, u). Let (a, b, c) be the cotangents of (dq, dk, dv) and (dy, dlse) the dual
+// along them: the cotangent of u is dy + dlse y, that of delta is -dlse. Assumes that lse is the
+// one of q, k and mask, which holds wherever a transform emits this op.
 Cotangents attention_backward(const TransposeCall& call) {
   for (std::size_t i : {0, 1, 2, 3})
     if (call.linear[i])

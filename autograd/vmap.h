@@ -1,14 +1,16 @@
-// vmap: a function of one example becomes a function of many, one axis of its arguments wider.
+// vmap: turns a function of one example into a function of many.
 //
-//   const auto predict = [](const Parameters& p, const Tensor& x) { ... };              // x
-//   [features] -> [classes] vmap(predict, {not_mapped, 0})(parameters, batch); // batch [n,
-//   features] -> [n, classes] vmap(grad(loss), {not_mapped, 0})(parameters, batch); // a gradient
-//   of each example, [n, ..] vmap([&](const Tensor& v) { return jvp(f, std::tuple(x),
-//   std::tuple(v)).second; })(directions);   // many directions, one primal pass
+//   const auto predict = [](const Parameters& p, const Tensor& x) { ... };  // [features] ->
+//   [classes] vmap(predict, {not_mapped, 0})(parameters, batch);     // [n, features] -> [n,
+//   classes] vmap(grad(loss), {not_mapped, 0})(parameters, batch);  // one gradient per example,
+//   [n, ..]
 //
-// The function is called once, on tensors that stand for one example; what it builds from them is
-// rebuilt for all examples at once (autograd/batching.h), and what does not depend on them is
-// computed once. It nests with itself and with every other transform, inside and outside compile().
+//   // Many directions, one primal pass:
+//   vmap([&](const Tensor& v) { return jvp(f, std::tuple(x), std::tuple(v)).second; })(directions);
+//
+// The function is called once, on tensors that stand for one example. The nodes that depend on them
+// are rebuilt for all examples at once (autograd/batching.h); the others are computed once. vmap
+// nests with itself and with every other transform, inside and outside compile().
 #pragma once
 
 #include <optional>
@@ -24,12 +26,11 @@ namespace fluxion {
 
 // Which axis of an argument's tensors is mapped over; negative axes count from the end.
 using MappedAxis = std::optional<std::int64_t>;
-inline constexpr std::nullopt_t not_mapped =
-    std::nullopt;  // the argument is the same for every example
+inline constexpr std::nullopt_t not_mapped = std::nullopt;  // all examples share the argument
 
 struct BatchedLeaf;  // autograd/batching.h
 
-// The machinery, on flat lists: what stands for one example, and the way back to all of them.
+// The machinery on flat lists: leaves that stand for one example, and the way back to all of them.
 class MappedLeaves {
  public:
   // One axis per value; empty tensors stay empty. `arguments` says which argument of the mapped
@@ -41,14 +42,14 @@ class MappedLeaves {
   const std::vector<Tensor>& tensors() const { return tensors_; }
   std::int64_t size() const { return size_; }
   std::vector<BatchedLeaf> leaves() const;
-  // The outputs, built from tensors(), of all examples, the mapped axis at `axis` of each. Throws
-  // ShapeError where an output has no such axis.
+  // `outputs`, built from tensors(), for all examples, with the mapped axis at `axis`. Throws
+  // ShapeError if an output has no such axis.
   std::vector<Tensor> batch(const std::vector<Tensor>& outputs, std::int64_t axis = 0) const;
 
  private:
   LiveScope scope_;
-  std::vector<Tensor> tensors_,
-      mapped_;  // mapped_: with the mapped axis in front; empty where nothing is mapped
+  std::vector<Tensor> tensors_;
+  std::vector<Tensor> mapped_;  // mapped axis in front; empty for values that are not mapped
   std::int64_t size_ = 0;
 };
 
@@ -58,11 +59,11 @@ MappedLeaves mapped_leaves(const std::vector<std::vector<Tensor>>& arguments,
 }
 
 // f -> the function that applies f to slice i along in_axes[k] of every tensor of argument k, for
-// all i, and stacks the results along axis `out_axis` of each result (negative: counted from its
-// end). in_axes has one entry per argument; empty means axis 0 of all. Random draws of f are the
-// same for every example unless their key is mapped. Throws ShapeError for sizes that disagree or
-// axes out of range, Error where no tensor is mapped, and where f asks for the value of a tensor
-// that depends on a mapped one.
+// all i, and stacks the results along `out_axis` (negative: counted from the result's end). in_axes
+// has one entry per argument; empty means axis 0 of all. Random draws of f are the same for every
+// example unless their key is mapped. Throws ShapeError if sizes disagree or an axis is out of
+// range, Error if no tensor is mapped or f asks for the value of a tensor that depends on a mapped
+// one.
 template <class F>
 auto vmap(F f, std::vector<MappedAxis> in_axes = {}, std::int64_t out_axis = 0) {
   return [f = std::move(f), in_axes = std::move(in_axes),
