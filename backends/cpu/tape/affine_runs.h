@@ -9,8 +9,8 @@
 
 namespace fluxion::cpu_backend {
 
-// Some affine functions (without their constants) over one group of axes. Axes that all functions
-// walk through alike are merged.
+// Several affine functions (without their constants) over one group of axes. Neighbouring axes that
+// every function steps through as through one are merged.
 class AffineRuns {
  public:
   // `axes` are the group's axes in `extents`; coefficients of function f are
@@ -86,7 +86,7 @@ void AffineRuns::for_runs(std::int64_t begin, std::int64_t count, const std::int
     run(static_cast<const std::int64_t*>(values), n);
     count -= n;
     if (count == 0) return;
-    // Back to the start of the innermost axis, and on by one in the next that has room.
+    // Return to the start of the innermost axis and step the next axis that has room.
     for (std::size_t f = 0; f < functions_; ++f) values[f] -= position[axes - 1] * inner_step[f];
     position[axes - 1] = 0;
     for (std::size_t axis = axes - 1; axis-- > 0;) {
@@ -101,13 +101,13 @@ void AffineRuns::for_runs(std::int64_t begin, std::int64_t count, const std::int
   }
 }
 
-// The three nested groups that a plan splits an iteration space into.
+// The three nested groups of axes that a BlockedTape splits an iteration space into.
 struct AxisGroups {
   std::vector<int> batch, rows, columns;
 };
 
-// One affine function with its ranges over the groups: function 0 is an address or an index value,
-// the others are limited to [low, high).
+// One affine function and its ranges over the groups. Function 0 is an address or an index value;
+// the others must lie in [low, high).
 struct Access {
   Access() = default;
   Access(const Dims& extents, const AxisGroups& groups, const Affine& address,

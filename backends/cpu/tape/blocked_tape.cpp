@@ -1,4 +1,4 @@
-// Making a plan: values and their shapes, steps, registers. Running it is in tape_run.cpp.
+// Preparing a BlockedTape: the shapes of values, steps, registers. blocked_tape_run.cpp runs it.
 #include "backends/cpu/tape/blocked_tape.h"
 
 #include <algorithm>
@@ -42,8 +42,7 @@ BlockShape shape_of(const Access& access) {
 
 std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// The instructions that a plan runs: what the wanted stores (and, for partial plans, all
-// reductions) need.
+// The instructions to run: those that the wanted stores need and, with `partial`, all reductions.
 std::vector<bool> needed(const Tape& tape, const BlockedTapeOptions& options) {
   std::vector<bool> need(tape.instructions.size(), false);
   if (options.partial) {
@@ -99,7 +98,7 @@ BlockedTape::BlockedTape(const Tape& tape, const BlockedTapeOptions& options)
   place_registers();
 }
 
-// A value that is `value` in the given shape.
+// The number of a value that equals `value` and has the given shape.
 std::int32_t BlockedTape::spread_to(std::int32_t value, BlockShape shape) {
   const Value source = values_[static_cast<std::size_t>(value)];
   if (source.shape == shape) return value;
@@ -109,7 +108,7 @@ std::int32_t BlockedTape::spread_to(std::int32_t value, BlockShape shape) {
   step.operands[0] = value;
   step.operand_count = 1;
   step.splat[0] = !has_columns(source.shape);
-  // Along a row, a value per row is its own column of splats; as a row of its own it is contiguous.
+  // Spread along rows, a per-row value is a splat in each row; otherwise it is one contiguous line.
   if (!has_columns(shape) && has_rows(source.shape)) step.splat[0] = false;
   step.apply = find_spread_kernel(source.dtype);
   values_.push_back({source.dtype, shape, 0});
@@ -258,8 +257,8 @@ void BlockedTape::add_apply(const TapeInstruction& instruction,
   steps_.push_back(step);
 }
 
-// Chains that only another chain of the same shape reads become its beginning: their results then
-// never leave the processor's registers.
+// Joins a chain to the only chain that reads it, if their shapes agree. Its result then never
+// leaves the processor's registers.
 void BlockedTape::join_chains() {
   std::vector<std::int32_t> uses(values_.size(), 0), made_at(values_.size(), -1);
   for (const Step& step : steps_)
@@ -306,9 +305,9 @@ void BlockedTape::join_chains() {
   steps_ = std::move(kept);
 }
 
-// A store may be written by the kernel that computes it (or the load that copies it), and a load be
-// read where it lies, unless a store would then overwrite, in memory that both share, what is still
-// to be read. Whether they share memory is known only when the buffers are.
+// Finds stores that the computing kernel (or copying load) may write directly, and loads that may
+// be read in place. Neither may let a store overwrite memory that is still to be read; whether a
+// load and a store share memory is known only at the call.
 void BlockedTape::find_direct_accesses() {
   std::vector<std::int32_t> last_use(values_.size(), -1), made_at(values_.size(), -1);
   for (std::size_t i = 0; i < steps_.size(); ++i) {
@@ -338,8 +337,8 @@ void BlockedTape::find_direct_accesses() {
           last_use[static_cast<std::size_t>(step.value)] == forever;
 }
 
-// Linear scan: a register is free again after the last step that reads its value. A kernel may
-// write over its own operand.
+// Assigns registers by linear scan: a register is free after the last step that reads its value. A
+// kernel may overwrite its own operand.
 void BlockedTape::place_registers() {
   std::vector<std::int32_t> last_use(values_.size(), -1);
   for (std::size_t i = 0; i < steps_.size(); ++i)
@@ -361,8 +360,8 @@ void BlockedTape::place_registers() {
   std::vector<std::size_t> slot_of(values_.size());
   std::vector<std::size_t> free;
   const auto take = [&](const Value& value, bool fixed) {
-    // A fixed value is there before the block's first step, so it can't move into what an earlier
-    // step has used.
+    // A fixed value is written before the first step of a block, so it can't share a register with
+    // an earlier step.
     const auto found =
         fixed ? free.end() : std::find_if(free.begin(), free.end(), [&](std::size_t slot) {
           return slots[slot].shape == value.shape && slots[slot].bytes == lane_bytes(value.dtype);

@@ -1,10 +1,10 @@
-// BlockedTape: an expression tape made ready to run block by block.
+// BlockedTape: an expression tape prepared to run block by block.
 //
 // The iteration space is split into three nested groups of axes, batch > rows > columns, each
-// walked as one linear index. A block is a rectangle of rows x columns in one batch entry. Each
-// value has the shape of what it depends on: a scalar, one value per row, one per column, or all of
-// the block; so a bias is loaded once per block, a row statistic is spread along its row, and only
-// what varies everywhere is computed everywhere.
+// numbered by one linear index. A block is a rectangle of rows x columns in one batch entry. A
+// value has one of four shapes, by what it depends on: a scalar, one element per row, one per
+// column, or the full block. So a bias is loaded once per block, a row statistic is spread along
+// its row, and only what varies at every point is computed at every point.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@
 
 namespace fluxion::cpu_backend {
 
-// What a value depends on within a batch entry; bits.
+// What a value depends on within a batch entry; a set of bits.
 enum class BlockShape : std::uint8_t { scalar = 0, per_row = 1, per_column = 2, full = 3 };
 constexpr bool has_rows(BlockShape shape) { return static_cast<int>(shape) & 1; }
 constexpr bool has_columns(BlockShape shape) { return static_cast<int>(shape) & 2; }
@@ -29,13 +29,13 @@ constexpr BlockShape operator|(BlockShape a, BlockShape b) {
   return static_cast<BlockShape>(static_cast<int>(a) | static_cast<int>(b));
 }
 
-// Which of the tape a plan runs, and along what its reductions go.
+// The direction in which a BlockedTape reduces.
 enum class ReduceAlong : std::uint8_t { nothing, columns, rows };
 struct BlockedTapeOptions {
   AxisGroups groups;
   ReduceAlong reduce = ReduceAlong::nothing;
-  // Reductions are kept as partial values for the caller to combine; what depends on them (narrow
-  // stores) is left out.
+  // Leaves reductions as partial values for the caller to combine, and leaves out the stores that
+  // depend on them.
   bool partial = false;
 };
 
@@ -54,17 +54,17 @@ class BlockedTape {
   std::int64_t block_rows() const { return block_rows_; }
   std::int64_t block_columns() const { return block_columns_; }
   std::size_t scratch_bytes() const { return scratch_bytes_; }
-  // Lanes of four bytes in a vector of the processor that the plan was made for.
+  // Four-byte lanes in a vector of the processor that this was made for.
   std::int64_t vector() const { return vector_; }
 
-  // Prepares `scratch` (aligned to 64) for blocks of one call; once per call and scratch.
+  // Prepares `scratch` (aligned to 64) for the blocks of one call. Once per call and scratch.
   void begin(const CallMemory& memory, std::byte* scratch) const;
-  // Runs one block. results[r] holds TapeCode::result r for the block's columns (plans of one row
+  // Runs one block. results[r] holds TapeCode::result r for the block's columns (tapes of one row
   // only).
   void run(const TapeBlock& block, const CallMemory& memory, std::span<const void* const> results,
            std::byte* scratch) const;
-  // The reductions of a partial plan, in the tape's order, and after run() the partial values: one
-  // per row (column) of the block.
+  // With `partial`: the reductions in the tape's order; after run(), their partial values, one per
+  // row (or column) of the block.
   struct Reduction {
     Op op;
     DType dtype;
@@ -120,14 +120,14 @@ class BlockedTape {
     CopyOut copy = nullptr;
     Access access;
     bool direct = false;  // a kernel may write it itself
-    std::vector<std::int32_t>
-        late_loads;  // loads still needed when it does, which must not lie in the same memory
+    // Loads still needed at that step; their memory must not overlap the store's.
+    std::vector<std::int32_t> late_loads;
   };
   struct Register {
     std::byte* data;
     std::int64_t row_step;
   };
-  // The state of one scratch memory, laid out at its start.
+  // The tables at the start of a scratch memory.
   struct Frame {
     Register* registers;          // by value
     std::uint8_t* load_in_place;  // by load: may be read where it lies

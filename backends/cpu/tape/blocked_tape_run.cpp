@@ -1,4 +1,4 @@
-// Running a plan: one block, instruction by instruction.
+// Running a BlockedTape: one block, step by step.
 #include <algorithm>
 #include <cstring>
 
@@ -15,7 +15,7 @@ void fill_scalar(std::byte* out, DType dtype, double value, std::int64_t n) {
   });
 }
 
-// Sets lanes [n, padded) to zero, so that kernels never see what happened to lie there.
+// Sets lanes [n, padded) to zero, so that kernels never read leftovers.
 void clear_padding(std::byte* out, std::int64_t lane, std::int64_t n, std::int64_t padded) {
   if (n < padded) std::memset(out + n * lane, 0, static_cast<std::size_t>((padded - n) * lane));
 }
@@ -92,7 +92,7 @@ void BlockedTape::run_step(const Step& step, const TapeBlock& block, const CallM
       fill(step, block, frame);
       return;
     case Action::result: {
-      // Lanes of a contraction's tile: read in place where whole vectors may be read.
+      // Lanes of a contraction's tile. Read in place if whole vectors are readable.
       std::byte* data = frame.scratch + value.offset;
       const void* source = results[static_cast<std::size_t>(step.argument)];
       if (block.columns % vector_ == 0) {
@@ -135,8 +135,8 @@ std::optional<BlockedTape::Place> BlockedTape::rectangle(const Access& access, B
   return Place{offset, by_column && by_row ? access.rows.step(0) : 0};
 }
 
-// Where the lanes of a step go: into the buffer that they are stored to, if that has the form of a
-// register there, else into the register.
+// Where a step writes its lanes: into the buffer they are stored to if the forms agree, else into
+// the register.
 BlockedTape::Register BlockedTape::destination(const Step& step, const TapeBlock& block,
                                                const CallMemory& memory, const Frame& frame) const {
   const Value& value = values_[static_cast<std::size_t>(step.value)];
@@ -174,7 +174,7 @@ void BlockedTape::load(const Step& step, const TapeBlock& block, const CallMemor
   std::copy(access.constant.begin(), access.constant.end(), base);
   access.batch.add(block.batch, base);
 
-  // Copies a run of one group of axes and clears the padding behind it.
+  // Copies a run of one group of axes and clears the padding after it.
   const auto copy_line = [&](const AffineRuns& walk, std::int64_t begin, std::int64_t count,
                              const std::int64_t* values, std::byte* line) {
     const std::int64_t* steps = walk.inner_steps();

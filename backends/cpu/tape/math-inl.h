@@ -23,7 +23,7 @@ namespace fluxion::cpu_backend {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// ---- lane by lane, for what has no vector form
+// ---- lane by lane: functions without a vector form
 
 template <class D, class V, class F>
 HWY_INLINE V each_lane(D d, V x, F f) {
@@ -94,7 +94,7 @@ HWY_INLINE V exp_moderate(D d, V x) {
 template <class D, class V, Float32<D> = nullptr>
 HWY_INLINE V exp(D d, V x) {
   const hn::RebindToSigned<D> di;
-  // Below -104 even the smallest subnormal is out of reach; above 89 everything is infinite.
+  // Below -104 e^x rounds to 0; above 89 it is infinite.
   const V clamped = hn::Min(hn::Max(x, hn::Set(d, -104.0f)), hn::Set(d, 89.0f));
   V n;
   const V p = exp_reduced_minus_one(d, clamped, n);
@@ -116,7 +116,7 @@ HWY_INLINE V expm1(D d, V x) {
   const V scale = power_of_two(d, hn::Sub(hn::ConvertTo(di, n), hn::Set(di, 1)));
   const V half = hn::MulAdd(scale, p, hn::Sub(scale, hn::Set(d, 0.5f)));
   const V y = hn::Add(half, half);
-  // Where x^2 is lost beside x; this also keeps -0, subnormals and NaN.
+  // Where x^2 does not change x, return x. Keeps -0, subnormals and NaN.
   const auto plain = hn::Or(hn::Lt(hn::Abs(x), hn::Set(d, 1e-8f)), hn::IsNaN(x));
   return hn::IfThenElse(plain, x, y);
 }

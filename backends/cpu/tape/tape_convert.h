@@ -1,4 +1,4 @@
-// Conversion of single lanes between all element types, storage forms included: the one place that
+// Conversion of single lanes between all element types, storage forms included. This file alone
 // says what a conversion does.
 #pragma once
 
@@ -15,8 +15,8 @@ struct LaneBool {
   std::uint32_t bits = 0;
 };
 
-// Floating to integer truncates, saturates, and takes NaN to zero; integer to integer wraps;
-// anything to boolean asks whether it differs from zero.
+// Floating to integer: truncates, saturates, NaN becomes 0. Integer to integer: wraps. Anything to
+// boolean: whether it differs from 0.
 template <class To, class From>
 inline To convert_lane(From from) {
   if constexpr (std::is_same_v<From, To>) {

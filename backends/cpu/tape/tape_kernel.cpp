@@ -18,10 +18,10 @@ namespace fluxion::cpu_backend {
 
 namespace {
 
-// Points that pay for waking another thread, and that one thread takes at a time.
+// The points that are worth waking another thread for; also what a thread takes at a time.
 constexpr std::int64_t parallel_points = 16384;
-// A long reduction is split so that some sixteen units exist, each of at least this many points. A
-// constant: results must not depend on threads.
+// A long reduction is split into about wanted_units parts of at least split_points points. These
+// are constants, because results must not depend on the number of threads.
 constexpr std::int64_t wanted_units = 16, split_points = 32768;
 constexpr std::size_t most_results = 64;
 
@@ -73,7 +73,7 @@ void combine_cells(const BlockedTape::Reduction& reduction, Cell* into, const Ce
   }
 }
 
-// Takes the partial values of one block, register lanes, in.
+// Adds the partial values of one block, given as register lanes, to the cells.
 void combine_lanes(const BlockedTape::Reduction& reduction, Cell* into, const std::byte* lanes,
                    std::int64_t n) {
   switch (reduction.dtype) {
@@ -177,13 +177,13 @@ struct TapeRunner::State {
 
   Tape tape;
   bool reads_results = false;
-  bool streaming = false;  // reductions in pieces, then `line` for what follows from them
+  bool streaming = false;  // reduce in pieces, then run `line` for what depends on the results
   ReduceAlong along = ReduceAlong::nothing;
   std::int64_t kept = 1, reduced = 1;
   std::int64_t splits = 1, split_length = 1;  // of the reduced range
   std::optional<BlockedTape> main;
-  std::optional<BlockedTape>
-      line;  // the whole tape, or a streaming tape's finish, as one line of points
+  // The whole tape as one line of points; of a streaming tape only finish_tape.
+  std::optional<BlockedTape> line;
   std::vector<std::int64_t> result_lane_bytes;  // of `line`
 };
 
@@ -256,8 +256,8 @@ void TapeRunner::State::run_blocks(const CallMemory& memory, const ThreadPool& p
   });
 }
 
-// One unit: some kept points (rows of the plan, or columns) over one split of the reduced range.
-// Leaves its cells, [reduction][unit_width].
+// Runs one unit: some kept points (rows or columns) over one split of the reduced range. Writes its
+// cells, [reduction][unit_width].
 void TapeRunner::State::accumulate(std::int64_t unit, const CallMemory& memory,
                                    std::byte* plan_scratch, Cell* cells) const {
   const bool by_rows = along == ReduceAlong::rows;
@@ -358,7 +358,7 @@ void TapeRunner::State::run_line(std::int64_t begin, std::int64_t count, const C
   line->begin(memory, scratch);
   std::array<const void*, most_results> moved;
   for (std::int64_t done = 0; done < count;) {
-    // Whole vectors first, which can be read and written in place; the rest goes through registers.
+    // Whole vectors first: they can be read and written in place. The rest goes through registers.
     std::int64_t n = std::min(count - done, most);
     if (n > vector) n -= n % vector;
     std::span<const void* const> at = results;

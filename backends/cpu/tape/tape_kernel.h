@@ -12,7 +12,7 @@
 
 namespace fluxion::cpu_backend {
 
-// Where the buffers and scalars of one call are.
+// The buffers and scalars of one call.
 struct CallMemory {
   std::span<std::byte* const> buffers;  // by buffer number of the program
   std::span<const double> scalars;
@@ -29,10 +29,10 @@ class TapeRunner {
   void run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const;
   std::size_t scratch_bytes(int threads) const;
 
-  // For the epilogue of a contraction; no reduced axes. Runs the points [begin, begin + count) of
-  // the row-major iteration space on the calling thread. results[r] points at `count` values (f32
-  // or f64, the contraction's dtype) of result r. `scratch` has point_scratch_bytes() bytes,
-  // aligned to 64.
+  // Runs the epilogue of a contraction (a tape without reduced axes) at the points [begin, begin +
+  // count) of the row-major iteration space, on the calling thread. results[r] points at `count`
+  // values (f32 or f64, the contraction's dtype) of result r. `scratch` has point_scratch_bytes()
+  // bytes, aligned to 64.
   void run_points(std::int64_t begin, std::int64_t count, const CallMemory& memory,
                   std::span<const void* const> results, std::byte* scratch) const;
   std::size_t point_scratch_bytes() const;

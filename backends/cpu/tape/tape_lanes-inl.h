@@ -1,4 +1,4 @@
-// The loops that every kernel of the tape interpreter is made of, compiled once per target.
+// The loops of the tape interpreter's kernels, compiled once per target.
 #if defined(FLUXION_CPU_TAPE_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FLUXION_CPU_TAPE_LANES_INL_H_
 #undef FLUXION_CPU_TAPE_LANES_INL_H_
@@ -15,8 +15,8 @@ namespace fluxion::cpu_backend {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// One row of an operand. A splat is written out as one vector that every load returns to, so that
-// one loop serves both kinds.
+// One row of an operand. For a splat, every load reads the same vector, so one loop serves rows and
+// splats.
 template <class T>
 struct Row {
   HWY_INLINE void set(const Lanes& lanes, std::int64_t row, size_t vector) {

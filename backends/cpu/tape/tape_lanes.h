@@ -1,9 +1,8 @@
-// Kernels of the tape interpreter on whole vectors, chosen at run time for the processor's
-// instruction set.
+// Vector kernels of the tape interpreter, chosen at run time for the processor's instruction set.
 //
-// A register holds lanes of four bytes - f32, i32, u32, and booleans as all bits set or none - or
-// of eight, f64. Kernels process a number of columns that is a multiple of vector_lanes(), so none
-// has a tail; registers are padded to that.
+// A register holds four-byte lanes (f32, i32, u32, booleans as all bits set or none) or eight-byte
+// lanes (f64). Registers are padded to a multiple of vector_lanes(), and kernels process such
+// multiples, so that none needs a tail loop.
 #pragma once
 
 #include <cstddef>
@@ -26,21 +25,21 @@ struct Lanes {
 using ApplyKernel = void (*)(std::byte* out, std::int64_t out_step, const Lanes* in,
                              std::int64_t rows, std::int64_t columns);
 
-// A chain: v = in[0]; then for each link k, v = v (link) in[k + 1]. The same bits as its ops one by
-// one.
+// A chain: v = in[0]; then for each link k, v = v (link) in[k + 1]. Gives the same bits as its ops
+// one by one.
 enum class ChainLink : std::uint8_t { add, sub, sub_from, mul };  // v + x, v - x, x - v, v * x
 inline constexpr std::int64_t max_chain_links = 7;
 using ChainKernel = void (*)(std::byte* out, std::int64_t out_step, const Lanes* in,
                              const ChainLink* links, std::int64_t count, std::int64_t rows,
                              std::int64_t columns);
 
-// Of each row: out[r] = reduction of in[r, 0..columns), any number of columns; the row is readable
-// up to the next multiple of vector_lanes(). Of each column: out[c] = reduction of in[0..rows, c],
-// columns a multiple of vector_lanes(). No splats.
+// Row kernels: out[r] = reduction of in[r, 0..columns). Any number of columns; a row is readable up
+// to the next multiple of vector_lanes(). Column kernels: out[c] = reduction of in[0..rows, c];
+// columns are a multiple of vector_lanes(). No splats.
 using ReduceKernel = void (*)(std::byte* out, const Lanes& in, std::int64_t rows,
                               std::int64_t columns);
 
-// Lanes of four bytes in a vector; kernels of f64 take two vectors for as many.
+// Four-byte lanes in a vector. f64 kernels take two vectors for as many lanes.
 std::int64_t vector_lanes();
 // "AVX2", ...
 std::string vector_target();

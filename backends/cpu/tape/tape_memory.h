@@ -1,4 +1,4 @@
-// Moving lanes between buffers and registers, with conversion from and to the storage form.
+// Copies lanes between buffers and registers and converts from and to the storage form.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +31,7 @@ LaneRange valid_lanes_slow(const Access& access, const std::int64_t* values,
                            const std::int64_t* steps, std::int64_t n);
 inline LaneRange valid_lanes(const Access& access, const std::int64_t* values,
                              const std::int64_t* steps, std::int64_t n) {
-  // Most runs lie inside as a whole: then both ends do.
+  // The common case first: a run lies inside if both of its ends do.
   bool inside = true, constant = true;
   for (std::size_t f = 1; f < access.functions(); ++f) {
     const std::int64_t first = values[f], last = first + (n - 1) * steps[f];
@@ -44,8 +44,7 @@ inline LaneRange valid_lanes(const Access& access, const std::int64_t* values,
   return valid_lanes_slow(access, values, steps, n);
 }
 
-// out[row * pitch + column] = in[row + column * step] in elements of 4 or 8 bytes: a transposed
-// tile, read line by line.
+// Transposes a tile of 4- or 8-byte elements: out[row * pitch + column] = in[row + column * step].
 void copy_transposed(std::byte* out, std::int64_t pitch, const std::byte* in, std::int64_t step,
                      std::int64_t rows, std::int64_t columns, std::int64_t bytes);
 
