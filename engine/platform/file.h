@@ -1,6 +1,5 @@
-// Files as the operating system sees them: read-only maps and replacement that is all or nothing.
-// The calls themselves are in *_posix.cpp; a port to another system adds a twin of that file and
-// nothing else.
+// Files of the operating system: read-only maps, and replacement that is all or nothing. The system
+// calls are in file_posix.cpp; a port to another system adds a twin of that file.
 #pragma once
 
 #include <cstddef>
@@ -11,9 +10,9 @@
 
 namespace fluxion {
 
-// A whole file mapped for reading. The pages come from the file when they are touched, so a large
-// checkpoint costs nothing until it is read. Replacing the file (ReplacementFile) leaves the map
-// intact; truncating it in place under the map does not, as with any memory map.
+// A whole file mapped for reading. Pages are read from the file when touched, so a large checkpoint
+// costs nothing until it is used. Replacing the file (ReplacementFile) leaves the map intact;
+// truncating it in place does not, as with any memory map.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -30,10 +29,10 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-// Writes a file so that a reader, or the next start after a crash, sees the old content or the new
-// one and never a part: the bytes go to a temporary name in the same folder, reach the disk, and
-// take the final name in commit(). Without commit() the temporary file is removed and the old one
-// stays as it was.
+// Replaces a file atomically: a reader, or the next start after a crash, sees the old content or
+// the new one, never a part. The bytes go to a temporary name in the same folder, are flushed to
+// disk, and take the final name in commit(). Without commit() the temporary file is removed and the
+// old file stays.
 //
 // A symbolic link is followed, and the permissions of the file replaced are kept. Where `path`
 // names a device or a pipe, which can't be replaced, the bytes go straight to it.

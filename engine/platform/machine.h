@@ -1,4 +1,4 @@
-// What the machine has to spare, as this process may use it.
+// Processors, memory and disk space that this process may use.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +22,9 @@ std::optional<std::uint64_t> peak_memory_bytes();
 // yet. Empty if the system does not say.
 std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path);
 
-// Asks for large pages behind [data, data + bytes), best before it is first touched: a long walk
-// through memory then misses the translation buffer hundreds of times less often. A request:
-// nothing happens where the system has none.
+// Asks for large pages behind [data, data + bytes), best before the memory is first touched:
+// reading through it then misses the translation buffer hundreds of times less often. Only a
+// request: does nothing if the system has no large pages.
 inline constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 void advise_huge_pages(void* data, std::size_t bytes);
 

@@ -80,7 +80,7 @@ std::optional<std::uint64_t> available_memory_bytes() {
     const auto limit = read_number(group / "memory.max");
     const auto used = read_number(group / "memory.current");
     if (!limit || !used) return;
-    // Pages of files that nobody has used lately count as used, and go when memory is asked for.
+    // Inactive file pages count as used, but are freed when memory is needed.
     const std::uint64_t held =
         *used - std::min(*used, named_number(group / "memory.stat", "inactive_file").value_or(0));
     const std::uint64_t room = *limit > held ? *limit - held : 0;

@@ -36,7 +36,7 @@ std::string_view form_class(Form form) {
 
 bool striped(const Box& box) { return box.form == Form::plain; }
 
-// Movement ops stand near what reads through them, as they do in plans.
+// Movement ops are drawn near their readers; in a plan they are part of them.
 LayeredNode size_of(const Box& box, bool columns) {
   double width = 30;
   for (std::size_t k = 0; k < box.lines.size(); ++k) {

@@ -1,5 +1,5 @@
-// Boxes and what leads from one to another, drawn as SVG or written as DOT for Graphviz. Graphs and
-// plans become diagrams first (graph_picture.h, program_picture.h).
+// A diagram: boxes and edges, drawn as SVG or written as DOT for Graphviz. graph_picture.h and
+// program_picture.h turn graphs and programs into diagrams.
 #pragma once
 
 #include <cstdint>
@@ -11,18 +11,17 @@
 
 namespace fluxion::show {
 
-// The part that a value plays in a computation with derivatives.
+// The role of a value in a computation with derivatives.
 enum class Role : std::uint8_t {
   primal,       // part of the function itself
-  coefficient,  // computed from the primal part alone, but needed only by a derivative: 1 - y^2 of
-                // tanh
+  coefficient,  // a function of primals that only a derivative needs: 1 - y^2 of tanh
   tangent,      // depends on a tangent
   cotangent,    // depends on a cotangent
 };
 inline constexpr int role_count = 4;
 std::string to_string(Role role);
 
-// Stripes tell boxes of different kinds apart.
+// The kind of a box, shown as a stripe.
 enum class Kind : std::uint8_t {
   leaf,
   elementwise,
@@ -46,7 +45,7 @@ struct Box {
   std::vector<std::string> lines{};  // the first in bold
   std::string name{};                // short, in small print: "%12"
   std::string detail{};              // shown where the reader points at the box
-  std::optional<Role> role{};        // none: of no part in particular
+  std::optional<Role> role{};        // none: no role in particular
   Kind kind = Kind::other;
   Form form = Form::plain;
 };
@@ -59,13 +58,13 @@ struct Diagram {
   bool columns_by_role = false;
 };
 
-// A layered drawing (layered.h), readable up to some 150 boxes. With thousands it is still drawn
-// fast, the longest lines as names only, but Graphviz and a viewer that zooms serve better:
-// `comfortable_boxes` is where to say so.
+// A layered drawing (layered.h). Readable up to some 150 boxes; thousands are still drawn fast,
+// with the longest lines cut to names. Beyond `comfortable_boxes`, recommend Graphviz and a viewer
+// that zooms.
 inline constexpr std::size_t comfortable_boxes = 300;
 std::string to_svg(const Diagram& diagram);
 
-// For `dot -Tsvg`; roles are clusters if they are columns in the drawing.
+// For `dot -Tsvg`. Roles become clusters if the drawing shows them as columns.
 std::string to_dot(const Diagram& diagram);
 
 }  // namespace fluxion::show

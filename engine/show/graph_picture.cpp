@@ -19,7 +19,7 @@ std::string number_text(double value) {
   return text;
 }
 
-// With at most four digits behind a point: what a heading has room for.
+// Cuts numbers to four digits after the point, so that a heading fits.
 std::string rounded_down(const std::string& text) {
   std::string result;
   std::size_t digits = 0;  // behind a point, so far
@@ -49,8 +49,8 @@ std::string types_text(const plan::GraphNode& node) {
   return text;
 }
 
-// What a box says first: a number, an argument's name, or the op with those attributes that its
-// type does not tell.
+// The first line of a box: a number, an argument's name, or the op with the attributes that its
+// type does not show.
 std::string heading(const plan::GraphNode& node, const PictureLabels& labels) {
   if (const auto input = input_index(node)) return name_of(labels.inputs, *input, "input");
   if (node.op == Op::constant) {
@@ -130,12 +130,12 @@ std::vector<Role> roles(const plan::Graph& graph, const PictureLabels& labels) {
   }
   for (const plan::Value output : graph.outputs)
     if (roles[at(output.node)] == Role::coefficient) roles[at(output.node)] = Role::primal;
-  // What a primal value was computed from is primal, up to where something else begins.
+  // The inputs of a primal value are primal, unless they have a role already.
   for (std::size_t i = count; i-- > 0;)
     if (roles[i] == Role::primal)
       for (const plan::Value input : graph.nodes[i].inputs)
         if (roles[at(input.node)] == Role::coefficient) roles[at(input.node)] = Role::primal;
-  // Constants go with their users, the first part of the computation that has one.
+  // A constant takes the first role that one of its users has.
   std::vector<std::optional<Role>> wanted(count);
   for (std::size_t i = count; i-- > 0;) {
     if (!varies[i] && !stated[i] && wanted[i]) roles[i] = *wanted[i];

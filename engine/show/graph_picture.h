@@ -1,5 +1,5 @@
-// A graph (engine/plan/graph.h) as a diagram: what depends on what, and which part of a derivative
-// each node is.
+// A graph (engine/plan/graph.h) as a diagram: the nodes, what each depends on, and its role in the
+// derivative.
 #pragma once
 
 #include <string>
@@ -10,29 +10,28 @@
 
 namespace fluxion::show {
 
-// The engine knows no derivatives: whoever traced the graph says which inputs and outputs are
-// which, and the rest follows from what depends on what.
+// The name and role of an input or output. The engine knows no derivatives, so the caller who
+// traced the graph names these; the roles of other nodes follow from the edges.
 struct NamedValue {
   std::string name;
   Role role = Role::primal;
 };
 
-// What a picture says beside the graph. Inputs without a name are called "input 3", outputs "output
-// 0".
+// Labels of a picture. Without a name, an input is called "input 3", an output "output 0".
 struct PictureLabels {
   std::string title;
   std::vector<NamedValue> inputs, outputs;
   std::vector<double> scalars;  // values of the run-time scalars
 };
 
-// The role of every node. A node that an output names has the role of that output, so an output can
-// end a tangent, as MeanFlow's target does. Constants go with their users.
+// The role of every node. A node that is an output has the role of that output, so an output can
+// end a tangent, as MeanFlow's target does. A constant has the role of its first user.
 std::vector<Role> roles(const plan::Graph& graph, const PictureLabels& labels);
 
 Kind kind_of(OpClass op_class);
 
-// A box for every node, named %i as in to_string(graph), and one for every output. A constant has a
-// box beside each of its users.
+// A box for every node, named %i as in to_string(graph), and for every output. A constant has a box
+// beside each of its users.
 Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels = {});
 
 }  // namespace fluxion::show

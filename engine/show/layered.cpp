@@ -75,14 +75,14 @@ class Drawing {
     for (std::int32_t v = 0; v < count; ++v)
       for (const std::int32_t input : inputs_[at(v)])
         vertices_[at(v)].layer = std::max(vertices_[at(v)].layer, vertices_[at(input)].layer + 1);
-    // Nodes that can move without a line growing: what they are computed from serves nothing else,
-    // and follows.
+    // Nodes that can move without lengthening a line: nothing else reads their inputs, so the
+    // inputs move along.
     std::vector<bool> follows(node_count_);
     for (std::int32_t v = 0; v < count; ++v)
       follows[at(v)] = users_[at(v)].size() == 1 &&
                        std::all_of(inputs_[at(v)].begin(), inputs_[at(v)].end(),
                                    [&](std::int32_t input) { return follows[at(input)]; });
-    // Down to the users, as far as no input's line grows by it.
+    // Move down towards the users, as far as no input's line grows.
     for (std::int32_t v = count - 1; v >= 0; --v) {
       if (users_[at(v)].empty()) continue;
       std::int32_t lowest = std::numeric_limits<std::int32_t>::max();
@@ -101,7 +101,7 @@ class Drawing {
 
   // ---- 2. bends
 
-  // The longest span, in layers, of lines that may be drawn so that bends stay within bounds.
+  // The longest span, in layers, of a line that is drawn. Longer lines would need too many bends.
   std::int32_t longest_span() const {
     const std::size_t most = options_.least_bends + options_.bends_per_node * node_count_;
     const auto bends = [&](std::int32_t longest) {
@@ -182,8 +182,8 @@ class Drawing {
       vertices_[at(layers_[layer][k])].position = static_cast<std::int32_t>(k);
   }
 
-  // Crossings of the lines between `layer` and the next: inversions, counted with a tree of partial
-  // sums (Barth, Juenger, Mutzel 2002).
+  // Crossings of the lines between `layer` and the next: inversions, counted with a Fenwick tree
+  // (Barth, Juenger, Mutzel 2002).
   std::size_t crossings(std::size_t layer) const {
     const std::size_t size = layers_[layer + 1].size();
     std::vector<std::size_t> tree(size + 1, 0);
@@ -241,8 +241,8 @@ class Drawing {
     return total;
   }
 
-  // Swaps neighbours where that lowers the number of crossings, until none does; with `ties`, one
-  // round of swaps that leave it as it is, which leads out of places where no single swap helps.
+  // Swaps neighbours while that lowers the number of crossings. With `ties`: one round of swaps
+  // that do not change it, to leave local minima.
   void exchange_neighbours(bool ties = false) {
     for (int round = 0; round < (ties ? 1 : 8); ++round) {
       bool better = false;
@@ -282,7 +282,7 @@ class Drawing {
       const std::size_t now = crossings();
       if (now < fewest) fewest = now, best = layers_;
     };
-    // From the order given, and from its mirror image, which ends elsewhere.
+    // Start from the given order and from its mirror image; they end in different minima.
     for (const bool mirrored : {false, true}) {
       if (mirrored && (many || fewest == 0)) break;
       layers_ = given;
@@ -322,14 +322,14 @@ class Drawing {
     return (vertices_[at(left)].width + vertices_[at(right)].width) / 2 + gap(left, right);
   }
 
-  // Long lines pull themselves straight harder than nodes pull each other.
+  // Bends of a long line attract each other more than nodes do, so that it gets straight.
   double pull(std::int32_t v, std::int32_t w) const {
     return is_bend(v) && is_bend(w) ? 8 : is_bend(v) || is_bend(w) ? 2 : 1;
   }
 
-  // The part of a layer in one lane, moved as near to where its neighbours want it as order, gaps
-  // and the lane allow: least squares under order constraints, by pooling neighbours that would
-  // overtake each other (Ayer et al. 1955).
+  // Places the part of a layer in one lane as near to its neighbours' middle as order, gaps and
+  // lane allow: least squares under order constraints, by pooling adjacent violators (Ayer et al.
+  // 1955).
   void place(std::span<const std::int32_t> run, bool use_above, bool use_below) {
     struct Pool {
       double weighted = 0, weight = 0;
@@ -402,8 +402,8 @@ class Drawing {
     for (int round = 0; round < 3; ++round) straighten();
   }
 
-  // Lines that pass several layers, straightened as far as their neighbours leave room: bend after
-  // bend joins a run while all of it can stand at one x.
+  // Straightens lines over several layers where their neighbours leave room: a bend joins the run
+  // above it while one x fits all of it.
   void straighten() {
     const auto room = [&](std::int32_t v) {
       const Vertex& vertex = vertices_[at(v)];
@@ -443,8 +443,8 @@ class Drawing {
   // ---- the drawing
 
   Layered result() {
-    // Room between layers grows with how far sideways the lines between them go, so that none runs
-    // flat.
+    // The gap between layers grows with the sideways reach of the lines in it, so that none gets
+    // too flat.
     std::vector<double> top(layers_.size()), bottom(layers_.size());
     double y = 0;
     for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
@@ -486,7 +486,7 @@ class Drawing {
     std::vector<std::vector<CutLine*>> cut(node_count_);
     for (CutLine& line : drawing.cuts) cut[at(line.to)].push_back(&line);
 
-    // Lines enter a node side by side, in the order they come from; those that are cut on the
+    // Lines enter a node side by side, ordered by where they come from; cut lines enter on the
     // right.
     for (std::size_t v = 0; v < node_count_; ++v) {
       std::vector<std::size_t>& lines = entering[v];

@@ -1,17 +1,14 @@
 // Layered drawings of acyclic graphs, after Sugiyama, Tagawa and Toda, "Methods for Visual
 // Understanding of Hierarchical System Structures" (1981):
 //
-//   1. layers      every node lies below its inputs; then nodes move down to their users where that
-//   shortens lines
-//   2. bends       a line that passes a layer gets a bend there, a small vertex; the lines that
-//   leave one node share theirs
-//   3. order       barycentre sweeps and exchanges of neighbours within the layers, which lower the
-//   number of crossings
-//   4. places      each vertex as near to the middle of its neighbours as the order and the gaps
-//   allow
+//   1. layers   every node lies below its inputs; then nodes move down where that shortens lines
+//   2. bends    a line gets a bend, a small vertex, in each layer it passes; the lines that leave
+//               one node share their bends
+//   3. order    barycentre sweeps and exchanges of neighbours lower the number of crossings
+//   4. places   each vertex as near to the middle of its neighbours as order and gaps allow
 //
-// Lanes are columns that nodes don't leave: say, one for the primal computation and one for its
-// tangent.
+// A lane is a column that its nodes can't leave: for example one for the primal computation and one
+// for its tangent.
 #pragma once
 
 #include <cstddef>
@@ -37,13 +34,13 @@ struct LayeredEdge {
 
 struct LayeredOptions {
   double node_gap = 14, bend_gap = 7, layer_gap = 26, lane_gap = 34;
-  // Bends that a drawing may have, beside this many a node: where there would be more, the longest
-  // lines are cut instead of drawn.
+  // A drawing may have least_bends + bends_per_node * nodes bends. If it would have more, the
+  // longest lines are cut.
   std::size_t least_bends = 400, bends_per_node = 5;
 };
 
-// From `begin` straight down to leave_y, over to end.x on a smooth curve, reached at arrive_y, and
-// down to `end`.
+// Straight down from `begin` to leave_y, a smooth curve to (end.x, arrive_y), straight down to
+// `end`.
 struct LayeredLine {
   Point begin, end;
   double leave_y = 0, arrive_y = 0;
@@ -69,7 +66,7 @@ struct Layered {
   std::vector<Lane> lanes;
 };
 
-// Deterministic; in time nearly linear in nodes, lines and bends. Throws Error for an edge that
+// Deterministic; time is nearly linear in nodes, lines and bends. Throws Error for an edge that
 // does not lead from a node to a later one.
 Layered layered(std::span<const LayeredNode> nodes, std::span<const LayeredEdge> edges,
                 const LayeredOptions& options = {});

@@ -1,5 +1,4 @@
-// What pictures in text formats have in common: text made safe for XML and DOT, numbers, and the
-// room that a word takes.
+// Text of pictures: escaping for XML and DOT, formatting of numbers, the width of words.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +7,12 @@
 
 namespace fluxion::show {
 
-// For XML, between tags or in attributes: & < > " ' as entities. Characters that XML does not allow
-// are dropped; bytes that are not UTF-8 become U+FFFD.
+// Escapes text for XML, between tags or in attributes: & < > " ' become entities. Drops characters
+// that XML does not allow; bytes that are not UTF-8 become U+FFFD.
 std::string xml_escaped(std::string_view text);
 
-// For a quoted DOT string: backslashes and quotes escaped, a line break as \n, other control
-// characters dropped.
+// Escapes text for a quoted DOT string: backslashes and quotes, line breaks as \n. Drops other
+// control characters.
 std::string dot_escaped(std::string_view text);
 
 // With at most one digit behind the point, and none where it is 0: "12", "12.5".
@@ -26,8 +25,8 @@ std::string bytes_text(std::uint64_t bytes);
 // character.
 std::string shortened(std::string_view text, std::size_t most);
 
-// Room in pixels for `text` in a sans-serif font of this size, on the generous side: whichever font
-// the viewer has, it should fit.
+// The width in pixels of `text` in a sans-serif font of this size. Generous, so that it fits in any
+// viewer's font.
 double text_width(std::string_view text, double size);
 
 }  // namespace fluxion::show

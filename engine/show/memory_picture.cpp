@@ -113,7 +113,7 @@ std::string memory_svg(const Program& program, const std::string& title) {
       svg_text(left, arena_top - 9,
                "arena, " + bytes_text(static_cast<std::uint64_t>(program.arena_bytes)), "label");
   body += svg_rect(left, arena_top, width, arena_height, "panel");
-  // A grid of quarters, and a number under every so many kernels.
+  // Grid lines at quarters of the arena, and numbered ticks along the kernels.
   for (int quarter = 0; quarter <= 4; ++quarter) {
     const double y = arena_bottom - arena_height * quarter / 4;
     body += "<path class=\"grid\" d=\"M" + coordinate(left) + " " + coordinate(y) + "h" +
@@ -130,7 +130,7 @@ std::string memory_svg(const Program& program, const std::string& title) {
   body += svg_text(left + width / 2, arena_bottom + 36, "kernel", {}, "text-anchor=\"middle\"");
 
   for (const MemoryBlock& block : blocks) {
-    // A buffer that is taken over ends, and its heir begins, in the middle of the kernel.
+    // If a buffer takes over another's bytes, the hand-over is drawn in the middle of the kernel.
     const double from = block.first + (block.donor >= 0 ? 0.5 : 0.0),
                  to = block.last + (block.heir >= 0 ? 0.5 : 1.0);
     const double x = left + column * from, w = column * (to - from);

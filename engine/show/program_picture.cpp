@@ -18,7 +18,7 @@ std::string counted(std::size_t count, const std::string& noun) {
 
 std::string buffer_name(std::int32_t buffer) { return "b" + std::to_string(buffer); }
 
-// "[64, 49 | 128]": the axes behind the bar form the row.
+// "[64, 49 | 128]": the axes after the bar form the row.
 std::string space(const Tape& tape) {
   std::string text = "[";
   const std::size_t outer = tape.extents.size() - static_cast<std::size_t>(tape.reduced_axes);
@@ -30,8 +30,8 @@ std::string space(const Tape& tape) {
   return text + "]";
 }
 
-// The ops of a tape, in order, as lines: "sub, exp, row sum, div". Loads, literals and the like are
-// no ops.
+// The ops of a tape in order, as lines of text: "sub, exp, row sum, div". Leaves out loads,
+// literals and other instructions that compute nothing.
 void add_ops(const Tape& tape, std::vector<std::string>& lines) {
   std::vector<std::string> ops;
   for (const TapeInstruction& instruction : tape.instructions) {

@@ -1,4 +1,4 @@
-// The frame of our SVG files: one look for all, in light and dark.
+// The common frame of our SVG files, in light and dark.
 #pragma once
 
 #include <string>
@@ -9,9 +9,8 @@
 
 namespace fluxion::show {
 
-// A whole file: `body` on paper of this size. `light` and `dark` are style rules beside those that
-// all pictures share (.paper, text, .title, .label); a viewer that knows no colour schemes shows
-// the light ones.
+// A whole file: `body` on paper of this size. `light` and `dark` are style rules in addition to the
+// shared ones (.paper, text, .title, .label). A viewer without colour schemes shows the light ones.
 std::string svg_document(double width, double height, std::string_view light, std::string_view dark,
                          std::string_view body);
 
@@ -21,7 +20,7 @@ std::string svg_text(double x, double y, std::string_view text, std::string_view
 // <rect class=".." ../>, corners rounded by `radius`.
 std::string svg_rect(double x, double y, double width, double height, std::string_view css_class,
                      double radius = 0);
-// A line of a layered drawing as <path class=".." ../>.
+// A line of a layered drawing: <path class=".." ../>.
 std::string svg_path(const LayeredLine& line, std::string_view css_class);
 // The head of an arrow that points down to `tip`.
 std::string svg_arrow(Point tip, std::string_view css_class);

@@ -1,23 +1,25 @@
 // Attention by blocks, after T. Dao, D. Fu, S. Ermon, A. Rudra, C. Re, "FlashAttention" (2022),
 // with tangents carried along.
 //
-// Queries are worked on in strips. A strip is packed once, transposed: features in rows, a query in
-// each column. Then blocks of keys pass by:
+// Queries are processed in strips. A strip is packed once, transposed: features in rows, one query
+// per column. Then, for one block of keys after the other:
 //
-//   scores [keys, queries] = K Q'                     softmax down the columns, online
-//   (attention_kernel.h) sums [features, queries] += V' P                  relative to the largest
-//   score so far
+//   scores [keys, queries]   = K Q'    online softmax down the columns (attention_kernel.h)
+//   sums [features, queries] += V' P   relative to the largest score so far
 //
-// so keys and values are the left operands, whose elements the register tile (gemm_kernel.h)
-// broadcasts: they are read where they lie, whatever their strides, and P is the right operand just
-// as the softmax left it. The dual adds
+// Keys and values are the left operands, whose elements the register tile (gemm_kernel.h)
+// broadcasts. So they are read in place whatever their strides, and P is the right operand exactly
+// as the softmax leaves it. The dual adds
 //
-//   tangents [keys, queries] = K dQ' + dK Q',  T = P tangents,  tangent sums += V' T + dV' P
+//   tangents [keys, queries] = K dQ' + dK Q'
+//   tangent sums             += V' T + dV' P,  T = P tangents
 //
-// and the backward, which knows the log-sum-exp of every row, computes P and dS = P (V U' - delta)
-// block by block for
+// The backward knows the log-sum-exp of every row. Block by block it computes P and
+// dS = P (V U' - delta), and from them
 //
-//   dQ' [features, queries] += K' dS,  dK [keys, features] += dS Q,  dV [keys, features] += P U.
+//   dQ' [features, queries] += K' dS
+//   dK [keys, features]     += dS Q
+//   dV [keys, features]     += P U
 #include "backends/cpu/attention/attention.h"
 
 #include <algorithm>
@@ -45,12 +47,11 @@ namespace fluxion::cpu_backend {
 
 namespace {
 
-// Keys that pass by a strip at a time: a block of scores and one of tangents stay in the
-// first-level cache.
+// Keys of a block: its scores and tangents stay in the first-level cache.
 constexpr std::int64_t max_block_keys = 112;
-// Strips that a unit of work brings past the same blocks of keys.
+// Strips per unit of work; they share the blocks of keys.
 constexpr std::int64_t unit_strips = 4;
-// Blocks of keys whose gradients one unit of work sums, where queries and keys are worked on apart.
+// Blocks of keys whose gradients one unit sums, if queries and keys have separate phases.
 constexpr std::int64_t unit_key_blocks = 2;
 
 template <class T>
@@ -89,7 +90,7 @@ class Attention {
     T* rows;                      // [queries of a strip, features]
     std::size_t bytes;
   };
-  // A call at one of its phases: `units` pieces of work, which slots take in turn.
+  // One phase of a call: `units` pieces of work, which the slots take in turn.
   struct Call {
     const Attention& self;
     const CallMemory& memory;
@@ -176,7 +177,7 @@ Attention<T>::Attention(const OpKernel& kernel)
   if (operands_.size() != kernel.input_types.size() || operands_.size() < operands)
     throw Error(std::string(to_string(op_)) + ": wants a view of every operand");
   if (operands_.size() > operands) mask_ = operands;
-  // The backward sums over the queries of a strip, so its strips are longer.
+  // The backward sums over the queries of a strip, so it uses longer strips.
   strip_queries_ = tile_columns() * (op_ == Op::attention_backward ? 2 : 1);
   // Blocks of about the same size.
   block_keys_ = keys_ == 0 ? 1 : ceil_div(keys_, ceil_div(keys_, max_block_keys));
@@ -225,8 +226,8 @@ void Attention<T>::run(const CallMemory& memory, const ThreadPool& pool, std::by
                 (op_ == Op::attention ? 2 : 6) * products / call.query_parts);
     return;
   }
-  // One pass over everything has five products but runs on at most `batch` threads; one for dQ and
-  // one for dK and dV have seven. Either sums in the same order.
+  // One pass for all gradients computes five products but runs on at most `batch` threads. Two
+  // passes (dQ; dK and dV) compute seven. Both sum in the same order.
   const std::int64_t threads = pool.threads();
   if (5 * ceil_div(batch_, threads) * threads <= 7 * batch_) {
     run_phase(call, pool, &Attention::backward, batch_, 5 * products);
@@ -247,8 +248,8 @@ void Attention<T>::run(const CallMemory& memory, const ThreadPool& pool, std::by
 template <class T>
 void Attention<T>::run_phase(Call& call, const ThreadPool& pool, Work work, std::int64_t units,
                              std::int64_t multiplications) const {
-  // Units are taken in handfuls that last some microseconds, but so that each slot comes back a few
-  // times.
+  // A slot takes several units at a time, some microseconds' worth, but few enough that every slot
+  // takes a few turns.
   constexpr std::int64_t multiplications_at_once = 256 * 1024;
   const std::int64_t slots = std::min<std::int64_t>(pool.threads(), units);
   call.units = units;
@@ -301,7 +302,7 @@ void Attention<T>::multiply(std::initializer_list<Product> products, std::int64_
   }
 }
 
-// Rows of an operand [tokens, features] become columns: to[j * pitch + i] = operand(rows.begin + i,
+// Packs an operand [tokens, features] transposed: to[j * pitch + i] = operand(rows.begin + i,
 // columns.begin + j). Columns up to the next whole vector repeat the last row.
 template <class T>
 void Attention<T>::pack_transposed(const Call& call, std::size_t operand, std::int64_t batch,
@@ -328,7 +329,7 @@ void Attention<T>::pack_transposed(const Call& call, std::size_t operand, std::i
   }
 }
 
-// to[j * pitch + i] = from(i, j), i < rows; up to the next whole vector of i too.
+// to[j * pitch + i] = from(i, j) for i < rows, and on up to the next whole vector of i.
 template <class T>
 void Attention<T>::transpose(Matrix from, std::int64_t rows, std::int64_t columns, T* to,
                              std::int64_t pitch) const {
@@ -345,7 +346,7 @@ void Attention<T>::transpose(Matrix from, std::int64_t rows, std::int64_t column
   }
 }
 
-// Sums [features, columns] of a strip become rows [queries, features] of an output.
+// Writes the sums [features, columns] of a strip to rows [queries, features] of an output.
 template <class T>
 void Attention<T>::store_rows(const Slot& slot, const T* sum, std::int64_t columns,
                               std::int64_t queries, T* to) const {
@@ -358,7 +359,7 @@ void Attention<T>::store_rows(const Slot& slot, const T* sum, std::int64_t colum
     std::copy_n(slot.rows + i * padded_features(), features_, to + i * features_);
 }
 
-// A block of keys or values: where it lies if it has strides, else copied to its place in the slot.
+// A block of keys or values: in place if it has constant strides, else copied into the slot.
 template <class T>
 auto Attention<T>::key_rows(const Call& call, const Slot& slot, std::size_t operand,
                             std::size_t place, std::int64_t batch, Range keys) const -> Matrix {
@@ -384,8 +385,8 @@ bool Attention<T>::finite(const Call& call, std::size_t operand, std::int64_t ba
   return true;
 }
 
-// Of a causal op, the keys beyond the last query are left out. They have weight zero; but zero
-// times what is not finite is not, and the result is to be what the op says even then.
+// The keys that a strip must visit. A causal op can skip keys after the last query only if their
+// values are finite: their weight is zero, but zero times infinity is NaN in the op's definition.
 template <class T>
 auto Attention<T>::seen_keys(const Call& call, std::int64_t batch, Range queries, Range keys) const
     -> Range {
@@ -398,7 +399,7 @@ auto Attention<T>::seen_keys(const Call& call, std::int64_t batch, Range queries
   return {keys.begin, unseen.begin};
 }
 
-// Adds the mask to a block of scores, and hides the keys that come after their query.
+// Adds the mask to a block of scores and hides keys that come after their query.
 template <class T>
 void Attention<T>::hide(const Call& call, const Slot& slot, std::int64_t batch, Range queries,
                         Range keys, std::int64_t columns) const {
@@ -418,11 +419,11 @@ void Attention<T>::score(const Call& call, const Slot& slot, const Strip& strip,
                          std::int64_t columns) const {
   multiply({{k, strip.q, columns}}, features_, keys.size(), columns, slot.scores, columns, false);
   if (features_ == 0)
-    lanes_.scale(slot.scores, scale_, keys.size() * columns);  // there was no query to scale
+    lanes_.scale(slot.scores, scale_, keys.size() * columns);  // the packed queries are not scaled
   hide(call, slot, batch, queries, keys, columns);
 }
 
-// Unit: some strips of queries of one batch entry. Forward and dual.
+// Forward and dual. Unit: some strips of queries of one batch entry.
 template <class T>
 void Attention<T>::forward(const Call& call, const Slot& slot, std::int64_t unit) const {
   const bool dual = op_ == Op::attention_dual;
@@ -487,8 +488,8 @@ void Attention<T>::forward(const Call& call, const Slot& slot, std::int64_t unit
   }
 }
 
-// Unit: of one batch entry, a part of the queries against all keys, or of the keys against all
-// queries, or all of both.
+// Backward. Unit, within one batch entry: some queries with all keys, some keys with all queries,
+// or all of both.
 template <class T>
 void Attention<T>::backward(const Call& call, const Slot& slot, std::int64_t unit) const {
   const std::int64_t parts = call.query_parts * call.key_parts, batch = unit / parts,

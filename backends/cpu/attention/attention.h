@@ -1,5 +1,5 @@
-// Runs attention, its dual and its backward (OpKernel, engine/program/program.h) without ever
-// holding the matrix of queries by keys.
+// Runs attention, its dual and its backward (OpKernel, engine/program/program.h) without storing
+// the [queries, keys] matrix.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@
 
 namespace fluxion::cpu_backend {
 
-// Features up to which these kernels are meant to be used (KernelLimits::max_attention_head). More
-// are computed as well, but no longer from the first-level cache.
+// The most features per head that these kernels are meant for (KernelLimits::max_attention_head).
+// They compute larger heads too, but not from the first-level cache.
 inline constexpr std::int64_t max_attention_head = 256;
 
 class AttentionRunner {

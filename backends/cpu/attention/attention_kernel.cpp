@@ -22,8 +22,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class T>
 using Vectors = hn::CappedTag<T, gemm_max_lanes<T>>;
 
-// e^x for x <= 88; below e^-86 it is zero. One unit in the last place around 0, a few where e^x is
-// tiny: there x, a difference of scores, has lost more by its own rounding.
+// e^x for x <= 88; 0 for x below -86. One unit in the last place near 0, a few where e^x is tiny:
+// there the rounding of x, a difference of scores, costs more.
 template <class D, class V, Float32<D> = nullptr>
 HWY_INLINE V weight(D d, V x) {
   const hn::RebindToSigned<D> di;
@@ -70,7 +70,7 @@ void Softmax(const SoftmaxBlock<T>& block) {
     }
     for (; j < keys; ++j) largest = hn::Max(largest, hn::LoadU(d, scores + j * pitch));
     largest = hn::Max(hn::Max(largest, largest_1), hn::Max(largest_2, largest_3));
-    // Where all is masked so far there is nothing to subtract.
+    // Nothing to subtract where every key so far is masked.
     const V shift = hn::IfThenZeroElse(hn::Eq(largest, lowest), largest);
     V total = hn::Zero(d), total_1 = hn::Zero(d), total_tangent = hn::Zero(d),
       total_tangent_1 = hn::Zero(d);
@@ -172,8 +172,8 @@ void Backward(T* scores, T* factors, const T* lse, const T* delta, std::int64_t 
     const V row_lse = hn::LoadU(d, lse + column), row_delta = hn::LoadU(d, delta + column);
     for (std::int64_t j = 0; j < keys; ++j) {
       T *score = scores + j * columns + column, *factor = factors + j * columns + column;
-      // A score far above lse is not of the same operands; its weight is infinite, as the
-      // exponential of f32.
+      // A score far above lse can't come from the same operands; its weight is infinite, like the
+      // exponential in f32.
       const V x = hn::Sub(hn::LoadU(d, score), row_lse);
       const V p = hn::IfThenElse(hn::Gt(x, hn::Set(d, highest<T>)), infinity, weight(d, x));
       hn::StoreU(p, d, score);

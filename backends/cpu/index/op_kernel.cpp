@@ -15,10 +15,10 @@ namespace fluxion::cpu_backend {
 
 namespace {
 
-// Elements that one task handles at least.
+// The fewest elements worth a task.
 constexpr std::int64_t task_elements = 16384;
 
-// A tensor seen from one axis: [outer, axis, inner].
+// A tensor as [outer, axis, inner] around one axis.
 struct AxisView {
   std::int64_t outer = 1, axis = 1, inner = 1;
 };
@@ -102,9 +102,9 @@ T plus(T a, T b) {
     return a + b;
 }
 
-// out = base; out[o, index(o, k, i), i] += updates[o, k, i]. A task owns a part of the outer axes
-// and of the destinations along the axis, and goes through the updates in order, so every element
-// is summed by one thread in one order. index(row, i) may ignore i.
+// out = base; out[o, index(o, k, i), i] += updates[o, k, i]. A task owns some outer entries and
+// some destinations along the axis and visits the updates in order, so one thread sums each element
+// in a fixed order. index(row, i) may ignore i.
 template <class T, class Index>
 void add_at(const AxisView& base, std::int64_t updates_axis, std::byte* const* inputs,
             std::byte* output, const ThreadPool& pool, const Index& index) {
@@ -115,7 +115,7 @@ void add_at(const AxisView& base, std::int64_t updates_axis, std::byte* const* i
   if (bytes > 0 && output != inputs[0]) std::memcpy(output, inputs[0], bytes);
   if (base.axis == 0) return;
   const std::int64_t work = updates_axis * base.inner;
-  // With few outer entries the destinations are divided as well; every part then scans all indices.
+  // With few outer entries, split the destinations too; then every part scans all indices.
   std::int64_t parts = 1;
   if (base.outer < 16 && work * base.outer > task_elements)
     parts = std::min<std::int64_t>({base.axis, 16 / base.outer, pool.threads()});
@@ -164,7 +164,7 @@ void scatter_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* ou
             });
 }
 
-// Inclusive; f32 is summed in f64.
+// Inclusive cumulative sum; f32 is summed in f64.
 template <class T>
 void cumsum(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
             const ThreadPool& pool, std::byte*) {
@@ -233,7 +233,7 @@ void random_bits(const OpKernel& kernel, std::byte* const* inputs, std::byte* ou
   });
 }
 
-// A copy of x. (Where it need not be one, the planner let the readers read x.)
+// A copy of x. If no copy is needed, the planner has its readers read x and makes no kernel.
 void after(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
            const ThreadPool& pool, std::byte*) {
   share(pool, static_cast<std::int64_t>(kernel.input_types[0].bytes()), 1,
@@ -267,7 +267,7 @@ OpRunner::Function OpRunner::find(const OpKernel& kernel) {
       function = take;
       break;
     case Op::take_along_axis:
-      // Only moves elements: any type of the right size will do.
+      // Elements are only moved: any type of the right size works.
       switch (size_of(dtype)) {
         case 1:
           function = take_along_axis<std::uint8_t>;

@@ -12,13 +12,11 @@ namespace fluxion::cpu_backend {
 
 class OpRunner {
  public:
-  // Throws Error for an op that has no kernel of its own here, DTypeError for a dtype that it can't
-  // compute.
+  // Throws Error for an op without a kernel here, DTypeError for a dtype that it can't compute.
   explicit OpRunner(OpKernel kernel);
 
-  // The result does not depend on the number of threads: additions to one element happen in the
-  // order of the updates. `scratch` is 64-byte aligned memory of scratch_bytes() that nobody else
-  // uses meanwhile.
+  // The result does not depend on the number of threads: updates of one element are added in order.
+  // `scratch` has scratch_bytes(pool.threads()) bytes, aligned to 64.
   void run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const;
   std::size_t scratch_bytes(int threads) const;
 

@@ -11,8 +11,8 @@ HWY_BEFORE_NAMESPACE();
 namespace fluxion::cpu_backend {
 namespace HWY_NAMESPACE {
 
-// Philox-4x32-10 in plain loops, which the compiler vectorises for the target. The products of a
-// round are 64 bits wide, so each counter word lives in a 64-bit lane.
+// Philox-4x32-10 in plain loops that the compiler vectorises for the target. A round multiplies to
+// 64 bits, so each counter word has a 64-bit lane.
 void RandomWords(std::int64_t begin, std::int64_t end, std::uint32_t stream, std::uint32_t domain,
                  std::uint32_t key0, std::uint32_t key1, std::uint32_t* out) {
   constexpr std::uint64_t low = 0xFFFFFFFFu;

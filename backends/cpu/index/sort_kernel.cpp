@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t radix_length = 512;
 constexpr std::int64_t task_elements = 4096;  // that one task sorts at least
 
-// A value as an unsigned number of the same order, and where it stood.
+// A value as an unsigned key of the same order, and its position.
 template <class Key>
 struct Item {
   Key key;
@@ -29,8 +29,8 @@ struct Item {
 template <class T>
 using KeyOf = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
 
-// Increasing with the value (decreasing if `descending`). -0 has the key of 0, and NaN the largest
-// of all, which no number has.
+// The key increases with the value (decreases if `descending`). -0 has the key of 0. NaN has the
+// largest key, which no number has.
 template <class T>
 KeyOf<T> key_of(T value, bool descending) {
   using Key = KeyOf<T>;
@@ -46,8 +46,8 @@ KeyOf<T> key_of(T value, bool descending) {
   return descending ? ~key : key;
 }
 
-// Sorts by one byte of the key after the other, the last one first; each pass keeps the order of
-// equal bytes. The result lies in what is returned, `items` or `other`.
+// Radix sort, least significant byte first; each pass is stable. Returns where the result lies,
+// `items` or `other`.
 template <class Key>
 Item<Key>* radix_sort(Item<Key>* items, Item<Key>* other, std::int64_t length) {
   for (unsigned shift = 0; shift < 8 * sizeof(Key); shift += 8) {

@@ -13,8 +13,8 @@ namespace HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Runs `rounds` of twelve independent multiply-adds - as many as a latency of six and two units
-// need, and as sixteen registers hold - and returns the operations done. `sum` keeps the compiler
+// Runs `rounds` of twelve independent multiply-adds and returns the operations done. Twelve keep
+// two units with a latency of six busy and fit into sixteen registers. `sum` keeps the compiler
 // from dropping them.
 double MultiplyAdds(long rounds, float* sum) {
   const hn::ScalableTag<float> d;
@@ -82,7 +82,7 @@ double measure_fma_rate(int threads, double seconds) {
   double best = 0;
   const auto start = Clock::now();
   do {
-    // All start together, so that the time of waking up does not count; who comes late does.
+    // Threads start together: waking up is not timed, being late afterwards is.
     std::atomic<std::size_t> arrived{0};
     std::vector<Clock::time_point> begin(tasks), end(tasks);
     pool.parallel_for(static_cast<std::int64_t>(tasks), [&](std::int64_t task) {

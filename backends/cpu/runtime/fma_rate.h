@@ -1,5 +1,4 @@
-// What the processor's multiply-add units can do: the ceiling that matrix products are measured
-// against.
+// The peak rate of the processor's multiply-add units, which matrix products are compared with.
 #pragma once
 
 namespace fluxion {

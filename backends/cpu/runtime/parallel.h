@@ -1,5 +1,5 @@
-// The only way the CPU backend uses threads. Two implementations stand behind it: oneTBB
-// (parallel_tbb.cpp) and std::thread (parallel_std.cpp).
+// All parallelism of the CPU backend. Two implementations: oneTBB (parallel_tbb.cpp) and
+// std::thread (parallel_std.cpp).
 #pragma once
 
 #include <cstddef>
