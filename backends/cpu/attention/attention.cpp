@@ -418,8 +418,8 @@ void Attention<T>::score(const Call& call, const Slot& slot, const Strip& strip,
                          std::int64_t batch, Range queries, Range keys,
                          std::int64_t columns) const {
   multiply({{k, strip.q, columns}}, features_, keys.size(), columns, slot.scores, columns, false);
-  if (features_ == 0)
-    lanes_.scale(slot.scores, scale_, keys.size() * columns);  // the packed queries are not scaled
+  // Without features there were no packed queries to carry the scale.
+  if (features_ == 0) lanes_.scale(slot.scores, scale_, keys.size() * columns);
   hide(call, slot, batch, queries, keys, columns);
 }
 
