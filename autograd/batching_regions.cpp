@@ -10,7 +10,7 @@ namespace fluxion {
 namespace {
 
 using Tensors = std::vector<Tensor>;
-using Rule = std::function<Tensors(const Tensors&, const Tensors&)>;
+using CustomRule = std::function<Tensors(const Tensors&, const Tensors&)>;
 
 // An evaluated node can't depend on a leaf without a value.
 bool without_value(const Node& node) { return !node.evaluated(); }
@@ -18,8 +18,9 @@ bool without_value(const Node& node) { return !node.evaluated(); }
 // rule(inputs, moving) for all examples. Results have the mapped axis in front; empty tensors stay
 // empty. A rule may hold tensors of the mapped graph, so its results may depend on that graph's
 // `leaves` too.
-Tensors for_each_example(const Rule& rule, const Tensors& inputs, const std::vector<bool>& batched,
-                         const Tensors& moving, const std::vector<bool>& batched_moving,
+Tensors for_each_example(const CustomRule& rule, const Tensors& inputs,
+                         const std::vector<bool>& batched, const Tensors& moving,
+                         const std::vector<bool>& batched_moving,
                          const std::vector<BatchedLeaf>& leaves) {
   Tensors values = inputs;
   values.insert(values.end(), moving.begin(), moving.end());

@@ -198,7 +198,7 @@ Outputs conv2d(const BatchCall& call) {
 // A function of this file, so that the table is constant-initialised under every sanitizer.
 Outputs region(const BatchCall& call) { return batch_region(call); }
 
-constexpr auto rules = [] {
+constexpr auto batch_rules = [] {
   std::array<BatchRule, op_count> table{};
   const auto set = [&](Op op, BatchRule rule) { table[static_cast<std::size_t>(op)] = rule; };
 #define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) \
@@ -220,18 +220,19 @@ constexpr auto rules = [] {
   return table;
 }();
 
-constexpr bool complete() {
+constexpr bool batch_rules_complete() {
   bool all = true;
 #define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) \
-  all = all && (OpClass::op_class == OpClass::leaf || rules[static_cast<std::size_t>(Op::name)]);
+  all = all &&                                                        \
+        (OpClass::op_class == OpClass::leaf || batch_rules[static_cast<std::size_t>(Op::name)]);
 #include "engine/graph/ops.def"
 #undef FLUXION_OP
   return all;
 }
-static_assert(complete(), "an op of engine/graph/ops.def has no batching rule");
+static_assert(batch_rules_complete(), "an op of engine/graph/ops.def has no batching rule");
 
 }  // namespace
 
-BatchRule batch_rule(Op op) { return rules[static_cast<std::size_t>(op)]; }
+BatchRule batch_rule(Op op) { return batch_rules[static_cast<std::size_t>(op)]; }
 
 }  // namespace fluxion

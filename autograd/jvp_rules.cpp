@@ -234,7 +234,7 @@ Tangents after(const JvpCall& call) { return {call.tangents[0]}; }
 // A function of this file, so that the table is constant-initialised under every sanitizer.
 Tangents region(const JvpCall& call) { return region_jvp(call); }
 
-constexpr auto rules = [] {
+constexpr auto jvp_rules = [] {
   std::array<JvpRule, op_count> table{};
   const auto set = [&](Op op, JvpRule rule) { table[static_cast<std::size_t>(op)] = rule; };
   for (const Op op : {Op::data, Op::parameter, Op::constant, Op::iota, Op::stop_gradient, Op::sign,
@@ -263,15 +263,15 @@ constexpr auto rules = [] {
   return table;
 }();
 
-constexpr bool complete() {
-  for (const JvpRule rule : rules)
+constexpr bool jvp_rules_complete() {
+  for (const JvpRule rule : jvp_rules)
     if (!rule) return false;
   return true;
 }
-static_assert(complete(), "an op of engine/graph/ops.def has no JVP rule");
+static_assert(jvp_rules_complete(), "an op of engine/graph/ops.def has no JVP rule");
 
 }  // namespace
 
-JvpRule jvp_rule(Op op) { return rules[static_cast<std::size_t>(op)]; }
+JvpRule jvp_rule(Op op) { return jvp_rules[static_cast<std::size_t>(op)]; }
 
 }  // namespace fluxion

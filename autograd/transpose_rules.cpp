@@ -291,7 +291,7 @@ Cotangents attention_backward(const TransposeCall& call) {
 
 Cotangents after(const TransposeCall& call) { return {call.cotangents[0], Tensor()}; }
 
-constexpr auto rules = [] {
+constexpr auto transpose_rules = [] {
   std::array<TransposeRule, op_count> table{};
   const auto set = [&](Op op, TransposeRule rule) { table[static_cast<std::size_t>(op)] = rule; };
   set(Op::identity, identity), set(Op::neg, neg), set(Op::convert, convert), set(Op::add, add),
@@ -310,6 +310,6 @@ constexpr auto rules = [] {
 
 }  // namespace
 
-TransposeRule transpose_rule(Op op) { return rules[static_cast<std::size_t>(op)]; }
+TransposeRule transpose_rule(Op op) { return transpose_rules[static_cast<std::size_t>(op)]; }
 
 }  // namespace fluxion

@@ -149,9 +149,10 @@ std::vector<Tensor> apply_region(Region region, std::vector<Tensor> arguments, L
 namespace {
 
 // A rule that makes of `to` what `rule` made of `from`, which the rule may have captured.
-using Rule =
+using CustomRule =
     std::function<std::vector<Tensor>(const std::vector<Tensor>&, const std::vector<Tensor>&)>;
-Rule following(const Rule& rule, const std::vector<Tensor>& from, const std::vector<Tensor>& to) {
+CustomRule following(const CustomRule& rule, const std::vector<Tensor>& from,
+                     const std::vector<Tensor>& to) {
   if (!rule) return rule;
   return [rule, from, to](const std::vector<Tensor>& inputs, const std::vector<Tensor>& moving) {
     std::vector<Tensor> known = inputs;

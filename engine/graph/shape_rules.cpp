@@ -439,8 +439,8 @@ Types attention_backward(const Call& call) {
   return {call.inputs[0], call.inputs[1], call.inputs[2]};
 }
 
-using Rule = Types (*)(const Call&);
-constexpr std::array<Rule, op_count> rules = {
+using ShapeRule = Types (*)(const Call&);
+constexpr std::array<ShapeRule, op_count> shape_rules = {
 #define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) rule,
 #include "engine/graph/ops.def"
 #undef FLUXION_OP
@@ -456,7 +456,7 @@ std::vector<TensorType> infer_types(Op op, const Attributes& attributes,
     call.fail_shape("wrong number of operands, in a call");
   if (attributes.index() != info(op).attributes)
     call.fail_shape("attributes of another op, in a call");
-  return rules[static_cast<std::size_t>(op)](call);
+  return shape_rules[static_cast<std::size_t>(op)](call);
 }
 
 Shape broadcast_shapes(Op op, const TensorType& a, const TensorType& b, const Location& where) {

@@ -25,7 +25,7 @@ std::string buffer_name(std::int32_t buffer) { return "b" + std::to_string(buffe
 std::string value_name(std::int32_t value) { return "v" + std::to_string(value); }
 
 // "3*i0 + i1 - 2", "0"
-std::string to_string(const Affine& affine) {
+std::string text_of(const Affine& affine) {
   std::string text;
   const auto add = [&](std::int64_t factor, const std::string& symbol) {
     if (factor == 0) return;
@@ -44,13 +44,13 @@ std::string to_string(const Affine& affine) {
   return text.empty() ? "0" : text;
 }
 
-std::string to_string(const AffineRange& range) {
-  return std::to_string(range.low) + " <= " + to_string(range.index) + " < " +
+std::string text_of(const AffineRange& range) {
+  return std::to_string(range.low) + " <= " + text_of(range.index) + " < " +
          std::to_string(range.high);
 }
 
 std::string element(std::int32_t buffer, const Affine& address) {
-  return buffer_name(buffer) + "[" + to_string(address) + "]";
+  return buffer_name(buffer) + "[" + text_of(address) + "]";
 }
 
 // "[64, 32]", "[64 | 128]"
@@ -106,7 +106,7 @@ std::string load_text(const TapeLoad& load, const std::vector<BufferSlot>& buffe
   const BufferSlot* slot = at(buffers, load.buffer);
   if (!slot || slot->type.dtype != load.dtype) text += " as " + std::string(to_string(load.dtype));
   for (std::size_t i = 0; i < load.valid.size(); ++i)
-    text += (i == 0 ? " where " : " and ") + to_string(load.valid[i]);
+    text += (i == 0 ? " where " : " and ") + text_of(load.valid[i]);
   return text;
 }
 
@@ -124,11 +124,11 @@ std::string operands(const TapeInstruction& instruction, const Tape& tape,
       return std::to_string(argument);
     case TapeCode::index: {
       const Affine* index = at(tape.indices, argument);
-      return index ? to_string(*index) : "?";
+      return index ? text_of(*index) : "?";
     }
     case TapeCode::in_range: {
       const AffineRange* range = at(tape.ranges, argument);
-      return range ? to_string(*range) : "?";
+      return range ? text_of(*range) : "?";
     }
     case TapeCode::result:
       return "r" + std::to_string(argument);
@@ -175,7 +175,7 @@ std::string listing(const Tape& tape, const std::vector<BufferSlot>& buffers,
 }
 
 // "64:32", "8:64 x 4:1"; "1" for an axis without digits.
-std::string to_string(const OperandAxis& axis) {
+std::string text_of(const OperandAxis& axis) {
   std::string text;
   for (std::size_t digit = 0; digit < axis.sizes.size(); ++digit) {
     if (digit > 0) text += " x ";
@@ -185,30 +185,30 @@ std::string to_string(const OperandAxis& axis) {
   return text.empty() ? "1" : text;
 }
 
-std::string to_string(const ContractOperand& operand) {
+std::string text_of(const ContractOperand& operand) {
   std::string text = buffer_name(operand.buffer);
   if (operand.offset != 0) text += " + " + std::to_string(operand.offset);
-  return text + " (batch " + to_string(operand.batch) + ", rows " + to_string(operand.rows) +
-         ", columns " + to_string(operand.columns) + ")";
+  return text + " (batch " + text_of(operand.batch) + ", rows " + text_of(operand.rows) +
+         ", columns " + text_of(operand.columns) + ")";
 }
 
-std::string to_string(const TapeKernel& kernel, const std::vector<BufferSlot>& buffers) {
+std::string text_of(const TapeKernel& kernel, const std::vector<BufferSlot>& buffers) {
   return header(kernel.tape) + "\n" + listing(kernel.tape, buffers, "  ");
 }
 
-std::string to_string(const ContractKernel& kernel, const std::vector<BufferSlot>& buffers) {
+std::string text_of(const ContractKernel& kernel, const std::vector<BufferSlot>& buffers) {
   std::string text = "contract " + std::string(to_string(kernel.dtype)) + ", batch " +
                      std::to_string(kernel.batch) + ", " + std::to_string(kernel.m) + " x " +
                      std::to_string(kernel.k) + " x " + std::to_string(kernel.n) + "\n";
   for (const ContractTerm& term : kernel.terms) {
-    text += "  r" + std::to_string(term.result) + " += " + to_string(term.lhs) + "\n";
-    text += padded("", 5 + std::to_string(term.result).size()) + "x " + to_string(term.rhs) + "\n";
+    text += "  r" + std::to_string(term.result) + " += " + text_of(term.lhs) + "\n";
+    text += padded("", 5 + std::to_string(term.result).size()) + "x " + text_of(term.rhs) + "\n";
   }
   return text + "  epilogue " + space(kernel.epilogue) + "\n" +
          listing(kernel.epilogue, buffers, "    ");
 }
 
-std::string to_string(const OpKernel& kernel, const std::vector<BufferSlot>&) {
+std::string text_of(const OpKernel& kernel, const std::vector<BufferSlot>&) {
   const auto list = [](const std::vector<std::int32_t>& numbers,
                        const std::vector<TensorType>& types) {
     std::string text;
@@ -220,7 +220,7 @@ std::string to_string(const OpKernel& kernel, const std::vector<BufferSlot>&) {
   };
   const std::string attributes = to_string(kernel.attributes);
   std::string views;
-  for (const ContractOperand& view : kernel.views) views += "  " + to_string(view) + "\n";
+  for (const ContractOperand& view : kernel.views) views += "  " + text_of(view) + "\n";
   return "op " + std::string(to_string(kernel.op)) + (attributes.empty() ? "" : " " + attributes) +
          "\n  " + list(kernel.outputs, kernel.output_types) + " <- " +
          list(kernel.inputs, kernel.input_types) + "\n" + views;
@@ -282,7 +282,7 @@ std::string to_string(const Program& program) {
                                      [](std::int32_t donor) { return donor >= 0; });
     if (commits && static_cast<std::size_t>(program.commit_point) == number) text += "commit\n";
     text += "kernel " + std::to_string(number) + ": " +
-            std::visit([&](const auto& kernel) { return to_string(kernel, program.buffers); },
+            std::visit([&](const auto& kernel) { return text_of(kernel, program.buffers); },
                        program.kernels[number]);
   }
   return text;

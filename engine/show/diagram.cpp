@@ -15,12 +15,12 @@ namespace {
 constexpr double margin = 22, line_height = 14, first_size = 12, other_size = 11, name_size = 10,
                  stripe_width = 5;
 
-constexpr std::string_view style =
+constexpr std::string_view diagram_style =
     R"(  .box { stroke-width: 1.2 } .source { stroke-width: 2.4 } .result { stroke-width: 2.4; stroke-dasharray: 6 2.5 }
   .memory { stroke-width: 1; stroke-dasharray: 3 2 } .first { font-weight: 600; fill: #22262e } .other { font-size: 11px }
   .name { font-size: 10px; fill: #8b93a1 } .line { fill: none; stroke-width: 1.4 } .lane { fill: #f8f9fb }
 )";
-constexpr std::string_view dark_style =
+constexpr std::string_view dark_diagram_style =
     R"(    .first { fill: #eef1f6 } .name { fill: #7b8494 } .lane { fill: #1a1e26 }
 )";
 
@@ -164,8 +164,8 @@ std::string to_svg(const Diagram& diagram) {
   const std::string kinds = legend(diagram, margin, width, y);
   body += kinds;
   return svg_document(width + 2 * margin, kinds.empty() ? bottom + margin : y + 14,
-                      std::string(style) + palette_style(),
-                      std::string(dark_style) + dark_palette_style(), body);
+                      std::string(diagram_style) + palette_style(),
+                      std::string(dark_diagram_style) + dark_palette_style(), body);
 }
 
 std::string to_dot(const Diagram& diagram) {

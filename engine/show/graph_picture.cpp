@@ -11,7 +11,7 @@ namespace fluxion::show {
 
 namespace {
 
-std::size_t at(std::int32_t index) { return static_cast<std::size_t>(index); }
+std::size_t node_index(std::int32_t index) { return static_cast<std::size_t>(index); }
 
 std::string number_text(double value) {
   char text[32];
@@ -55,8 +55,9 @@ std::string heading(const plan::GraphNode& node, const PictureLabels& labels) {
   if (const auto input = input_index(node)) return name_of(labels.inputs, *input, "input");
   if (node.op == Op::constant) {
     if (node.scalar < 0) return number_text(std::get<ValueAttributes>(node.attributes).value);
-    return at(node.scalar) < labels.scalars.size() ? number_text(labels.scalars[at(node.scalar)])
-                                                   : "scalar " + std::to_string(node.scalar);
+    return node_index(node.scalar) < labels.scalars.size()
+               ? number_text(labels.scalars[node_index(node.scalar)])
+               : "scalar " + std::to_string(node.scalar);
   }
   const std::string op(to_string(node.op));
   if (node.op == Op::reshape || node.op == Op::broadcast_to || node.op == Op::convert) return op;
@@ -111,7 +112,7 @@ std::vector<Role> roles(const plan::Graph& graph, const PictureLabels& labels) {
   std::vector<std::optional<Role>> stated(count);
   for (std::size_t k = 0; k < graph.outputs.size(); ++k)
     if (k < labels.outputs.size() && graph[graph.outputs[k]].op != Op::parameter)
-      stated[at(graph.outputs[k].node)] = labels.outputs[k].role;
+      stated[node_index(graph.outputs[k].node)] = labels.outputs[k].role;
 
   std::vector<Role> roles(count, Role::coefficient);
   std::vector<bool> varies(count, false);  // depends on an input
@@ -122,25 +123,27 @@ std::vector<Role> roles(const plan::Graph& graph, const PictureLabels& labels) {
       varies[i] = true;
     }
     for (const plan::Value input : node.inputs) {
-      const Role role = roles[at(input.node)];
+      const Role role = roles[node_index(input.node)];
       if (role == Role::tangent || role == Role::cotangent) roles[i] = std::max(roles[i], role);
-      varies[i] = varies[i] || varies[at(input.node)];
+      varies[i] = varies[i] || varies[node_index(input.node)];
     }
     if (stated[i]) roles[i] = *stated[i];
   }
   for (const plan::Value output : graph.outputs)
-    if (roles[at(output.node)] == Role::coefficient) roles[at(output.node)] = Role::primal;
+    if (roles[node_index(output.node)] == Role::coefficient)
+      roles[node_index(output.node)] = Role::primal;
   // The inputs of a primal value are primal, unless they have a role already.
   for (std::size_t i = count; i-- > 0;)
     if (roles[i] == Role::primal)
       for (const plan::Value input : graph.nodes[i].inputs)
-        if (roles[at(input.node)] == Role::coefficient) roles[at(input.node)] = Role::primal;
+        if (roles[node_index(input.node)] == Role::coefficient)
+          roles[node_index(input.node)] = Role::primal;
   // A constant takes the first role that one of its users has.
   std::vector<std::optional<Role>> wanted(count);
   for (std::size_t i = count; i-- > 0;) {
     if (!varies[i] && !stated[i] && wanted[i]) roles[i] = *wanted[i];
     for (const plan::Value input : graph.nodes[i].inputs) {
-      auto& role = wanted[at(input.node)];
+      auto& role = wanted[node_index(input.node)];
       role = role ? std::min(*role, roles[i]) : roles[i];
     }
   }
@@ -160,10 +163,10 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
     return static_cast<std::int32_t>(diagram.boxes.size()) - 1;
   };
   const auto node_box = [&](std::int32_t i, Role role) {
-    const plan::GraphNode& node = graph.nodes[at(i)];
+    const plan::GraphNode& node = graph.nodes[node_index(i)];
     Box box{.lines = {heading(node, labels)},
             .name = "%" + std::to_string(i),
-            .detail = detail(graph, at(i)),
+            .detail = detail(graph, node_index(i)),
             .role = role};
     if (node.op != Op::constant) box.lines.push_back(shortened(types_text(node), 48));
     box.kind = kind_of(info(node.op).op_class);
@@ -171,24 +174,25 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
     return box;
   };
   const auto take = [&](std::int32_t node, Role user) {
-    const std::int32_t box = boxes[at(node)];
-    if (graph.nodes[at(node)].op != Op::constant) return box;
-    boxes[at(node)] = -1;
+    const std::int32_t box = boxes[node_index(node)];
+    if (graph.nodes[node_index(node)].op != Op::constant) return box;
+    boxes[node_index(node)] = -1;
     return box >= 0 ? box : add(node_box(node, user));
   };
   const auto connect = [&](const std::vector<std::int32_t>& from, std::int32_t to) {
     for (const std::int32_t box : from) diagram.edges.push_back({box, to});
   };
-  for (std::int32_t i = 0; at(i) < graph.nodes.size(); ++i) {
+  for (std::int32_t i = 0; node_index(i) < graph.nodes.size(); ++i) {
     std::vector<std::int32_t> inputs;
-    for (const plan::Value input : graph.nodes[at(i)].inputs)
-      inputs.push_back(take(input.node, roles[at(i)]));
-    boxes[at(i)] = add(node_box(i, roles[at(i)]));
-    connect(inputs, boxes[at(i)]);
+    for (const plan::Value input : graph.nodes[node_index(i)].inputs)
+      inputs.push_back(take(input.node, roles[node_index(i)]));
+    boxes[node_index(i)] = add(node_box(i, roles[node_index(i)]));
+    connect(inputs, boxes[node_index(i)]);
   }
   for (std::size_t k = 0; k < graph.outputs.size(); ++k) {
     const plan::Value value = graph.outputs[k];
-    const Role role = k < labels.outputs.size() ? labels.outputs[k].role : roles[at(value.node)];
+    const Role role =
+        k < labels.outputs.size() ? labels.outputs[k].role : roles[node_index(value.node)];
     const std::int32_t from = take(value.node, role);
     connect({from}, add({.lines = {name_of(labels.outputs, k, "output")},
                          .detail = "output " + std::to_string(k) + ": " + value_name(graph, value),

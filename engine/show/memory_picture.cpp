@@ -18,13 +18,13 @@ std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 constexpr std::array<std::string_view, 8> block_colours = {
     "#5b8fd6", "#6cb28e", "#d9a04e", "#b07cc6", "#d1736d", "#58aeb4", "#98a65a", "#8f8fcf"};
 
-constexpr std::string_view style =
+constexpr std::string_view memory_style =
     R"(  .panel { fill: #f8f9fb } .frame { stroke: #b4bac6; stroke-width: 1; fill: none } .grid { stroke: #e3e6ec; stroke-width: 1 }
   .block { stroke: #ffffff; stroke-width: 1; fill-opacity: 0.85 } .name { font-size: 11px; font-weight: 600; fill: #ffffff }
   .live { fill: #2f5fc4; fill-opacity: 0.28 } .peak { fill: none; stroke: #cf433d; stroke-width: 1.6; stroke-dasharray: 5 3 }
   .peaktext { font-weight: 600; fill: #cf433d } .small { font-size: 11px }
 )";
-constexpr std::string_view dark_style =
+constexpr std::string_view dark_memory_style =
     R"(    .panel { fill: #1b1f27 } .frame { stroke: #4a5262 } .grid { stroke: #2b313c } .block { stroke: #15181e } .live { fill: #8dbaff }
 )";
 
@@ -165,7 +165,7 @@ std::string memory_svg(const Program& program, const std::string& title) {
     body += svg_text(left + column * (on_left ? index + 1 : index), top - 8, says, "peaktext",
                      on_left ? "text-anchor=\"end\"" : "");
   }
-  return svg_document(paper, arena_bottom + 52, style, dark_style, body);
+  return svg_document(paper, arena_bottom + 52, memory_style, dark_memory_style, body);
 }
 
 std::string memory_text(const Program& program) {

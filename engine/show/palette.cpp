@@ -6,7 +6,7 @@ namespace fluxion::show {
 
 namespace {
 
-constexpr std::array<RoleColours, role_count + 1> roles = {{
+constexpr std::array<RoleColours, role_count + 1> role_colours = {{
     {"primal", "#eef3fb", "#7492c6", "#1c2637", "#5f82bd"},
     {"coefficient", "#f4f1f8", "#a294bd", "#262231", "#7d6f9c"},
     {"tangent", "#e8f6ed", "#4c9e69", "#16291e", "#4c9e69"},
@@ -36,13 +36,13 @@ std::string role_rules(const RoleColours& role, bool dark) {
 }  // namespace
 
 const RoleColours& colours(const std::optional<Role>& role) {
-  return role ? roles[static_cast<std::size_t>(*role)] : roles[role_count];
+  return role ? role_colours[static_cast<std::size_t>(*role)] : role_colours[role_count];
 }
 const KindColour& colour(Kind kind) { return kinds[static_cast<std::size_t>(kind)]; }
 
 std::string palette_style() {
   std::string style;
-  for (const RoleColours& role : roles) style += role_rules(role, false);
+  for (const RoleColours& role : role_colours) style += role_rules(role, false);
   for (const KindColour& kind : kinds)
     style += "  .s-" + std::string(kind.name) + " { fill: " + std::string(kind.colour) + " }\n";
   return style;
@@ -50,7 +50,7 @@ std::string palette_style() {
 
 std::string dark_palette_style() {
   std::string style;
-  for (const RoleColours& role : roles) style += role_rules(role, true);
+  for (const RoleColours& role : role_colours) style += role_rules(role, true);
   return style;
 }
 

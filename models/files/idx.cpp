@@ -12,7 +12,7 @@ namespace fluxion {
 
 namespace {
 
-constexpr std::size_t largest_rank = 4;
+constexpr std::size_t largest_idx_rank = 4;
 constexpr std::uint64_t largest_bytes = std::uint64_t{1} << 34;
 // Deflate can't shrink data more than 1032-fold, so a compressed file bounds what it can hold
 // (https://zlib.net/zlib_tech.html).
@@ -27,10 +27,10 @@ IdxArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
   const bool compressed = is_gzip(bytes);
   std::vector<std::byte> start;
   if (compressed) {
-    start = gunzip_prefix(bytes, 4 + 4 * largest_rank, name);
+    start = gunzip_prefix(bytes, 4 + 4 * largest_idx_rank, name);
   } else {
-    start.assign(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(
-                                                    std::min(bytes.size(), 4 + 4 * largest_rank)));
+    start.assign(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(std::min(
+                                                    bytes.size(), 4 + 4 * largest_idx_rank)));
   }
 
   if (start.size() < 4)
@@ -41,8 +41,8 @@ IdxArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
   if (byte(2) != 8)
     refuse("element type " + std::to_string(byte(2)) + " (only 8, unsigned bytes, is read)");
   const std::size_t rank = byte(3);
-  if (rank < 1 || rank > largest_rank)
-    refuse(std::to_string(rank) + " axes (1 to " + std::to_string(largest_rank) + " are read)");
+  if (rank < 1 || rank > largest_idx_rank)
+    refuse(std::to_string(rank) + " axes (1 to " + std::to_string(largest_idx_rank) + " are read)");
   const std::size_t header = 4 + 4 * rank;
   if (start.size() < header) refuse("it ends inside its header");
 

@@ -12,8 +12,8 @@ namespace fluxion {
 namespace {
 
 constexpr std::string_view magic = "\x93NUMPY";
-constexpr std::size_t largest_header = 65535;  // of version 1, whose length has 16 bits
-constexpr std::size_t largest_rank = 32;       // NumPy's own limit
+constexpr std::size_t largest_npy_header = 65535;  // of version 1, whose length has 16 bits
+constexpr std::size_t largest_npy_rank = 32;       // NumPy's own limit
 
 struct TypeName {
   DType dtype;
@@ -25,9 +25,9 @@ constexpr TypeName type_names[] = {{DType::f64, "<f8"},    {DType::f32, "<f4"}, 
 
 // Reads the header, a Python dictionary literal of three known keys: {'descr': '<f4',
 // 'fortran_order': False, 'shape': (2, 3), }
-class HeaderReader {
+class NpyHeaderReader {
  public:
-  HeaderReader(std::string_view text, std::string_view name) : text_(text), name_(name) {}
+  NpyHeaderReader(std::string_view text, std::string_view name) : text_(text), name_(name) {}
 
   TensorType read() {
     std::optional<DType> dtype;
@@ -114,8 +114,8 @@ class HeaderReader {
       const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), size);
       if (error != std::errc() || size < 0) refuse("its shape is not a tuple of sizes");
       text_.remove_prefix(static_cast<std::size_t>(end - text_.data()));
-      if (result.size() == largest_rank)
-        refuse("its shape has more than " + std::to_string(largest_rank) + " axes");
+      if (result.size() == largest_npy_rank)
+        refuse("its shape has more than " + std::to_string(largest_npy_rank) + " axes");
       result.push_back(size);
       if (!take(',')) {
         expect(')');
@@ -130,14 +130,14 @@ class HeaderReader {
 
 NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view name) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  const HeaderReader complain({}, name);
+  const NpyHeaderReader complain({}, name);
   if (text.size() < 10 || !text.starts_with(magic))
     complain.refuse("it does not start with \\x93NUMPY, a version and a length");
   if (text[6] != 1 || text[7] != 0) complain.refuse("its version is not 1.0");
   const std::size_t length =
       static_cast<unsigned char>(text[8]) + 256u * static_cast<unsigned char>(text[9]);
   if (text.size() < 10 + length) complain.refuse("it ends inside its header");
-  TensorType type = HeaderReader(text.substr(10, length), name).read();
+  TensorType type = NpyHeaderReader(text.substr(10, length), name).read();
   bytes = bytes.subspan(10 + length);
 
   std::int64_t expected = static_cast<std::int64_t>(size_of(type.dtype));
@@ -183,7 +183,7 @@ void write_npy(const std::filesystem::path& path, const TensorType& type,
   // The data start at a multiple of 64, the header ends with a newline.
   header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 10 - 1, ' ');
   header += '\n';
-  if (header.size() > largest_header)
+  if (header.size() > largest_npy_header)
     throw ShapeError("writing " + path.string() + ": too many axes");
 
   std::string start(magic);

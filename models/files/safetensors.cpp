@@ -16,8 +16,9 @@ static_assert(std::endian::native == std::endian::little,
 
 namespace {
 
-constexpr std::uint64_t largest_header = 100'000'000;  // the limit of the format's own reader
-constexpr std::size_t largest_rank = 32;
+constexpr std::uint64_t largest_safetensors_header =
+    100'000'000;  // the limit of the format's own reader
+constexpr std::size_t largest_safetensors_rank = 32;
 
 struct DTypeName {
   DType dtype;
@@ -59,7 +60,7 @@ struct Claim {
 // Receives the header's JSON piece by piece. No document is built, so a header costs no more memory
 // than its tensors need, nesting is refused where it starts, and repeated keys, which a document
 // would swallow, are seen.
-class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
+class SafetensorsHeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   std::vector<Claim> claims;
   Metadata metadata;
@@ -80,8 +81,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (place_ == Place::shape) {
       if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
         return refuse("a size of " + std::to_string(value));
-      if (claims.back().shape->size() == largest_rank)
-        return refuse("more than " + std::to_string(largest_rank) + " axes");
+      if (claims.back().shape->size() == largest_safetensors_rank)
+        return refuse("more than " + std::to_string(largest_safetensors_rank) + " axes");
       claims.back().shape->push_back(static_cast<std::int64_t>(value));
       return true;
     }
@@ -247,7 +248,7 @@ void SafetensorsFile::parse(std::span<const std::byte> bytes, const std::string&
            " bytes, less than the 8 of the header's length");
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), 8);
-  if (length > largest_header)
+  if (length > largest_safetensors_header)
     refuse("a header of " + std::to_string(length) + " bytes (at most 100 MB)");
   if (length > bytes.size() - 8)
     refuse("a header of " + std::to_string(length) + " bytes in a file of " +
@@ -255,7 +256,7 @@ void SafetensorsFile::parse(std::span<const std::byte> bytes, const std::string&
   const std::string_view text(reinterpret_cast<const char*>(bytes.data() + 8), length);
   if (!text.starts_with('{')) refuse("the header does not start with '{'");
 
-  HeaderReader reader;
+  SafetensorsHeaderReader reader;
   if (!nlohmann::json::sax_parse(text.begin(), text.end(), &reader)) refuse(reader.error);
   const std::span<const std::byte> data = bytes.subspan(8 + length);
 
@@ -348,7 +349,7 @@ void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> ten
     throw FormatError("writing " + path.string() + ": a name or metadata text is not UTF-8");
   }
   text.resize((text.size() + 7) / 8 * 8, ' ');
-  if (text.size() > largest_header)
+  if (text.size() > largest_safetensors_header)
     throw FormatError("writing " + path.string() + ": a header of " + std::to_string(text.size()) +
                       " bytes (at most 100 MB)");
 

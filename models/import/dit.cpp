@@ -17,8 +17,8 @@ constexpr std::int64_t most_tokens = std::int64_t{1}
                                      << 62;  // the square of its root is still a number
 
 constexpr const char* patches_weight = "x_embedder.proj.weight";
-constexpr const char* class_table = "y_embedder.embedding_table.weight";
-constexpr const char* first_time_weight = "t_embedder.mlp.0.weight";
+constexpr const char* dit_class_table = "y_embedder.embedding_table.weight";
+constexpr const char* dit_first_time_weight = "t_embedder.mlp.0.weight";
 
 std::int64_t heads_of(std::int64_t hidden) {
   for (const auto& [width, heads] : published_heads)
@@ -53,7 +53,7 @@ std::int64_t image_size_of(const NamedEntries& file, const ImportOptions& option
   return side * patch;
 }
 
-NetworkConfig config_of(NamedEntries& file, const ImportOptions& options) {
+NetworkConfig dit_config_of(NamedEntries& file, const ImportOptions& options) {
   const SafetensorsEntry* patches = file.find(patches_weight);
   if (patches == nullptr || patches->shape.rank() != 4 || patches->shape.elements() == 0)
     throw Error("'" + std::string(patches_weight) + "' must be [hidden, channels, patch, patch]" +
@@ -74,17 +74,17 @@ NetworkConfig config_of(NamedEntries& file, const ImportOptions& options) {
   if (const auto width = file.size("blocks.0.mlp.fc1.weight", 2, 0);
       width && *width > 0 && *width / widest_ratio <= config.hidden_size)
     config.mlp_ratio = ratio_of(*width, config.hidden_size);
-  if (const auto features = file.size(first_time_weight, 2, 1))
+  if (const auto features = file.size(dit_first_time_weight, 2, 1))
     config.frequency_embedding_size = *features;
   config.num_classes = 0;
-  if (const auto rows = file.size(class_table, 2, 0))
+  if (const auto rows = file.size(dit_class_table, 2, 0))
     config.num_classes = options.fill.contains(Fill::null_class) ? *rows : *rows - 1;
   if (options.num_classes) config.num_classes = *options.num_classes;
   config.second_time = options.second_time;
   return config;
 }
 
-std::string description(const NetworkConfig& network) {
+std::string dit_description(const NetworkConfig& network) {
   const auto& config = std::get<DitConfig>(network);
   return "DiT of hidden size " + std::to_string(config.hidden_size) + " and depth " +
          std::to_string(config.depth);
@@ -94,13 +94,13 @@ std::string description(const NetworkConfig& network) {
 
 const PublicFamily& public_dit() {
   static constexpr PublicFamily family{.name = "DiT",
-                                       .first_time = first_time_weight,
+                                       .first_time = dit_first_time_weight,
                                        .second_time = "r_embedder.",
-                                       .class_table = class_table,
+                                       .class_table = dit_class_table,
                                        .output = "final_layer.linear.",
                                        .sign = patches_weight,
-                                       .config = config_of,
-                                       .description = description};
+                                       .config = dit_config_of,
+                                       .description = dit_description};
   return family;
 }
 

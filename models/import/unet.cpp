@@ -8,8 +8,8 @@ namespace fluxion {
 namespace {
 
 constexpr const char* first_convolution = "input_blocks.0.0.weight";
-constexpr const char* first_time_weight = "time_embed.0.weight";
-constexpr const char* class_table = "label_emb.weight";
+constexpr const char* unet_first_time_weight = "time_embed.0.weight";
+constexpr const char* unet_class_table = "label_emb.weight";
 constexpr std::int64_t embedding_factor = 4;  // rows of the time embedding over base
 
 bool given(const ImportOptions& options, const char* member) {
@@ -69,16 +69,16 @@ void read_levels(const NamedEntries& file, UnetConfig& config) {
   }
 }
 
-NetworkConfig config_of(NamedEntries& file, const ImportOptions& options) {
+NetworkConfig unet_config_of(NamedEntries& file, const ImportOptions& options) {
   const SafetensorsEntry *first = file.find(first_convolution),
-                         *time = file.find(first_time_weight);
+                         *time = file.find(unet_first_time_weight);
   if (first == nullptr || first->shape.rank() != 4 || first->shape.elements() == 0)
     throw Error("'" + std::string(first_convolution) +
                 "' must be [channels, image's channels, 3, 3]" +
                 (first ? ", got " + to_string(type_of(*first)) : ""));
   if (time == nullptr || time->shape.rank() != 2 || time->shape[0] < embedding_factor ||
       time->shape[0] % embedding_factor != 0)
-    throw Error("'" + std::string(first_time_weight) + "' must be [4 base, features]" +
+    throw Error("'" + std::string(unet_first_time_weight) + "' must be [4 base, features]" +
                 (time ? ", got " + to_string(type_of(*time)) : ", and there is none"));
   UnetConfig config;
   config.channels = first->shape[1];
@@ -104,14 +104,14 @@ NetworkConfig config_of(NamedEntries& file, const ImportOptions& options) {
         "attention in the legacy order, as is usual; a configuration may say \"attention_order\": "
         "\"new\"");
   config.num_classes = 0;
-  if (const auto rows = file.size(class_table, 2, 0))
+  if (const auto rows = file.size(unet_class_table, 2, 0))
     config.num_classes = options.fill.contains(Fill::null_class) ? *rows : *rows - 1;
   if (options.num_classes) config.num_classes = *options.num_classes;
   config.second_time = options.second_time;
   return config;
 }
 
-std::string description(const NetworkConfig& network) {
+std::string unet_description(const NetworkConfig& network) {
   const auto& config = std::get<UnetConfig>(network);
   return "U-Net of " + std::to_string(config.base) + " channels and " +
          std::to_string(config.channel_mult.size()) + " levels";
@@ -121,13 +121,13 @@ std::string description(const NetworkConfig& network) {
 
 const PublicFamily& public_unet() {
   static constexpr PublicFamily family{.name = "U-Net",
-                                       .first_time = first_time_weight,
+                                       .first_time = unet_first_time_weight,
                                        .second_time = "r_embed.",
-                                       .class_table = class_table,
+                                       .class_table = unet_class_table,
                                        .output = "out.2.",
                                        .sign = first_convolution,
-                                       .config = config_of,
-                                       .description = description};
+                                       .config = unet_config_of,
+                                       .description = unet_description};
   return family;
 }
 

@@ -11,7 +11,7 @@ namespace fluxion {
 namespace {
 
 // Of the layer normalisations, which have no affine parameters.
-constexpr double norm_epsilon = 1e-6;
+constexpr double layer_norm_epsilon = 1e-6;
 // Standard deviation of fresh embedding tables, time embedders and learned positions.
 constexpr double embedding_std = 0.02;
 
@@ -24,7 +24,7 @@ Tensor embed_patches(const DitConfig& config, const Scope& embedder, const Tenso
   return linear(patchify(z, config.patch_size), weight, embedder("bias"));
 }
 
-Tensor norm(const Tensor& x) { return layer_norm(x, norm_epsilon); }
+Tensor norm(const Tensor& x) { return layer_norm(x, layer_norm_epsilon); }
 
 }  // namespace
 

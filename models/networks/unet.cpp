@@ -15,7 +15,7 @@ namespace {
 using Kind = UnetLayer::Kind;
 using Resampling = UnetLayer::Resampling;
 
-constexpr double norm_epsilon = 1e-5;
+constexpr double group_norm_epsilon = 1e-5;
 constexpr ConvolutionOptions padded{.low = {1, 1},
                                     .high = {1, 1}};  // a 3 x 3 kernel keeps the size
 constexpr ConvolutionOptions halving{.stride = {2, 2}, .low = {1, 1}, .high = {1, 1}};
@@ -28,7 +28,7 @@ Tensor convolve(const Scope& at, const Tensor& x, const ConvolutionOptions& opti
 }
 
 Tensor norm(const UnetConfig& config, const Scope& at, const Tensor& x) {
-  return group_norm(x, config.norm_groups, norm_epsilon, at("weight"), at("bias"));
+  return group_norm(x, config.norm_groups, group_norm_epsilon, at("weight"), at("bias"));
 }
 
 Tensor resample(const Tensor& x, Resampling resampling) {

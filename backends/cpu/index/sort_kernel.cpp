@@ -14,7 +14,7 @@ namespace {
 
 // Shorter lines are sorted by comparisons.
 constexpr std::int64_t radix_length = 512;
-constexpr std::int64_t task_elements = 4096;  // that one task sorts at least
+constexpr std::int64_t least_task_elements = 4096;  // that one task sorts at least
 
 // A value as an unsigned key of the same order, and its position.
 template <class Key>
@@ -76,7 +76,7 @@ struct Lines {
   }
   std::int64_t count() const { return length == 0 ? 0 : outer * inner; }
   std::int64_t tasks(int threads) const {
-    return std::clamp<std::int64_t>(count() * length / task_elements, 1, threads);
+    return std::clamp<std::int64_t>(count() * length / least_task_elements, 1, threads);
   }
   // Of one task, in bytes.
   template <class T>

@@ -6,16 +6,11 @@
 
 namespace fluxion::cpu_backend {
 
-namespace {
-
-// Planners may leave out trailing zero coefficients.
 std::int64_t coefficient(const Affine& affine, int axis) {
   return static_cast<std::size_t>(axis) < affine.coefficients.size()
              ? affine.coefficients[static_cast<std::size_t>(axis)]
              : 0;
 }
-
-}  // namespace
 
 AffineRuns::AffineRuns(const Dims& extents, const std::vector<int>& axes,
                        const std::vector<const Affine*>& functions)

@@ -9,6 +9,12 @@
 
 namespace fluxion::cpu_backend {
 
+// The least integer that is not below a / b, b > 0.
+constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0); }
+
+// Of an axis of the iteration space. Planners may leave out trailing zero coefficients.
+std::int64_t coefficient(const Affine& affine, int axis);
+
 // Several affine functions (without their constants) over one group of axes. Neighbouring axes that
 // every function steps through as through one are merged.
 class AffineRuns {

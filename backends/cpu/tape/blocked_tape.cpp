@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "backends/cpu/runtime/scratch.h"
 #include "engine/error.h"
 
 namespace fluxion::cpu_backend {
@@ -39,8 +40,6 @@ BlockShape shape_of(const Access& access) {
   return (access.rows.varies() ? BlockShape::per_row : BlockShape::scalar) |
          (access.columns.varies() ? BlockShape::per_column : BlockShape::scalar);
 }
-
-std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // The instructions to run: those that the wanted stores need and, with `partial`, all reductions.
 std::vector<bool> needed(const Tape& tape, const BlockedTapeOptions& options) {

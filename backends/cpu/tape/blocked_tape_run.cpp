@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backends/cpu/runtime/scratch.h"
 #include "backends/cpu/tape/blocked_tape.h"
 #include "backends/cpu/tape/tape_convert.h"
 
@@ -23,7 +24,6 @@ void clear_padding(std::byte* out, std::int64_t lane, std::int64_t n, std::int64
 }  // namespace
 
 BlockedTape::Frame BlockedTape::frame(std::byte* scratch) const {
-  const auto aligned = [](std::size_t bytes) { return (bytes + 63) / 64 * 64; };
   Frame frame;
   frame.scratch = scratch;
   frame.registers = reinterpret_cast<Register*>(scratch);

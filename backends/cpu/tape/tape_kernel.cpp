@@ -9,6 +9,7 @@
 #include <limits>
 #include <optional>
 
+#include "backends/cpu/runtime/scratch.h"
 #include "backends/cpu/tape/blocked_tape.h"
 #include "backends/cpu/tape/tape_convert.h"
 #include "backends/cpu/tape/tape_layout.h"
@@ -24,9 +25,6 @@ constexpr std::int64_t parallel_points = 16384;
 // are constants, because results must not depend on the number of threads.
 constexpr std::int64_t wanted_units = 16, split_points = 32768;
 constexpr std::size_t most_results = 64;
-
-std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
-std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // The running value of one reduction at one point: floating values in f64, integers modulo 2^64.
 union Cell {

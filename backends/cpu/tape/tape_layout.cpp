@@ -15,12 +15,6 @@ constexpr std::int64_t fewest_columns = 16;
 // A block of resident rows reduced across holds this many rows at most.
 constexpr std::int64_t most_resident_rows = 2048;
 
-std::int64_t coefficient(const Affine& affine, int axis) {
-  return static_cast<std::size_t>(axis) < affine.coefficients.size()
-             ? affine.coefficients[static_cast<std::size_t>(axis)]
-             : 0;
-}
-
 std::vector<const Affine*> all_functions(const Tape& tape) {
   std::vector<const Affine*> functions;
   for (const TapeLoad& load : tape.loads) {

@@ -55,8 +55,6 @@ void transpose(std::byte* out, std::int64_t pitch, const std::byte* in, std::int
   }
 }
 
-std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0); }  // b > 0
-
 }  // namespace
 
 CopyIn find_copy_in(DType storage, DType lane) {
