@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ namespace fluxion::cli {
 
 namespace {
 
-struct Options : CommonOptions {
+struct BenchArguments : CommonOptions {
   std::string net = "dit28", objective = "meanflow", tangent = "all";
   std::int64_t batch = 0;
   std::size_t steps = 20;
@@ -36,7 +37,7 @@ struct Options : CommonOptions {
 
 constexpr double mebi = 1 << 20;
 
-BenchmarkTask task_of(const Options& options) {
+BenchmarkTask task_of(const BenchArguments& options) {
   if (options.tangent == "subset") {
     if (options.objective != "meanflow")
       throw Error("bench: --tangent subset belongs to --objective meanflow");
@@ -54,7 +55,7 @@ std::string formatted(const char* format, Values... values) {
   return text;
 }
 
-struct Measurement {
+struct StepMeasurement {
   Timings timings;
   MemoryReport report;
   std::size_t kernels = 0;
@@ -94,9 +95,9 @@ std::uint64_t allocations_of_kernels(const Program& program, const Device& devic
   return allocation_count() - before;
 }
 
-Measurement measure(const Options& options, BenchmarkTask task, const NetworkConfig& network,
+StepMeasurement measure(const BenchArguments& options, BenchmarkTask task, const NetworkConfig& network,
                     std::int64_t batch, const Device& device) {
-  Measurement result;
+  StepMeasurement result;
   result.flops = necessary_flops(task, network, batch);
   const ResidentMemory before = resident_memory().value_or(ResidentMemory{});
   result.resident_before = before.now;
@@ -130,7 +131,7 @@ Measurement measure(const Options& options, BenchmarkTask task, const NetworkCon
   return result;
 }
 
-void print_profile(std::ostream& out, const Measurement& result) {
+void print_profile(std::ostream& out, const StepMeasurement& result) {
   out << formatted("\nkernels by time: %.2f ms in all, medians of single kernels\n",
                    1e3 * result.profiled_seconds);
   out << "      ms  share  count  GFLOP/s   GB/s  kernel\n";
@@ -155,7 +156,7 @@ void print_profile(std::ostream& out, const Measurement& result) {
                      100 * rest / result.profiled_seconds, result.profile.size() - shown);
 }
 
-nlohmann::json profile_json(const Measurement& result) {
+nlohmann::json profile_json(const StepMeasurement& result) {
   nlohmann::json rows = nlohmann::json::array();
   for (const ProfileRow& row : result.profile)
     rows.push_back({{"kernel", row.text},
@@ -167,7 +168,7 @@ nlohmann::json profile_json(const Measurement& result) {
 }
 
 // One step against the same step of another program.
-int check(const Options& options, const Streams& streams) {
+int check(const BenchArguments& options, const Streams& streams) {
   constexpr double tolerance = 1e-4;
   const std::vector<TensorDifference> differences =
       compare_step(options.check, cpu({.threads = options.threads}));
@@ -192,14 +193,14 @@ int check(const Options& options, const Streams& streams) {
   return passed ? 0 : 1;
 }
 
-int bench(const Options& options, const Streams& streams) {
+int bench(const BenchArguments& options, const Streams& streams) {
   if (!options.check.empty()) return check(options, streams);
   const BenchmarkTask task = task_of(options);
   const BenchmarkNetwork& network = benchmark_network(options.net);
   const std::int64_t batch = options.batch > 0 ? options.batch : network.batch;
   const int threads = options.threads > 0 ? options.threads : usable_cpus();
   const Device device = cpu({.threads = threads});
-  const Measurement result = measure(options, task, network.config, batch, device);
+  const StepMeasurement result = measure(options, task, network.config, batch, device);
   const Timings& timings = result.timings;
 
   if (options.json) {
@@ -270,53 +271,53 @@ int bench(const Options& options, const Streams& streams) {
 
 }  // namespace
 
-Command add_bench(CLI::App& program, const Streams& streams) {
-  auto options = std::make_shared<Options>();
-  CLI::App& parser =
-      *program.add_subcommand("bench", "Time training steps and samples on this machine");
+Command add_bench(CommandLine& program, const Streams& streams) {
+  auto options = std::make_shared<BenchArguments>();
+  const Parser parser =
+      program.add_subcommand("bench", "Time training steps and samples on this machine");
   parser
       .add_option("--net", options->net,
                   "mlp2d (points in the plane), dit28 (28 x 28 digits) or unet32 (32 x 32 colour "
                   "images) (default: dit28)")
-      ->check(CLI::IsMember({"mlp2d", "dit28", "unet32"}))
-      ->type_name("NAME");
+      .check(one_of({"mlp2d", "dit28", "unet32"}))
+      .type_name("NAME");
   parser
       .add_option("--objective", options->objective,
                   "flow-matching or meanflow (a training step), forward (one evaluation), sample "
                   "(one-step generation) (default: meanflow)")
-      ->check(CLI::IsMember({"flow-matching", "meanflow", "forward", "sample"}))
-      ->type_name("NAME");
+      .check(one_of({"flow-matching", "meanflow", "forward", "sample"}))
+      .type_name("NAME");
   parser
       .add_option("--tangent", options->tangent,
                   "MeanFlow's derivative over all rows, or the subset, a quarter, with r != t "
                   "(default: all)")
-      ->check(CLI::IsMember({"all", "subset"}))
-      ->type_name("ROWS");
+      .check(one_of({"all", "subset"}))
+      .type_name("ROWS");
   parser
       .add_option("--batch", options->batch,
                   "Samples a step, 0: the network's own, 4096, 64 or 16 (default: 0)")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24))
-      ->type_name("B");
+      .check(between(std::int64_t{0}, std::int64_t{1} << 24))
+      .type_name("B");
   parser.add_option("--steps", options->steps, "Undisturbed steps to time (default: 20)")
-      ->check(CLI::Range(1, 1 << 20))
-      ->type_name("N");
+      .check(between(1, 1 << 20))
+      .type_name("N");
   parser
       .add_option("--seconds", options->seconds,
                   "Stop waiting for undisturbed steps after this long (default: 60)")
-      ->check(more_than_zero())
-      ->type_name("S");
+      .check(more_than_zero())
+      .type_name("S");
   parser
       .add_option(
           "--peak-seconds", options->peak_seconds,
           "Time for measuring the multiply-adds that the processor can do, 0: don't (default: 0.5)")
-      ->check(not_negative())
-      ->type_name("S");
+      .check(not_negative())
+      .type_name("S");
   parser.add_flag("--profile", options->profile, "List the slowest kernels");
   parser
       .add_option("--check", options->check,
                   "Time nothing; compute the step in this safetensors file and compare with the "
                   "results in it (bench/check_against_torch.py)")
-      ->type_name("FILE");
+      .type_name("FILE");
   add_threads(parser, *options);
   add_json(parser, *options);
   parser.footer(
@@ -324,7 +325,7 @@ Command add_bench(CLI::App& program, const Streams& streams) {
       "Examples:\n"
       "  fluxion bench --net dit28 --objective meanflow --tangent subset\n"
       "  fluxion bench --net mlp2d --objective flow-matching --threads 1 --profile");
-  return {&parser, [options, &streams] { return bench(*options, streams); }};
+  return {parser, [options, &streams] { return bench(*options, streams); }};
 }
 
 }  // namespace fluxion::cli

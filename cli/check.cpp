@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
@@ -25,7 +26,7 @@ namespace fluxion::cli {
 
 namespace {
 
-using Options = CommonOptions;
+using CheckArguments = CommonOptions;
 
 struct Result {
   std::string name;
@@ -148,7 +149,7 @@ Result derivatives(const Function& function, const Device& device) {
 }
 #endif
 
-int check(const Options& options, const Streams& streams) {
+int check(const CheckArguments& options, const Streams& streams) {
   const Device device = cpu({.threads = options.threads});
   const std::optional<std::uint64_t> memory = available_memory_bytes();
   const std::string memory_text = memory ? bytes_text(*memory) + " free" : "unknown";
@@ -192,13 +193,13 @@ int check(const Options& options, const Streams& streams) {
 
 }  // namespace
 
-Command add_check(CLI::App& program, const Streams& streams) {
-  auto options = std::make_shared<Options>();
-  CLI::App& parser = *program.add_subcommand("check", "Test this build on this machine");
+Command add_check(CommandLine& program, const Streams& streams) {
+  auto options = std::make_shared<CheckArguments>();
+  const Parser parser = program.add_subcommand("check", "Test this build on this machine");
   parser.footer("Exit code 0 if every check passed, else 1.\n\nExample:\n  fluxion check");
   add_threads(parser, *options);
   add_json(parser, *options);
-  return {&parser, [options, &streams] { return check(*options, streams); }};
+  return {parser, [options, &streams] { return check(*options, streams); }};
 }
 
 }  // namespace fluxion::cli

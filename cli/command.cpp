@@ -1,41 +1,22 @@
 #include "cli/command.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 namespace fluxion::cli {
 
-void add_threads(CLI::App& parser, CommonOptions& options) {
+void add_threads(const Parser& parser, CommonOptions& options) {
   parser.add_option("--threads", options.threads, "Threads to use, 0: one per core (default: 0)")
-      ->check(CLI::Range(0, 4096))
-      ->type_name("T");
+      .check(between(0, 4096))
+      .type_name("T");
 }
 
-void add_json(CLI::App& parser, CommonOptions& options) {
+void add_json(const Parser& parser, CommonOptions& options) {
   parser.add_flag("--json", options.json,
                   "Print the result as one JSON object; progress goes to standard error");
-}
-
-namespace {
-CLI::Validator number_check(const char* name, const char* rule, bool (*holds)(double)) {
-  return CLI::Validator(
-      [rule, holds](std::string& text) {
-        double value = 0;
-        return CLI::detail::lexical_cast(text, value) && std::isfinite(value) && holds(value)
-                   ? std::string()
-                   : "must be " + std::string(rule) + ", got " + text;
-      },
-      name);
-}
-}  // namespace
-
-CLI::Validator more_than_zero() {
-  return number_check("POSITIVE", "a number above 0", [](double value) { return value > 0; });
-}
-CLI::Validator not_negative() {
-  return number_check("NONNEGATIVE", "a number not below 0",
-                      [](double value) { return value >= 0; });
 }
 
 void write_json(std::ostream& out, const nlohmann::json& object) {

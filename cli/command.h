@@ -1,44 +1,40 @@
 // What the subcommands have in common.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
+#include <ostream>
 #include <string>
 
-#include "cli/program.h"
-#include "engine/device.h"
+#include "cli/command_line.h"
 
 namespace fluxion::cli {
 
 // A subcommand: its parser, and what to do once the command line has been read. The function
 // returns the exit code.
 struct Command {
-  CLI::App* parser = nullptr;
+  Parser parser;
   std::function<int()> run;
 };
 
 // Each adds one subcommand to the program. The streams outlive it.
-Command add_train(CLI::App& program, const Streams& streams);
-Command add_sample(CLI::App& program, const Streams& streams);
-Command add_eval(CLI::App& program, const Streams& streams);
-Command add_inspect(CLI::App& program, const Streams& streams);
-Command add_import(CLI::App& program, const Streams& streams);
-Command add_check(CLI::App& program, const Streams& streams);
-Command add_bench(CLI::App& program, const Streams& streams);
-Command add_graph(CLI::App& program, const Streams& streams);
+Command add_train(CommandLine& program, const Streams& streams);
+Command add_sample(CommandLine& program, const Streams& streams);
+Command add_eval(CommandLine& program, const Streams& streams);
+Command add_inspect(CommandLine& program, const Streams& streams);
+Command add_import(CommandLine& program, const Streams& streams);
+Command add_check(CommandLine& program, const Streams& streams);
+Command add_bench(CommandLine& program, const Streams& streams);
+Command add_graph(CommandLine& program, const Streams& streams);
 
 // --threads and --json, as every subcommand has them.
 struct CommonOptions {
   int threads = 0;
   bool json = false;
 };
-void add_threads(CLI::App& parser, CommonOptions& options);
-void add_json(CLI::App& parser, CommonOptions& options);
-
-// Checks of a numeric option, with a message that a person can read.
-CLI::Validator more_than_zero();
-CLI::Validator not_negative();
+void add_threads(const Parser& parser, CommonOptions& options);
+void add_json(const Parser& parser, CommonOptions& options);
 
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
 
 #include "cli/command.h"
 #include "cli/progress.h"
@@ -24,41 +23,33 @@ std::string names_of_built_in_sets() {
 
 }  // namespace
 
-void add_data_options(CLI::App& parser, DataOptions& options) {
+void add_data_options(const Parser& parser, DataOptions& options) {
   parser
       .add_option("--data", options.data,
                   "Built-in set (" + names_of_built_in_sets() +
                       "), or a path: a folder of PNG and JPEG images (sub-folders are classes), a "
                       ".npy array, a folder with IDX files (MNIST) or with"
                       " CIFAR-10's .bin files")
-      ->type_name("NAME|PATH")
-      ->capture_default_str()
-      ->group(group);
+      .type_name("NAME|PATH")
+      .show_default()
+      .group(group);
   parser
       .add_option("--image-size", options.image_size,
                   "Height and width of images: resized, centre cropped; glyphs are drawn from 8 on "
                   "(default: 16 for glyphs, else the set's own)")
-      ->check(CLI::Range(4, 512))
-      ->type_name("N")
-      ->group(group);
+      .check(between(4, 512))
+      .type_name("N")
+      .group(group);
   parser
       .add_option("--channels", options.channels,
                   "1: make images grey, 3: make them RGB (default: the set's own)")
-      ->check(CLI::IsMember({1, 3}))
-      ->type_name("N")
-      ->group(group);
+      .check(one_of({"1", "3"}))
+      .type_name("N")
+      .group(group);
   parser.add_flag("--flip", options.flip, "Mirror each image left to right with probability 1/2")
-      ->group(group);
+      .group(group);
   parser.add_flag("--no-labels", options.no_labels, "Leave the classes of the set out")
-      ->group(group);
-}
-
-void add_split_option(CLI::App& parser, DataOptions& options) {
-  parser.add_option("--split", options.split, "Part of a set on disk: train, or test (held out)")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Split>{{"train", Split::train}, {"test", Split::test}}))
-      ->type_name("PART")
-      ->group(group);
+      .group(group);
 }
 
 std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams& streams,

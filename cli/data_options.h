@@ -1,13 +1,12 @@
 // The options of a command that takes a data set.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 
-#include "cli/program.h"
+#include "cli/command_line.h"
 #include "models/data/data_set.h"
 
 namespace fluxion::cli {
@@ -23,9 +22,7 @@ struct DataOptions {
 
 // --data, --image-size, --channels, --flip and --no-labels, in a group "Data". What `options` holds
 // is the default.
-void add_data_options(CLI::App& parser, DataOptions& options);
-// --split train|test, for commands that can take either.
-void add_split_option(CLI::App& parser, DataOptions& options);
+void add_data_options(const Parser& parser, DataOptions& options);
 
 // The set, with a progress line (unless quiet) while a large folder is read, and with its warnings
 // shown.

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
@@ -27,8 +28,8 @@ namespace fluxion::cli {
 
 namespace {
 
-struct Options : CommonOptions {
-  Options() { data.data.clear(); }  // none: what the model was trained on
+struct EvalArguments : CommonOptions {
+  EvalArguments() { data.data.clear(); }  // none: what the model was trained on
   DataOptions data;
   std::string model, samples, labels;
   std::vector<std::string> metrics;
@@ -80,11 +81,11 @@ std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t 
   std::vector<std::int32_t> asked;
   if (chosen == "none" || (chosen == "balanced" && classes == 0)) return asked;
   const auto named = std::find(names.begin(), names.end(), chosen);
-  std::int64_t one = named - names.begin();
+  const std::int64_t one =
+      named != names.end() ? named - names.begin() : integer_in(chosen).value_or(-1);
   if (chosen != "balanced") {
     if (classes == 0) throw Error("eval: --class " + chosen + ": there are no classes");
-    if (named == names.end() &&
-        (!CLI::detail::lexical_cast(chosen, one) || one < 0 || one >= classes))
+    if (one < 0 || one >= classes)
       throw Error("eval: --class " + chosen + ": wants a class by name or number, 0 to " +
                   std::to_string(classes - 1) + ", balanced or none");
   }
@@ -94,7 +95,7 @@ std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t 
 }
 
 // What will be drawn, without the values.
-Samples plan_samples(const Options& options, const Model& model) {
+Samples plan_samples(const EvalArguments& options, const Model& model) {
   check_guidance(model.info, options.guidance);
   Samples result{.shape = sample_shape(model.info.network)};
   result.count = options.count.value_or(result.shape.rank() == 3 ? default_images : default_points);
@@ -103,7 +104,7 @@ Samples plan_samples(const Options& options, const Model& model) {
   return result;
 }
 
-void draw_samples(const Options& options, const Model& model, Samples& samples,
+void draw_samples(const EvalArguments& options, const Model& model, Samples& samples,
                   ProgressLine& line) {
   const std::int64_t batch =
       options.batch.value_or(samples.shape.rank() == 3 ? image_batch : point_batch);
@@ -153,7 +154,7 @@ std::vector<std::int32_t> read_labels(const std::string& path, std::int64_t coun
 
 // Another program's samples are a data set like any other, but taken in the order of the file, with
 // the labels beside them.
-Samples read_samples(const Options& options, const DataSet& set) {
+Samples read_samples(const EvalArguments& options, const DataSet& set) {
   if (!set.size()) throw Error("eval: --samples " + options.samples + ": wants a file or folder");
   const std::int64_t size = *set.size(), wanted = options.count.value_or(size);
   if (wanted > size)
@@ -180,7 +181,7 @@ Samples read_samples(const Options& options, const DataSet& set) {
 // The class that each of another program's samples was asked to be, as a number of the data's:
 // `beside` are those that lie with the samples. The sub-folders of a folder have names, files have
 // numbers.
-std::vector<std::int32_t> asked_of(const Options& options, const DataSet& set,
+std::vector<std::int32_t> asked_of(const EvalArguments& options, const DataSet& set,
                                    const std::vector<std::int32_t>& beside, std::int64_t count,
                                    const DataSet& data) {
   if (!options.labels.empty()) return read_labels(options.labels, count);
@@ -257,7 +258,7 @@ Classifier train_judge([[maybe_unused]] const EvaluationData& data,
 #endif
 }
 
-ChosenJudge choose_judge(const Options& options, const EvaluationData& data, const Device& device,
+ChosenJudge choose_judge(const EvalArguments& options, const EvaluationData& data, const Device& device,
                          const Streams& streams, ProgressLine& line) {
   ChosenJudge result;
   result.file = options.classifier;
@@ -346,7 +347,7 @@ nlohmann::json to_json(const std::vector<Measurement>& measurements) {
   return object;
 }
 
-int eval(const Options& options, const Streams& streams) {
+int eval(const EvalArguments& options, const Streams& streams) {
   if (options.model.empty() == options.samples.empty())
     throw Error("eval: wants either --model or --samples");
   const Device device = cpu({.threads = options.threads});
@@ -491,9 +492,9 @@ int eval(const Options& options, const Streams& streams) {
 
 }  // namespace
 
-Command add_eval(CLI::App& program, const Streams& streams) {
-  auto options = std::make_shared<Options>();
-  CLI::App& parser = *program.add_subcommand("eval", "Measure how good samples are");
+Command add_eval(CommandLine& program, const Streams& streams) {
+  auto options = std::make_shared<EvalArguments>();
+  const Parser parser = program.add_subcommand("eval", "Measure how good samples are");
   std::string metrics = "Metrics, by default those that suit the data:\n";
   for (const MetricName& metric : metric_names())
     metrics += "  " + metric.name + ": " + metric.summary + "\n";
@@ -506,78 +507,81 @@ Command add_eval(CLI::App& program, const Streams& streams) {
       "  fluxion eval --samples theirs.npy --data path/to/mnist --neighbours nearest.png\n"
       "  fluxion eval --model out/points/model.safetensors --metrics energy,modes --count 5000 "
       "--json");
-  parser.add_option("--model", options->model, "Model file to draw samples from (.safetensors)")
-      ->type_name("FILE");
-  CLI::Option* const samples =
+  const Option model =
+      parser.add_option("--model", options->model, "Model file to draw samples from (.safetensors)")
+          .type_name("FILE");
+  const Option samples =
       parser
           .add_option("--samples", options->samples,
                       "Or samples of any program: .npy, points [count, dim] or images [count, "
                       "height, width, channels] in [-1, 1]; or a folder of images")
-          ->type_name("PATH")
-          ->excludes("--model");
-  parser
-      .add_option("--labels", options->labels,
-                  "Class that each of these was asked to be (default: as --class says; else what "
-                  "lies beside them as with data; else balanced)")
-      ->type_name("FILE.npy")
-      ->needs("--samples");
+          .type_name("PATH")
+          .excludes(model);
+  const Option labels =
+      parser
+          .add_option(
+              "--labels", options->labels,
+              "Class that each of these was asked to be (default: as --class says; else what "
+              "lies beside them as with data; else balanced)")
+          .type_name("FILE.npy")
+          .needs(samples);
   add_data_options(parser, options->data);
   parser.add_option("--metrics", options->metrics, "Comma-separated list, see below")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->type_name("NAMES");
+      .delimiter(',')
+      .one_word()
+      .type_name("NAMES");
   parser
       .add_option("--count", options->count,
                   "Samples to judge (default: 10000 points, 2000 images, all of --samples)")
-      ->check(more_than_zero())
-      ->type_name("N");
+      .check(more_than_zero())
+      .type_name("N");
   parser
       .add_option("--draws", options->draws,
                   "Draws of real samples that a noise floor is averaged over; 0: none")
-      ->check(CLI::Range(0, 1000))
-      ->type_name("N")
-      ->capture_default_str();
+      .check(between(0, 1000))
+      .type_name("N")
+      .show_default();
   parser
       .add_option("--steps", options->steps,
                   "Sampler steps (default: 1 for meanflow models, 50 for flow-matching models)")
-      ->check(more_than_zero())
-      ->type_name("K")
-      ->excludes(samples);
+      .check(more_than_zero())
+      .type_name("K")
+      .excludes(samples);
   parser
       .add_option("--class", options->chosen_class,
                   "Class asked for: a name or number; balanced: i mod classes for sample i; none: "
                   "left open (default: balanced)")
-      ->type_name("C")
-      ->excludes("--labels");
+      .type_name("C")
+      .excludes(labels);
   parser
       .add_option("--guidance", options->guidance,
                   "Scale of classifier-free guidance, for models trained without it; 1: none")
-      ->type_name("W")
-      ->excludes(samples)
-      ->capture_default_str();
+      .type_name("W")
+      .excludes(samples)
+      .show_default();
   parser.add_option("--seed", options->seed, "Seed of the noise")
-      ->type_name("S")
-      ->excludes(samples)
-      ->capture_default_str();
+      .type_name("S")
+      .excludes(samples)
+      .show_default();
   parser
       .add_option("--batch", options->batch,
                   "Samples computed at a time (default: 64 images, 1000 points)")
-      ->check(CLI::Range(1, 1 << 20))
-      ->type_name("B")
-      ->excludes(samples);
+      .check(between(1, 1 << 20))
+      .type_name("B")
+      .excludes(samples);
   parser
       .add_option(
           "--classifier", options->classifier,
           "File of the classifier (default: one for each data set in the user's cache folder)")
-      ->type_name("FILE");
+      .type_name("FILE");
   parser.add_flag("--retrain", options->retrain, "Train the classifier again, even if it is there");
   parser
       .add_option("--neighbours", options->neighbours,
                   "Picture of samples beside their nearest training images")
-      ->type_name("FILE.png");
+      .type_name("FILE.png");
   add_threads(parser, *options);
   add_json(parser, *options);
-  return {&parser, [options, &streams] { return eval(*options, streams); }};
+  return {parser, [options, &streams] { return eval(*options, streams); }};
 }
 
 }  // namespace fluxion::cli

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "backends/cpu/cpu.h"
 #include "cli/command.h"
@@ -16,7 +17,7 @@ namespace fluxion::cli {
 
 namespace {
 
-struct Options : CommonOptions {
+struct GraphArguments : CommonOptions {
   std::string function, model, transform, stage = "graph", format, out;
   std::vector<std::string> along, wrt;
   GraphSizes sizes;
@@ -30,7 +31,7 @@ GraphTransform transform_from(const std::string& name) {
   return GraphTransform::grad_of_jvp;
 }
 
-int list(const Options& options, const Streams& streams) {
+int list(const GraphArguments& options, const Streams& streams) {
   if (options.json) {
     nlohmann::json entries = nlohmann::json::array();
     for (const GraphFunctionEntry& entry : graph_functions())
@@ -48,7 +49,7 @@ int list(const Options& options, const Streams& streams) {
 }
 
 // svg, dot or text: as asked for, or as the name of the file says.
-std::string format_of(const Options& options) {
+std::string format_of(const GraphArguments& options) {
   if (!options.format.empty()) return options.format;
   const std::string extension = std::filesystem::path(options.out).extension().string();
   if (extension.empty() || extension == ".svg") return "svg";
@@ -71,7 +72,7 @@ std::vector<std::pair<std::string, std::int64_t>> given_sizes(const GraphSizes& 
 }
 
 // Refuses what would have no effect. `sizes` are those that the function heeds: "--batch --width".
-void check_heeded(const Options& options, const std::string& name, const std::string& sizes,
+void check_heeded(const GraphArguments& options, const std::string& name, const std::string& sizes,
                   const std::string& transform) {
   for (const auto& [option, value] : given_sizes(options.sizes))
     if (sizes.find(option) == std::string::npos)
@@ -104,7 +105,7 @@ void check_sizes(const GraphSizes& sizes) {
         " are together more than can be planned for; the pictures of smaller sizes look the same");
 }
 
-GraphFunction function_of(const Options& options, const std::string& transform) {
+GraphFunction function_of(const GraphArguments& options, const std::string& transform) {
   const Device device = cpu({.threads = 1});
   if (!options.model.empty()) {
     check_heeded(options, "--model", "--batch", transform);
@@ -185,7 +186,7 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
           diagram.boxes.size(), says};
 }
 
-int graph(const Options& options, const Streams& streams) {
+int graph(const GraphArguments& options, const Streams& streams) {
   if (options.list) return list(options, streams);
   const std::string format = format_of(options);
   const std::string transform = !options.transform.empty() ? options.transform
@@ -231,10 +232,10 @@ int graph(const Options& options, const Streams& streams) {
 
 }  // namespace
 
-Command add_graph(CLI::App& program, const Streams& streams) {
-  auto options = std::make_shared<Options>();
-  CLI::App& parser =
-      *program.add_subcommand("graph", "Draw a function, its derivatives, its plan or its memory");
+Command add_graph(CommandLine& program, const Streams& streams) {
+  auto options = std::make_shared<GraphArguments>();
+  const Parser parser =
+      program.add_subcommand("graph", "Draw a function, its derivatives, its plan or its memory");
   parser.footer(
       "Transforms: jvp, the function with its tangents; vjp, with its cotangents; grad-of-jvp, the "
       "gradient of an inner product with the tangents.\n"
@@ -247,54 +248,54 @@ Command add_graph(CLI::App& program, const Streams& streams) {
       "  fluxion graph dit-block --stage plan --out block.svg\n"
       "  fluxion graph mlp --transform grad-of-jvp --format dot | dot -Tpdf -o mlp.pdf\n"
       "  fluxion graph --model out/digits/model.safetensors --stage memory");
-  auto* function =
+  const Option function =
       parser.add_option("FUNCTION", options->function, "One of --list (default: silu-product)");
   parser.add_option("--model", options->model, "Draw the network of a model file instead")
-      ->excludes(function)
-      ->type_name("FILE");
+      .excludes(function)
+      .type_name("FILE");
   parser
       .add_option("--transform", options->transform,
                   "none, jvp, vjp or grad-of-jvp (default: jvp; none with --model)")
-      ->check(CLI::IsMember({"none", "jvp", "vjp", "grad-of-jvp"}))
-      ->type_name("NAME");
+      .check(one_of({"none", "jvp", "vjp", "grad-of-jvp"}))
+      .type_name("NAME");
   parser.add_option("--stage", options->stage, "graph, simplified, plan or memory")
-      ->check(CLI::IsMember({"graph", "simplified", "plan", "memory"}))
-      ->type_name("NAME")
-      ->capture_default_str();
+      .check(one_of({"graph", "simplified", "plan", "memory"}))
+      .type_name("NAME")
+      .show_default();
   parser
       .add_option("--format", options->format,
                   "svg, dot or text (default: as --out says, else svg)")
-      ->check(CLI::IsMember({"svg", "dot", "text"}))
-      ->type_name("NAME");
+      .check(one_of({"svg", "dot", "text"}))
+      .type_name("NAME");
   parser
       .add_option("--out", options->out,
                   "File to write, - for standard output (default: FUNCTION-TRANSFORM-STAGE.svg; "
                   "dot and text are printed)")
-      ->type_name("FILE");
+      .type_name("FILE");
   parser
       .add_option("--along", options->along,
                   "Arguments that have a tangent (default: all but parameters)")
-      ->delimiter(',')
-      ->type_name("NAME,..");
+      .delimiter(',')
+      .type_name("NAME,..");
   parser
       .add_option("--wrt", options->wrt,
                   "Arguments that get a cotangent (default: parameters, if any, else the others)")
-      ->delimiter(',')
-      ->type_name("NAME,..");
+      .delimiter(',')
+      .type_name("NAME,..");
   const auto size = [&](const char* name, std::int64_t& value, const char* says,
                         int most = 1 << 16) {
-    parser.add_option(name, value, says)->check(CLI::Range(1, most))->type_name("N");
+    parser.add_option(name, value, says).check(between(1, most)).type_name("N");
   };
   size("--batch", options->sizes.batch, "Samples");
   size("--width", options->sizes.width, "Channels");
   size("--depth", options->sizes.depth, "Layers", 256);
   size("--tokens", options->sizes.tokens, "Tokens");
   size("--heads", options->sizes.heads, "Attention heads");
-  CLI::Option* list_them = parser.add_flag("--list", options->list, "List the functions");
-  for (CLI::Option* option : parser.get_options())
-    if (option != list_them && option != parser.get_help_ptr()) list_them->excludes(option);
+  const std::vector<Option> others = parser.options();
+  const Option list_them = parser.add_flag("--list", options->list, "List the functions");
+  for (const Option& option : others) list_them.excludes(option);
   add_json(parser, *options);
-  return {&parser, [options, &streams] { return graph(*options, streams); }};
+  return {parser, [options, &streams] { return graph(*options, streams); }};
 }
 
 }  // namespace fluxion::cli

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "backends/cpu/cpu.h"
@@ -13,7 +14,7 @@ namespace fluxion::cli {
 
 namespace {
 
-struct Options : CommonOptions {
+struct ImportArguments : CommonOptions {
   std::string file, out = "model.safetensors", predicts, second_time = "t-r", data_at = "0",
                     config = "{}";
   std::optional<std::int64_t> heads, image_size, classes;
@@ -28,7 +29,7 @@ const std::map<std::string, std::string>& objectives() {
   return names;
 }
 
-ImportOptions import_options(const Options& options) {
+ImportOptions import_options(const ImportArguments& options) {
   ImportOptions result;
   result.num_heads = options.heads;
   result.image_size = options.image_size;
@@ -51,7 +52,7 @@ ImportOptions import_options(const Options& options) {
   return result;
 }
 
-int run_import(const Options& options, const Streams& streams) {
+int run_import(const ImportArguments& options, const Streams& streams) {
   ImportedModel imported;
   try {
     imported =
@@ -85,9 +86,9 @@ int run_import(const Options& options, const Streams& streams) {
 
 }  // namespace
 
-Command add_import(CLI::App& program, const Streams& streams) {
-  auto options = std::make_shared<Options>();
-  CLI::App& parser = *program.add_subcommand(
+Command add_import(CommandLine& program, const Streams& streams) {
+  auto options = std::make_shared<ImportArguments>();
+  const Parser parser = program.add_subcommand(
       "import", "Make a model file of somebody else's DiT or U-Net checkpoint");
   parser.footer(
       "FILE is a safetensors file with the parameter names of the public DiT code or of "
@@ -101,69 +102,66 @@ Command add_import(CLI::App& program, const Streams& streams) {
       "second-time --out model.safetensors\n"
       "  fluxion import cfm-cifar10.safetensors --predicts velocity --data-at 1 --fill second-time "
       "--heads 4 --image-size 32");
-  parser.add_option("FILE", options->file, "The checkpoint (.safetensors)")->required();
+  parser.add_option("FILE", options->file, "The checkpoint (.safetensors)").required();
   std::vector<std::string> predictions;
   for (const auto& [name, objective] : objectives()) predictions.push_back(name);
   parser
       .add_option("--predicts", options->predicts,
                   "What the network was trained to predict: velocity, average-velocity (MeanFlow) "
                   "or noise (diffusion)")
-      ->required()
-      ->check(CLI::IsMember(predictions))
-      ->type_name("WHAT");
-  parser.add_option("--out", options->out, "Model file to write")
-      ->type_name("FILE")
-      ->capture_default_str();
+      .required()
+      .check(one_of(predictions))
+      .type_name("WHAT");
+  parser.add_option("--out", options->out, "Model file to write").type_name("FILE").show_default();
   parser
       .add_option("--heads", options->heads,
                   "Attention heads (default for a DiT: 6, 12, 16, 16 for the widths 384, 768, "
                   "1024, 1152; else one for 64 channels)")
-      ->check(more_than_zero())
-      ->type_name("N");
+      .check(more_than_zero())
+      .type_name("N");
   parser
       .add_option("--image-size", options->image_size,
                   "Height and width (default for a DiT: from the position table)")
-      ->check(more_than_zero())
-      ->type_name("N");
+      .check(more_than_zero())
+      .type_name("N");
   parser
       .add_option("--classes", options->classes,
                   "Classes without the null class (default: from the class table)")
-      ->check(CLI::Range(0, 1 << 30))
-      ->type_name("N");
+      .check(between(0, 1 << 30))
+      .type_name("N");
   parser
       .add_option("--second-time", options->second_time,
                   "What the second time embedder is fed with: t-r or r")
-      ->check(CLI::IsMember({"t-r", "r"}))
-      ->type_name("WHAT")
-      ->capture_default_str();
+      .check(one_of({"t-r", "r"}))
+      .type_name("WHAT")
+      .show_default();
   parser
       .add_option("--config", options->config,
                   "Members of the network's configuration that shapes can't tell, e.g. "
                   "'{\"time_scale\": 1000}'")
-      ->type_name("JSON")
-      ->capture_default_str();
+      .type_name("JSON")
+      .show_default();
   parser
       .add_option("--data-at", options->data_at,
                   "Time of the data, 0 or 1; 1 as in SiT: time and velocity are reversed")
-      ->check(CLI::IsMember({"0", "1"}))
-      ->type_name("T")
-      ->capture_default_str();
+      .check(one_of({"0", "1"}))
+      .type_name("T")
+      .show_default();
   parser.add_flag("--drop-variance", options->drop_variance,
                   "Keep the first half of doubled output channels (learn_sigma)");
   parser
       .add_option("--fill", options->fill,
                   "What may be missing: second-time (zeros), positions (computed), null-class "
                   "(zeros); may be repeated")
-      ->check(CLI::IsMember({"second-time", "positions", "null-class"}))
-      ->type_name("WHAT");
+      .check(one_of({"second-time", "positions", "null-class"}))
+      .type_name("WHAT");
   parser.add_option("--rename", options->rename, "Replace a prefix of keys; may be repeated")
-      ->type_name("FROM=TO");
-  parser
-      .add_option("--ignore", options->ignore, "Leave out keys with this prefix; may be repeated")
-      ->type_name("PREFIX");
+      .type_name("FROM=TO");
+  parser.add_option("--ignore", options->ignore, "Leave out keys with this prefix; may be repeated")
+      .type_name("PREFIX");
   add_threads(parser, *options);
   add_json(parser, *options);
-  return {&parser, [options, &streams] { return run_import(*options, streams); }};
+  return {parser, [options, &streams] { return run_import(*options, streams); }};
 }
 
 }  // namespace fluxion::cli

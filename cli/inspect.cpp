@@ -1,6 +1,7 @@
 // fluxion inspect: what a safetensors file holds.
 #include <algorithm>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "cli/command.h"
@@ -12,7 +13,7 @@ namespace fluxion::cli {
 
 namespace {
 
-struct Options : CommonOptions {
+struct InspectArguments : CommonOptions {
   std::string file;
 };
 
@@ -47,7 +48,7 @@ void print_model(std::ostream& out, const ModelInfo& info) {
   out << "\nnetwork      " << printable(network_to_json(info.network).dump(), 1000) << "\n\n";
 }
 
-int inspect(const Options& options, const Streams& streams) {
+int inspect(const InspectArguments& options, const Streams& streams) {
   const SafetensorsFile file{std::filesystem::path(options.file)};
   const Reading model = read_as_model(options.file);
   std::int64_t elements = 0;
@@ -109,14 +110,14 @@ int inspect(const Options& options, const Streams& streams) {
 
 }  // namespace
 
-Command add_inspect(CLI::App& program, const Streams& streams) {
-  auto options = std::make_shared<Options>();
-  CLI::App& parser =
-      *program.add_subcommand("inspect", "Show what a model file, or any safetensors file, holds");
+Command add_inspect(CommandLine& program, const Streams& streams) {
+  auto options = std::make_shared<InspectArguments>();
+  const Parser parser =
+      program.add_subcommand("inspect", "Show what a model file, or any safetensors file, holds");
   parser.footer("Example:\n  fluxion inspect out/digits/model.safetensors");
-  parser.add_option("FILE", options->file, "The file")->required();
+  parser.add_option("FILE", options->file, "The file").required();
   add_json(parser, *options);
-  return {&parser, [options, &streams] { return inspect(*options, streams); }};
+  return {parser, [options, &streams] { return inspect(*options, streams); }};
 }
 
 }  // namespace fluxion::cli

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "cli/command.h"
@@ -36,12 +37,10 @@ std::string one_line(std::string text) {
 }
 
 int run_command(int argc, const char* const* argv, const Streams& streams) {
-  CLI::App program(description, "fluxion");
-  program.footer(footer);
-  program.set_version_flag("--version", "fluxion " FLUXION_VERSION);
-  program.require_subcommand(1);
-  program.get_formatter()->column_width(34);
-
+  CommandLine program({.name = "fluxion",
+                       .description = description,
+                       .footer = footer,
+                       .version = "fluxion " FLUXION_VERSION});
   std::vector<Command> commands;
 #if FLUXION_WITH_AUTOGRAD
   commands.push_back(add_train(program, streams));
@@ -57,19 +56,10 @@ int run_command(int argc, const char* const* argv, const Streams& streams) {
 #endif
 
   try {
-    program.parse(argc, argv);
+    if (const std::optional<int> done = program.parse(argc, argv, streams)) return *done;
     for (const Command& command : commands)
-      if (command.parser->parsed()) return command.run();
+      if (command.parser.chosen()) return command.run();
     return 0;
-  } catch (const CLI::Success& success) {  // --help, --version
-    return program.exit(success, streams.out, streams.error);
-  } catch (const CLI::ParseError& error) {
-    std::string command;
-    for (const Command& candidate : commands)
-      if (candidate.parser->parsed()) command = candidate.parser->get_name() + " ";
-    streams.error << "fluxion: " << one_line(error.what()) << "; see `fluxion " << command
-                  << "--help`\n";
-    return 2;
   } catch (const std::bad_alloc&) {
     streams.error << "fluxion: out of memory\n";
   } catch (const std::exception& error) {

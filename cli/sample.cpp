@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "backends/cpu/cpu.h"
@@ -17,7 +18,7 @@ namespace fluxion::cli {
 
 namespace {
 
-struct Options : CommonOptions {
+struct SampleArguments : CommonOptions {
   std::string model;
   std::int64_t count = 64;
   std::optional<std::int64_t> steps;
@@ -30,7 +31,7 @@ struct Options : CommonOptions {
   std::string out, npy;
 };
 
-SamplerOptions sampler_for(const Options& options, const ModelInfo& info) {
+SamplerOptions sampler_for(const SampleArguments& options, const ModelInfo& info) {
   SamplerOptions sampler = default_sampler(info.objective);
   if (options.sampler) {
     if (*options.sampler == "meanflow") sampler.kind = SamplerKind::meanflow;
@@ -45,7 +46,7 @@ SamplerOptions sampler_for(const Options& options, const ModelInfo& info) {
 }
 
 // One class for every sample. Empty for a model without classes.
-std::vector<std::int32_t> labels_for(const Options& options, const ModelInfo& info) {
+std::vector<std::int32_t> labels_for(const SampleArguments& options, const ModelInfo& info) {
   const std::int64_t classes = num_classes(info.network);
   std::vector<std::int32_t> labels;
   if (options.chosen_class == "none" || (classes == 0 && options.chosen_class == "balanced"))
@@ -59,9 +60,9 @@ std::vector<std::int32_t> labels_for(const Options& options, const ModelInfo& in
   }
   const auto named =
       std::find(info.class_names.begin(), info.class_names.end(), options.chosen_class);
-  std::int64_t chosen = named - info.class_names.begin();
-  if (named == info.class_names.end() && !CLI::detail::lexical_cast(options.chosen_class, chosen))
-    chosen = -1;
+  const std::int64_t chosen = named != info.class_names.end()
+                                  ? named - info.class_names.begin()
+                                  : integer_in(options.chosen_class).value_or(-1);
   if (chosen < 0 || chosen >= classes)
     throw Error("sample: --class " + options.chosen_class + ": the model has classes 0 to " +
                 std::to_string(classes - 1) +
@@ -70,7 +71,7 @@ std::vector<std::int32_t> labels_for(const Options& options, const ModelInfo& in
   return labels;
 }
 
-int sample(Options options, const Streams& streams) {
+int sample(SampleArguments options, const Streams& streams) {
   if (options.out.empty() && options.npy.empty()) options.out = "samples.png";
   const Device device = cpu({.threads = options.threads});
   const Model model = read_model(options.model, device);
@@ -132,9 +133,9 @@ int sample(Options options, const Streams& streams) {
 
 }  // namespace
 
-Command add_sample(CLI::App& program, const Streams& streams) {
-  auto options = std::make_shared<Options>();
-  CLI::App& parser = *program.add_subcommand("sample", "Draw samples from a trained model");
+Command add_sample(CommandLine& program, const Streams& streams) {
+  auto options = std::make_shared<SampleArguments>();
+  const Parser parser = program.add_subcommand("sample", "Draw samples from a trained model");
   parser.footer(
       "Sample number i depends on the seed and on i alone, not on --count, --batch or "
       "--threads.\n\n"
@@ -145,55 +146,53 @@ Command add_sample(CLI::App& program, const Streams& streams) {
       "  fluxion sample --model out/flow/model.safetensors --steps 20 --sampler heun --count 10000 "
       "--npy points.npy");
   parser.add_option("--model", options->model, "Model file (.safetensors)")
-      ->required()
-      ->type_name("FILE");
+      .required()
+      .type_name("FILE");
   parser.add_option("--count", options->count, "Number of samples, any")
-      ->check(more_than_zero())
-      ->type_name("N")
-      ->capture_default_str();
+      .check(more_than_zero())
+      .type_name("N")
+      .show_default();
   parser
       .add_option(
           "--steps", options->steps,
           "Steps from noise to data (default: 1 for meanflow models, 50 for flow-matching models)")
-      ->check(more_than_zero())
-      ->type_name("K");
+      .check(more_than_zero())
+      .type_name("K");
   parser
       .add_option("--sampler", options->sampler,
                   "meanflow, euler, heun or rk4 (default: what the model was trained for)")
-      ->check(CLI::IsMember({"meanflow", "euler", "heun", "rk4"}))
-      ->type_name("NAME");
+      .check(one_of({"meanflow", "euler", "heun", "rk4"}))
+      .type_name("NAME");
   parser
       .add_option("--class", options->chosen_class,
                   "A class by number or name; balanced: each in turn; none: left open")
-      ->type_name("C")
-      ->capture_default_str();
+      .type_name("C")
+      .show_default();
   parser
       .add_option("--guidance", options->guidance,
                   "Scale of classifier-free guidance, for models trained without it; 1: none")
-      ->type_name("W")
-      ->capture_default_str();
-  parser.add_option("--seed", options->seed, "Seed of the noise")
-      ->type_name("S")
-      ->capture_default_str();
+      .type_name("W")
+      .show_default();
+  parser.add_option("--seed", options->seed, "Seed of the noise").type_name("S").show_default();
   parser.add_option("--batch", options->batch, "Samples computed at a time")
-      ->check(CLI::Range(1, 1 << 20))
-      ->type_name("B")
-      ->capture_default_str();
+      .check(between(1, 1 << 20))
+      .type_name("B")
+      .show_default();
   parser
       .add_option("--out", options->out,
                   "Picture to write (default: samples.png, unless --npy is given)")
-      ->type_name("FILE.png");
+      .type_name("FILE.png");
   parser
       .add_option("--columns", options->columns,
                   "Columns of the picture; 0: one for each class, else nearly square")
-      ->check(CLI::Range(0, 1000))
-      ->type_name("N")
-      ->capture_default_str();
+      .check(between(0, 1000))
+      .type_name("N")
+      .show_default();
   parser.add_option("--npy", options->npy, "NumPy array to write, [count, ..], f32")
-      ->type_name("FILE.npy");
+      .type_name("FILE.npy");
   add_threads(parser, *options);
   add_json(parser, *options);
-  return {&parser, [options, &streams] { return sample(*options, streams); }};
+  return {parser, [options, &streams] { return sample(*options, streams); }};
 }
 
 }  // namespace fluxion::cli

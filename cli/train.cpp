@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <limits>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "backends/cpu/cpu.h"
 #include "cli/progress.h"
@@ -30,8 +31,8 @@ fs::path checkpoint_of(const TrainOptions& options) {
 }
 
 // Settings of a run that goes on, where the command line, --config and --preset have none.
-void take_settings(CLI::App& parser, TrainOptions& options, const nlohmann::json& before) {
-  if (parser.get_option("--out")->count() == 0 && !options.resume->empty()) {
+void take_settings(const Parser& parser, TrainOptions& options, const nlohmann::json& before) {
+  if (!parser.option("--out").given() && !options.resume->empty()) {
     const fs::path place = *options.resume;
     options.out = (fs::is_directory(place) ? place : fs::absolute(place).parent_path()).string();
   }
@@ -157,7 +158,7 @@ void print_summary(const RunSummary& summary, const Trainer& trainer, const Memo
   }
 }
 
-int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
+int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   if (options.list_presets) {
     streams.out << preset_list() << std::flush;
     return 0;
@@ -231,11 +232,11 @@ int train(TrainOptions& options, CLI::App& parser, const Streams& streams) {
 
 }  // namespace
 
-Command add_train(CLI::App& program, const Streams& streams) {
+Command add_train(CommandLine& program, const Streams& streams) {
   auto options = std::make_shared<TrainOptions>();
-  CLI::App& parser = *program.add_subcommand("train", "Train a generator on a data set");
+  const Parser parser = program.add_subcommand("train", "Train a generator on a data set");
   add_train_options(parser, *options);
-  return {&parser, [options, &parser, &streams] { return train(*options, parser, streams); }};
+  return {parser, [options, parser, &streams] { return train(*options, parser, streams); }};
 }
 
 }  // namespace fluxion::cli

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 
@@ -88,17 +89,17 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
 }
 
 // The parser's option for each setting.
-std::map<std::string, CLI::Option*> setting_options(CLI::App& parser) {
+std::map<std::string, Option> setting_options(const Parser& parser) {
   static const std::set<std::string> no_settings = {
-      "help", "preset", "config", "resume", "memory-limit", "quiet", "list-presets", "json"};
-  std::map<std::string, CLI::Option*> result;
-  for (CLI::Option* option : parser.get_options())
-    for (const std::string& name : option->get_lnames())
+      "preset", "config", "resume", "memory-limit", "quiet", "list-presets", "json"};
+  std::map<std::string, Option> result;
+  for (const Option& option : parser.options())
+    for (const std::string& name : option.long_names())
       if (!no_settings.contains(name)) result.emplace(name, option);
   return result;
 }
 
-[[noreturn]] void unknown_setting(const std::map<std::string, CLI::Option*>& known,
+[[noreturn]] void unknown_setting(const std::map<std::string, Option>& known,
                                   const std::string& name, const std::string& source) {
   const auto nearest =
       std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
@@ -224,27 +225,28 @@ json read_settings(const std::string& path) {
                     true);
 }
 
-void fill_settings(CLI::App& parser, const json& values, const std::string& source) {
+void fill_settings(const Parser& parser, const json& values, const std::string& source) {
   if (!values.is_object())
     throw FormatError(source + ": wants an object {\"data\": .., \"steps\": .., ..} of settings");
-  const std::map<std::string, CLI::Option*> known = setting_options(parser);
+  const std::map<std::string, Option> known = setting_options(parser);
   for (const auto& [name, value] : values.items()) {
     const auto found = known.find(name);
     if (found == known.end()) unknown_setting(known, name, source);
-    if (found->second->count() > 0 || value.is_null()) continue;
+    if (found->second.given() || value.is_null()) continue;
     try {
-      found->second->add_result(argument_of(value, name, source));
-      found->second->run_callback();
-    } catch (const CLI::ParseError& error) {
+      found->second.give(argument_of(value, name, source));
+    } catch (const FormatError&) {
+      throw;
+    } catch (const Error& error) {
       throw FormatError(source + ": " + error.what());
     }
   }
 }
 
-std::set<std::string> given_settings(CLI::App& parser) {
+std::set<std::string> given_settings(const Parser& parser) {
   std::set<std::string> given;
   for (const auto& [name, option] : setting_options(parser))
-    if (option->count() > 0) given.insert(name);
+    if (option.given()) given.insert(name);
   return given;
 }
 

@@ -2,9 +2,8 @@
 // checkpoint to what the library is called with.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
 #include <string>
@@ -50,13 +49,13 @@ struct TrainOptions : CommonOptions, DataOptions {
   bool quiet = false, list_presets = false;
 };
 
-void add_train_options(CLI::App& parser, TrainOptions& options);
+void add_train_options(const Parser& parser, TrainOptions& options);
 
 // Gives every setting of `values`, {"width": 128, ..} as config.json has them, that has no value
 // yet to the parser, which checks it like one from the command line. `source` stands for the file
 // in messages. Throws FormatError for a name that is no setting, naming the nearest, and for a
 // wrong value.
-void fill_settings(CLI::App& parser, const nlohmann::json& values, const std::string& source);
+void fill_settings(const Parser& parser, const nlohmann::json& values, const std::string& source);
 
 // Reads a configuration file for fill_settings. Throws IoError, FormatError.
 nlohmann::json read_settings(const std::string& path);
@@ -66,7 +65,7 @@ nlohmann::json read_settings(const std::string& path);
 void resolve(TrainOptions& options, const DataSet& data);
 
 // The settings that the parser has values for.
-std::set<std::string> given_settings(CLI::App& parser);
+std::set<std::string> given_settings(const Parser& parser);
 
 // Throws Error for a setting among `given` that this run would not read.
 void check_read(const TrainOptions& options, const TrainingConfig& config,

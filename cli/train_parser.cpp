@@ -1,6 +1,4 @@
 // The options of `fluxion train` and their help.
-#include <cmath>
-
 #include "cli/train_options.h"
 #include "cli/train_presets.h"
 
@@ -8,46 +6,29 @@ namespace fluxion::cli {
 
 namespace {
 
-CLI::Validator batch_size() {
-  return CLI::Validator(
-      [](std::string& text) {
-        std::int64_t value = 0;
-        if (text == "auto" ||
-            (CLI::detail::lexical_cast(text, value) && value >= 1 && value <= (1 << 20)))
-          return std::string();
-        return "must be a number from 1 to 1048576, or auto, got " + text;
-      },
-      "BATCH");
+Check batch_size() {
+  return {"BATCH", [](const std::string& text) {
+            const std::int64_t value = integer_in(text).value_or(0);
+            return text == "auto" || (value >= 1 && value <= (1 << 20))
+                       ? std::string()
+                       : "must be a number from 1 to 1048576, or auto, got " + text;
+          }};
 }
 
-// Ranges let "nan" through.
-CLI::Validator finite() {
-  return CLI::Validator(
-      [](std::string& text) {
-        double value = 0;
-        return CLI::detail::lexical_cast(text, value) && std::isfinite(value)
-                   ? std::string()
-                   : "must be a number, got " + text;
-      },
-      "NUMBER");
-}
-
-CLI::Validator interval() {
-  return CLI::Validator(
-      [](std::string& text) {
-        try {
-          interval_from(text);
-        } catch (const std::exception& error) {
-          return std::string(error.what());
-        }
-        return std::string();
-      },
-      "INTERVAL");
+Check interval() {
+  return {"INTERVAL", [](const std::string& text) {
+            try {
+              interval_from(text);
+            } catch (const std::exception& error) {
+              return std::string(error.what());
+            }
+            return std::string();
+          }};
 }
 
 }  // namespace
 
-void add_train_options(CLI::App& parser, TrainOptions& options) {
+void add_train_options(const Parser& parser, TrainOptions& options) {
   parser.footer(
       "OUT receives model.safetensors (averaged weights: the one to sample from), "
       "model-raw.safetensors, checkpoint.safetensors,\n"
@@ -70,263 +51,263 @@ void add_train_options(CLI::App& parser, TrainOptions& options) {
       .add_option(
           "--net", options.net,
           "mlp, dit or unet (default: dit for square images, unet for others, mlp for points)")
-      ->check(CLI::IsMember({"mlp", "dit", "unet"}))
-      ->type_name("NET")
-      ->group(network);
+      .check(one_of({"mlp", "dit", "unet"}))
+      .type_name("NET")
+      .group(network);
   parser
       .add_option("--width", options.width,
                   "Hidden size, a unet's channels at full resolution (default: 128, a unet's 32)")
-      ->check(CLI::Range(1, 8192))
-      ->type_name("N")
-      ->group(network);
+      .check(between(1, 8192))
+      .type_name("N")
+      .group(network);
   parser
       .add_option("--depth", options.depth,
                   "Blocks of a dit, hidden layers of an mlp, residual blocks in a unet's levels "
                   "(default: 4, 3 and 1)")
-      ->check(CLI::Range(1, 256))
-      ->type_name("N")
-      ->group(network);
+      .check(between(1, 256))
+      .type_name("N")
+      .group(network);
   parser
       .add_option("--heads", options.heads,
                   "Attention heads of a dit or unet (default: width / 32 and width / 16)")
-      ->check(CLI::Range(1, 1024))
-      ->type_name("N")
-      ->group(network);
+      .check(between(1, 1024))
+      .type_name("N")
+      .group(network);
   parser
       .add_option("--patch", options.patch,
                   "Pixels of a dit's patch (default: 4, or 2 where 4 does not divide the image)")
-      ->check(CLI::Range(1, 64))
-      ->type_name("N")
-      ->group(network);
+      .check(between(1, 64))
+      .type_name("N")
+      .group(network);
   parser
       .add_option("--frequencies", options.frequencies,
                   "Fourier features of an mlp's input: cos and sin of 2^k z for k < N (default: 3)")
-      ->check(CLI::Range(0, 16))
-      ->type_name("N")
-      ->group(network);
+      .check(between(0, 16))
+      .type_name("N")
+      .group(network);
 
   parser
       .add_option("--channel-mult", options.channel_mult,
                   "A unet's levels, each half as high and wide as the one before: their channels "
                   "in widths, e.g. 1,2,2 (default: 1,2,2,.. down to 8 x 8)")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 64))
-      ->type_name("N,..")
-      ->group(network);
+      .delimiter(',')
+      .check(between(1, 64))
+      .type_name("N,..")
+      .group(network);
   parser
       .add_option("--attention", options.attention,
                   "Levels of a unet with attention, by how far they are scaled down, e.g. 2,4; 0: "
                   "none (default: those of at most 16 x 16)")
-      ->delimiter(',')
-      ->check(CLI::Range(0, 2048))
-      ->type_name("N,..")
-      ->group(network);
+      .delimiter(',')
+      .check(between(0, 2048))
+      .type_name("N,..")
+      .group(network);
 
   const std::string objective = "Objective";
   parser
       .add_option("--objective", options.objective,
                   "meanflow or split-meanflow: one step draws a sample; flow-matching: many steps")
-      ->check(CLI::IsMember({"meanflow", "flow-matching", "split-meanflow"}))
-      ->type_name("NAME")
-      ->capture_default_str()
-      ->group(objective);
+      .check(one_of({"meanflow", "flow-matching", "split-meanflow"}))
+      .type_name("NAME")
+      .show_default()
+      .group(objective);
   parser
       .add_option("--omega", options.omega,
                   "MeanFlow: train guidance in; its scale is omega / (1 - kappa) (default: 1 if "
                   "--kappa is given)")
-      ->check(finite())
-      ->type_name("X")
-      ->group(objective);
+      .check(finite())
+      .type_name("X")
+      .group(objective);
   parser
       .add_option("--kappa", options.kappa,
                   "MeanFlow: share of the conditional velocity in the guided target (default: 0 if "
                   "--omega is given)")
-      ->check(finite())
-      ->check(CLI::Range(0.0, 0.999))
-      ->type_name("X")
-      ->group(objective);
+      .check(finite())
+      .check(between(0.0, 0.999))
+      .type_name("X")
+      .group(objective);
   parser
       .add_option("--label-dropout", options.label_dropout,
                   "Share of rows trained without their label")
-      ->check(finite())
-      ->check(CLI::Range(0.0, 1.0))
-      ->type_name("X")
-      ->capture_default_str()
-      ->group(objective);
+      .check(finite())
+      .check(between(0.0, 1.0))
+      .type_name("X")
+      .show_default()
+      .group(objective);
   parser
       .add_option("--equal-share", options.equal_share,
                   "MeanFlow: share of rows with r = t, which learn the velocity itself (default: "
                   "0.75 for images, 0.5 for points)")
-      ->check(finite())
-      ->check(CLI::Range(0.0, 1.0))
-      ->type_name("X")
-      ->group(objective);
+      .check(finite())
+      .check(between(0.0, 1.0))
+      .type_name("X")
+      .group(objective);
   parser
       .add_option("--tangent", options.tangent,
                   "MeanFlow: run the derivative over the rows that need it (subset) or over all; "
                   "same numbers")
-      ->check(CLI::IsMember({"subset", "all"}))
-      ->type_name("ROWS")
-      ->capture_default_str()
-      ->group(objective);
+      .check(one_of({"subset", "all"}))
+      .type_name("ROWS")
+      .show_default()
+      .group(objective);
   parser
       .add_option("--direction", options.direction,
                   "MeanFlow: take the derivative along the velocity of the drawn pair (data), or "
                   "along the network's own, which is less noisy "
                   "(default: data for images, network for points)")
-      ->check(CLI::IsMember({"data", "network"}))
-      ->type_name("NAME")
-      ->group(objective);
+      .check(one_of({"data", "network"}))
+      .type_name("NAME")
+      .group(objective);
   parser
       .add_option(
           "--power", options.power,
           "MeanFlow: p of the adaptive weight (error + c)^-p (default: 1 for images, 0 for points)")
-      ->check(finite())
-      ->check(CLI::Range(0.0, 4.0))
-      ->type_name("P")
-      ->group(objective);
+      .check(finite())
+      .check(between(0.0, 4.0))
+      .type_name("P")
+      .group(objective);
   parser
       .add_option("--time-mean", options.time_mean,
                   "Mean of the logit-normal times; higher: more noise (default: -0.4 for images, 0 "
                   "for points)")
-      ->check(finite())
-      ->type_name("X")
-      ->group(objective);
+      .check(finite())
+      .type_name("X")
+      .group(objective);
   parser
       .add_option(
           "--time-std", options.time_std,
           "Standard deviation of the logit-normal times (default: 1 for images, 2 for points)")
-      ->check(more_than_zero())
-      ->type_name("X")
-      ->group(objective);
+      .check(more_than_zero())
+      .type_name("X")
+      .group(objective);
 
   const std::string optimiser = "Optimiser";
   parser
       .add_option("--steps", options.steps,
                   "Updates of the whole run (default: 4000 for images, 30000 for points; no limit "
                   "if --minutes is given)")
-      ->check(more_than_zero())
-      ->type_name("N")
-      ->group(optimiser);
+      .check(more_than_zero())
+      .type_name("N")
+      .group(optimiser);
   parser
       .add_option("--minutes", options.minutes,
                   "Stop after this much time of training, over all parts of the run; 0: no limit")
-      ->check(not_negative())
-      ->type_name("M")
-      ->capture_default_str()
-      ->group(optimiser);
+      .check(not_negative())
+      .type_name("M")
+      .show_default()
+      .group(optimiser);
   parser
       .add_option(
           "--batch", options.batch,
           "Samples in an update; auto: as many as fit in memory (default: 64 images, 512 points)")
-      ->check(batch_size())
-      ->type_name("B|auto")
-      ->group(optimiser);
+      .check(batch_size())
+      .type_name("B|auto")
+      .group(optimiser);
   parser
       .add_flag("--recompute", options.recompute,
                 "Compute each block of the network again for the gradients instead of keeping it: "
                 "a fraction of the memory, a fifth more time (images)")
-      ->group(optimiser);
+      .group(optimiser);
   parser
       .add_option("--lr", options.learning_rate,
                   "Learning rate of AdamW (default: 0.001 for images, 0.005 for points)")
-      ->check(more_than_zero())
-      ->type_name("X")
-      ->group(optimiser);
+      .check(more_than_zero())
+      .type_name("X")
+      .group(optimiser);
   parser
       .add_option(
           "--schedule", options.schedule,
           "Of the learning rate after the warm-up: constant, or cosine down to --final-lr over "
           "--steps "
           "(default: cosine for points if --steps is known and beyond the warm-up, else constant)")
-      ->check(CLI::IsMember({"constant", "cosine"}))
-      ->type_name("NAME")
-      ->group(optimiser);
+      .check(one_of({"constant", "cosine"}))
+      .type_name("NAME")
+      .group(optimiser);
   parser.add_option("--final-lr", options.final_learning_rate, "Where a cosine schedule ends")
-      ->check(not_negative())
-      ->type_name("X")
-      ->capture_default_str()
-      ->group(optimiser);
+      .check(not_negative())
+      .type_name("X")
+      .show_default()
+      .group(optimiser);
   parser.add_option("--warmup", options.warm_up, "Updates over which the rate rises to --lr")
-      ->check(not_negative())
-      ->type_name("N")
-      ->capture_default_str()
-      ->group(optimiser);
+      .check(not_negative())
+      .type_name("N")
+      .show_default()
+      .group(optimiser);
   parser
       .add_option("--clip", options.clip, "Longest gradient, over all parameters together; 0: any")
-      ->check(not_negative())
-      ->type_name("X")
-      ->capture_default_str()
-      ->group(optimiser);
+      .check(not_negative())
+      .type_name("X")
+      .show_default()
+      .group(optimiser);
   parser.add_option("--weight-decay", options.weight_decay, "Decoupled weight decay")
-      ->check(not_negative())
-      ->type_name("X")
-      ->capture_default_str()
-      ->group(optimiser);
+      .check(not_negative())
+      .type_name("X")
+      .show_default()
+      .group(optimiser);
   parser
       .add_option("--ema", options.ema,
                   "Decays of the averaged weights, e.g. 0.999,0.9999: the first is that of "
                   "model.safetensors, the others get files of their own")
-      ->delimiter(',')
-      ->check(finite())
-      ->check(CLI::Range(0.0, 1.0))
-      ->type_name("X,..")
-      ->capture_default_str()
-      ->group(optimiser);
+      .delimiter(',')
+      .check(finite())
+      .check(between(0.0, 1.0))
+      .type_name("X,..")
+      .show_default()
+      .group(optimiser);
 
   const std::string run = "Run";
   parser.add_option("--out", options.out, "Folder for the results")
-      ->type_name("DIR")
-      ->capture_default_str()
-      ->group(run);
+      .type_name("DIR")
+      .show_default()
+      .group(run);
   parser
       .add_option("--save-every", options.save_every,
                   "Seconds between pictures and model files; always at the end")
-      ->check(not_negative())
-      ->type_name("S")
-      ->capture_default_str()
-      ->group(run);
+      .check(not_negative())
+      .type_name("S")
+      .show_default()
+      .group(run);
   parser
       .add_option("--checkpoint-every", options.checkpoint_every,
                   "Time or steps between checkpoints: 500steps, 30s, 5m, 1h; 0: only at the end, "
                   "where one is always written")
-      ->check(interval())
-      ->type_name("T")
-      ->capture_default_str()
-      ->group(run);
+      .check(interval())
+      .type_name("T")
+      .show_default()
+      .group(run);
   parser
       .add_option("--resume", options.resume,
                   "Go on from the checkpoint in this folder (default: that of --out) as if the run "
                   "had never stopped")
-      ->expected(0, 1)
-      ->type_name("[DIR]")
-      ->group(run);
+      .value_optional()
+      .type_name("[DIR]")
+      .group(run);
   parser
       .add_option("--preset", options.preset,
                   "Settings for a purpose: " + preset_names() + "; other options override them")
-      ->type_name("NAME")
-      ->group(run);
+      .type_name("NAME")
+      .group(run);
   parser
       .add_flag("--list-presets", options.list_presets,
                 "Show the settings of every preset, and do nothing else")
-      ->group(run);
+      .group(run);
   parser
       .add_option("--config", options.config_file,
                   "Settings as JSON, {\"width\": 128, ..}, such as the config.json of a run; other "
                   "options override them")
-      ->type_name("FILE")
-      ->group(run);
+      .type_name("FILE")
+      .group(run);
   parser
       .add_option("--memory-limit", options.memory_limit,
                   "Use at most this much memory in GiB (default: what is free)")
-      ->check(more_than_zero())
-      ->type_name("G")
-      ->group(run);
-  parser.add_flag("--quiet", options.quiet, "Say nothing but warnings and errors")->group(run);
+      .check(more_than_zero())
+      .type_name("G")
+      .group(run);
+  parser.add_flag("--quiet", options.quiet, "Say nothing but warnings and errors").group(run);
   parser.add_option("--seed", options.seed, "Seed of everything random")
-      ->type_name("S")
-      ->capture_default_str()
-      ->group(run);
+      .type_name("S")
+      .show_default()
+      .group(run);
   add_threads(parser, options);
   add_json(parser, options);
 }

@@ -1,7 +1,7 @@
 // Configurations that are built in: settings for --preset NAME.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 namespace fluxion::cli {

@@ -1,0 +1,112 @@
+// The command line of the program: its subcommands, their options, and the variables that options
+// set. A front of CLI11, whose header takes seven seconds to compile: command_line.cpp alone
+// includes it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/program.h"
+
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
+
+namespace fluxion::cli {
+
+// What the text of an option must be: `name` says it in the help, `fault` what is wrong with a
+// text, "" if nothing is.
+struct Check {
+  std::string name;
+  std::function<std::string(const std::string& text)> fault;
+};
+Check between(std::int64_t low, std::int64_t high);
+inline Check between(int low, int high) { return between(std::int64_t{low}, std::int64_t{high}); }
+Check between(double low, double high);  // "nan" passes: see finite
+Check one_of(const std::vector<std::string>& names);
+Check finite();
+Check more_than_zero();
+Check not_negative();
+
+// The number that a text is, all of it.
+std::optional<std::int64_t> integer_in(const std::string& text);
+std::optional<double> number_in(const std::string& text);
+
+// A handle on an option of a parser.
+class Option {
+ public:
+  explicit Option(CLI::Option* option) : option_(option) {}
+
+  // In the help: "--count N", the heading under which the option stands, and its default.
+  Option type_name(const std::string& name) const;
+  Option group(const std::string& name) const;
+  Option show_default() const;
+
+  Option check(const Check& check) const;
+  Option required() const;
+  Option needs(Option other) const;
+  Option excludes(Option other) const;
+  // How lists are written: "1,2,3". A list may also be given in several words, or, with one_word,
+  // in one only.
+  Option delimiter(char separator) const;
+  Option one_word() const;
+  // The option may stand without a value.
+  Option value_optional() const;
+
+  std::vector<std::string> long_names() const;  // without the dashes
+  bool given() const;
+  // Sets the variable as if `text` stood on the command line; throws Error if that would be wrong.
+  void give(const std::string& text) const;
+
+ private:
+  CLI::Option* option_;
+};
+
+// A handle on the parser of a subcommand.
+class Parser {
+ public:
+  explicit Parser(CLI::App* app) : app_(app) {}
+
+  // `names` begin with dashes, or name an argument by its place. The variable must live as long as
+  // the program parses; its value is the default. T is a string, number, optional or vector of one
+  // (see the instances in command_line.cpp).
+  template <class T>
+  Option add_option(const std::string& names, T& variable, const std::string& help) const;
+  Option add_flag(const std::string& names, bool& variable, const std::string& help) const;
+  void footer(const std::string& text) const;
+
+  Option option(const std::string& name) const;  // "--out"; throws Error if there is none
+  std::vector<Option> options() const;           // all but --help
+  bool chosen() const;                           // the command line names this subcommand
+
+ private:
+  CLI::App* app_;
+};
+
+struct ProgramText {
+  std::string name, description, footer, version;
+};
+
+class CommandLine {
+ public:
+  explicit CommandLine(const ProgramText& text);
+  ~CommandLine();
+  CommandLine(const CommandLine&) = delete;
+  CommandLine& operator=(const CommandLine&) = delete;
+
+  Parser add_subcommand(const std::string& name, const std::string& help);
+
+  // Sets the variables of all options given. Answers --help and --version, and says what is wrong
+  // with a command line: then nothing is left to do, and the exit code is returned.
+  std::optional<int> parse(int argc, const char* const* argv, const Streams& streams);
+
+ private:
+  std::unique_ptr<CLI::App> app_;
+};
+
+}  // namespace fluxion::cli
