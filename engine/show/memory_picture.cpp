@@ -12,7 +12,7 @@ namespace fluxion::show {
 
 namespace {
 
-std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
+std::size_t index_of(std::int64_t index) { return static_cast<std::size_t>(index); }
 
 // Colours of blocks, in turn by the kernel that makes them.
 constexpr std::array<std::string_view, 8> block_colours = {
@@ -36,12 +36,12 @@ std::vector<MemoryBlock> memory_blocks(const Program& program) {
   for (std::size_t k = 0; k < program.kernels.size(); ++k) {
     const auto kernel = static_cast<std::int32_t>(k);
     for (const std::int32_t buffer : plan::writes(program.kernels[k])) {
-      if (!written[at(buffer)]) lives[at(buffer)].first = kernel;
-      written[at(buffer)] = true;
-      lives[at(buffer)].last = kernel;
+      if (!written[index_of(buffer)]) lives[index_of(buffer)].first = kernel;
+      written[index_of(buffer)] = true;
+      lives[index_of(buffer)].last = kernel;
     }
     for (const std::int32_t buffer : plan::reads(program.kernels[k]))
-      lives[at(buffer)].last = kernel;
+      lives[index_of(buffer)].last = kernel;
   }
   std::vector<MemoryBlock> blocks;
   std::multimap<std::pair<std::int64_t, std::int32_t>, std::size_t>
@@ -68,8 +68,8 @@ std::vector<MemoryBlock> memory_blocks(const Program& program) {
 std::vector<std::int64_t> live_bytes(const Program& program) {
   std::vector<std::int64_t> change(program.kernels.size() + 1, 0);
   for (const MemoryBlock& block : memory_blocks(program)) {
-    change[at(block.first)] += block.bytes;
-    change[at(block.last) + (block.heir >= 0 ? 0 : 1)] -= block.bytes;
+    change[index_of(block.first)] += block.bytes;
+    change[index_of(block.last) + (block.heir >= 0 ? 0 : 1)] -= block.bytes;
   }
   std::vector<std::int64_t> live;
   std::int64_t now = 0;
@@ -139,11 +139,12 @@ std::string memory_svg(const Program& program, const std::string& title) {
     const std::string name = "b" + std::to_string(block.buffer),
                       bytes = bytes_text(static_cast<std::uint64_t>(block.bytes));
     std::string rect = svg_rect(x, y, w, h, "block", std::min({3.0, w / 4, h / 4}));
-    rect.insert(
-        rect.find("/>"),
-        " fill=\"" + std::string(block_colours[at(block.first) % block_colours.size()]) + "\"");
-    body += "<g><title>" + name + ": " + to_string(program.buffers[at(block.buffer)].type) + ", " +
-            bytes + " at " + std::to_string(block.offset) + ", kernels " +
+    rect.insert(rect.find("/>"),
+                " fill=\"" +
+                    std::string(block_colours[index_of(block.first) % block_colours.size()]) +
+                    "\"");
+    body += "<g><title>" + name + ": " + to_string(program.buffers[index_of(block.buffer)].type) +
+            ", " + bytes + " at " + std::to_string(block.offset) + ", kernels " +
             std::to_string(block.first) + " to " + std::to_string(block.last) +
             (block.donor >= 0 ? ", in place of b" + std::to_string(block.donor) : "") +
             "</title>\n" + rect;
@@ -184,7 +185,7 @@ std::string memory_text(const Program& program) {
     text += padded("b" + std::to_string(block.buffer), 8) +
             padded(std::to_string(block.offset), 12) + padded(std::to_string(block.bytes), 12) +
             padded(std::to_string(block.first) + " - " + std::to_string(block.last), 12) +
-            to_string(program.buffers[at(block.buffer)].type) +
+            to_string(program.buffers[index_of(block.buffer)].type) +
             (block.donor >= 0 ? "  in place of b" + std::to_string(block.donor) : "") + "\n";
   text += "\n" + padded("kernel", 8) + "live bytes\n";
   for (std::size_t k = 0; k < live.size(); ++k) {
