@@ -77,10 +77,28 @@ class Executable {
   virtual ~Executable() = default;
   // Runs the program and returns when the outputs are written. Many threads may call it at once;
   // each call has its own arena.
-  virtual void run(const Bindings& bindings, const RunOptions& options) = 0;
+  //
+  // Throws Error, with nothing written, unless the bindings fit the program: a buffer for each
+  // input and output, none missing or too small; a number for each scalar; each output in memory of
+  // its own, or in that of the input which the program lets it take over.
+  void run(const Bindings& bindings, const RunOptions& options);
   // Device bytes of one call beside its inputs and outputs: the arena and whatever scratch the
   // backend adds.
   virtual std::size_t workspace_bytes() const = 0;
+
+ protected:
+  explicit Executable(const Program& program);
+
+ private:
+  // Runs on bindings that fit. An exception that leaves it states its aftermath: "nothing written"
+  // before the program's commit point, "state lost" after it, "device dead" if no later call can
+  // succeed. One that states nothing counts as "state lost".
+  virtual void run_checked(const Bindings& bindings, const RunOptions& options) = 0;
+  void check(const Bindings& bindings) const;
+
+  std::vector<TensorType> inputs_, outputs_;
+  std::vector<std::int32_t> donations_;
+  std::size_t scalars_;
 };
 
 class Backend {

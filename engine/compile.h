@@ -6,13 +6,19 @@
 // Whatever changes from call to call - learning rate, step, random key - is an argument; numbers
 // written in f are constants of the trace. Tensors captured by f become hidden inputs, bound by
 // handle. Several threads may call one compiled function.
+//
+// A call that fails says what it left behind (Error::aftermath). All checks and allocations come
+// before the first write to donated memory, so in nearly all cases that is "nothing written", and
+// the donated arguments are whole.
 #pragma once
 
 #include <algorithm>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -21,8 +27,9 @@
 namespace fluxion {
 
 struct CompileOptions {
-  std::vector<std::size_t> donate;  // arguments whose buffers may become outputs; their handles
-                                    // throw when used afterwards
+  // Arguments whose buffers may become outputs; their handles throw when used afterwards. What is
+  // returned as it is, or has another owner, is not overwritten.
+  std::vector<std::size_t> donate;
   std::size_t max_signatures = 64;  // kept; the one traced longest ago is forgotten first
 };
 
@@ -39,6 +46,24 @@ struct MemoryReport {
 };
 std::string to_string(const MemoryReport& report);
 
+// A call that is ready to run: all its memory is there and its donated arguments are taken. One
+// that is never run gives them back.
+class CompiledCall {
+ public:
+  CompiledCall(CompiledCall&&) noexcept;
+  ~CompiledCall();
+  const std::vector<Tensor>& results() const;  // have values once run() has returned
+  // Every exception that leaves it is an Error that states its aftermath. After "nothing written"
+  // the donated arguments are whole again; after the others using one throws.
+  void run(const RunOptions& options);
+
+ private:
+  friend class CompiledTrace;
+  CompiledCall();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 // One traced and planned signature.
 class CompiledTrace {
  public:
@@ -47,7 +72,8 @@ class CompiledTrace {
   CompiledTrace(std::vector<Tensor> parameters, std::vector<bool> donated,
                 std::vector<Tensor> outputs);
   ~CompiledTrace();
-  std::vector<Tensor> run(const std::vector<Tensor>& arguments, const RunOptions& options) const;
+  // Evaluates and checks the arguments, then takes those donated, all or none.
+  CompiledCall prepare(const std::vector<Tensor>& arguments) const;
   MemoryReport memory_report() const;
   const Program& program() const;
 
@@ -93,9 +119,12 @@ class Compiled {
     using Result = std::invoke_result_t<const F&, const Args&...>;
     const std::vector<Tensor> arguments = leaves(std::tie(args...));
     if (is_traced(arguments)) return std::invoke(shared_->f, args...);
-    auto entry = find<Result>(arguments, args...);
-    return with_leaves(std::any_cast<const Result&>(entry->result),
-                       entry->trace->run(arguments, options));
+    const std::shared_ptr<const Entry> entry = find<Result>(arguments, args...);
+    CompiledCall call = entry->trace->prepare(arguments);
+    Result result = with_leaves(std::any_cast<const Result&>(entry->result),
+                                std::span<const Tensor>(call.results()));
+    call.run(options);
+    return result;
   }
 
   // Trace and plan for these arguments without running. A program lives until its signature is
@@ -123,26 +152,41 @@ class Compiled {
   }
 
  private:
-  struct Entry {
+  struct Signature {
     std::vector<TensorType> types;
     Device device;
     TreeStatics statics;
-    std::any result;  // the result tree, holding the traced tensors
+    bool operator==(const Signature&) const = default;
+  };
+  struct Entry {
+    Signature signature;
+    std::any result;  // the result tree without its tensors
     std::unique_ptr<CompiledTrace> trace;
+  };
+  // A signature that a thread is tracing.
+  struct Tracing {
+    std::thread::id thread;
+    const Signature* signature;
   };
   struct Shared {
     Shared(F f, CompileOptions options) : f(std::move(f)), options(std::move(options)) {}
     F f;
     CompileOptions options;
-    std::mutex mutex;
-    std::vector<std::shared_ptr<Entry>> entries;  // in the order they were traced
+    std::mutex mutex;                                   // of what follows; never held while f runs
+    std::vector<std::shared_ptr<const Entry>> entries;  // in the order they were traced
+    std::list<Tracing> tracing;
     std::size_t traces = 0;
     std::string reason;
   };
   std::shared_ptr<Shared> shared_;
 
   template <class Result, class... Args>
-  std::shared_ptr<Entry> find(const std::vector<Tensor>& arguments, const Args&... args) const;
+  std::shared_ptr<const Entry> find(const std::vector<Tensor>& arguments,
+                                    const Args&... args) const;
+  template <class Result, class... Args>
+  std::shared_ptr<const Entry> trace(Signature signature, const std::vector<Tensor>& arguments,
+                                     const Args&... args) const;
+  std::shared_ptr<const Entry> known(const Signature& signature) const;  // with the mutex held
 };
 
 template <class F>
@@ -156,53 +200,83 @@ std::string describe_retrace(const std::vector<TensorType>& before,
                              const std::vector<TensorType>& now, bool same_statics,
                              bool same_device);
 
+// The types of argument tensors. Throws Error where one holds no tensor.
+std::vector<TensorType> signature_types(const std::vector<Tensor>& arguments);
+
+// For each argument tensor whether it is donated; `counts` says how many tensors each argument
+// holds.
+std::vector<bool> donated_tensors(const std::vector<std::size_t>& donate,
+                                  const std::vector<std::size_t>& counts);
+
+[[noreturn]] void throw_traces_itself(const std::vector<TensorType>& types);
+
+template <class F>
+std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::known(
+    const Signature& signature) const {
+  for (const auto& entry : shared_->entries)
+    if (entry->signature == signature) return entry;
+  return nullptr;
+}
+
 template <class F>
 template <class Result, class... Args>
-std::shared_ptr<typename Compiled<F>::Entry> Compiled<F>::find(const std::vector<Tensor>& arguments,
-                                                               const Args&... args) const {
-  std::vector<TensorType> types;
-  for (const Tensor& argument : arguments) {
-    if (!argument)
-      throw Error("compile: argument tensor " + std::to_string(types.size()) +
-                  " holds no tensor; give it a value, or leave it out of the arguments");
-    types.push_back(argument.type());
+std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::find(
+    const std::vector<Tensor>& arguments, const Args&... args) const {
+  Signature signature{
+      signature_types(arguments), arguments.empty() ? Device() : arguments.front().device(), {}};
+  (signature.statics.add(args), ...);
+  Shared& shared = *shared_;
+  typename std::list<Tracing>::iterator mark;
+  {
+    std::lock_guard lock(shared.mutex);
+    if (auto entry = known(signature)) return entry;
+    for (const Tracing& other : shared.tracing)
+      if (other.thread == std::this_thread::get_id() && *other.signature == signature)
+        throw_traces_itself(signature.types);
+    mark = shared.tracing.insert(shared.tracing.end(), {std::this_thread::get_id(), &signature});
   }
-  const Device device = arguments.empty() ? Device() : arguments.front().device();
-  TreeStatics statics;
-  (statics.add(args), ...);
-  std::lock_guard lock(shared_->mutex);
-  for (const auto& entry : shared_->entries)
-    if (entry->types == types && entry->device == device && entry->statics == statics) return entry;
-  if (shared_->entries.empty()) {
-    shared_->reason = "first call";
+  // Other threads go on meanwhile. Two that trace one signature don't wait for each other - they
+  // might trace functions that call each other - and the first to finish wins.
+  std::shared_ptr<const Entry> made;
+  try {
+    made = trace<Result>(signature, arguments, args...);
+  } catch (...) {
+    std::lock_guard lock(shared.mutex);
+    shared.tracing.erase(mark);
+    throw;
+  }
+  std::lock_guard lock(shared.mutex);
+  shared.tracing.erase(mark);
+  if (auto entry = known(signature)) return entry;
+  if (shared.entries.empty()) {
+    shared.reason = "first call";
   } else {
-    const Entry& last = *shared_->entries.back();
-    shared_->reason =
-        describe_retrace(last.types, types, last.statics == statics, last.device == device);
+    const Signature& last = shared.entries.back()->signature;
+    shared.reason = describe_retrace(last.types, signature.types, last.statics == signature.statics,
+                                     last.device == signature.device);
   }
+  if (shared.entries.size() >= std::max<std::size_t>(shared.options.max_signatures, 1))
+    shared.entries.erase(shared.entries.begin());
+  shared.entries.push_back(made);
+  ++shared.traces;
+  return made;
+}
 
-  auto entry = std::make_shared<Entry>();
+template <class F>
+template <class Result, class... Args>
+std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::trace(
+    Signature signature, const std::vector<Tensor>& arguments, const Args&... args) const {
+  const std::vector<bool> donated =
+      donated_tensors(shared_->options.donate, {leaves(args).size()...});
   const TracedParameters parameters(arguments);
-  std::vector<bool> donated;
-  std::size_t position = 0;
-  ((donated.insert(donated.end(), leaves(args).size(),
-                   std::find(shared_->options.donate.begin(), shared_->options.donate.end(),
-                             position) != shared_->options.donate.end()),
-    ++position),
-   ...);
   Result result = std::apply(
       shared_->f,
       with_leaves(std::tuple<Args...>(args...), std::span<const Tensor>(parameters.tensors())));
+  auto entry = std::make_shared<Entry>();
+  entry->signature = std::move(signature);
   entry->trace = std::make_unique<CompiledTrace>(parameters.tensors(), donated, leaves(result));
   // Keep the structure and the static members only.
   entry->result = map_tree(std::move(result), [](const Tensor&) { return Tensor(); });
-  entry->types = std::move(types);
-  entry->device = device;
-  entry->statics = std::move(statics);
-  if (shared_->entries.size() >= std::max<std::size_t>(shared_->options.max_signatures, 1))
-    shared_->entries.erase(shared_->entries.begin());
-  shared_->entries.push_back(entry);
-  ++shared_->traces;
   return entry;
 }
 

@@ -2,9 +2,12 @@
 // right.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <source_location>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace fluxion {
 
@@ -13,10 +16,28 @@ using Location = std::source_location;
 
 std::string to_string(const Location& where);  // "file.cpp:12"
 
+// What a failed call leaves behind.
+enum class Aftermath : std::uint8_t {
+  nothing_written,  // every tensor is as it was before; the call may be made again
+  state_lost,       // donated arguments were being overwritten: their values are gone
+  device_dead,      // nothing on the device can be used any more
+};
+std::string_view to_string(Aftermath aftermath);  // "nothing written", "state lost", "device dead"
+
 // Base of everything the library throws; thrown itself for misuse that no narrower class names.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+
+  // An error that does not say otherwise has left nothing written.
+  Aftermath aftermath() const noexcept { return aftermath_.value_or(Aftermath::nothing_written); }
+  bool states_aftermath() const noexcept { return aftermath_.has_value(); }
+  void state_aftermath(Aftermath aftermath) noexcept { aftermath_ = aftermath; }
+  // Appends to the message; leaves it as it is if there is no memory for that.
+  void add_words(std::string_view words) noexcept;
+
+ private:
+  std::optional<Aftermath> aftermath_;
 };
 
 // Shapes, axes or element counts that do not fit together.
@@ -60,5 +81,10 @@ class Cancelled : public Error {
  public:
   using Error::Error;
 };
+
+// Inside of a catch block: throws the exception on as one of the family. An error that does not
+// state its aftermath gets this one; std::bad_alloc becomes OutOfMemory, and any other exception
+// Error.
+[[noreturn]] void rethrow_stating(Aftermath aftermath);
 
 }  // namespace fluxion

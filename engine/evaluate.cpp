@@ -22,6 +22,11 @@ std::vector<std::shared_ptr<Buffer>> buffers_of(const std::vector<Tensor>& tenso
   return buffers;
 }
 
+// The order of handles by what they hold, to find equal ones.
+bool before(const Tensor& a, const Tensor& b) {
+  return std::pair(a.node().get(), a.output()) < std::pair(b.node().get(), b.output());
+}
+
 // Inner nodes that somebody outside of the walked graph holds: their values will be asked for, so
 // they are computed along.
 std::vector<Tensor> held_outside(const std::vector<WalkedNode>& order) {
@@ -54,16 +59,18 @@ void eval(std::span<const Tensor> tensors, const EvalOptions& options) {
     for (const Tensor& output : outputs) wanted.insert({output.node().get(), output.output()});
     const auto order = walk(outputs, [](const Node& node) { return !node.evaluated(); });
     for (Tensor& held : held_outside(order))
-      if (!held.node()->value(held.output()) &&
+      if (held.node()->pending(held.output()) &&
           wanted.insert({held.node().get(), held.output()}).second)
         outputs.push_back(std::move(held));
   }
   const plan::Canonical canonical = plan::canonicalise({}, outputs);
   const Device& device = outputs.front().device();
   const auto plan = device.plans().find_or_make(canonical.graph, device.backend());
-  const auto values = plan->run(buffers_of(canonical.inputs), canonical.scalars, options.run);
+  BoundCall call = plan->bind(buffers_of(canonical.inputs), canonical.scalars);
+  call.allocate(device.backend());
+  call.run(options.run);
   for (std::size_t i = 0; i < outputs.size(); ++i)
-    outputs[i].node()->publish(outputs[i].output(), values[i]);
+    outputs[i].node()->publish(outputs[i].output(), call.results()[i]);
 }
 
 // ---- compile
@@ -104,8 +111,9 @@ struct CompiledTrace::State {
   std::vector<bool> donated;
   std::vector<TensorType> output_types;
   std::vector<Tensor> captured;  // evaluated tensors that the function used beside its arguments
+  std::vector<Tensor> captured_in_order;
   std::vector<double> scalars;
-  std::unique_ptr<ExecutablePlan> plan;
+  std::shared_ptr<const ExecutablePlan> plan;
 };
 
 namespace {
@@ -136,7 +144,13 @@ CompiledTrace::CompiledTrace(std::vector<Tensor> parameters, std::vector<bool> d
   if (outputs.empty()) throw Error("compile: the function returned no tensor");
   state_->device = outputs.front().device();
   for (const Tensor& parameter : parameters) state_->parameter_types.push_back(parameter.type());
-  for (const Tensor& output : outputs) state_->output_types.push_back(output.type());
+  for (const Tensor& output : outputs) {
+    state_->output_types.push_back(output.type());
+    if (output.device() != state_->device)
+      throw DeviceError("compile: the function returned tensors of different devices, " +
+                        state_->device.name() + " and " + output.device().name() +
+                        "; a compiled function runs on one device");
+  }
   state_->donated = donated;
   plan::Canonical canonical = plan::canonicalise(parameters, outputs);
   require_random_keys(canonical.graph, parameters.size());
@@ -144,40 +158,143 @@ CompiledTrace::CompiledTrace(std::vector<Tensor> parameters, std::vector<bool> d
     if (donated[i]) canonical.graph.donated.push_back(static_cast<std::int32_t>(i));
   state_->captured.assign(canonical.inputs.begin() + static_cast<std::ptrdiff_t>(parameters.size()),
                           canonical.inputs.end());
+  state_->captured_in_order = state_->captured;
+  std::sort(state_->captured_in_order.begin(), state_->captured_in_order.end(), before);
   state_->scalars = canonical.scalars;
   state_->plan =
-      std::make_unique<ExecutablePlan>(std::move(canonical.graph), state_->device.backend());
+      state_->device.plans().find_or_make(std::move(canonical.graph), state_->device.backend());
 }
 
 CompiledTrace::~CompiledTrace() = default;
 
-std::vector<Tensor> CompiledTrace::run(const std::vector<Tensor>& arguments,
-                                       const RunOptions& options) const {
-  const State& state = *state_;
-  if (arguments.size() != state.parameter_types.size())
-    throw Error("compile: wrong number of argument tensors; this is an engine error");
-  eval(arguments);
-  std::vector<std::shared_ptr<Buffer>> inputs = buffers_of(arguments);
-  for (const auto& buffer : buffers_of(state.captured)) inputs.push_back(buffer);
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    if (!state.donated[i]) continue;
-    inputs[i].reset();
-    inputs[i] = arguments[i].node()->donate(arguments[i].output());
+// ---- calls
+
+namespace {
+
+// The donated arguments of one call: taken all or none, and given back unless the call comes to its
+// end.
+class Donation {
+ public:
+  // Takes the values into `buffers`, one for each argument, which has copies of them before. A
+  // tensor that is several arguments is taken once: the copy that stays makes it two owners, so it
+  // is not overwritten.
+  void take(const std::vector<Tensor>& arguments, const std::vector<bool>& donated,
+            std::vector<std::shared_ptr<Buffer>>& buffers) {
+    std::vector<Argument> wanted;
+    for (std::size_t i = 0; i < donated.size(); ++i)
+      if (donated[i]) wanted.push_back({arguments[i], i});
+    std::stable_sort(wanted.begin(), wanted.end(), [](const Argument& a, const Argument& b) {
+      return before(a.tensor, b.tensor);
+    });
+    const auto same = [](const Argument& a, const Argument& b) {
+      return a.tensor.same_as(b.tensor);
+    };
+    wanted.erase(std::unique(wanted.begin(), wanted.end(), same), wanted.end());
+    taken_.reserve(wanted.size());
+    try {
+      for (Argument& each : wanted) {
+        buffers[each.index] =
+            each.tensor.node()->donate(each.tensor.output(), static_cast<std::int32_t>(each.index));
+        taken_.push_back(std::move(each));
+      }
+    } catch (...) {
+      give_back(buffers);
+      throw;
+    }
   }
-  std::vector<std::shared_ptr<Buffer>> values;
+
+  void give_back(const std::vector<std::shared_ptr<Buffer>>& buffers) noexcept {
+    for (const Argument& each : taken_)
+      each.tensor.node()->take_back(each.tensor.output(), buffers[each.index]);
+    taken_.clear();
+  }
+
+  // The call wrote over the values and failed.
+  void lose() noexcept {
+    for (const Argument& each : taken_) each.tensor.node()->lose(each.tensor.output());
+    taken_.clear();
+  }
+
+  // The call succeeded: the values are used up.
+  void use_up() noexcept { taken_.clear(); }
+
+ private:
+  struct Argument {
+    Tensor tensor;
+    std::size_t index;
+  };
+  std::vector<Argument> taken_;
+};
+
+void require_one_device(const std::vector<Tensor>& arguments, const Device& device) {
+  for (std::size_t i = 0; i < arguments.size(); ++i)
+    if (arguments[i].device() != device)
+      throw DeviceError("compile: argument tensor " + std::to_string(i) + " (" +
+                        to_string(arguments[i].type()) + ") lives on " +
+                        arguments[i].device().name() + ", the function runs on " + device.name() +
+                        "; move it with Tensor::to");
+}
+
+}  // namespace
+
+struct CompiledCall::State {
+  ~State() { donation.give_back(call.inputs()); }
+  Donation donation;
+  BoundCall call;
+  std::vector<Tensor> results;
+};
+
+CompiledCall::CompiledCall() : state_(std::make_unique<State>()) {}
+CompiledCall::CompiledCall(CompiledCall&&) noexcept = default;
+CompiledCall::~CompiledCall() = default;
+
+const std::vector<Tensor>& CompiledCall::results() const { return state_->results; }
+
+void CompiledCall::run(const RunOptions& options) {
   try {
-    values = state.plan->run(inputs, state.scalars, options);
-  } catch (...) {
-    // Nothing was overwritten: give the state back.
-    for (std::size_t i = 0; i < arguments.size(); ++i)
-      if (state.donated[i])
-        arguments[i].node()->take_back(arguments[i].output(), std::move(inputs[i]));
+    state_->call.run(options);
+  } catch (const Error& error) {
+    if (error.aftermath() == Aftermath::nothing_written) {
+      state_->donation.give_back(state_->call.inputs());
+    } else {
+      state_->donation.lose();
+    }
     throw;
   }
-  std::vector<Tensor> results;
-  for (std::size_t i = 0; i < values.size(); ++i)
-    results.push_back(Tensor::from_buffer(values[i], state.output_types[i], state.device));
-  return results;
+  state_->donation.use_up();
+}
+
+CompiledCall CompiledTrace::prepare(const std::vector<Tensor>& arguments) const {
+  const State& state = *state_;
+  try {
+    if (arguments.size() != state.parameter_types.size())
+      throw Error("compile: wrong number of argument tensors; this is an engine error");
+    require_one_device(arguments, state.device);
+    for (std::size_t i = 0; i < arguments.size(); ++i)
+      if (state.donated[i] &&
+          std::binary_search(state.captured_in_order.begin(), state.captured_in_order.end(),
+                             arguments[i], before))
+        throw Error("compile: argument tensor " + std::to_string(i) + " (" +
+                    to_string(arguments[i].type()) +
+                    ") is donated, and the function holds the same tensor beside its arguments, so "
+                    "it could not be called again; pass it as an argument of its own, or leave it "
+                    "out of those donated");
+    eval(arguments);
+    std::vector<std::shared_ptr<Buffer>> inputs = buffers_of(arguments);
+    for (auto& buffer : buffers_of(state.captured)) inputs.push_back(std::move(buffer));
+
+    CompiledCall call;
+    CompiledCall::State& made = *call.state_;
+    made.call = state.plan->bind(std::move(inputs), state.scalars);
+    made.donation.take(arguments, state.donated, made.call.inputs());
+    made.call.allocate(state.device.backend());
+    for (std::size_t i = 0; i < state.output_types.size(); ++i)
+      made.results.push_back(
+          Tensor::from_buffer(made.call.results()[i], state.output_types[i], state.device));
+    return call;
+  } catch (...) {
+    rethrow_stating(Aftermath::nothing_written);
+  }
 }
 
 MemoryReport CompiledTrace::memory_report() const { return state_->plan->memory_report(); }
@@ -195,6 +312,41 @@ std::string describe_retrace(const std::vector<TensorType>& before,
   if (!same_device) return "another device";
   if (!same_statics) return "a static argument changed";
   return "no signature among those known";
+}
+
+std::vector<TensorType> signature_types(const std::vector<Tensor>& arguments) {
+  std::vector<TensorType> types;
+  types.reserve(arguments.size());
+  for (const Tensor& argument : arguments) {
+    if (!argument)
+      throw Error("compile: argument tensor " + std::to_string(types.size()) +
+                  " holds no tensor; give it a value, or leave it out of the arguments");
+    types.push_back(argument.type());
+  }
+  return types;
+}
+
+std::vector<bool> donated_tensors(const std::vector<std::size_t>& donate,
+                                  const std::vector<std::size_t>& counts) {
+  std::vector<bool> donated;
+  for (std::size_t i = 0; i < counts.size(); ++i)
+    donated.insert(donated.end(), counts[i],
+                   std::find(donate.begin(), donate.end(), i) != donate.end());
+  for (const std::size_t index : donate)
+    if (index >= counts.size())
+      throw Error("compile: argument " + std::to_string(index) +
+                  " is to be donated, and the call "
+                  "has " +
+                  std::to_string(counts.size()) + "; arguments are counted from 0");
+  return donated;
+}
+
+void throw_traces_itself(const std::vector<TensorType>& types) {
+  std::string text;
+  for (const TensorType& type : types) text += (text.empty() ? "" : ", ") + to_string(type);
+  throw Error("compile: the function called itself, compiled, on (" + text +
+              ") while it was being traced for just that; call it on values that depend on its "
+              "arguments, where it becomes part of the trace, or call the plain function");
 }
 
 }  // namespace fluxion

@@ -1,43 +1,78 @@
 #include "engine/plan_cache.h"
 
+#include <algorithm>
+
+#include "engine/error.h"
+
 namespace fluxion {
 
-ExecutablePlan::ExecutablePlan(plan::Graph graph, Backend& backend)
-    : graph_(std::move(graph)),
-      plan_(plan::make_plan(graph_, backend.capabilities())),
-      backend_(backend),
-      executable_(backend.compile(plan_.program)) {}
+// ---- calls
 
-std::vector<std::shared_ptr<Buffer>> ExecutablePlan::run(
-    const std::vector<std::shared_ptr<Buffer>>& inputs, std::span<const double> scalars,
-    const RunOptions& options) const {
-  const Program& program = plan_.program;
-  std::vector<double> all_scalars(scalars.begin(), scalars.end());
-  all_scalars.insert(all_scalars.end(), plan_.extra_scalars.begin(), plan_.extra_scalars.end());
-
-  std::vector<std::shared_ptr<Buffer>> outputs;
+void BoundCall::allocate(Backend& backend) {
+  const Program& program = plan_->program();
+  const std::vector<OutputSource>& sources = plan_->outputs_;
+  // Inputs that are results come first: they have an owner more, so nothing takes them over.
+  results_.resize(sources.size());
+  for (std::size_t i = 0; i < sources.size(); ++i)
+    if (sources[i].from_input) results_[i] = inputs_[static_cast<std::size_t>(sources[i].index)];
+  outputs_.reserve(program.outputs.size());
   for (std::size_t o = 0; o < program.outputs.size(); ++o) {
     const std::int32_t donor = program.donations[o];
     // With one owner, nobody can see the value being overwritten.
-    const bool reuse = donor >= 0 && inputs[static_cast<std::size_t>(donor)].use_count() == 1;
-    outputs.push_back(reuse ? inputs[static_cast<std::size_t>(donor)]
-                            : backend_.allocate(program.outputs[o].bytes()));
+    const bool reuse = donor >= 0 && inputs_[static_cast<std::size_t>(donor)].use_count() == 1;
+    overwrites_ = overwrites_ || reuse;
+    outputs_.push_back(reuse ? inputs_[static_cast<std::size_t>(donor)]
+                             : backend.allocate(program.outputs[o].bytes()));
   }
-  std::vector<Buffer*> input_pointers, output_pointers;
-  for (const auto& input : inputs) input_pointers.push_back(input.get());
-  for (const auto& output : outputs) output_pointers.push_back(output.get());
-  if (!program.kernels.empty())
-    executable_->run({input_pointers, output_pointers, all_scalars}, options);
+  for (std::size_t i = 0; i < sources.size(); ++i)
+    if (!sources[i].from_input) results_[i] = outputs_[static_cast<std::size_t>(sources[i].index)];
+  input_pointers_.reserve(inputs_.size());
+  output_pointers_.reserve(outputs_.size());
+  for (const auto& input : inputs_) input_pointers_.push_back(input.get());
+  for (const auto& output : outputs_) output_pointers_.push_back(output.get());
+}
 
-  std::vector<std::shared_ptr<Buffer>> result;
-  for (const OutputSource& source : plan_.outputs)
-    result.push_back(source.from_input ? inputs[static_cast<std::size_t>(source.index)]
-                                       : outputs[static_cast<std::size_t>(source.index)]);
-  return result;
+void BoundCall::run(const RunOptions& options) {
+  const CompiledProgram& compiled = *plan_->compiled_;
+  if (compiled.program.kernels.empty()) return;
+  try {
+    compiled.executable->run({input_pointers_, output_pointers_, scalars_}, options);
+  } catch (...) {
+    // A backend that does not say how far it came may have come to the end.
+    try {
+      rethrow_stating(Aftermath::state_lost);
+    } catch (Error& error) {
+      if (error.aftermath() == Aftermath::state_lost && !overwrites_)
+        error.state_aftermath(Aftermath::nothing_written);
+      if (error.aftermath() == Aftermath::state_lost)
+        error.add_words("; donated arguments were being overwritten: their values are lost");
+      throw;
+    }
+  }
+}
+
+// ---- plans
+
+ExecutablePlan::ExecutablePlan(plan::Graph graph, Plan plan,
+                               std::shared_ptr<const CompiledProgram> compiled)
+    : graph_(std::move(graph)),
+      extra_scalars_(std::move(plan.extra_scalars)),
+      outputs_(std::move(plan.outputs)),
+      compiled_(std::move(compiled)) {}
+
+BoundCall ExecutablePlan::bind(std::vector<std::shared_ptr<Buffer>> inputs,
+                               std::span<const double> scalars) const {
+  BoundCall call;
+  call.plan_ = shared_from_this();
+  call.inputs_ = std::move(inputs);
+  call.scalars_.reserve(scalars.size() + extra_scalars_.size());
+  call.scalars_.assign(scalars.begin(), scalars.end());
+  call.scalars_.insert(call.scalars_.end(), extra_scalars_.begin(), extra_scalars_.end());
+  return call;
 }
 
 MemoryReport ExecutablePlan::memory_report() const {
-  const Program& program = plan_.program;
+  const Program& program = compiled_->program;
   MemoryReport report;
   for (const TensorType& input : program.inputs) report.input_bytes += input.bytes();
   for (std::size_t o = 0; o < program.outputs.size(); ++o) {
@@ -45,48 +80,102 @@ MemoryReport ExecutablePlan::memory_report() const {
     if (program.donations[o] >= 0) report.donated_bytes += program.outputs[o].bytes();
   }
   report.arena_bytes = static_cast<std::size_t>(program.arena_bytes);
-  report.workspace_bytes = executable_->workspace_bytes();
+  report.workspace_bytes = compiled_->executable->workspace_bytes();
   report.kernels = static_cast<int>(program.kernels.size());
   return report;
 }
 
-std::shared_ptr<const ExecutablePlan> PlanCache::find_or_make(plan::Graph graph, Backend& backend) {
-  const std::uint64_t key = [&] {
-    const plan::Hash128 hash = plan::hash(graph);
-    return hash.low ^ (hash.high * 0x9e3779b97f4a7c15u);
-  }();
-  const auto find = [&]() -> std::shared_ptr<const ExecutablePlan> {
-    const auto [begin, end] = index_.equal_range(key);
-    for (auto found = begin; found != end; ++found) {
-      if (!(found->second->second->graph() == graph)) continue;
-      recent_.splice(recent_.begin(), recent_, found->second);
-      return recent_.front().second;
-    }
-    return nullptr;
-  };
+// ---- the cache
+
+namespace {
+
+std::uint64_t folded(const plan::Hash128& hash) {
+  return hash.low ^ (hash.high * 0x9e3779b97f4a7c15u);
+}
+
+// FNV-1a over the program's bytes, eight at a time.
+std::uint64_t hash_of(const Program& program) {
+  const std::vector<std::byte> bytes = serialise(program);
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (std::size_t i = 0; i < bytes.size(); i += 8) {
+    std::uint64_t word = 0;
+    for (std::size_t k = i; k < std::min(i + 8, bytes.size()); ++k)
+      word = word << 8 | static_cast<std::uint64_t>(bytes[k]);
+    hash = (hash ^ word) * 0x100000001b3u;
+    hash ^= hash >> 29;
+  }
+  return hash;
+}
+
+}  // namespace
+
+std::shared_ptr<const ExecutablePlan> PlanCache::find_plan(std::uint64_t key,
+                                                           const plan::Graph& graph) {
+  const auto [begin, end] = index_.equal_range(key);
+  for (auto found = begin; found != end; ++found) {
+    if (!(found->second->second->graph() == graph)) continue;
+    recent_.splice(recent_.begin(), recent_, found->second);
+    return recent_.front().second;
+  }
+  return nullptr;
+}
+
+std::shared_ptr<const CompiledProgram> PlanCache::find_program(std::uint64_t key,
+                                                               const Program& program) {
+  const auto [begin, end] = programs_.equal_range(key);
+  for (auto found = begin; found != end; ++found)
+    if (auto compiled = found->second.lock(); compiled && compiled->program == program)
+      return compiled;
+  return nullptr;
+}
+
+std::shared_ptr<const CompiledProgram> PlanCache::find_or_compile(Program program,
+                                                                  Backend& backend) {
+  const std::uint64_t key = hash_of(program);
   {
     std::lock_guard lock(mutex_);
-    if (auto plan = find()) return plan;
+    if (auto compiled = find_program(key, program)) return compiled;
+  }
+  auto made = std::make_shared<CompiledProgram>();
+  made->executable = backend.compile(program);
+  made->program = std::move(program);
+  std::lock_guard lock(mutex_);
+  if (auto other = find_program(key, made->program)) return other;
+  std::erase_if(programs_, [](const auto& entry) { return entry.second.expired(); });
+  programs_.emplace(key, made);
+  return made;
+}
+
+std::shared_ptr<const ExecutablePlan> PlanCache::find_or_make(plan::Graph graph, Backend& backend) {
+  const std::uint64_t key = folded(plan::hash(graph));
+  {
+    std::lock_guard lock(mutex_);
+    if (auto plan = find_plan(key, graph)) return plan;
   }
   // Planning takes long: other threads may use the cache meanwhile. Two that miss on one graph both
   // plan it; one plan stays.
-  auto plan = std::make_shared<const ExecutablePlan>(graph, backend);
+  Plan made = plan::make_plan(graph, backend.capabilities());
+  auto compiled = find_or_compile(std::move(made.program), backend);
+  auto plan = std::make_shared<const ExecutablePlan>(std::move(graph), std::move(made),
+                                                     std::move(compiled));
   std::lock_guard lock(mutex_);
-  if (auto other = find()) return other;
+  if (auto other = find_plan(key, plan->graph())) return other;
   recent_.emplace_front(key, plan);
   index_.emplace(key, recent_.begin());
-  if (recent_.size() > capacity_) {
-    const auto oldest = std::prev(recent_.end());
-    const auto [begin, end] = index_.equal_range(oldest->first);
-    for (auto found = begin; found != end; ++found) {
-      if (found->second == oldest) {
-        index_.erase(found);
-        break;
-      }
-    }
-    recent_.pop_back();
-  }
+  if (recent_.size() > capacity_) forget_oldest();
   return plan;
+}
+
+void PlanCache::forget_oldest() {
+  const auto oldest = std::prev(recent_.end());
+  const auto [begin, end] = index_.equal_range(oldest->first);
+  for (auto found = begin; found != end; ++found) {
+    if (found->second == oldest) {
+      index_.erase(found);
+      break;
+    }
+  }
+  recent_.pop_back();
 }
 
 std::size_t PlanCache::size() const {

@@ -78,12 +78,16 @@ class MemoryPool {
     }
   }
 
-  void give(Memory memory, std::size_t bytes) {
+  // Frees the memory where there is none to note that it waits.
+  void give(Memory memory, std::size_t bytes) noexcept {
     std::lock_guard lock(mutex_);
     in_use_ -= bytes;
     if (in_use_ + waiting_bytes_ + bytes > most_in_use_) return;
-    waiting_.emplace(bytes, std::move(memory));
-    waiting_bytes_ += bytes;
+    try {
+      waiting_.emplace(bytes, std::move(memory));
+      waiting_bytes_ += bytes;
+    } catch (const std::bad_alloc&) {
+    }
   }
 
   static std::size_t rounded(std::size_t bytes) {
@@ -134,7 +138,8 @@ Runner make_runner(const Kernel& kernel) {
 class CpuExecutable final : public Executable {
  public:
   CpuExecutable(const Program& program, std::shared_ptr<const ThreadPool> threads)
-      : buffers_(program.buffers),
+      : Executable(program),
+        buffers_(program.buffers),
         arena_bytes_(static_cast<std::size_t>(program.arena_bytes)),
         commit_point_(program.commit_point),
         threads_(std::move(threads)) {
@@ -150,7 +155,17 @@ class CpuExecutable final : public Executable {
 
   std::size_t workspace_bytes() const override { return arena_bytes_ + scratch_bytes_; }
 
-  void run(const Bindings& bindings, const RunOptions& options) override {
+ private:
+  void run_checked(const Bindings& bindings, const RunOptions& options) override {
+    std::int64_t begun = -1;  // the last kernel that began
+    try {
+      run_kernels(bindings, options, begun);
+    } catch (...) {
+      rethrow_stating(begun < commit_point_ ? Aftermath::nothing_written : Aftermath::state_lost);
+    }
+  }
+
+  void run_kernels(const Bindings& bindings, const RunOptions& options, std::int64_t& begun) {
     if (arena_bytes_ > options.memory_limit)
       throw OutOfMemory("cpu: the program's temporaries take " + std::to_string(arena_bytes_) +
                         " bytes, the limit is " + std::to_string(options.memory_limit));
@@ -178,12 +193,12 @@ class CpuExecutable final : public Executable {
       if (static_cast<std::int64_t>(k) <= commit_point_ && options.cancel.stop_requested())
         throw Cancelled("cpu: stopped before kernel " + std::to_string(k) + " of " +
                         std::to_string(runners_.size()));
+      begun = static_cast<std::int64_t>(k);
       std::visit([&](const auto& runner) { run_one(runner, memory, scratch); }, runners_[k]);
       clock.done(k);
     }
   }
 
- private:
   // The memory of one call in flight: arena, then scratch; and the table of buffers.
   struct Workspace {
     Memory memory;

@@ -35,16 +35,21 @@ class HostBuffer : public Buffer {
   Bytes bytes_;
 };
 
-std::byte* data(Buffer* buffer, std::size_t bytes) {
-  auto* host = buffer ? static_cast<std::byte*>(buffer->host()) : nullptr;
-  if (!host || buffer->bytes() < bytes)
-    throw Error("reference: a bound buffer is missing, too small, or no host memory");
+std::byte* data(Buffer& buffer) {
+  auto* host = static_cast<std::byte*>(buffer.host());
+  if (!host) throw DeviceError("reference: a buffer lies in memory that the host can't read");
   return host;
+}
+
+void require_room(const Buffer& buffer, std::size_t bytes) {
+  if (buffer.bytes() < bytes)
+    throw DeviceError("reference: " + std::to_string(bytes) +
+                      " bytes are to be copied, the buffer has " + std::to_string(buffer.bytes()));
 }
 
 class ReferenceExecutable : public Executable {
  public:
-  explicit ReferenceExecutable(const Program& program) : program_(program) {
+  explicit ReferenceExecutable(const Program& program) : Executable(program), program_(program) {
     for (const Kernel& kernel : program_.kernels)
       if (!std::holds_alternative<OpKernel>(kernel))
         throw Error("reference: runs programs of one op per kernel only");
@@ -54,13 +59,18 @@ class ReferenceExecutable : public Executable {
     return static_cast<std::size_t>(program_.arena_bytes);
   }
 
-  void run(const Bindings& bindings, const RunOptions& options) override {
-    if (bindings.inputs.size() != program_.inputs.size() ||
-        bindings.outputs.size() != program_.outputs.size())
-      throw Error("reference: the program has " + std::to_string(program_.inputs.size()) +
-                  " inputs and " + std::to_string(program_.outputs.size()) + " outputs, " +
-                  std::to_string(bindings.inputs.size()) + " and " +
-                  std::to_string(bindings.outputs.size()) + " are bound");
+ private:
+  void run_checked(const Bindings& bindings, const RunOptions& options) override {
+    std::int64_t begun = -1;  // the last kernel that began
+    try {
+      run_kernels(bindings, options, begun);
+    } catch (...) {
+      rethrow_stating(begun < program_.commit_point ? Aftermath::nothing_written
+                                                    : Aftermath::state_lost);
+    }
+  }
+
+  void run_kernels(const Bindings& bindings, const RunOptions& options, std::int64_t& begun) {
     if (workspace_bytes() > options.memory_limit)
       throw OutOfMemory("reference: the program needs an arena of " +
                         std::to_string(workspace_bytes()) + " bytes, the limit is " +
@@ -71,12 +81,10 @@ class ReferenceExecutable : public Executable {
     for (const BufferSlot& slot : program_.buffers) {
       switch (slot.kind) {
         case BufferKind::input:
-          buffers.push_back(
-              data(bindings.inputs[static_cast<std::size_t>(slot.index)], slot.type.bytes()));
+          buffers.push_back(data(*bindings.inputs[static_cast<std::size_t>(slot.index)]));
           break;
         case BufferKind::output:
-          buffers.push_back(
-              data(bindings.outputs[static_cast<std::size_t>(slot.index)], slot.type.bytes()));
+          buffers.push_back(data(*bindings.outputs[static_cast<std::size_t>(slot.index)]));
           break;
         case BufferKind::temporary:
           buffers.push_back(arena.get() + slot.offset);
@@ -96,12 +104,12 @@ class ReferenceExecutable : public Executable {
           scalar && kernel.op == Op::constant)
         kernel.attributes =
             ValueAttributes{bindings.scalars[static_cast<std::size_t>(scalar->index)]};
+      begun = static_cast<std::int64_t>(number);
       run_op(kernel, buffers);
       clock.done(number);
     }
   }
 
- private:
   Program program_;
 };
 
@@ -116,10 +124,12 @@ class ReferenceBackend : public Backend {
     return std::make_shared<HostBuffer>(bytes);
   }
   void upload(Buffer& to, std::span<const std::byte> from) override {
-    if (!from.empty()) std::memcpy(data(&to, from.size()), from.data(), from.size());
+    require_room(to, from.size());
+    if (!from.empty()) std::memcpy(data(to), from.data(), from.size());
   }
   void download(Buffer& from, std::span<std::byte> to) override {
-    if (!to.empty()) std::memcpy(to.data(), data(&from, to.size()), to.size());
+    require_room(from, to.size());
+    if (!to.empty()) std::memcpy(to.data(), data(from), to.size());
   }
   std::unique_ptr<Executable> compile(const Program& program) override {
     return std::make_unique<ReferenceExecutable>(program);

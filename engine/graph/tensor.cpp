@@ -92,23 +92,43 @@ Node::Node(Op op, Attributes attributes, std::vector<Tensor> inputs,
   }
 }
 
-// Frees a graph without recursion: nodes about to die hand their inputs to one list.
+// Frees a graph without recursion, and without an allocation that could fail: where the sweep goes
+// down into a node, the slot that held the node keeps the way back up.
 class NodeSweeper {
  public:
   static void sweep(std::vector<Tensor> inputs) {
-    std::vector<std::shared_ptr<Node>> dying;
-    collect(std::move(inputs), dying);
-    while (!dying.empty()) {
-      const std::shared_ptr<Node> node = std::move(dying.back());
-      dying.pop_back();
-      // Nobody else can reach a node with one owner, so its inputs are ours to take.
-      if (node.use_count() == 1) collect(std::move(node->inputs_), dying);
+    while (!inputs.empty()) {
+      std::shared_ptr<Node> node = take_last(inputs);
+      if (dies(node)) sweep_below(std::move(node));
     }
   }
 
  private:
-  static void collect(std::vector<Tensor> inputs, std::vector<std::shared_ptr<Node>>& into) {
-    for (const Tensor& input : inputs) into.push_back(input.node());
+  // Nobody else can reach a node with one owner, so its inputs are ours to take.
+  static bool dies(const std::shared_ptr<Node>& node) {
+    return node.use_count() == 1 && !node->inputs_.empty();
+  }
+
+  static std::shared_ptr<Node> take_last(std::vector<Tensor>& inputs) {
+    std::shared_ptr<Node> node = inputs.back().node();
+    inputs.pop_back();
+    return node;
+  }
+
+  static void sweep_below(std::shared_ptr<Node> node) {
+    std::shared_ptr<Node> above;
+    while (node) {
+      if (node->inputs_.empty()) {
+        node = std::move(above);
+        if (node) above = take_last(node->inputs_);
+        continue;
+      }
+      std::shared_ptr<Node> below = take_last(node->inputs_);
+      if (!dies(below)) continue;
+      node->inputs_.emplace_back(std::move(above), 0);  // the slot that was just emptied
+      above = std::move(node);
+      node = std::move(below);
+    }
   }
 };
 
@@ -121,45 +141,78 @@ std::vector<Tensor> Node::inputs() const {
   return inputs_;
 }
 
+void Node::refuse_donated(int output) const {
+  const Value& value = at(output);
+  if (value.life != Life::donated && value.life != Life::lost) return;
+  const std::string donated = "the tensor " + to_string(outputs[static_cast<std::size_t>(output)]) +
+                              " was donated as argument tensor " + std::to_string(value.argument) +
+                              " of a compiled call";
+  if (value.life == Life::lost)
+    throw Error(donated +
+                " that failed while it wrote over its memory: its value is lost; go on from a copy "
+                "that was kept elsewhere");
+  throw Error(donated + " and can't be used any more; use the value that the call returned");
+}
+
+bool Node::complete() const {
+  return std::none_of(values_.begin(), values_.end(),
+                      [](const Value& value) { return value.life == Life::pending; });
+}
+
 std::shared_ptr<Buffer> Node::value(int output) const {
   std::lock_guard lock(mutex_);
-  if (donated_)
-    throw Error(
-        "a donated tensor was used: its memory now holds another value; use the value that the "
-        "compiled function returned");
-  return values_[static_cast<std::size_t>(output)];
+  refuse_donated(output);
+  return at(output).buffer;
+}
+
+void Node::require_not_donated(int output) const {
+  std::lock_guard lock(mutex_);
+  refuse_donated(output);
+}
+
+bool Node::pending(int output) const {
+  std::lock_guard lock(mutex_);
+  return at(output).life == Life::pending;
 }
 
 bool Node::evaluated() const {
   std::lock_guard lock(mutex_);
-  return std::all_of(values_.begin(), values_.end(),
-                     [](const auto& value) { return value != nullptr; });
+  return complete();
 }
 
 void Node::publish(int output, std::shared_ptr<Buffer> buffer) {
   std::vector<Tensor> dropped;
   {
     std::lock_guard lock(mutex_);
-    auto& value = values_[static_cast<std::size_t>(output)];
-    if (!value) value = std::move(buffer);
-    const bool complete =
-        std::all_of(values_.begin(), values_.end(), [](const auto& v) { return v != nullptr; });
-    if (complete && !(scope_ && scope_->live.load())) dropped.swap(inputs_);
+    Value& value = at(output);
+    if (value.life == Life::pending) {
+      value.buffer = std::move(buffer);
+      value.life = Life::published;
+    }
+    if (complete() && !(scope_ && scope_->live.load())) dropped.swap(inputs_);
   }
   if (!dropped.empty()) NodeSweeper::sweep(std::move(dropped));
 }
 
-std::shared_ptr<Buffer> Node::donate(int output) {
+std::shared_ptr<Buffer> Node::donate(int output, std::int32_t argument) {
   std::lock_guard lock(mutex_);
-  if (donated_) throw Error("a tensor was donated twice");
-  donated_ = true;
-  return std::move(values_[static_cast<std::size_t>(output)]);
+  refuse_donated(output);
+  Value& value = at(output);
+  if (value.life == Life::pending)
+    throw Error("a tensor without a value can't be donated; this is an engine error");
+  value.life = Life::donated;
+  value.argument = argument;
+  return std::move(value.buffer);
 }
 
-void Node::take_back(int output, std::shared_ptr<Buffer> buffer) {
+void Node::take_back(int output, std::shared_ptr<Buffer> buffer) noexcept {
   std::lock_guard lock(mutex_);
-  donated_ = false;
-  values_[static_cast<std::size_t>(output)] = std::move(buffer);
+  at(output) = {std::move(buffer), -1, Life::published};
+}
+
+void Node::lose(int output) noexcept {
+  std::lock_guard lock(mutex_);
+  at(output).life = Life::lost;
 }
 
 std::shared_ptr<TraceScope> Node::live_scope() const {

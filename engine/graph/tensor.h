@@ -117,16 +117,22 @@ class Node {
 
   // A snapshot: empty once the node was evaluated outside of any live trace.
   std::vector<Tensor> inputs() const;
-  // The published buffer of an output, or nullptr.
+  // The published buffer of an output, or nullptr. Throws Error, naming the output, if it was
+  // donated.
   std::shared_ptr<Buffer> value(int output) const;
-  bool evaluated() const;
+  void require_not_donated(int output) const;
+  bool pending(int output) const;  // no value was published yet
+  bool evaluated() const;          // no output is pending
   // Publishes the value of one output; a second publication is ignored. Inputs are dropped once all
   // outputs are there and no live trace needs them.
   void publish(int output, std::shared_ptr<Buffer> buffer);
-  // Takes the value away for good (donation): later uses throw.
-  std::shared_ptr<Buffer> donate(int output);
-  // Undoes donate() after a call that failed before it wrote anything.
-  void take_back(int output, std::shared_ptr<Buffer> buffer);
+  // Takes the value of one output away, for argument tensor `argument` of a compiled call: later
+  // uses of it throw. Throws Error, and takes nothing, if there is no value to take.
+  std::shared_ptr<Buffer> donate(int output, std::int32_t argument);
+  // Undoes donate() after a call that wrote nothing.
+  void take_back(int output, std::shared_ptr<Buffer> buffer) noexcept;
+  // After a call that failed while it wrote over the donated value: later uses say that it is lost.
+  void lose(int output) noexcept;
 
   // The outermost live scope that this node depends on, or nullptr.
   std::shared_ptr<TraceScope> live_scope() const;
@@ -134,11 +140,21 @@ class Node {
 
  private:
   friend class NodeSweeper;
+  enum class Life : std::uint8_t { pending, published, donated, lost };
+  struct Value {
+    std::shared_ptr<Buffer> buffer;
+    std::int32_t argument = -1;  // of the call that it was donated to
+    Life life = Life::pending;
+  };
+  Value& at(int output) { return values_[static_cast<std::size_t>(output)]; }
+  const Value& at(int output) const { return values_[static_cast<std::size_t>(output)]; }
+  void refuse_donated(int output) const;  // with the mutex held
+  bool complete() const;                  // with the mutex held
+
   mutable std::mutex mutex_;
   std::vector<Tensor> inputs_;
-  std::vector<std::shared_ptr<Buffer>> values_;
+  std::vector<Value> values_;  // one for each output
   std::shared_ptr<TraceScope> scope_;
-  bool donated_ = false;
 };
 
 // Records a node after its shape rule has passed. The base of every function in engine/graph/ops.h;

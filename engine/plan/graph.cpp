@@ -203,6 +203,7 @@ class Canonicaliser {
   // The value of a tensor in the graph that is being walked.
   Value value_of(const Tensor& tensor) {
     const Node& node = *tensor.node();
+    node.require_not_donated(tensor.output());
     const Frame& frame = frames_.back();
     if (const auto found = frame.several.find(&node); found != frame.several.end())
       return found->second[static_cast<std::size_t>(tensor.output())];

@@ -91,16 +91,19 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
     }
     plan.outputs.push_back({false, found->second});
   }
+  // An input that is an output too must keep its value.
+  std::set<std::int64_t> donated(graph.donated.begin(), graph.donated.end());
+  for (const OutputSource& source : plan.outputs)
+    if (source.from_input) donated.erase(source.index);
   if (limits.fuses) {
-    std::set<std::int32_t> donated;
+    std::set<std::int32_t> donated_buffers;
     for (std::size_t b = 0; b < buffers->values().size(); ++b) {
       const GraphNode& node = graph[buffers->values()[b]];
-      if (node.op != Op::parameter) continue;
-      const std::int64_t input = std::get<IndexAttributes>(node.attributes).index;
-      if (std::find(graph.donated.begin(), graph.donated.end(), input) != graph.donated.end())
-        donated.insert(static_cast<std::int32_t>(b));
+      if (node.op == Op::parameter &&
+          donated.contains(std::get<IndexAttributes>(node.attributes).index))
+        donated_buffers.insert(static_cast<std::int32_t>(b));
     }
-    merge_into_contractions(kernels, buffers->values().size(), kept, donated, limits);
+    merge_into_contractions(kernels, buffers->values().size(), kept, donated_buffers, limits);
   }
 
   std::vector<BufferSlot> slots;
@@ -117,7 +120,7 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
     }
     slots.push_back(std::move(slot));
   }
-  schedule(std::move(kernels), std::move(slots), graph.donated, program);
+  schedule(std::move(kernels), std::move(slots), donated, program);
   verify(program);
   return plan;
 }

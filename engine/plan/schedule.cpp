@@ -192,7 +192,7 @@ bool can_overwrite(const Kernel& kernel, const std::set<std::int32_t>& inputs,
 }
 
 void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
-              const std::vector<std::int32_t>& donated, Program& program) {
+              const std::set<std::int64_t>& donated, Program& program) {
   const std::size_t buffers = slots.size();
   const std::vector<std::set<std::int32_t>> waits = dissolve_barriers(kernels, slots);
   std::vector<std::int32_t> writer(buffers, -1);
@@ -207,8 +207,7 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
   // Kernels that could write over a donated input run last, with whatever waits for their results.
   std::set<std::int32_t> donated_buffers, outputs;
   for (std::size_t b = 0; b < buffers; ++b) {
-    if (slots[b].kind == BufferKind::input &&
-        std::find(donated.begin(), donated.end(), slots[b].index) != donated.end())
+    if (slots[b].kind == BufferKind::input && donated.contains(slots[b].index))
       donated_buffers.insert(static_cast<std::int32_t>(b));
     if (slots[b].kind == BufferKind::output) outputs.insert(static_cast<std::int32_t>(b));
   }

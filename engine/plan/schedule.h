@@ -18,6 +18,6 @@ bool can_overwrite(const Kernel& kernel, const std::set<std::int32_t>& inputs,
 // index. Fills offsets of temporaries, donations, arena size and commit point of `program`, whose
 // buffers it renumbers to those in use.
 void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
-              const std::vector<std::int32_t>& donated, Program& program);
+              const std::set<std::int64_t>& donated, Program& program);
 
 }  // namespace fluxion::plan

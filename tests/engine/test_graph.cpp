@@ -2,8 +2,11 @@
 // promises.
 #include <array>
 #include <cmath>
+#include <condition_variable>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <mutex>
 #include <set>
 #include <thread>
 
@@ -45,9 +48,9 @@ struct Counts {
 };
 class CountingExecutable : public Executable {
  public:
-  CountingExecutable(std::unique_ptr<Executable> inner, Counts& counts)
-      : inner_(std::move(inner)), counts_(counts) {}
-  void run(const Bindings& bindings, const RunOptions& options) override {
+  CountingExecutable(const Program& program, std::unique_ptr<Executable> inner, Counts& counts)
+      : Executable(program), inner_(std::move(inner)), counts_(counts) {}
+  void run_checked(const Bindings& bindings, const RunOptions& options) override {
     ++counts_.ran;
     inner_->run(bindings, options);
   }
@@ -73,7 +76,8 @@ class CountingBackend : public Backend {
   }
   std::unique_ptr<Executable> compile(const Program& program) override {
     ++counts_.compiled;
-    return std::make_unique<CountingExecutable>(inner_.backend().compile(program), counts_);
+    return std::make_unique<CountingExecutable>(program, inner_.backend().compile(program),
+                                                counts_);
   }
 
  private:
@@ -321,6 +325,104 @@ TEST_CASE("asking the value of an argument while it is traced throws", "[engine]
     return b;
   });
   CHECK_THROWS_AS(derived(x), Error);
+}
+
+TEST_CASE("a compiled function that calls itself on the signature being traced says so",
+          "[engine][compile]") {
+  const Device device = reference();
+  std::function<Tensor(const Tensor&)> self;
+  const Tensor held = ramp({4}, device), longer = ramp({6}, device);
+  const auto f = compile([&](const Tensor& x) { return x + self(held); });
+  self = [&](const Tensor& x) { return f(x); };
+  CHECK_THAT(message_of<Error>([&] { f(held); }), has_text("called itself") && has_text("f32[4]"));
+  CHECK(f.traces() == 0);
+  // Under another signature it is another trace.
+  const auto g =
+      compile([&](const Tensor& x) { return x.elements() == 4 ? x + sum(self(longer)) : x * 2.0; });
+  self = [&](const Tensor& x) { return g(x); };
+  CHECK(difference(g(held), held + sum(longer * 2.0), 1e-6, 0) == "");
+  CHECK(g.traces() == 2);
+  // Two functions that call each other.
+  std::function<Tensor(const Tensor&)> there;
+  const auto back = compile([&](const Tensor& x) { return x + there(held); });
+  const auto forth = compile([&](const Tensor& x) { return x * back(held); });
+  there = [&](const Tensor& x) { return forth(x); };
+  CHECK_THROWS_AS(back(held), Error);
+  there = [](const Tensor& x) { return x; };
+  CHECK_NOTHROW(back(held));
+}
+
+TEST_CASE("known signatures don't wait for one that is being traced",
+          "[engine][compile][threads]") {
+  const Device device = reference();
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool tracing = false, go_on = false;
+  const auto f = compile([&](const Tensor& x) {
+    if (x.elements() == 5) {
+      std::unique_lock lock(mutex);
+      tracing = true;
+      changed.notify_all();
+      changed.wait(lock, [&] { return go_on; });
+    }
+    return x * 2.0;
+  });
+  const Tensor known = ramp({4}, device), fresh = ramp({5}, device);
+  f(known);
+  std::jthread slow([&] { f(fresh); });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return tracing; });
+  }
+  CHECK(difference(f(known), known * 2.0, 1e-6, 0) == "");
+  CHECK(f.traces() == 1);
+  {
+    std::lock_guard lock(mutex);
+    go_on = true;
+  }
+  // Of two that trace one signature, one wins.
+  CHECK(difference(f(fresh), fresh * 2.0, 1e-6, 0) == "");
+  changed.notify_all();
+  slow.join();
+  CHECK(f.traces() == 2);
+}
+
+TEST_CASE("a function that throws while it is traced can be traced again", "[engine][compile]") {
+  const Device device = reference();
+  bool throws = true;
+  const auto f = compile([&](const Tensor& x) {
+    if (throws) throw 17;
+    return x + 1.0;
+  });
+  const Tensor x = ramp({4}, device);
+  CHECK_THROWS_AS(f(x), int);
+  CHECK_THROWS_AS(f(x), int);
+  throws = false;
+  CHECK_NOTHROW(f(x));
+  CHECK(f.traces() == 1);
+}
+
+TEST_CASE("compiled functions share plans and executables", "[engine][compile]") {
+  Counts counts;
+  const Device device(std::make_unique<CountingBackend>(counts));
+  const Tensor x = ramp({3, 4}, device);
+  const auto make = [](double rate) {
+    return compile([=](const Tensor& a) { return exp(a) * rate; });
+  };
+  const auto one = make(0.5), other = make(0.25);
+  CHECK(difference(one(x), exp(x) * 0.5, 1e-6, 0) == "");
+  CHECK(difference(other(x), exp(x) * 0.25, 1e-6, 0) == "");
+  const int compiled = counts.compiled;
+  CHECK(&one.program(x) == &other.program(x));
+  // Another graph, which simplifies to the same program.
+  const auto wordy = compile([](const Tensor& a) { return exp(reshape(a + 0.0, {3, 4})) * 0.125; });
+  CHECK(difference(wordy(x), exp(x) * 0.125, 1e-6, 0) == "");
+  CHECK(counts.compiled == compiled);
+  CHECK(&wordy.program(x) == &one.program(x));
+  // What may overwrite its argument is another program.
+  const auto donating = compile([](const Tensor& a) { return exp(a) * 0.5; }, {.donate = {0}});
+  donating(x);
+  CHECK(counts.compiled == compiled + 1);
 }
 
 TEST_CASE("captured tensors are hidden inputs, bound by handle", "[engine][compile]") {
