@@ -97,12 +97,15 @@ Outputs matmul(const BatchCall& call) {
   const Shape& y = call.node->outputs[0].shape;
   const std::int64_t rows = y[y.rank() - 2], columns = y[y.rank() - 1], inner = a.size(-1);
   const bool single = Shape(Dims(y.begin(), y.end() - 2)).elements() == 1;
+  const DType result = call.get<ContractAttributes>().result;
   if (single && !call.batched[1])
     return {unfolded(call, fluxion::matmul(fluxion::reshape(a, {call.size * rows, inner}),
-                                           fluxion::reshape(b, {inner, columns})))};
-  if (single && !call.batched[0] && columns == 1)
-    return {unfolded(call, fluxion::matmul(fluxion::reshape(b, {call.size, inner}),
-                                           swap_axes(fluxion::reshape(a, {rows, inner}), 0, 1)))};
+                                           fluxion::reshape(b, {inner, columns}), result))};
+  if (single && !call.batched[0] && columns == 1) {
+    const Tensor vectors = fluxion::reshape(b, {call.size, inner}),
+                 matrix = swap_axes(fluxion::reshape(a, {rows, inner}), 0, 1);
+    return {unfolded(call, fluxion::matmul(vectors, matrix, result))};
+  }
   return leading(call);
 }
 

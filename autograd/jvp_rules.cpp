@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <numbers>
 
 #include "autograd/linearize.h"
@@ -14,7 +15,8 @@ namespace fluxion {
 Tensor add_tangents(const Tensor& a, const Tensor& b) {
   if (!a) return b;
   if (!b) return a;
-  return a + b;
+  if (a.dtype() != DType::bf16 && a.dtype() != DType::f16) return a + b;
+  return convert(convert(a, DType::f32) + convert(b, DType::f32), a.dtype());
 }
 
 namespace {
@@ -137,10 +139,21 @@ Tangents extremum(const JvpCall& call) {
   return {sum(call.tangents[0] * chosen, axes, true) / sum(chosen, axes, true)};
 }
 
+// matmul and conv2d, linear in each operand: both products are added before they are rounded to the
+// result's dtype.
+Tangents contraction(const JvpCall& call, ContractAttributes dtypes,
+                     const std::function<Tensor(const Tensor&, const Tensor&, DType)>& product) {
+  const bool both = call.tangents[0] && call.tangents[1];
+  const DType each = both ? dtypes.accumulate : dtypes.result;
+  const Tensor sum =
+      add_tangents(call.tangents[0] ? product(call.tangents[0], call.inputs[1], each) : Tensor(),
+                   call.tangents[1] ? product(call.inputs[0], call.tangents[1], each) : Tensor());
+  return {each == dtypes.result ? sum : fluxion::convert(sum, dtypes.result)};
+}
 Tangents matmul(const JvpCall& call) {
-  return {add_tangents(
-      call.tangents[0] ? fluxion::matmul(call.tangents[0], call.inputs[1]) : Tensor(),
-      call.tangents[1] ? fluxion::matmul(call.inputs[0], call.tangents[1]) : Tensor())};
+  return contraction(
+      call, call.get<ContractAttributes>(),
+      [](const Tensor& a, const Tensor& b, DType result) { return fluxion::matmul(a, b, result); });
 }
 
 // take and take_along_axis: linear in x, the indices carry no tangent.
@@ -175,13 +188,13 @@ Tangents rms_norm(const JvpCall& call) {
   return {s * (dx - y * projection), -(s * s * projection)};
 }
 
-// Linear in the image and in the weight.
 Tangents conv2d(const JvpCall& call) {
-  const auto along = [&](const Tensor& x, const Tensor& w) {
-    return make_node(Op::conv2d, call.node->attributes, {x, w});
-  };
-  return {add_tangents(call.tangents[0] ? along(call.tangents[0], call.inputs[1]) : Tensor(),
-                       call.tangents[1] ? along(call.inputs[0], call.tangents[1]) : Tensor())};
+  auto attributes = call.get<ConvAttributes>();
+  return contraction(call, attributes.contraction(),
+                     [&](const Tensor& x, const Tensor& w, DType result) {
+                       attributes.result = result;
+                       return make_node(Op::conv2d, attributes, {x, w});
+                     });
 }
 
 // The dual op computes the output again beside the tangent. The planner then drops the primal op:

@@ -53,7 +53,7 @@ TransposeRule transpose_rule(Op op);
 std::vector<Tensor> region_jvp(const JvpCall& call);
 std::vector<Tensor> region_transpose(const TransposeCall& call);
 
-// a + b, where empty means zero.
+// a + b, where empty means zero. 16-bit floats are added in f32 and rounded back.
 Tensor add_tangents(const Tensor& a, const Tensor& b);
 
 }  // namespace fluxion

@@ -1,6 +1,7 @@
 // Transpose rules: for y = A x, the cotangent A' u of x from the cotangent u of y.
 #include <algorithm>
 #include <array>
+#include <functional>
 
 #include "autograd/rules.h"
 #include "engine/graph/expansion.h"
@@ -12,13 +13,21 @@ namespace {
 
 using Cotangents = std::vector<Tensor>;
 
+// f(u), a sum of elements of u: 16-bit floats are added up in f32 and rounded once.
+Tensor in_f32(const Tensor& u, const std::function<Tensor(const Tensor&)>& f) {
+  const DType dtype = u.dtype();
+  if (dtype != DType::bf16 && dtype != DType::f16) return f(u);
+  return fluxion::convert(f(fluxion::convert(u, DType::f32)), dtype);
+}
+
 // u summed over the axes that broadcasting stretched, back to `shape`.
 Tensor unbroadcast(const Tensor& u, const Shape& shape) {
   const std::int64_t added = u.rank() - shape.rank();
   Dims axes;
   for (std::int64_t axis = 0; axis < u.rank(); ++axis)
     if (axis < added || (shape[axis - added] == 1 && u.shape()[axis] != 1)) axes.push_back(axis);
-  return reshape(axes.empty() ? u : sum(u, axes, true), shape);
+  const auto summed = [&](const Tensor& wide) { return sum(wide, axes, true); };
+  return reshape(axes.empty() ? u : in_f32(u, summed), shape);
 }
 
 Cotangents identity(const TransposeCall& call) { return {call.cotangents[0]}; }
@@ -128,9 +137,9 @@ Cotangents cumsum(const TransposeCall& call) {
 
 Cotangents matmul(const TransposeCall& call) {
   require_one(call);
-  const Tensor& u = call.cotangents[0];
-  if (call.linear[0]) return {fluxion::matmul(u, swap_axes(call.inputs[1], -1, -2)), Tensor()};
-  return {Tensor(), fluxion::matmul(swap_axes(call.inputs[0], -1, -2), u)};
+  const Tensor &a = call.inputs[0], &b = call.inputs[1], &u = call.cotangents[0];
+  if (call.linear[0]) return {fluxion::matmul(u, swap_axes(b, -1, -2), a.dtype()), Tensor()};
+  return {Tensor(), fluxion::matmul(swap_axes(a, -1, -2), u, b.dtype())};
 }
 
 // y[o] = sum_p x[(stride o + dilation p - low) / spread] w[p], over whole indices. So for x, the
@@ -139,7 +148,8 @@ Tensor conv2d_image(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &w = call.inputs[1], &u = call.cotangents[0];
   if (x.elements() == 0) return zeros_like(x);
   const auto& a = call.get<ConvAttributes>();
-  ConvAttributes back{a.spread, a.dilation, a.stride, a.low, a.high, a.groups};
+  ConvAttributes back{a.spread, a.dilation, a.stride,     a.low,
+                      a.high,   a.groups,   a.accumulate, x.dtype()};
   for (std::size_t k = 0; k < 2; ++k) {
     const auto axis = static_cast<std::int64_t>(k) + 1;
     const std::int64_t reach = a.dilation[k] * (w.size(axis - 1) - 1);
@@ -169,17 +179,20 @@ Tensor conv2d_weight(const TransposeCall& call) {
   if (a.groups == 1 && out < std::min<std::int64_t>(8, kh * kw * in)) {
     // A product of few columns wastes vectors; with few rows instead it does not.
     const Tensor few = fluxion::matmul(swap_axes(fluxion::reshape(u, {rows, out}), 0, 1),
-                                       fluxion::reshape(seen, {rows, kh * kw * in}));
+                                       fluxion::reshape(seen, {rows, kh * kw * in}), w.dtype());
     return fluxion::transpose(fluxion::reshape(few, {out, kh, kw, in}), {1, 2, 3, 0});
   }
   if (a.groups == 1) {
     const Tensor columns = swap_axes(fluxion::reshape(seen, {rows, kh * kw * in}), 0, 1);
-    return fluxion::reshape(fluxion::matmul(columns, fluxion::reshape(u, {rows, out})), w.shape());
+    return fluxion::reshape(fluxion::matmul(columns, fluxion::reshape(u, {rows, out}), w.dtype()),
+                            w.shape());
   }
   if (in == 1 && out == 1) {  // each channel for itself
-    const Tensor products =
-        seen * fluxion::reshape(u, {u.size(0), u.size(1), u.size(2), 1, 1, a.groups});
-    return fluxion::reshape(fluxion::sum(products, {0, 1, 2}), w.shape());
+    const Tensor products = fluxion::convert(seen, a.accumulate) *
+                            fluxion::reshape(fluxion::convert(u, a.accumulate),
+                                             {u.size(0), u.size(1), u.size(2), 1, 1, a.groups});
+    return fluxion::convert(fluxion::reshape(fluxion::sum(products, {0, 1, 2}), w.shape()),
+                            w.dtype());
   }
   const Tensor split =
       fluxion::reshape(seen, {u.size(0), u.size(1), u.size(2), kh, kw, a.groups, in});
@@ -187,8 +200,8 @@ Tensor conv2d_weight(const TransposeCall& call) {
                                           {a.groups, kh * kw * in, rows});
   const Tensor per_group =
       fluxion::transpose(fluxion::reshape(u, {rows, a.groups, out}), {1, 0, 2});
-  return fluxion::reshape(fluxion::transpose(fluxion::matmul(columns, per_group), {1, 0, 2}),
-                          w.shape());
+  return fluxion::reshape(
+      fluxion::transpose(fluxion::matmul(columns, per_group, w.dtype()), {1, 0, 2}), w.shape());
 }
 
 Cotangents conv2d(const TransposeCall& call) {
@@ -198,9 +211,8 @@ Cotangents conv2d(const TransposeCall& call) {
 }
 
 // For each kernel position, adds its view's cotangent back to the pixels that it was taken from.
-Cotangents windows(const TransposeCall& call) {
+Tensor back_from_windows(const TransposeCall& call, const Tensor& u) {
   const auto& a = call.get<WindowAttributes>();
-  const Tensor& u = call.cotangents[0];
   const Shape &x = call.inputs[0].shape(), &shape = u.shape();
   Tensor total;
   for (std::int64_t p = 0; p < a.kernel[0]; ++p)
@@ -216,7 +228,10 @@ Cotangents windows(const TransposeCall& call) {
                          low, {rest(0), rest(1)});
       total = add_tangents(total, placed);
     }
-  return {total};
+  return total;
+}
+Cotangents windows(const TransposeCall& call) {
+  return {in_f32(call.cotangents[0], [&](const Tensor& u) { return back_from_windows(call, u); })};
 }
 
 Cotangents take(const TransposeCall& call) {
@@ -225,9 +240,12 @@ Cotangents take(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &indices = call.inputs[1];
   Shape shape = x.shape();
   shape[axis] = indices.elements();
-  return {fluxion::index_add(zeros_like(x), fluxion::reshape(indices, {indices.elements()}),
-                             fluxion::reshape(call.cotangents[0], shape), axis),
-          Tensor()};
+  const auto added = [&](const Tensor& u) {
+    return fluxion::index_add(zeros(x.shape(), u.dtype(), u.device()),
+                              fluxion::reshape(indices, {indices.elements()}),
+                              fluxion::reshape(u, shape), axis);
+  };
+  return {in_f32(call.cotangents[0], added), Tensor()};
 }
 Cotangents index_add(const TransposeCall& call) {
   const Tensor& u = call.cotangents[0];
@@ -236,9 +254,11 @@ Cotangents index_add(const TransposeCall& call) {
                          : Tensor()};
 }
 Cotangents take_along_axis(const TransposeCall& call) {
-  return {fluxion::scatter_add(zeros_like(call.inputs[0]), call.inputs[1], call.cotangents[0],
-                               call.get<AxisAttributes>().axis),
-          Tensor()};
+  const auto added = [&](const Tensor& u) {
+    return fluxion::scatter_add(zeros(call.inputs[0].shape(), u.dtype(), u.device()),
+                                call.inputs[1], u, call.get<AxisAttributes>().axis);
+  };
+  return {in_f32(call.cotangents[0], added), Tensor()};
 }
 Cotangents scatter_add(const TransposeCall& call) {
   const Tensor& u = call.cotangents[0];

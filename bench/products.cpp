@@ -35,7 +35,8 @@ void fill(std::span<float> values) {
     values[i] = static_cast<float>(i * 2654435761u % 1000) / 1000.0f - 0.5f;
 }
 
-std::function<void()> prepare_fluxion(const Product& p, int threads) {
+// The sums are f32; operands of 16 bits stay zeros, which cost the same.
+std::function<void()> prepare_fluxion(const Product& p, DType operands, int threads) {
   const Device device = cpu({.threads = threads});
   const auto product = compile([p](const Tensor& a, const Tensor& b) {
     return matmul(p.transpose_a ? transpose(a, {0, 2, 1}) : a,
@@ -44,9 +45,11 @@ std::function<void()> prepare_fluxion(const Product& p, int threads) {
   const Shape a = p.transpose_a ? Shape{p.batch, p.k, p.m} : Shape{p.batch, p.m, p.k};
   const Shape b = p.transpose_b ? Shape{p.batch, p.n, p.k} : Shape{p.batch, p.k, p.n};
   const auto bound = std::make_shared<BoundProgram>(
-      product.program(zeros(a, DType::f32, device), zeros(b, DType::f32, device)), device);
-  fill(bound->input(0));
-  fill(bound->input(1));
+      product.program(zeros(a, operands, device), zeros(b, operands, device)), device);
+  if (operands == DType::f32) {
+    fill(bound->input(0));
+    fill(bound->input(1));
+  }
   return [bound] { bound->run(); };
 }
 
@@ -151,7 +154,8 @@ std::vector<Event> products() {
   for (const Product& p : shapes())
     for (const int threads : {1, 2}) {
       Event event{"products (batch: m x k x n)", p.name, threads, p.flops(), {}};
-      event.contenders.push_back({"fluxion", [p, threads] { return prepare_fluxion(p, threads); }});
+      event.contenders.push_back(
+          {"fluxion", [p, threads] { return prepare_fluxion(p, DType::f32, threads); }});
 #if FLUXION_BENCH_OPENBLAS
       event.contenders.push_back(
           {"openblas", [p, threads] { return prepare_openblas(p, threads); }});
@@ -164,6 +168,18 @@ std::vector<Event> products() {
 #endif
       events.push_back(std::move(event));
     }
+  // The same with operands of 16 bits, which are converted while they are packed.
+  for (const Product& p : shapes())
+    for (const int threads : {1, 2})
+      for (const DType dtype : {DType::bf16, DType::f16})
+        events.push_back(
+            {.table = "products of 16-bit operands (batch: m x k x n)",
+             .name = p.name + ", " + std::string(to_string(dtype)),
+             .threads = threads,
+             .amount = p.flops(),
+             .contenders = {
+                 {"fluxion", [=] { return prepare_fluxion(p, dtype, threads); }},
+                 {"f32 operands", [=] { return prepare_fluxion(p, DType::f32, threads); }}}});
   return events;
 }
 

@@ -19,7 +19,17 @@ Tensor to_tensor(const HostValue& value, const Device& device, DType floating) {
           value.dtype == DType::f64 && is_integer(dtype) ? std::trunc(10 * each) : each));
     return Tensor::from(values, value.shape, device);
   };
+  // Rounded to nearest.
+  const auto rounded = [&](auto round) {
+    std::vector<decltype(round(0.0f))> values;
+    for (const double each : value.values) values.push_back(round(static_cast<float>(each)));
+    return Tensor::from(values, value.shape, device);
+  };
   switch (dtype) {
+    case DType::bf16:
+      return rounded(to_bf16);
+    case DType::f16:
+      return rounded([](float each) { return to_f16(each); });
     case DType::f64:
       return stored(double{});
     case DType::f32:
@@ -469,7 +479,9 @@ void add_convolutions(Examples& all) {
                        const ConvAttributes& attributes) {
     all.add(Op::conv2d, label, {random_value(x, -1, 1, 81), random_value(w, -1, 1, 82)},
             [attributes](const std::vector<Tensor>& in) {
-              return make_nodes(Op::conv2d, attributes, in);
+              ConvAttributes typed = attributes;
+              typed.contract_as(contraction_of(in[0].dtype(), in[1].dtype()));
+              return make_nodes(Op::conv2d, typed, in);
             });
   };
   one("3 x 3, padded", {2, 4, 5, 3}, {3, 3, 3, 2}, {.low = {1, 1}, .high = {1, 1}});

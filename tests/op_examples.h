@@ -20,7 +20,7 @@ struct HostValue {
 };
 
 // On a device; f64 values become `floating`, which may be i32 too: then values are scaled by 10 and
-// truncated.
+// truncated. To 16 bits they are rounded.
 Tensor to_tensor(const HostValue& value, const Device& device, DType floating = DType::f64);
 std::vector<Tensor> to_tensors(const std::vector<HostValue>& values, const Device& device,
                                DType floating = DType::f64);

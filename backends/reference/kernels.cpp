@@ -419,6 +419,8 @@ void argsort(const Call& call) {
 
 // ---- contraction: [.., m, k] x [.., k, n] -> [.., m, n]
 
+// The definition, whatever the operands' dtypes: every element as the number that it is, the sum in
+// f64, rounded to the accumulator's dtype and then to the result's.
 void matmul(const Call& call) {
   const std::int64_t rank = call.out().shape.rank();
   const std::int64_t m = call.out().shape[rank - 2], n = call.out().shape[rank - 1],
@@ -429,6 +431,7 @@ void matmul(const Call& call) {
     for (std::int64_t j = 0; j < k; ++j)
       total += call.in(0).get<double>((batch * m + row) * k + j) *
                call.in(1).get<double>((batch * k + j) * n + column);
+    if (call.get<ContractAttributes>().accumulate == DType::f32) total = static_cast<float>(total);
     call.out().put(i, total);
   }
 }

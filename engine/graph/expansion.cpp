@@ -32,23 +32,26 @@ Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor
   const Shape result{seen.size(0), seen.size(1), seen.size(2), w.size(3)};
   if (in == 1 && out == 1 &&
       a.groups > 1) {  // each channel for itself: no matrix, but a weighted sum of views
+    const Tensor pixels = convert(seen, a.accumulate), weights = convert(w, a.accumulate);
     Tensor total;
     for (std::int64_t p = 0; p < kh; ++p)
       for (std::int64_t q = 0; q < kw; ++q) {
-        const Tensor view = reshape(slice_axis(slice_axis(seen, 3, p, p + 1), 4, q, q + 1), result);
+        const Tensor view =
+            reshape(slice_axis(slice_axis(pixels, 3, p, p + 1), 4, q, q + 1), result);
         const Tensor part =
-            view * reshape(slice_axis(slice_axis(w, 0, p, p + 1), 1, q, q + 1), {a.groups});
+            view * reshape(slice_axis(slice_axis(weights, 0, p, p + 1), 1, q, q + 1), {a.groups});
         total = total ? total + part : part;
       }
-    return total;
+    return convert(total, a.result);
   }
   if (a.groups == 1)
-    return reshape(matmul(reshape(seen, {rows, columns}), reshape(w, {columns, out})), result);
+    return reshape(matmul(reshape(seen, {rows, columns}), reshape(w, {columns, out}), a.result),
+                   result);
   const Shape split{seen.size(0), seen.size(1), seen.size(2), kh, kw, a.groups, in};
   const Tensor per_group =
       reshape(transpose(reshape(seen, split), {5, 0, 1, 2, 3, 4, 6}), {a.groups, rows, columns});
   const Tensor weights = transpose(reshape(w, {columns, a.groups, out}), {1, 0, 2});
-  return reshape(transpose(matmul(per_group, weights), {1, 0, 2}), result);
+  return reshape(transpose(matmul(per_group, weights, a.result), {1, 0, 2}), result);
 }
 
 // Along one axis, where pixels lie `spread` apart and the kernel takes single steps: result o =
@@ -95,7 +98,7 @@ Tensor convolution_by_phases(const ConvAttributes& a, const Tensor& x, const Ten
     std::vector<Tensor> columns;
     for (const Phase& column : of[1]) {
       if (row.count == 0 || column.count == 0) {
-        columns.push_back(broadcast_to(zeros({}, x.dtype(), x.device()), cell));
+        columns.push_back(broadcast_to(zeros({}, a.result, x.device()), cell));
         continue;
       }
       const Tensor part = slice(w, {row.first, column.first, 0, 0}, w.shape().dims(),
@@ -105,7 +108,9 @@ Tensor convolution_by_phases(const ConvAttributes& a, const Tensor& x, const Ten
                                  {1, 1},
                                  {row.low, column.low},
                                  {row.high, column.high},
-                                 a.groups};
+                                 a.groups,
+                                 a.accumulate,
+                                 a.result};
       columns.push_back(reshape(product_of_windows(plain, x, part), cell));
     }
     rows.push_back(concat(columns, 4));

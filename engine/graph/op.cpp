@@ -70,7 +70,13 @@ std::string to_string(const Attributes& attributes) {
     std::string operator()(const ConvAttributes& a) const {
       return "stride=" + to_string(a.stride) + " dilation=" + to_string(a.dilation) +
              " spread=" + to_string(a.spread) + " low=" + to_string(a.low) +
-             " high=" + to_string(a.high) + " groups=" + std::to_string(a.groups);
+             " high=" + to_string(a.high) + " groups=" + std::to_string(a.groups) +
+             (a.result == a.accumulate ? "" : " " + (*this)(a.contraction()));
+    }
+    std::string operator()(const ContractAttributes& a) const {
+      if (a.result == a.accumulate) return "";
+      return "accumulate=" + std::string(to_string(a.accumulate)) +
+             " result=" + std::string(to_string(a.result));
     }
     std::string operator()(const AttentionAttributes& a) const {
       return "scale=" + number(a.scale) + (a.causal ? " causal" : "");

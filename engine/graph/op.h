@@ -123,14 +123,34 @@ struct WindowAttributes {
   static auto members(auto& self) { return std::tie(self.kernel, self.stride, self.dilation); }
   bool operator==(const WindowAttributes&) const = default;
 };
+// The dtypes of a sum of products. Each operand has its own, which is converted - exactly - to
+// `accumulate` before it is multiplied; the sum is converted to `result`.
+struct ContractAttributes {
+  DType accumulate = DType::f32;  // f64 for operands of f64, else f32
+  DType result = DType::f32;      // of f64 sums f64, of f32 sums f32, bf16 or f16
+  static auto members(auto& self) { return std::tie(self.accumulate, self.result); }
+  bool operator==(const ContractAttributes&) const = default;
+};
+// What products of operands of these dtypes have unless the caller states a result: the sums
+// themselves.
+constexpr ContractAttributes contraction_of(DType a, DType b) {
+  const DType sums = a == DType::f64 || b == DType::f64 ? DType::f64 : DType::f32;
+  return {sums, sums};
+}
 // Everything of height and width. The image is spread - spread - 1 zeros between its pixels -, then
 // padded by `low` and `high`, which may be negative (cropped); the kernel takes steps of `stride`,
-// its own elements lie `dilation` apart.
+// its own elements lie `dilation` apart. The dtypes are those of ContractAttributes.
 struct ConvAttributes {
   Dims stride{1, 1}, dilation{1, 1}, spread{1, 1}, low{0, 0}, high{0, 0};
   std::int64_t groups = 1;
+  DType accumulate = DType::f32, result = DType::f32;
   static auto members(auto& self) {
-    return std::tie(self.stride, self.dilation, self.spread, self.low, self.high, self.groups);
+    return std::tie(self.stride, self.dilation, self.spread, self.low, self.high, self.groups,
+                    self.accumulate, self.result);
+  }
+  ContractAttributes contraction() const { return {accumulate, result}; }
+  void contract_as(ContractAttributes dtypes) {
+    accumulate = dtypes.accumulate, result = dtypes.result;
   }
   bool operator==(const ConvAttributes&) const = default;
 };
@@ -151,7 +171,7 @@ using Attributes =
     std::variant<NoAttributes, IndexAttributes, ValueAttributes, AxisAttributes, AxesAttributes,
                  DTypeAttributes, ShapeAttributes, SliceAttributes, PadAttributes, RandomAttributes,
                  EpsilonAttributes, SortAttributes, WindowAttributes, ConvAttributes,
-                 AttentionAttributes, RegionAttributes>;
+                 AttentionAttributes, ContractAttributes, RegionAttributes>;
 
 struct OpInfo {
   std::string_view name;

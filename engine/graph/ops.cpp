@@ -337,11 +337,14 @@ Tensor cumsum(const Tensor& x, std::int64_t axis, Location where) {
 
 // ---- contraction
 
-Tensor matmul(const Tensor& a, const Tensor& b, Location where) {
+namespace {
+Tensor product(const Tensor& a, const Tensor& b, std::optional<DType> result, Location where) {
   const TensorType &ta = checked(Op::matmul, a, where).type(),
                    &tb = checked(Op::matmul, b, where).type();
+  ContractAttributes dtypes = contraction_of(ta.dtype, tb.dtype);
+  if (result) dtypes.result = *result;
   if (ta.shape.rank() < 2 || tb.shape.rank() < 2)
-    return make_node(Op::matmul, NoAttributes{}, {a, b}, where);  // throws
+    return make_node(Op::matmul, dtypes, {a, b}, where);  // throws
   const auto batch = [](const TensorType& t) {
     return TensorType{Shape(Dims(t.shape.begin(), t.shape.end() - 2)), t.dtype};
   };
@@ -352,7 +355,15 @@ Tensor matmul(const Tensor& a, const Tensor& b, Location where) {
     sizes.push_back(x.size(-1));
     return broadcast_to(x, Shape(sizes), where);
   };
-  return make_node(Op::matmul, NoAttributes{}, {stretched(a), stretched(b)}, where);
+  return make_node(Op::matmul, dtypes, {stretched(a), stretched(b)}, where);
+}
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b, Location where) {
+  return product(a, b, std::nullopt, where);
+}
+Tensor matmul(const Tensor& a, const Tensor& b, DType result, Location where) {
+  return product(a, b, result, where);
 }
 
 // ---- index

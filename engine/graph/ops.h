@@ -144,7 +144,17 @@ Tensor cumsum(const Tensor& x, std::int64_t axis, Location where = Location::cur
 // ---- contraction
 // sum_k a[.., i, k] b[.., k, j]; ranks >= 2, batch axes broadcast. Pass a transposed view for a
 // transposed operand: it costs no copy.
+//
+// Operands are bf16, f16 or f32 in any combination, or both f64. Each element is converted,
+// exactly, to f32 (f64), and the products are added up there: storing an operand in 16 bits halves
+// the memory that is read and changes nothing else. The result is the sum in f32 (f64) or, where
+// `result` says so, that sum rounded once to bf16 or f16. (JAX: preferred_element_type = f32 is the
+// default here; `result` = bf16 is JAX's own default.)
+//
+// Derivatives: a tangent or cotangent has the dtype of its tensor. Their products are summed in f32
+// as well, and rounded once.
 Tensor matmul(const Tensor& a, const Tensor& b, Location where = Location::current());
+Tensor matmul(const Tensor& a, const Tensor& b, DType result, Location where = Location::current());
 
 // ---- index
 Tensor take(const Tensor& x, const Tensor& indices, std::int64_t axis,

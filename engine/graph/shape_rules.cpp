@@ -224,11 +224,24 @@ Types argmax(const Call& call) {
   return {result};
 }
 
+// Checks the dtypes of the two operands and of their contraction; that of the result.
+DType contracted(const Call& call, const ContractAttributes& dtypes) {
+  const DType a = call.inputs[0].dtype, b = call.inputs[1].dtype;
+  call.require_dtype(is_floating(a) && is_floating(b),
+                     "wants operands of bf16, f16, f32 or f64; convert first");
+  call.require_dtype((a == DType::f64) == (b == DType::f64),
+                     "the operands' dtypes differ, and f64 meets only f64; convert one");
+  call.require_dtype(dtypes.accumulate == contraction_of(a, b).accumulate,
+                     "products of bf16, f16 and f32 are summed in f32, those of f64 in f64");
+  call.require_dtype(is_floating(dtypes.result) &&
+                         (dtypes.result == DType::f64) == (dtypes.accumulate == DType::f64),
+                     "the result of f32 sums is f32, bf16 or f16, that of f64 sums is f64");
+  return dtypes.result;
+}
+
 Types matmul(const Call& call) {
   const Shape &a = call.inputs[0].shape, &b = call.inputs[1].shape;
-  call.require_dtype(computes_floating(call.inputs[0].dtype), "wants f32 or f64; convert first");
-  call.require_dtype(call.inputs[0].dtype == call.inputs[1].dtype,
-                     "the operands' dtypes differ; convert one");
+  const DType dtype = contracted(call, call.get<ContractAttributes>());
   call.require_shape(a.rank() >= 2 && b.rank() >= 2, "wants operands of at least two axes");
   call.require_shape(a.rank() == b.rank(), "the operands' ranks differ");
   const std::int64_t rank = a.rank();
@@ -238,7 +251,7 @@ Types matmul(const Call& call) {
   for (std::int64_t axis = 0; axis < rank - 2; ++axis)
     call.require_shape(a[axis] == b[axis], "the batch axes differ");
   result[rank - 1] = b[rank - 1];
-  return {{result, call.inputs[0].dtype}};
+  return {{result, dtype}};
 }
 
 void require_indices(const Call& call) {
@@ -359,9 +372,7 @@ Types windows(const Call& call) {
 Types conv2d(const Call& call) {
   const Shape &x = call.inputs[0].shape, &w = call.inputs[1].shape;
   const auto& a = call.get<ConvAttributes>();
-  call.require_dtype(computes_floating(call.inputs[0].dtype), "wants f32 or f64; convert first");
-  call.require_dtype(call.inputs[0].dtype == call.inputs[1].dtype,
-                     "the operands' dtypes differ; convert one");
+  const DType dtype = contracted(call, a.contraction());
   call.require_shape(x.rank() == 4, "wants an image [batch, height, width, channels]");
   call.require_shape(w.rank() == 4, "wants a weight [height, width, in / groups, out]");
   const Dims image{x[1], x[2]}, kernel{w[0], w[1]};
@@ -379,7 +390,7 @@ Types conv2d(const Call& call) {
     call.require_shape(room >= 0, "the kernel does not fit into the image");
     y[k + 1] = room / a.stride[i] + 1;
   }
-  return {{y, call.inputs[0].dtype}};
+  return {{y, dtype}};
 }
 
 Types after(const Call& call) { return {call.inputs[0]}; }

@@ -40,6 +40,9 @@ class Builder {
   std::optional<Value> after(Value x, Value token);
   std::vector<Value> awaited(Value token) const;    // what lies in memory below it
   Value sum_of_few(Value value, const Dims& axes);  // as additions of slices, first to last
+  // What a product reads in the place of `value`: if this is a view of bf16 or f16 that were
+  // converted to f32, the same view of these. The product converts them itself.
+  Value before_widening(Value value);
   Value intern(GraphNode node);
 
   Graph graph_;

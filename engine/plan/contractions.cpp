@@ -180,8 +180,9 @@ class KernelGraph {
   std::vector<bool> alive_;
 };
 
-bool same_extents(const ContractKernel& a, const ContractKernel& b) {
-  return a.dtype == b.dtype && a.batch == b.batch && a.m == b.m && a.n == b.n && a.k == b.k;
+bool alike(const ContractKernel& a, const ContractKernel& b) {
+  return a.lhs == b.lhs && a.rhs == b.rhs && a.accumulate == b.accumulate && a.batch == b.batch &&
+         a.m == b.m && a.n == b.n && a.k == b.k;
 }
 
 bool fits(const Tape& tape, const KernelLimits& limits) {
@@ -195,7 +196,7 @@ bool fits(const Tape& tape, const KernelLimits& limits) {
 bool merge_contractions(KernelGraph& graph, std::int32_t a, std::int32_t b,
                         const KernelLimits& limits) {
   ContractKernel &into = *graph.contraction(a), &from = *graph.contraction(b);
-  if (!same_extents(into, from) || into.results + from.results > max_results) return false;
+  if (!alike(into, from) || into.results + from.results > max_results) return false;
   if (graph.path(a, b, true) || graph.path(b, a, true)) return false;
   ContractKernel merged = into;
   Tape other = from.epilogue;
@@ -216,12 +217,13 @@ bool merge_contractions(KernelGraph& graph, std::int32_t a, std::int32_t b,
 
 // The result of `kernel` that `buffer` holds unchanged and in the kernel's order, or -1. (A map
 // that was attached earlier may have stored a result transposed: whoever reads that buffer in order
-// does not run in the order of the tiles.)
+// does not run in the order of the tiles. A store in 16 bits has rounded it.)
 std::int32_t result_in(const ContractKernel& kernel, std::int32_t buffer) {
   const Tape& epilogue = kernel.epilogue;
   const Dims row_major = row_major_strides(Shape(epilogue.extents));
   for (const TapeStore& store : epilogue.stores) {
     if (store.buffer != buffer) continue;
+    if (store.dtype != kernel.accumulate) return -1;
     if (store.address.constant != 0) return -1;
     for (std::size_t k = 0; k < row_major.size(); ++k)
       if (epilogue.extents[k] != 1 && store.address.coefficients[k] != row_major[k]) return -1;
@@ -281,7 +283,7 @@ void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t bu
     for (std::int32_t b = a + 1; b < count; ++b) {
       if (!graph.alive(b) || !graph.contraction(b)) continue;
       const ContractKernel &x = *graph.contraction(a), &y = *graph.contraction(b);
-      if (!same_extents(x, y)) continue;
+      if (!alike(x, y)) continue;
       bool shared = false;
       for (const ContractTerm& s : x.terms)
         for (const ContractTerm& t : y.terms) shared = shared || s.lhs == t.lhs || s.rhs == t.rhs;

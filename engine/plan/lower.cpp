@@ -272,10 +272,13 @@ class TapeWriter {
     std::vector<std::int32_t> operands;
     for (const Value input : node.inputs) operands.push_back(emit(input, point, guards));
     if (node.op == Op::identity) return operands[0];  // a copy is its store
-    // Bytes and 64-bit integers exist in memory only: the store converts.
+    // Bytes, 64-bit integers and 16-bit floats exist in memory only: loads and stores convert.
     if (node.op == Op::convert &&
         (node.outputs[0].dtype == DType::u8 || node.outputs[0].dtype == DType::i64) &&
         graph_.type(node.inputs[0]).dtype != DType::boolean)
+      return operands[0];
+    if (node.op == Op::convert && register_dtype(graph_.type(node.inputs[0]).dtype) == DType::f32 &&
+        register_dtype(node.outputs[0].dtype) == DType::f32)
       return operands[0];
     const DType dtype = register_dtype(node.outputs[0].dtype);
     const auto of = [&](std::size_t i) { return operands[i]; };
@@ -456,7 +459,9 @@ ContractKernel lower_contraction(const Graph& graph, std::int32_t n, BufferNumbe
   const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
   const Shape &shape = node.outputs[0].shape, &lhs = graph.type(node.inputs[0]).shape;
   ContractKernel kernel;
-  kernel.dtype = node.outputs[0].dtype;
+  kernel.lhs = graph.type(node.inputs[0]).dtype;
+  kernel.rhs = graph.type(node.inputs[1]).dtype;
+  kernel.accumulate = std::get<ContractAttributes>(node.attributes).accumulate;
   const std::int64_t rank = shape.rank();
   for (std::int64_t axis = 0; axis < rank - 2; ++axis) kernel.batch *= shape[axis];
   kernel.m = shape[rank - 2];
@@ -464,13 +469,13 @@ ContractKernel lower_contraction(const Graph& graph, std::int32_t n, BufferNumbe
   kernel.k = lhs[rank - 1];
   kernel.terms.push_back({lower_operand(graph, node.inputs[0], buffers),
                           lower_operand(graph, node.inputs[1], buffers), 0});
-  // Without an epilogue of its own, the result is stored as it is.
+  // Without an epilogue of its own, the result is stored as it is; the store rounds to 16 bits.
   Tape& tape = kernel.epilogue;
   tape.extents = {kernel.batch, kernel.m, kernel.n};
   tape.instructions.push_back(
-      {TapeCode::result, Op::identity, kernel.dtype, false, 0, {-1, -1, -1}});
+      {TapeCode::result, Op::identity, kernel.accumulate, false, 0, {-1, -1, -1}});
   tape.stores.push_back(
-      {0, buffers.of({n, 0}), kernel.dtype, {0, {kernel.m * kernel.n, kernel.n, 1}}});
+      {0, buffers.of({n, 0}), node.outputs[0].dtype, {0, {kernel.m * kernel.n, kernel.n, 1}}});
   return kernel;
 }
 

@@ -99,6 +99,21 @@ Value Builder::sum_of_few(Value value, const Dims& axes) {
   }
 }
 
+Value Builder::before_widening(Value value) {
+  std::vector<Value> views;
+  Value source = value;
+  while (info(graph_[source].op).op_class == OpClass::movement && graph_[source].op != Op::concat) {
+    views.push_back(source);
+    source = graph_[source].inputs[0];
+  }
+  if (graph_[source].op != Op::convert || type(source).dtype != DType::f32) return value;
+  source = graph_[source].inputs[0];
+  if (type(source).dtype != DType::bf16 && type(source).dtype != DType::f16) return value;
+  for (auto view = views.rbegin(); view != views.rend(); ++view)
+    source = emit(graph_[*view].op, graph_[*view].attributes, {source});
+  return source;
+}
+
 std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
                                       const std::vector<Value>& inputs) {
   const auto shape = [&](std::size_t i) -> const Shape& { return type(inputs[i]).shape; };
@@ -205,6 +220,11 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
       if (op == Op::sum && info(first.op).op_class == OpClass::movement &&
           is_sum_of_few(shape(0), axes))
         return sum_of_few(inputs[0], axes);
+      break;
+    }
+    case Op::matmul: {
+      const std::vector<Value> stored{before_widening(inputs[0]), before_widening(inputs[1])};
+      if (stored != inputs) return emit(op, attributes, stored);
       break;
     }
     case Op::after:
@@ -327,8 +347,9 @@ Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<doubl
         if (node.op == Op::transpose && builder.graph()[inputs[0]].op == Op::matmul &&
             users[static_cast<std::size_t>(node.inputs[0].node)] == 1 &&
             swaps_last_two(std::get<AxesAttributes>(node.attributes).axes)) {
-          const std::vector<Value> factors = builder.graph()[inputs[0]].inputs;
-          made[i] = {builder.emit(Op::matmul, NoAttributes{},
+          const GraphNode product = builder.graph()[inputs[0]];
+          const std::vector<Value>& factors = product.inputs;
+          made[i] = {builder.emit(Op::matmul, product.attributes,
                                   {builder.emit(Op::transpose, node.attributes, {factors[1]}),
                                    builder.emit(Op::transpose, node.attributes, {factors[0]})})};
           break;

@@ -17,7 +17,7 @@ namespace fluxion {
 namespace {
 
 constexpr std::string_view magic = "fluxprog";
-constexpr std::uint32_t version = 1;
+constexpr std::uint32_t version = 2;
 
 // The largest tensor that a program may speak of: far beyond any memory, far below what overflows
 // an address computation.

@@ -148,15 +148,19 @@ struct ContractTerm {
 // by tile. The epilogue's iteration space, in order, is batch x m x n (each possibly split into
 // several axes); it reads results through TapeCode::result and has no reduced axes. Terms with the
 // same lhs (or rhs) operand can share its packing.
+//
+// Operands are converted, exactly, to the accumulator's dtype and multiplied and added up there.
+// Results enter the epilogue in that dtype; its stores convert.
 struct ContractKernel {
-  DType dtype = DType::f32;  // of operands and results
+  DType lhs = DType::f32, rhs = DType::f32;  // of the operands in memory: bf16, f16, f32; or f64
+  DType accumulate = DType::f32;             // of sums and results: f32; of f64 operands f64
   std::int64_t batch = 1, m = 1, n = 1, k = 1;
   std::int32_t results = 1;
   std::vector<ContractTerm> terms;
   Tape epilogue;
   static auto members(auto& self) {
-    return std::tie(self.dtype, self.batch, self.m, self.n, self.k, self.results, self.terms,
-                    self.epilogue);
+    return std::tie(self.lhs, self.rhs, self.accumulate, self.batch, self.m, self.n, self.k,
+                    self.results, self.terms, self.epilogue);
   }
   bool operator==(const ContractKernel&) const = default;
 };

@@ -197,9 +197,13 @@ std::string text_of(const TapeKernel& kernel, const std::vector<BufferSlot>& buf
 }
 
 std::string text_of(const ContractKernel& kernel, const std::vector<BufferSlot>& buffers) {
-  std::string text = "contract " + std::string(to_string(kernel.dtype)) + ", batch " +
-                     std::to_string(kernel.batch) + ", " + std::to_string(kernel.m) + " x " +
-                     std::to_string(kernel.k) + " x " + std::to_string(kernel.n) + "\n";
+  std::string dtypes(to_string(kernel.accumulate));
+  if (kernel.lhs != kernel.accumulate || kernel.rhs != kernel.accumulate)
+    dtypes = std::string(to_string(kernel.lhs)) + " x " + std::string(to_string(kernel.rhs)) +
+             " -> " + dtypes;
+  std::string text = "contract " + dtypes + ", batch " + std::to_string(kernel.batch) + ", " +
+                     std::to_string(kernel.m) + " x " + std::to_string(kernel.k) + " x " +
+                     std::to_string(kernel.n) + "\n";
   for (const ContractTerm& term : kernel.terms) {
     text += "  r" + std::to_string(term.result) + " += " + text_of(term.lhs) + "\n";
     text += padded("", 5 + std::to_string(term.result).size()) + "x " + text_of(term.rhs) + "\n";

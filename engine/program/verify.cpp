@@ -452,17 +452,21 @@ class Verifier {
   void check(const TapeKernel& kernel) { check_tape(kernel.tape, {}); }
 
   void check(const ContractKernel& kernel) {
-    if (!(kernel.dtype == DType::f32 || kernel.dtype == DType::f64))
-      fail("contracts " + std::string(to_string(kernel.dtype)));
+    for (const DType operand : {kernel.lhs, kernel.rhs})
+      if (!is_floating(operand) || (operand == DType::f64) != (kernel.accumulate == DType::f64) ||
+          (kernel.accumulate != DType::f32 && kernel.accumulate != DType::f64))
+        fail("contracts " + std::string(to_string(operand)) + " in " +
+             std::string(to_string(kernel.accumulate)) +
+             "; bf16, f16 and f32 are summed in f32, f64 in f64");
     check_extents({kernel.batch, kernel.m, kernel.n, kernel.k});
     std::vector<bool> computed(static_cast<std::size_t>(std::clamp<std::int64_t>(
         kernel.results, 0, static_cast<std::int64_t>(kernel.terms.size()))));
     for (std::size_t i = 0; i < kernel.terms.size(); ++i) {
       const ContractTerm& term = kernel.terms[i];
       const std::string name = "term " + std::to_string(i);
-      check_operand(kernel.dtype, term.lhs, kernel.batch, kernel.m, kernel.k,
+      check_operand(kernel.lhs, term.lhs, kernel.batch, kernel.m, kernel.k,
                     name + ", left operand");
-      check_operand(kernel.dtype, term.rhs, kernel.batch, kernel.k, kernel.n,
+      check_operand(kernel.rhs, term.rhs, kernel.batch, kernel.k, kernel.n,
                     name + ", right operand");
       if (!(term.result >= 0 && static_cast<std::size_t>(term.result) < computed.size()))
         fail(name + ": there is no result r" + std::to_string(term.result));
@@ -491,14 +495,14 @@ class Verifier {
         fail("an axis of the epilogue's space " + to_string(epilogue.extents) +
              " straddles batch, m and n");
     }
-    check_tape(epilogue, std::pair(kernel.results, kernel.dtype));
+    check_tape(epilogue, std::pair(kernel.results, kernel.accumulate));
   }
 
   void check_operand(DType dtype, const ContractOperand& operand, std::int64_t batch,
                      std::int64_t rows, std::int64_t columns, const std::string& name) {
     const TensorType& type = slot(operand.buffer).type;
     if (type.dtype != dtype)
-      fail(name + " is " + to_string(type) + ", the kernel computes in " +
+      fail(name + " is " + to_string(type) + ", the kernel reads it as " +
            std::string(to_string(dtype)));
     Dims sizes;
     Affine address{operand.offset, {}};

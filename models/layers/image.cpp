@@ -15,6 +15,13 @@ void check_image(const char* function, const Tensor& x, Location where) {
                      "wants an image [batch, height, width, channels], got " + to_string(x.type()));
 }
 
+ContractAttributes dtypes(const Tensor& x, const Tensor& weight,
+                          const ConvolutionOptions& options) {
+  ContractAttributes dtypes = contraction_of(x.dtype(), weight.dtype());
+  if (options.result) dtypes.result = *options.result;
+  return dtypes;
+}
+
 }  // namespace
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options,
@@ -23,6 +30,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& o
   attributes.stride = dims(options.stride), attributes.dilation = dims(options.dilation);
   attributes.low = dims(options.low), attributes.high = dims(options.high);
   attributes.groups = options.groups;
+  attributes.contract_as(dtypes(x, weight, options));
   return make_node(Op::conv2d, attributes, {x, weight}, where);
 }
 
@@ -39,6 +47,7 @@ Tensor conv2d_transpose(const Tensor& x, const Tensor& weight, const Convolution
   ConvAttributes attributes;
   attributes.dilation = dims(options.dilation), attributes.spread = dims(options.stride);
   attributes.groups = groups;
+  attributes.contract_as(dtypes(x, weight, options));
   for (std::size_t k = 0; k < 2; ++k) {
     const std::int64_t border =
         options.dilation[k] * (weight.size(static_cast<std::int64_t>(k)) - 1);

@@ -16,10 +16,12 @@ struct ConvolutionOptions {
           0,
           0};  // rows and columns of zeros at the top and left, bottom and right; negative: cropped
   std::int64_t groups = 1;  // channels fall into this many groups, each with weights of its own
+  std::optional<DType> result{};  // dtype, as of matmul: unless stated, that of the sums
 };
 
 // Cross-correlation (no flip of the kernel) with weight [kernel height, kernel width, in / groups,
-// out]. Output size (size + low + high - dilation (kernel - 1) - 1) / stride + 1, rounded down.
+// out]. Dtypes as of matmul. Output size (size + low + high - dilation (kernel - 1) - 1) / stride +
+// 1, rounded down.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options = {},
               Location where = Location::current());
 

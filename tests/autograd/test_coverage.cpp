@@ -28,7 +28,10 @@ namespace {
 using Tensors = std::vector<Tensor>;
 
 const std::filesystem::path page = std::filesystem::path(FLUXION_SOURCE_DIR) / "docs/coverage.md";
-const DType dtypes[] = {DType::f32, DType::f64, DType::i32, DType::u32};
+const DType dtypes[] = {DType::f32, DType::f64, DType::bf16, DType::f16, DType::i32, DType::u32};
+
+// Storage: moved by every op that only moves, multiplied by contractions.
+bool in_16_bits(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16; }
 
 enum class Cell { covered, refused, failed, missing };
 
@@ -65,7 +68,10 @@ Value compare(const OpExample& example, DType dtype, const Device& cpu, const De
   }
   if (!count_ops(expected).contains(example.op))
     return {Cell::failed, example.label + " is made without " + std::string(to_string(example.op))};
-  const double tolerance = dtype == DType::f32 ? 2e-5 : dtype == DType::f64 ? 1e-12 : 0;
+  // Sums of products of 16-bit operands are f32.
+  const double tolerance = dtype == DType::f32 || in_16_bits(dtype) ? 2e-5
+                           : dtype == DType::f64                    ? 1e-12
+                                                                    : 0;
   eval(got), eval(expected);
   for (std::size_t i = 0; i < got.size(); ++i) {
     const std::string what = difference(got[i], expected[i], tolerance, tolerance);
@@ -159,8 +165,9 @@ TEST_CASE(
       }
       const Value value = values(op, dtype, on_cpu, on_reference);
       if (!value.failure.empty()) FAIL_CHECK(value.failure);
-      // The floating dtypes are everybody's; integers where the shape rule takes them.
-      if (value.cell == Cell::missing || (value.cell == Cell::refused && is_floating(dtype)))
+      // f32 and f64 are everybody's; 16-bit floats and integers where the shape rule takes them.
+      if (value.cell == Cell::missing ||
+          (value.cell == Cell::refused && is_floating(dtype) && !in_16_bits(dtype)))
         FAIL_CHECK("no example of " << to_string(op) << " was compared in " << to_string(dtype));
       value_cells += value.cell == Cell::covered   ? " yes |"
                      : value.cell == Cell::refused ? " no |"
@@ -184,13 +191,15 @@ TEST_CASE(
       "# Coverage\n\nWritten by tests/autograd/test_coverage.cpp, which fails where an op of "
       "`engine/graph/ops.def` has a hole. *yes*: a check of an "
       "example ran "
-      "it and compared the result.\nf32 to u32: the value on the CPU backend against the reference "
+      "it and compared the result.\nbf16 and f16 are storage: ops that move take them, and "
+      "contractions, which add up in f32.\nf32 to "
+      "u32: the value on the CPU backend against the reference "
       "backend, in that dtype (*no*: the op's shape rule "
       "refuses the dtype). jvp: against finite differences.\ntranspose: <u, Jv> = <J'u, v>, for "
       "linear ops. batching: vmap against a loop.\n\n" +
       std::to_string(cells) +
-      " cells are covered.\n\n| op | f32 | f64 | i32 | u32 | jvp | transpose | batching "
-      "|\n|---|---|---|---|---|---|---|---|\n" +
+      " cells are covered.\n\n| op | f32 | f64 | bf16 | f16 | i32 | u32 | jvp | transpose | "
+      "batching |\n|---|---|---|---|---|---|---|---|---|---|\n" +
       text + "\nRefusals:\n\n" + notes;
   if (std::getenv("FLUXION_UPDATE_PINNED")) std::ofstream(page) << whole;
   std::ifstream file(page);

@@ -73,11 +73,11 @@ std::vector<OpExample> further_examples() {
   };
   add(Op::windows, "of an image", {{2, 5, 4, 3}}, WindowAttributes{{2, 3}, {2, 1}, {1, 1}});
   add(Op::conv2d, "plain", {{2, 5, 4, 3}, {3, 2, 3, 4}},
-      ConvAttributes{{1, 2}, {1, 1}, {1, 1}, {1, 0}, {1, 1}, 1});
+      ConvAttributes{{1, 2}, {1, 1}, {1, 1}, {1, 0}, {1, 1}, 1, DType::f64, DType::f64});
   add(Op::conv2d, "in groups", {{1, 4, 4, 6}, {2, 2, 3, 4}},
-      ConvAttributes{{1, 1}, {1, 2}, {1, 1}, {0, 1}, {0, 1}, 2});
+      ConvAttributes{{1, 1}, {1, 2}, {1, 1}, {0, 1}, {0, 1}, 2, DType::f64, DType::f64});
   add(Op::conv2d, "spread and cropped", {{2, 3, 3, 2}, {2, 2, 2, 3}},
-      ConvAttributes{{1, 1}, {1, 1}, {2, 3}, {-1, 2}, {1, -1}, 1});
+      ConvAttributes{{1, 1}, {1, 1}, {2, 3}, {-1, 2}, {1, -1}, 1, DType::f64, DType::f64});
   const Shape q{2, 5, 4}, k{2, 3, 4}, rows{2, 5};
   for (const bool causal : {false, true}) {
     const AttentionAttributes a{0.5, causal};
@@ -88,9 +88,10 @@ std::vector<OpExample> further_examples() {
     add(Op::attention_backward, label, {q, k, k, rows, rows, q}, a);
   }
   add(Op::attention, "without batch", {{5, 4}, {3, 4}, {3, 4}}, AttentionAttributes{0.5, false});
-  add(Op::matmul, "with a column", {{3, 5}, {5, 1}}, NoAttributes{});
-  add(Op::matmul, "with batches of one", {{1, 1, 3, 5}, {1, 1, 5, 4}}, NoAttributes{});
-  add(Op::matmul, "with batches and a column", {{2, 3, 5}, {2, 5, 1}}, NoAttributes{});
+  const ContractAttributes in_f64{DType::f64, DType::f64};
+  add(Op::matmul, "with a column", {{3, 5}, {5, 1}}, in_f64);
+  add(Op::matmul, "with batches of one", {{1, 1, 3, 5}, {1, 1, 5, 4}}, in_f64);
+  add(Op::matmul, "with batches and a column", {{2, 3, 5}, {2, 5, 1}}, in_f64);
   list.push_back({Op::random_bits,
                   "random_bits of key and stream",
                   {{{2}, DType::u32, {123456789, 4000000000.0}}, {{}, DType::u32, {7}}},

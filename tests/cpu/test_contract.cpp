@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <random>
 
 #include "backends/cpu/gemm/contract_kernel.h"
@@ -62,32 +63,66 @@ Dims offsets(const OperandAxis& axis, std::int64_t size) {
   return result;
 }
 
-// Buffers of one call, in f32 or f64.
+// Buffers of one call, of floating elements.
 struct Arrays {
-  explicit Arrays(DType dtype) : dtype(dtype) {}
-  DType dtype;
+  explicit Arrays(DType usual) : usual(usual) {}
+  DType usual;
+  std::vector<DType> dtypes;
   std::vector<std::vector<std::byte>> bytes;
 
-  std::int32_t add(std::int64_t elements) {
+  std::int32_t add(std::int64_t elements) { return add(elements, usual); }
+  std::int32_t add(std::int64_t elements, DType dtype) {
+    dtypes.push_back(dtype);
     bytes.emplace_back(static_cast<std::size_t>(elements) * size_of(dtype));
     return static_cast<std::int32_t>(bytes.size()) - 1;
   }
+  DType dtype(std::int32_t buffer) const { return dtypes[static_cast<std::size_t>(buffer)]; }
   std::int64_t elements(std::int32_t buffer) const {
     return static_cast<std::int64_t>(bytes[static_cast<std::size_t>(buffer)].size() /
-                                     size_of(dtype));
+                                     size_of(dtype(buffer)));
+  }
+  // Calls f with a pointer to element i.
+  template <class F>
+  auto at(std::int32_t buffer, std::int64_t i, F&& f) const {
+    const std::byte* data = bytes[static_cast<std::size_t>(buffer)].data();
+    switch (dtype(buffer)) {
+      case DType::bf16:
+        return f(reinterpret_cast<const BFloat16*>(data) + i);
+      case DType::f16:
+        return f(reinterpret_cast<const Float16*>(data) + i);
+      case DType::f64:
+        return f(reinterpret_cast<const double*>(data) + i);
+      default:
+        return f(reinterpret_cast<const float*>(data) + i);
+    }
   }
   double get(std::int32_t buffer, std::int64_t i) const {
-    const std::byte* data = bytes[static_cast<std::size_t>(buffer)].data();
-    return dtype == DType::f32 ? reinterpret_cast<const float*>(data)[i]
-                               : reinterpret_cast<const double*>(data)[i];
+    return at(buffer, i, []<class T>(const T* element) {
+      if constexpr (sizeof(T) == 2)
+        return static_cast<double>(to_f32(*element));
+      else
+        return static_cast<double>(*element);
+    });
   }
   void set(std::int32_t buffer, std::int64_t i, double value) {
-    std::byte* data = bytes[static_cast<std::size_t>(buffer)].data();
-    if (dtype == DType::f32) {
-      reinterpret_cast<float*>(data)[i] = static_cast<float>(value);
-    } else {
-      reinterpret_cast<double*>(data)[i] = value;
-    }
+    at(buffer, i, [value]<class T>(const T* element) {
+      T& to = const_cast<T&>(*element);
+      if constexpr (std::is_same_v<T, BFloat16>)
+        to = to_bf16(static_cast<float>(value));
+      else if constexpr (std::is_same_v<T, Float16>)
+        to = to_f16(static_cast<float>(value));
+      else
+        to = static_cast<T>(value);
+    });
+  }
+  // The same numbers in f32.
+  void widen(std::int32_t buffer) {
+    if (dtype(buffer) == DType::f32) return;
+    Arrays wide(DType::f32);
+    wide.add(elements(buffer));
+    for (std::int64_t i = 0; i < elements(buffer); ++i) wide.set(0, i, get(buffer, i));
+    bytes[static_cast<std::size_t>(buffer)] = std::move(wide.bytes[0]);
+    dtypes[static_cast<std::size_t>(buffer)] = DType::f32;
   }
   void fill(std::int32_t buffer, Random& random) {
     for (std::int64_t i = 0; i < elements(buffer); ++i) set(buffer, i, random.value());
@@ -113,7 +148,7 @@ void run(const ContractKernel& kernel, Arrays& arrays, int threads) {
 
 // A view of [batch, rows, columns] in a new buffer: digits of all axes in random order, gaps
 // between them, batch digits possibly broadcast.
-ContractOperand random_operand(Random& random, Arrays& arrays, std::int64_t batch,
+ContractOperand random_operand(Random& random, Arrays& arrays, DType dtype, std::int64_t batch,
                                std::int64_t rows, std::int64_t columns, bool plain) {
   ContractOperand operand;
   operand.batch.sizes = plain ? Dims{batch} : random.digits(batch);
@@ -135,7 +170,7 @@ ContractOperand random_operand(Random& random, Arrays& arrays, std::int64_t batc
     extent *= std::max<std::int64_t>(1, digit->first);
     if (random.one_in(4)) extent += random.below(3);
   }
-  operand.buffer = arrays.add(operand.offset + extent);
+  operand.buffer = arrays.add(operand.offset + extent, dtype);
   arrays.fill(operand.buffer, random);
   return operand;
 }
@@ -175,12 +210,14 @@ struct Case {
   int terms = 1;
   bool plain_views = false;
   Epilogue epilogue = Epilogue::store;
+  std::optional<DType> lhs{}, rhs{};  // of the operands, where not `dtype`
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << to_string(c.dtype) << " " << c.batch << ": " << c.m << " x " << c.k << " x " << c.n
-             << ", results " << c.results << ", terms " << c.terms << ", plain " << c.plain_views
-             << ", epilogue " << static_cast<int>(c.epilogue);
+  return out << to_string(c.lhs.value_or(c.dtype)) << " x " << to_string(c.rhs.value_or(c.dtype))
+             << " -> " << to_string(c.dtype) << " " << c.batch << ": " << c.m << " x " << c.k
+             << " x " << c.n << ", results " << c.results << ", terms " << c.terms << ", plain "
+             << c.plain_views << ", epilogue " << static_cast<int>(c.epilogue);
 }
 
 TapeInstruction instruction(TapeCode code, DType dtype, std::int32_t argument) {
@@ -208,7 +245,8 @@ Built build(const Case& c, std::uint32_t seed) {
   Random random(seed);
   Built built{{}, Arrays(c.dtype), {}, -1};
   ContractKernel& kernel = built.kernel;
-  kernel.dtype = c.dtype;
+  kernel.lhs = c.lhs.value_or(c.dtype), kernel.rhs = c.rhs.value_or(c.dtype);
+  kernel.accumulate = c.dtype;
   kernel.batch = c.batch, kernel.m = c.m, kernel.n = c.n, kernel.k = c.k;
   kernel.results = c.results;
   for (int t = 0; t < c.terms; ++t) {
@@ -216,12 +254,12 @@ Built build(const Case& c, std::uint32_t seed) {
     // Half of the later terms share an operand with an earlier one, as the primal and tangent of a
     // layer do.
     const auto earlier = [&] { return kernel.terms[static_cast<std::size_t>(random.below(t))]; };
-    term.lhs = t > 0 && random.one_in(2)
-                   ? earlier().lhs
-                   : random_operand(random, built.arrays, c.batch, c.m, c.k, c.plain_views);
-    term.rhs = t > 0 && random.one_in(2)
-                   ? earlier().rhs
-                   : random_operand(random, built.arrays, c.batch, c.k, c.n, c.plain_views);
+    term.lhs = t > 0 && random.one_in(2) ? earlier().lhs
+                                         : random_operand(random, built.arrays, kernel.lhs, c.batch,
+                                                          c.m, c.k, c.plain_views);
+    term.rhs = t > 0 && random.one_in(2) ? earlier().rhs
+                                         : random_operand(random, built.arrays, kernel.rhs, c.batch,
+                                                          c.k, c.n, c.plain_views);
     term.result = static_cast<std::int32_t>(t < c.results ? t : random.below(c.results));
     kernel.terms.push_back(term);
   }
@@ -326,6 +364,21 @@ void check(const Case& c, const Built& built) {
   CHECK(wrong == 0);
 }
 
+// The same contraction of operands that were converted to f32 before.
+Built converted_before(Built built) {
+  for (const ContractTerm& term : built.kernel.terms)
+    built.arrays.widen(term.lhs.buffer), built.arrays.widen(term.rhs.buffer);
+  built.kernel.lhs = built.kernel.rhs = DType::f32;
+  return built;
+}
+
+bool same_outputs(const Built& a, const Built& b) {
+  return std::all_of(a.outputs.begin(), a.outputs.end(), [&](std::int32_t output) {
+    const auto i = static_cast<std::size_t>(output);
+    return a.arrays.bytes[i] == b.arrays.bytes[i];
+  });
+}
+
 void check_case(const Case& c, std::uint32_t seed) {
   INFO(c << ", seed " << seed << ", target " << gemm_kernels<float>().target);
   Built one = build(c, seed);
@@ -336,6 +389,10 @@ void check_case(const Case& c, std::uint32_t seed) {
     run(many.kernel, many.arrays, threads);
     INFO(threads << " threads");
     CHECK(many.arrays.bytes == one.arrays.bytes);
+    if (one.kernel.lhs == c.dtype && one.kernel.rhs == c.dtype) continue;
+    Built before = converted_before(build(c, seed));
+    run(before.kernel, before.arrays, threads);
+    CHECK(same_outputs(one, before));
   }
 }
 
@@ -443,10 +500,11 @@ TEST_CASE(
   for_each_target([&] {
     std::uint32_t seed = 1;
     for (const Windows& w : all)
-      for (const DType dtype : {DType::f32, DType::f64}) {
+      for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16}) {
         Case c{};
-        c.dtype = dtype, c.batch = 1, c.results = 2, c.terms = 3, c.plain_views = true,
-        c.epilogue = w.epilogue;
+        c.dtype = dtype == DType::f64 ? DType::f64 : DType::f32;
+        if (dtype != c.dtype) c.lhs = dtype, c.rhs = dtype;
+        c.batch = 1, c.results = 2, c.terms = 3, c.plain_views = true, c.epilogue = w.epilogue;
         const std::int64_t pixels = w.images * w.rows * w.columns,
                            elements = w.kernel * w.kernel * w.channels;
         c.m = w.turned ? elements : pixels, c.k = w.turned ? pixels : elements, c.n = w.outputs;
@@ -457,7 +515,8 @@ TEST_CASE(
           Built built = build(c, seed);
           Random random(seed);
           for (ContractTerm& term : built.kernel.terms) {
-            const std::int32_t image = built.arrays.add(w.images * height * width * w.channels);
+            const std::int32_t image =
+                built.arrays.add(w.images * height * width * w.channels, built.kernel.lhs);
             built.arrays.fill(image, random);
             const OperandAxis seen{{w.images, w.rows, w.columns},
                                    {height * width * w.channels, w.stride * width * w.channels,
@@ -472,7 +531,85 @@ TEST_CASE(
         check(c, one);
         run(two.kernel, two.arrays, 3);
         CHECK(two.arrays.bytes == one.arrays.bytes);
+        if (one.kernel.lhs == c.dtype) continue;
+        Built before = converted_before(with_images());
+        run(before.kernel, before.arrays, 2);
+        CHECK(same_outputs(one, before));
       }
+  });
+}
+
+TEST_CASE(
+    "16-bit operands have the sums of the same operands converted to f32 before, to the last bit",
+    "[cpu][contract]") {
+  for_each_target([&] {
+    std::uint32_t seed = 1;
+    for (const DType lhs : {DType::bf16, DType::f16, DType::f32})
+      for (const DType rhs : {DType::f32, DType::f16, DType::bf16}) {
+        if (lhs == DType::f32 && rhs == DType::f32) continue;
+        Case cases[] = {
+            {DType::f32, 1, 1, 1, 1},
+            {DType::f32, 1, 7, 19, 5, 2, 3, true, Epilogue::bias},
+            {DType::f32, 2, 13, 35, 21, 2, 3, false, Epilogue::permuted},
+            {DType::f32, 1, 65, 50, 130, 1, 1, true, Epilogue::store},
+            {DType::f32, 5, 12, 16, 33, 1, 2, false, Epilogue::store},
+            {DType::f32, 1, 3, 70, 1030, 2, 3, true, Epilogue::bias},       // inner axis in blocks
+            {DType::f32, 1, 20, 24, 5000, 1, 1, true, Epilogue::permuted},  // ... and chunks
+            {DType::f32, 3, 130, 40, 50, 1, 1, false, Epilogue::store},     // shared rhs
+            {DType::f32, 1, 1, 300, 70, 1, 1, true, Epilogue::store},
+        };
+        for (Case& c : cases) {
+          c.lhs = lhs, c.rhs = rhs;
+          check_case(c, ++seed);
+        }
+      }
+  });
+}
+
+TEST_CASE("packing converts every 16-bit float exactly: subnormal numbers, infinities, NaN",
+          "[cpu][contract]") {
+  // All 65,536 of them as a matrix [strip elements, inner], contiguous along either axis or
+  // neither.
+  constexpr std::int64_t all = 65536;
+  const auto check = [&](auto element, auto GemmKernels<float>::*function) {
+    using S = decltype(element);
+    const std::vector<S> from = [] {
+      std::vector<S> patterns;
+      for (std::int64_t i = 0; i < all; ++i) patterns.push_back({static_cast<std::uint16_t>(i)});
+      return patterns;
+    }();
+    const GemmKernels<float>& kernels = gemm_kernels<float>();
+    for (const std::int64_t width : {1, 3, 4, 7, 8, 2 * kernels.lanes}) {
+      if (width > 2 * kernels.lanes) continue;
+      for (const auto& [strip, inner_stride] :
+           {std::pair(std::int64_t{1}, width), std::pair(all / width, std::int64_t{1}),
+            std::pair(std::int64_t{2}, 2 * width)}) {
+        const std::int64_t inner = strip == 2 ? all / (2 * width) : all / width;
+        const std::int64_t to_inner = (width + kernels.lanes - 1) / kernels.lanes * kernels.lanes;
+        std::vector<std::int64_t> offsets;
+        for (std::int64_t j = 0; j < width; ++j) offsets.push_back(j * strip);
+        std::vector<float> to(static_cast<std::size_t>(inner * to_inner), -1.0f);
+        (kernels.*function)({from.data(), offsets.data(), width, strip == 1, inner, inner_stride,
+                             to.data(), to_inner});
+        std::int64_t wrong = 0;
+        for (std::int64_t p = 0; p < inner; ++p)
+          for (std::int64_t j = 0; j < width; ++j) {
+            const S source = from[static_cast<std::size_t>(j * strip + p * inner_stride)];
+            const float expected = to_f32(source);
+            const float got = to[static_cast<std::size_t>(p * to_inner + j)];
+            wrong += std::isnan(expected) ? !std::isnan(got)
+                                          : std::bit_cast<std::uint32_t>(got) !=
+                                                std::bit_cast<std::uint32_t>(expected);
+          }
+        INFO(to_string(dtype_of<S>)
+             << ", width " << width << ", strip " << strip << ", " << kernels.target);
+        CHECK(wrong == 0);
+      }
+    }
+  };
+  for_each_target([&] {
+    check(BFloat16{}, &GemmKernels<float>::pack_bf16);
+    check(Float16{}, &GemmKernels<float>::pack_f16);
   });
 }
 
@@ -481,16 +618,20 @@ TEST_CASE("contractions over an empty inner axis are zero and empty results are 
   for (const std::int64_t k : {0, 3}) {
     for (const Dims& sizes :
          {Dims{1, 5, 40}, Dims{2, 0, 40}, Dims{0, 3, 3}, Dims{2, 3, 0}, Dims{3, 300, 70}}) {
-      Arrays arrays(DType::f32);
-      arrays.add(sizes[0] * sizes[1] * k);
-      arrays.add(sizes[0] * k * sizes[2]);
-      const std::int32_t y = arrays.add(sizes[0] * sizes[1] * sizes[2]);
-      arrays.fill(0, 1), arrays.fill(1, 1), arrays.fill(y, 9);
-      run(simple_product(sizes[0], sizes[1], k, sizes[2]), arrays, 2);
-      bool right = true;
-      for (std::int64_t i = 0; i < arrays.elements(y); ++i)
-        right = right && arrays.get(y, i) == static_cast<double>(k);
-      CHECK(right);
+      for (const DType dtype : {DType::f32, DType::f16}) {
+        Arrays arrays(DType::f32);
+        arrays.add(sizes[0] * sizes[1] * k, dtype);
+        arrays.add(sizes[0] * k * sizes[2], dtype);
+        const std::int32_t y = arrays.add(sizes[0] * sizes[1] * sizes[2]);
+        arrays.fill(0, 1), arrays.fill(1, 1), arrays.fill(y, 9);
+        ContractKernel kernel = simple_product(sizes[0], sizes[1], k, sizes[2]);
+        kernel.lhs = kernel.rhs = dtype;
+        run(kernel, arrays, 2);
+        bool right = true;
+        for (std::int64_t i = 0; i < arrays.elements(y); ++i)
+          right = right && arrays.get(y, i) == static_cast<double>(k);
+        CHECK(right);
+      }
     }
   }
 }
@@ -507,22 +648,25 @@ TEST_CASE("a result without terms is zero", "[cpu][contract]") {
 
 TEST_CASE("contractions carry NaN and infinity to the elements they belong to", "[cpu][contract]") {
   const std::int64_t m = 30, k = 20, n = 50;
-  for (const double special :
-       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
-    Arrays arrays(DType::f32);
-    arrays.fill(arrays.add(m * k), 1);
-    arrays.fill(arrays.add(k * n), 1);
-    arrays.fill(arrays.add(m * n), 0);
-    arrays.set(0, 17 * k + 3, special);
-    arrays.set(1, 5 * n + 49, special);
-    run(simple_product(1, m, k, n), arrays, 1);
-    bool right = true;
-    for (std::int64_t i = 0; i < m; ++i) {
-      for (std::int64_t j = 0; j < n; ++j)
-        right = right && std::isfinite(arrays.get(2, i * n + j)) == (i != 17 && j != 49);
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+    for (const double special :
+         {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+      Arrays arrays(DType::f32);
+      arrays.fill(arrays.add(m * k, dtype), 1);
+      arrays.fill(arrays.add(k * n, dtype), 1);
+      arrays.fill(arrays.add(m * n), 0);
+      arrays.set(0, 17 * k + 3, special);
+      arrays.set(1, 5 * n + 49, special);
+      ContractKernel kernel = simple_product(1, m, k, n);
+      kernel.lhs = kernel.rhs = dtype;
+      run(kernel, arrays, 1);
+      bool right = true;
+      for (std::int64_t i = 0; i < m; ++i) {
+        for (std::int64_t j = 0; j < n; ++j)
+          right = right && std::isfinite(arrays.get(2, i * n + j)) == (i != 17 && j != 49);
+      }
+      CHECK(right);
     }
-    CHECK(right);
-  }
 }
 
 TEST_CASE("an epilogue's extents may straddle the axes of a row-major result", "[cpu][contract]") {
@@ -544,6 +688,10 @@ TEST_CASE("contractions that don't fit together are refused", "[cpu][contract]")
   kernel.epilogue.extents = {4, 5};
   CHECK_THROWS_AS(ContractRunner(kernel), ShapeError);
   kernel = simple_product(1, 4, 5, 6);
-  kernel.dtype = DType::i32;
+  kernel.lhs = DType::i32;
+  CHECK_THROWS_AS(ContractRunner(kernel), DTypeError);
+  kernel.lhs = DType::f64;
+  CHECK_THROWS_AS(ContractRunner(kernel), DTypeError);
+  kernel.lhs = DType::bf16, kernel.accumulate = DType::bf16;
   CHECK_THROWS_AS(ContractRunner(kernel), DTypeError);
 }

@@ -75,8 +75,8 @@ void add_convolution(std::vector<Action>& table) {
          const auto pair = [&](std::size_t i) {
            return Dims{scope.number(2 * i), scope.number(2 * i + 1)};
          };
-         const ConvAttributes attributes{pair(0), pair(1), pair(2),
-                                         pair(3), pair(4), scope.number(10)};
+         ConvAttributes attributes{pair(0), pair(1), pair(2), pair(3), pair(4), scope.number(10)};
+         attributes.contract_as(contraction_of(scope.in[0].dtype(), scope.in[1].dtype()));
          const Shape image(scope.step.shape),
              weight{scope.number(11), scope.number(12), image[3] / attributes.groups,
                     scope.number(13)};

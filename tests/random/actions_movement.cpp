@@ -302,37 +302,75 @@ void add_reductions(std::vector<Action>& table) {
        [](const Scope& scope) -> Tensors { return {cumsum(scope.in[0], scope.number(0))}; }});
 }
 
+// Shape: batch axes, m, k, n. Numbers: operands transposed; a batch axis of b at 1.
+void draw_product(Drawing& drawing, Step& step) {
+  step.shape = drawing.dims(drawing.choices.below(3));
+  for (int k = 0; k < 3; ++k) step.shape.push_back(drawing.choices.between(1, k == 1 ? 5 : 4));
+  if (drawing.choices.one_in(150)) step.shape.back() = 0;
+  for (int k = 0; k < 3; ++k) step.numbers.push_back(drawing.choices.below(2));
+}
+double inner_size(const Step& step) {
+  return static_cast<double>(step.shape[step.shape.size() - 2]);
+}
+
+// The two operands of a drawn product.
+std::pair<Tensor, Tensor> factors(const Scope& scope) {
+  const Dims batch(scope.step.shape.begin(), scope.step.shape.end() - 3);
+  const std::int64_t m = *(scope.step.shape.end() - 3), k = *(scope.step.shape.end() - 2),
+                     n = scope.step.shape.back();
+  const auto operand = [&](std::size_t i, Dims dims, std::int64_t rows, std::int64_t columns) {
+    const bool turned = scope.number(i) == 1;
+    dims.push_back(turned ? columns : rows), dims.push_back(turned ? rows : columns);
+    const Tensor x = scope.fitted(i, Shape(dims));
+    return turned ? swap_axes(x, -1, -2) : x;
+  };
+  Dims other = batch;
+  if (scope.number(2) == 1 && !other.empty()) other[0] = 1;
+  return {operand(0, batch, m, k), operand(1, other, k, n)};
+}
+
 void add_contractions(std::vector<Action>& table) {
-  // Shape: batch axes, m, k, n. Numbers: operands transposed; a batch axis of b at 1.
   table.push_back({"matmul",
                    [](Drawing& drawing, Step& step) {
                      step.operands = {drawing.floating(), drawing.floating()};
-                     step.shape = drawing.dims(drawing.choices.below(3));
-                     for (int k = 0; k < 3; ++k)
-                       step.shape.push_back(drawing.choices.between(1, k == 1 ? 5 : 4));
-                     if (drawing.choices.one_in(150)) step.shape.back() = 0;
-                     for (int k = 0; k < 3; ++k) step.numbers.push_back(drawing.choices.below(2));
+                     draw_product(drawing, step);
                      return drawing.bound(step.operands[0]) * drawing.bound(step.operands[1]) *
-                            static_cast<double>(step.shape[step.shape.size() - 2]);
+                            inner_size(step);
                    },
                    [](const Scope& scope) -> Tensors {
-                     Dims batch(scope.step.shape.begin(), scope.step.shape.end() - 3);
-                     const std::int64_t m = *(scope.step.shape.end() - 3),
-                                        k = *(scope.step.shape.end() - 2),
-                                        n = scope.step.shape.back();
-                     const auto operand = [&](std::size_t i, Dims dims, std::int64_t rows,
-                                              std::int64_t columns) {
-                       const bool turned = scope.number(i) == 1;
-                       dims.push_back(turned ? columns : rows),
-                           dims.push_back(turned ? rows : columns);
-                       const Tensor x = scope.fitted(i, Shape(dims));
-                       return turned ? swap_axes(x, -1, -2) : x;
-                     };
-                     Dims other = batch;
-                     if (scope.number(2) == 1 && !other.empty()) other[0] = 1;
-                     return {matmul(operand(0, batch, m, k), operand(1, other, k, n))};
+                     const auto [a, b] = factors(scope);
+                     return {matmul(a, b)};
                    },
                    6});
+  // Where the program runs in f32, whole numbers of 16 bits (which hold them exactly, so that the
+  // program means the same in f64) on one side or both. Further numbers: whether both; bf16 or f16
+  // for each; whether a conversion to f32 stands between; whether the result has 16 bits too.
+  table.push_back(
+      {"product of 16 bits",
+       [](Drawing& drawing, Step& step) {
+         const bool both = drawing.choices.one_in(2);
+         step.operands = {both ? drawing.boolean() : drawing.floating(), drawing.integer()};
+         draw_product(drawing, step);
+         step.numbers.push_back(both);
+         for (int k = 0; k < 4; ++k) step.numbers.push_back(drawing.choices.below(2));
+         constexpr double largest = 5;  // of the whole numbers
+         return (both ? 1 : drawing.bound(step.operands[0])) * largest * inner_size(step);
+       },
+       [](const Scope& scope) -> Tensors {
+         auto [a, b] = factors(scope);
+         const bool both = scope.number(3) == 1;
+         const auto stored = [&](const Tensor& x, std::size_t i) {
+           if (scope.floating() != DType::f32) return convert(x, scope.floating());
+           const Tensor narrow = convert(x, scope.number(i) ? DType::bf16 : DType::f16);
+           return scope.number(6) ? convert(narrow, DType::f32) : narrow;
+         };
+         if (both) a = stored(a, 4);
+         b = stored(clip(b, -5.0, 5.0), 5);
+         // Sums of five products of whole numbers up to 5 have 16 bits as well.
+         if (!both || !scope.number(7) || scope.floating() != DType::f32) return {matmul(a, b)};
+         return {convert(matmul(a, b, scope.number(4) ? DType::bf16 : DType::f16), DType::f32)};
+       },
+       3});
 }
 
 }  // namespace

@@ -172,7 +172,8 @@ Attention<T>::Attention(const OpKernel& kernel)
   const std::int64_t rank = q.rank();
   for (std::int64_t axis = 0; axis < rank - 2; ++axis) batch_ *= q[axis];
   queries_ = q[rank - 2], features_ = q[rank - 1], keys_ = k[rank - 2];
-  for (const ContractOperand& view : kernel.views) operands_.push_back(GemmOperand::of_lhs(view));
+  for (const ContractOperand& view : kernel.views)
+    operands_.push_back(GemmOperand::of_lhs(view, dtype_of<T>));
   const std::size_t operands = op_ == Op::attention ? 3 : 6;
   if (operands_.size() != kernel.input_types.size() || operands_.size() < operands)
     throw Error(std::string(to_string(op_)) + ": wants a view of every operand");

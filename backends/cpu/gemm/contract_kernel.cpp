@@ -5,7 +5,9 @@
 // task's scratch memory, where the epilogue finds it.
 //
 // Operands are read where they lie if the kernel can; a strip that it can't read - the wrong axis
-// contiguous, or none - is packed first.
+// contiguous, or none, or elements of 16 bits - is packed first, and converted on the way. Packing
+// changes neither the order nor the rounding of any sum: a product of 16-bit operands has the bits
+// of the same product of operands that were converted before.
 #include "backends/cpu/gemm/contract_kernel.h"
 
 #include <algorithm>
@@ -31,7 +33,7 @@ std::int32_t find_or_add(std::vector<ContractOperand>& operands, const ContractO
   return static_cast<std::int32_t>(index);
 }
 
-// A contraction of element type T, prepared.
+// A contraction whose accumulators are of type T, prepared.
 template <class T>
 class Contraction {
  public:
@@ -130,10 +132,23 @@ class Contraction {
   void pack(const Call& call, const GemmOperand& operand, std::int64_t batch, std::int64_t begin,
             std::int64_t width, std::int64_t inner_begin, std::int64_t inner_end, T* to,
             std::int64_t to_inner) const;
-  const T* base(const Call& call, const GemmOperand& operand, std::int64_t batch) const {
-    return reinterpret_cast<const T*>(
-               call.memory.buffers[static_cast<std::size_t>(operand.buffer)]) +
-           operand.offset + operand.batch.offset(batch);
+  // Element `at` of a batch item of an operand.
+  static const std::byte* element(const Call& call, const GemmOperand& operand, std::int64_t batch,
+                                  std::int64_t at) {
+    return call.memory.buffers[static_cast<std::size_t>(operand.buffer)] +
+           (operand.offset + operand.batch.offset(batch) + at) *
+               static_cast<std::int64_t>(size_of(operand.dtype));
+  }
+  // The same of one that lies in memory as the kernel reads it.
+  static const T* native(const Call& call, const GemmOperand& operand, std::int64_t batch,
+                         std::int64_t at) {
+    return reinterpret_cast<const T*>(element(call, operand, batch, at));
+  }
+  static bool is_native(const GemmOperand& operand) { return operand.dtype == dtype_of<T>; }
+  typename GemmKernels<T>::PackFunction pack_of(DType dtype) const {
+    return dtype == DType::bf16  ? kernels_.pack_bf16
+           : dtype == DType::f16 ? kernels_.pack_f16
+                                 : kernels_.pack;
   }
 
   bool rhs_broadcast() const {
@@ -175,14 +190,14 @@ Contraction<T>::Contraction(const ContractKernel& kernel)
         {find_or_add(lhs, term.lhs), find_or_add(rhs, term.rhs)});
   }
   for (const ContractOperand& operand : lhs) {
-    const GemmOperand& added = lhs_.emplace_back(GemmOperand::of_lhs(operand));
+    const GemmOperand& added = lhs_.emplace_back(GemmOperand::of_lhs(operand, kernel.lhs));
     if (added.batch.size() != batch_ || added.strips.size() != m_ || added.inner.size() != k_) {
       throw ShapeError("contraction: the axes of lhs don't multiply to [batch, m, k] = " +
                        to_string(Dims{batch_, m_, k_}));
     }
   }
   for (const ContractOperand& operand : rhs) {
-    const GemmOperand& added = rhs_.emplace_back(GemmOperand::of_rhs(operand));
+    const GemmOperand& added = rhs_.emplace_back(GemmOperand::of_rhs(operand, kernel.rhs));
     if (added.batch.size() != batch_ || added.inner.size() != k_ || added.strips.size() != n_) {
       throw ShapeError("contraction: the axes of rhs don't multiply to [batch, k, n] = " +
                        to_string(Dims{batch_, k_, n_}));
@@ -213,7 +228,7 @@ GemmBlocking Contraction<T>::plan(int threads) const {
   // many strips of lhs pass by.
   const bool tall = m_ > 16 * kernels_.rows;
   problem.rhs_readable = std::all_of(rhs_.begin(), rhs_.end(), [&](const GemmOperand& rhs) {
-    return rhs.inner.is_affine() && rhs.strips.stride() == 1 &&
+    return is_native(rhs) && rhs.inner.is_affine() && rhs.strips.stride() == 1 &&
            rhs.strips.aligned_stretches(tile_columns()) &&
            !(tall && rhs.inner.stride() * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0);
   });
@@ -344,7 +359,7 @@ void Contraction<T>::pack(const Call& call, const GemmOperand& operand, std::int
   std::int64_t offsets[gemm_max_vectors * gemm_max_lanes<T>];
   const std::int64_t first = operand.strips.offset(begin);
   for (std::int64_t i = 0; i < width; ++i) offsets[i] = operand.strips.offset(begin + i) - first;
-  const T* from = base(call, operand, batch) + first;
+  const auto pack = pack_of(operand.dtype);
   GemmStrip<T> strip{};
   strip.offsets = offsets;
   strip.width = width;
@@ -352,10 +367,10 @@ void Contraction<T>::pack(const Call& call, const GemmOperand& operand, std::int
   strip.inner_stride = operand.inner.stride();
   strip.to_inner = to_inner;
   for (std::int64_t p = inner_begin; p < inner_end; p += strip.inner) {
-    strip.from = from + operand.inner.offset(p);
+    strip.from = element(call, operand, batch, first + operand.inner.offset(p));
     strip.inner = operand.inner.stretch(p, inner_end - p);
     strip.to = to + (p - inner_begin) * to_inner;
-    kernels_.pack(strip);
+    pack(strip);
   }
 }
 
@@ -447,8 +462,8 @@ auto Contraction<T>::rhs_strip(const Call& call, const Slot& slot, const Block& 
   if (block.column_end - column < tile_columns())
     return {slot.rhs + operand * plan.block_inner * tile_columns(), 1, tile_columns()};
   const GemmOperand& rhs = rhs_[static_cast<std::size_t>(operand)];
-  return {base(call, rhs, block.batch) + rhs.strips.offset(column) +
-              rhs.inner.offset(block.inner_begin),
+  return {native(call, rhs, block.batch,
+                 rhs.strips.offset(column) + rhs.inner.offset(block.inner_begin)),
           1, rhs.inner.stride()};
 }
 
@@ -465,8 +480,8 @@ bool Contraction<T>::has_long_rows(const GemmOperand& lhs) const {
 template <class T>
 bool Contraction<T>::lhs_by_stretches(const GemmOperand& lhs) const {
   constexpr std::int64_t least_inner = 8;
-  return lhs.inner.stride() == 1 && lhs.inner.run() >= std::min(least_inner, lhs.inner.size()) &&
-         has_long_rows(lhs);
+  return is_native(lhs) && lhs.inner.stride() == 1 &&
+         lhs.inner.run() >= std::min(least_inner, lhs.inner.size()) && has_long_rows(lhs);
 }
 
 // Of the strip that begins with `row`: strips don't reach from one stretch of rows into the next
@@ -491,15 +506,15 @@ auto Contraction<T>::lhs_strip(const Call& call, const Slot& slot, const Block& 
   // cache, where most are lost before they are used again.
   const bool aliases = stride * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0 &&
                        block.columns() > 2 * tile_columns();
-  if (lhs.inner.is_affine() && lhs.strips.stretch(row, rows) == rows &&
+  if (is_native(lhs) && lhs.inner.is_affine() && lhs.strips.stretch(row, rows) == rows &&
       (stride == 1 || (lhs.inner.stride() == 1 && !aliases))) {
-    return {
-        base(call, lhs, block.batch) + lhs.strips.offset(row) + lhs.inner.offset(block.inner_begin),
-        stride, lhs.inner.stride()};
+    return {native(call, lhs, block.batch,
+                   lhs.strips.offset(row) + lhs.inner.offset(block.inner_begin)),
+            stride, lhs.inner.stride()};
   }
   if (!lhs.inner.is_affine() && !aliases && lhs_by_stretches(lhs) &&
       lhs.strips.stretch(row, rows) == rows)
-    return {base(call, lhs, block.batch) + lhs.strips.offset(row), stride, 1, &lhs.inner};
+    return {native(call, lhs, block.batch, lhs.strips.offset(row)), stride, 1, &lhs.inner};
   T* to = slot.lhs + static_cast<std::int64_t>(operand) * call.plan.block_inner * lhs_width();
   pack(call, lhs, block.batch, row, rows, block.inner_begin, block.inner_end, to, lhs_width());
   return {to, 1, lhs_width()};
@@ -625,9 +640,16 @@ void Contraction<T>::add_chunks(const Call& call, const Slot& slot, std::int64_t
 using AnyContraction = std::variant<Contraction<float>, Contraction<double>>;
 
 AnyContraction prepare(const ContractKernel& kernel) {
-  if (kernel.dtype == DType::f32) return Contraction<float>(kernel);
-  if (kernel.dtype == DType::f64) return Contraction<double>(kernel);
-  throw DTypeError("contraction: runs in f32 or f64, got " + std::string(to_string(kernel.dtype)));
+  const auto each = [&](auto holds) { return holds(kernel.lhs) && holds(kernel.rhs); };
+  if (kernel.accumulate == DType::f32 &&
+      each([](DType dtype) { return is_floating(dtype) && dtype != DType::f64; }))
+    return Contraction<float>(kernel);
+  if (kernel.accumulate == DType::f64 && each([](DType dtype) { return dtype == DType::f64; }))
+    return Contraction<double>(kernel);
+  throw DTypeError(
+      "contraction: sums products of bf16, f16 and f32 in f32 and of f64 in f64, not " +
+      std::string(to_string(kernel.lhs)) + " x " + std::string(to_string(kernel.rhs)) + " in " +
+      std::string(to_string(kernel.accumulate)));
 }
 
 }  // namespace

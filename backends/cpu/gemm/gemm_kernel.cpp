@@ -1,8 +1,10 @@
 #include "backends/cpu/gemm/gemm_kernel.h"
 
+#include <type_traits>
 #include <utility>
 
 #include "backends/cpu/tape/tape_targets.h"
+#include "engine/graph/dtype.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/gemm/gemm_kernel.cpp"
@@ -52,6 +54,65 @@ HWY_INLINE hn::Vec<D> LoadPart(D d, const T* from, std::int64_t count) {
   for (std::int64_t j = 0; j < count; ++j) lanes[j] = from[j];
   return hn::Load(d, lanes);
 #endif
+}
+
+// ---- elements in memory: T itself, or 16-bit floats, which are converted exactly
+
+template <class D>
+using Bits16 = hn::Rebind<std::uint16_t, D>;  // as many lanes as D has
+
+inline const std::uint16_t* Bits(const BFloat16* from) { return &from->bits; }
+inline const std::uint16_t* Bits(const Float16* from) { return &from->bits; }
+
+template <class S, class D>
+HWY_INLINE hn::Vec<D> Widened(D d, hn::Vec<Bits16<D>> bits) {
+  const hn::RebindToUnsigned<D> d32;
+  const auto wide = hn::PromoteTo(d32, bits);
+  if constexpr (std::is_same_v<S, BFloat16>) {
+    return hn::BitCast(d, hn::ShiftLeft<16>(wide));
+  } else {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+    return hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, D>(), bits));  // F16C
+#else
+    // The exponent is 5 bits wide with bias 15, to become 8 with bias 127: a multiplication by
+    // 2^112, which is exact and gives subnormal numbers theirs. Infinities and NaN keep all ones.
+    const auto magnitude = hn::ShiftLeft<13>(hn::And(wide, hn::Set(d32, 0x7FFFu)));
+    const auto sign = hn::ShiftLeft<16>(hn::And(wide, hn::Set(d32, 0x8000u)));
+    const auto number = hn::BitCast(d32, hn::Mul(hn::BitCast(d, magnitude), hn::Set(d, 0x1p112f)));
+    const auto special = hn::Or(magnitude, hn::Set(d32, 0x7F800000u));
+    const auto is_special = hn::Gt(magnitude, hn::Set(d32, 0x0F7FFFFFu));
+    return hn::BitCast(d, hn::Or(sign, hn::IfThenElse(is_special, special, number)));
+#endif
+  }
+}
+
+template <class T, class S>
+HWY_INLINE T Lane(S element) {
+  if constexpr (std::is_same_v<T, S>) {
+    return element;
+  } else {
+    return to_f32(element);
+  }
+}
+
+template <class D, class S>
+HWY_INLINE hn::Vec<D> LoadAs(D d, const S* from) {
+  if constexpr (std::is_same_v<S, hn::TFromD<D>>) {
+    return hn::LoadU(d, from);
+  } else {
+    return Widened<S>(d, hn::LoadU(Bits16<D>(), Bits(from)));
+  }
+}
+
+template <class D, class S, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> LoadPartAs(D d, const S* from, std::int64_t count) {
+  if constexpr (std::is_same_v<S, T>) {
+    return LoadPart(d, from, count);
+  } else {
+    alignas(64) std::uint16_t lanes[hn::MaxLanes(d)] = {};
+    for (std::int64_t j = 0; j < count; ++j) lanes[j] = from[j].bits;
+    return Widened<S>(d, hn::Load(Bits16<D>(), lanes));
+  }
 }
 
 template <class T, int rows, int vectors>
@@ -136,15 +197,43 @@ HWY_INLINE hn::Vec<D> LoadBlocks(D d, const T* from, const std::int64_t* offsets
   }
 }
 
+// Four elements of 16 bits in the place of each block.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadQuads(D d, const std::uint16_t* from, const std::int64_t* offsets,
+                                std::int64_t stride) {
+  constexpr std::size_t quads = hn::MaxLanes(D()) / 4;
+  if constexpr (quads <= 1) {
+    return hn::LoadU(d, from + offsets[0]);
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(
+        d, LoadQuads(half, from, offsets + stride * static_cast<std::int64_t>(quads / 2), stride),
+        LoadQuads(half, from, offsets, stride));
+  }
+}
+
+// The same for elements of another type, converted: block b is the 16 / sizeof(T) elements there.
+template <class D, class S>
+HWY_INLINE hn::Vec<D> LoadBlocksAs(D d, const S* from, const std::int64_t* offsets,
+                                   std::int64_t stride) {
+  if constexpr (std::is_same_v<S, hn::TFromD<D>>) {
+    return LoadBlocks(d, from, offsets, stride);
+  } else {
+    const Bits16<D> d16;
+    return Widened<S>(d, LoadQuads(d16, Bits(from), offsets, stride));
+  }
+}
+
 // Columns [0, lanes) x inner [0, 16 / sizeof(T)) of a strip whose inner stride is one: transposes
 // within each 16-byte block.
-template <class T>
-HWY_INLINE void TransposeBlocks(const T* from, const std::int64_t* offsets, T* to,
+template <class T, class S>
+HWY_INLINE void TransposeBlocks(const S* from, const std::int64_t* offsets, T* to,
                                 std::int64_t to_inner) {
   const Lanes<T> d;
   if constexpr (sizeof(T) == 4) {
-    const auto v0 = LoadBlocks(d, from, offsets, 4), v1 = LoadBlocks(d, from, offsets + 1, 4);
-    const auto v2 = LoadBlocks(d, from, offsets + 2, 4), v3 = LoadBlocks(d, from, offsets + 3, 4);
+    const auto v0 = LoadBlocksAs(d, from, offsets, 4), v1 = LoadBlocksAs(d, from, offsets + 1, 4);
+    const auto v2 = LoadBlocksAs(d, from, offsets + 2, 4),
+               v3 = LoadBlocksAs(d, from, offsets + 3, 4);
     const auto low02 = hn::InterleaveLower(d, v0, v2), low13 = hn::InterleaveLower(d, v1, v3);
     const auto high02 = hn::InterleaveUpper(d, v0, v2), high13 = hn::InterleaveUpper(d, v1, v3);
     hn::StoreU(hn::InterleaveLower(d, low02, low13), d, to);
@@ -159,18 +248,19 @@ HWY_INLINE void TransposeBlocks(const T* from, const std::int64_t* offsets, T* t
 }
 #endif
 
-template <class T>
+template <class T, class S>
 void Pack(const GemmStrip<T>& strip) {
   const Lanes<T> d;
+  const S* const begin = static_cast<const S*>(strip.from);
   constexpr std::int64_t lanes = hn::MaxLanes(Lanes<T>());
   const std::int64_t padded = (strip.width + lanes - 1) / lanes * lanes;
   if (strip.contiguous) {
-    const T* from = strip.from + strip.offsets[0];
+    const S* from = begin + strip.offsets[0];
     const std::int64_t whole = strip.width / lanes * lanes, rest = strip.width - whole;
     for (std::int64_t p = 0; p < strip.inner; ++p) {
       T* to = strip.to + p * strip.to_inner;
-      for (std::int64_t j = 0; j < whole; j += lanes) hn::StoreU(hn::LoadU(d, from + j), d, to + j);
-      if (rest != 0) hn::StoreU(LoadPart(d, from + whole, rest), d, to + whole);
+      for (std::int64_t j = 0; j < whole; j += lanes) hn::StoreU(LoadAs(d, from + j), d, to + j);
+      if (rest != 0) hn::StoreU(LoadPartAs(d, from + whole, rest), d, to + whole);
       from += strip.inner_stride;
     }
     return;
@@ -185,16 +275,15 @@ void Pack(const GemmStrip<T>& strip) {
     constexpr std::int64_t step = 16 / sizeof(T);
     for (; p + step <= strip.inner; p += step) {
       for (std::int64_t j = 0; j < padded; j += lanes) {
-        TransposeBlocks(strip.from + p, offsets + j, strip.to + p * strip.to_inner + j,
-                        strip.to_inner);
+        TransposeBlocks(begin + p, offsets + j, strip.to + p * strip.to_inner + j, strip.to_inner);
       }
     }
   }
 #endif
   for (; p < strip.inner; ++p) {
-    const T* from = strip.from + p * strip.inner_stride;
+    const S* from = begin + p * strip.inner_stride;
     T* to = strip.to + p * strip.to_inner;
-    for (std::int64_t j = 0; j < padded; ++j) to[j] = from[offsets[j]];
+    for (std::int64_t j = 0; j < padded; ++j) to[j] = Lane<T>(from[offsets[j]]);
   }
 }
 
@@ -212,7 +301,9 @@ const GemmKernels<T>* Kernels() {
     made.rows = tile_rows;
     made.lanes = static_cast<int>(hn::MaxLanes(Lanes<T>()));
     FillTiles(made, std::make_integer_sequence<int, tile_rows>());
-    made.pack = &Pack<T>;
+    made.pack = &Pack<T, T>;
+    if constexpr (std::is_same_v<T, float>)
+      made.pack_bf16 = &Pack<T, BFloat16>, made.pack_f16 = &Pack<T, Float16>;
     return made;
   }();
   return &kernels;

@@ -33,10 +33,11 @@ struct GemmTile {
 };
 
 // Packing of a strip of `width` rows of A, or columns of B, along the inner axis: to[p * to_inner +
-// j] = from[offsets[j] + p * inner_stride].
+// j] = from[offsets[j] + p * inner_stride], converted to T. Offsets and strides count elements of
+// the operand.
 template <class T>
 struct GemmStrip {
-  const T* from;
+  const void* from;
   const std::int64_t* offsets;
   std::int64_t width;
   bool contiguous;  // offsets[j] == offsets[0] + j
@@ -59,7 +60,9 @@ struct GemmKernels {
   int lanes;           // elements of a vector; a tile has one or two vectors in a row
   // tile[vectors - 1][rows - 1]
   TileFunction tile[gemm_max_vectors][gemm_max_rows];
-  void (*pack)(const GemmStrip<T>&);
+  // By what the operand's elements are: T; BFloat16 and Float16, where T is float.
+  using PackFunction = void (*)(const GemmStrip<T>&);
+  PackFunction pack, pack_bf16, pack_f16;
 };
 
 // The kernels of the best instruction set that this processor has. T: float, double.

@@ -36,14 +36,19 @@ GemmAxis::GemmAxis(const OperandAxis& axis) {
   }
 }
 
-GemmOperand GemmOperand::of_lhs(const ContractOperand& operand) {
-  return {operand.buffer, operand.offset, GemmAxis(operand.batch), GemmAxis(operand.rows),
-          GemmAxis(operand.columns)};
+GemmOperand GemmOperand::of_lhs(const ContractOperand& operand, DType dtype) {
+  return {operand.buffer,
+          operand.offset,
+          GemmAxis(operand.batch),
+          GemmAxis(operand.rows),
+          GemmAxis(operand.columns),
+          dtype};
 }
 
-GemmOperand GemmOperand::of_rhs(const ContractOperand& operand) {
-  return {operand.buffer, operand.offset, GemmAxis(operand.batch), GemmAxis(operand.columns),
-          GemmAxis(operand.rows)};
+GemmOperand GemmOperand::of_rhs(const ContractOperand& operand, DType dtype) {
+  return {operand.buffer,          operand.offset,
+          GemmAxis(operand.batch), GemmAxis(operand.columns),
+          GemmAxis(operand.rows),  dtype};
 }
 
 }  // namespace fluxion::cpu_backend

@@ -45,9 +45,10 @@ struct GemmOperand {
   std::int32_t buffer;
   std::int64_t offset;
   GemmAxis batch, strips, inner;
+  DType dtype;  // in memory
 
-  static GemmOperand of_lhs(const ContractOperand& operand);
-  static GemmOperand of_rhs(const ContractOperand& operand);
+  static GemmOperand of_lhs(const ContractOperand& operand, DType dtype);
+  static GemmOperand of_rhs(const ContractOperand& operand, DType dtype);
 };
 
 }  // namespace fluxion::cpu_backend

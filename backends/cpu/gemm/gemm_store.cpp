@@ -35,8 +35,8 @@ std::vector<DirectStore> direct_stores(const ContractKernel& kernel) {
   const Tape& tape = kernel.epilogue;
   for (const TapeStore& store : tape.stores) {
     const TapeInstruction& instruction = tape.instructions[static_cast<std::size_t>(store.value)];
-    if (instruction.code != TapeCode::result || instruction.dtype != kernel.dtype ||
-        store.dtype != kernel.dtype)
+    if (instruction.code != TapeCode::result || instruction.dtype != kernel.accumulate ||
+        store.dtype != kernel.accumulate)
       return {};
     auto& direct = found[static_cast<std::size_t>(instruction.argument)];
     if (direct) return {};
