@@ -14,6 +14,7 @@
 #include "backends/cpu/gemm/contract_kernel.h"
 #include "backends/cpu/index/op_kernel.h"
 #include "backends/cpu/runtime/parallel.h"
+#include "backends/cpu/tape/affine_runs.h"
 #include "backends/cpu/tape/tape_kernel.h"
 #include "backends/cpu/tape/tape_lanes.h"
 #include "engine/error.h"
@@ -281,6 +282,8 @@ class CpuBackend final : public Backend {
                          (count == 1 ? " thread, " : " threads, ") + vector_target() + ")";
     capabilities_.f64 = true;
     capabilities_.limits.max_attention_head = max_attention_head;
+    capabilities_.limits.max_axes = AffineRuns::max_axes;
+    capabilities_.limits.max_guards = AffineRuns::max_functions - 1;  // beside the address
   }
 
   const Capabilities& capabilities() const override { return capabilities_; }
@@ -304,6 +307,7 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<Executable> compile(const Program& program) override {
+    require_fits(program, capabilities_.limits, capabilities_.name);
     return std::make_unique<CpuExecutable>(program, threads_);
   }
 

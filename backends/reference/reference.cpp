@@ -117,6 +117,7 @@ class ReferenceBackend : public Backend {
  public:
   ReferenceBackend() {
     capabilities_.name = "reference";
+    capabilities_.limits = no_limits();
     capabilities_.limits.fuses = false;
   }
   const Capabilities& capabilities() const override { return capabilities_; }

@@ -13,8 +13,6 @@ namespace fluxion::plan {
 
 namespace {
 
-constexpr std::int32_t max_results = 4;
-
 // The kernels as a graph: who reads what others write. Each has a level that lies above those of
 // all that it depends on, so that a search for a path is cut off at the level of its end.
 class KernelGraph {
@@ -185,18 +183,11 @@ bool alike(const ContractKernel& a, const ContractKernel& b) {
          a.m == b.m && a.n == b.n && a.k == b.k;
 }
 
-bool fits(const Tape& tape, const KernelLimits& limits) {
-  return static_cast<int>(tape.loads.size()) <= limits.max_loads &&
-         static_cast<int>(tape.stores.size()) <= limits.max_stores &&
-         static_cast<int>(tape.instructions.size()) <= limits.max_instructions &&
-         static_cast<int>(tape.extents.size()) <= limits.max_axes;
-}
-
 // b's products and epilogue added to a's kernel, if they fit together.
 bool merge_contractions(KernelGraph& graph, std::int32_t a, std::int32_t b,
-                        const KernelLimits& limits) {
+                        std::span<const BufferSlot> buffers, const KernelLimits& limits) {
   ContractKernel &into = *graph.contraction(a), &from = *graph.contraction(b);
-  if (!alike(into, from) || into.results + from.results > max_results) return false;
+  if (!alike(into, from) || into.results + from.results > limits.max_results) return false;
   if (graph.path(a, b, true) || graph.path(b, a, true)) return false;
   ContractKernel merged = into;
   Tape other = from.epilogue;
@@ -204,12 +195,12 @@ bool merge_contractions(KernelGraph& graph, std::int32_t a, std::int32_t b,
     if (instruction.code == TapeCode::result) instruction.argument += into.results;
   if (!common_axes(merged.epilogue, other)) return false;
   append_tape(merged.epilogue, other);
-  if (!fits(merged.epilogue, limits)) return false;
   for (ContractTerm term : from.terms) {
     term.result += into.results;
     merged.terms.push_back(std::move(term));
   }
   merged.results += from.results;
+  if (!fits(merged, buffers, limits)) return false;
   into = std::move(merged);
   graph.absorb(a, b);
   return true;
@@ -234,7 +225,8 @@ std::int32_t result_in(const ContractKernel& kernel, std::int32_t buffer) {
 }
 
 // Runs map `m` on the tiles of contraction `c`, whose result it reads.
-bool attach(KernelGraph& graph, std::int32_t c, std::int32_t m, const KernelLimits& limits) {
+bool attach(KernelGraph& graph, std::int32_t c, std::int32_t m, std::span<const BufferSlot> buffers,
+            const KernelLimits& limits) {
   ContractKernel& contraction = *graph.contraction(c);
   Tape tape = std::get<TapeKernel>(graph.at(m).kernel).tape;
   std::vector<std::int32_t> shared;
@@ -257,11 +249,11 @@ bool attach(KernelGraph& graph, std::int32_t c, std::int32_t m, const KernelLimi
         if (tape.extents[k] != 1 && load.address.coefficients[k] != row_major[k]) return false;
   for (const std::int32_t buffer : shared)
     replace_load_by_result(tape, buffer, result_in(contraction, buffer));
-  Tape epilogue = contraction.epilogue;
-  if (!common_axes(epilogue, tape)) return false;
-  append_tape(epilogue, tape);
-  if (!fits(epilogue, limits)) return false;
-  contraction.epilogue = std::move(epilogue);
+  ContractKernel merged = contraction;
+  if (!common_axes(merged.epilogue, tape)) return false;
+  append_tape(merged.epilogue, tape);
+  if (!fits(merged, buffers, limits)) return false;
+  contraction = std::move(merged);
   graph.absorb(c, m);
   for (const std::int32_t buffer : shared) graph.drop_if_unread(c, buffer);
   return true;
@@ -269,10 +261,11 @@ bool attach(KernelGraph& graph, std::int32_t c, std::int32_t m, const KernelLimi
 
 }  // namespace
 
-void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t buffers,
+void merge_into_contractions(std::vector<LoweredKernel>& kernels,
+                             std::span<const BufferSlot> buffers,
                              const std::set<std::int32_t>& kept,
                              const std::set<std::int32_t>& donated, const KernelLimits& limits) {
-  KernelGraph graph(kernels, buffers, kept);
+  KernelGraph graph(kernels, buffers.size(), kept);
   const auto count = static_cast<std::int32_t>(kernels.size());
 
   // Pair products that share an operand: above all primal and tangent of one layer.
@@ -289,7 +282,8 @@ void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t bu
         for (const ContractTerm& t : y.terms) shared = shared || s.lhs == t.lhs || s.rhs == t.rhs;
       if (!shared) continue;
       if (!related) related = graph.related(a);
-      if (!(*related)[static_cast<std::size_t>(b)] && merge_contractions(graph, a, b, limits))
+      if (!(*related)[static_cast<std::size_t>(b)] &&
+          merge_contractions(graph, a, b, buffers, limits))
         related.reset();
     }
   }
@@ -315,8 +309,8 @@ void merge_into_contractions(std::vector<LoweredKernel>& kernels, std::size_t bu
       if (!graph.alive(producer)) continue;
       for (const std::int32_t other : producers)
         if (other != producer && graph.alive(other))
-          merge_contractions(graph, producer, other, limits);
-      if (attach(graph, producer, m, limits)) break;
+          merge_contractions(graph, producer, other, buffers, limits);
+      if (attach(graph, producer, m, buffers, limits)) break;
     }
   }
 

@@ -93,7 +93,8 @@ constexpr std::int64_t max_lonely_row = 4096;
 
 class Fuser {
  public:
-  Fuser(const Graph& graph, const KernelLimits& limits) : graph_(graph), limits_(limits) {}
+  Fuser(const Graph& graph, const KernelLimits& limits, const std::set<std::int32_t>& stored)
+      : graph_(graph), limits_(limits), stored_(stored) {}
 
   std::vector<Group> run() {
     find_uses();
@@ -131,6 +132,10 @@ class Fuser {
     return op_class(n) == OpClass::elementwise || op_class(n) == OpClass::reduction;
   }
   const Shape& shape(std::int32_t n) const { return node(n).outputs[0].shape; }
+  // Whether n's users read it from memory, never from a register.
+  bool memory_only(std::int32_t n) const {
+    return storage_only(node(n).outputs[0].dtype) || stored_.contains(n);
+  }
 
   // The values outside of movement ops that an operand reads.
   template <class F>
@@ -163,7 +168,7 @@ class Fuser {
           if (!seen.insert(source.node).second) return;
           uses_[static_cast<std::size_t>(source.node)].push_back(
               {static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)});
-          if (!fusible(static_cast<std::int32_t>(i)) || storage_only(graph_.type(source).dtype))
+          if (!fusible(static_cast<std::int32_t>(i)) || memory_only(source.node))
             external_[static_cast<std::size_t>(source.node)] = true;
         });
       }
@@ -195,8 +200,7 @@ class Fuser {
     cost_.assign(graph_.nodes.size(), 0);
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       const auto n = static_cast<std::int32_t>(i);
-      if (op_class(n) != OpClass::elementwise || node(n).op == Op::identity ||
-          storage_only(node(n).outputs[0].dtype))
+      if (op_class(n) != OpClass::elementwise || node(n).op == Op::identity || memory_only(n))
         continue;
       std::set<std::int32_t> sources;
       int cost = 1;
@@ -319,6 +323,16 @@ class Fuser {
         return false;
     }
     return static_cast<int>(2 * nodes.size() + loads.size()) <= limits_.max_instructions;
+  }
+
+  // Whether one of the nodes would read from a register what must be read from memory.
+  bool reads_a_register(const std::set<std::int32_t>& nodes) const {
+    for (const std::int32_t n : nodes) {
+      if (!memory_only(n)) continue;
+      for (const Use& use : uses_[static_cast<std::size_t>(n)])
+        if (nodes.contains(use.user)) return true;
+    }
+    return false;
   }
 
   // A row that must stay resident: some wide value of the group depends on a reduction in it.
@@ -535,7 +549,7 @@ class Fuser {
     for (const std::int32_t g : groups)
       nodes.insert(groups_[static_cast<std::size_t>(g)].nodes.begin(),
                    groups_[static_cast<std::size_t>(g)].nodes.end());
-    if (!within_limits(nodes) || !rows_fit(*space, nodes)) return false;
+    if (!within_limits(nodes) || !rows_fit(*space, nodes) || reads_a_register(nodes)) return false;
     for (const std::int32_t a : groups)
       for (const std::int32_t b : groups)
         if (a != b && (path_around(a, b) || !reads_at_its_points(a, b, *space))) return false;
@@ -591,8 +605,7 @@ class Fuser {
 
   void place(std::int32_t n) {
     const std::set<std::int32_t> groups = user_groups(n);
-    const bool memory_only = storage_only(node(n).outputs[0].dtype);
-    if (!groups.empty() && !memory_only) {
+    if (!groups.empty() && !memory_only(n)) {
       if (join(n, groups, false)) return;
       if (!external_[static_cast<std::size_t>(n)] && recompute(n, groups)) return;
       // Stored by one of its users' groups, the earliest that may, and loaded by the others.
@@ -631,6 +644,7 @@ class Fuser {
 
   const Graph& graph_;
   const KernelLimits& limits_;
+  const std::set<std::int32_t>& stored_;
   std::vector<std::vector<Use>> uses_;
   std::vector<std::vector<Host>> hosts_;
   std::vector<bool> external_;  // read by something that is no tape, or an output
@@ -648,8 +662,9 @@ class Fuser {
 
 }  // namespace
 
-std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits) {
-  return Fuser(prepared, limits).run();
+std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits,
+                        const std::set<std::int32_t>& stored) {
+  return Fuser(prepared, limits, stored).run();
 }
 
 }  // namespace fluxion::plan

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "engine/backend.h"
@@ -13,6 +14,8 @@
 #include "engine/plan/view.h"
 
 namespace fluxion::plan {
+
+struct Cuts;  // engine/plan/split.h
 
 // An iteration space by meaning: the sizes (without axes of size 1) of the values in it, and which
 // of them are reduced.
@@ -43,15 +46,18 @@ std::optional<Point> canonical_point(const Space& space, const Shape& shape,
                                      const std::vector<Affine>& axes, std::size_t kernel_axes);
 
 // A graph that fusion can work on: movement ops that don't fold into index maps, and operands that
-// must lie in memory, are preceded by an explicit copy (Op::identity). `forced` are operands of the
-// given graph that must be copied too: (user, operand number). No value is read in more than
-// `max_loads` places at once: a concatenation of more than half of them is done in parts.
-Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced,
-              std::size_t max_loads);
+// must lie in memory, are preceded by an explicit copy (Op::identity). No value is read in more
+// than limits.max_loads places at once: a concatenation of more than half of them is done in parts.
+// Carries out `cuts`, which are cuts of the given graph; what remains of them are the nodes of the
+// result that must be stored.
+Graph prepare(const Graph& graph, const KernelLimits& limits, Cuts& cuts);
 
 // What the memory of a graph output or an index operand is: reshapes peeled off.
 Value peel_reshapes(const Graph& graph, Value value);
 
-std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits);
+// `stored` are nodes that must be written to memory and read back: no group holds one of them
+// beside one of its users.
+std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits,
+                        const std::set<std::int32_t>& stored = {});
 
 }  // namespace fluxion::plan

@@ -47,6 +47,9 @@ bool reorder_along(Tape& tape, std::int32_t buffer);
 // Splits the tapes' axes until their extents agree; false if they can't.
 bool common_axes(Tape& a, Tape& b);
 
+// Makes neighbouring axes one wherever every index of the tape runs through them as through one.
+void merge_axes(Tape& tape);
+
 // b's instructions, loads and stores appended to a. Extents must agree.
 void append_tape(Tape& a, const Tape& b);
 

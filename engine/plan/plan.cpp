@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <map>
 
+#include "engine/error.h"
 #include "engine/plan/contractions.h"
 #include "engine/plan/fuse.h"
 #include "engine/plan/lower.h"
 #include "engine/plan/schedule.h"
+#include "engine/plan/split.h"
 
 namespace fluxion {
 
@@ -14,31 +16,77 @@ namespace plan {
 
 namespace {
 
-// Copying the operands that defeated a lowering always helps; a handful of rounds settles any
-// graph.
-constexpr int max_rounds = 64;
+// Each round halves what does not fit; a few dozen settle any graph.
+constexpr int max_rounds = 256;
 
-std::vector<LoweredKernel> lower_all(const Graph& graph, const KernelLimits& limits,
-                                     BufferNumbers& buffers,
-                                     std::vector<std::pair<std::int32_t, std::int32_t>>& stuck) {
-  std::vector<LoweredKernel> kernels;
-  for (const Group& group : fuse(graph, limits)) {
-    std::optional<Tape> tape = lower_group(graph, group, buffers, stuck);
-    if (tape) kernels.push_back({TapeKernel{std::move(*tape)}, group.nodes.back()});
+// Lowers a prepared graph, and notes in `cuts` what must change before every kernel fits the
+// device. If anything must, the kernels are of no use.
+class Lowering {
+ public:
+  Lowering(const Graph& graph, const Capabilities& device, BufferNumbers& buffers, Cuts& cuts)
+      : graph_(graph), device_(device), buffers_(buffers), cuts_(cuts) {}
+
+  std::vector<LoweredKernel> run() {
+    for (const Group& group : fuse(graph_, device_.limits, cuts_.stored)) lower(group);
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const auto n = static_cast<std::int32_t>(i);
+      const OpClass op_class = info(graph_.nodes[i].op).op_class;
+      if (op_class == OpClass::contraction) lower(n, lower_contraction(graph_, n, buffers_));
+      if (is_whole(op_class)) lower(n, lower_op(graph_, n, buffers_));
+    }
+    std::stable_sort(
+        kernels_.begin(), kernels_.end(),
+        [](const LoweredKernel& a, const LoweredKernel& b) { return a.position < b.position; });
+    return std::move(kernels_);
   }
-  if (!stuck.empty()) return {};
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const auto n = static_cast<std::int32_t>(i);
-    const OpClass op_class = info(graph.nodes[i].op).op_class;
-    if (op_class == OpClass::contraction)
-      kernels.push_back({lower_contraction(graph, n, buffers), n});
-    if (is_whole(op_class)) kernels.push_back({lower_op(graph, n, buffers), n});
+
+ private:
+  void lower(const Group& group) {
+    std::vector<std::pair<std::int32_t, std::int32_t>> stuck;
+    std::optional<Tape> tape = lower_group(graph_, group, buffers_, stuck);
+    for (const auto& [user, operand] : stuck) {
+      const Value value =
+          graph_.nodes[static_cast<std::size_t>(user)].inputs[static_cast<std::size_t>(operand)];
+      if (cuts_.stored.contains(value.node))
+        throw Error("plan: a view does not fold even over a copy; this is a planner error");
+      cuts_.copied.insert({user, operand});
+    }
+    if (!tape) return;
+    if (static_cast<std::int64_t>(tape->extents.size()) > device_.limits.max_axes)
+      merge_axes(*tape);
+    Kernel kernel = TapeKernel{std::move(*tape)};
+    if (const Fit fit = check(kernel); !fit)
+      split_group(graph_, group, excess(fit), cuts_);
+    else
+      kernels_.push_back({std::move(kernel), group.nodes.back()});
   }
-  std::stable_sort(
-      kernels.begin(), kernels.end(),
-      [](const LoweredKernel& a, const LoweredKernel& b) { return a.position < b.position; });
-  return kernels;
-}
+
+  void lower(std::int32_t node, Kernel kernel) {
+    if (const Fit fit = check(kernel); !fit)
+      split_operator(graph_, node, excess(fit), cuts_);
+    else
+      kernels_.push_back({std::move(kernel), node});
+  }
+
+  Fit check(const Kernel& kernel) {
+    for (std::size_t b = slots_.size(); b < buffers_.values().size(); ++b)
+      slots_.push_back({BufferKind::temporary, graph_.type(buffers_.values()[b]), 0, 0});
+    return fits(kernel, slots_, device_.limits);
+  }
+
+  Excess excess(const Fit& fit) const {
+    const Value memory =
+        fit.buffer >= 0 ? buffers_.values()[static_cast<std::size_t>(fit.buffer)] : Value{};
+    return {fit, memory, device_.limits, device_.name};
+  }
+
+  const Graph& graph_;
+  const Capabilities& device_;
+  BufferNumbers& buffers_;
+  Cuts& cuts_;
+  std::vector<BufferSlot> slots_;  // types alone
+  std::vector<LoweredKernel> kernels_;
+};
 
 }  // namespace
 
@@ -51,16 +99,20 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
   std::vector<LoweredKernel> kernels;
   std::optional<BufferNumbers> buffers;
   if (limits.fuses) {
-    std::vector<std::pair<std::int32_t, std::int32_t>> stuck;
-    for (int round = 0;; ++round) {
-      graph = prepare(graph, stuck, static_cast<std::size_t>(limits.max_loads));
+    require_least(limits, device.name);
+    // Each round cuts the graph further, until every kernel fits (engine/plan/split.h).
+    Cuts cuts;
+    int rounds = 0;
+    for (bool fitting = false; !fitting;) {
+      if (++rounds > max_rounds)
+        throw Error("plan: the kernels don't fit " + device.name + " after " +
+                    std::to_string(max_rounds) + " rounds of splitting; this is a planner error");
+      graph = prepare(graph, limits, cuts);
       verify(graph);
-      stuck.clear();
       buffers.emplace(graph);
-      kernels = lower_all(graph, limits, *buffers, stuck);
-      if (stuck.empty()) break;
-      if (round == max_rounds)
-        throw Error("plan: a view does not fold even after copies; this is a planner error");
+      const std::size_t stored = cuts.stored.size();
+      kernels = Lowering(graph, device, *buffers, cuts).run();
+      fitting = cuts.stored.size() == stored && cuts.copied.empty() && cuts.stepped.empty();
     }
   } else {
     buffers.emplace(graph);
@@ -95,16 +147,6 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
   std::set<std::int64_t> donated(graph.donated.begin(), graph.donated.end());
   for (const OutputSource& source : plan.outputs)
     if (source.from_input) donated.erase(source.index);
-  if (limits.fuses) {
-    std::set<std::int32_t> donated_buffers;
-    for (std::size_t b = 0; b < buffers->values().size(); ++b) {
-      const GraphNode& node = graph[buffers->values()[b]];
-      if (node.op == Op::parameter &&
-          donated.contains(std::get<IndexAttributes>(node.attributes).index))
-        donated_buffers.insert(static_cast<std::int32_t>(b));
-    }
-    merge_into_contractions(kernels, buffers->values().size(), kept, donated_buffers, limits);
-  }
 
   std::vector<BufferSlot> slots;
   for (const Value value : buffers->values()) {
@@ -120,8 +162,16 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
     }
     slots.push_back(std::move(slot));
   }
-  schedule(std::move(kernels), std::move(slots), donated, program);
+  if (limits.fuses) {
+    std::set<std::int32_t> donated_buffers;
+    for (std::size_t b = 0; b < slots.size(); ++b)
+      if (slots[b].kind == BufferKind::input && donated.contains(slots[b].index))
+        donated_buffers.insert(static_cast<std::int32_t>(b));
+    merge_into_contractions(kernels, slots, kept, donated_buffers, limits);
+  }
+  schedule(std::move(kernels), std::move(slots), donated, limits.alignment, program);
   verify(program);
+  require_fits(program, limits, device.name);
   return plan;
 }
 

@@ -1,8 +1,11 @@
-// Copies where a value must lie in memory: the only place where the planner adds work.
+// Copies where a value must lie in memory, and steps where an op is too large for a kernel: the
+// only place where the planner adds work.
 #include <algorithm>
 #include <set>
 
 #include "engine/plan/fuse.h"
+#include "engine/plan/split.h"
+#include "engine/plan/steps.h"
 #include "engine/plan/view.h"
 
 namespace fluxion::plan {
@@ -34,10 +37,12 @@ bool readable_by_contraction(const Graph& graph, Value value) {
 
 }  // namespace
 
-Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std::int32_t>>& forced,
-              std::size_t max_loads) {
-  const std::size_t max_pieces = std::max<std::size_t>(2, max_loads / 2);
-  const std::set<std::pair<std::int32_t, std::int32_t>> forced_set(forced.begin(), forced.end());
+Graph prepare(const Graph& graph, const KernelLimits& limits, Cuts& cuts) {
+  // A joined piece takes a load, a buffer and, but for the first, a test and a choice.
+  const auto max_loads = static_cast<std::size_t>(limits.max_loads);
+  const auto max_pieces = static_cast<std::size_t>(std::max(
+      2, std::min({limits.max_loads / 2, limits.max_buffers - 1, limits.max_instructions / 3})));
+  std::set<std::int32_t> stored;  // of the result
   Graph result;
   result.inputs = graph.inputs;
   result.donated = graph.donated;
@@ -70,16 +75,22 @@ Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std:
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       Value& input = node.inputs[k];
       input = move(input);
-      const bool must =
-          forced_set.contains({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)}) ||
-          ((op_class == OpClass::contraction || op_class == OpClass::fused) &&
-           !readable_by_contraction(result, input)) ||
-          // Windows overlap: where something must be copied, it is what they look at, not all that
-          // they see.
-          (node.op == Op::windows && !readable_by_contraction(result, input)) ||
-          (is_whole(op_class) && op_class != OpClass::fused &&
-           !lies_in_memory(result, peel_reshapes(result, input)));
+      const bool forced =
+          cuts.copied.contains({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)});
+      const bool must = forced ||
+                        ((op_class == OpClass::contraction || op_class == OpClass::fused) &&
+                         !readable_by_contraction(result, input)) ||
+                        // Overlapping windows: copy the source once, not every window.
+                        (node.op == Op::windows && !readable_by_contraction(result, input)) ||
+                        (is_whole(op_class) && op_class != OpClass::fused &&
+                         !lies_in_memory(result, peel_reshapes(result, input)));
       if (must) input = copy(input);
+      if (forced) stored.insert(input.node);
+    }
+    if (const auto found = cuts.stepped.find(static_cast<std::int32_t>(i));
+        found != cuts.stepped.end()) {
+      moved[i] = append_steps(result, node, found->second, limits, stored);
+      continue;
     }
     // A kernel has only so many loads: more pieces are joined in parts first.
     while (node.op == Op::concat && node.inputs.size() > max_pieces) {
@@ -115,6 +126,8 @@ Graph prepare(const Graph& graph, const std::vector<std::pair<std::int32_t, std:
     Value value = peel_reshapes(result, move(output));
     result.outputs.push_back(lies_in_memory(result, value) ? value : copy(value));
   }
+  for (const std::int32_t node : cuts.stored) stored.insert(moved[static_cast<std::size_t>(node)]);
+  cuts = {std::move(stored), {}, {}};
   return result;
 }
 

@@ -11,8 +11,6 @@ namespace fluxion::plan {
 
 namespace {
 
-constexpr std::int64_t alignment = 64;
-
 // Whether the kernel reads `input` only at the very element where it writes `output`, so that one
 // memory can serve both.
 bool elementwise_between(const Kernel& kernel, std::int32_t input, std::int32_t output) {
@@ -192,7 +190,7 @@ bool can_overwrite(const Kernel& kernel, const std::set<std::int32_t>& inputs,
 }
 
 void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
-              const std::set<std::int64_t>& donated, Program& program) {
+              const std::set<std::int64_t>& donated, std::int64_t alignment, Program& program) {
   const std::size_t buffers = slots.size();
   const std::vector<std::set<std::int32_t>> waits = dissolve_barriers(kernels, slots);
   std::vector<std::int32_t> writer(buffers, -1);

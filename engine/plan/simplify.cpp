@@ -299,7 +299,11 @@ Value Builder::emit(Op op, Attributes attributes, std::vector<Value> inputs) {
 bool has_kernel(const GraphNode& node, const KernelLimits& limits) {
   if (!is_attention(node.op)) return false;
   const Shape& q = node.outputs[0].shape;
-  return limits.max_attention_head > 0 && q[q.rank() - 1] <= limits.max_attention_head;
+  const std::size_t inputs = node.inputs.size(), outputs = node.outputs.size();
+  return limits.max_attention_head > 0 && q[q.rank() - 1] <= limits.max_attention_head &&
+         inputs <= static_cast<std::size_t>(limits.max_loads) &&
+         outputs <= static_cast<std::size_t>(limits.max_stores) &&
+         inputs + outputs <= static_cast<std::size_t>(limits.max_buffers);
 }
 
 Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<double>& extra_scalars) {

@@ -44,6 +44,32 @@ void split_axis(Tape& tape, std::size_t axis, std::int64_t inner) {
 
 }  // namespace
 
+void merge_axes(Tape& tape) {
+  const auto position = [](std::size_t k) { return static_cast<std::ptrdiff_t>(k); };
+  // An empty axis takes in its neighbours; that may let others meet.
+  for (bool merged = true; merged;) {
+    merged = false;
+    for (std::size_t k = tape.extents.size(); k-- > 1;) {
+      const std::size_t first_reduced =
+          tape.extents.size() - static_cast<std::size_t>(tape.reduced_axes);
+      if (k == first_reduced) continue;
+      const std::int64_t extent = tape.extents[k];
+      bool alike = true;
+      for_affines(tape, [&](Affine& affine) {
+        alike = alike && affine.coefficients[k - 1] == affine.coefficients[k] * extent;
+      });
+      if (!alike && extent != 0 && tape.extents[k - 1] != 0) continue;
+      tape.extents[k - 1] *= extent;
+      tape.extents.erase(tape.extents.begin() + position(k));
+      for_affines(tape, [&](Affine& affine) {
+        affine.coefficients.erase(affine.coefficients.begin() + position(k) - 1);
+      });
+      if (k > first_reduced) --tape.reduced_axes;
+      merged = true;
+    }
+  }
+}
+
 bool reorder_along(Tape& tape, std::int32_t buffer) {
   if (tape.reduced_axes != 0) return false;
   const Affine* address = nullptr;

@@ -1,7 +1,9 @@
 // Some hundreds of random programs; fluxion-random checks them by the thousand.
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#include "tests/backend/tiny_backend.h"
 #include "tests/catch.h"
+#include "tests/random/plan_only.h"
 #include "tests/random/survey.h"
 
 using namespace fluxion;
@@ -26,6 +28,37 @@ TEST_CASE("random programs agree on every backend and under every transform", "[
   CHECK(survey.unconditioned <= 2);
   CHECK(survey.median_nodes() >= 25);
   CHECK(survey.rare(0.01) == "");
+}
+
+TEST_CASE("random programs run on a device whose kernels hold next to nothing", "[random]") {
+  constexpr std::uint64_t seed = 20261;
+  const CheckDevices devices{reference(), tiny()};
+  for (std::uint64_t number = 0; number < 80; ++number) {
+    RandomProgram program = numbered_program(seed, number);
+    const CheckResult result = place_and_check(program, devices);
+    if (result.failure.empty()) continue;
+    const RandomProgram small = smallest_failing(program, devices, {});
+    FAIL_CHECK("program " << number << " of seed " << seed << ": " << result.failure
+                          << "\nmade smaller:\n"
+                          << to_string(small));
+  }
+}
+
+TEST_CASE("random programs of very large tensors can be planned", "[random][large]") {
+  constexpr std::uint64_t seed = 20262;
+  const Device device = cpu({1});
+  int over_2_20 = 0, over_2_31 = 0;
+  for (std::uint64_t number = 0; number < 300; ++number) {
+    const LargePlan plan =
+        plan_large_program(seed, number, mixed_scale(number), device.backend().capabilities());
+    over_2_20 += plan.points > (std::int64_t{1} << 20) ? 1 : 0;
+    over_2_31 += plan.points > (std::int64_t{1} << 31) ? 1 : 0;
+    if (!plan.failure.empty())
+      FAIL_CHECK("large program " << number << " of seed " << seed << ": " << plan.failure << "\n"
+                                  << plan.graph);
+  }
+  CHECK(over_2_20 >= 270);
+  CHECK(over_2_31 >= 50);
 }
 
 TEST_CASE("a seed gives one program for ever, bytes give one too", "[random]") {

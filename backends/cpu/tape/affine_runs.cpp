@@ -36,7 +36,7 @@ AffineRuns::AffineRuns(const Dims& extents, const std::vector<int>& axes,
     extents_.push_back(1);
     steps_.resize(functions_, 0);
   }
-  if (extents_.size() > max_axes)
+  if (extents_.size() > static_cast<std::size_t>(max_axes))
     throw Error("cpu: a kernel has an iteration space of more than " + std::to_string(max_axes) +
                 " axes");
 }
@@ -62,7 +62,7 @@ Access::Access(const Dims& extents, const AxisGroups& groups, const Affine& addr
     low.push_back(range.low);
     high.push_back(range.high);
   }
-  if (functions.size() > AffineRuns::max_functions)
+  if (functions.size() > static_cast<std::size_t>(AffineRuns::max_functions))
     throw Error("cpu: a load is limited by more than " +
                 std::to_string(AffineRuns::max_functions - 1) + " ranges");
   batch = AffineRuns(extents, groups.batch, functions);

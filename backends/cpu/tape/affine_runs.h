@@ -54,7 +54,8 @@ class AffineRuns {
   template <class F>
   void for_runs(std::int64_t begin, std::int64_t count, const std::int64_t* base, F&& run) const;
 
-  static constexpr std::size_t max_functions = 32, max_axes = 16;
+  // The CPU's KernelLimits: an address and the ranges that guard it are one function each.
+  static constexpr int max_functions = 32, max_axes = 16;
 
  private:
   std::size_t functions_ = 0;
