@@ -212,7 +212,8 @@ Tangents attention(const JvpCall& call) {
 Tangents expanded(const JvpCall& call) {
   std::vector<Tensor> tangents = call.tangents;
   Leaves traced(call.inputs, tangents);
-  return traced.push_forward(expansion(call.node->op, call.node->attributes, traced.tensors()));
+  return traced.push_forward(expansion(call.node->op, call.node->attributes, traced.tensors(),
+                                       call.inputs[0].device().costs()));
 }
 
 bool moves(const JvpCall& call, std::size_t begin, std::size_t end) {

@@ -172,12 +172,12 @@ Tensor conv2d_image(const TransposeCall& call) {
 Tensor conv2d_weight(const TransposeCall& call) {
   const Tensor &x = call.inputs[0], &w = call.inputs[1], &u = call.cotangents[0];
   const auto& a = call.get<ConvAttributes>();
+  const CostModel& costs = x.device().costs();
   const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups,
                      rows = u.size(0) * u.size(1) * u.size(2);
   const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation},
-                                {spread_and_pad(x, a.spread, a.low, a.high)});
-  if (a.groups == 1 && out < std::min<std::int64_t>(8, kh * kw * in)) {
-    // A product of few columns wastes vectors; with few rows instead it does not.
+                                {spread_and_pad(x, a.spread, a.low, a.high, costs)});
+  if (a.groups == 1 && out < std::min(costs.min_product_columns, kh * kw * in)) {
     const Tensor few = fluxion::matmul(swap_axes(fluxion::reshape(u, {rows, out}), 0, 1),
                                        fluxion::reshape(seen, {rows, kh * kw * in}), w.dtype());
     return fluxion::transpose(fluxion::reshape(few, {out, kh, kw, in}), {1, 2, 3, 0});
@@ -187,7 +187,7 @@ Tensor conv2d_weight(const TransposeCall& call) {
     return fluxion::reshape(fluxion::matmul(columns, fluxion::reshape(u, {rows, out}), w.dtype()),
                             w.shape());
   }
-  if (in == 1 && out == 1) {  // each channel for itself
+  if (in == 1 && out == 1 && costs.depthwise_as_views) {
     const Tensor products = fluxion::convert(seen, a.accumulate) *
                             fluxion::reshape(fluxion::convert(u, a.accumulate),
                                              {u.size(0), u.size(1), u.size(2), 1, 1, a.groups});
@@ -225,7 +225,7 @@ Tensor back_from_windows(const TransposeCall& call, const Tensor& u) {
       };
       const Tensor placed =
           spread_and_pad(fluxion::reshape(view, {shape[0], shape[1], shape[2], shape[5]}), a.stride,
-                         low, {rest(0), rest(1)});
+                         low, {rest(0), rest(1)}, u.device().costs());
       total = add_tangents(total, placed);
     }
   return total;

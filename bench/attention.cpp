@@ -48,7 +48,8 @@ std::function<void()> prepare(const Heads& h, Op op, bool fused, int threads) {
     if (op == Op::attention_backward)
       operands.insert(operands.end(), {lse, delta, transpose(u, {0, 2, 1, 3})});
     const AttentionAttributes attributes{1 / std::sqrt(static_cast<double>(h.features)), false};
-    return fused ? make_nodes(op, attributes, operands) : expansion(op, attributes, operands);
+    return fused ? make_nodes(op, attributes, operands)
+                 : expansion(op, attributes, operands, operands[0].device().costs());
   });
   const Tensor qkv = zeros({h.batch, h.tokens, 3, h.heads, h.features}, DType::f32, device),
                rows = zeros({h.batch, h.heads, h.tokens}, DType::f32, device);

@@ -158,7 +158,7 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
   if (stage == "graph" || stage == "simplified") {
     if (stage == "simplified") {
       std::vector<double> more;
-      traced.graph = plan::pair_duals(plan::simplify(traced.graph, capabilities.limits, more));
+      traced.graph = plan::pair_duals(plan::simplify(traced.graph, capabilities, more));
       traced.labels.scalars.insert(traced.labels.scalars.end(), more.begin(), more.end());
     }
     const std::size_t nodes = traced.graph.nodes.size();

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/cost_model.h"
 #include "engine/program/limits.h"
 #include "engine/program/program.h"
 
@@ -32,7 +33,8 @@ class Buffer {
 
 struct Capabilities {
   std::string name;  // "cpu (2 threads, AVX2)"
-  KernelLimits limits;
+  KernelLimits limits{};
+  CostModel costs{};
   bool f64 = true;
 };
 

@@ -18,6 +18,7 @@ class Device {
   Backend& backend() const;  // throws DeviceError if there is none
   PlanCache& plans() const;
   const std::string& name() const { return backend().capabilities().name; }
+  const CostModel& costs() const { return backend().capabilities().costs; }
   explicit operator bool() const { return state_ != nullptr; }
   bool operator==(const Device&) const = default;  // the same device, not an equal one
 

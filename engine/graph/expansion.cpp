@@ -23,15 +23,15 @@ Tensors normalised(const Tensor& x, const Tensor& square, double epsilon) {
 }
 
 // A product of windows - a view of the padded image - with the weights.
-Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor& w,
+                          const CostModel& costs) {
   const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups;
-  const Tensor image = spread_and_pad(x, a.spread, a.low, a.high);
+  const Tensor image = spread_and_pad(x, a.spread, a.low, a.high, costs);
   const Tensor seen =
       make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {image});
   const std::int64_t rows = seen.size(0) * seen.size(1) * seen.size(2), columns = kh * kw * in;
   const Shape result{seen.size(0), seen.size(1), seen.size(2), w.size(3)};
-  if (in == 1 && out == 1 &&
-      a.groups > 1) {  // each channel for itself: no matrix, but a weighted sum of views
+  if (in == 1 && out == 1 && a.groups > 1 && costs.depthwise_as_views) {
     const Tensor pixels = convert(seen, a.accumulate), weights = convert(w, a.accumulate);
     Tensor total;
     for (std::int64_t p = 0; p < kh; ++p)
@@ -82,7 +82,8 @@ std::vector<Phase> phases(std::int64_t spread, std::int64_t kernel, std::int64_t
 
 // A convolution of a spread image as several of the image itself, whose results interleave: no
 // product with the zeros between pixels.
-Tensor convolution_by_phases(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+Tensor convolution_by_phases(const ConvAttributes& a, const Tensor& x, const Tensor& w,
+                             const CostModel& costs) {
   std::vector<Phase> of[2];
   Dims results(2), each(2);
   for (std::size_t k = 0; k < 2; ++k) {
@@ -111,7 +112,7 @@ Tensor convolution_by_phases(const ConvAttributes& a, const Tensor& x, const Ten
                                  a.groups,
                                  a.accumulate,
                                  a.result};
-      columns.push_back(reshape(product_of_windows(plain, x, part), cell));
+      columns.push_back(reshape(product_of_windows(plain, x, part, costs), cell));
     }
     rows.push_back(concat(columns, 4));
   }
@@ -121,11 +122,12 @@ Tensor convolution_by_phases(const ConvAttributes& a, const Tensor& x, const Ten
                Dims(4, 1));
 }
 
-Tensor convolution(const ConvAttributes& a, const Tensor& x, const Tensor& w) {
+Tensor convolution(const ConvAttributes& a, const Tensor& x, const Tensor& w,
+                   const CostModel& costs) {
   const bool is_spread = a.spread[0] > 1 || a.spread[1] > 1,
              single_steps = a.stride[0] == 1 && a.stride[1] == 1;
-  return is_spread && single_steps && x.elements() > 0 ? convolution_by_phases(a, x, w)
-                                                       : product_of_windows(a, x, w);
+  return is_spread && single_steps && x.elements() > 0 ? convolution_by_phases(a, x, w, costs)
+                                                       : product_of_windows(a, x, w, costs);
 }
 
 Tensor swapped(const Tensor& x) { return swap_axes(x, -1, -2); }
@@ -178,7 +180,8 @@ Tensors attention_backward(const AttentionAttributes& a, const Tensors& in) {
 
 }  // namespace
 
-Tensor spread_and_pad(const Tensor& x, const Dims& spread, const Dims& low, const Dims& high) {
+Tensor spread_and_pad(const Tensor& x, const Dims& spread, const Dims& low, const Dims& high,
+                      const CostModel& costs) {
   // Pixels become cells of spread x spread elements; whole cells of zeros are put around them, and
   // what is too much is cut off. So the cells are copied once, and the cut is a view of the copy.
   Dims before(2), behind(2), start(2), stop(2);
@@ -192,9 +195,7 @@ Tensor spread_and_pad(const Tensor& x, const Dims& spread, const Dims& low, cons
   }
   Tensor image;
   const std::int64_t batch = x.size(0), height = x.size(1), width = x.size(2), channels = x.size(3);
-  constexpr std::int64_t few = 16;
-  if (spread[0] == 1 && spread[1] == 1 && channels < few) {
-    // Pixels of few channels are copied faster as one row.
+  if (spread[0] == 1 && spread[1] == 1 && channels < costs.min_padded_channels) {
     const Tensor rows =
         pad(reshape(x, {batch, height, width * channels}), {0, before[0], before[1] * channels},
             {0, behind[0], behind[1] * channels});
@@ -215,7 +216,8 @@ bool is_attention(Op op) {
   return op == Op::attention || op == Op::attention_dual || op == Op::attention_backward;
 }
 
-Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs) {
+Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs,
+                  const CostModel& costs) {
   const Tensor& x = inputs.front();
   switch (op) {
     case Op::softmax: {
@@ -237,7 +239,7 @@ Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs) {
       return normalised(x, mean_along(x * x, x.rank() - 1),
                         std::get<EpsilonAttributes>(attributes).epsilon);
     case Op::conv2d:
-      return {convolution(std::get<ConvAttributes>(attributes), x, inputs[1])};
+      return {convolution(std::get<ConvAttributes>(attributes), x, inputs[1], costs)};
     case Op::attention:
       return attention(std::get<AttentionAttributes>(attributes), inputs);
     case Op::attention_dual:

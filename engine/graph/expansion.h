@@ -8,6 +8,7 @@
 
 #include <vector>
 
+#include "engine/cost_model.h"
 #include "engine/graph/tensor.h"
 
 namespace fluxion {
@@ -16,14 +17,15 @@ namespace fluxion {
 // their operands through OpKernel::views.
 bool is_attention(Op op);
 
-// The outputs of a fused `op` on these inputs, built from ops that are not fused. Throws Error for
-// any other op.
+// The outputs of a fused `op` on these inputs, built from ops that are not fused. Where there are
+// several formulas, `costs` says which suits the device. Throws Error for any other op.
 std::vector<Tensor> expansion(Op op, const Attributes& attributes,
-                              const std::vector<Tensor>& inputs);
+                              const std::vector<Tensor>& inputs, const CostModel& costs);
 
 // An image [batch, height, width, channels] with spread - 1 zeros between its pixels, then padded
 // by `low` and `high`, which may be negative (cropped); everything of height and width. What a
 // convolution's kernel slides over.
-Tensor spread_and_pad(const Tensor& image, const Dims& spread, const Dims& low, const Dims& high);
+Tensor spread_and_pad(const Tensor& image, const Dims& spread, const Dims& low, const Dims& high,
+                      const CostModel& costs);
 
 }  // namespace fluxion

@@ -26,6 +26,9 @@ enum class OpClass : std::uint8_t {
   region
 };
 
+// What computing one element of an op's result again costs (see engine/graph/ops.def).
+enum class OpCost : std::uint8_t { none, arithmetic, transcendental, whole };
+
 // Whether an op of this class runs as a kernel of its own on whole tensors in memory (plans hold
 // the fused ops only that their backend has kernels for).
 constexpr bool is_whole(OpClass op_class) {
@@ -36,13 +39,13 @@ constexpr bool is_whole(OpClass op_class) {
 class Region;  // engine/graph/region.h
 
 enum class Op : std::uint8_t {
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) name,
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) name,
 #include "engine/graph/ops.def"
 #undef FLUXION_OP
 };
 
 inline constexpr int op_count = 0
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) +1
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) +1
 #include "engine/graph/ops.def"
 #undef FLUXION_OP
     ;
@@ -178,6 +181,7 @@ struct OpInfo {
   int inputs;   // -1: one or more
   int outputs;  // -1: as many as the region has
   OpClass op_class;
+  OpCost cost;
   std::size_t attributes;  // index into Attributes
 };
 

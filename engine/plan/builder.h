@@ -14,7 +14,7 @@ namespace fluxion::plan {
 
 class Builder {
  public:
-  explicit Builder(Graph empty) : graph_(std::move(empty)) {}
+  Builder(Graph empty, const CostModel& costs) : costs_(costs), graph_(std::move(empty)) {}
 
   // The value of `op` on these inputs: an equal node that exists already, a simpler value, or a new
   // node.
@@ -27,6 +27,7 @@ class Builder {
     return emit(Op::broadcast_to, ShapeAttributes{shape.dims()}, {scalar_or_row});
   }
 
+  const CostModel& costs() const { return costs_; }
   const Graph& graph() const { return graph_; }
   Graph take() { return std::move(graph_); }
   const TensorType& type(Value value) const { return graph_.type(value); }
@@ -44,7 +45,9 @@ class Builder {
   // converted to f32, the same view of these. The product converts them itself.
   Value before_widening(Value value);
   Value intern(GraphNode node);
+  bool is_sum_of_few(const Shape& shape, const Dims& axes) const;
 
+  const CostModel& costs_;
   Graph graph_;
   std::unordered_multimap<std::uint64_t, std::int32_t> interned_;
   std::map<std::array<std::int32_t, 4>, Value>

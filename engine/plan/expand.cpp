@@ -11,7 +11,7 @@ std::vector<Value> expand(Builder& builder, Op op, const Attributes& attributes,
   for (std::size_t i = 0; i < inputs.size(); ++i)
     leaves.push_back(make_leaf(Op::parameter, IndexAttributes{static_cast<std::int64_t>(i)},
                                builder.type(inputs[i]), Device()));
-  const std::vector<Tensor> outputs = expansion(op, attributes, leaves);
+  const std::vector<Tensor> outputs = expansion(op, attributes, leaves, builder.costs());
   std::unordered_map<const Node*, Value> made;  // the expansion's ops have one output each
   for (const WalkedNode& walked : walk(outputs, [](const Node&) { return true; })) {
     const Node& node = *walked.node;

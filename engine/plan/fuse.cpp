@@ -62,39 +62,10 @@ bool storage_only(DType dtype) {
   return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::u8 || dtype == DType::i64;
 }
 
-bool transcendental(Op op) {
-  switch (op) {
-    case Op::exp:
-    case Op::expm1:
-    case Op::log:
-    case Op::log1p:
-    case Op::sin:
-    case Op::cos:
-    case Op::tanh:
-    case Op::sigmoid:
-    case Op::erf:
-    case Op::pow:
-    case Op::atan2:
-      return true;
-    default:
-      return false;
-  }
-}
-
-// Above this many ops, or sources, a value is not computed twice.
-constexpr int max_recomputed_ops = 24;
-constexpr std::size_t max_sources = 4;
-constexpr int max_stretched_ops = 4;  // and when each element would be computed for many readers
-
-// A row that stays resident is one task: with few and long rows, two kernels over all cores beat
-// one over few.
-constexpr std::int64_t min_resident_rows = 16;
-constexpr std::int64_t max_lonely_row = 4096;
-
 class Fuser {
  public:
-  Fuser(const Graph& graph, const KernelLimits& limits, const std::set<std::int32_t>& stored)
-      : graph_(graph), limits_(limits), stored_(stored) {}
+  Fuser(const Graph& graph, const Capabilities& device, const std::set<std::int32_t>& stored)
+      : graph_(graph), limits_(device.limits), costs_(device.costs), stored_(stored) {}
 
   std::vector<Group> run() {
     find_uses();
@@ -216,7 +187,7 @@ class Fuser {
             sources.insert(source.node);
           }
         });
-      if (sources.size() > max_sources || cost > max_recomputed_ops)
+      if (std::ssize(sources) > costs_.max_recomputed_sources || cost > costs_.max_recomputed_ops)
         continue;  // cost 0: a source itself
       sources_[i] = std::move(sources);
       cost_[i] = cost;
@@ -226,12 +197,15 @@ class Fuser {
   bool worth_recomputing(std::int32_t n, bool stretched) const {
     const auto i = static_cast<std::size_t>(n);
     if (op_class(n) != OpClass::elementwise || cost_[i] == 0) return false;
-    if (stretched && (transcendental(node(n).op) || cost_[i] > max_stretched_ops)) return false;
+    if (stretched &&
+        (info(node(n).op).cost == OpCost::transcendental || cost_[i] > costs_.max_stretched_ops))
+      return false;
     const std::size_t bytes = node(n).outputs[0].bytes();
     std::size_t source_bytes = 0;
     for (const std::int32_t source : sources_[i])
       source_bytes += std::min(bytes, node(source).outputs[0].bytes());
-    return source_bytes * 4 <= bytes * 5;
+    return static_cast<double>(source_bytes) <=
+           costs_.max_source_bytes * static_cast<double>(bytes);
   }
 
   // ---- groups
@@ -341,7 +315,8 @@ class Fuser {
     std::int64_t rows = 1;
     for (const std::int64_t size : space.kept()) rows *= size;
     const std::int64_t row = space.row_elements();
-    if (row <= limits_.max_row_elements && (rows >= min_resident_rows || row <= max_lonely_row))
+    if (row <= limits_.max_row_elements &&
+        (rows >= costs_.min_resident_rows || row <= costs_.max_lonely_row))
       return true;
     std::set<std::int32_t> tainted;
     for (const std::int32_t n : nodes) {
@@ -644,6 +619,7 @@ class Fuser {
 
   const Graph& graph_;
   const KernelLimits& limits_;
+  const CostModel& costs_;
   const std::set<std::int32_t>& stored_;
   std::vector<std::vector<Use>> uses_;
   std::vector<std::vector<Host>> hosts_;
@@ -662,9 +638,9 @@ class Fuser {
 
 }  // namespace
 
-std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits,
+std::vector<Group> fuse(const Graph& prepared, const Capabilities& device,
                         const std::set<std::int32_t>& stored) {
-  return Fuser(prepared, limits, stored).run();
+  return Fuser(prepared, device, stored).run();
 }
 
 }  // namespace fluxion::plan

@@ -57,7 +57,7 @@ Value peel_reshapes(const Graph& graph, Value value);
 
 // `stored` are nodes that must be written to memory and read back: no group holds one of them
 // beside one of its users.
-std::vector<Group> fuse(const Graph& prepared, const KernelLimits& limits,
+std::vector<Group> fuse(const Graph& prepared, const Capabilities& device,
                         const std::set<std::int32_t>& stored = {});
 
 }  // namespace fluxion::plan

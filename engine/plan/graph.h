@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/backend.h"
 #include "engine/graph/op.h"
 #include "engine/graph/tensor.h"
 
@@ -79,7 +80,7 @@ bool has_kernel(const GraphNode& node, const KernelLimits& limits);
 // Common subexpressions merged, identities and neutral elements removed, fused ops without a kernel
 // expanded, dead nodes dropped. `extra_scalars` gets the values of scalars that expansions add
 // after graph.scalars.
-Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<double>& extra_scalars);
+Graph simplify(const Graph& graph, const Capabilities& device, std::vector<double>& extra_scalars);
 
 // Without the nodes that no output depends on.
 Graph without_dead(Graph graph);

@@ -27,7 +27,7 @@ class Lowering {
       : graph_(graph), device_(device), buffers_(buffers), cuts_(cuts) {}
 
   std::vector<LoweredKernel> run() {
-    for (const Group& group : fuse(graph_, device_.limits, cuts_.stored)) lower(group);
+    for (const Group& group : fuse(graph_, device_, cuts_.stored)) lower(group);
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       const auto n = static_cast<std::int32_t>(i);
       const OpClass op_class = info(graph_.nodes[i].op).op_class;
@@ -93,7 +93,7 @@ class Lowering {
 Plan make_plan(const Graph& given, const Capabilities& device) {
   const KernelLimits& limits = device.limits;
   Plan plan;
-  Graph graph = pair_duals(simplify(given, limits, plan.extra_scalars));
+  Graph graph = pair_duals(simplify(given, device, plan.extra_scalars));
   verify(graph);
 
   std::vector<LoweredKernel> kernels;

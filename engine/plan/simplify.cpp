@@ -19,17 +19,6 @@ bool is_identity(const Dims& permutation) {
   return true;
 }
 
-// Whether a sum over `axes` takes a few elements that lie apart from each other, in pools and
-// enlarged images: it is faster to add views, a whole row of the last axis at a time, than to
-// reduce rows of so few.
-bool is_sum_of_few(const Shape& shape, const Dims& axes) {
-  constexpr std::int64_t few = 9, row = 8;
-  std::int64_t count = 1;
-  for (const std::int64_t axis : axes) count *= shape[axis];
-  return count >= 1 && count <= few && axes.back() != shape.rank() - 1 &&
-         shape[shape.rank() - 1] >= row;
-}
-
 bool swaps_last_two(Dims permutation) {
   if (permutation.size() < 2) return false;
   std::swap(permutation[permutation.size() - 1], permutation[permutation.size() - 2]);
@@ -75,6 +64,15 @@ std::optional<double> Builder::literal(Value value) const {
   while (node->op == Op::broadcast_to || node->op == Op::reshape) node = &graph_[node->inputs[0]];
   if (node->op != Op::constant || node->scalar >= 0) return std::nullopt;
   return std::get<ValueAttributes>(node->attributes).value;
+}
+
+// Whether a sum over `axes` takes a few elements that lie apart from each other, in pools and
+// enlarged images: views are added, a whole row of the last axis at a time.
+bool Builder::is_sum_of_few(const Shape& shape, const Dims& axes) const {
+  std::int64_t count = 1;
+  for (const std::int64_t axis : axes) count *= shape[axis];
+  return count >= 1 && count <= costs_.max_summed_views && axes.back() != shape.rank() - 1 &&
+         shape[shape.rank() - 1] >= costs_.min_summed_row;
 }
 
 Value Builder::sum_of_few(Value value, const Dims& axes) {
@@ -306,7 +304,7 @@ bool has_kernel(const GraphNode& node, const KernelLimits& limits) {
          inputs + outputs <= static_cast<std::size_t>(limits.max_buffers);
 }
 
-Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<double>& extra_scalars) {
+Graph simplify(const Graph& graph, const Capabilities& device, std::vector<double>& extra_scalars) {
   std::vector<bool> live(graph.nodes.size(), false);
   for (const Value output : graph.outputs) live[static_cast<std::size_t>(output.node)] = true;
   for (std::size_t i = graph.nodes.size(); i-- > 0;)
@@ -323,7 +321,7 @@ Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<doubl
   empty.inputs = graph.inputs;
   empty.donated = graph.donated;
   empty.scalars = graph.scalars;
-  Builder builder(std::move(empty));
+  Builder builder(std::move(empty), device.costs);
   std::vector<std::vector<Value>> made(graph.nodes.size());
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     if (!live[i]) continue;
@@ -337,7 +335,7 @@ Graph simplify(const Graph& graph, const KernelLimits& limits, std::vector<doubl
         made[i] = {builder.leaf(node)};
         break;
       case OpClass::fused:
-        if (has_kernel(node, limits)) {
+        if (has_kernel(node, device.limits)) {
           const Value first = builder.emit(node.op, node.attributes, std::move(inputs));
           for (std::size_t k = 0; k < node.outputs.size(); ++k)
             made[i].push_back({first.node, static_cast<std::int32_t>(k)});

@@ -102,11 +102,22 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon,
   if (groups < 1 || channels % groups != 0)
     throw ShapeError(start("group_norm", where) + std::to_string(groups) +
                      " groups do not divide the channels of " + to_string(x.type()));
+  const std::int64_t batch = x.size(0), pixels = x.size(1) * x.size(2), members = channels / groups;
+  const auto scaled = [&](const Tensor& normal) {
+    Tensor y = reshape(normal, x.shape(), where);
+    if (gamma) y = y * *gamma;
+    if (beta) y = y + *beta;
+    return y;
+  };
+  if (!x.device().costs().group_norm_by_channel) {
+    const Tensor grouped = reshape(x, {batch, pixels, groups, members}, where);
+    const Tensor centred = grouped - mean(grouped, {1, 3}, true, where);
+    return scaled(centred * rsqrt(mean(centred * centred, {1, 3}, true, where) + epsilon, where));
+  }
   // Sums over pixels run along the channels as they lie in memory; what is left are a few numbers a
   // channel. index_add and take carry them between channels and groups because they leave them in
   // memory, for every derivative too: read through a view, the channels of a group would be rows of
   // their own, too short to be fast.
-  const std::int64_t batch = x.size(0), pixels = x.size(1) * x.size(2), members = channels / groups;
   const Tensor flat = reshape(x, {batch, pixels, channels}, where);
   const Tensor group_of = reshape(
       broadcast_to(iota({groups, 1}, 0, DType::i32, x.device(), where), {groups, members}, where),
@@ -120,11 +131,7 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon,
     return reshape(take(values, group_of, 1, where), {batch, 1, channels}, where);
   };
   const Tensor centred = flat - per_channel(mean_of(flat));
-  Tensor y = reshape(centred * per_channel(rsqrt(mean_of(centred * centred) + epsilon, where)),
-                     x.shape(), where);
-  if (gamma) y = y * *gamma;
-  if (beta) y = y + *beta;
-  return y;
+  return scaled(centred * per_channel(rsqrt(mean_of(centred * centred) + epsilon, where)));
 }
 
 }  // namespace fluxion

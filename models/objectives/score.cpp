@@ -8,10 +8,6 @@
 namespace fluxion {
 namespace {
 
-// Unit tangents in memory together where a trace is exact: enough to fill a machine, whatever the
-// dimension.
-constexpr std::int64_t tangents_at_once = 64;
-
 // s(x) = u(x, t, 0).
 Field score_field(const Velocity& network, const Tensor& t, const Tensor& labels) {
   return [=](const Tensor& x) { return network(x, {.t = t, .r = zeros_like(t)}, labels); };
@@ -61,7 +57,7 @@ ProbedScoreMatchingResult implicit_score_matching_hutchinson(const Velocity& net
 ExactScoreMatchingResult implicit_score_matching_exact(const Velocity& network, const Tensor& x,
                                                        const Tensor& t, const Labels& labels) {
   const auto [score, trace] =
-      divergence(score_field(network, t, labels.dropped()), x, tangents_at_once);
+      divergence(score_field(network, t, labels.dropped()), x, x.device().costs().tangents_at_once);
   ExactScoreMatchingResult result{
       .loss = {}, .score = score, .trace = trace, .per_sample = trace + 0.5 * squared_norm(score)};
   result.loss = mean(result.per_sample);
@@ -70,8 +66,9 @@ ExactScoreMatchingResult implicit_score_matching_exact(const Velocity& network, 
 
 VelocityDivergence divergence_exact(const Velocity& network, const Tensor& x, const Tensor& t,
                                     const Tensor& labels) {
-  const auto [velocity, trace] = divergence(
-      [&](const Tensor& z) { return network(z, {.t = t, .r = t}, labels); }, x, tangents_at_once);
+  const auto [velocity, trace] =
+      divergence([&](const Tensor& z) { return network(z, {.t = t, .r = t}, labels); }, x,
+                 x.device().costs().tangents_at_once);
   return {velocity, trace};
 }
 

@@ -30,11 +30,11 @@ struct Operands {
 struct Counts {
   std::int64_t attention = 0, dual = 0, backward = 0, kernels = 0;
   Counts(const std::vector<Tensor>& parameters, const std::vector<Tensor>& outputs) {
-    KernelLimits limits;
-    limits.max_attention_head = 64;
+    Capabilities capabilities{.name = "test"};
+    capabilities.limits.max_attention_head = 64;
     const plan::Graph graph = plan::canonicalise(parameters, outputs).graph;
     std::vector<double> scalars;
-    const plan::Graph paired = plan::pair_duals(plan::simplify(graph, limits, scalars));
+    const plan::Graph paired = plan::pair_duals(plan::simplify(graph, capabilities, scalars));
     plan::verify(paired);
     const auto count = [&](Op op) {
       return std::count_if(paired.nodes.begin(), paired.nodes.end(),
@@ -43,7 +43,7 @@ struct Counts {
     attention = count(Op::attention);
     dual = count(Op::attention_dual);
     backward = count(Op::attention_backward);
-    const Program program = plan::make_plan(graph, {.name = "test", .limits = limits}).program;
+    const Program program = plan::make_plan(graph, capabilities).program;
     verify(program);
     CHECK(parse_program(serialise(program)) == program);
     kernels = static_cast<std::int64_t>(program.kernels.size());
