@@ -171,61 +171,6 @@ CompiledTrace::~CompiledTrace() = default;
 
 namespace {
 
-// The donated arguments of one call: taken all or none, and given back unless the call comes to its
-// end.
-class Donation {
- public:
-  // Takes the values into `buffers`, one for each argument, which has copies of them before. A
-  // tensor that is several arguments is taken once: the copy that stays makes it two owners, so it
-  // is not overwritten.
-  void take(const std::vector<Tensor>& arguments, const std::vector<bool>& donated,
-            std::vector<std::shared_ptr<Buffer>>& buffers) {
-    std::vector<Argument> wanted;
-    for (std::size_t i = 0; i < donated.size(); ++i)
-      if (donated[i]) wanted.push_back({arguments[i], i});
-    std::stable_sort(wanted.begin(), wanted.end(), [](const Argument& a, const Argument& b) {
-      return before(a.tensor, b.tensor);
-    });
-    const auto same = [](const Argument& a, const Argument& b) {
-      return a.tensor.same_as(b.tensor);
-    };
-    wanted.erase(std::unique(wanted.begin(), wanted.end(), same), wanted.end());
-    taken_.reserve(wanted.size());
-    try {
-      for (Argument& each : wanted) {
-        buffers[each.index] =
-            each.tensor.node()->donate(each.tensor.output(), static_cast<std::int32_t>(each.index));
-        taken_.push_back(std::move(each));
-      }
-    } catch (...) {
-      give_back(buffers);
-      throw;
-    }
-  }
-
-  void give_back(const std::vector<std::shared_ptr<Buffer>>& buffers) noexcept {
-    for (const Argument& each : taken_)
-      each.tensor.node()->take_back(each.tensor.output(), buffers[each.index]);
-    taken_.clear();
-  }
-
-  // The call wrote over the values and failed.
-  void lose() noexcept {
-    for (const Argument& each : taken_) each.tensor.node()->lose(each.tensor.output());
-    taken_.clear();
-  }
-
-  // The call succeeded: the values are used up.
-  void use_up() noexcept { taken_.clear(); }
-
- private:
-  struct Argument {
-    Tensor tensor;
-    std::size_t index;
-  };
-  std::vector<Argument> taken_;
-};
-
 void require_one_device(const std::vector<Tensor>& arguments, const Device& device) {
   for (std::size_t i = 0; i < arguments.size(); ++i)
     if (arguments[i].device() != device)
@@ -238,6 +183,61 @@ void require_one_device(const std::vector<Tensor>& arguments, const Device& devi
 }  // namespace
 
 struct CompiledCall::State {
+  // The donated arguments of one call: taken all or none, and given back unless the call comes to
+  // its end.
+  class Donation {
+   public:
+    // Takes the values into `buffers`, one for each argument, which has copies of them before. A
+    // tensor that is several arguments is taken once: the copy that stays makes it two owners, so
+    // it is not overwritten.
+    void take(const std::vector<Tensor>& arguments, const std::vector<bool>& donated,
+              std::vector<std::shared_ptr<Buffer>>& buffers) {
+      std::vector<Argument> wanted;
+      for (std::size_t i = 0; i < donated.size(); ++i)
+        if (donated[i]) wanted.push_back({arguments[i], i});
+      std::stable_sort(wanted.begin(), wanted.end(), [](const Argument& a, const Argument& b) {
+        return before(a.tensor, b.tensor);
+      });
+      const auto same = [](const Argument& a, const Argument& b) {
+        return a.tensor.same_as(b.tensor);
+      };
+      wanted.erase(std::unique(wanted.begin(), wanted.end(), same), wanted.end());
+      taken_.reserve(wanted.size());
+      try {
+        for (Argument& each : wanted) {
+          buffers[each.index] = each.tensor.node()->donate(each.tensor.output(),
+                                                           static_cast<std::int32_t>(each.index));
+          taken_.push_back(std::move(each));
+        }
+      } catch (...) {
+        give_back(buffers);
+        throw;
+      }
+    }
+
+    void give_back(const std::vector<std::shared_ptr<Buffer>>& buffers) noexcept {
+      for (const Argument& each : taken_)
+        each.tensor.node()->take_back(each.tensor.output(), buffers[each.index]);
+      taken_.clear();
+    }
+
+    // The call wrote over the values and failed.
+    void lose() noexcept {
+      for (const Argument& each : taken_) each.tensor.node()->lose(each.tensor.output());
+      taken_.clear();
+    }
+
+    // The call succeeded: the values are used up.
+    void use_up() noexcept { taken_.clear(); }
+
+   private:
+    struct Argument {
+      Tensor tensor;
+      std::size_t index;
+    };
+    std::vector<Argument> taken_;
+  };
+
   ~State() { donation.give_back(call.inputs()); }
   Donation donation;
   BoundCall call;

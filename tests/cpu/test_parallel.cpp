@@ -1,4 +1,8 @@
 // The thread pool: every task once, nested and concurrent calls, exceptions.
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <numeric>
 #include <thread>
@@ -60,4 +64,33 @@ TEST_CASE("parallel_for rethrows a task's exception and stays usable", "[cpu][pa
 TEST_CASE("a negative number of threads is refused, zero is one per core", "[cpu][parallel]") {
   CHECK_THROWS_AS(ThreadPool(-1), Error);
   CHECK(ThreadPool(0).threads() >= 1);
+}
+
+// Run by the test below, in a process of its own: limits stay, and are not for the other tests.
+TEST_CASE("a process without further threads still computes", "[.][cpu][parallel]") {
+  const rlimit none{0, 0};
+  REQUIRE(setrlimit(RLIMIT_NPROC, &none) == 0);
+  if (getuid() == 0) REQUIRE(setuid(65534) == 0);  // the limit does not hold for root
+  REQUIRE_THROWS_AS(std::thread([] {}), std::system_error);
+  for (const int threads : {1, 2, 8}) {
+    const ThreadPool pool(threads);
+    CHECK(pool.threads() == 1);
+    std::atomic<int> runs{0};
+    for (int repeat = 0; repeat < 10; ++repeat)
+      pool.parallel_for(100, [&](std::int64_t) { ++runs; });
+    CHECK(runs == 1000);
+  }
+}
+
+TEST_CASE("a pool works with the threads that the system lets it have", "[cpu][parallel]") {
+  const pid_t child = fork();
+  if (child == 0) {
+    execl("/proc/self/exe", "fluxion-tests", "a process without further threads still computes",
+          static_cast<char*>(nullptr));
+    _exit(127);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
 }

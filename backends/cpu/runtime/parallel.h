@@ -11,7 +11,8 @@ namespace fluxion::cpu_backend {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);  // 0: one per usable core
+  // 0: one per usable core. Where the system refuses some of them, the pool has those that it got.
+  explicit ThreadPool(int threads);
   ~ThreadPool();
   int threads() const;
 

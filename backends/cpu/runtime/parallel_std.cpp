@@ -8,7 +8,9 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <new>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -48,8 +50,15 @@ struct Job {
 }  // namespace
 
 struct ThreadPool::State {
-  explicit State(int threads) : threads(threads) {
-    for (int i = 1; i < threads; ++i) workers.emplace_back([this] { serve(); });
+  // Where the system refuses a thread, the pool works with those that it has.
+  explicit State(int wanted) {
+    workers.reserve(static_cast<std::size_t>(wanted - 1));
+    try {
+      for (int i = 1; i < wanted; ++i) workers.emplace_back([this] { serve(); });
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
+    }
+    threads = static_cast<int>(workers.size()) + 1;
   }
   ~State() {
     {
@@ -81,7 +90,7 @@ struct ThreadPool::State {
     if (found != jobs.end()) jobs.erase(found);
   }
 
-  const int threads;
+  int threads = 1;
   std::mutex mutex;
   std::condition_variable job_waits, helper_left;
   std::deque<Job*> jobs;

@@ -7,7 +7,12 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
+#include <atomic>
+#include <new>
 #include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "backends/cpu/runtime/parallel.h"
 #include "engine/error.h"
@@ -15,10 +20,31 @@
 
 namespace fluxion::cpu_backend {
 
+namespace {
+
+// How many of `wanted` threads the system lets us have beside this one. TBB starts its workers when
+// there is work, and does not survive if one of them can't start another.
+int startable(int wanted) {
+  std::atomic<bool> over = false;
+  std::vector<std::jthread> threads;
+  try {
+    threads.reserve(static_cast<std::size_t>(wanted));
+    for (int i = 0; i < wanted; ++i) threads.emplace_back([&over] { over.wait(false); });
+  } catch (const std::system_error&) {
+  } catch (const std::bad_alloc&) {
+  }
+  over = true;
+  over.notify_all();
+  return static_cast<int>(threads.size());
+}
+
+}  // namespace
+
 struct ThreadPool::State {
   // More threads than cores would gain nothing, and TBB prints a warning when asked for them.
-  explicit State(int threads)
-      : threads(threads), arena(std::min(threads, tbb::info::default_concurrency())) {}
+  explicit State(int wanted) : State(wanted, std::min(wanted, tbb::info::default_concurrency())) {}
+  State(int wanted, int useful) : State(wanted, useful, 1 + startable(useful - 1)) {}
+  State(int wanted, int useful, int had) : threads(had < useful ? had : wanted), arena(had) {}
   const int threads;
   tbb::task_arena arena;
 };
