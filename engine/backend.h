@@ -111,7 +111,17 @@ class Backend {
   virtual std::shared_ptr<Buffer> allocate(std::size_t bytes) = 0;
   virtual void upload(Buffer& to, std::span<const std::byte> from) = 0;
   virtual void download(Buffer& from, std::span<std::byte> to) = 0;
-  virtual std::unique_ptr<Executable> compile(const Program& program) = 0;
+  // Verifies the program, which may come from a stranger, and makes it ready to run: what it touches
+  // then lies inside its bindings, its arena and Executable::workspace_bytes(). Throws Error if it
+  // is not sound, OutOfMemory if its workspace would be larger than any memory.
+  std::unique_ptr<Executable> compile(const Program& program) {
+    verify(program);
+    return make_executable(program);
+  }
+
+ private:
+  // Of a program that was verified.
+  virtual std::unique_ptr<Executable> make_executable(const Program& program) = 0;
 };
 
 }  // namespace fluxion

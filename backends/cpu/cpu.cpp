@@ -306,7 +306,7 @@ class CpuBackend final : public Backend {
     if (!to.empty()) std::memcpy(to.data(), from.host(), to.size());
   }
 
-  std::unique_ptr<Executable> compile(const Program& program) override {
+  std::unique_ptr<Executable> make_executable(const Program& program) override {
     require_fits(program, capabilities_.limits, capabilities_.name);
     return std::make_unique<CpuExecutable>(program, threads_);
   }

@@ -132,7 +132,7 @@ class ReferenceBackend : public Backend {
     require_room(from, to.size());
     if (!to.empty()) std::memcpy(to.data(), data(from), to.size());
   }
-  std::unique_ptr<Executable> compile(const Program& program) override {
+  std::unique_ptr<Executable> make_executable(const Program& program) override {
     return std::make_unique<ReferenceExecutable>(program);
   }
 

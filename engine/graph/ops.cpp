@@ -79,6 +79,10 @@ Tensor full_like(const Tensor& x, double value) {
 
 Tensor iota(const Shape& shape, std::int64_t axis, DType dtype, const Device& device,
             Location where) {
+  if (!is_representable(shape.dims(), dtype))
+    throw ShapeError("iota: there is no tensor " + std::string(to_string(dtype)) +
+                     to_string(shape) + ", which has a negative size or more than 2^50 bytes (" +
+                     to_string(where) + ")");
   const TensorType type{shape, dtype};
   if (dtype == DType::i64 || dtype == DType::boolean || dtype == DType::u8)
     throw DTypeError("iota: wants i32, u32 or a floating dtype (" + to_string(where) + ")");
@@ -191,10 +195,12 @@ Tensor reshape(const Tensor& x, const Shape& shape, Location where) {
   Dims sizes = shape.dims();
   const auto free = std::find(sizes.begin(), sizes.end(), -1);
   if (free != sizes.end()) {
-    std::int64_t known = 1;
-    for (const std::int64_t size : sizes)
-      if (size != -1) known *= size;
-    if (std::count(sizes.begin(), sizes.end(), -1) != 1 || known <= 0 || x.elements() % known != 0)
+    Dims others = sizes;
+    others.erase(std::remove(others.begin(), others.end(), -1), others.end());
+    const bool one_free = others.size() + 1 == sizes.size();
+    const std::int64_t known =
+        one_free && is_representable(others, x.dtype()) ? Shape(others).elements() : 0;
+    if (known == 0 || x.elements() % known != 0)
       throw ShapeError("reshape: can't infer the size -1 in " + to_string(shape) + " for " +
                        to_string(x.type()) + " (" + to_string(where) + ")");
     *free = x.elements() / known;

@@ -35,6 +35,18 @@ struct Call {
   [[noreturn]] void fail_dtype(const std::string& what) const {
     throw DTypeError(std::string(to_string(op)) + ": " + what + context());
   }
+  // Throws in the op's name unless the result can exist.
+  void require_representable(const Shape& shape, DType dtype) const {
+    if (is_representable(shape.dims(), dtype)) return;
+    fail_shape("the result " + std::string(to_string(dtype)) + to_string(shape) +
+               " has a negative size or more than 2^50 bytes, in a call");
+  }
+  // a + b, of sizes.
+  std::int64_t sum(std::int64_t a, std::int64_t b) const {
+    std::int64_t result = 0;
+    if (__builtin_add_overflow(a, b, &result)) fail_shape("an absurdly long axis, in a call");
+    return result;
+  }
   void require_shape(bool holds, const char* what) const {
     if (!holds) fail_shape(std::string(what) + ", in a call");
   }
@@ -100,7 +112,9 @@ Types where(const Call& call) {
 }
 
 Types convert(const Call& call) {
-  return {{call.inputs[0].shape, call.get<DTypeAttributes>().dtype}};
+  const DType dtype = call.get<DTypeAttributes>().dtype;
+  call.require_representable(call.inputs[0].shape, dtype);
+  return {{call.inputs[0].shape, dtype}};
 }
 
 void require_movable(const Call& call) {
@@ -114,6 +128,7 @@ Types reshape(const Call& call) {
   const Shape shape(call.get<ShapeAttributes>().shape);
   call.require_shape(std::all_of(shape.begin(), shape.end(), [](auto size) { return size >= 0; }),
                      "sizes must not be negative");
+  call.require_representable(shape, call.inputs[0].dtype);
   call.require_shape(shape.elements() == call.inputs[0].shape.elements(),
                      "the element counts differ");
   return {{shape, call.inputs[0].dtype}};
@@ -136,6 +151,7 @@ Types broadcast_to(const Call& call) {
   require_movable(call);
   const Shape shape(call.get<ShapeAttributes>().shape);
   const Shape& in = call.inputs[0].shape;
+  call.require_representable(shape, call.inputs[0].dtype);
   call.require_shape(shape.rank() >= in.rank(), "the result has fewer axes than the operand");
   for (std::int64_t axis = 0; axis < in.rank(); ++axis) {
     const std::int64_t to = shape[shape.rank() - in.rank() + axis];
@@ -156,7 +172,8 @@ Types slice(const Call& call) {
     call.require_shape(0 <= a.start[axis] && a.start[axis] <= a.stop[axis] &&
                            a.stop[axis] <= in[static_cast<std::int64_t>(axis)] && a.step[axis] >= 1,
                        "wants 0 <= start <= stop <= size and step >= 1");
-    sizes.push_back((a.stop[axis] - a.start[axis] + a.step[axis] - 1) / a.step[axis]);
+    const std::int64_t length = a.stop[axis] - a.start[axis];
+    sizes.push_back(length / a.step[axis] + (length % a.step[axis] > 0));
   }
   return {{Shape(sizes), call.inputs[0].dtype}};
 }
@@ -172,8 +189,9 @@ Types pad(const Call& call) {
   for (std::int64_t axis = 0; axis < in.rank(); ++axis) {
     const auto i = static_cast<std::size_t>(axis);
     call.require_shape(a.low[i] >= 0 && a.high[i] >= 0, "padding must not be negative");
-    sizes.push_back(a.low[i] + in[axis] + a.high[i]);
+    sizes.push_back(call.sum(call.sum(a.low[i], in[axis]), a.high[i]));
   }
+  call.require_representable(Shape(sizes), call.inputs[0].dtype);
   return {{Shape(sizes), call.inputs[0].dtype}};
 }
 
@@ -187,10 +205,11 @@ Types concat(const Call& call) {
     call.require_dtype(call.inputs[i].dtype == result.dtype,
                        "the operands' dtypes differ; convert one");
     call.require_shape(other.rank() == result.shape.rank(), "the operands' ranks differ");
-    result.shape[axis] += other[axis];
+    result.shape[axis] = call.sum(result.shape[axis], other[axis]);
     other[axis] = result.shape[axis];
     call.require_shape(other == result.shape, "the operands' shapes differ beside the joined axis");
   }
+  call.require_representable(result.shape, result.dtype);
   return {result};
 }
 
@@ -217,11 +236,11 @@ void require_axis(const Call& call) {
 Types argmax(const Call& call) {
   require_axis(call);
   call.require_dtype(computes(call.inputs[0].dtype), "wants f32, f64, i32 or u32; convert first");
-  TensorType result{call.inputs[0].shape, DType::i32};
-  auto& size = result.shape[call.get<AxisAttributes>().axis];
+  Shape result = call.inputs[0].shape;
+  auto& size = result[call.get<AxisAttributes>().axis];
   call.require_shape(size > 0, "the axis is empty: there is no maximum");
   size = 1;
-  return {result};
+  return {{result, DType::i32}};
 }
 
 // Checks the dtypes of the two operands and of their contraction; that of the result.
@@ -251,6 +270,7 @@ Types matmul(const Call& call) {
   for (std::int64_t axis = 0; axis < rank - 2; ++axis)
     call.require_shape(a[axis] == b[axis], "the batch axes differ");
   result[rank - 1] = b[rank - 1];
+  call.require_representable(result, dtype);
   return {{result, dtype}};
 }
 
@@ -268,6 +288,7 @@ Types take(const Call& call) {
   sizes.insert(sizes.end(), x.begin() + axis + 1, x.end());
   call.require_shape(x[axis] > 0 || indices.elements() == 0,
                      "the axis is empty: there is nothing to take");
+  call.require_representable(Shape(sizes), call.inputs[0].dtype);
   return {{Shape(sizes), call.inputs[0].dtype}};
 }
 
@@ -319,6 +340,7 @@ Types random_bits(const Call& call) {
   const Shape shape(call.get<RandomAttributes>().shape);
   call.require_shape(std::all_of(shape.begin(), shape.end(), [](auto size) { return size >= 0; }),
                      "sizes must not be negative");
+  call.require_representable(shape, DType::u32);
   return {{shape, DType::u32}};
 }
 
@@ -366,6 +388,7 @@ Types windows(const Call& call) {
     call.require_shape(room >= 0, "the window does not fit into the image");
     sizes[k + 1] = room / a.stride[k] + 1;
   }
+  call.require_representable(Shape(sizes), call.inputs[0].dtype);
   return {{Shape(sizes), call.inputs[0].dtype}};
 }
 
@@ -390,6 +413,7 @@ Types conv2d(const Call& call) {
     call.require_shape(room >= 0, "the kernel does not fit into the image");
     y[k + 1] = room / a.stride[i] + 1;
   }
+  call.require_representable(y, dtype);
   return {{y, dtype}};
 }
 
@@ -467,7 +491,9 @@ std::vector<TensorType> infer_types(Op op, const Attributes& attributes,
     call.fail_shape("wrong number of operands, in a call");
   if (attributes.index() != info(op).attributes)
     call.fail_shape("attributes of another op, in a call");
-  return shape_rules[static_cast<std::size_t>(op)](call);
+  std::vector<TensorType> outputs = shape_rules[static_cast<std::size_t>(op)](call);
+  for (const TensorType& output : outputs) call.require_representable(output.shape, output.dtype);
+  return outputs;
 }
 
 Shape broadcast_shapes(Op op, const TensorType& a, const TensorType& b, const Location& where) {
@@ -482,6 +508,10 @@ Shape broadcast_shapes(Op op, const TensorType& a, const TensorType& b, const Lo
           "shapes don't broadcast (align at the right; only size 1 stretches), in a call");
     }
     sizes[static_cast<std::size_t>(axis)] = size_a == 1 ? size_b : size_a;
+  }
+  if (!is_representable(sizes, a.dtype)) {
+    const TensorType both[] = {a, b};
+    Call{op, NoAttributes{}, both, where}.require_representable(Shape(sizes), a.dtype);
   }
   return Shape(sizes);
 }

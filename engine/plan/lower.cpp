@@ -76,11 +76,12 @@ class TapeWriter {
   }
 
  private:
-  using Guards = std::vector<AffineRange>;
+  using Ranges = std::vector<AffineRange>;
 
   Tape attempt() {
     tape_ = Tape{};
     memo_.clear();
+    first_ = {-1, -1};
     tape_.extents = space_.extents;
     tape_.reduced_axes = space_.reduced_axes;
     for (const std::int32_t n : group_.stores) {
@@ -113,9 +114,17 @@ class TapeWriter {
                       space_.extents.size());
   }
   bool narrow(const Affine& affine) const { return tape_.reduced_axes > 0 && !wide_affine(affine); }
-  bool narrow(const Guards& guards) const {
+  bool narrow(const std::vector<LoadGuard>& guards) const {
     return std::all_of(guards.begin(), guards.end(),
-                       [&](const AffineRange& g) { return !wide_affine(g.index); });
+                       [&](const LoadGuard& guard) { return !wide_affine(guard.range.index); });
+  }
+
+  // An index that grows beyond reach on its way down to memory needs memory on the way: below the
+  // first movement op, so that what is left of the way gets shorter each time.
+  Stuck too_far() const {
+    if (first_.first < 0)
+      throw Error("lowering: an index is beyond reach without any view; this is a planner error");
+    return Stuck{first_};
   }
 
   std::int32_t apply(Op op, DType dtype, std::initializer_list<std::int32_t> operands,
@@ -135,10 +144,14 @@ class TapeWriter {
     return instruction.narrow ? apply(Op::identity, instruction.dtype, {value}, true) : value;
   }
 
-  std::int32_t load(Value value, Affine address, const Guards& guards) {
+  // Of the array of shape `shape` that lies in memory as `value`.
+  std::int32_t load(Value value, const Shape& shape, const Point& point, const Ranges& conditions) {
+    std::optional<GuardedAddress> place = guarded_address(point, shape, conditions, space_);
+    if (!place) throw too_far();
     const DType dtype = graph_.type(value).dtype;
-    const bool is_narrow = narrow(address) && narrow(guards);
-    tape_.loads.push_back({buffers_.of(value), dtype, std::move(address), guards});
+    const bool is_narrow = narrow(place->address) && narrow(place->guards);
+    tape_.loads.push_back(
+        {buffers_.of(value), dtype, std::move(place->address), std::move(place->guards)});
     return push({TapeCode::load,
                  Op::identity,
                  register_dtype(dtype),
@@ -166,11 +179,18 @@ class TapeWriter {
                  {-1, -1, -1}});
   }
 
-  // The tape value of `value` at `point`; loads are guarded by `guards` because the point may lie
-  // outside of a padded operand.
-  std::int32_t emit(Value value, Point point, Guards guards) {
+  // The tape value of `value` at `point`; loads are guarded by `conditions` because the point may
+  // lie outside of a padded operand.
+  std::int32_t emit(Value value, Point point, const Ranges& conditions) {
+    const auto first = first_;
+    const std::int32_t result = follow_down(value, std::move(point), conditions);
+    first_ = first;
+    return result;
+  }
+
+  std::int32_t follow_down(Value value, Point point, const Ranges& conditions) {
     while (true) {
-      const Key key{value.node, value.output, flat(point, guards)};
+      const Key key{value.node, value.output, flat(point, conditions)};
       if (const auto found = memo_.find(key); found != memo_.end()) return found->second;
       const GraphNode& node = graph_[value];
       const DType dtype = graph_.type(value).dtype;
@@ -197,45 +217,39 @@ class TapeWriter {
                            static_cast<std::int32_t>(tape_.indices.size()) - 1,
                            {-1, -1, -1}});
           } else {
-            result =
-                load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()),
-                     guards);
+            result = load(value, graph_.type(value).shape, point, conditions);
           }
           break;
         case OpClass::movement: {
           trail_ = {value.node, 0};
+          if (first_.first < 0) first_ = trail_;
           if (node.op == Op::pad || node.op == Op::concat) {
-            result = emit_pieces(node, point, guards);
+            result = emit_pieces(node, point, conditions);
             break;
           }
           const Value input = node.inputs[0];
           if (node.op == Op::reshape && loaded(input)) {
-            result =
-                load(input, linear_address(point, graph_.type(value).shape, space_.extents.size()),
-                     guards);
+            result = load(input, graph_.type(value).shape, point, conditions);
             break;
           }
           Step step = follow(node, graph_.type(input).shape, 0, point, space_);
           if (step.outcome == Step::Outcome::split) throw NeedsSplit{step.split};
           if (step.outcome == Step::Outcome::impossible) throw Stuck{trail_};
+          if (step.outcome == Step::Outcome::too_far) throw too_far();
           value = input;
           point = std::move(step.point);
           continue;
         }
         case OpClass::elementwise:
           if (!hosted_.contains(value.node)) {
-            result =
-                load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()),
-                     guards);
+            result = load(value, graph_.type(value).shape, point, conditions);
             break;
           }
-          result = emit_elementwise(node, point, guards);
+          result = emit_elementwise(node, point, conditions);
           break;
         case OpClass::reduction:
           if (!hosted_.contains(value.node)) {
-            result =
-                load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()),
-                     guards);
+            result = load(value, graph_.type(value).shape, point, conditions);
             break;
           }
           if (node.outputs[0].shape.elements() > 0 &&
@@ -244,6 +258,7 @@ class TapeWriter {
                                  space_.extents.size()))
             throw Stuck{trail_};
           {
+            first_ = {-1, -1};
             const std::int32_t operand =
                 widened(emit(node.inputs[0], canonical(graph_.type(node.inputs[0]).shape), {}));
             result = push(
@@ -251,9 +266,7 @@ class TapeWriter {
           }
           break;
         default:
-          result =
-              load(value, linear_address(point, graph_.type(value).shape, space_.extents.size()),
-                   guards);
+          result = load(value, graph_.type(value).shape, point, conditions);
           break;
       }
       memo_.emplace(key, result);
@@ -268,9 +281,10 @@ class TapeWriter {
     return !hosted_.contains(value.node);
   }
 
-  std::int32_t emit_elementwise(const GraphNode& node, const Point& point, const Guards& guards) {
+  std::int32_t emit_elementwise(const GraphNode& node, const Point& point,
+                                const Ranges& conditions) {
     std::vector<std::int32_t> operands;
-    for (const Value input : node.inputs) operands.push_back(emit(input, point, guards));
+    for (const Value input : node.inputs) operands.push_back(emit(input, point, conditions));
     if (node.op == Op::identity) return operands[0];  // a copy is its store
     // Bytes, 64-bit integers and 16-bit floats exist in memory only: loads and stores convert.
     if (node.op == Op::convert &&
@@ -293,17 +307,19 @@ class TapeWriter {
   }
 
   // Padding and concatenation choose, element by element, which operand is read.
-  std::int32_t emit_pieces(const GraphNode& node, const Point& point, const Guards& guards) {
+  std::int32_t emit_pieces(const GraphNode& node, const Point& point, const Ranges& conditions) {
     const DType dtype = node.outputs[0].dtype;
     std::int32_t result = -1;
     std::int64_t start = 0;
     const std::int32_t pieces = trail_.first;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       trail_ = {pieces, static_cast<std::int32_t>(i)};
+      if (first_.first == pieces) first_ = trail_;
       const Shape& operand = graph_.type(node.inputs[i]).shape;
       Step step = follow(node, operand, start, point, space_);
-      const std::vector<AffineRange> ranges = in_operand(node, operand, start, point);
-      Guards inner = guards;
+      if (step.outcome == Step::Outcome::too_far) throw too_far();
+      const Ranges ranges = in_operand(node, operand, start, point);
+      Ranges inner = conditions;
       inner.insert(inner.end(), ranges.begin(), ranges.end());
       const std::int32_t piece = emit(node.inputs[i], std::move(step.point), inner);
       // A guarded load is zero outside already. (Padding with other values was rewritten as a
@@ -348,17 +364,17 @@ class TapeWriter {
     Dims where;
     auto operator<=>(const Key&) const = default;
   };
-  static Dims flat(const Point& point, const Guards& guards) {
+  static Dims flat(const Point& point, const Ranges& conditions) {
     Dims result;
     const auto add = [&](const Affine& affine) {
       result.push_back(affine.constant);
       result.insert(result.end(), affine.coefficients.begin(), affine.coefficients.end());
     };
     for (const Affine& affine : point) add(affine);
-    for (const AffineRange& guard : guards) {
-      result.push_back(guard.low);
-      result.push_back(guard.high);
-      add(guard.index);
+    for (const AffineRange& condition : conditions) {
+      result.push_back(condition.low);
+      result.push_back(condition.high);
+      add(condition.index);
     }
     return result;
   }
@@ -371,7 +387,9 @@ class TapeWriter {
   std::vector<Affine> axes_;  // of the group's space, over the tape's axes
   Tape tape_;
   std::map<Key, std::int32_t> memo_;
-  std::pair<std::int32_t, std::int32_t> trail_{-1, -1};  // the movement operand followed last
+  // The movement operands (user, number) on the way down from what is stored or reduced: the last,
+  // and the first.
+  std::pair<std::int32_t, std::int32_t> trail_{-1, -1}, first_{-1, -1};
 };
 
 }  // namespace
@@ -417,7 +435,7 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
         break;
       }
       Step step = follow(node, graph.type(input).shape, 0, point, space);
-      if (step.outcome == Step::Outcome::impossible)
+      if (step.outcome == Step::Outcome::impossible || step.outcome == Step::Outcome::too_far)
         throw Error("matmul: an operand's view does not fold; this is a planner error");
       if (step.outcome == Step::Outcome::split) split = step.split;
       point = std::move(step.point);

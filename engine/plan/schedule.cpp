@@ -26,7 +26,7 @@ bool elementwise_between(const Kernel& kernel, std::int32_t input, std::int32_t 
   bool found = false;
   for (const TapeLoad& load : tape.loads) {
     if (load.buffer != input) continue;
-    if (!load.valid.empty() || load.address != store->address || load.dtype != store->dtype)
+    if (!load.guards.empty() || load.address != store->address || load.dtype != store->dtype)
       return false;
     found = true;
   }

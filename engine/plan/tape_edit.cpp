@@ -15,7 +15,7 @@ template <class F>
 void for_affines(Tape& tape, F&& f) {
   for (TapeLoad& load : tape.loads) {
     f(load.address);
-    for (AffineRange& range : load.valid) f(range.index);
+    for (LoadGuard& guard : load.guards) f(guard.range.index);
   }
   for (Affine& index : tape.indices) f(index);
   for (AffineRange& range : tape.ranges) f(range.index);
@@ -75,7 +75,7 @@ bool reorder_along(Tape& tape, std::int32_t buffer) {
   const Affine* address = nullptr;
   for (const TapeLoad& load : tape.loads) {
     if (load.buffer != buffer) continue;
-    if (!load.valid.empty() || (address && *address != load.address)) return false;
+    if (!load.guards.empty() || (address && *address != load.address)) return false;
     address = &load.address;
   }
   if (!address || address->constant != 0) return false;

@@ -1,6 +1,8 @@
 #include "engine/plan/view.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <numeric>
 
 namespace fluxion::plan {
 
@@ -15,10 +17,15 @@ Affine axis_affine(std::size_t axis, std::size_t axes) {
 }
 
 Affine combine(const Affine& a, std::int64_t factor, const Affine& b) {
+  const auto add = [factor](std::int64_t& to, std::int64_t term) {
+    std::int64_t scaled = 0;
+    if (__builtin_mul_overflow(factor, term, &scaled) || __builtin_add_overflow(to, scaled, &to))
+      throw IndexTooLarge{};
+  };
   Affine result = a;
-  result.constant += factor * b.constant;
+  add(result.constant, b.constant);
   for (std::size_t k = 0; k < b.coefficients.size(); ++k)
-    result.coefficients[k] += factor * b.coefficients[k];
+    add(result.coefficients[k], b.coefficients[k]);
   return result;
 }
 
@@ -33,6 +40,136 @@ bool depends_on(const Affine& affine, std::size_t begin, std::size_t end) {
   for (std::size_t k = begin; k < end && k < affine.coefficients.size(); ++k)
     if (affine.coefficients[k] != 0) return true;
   return false;
+}
+
+bool within_reach(const Affine& affine, const Dims& extents) {
+  double reach = std::abs(static_cast<double>(affine.constant));
+  for (std::size_t k = 0; k < extents.size(); ++k)
+    reach += std::abs(static_cast<double>(affine.coefficients[k])) *
+             static_cast<double>(std::max<std::int64_t>(extents[k] - 1, 0));
+  // Doubles round: half the reach is certain to be within it.
+  return reach <= static_cast<double>(max_reach / 2);
+}
+
+namespace {
+
+std::int64_t floor_divide(std::int64_t a, std::int64_t b) {  // b > 0
+  return a / b - (a % b < 0);
+}
+std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return -floor_divide(-a, b); }
+
+// An affine function as constant + factor * direction: the direction has no constant, coefficients
+// without a common divisor, and a positive first one; none at all if the function is constant.
+struct Directed {
+  std::int64_t constant = 0, factor = 0;
+  Affine direction;
+};
+
+Directed directed(const Affine& affine, const Dims& extents) {
+  Directed result{affine.constant, 0, constant_affine(0, extents.size())};
+  for (std::size_t k = 0; k < extents.size(); ++k) {
+    if (extents[k] <= 1) continue;
+    result.direction.coefficients[k] = affine.coefficients[k];
+    result.factor = std::gcd(result.factor, affine.coefficients[k]);
+  }
+  if (result.factor == 0) return result;
+  const Dims& coefficients = result.direction.coefficients;
+  if (*std::find_if(coefficients.begin(), coefficients.end(), [](auto c) { return c != 0; }) < 0)
+    result.factor = -result.factor;
+  for (std::int64_t& coefficient : result.direction.coefficients) coefficient /= result.factor;
+  return result;
+}
+
+// The conditions of a load: for each direction the values [low, high) that it may take, and the
+// step of the address along it.
+class Conditions {
+ public:
+  explicit Conditions(const Dims& extents) : extents_(extents) {}
+
+  bool never() const { return never_; }
+
+  // low <= index < high is to hold; the address moves by `stride` with each unit of the index.
+  void require(const Directed& index, std::int64_t low, std::int64_t high, std::int64_t stride) {
+    const std::int64_t constant = index.constant, factor = index.factor;
+    if (factor == 0) {
+      never_ = never_ || constant < low || constant >= high;
+      return;
+    }
+    LoadGuard& guard = at(index.direction);
+    AffineRange& range = guard.range;
+    if (factor > 0) {
+      range.low = std::max(range.low, ceil_divide(low - constant, factor));
+      range.high = std::min(range.high, ceil_divide(high - constant, factor));
+    } else {
+      range.low = std::max(range.low, floor_divide(constant - high, -factor) + 1);
+      range.high = std::min(range.high, floor_divide(constant - low, -factor) + 1);
+    }
+    guard.stride += stride * factor;
+    never_ = never_ || range.low >= range.high;
+  }
+
+  // Those that can fail.
+  std::vector<LoadGuard> guards() const {
+    if (never_) return {{{constant_affine(0, extents_.size()), 0, 0}, 0}};
+    std::vector<LoadGuard> result;
+    for (const LoadGuard& guard : guards_) {
+      const auto [low, high] = natural(guard.range.index);
+      if (guard.range.low > low || guard.range.high < high) result.push_back(guard);
+    }
+    return result;
+  }
+
+ private:
+  std::pair<std::int64_t, std::int64_t> natural(const Affine& direction) const {
+    std::int64_t low = 0, high = 1;
+    for (std::size_t k = 0; k < extents_.size(); ++k) {
+      const std::int64_t last =
+          direction.coefficients[k] * std::max<std::int64_t>(extents_[k] - 1, 0);
+      (last < 0 ? low : high) += last;
+    }
+    return {low, high};
+  }
+
+  LoadGuard& at(const Affine& direction) {
+    for (LoadGuard& guard : guards_)
+      if (guard.range.index == direction) return guard;
+    const auto [low, high] = natural(direction);
+    guards_.push_back({{direction, low, high}, 0});
+    return guards_.back();
+  }
+
+  const Dims& extents_;
+  std::vector<LoadGuard> guards_;
+  bool never_ = false;
+};
+
+}  // namespace
+
+std::optional<GuardedAddress> guarded_address(const Point& point, const Shape& shape,
+                                              const std::vector<AffineRange>& conditions,
+                                              const IterationSpace& space) {
+  const Dims& extents = space.extents;
+  GuardedAddress result;
+  try {
+    result.address = linear_address(point, shape, extents.size());
+  } catch (const IndexTooLarge&) {
+    return std::nullopt;
+  }
+  if (!within_reach(result.address, extents)) return std::nullopt;
+  // Where a kept axis is empty, nothing is read. (Values of one per row exist for empty rows.)
+  if (std::find(extents.begin(), extents.end() - space.reduced_axes, 0) !=
+      extents.end() - space.reduced_axes)
+    return result;
+  Conditions all(extents);
+  for (const AffineRange& condition : conditions)
+    all.require(directed(condition.index, extents), condition.low, condition.high, 0);
+  // Where the conditions hold the point lies inside the array: this adds nothing but the proof.
+  const Dims strides = row_major_strides(shape);
+  for (std::size_t k = 0; k < point.size(); ++k)
+    all.require(directed(point[k], extents), 0, shape[static_cast<std::int64_t>(k)], strides[k]);
+  result.guards = all.guards();
+  if (all.never()) result.address = constant_affine(0, extents.size());
+  return result;
 }
 
 namespace {
@@ -100,8 +237,7 @@ Step follow_reshape(const Shape& from, const Shape& to, const Point& point,
     const auto take_from = [&] { product_from *= from[f], sizes.push_back(from[f++]); };
     const auto take_to = [&] {
       product_to *= to[t];
-      for (std::int64_t& c : linear.coefficients) c *= to[t];
-      linear.constant *= to[t];
+      linear = combine(constant_affine(0, axes), to[t], linear);
       linear = combine(linear, 1, point[static_cast<std::size_t>(t++)]);
     };
     if (f < from.rank()) take_from();
@@ -131,10 +267,8 @@ Step follow_reshape(const Shape& from, const Shape& to, const Point& point,
   return result;
 }
 
-}  // namespace
-
-Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start,
-            const Point& point, const IterationSpace& space) {
+Step follow_unchecked(const GraphNode& movement, const Shape& operand, std::int64_t concat_start,
+                      const Point& point, const IterationSpace& space) {
   const std::size_t axes = space.extents.size();
   Step result;
   switch (movement.op) {
@@ -156,8 +290,12 @@ Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat
     }
     case Op::slice: {
       const auto& a = std::get<SliceAttributes>(movement.attributes);
-      for (std::size_t k = 0; k < point.size(); ++k)
-        result.point.push_back(combine(constant_affine(a.start[k], axes), a.step[k], point[k]));
+      const Shape& sliced = movement.outputs[0].shape;
+      for (std::size_t k = 0; k < point.size(); ++k) {
+        // Of one element there is one position.
+        const std::int64_t step = sliced[static_cast<std::int64_t>(k)] == 1 ? 0 : a.step[k];
+        result.point.push_back(combine(constant_affine(a.start[k], axes), step, point[k]));
+      }
       return result;
     }
     case Op::flip: {
@@ -191,6 +329,20 @@ Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat
     }
     default:
       return impossible();
+  }
+}
+
+}  // namespace
+
+Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start,
+            const Point& point, const IterationSpace& space) {
+  try {
+    Step step = follow_unchecked(movement, operand, concat_start, point, space);
+    for (const Affine& index : step.point)
+      if (!within_reach(index, space.extents)) return {Step::Outcome::too_far, {}, {}};
+    return step;
+  } catch (const IndexTooLarge&) {
+    return {Step::Outcome::too_far, {}, {}};
   }
 }
 
@@ -252,7 +404,8 @@ bool folds(const Graph& graph, Value value) {
       for (std::size_t i = 0; i < node.inputs.size(); ++i) {
         const Shape& operand = graph.type(node.inputs[i]).shape;
         Step step = follow(node, operand, concat_start, visit.point, space);
-        if (step.outcome == Step::Outcome::impossible) return false;
+        if (step.outcome == Step::Outcome::impossible || step.outcome == Step::Outcome::too_far)
+          return false;
         if (step.outcome == Step::Outcome::split) {
           split = step.split;
           break;

@@ -29,16 +29,32 @@ using Point = std::vector<Affine>;
 
 Affine constant_affine(std::int64_t constant, std::size_t axes);
 Affine axis_affine(std::size_t axis, std::size_t axes);
-// a + factor b.
+// a + factor b. Throws IndexTooLarge if a term overflows.
+struct IndexTooLarge {};
 Affine combine(const Affine& a, std::int64_t factor, const Affine& b);
 // The row-major element number of `point` in a value of shape `shape`, in a space of `axes` axes.
 Affine linear_address(const Point& point, const Shape& shape, std::size_t axes);
 // Whether the value of `affine` depends on one of the axes [begin, end).
 bool depends_on(const Affine& affine, std::size_t begin, std::size_t end);
 
+// Whether `affine` stays within max_reach over a space of these extents.
+bool within_reach(const Affine& affine, const Dims& extents);
+
+// The element of an array of shape `shape` in memory at `point`, where all of `conditions` hold: an
+// address, and guards in the normal form of TapeLoad, which bound each axis of the array. Nothing
+// if the address is beyond reach.
+struct GuardedAddress {
+  Affine address;
+  std::vector<LoadGuard> guards;
+};
+std::optional<GuardedAddress> guarded_address(const Point& point, const Shape& shape,
+                                              const std::vector<AffineRange>& conditions,
+                                              const IterationSpace& space);
+
 // One step down: the point of a movement op's operand that is read at `point` of its result.
 struct Step {
-  enum class Outcome { followed, split, impossible } outcome = Outcome::followed;
+  // too_far: the point is beyond reach (max_reach); the result itself must lie in memory.
+  enum class Outcome { followed, split, impossible, too_far } outcome = Outcome::followed;
   Point point;
   AxisSplit split;  // outcome split: refine the space by this and start again
 };

@@ -17,11 +17,7 @@ namespace fluxion {
 namespace {
 
 constexpr std::string_view magic = "fluxprog";
-constexpr std::uint32_t version = 2;
-
-// The largest tensor that a program may speak of: far beyond any memory, far below what overflows
-// an address computation.
-constexpr std::int64_t max_elements = std::int64_t{1} << 48;
+constexpr std::uint32_t version = 3;
 
 template <class T>
 struct IsVariant : std::false_type {};
@@ -125,10 +121,11 @@ class Reader {
                        std::make_index_sequence<std::variant_size_v<T>>());
     } else if constexpr (std::is_same_v<T, TensorType>) {
       Dims sizes;
+      DType dtype = DType::f32;
       read(sizes);
-      check_sizes(sizes);
-      value.shape = Shape(std::move(sizes));
-      read(value.dtype);
+      read(dtype);
+      if (!is_representable(sizes, dtype)) fail("a tensor of absurd shape " + to_string(sizes));
+      value = TensorType(Shape(std::move(sizes)), dtype);
     } else {
       std::apply([this](auto&... members) { (read(members), ...); }, T::members(value));
     }
@@ -158,16 +155,6 @@ class Reader {
     for (int number = 0; number < op_count; ++number)
       if (info(static_cast<Op>(number)).name == name) return static_cast<Op>(number);
     fail("this version knows no op of the name that stands here");
-  }
-
-  void check_sizes(const Dims& sizes) const {
-    std::int64_t elements = 1;
-    for (const std::int64_t size : sizes) {
-      if (size < 0) fail("a tensor has an axis of negative size");
-      if (size > max_elements / std::max<std::int64_t>(elements, 1))
-        fail("a tensor has absurdly many elements");
-      elements *= std::max<std::int64_t>(size, 1);
-    }
   }
 
   template <class Variant, std::size_t... index>

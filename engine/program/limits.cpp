@@ -180,7 +180,7 @@ class FitCheck {
   void check_tape(const Tape& tape, std::int64_t operands) {
     at_most(Limit::axes, axes_of(tape.extents), limits_.max_axes);
     for (const TapeLoad& load : tape.loads)
-      at_most(Limit::guards, count(load.valid), limits_.max_guards);
+      at_most(Limit::guards, count(load.guards), limits_.max_guards);
     at_most(Limit::loads, count(tape.loads) + operands, limits_.max_loads);
     at_most(Limit::stores, count(tape.stores), limits_.max_stores);
     at_most(Limit::instructions, count(tape.instructions), limits_.max_instructions);
@@ -200,7 +200,7 @@ class FitCheck {
     }
     for (const TapeLoad& load : tape.loads) {
       index(load.address, tape.extents);
-      for (const AffineRange& range : load.valid) index(range, tape.extents);
+      for (const LoadGuard& guard : load.guards) index(guard.range, tape.extents);
       touched_.push_back(load.buffer);
     }
     for (const Affine& affine : tape.indices) index(affine, tape.extents);

@@ -20,6 +20,12 @@
 
 namespace fluxion {
 
+// No affine function of a program may reach further from 0 than this over its iteration space,
+// |constant| + sum_k |coefficients[k]| * (extents[k] - 1), so that any way to compute its values,
+// one step at a time, stays far from overflow. (Points where a load is guarded count too: its
+// address there is computed, if not used.)
+inline constexpr std::int64_t max_reach = std::int64_t{1} << 60;
+
 // constant + sum_k coefficients[k] * i_k over the axes i_k of an iteration space.
 struct Affine {
   std::int64_t constant = 0;
@@ -36,15 +42,33 @@ struct AffineRange {
   bool operator==(const AffineRange&) const = default;
 };
 
-// A read of buffer element `address` at each point of the iteration space; zero where any range of
-// `valid` fails (the address may then lie outside the buffer and must not be touched).
+// A condition of a load: it reads only where range.low <= range.index < range.high. Every unit of
+// the index moves the address by `stride`.
+struct LoadGuard {
+  AffineRange range;
+  std::int64_t stride = 0;
+  static auto members(auto& self) { return std::tie(self.range, self.stride); }
+  bool operator==(const LoadGuard&) const = default;
+};
+
+// A read of buffer element `address` at each point of the iteration space; zero where a guard fails
+// (the address may then lie outside the buffer and must not be touched).
+//
+// The guards prove that what is read lies inside the buffer: the address is
+//   sum_g guards[g].stride * guards[g].range.index + rest,
+// where each index is bounded by its range and the affine function `rest` by the extents alone, and
+// the sum of these bounds lies inside the buffer. The planner writes each guard once, in a normal
+// form: no constant, coefficients without a common divisor, the first one positive, a range within
+// the values that the index takes, and no range that always holds. Nested pads and concatenations
+// thus intersect: as long as nothing is reshaped between them, a load has at most as many guards as
+// the buffer has axes. A load that reads nowhere has one guard, of the empty range 0 <= 0 < 0.
 struct TapeLoad {
   std::int32_t buffer = 0;
   DType dtype = DType::f32;
   Affine address;
-  std::vector<AffineRange> valid;
+  std::vector<LoadGuard> guards;
   static auto members(auto& self) {
-    return std::tie(self.buffer, self.dtype, self.address, self.valid);
+    return std::tie(self.buffer, self.dtype, self.address, self.guards);
   }
   bool operator==(const TapeLoad&) const = default;
 };

@@ -105,8 +105,8 @@ std::string load_text(const TapeLoad& load, const std::vector<BufferSlot>& buffe
   std::string text = element(load.buffer, load.address);
   const BufferSlot* slot = at(buffers, load.buffer);
   if (!slot || slot->type.dtype != load.dtype) text += " as " + std::string(to_string(load.dtype));
-  for (std::size_t i = 0; i < load.valid.size(); ++i)
-    text += (i == 0 ? " where " : " and ") + text_of(load.valid[i]);
+  for (std::size_t i = 0; i < load.guards.size(); ++i)
+    text += (i == 0 ? " where " : " and ") + text_of(load.guards[i].range);
   return text;
 }
 

@@ -56,6 +56,7 @@ IdxArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
         total > largest_bytes)
       refuse("its sizes are absurd");
   }
+  if (!is_representable(sizes, DType::u8)) refuse("its sizes are absurd");
   const std::string claim =
       "its header claims " + to_string(sizes) + ", " + std::to_string(total) + " bytes";
   if (compressed ? total / largest_expansion > bytes.size() : total != bytes.size() - header)

@@ -57,6 +57,7 @@ class NpyHeaderReader {
       refuse("descr, fortran_order or shape is missing from its header");
     if (*column_major && shape->size() > 1)
       refuse("it is in Fortran order (only row-major arrays are read)");
+    if (!is_representable(*shape, *dtype)) refuse("its shape " + to_string(*shape) + " overflows");
     return {Shape(std::move(*shape)), *dtype};
   }
 
@@ -140,15 +141,9 @@ NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view na
   TensorType type = NpyHeaderReader(text.substr(10, length), name).read();
   bytes = bytes.subspan(10 + length);
 
-  std::int64_t expected = static_cast<std::int64_t>(size_of(type.dtype));
-  const Dims& sizes = type.shape.dims();
-  // An empty axis empties the array, but the strides of the others must fit all the same.
-  for (const std::int64_t size : sizes)
-    if (__builtin_mul_overflow(expected, std::max<std::int64_t>(size, 1), &expected))
-      complain.refuse("its shape " + to_string(sizes) + " overflows");
-  if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) expected = 0;
-  if (static_cast<std::uint64_t>(expected) != bytes.size())
-    complain.refuse("its shape " + to_string(sizes) + " needs " + std::to_string(expected) +
+  const std::size_t expected = type.bytes();
+  if (expected != bytes.size())
+    complain.refuse("its shape " + to_string(type.shape) + " needs " + std::to_string(expected) +
                     " bytes, it holds " + std::to_string(bytes.size()));
   return {std::move(type), 10 + length};
 }

@@ -212,16 +212,6 @@ class SafetensorsHeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 };
 
-// Bytes of a tensor of this type, or nothing if that, or a stride of it, does not fit 63 bits.
-std::optional<std::uint64_t> checked_bytes(DType dtype, const Dims& shape) {
-  std::int64_t bytes = static_cast<std::int64_t>(size_of(dtype));
-  for (const std::int64_t size : shape)
-    if (size < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(size, 1), &bytes))
-      return std::nullopt;
-  const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
-  return empty ? 0 : static_cast<std::uint64_t>(bytes);
-}
-
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
@@ -269,11 +259,12 @@ void SafetensorsFile::parse(std::span<const std::byte> bytes, const std::string&
     if (begin > end) refuse(tensor + range + " end before they begin");
     if (end > data.size())
       refuse(tensor + range + " beyond the " + std::to_string(data.size()) + " bytes of data");
-    const auto size = checked_bytes(*claim.dtype, *claim.shape);
-    if (!size) refuse(tensor + "shape " + to_string(*claim.shape) + " overflows");
-    if (*size != end - begin)
+    if (!is_representable(*claim.shape, *claim.dtype))
+      refuse(tensor + "shape " + to_string(*claim.shape) + " overflows");
+    const std::size_t size = TensorType(Shape(*claim.shape), *claim.dtype).bytes();
+    if (size != end - begin)
       refuse(tensor + std::string(name_of_dtype(*claim.dtype)) + to_string(*claim.shape) +
-             " needs " + std::to_string(*size) + " bytes, " + range + " hold " +
+             " needs " + std::to_string(size) + " bytes, " + range + " hold " +
              std::to_string(end - begin));
     entries_.push_back({std::move(claim.name), *claim.dtype, Shape(std::move(*claim.shape)),
                         data.subspan(begin, end - begin)});
@@ -368,8 +359,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Safete
   std::vector<Outgoing> tensors;
   tensors.reserve(entries.size());
   for (const SafetensorsEntry& entry : entries) {
-    const auto size = checked_bytes(entry.dtype, entry.shape.dims());
-    if (!size || *size != entry.bytes.size())
+    if (TensorType(entry.shape, entry.dtype).bytes() != entry.bytes.size())
       throw ShapeError("writing " + path.string() + ": " + quote(entry.name) + " is " +
                        to_string(TensorType{entry.shape, entry.dtype}) + " but holds " +
                        std::to_string(entry.bytes.size()) + " bytes");

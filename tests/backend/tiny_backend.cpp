@@ -24,7 +24,7 @@ class TinyBackend final : public Backend {
   void download(Buffer& from, std::span<std::byte> to) override {
     cpu_.backend().download(from, to);
   }
-  std::unique_ptr<Executable> compile(const Program& program) override {
+  std::unique_ptr<Executable> make_executable(const Program& program) override {
     require_fits(program, capabilities_.limits, capabilities_.name);
     return cpu_.backend().compile(program);
   }

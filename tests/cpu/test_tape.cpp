@@ -213,8 +213,8 @@ void run_oracle(const Tape& tape, std::vector<Bytes>& buffers, const std::vector
         switch (instruction.code) {
           case TapeCode::load: {
             const TapeLoad& load = tape.loads[static_cast<std::size_t>(instruction.argument)];
-            if (std::all_of(load.valid.begin(), load.valid.end(),
-                            [&](const AffineRange& range) { return holds(range, point); }))
+            if (std::all_of(load.guards.begin(), load.guards.end(),
+                            [&](const LoadGuard& guard) { return holds(guard.range, point); }))
               value = as(instruction.dtype, read(before[static_cast<std::size_t>(load.buffer)],
                                                  load.dtype, evaluate(load.address, point)));
             break;
@@ -536,7 +536,7 @@ class Generator {
         range.index.coefficients.assign(extents.size(), 0);
         range.index.coefficients[axis] = 1;
         range.high = length;
-        load.valid.push_back(range);
+        load.guards.push_back({range, size});
         whole = false;
       } else if (one_in(8)) {
         step = 2;
@@ -566,7 +566,7 @@ class Generator {
                                     narrow,
                                     static_cast<std::int32_t>(made_.tape.loads.size() - 1),
                                     {-1, -1, -1}});
-    if (whole && load.valid.empty() && load.dtype == dtype_)
+    if (whole && load.guards.empty() && load.dtype == dtype_)
       (narrow ? reusable_narrow_ : reusable_).push_back(made_.tape.loads.size() - 1);
     return value;
   }

@@ -71,7 +71,7 @@ class FailingBackend : public Backend {
   void download(Buffer& from, std::span<std::byte> to) override {
     inner_.backend().download(from, to);
   }
-  std::unique_ptr<Executable> compile(const Program& program) override {
+  std::unique_ptr<Executable> make_executable(const Program& program) override {
     ++plan_.compiled;
     return std::make_unique<FailingExecutable>(program, inner_.backend(), plan_);
   }

@@ -74,7 +74,7 @@ class CountingBackend : public Backend {
   void download(Buffer& from, std::span<std::byte> to) override {
     inner_.backend().download(from, to);
   }
-  std::unique_ptr<Executable> compile(const Program& program) override {
+  std::unique_ptr<Executable> make_executable(const Program& program) override {
     ++counts_.compiled;
     return std::make_unique<CountingExecutable>(program, inner_.backend().compile(program),
                                                 counts_);

@@ -74,7 +74,7 @@ TEST_CASE("an attention kernel reads inside of its buffers", "[engine][program]"
              Catch::Contains("another buffer"));
 }
 
-TEST_CASE("an axis of many digits is refused before anybody lists it", "[engine][program]") {
+TEST_CASE("an axis of many digits is added up, not listed", "[engine][program]") {
   Program program = attention_program();
   OpKernel& kernel = attention_of(program);
   const std::int64_t keys = std::int64_t{1} << 44;
@@ -82,7 +82,8 @@ TEST_CASE("an axis of many digits is refused before anybody lists it", "[engine]
     kernel.input_types[i].shape = {2, keys, 16};
     kernel.views[i].rows = {{keys / 2, 2}, {0, 4}};
   }
-  CHECK_THAT(refusal(program), Catch::Contains("absurdly long axis"));
+  CHECK(refusal(program) == "");
+  CHECK(cpu({.threads = 1}).backend().compile(program)->workspace_bytes() < (1 << 20));
 }
 
 TEST_CASE("windows and convolutions of absurd sizes are refused, not wrapped",

@@ -62,7 +62,7 @@ Program example() {
   product.k = 3;
   product.terms = {{{0, 0, {}, {{4}, {3}}, {{3}, {1}}}, {1, 0, {}, {{3}, {5}}, {{5}, {1}}}, 0}};
   product.epilogue.extents = {4, 5};
-  product.epilogue.loads = {{2, DType::f32, {-1, {4, 1}}, {{{-1, {0, 1}}, 0, 4}}}};
+  product.epilogue.loads = {{2, DType::f32, {-1, {4, 1}}, {{{{0, {0, 1}}, 1, 5}, 1}}}};
   product.epilogue.instructions = {result(0), load(0), scalar(0), apply(Op::mul, 1, 2),
                                    apply(Op::add, 0, 3)};
   product.epilogue.stores = {{4, 4, DType::f32, {0, {5, 1}}}};
@@ -127,7 +127,7 @@ kernel 0: contract f32, batch 1, 4 x 3 x 5
       x b1 (batch 1, rows 3:5, columns 5:1)
   epilogue [4, 5]
     v0  f32   result  r0
-    v1  f32   load    b2[4*i0 + i1 - 1] where 0 <= i1 - 1 < 4
+    v1  f32   load    b2[4*i0 + i1 - 1] where 1 <= i1 < 5
     v2  f32   scalar  s0
     v3  f32   mul     v1, v2
     v4  f32   add     v0, v3
@@ -242,9 +242,10 @@ TEST_CASE("hostile sizes are refused before anything is allocated", "[engine][pr
   CHECK_THROWS_AS(parse_program(bytes), FormatError);
 
   Program absurd;
-  absurd.inputs = {{{std::int64_t{1} << 40, std::int64_t{1} << 40}, DType::f64}};
+  absurd.inputs = {{{2, 2}, DType::f64}};
+  absurd.inputs[0].shape = {std::int64_t{1} << 40, std::int64_t{1} << 40};
   CHECK_THROWS_AS(parse_program(serialise(absurd)), FormatError);
-  absurd.inputs = {{{-1}, DType::f64}};
+  absurd.inputs[0].shape = {-1};
   CHECK_THROWS_AS(parse_program(serialise(absurd)), FormatError);
 }
 
@@ -267,10 +268,11 @@ TEST_CASE("verify names what is wrong", "[engine][program]") {
     std::function<void(Program&)> apply;
   };
   const Damage damages[] = {
-      {"reads elements", [](Program& p) { epilogue(p).loads[0].valid.clear(); }},
+      {"reads elements", [](Program& p) { epilogue(p).loads[0].guards.clear(); }},
+      {"reads elements", [](Program& p) { epilogue(p).loads[0].guards[0].stride = 0; }},
       {"reads elements",
        [](Program& p) {
-         epilogue(p).loads[0].valid[0].high = 5;
+         epilogue(p).loads[0].guards[0].range.high = 6;
          epilogue(p).loads[0].address.constant = 0;
        }},
       {"reads elements", [](Program& p) { softmax(p).loads[0].address.constant = 1; }},
@@ -378,12 +380,12 @@ TEST_CASE("verify follows padding through merged axes", "[engine][program]") {
   TapeKernel pad;
   pad.tape.extents = {5, 3, 2};
   pad.tape.loads = {
-      {0, DType::f32, {-5, {4, 2, 1}}, {{{-1, {1, 0, 0}}, 0, 3}, {{-1, {0, 2, 1}}, 0, 4}}}};
+      {0, DType::f32, {-5, {4, 2, 1}}, {{{{0, {1, 0, 0}}, 1, 4}, 4}, {{{0, {0, 2, 1}}, 1, 5}, 1}}}};
   pad.tape.instructions = {load(0)};
   pad.tape.stores = {{0, 1, DType::f32, {0, {6, 2, 1}}}};
   program.kernels = {pad};
   CHECK(complaint(program) == "");
-  std::get<TapeKernel>(program.kernels[0]).tape.loads[0].valid[1].high = 5;
+  std::get<TapeKernel>(program.kernels[0]).tape.loads[0].guards[1].range.high = 6;
   CHECK_THAT(complaint(program), has_text("reads elements"));
 }
 

@@ -1,5 +1,6 @@
-// Writes files for the fuzzers to start from: fluxion-fuzz-seeds FOLDER. Each is a valid one, after
-// the byte that chooses its reader.
+// Writes files for the fuzzers to start from: fluxion-fuzz-seeds FILES PROGRAMS. Each in the folder
+// FILES is a valid one, after the byte that chooses its reader; each in PROGRAMS a serialised
+// program.
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +14,7 @@
 #include "models/files/gz.h"
 #include "models/files/npy.h"
 #include "models/files/safetensors.h"
+#include "tests/fuzz/program_seeds.h"
 
 using namespace fluxion;
 
@@ -36,10 +38,17 @@ void write(const std::filesystem::path& path, std::uint8_t reader,
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
+  if (argc != 3) return 2;
   const std::filesystem::path folder = argv[1], scratch = folder / "scratch";
   std::filesystem::create_directories(folder);
   const Device device = cpu({1});
+  std::filesystem::create_directories(argv[2]);
+  for (const auto& [name, program] : testing::program_seeds(device)) {
+    const std::vector<std::byte> bytes = serialise(program);
+    std::ofstream file(std::filesystem::path(argv[2]) / name, std::ios::binary);
+    file.write(reinterpret_cast<const char*>(bytes.data()),
+               static_cast<std::streamsize>(bytes.size()));
+  }
   const Tensor x = Tensor::from(std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3}, device);
 
   save_tensors(scratch, {{"weight", x}, {"bias", sum(x, {0})}}, {{"name", "seed"}});

@@ -61,7 +61,8 @@ class Attention {
 
   void run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const;
   std::size_t scratch_bytes(int threads) const {
-    return carve_slot(nullptr).bytes * static_cast<std::size_t>(std::max(threads, 1));
+    return static_cast<std::size_t>(scratch_product(
+        {static_cast<std::int64_t>(carve_slot(nullptr).bytes), std::max(threads, 1)}));
   }
 
  private:
@@ -105,7 +106,7 @@ class Attention {
 
   Slot carve_slot(std::byte* memory) const;
   void run_phase(Call& call, const ThreadPool& pool, Work work, std::int64_t units,
-                 std::int64_t multiplications) const;
+                 double multiplications) const;
   void forward(const Call& call, const Slot& slot, std::int64_t unit) const;
   void backward(const Call& call, const Slot& slot, std::int64_t unit) const;
   void backward_block(const Call& call, const Slot& slot, std::int64_t batch, Range queries,
@@ -218,13 +219,14 @@ template <class T>
 void Attention<T>::run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const {
   if (batch_ == 0) return;
   Call call{*this, memory, scratch, carve_slot(nullptr).bytes};
-  const std::int64_t products = queries_ * keys_ * std::max<std::int64_t>(features_, 1);
+  const double products = static_cast<double>(queries_) * static_cast<double>(keys_) *
+                          static_cast<double>(std::max<std::int64_t>(features_, 1));
   if (op_ != Op::attention_backward) {
     call.query_parts = ceil_div(queries_, unit_strips * strip_queries_);
     const std::int64_t units = batch_ * call.query_parts;
     if (units > 0)
       run_phase(call, pool, &Attention::forward, units,
-                (op_ == Op::attention ? 2 : 6) * products / call.query_parts);
+                (op_ == Op::attention ? 2 : 6) * products / static_cast<double>(call.query_parts));
     return;
   }
   // One pass for all gradients computes five products but runs on at most `batch` threads. Two
@@ -238,25 +240,25 @@ void Attention<T>::run(const CallMemory& memory, const ThreadPool& pool, std::by
   call.query_parts = ceil_div(queries_, strip_queries_);
   if (call.query_parts > 0)
     run_phase(call, pool, &Attention::backward, batch_ * call.query_parts,
-              3 * products / call.query_parts);
+              3 * products / static_cast<double>(call.query_parts));
   call.keys = true, call.queries = false;
   call.query_parts = 1, call.key_parts = ceil_div(keys_, unit_key_blocks * block_keys_);
   if (call.key_parts > 0)
     run_phase(call, pool, &Attention::backward, batch_ * call.key_parts,
-              4 * products / call.key_parts);
+              4 * products / static_cast<double>(call.key_parts));
 }
 
 template <class T>
 void Attention<T>::run_phase(Call& call, const ThreadPool& pool, Work work, std::int64_t units,
-                             std::int64_t multiplications) const {
+                             double multiplications) const {
   // A slot takes several units at a time, some microseconds' worth, but few enough that every slot
   // takes a few turns.
-  constexpr std::int64_t multiplications_at_once = 256 * 1024;
+  constexpr double multiplications_at_once = 256 * 1024;
   const std::int64_t slots = std::min<std::int64_t>(pool.threads(), units);
   call.units = units;
-  call.units_at_once =
-      std::clamp<std::int64_t>(multiplications_at_once / std::max<std::int64_t>(1, multiplications),
-                               1, ceil_div(units, 4 * slots));
+  call.units_at_once = std::clamp<std::int64_t>(
+      static_cast<std::int64_t>(multiplications_at_once / std::max(1.0, multiplications)), 1,
+      ceil_div(units, 4 * slots));
   call.next = 0;
   const auto body = [&call, work](std::int64_t index) {
     const Slot slot =

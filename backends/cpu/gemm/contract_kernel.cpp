@@ -104,7 +104,7 @@ class Contraction {
   Slot carve_slot(Carver& carver, const GemmBlocking& plan, const TapeRunner& epilogue) const;
   Layout carve(std::byte* scratch, const GemmBlocking& plan, const TapeRunner& epilogue) const;
   void run_phase(Call& call, const ThreadPool& pool, Work work, std::int64_t units,
-                 std::int64_t multiplications_per_unit) const;
+                 double multiplications_per_unit) const;
 
   // The phases' work.
   void pack_shared_rhs(const Call& call, const Slot& slot, std::int64_t unit) const;
@@ -249,14 +249,14 @@ auto Contraction<T>::carve_slot(Carver& carver, const GemmBlocking& plan,
     max_segments = std::max(max_segments, segments);
   }
   Slot slot{};
-  slot.lhs = carver.take<T>(std::ssize(lhs_) * plan.block_inner * lhs_width());
-  slot.rhs = carver.take<T>(std::ssize(rhs_) * plan.block_inner * rhs_columns);
+  slot.lhs = carver.take<T>(scratch_product({std::ssize(lhs_), plan.block_inner, lhs_width()}));
+  slot.rhs = carver.take<T>(scratch_product({std::ssize(rhs_), plan.block_inner, rhs_columns}));
   slot.lhs_strips = carver.take<Strip>(std::ssize(lhs_));
   slot.segments = carver.take<GemmSegment<T>>(max_segments);
   if (stores_.empty()) {
     const std::int64_t tile = plan.chunks > 1 ? std::min<std::int64_t>(m_, kernels_.rows) * n_
                                               : plan.resident_rows * plan.block_columns;
-    slot.tile = carver.take<T>(results() * tile);
+    slot.tile = carver.take<T>(scratch_product({results(), tile}));
     slot.results = carver.take<const void*>(results());
     slot.epilogue =
         carver.take<std::byte>(static_cast<std::int64_t>(epilogue.point_scratch_bytes()));
@@ -270,12 +270,14 @@ auto Contraction<T>::carve(std::byte* scratch, const GemmBlocking& plan,
   Carver carver(scratch);
   Layout layout{};
   if (plan.rhs == RhsSource::shared)
-    layout.shared_rhs = carver.take<T>(std::ssize(rhs_) * k_ * plan.panel_columns);
-  if (plan.chunks > 1) layout.partial = carver.take<T>(batch_ * plan.chunks * results() * m_ * n_);
+    layout.shared_rhs = carver.take<T>(scratch_product({std::ssize(rhs_), k_, plan.panel_columns}));
+  if (plan.chunks > 1)
+    layout.partial = carver.take<T>(scratch_product({batch_, plan.chunks, results(), m_, n_}));
   layout.slots = scratch ? scratch + carver.used() : nullptr;
   Carver slot(nullptr);
   carve_slot(slot, plan, epilogue);
-  layout.bytes = carver.used() + slot.used() * static_cast<std::size_t>(plan.slots);
+  const std::int64_t slots = scratch_product({static_cast<std::int64_t>(slot.used()), plan.slots});
+  layout.bytes = scratch_sum({carver.used(), static_cast<std::size_t>(slots)});
   return layout;
 }
 
@@ -292,8 +294,9 @@ void Contraction<T>::run(const CallMemory& memory, const ThreadPool& pool, std::
   const GemmBlocking plan = this->plan(pool.threads());
   Call call{*this, memory, epilogue, plan, carve(scratch, plan, epilogue)};
   const std::int64_t row_blocks = ceil_div(m_, plan.block_rows);
-  const std::int64_t block_multiplications =
-      plan.block_rows * plan.block_columns * plan.chunk_inner;
+  const double block_multiplications = static_cast<double>(plan.block_rows) *
+                                       static_cast<double>(plan.block_columns) *
+                                       static_cast<double>(plan.chunk_inner);
   const bool shared = plan.rhs == RhsSource::shared;
   const std::int64_t batch_step = shared && !rhs_broadcast() ? 1 : batch_;
   for (std::int64_t batch = 0; batch < batch_; batch += batch_step) {
@@ -305,7 +308,8 @@ void Contraction<T>::run(const CallMemory& memory, const ThreadPool& pool, std::
         constexpr std::int64_t multiplications_per_packed_element = 8;  // that take as long
         run_phase(call, pool, &Contraction::pack_shared_rhs,
                   std::ssize(rhs_) * ceil_div(columns, tile_columns()),
-                  multiplications_per_packed_element * k_ * tile_columns());
+                  static_cast<double>(multiplications_per_packed_element * tile_columns()) *
+                      static_cast<double>(k_));
       }
       run_phase(call, pool, &Contraction::multiply,
                 batch_step * plan.chunks * ceil_div(columns, plan.block_columns) * row_blocks,
@@ -315,20 +319,21 @@ void Contraction<T>::run(const CallMemory& memory, const ThreadPool& pool, std::
   if (plan.chunks > 1) {
     constexpr std::int64_t multiplications_per_sum = 8;
     run_phase(call, pool, &Contraction::add_chunks, batch_ * ceil_div(m_, kernels_.rows),
-              multiplications_per_sum * plan.chunks * kernels_.rows * n_);
+              static_cast<double>(multiplications_per_sum * plan.chunks * kernels_.rows) *
+                  static_cast<double>(n_));
   }
 }
 
 template <class T>
 void Contraction<T>::run_phase(Call& call, const ThreadPool& pool, Work work, std::int64_t units,
-                               std::int64_t multiplications_per_unit) const {
+                               double multiplications_per_unit) const {
   // Units are taken in handfuls that last some microseconds, but so that each slot comes back a few
   // times.
-  constexpr std::int64_t multiplications_at_once = 256 * 1024;
+  constexpr double multiplications_at_once = 256 * 1024;
   call.units = units;
   call.units_at_once = std::clamp<std::int64_t>(
-      multiplications_at_once / std::max<std::int64_t>(1, multiplications_per_unit), 1,
-      ceil_div(units, 4 * call.plan.slots));
+      static_cast<std::int64_t>(multiplications_at_once / std::max(1.0, multiplications_per_unit)),
+      1, ceil_div(units, 4 * call.plan.slots));
   call.next = 0;
   struct Phase {
     Call& call;

@@ -97,8 +97,10 @@ GemmBlocking choose_blocking(const GemmProblem& p, int threads) {
   } else {
     plan.rhs = RhsSource::shared;
   }
-  const std::int64_t panel =
-      shared_rhs_bytes / (std::max<std::int64_t>(1, p.k) * p.element_bytes * rhs_operands);
+  const auto panel = static_cast<std::int64_t>(
+      static_cast<double>(shared_rhs_bytes) /
+      (static_cast<double>(std::max<std::int64_t>(1, p.k)) * static_cast<double>(p.element_bytes) *
+       static_cast<double>(rhs_operands)));
   plan.panel_columns =
       std::min(round_up(p.n, p.tile_columns),
                std::max(plan.block_columns, panel / plan.block_columns * plan.block_columns));

@@ -25,6 +25,9 @@ GemmAxis::GemmAxis(const OperandAxis& axis) {
   stride_ = strides.back();
   run_ = sizes.back();
   if (sizes.size() == 1) return;
+  sizes_ = sizes;
+  strides_ = strides;
+  if (size_ > most_listed) return;
   table_.assign(1, 0);
   for (std::size_t digit = 0; digit < sizes.size(); ++digit) {
     Dims finer;
@@ -34,6 +37,13 @@ GemmAxis::GemmAxis(const OperandAxis& axis) {
     }
     table_ = std::move(finer);
   }
+}
+
+std::int64_t GemmAxis::sum_digits(std::int64_t i) const {
+  std::int64_t offset = 0;
+  for (std::size_t digit = sizes_.size(); digit-- > 0; i /= sizes_[digit])
+    offset += i % sizes_[digit] * strides_[digit];
+  return offset;
 }
 
 GemmOperand GemmOperand::of_lhs(const ContractOperand& operand, DType dtype) {

@@ -1,5 +1,7 @@
 #include "backends/cpu/index/sort_kernel.h"
 
+#include "backends/cpu/runtime/scratch.h"
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -138,7 +140,8 @@ std::size_t argsort_scratch_bytes(const OpKernel& kernel, int threads) {
   const Lines lines(kernel);
   const std::size_t each =
       kernel.input_types[0].dtype == DType::f64 ? lines.scratch<double>() : lines.scratch<float>();
-  return each * static_cast<std::size_t>(lines.tasks(threads));
+  return static_cast<std::size_t>(
+      scratch_product({static_cast<std::int64_t>(each), lines.tasks(threads)}));
 }
 
 }  // namespace fluxion::cpu_backend

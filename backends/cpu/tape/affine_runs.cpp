@@ -48,15 +48,6 @@ Access::Access(const Dims& extents, const AxisGroups& groups, const Affine& addr
   low.push_back(0);
   high.push_back(0);
   for (const AffineRange& range : valid) {
-    // Ranges of one index intersect.
-    bool known = false;
-    for (std::size_t f = 1; f < functions.size() && !known; ++f)
-      if (*functions[f] == range.index) {
-        known = true;
-        low[f] = std::max(low[f], range.low);
-        high[f] = std::min(high[f], range.high);
-      }
-    if (known) continue;
     functions.push_back(&range.index);
     constant.push_back(range.index.constant);
     low.push_back(range.low);

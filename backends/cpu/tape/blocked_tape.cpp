@@ -179,7 +179,9 @@ void BlockedTape::add_instruction(const Tape& tape, std::size_t index,
       load.dtype = instruction.dtype;
       load.element_bytes = static_cast<std::int64_t>(size_of(source.dtype));
       load.copy = find_copy_in(source.dtype, instruction.dtype);
-      load.access = Access(tape.extents, options.groups, source.address, source.valid);
+      std::vector<AffineRange> limits;
+      for (const LoadGuard& guard : source.guards) limits.push_back(guard.range);
+      load.access = Access(tape.extents, options.groups, source.address, limits);
       load.direct = same_form(source.dtype, instruction.dtype) && !load.access.limited();
       step.action = Action::load;
       step.argument = static_cast<std::int32_t>(loads_.size());
@@ -397,7 +399,8 @@ void BlockedTape::place_registers() {
                    2 * aligned(stores_.size());
   for (Slot& slot : slots) {
     slot.offset = scratch_bytes_;
-    scratch_bytes_ += aligned(static_cast<std::size_t>(lanes(slot.shape) * slot.bytes));
+    const std::int64_t bytes = scratch_product({lanes(slot.shape), slot.bytes});
+    scratch_bytes_ = scratch_sum({scratch_bytes_, aligned(static_cast<std::size_t>(bytes))});
   }
   for (const Step& step : steps_)
     values_[static_cast<std::size_t>(step.value)].offset =
@@ -441,7 +444,7 @@ std::int64_t BlockedTape::lanes(BlockShape shape) const {
     case BlockShape::per_column:
       return padded(block_columns_);
     case BlockShape::full:
-      return block_rows_ * padded(block_columns_);
+      return scratch_product({block_rows_, padded(block_columns_)});
   }
   return 0;
 }

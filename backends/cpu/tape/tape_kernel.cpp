@@ -160,16 +160,19 @@ struct TapeRunner::State {
     return along == ReduceAlong::rows ? main->block_columns() : main->block_rows();
   }
   std::size_t cell_bytes() const {
-    return aligned(reductions() * static_cast<std::size_t>(unit_width()) * sizeof(Cell));
+    return aligned(static_cast<std::size_t>(
+        scratch_product({static_cast<std::int64_t>(reductions()), unit_width(), sizeof(Cell)})));
   }
   std::size_t task_bytes() const {
     std::size_t bytes = main ? aligned(main->scratch_bytes()) : 0;
-    if (streaming) bytes += 2 * cell_bytes() + aligned(line->scratch_bytes());
+    if (streaming)
+      bytes = scratch_sum({bytes, cell_bytes(), cell_bytes(), aligned(line->scratch_bytes())});
     return bytes;
   }
   std::size_t partial_bytes() const {
     return streaming && splits > 1
-               ? aligned(static_cast<std::size_t>(splits * kept) * reductions() * sizeof(Cell))
+               ? aligned(static_cast<std::size_t>(scratch_product(
+                     {splits, kept, static_cast<std::int64_t>(reductions()), sizeof(Cell)})))
                : 0;
   }
 
@@ -387,7 +390,9 @@ void TapeRunner::run(const CallMemory& memory, const ThreadPool& pool, std::byte
 std::size_t TapeRunner::scratch_bytes(int threads) const {
   return state_->reads_results
              ? 0
-             : state_->partial_bytes() + static_cast<std::size_t>(threads) * state_->task_bytes();
+             : scratch_sum({state_->partial_bytes(),
+                            static_cast<std::size_t>(scratch_product(
+                                {threads, static_cast<std::int64_t>(state_->task_bytes())}))});
 }
 
 void TapeRunner::run_points(std::int64_t begin, std::int64_t count, const CallMemory& memory,

@@ -19,7 +19,7 @@ std::vector<const Affine*> all_functions(const Tape& tape) {
   std::vector<const Affine*> functions;
   for (const TapeLoad& load : tape.loads) {
     functions.push_back(&load.address);
-    for (const AffineRange& range : load.valid) functions.push_back(&range.index);
+    for (const LoadGuard& guard : load.guards) functions.push_back(&guard.range.index);
   }
   for (const Affine& index : tape.indices) functions.push_back(&index);
   for (const AffineRange& range : tape.ranges) functions.push_back(&range.index);
@@ -123,7 +123,7 @@ Tape finish_tape(const Tape& tape) {
   finish.ranges = tape.ranges;
   for (TapeLoad& load : finish.loads) {
     keep(load.address);
-    for (AffineRange& range : load.valid) keep(range.index);
+    for (LoadGuard& guard : load.guards) keep(guard.range.index);
   }
   for (Affine& index : finish.indices) keep(index);
   for (AffineRange& range : finish.ranges) keep(range.index);

@@ -1,0 +1,89 @@
+// The parts of verify (program.h), by what they look at. verify.cpp runs them in this order:
+//   slots      what each buffer is, and where it lies        verify.cpp
+//   kernels    tapes                                         verify_tape.cpp
+//              contractions and ops                          verify_kernels.cpp
+//   memory     order, overlap in the arena, donation         verify_memory.cpp
+//
+// Programs come from the planner, whose errors this finds, and from files, which may be hostile.
+// Every index into a list of the program goes through `item`, which checks it; sums and products of
+// numbers that the program states are made in 128 bits or after a check against max_reach.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/program/program.h"
+
+namespace fluxion::verification {
+
+__extension__ using Wide = __int128;
+
+constexpr std::size_t max_axes = 64;
+constexpr std::size_t max_guards = 1024;
+
+// How a kernel touches a buffer, for liveness and in-place checks.
+struct Access {
+  std::int32_t buffer = 0;
+  const Affine* address = nullptr;  // of a tape access that every point makes; else nullptr
+  bool base = false;                // the tensor that an OpKernel copies before adding into it
+};
+struct Accesses {
+  std::vector<Access> reads, writes;
+};
+
+// A program under inspection, and what was found out about it.
+class Inspection {
+ public:
+  explicit Inspection(const Program& program) : program(program) {}
+
+  const Program& program;
+  std::int64_t kernel = -1;        // under inspection; -1: none
+  std::vector<Accesses> accesses;  // per kernel so far
+
+  [[noreturn]] void fail(const std::string& what) const;
+
+  // list[index], which must exist: "<what> 7 is out of range, there are 3".
+  template <class T>
+  const T& item(const std::vector<T>& list, std::int64_t index, const std::string& what) const {
+    if (index < 0 || index >= static_cast<std::int64_t>(list.size()))
+      fail(what + " " + std::to_string(index) + " is out of range, there are " +
+           std::to_string(list.size()));
+    return list[static_cast<std::size_t>(index)];
+  }
+  const BufferSlot& slot(std::int32_t buffer) const;
+  std::int64_t elements(std::int32_t buffer) const { return slot(buffer).type.shape.elements(); }
+
+  void read(const Access& access) { accesses.back().reads.push_back(access); }
+  // A kernel writes a buffer once, and no input.
+  void write(const Access& access);
+
+  // The points of a space; 0 if an axis is empty. Fails beyond max_axes axes or max_tensor_bytes
+  // points.
+  std::int64_t points(const Dims& extents) const;
+  // Fails unless `affine` has a coefficient per axis and stays within max_reach.
+  void check_affine(const Affine& affine, const Dims& extents, const std::string& what) const;
+};
+
+// The least and the greatest value.
+struct Bounds {
+  Wide low = 0, high = 0;
+  bool within(std::int64_t begin, std::int64_t end) const { return low >= begin && high < end; }
+};
+std::string text(const Bounds& bounds);  // "3 to 7"
+
+// The values of `affine` over all points of a space without empty axes.
+Bounds values_of(const Affine& affine, const Dims& extents);
+
+void check_slots(const Inspection& inspection);
+// `results`: of the contraction whose epilogue this is; none for a kernel of its own.
+void check_tape(Inspection& inspection, const Tape& tape,
+                std::optional<std::pair<std::int32_t, DType>> results);
+void check_kernel(Inspection& inspection, const TapeKernel& kernel);
+void check_kernel(Inspection& inspection, const ContractKernel& kernel);
+void check_kernel(Inspection& inspection, const OpKernel& kernel);
+void check_memory(const Inspection& inspection);
+
+}  // namespace fluxion::verification
