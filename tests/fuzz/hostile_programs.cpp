@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <variant>
 
-#include "engine/device.h"
+#include "engine/backend.h"
 #include "engine/graph/containers.h"
 
 namespace fluxion::testing {

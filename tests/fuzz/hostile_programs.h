@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "engine/backend.h"
+#include "engine/device.h"
 #include "engine/program/program.h"
 
 namespace fluxion::testing {
