@@ -94,7 +94,8 @@ Tensor padded_often(Tensor x, int times) {
 TEST_CASE("fits names the limit that a kernel breaks", "[engine][limits]") {
   Tape tape;
   tape.extents = {3, 1, 5};
-  tape.loads = {{0, DType::f32, {0, {5, 0, 1}}, {{{0, {1, 0, 0}}, 0, 3}, {{0, {0, 0, 1}}, 0, 5}}}};
+  tape.loads = {
+      {0, DType::f32, {0, {5, 0, 1}}, {{{{0, {1, 0, 0}}, 0, 3}, 5}, {{{0, {0, 0, 1}}, 0, 5}, 1}}}};
   tape.instructions = {{TapeCode::load, Op::identity, DType::f32, false, 0, {-1, -1, -1}}};
   tape.stores = {{0, 1, DType::f32, {0, {5, 0, 1}}}};
   const std::vector<BufferSlot> buffers(2, {BufferKind::temporary, {{3, 5}, DType::f32}, 0, 128});
