@@ -30,7 +30,7 @@ class OtherMachine : public Backend {
   void download(Buffer& from, std::span<std::byte> to) override {
     inner_.backend().download(from, to);
   }
-  std::unique_ptr<Executable> compile(const Program& program) override {
+  std::unique_ptr<Executable> make_executable(const Program& program) override {
     return inner_.backend().compile(program);
   }
 
