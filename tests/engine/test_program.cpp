@@ -160,6 +160,19 @@ kernel 0: map [6]
 )");
 }
 
+TEST_CASE("a contraction prints the dtypes of its operands and its sums where they differ",
+          "[engine][program]") {
+  Program program = example();
+  const auto header = [&] {
+    const std::string text = to_string(program);
+    const std::size_t start = text.find("contract");
+    return text.substr(start, text.find(',', start) - start);
+  };
+  CHECK(header() == "contract f32");
+  std::get<ContractKernel>(program.kernels[0]).rhs = DType::f16;
+  CHECK(header() == "contract f32 x f16 -> f32");
+}
+
 TEST_CASE("malformed programs still print", "[engine][program]") {
   Program program = example();
   program.buffers.clear();
@@ -168,7 +181,10 @@ TEST_CASE("malformed programs still print", "[engine][program]") {
 }
 
 TEST_CASE("serialise and parse give the same program", "[engine][program]") {
-  for (const Program& program : {Program{}, example(), in_place()}) {
+  Program mixed = example();
+  std::get<ContractKernel>(mixed.kernels[0]).lhs = DType::bf16;
+  std::get<ContractKernel>(mixed.kernels[0]).rhs = DType::f16;
+  for (const Program& program : {Program{}, example(), in_place(), mixed}) {
     const std::vector<std::byte> bytes = serialise(program);
     CHECK(parse_program(bytes) == program);
     CHECK(serialise(parse_program(bytes)) == bytes);
@@ -177,18 +193,20 @@ TEST_CASE("serialise and parse give the same program", "[engine][program]") {
 
 TEST_CASE("every attribute type and every number survives serialisation", "[engine][program]") {
   const double nan = std::bit_cast<double>(std::uint64_t{0x7FF8000000001234});
-  const std::vector<std::pair<Op, Attributes>> ops = {{Op::neg, NoAttributes{}},
-                                                      {Op::parameter, IndexAttributes{-3}},
-                                                      {Op::constant, ValueAttributes{nan}},
-                                                      {Op::constant, ValueAttributes{-0.0}},
-                                                      {Op::iota, AxisAttributes{2}},
-                                                      {Op::sum, AxesAttributes{{0, 2}}},
-                                                      {Op::convert, DTypeAttributes{DType::bf16}},
-                                                      {Op::reshape, ShapeAttributes{{2, 3}}},
-                                                      {Op::slice, SliceAttributes{{0}, {4}, {2}}},
-                                                      {Op::pad, PadAttributes{{1}, {0}, -1.5}},
-                                                      {Op::random_bits, RandomAttributes{{4}, 1}},
-                                                      {Op::layer_norm, EpsilonAttributes{1e-6}}};
+  const std::vector<std::pair<Op, Attributes>> ops = {
+      {Op::neg, NoAttributes{}},
+      {Op::parameter, IndexAttributes{-3}},
+      {Op::constant, ValueAttributes{nan}},
+      {Op::constant, ValueAttributes{-0.0}},
+      {Op::iota, AxisAttributes{2}},
+      {Op::sum, AxesAttributes{{0, 2}}},
+      {Op::convert, DTypeAttributes{DType::bf16}},
+      {Op::matmul, ContractAttributes{DType::f32, DType::f16}},
+      {Op::reshape, ShapeAttributes{{2, 3}}},
+      {Op::slice, SliceAttributes{{0}, {4}, {2}}},
+      {Op::pad, PadAttributes{{1}, {0}, -1.5}},
+      {Op::random_bits, RandomAttributes{{4}, 1}},
+      {Op::layer_norm, EpsilonAttributes{1e-6}}};
   Program program;
   for (const auto& [op, attributes] : ops)
     program.kernels.push_back(
@@ -300,6 +318,16 @@ TEST_CASE("verify names what is wrong", "[engine][program]") {
        [](Program& p) { softmax(p).instructions[0].code = TapeCode::result; }},
       {"two dtypes", [](Program& p) { epilogue(p).instructions[2].dtype = DType::i32; }},
       {"another dtype", [](Program& p) { softmax(p).instructions[2].op = Op::lt; }},
+      {"left operand is f32[4, 3], the kernel reads it as bf16",
+       [](Program& p) { std::get<ContractKernel>(p.kernels[0]).lhs = DType::bf16; }},
+      {"right operand is f32[3, 5], the kernel reads it as f16",
+       [](Program& p) { std::get<ContractKernel>(p.kernels[0]).rhs = DType::f16; }},
+      {"contracts f32 in f64",
+       [](Program& p) { std::get<ContractKernel>(p.kernels[0]).accumulate = DType::f64; }},
+      {"contracts f32 in bf16",
+       [](Program& p) { std::get<ContractKernel>(p.kernels[0]).accumulate = DType::bf16; }},
+      {"contracts i32 in f32",
+       [](Program& p) { std::get<ContractKernel>(p.kernels[0]).rhs = DType::i32; }},
       {"is not batch x m x n",
        [](Program& p) {
          std::get<ContractKernel>(p.kernels[0]).m = 3;
