@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/cpu.h"
 #include "backends/cpu/runtime/fma_rate.h"
 #include "cli/allocations.h"
 #include "cli/command.h"
@@ -95,14 +94,14 @@ std::uint64_t allocations_of_kernels(const Program& program, const Device& devic
   return allocation_count() - before;
 }
 
-StepMeasurement measure(const BenchArguments& options, BenchmarkTask task, const NetworkConfig& network,
-                    std::int64_t batch, const Device& device) {
+StepMeasurement measure(const BenchArguments& options, BenchmarkTask task,
+                        const NetworkConfig& network, std::int64_t batch, const Device& device) {
   StepMeasurement result;
   result.flops = necessary_flops(task, network, batch);
   const ResidentMemory before = resident_memory().value_or(ResidentMemory{});
   result.resident_before = before.now;
   if (options.peak_seconds > 0)
-    result.peak_rate = measure_fma_rate(options.threads, options.peak_seconds / 2);
+    result.peak_rate = measure_fma_rate(host_threads(options), options.peak_seconds / 2);
 
   Benchmark benchmark(task, network, batch, device);
   result.report = benchmark.memory_report();
@@ -119,8 +118,8 @@ StepMeasurement measure(const BenchArguments& options, BenchmarkTask task, const
   result.resident_peak = resident_memory().value_or(ResidentMemory{}).peak;
   // The clock may have changed meanwhile: the higher of a measurement before and one after.
   if (options.peak_seconds > 0)
-    result.peak_rate =
-        std::max(result.peak_rate, measure_fma_rate(options.threads, options.peak_seconds / 2));
+    result.peak_rate = std::max(result.peak_rate,
+                                measure_fma_rate(host_threads(options), options.peak_seconds / 2));
   result.last = mean(value).item<float>();
   result.kernel_allocations = allocations_of_kernels(benchmark.program(), device);
   if (options.profile) {
@@ -171,7 +170,7 @@ nlohmann::json profile_json(const StepMeasurement& result) {
 int check(const BenchArguments& options, const Streams& streams) {
   constexpr double tolerance = 1e-4;
   const std::vector<TensorDifference> differences =
-      compare_step(options.check, cpu({.threads = options.threads}));
+      compare_step(options.check, open_device(options));
   const bool passed = differences.front().relative <= tolerance;  // not so where it is no number
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();
@@ -198,8 +197,8 @@ int bench(const BenchArguments& options, const Streams& streams) {
   const BenchmarkTask task = task_of(options);
   const BenchmarkNetwork& network = benchmark_network(options.net);
   const std::int64_t batch = options.batch > 0 ? options.batch : network.batch;
-  const int threads = options.threads > 0 ? options.threads : usable_cpus();
-  const Device device = cpu({.threads = threads});
+  const int threads = host_threads(options) > 0 ? host_threads(options) : usable_cpus();
+  const Device device = open_device(options);
   const StepMeasurement result = measure(options, task, network.config, batch, device);
   const Timings& timings = result.timings;
 
@@ -318,13 +317,13 @@ Command add_bench(CommandLine& program, const Streams& streams) {
                   "Time nothing; compute the step in this safetensors file and compare with the "
                   "results in it (bench/check_against_torch.py)")
       .type_name("FILE");
-  add_threads(parser, *options);
+  add_device(parser, *options);
   add_json(parser, *options);
   parser.footer(
       "Steps during which other processes used the machine are timed again.\n\n"
       "Examples:\n"
       "  fluxion bench --net dit28 --objective meanflow --tangent subset\n"
-      "  fluxion bench --net mlp2d --objective flow-matching --threads 1 --profile");
+      "  fluxion bench --net mlp2d --objective flow-matching --device cpu:1 --profile");
   return {parser, [options, &streams] { return bench(*options, streams); }};
 }
 

@@ -9,7 +9,6 @@
 #include <optional>
 #include <vector>
 
-#include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "cli/command.h"
 #include "engine/compile.h"
@@ -150,14 +149,15 @@ Result derivatives(const Function& function, const Device& device) {
 #endif
 
 int check(const CheckArguments& options, const Streams& streams) {
-  const Device device = cpu({.threads = options.threads});
+  const Device device = open_device(options);
   const std::optional<std::uint64_t> memory = available_memory_bytes();
   const std::string memory_text = memory ? bytes_text(*memory) + " free" : "unknown";
 
   std::vector<Result> results;
   results.push_back(checked("agrees with reference", [&] { return against_reference(device); }));
   results.push_back(checked("random numbers", [&] { return random_numbers(device); }));
-  results.push_back(checked("kernel fusion", [&] { return fused_chain(device); }));
+  if (device.backend().capabilities().limits.fuses)
+    results.push_back(checked("kernel fusion", [&] { return fused_chain(device); }));
 #if FLUXION_WITH_AUTOGRAD
   for (const Function& function : functions())
     results.push_back(checked(std::string("derivative: ") + function.name,
@@ -197,7 +197,7 @@ Command add_check(CommandLine& program, const Streams& streams) {
   auto options = std::make_shared<CheckArguments>();
   const Parser parser = program.add_subcommand("check", "Test this build on this machine");
   parser.footer("Exit code 0 if every check passed, else 1.\n\nExample:\n  fluxion check");
-  add_threads(parser, *options);
+  add_device(parser, *options);
   add_json(parser, *options);
   return {parser, [options, &streams] { return check(*options, streams); }};
 }

@@ -6,12 +6,44 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "backends/open_device.h"
+#include "engine/error.h"
+
 namespace fluxion::cli {
 
-void add_threads(const Parser& parser, CommonOptions& options) {
-  parser.add_option("--threads", options.threads, "Threads to use, 0: one per core (default: 0)")
+void add_device(const Parser& parser, CommonOptions& options) {
+  const Check known{"NAME", [](const std::string& text) -> std::string {
+                      try {
+                        parse_device_name(text);
+                        return "";
+                      } catch (const DeviceError& error) {
+                        return error.what();
+                      }
+                    }};
+  const Option device =
+      parser.add_option("--device", options.device, "Where to compute: " + device_names())
+          .check(known)
+          .type_name("NAME")
+          .show_default();
+  parser
+      .add_option("--threads", options.threads,
+                  "The same as --device cpu:T; 0: a thread for each core")
       .check(between(0, 4096))
+      .excludes(device)
       .type_name("T");
+}
+
+std::string device_name(const CommonOptions& options) {
+  if (!options.threads) return options.device;
+  return *options.threads == 0 ? "cpu" : "cpu:" + std::to_string(*options.threads);
+}
+
+Device open_device(const CommonOptions& options) {
+  return fluxion::open_device(device_name(options));
+}
+
+int host_threads(const CommonOptions& options) {
+  return parse_device_name(device_name(options)).threads;
 }
 
 void add_json(const Parser& parser, CommonOptions& options) {

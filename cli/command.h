@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <ostream>
 #include <string>
 
 #include "cli/command_line.h"
+#include "engine/device.h"
 
 namespace fluxion::cli {
 
@@ -28,12 +30,18 @@ Command add_check(CommandLine& program, const Streams& streams);
 Command add_bench(CommandLine& program, const Streams& streams);
 Command add_graph(CommandLine& program, const Streams& streams);
 
-// --threads and --json, as every subcommand has them.
+// --device and --json, as every subcommand has them that computes something.
 struct CommonOptions {
-  int threads = 0;
+  std::string device = "cpu";
+  std::optional<std::int64_t> threads;  // --threads N is the old way to say --device cpu:N
   bool json = false;
 };
-void add_threads(const Parser& parser, CommonOptions& options);
+void add_device(const Parser& parser, CommonOptions& options);
+// The name of the device that the options ask for, --threads included.
+std::string device_name(const CommonOptions& options);
+Device open_device(const CommonOptions& options);
+// Threads for what is computed beside the device, such as metrics; 0: one per core.
+int host_threads(const CommonOptions& options);
 void add_json(const Parser& parser, CommonOptions& options);
 
 // The one JSON object of a --json run.

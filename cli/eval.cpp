@@ -7,7 +7,6 @@
 #include <optional>
 #include <utility>
 
-#include "backends/cpu/cpu.h"
 #include "cli/command.h"
 #include "cli/data_options.h"
 #include "cli/progress.h"
@@ -258,8 +257,8 @@ Classifier train_judge([[maybe_unused]] const EvaluationData& data,
 #endif
 }
 
-ChosenJudge choose_judge(const EvalArguments& options, const EvaluationData& data, const Device& device,
-                         const Streams& streams, ProgressLine& line) {
+ChosenJudge choose_judge(const EvalArguments& options, const EvaluationData& data,
+                         const Device& device, const Streams& streams, ProgressLine& line) {
   ChosenJudge result;
   result.file = options.classifier;
   if (options.classifier.empty() && !classifier_cache().empty())
@@ -350,7 +349,7 @@ nlohmann::json to_json(const std::vector<Measurement>& measurements) {
 int eval(const EvalArguments& options, const Streams& streams) {
   if (options.model.empty() == options.samples.empty())
     throw Error("eval: wants either --model or --samples");
-  const Device device = cpu({.threads = options.threads});
+  const Device device = open_device(options);
   const auto start = std::chrono::steady_clock::now();
   ProgressLine line(streams);
   OpenSets sets(streams);
@@ -386,7 +385,7 @@ int eval(const EvalArguments& options, const Streams& streams) {
   const DataSet& train = data.train();
 
   EvaluationOptions how{
-      .metrics = options.metrics, .draws = options.draws, .threads = options.threads};
+      .metrics = options.metrics, .draws = options.draws, .threads = host_threads(options)};
   if (how.metrics.empty()) how.metrics = default_metrics(train, train.classes() > 1);
   check_metrics(how.metrics, train);
   const auto wants_class = [&] {
@@ -431,7 +430,7 @@ int eval(const EvalArguments& options, const Streams& streams) {
   std::optional<NearestTraining> nearest;
   if (!options.neighbours.empty()) {
     nearest = nearest_training(
-        samples.view(), data, {.threads = options.threads},
+        samples.view(), data, {.threads = host_threads(options)},
         [&](std::int64_t done, std::int64_t of) {
           if (line.due())
             line.show("nearest training images: " + grouped(done) + " of " + grouped(of));
@@ -579,7 +578,7 @@ Command add_eval(CommandLine& program, const Streams& streams) {
       .add_option("--neighbours", options->neighbours,
                   "Picture of samples beside their nearest training images")
       .type_name("FILE.png");
-  add_threads(parser, *options);
+  add_device(parser, *options);
   add_json(parser, *options);
   return {parser, [options, &streams] { return eval(*options, streams); }};
 }

@@ -4,7 +4,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "backends/cpu/cpu.h"
 #include "cli/command.h"
 #include "cli/graph_functions.h"
 #include "engine/error.h"
@@ -105,8 +104,8 @@ void check_sizes(const GraphSizes& sizes) {
         " are together more than can be planned for; the pictures of smaller sizes look the same");
 }
 
-GraphFunction function_of(const GraphArguments& options, const std::string& transform) {
-  const Device device = cpu({.threads = 1});
+GraphFunction function_of(const GraphArguments& options, const std::string& transform,
+                          const Device& device) {
   if (!options.model.empty()) {
     check_heeded(options, "--model", "--batch", transform);
     return model_function(read_model(options.model, device), options.sizes);
@@ -150,11 +149,10 @@ std::string counted(std::size_t count, const std::string& noun) {
   return grouped(static_cast<std::int64_t>(count)) + " " + noun + (count == 1 ? "" : "s");
 }
 
-Picture draw(TracedFunction traced, const std::string& stage, const std::string& format) {
-  // The CPU's: what depends on the machine there is how fast a kernel runs, not what it may hold,
-  // so the picture is the same everywhere.
-  const Device device = cpu({.threads = 1});
-  const Capabilities& capabilities = device.backend().capabilities();
+// On the CPU, what depends on the machine is how fast a kernel runs, not what it may hold, so the
+// picture is the same everywhere.
+Picture draw(TracedFunction traced, const std::string& stage, const std::string& format,
+             const Capabilities& capabilities) {
   if (stage == "graph" || stage == "simplified") {
     if (stage == "simplified") {
       std::vector<double> more;
@@ -193,11 +191,13 @@ int graph(const GraphArguments& options, const Streams& streams) {
                                 : options.model.empty()    ? "jvp"
                                                            : "none";
   check_sizes(options.sizes);
-  const GraphFunction function = function_of(options, transform);
+  const Device device = open_device(options);
+  const GraphFunction function = function_of(options, transform, device);
   TracedFunction traced = trace(function, transform_from(transform), options.along, options.wrt);
   traced.labels.title = function.name + (transform == "none" ? "" : ", " + transform) +
                         (options.stage == "graph" ? "" : ": " + options.stage);
-  const Picture picture = draw(std::move(traced), options.stage, format);
+  const Picture picture =
+      draw(std::move(traced), options.stage, format, device.backend().capabilities());
 
   std::string out = options.out;
   if (out.empty() && format == "svg")
@@ -294,6 +294,7 @@ Command add_graph(CommandLine& program, const Streams& streams) {
   const std::vector<Option> others = parser.options();
   const Option list_them = parser.add_flag("--list", options->list, "List the functions");
   for (const Option& option : others) list_them.excludes(option);
+  add_device(parser, *options);
   add_json(parser, *options);
   return {parser, [options, &streams] { return graph(*options, streams); }};
 }

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "backends/cpu/cpu.h"
 #include "cli/command.h"
 
 namespace fluxion::cli {
@@ -55,8 +54,7 @@ ImportOptions import_options(const ImportArguments& options) {
 int run_import(const ImportArguments& options, const Streams& streams) {
   ImportedModel imported;
   try {
-    imported =
-        import_network(options.file, import_options(options), cpu({.threads = options.threads}));
+    imported = import_network(options.file, import_options(options), open_device(options));
   } catch (const MismatchError& error) {
     // A line each, as their number is the point.
     std::istringstream lines(error.what());
@@ -159,7 +157,7 @@ Command add_import(CommandLine& program, const Streams& streams) {
       .type_name("FROM=TO");
   parser.add_option("--ignore", options->ignore, "Leave out keys with this prefix; may be repeated")
       .type_name("PREFIX");
-  add_threads(parser, *options);
+  add_device(parser, *options);
   add_json(parser, *options);
   return {parser, [options, &streams] { return run_import(*options, streams); }};
 }

@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "backends/cpu/cpu.h"
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "engine/error.h"
@@ -73,7 +72,7 @@ std::vector<std::int32_t> labels_for(const SampleArguments& options, const Model
 
 int sample(SampleArguments options, const Streams& streams) {
   if (options.out.empty() && options.npy.empty()) options.out = "samples.png";
-  const Device device = cpu({.threads = options.threads});
+  const Device device = open_device(options);
   const Model model = read_model(options.model, device);
   const std::vector<std::int32_t> labels = labels_for(options, model.info);
   const Sampler sampler(model.info.network, model.parameters, sampler_for(options, model.info));
@@ -138,7 +137,7 @@ Command add_sample(CommandLine& program, const Streams& streams) {
   const Parser parser = program.add_subcommand("sample", "Draw samples from a trained model");
   parser.footer(
       "Sample number i depends on the seed and on i alone, not on --count, --batch or "
-      "--threads.\n\n"
+      "the device's threads.\n\n"
       "Examples:\n"
       "  fluxion sample --model out/digits/model.safetensors --out grid.png\n"
       "  fluxion sample --model out/digits/model.safetensors --class 7 --count 25 --seed 3 --out "
@@ -190,7 +189,7 @@ Command add_sample(CommandLine& program, const Streams& streams) {
       .show_default();
   parser.add_option("--npy", options->npy, "NumPy array to write, [count, ..], f32")
       .type_name("FILE.npy");
-  add_threads(parser, *options);
+  add_device(parser, *options);
   add_json(parser, *options);
   return {parser, [options, &streams] { return sample(*options, streams); }};
 }

@@ -5,7 +5,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "backends/cpu/cpu.h"
 #include "cli/progress.h"
 #include "cli/train_options.h"
 #include "cli/train_presets.h"
@@ -178,7 +177,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   check_text("out", options.out);
   if (options.out.empty()) throw Error("train: --out is empty; it wants a folder");
 
-  const Device device = cpu({.threads = options.threads});
+  const Device device = open_device(options);
   options.memory = free_memory(options) / 2;  // of decoded images; the rest is for the training
   const std::shared_ptr<const DataSet> data = open_data_set(options, streams, options.quiet);
   resolve(options, *data);

@@ -65,7 +65,7 @@ constexpr std::int64_t coarsest_side = 8, widest_attention = 16;
 
 // What a run may change when it goes on.
 const std::set<std::string> limits = {"steps",      "minutes",          "out",
-                                      "save-every", "checkpoint-every", "threads"};
+                                      "save-every", "checkpoint-every", "device"};
 
 std::string text_of(const json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
@@ -229,10 +229,15 @@ void fill_settings(const Parser& parser, const json& values, const std::string& 
   if (!values.is_object())
     throw FormatError(source + ": wants an object {\"data\": .., \"steps\": .., ..} of settings");
   const std::map<std::string, Option> known = setting_options(parser);
+  // Two names of one setting: where the parser has a value for either, this one is not read.
+  if (values.contains("device") && values.contains("threads"))
+    throw FormatError(source + ": 'threads' and 'device' say the same; leave out 'threads'");
+  const bool has_device = known.at("device").given() || known.at("threads").given();
   for (const auto& [name, value] : values.items()) {
     const auto found = known.find(name);
     if (found == known.end()) unknown_setting(known, name, source);
     if (found->second.given() || value.is_null()) continue;
+    if (has_device && (name == "device" || name == "threads")) continue;
     try {
       found->second.give(argument_of(value, name, source));
     } catch (const FormatError&) {
@@ -425,7 +430,7 @@ json settings_of(const TrainOptions& options) {
                    {"out", options.out},
                    {"save-every", options.save_every},
                    {"checkpoint-every", options.checkpoint_every},
-                   {"threads", options.threads}};
+                   {"device", device_name(options)}};
   settings["batch"] = options.batch == "auto" ? json("auto") : json(std::stoll(options.batch));
   for (auto entry = settings.begin(); entry != settings.end();)
     entry = entry->is_null() ? settings.erase(entry) : std::next(entry);
@@ -448,7 +453,7 @@ void check_unchanged(const json& before, const json& now) {
   }
   if (conflicts.empty()) return;
   throw Error("resume: a run goes on with what it began with, but " + conflicts +
-              "; only --steps, --minutes, --out, --threads, the intervals of saving and the path "
+              "; only --steps, --minutes, --out, --device, the intervals of saving and the path "
               "of the data may change");
 }
 

@@ -308,7 +308,7 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .type_name("S")
       .show_default()
       .group(run);
-  add_threads(parser, options);
+  add_device(parser, options);
   add_json(parser, options);
 }
 

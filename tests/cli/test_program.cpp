@@ -66,8 +66,9 @@ TEST_CASE("help names every command and option, and goes to standard output", "[
 
   const ProgramRun train = run_program("train --help");
   CHECK(train.code == 0);
-  for (const char* option : {"--data", "--objective", "--net", "--steps", "--batch", "--lr",
-                             "--seed", "--threads", "--out", "--json", "8gaussians", "Examples"})
+  for (const char* option :
+       {"--data", "--objective", "--net", "--steps", "--batch", "--lr", "--seed", "--device",
+        "--threads", "--out", "--json", "8gaussians", "Examples"})
     CHECK(contains(train.out, option));
 
   const ProgramRun sample = run_program("sample --help");
@@ -267,6 +268,24 @@ TEST_CASE("a truncated model is refused by every command that reads one", "[cli]
     CHECK(one_line(run.error));
     CHECK(contains(run.error, "cut.safetensors"));
   }
+}
+
+TEST_CASE("every command that computes takes the name of a device", "[cli][device]") {
+  for (const char* command : {"train", "sample", "eval", "import", "check", "bench", "graph"}) {
+    const ProgramRun help = run_program(command + std::string(" --help"));
+    INFO(command);
+    CHECK(contains(help.out, "--device"));
+    CHECK(contains(help.out, "cpu:N"));
+    CHECK(contains(help.out, "reference"));
+    const ProgramRun wrong = run_program(command + std::string(" --device gpu"));
+    CHECK(wrong.code == 2);
+    CHECK(contains(wrong.error, "gpu"));
+    CHECK(contains(wrong.error, "cpu:N"));
+  }
+  CHECK(run_program("check --device cpu:2 --threads 1").code == 2);
+  const ProgramRun slow = run_program("check --json --device reference");
+  REQUIRE(slow.code == 0);
+  CHECK(nlohmann::json::parse(slow.out).at("device") == "reference");
 }
 
 TEST_CASE("check passes on this machine and says on what", "[cli]") {

@@ -1,0 +1,33 @@
+// Devices by name.
+#include "backends/open_device.h"
+#include "engine/error.h"
+#include "engine/graph/ops.h"
+#include "tests/catch.h"
+
+using namespace fluxion;
+
+TEST_CASE("a device is opened by its name", "[backends][device]") {
+  CHECK_THAT(open_device("cpu").name(), has_text("cpu ("));
+  CHECK_THAT(open_device("cpu:1").name(), has_text("cpu (1 thread, "));
+  CHECK_THAT(open_device("cpu:3").name(), has_text("cpu (3 threads, "));
+  CHECK(open_device("reference").name() == "reference");
+  for (const char* name : {"cpu:2", "reference"})
+    CHECK((full({3}, 2, DType::f32, open_device(name)) * 2.0).to_host<float>() ==
+          std::vector<float>(3, 4));
+}
+
+TEST_CASE("an unknown device is refused with the names there are", "[backends][device]") {
+  for (const char* name :
+       {"", "gpu", "CPU", "cpu:", "cpu:0", "cpu:-1", "cpu:x", "cpu:1x", "cpu:4097",
+        "cpu:99999999999", "cpu:1:2", "reference:1", " cpu", "vulkan:0"}) {
+    std::string message = "nothing was thrown";
+    try {
+      open_device(name);
+    } catch (const DeviceError& error) {
+      message = error.what();
+    }
+    CAPTURE(name);
+    CHECK_THAT(message, has_text("'" + std::string(name) + "'") && has_text("cpu:N") &&
+                            has_text("reference"));
+  }
+}
