@@ -264,7 +264,7 @@ LargePlan plan_large_program(std::uint64_t seed, std::uint64_t number, std::int6
   Tensors values = drawing.draw(), parameters = drawing.parameters();
   const bool with_derivative = number % 3 == 0 && is_floating(values.back().dtype());
   LargePlan result;
-  const auto plan = [&](std::span<const Tensor> outputs) {
+  const auto planned = [&](std::span<const Tensor> outputs) {
     const plan::Canonical canonical = plan::canonicalise(parameters, outputs);
     return plan::make_plan(canonical.graph, device).program;
   };
@@ -280,7 +280,7 @@ LargePlan plan_large_program(std::uint64_t seed, std::uint64_t number, std::int6
       for (const Tensor& gradient : traced.linear_map({moving}).transpose({parameters.back()}))
         if (gradient) outputs.push_back(gradient), values.push_back(gradient);
     }
-    const Program program = plan(outputs);
+    const Program program = planned(outputs);
     verify(program);
     for (const Kernel& kernel : program.kernels) {
       if (const Fit fit = fits(kernel, program.buffers, device.limits); !fit)
@@ -293,9 +293,9 @@ LargePlan plan_large_program(std::uint64_t seed, std::uint64_t number, std::int6
     // The first value that fails by itself says it with the fewest ops.
     for (const Tensor& value : values) {
       try {
-        plan(std::span(&value, 1));
+        planned(std::span(&value, 1));
       } catch (const std::exception&) {
-        result.graph = fluxion::to_string(std::span(&value, 1));
+        result.graph = plan::to_string(plan::canonicalise(parameters, std::span(&value, 1)).graph);
         break;
       }
     }
