@@ -1,10 +1,10 @@
 #include "autograd/check.h"
 
 #include <cmath>
-#include <cstdio>
 
 #include "autograd/linearize.h"
 #include "engine/graph/ops.h"
+#include "engine/number_text.h"
 
 namespace fluxion {
 
@@ -16,12 +16,6 @@ double dot(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
     if (a[i] && b[i])
       total += sum(convert(a[i], DType::f64) * convert(b[i], DType::f64)).item<double>();
   return total;
-}
-
-std::string text(const char* format, double a, double b) {
-  char line[160];
-  std::snprintf(line, sizeof line, format, a, b);
-  return line;
 }
 
 }  // namespace
@@ -80,10 +74,10 @@ DerivativeCheck check_derivatives(
   const double left = dot(cotangents, tangents), right = dot(pulled, directions);
   check.adjoint_error = std::abs(left - right) / (1 + std::abs(left));
   if (!(check.jvp_error <= options.tolerance))
-    check.message += text("jvp differs from finite differences by %.3g (allowed %.3g)",
-                          check.jvp_error, options.tolerance);
+    check.message += "jvp differs from finite differences by " + rounded_text(check.jvp_error, 3) +
+                     " (allowed " + rounded_text(options.tolerance, 3) + ")";
   if (!(check.adjoint_error <= options.adjoint_tolerance))
-    check.message += text("; <u, Jv> = %.17g but <J'u, v> = %.17g", left, right);
+    check.message += "; <u, Jv> = " + number_text(left) + " but <J'u, v> = " + number_text(right);
   check.passed = check.message.empty();
   return check;
 }

@@ -1,7 +1,6 @@
 // fluxion bench: how fast a training step or a sample is here, and how close to what the machine
 // can do.
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -12,6 +11,7 @@
 #include "cli/command.h"
 #include "engine/error.h"
 #include "engine/graph/ops.h"
+#include "engine/number_text.h"
 #include "engine/platform/machine.h"
 #include "engine/platform/usage.h"
 #include "models/benchmark/benchmark.h"
@@ -47,11 +47,12 @@ BenchmarkTask task_of(const BenchArguments& options) {
   return options.objective == "forward" ? BenchmarkTask::forward : BenchmarkTask::sample;
 }
 
-template <class... Values>
-std::string formatted(const char* format, Values... values) {
-  char text[240];
-  std::snprintf(text, sizeof text, format, values...);
-  return text;
+// At the right of a column.
+std::string in_column(const std::string& text, std::size_t width) {
+  return std::string(width - std::min(width, text.size()), ' ') + text;
+}
+std::string in_column(double value, int decimals, std::size_t width) {
+  return in_column(fixed_text(value, decimals), width);
 }
 
 struct StepMeasurement {
@@ -131,8 +132,8 @@ StepMeasurement measure(const BenchArguments& options, BenchmarkTask task,
 }
 
 void print_profile(std::ostream& out, const StepMeasurement& result) {
-  out << formatted("\nkernels by time: %.2f ms in all, medians of single kernels\n",
-                   1e3 * result.profiled_seconds);
+  out << "\nkernels by time: " << fixed_text(1e3 * result.profiled_seconds, 2)
+      << " ms in all, medians of single kernels\n";
   out << "      ms  share  count  GFLOP/s   GB/s  kernel\n";
   constexpr std::size_t shown = 30;
   double rest = 0;
@@ -143,16 +144,17 @@ void print_profile(std::ostream& out, const StepMeasurement& result) {
       continue;
     }
     const std::string rate =
-        row.flops > 0 ? formatted("%8.1f", row.flops / row.seconds / 1e9) : std::string("       -");
-    out << formatted("%8.3f %5.1f%% %6zu %s %6.1f  ", 1e3 * row.seconds,
-                     100 * row.seconds / result.profiled_seconds, row.kernels.size(), rate.c_str(),
-                     row.bytes / row.seconds / 1e9)
-        << row.text << " (no. " << row.kernels.front() << (row.kernels.size() > 1 ? ", ..." : "")
-        << ")\n";
+        row.flops > 0 ? in_column(row.flops / row.seconds / 1e9, 1, 8) : in_column("-", 8);
+    out << in_column(1e3 * row.seconds, 3, 8) << ' '
+        << in_column(100 * row.seconds / result.profiled_seconds, 1, 5) << "% "
+        << in_column(std::to_string(row.kernels.size()), 6) << ' ' << rate << ' '
+        << in_column(row.bytes / row.seconds / 1e9, 1, 6) << "  " << row.text << " (no. "
+        << row.kernels.front() << (row.kernels.size() > 1 ? ", ..." : "") << ")\n";
   }
   if (result.profile.size() > shown)
-    out << formatted("%8.3f %5.1f%%        the other %zu kinds\n", 1e3 * rest,
-                     100 * rest / result.profiled_seconds, result.profile.size() - shown);
+    out << in_column(1e3 * rest, 3, 8) << ' '
+        << in_column(100 * rest / result.profiled_seconds, 1, 5) << "%        the other "
+        << result.profile.size() - shown << " kinds\n";
 }
 
 nlohmann::json profile_json(const StepMeasurement& result) {
@@ -183,12 +185,13 @@ int check(const BenchArguments& options, const Streams& streams) {
     const bool value =
         difference.name == "u" || difference.name == "dudt" || difference.name == "loss";
     if (value || &difference == &differences.front() || !(difference.relative <= tolerance))
-      streams.out << formatted("%.1e  ", difference.relative) << printable(difference.name) << "\n";
+      streams.out << scientific_text(difference.relative, 1) << "  " << printable(difference.name)
+                  << "\n";
   }
   streams.out << (passed ? "OK: " : "FAIL: ") << differences.size()
-              << formatted(" tensors, relative differences at most %.1e, ",
-                           differences.front().relative)
-              << formatted("allowed %.0e", tolerance) << std::endl;
+              << " tensors, relative differences at most "
+              << scientific_text(differences.front().relative, 1) << ", allowed "
+              << scientific_text(tolerance, 0) << std::endl;
   return passed ? 0 : 1;
 }
 
@@ -240,10 +243,10 @@ int bench(const BenchArguments& options, const Streams& streams) {
   out << options.net << ", " << options.objective;
   if (options.objective == "meanflow") out << " (tangent: " << options.tangent << ")";
   out << ", batch " << batch << ", " << device.name() << "\n";
-  out << formatted(
-      "time         %.3f ms median, %.3f to %.3f (10%% to 90%%), %.3f lowest, of %zu\n",
-      1e3 * timings.median, 1e3 * timings.p10, 1e3 * timings.p90, 1e3 * timings.lowest,
-      timings.samples);
+  const auto ms = [](double seconds) { return fixed_text(1e3 * seconds, 3); };
+  out << "time         " << ms(timings.median) << " ms median, " << ms(timings.p10) << " to "
+      << ms(timings.p90) << " (10% to 90%), " << ms(timings.lowest) << " lowest, of "
+      << timings.samples << "\n";
   if (timings.all_noisy) {
     out << "noise        other processes used the machine all the time: don't trust these "
            "figures\n";
@@ -251,15 +254,14 @@ int bench(const BenchArguments& options, const Streams& streams) {
     out << "noise        " << timings.noisy
         << " more left out, because other processes used the machine\n";
   }
-  out << formatted("work         %.2f GFLOP in matrix products: %.1f GFLOP/s", result.flops / 1e9,
-                   result.rate() / 1e9);
+  out << "work         " << fixed_text(result.flops / 1e9, 2)
+      << " GFLOP in matrix products: " << fixed_text(result.rate() / 1e9, 1) << " GFLOP/s";
   if (result.peak_rate > 0)
-    out << formatted(", %.0f%% of the %.1f measured", 100 * result.rate() / result.peak_rate,
-                     result.peak_rate / 1e9);
-  out << "\nmemory       "
-      << formatted("%.0f MiB", static_cast<double>(result.resident_peak) / mebi) << " at most ("
-      << formatted("%.0f MiB", static_cast<double>(result.resident_before) / mebi)
-      << " at the start); planned: " << to_string(result.report) << "\nallocations  "
+    out << ", " << fixed_text(100 * result.rate() / result.peak_rate, 0) << "% of the "
+        << fixed_text(result.peak_rate / 1e9, 1) << " measured";
+  out << "\nmemory       " << fixed_text(static_cast<double>(result.resident_peak) / mebi, 0)
+      << " MiB at most (" << fixed_text(static_cast<double>(result.resident_before) / mebi, 0)
+      << " MiB at the start); planned: " << to_string(result.report) << "\nallocations  "
       << result.allocations << " a step, " << result.kernel_allocations
       << " of them while kernels run\n"
       << "parameters   " << grouped(parameter_count(network.config)) << "\n";

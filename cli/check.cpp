@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -19,6 +18,7 @@
 #if FLUXION_WITH_AUTOGRAD
 #include "autograd/check.h"
 #include "autograd/transforms.h"
+#include "engine/number_text.h"
 #endif
 
 namespace fluxion::cli {
@@ -33,11 +33,7 @@ struct Result {
   std::string detail;
 };
 
-std::string scientific(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1e", value);
-  return text;
-}
+std::string scientific(double value) { return scientific_text(value, 1); }
 
 // Runs one check; what it throws is its failure.
 Result checked(const std::string& name, const std::function<Result()>& check) {

@@ -8,6 +8,7 @@
 
 #include "backends/open_device.h"
 #include "engine/error.h"
+#include "engine/number_text.h"
 
 namespace fluxion::cli {
 
@@ -67,9 +68,7 @@ std::string bytes_text(std::uint64_t bytes) {
   double value = static_cast<double>(bytes);
   std::size_t unit = 0;
   while (value >= 1024 && unit + 1 < units.size()) value /= 1024, ++unit;
-  char text[48];
-  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
-  return text;
+  return fixed_text(value, unit == 0 ? 0 : 1) + " " + units[unit];
 }
 
 std::string clock_text(double seconds) {

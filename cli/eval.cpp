@@ -11,6 +11,7 @@
 #include "cli/data_options.h"
 #include "cli/progress.h"
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "engine/platform/file.h"
 #include "models/data/random.h"
 #include "models/evaluation/classifier_cache.h"
@@ -297,10 +298,8 @@ ChosenJudge choose_judge(const EvalArguments& options, const EvaluationData& dat
   return result;
 }
 
-std::string number_text(double value) {
-  char text[40];
-  std::snprintf(text, sizeof text, std::abs(value) >= 1e-3 || value == 0 ? "%.4g" : "%.2e", value);
-  return text;
+std::string short_text(double value) {
+  return std::abs(value) >= 1e-3 || value == 0 ? rounded_text(value, 4) : scientific_text(value, 2);
 }
 
 std::string padded(std::string text, std::size_t width) {
@@ -314,16 +313,16 @@ void print_table(std::ostream& out, const std::vector<Measurement>& measurements
   const auto left = [&](std::string text) { return text.resize(width, ' '), text; };
   out << left("") << padded("samples", 12) << padded("real data", 22) << "\n";
   for (const Measurement& row : measurements) {
-    std::string floor = row.floor ? number_text(*row.floor) : "";
-    if (row.floor && row.draws > 1) floor += " +- " + number_text(row.spread);
-    out << left(row.name) << padded(number_text(row.value), 12) << padded(floor, 22) << "   "
+    std::string floor = row.floor ? short_text(*row.floor) : "";
+    if (row.floor && row.draws > 1) floor += " +- " + short_text(row.spread);
+    out << left(row.name) << padded(short_text(row.value), 12) << padded(floor, 22) << "   "
         << row.note;
     if (row.large_floor)
       out << "; " << grouped(row.large_draw) << " real samples get "
-          << number_text(*row.large_floor);
+          << short_text(*row.large_floor);
     out << "\n";
     for (std::size_t k = 0; k < row.parts.size(); ++k)
-      out << (k == 0 ? left("") + "   shares " : " ") << number_text(row.parts[k]);
+      out << (k == 0 ? left("") + "   shares " : " ") << short_text(row.parts[k]);
     if (!row.parts.empty()) out << "\n";
   }
 }
@@ -470,7 +469,7 @@ int eval(const EvalArguments& options, const Streams& streams) {
   if (chosen.judge) {
     streams.out << "classifier  "
                 << (chosen.file.empty() ? "not kept" : printable(chosen.file.string(), 300)) << ", "
-                << number_text(100 * chosen.judge->info().accuracy) << " % right on "
+                << short_text(100 * chosen.judge->info().accuracy) << " % right on "
                 << grouped(chosen.judge->info().tested) << " test samples";
     if (chosen.trained) streams.out << ", trained in " << clock_text(chosen.seconds);
     streams.out << "\n";
@@ -480,9 +479,9 @@ int eval(const EvalArguments& options, const Streams& streams) {
   if (nearest) {
     streams.out << "\nnearest of " << grouped(nearest->searched)
                 << " training images (Euclidean, pixels), median distance: samples "
-                << number_text(nearest->median);
+                << short_text(nearest->median);
     if (nearest->held_out_median)
-      streams.out << ", real images that were held out " << number_text(*nearest->held_out_median);
+      streams.out << ", real images that were held out " << short_text(*nearest->held_out_median);
     streams.out << "\npicture     " << options.neighbours << "\n";
   }
   streams.out << std::flush;

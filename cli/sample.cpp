@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "models/files/npy.h"
 #include "models/images/sample_picture.h"
 #include "models/model_file.h"
@@ -118,11 +119,9 @@ int sample(SampleArguments options, const Streams& streams) {
     object["npy"] = options.npy.empty() ? nlohmann::json() : nlohmann::json(options.npy);
     write_json(streams.out, object);
   } else {
-    char rate[64];
-    std::snprintf(rate, sizeof rate, "%.2f s", seconds);
     streams.out << options.count << " samples, " << sampler.evaluations()
                 << (sampler.evaluations() == 1 ? " network evaluation" : " network evaluations")
-                << " each, " << rate << "\n";
+                << " each, " << fixed_text(seconds, 2) << " s\n";
     if (!options.out.empty()) streams.out << "picture  " << options.out << "\n";
     if (!options.npy.empty()) streams.out << "array    " << options.npy << "\n";
     streams.out << std::flush;

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "engine/platform/file.h"
 #include "models/json_text.h"
 
@@ -475,13 +476,9 @@ TrainingConfig training_config(const TrainOptions& options, const DataSet& data)
 }
 
 Interval interval_from(const std::string& text) {
-  std::size_t end = 0;
-  double value = -1;
-  try {
-    value = std::stod(text, &end);
-  } catch (const std::exception&) {
-  }
-  const std::string unit = text.substr(std::min(end, text.size()));
+  const std::size_t end = std::min(text.find_first_not_of("0123456789.e+-"), text.size());
+  const double value = parse_number<double>(std::string_view(text).substr(0, end)).value_or(-1);
+  const std::string unit = text.substr(end);
   if (value >= 0 && value < 1e9) {
     if ((unit == "steps" || unit == "step") && value == std::floor(value))
       return {.steps = static_cast<std::int64_t>(value)};

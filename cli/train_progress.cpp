@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <cstdio>
 #include <limits>
 
 #include "cli/command.h"
 #include "cli/progress.h"
+#include "engine/number_text.h"
 #include "models/training/run.h"
 
 namespace fluxion::cli {
@@ -15,12 +15,10 @@ std::string text_of(const RunProgress& progress) {
   const std::string of = bounded ? "/" + std::to_string(progress.steps) : "";
   const std::string memory =
       progress.peak_memory_bytes > 0 ? "  " + bytes_text(progress.peak_memory_bytes) : "";
-  char text[256];
-  std::snprintf(text, sizeof text, "step %lld%s  loss %.4g  error %.4g  %.1f steps/s%s  %s left",
-                static_cast<long long>(progress.step), of.c_str(), progress.loss, progress.error,
-                progress.steps_per_second, memory.c_str(),
-                clock_text(progress.seconds_left).c_str());
-  return text;
+  return "step " + std::to_string(progress.step) + of + "  loss " + rounded_text(progress.loss, 4) +
+         "  error " + rounded_text(progress.error, 4) + "  " +
+         fixed_text(progress.steps_per_second, 1) + " steps/s" + memory + "  " +
+         clock_text(progress.seconds_left) + " left";
 }
 
 }  // namespace
@@ -28,8 +26,8 @@ std::string text_of(const RunProgress& progress) {
 void TrainingProgress::show(const RunProgress& progress) {
   if (quiet_ || !(line_.due() || progress.seconds_left == 0)) return;
   const std::string text = text_of(progress);
-  char percent[16];
-  std::snprintf(percent, sizeof percent, " %3.0f%%  ", 100 * progress.fraction);
+  std::string percent = fixed_text(100 * progress.fraction, 0) + "%  ";
+  percent.insert(0, 7 - std::min<std::size_t>(percent.size(), 6), ' ');
   const int room =
       streams_.columns - 1 - static_cast<int>(text.size()) - 9;  // 9: brackets and percentage
   constexpr int smallest = 6, largest = 30;

@@ -6,6 +6,7 @@
 #include "engine/compile.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/walk.h"
+#include "engine/number_text.h"
 #include "engine/plan_cache.h"
 
 namespace fluxion {
@@ -95,9 +96,7 @@ bool is_traced(const std::vector<Tensor>& arguments) {
 
 std::string to_string(const MemoryReport& report) {
   const auto mib = [](std::size_t bytes) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.2f MiB", static_cast<double>(bytes) / (1 << 20));
-    return std::string(text);
+    return fixed_text(static_cast<double>(bytes) / (1 << 20), 2) + " MiB";
   };
   return "peak " + mib(report.peak_bytes()) + ": inputs " + mib(report.input_bytes) + ", outputs " +
          mib(report.output_bytes) + " of which " + mib(report.donated_bytes) +

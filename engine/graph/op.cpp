@@ -1,9 +1,9 @@
 #include "engine/graph/op.h"
 
 #include <array>
-#include <charconv>
 
 #include "engine/graph/region.h"
+#include "engine/number_text.h"
 
 namespace fluxion {
 
@@ -23,12 +23,6 @@ constexpr std::array<OpInfo, op_count> op_infos = {{
 #include "engine/graph/ops.def"
 #undef FLUXION_OP
 }};
-
-std::string number(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-  return std::string(text, end);
-}
 }  // namespace
 
 const OpInfo& info(Op op) { return op_infos[static_cast<std::size_t>(op)]; }
@@ -39,7 +33,9 @@ std::string to_string(const Attributes& attributes) {
     std::string operator()(const IndexAttributes& a) const {
       return "index=" + std::to_string(a.index);
     }
-    std::string operator()(const ValueAttributes& a) const { return "value=" + number(a.value); }
+    std::string operator()(const ValueAttributes& a) const {
+      return "value=" + number_text(a.value);
+    }
     std::string operator()(const AxisAttributes& a) const {
       return "axis=" + std::to_string(a.axis);
     }
@@ -53,13 +49,14 @@ std::string to_string(const Attributes& attributes) {
              " step=" + to_string(a.step);
     }
     std::string operator()(const PadAttributes& a) const {
-      return "low=" + to_string(a.low) + " high=" + to_string(a.high) + " value=" + number(a.value);
+      return "low=" + to_string(a.low) + " high=" + to_string(a.high) +
+             " value=" + number_text(a.value);
     }
     std::string operator()(const RandomAttributes& a) const {
       return "shape=" + to_string(a.shape) + " domain=" + std::to_string(a.domain);
     }
     std::string operator()(const EpsilonAttributes& a) const {
-      return "epsilon=" + number(a.epsilon);
+      return "epsilon=" + number_text(a.epsilon);
     }
     std::string operator()(const SortAttributes& a) const {
       return "axis=" + std::to_string(a.axis) + (a.descending ? " descending" : "");
@@ -80,7 +77,7 @@ std::string to_string(const Attributes& attributes) {
              " result=" + std::string(to_string(a.result));
     }
     std::string operator()(const AttentionAttributes& a) const {
-      return "scale=" + number(a.scale) + (a.causal ? " causal" : "");
+      return "scale=" + number_text(a.scale) + (a.causal ? " causal" : "");
     }
     std::string operator()(const RegionAttributes& a) const {
       return a.region ? to_string(*a.region) : "no region";

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
+#include <locale>
 #include <sstream>
 #include <string>
 
@@ -38,6 +39,7 @@ void for_each_group(See see) {
 // A file that holds one number; empty if it is not there or says "max".
 std::optional<std::uint64_t> read_number(const std::filesystem::path& path) {
   std::ifstream file(path);
+  file.imbue(std::locale::classic());
   std::uint64_t value = 0;
   if (!(file >> value)) return std::nullopt;
   return value;
@@ -49,6 +51,7 @@ std::optional<std::uint64_t> named_number(const std::filesystem::path& path,
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
+    words.imbue(std::locale::classic());
     std::string first;
     std::uint64_t value = 0;
     if (words >> first >> value && first == name) return value;
@@ -66,6 +69,7 @@ int usable_cpus() {
   for_each_group([&](const std::filesystem::path& group) {
     // "quota period" in microseconds, or "max period".
     std::ifstream file(group / "cpu.max");
+    file.imbue(std::locale::classic());
     double quota = 0, period = 0;
     if (file >> quota >> period && period > 0)
       count = std::min(count, static_cast<int>(quota / period + 0.999));

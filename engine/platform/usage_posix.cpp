@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <locale>
 #include <sstream>
 #include <string>
 
@@ -11,6 +12,7 @@ namespace fluxion {
 
 std::optional<double> machine_busy_seconds() {
   std::ifstream file("/proc/stat");
+  file.imbue(std::locale::classic());
   std::string name;
   double user = 0, nice = 0, system = 0, idle = 0, wait = 0, interrupts = 0, soft_interrupts = 0,
          stolen = 0;
@@ -35,6 +37,7 @@ std::optional<ResidentMemory> resident_memory() {
   std::ifstream file("/proc/self/status");
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
+    words.imbue(std::locale::classic());
     std::string name;
     std::uint64_t kibibytes = 0;
     if (!(words >> name >> kibibytes)) continue;

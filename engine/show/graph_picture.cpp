@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <optional>
 
+#include "engine/number_text.h"
 #include "engine/show/markup.h"
 
 namespace fluxion::show {
@@ -13,11 +13,7 @@ namespace {
 
 std::size_t node_index(std::int32_t index) { return static_cast<std::size_t>(index); }
 
-std::string number_text(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", value);
-  return text;
-}
+std::string short_text(double value) { return rounded_text(value, 6); }
 
 // Cuts numbers to four digits after the point, so that a heading fits.
 std::string rounded_down(const std::string& text) {
@@ -54,9 +50,9 @@ std::string types_text(const plan::GraphNode& node) {
 std::string heading(const plan::GraphNode& node, const PictureLabels& labels) {
   if (const auto input = input_index(node)) return name_of(labels.inputs, *input, "input");
   if (node.op == Op::constant) {
-    if (node.scalar < 0) return number_text(std::get<ValueAttributes>(node.attributes).value);
+    if (node.scalar < 0) return short_text(std::get<ValueAttributes>(node.attributes).value);
     return node_index(node.scalar) < labels.scalars.size()
-               ? number_text(labels.scalars[node_index(node.scalar)])
+               ? short_text(labels.scalars[node_index(node.scalar)])
                : "scalar " + std::to_string(node.scalar);
   }
   const std::string op(to_string(node.op));

@@ -2,7 +2,8 @@
 
 #include <array>
 #include <cmath>
-#include <cstdio>
+
+#include "engine/number_text.h"
 
 namespace fluxion::show {
 
@@ -76,9 +77,7 @@ std::string dot_escaped(std::string_view text) {
 }
 
 std::string coordinate(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f", value);
-  std::string result = text;
+  std::string result = fixed_text(value, 1);
   if (result.ends_with(".0")) result.resize(result.size() - 2);
   return result == "-0" ? "0" : result;
 }

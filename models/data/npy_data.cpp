@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "engine/platform/file.h"
 #include "models/data/array_set.h"
 #include "models/files/npy.h"
@@ -48,13 +49,13 @@ void check_values(const std::string& name, std::span<const std::byte> elements,
     if (!std::isfinite(static_cast<float>(value)))
       throw FormatError(name + ": element " + std::to_string(i) + ", of sample " +
                         std::to_string(static_cast<std::int64_t>(i) / per_sample) + ", is " +
-                        std::to_string(value) + ", not a finite number in single precision");
+                        number_text(value) + ", not a finite number in single precision");
     low = std::min(low, value);
     high = std::max(high, value);
   }
   if (images && (low < -1.5 || high > 1.5 || (low >= 0 && high > low)))
-    warnings.push_back(name + ": its values go from " + std::to_string(low) + " to " +
-                       std::to_string(high) +
+    warnings.push_back(name + ": its values go from " + number_text(low) + " to " +
+                       number_text(high) +
                        "; floating-point images are taken as they are and should lie in [-1, 1]");
 }
 

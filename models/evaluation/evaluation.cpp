@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <numeric>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "models/data/points.h"
 #include "models/evaluation/frechet.h"
 #include "models/evaluation/modes.h"
@@ -192,10 +192,10 @@ class Evaluator {
       };
     if (name == "mmd") {
       const RbfKernel kernel{.bandwidth = median_distance(reference, threads), .octaves = 2};
-      char note[80];
-      std::snprintf(note, sizeof note, "squared, unbiased; RBF bandwidths %.3g to %.3g",
-                    kernel.bandwidth / 4, kernel.bandwidth * 4);
-      return [=, note = std::string(note)](const Subject& x) -> Numbers {
+      const std::string note = "squared, unbiased; RBF bandwidths " +
+                               rounded_text(kernel.bandwidth / 4, 3) + " to " +
+                               rounded_text(kernel.bandwidth * 4, 3);
+      return [=](const Subject& x) -> Numbers {
         return {
             {.name = name, .value = mmd2_rbf(x.samples, reference, kernel, threads), .note = note}};
       };

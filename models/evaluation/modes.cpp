@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 
 namespace fluxion {
 
@@ -25,7 +26,7 @@ ModeCounts count_modes(const SampleView& points, const std::vector<std::array<fl
   check_points(points, "modes");
   if (centres.empty()) throw ShapeError("modes: no centres");
   if (!(deviation > 0))
-    throw Error("modes: the standard deviation must be above 0, got " + std::to_string(deviation));
+    throw Error("modes: the standard deviation must be above 0, got " + number_text(deviation));
   std::vector<std::int64_t> counts(centres.size());
   std::int64_t within = 0;
   for (std::int64_t i = 0; i < points.count; ++i) {

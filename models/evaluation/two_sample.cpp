@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "models/data/random.h"
 #include "models/evaluation/blocks.h"
 #include "models/evaluation/distances.h"
@@ -88,7 +89,7 @@ double energy_distance(const SampleView& x, const SampleView& y, bool unbiased, 
 double mmd2_rbf(const SampleView& x, const SampleView& y, const RbfKernel& kernel, int threads) {
   check_samples(x, y, 2, "mmd");
   if (!(kernel.bandwidth > 0) || !std::isfinite(kernel.bandwidth))
-    throw Error("mmd: the bandwidth must be above 0, got " + std::to_string(kernel.bandwidth));
+    throw Error("mmd: the bandwidth must be above 0, got " + number_text(kernel.bandwidth));
   if (kernel.octaves < 0 || kernel.octaves > 10)
     throw Error("mmd: octaves must be 0 to 10, got " + std::to_string(kernel.octaves));
   // Halving the bandwidth raises the kernel to its fourth power: one exponential serves the whole

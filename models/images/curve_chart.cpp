@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "engine/show/svg.h"
 
 namespace fluxion {
@@ -27,28 +27,38 @@ constexpr const char* dark =
     .raw { stroke: #7fb0f5; stroke-opacity: 0.34 } .smooth { stroke: #8dbaff } .last { fill: #8dbaff } .value { fill: #8dbaff }
 )";
 
+std::string piece(int value) { return std::to_string(value); }
+std::string piece(double value) { return fixed_text(value, 1); }
+std::string piece(const char* value) { return value; }
+
+// The pattern with a value in place of each {}.
 template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  char text[512];
-  std::snprintf(text, sizeof text, pattern, values...);
-  return text;
+std::string filled(std::string_view pattern, const Values&... values) {
+  std::string text;
+  const auto add = [&](const std::string& value) {
+    const std::size_t place = pattern.find("{}");
+    text += std::string(pattern.substr(0, place)) + value;
+    pattern.remove_prefix(place + 2);
+  };
+  (add(piece(values)), ...);
+  return text + std::string(pattern);
 }
 
 // 12000 -> "12k", 0.05 -> "0.05", 3e-7 -> "3e-07".
-std::string number_text(double value) {
+std::string short_text(double value) {
   if (value == 0) return "0";
   const double size = std::abs(value);
-  if (size >= 1e6 && size < 1e9) return format("%.4gM", value / 1e6);
-  if (size >= 1e4 && size < 1e6) return format("%.4gk", value / 1e3);
-  return format("%.4g", value);
+  if (size >= 1e6 && size < 1e9) return rounded_text(value / 1e6, 4) + "M";
+  if (size >= 1e4 && size < 1e6) return rounded_text(value / 1e3, 4) + "k";
+  return rounded_text(value, 4);
 }
 
 // Of a tick among ticks this far apart: with as many digits as tell it from its neighbours.
 std::string tick_text(double value, double apart) {
   const double digits =
       std::floor(std::log10(std::max(std::abs(value), apart)) - std::log10(apart)) + 2;
-  if (digits <= 4 || std::abs(value) >= 1e4) return number_text(value);
-  return format("%.*g", static_cast<int>(std::min(digits, 15.0)), value);
+  if (digits <= 4 || std::abs(value) >= 1e4) return short_text(value);
+  return rounded_text(value, static_cast<int>(std::min(digits, 15.0)));
 }
 
 struct Curve {
@@ -177,7 +187,7 @@ Axis vertical_axis(const Curve& range, const Curve& smoothed) {
 std::string path_of(const Curve& curve, const Axis& x, const Axis& y, const char* kind) {
   std::string points;
   for (std::size_t i = 0; i < curve.x.size(); ++i)
-    points += format("%s%.1f %.1f", i == 0 ? "M" : "L", x.place(curve.x[i]),
+    points += filled("{}{} {}", i == 0 ? "M" : "L", x.place(curve.x[i]),
                      y.place(std::clamp(curve.y[i], y.low, y.high)));
   return "<path class=\"" + std::string(kind) + "\" d=\"" + points + "\"/>\n";
 }
@@ -218,36 +228,36 @@ std::string curve_chart(std::span<const double> x, const std::vector<CurvePanel>
               panel_bottom = panel_top + options.panel_height;
     up.first = panel_bottom, up.last = panel_top;
     const int width = options.width - margin_left - margin_right;
-    svg += format("<rect class=\"panel\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n",
+    svg += filled("<rect class=\"panel\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>\n",
                   margin_left, panel_top, width, options.panel_height);
     const std::vector<double> y_ticks = ticks(up);
     for (const double tick : y_ticks) {
       const double y = up.place(tick);
-      svg += format(
-                 "<path class=\"grid\" d=\"M%d %.1fh%d\"/><text x=\"%d\" y=\"%.1f\" "
+      svg += filled(
+                 "<path class=\"grid\" d=\"M{} {}h{}\"/><text x=\"{}\" y=\"{}\" "
                  "text-anchor=\"end\">",
                  margin_left, y, width, margin_left - 8, y + 4) +
-             (up.logarithmic || y_ticks.size() < 2 ? number_text(tick)
+             (up.logarithmic || y_ticks.size() < 2 ? short_text(tick)
                                                    : tick_text(tick, y_ticks[1] - y_ticks[0])) +
              "</text>\n";
     }
     for (const double tick : x_ticks) {
-      svg += format("<path class=\"grid\" d=\"M%.1f %dv%d\"/>\n", across.place(tick), panel_top,
+      svg += filled("<path class=\"grid\" d=\"M{} {}v{}\"/>\n", across.place(tick), panel_top,
                     options.panel_height);
       if (p + 1 == panels.size())
-        svg += format("<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", across.place(tick),
+        svg += filled("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">", across.place(tick),
                       panel_bottom + 18) +
-               number_text(tick) + "</text>\n";
+               short_text(tick) + "</text>\n";
     }
     if (!smoothed.x.empty()) {
       svg += path_of(reduced.range, across, up, "raw") + path_of(smoothed, across, up, "smooth");
-      svg += format("<circle class=\"last\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\"/>\n",
+      svg += filled("<circle class=\"last\" cx=\"{}\" cy=\"{}\" r=\"3.4\"/>\n",
                     across.place(smoothed.x.back()), up.place(smoothed.y.back()));
-      svg += format("<text class=\"value\" x=\"%d\" y=\"%d\" text-anchor=\"end\">",
+      svg += filled("<text class=\"value\" x=\"{}\" y=\"{}\" text-anchor=\"end\">",
                     options.width - margin_right, panel_top - 9) +
-             number_text(smoothed.y.back()) + "</text>\n";
+             short_text(smoothed.y.back()) + "</text>\n";
     }
-    svg += format("<rect class=\"frame\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/>\n",
+    svg += filled("<rect class=\"frame\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>\n",
                   margin_left, panel_top, width, options.panel_height);
     const std::string label = panels[p].label + (up.logarithmic ? " (log)" : "");
     svg += show::svg_text(margin_left, panel_top - 9, label, "label");

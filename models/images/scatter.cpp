@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "models/images/text.h"
 
 namespace fluxion {
@@ -276,8 +276,7 @@ Image scatter_plot(const std::vector<ScatterPanel>& panels, const ScatterOptions
         fill(image, left + place, top, left + place + 1, top + size, {233, 233, 239});
         fill(image, left, top + size - place, left + size, top + size - place + 1, {233, 233, 239});
       }
-      char text[32];
-      std::snprintf(text, sizeof(text), "%.3g", std::abs(tick) < 1e-9 * step ? 0.0 : tick);
+      const std::string text = rounded_text(std::abs(tick) < 1e-9 * step ? 0.0 : tick, 3);
       const auto at = static_cast<float>(place);
       draw_text(image, static_cast<float>(left) + at,
                 static_cast<float>(top + size) + 2.5f * label.size, text, label, Align::centre);

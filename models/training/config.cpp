@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 
 namespace fluxion {
 
@@ -61,14 +62,14 @@ void check(const TrainingConfig& config) {
   for (const double decay : optimiser.ema_decays)
     if (!(decay >= 0 && decay <= 1))
       throw Error("train: the decay of averaged weights must be between 0 and 1, got " +
-                  std::to_string(decay));
+                  number_text(decay));
   for (const double beta : {optimiser.beta1, optimiser.beta2})
     if (!(beta >= 0 && beta < 1))
-      throw Error("train: beta1 and beta2 of AdamW must be in [0, 1), got " + std::to_string(beta));
+      throw Error("train: beta1 and beta2 of AdamW must be in [0, 1), got " + number_text(beta));
   for (const double value : {optimiser.epsilon, optimiser.weight_decay, optimiser.clip_norm})
     if (!(value >= 0) || !std::isfinite(value))
       throw Error("train: epsilon, weight decay and clip norm must not be negative, got " +
-                  std::to_string(value));
+                  number_text(value));
 }
 
 json training_config_to_json(const TrainingConfig& config) {

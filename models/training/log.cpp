@@ -1,12 +1,14 @@
 #include "models/training/log.h"
 
+#include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <fstream>
 #include <optional>
+#include <string_view>
 #include <system_error>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "engine/platform/file.h"
 
 namespace fluxion {
@@ -17,21 +19,32 @@ constexpr const char* header =
     "step,seconds,loss,error,gradient_norm,learning_rate,peak_memory_mib";
 
 std::string text_of(const LogRow& row) {
-  char line[256];
-  std::snprintf(line, sizeof line, "%lld,%.3f,%.9g,%.9g,%.9g,%.9g,%.1f\n",
-                static_cast<long long>(row.step), row.seconds, row.loss, row.error,
-                row.gradient_norm, row.learning_rate, row.peak_memory_mib);
-  return line;
+  std::string line = std::to_string(row.step) + "," + fixed_text(row.seconds, 3);
+  for (const double value : {row.loss, row.error, row.gradient_norm, row.learning_rate})
+    line += "," + rounded_text(value, 9);
+  return line + "," + fixed_text(row.peak_memory_mib, 1) + "\n";
 }
 
-std::optional<LogRow> row_of(const std::string& line) {
+// The row of a line without its end; nothing if it is none.
+std::optional<LogRow> row_of(std::string_view line) {
   LogRow row;
-  long long step = 0;
-  int end = -1;
-  std::sscanf(line.c_str(), "%lld,%lf,%lf,%lf,%lf,%lf,%lf%n", &step, &row.seconds, &row.loss,
-              &row.error, &row.gradient_norm, &row.learning_rate, &row.peak_memory_mib, &end);
-  if (end != static_cast<int>(line.size())) return std::nullopt;
-  row.step = step;
+  const auto cell = [&]() {
+    const std::size_t end = std::min(line.find(','), line.size());
+    const std::string_view text = line.substr(0, end);
+    line.remove_prefix(std::min(end + 1, line.size()));
+    return text;
+  };
+  if (std::count(line.begin(), line.end(), ',') != 6) return std::nullopt;
+  const auto step = parse_number<std::int64_t>(cell());
+  if (!step) return std::nullopt;
+  row.step = *step;
+  for (double LogRow::*member :
+       {&LogRow::seconds, &LogRow::loss, &LogRow::error, &LogRow::gradient_norm,
+        &LogRow::learning_rate, &LogRow::peak_memory_mib}) {
+    const auto value = parse_number<double>(cell());
+    if (!value) return std::nullopt;
+    row.*member = *value;
+  }
   return row;
 }
 
