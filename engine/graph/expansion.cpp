@@ -12,10 +12,6 @@ namespace {
 
 using Tensors = std::vector<Tensor>;
 
-Tensor mean_along(const Tensor& x, std::int64_t axis) {
-  return sum(x, {axis}, true) * (1.0 / static_cast<double>(x.size(axis)));
-}
-
 // x / sqrt(square + epsilon), and the factor.
 Tensors normalised(const Tensor& x, const Tensor& square, double epsilon) {
   const Tensor scale = rsqrt(square + epsilon);
@@ -231,12 +227,13 @@ Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs,
       return {shifted - log(sum(exp(shifted), {axis}, true))};
     }
     case Op::layer_norm: {
-      const Tensor centred = x - mean_along(x, x.rank() - 1);
-      return normalised(centred, mean_along(centred * centred, x.rank() - 1),
+      // Centred twice: 1/sqrt(var + epsilon) enlarges what is left of the mean by up to a thousand.
+      const Tensor deviation = centred(x, {-1});
+      return normalised(deviation, mean(deviation * deviation, {-1}, true),
                         std::get<EpsilonAttributes>(attributes).epsilon);
     }
     case Op::rms_norm:
-      return normalised(x, mean_along(x * x, x.rank() - 1),
+      return normalised(x, mean(x * x, {-1}, true),
                         std::get<EpsilonAttributes>(attributes).epsilon);
     case Op::conv2d:
       return {convolution(std::get<ConvAttributes>(attributes), x, inputs[1], costs)};

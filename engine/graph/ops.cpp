@@ -12,33 +12,43 @@ namespace fluxion {
 
 namespace {
 
-Tensor constant(double value, DType dtype, const Device& device) {
-  return make_leaf(Op::constant, ValueAttributes{value}, {{}, dtype}, device);
-}
-
+// Functions that are one op name their operand so; the others name themselves.
 const Tensor& checked(Op op, const Tensor& x, const Location& where) {
-  if (!x)
-    throw Error(std::string(to_string(op)) + ": an operand holds no tensor (" + to_string(where) +
-                ")");
-  return x;
+  return require_tensor(x, to_string(op), "its operand", where);
 }
 
 Tensor unary(Op op, const Tensor& x, const Location& where) {
-  return make_node(op, NoAttributes{}, {x}, where);
+  return make_node(op, NoAttributes{}, {checked(op, x, where)}, where);
 }
 
-// Numbers become constants of the tensor's dtype; shapes broadcast.
+// Two operands, of which at least one is a tensor: the number takes the dtype and device of the
+// tensor beside it.
+struct Pair {
+  Tensor first, second;
+};
+Pair both_tensors(std::string_view function, const Operand& a, const Operand& b) {
+  for (const Operand* operand : {&a, &b})
+    if (operand->tensor())
+      require_tensor(*operand->tensor(), function,
+                     operand == &a ? "the first operand" : "the second operand", operand->where());
+  const Tensor* like = a.tensor() ? a.tensor() : b.tensor();
+  if (!like)
+    throw Error(std::string(function) + ": both operands are numbers; one must be a tensor (" +
+                to_string(a.where()) + ")");
+  const auto tensor_of = [&](const Operand& operand) {
+    return operand.tensor() ? *operand.tensor()
+                            : make_constant(operand.number(), like->dtype(), like->device(),
+                                            function, operand.where());
+  };
+  return {tensor_of(a), tensor_of(b)};
+}
+
 Tensor binary(Op op, const Operand& a, const Operand& b) {
-  if (!a.tensor && !b.tensor)
-    throw Error(std::string(to_string(op)) + ": neither operand holds a tensor (" +
-                to_string(a.where) + ")");
-  const Tensor& like = a.tensor ? a.tensor : b.tensor;
-  const Tensor left = a.tensor ? a.tensor : constant(a.number, like.dtype(), like.device());
-  const Tensor right = b.tensor ? b.tensor : constant(b.number, like.dtype(), like.device());
-  const Shape shape = broadcast_shapes(op, left.type(), right.type(), a.where);
+  const auto [left, right] = both_tensors(to_string(op), a, b);
+  const Location& where = a.where();
+  const Shape shape = broadcast_shapes(op, left.type(), right.type(), where);
   return make_node(op, NoAttributes{},
-                   {broadcast_to(left, shape, a.where), broadcast_to(right, shape, a.where)},
-                   a.where);
+                   {broadcast_to(left, shape, where), broadcast_to(right, shape, where)}, where);
 }
 
 Tensor reduction(Op op, const Tensor& x, const Dims& axes, bool keepdims, const Location& where) {
@@ -51,11 +61,24 @@ Tensor reduction(Op op, const Tensor& x, const Dims& axes, bool keepdims, const 
   return reshape(result, Shape(sizes), where);
 }
 
-std::int64_t reduced_elements(Op op, const Tensor& x, const Dims& axes, const Location& where) {
+// How many elements of x a mean over these axes is of.
+double averaged_elements(std::string_view function, const Tensor& x, const Dims& axes,
+                         const Location& where) {
+  if (!is_floating(require_tensor(x, function, "x", where).dtype()))
+    throw DTypeError(std::string(function) + ": wants a floating dtype, got " +
+                     to_string(x.type()) + "; convert first (" + to_string(where) + ")");
   std::int64_t count = 1;
-  for (const std::int64_t axis : normal_axes(op, axes, checked(op, x, where).type(), where))
+  for (const std::int64_t axis : normal_axes(Op::sum, axes, x.type(), where))
     count *= x.shape()[axis];
-  return count;
+  return static_cast<double>(count);
+}
+
+// A sum by its count. The product with 1 / count is the same for a power of two, else worse: it
+// rounds twice.
+Tensor divided(const Tensor& total, double count, const Location& where) {
+  int exponent = 0;
+  if (std::frexp(count, &exponent) == 0.5) return mul({total, where}, {1 / count, where});
+  return div({total, where}, {count, where});
 }
 
 // What the random ops of one key are kept apart by.
@@ -65,16 +88,24 @@ enum Domain : std::int64_t { draw = 0, fold = 1, splitting = 2 };
 
 // ---- making tensors
 
-Tensor full(const Shape& shape, double value, DType dtype, const Device& device) {
-  return broadcast_to(constant(value, dtype, device), shape);
+Tensor full(const Shape& shape, double value, DType dtype, const Device& device, Location where) {
+  return broadcast_to(make_constant(value, dtype, device, "full", where), shape, where);
 }
-Tensor zeros(const Shape& shape, DType dtype, const Device& device) {
-  return full(shape, 0, dtype, device);
+Tensor zeros(const Shape& shape, DType dtype, const Device& device, Location where) {
+  return full(shape, 0, dtype, device, where);
 }
-Tensor zeros_like(const Tensor& x) { return full(x.shape(), 0, x.dtype(), x.device()); }
-Tensor ones_like(const Tensor& x) { return full(x.shape(), 1, x.dtype(), x.device()); }
-Tensor full_like(const Tensor& x, double value) {
-  return full(x.shape(), value, x.dtype(), x.device());
+Tensor zeros_like(const Tensor& x, Location where) {
+  require_tensor(x, "zeros_like", "x", where);
+  return full(x.shape(), 0, x.dtype(), x.device(), where);
+}
+Tensor ones_like(const Tensor& x, Location where) {
+  require_tensor(x, "ones_like", "x", where);
+  return full(x.shape(), 1, x.dtype(), x.device(), where);
+}
+Tensor full_like(const Tensor& x, double value, Location where) {
+  require_tensor(x, "full_like", "x", where);
+  return broadcast_to(make_constant(value, x.dtype(), x.device(), "full_like", where), x.shape(),
+                      where);
 }
 
 Tensor iota(const Shape& shape, std::int64_t axis, DType dtype, const Device& device,
@@ -109,8 +140,12 @@ Tensor sign(const Tensor& x, Location where) { return unary(Op::sign, x, where);
 Tensor floor(const Tensor& x, Location where) { return unary(Op::floor, x, where); }
 Tensor stop_gradient(const Tensor& x, Location where) { return unary(Op::stop_gradient, x, where); }
 
-Tensor ceil(const Tensor& x, Location where) { return neg(floor(neg(x, where), where), where); }
+Tensor ceil(const Tensor& x, Location where) {
+  require_tensor(x, "ceil", "x", where);
+  return neg(floor(neg(x, where), where), where);
+}
 Tensor round(const Tensor& x, Location where) {
+  require_tensor(x, "round", "x", where);
   // floor(x + 1/2) would round 0.49999997 up, since the sum is rounded itself; x - floor(x) is
   // exact.
   const Tensor below = floor(x, where), rest = x - below;
@@ -120,22 +155,30 @@ Tensor round(const Tensor& x, Location where) {
   return below + half_up;
 }
 Tensor reciprocal(const Tensor& x, Location where) {
+  require_tensor(x, "reciprocal", "x", where);
   return div(Operand(1.0, where), Operand(x, where));
 }
-Tensor square(const Tensor& x, Location where) { return mul(Operand(x, where), Operand(x, where)); }
+Tensor square(const Tensor& x, Location where) {
+  require_tensor(x, "square", "x", where);
+  return mul(Operand(x, where), Operand(x, where));
+}
 Tensor relu(const Tensor& x, Location where) {
+  require_tensor(x, "relu", "x", where);
   return fluxion::where(gt(Operand(x, where), Operand(0.0, where)), Operand(x, where),
                         Operand(0.0, where));
 }
 Tensor silu(const Tensor& x, Location where) {
+  require_tensor(x, "silu", "x", where);
   return mul(Operand(x, where), Operand(sigmoid(x, where), where));
 }
 Tensor softplus(const Tensor& x, Location where) {
+  require_tensor(x, "softplus", "x", where);
   // max(x, 0) + log1p(e^-|x|): neither tail loses digits.
   return maximum(Operand(x, where), Operand(0.0, where)) +
          log1p(exp(neg(abs(x, where), where), where), where);
 }
 Tensor gelu_tanh(const Tensor& x, Location where) {
+  require_tensor(x, "gelu_tanh", "x", where);
   // (1 + tanh(u)) / 2 = sigmoid(2 u): fewer operations, and no cancellation where x is far below
   // zero.
   const double slope = std::sqrt(8 / std::numbers::pi);
@@ -143,6 +186,7 @@ Tensor gelu_tanh(const Tensor& x, Location where) {
   return x * sigmoid(u2, where);
 }
 Tensor gelu_erf(const Tensor& x, Location where) {
+  require_tensor(x, "gelu_erf", "x", where);
   return Operand(0.5, where) * x *
          (Operand(1.0, where) + erf(Operand(std::numbers::sqrt2 / 2, where) * x, where));
 }
@@ -163,7 +207,15 @@ Tensor atan2(const Operand& y, const Operand& x) { return binary(Op::atan2, y, x
 Tensor maximum(const Operand& a, const Operand& b) { return binary(Op::maximum, a, b); }
 Tensor minimum(const Operand& a, const Operand& b) { return binary(Op::minimum, a, b); }
 Tensor clip(const Tensor& x, const Operand& low, const Operand& high) {
-  return minimum(maximum(Operand(x, low.where), low), high);
+  require_tensor(x, "clip", "x", low.where());
+  const auto bound = [&](const Operand& operand, const char* name) {
+    return operand.tensor()
+               ? require_tensor(*operand.tensor(), "clip", name, operand.where())
+               : make_constant(operand.number(), x.dtype(), x.device(), "clip", operand.where());
+  };
+  const Tensor least = bound(low, "low"), most = bound(high, "high");
+  return minimum({maximum({x, low.where()}, {least, low.where()}), low.where()},
+                 {most, high.where()});
 }
 Tensor shift_right(const Operand& a, const Operand& b) { return binary(Op::shift_right, a, b); }
 Tensor lt(const Operand& a, const Operand& b) { return binary(Op::lt, a, b); }
@@ -174,18 +226,21 @@ Tensor eq(const Operand& a, const Operand& b) { return binary(Op::eq, a, b); }
 Tensor ne(const Operand& a, const Operand& b) { return binary(Op::ne, a, b); }
 
 Tensor where(const Tensor& condition, const Operand& a, const Operand& b) {
-  if (!a.tensor && !b.tensor)
-    throw Error("where: neither branch holds a tensor (" + to_string(a.where) + ")");
-  const Tensor& like = a.tensor ? a.tensor : b.tensor;
-  const Tensor left = a.tensor ? a.tensor : constant(a.number, like.dtype(), like.device());
-  const Tensor right = b.tensor ? b.tensor : constant(b.number, like.dtype(), like.device());
-  const Shape branches = broadcast_shapes(Op::where, left.type(), right.type(), a.where);
-  const Shape shape = broadcast_shapes(Op::where, checked(Op::where, condition, a.where).type(),
-                                       {branches, left.dtype()}, a.where);
+  const Location& place = a.where();
+  require_tensor(condition, "where", "the condition", place);
+  const auto [left, right] = both_tensors("where", a, b);
+  const Shape branches = broadcast_shapes(Op::where, left.type(), right.type(), place);
+  const Shape shape =
+      broadcast_shapes(Op::where, condition.type(), {branches, left.dtype()}, place);
   return make_node(Op::where, NoAttributes{},
-                   {broadcast_to(condition, shape, a.where), broadcast_to(left, shape, a.where),
-                    broadcast_to(right, shape, a.where)},
-                   a.where);
+                   {broadcast_to(condition, shape, place), broadcast_to(left, shape, place),
+                    broadcast_to(right, shape, place)},
+                   place);
+}
+
+Tensor operator-(const Operand& x) {
+  if (!x.tensor()) throw Error("neg: wants a tensor, not a number (" + to_string(x.where()) + ")");
+  return neg(*x.tensor(), x.where());
 }
 
 // ---- movement
@@ -209,15 +264,15 @@ Tensor reshape(const Tensor& x, const Shape& shape, Location where) {
 }
 
 Tensor transpose(const Tensor& x, const Dims& axes, Location where) {
+  checked(Op::transpose, x, where);
   Dims normal;
   for (const std::int64_t axis : axes)
-    normal.push_back(
-        normal_axis(Op::transpose, axis, checked(Op::transpose, x, where).type(), where));
+    normal.push_back(normal_axis(Op::transpose, axis, x.type(), where));
   return make_node(Op::transpose, AxesAttributes{normal}, {x}, where);
 }
 
 Tensor swap_axes(const Tensor& x, std::int64_t a, std::int64_t b, Location where) {
-  Dims axes(static_cast<std::size_t>(checked(Op::transpose, x, where).rank()));
+  Dims axes(static_cast<std::size_t>(require_tensor(x, "swap_axes", "x", where).rank()));
   std::iota(axes.begin(), axes.end(), 0);
   std::swap(axes[static_cast<std::size_t>(normal_axis(Op::transpose, a, x.type(), where))],
             axes[static_cast<std::size_t>(normal_axis(Op::transpose, b, x.type(), where))]);
@@ -236,8 +291,8 @@ Tensor slice(const Tensor& x, const Dims& start, const Dims& stop, const Dims& s
 
 Tensor slice_axis(const Tensor& x, std::int64_t axis, std::int64_t start, std::int64_t stop,
                   Location where) {
-  const auto normal = static_cast<std::size_t>(
-      normal_axis(Op::slice, axis, checked(Op::slice, x, where).type(), where));
+  require_tensor(x, "slice_axis", "x", where);
+  const auto normal = static_cast<std::size_t>(normal_axis(Op::slice, axis, x.type(), where));
   Dims starts(static_cast<std::size_t>(x.rank()), 0), stops = x.shape().dims(),
                                                       steps(static_cast<std::size_t>(x.rank()), 1);
   if (start == 0 && stop == stops[normal]) return x;
@@ -247,21 +302,26 @@ Tensor slice_axis(const Tensor& x, std::int64_t axis, std::int64_t start, std::i
 }
 
 Tensor pad(const Tensor& x, const Dims& low, const Dims& high, double value, Location where) {
-  return make_node(Op::pad, PadAttributes{low, high, value}, {x}, where);
+  checked(Op::pad, x, where);
+  // The value as an element of x.
+  const Tensor element = make_constant(value, x.dtype(), x.device(), "pad", where);
+  const double held = std::get<ValueAttributes>(element.node()->attributes).value;
+  return make_node(Op::pad, PadAttributes{low, high, held}, {x}, where);
 }
 
 Tensor concat(std::span<const Tensor> tensors, std::int64_t axis, Location where) {
   if (tensors.empty()) throw Error("concat: wants at least one tensor (" + to_string(where) + ")");
-  const std::int64_t normal =
-      normal_axis(Op::concat, axis, checked(Op::concat, tensors.front(), where).type(), where);
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    require_tensor(tensors[i], "concat", "tensor " + std::to_string(i), where);
+  const std::int64_t normal = normal_axis(Op::concat, axis, tensors.front().type(), where);
   if (tensors.size() == 1) return tensors.front();
   return make_node(Op::concat, AxisAttributes{normal},
                    std::vector<Tensor>(tensors.begin(), tensors.end()), where);
 }
 
 std::vector<Tensor> split(const Tensor& x, std::int64_t parts, std::int64_t axis, Location where) {
-  const std::int64_t normal =
-      normal_axis(Op::slice, axis, checked(Op::slice, x, where).type(), where);
+  require_tensor(x, "split", "x", where);
+  const std::int64_t normal = normal_axis(Op::slice, axis, x.type(), where);
   const std::int64_t size = x.shape()[normal];
   if (parts <= 0 || size % parts != 0)
     throw ShapeError("split: " + to_string(x.type()) + " can't be cut into " +
@@ -274,15 +334,14 @@ std::vector<Tensor> split(const Tensor& x, std::int64_t parts, std::int64_t axis
 }
 
 Tensor flip(const Tensor& x, const Dims& axes, Location where) {
+  checked(Op::flip, x, where);
   if (axes.empty()) return x;
-  return make_node(
-      Op::flip,
-      AxesAttributes{normal_axes(Op::flip, axes, checked(Op::flip, x, where).type(), where)}, {x},
-      where);
+  return make_node(Op::flip, AxesAttributes{normal_axes(Op::flip, axes, x.type(), where)}, {x},
+                   where);
 }
 
 Tensor expand_dims(const Tensor& x, std::int64_t axis, Location where) {
-  Dims sizes = checked(Op::reshape, x, where).shape().dims();
+  Dims sizes = require_tensor(x, "expand_dims", "x", where).shape().dims();
   const std::int64_t rank = x.rank() + 1;
   if (axis < -rank || axis >= rank)
     throw ShapeError("expand_dims: axis " + std::to_string(axis) + " is out of range for " +
@@ -304,18 +363,28 @@ Tensor min(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
 }
 
 Tensor mean(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
-  const auto count = static_cast<double>(reduced_elements(Op::sum, x, axes, where));
-  return mul(Operand(sum(x, axes, keepdims, where), where), Operand(1 / count, where));
+  const double count = averaged_elements("mean", x, axes, where);
+  return divided(sum(x, axes, keepdims, where), count, where);
+}
+
+Tensor centred(const Tensor& x, const Dims& axes, Location where) {
+  const double count = averaged_elements("centred", x, axes, where);
+  const auto mean_of = [&](const Tensor& values) {
+    return divided(sum(values, axes, true, where), count, where);
+  };
+  const Tensor once = sub({x, where}, {mean_of(x), where});
+  // The mean of `once` is 0 but for rounding, and so is its derivative.
+  return sub({once, where}, {stop_gradient(mean_of(once), where), where});
 }
 
 Tensor var(const Tensor& x, const Dims& axes, bool keepdims, std::int64_t ddof, Location where) {
-  const auto count = static_cast<double>(reduced_elements(Op::sum, x, axes, where) - ddof);
-  const Tensor centred = x - mean(x, axes, true, where);
-  return mul(Operand(sum(centred * centred, axes, keepdims, where), where),
-             Operand(1 / count, where));
+  const double count = averaged_elements("var", x, axes, where);
+  const Tensor squares = square(centred(x, axes, where), where);
+  return divided(sum(squares, axes, keepdims, where), count - static_cast<double>(ddof), where);
 }
 
 Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
+  require_tensor(x, "logsumexp", "x", where);
   // The shift cancels in value and derivative; 0 where the maximum is infinite keeps inf - inf out.
   const Tensor top = stop_gradient(max(x, axes, true, where), where);
   const Tensor shift =
@@ -345,8 +414,8 @@ Tensor cumsum(const Tensor& x, std::int64_t axis, Location where) {
 
 namespace {
 Tensor product(const Tensor& a, const Tensor& b, std::optional<DType> result, Location where) {
-  const TensorType &ta = checked(Op::matmul, a, where).type(),
-                   &tb = checked(Op::matmul, b, where).type();
+  const TensorType &ta = require_tensor(a, "matmul", "a", where).type(),
+                   &tb = require_tensor(b, "matmul", "b", where).type();
   ContractAttributes dtypes = contraction_of(ta.dtype, tb.dtype);
   if (result) dtypes.result = *result;
   if (ta.shape.rank() < 2 || tb.shape.rank() < 2)
@@ -375,12 +444,16 @@ Tensor matmul(const Tensor& a, const Tensor& b, DType result, Location where) {
 // ---- index
 
 Tensor take(const Tensor& x, const Tensor& indices, std::int64_t axis, Location where) {
+  require_tensor(x, "take", "x", where);
+  require_tensor(indices, "take", "indices", where);
   return make_node(
       Op::take,
       AxisAttributes{normal_axis(Op::take, axis, checked(Op::take, x, where).type(), where)},
       {x, indices}, where);
 }
 Tensor take_along_axis(const Tensor& x, const Tensor& indices, std::int64_t axis, Location where) {
+  require_tensor(x, "take_along_axis", "x", where);
+  require_tensor(indices, "take_along_axis", "indices", where);
   return make_node(
       Op::take_along_axis,
       AxisAttributes{normal_axis(Op::take_along_axis, axis,
@@ -389,6 +462,9 @@ Tensor take_along_axis(const Tensor& x, const Tensor& indices, std::int64_t axis
 }
 Tensor index_add(const Tensor& base, const Tensor& indices, const Tensor& updates,
                  std::int64_t axis, Location where) {
+  require_tensor(base, "index_add", "base", where);
+  require_tensor(indices, "index_add", "indices", where);
+  require_tensor(updates, "index_add", "updates", where);
   return make_node(Op::index_add,
                    AxisAttributes{normal_axis(Op::index_add, axis,
                                               checked(Op::index_add, base, where).type(), where)},
@@ -396,6 +472,9 @@ Tensor index_add(const Tensor& base, const Tensor& indices, const Tensor& update
 }
 Tensor scatter_add(const Tensor& base, const Tensor& indices, const Tensor& updates,
                    std::int64_t axis, Location where) {
+  require_tensor(base, "scatter_add", "base", where);
+  require_tensor(indices, "scatter_add", "indices", where);
+  require_tensor(updates, "scatter_add", "updates", where);
   return make_node(Op::scatter_add,
                    AxisAttributes{normal_axis(Op::scatter_add, axis,
                                               checked(Op::scatter_add, base, where).type(), where)},
@@ -403,7 +482,7 @@ Tensor scatter_add(const Tensor& base, const Tensor& indices, const Tensor& upda
 }
 
 Tensor one_hot(const Tensor& indices, std::int64_t classes, DType dtype, Location where) {
-  if (checked(Op::eq, indices, where).dtype() != DType::i32)
+  if (require_tensor(indices, "one_hot", "indices", where).dtype() != DType::i32)
     throw DTypeError("one_hot: indices must be i32, got " + to_string(indices.type()) + " (" +
                      to_string(where) + ")");
   if (classes < 0)
@@ -432,6 +511,12 @@ Tensor log_softmax(const Tensor& x, std::int64_t axis, Location where) {
 }
 
 namespace {
+// A normalisation's parameters, which are there or not, but are never empty.
+void require_affine(const char* function, const std::optional<Tensor>& gamma,
+                    const std::optional<Tensor>& beta, const Location& where) {
+  if (gamma) require_tensor(*gamma, function, "gamma", where);
+  if (beta) require_tensor(*beta, function, "beta", where);
+}
 Tensor affine(Tensor y, const std::optional<Tensor>& gamma, const std::optional<Tensor>& beta,
               const Location& where) {
   if (gamma) y = mul(Operand(y, where), Operand(*gamma, where));
@@ -442,18 +527,27 @@ Tensor affine(Tensor y, const std::optional<Tensor>& gamma, const std::optional<
 
 Tensor layer_norm(const Tensor& x, double epsilon, const std::optional<Tensor>& gamma,
                   const std::optional<Tensor>& beta, Location where) {
-  return affine(make_node(Op::layer_norm, EpsilonAttributes{epsilon}, {x}, where), gamma, beta,
-                where);
+  require_affine("layer_norm", gamma, beta, where);
+  return affine(make_node(Op::layer_norm, EpsilonAttributes{epsilon},
+                          {checked(Op::layer_norm, x, where)}, where),
+                gamma, beta, where);
 }
 Tensor rms_norm(const Tensor& x, double epsilon, const std::optional<Tensor>& gamma,
                 Location where) {
-  return affine(make_node(Op::rms_norm, EpsilonAttributes{epsilon}, {x}, where), gamma, {}, where);
+  require_affine("rms_norm", gamma, {}, where);
+  return affine(
+      make_node(Op::rms_norm, EpsilonAttributes{epsilon}, {checked(Op::rms_norm, x, where)}, where),
+      gamma, {}, where);
 }
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options,
                  Location where) {
+  require_tensor(q, "attention", "q", where);
+  require_tensor(k, "attention", "k", where);
+  require_tensor(v, "attention", "v", where);
+  if (options.mask) require_tensor(*options.mask, "attention", "the mask", where);
   for (const Tensor* operand : {&q, &k, &v})
-    if (checked(Op::attention, *operand, where).rank() < 2)
+    if (operand->rank() < 2)
       throw ShapeError("attention: wants q [.., queries, d] and k, v [.., keys, d], got " +
                        to_string(operand->type()) + " (" + to_string(where) + ")");
   // The batch axes broadcast, as those of matmul do; so do the mask's with them.
@@ -487,18 +581,21 @@ Tensor random_key(std::uint64_t seed, const Device& device) {
 }
 
 Tensor fold_in(const Tensor& key, const Tensor& number, Location where) {
+  require_tensor(key, "fold_in", "the key", where);
+  require_tensor(number, "fold_in", "the number", where);
   return make_node(Op::random_bits, RandomAttributes{{2}, fold},
                    {key, convert(number, DType::u32, where)}, where);
 }
 Tensor fold_in(const Tensor& key, std::uint32_t number, Location where) {
-  return fold_in(key, constant(number, DType::u32, checked(Op::random_bits, key, where).device()),
-                 where);
+  require_tensor(key, "fold_in", "the key", where);
+  return fold_in(key, make_constant(number, DType::u32, key.device(), "fold_in", where), where);
 }
 
 std::vector<Tensor> split_key(const Tensor& key, std::int64_t count, Location where) {
-  const Tensor keys = make_node(
-      Op::random_bits, RandomAttributes{{count, 2}, splitting},
-      {key, constant(0, DType::u32, checked(Op::random_bits, key, where).device())}, where);
+  require_tensor(key, "split_key", "the key", where);
+  const Tensor keys =
+      make_node(Op::random_bits, RandomAttributes{{count, 2}, splitting},
+                {key, make_constant(0, DType::u32, key.device(), "split_key", where)}, where);
   std::vector<Tensor> result;
   for (std::int64_t i = 0; i < count; ++i)
     result.push_back(reshape(slice_axis(keys, 0, i, i + 1, where), {2}, where));
@@ -506,9 +603,9 @@ std::vector<Tensor> split_key(const Tensor& key, std::int64_t count, Location wh
 }
 
 Tensor random_bits(const Tensor& key, const Shape& shape, Location where) {
+  require_tensor(key, "random_bits", "the key", where);
   return make_node(Op::random_bits, RandomAttributes{shape.dims(), draw},
-                   {key, constant(0, DType::u32, checked(Op::random_bits, key, where).device())},
-                   where);
+                   {key, make_constant(0, DType::u32, key.device(), "random_bits", where)}, where);
 }
 
 namespace {
@@ -526,10 +623,12 @@ Tensor unit_interval(const Tensor& bits, DType dtype, const Location& where) {
 }  // namespace
 
 Tensor uniform(const Tensor& key, const Shape& shape, DType dtype, Location where) {
+  require_tensor(key, "uniform", "the key", where);
   return unit_interval(random_bits(key, shape, where), dtype, where);
 }
 
 Tensor normal(const Tensor& key, const Shape& shape, DType dtype, Location where) {
+  require_tensor(key, "normal", "the key", where);
   // Box and Muller (1958): sqrt(-2 log u) cos(2 pi w), with u in (0, 1].
   Dims sizes = shape.dims();
   sizes.insert(sizes.begin(), 2);

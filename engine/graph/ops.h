@@ -2,34 +2,46 @@
 // itself, the shapes and the caller's file:line in the error.
 //
 // Dtypes are never promoted silently: operands must agree (DTypeError), and a C++ number takes the
-// dtype of the tensor beside it. Binary functions broadcast as NumPy does: shapes align at the
-// right, size 1 stretches. Axes may be negative: -1 is the last.
+// dtype of the tensor beside it, which must be able to hold it (`can_hold`, engine/graph/numbers.h;
+// DTypeError). Binary functions broadcast as NumPy does: shapes align at the right, size 1
+// stretches. Axes may be negative: -1 is the last. An operand that holds no tensor is an Error.
 #pragma once
 
 #include <optional>
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "engine/graph/tensor.h"
 
 namespace fluxion {
 
-// An operand of a binary function: a tensor or a number, with the place it was written at.
-struct Operand {
+// An operand of a function: a tensor or a number, with the place it was written at.
+class Operand {
+ public:
   Operand(const Tensor& tensor, Location where = Location::current())
-      : tensor(tensor), where(where) {}
-  Operand(double number, Location where = Location::current()) : number(number), where(where) {}
-  Tensor tensor;  // empty for a number
-  double number = 0;
-  Location where;
+      : value_(tensor), where_(where) {}
+  Operand(double number, Location where = Location::current()) : value_(number), where_(where) {}
+
+  // The tensor, or nullptr for a number. (The tensor may hold nothing: that is an error, no
+  // number.)
+  const Tensor* tensor() const { return std::get_if<Tensor>(&value_); }
+  double number() const { return std::get<double>(value_); }
+  const Location& where() const { return where_; }
+
+ private:
+  std::variant<Tensor, double> value_;
+  Location where_;
 };
 
 // ---- making tensors
-Tensor full(const Shape& shape, double value, DType dtype, const Device& device);
-Tensor zeros(const Shape& shape, DType dtype, const Device& device);
-Tensor zeros_like(const Tensor& x);
-Tensor ones_like(const Tensor& x);
-Tensor full_like(const Tensor& x, double value);
+Tensor full(const Shape& shape, double value, DType dtype, const Device& device,
+            Location where = Location::current());
+Tensor zeros(const Shape& shape, DType dtype, const Device& device,
+             Location where = Location::current());
+Tensor zeros_like(const Tensor& x, Location where = Location::current());
+Tensor ones_like(const Tensor& x, Location where = Location::current());
+Tensor full_like(const Tensor& x, double value, Location where = Location::current());
 // out[i0, .., ik, ..] = i_axis, dtype i32, u32 or floating.
 Tensor iota(const Shape& shape, std::int64_t axis, DType dtype, const Device& device,
             Location where = Location::current());
@@ -64,6 +76,7 @@ Tensor gelu_tanh(
     Location where = Location::current());  // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 Tensor gelu_erf(const Tensor& x,
                 Location where = Location::current());  // x/2 (1 + erf(x / sqrt 2))
+// What becomes of numbers that `dtype` can't hold: engine/graph/numbers.h.
 Tensor convert(const Tensor& x, DType dtype, Location where = Location::current());
 Tensor stop_gradient(const Tensor& x,
                      Location where = Location::current());  // x, constant for every transform
@@ -91,7 +104,7 @@ Tensor eq(const Operand& a, const Operand& b);
 Tensor ne(const Operand& a, const Operand& b);
 Tensor where(const Tensor& condition, const Operand& a, const Operand& b);  // condition ? a : b
 
-inline Tensor operator-(const Tensor& x) { return neg(x); }
+Tensor operator-(const Operand& x);
 inline Tensor operator+(const Operand& a, const Operand& b) { return add(a, b); }
 inline Tensor operator-(const Operand& a, const Operand& b) { return sub(a, b); }
 inline Tensor operator*(const Operand& a, const Operand& b) { return mul(a, b); }
@@ -128,11 +141,15 @@ Tensor expand_dims(
 Tensor sum(const Tensor& x, const Dims& axes = {}, bool keepdims = false,
            Location where = Location::current());
 Tensor mean(const Tensor& x, const Dims& axes = {}, bool keepdims = false,
-            Location where = Location::current());
+            Location where = Location::current());  // floating dtypes
 Tensor max(const Tensor& x, const Dims& axes = {}, bool keepdims = false,
            Location where = Location::current());  // ties share the derivative equally
 Tensor min(const Tensor& x, const Dims& axes = {}, bool keepdims = false,
            Location where = Location::current());
+// x minus its mean over `axes`, twice: the second mean takes out what the first one's rounding
+// left, so equal elements give exactly 0 however large they are. Floating dtypes.
+Tensor centred(const Tensor& x, const Dims& axes = {}, Location where = Location::current());
+// sum (x - mean)^2 / (n - ddof); floating dtypes. Exactly 0 where all are equal.
 Tensor var(const Tensor& x, const Dims& axes = {}, bool keepdims = false, std::int64_t ddof = 0,
            Location where = Location::current());
 Tensor logsumexp(const Tensor& x, const Dims& axes = {}, bool keepdims = false,

@@ -4,7 +4,9 @@
 #include <array>
 #include <limits>
 
+#include "engine/graph/numbers.h"
 #include "engine/graph/region.h"
+#include "engine/number_text.h"
 
 namespace fluxion {
 
@@ -52,6 +54,12 @@ struct Call {
   }
   void require_dtype(bool holds, const char* what) const {
     if (!holds) fail_dtype(std::string(what) + ", in a call");
+  }
+  // A number among the attributes becomes an element beside those of the first operand.
+  void require_number(double number) const {
+    if (!can_hold(inputs[0].dtype, number))
+      fail_dtype(std::string(to_string(inputs[0].dtype)) + " can't hold the number " +
+                 number_text(number) + ", in a call");
   }
 };
 
@@ -182,6 +190,7 @@ Types pad(const Call& call) {
   require_movable(call);
   const auto& a = call.get<PadAttributes>();
   const Shape& in = call.inputs[0].shape;
+  call.require_number(a.value);
   call.require_shape(
       a.low.size() == static_cast<std::size_t>(in.rank()) && a.high.size() == a.low.size(),
       "wants one low and one high per axis");
@@ -352,6 +361,7 @@ Types floating_axis(const Call& call) {
 Types normalise(const Call& call) {
   call.require_shape(call.inputs[0].shape.rank() >= 1, "wants at least one axis");
   TensorType row = floating(call)[0];
+  call.require_number(call.get<EpsilonAttributes>().epsilon);
   row.shape[row.shape.rank() - 1] = 1;
   return {call.inputs[0], row};
 }
@@ -432,6 +442,7 @@ Types attention_over(const Call& call, std::initializer_list<std::size_t> like_q
   call.require_shape(call.inputs.size() == operands || call.inputs.size() == operands + 1,
                      "wrong number of operands");
   call.require_dtype(computes_floating(call.inputs[0].dtype), "wants f32 or f64; convert first");
+  call.require_number(call.get<AttentionAttributes>().scale);
   for (const TensorType& input : call.inputs)
     call.require_dtype(input.dtype == call.inputs[0].dtype,
                        "the operands' dtypes differ; convert one");

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/graph/numbers.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/shape_rules.h"
+#include "engine/number_text.h"
 
 namespace fluxion {
 
@@ -74,6 +76,14 @@ Tensor Tensor::to(const Device& device) const {
   std::vector<std::byte> bytes(type().bytes());
   copy_to(bytes, dtype());
   return from_bytes(bytes, type(), device);
+}
+
+const Tensor& require_tensor(const Tensor& x, std::string_view function, std::string_view operand,
+                             const Location& where) {
+  if (!x)
+    throw Error(std::string(function) + ": " + std::string(operand) + " holds no tensor (" +
+                to_string(where) + ")");
+  return x;
 }
 
 // ---- Node
@@ -232,8 +242,7 @@ std::vector<Tensor> make_nodes(Op op, Attributes attributes, std::vector<Tensor>
   std::vector<TensorType> types;
   for (const Tensor& input : inputs) {
     if (!input)
-      throw Error(std::string(to_string(op)) + ": an operand holds no tensor (" + to_string(where) +
-                  ")");
+      require_tensor(input, to_string(op), "operand " + std::to_string(types.size()), where);
     types.push_back(input.type());
     if (input.device() != inputs.front().device()) {
       throw DeviceError(std::string(to_string(op)) + ": the operands live on different devices, " +
@@ -259,6 +268,21 @@ Tensor make_leaf(Op op, Attributes attributes, TensorType type, const Device& de
   return Tensor(std::make_shared<Node>(op, std::move(attributes), std::vector<Tensor>{},
                                        std::vector<TensorType>{std::move(type)}, device),
                 0);
+}
+
+Tensor make_constant(double number, DType dtype, const Device& device, std::string_view function,
+                     const Location& where) {
+  if (dtype == DType::i64)
+    throw DTypeError(std::string(function) + ": i64 exists at the boundary only; make an i32 and " +
+                     "convert it (" + to_string(where) + ")");
+  if (!can_hold(dtype, number))
+    throw DTypeError(std::string(function) + ": " + std::string(to_string(dtype)) +
+                     " can't hold the number " + number_text(number) + "; convert the tensor, or " +
+                     "use a number that it can hold (" + to_string(where) + ")");
+  // No register of a kernel holds 16 bits, so what is kept is the number that the dtype has.
+  if (dtype == DType::bf16) number = to_f32(to_bf16(static_cast<float>(number)));
+  if (dtype == DType::f16) number = to_f32(to_f16(static_cast<float>(number)));
+  return make_leaf(Op::constant, ValueAttributes{number}, {{}, dtype}, device);
 }
 
 }  // namespace fluxion

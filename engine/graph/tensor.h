@@ -90,6 +90,11 @@ class Tensor {
 template <>
 std::vector<bool> Tensor::to_host<bool>() const;
 
+// x itself; if the handle holds no tensor, an Error that names the function, its operand and the
+// caller.
+const Tensor& require_tensor(const Tensor& x, std::string_view function, std::string_view operand,
+                             const Location& where);
+
 // The life of one transform's leaves. Nodes made from a live leaf keep their inputs when they are
 // evaluated.
 struct TraceScope {
@@ -165,6 +170,10 @@ std::vector<Tensor> make_nodes(Op op, Attributes attributes, std::vector<Tensor>
                                Location where = Location::current());
 // A leaf of a given type: data without value is not possible, so `parameter`, `constant` or `iota`.
 Tensor make_leaf(Op op, Attributes attributes, TensorType type, const Device& device);
+// A number as a tensor of rank 0. Throws DTypeError in the name of `function` for i64, and unless
+// the dtype can hold it (engine/graph/numbers.h).
+Tensor make_constant(double number, DType dtype, const Device& device, std::string_view function,
+                     const Location& where);
 
 // Computes the values of all tensors in one plan. Inner nodes held by other handles are
 // materialised too.

@@ -146,6 +146,10 @@ class TapeWriter {
 
   // Of the array of shape `shape` that lies in memory as `value`.
   std::int32_t load(Value value, const Shape& shape, const Point& point, const Ranges& conditions) {
+    return load(value, shape, point, conditions, register_dtype(graph_.type(value).dtype));
+  }
+  std::int32_t load(Value value, const Shape& shape, const Point& point, const Ranges& conditions,
+                    DType into) {
     std::optional<GuardedAddress> place = guarded_address(point, shape, conditions, space_);
     if (!place) throw too_far();
     const DType dtype = graph_.type(value).dtype;
@@ -154,7 +158,7 @@ class TapeWriter {
         {buffers_.of(value), dtype, std::move(place->address), std::move(place->guards)});
     return push({TapeCode::load,
                  Op::identity,
-                 register_dtype(dtype),
+                 into,
                  is_narrow,
                  static_cast<std::int32_t>(tape_.loads.size()) - 1,
                  {-1, -1, -1}});
@@ -243,6 +247,12 @@ class TapeWriter {
         case OpClass::elementwise:
           if (!hosted_.contains(value.node)) {
             result = load(value, graph_.type(value).shape, point, conditions);
+            break;
+          }
+          // No register holds a 64-bit integer: it converts while it is loaded.
+          if (node.op == Op::convert && graph_.type(node.inputs[0]).dtype == DType::i64) {
+            result = load(node.inputs[0], graph_.type(node.inputs[0]).shape, point, conditions,
+                          register_dtype(dtype));
             break;
           }
           result = emit_elementwise(node, point, conditions);

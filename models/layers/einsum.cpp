@@ -116,6 +116,7 @@ Tensor einsum(std::string_view equation, std::span<const Tensor> operands, Locat
   for (std::size_t i = 0; i < operands.size(); ++i) {
     const std::string& axes = subscripts[i];
     check_letters(axes);
+    require_tensor(operands[i], "einsum", "operand " + std::to_string(i), where);
     require(static_cast<std::int64_t>(axes.size()) == operands[i].rank(),
             "operand " + std::to_string(i) + ", " + to_string(operands[i].type()) +
                 ", does not have the axes \"" + axes + "\"");

@@ -10,6 +10,7 @@ std::string start(const char* function, Location where) {
 }
 
 void check_image(const char* function, const Tensor& x, Location where) {
+  require_tensor(x, function, "x", where);
   if (x.rank() != 4)
     throw ShapeError(start(function, where) +
                      "wants an image [batch, height, width, channels], got " + to_string(x.type()));
@@ -26,6 +27,8 @@ ContractAttributes dtypes(const Tensor& x, const Tensor& weight,
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options,
               Location where) {
+  require_tensor(x, "conv2d", "x", where);
+  require_tensor(weight, "conv2d", "weight", where);
   ConvAttributes attributes;
   attributes.stride = dims(options.stride), attributes.dilation = dims(options.dilation);
   attributes.low = dims(options.low), attributes.high = dims(options.high);
@@ -37,6 +40,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& o
 Tensor conv2d_transpose(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options,
                         Pair output_padding, Location where) {
   check_image("conv2d_transpose", x, where);
+  require_tensor(weight, "conv2d_transpose", "weight", where);
   const std::int64_t groups = options.groups, channels = x.size(3);
   if (weight.rank() != 4 || groups < 1 || weight.size(2) != channels || channels % groups != 0)
     throw ShapeError(start("conv2d_transpose", where) + "weight " + to_string(weight.type()) +
@@ -98,6 +102,8 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon,
                   const std::optional<Tensor>& gamma, const std::optional<Tensor>& beta,
                   Location where) {
   check_image("group_norm", x, where);
+  if (gamma) require_tensor(*gamma, "group_norm", "gamma", where);
+  if (beta) require_tensor(*beta, "group_norm", "beta", where);
   const std::int64_t channels = x.size(3);
   if (groups < 1 || channels % groups != 0)
     throw ShapeError(start("group_norm", where) + std::to_string(groups) +
@@ -111,8 +117,8 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon,
   };
   if (!x.device().costs().group_norm_by_channel) {
     const Tensor grouped = reshape(x, {batch, pixels, groups, members}, where);
-    const Tensor centred = grouped - mean(grouped, {1, 3}, true, where);
-    return scaled(centred * rsqrt(mean(centred * centred, {1, 3}, true, where) + epsilon, where));
+    const Tensor deviation = centred(grouped, {1, 3}, where);
+    return scaled(deviation * rsqrt(mean(square(deviation), {1, 3}, true, where) + epsilon, where));
   }
   // Sums over pixels run along the channels as they lie in memory; what is left are a few numbers a
   // channel. index_add and take carry them between channels and groups because they leave them in
@@ -124,14 +130,14 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon,
       {channels}, where);
   const auto mean_of = [&](const Tensor& values) {
     const Tensor none = zeros({batch, groups}, x.dtype(), x.device());
-    return index_add(none, group_of, sum(values, {1}, false, where), 1, where) *
-           (1.0 / static_cast<double>(pixels * members));
+    return index_add(none, group_of, sum(values, {1}, false, where), 1, where) /
+           static_cast<double>(pixels * members);
   };
   const auto per_channel = [&](const Tensor& values) {
     return reshape(take(values, group_of, 1, where), {batch, 1, channels}, where);
   };
-  const Tensor centred = flat - per_channel(mean_of(flat));
-  return scaled(centred * per_channel(rsqrt(mean_of(centred * centred) + epsilon, where)));
+  const Tensor deviation = flat - per_channel(mean_of(flat));
+  return scaled(deviation * per_channel(rsqrt(mean_of(square(deviation)) + epsilon, where)));
 }
 
 }  // namespace fluxion

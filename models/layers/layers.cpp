@@ -20,6 +20,9 @@ Tensor table(const std::vector<double>& values, const Shape& shape, DType dtype,
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Location where) {
+  require_tensor(x, "linear", "x", where);
+  require_tensor(weight, "linear", "weight", where);
+  require_tensor(bias, "linear", "bias", where);
   if (x.rank() < 1 || weight.rank() != 2 || x.shape().back() != weight.size(1))
     throw ShapeError(where_text("linear", where) + "x " + to_string(x.type()) +
                      " does not fit weight " + to_string(weight.type()) +
@@ -31,10 +34,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Locatio
   shape[shape.rank() - 1] = weight.size(0);
   const Tensor product =
       matmul(reshape(x, {rows, in}, where), transpose(weight, {1, 0}, where), where);
-  return reshape(product, shape, where) + bias;
+  return add({reshape(product, shape, where), where}, {bias, where});
 }
 
 Tensor per_sample(const Tensor& values, std::int64_t rank, Location where) {
+  require_tensor(values, "per_sample", "values", where);
   if (values.rank() != 1)
     throw ShapeError(where_text("per_sample", where) + "wants a tensor [batch], got " +
                      to_string(values.type()));
@@ -45,6 +49,7 @@ Tensor per_sample(const Tensor& values, std::int64_t rank, Location where) {
 
 Tensor timestep_embedding(const Tensor& t, std::int64_t dim, double time_scale, double max_period,
                           Location where) {
+  require_tensor(t, "timestep_embedding", "t", where);
   if (t.rank() != 1 || dim < 2)
     throw ShapeError(where_text("timestep_embedding", where) +
                      "wants t [batch] and dim >= 2, got " + to_string(t.type()) + " and dim " +
@@ -54,8 +59,8 @@ Tensor timestep_embedding(const Tensor& t, std::int64_t dim, double time_scale, 
   for (std::int64_t i = 0; i < half; ++i)
     frequencies[static_cast<std::size_t>(i)] =
         std::exp(-std::log(max_period) * static_cast<double>(i) / static_cast<double>(half));
-  const Tensor angles =
-      expand_dims(t * time_scale, 1) * table(frequencies, {1, half}, t.dtype(), t.device());
+  const Tensor angles = expand_dims(mul({t, where}, {time_scale, where}), 1, where) *
+                        table(frequencies, {1, half}, t.dtype(), t.device());
   const Tensor features = concat({cos(angles), sin(angles)}, 1, where);
   return dim % 2 == 0 ? features : pad(features, {0, 0}, {0, 1}, 0, where);
 }
@@ -82,6 +87,7 @@ Tensor sincos_pos_embed_2d(std::int64_t dim, std::int64_t grid, DType dtype, con
 }
 
 Tensor patchify(const Tensor& x, std::int64_t patch, Location where) {
+  require_tensor(x, "patchify", "x", where);
   if (x.rank() != 4 || patch < 1 || x.size(1) % patch != 0 || x.size(2) % patch != 0)
     throw ShapeError(
         where_text("patchify", where) +
@@ -96,6 +102,7 @@ Tensor patchify(const Tensor& x, std::int64_t patch, Location where) {
 
 Tensor unpatchify(const Tensor& tokens, std::int64_t patch, std::int64_t height, std::int64_t width,
                   Location where) {
+  require_tensor(tokens, "unpatchify", "tokens", where);
   if (tokens.rank() != 3 || patch < 1 || height % patch != 0 || width % patch != 0 ||
       tokens.size(1) != (height / patch) * (width / patch) || tokens.size(2) % (patch * patch) != 0)
     throw ShapeError(where_text("unpatchify", where) + "tokens " + to_string(tokens.type()) +
@@ -109,11 +116,20 @@ Tensor unpatchify(const Tensor& tokens, std::int64_t patch, std::int64_t height,
 }
 
 Tensor modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, Location where) {
-  return x * (expand_dims(scale, 1, where) + 1.0) + expand_dims(shift, 1, where);
+  require_tensor(x, "modulate", "x", where);
+  require_tensor(shift, "modulate", "shift", where);
+  require_tensor(scale, "modulate", "scale", where);
+  const Tensor factor = add({expand_dims(scale, 1, where), where}, {1.0, where});
+  return add({mul({x, where}, {factor, where}), where}, {expand_dims(shift, 1, where), where});
 }
 
 Tensor multihead_self_attention(const Tensor& x, std::int64_t heads,
                                 const SelfAttentionWeights& weights, Location where) {
+  require_tensor(x, "multihead_self_attention", "x", where);
+  require_tensor(weights.qkv_weight, "multihead_self_attention", "qkv_weight", where);
+  require_tensor(weights.qkv_bias, "multihead_self_attention", "qkv_bias", where);
+  require_tensor(weights.proj_weight, "multihead_self_attention", "proj_weight", where);
+  require_tensor(weights.proj_bias, "multihead_self_attention", "proj_bias", where);
   if (x.rank() != 3 || heads < 1 || x.size(2) % heads != 0)
     throw ShapeError(where_text("multihead_self_attention", where) +
                      "wants x [batch, tokens, channels] with channels divisible by the " +

@@ -3,6 +3,7 @@
 namespace fluxion {
 
 Tensor squared_norm(const Tensor& x, Location where) {
+  require_tensor(x, "squared_norm", "x", where);
   if (x.rank() < 1)
     throw ShapeError("squared_norm (" + to_string(where) + "): wants [batch, ..], got " +
                      to_string(x.type()));
@@ -13,10 +14,15 @@ Tensor squared_norm(const Tensor& x, Location where) {
 }
 
 Tensor pseudo_huber(const Tensor& x, const Tensor& y, double c, Location where) {
-  return sqrt(squared_norm(x - y, where) + c * c, where) - c;
+  require_tensor(x, "pseudo_huber", "x", where);
+  require_tensor(y, "pseudo_huber", "y", where);
+  const Tensor difference = sub({x, where}, {y, where});
+  return sqrt(squared_norm(difference, where) + c * c, where) - c;
 }
 
 Tensor huber(const Tensor& x, const Tensor& y, double delta, Location where) {
+  require_tensor(x, "huber", "x", where);
+  require_tensor(y, "huber", "y", where);
   const Tensor difference = sub({x, where}, {y, where}), size = abs(difference, where);
   return fluxion::where(le(size, delta), 0.5 * square(difference), delta * (size - 0.5 * delta));
 }

@@ -7,6 +7,7 @@ namespace {
 
 std::int64_t checked_axis(const char* function, const Tensor& x, std::int64_t axis,
                           Location where) {
+  require_tensor(x, function, "x", where);
   const std::int64_t result = axis < 0 ? axis + x.rank() : axis;
   if (result < 0 || result >= x.rank())
     throw ShapeError(std::string(function) + " (" + to_string(where) + "): " + to_string(x.type()) +
@@ -39,6 +40,7 @@ Tensor argsort(const Tensor& x, std::int64_t axis, bool descending, Location whe
 }
 
 Tensor sort(const Tensor& x, std::int64_t axis, bool descending, Location where) {
+  axis = checked_axis("sort", x, axis, where);
   return take_along_axis(x, argsort(x, axis, descending, where), axis, where);
 }
 
@@ -52,6 +54,7 @@ TopK topk(const Tensor& x, std::int64_t k, std::int64_t axis, Location where) {
 }
 
 Tensor prod(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
+  require_tensor(x, "prod", "x", where);
   Dims reduced;
   for (const std::int64_t axis : axes) reduced.push_back(checked_axis("prod", x, axis, where));
   if (axes.empty())
