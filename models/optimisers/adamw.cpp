@@ -11,6 +11,12 @@ namespace {
 // 1 - decay^n, accurate where decay is near 1.
 Tensor bias_correction(double decay, const Tensor& n) { return -expm1(n * std::log(decay)); }
 
+// decay old + (1 - decay) fresh, written with whichever of the two factors is small: rounded to
+// f32, 1 - 0.99999 keeps 24 bits, but 0.99999 only 8 of its distance from 1.
+Tensor blended(double decay, const Tensor& old, const Tensor& fresh) {
+  return decay > 0.5 ? old + (1 - decay) * (fresh - old) : fresh + decay * (old - fresh);
+}
+
 }  // namespace
 
 TrainState make_train_state(const Parameters& trained, std::size_t averages) {
@@ -56,7 +62,8 @@ UpdateResult update(const AdamWOptions& options, const TrainState& state,
   const Tensor rate = learning_rate.to(dtype);
   std::vector<Tensor> ema_rates;
   for (const double decay : options.ema_decays)
-    ema_rates.push_back(1.0 - minimum((updates_before + 1.0) / (updates_before + 10.0), decay));
+    // 1 - min((1 + n) / (10 + n), decay), without the subtraction, which would leave few digits.
+    ema_rates.push_back(maximum(9.0 / (updates_before + 10.0), 1 - decay));
 
   UpdateResult result{.state = state, .gradient_norm = norm};
   for (const auto& [name, parameter] : state.parameters) {
@@ -64,8 +71,8 @@ UpdateResult update(const AdamWOptions& options, const TrainState& state,
     if (found == gradient.end())
       throw Error("update: there is no gradient of parameter '" + name + "'");
     const Tensor g = scale ? found->second * scale : found->second;
-    const Tensor m = options.beta1 * state.m.at(name) + (1 - options.beta1) * g;
-    const Tensor v = options.beta2 * state.v.at(name) + (1 - options.beta2) * square(g);
+    const Tensor m = blended(options.beta1, state.m.at(name), g);
+    const Tensor v = blended(options.beta2, state.v.at(name), square(g));
     Tensor direction = (m / correction1) / (sqrt(v / correction2) + options.epsilon);
     if (options.weight_decay != 0) direction = direction + options.weight_decay * parameter;
     const Tensor moved = parameter - rate * direction;
