@@ -5,6 +5,7 @@
 
 #include "models/files/safetensors.h"
 #include "models/json_text.h"
+#include "models/samplers/default_sampler.h"
 
 namespace fluxion {
 namespace {
@@ -35,11 +36,12 @@ json info_to_json(const ModelInfo& info) {
 ModelInfo info_from_json(const json& object, const std::string& where) {
   try {
     if (object.at("version").get<int>() != format_version)
-      throw FormatError(where + ": model format version " + object.at("version").dump() +
-                        " is not " + std::to_string(format_version));
+      throw FormatError("model format version " + object.at("version").dump() + " is not " +
+                        std::to_string(format_version));
     ModelInfo info;
     info.network = network_from_json(object.at("network"));
     info.objective = object.at("objective").get<std::string>();
+    check_objective(info.objective);
     info.objective_config = object.at("objective_config").get<std::string>();
     info.dataset = object.at("dataset").get<std::string>();
     info.class_names = object.at("class_names").get<std::vector<std::string>>();
@@ -52,6 +54,8 @@ ModelInfo info_from_json(const json& object, const std::string& where) {
                                       .kappa = guidance->at("kappa").get<double>()};
     return info;
   } catch (const json::exception& error) {
+    throw FormatError(where + ": metadata '" + metadata_key + "': " + error.what());
+  } catch (const FormatError& error) {
     throw FormatError(where + ": metadata '" + metadata_key + "': " + error.what());
   }
 }
@@ -158,6 +162,7 @@ void check_guidance(const ModelInfo& info, double scale) {
 
 void write_model(const std::filesystem::path& path, const Model& model) {
   check_parameters(model.info.network, model.parameters, "write_model: " + path.string());
+  check_objective(model.info.objective);
   save_tensors(path, model.parameters,
                {{metadata_key,
                  info_to_json(model.info).dump(-1, ' ', false, json::error_handler_t::replace)}});

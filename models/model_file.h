@@ -19,7 +19,7 @@ struct TrainedGuidance {
 
 struct ModelInfo {
   NetworkConfig network;
-  std::string objective = "meanflow";   // name of the objective
+  std::string objective = "meanflow";   // one of those that samplers know (default_sampler.h)
   std::string objective_config = "{}";  // its configuration as JSON text, informative
   std::optional<TrainedGuidance> guidance;
   std::string dataset;                   // informative
@@ -40,8 +40,9 @@ struct Model {
 void write_model(const std::filesystem::path& path, const Model& model);
 
 // Every parameter's name and shape is checked against the configuration in the file. Throws
-// FormatError naming the key, what it is and what it should be. Floating parameters of other types
-// are converted to `dtype`.
+// FormatError naming the key, what it is and what it should be; so does a name of a network or an
+// objective that this version does not know. Floating parameters of other types are converted to
+// `dtype`.
 Model read_model(const std::filesystem::path& path, const Device& device, DType dtype = DType::f32);
 // The metadata alone.
 ModelInfo read_model_info(const std::filesystem::path& path);

@@ -6,6 +6,8 @@
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
+#include "models/objectives/objective.h"
+#include "models/samplers/default_sampler.h"
 #include "tests/catch.h"
 
 using namespace fluxion;
@@ -100,6 +102,51 @@ TEST_CASE("a model file whose parameters do not fit is refused by name") {
   Model wrong = model;
   wrong.parameters.erase("pos_embed");
   CHECK_THROWS_AS(write_model(file.path, wrong), FormatError);
+}
+
+TEST_CASE("a model file with a name that this version does not know is refused by name") {
+  const Device device = cpu({.threads = 1});
+  const TemporaryFile file;
+  write_model(file.path, small_model(device));
+  const TensorFile content = load_tensors(file.path, device);
+  const auto message_with = [&](const std::string& from, const std::string& to) {
+    Metadata metadata = content.metadata;
+    std::string& text = metadata.at("fluxion.model");
+    const std::size_t at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    text.replace(at, from.size(), to);
+    save_tensors(file.path, content.tensors, metadata);
+    std::string message;
+    try {
+      read_model(file.path, device);
+    } catch (const FormatError& error) {
+      message = error.what();
+    }
+    CHECK_THROWS_AS(read_model_info(file.path), FormatError);
+    return message;
+  };
+  const std::string objective = message_with("\"meanflow_cfg\"", "\"shortcut\"");
+  CHECK((has(objective, "'shortcut'") && has(objective, "'flow_matching', 'meanflow'") &&
+         has(objective, file.path.string())));
+  const std::string network = message_with("\"dit\"", "\"mamba\"");
+  CHECK((has(network, "'mamba'") && has(network, "'mlp', 'dit', 'unet'")));
+  CHECK(has(message_with("\"second_time\":\"t-r\"", "\"second_time\":\"s\""), "'s'"));
+  CHECK(has(message_with("\"gelu\":\"tanh\"", "\"gelu\":\"quick\""), "'quick'"));
+  CHECK(has(message_with("\"positions\":\"sincos\"", "\"positions\":\"rope\""), "'rope'"));
+
+  Model unknown = small_model(device);
+  unknown.info.objective = "shortcut";
+  CHECK_THROWS_AS(write_model(file.path, unknown), FormatError);
+}
+
+TEST_CASE("every objective has a sampler, and no other name has") {
+  for (const ObjectiveKind kind : {ObjectiveKind::flow_matching, ObjectiveKind::meanflow,
+                                   ObjectiveKind::meanflow_cfg, ObjectiveKind::split_meanflow})
+    CHECK_NOTHROW(default_sampler(to_string(kind)));
+  CHECK(default_sampler("flow_matching").kind == SamplerKind::ode_euler);
+  CHECK(default_sampler("meanflow_cfg").kind == SamplerKind::meanflow);
+  CHECK_THROWS_AS(default_sampler("MeanFlow"), FormatError);
+  CHECK_THROWS_AS(default_sampler(""), FormatError);
 }
 
 TEST_CASE("a model trained with guidance is not guided again") {
