@@ -17,7 +17,7 @@ namespace fluxion::cli {
 namespace {
 
 struct GraphArguments : CommonOptions {
-  std::string function, model, transform, stage = "graph", format, out;
+  std::string function, model, transform, stage = "graph", format, out, save, load;
   std::vector<std::string> along, wrt;
   GraphSizes sizes;
   bool list = false;
@@ -184,6 +184,25 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
           diagram.boxes.size(), says};
 }
 
+// What was written, for --save.
+int report_saved(const GraphArguments& options, const StoredGraph& kept, const Streams& streams) {
+  if (options.json) {
+    write_json(streams.out, {{"function", kept.name},
+                             {"saved", options.save},
+                             {"nodes", kept.graph.nodes.size()},
+                             {"inputs", kept.inputs.size()},
+                             {"constants", kept.constants.size()},
+                             {"outputs", kept.outputs.size()}});
+    return 0;
+  }
+  streams.out << kept.name << ": " << counted(kept.graph.nodes.size(), "node") << ", "
+              << counted(kept.inputs.size(), "input") << ", "
+              << counted(kept.constants.size(), "constant") << ", "
+              << counted(kept.outputs.size(), "output") << "\n"
+              << options.save << std::endl;
+  return 0;
+}
+
 int graph(const GraphArguments& options, const Streams& streams) {
   if (options.list) return list(options, streams);
   const std::string format = format_of(options);
@@ -192,16 +211,32 @@ int graph(const GraphArguments& options, const Streams& streams) {
                                                            : "none";
   check_sizes(options.sizes);
   const Device device = open_device(options);
-  const GraphFunction function = function_of(options, transform, device);
-  TracedFunction traced = trace(function, transform_from(transform), options.along, options.wrt);
-  traced.labels.title = function.name + (transform == "none" ? "" : ", " + transform) +
-                        (options.stage == "graph" ? "" : ": " + options.stage);
+  std::string function_name, name, file_name;  // of what is drawn, and of its pictures
+  TracedFunction traced;
+  StoredGraph kept;
+  if (!options.load.empty()) {
+    kept = load_graph(options.load);
+    traced = read_back(kept);
+    function_name = name = printable(traced.labels.title);
+    file_name = std::filesystem::path(options.load).stem().string();
+  } else {
+    const GraphFunction function = function_of(options, transform, device);
+    traced = trace(function, transform_from(transform), options.along, options.wrt);
+    function_name = function.name;
+    name = function.name + (transform == "none" ? "" : ", " + transform);
+    file_name = function.name + "-" + transform;
+    if (!options.save.empty()) kept = stored(traced, name);
+  }
+  if (!options.save.empty()) {
+    save_graph(options.save, kept);
+    return report_saved(options, kept, streams);
+  }
+  traced.labels.title = name + (options.stage == "graph" ? "" : ": " + options.stage);
   const Picture picture =
       draw(std::move(traced), options.stage, format, device.backend().capabilities());
 
   std::string out = options.out;
-  if (out.empty() && format == "svg")
-    out = function.name + "-" + transform + "-" + options.stage + ".svg";
+  if (out.empty() && format == "svg") out = file_name + "-" + options.stage + ".svg";
   if (out.empty() || out == "-") {
     if (!options.json) {
       streams.out << picture.text << std::flush;
@@ -211,18 +246,15 @@ int graph(const GraphArguments& options, const Streams& streams) {
     replace_file(out, picture.text);
   }
   if (options.json) {
-    nlohmann::json object = {{"function", function.name},
-                             {"transform", transform},
-                             {"stage", options.stage},
-                             {"format", format}};
+    nlohmann::json object = {
+        {"function", function_name}, {"stage", options.stage}, {"format", format}};
+    if (options.load.empty()) object["transform"] = transform;
     object["out"] = out.empty() || out == "-" ? nlohmann::json() : nlohmann::json(out);
     if (object["out"].is_null()) object["text"] = picture.text;
     write_json(streams.out, object);
     return 0;
   }
-  streams.out << function.name << ", " << transform << ", " << options.stage << ": " << picture.says
-              << "\n"
-              << out << std::endl;
+  streams.out << name << ", " << options.stage << ": " << picture.says << "\n" << out << std::endl;
   if (format == "svg" && picture.boxes > show::comfortable_boxes)
     streams.error << "fluxion: " << picture.boxes
                   << " boxes make a large picture; --format dot, Graphviz and a viewer that zooms "
@@ -247,11 +279,22 @@ Command add_graph(CommandLine& program, const Streams& streams) {
       "  fluxion graph softmax --transform vjp --stage simplified\n"
       "  fluxion graph dit-block --stage plan --out block.svg\n"
       "  fluxion graph mlp --transform grad-of-jvp --format dot | dot -Tpdf -o mlp.pdf\n"
-      "  fluxion graph --model out/digits/model.safetensors --stage memory");
+      "  fluxion graph --model out/digits/model.safetensors --stage memory\n"
+      "  fluxion graph softmax --transform vjp --save softmax.graph\n"
+      "  fluxion graph --load softmax.graph --stage plan --format text");
   const Option function =
       parser.add_option("FUNCTION", options->function, "One of --list (default: silu-product)");
-  parser.add_option("--model", options->model, "Draw the network of a model file instead")
-      .excludes(function)
+  const Option model =
+      parser.add_option("--model", options->model, "Draw the network of a model file instead")
+          .excludes(function)
+          .type_name("FILE");
+  const Option load = parser.add_option("--load", options->load, "Draw what --save wrote instead")
+                          .excludes(function)
+                          .excludes(model)
+                          .type_name("FILE");
+  parser
+      .add_option("--save", options->save,
+                  "Keep the function in a file (docs/graph-files.md) and draw nothing")
       .type_name("FILE");
   parser
       .add_option("--transform", options->transform,
@@ -291,6 +334,9 @@ Command add_graph(CommandLine& program, const Streams& streams) {
   size("--depth", options->sizes.depth, "Layers", 256);
   size("--tokens", options->sizes.tokens, "Tokens");
   size("--heads", options->sizes.heads, "Attention heads");
+  for (const char* option :
+       {"--transform", "--along", "--wrt", "--batch", "--width", "--depth", "--tokens", "--heads"})
+    load.excludes(parser.option(option));
   const std::vector<Option> others = parser.options();
   const Option list_them = parser.add_flag("--list", options->list, "List the functions");
   for (const Option& option : others) list_them.excludes(option);

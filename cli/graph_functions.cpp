@@ -375,6 +375,40 @@ TracedFunction trace(const GraphFunction& function, GraphTransform transform,
   plan::Canonical canonical = plan::canonicalise(x, outputs);
   traced.graph = std::move(canonical.graph);
   traced.labels.scalars = std::move(canonical.scalars);
+  traced.tensors = std::move(canonical.inputs);
+  return traced;
+}
+
+StoredGraph stored(const TracedFunction& traced, const std::string& name) {
+  const auto values = [](const std::vector<show::NamedValue>& named) {
+    std::vector<StoredValue> result;
+    for (const show::NamedValue& value : named)
+      result.push_back({value.name, to_string(value.role)});
+    return result;
+  };
+  return store(name, values(traced.labels.inputs), values(traced.labels.outputs),
+               {traced.graph, traced.tensors, traced.labels.scalars});
+}
+
+TracedFunction read_back(const StoredGraph& stored) {
+  const auto named = [](const std::vector<StoredValue>& values) {
+    std::vector<show::NamedValue> result;
+    for (const StoredValue& value : values) {
+      show::NamedValue& made = result.emplace_back(show::NamedValue{value.name});
+      for (int role = 0; role < show::role_count; ++role)
+        if (to_string(static_cast<show::Role>(role)) == value.role)
+          made.role = static_cast<show::Role>(role);
+    }
+    return result;
+  };
+  TracedFunction traced;
+  traced.graph = stored.graph;
+  traced.labels.title = stored.name;
+  traced.labels.inputs = named(stored.inputs);
+  for (std::size_t i = 0; i < stored.constants.size(); ++i)
+    traced.labels.inputs.push_back({"constant " + std::to_string(i)});
+  traced.labels.outputs = named(stored.outputs);
+  traced.labels.scalars = stored.scalars;
   return traced;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "engine/export/stored_graph.h"
 #include "engine/plan/graph.h"
 #include "engine/show/graph_picture.h"
 #include "models/model_file.h"
@@ -56,8 +57,13 @@ enum class GraphTransform { none, jvp, vjp, grad_of_jvp };
 struct TracedFunction {
   plan::Graph graph;
   show::PictureLabels labels;
+  std::vector<Tensor> tensors;  // behind the graph's inputs: the arguments, then what f captured
 };
 TracedFunction trace(const GraphFunction& function, GraphTransform transform,
                      const std::vector<std::string>& along, const std::vector<std::string>& wrt);
+
+// The same as what a file keeps, and back.
+StoredGraph stored(const TracedFunction& traced, const std::string& name);
+TracedFunction read_back(const StoredGraph& stored);
 
 }  // namespace fluxion::cli

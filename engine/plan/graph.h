@@ -82,6 +82,10 @@ bool has_kernel(const GraphNode& node, const KernelLimits& limits);
 // after graph.scalars.
 Graph simplify(const Graph& graph, const Capabilities& device, std::vector<double>& extra_scalars);
 
+// The same for no device in particular: fused ops stay whole, and nothing is rewritten only because
+// some machine is faster then. What is stored (engine/export/stored_graph.h).
+Graph simplify_portably(const Graph& graph, std::vector<double>& extra_scalars);
+
 // Without the nodes that no output depends on.
 Graph without_dead(Graph graph);
 

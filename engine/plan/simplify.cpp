@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <set>
 
 #include "engine/graph/expansion.h"
@@ -304,7 +305,11 @@ bool has_kernel(const GraphNode& node, const KernelLimits& limits) {
          inputs + outputs <= static_cast<std::size_t>(limits.max_buffers);
 }
 
-Graph simplify(const Graph& graph, const Capabilities& device, std::vector<double>& extra_scalars) {
+namespace {
+
+// Fused ops for which `keep` does not hold are expanded.
+Graph simplified(const Graph& graph, const std::function<bool(const GraphNode&)>& keep,
+                 const CostModel& costs, std::vector<double>& extra_scalars) {
   std::vector<bool> live(graph.nodes.size(), false);
   for (const Value output : graph.outputs) live[static_cast<std::size_t>(output.node)] = true;
   for (std::size_t i = graph.nodes.size(); i-- > 0;)
@@ -321,7 +326,7 @@ Graph simplify(const Graph& graph, const Capabilities& device, std::vector<doubl
   empty.inputs = graph.inputs;
   empty.donated = graph.donated;
   empty.scalars = graph.scalars;
-  Builder builder(std::move(empty), device.costs);
+  Builder builder(std::move(empty), costs);
   std::vector<std::vector<Value>> made(graph.nodes.size());
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     if (!live[i]) continue;
@@ -335,7 +340,7 @@ Graph simplify(const Graph& graph, const Capabilities& device, std::vector<doubl
         made[i] = {builder.leaf(node)};
         break;
       case OpClass::fused:
-        if (has_kernel(node, device.limits)) {
+        if (keep(node)) {
           const Value first = builder.emit(node.op, node.attributes, std::move(inputs));
           for (std::size_t k = 0; k < node.outputs.size(); ++k)
             made[i].push_back({first.node, static_cast<std::int32_t>(k)});
@@ -370,6 +375,20 @@ Graph simplify(const Graph& graph, const Capabilities& device, std::vector<doubl
   Graph result = builder.take();
   result.outputs = std::move(outputs);
   return without_dead(std::move(result));
+}
+
+}  // namespace
+
+Graph simplify(const Graph& graph, const Capabilities& device, std::vector<double>& extra_scalars) {
+  const auto keep = [&](const GraphNode& node) { return has_kernel(node, device.limits); };
+  return simplified(graph, keep, device.costs, extra_scalars);
+}
+
+Graph simplify_portably(const Graph& graph, std::vector<double>& extra_scalars) {
+  // Sums stay sums.
+  static constexpr CostModel no_machine{.max_summed_views = 0};
+  return simplified(
+      graph, [](const GraphNode&) { return true; }, no_machine, extra_scalars);
 }
 
 Graph without_dead(Graph full) {

@@ -108,6 +108,39 @@ TEST_CASE("a model's network is drawn from its file", "[cli][graph]") {
   CHECK(contains(text_of(folder / "dit-none-graph.svg"), ">blocks.0.attn.qkv.weight<"));
 }
 
+TEST_CASE("a function that was saved is shown in every form after it was loaded", "[cli][graph]") {
+  const ScratchFolder folder;
+  for (const std::string function : {"layer-norm", "attention", "meanflow-loss"}) {
+    const ProgramRun saved =
+        run_program("graph " + function + " --transform vjp --save f.graph", folder.path());
+    INFO(saved.error);
+    REQUIRE(saved.code == 0);
+    CHECK(contains(saved.out, function + ", vjp: "));
+    CHECK(contains(saved.out, "\nf.graph\n"));
+    // What a device makes of the file is what it makes of the function.
+    for (const std::string stage : {"simplified", "plan", "memory"}) {
+      const std::string options = " --format text --stage " + stage;
+      const ProgramRun direct = run_program("graph " + function + " --transform vjp" + options),
+                       loaded = run_program("graph --load f.graph" + options, folder.path());
+      INFO(function << ", " << stage << "\n" << loaded.error);
+      REQUIRE(loaded.code == 0);
+      if (stage != "simplified") CHECK(loaded.out == direct.out);
+    }
+    const ProgramRun dot = run_program("graph --load f.graph --format dot", folder.path());
+    CHECK(dot_fault(dot.out) == "");
+    CHECK(contains(dot.out, "cluster_cotangent"));
+    CHECK(run_program("graph --load f.graph", folder.path()).code == 0);
+    CHECK(xml_fault(text_of(folder / "f-graph.svg")) == "");
+    // Saved again, it is the same file.
+    CHECK(run_program("graph --load f.graph --save again.graph", folder.path()).code == 0);
+    CHECK(text_of(folder / "again.graph") == text_of(folder / "f.graph"));
+  }
+  const nlohmann::json object =
+      nlohmann::json::parse(run_program("graph softmax --save s.graph --json", folder.path()).out);
+  CHECK(object.at("saved") == "s.graph");
+  CHECK(object.at("inputs") == 2);
+}
+
 TEST_CASE("the largest sizes can be planned for, and a format can be asked for under any name",
           "[cli][graph]") {
   const ScratchFolder folder;
@@ -156,7 +189,10 @@ TEST_CASE("what can't be drawn is one line on standard error", "[cli][graph]") {
              "--tokens has no effect on tanh-chain, which heeds --batch", 1},
         Case{"graph --model m.safetensors --width 3",
              "--width has no effect on --model, which heeds --batch", 1},
-        Case{"graph --list --wrt x", "--list", 2},
+        Case{"graph --list --wrt x", "--list", 2}, Case{"graph --load none.graph", "none.graph", 1},
+        Case{"graph softmax --load f.graph", "--load", 2},
+        Case{"graph --load f.graph --batch 3", "--load", 2},
+        Case{"graph softmax --save no/f.graph", "no/f.graph", 1},
         // Too much of something.
         Case{"graph dit-block --batch 65536 --tokens 65536 --width 65536 --heads 1 --stage memory",
              "--batch 65536, --width 65536, --tokens 65536", 1},
