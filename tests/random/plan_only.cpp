@@ -53,7 +53,7 @@ class LargeDrawing {
       dims.push_back(choices_.any<std::int64_t>(factors));
       product *= dims.back();
     }
-    const std::int64_t last = std::max<std::int64_t>(elements_ / product + choices_.below(3), 1);
+    const std::int64_t last = elements_ / product + choices_.between(1, 3);
     dims.insert(dims.begin() + choices_.below(static_cast<std::int64_t>(dims.size()) + 1), last);
     return dims;
   }
