@@ -22,7 +22,7 @@ void BoundCall::allocate(Backend& backend) {
     const bool reuse = donor >= 0 && inputs_[static_cast<std::size_t>(donor)].use_count() == 1;
     overwrites_ = overwrites_ || reuse;
     outputs_.push_back(reuse ? inputs_[static_cast<std::size_t>(donor)]
-                             : backend.allocate(program.outputs[o].bytes()));
+                             : backend.allocate(program.outputs[o]));
   }
   for (std::size_t i = 0; i < sources.size(); ++i)
     if (!sources[i].from_input) results_[i] = outputs_[static_cast<std::size_t>(sources[i].index)];
@@ -36,7 +36,7 @@ void BoundCall::run(const RunOptions& options) {
   const CompiledProgram& compiled = *plan_->compiled_;
   if (compiled.program.kernels.empty()) return;
   try {
-    compiled.executable->run({input_pointers_, output_pointers_, scalars_}, options);
+    compiled.executable->submit({input_pointers_, output_pointers_, scalars_}, options);
   } catch (...) {
     // A backend that does not say how far it came may have come to the end.
     try {
@@ -73,11 +73,13 @@ BoundCall ExecutablePlan::bind(std::vector<std::shared_ptr<Buffer>> inputs,
 
 MemoryReport ExecutablePlan::memory_report() const {
   const Program& program = compiled_->program;
+  const Storage& storage = compiled_->storage;
   MemoryReport report;
-  for (const TensorType& input : program.inputs) report.input_bytes += input.bytes();
+  for (const TensorType& input : program.inputs) report.input_bytes += bytes_of(input, storage);
   for (std::size_t o = 0; o < program.outputs.size(); ++o) {
-    report.output_bytes += program.outputs[o].bytes();
-    if (program.donations[o] >= 0) report.donated_bytes += program.outputs[o].bytes();
+    const std::size_t bytes = bytes_of(program.outputs[o], storage);
+    report.output_bytes += bytes;
+    if (program.donations[o] >= 0) report.donated_bytes += bytes;
   }
   report.arena_bytes = static_cast<std::size_t>(program.arena_bytes);
   report.workspace_bytes = compiled_->executable->workspace_bytes();
@@ -138,6 +140,7 @@ std::shared_ptr<const CompiledProgram> PlanCache::find_or_compile(Program progra
   }
   auto made = std::make_shared<CompiledProgram>();
   made->executable = backend.compile(program);
+  made->storage = backend.capabilities().storage;
   made->program = std::move(program);
   std::lock_guard lock(mutex_);
   if (auto other = find_program(key, made->program)) return other;

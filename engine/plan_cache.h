@@ -17,6 +17,7 @@ namespace fluxion {
 struct CompiledProgram {
   Program program;
   std::unique_ptr<Executable> executable;
+  Storage storage;  // of the backend
 };
 
 class ExecutablePlan;

@@ -1,6 +1,8 @@
 #include "backends/reference/reference.h"
 
+#include <atomic>
 #include <cstring>
+#include <limits>
 #include <new>
 
 #include "backends/reference/kernels.h"
@@ -17,39 +19,57 @@ struct Free {
 using Bytes = std::unique_ptr<std::byte[], Free>;
 
 Bytes allocate_bytes(std::size_t count, const char* what) {
+  // (Rounding a larger size up to the alignment would wrap.)
+  constexpr std::size_t most = std::numeric_limits<std::ptrdiff_t>::max();
   auto* bytes =
-      static_cast<std::byte*>(::operator new[](count, std::align_val_t{64}, std::nothrow));
+      count > most
+          ? nullptr
+          : static_cast<std::byte*>(::operator new[](count, std::align_val_t{64}, std::nothrow));
   if (!bytes)
     throw OutOfMemory("reference: could not allocate " + std::to_string(count) + " bytes for " +
                       what);
   return Bytes(bytes);
 }
 
+// Bytes of live buffers and of calls in flight.
+struct Counts {
+  std::atomic<std::size_t> buffers{0}, arenas{0};
+};
+class Counted {
+ public:
+  Counted(std::atomic<std::size_t>& total, std::size_t bytes) : total_(total), bytes_(bytes) {
+    total_ += bytes_;
+  }
+  ~Counted() { total_ -= bytes_; }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+
+ private:
+  std::atomic<std::size_t>& total_;
+  const std::size_t bytes_;
+};
+
 class HostBuffer : public Buffer {
  public:
-  explicit HostBuffer(std::size_t bytes)
-      : Buffer(bytes), bytes_(allocate_bytes(bytes, "a buffer")) {}
+  HostBuffer(std::size_t bytes, const Backend* owner, std::shared_ptr<Counts> counts)
+      : Buffer(bytes, owner),
+        bytes_(allocate_bytes(bytes, "a buffer")),
+        counts_(std::move(counts)),
+        counted_(counts_->buffers, bytes) {}
   void* host() override { return bytes_.get(); }
 
  private:
   Bytes bytes_;
+  std::shared_ptr<Counts> counts_;
+  Counted counted_;
 };
 
-std::byte* data(Buffer& buffer) {
-  auto* host = static_cast<std::byte*>(buffer.host());
-  if (!host) throw DeviceError("reference: a buffer lies in memory that the host can't read");
-  return host;
-}
+std::byte* data(Buffer* buffer) { return static_cast<std::byte*>(buffer->host()); }
 
-void require_room(const Buffer& buffer, std::size_t bytes) {
-  if (buffer.bytes() < bytes)
-    throw DeviceError("reference: " + std::to_string(bytes) +
-                      " bytes are to be copied, the buffer has " + std::to_string(buffer.bytes()));
-}
-
-class ReferenceExecutable : public Executable {
+class ReferenceExecutable final : public Executable {
  public:
-  explicit ReferenceExecutable(const Program& program) : Executable(program), program_(program) {
+  ReferenceExecutable(const Program& program, const Backend& owner, std::shared_ptr<Counts> counts)
+      : Executable(program, owner), program_(program), counts_(std::move(counts)) {
     for (const Kernel& kernel : program_.kernels)
       if (!std::holds_alternative<OpKernel>(kernel))
         throw Error("reference: runs programs of one op per kernel only");
@@ -60,7 +80,7 @@ class ReferenceExecutable : public Executable {
   }
 
  private:
-  void run_checked(const Bindings& bindings, const RunOptions& options) override {
+  Event start(const Bindings& bindings, const RunOptions& options) override {
     std::int64_t begun = -1;  // the last kernel that began
     try {
       run_kernels(bindings, options, begun);
@@ -68,23 +88,21 @@ class ReferenceExecutable : public Executable {
       rethrow_stating(begun < program_.commit_point ? Aftermath::nothing_written
                                                     : Aftermath::state_lost);
     }
+    return {};
   }
 
   void run_kernels(const Bindings& bindings, const RunOptions& options, std::int64_t& begun) {
-    if (workspace_bytes() > options.memory_limit)
-      throw OutOfMemory("reference: the program needs an arena of " +
-                        std::to_string(workspace_bytes()) + " bytes, the limit is " +
-                        std::to_string(options.memory_limit));
     const Bytes arena = allocate_bytes(workspace_bytes(), "the temporaries of a call");
+    const Counted counted(counts_->arenas, workspace_bytes());
 
     std::vector<std::byte*> buffers;
     for (const BufferSlot& slot : program_.buffers) {
       switch (slot.kind) {
         case BufferKind::input:
-          buffers.push_back(data(*bindings.inputs[static_cast<std::size_t>(slot.index)]));
+          buffers.push_back(data(bindings.inputs[static_cast<std::size_t>(slot.index)]));
           break;
         case BufferKind::output:
-          buffers.push_back(data(*bindings.outputs[static_cast<std::size_t>(slot.index)]));
+          buffers.push_back(data(bindings.outputs[static_cast<std::size_t>(slot.index)]));
           break;
         case BufferKind::temporary:
           buffers.push_back(arena.get() + slot.offset);
@@ -110,7 +128,8 @@ class ReferenceExecutable : public Executable {
     }
   }
 
-  Program program_;
+  const Program program_;
+  const std::shared_ptr<Counts> counts_;
 };
 
 class ReferenceBackend : public Backend {
@@ -121,23 +140,28 @@ class ReferenceBackend : public Backend {
     capabilities_.limits.fuses = false;
   }
   const Capabilities& capabilities() const override { return capabilities_; }
+  using Backend::allocate;
   std::shared_ptr<Buffer> allocate(std::size_t bytes) override {
-    return std::make_shared<HostBuffer>(bytes);
+    return std::make_shared<HostBuffer>(bytes, this, counts_);
   }
-  void upload(Buffer& to, std::span<const std::byte> from) override {
-    require_room(to, from.size());
-    if (!from.empty()) std::memcpy(data(to), from.data(), from.size());
+  MemoryUse in_use() const override { return {counts_->buffers, counts_->arenas, 0}; }
+  Event write(Buffer& to, std::span<const std::byte> from) override {
+    std::memcpy(data(&to), from.data(), from.size());
+    return {};
   }
-  void download(Buffer& from, std::span<std::byte> to) override {
-    require_room(from, to.size());
-    if (!to.empty()) std::memcpy(to.data(), data(from), to.size());
+  Event read(std::span<const Transfer> transfers) override {
+    for (const Transfer& transfer : transfers)
+      if (!transfer.to.empty())
+        std::memcpy(transfer.to.data(), data(transfer.from), transfer.to.size());
+    return {};
   }
   std::unique_ptr<Executable> make_executable(const Program& program) override {
-    return std::make_unique<ReferenceExecutable>(program);
+    return std::make_unique<ReferenceExecutable>(program, *this, counts_);
   }
 
  private:
   Capabilities capabilities_;
+  const std::shared_ptr<Counts> counts_ = std::make_shared<Counts>();
 };
 
 }  // namespace

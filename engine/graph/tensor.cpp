@@ -18,13 +18,13 @@ Tensor Tensor::from_bytes(std::span<const std::byte> bytes, TensorType type, con
     throw ShapeError("Tensor::from: " + to_string(type) + " takes " + std::to_string(type.bytes()) +
                      " bytes, got " + std::to_string(bytes.size()) + " (" + to_string(where) + ")");
   }
-  std::shared_ptr<Buffer> buffer = device.backend().allocate(bytes.size());
-  device.backend().upload(*buffer, bytes);
+  std::shared_ptr<Buffer> buffer = device.backend().allocate(type);
+  device.backend().upload(*buffer, type.dtype, bytes);
   return from_buffer(std::move(buffer), std::move(type), device);
 }
 
 Tensor Tensor::from_buffer(std::shared_ptr<Buffer> buffer, TensorType type, const Device& device) {
-  if (!buffer || buffer->bytes() < type.bytes())
+  if (!buffer || buffer->bytes() < bytes_of(type, device.backend().capabilities().storage))
     throw ShapeError("Tensor::from_buffer: the buffer is smaller than " + to_string(type));
   auto node = std::make_shared<Node>(Op::data, NoAttributes{}, std::vector<Tensor>{},
                                      std::vector<TensorType>{std::move(type)}, device);
@@ -58,7 +58,7 @@ void Tensor::copy_to(std::span<std::byte> bytes, DType dtype) const {
                      " bytes, room for " + std::to_string(bytes.size()));
   eval(*this);
   const std::shared_ptr<Buffer> buffer = node_->value(output_);
-  device().backend().download(*buffer, bytes);
+  device().backend().download(*buffer, dtype, bytes);
 }
 
 template <>

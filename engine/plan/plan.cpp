@@ -169,8 +169,9 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
         donated_buffers.insert(static_cast<std::int32_t>(b));
     merge_into_contractions(kernels, slots, kept, donated_buffers, limits);
   }
-  schedule(std::move(kernels), std::move(slots), donated, limits.alignment, program);
-  verify(program);
+  schedule(std::move(kernels), std::move(slots), donated, limits.alignment,
+           device.storage, program);
+  verify(program, device.storage);
   require_fits(program, limits, device.name);
   return plan;
 }

@@ -190,7 +190,8 @@ bool can_overwrite(const Kernel& kernel, const std::set<std::int32_t>& inputs,
 }
 
 void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
-              const std::set<std::int64_t>& donated, std::int64_t alignment, Program& program) {
+              const std::set<std::int64_t>& donated, std::int64_t alignment,
+              const Storage& storage, Program& program) {
   const std::size_t buffers = slots.size();
   const std::vector<std::set<std::int32_t>> waits = dissolve_barriers(kernels, slots);
   std::vector<std::int32_t> writer(buffers, -1);
@@ -249,21 +250,21 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
   const auto enqueue = [&](std::size_t k) {
     ready.push({commits[k], gain[k] <= 0, kernels[k].position, static_cast<std::int32_t>(k)});
   };
-  const auto bytes_of = [&](std::int32_t b) {
+  const auto temporary_bytes = [&](std::int32_t b) {
     const BufferSlot& slot = slots[static_cast<std::size_t>(b)];
-    return slot.kind == BufferKind::temporary ? static_cast<std::int64_t>(slot.type.bytes()) : 0;
+    return slot.kind == BufferKind::temporary ? static_cast<std::int64_t>(bytes_of(slot.type, storage)) : 0;
   };
   const auto last_reader =
       [&](std::size_t b) {  // there is one reader left: it ends the buffer's life
         for (const std::int32_t reader : readers[b]) {
           const auto r = static_cast<std::size_t>(reader);
           if (when[r] >= 0) continue;
-          gain[r] += bytes_of(static_cast<std::int32_t>(b));
+          gain[r] += temporary_bytes(static_cast<std::int32_t>(b));
           if (waiting[r] == 0) enqueue(r);
         }
       };
   for (std::size_t k = 0; k < kernels.size(); ++k)
-    for (const std::int32_t buffer : writes(kernels[k].kernel)) gain[k] -= bytes_of(buffer);
+    for (const std::int32_t buffer : writes(kernels[k].kernel)) gain[k] -= temporary_bytes(buffer);
   for (std::size_t b = 0; b < buffers; ++b) {
     unread[b] = readers[b].size();
     if (unread[b] == 1) last_reader(b);
@@ -337,12 +338,13 @@ void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
       if (!temporary(out)) continue;
       const auto o = static_cast<std::size_t>(out);
       const std::int64_t bytes =
-          (static_cast<std::int64_t>(slots[o].type.bytes()) + alignment - 1) / alignment *
+          (static_cast<std::int64_t>(bytes_of(slots[o].type, storage)) + alignment - 1) / alignment *
           alignment;
       std::optional<std::int32_t> reused;
       for (std::int32_t& in : inputs) {
         if (in < 0 || !temporary(in) || last_read(static_cast<std::size_t>(in)) != now ||
-            slots[static_cast<std::size_t>(in)].type.bytes() != slots[o].type.bytes())
+            bytes_of(slots[static_cast<std::size_t>(in)].type, storage) !=
+                bytes_of(slots[o].type, storage))
           continue;
         if (!elementwise_between(kernel.kernel, in, out)) continue;
         reused = shares[static_cast<std::size_t>(in)];

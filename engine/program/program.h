@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "engine/graph/op.h"
+#include "engine/program/storage.h"
 
 namespace fluxion {
 
@@ -210,7 +211,7 @@ using Kernel = std::variant<TapeKernel, ContractKernel, OpKernel>;
 enum class BufferKind : std::uint8_t {
   input,      // bound at the call: inputs[index]
   output,     // bound at the call: outputs[index]
-  temporary,  // bytes [offset, offset + type.bytes()) of the call's arena
+  temporary,  // bytes [offset, offset + bytes_of(type, storage)) of the call's arena
 };
 
 struct BufferSlot {
@@ -253,7 +254,7 @@ std::vector<std::byte> serialise(const Program& program);
 Program parse_program(std::span<const std::byte> bytes);
 
 // Throws Error naming the first invariant that does not hold: numbering, shapes, bounds of every
-// address, overlap of live buffers.
-void verify(const Program& program);
+// address, overlap of live buffers in memory that is kept as `storage` says.
+void verify(const Program& program, const Storage& storage = {});
 
 }  // namespace fluxion

@@ -98,7 +98,7 @@ void check_slots(const Inspection& inspection) {
     const std::string name = "buffer b" + std::to_string(number);
     check_type(slot.type);
     if (slot.kind == BufferKind::temporary) {
-      const auto bytes = static_cast<std::int64_t>(slot.type.bytes());
+      const auto bytes = static_cast<std::int64_t>(bytes_of(slot.type, inspection.storage));
       if (!(slot.offset >= 0 && slot.offset % 64 == 0))
         fail(name + " lies at " + std::to_string(slot.offset) + ", which is no multiple of 64");
       if (!(slot.offset <= program.arena_bytes && bytes <= program.arena_bytes - slot.offset))
@@ -121,8 +121,8 @@ void check_slots(const Inspection& inspection) {
 
 }  // namespace verification
 
-void verify(const Program& program) {
-  verification::Inspection inspection(program);
+void verify(const Program& program, const Storage& storage) {
+  verification::Inspection inspection(program, storage);
   verification::check_slots(inspection);
   for (const Kernel& kernel : program.kernels) {
     ++inspection.kernel;

@@ -61,7 +61,8 @@ class MemoryCheck {
   // at the very element that it writes.
   bool in_place(std::int64_t kernel, std::int32_t from, std::int32_t to) const {
     const TensorType &a = slot(from).type, &b = slot(to).type;
-    if (size_of(a.dtype) != size_of(b.dtype)) return false;
+    const Storage& storage = inspection_.storage;
+    if (size_of(storage.kept(a.dtype)) != size_of(storage.kept(b.dtype))) return false;
     const Accesses& accesses = accesses_[static_cast<std::size_t>(kernel)];
     const bool op =
         std::holds_alternative<OpKernel>(program_.kernels[static_cast<std::size_t>(kernel)]);
@@ -116,7 +117,7 @@ class MemoryCheck {
   }
 
   std::int64_t bytes(std::int32_t buffer) const {
-    return static_cast<std::int64_t>(slot(buffer).type.bytes());
+    return static_cast<std::int64_t>(bytes_of(slot(buffer).type, inspection_.storage));
   }
 
   void check_donations() const {
@@ -135,8 +136,8 @@ class MemoryCheck {
       if (donated[static_cast<std::size_t>(input)])
         fail("input " + std::to_string(input) + " is donated twice");
       donated[static_cast<std::size_t>(input)] = true;
-      if (program_.inputs[static_cast<std::size_t>(input)].bytes() !=
-          program_.outputs[output].bytes())
+      if (bytes_of(program_.inputs[static_cast<std::size_t>(input)], inspection_.storage) !=
+          bytes_of(program_.outputs[output], inspection_.storage))
         fail(name + " and the input it takes over differ in size");
       const std::int32_t to = buffer_of(BufferKind::output, static_cast<std::int64_t>(output));
       const Life& written = lives_[static_cast<std::size_t>(to)];

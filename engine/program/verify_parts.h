@@ -37,9 +37,11 @@ struct Accesses {
 // A program under inspection, and what was found out about it.
 class Inspection {
  public:
-  explicit Inspection(const Program& program) : program(program) {}
+  Inspection(const Program& program, const Storage& storage)
+      : program(program), storage(storage) {}
 
   const Program& program;
+  const Storage& storage;          // of the device that is to run it
   std::int64_t kernel = -1;        // under inspection; -1: none
   std::vector<Accesses> accesses;  // per kernel so far
 

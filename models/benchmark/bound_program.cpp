@@ -24,8 +24,8 @@ BoundProgram::BoundProgram(const Program& program, const Device& device, double 
                             std::vector<std::shared_ptr<Buffer>>& owned,
                             std::vector<Buffer*>& bound) {
     for (const TensorType& type : types) {
-      owned.push_back(device.backend().allocate(type.bytes()));
-      device.backend().upload(*owned.back(), std::vector<std::byte>(type.bytes()));
+      owned.push_back(device.backend().allocate(type));
+      device.backend().upload(*owned.back(), type.dtype, std::vector<std::byte>(type.bytes()));
       bound.push_back(owned.back().get());
     }
   };

@@ -1,6 +1,7 @@
 #include "models/training/run.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -8,6 +9,7 @@
 
 #include "engine/error.h"
 #include "engine/platform/machine.h"
+#include "engine/readback.h"
 #include "models/training/run_files.h"
 
 namespace fluxion {
@@ -20,27 +22,44 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The steps since the last row of the log. Their metrics stay on the device until then.
+// A step that was submitted: what is known of it already, and its metrics on their way.
+struct SubmittedStep {
+  std::int64_t step = 0;
+  bool first = false;  // of this part of the run
+  double learning_rate = 0;
+  Readback metrics;
+};
+
+SubmittedStep submit_step(Trainer& trainer, std::int64_t first) {
+  SubmittedStep submitted;
+  submitted.learning_rate = learning_rate_at(trainer.config().schedule, trainer.steps_done());
+  const StepMetrics metrics = trainer.step();
+  submitted.step = trainer.steps_done();
+  submitted.first = submitted.step - first == 1;
+  submitted.metrics =
+      Readback(std::array<Tensor, 3>{metrics.loss, metrics.error, metrics.gradient_norm});
+  return submitted;
+}
+
+// The means over the steps since the last row of the log.
 class Window {
  public:
-  void add(StepMetrics metrics) { metrics_.push_back(std::move(metrics)); }
-  // The means so far.
-  void report(RunProgress& progress) const {
-    double loss = 0, error = 0, norm = 0;
-    for (const StepMetrics& metrics : metrics_) {
-      loss += metrics.loss.item<float>();
-      error += metrics.error.item<float>();
-      norm += metrics.gradient_norm.item<float>();
-    }
-    const double count = static_cast<double>(metrics_.size());
-    progress.loss = loss / count, progress.error = error / count,
-    progress.gradient_norm = norm / count;
+  void add(const Readback& metrics) {
+    loss_ += metrics.item<float>(0);
+    error_ += metrics.item<float>(1);
+    norm_ += metrics.item<float>(2);
+    ++count_;
   }
-  bool empty() const { return metrics_.empty(); }
-  void clear() { metrics_.clear(); }
+  void report(RunProgress& progress) const {
+    const double count = static_cast<double>(count_);
+    progress.loss = loss_ / count, progress.error = error_ / count,
+    progress.gradient_norm = norm_ / count;
+  }
+  void clear() { *this = {}; }
 
  private:
-  std::vector<StepMetrics> metrics_;
+  double loss_ = 0, error_ = 0, norm_ = 0;
+  std::int64_t count_ = 0;
 };
 
 void check_finite(const RunProgress& progress) {
@@ -86,16 +105,15 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
   RunProgress& progress = summary.last;
   progress.steps = limits.steps;
 
-  while (true) {
-    progress.learning_rate = learning_rate_at(trainer.config().schedule, trainer.steps_done());
-    window.add(trainer.step());
-    const std::int64_t step = trainer.steps_done(), done = step - first;
+  // Waits for a step, logs it where a row is due, and reports it.
+  const auto finish = [&](const SubmittedStep& submitted, bool last, bool saved) {
+    window.add(submitted.metrics);
+    const std::int64_t step = submitted.step;
     const double here = seconds_since(start);
     progress.step = step;
+    progress.learning_rate = submitted.learning_rate;
     progress.seconds = seconds_before + here;
-    summary.stopped = hooks.stop.stop_requested();
-    const bool last = step >= limits.steps || progress.seconds >= seconds_limit || summary.stopped;
-    progress.steps_per_second = static_cast<double>(done) / here;
+    progress.steps_per_second = static_cast<double>(step - first) / here;
     const double left =
         std::min(static_cast<double>(limits.steps - step) / progress.steps_per_second,
                  seconds_limit - progress.seconds);
@@ -103,17 +121,13 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     progress.fraction =
         std::min(1.0, std::max(static_cast<double>(step) / static_cast<double>(limits.steps),
                                progress.seconds / seconds_limit));
-    const bool save = !last && files && here - last_save >= output.save_seconds;
-    const bool checkpoint =
-        !last && files &&
-        ((output.checkpoint_seconds > 0 && here - last_checkpoint >= output.checkpoint_seconds) ||
-         (output.checkpoint_steps > 0 && step % output.checkpoint_steps == 0));
-    if (step == 1 || done == 1 || step % output.log_every == 0 || last || save || checkpoint) {
+    const bool row = step == 1 || step % output.log_every == 0 || last;
+    if (row || submitted.first || saved) {
       // Nothing is saved that is not finite.
       window.report(progress);
       check_finite(progress);
     }
-    if (step == 1 || step % output.log_every == 0 || last) {
+    if (row) {
       window.clear();
       progress.peak_memory_bytes = peak_memory_bytes().value_or(0);
       if (files)
@@ -122,6 +136,36 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
                     static_cast<double>(progress.peak_memory_bytes) / mebibyte});
     }
     if (hooks.report) hooks.report(progress);
+  };
+
+  // A device with time of its own always has the next step before it is waited for: a step is
+  // finished here once the next one was submitted. One that is done already, or that ends the run
+  // or goes into a file, is finished at once.
+  std::optional<SubmittedStep> before;
+  while (true) {
+    SubmittedStep now;
+    try {
+      now = submit_step(trainer, first);
+    } catch (...) {
+      if (before) finish(*before, false, false);
+      throw;
+    }
+    if (before) finish(*before, false, false);
+    before.reset();
+    const double here = seconds_since(start);
+    summary.stopped = hooks.stop.stop_requested();
+    const bool last =
+        now.step >= limits.steps || seconds_before + here >= seconds_limit || summary.stopped;
+    const bool save = !last && files && here - last_save >= output.save_seconds;
+    const bool checkpoint =
+        !last && files &&
+        ((output.checkpoint_seconds > 0 && here - last_checkpoint >= output.checkpoint_seconds) ||
+         (output.checkpoint_steps > 0 && now.step % output.checkpoint_steps == 0));
+    if (!(last || save || checkpoint || now.metrics.done())) {
+      before = std::move(now);
+      continue;
+    }
+    finish(now, last, save || checkpoint);
     if (last) break;
     if (checkpoint) {
       files->write_checkpoint(progress.seconds);

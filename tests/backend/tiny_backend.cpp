@@ -1,36 +1,22 @@
 #include "tests/backend/tiny_backend.h"
 
 #include "backends/cpu/cpu.h"
+#include "tests/backend/passing_backend.h"
 
 namespace fluxion::testing {
 
 namespace {
 
-class TinyBackend final : public Backend {
+class TinyBackend final : public PassingBackend {
  public:
-  explicit TinyBackend(const TinyOptions& options) : cpu_(cpu({options.threads})) {
-    capabilities_ = cpu_.backend().capabilities();
+  explicit TinyBackend(const TinyOptions& options)
+      : PassingBackend(cpu({.threads = options.threads})), capabilities_(inner().capabilities()) {
     capabilities_.name = "tiny";
     capabilities_.limits = options.limits;
   }
-
   const Capabilities& capabilities() const override { return capabilities_; }
-  std::shared_ptr<Buffer> allocate(std::size_t bytes) override {
-    return cpu_.backend().allocate(bytes);
-  }
-  void upload(Buffer& to, std::span<const std::byte> from) override {
-    cpu_.backend().upload(to, from);
-  }
-  void download(Buffer& from, std::span<std::byte> to) override {
-    cpu_.backend().download(from, to);
-  }
-  std::unique_ptr<Executable> make_executable(const Program& program) override {
-    require_fits(program, capabilities_.limits, capabilities_.name);
-    return cpu_.backend().compile(program);
-  }
 
  private:
-  Device cpu_;
   Capabilities capabilities_;
 };
 

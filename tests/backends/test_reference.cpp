@@ -105,7 +105,7 @@ Values run(Op op, const Attributes& attributes, const std::vector<Operand>& oper
     const std::vector<std::byte> bytes = stored(operand.values, operand.dtype);
     REQUIRE(bytes.size() == types.back().bytes());
     owned.push_back(device.backend().allocate(bytes.size()));
-    device.backend().upload(*owned.back(), bytes);
+    device.backend().upload(*owned.back(), operand.dtype, bytes);
     inputs.push_back(owned.back().get());
   }
   const TensorType output =
@@ -116,7 +116,7 @@ Values run(Op op, const Attributes& attributes, const std::vector<Operand>& oper
   Buffer* const outputs[] = {result.get()};
   device.backend().compile(program)->run({inputs, outputs, {}}, {});
   std::vector<std::byte> bytes(output.bytes());
-  device.backend().download(*result, bytes);
+  device.backend().download(*result, output.dtype, bytes);
   return loaded(bytes, output.dtype);
 }
 Values run(Op op, const std::vector<Operand>& operands) {

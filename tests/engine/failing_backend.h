@@ -9,6 +9,7 @@
 
 #include "engine/device.h"
 #include "engine/error.h"
+#include "tests/backend/passing_backend.h"
 
 namespace fluxion::testing {
 
@@ -25,20 +26,20 @@ struct FailurePlan {
 class FailingExecutable : public Executable {
  public:
   FailingExecutable(const Program& program, Backend& inner, FailurePlan& plan)
-      : Executable(program), program_(program), inner_(inner), plan_(plan) {}
+      : Executable(program, inner), program_(program), inner_(inner), plan_(plan) {}
 
   std::size_t workspace_bytes() const override {
     return static_cast<std::size_t>(program_.arena_bytes);
   }
 
  private:
-  void run_checked(const Bindings& bindings, const RunOptions& options) override {
+  Event start(const Bindings& bindings, const RunOptions& options) override {
     ++plan_.ran;
     Program part = program_;
     const bool fails = plan_.kernel && *plan_.kernel < part.kernels.size();
     if (fails) part.kernels.resize(*plan_.kernel);
-    inner_.compile(part)->run(bindings, options);
-    if (!fails) return;
+    inner_.make_executable(part)->run(bindings, options);
+    if (!fails) return {};
     if (!plan_.states_aftermath) plan_.fail();
     try {
       plan_.fail();
@@ -47,6 +48,7 @@ class FailingExecutable : public Executable {
                           ? Aftermath::nothing_written
                           : Aftermath::state_lost);
     }
+    return {};
   }
 
   Program program_;
@@ -54,30 +56,23 @@ class FailingExecutable : public Executable {
   FailurePlan& plan_;
 };
 
-class FailingBackend : public Backend {
+class FailingBackend : public PassingBackend {
  public:
-  FailingBackend(Device inner, FailurePlan& plan) : inner_(std::move(inner)), plan_(plan) {}
-  const Capabilities& capabilities() const override { return inner_.backend().capabilities(); }
+  FailingBackend(Device inner, FailurePlan& plan) : PassingBackend(std::move(inner)), plan_(plan) {}
+  using Backend::allocate;
   std::shared_ptr<Buffer> allocate(std::size_t bytes) override {
     if (plan_.failed_allocations > 0) {
       --plan_.failed_allocations;
       throw OutOfMemory("the fake device is full");
     }
-    return inner_.backend().allocate(bytes);
-  }
-  void upload(Buffer& to, std::span<const std::byte> from) override {
-    inner_.backend().upload(to, from);
-  }
-  void download(Buffer& from, std::span<std::byte> to) override {
-    inner_.backend().download(from, to);
+    return PassingBackend::allocate(bytes);
   }
   std::unique_ptr<Executable> make_executable(const Program& program) override {
     ++plan_.compiled;
-    return std::make_unique<FailingExecutable>(program, inner_.backend(), plan_);
+    return std::make_unique<FailingExecutable>(program, inner(), plan_);
   }
 
  private:
-  Device inner_;
   FailurePlan& plan_;
 };
 

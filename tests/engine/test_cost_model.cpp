@@ -8,6 +8,7 @@
 #include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "models/layers/image.h"
+#include "tests/backend/passing_backend.h"
 #include "tests/catch.h"
 
 using namespace fluxion;
@@ -15,27 +16,15 @@ using namespace fluxion;
 namespace {
 
 // The reference backend on a machine with other costs.
-class OtherMachine : public Backend {
+class OtherMachine : public testing::PassingBackend {
  public:
-  explicit OtherMachine(const CostModel& costs) : capabilities_(inner_.backend().capabilities()) {
+  explicit OtherMachine(const CostModel& costs)
+      : PassingBackend(reference()), capabilities_(inner().capabilities()) {
     capabilities_.costs = costs;
   }
   const Capabilities& capabilities() const override { return capabilities_; }
-  std::shared_ptr<Buffer> allocate(std::size_t bytes) override {
-    return inner_.backend().allocate(bytes);
-  }
-  void upload(Buffer& to, std::span<const std::byte> from) override {
-    inner_.backend().upload(to, from);
-  }
-  void download(Buffer& from, std::span<std::byte> to) override {
-    inner_.backend().download(from, to);
-  }
-  std::unique_ptr<Executable> make_executable(const Program& program) override {
-    return inner_.backend().compile(program);
-  }
 
  private:
-  Device inner_ = reference();
   Capabilities capabilities_;
 };
 

@@ -16,6 +16,7 @@
 #include "engine/compile.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/philox.h"
+#include "tests/backend/passing_backend.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 
@@ -48,40 +49,34 @@ struct Counts {
 };
 class CountingExecutable : public Executable {
  public:
-  CountingExecutable(const Program& program, std::unique_ptr<Executable> inner, Counts& counts)
-      : Executable(program), inner_(std::move(inner)), counts_(counts) {}
-  void run_checked(const Bindings& bindings, const RunOptions& options) override {
-    ++counts_.ran;
-    inner_->run(bindings, options);
-  }
+  CountingExecutable(const Program& program, const Backend& owner,
+                     std::unique_ptr<Executable> inner, Counts& counts)
+      : Executable(program, owner), inner_(std::move(inner)), counts_(counts) {}
   std::size_t workspace_bytes() const override { return inner_->workspace_bytes(); }
 
  private:
+  Event start(const Bindings& bindings, const RunOptions& options) override {
+    ++counts_.ran;
+    return inner_->submit(bindings, options);
+  }
+
   std::unique_ptr<Executable> inner_;
   Counts& counts_;
 };
-class CountingBackend : public Backend {
+class CountingBackend : public PassingBackend {
  public:
-  explicit CountingBackend(Counts& counts) : counts_(counts) {}
-  const Capabilities& capabilities() const override { return inner_.backend().capabilities(); }
-  std::shared_ptr<Buffer> allocate(std::size_t bytes) override {
-    return inner_.backend().allocate(bytes);
-  }
-  void upload(Buffer& to, std::span<const std::byte> from) override {
+  explicit CountingBackend(Counts& counts) : PassingBackend(reference()), counts_(counts) {}
+  Event write(Buffer& to, std::span<const std::byte> from) override {
     ++counts_.uploaded;
-    inner_.backend().upload(to, from);
-  }
-  void download(Buffer& from, std::span<std::byte> to) override {
-    inner_.backend().download(from, to);
+    return PassingBackend::write(to, from);
   }
   std::unique_ptr<Executable> make_executable(const Program& program) override {
     ++counts_.compiled;
-    return std::make_unique<CountingExecutable>(program, inner_.backend().compile(program),
-                                                counts_);
+    return std::make_unique<CountingExecutable>(
+        program, inner(), PassingBackend::make_executable(program), counts_);
   }
 
  private:
-  Device inner_ = reference();
   Counts& counts_;
 };
 
@@ -517,12 +512,12 @@ TEST_CASE("a buffer that somebody else owns too is copied, not overwritten", "[e
   for (const Device& device : {cpu(), reference()}) {
     const std::vector<float> values(64, 3);
     const auto buffer = device.backend().allocate(256);
-    device.backend().upload(*buffer, std::as_bytes(std::span(values)));
+    device.backend().upload(*buffer, DType::f32, std::as_bytes(std::span(values)));
     const auto f = compile([](const Tensor& x) { return x * 2.0; }, {.donate = {0}});
     CHECK(f(Tensor::from_buffer(buffer, {{64}, DType::f32}, device)).to_host<float>() ==
           std::vector<float>(64, 6));
     std::vector<float> after(64);
-    device.backend().download(*buffer, std::as_writable_bytes(std::span(after)));
+    device.backend().download(*buffer, DType::f32, std::as_writable_bytes(std::span(after)));
     CHECK(after == values);
   }
 }
@@ -651,8 +646,8 @@ TEST_CASE("a program that was serialised and parsed gives equal bits", "[engine]
     REQUIRE(program.scalars == 0);
     verify(parsed);
     const auto executable = device.backend().compile(parsed);
-    const auto a = device.backend().allocate(first.type().bytes()),
-               b = device.backend().allocate(second.type().bytes());
+    const auto a = device.backend().allocate(first.type()),
+               b = device.backend().allocate(second.type());
     Buffer* const inputs[] = {x.node()->value(0).get(), w.node()->value(0).get()};
     Buffer* const outputs[] = {a.get(), b.get()};
     executable->run({inputs, outputs, {}}, {});

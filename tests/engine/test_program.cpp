@@ -453,8 +453,8 @@ void run_on(const Device& device, const Program& program) {
   const auto bind = [&](const std::vector<TensorType>& types) {
     std::vector<Buffer*> buffers;
     for (const TensorType& type : types) {
-      owned.push_back(device.backend().allocate(type.bytes()));
-      device.backend().upload(*owned.back(), std::vector<std::byte>(type.bytes(), std::byte{1}));
+      owned.push_back(device.backend().allocate(type));
+      device.backend().upload(*owned.back(), type.dtype, std::vector<std::byte>(type.bytes(), std::byte{1}));
       buffers.push_back(owned.back().get());
     }
     return buffers;

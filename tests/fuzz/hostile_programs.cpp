@@ -174,8 +174,8 @@ bool compile_and_run(const Device& device, const Program& program) {
   const auto bind = [&](const std::vector<TensorType>& types) {
     std::vector<Buffer*> buffers;
     for (const TensorType& type : types) {
-      owned.push_back(backend.allocate(type.bytes()));
-      backend.upload(*owned.back(), std::vector<std::byte>(type.bytes(), std::byte{1}));
+      owned.push_back(backend.allocate(type));
+      backend.upload(*owned.back(), type.dtype, std::vector<std::byte>(type.bytes(), std::byte{1}));
       buffers.push_back(owned.back().get());
     }
     return buffers;

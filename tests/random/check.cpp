@@ -229,14 +229,14 @@ void check_serialised(const Program& program, const Device& device) {
     std::vector<Buffer*> in, out;
     for (const auto& buffer : inputs) in.push_back(buffer.get());
     for (const TensorType& type : which.outputs) {
-      outputs.push_back(backend.allocate(type.bytes()));
+      outputs.push_back(backend.allocate(type));
       out.push_back(outputs.back().get());
     }
     backend.compile(which)->run({in, out, scalars}, {});
     std::vector<std::vector<std::byte>> bytes;
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       bytes.emplace_back(which.outputs[i].bytes());
-      backend.download(*outputs[i], bytes.back());
+      backend.download(*outputs[i], which.outputs[i].dtype, bytes.back());
     }
     return bytes;
   };
