@@ -12,18 +12,12 @@
 #include "engine/plan/plan.h"
 #include "tests/op_examples.h"
 #include "tests/random/actions.h"
+#include "tests/random/check_donation.h"
+#include "tests/random/values.h"
 
 namespace fluxion::testing {
 
 namespace {
-
-using Tensors = std::vector<Tensor>;
-using Function = std::function<Tensors(const Tensors&)>;
-using Values = std::vector<double>;
-
-struct Failure {
-  std::string text;
-};
 
 bool varies(const Tensor& tensor) { return is_floating(tensor.dtype()); }
 
@@ -42,46 +36,6 @@ Function function_of(const RandomProgram& program, DType floating, bool regions)
   return [&program, floating, regions](const Tensors& inputs) {
     return build(program, inputs, {.floating = floating, .regions = regions});
   };
-}
-
-double largest(const Values& values) {
-  double result = 0;
-  for (const double value : values)
-    result = std::max(result, std::isfinite(value) ? std::abs(value) : 0);
-  return result;
-}
-
-std::vector<Values> host(const Tensors& tensors) {
-  Tensors present;
-  for (const Tensor& tensor : tensors)
-    if (tensor) present.push_back(tensor);
-  eval(present);
-  std::vector<Values> result;
-  for (const Tensor& tensor : tensors) result.push_back(tensor ? host_values(tensor) : Values());
-  return result;
-}
-
-// Throws Failure where |got - expected| > relative (1 + largest |expected| of the tensor) + slack.
-void require_equal(const char* what, const std::vector<Values>& got,
-                   const std::vector<Values>& expected, double relative, const Values& slack = {}) {
-  if (got.size() != expected.size())
-    throw Failure{std::string(what) + ": " + std::to_string(got.size()) + " results, expected " +
-                  std::to_string(expected.size())};
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    if (got[i].size() != expected[i].size())
-      throw Failure{std::string(what) + ": result " + std::to_string(i) + " has " +
-                    std::to_string(got[i].size()) + " elements, expected " +
-                    std::to_string(expected[i].size())};
-    const double allowed = relative * (1 + largest(expected[i])) + (slack.empty() ? 0 : slack[i]);
-    for (std::size_t k = 0; k < got[i].size(); ++k) {
-      if (got[i][k] == expected[i][k] || std::abs(got[i][k] - expected[i][k]) <= allowed) continue;
-      char line[200];
-      std::snprintf(line, sizeof line,
-                    ": element %zu of result %zu: got %.17g, expected %.17g (allowed %.3g)", k, i,
-                    got[i][k], expected[i][k], allowed);
-      throw Failure{what + std::string(line)};
-    }
-  }
 }
 
 // ---- transforms, on flat lists
@@ -419,6 +373,7 @@ CheckResult check(const RandomProgram& program, const CheckDevices& devices,
     check_values(program, devices);
     check_derivatives(program, devices, options, result);
     if (options.batching) check_batching(program, devices);
+    if (options.donation) result.taken_over = check_donation(program, devices);
   } catch (const Failure& failure) {
     result.failure = failure.text;
   } catch (const std::exception& error) {

@@ -17,6 +17,7 @@ struct CheckOptions {
   bool second_order = true;
   bool batching = true;
   bool serialised = true;
+  bool donation = true;
 };
 
 // Chooses points where the program is smooth and well conditioned: nothing closer to a kink than
@@ -27,6 +28,7 @@ bool place(RandomProgram& program, const Device& reference);
 struct CheckResult {
   bool placed = true;       // false: no points, nothing was checked
   std::string failure;      // "" or what differed, with numbers
+  int taken_over = 0;       // outputs in the memory of donated arguments
   bool conditioned = true;  // false: no step made the finite differences agree among themselves, so
                             // they say nothing
 };
@@ -39,6 +41,8 @@ struct CheckResult {
 //   second order  the cotangent of x through x -> J(x) v is the tangent along v of x -> J(x)' u
 //   plain         what regions hold, in their place, gives the same values and derivatives
 //   vmapped       = looped
+//   donated       arguments: the same results, also of arguments that are returned; nothing else
+//                 changes
 //   serialised    and parsed programs are equal, and run to equal bits
 // Exceptions count as failures.
 CheckResult check(const RandomProgram& program, const CheckDevices& devices,

@@ -25,6 +25,7 @@ void Survey::add(const RandomProgram& program, const CheckResult& result) {
   }
   ++programs;
   if (!result.conditioned) ++unconditioned;
+  if (result.taken_over > 0) ++taking_over;
   static const Device device = reference();
   int count = 0;
   const std::vector<Tensor> outputs = build(program, make_inputs(program, device, DType::f64));
@@ -45,7 +46,8 @@ int Survey::median_nodes() const {
 std::string Survey::text() const {
   std::string result = std::to_string(programs) + " programs checked, " + std::to_string(refused) +
                        " refused (near a kink), " + std::to_string(unconditioned) +
-                       " without finite differences; median of " + std::to_string(median_nodes()) +
+                       " without finite differences, " + std::to_string(taking_over) +
+                       " took over donated memory; median of " + std::to_string(median_nodes()) +
                        " nodes\nprograms with each op:";
   std::vector<std::pair<std::int64_t, Op>> order;
   for (const auto& [op, times] : with_op) order.emplace_back(times, op);

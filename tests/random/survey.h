@@ -20,6 +20,7 @@ struct Survey {
   std::int64_t programs = 0;       // drawn and checked
   std::int64_t refused = 0;        // drawn, but too near a kink at all points tried
   std::int64_t unconditioned = 0;  // checked, but finite differences said nothing
+  std::int64_t taking_over = 0;    // checked, and some output took over a donated argument
   std::map<Op, std::int64_t> with_op;
   std::vector<int> nodes;  // per program: ops that are not leaves
 
