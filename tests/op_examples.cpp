@@ -285,7 +285,7 @@ void add_movement(Examples& all) {
   one(Op::slice, "of nothing", {5, 3}, [](const Tensor& x) {
     return slice(x, {2, 0}, {2, 3}, {1, 1});
   });
-  one(Op::pad, "all round", {3, 4}, [](const Tensor& x) { return pad(x, {1, 0}, {2, 3}, 0.5); });
+  one(Op::pad, "all round", {3, 4}, [](const Tensor& x) { return pad(x, {1, 0}, {2, 3}, 2); });
   one(Op::pad, "of nothing", {0, 2}, [](const Tensor& x) { return pad(x, {2, 1}, {0, 0}, -1); });
   one(Op::pad, "by nothing", {3}, [](const Tensor& x) { return pad(x, {0}, {0}); });
   one(Op::flip, "both axes", {3, 5}, [](const Tensor& x) { return flip(x, {0, 1}); });
