@@ -15,7 +15,7 @@ namespace {
 
 using TensorMap = std::function<Tensor(const Tensor&)>;
 
-Tensor random(const Shape& shape, std::uint64_t seed, const Device& device) {
+Tensor jacobian_input(const Shape& shape, std::uint64_t seed, const Device& device) {
   return to_tensor(random_value(shape, -1, 1, seed), device);
 }
 
@@ -42,8 +42,8 @@ Tensor differences(const TensorMap& f, const Tensor& x) {
 
 TEST_CASE("jacfwd is jacrev is finite differences", "[autograd][jacobians]") {
   for (const Device& device : {reference(), cpu()}) {
-    const Tensor w = random({3, 5}, 1, device), x = random({2, 3}, 2, device),
-                 scalar = random({}, 3, device);
+    const Tensor w = jacobian_input({3, 5}, 1, device), x = jacobian_input({2, 3}, 2, device),
+                 scalar = jacobian_input({}, 3, device);
     const std::pair<TensorMap, Tensor> cases[] = {
         {[&](const Tensor& z) { return tanh(matmul(z, w)); }, x},
         {[&](const Tensor& z) { return softmax(matmul(z, w)) * sum(z); }, x},
@@ -68,7 +68,7 @@ TEST_CASE("jacfwd is jacrev is finite differences", "[autograd][jacobians]") {
       ++number;
     }
     // From nothing.
-    const Tensor nothing = random({0, 3}, 4, device);
+    const Tensor nothing = jacobian_input({0, 3}, 4, device);
     const TensorMap f = [&](const Tensor& z) { return sum(matmul(z, w), {0}); };
     CHECK(jacfwd(f, nothing).shape() == Shape{5, 0, 3});
     CHECK(jacrev(f, nothing).shape() == Shape{5, 0, 3});
@@ -78,7 +78,7 @@ TEST_CASE("jacfwd is jacrev is finite differences", "[autograd][jacobians]") {
 
 TEST_CASE("the Hessian of a quartic is its closed form", "[autograd][jacobians]") {
   for (const Device& device : {reference(), cpu()}) {
-    const Tensor x = random({4}, 5, device), a = random({4, 4}, 6, device);
+    const Tensor x = jacobian_input({4}, 5, device), a = jacobian_input({4, 4}, 6, device);
     // q = (x'x)^2 / 4: H = x'x I + 2 x x'.
     const auto identity = convert(
         eq(iota({4, 4}, 0, DType::i32, device), iota({4, 4}, 1, DType::i32, device)), DType::f64);
@@ -95,7 +95,7 @@ TEST_CASE("the Hessian of a quartic is its closed form", "[autograd][jacobians]"
     CHECK(difference(mixed, expected, 1e-13, 1e-13) == "");
     CHECK(difference(mixed, swap_axes(mixed, 0, 1), 1e-13, 1e-13) == "");
     // Of a matrix: [x.., x..], and hvp is its product with a direction.
-    const Tensor m = random({2, 3}, 7, device), v = random({2, 3}, 8, device);
+    const Tensor m = jacobian_input({2, 3}, 7, device), v = jacobian_input({2, 3}, 8, device);
     const TensorMap g = [](const Tensor& z) {
       return sum(exp(matmul(z, swap_axes(z, 0, 1)) * 0.5));
     };
@@ -110,7 +110,7 @@ TEST_CASE("the Hessian of a quartic is its closed form", "[autograd][jacobians]"
 
 TEST_CASE("Jacobians compile, batch and differentiate", "[autograd][jacobians]") {
   const Device device = cpu();
-  const Tensor w = random({3, 3}, 9, device), xs = random({5, 3}, 10, device),
+  const Tensor w = jacobian_input({3, 3}, 9, device), xs = jacobian_input({5, 3}, 10, device),
                x = reshape(slice_axis(xs, 0, 2, 3), {3});
   const TensorMap f = [&](const Tensor& z) {
     return sin(reshape(matmul(reshape(z, {1, 3}), w), {3})) * z;
@@ -138,7 +138,7 @@ TEST_CASE("Jacobians compile, batch and differentiate", "[autograd][jacobians]")
 
 TEST_CASE("a Jacobian evaluates its function once", "[autograd][jacobians]") {
   const Device device = cpu();
-  const Tensor a = random({6, 6}, 11, device), x = random({6}, 12, device);
+  const Tensor a = jacobian_input({6, 6}, 11, device), x = jacobian_input({6}, 12, device);
   int calls = 0;
   const TensorMap f = [&](const Tensor& z) {
     ++calls;
@@ -162,7 +162,7 @@ TEST_CASE("a Jacobian evaluates its function once", "[autograd][jacobians]") {
 }
 
 TEST_CASE("Jacobians say what they can't do", "[autograd][jacobians]") {
-  const Tensor x = random({3}, 13, cpu()),
+  const Tensor x = jacobian_input({3}, 13, cpu()),
                n = Tensor::from(std::vector<std::int32_t>{1, 2}, {2}, x.device());
   const TensorMap to_integers = [](const Tensor& z) { return convert(z, DType::i32); };
   const TensorMap from_integers = [](const Tensor& z) { return convert(z, DType::f64); };

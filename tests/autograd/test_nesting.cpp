@@ -18,14 +18,14 @@ namespace {
 
 using Function = std::function<Tensor(const Tensor&)>;
 
-const Device& host() {
+const Device& nesting_device() {
   static const Device device = cpu();
   return device;
 }
 
-Tensor scalar(double value) { return Tensor::from(std::vector<double>{value}, {}, host()); }
-Tensor values(const Shape& shape, std::uint64_t seed) {
-  return to_tensor(random_value(shape, -1.5, 1.5, seed), host());
+Tensor scalar(double value) { return Tensor::from(std::vector<double>{value}, {}, nesting_device()); }
+Tensor nested_values(const Shape& shape, std::uint64_t seed) {
+  return to_tensor(random_value(shape, -1.5, 1.5, seed), nesting_device());
 }
 
 // The directional derivative of f along v, forward or reverse; f may return any shape if forward, a
@@ -165,7 +165,7 @@ TEST_CASE("a leaf that outlives its transform is the value it had", "[autograd][
 
 TEST_CASE("the third derivative of tanh is the closed form in all eight nestings",
           "[autograd][nesting]") {
-  const Tensor x = values({7}, 1), y = tanh(x),
+  const Tensor x = nested_values({7}, 1), y = tanh(x),
                expected = -2.0 * (1.0 - square(y)) * (1.0 - 3.0 * square(y));
   const Tensor ones = ones_like(x);
   for (int modes = 0; modes < 8; ++modes) {
@@ -187,7 +187,7 @@ TEST_CASE("the third derivative of tanh is the closed form in all eight nestings
 }
 
 TEST_CASE("the third derivative of softmax is the third cumulant", "[autograd][nesting]") {
-  const Tensor x = values({3, 5}, 2), v = values({3, 5}, 3), weights = values({3, 5}, 4);
+  const Tensor x = nested_values({3, 5}, 2), v = nested_values({3, 5}, 3), weights = nested_values({3, 5}, 4);
   const auto expect = [](const Tensor& p, const Tensor& a) { return sum(p * a, {-1}, true); };
   // p(t) = softmax(x + t v): p''' = p ((v - m)^3 - 3 (v - m) c2 - c3), with mean and central
   // moments under p.
@@ -204,7 +204,7 @@ TEST_CASE("the third derivative of softmax is the third cumulant", "[autograd][n
 TEST_CASE(
     "third derivatives of fused ops agree with differences of second ones and with each other",
     "[autograd][nesting]") {
-  const Tensor mask = values({4, 4}, 9);
+  const Tensor mask = nested_values({4, 4}, 9);
   const auto wave = [](const Tensor& y) {
     return sum(sin(y + reshape(iota({y.elements()}, 0, y.dtype(), y.device()), y.shape())));
   };
@@ -235,8 +235,8 @@ TEST_CASE(
        checkpoint(attend({.scale = 0, .causal = true, .mask = {}}))},
   };
   for (const Case& each : cases) {
-    const Tensor x = values(each.shape, 5), a = values(each.shape, 6), b = values(each.shape, 7),
-                 c = values(each.shape, 8);
+    const Tensor x = nested_values(each.shape, 5), a = nested_values(each.shape, 6), b = nested_values(each.shape, 7),
+                 c = nested_values(each.shape, 8);
     const Tensor expected = third(7, each.f, x, a, b, c);
     for (int modes = 0; modes < 7; ++modes) {
       INFO(each.name << ", modes " << modes);

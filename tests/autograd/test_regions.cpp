@@ -19,12 +19,12 @@ namespace {
 
 using Function = std::function<Tensor(const Tensor&)>;
 
-const Device& host() {
+const Device& region_device() {
   static const Device device = cpu();
   return device;
 }
 
-Tensor values(const Shape& shape, std::uint64_t seed, const Device& device = host()) {
+Tensor values(const Shape& shape, std::uint64_t seed, const Device& device = region_device()) {
   return to_tensor(random_value(shape, -1.5, 1.5, seed), device);
 }
 
@@ -164,7 +164,7 @@ bool mentions(const std::string& text, const std::string& part) {
 
 TEST_CASE("every kind of region has the derivatives of the function it holds, compiled or not",
           "[autograd][regions]") {
-  for (const Device& device : {host(), reference()}) {
+  for (const Device& device : {region_device(), reference()}) {
     const Tensor x = values({5}, 3, device);
     for (const Kind& kind : kinds())
       for (const Derivative& derivative : derivatives()) {
@@ -236,7 +236,7 @@ TEST_CASE("weights that a checkpoint captures get gradients", "[autograd][region
 TEST_CASE("regions take and return trees, integers, empty tensors and several results",
           "[autograd][regions]") {
   const Tensor x = values({4, 3}, 7),
-               rows = Tensor::from(std::vector<std::int32_t>{3, 0}, {2}, host());
+               rows = Tensor::from(std::vector<std::int32_t>{3, 0}, {2}, region_device());
   const auto f = [](const Tensor& a, const Tensor& indices, const Tensor& nothing) {
     const Tensor picked = take(a, indices, 0);
     return Pair{
@@ -259,7 +259,7 @@ TEST_CASE("regions take and return trees, integers, empty tensors and several re
   // Nothing floating at all, and nothing at all.
   CHECK(checkpoint([](const Tensor& n) { return n + n; })(rows).to_host<std::int32_t>() ==
         std::vector<std::int32_t>{6, 0});
-  CHECK(checkpoint([] { return full({}, 3, DType::f64, host()); })().item<double>() == 3);
+  CHECK(checkpoint([] { return full({}, 3, DType::f64, region_device()); })().item<double>() == 3);
   CHECK(checkpoint([&] { return x * 2.0; })().same_as(x) == false);
   // A result that is an argument, or a captured tensor, unchanged.
   const auto passes = checkpoint([&](const Tensor& a) { return std::pair(a, x); });
@@ -269,7 +269,7 @@ TEST_CASE("regions take and return trees, integers, empty tensors and several re
 }
 
 TEST_CASE("random numbers are the same when computed again", "[autograd][regions]") {
-  const Tensor key = random_key(4, host()), x = values({6, 5}, 8);
+  const Tensor key = random_key(4, region_device()), x = values({6, 5}, 8);
   const auto dropout = [](const Tensor& h, const Tensor& k) {
     return sin(h) * convert(lt(uniform(k, h.shape(), DType::f64), 0.5), DType::f64);
   };
@@ -320,7 +320,7 @@ TEST_CASE("the rule of custom_jvp gets zeros for what does not move and nothing 
                               return (da * b + a * db) * convert(n, DType::f64);
                             });
   const Tensor a = values({3}, 1), b = values({3}, 2),
-               n = Tensor::from(std::vector<std::int32_t>{1, 2, 3}, {3}, host());
+               n = Tensor::from(std::vector<std::int32_t>{1, 2, 3}, {3}, region_device());
   CHECK(difference(grad([&](const Tensor& y) { return sum(f(a, y, n)); })(b),
                    a * convert(n, DType::f64), 1e-15, 0) == "");
 }
@@ -404,7 +404,7 @@ TEST_CASE("custom_linear is transposed by its rule, and back again", "[autograd]
 TEST_CASE("custom_linear of several arguments, with a captured matrix that is differentiated",
           "[autograd][regions]") {
   const Tensor a = values({3, 3}, 1), x = values({3, 2}, 2), y = values({3, 2}, 3),
-               n = Tensor::from(std::vector<std::int32_t>{0, 2}, {2}, host());
+               n = Tensor::from(std::vector<std::int32_t>{0, 2}, {2}, region_device());
   const auto loss = [&](bool region) {
     return [&, region](const Tensor& m, const Tensor& p) {
       const auto f = [m](const Tensor& u, const Tensor& indices, const Tensor& v) {
@@ -412,7 +412,7 @@ TEST_CASE("custom_linear of several arguments, with a captured matrix that is di
       };
       const auto transpose = [m, n](const Tensor& u) {
         const Tensor whole = index_add(
-            zeros(m.shape().dims().size() == 2 ? Shape{3, 2} : Shape{}, DType::f64, host()), n, u,
+            zeros(m.shape().dims().size() == 2 ? Shape{3, 2} : Shape{}, DType::f64, region_device()), n, u,
             0);
         return std::tuple(matmul(swap_axes(m, 0, 1), whole), Tensor(), 2.0 * whole);
       };
@@ -447,7 +447,7 @@ TEST_CASE("custom_vjp sees primals, outputs and cotangents", "[autograd][regions
                           Tensor());
       },
       "clipped");
-  const Tensor x = values({3}, 4), n = Tensor::from(std::vector<std::int32_t>{1}, {1}, host());
+  const Tensor x = values({3}, 4), n = Tensor::from(std::vector<std::int32_t>{1}, {1}, region_device());
   CHECK(difference(grad([&](const Tensor& y) { return sum(100.0 * f(y, n).first); })(x),
                    0.5 * exp(x), 1e-15, 0) == "");
   // A result that nobody used has the cotangent zero; a rule may return nothing for zero.

@@ -39,7 +39,7 @@ void write_points(const fs::path& path, std::int64_t count) {
   write_npy(path, values, {count, 2});
 }
 
-bool one_line(const std::string& text) {
+bool is_one_line(const std::string& text) {
   return !text.empty() && std::count(text.begin(), text.end(), '\n') == 1 && text.back() == '\n';
 }
 
@@ -189,7 +189,7 @@ TEST_CASE("the option --resume takes the settings from the checkpoint and refuse
     const ProgramRun run = run_program(wrong.arguments + " --quiet", folder.path());
     INFO(wrong.arguments << "\n" << run.error);
     CHECK(run.code == 1);
-    CHECK(one_line(run.error));
+    CHECK(is_one_line(run.error));
     CHECK(contains(run.error, wrong.says));
   }
   const ProgramRun more =
@@ -337,7 +337,7 @@ TEST_CASE("a wrong configuration is one line that names the file, the setting an
     const ProgramRun run = run_program("train --config wrong.json", folder.path());
     INFO(wrong.text << "\n" << run.error);
     CHECK(run.code == 1);
-    CHECK(one_line(run.error));
+    CHECK(is_one_line(run.error));
     CHECK(contains(run.error, "wrong.json"));
     CHECK(contains(run.error, wrong.says));
   }
@@ -384,7 +384,7 @@ TEST_CASE(
   const ProgramRun refused = run_program(digits + "--batch 4096", folder.path());
   INFO(refused.error);
   CHECK(refused.code == 1);
-  CHECK(one_line(refused.error));
+  CHECK(is_one_line(refused.error));
   CHECK(contains(refused.error, "of memory"));
   const auto at = refused.error.find("--batch ");
   REQUIRE(at != refused.error.npos);

@@ -15,10 +15,10 @@ namespace {
 
 using nlohmann::json;
 
-const std::string tiny =
+const std::string tiny_unet =
     "train --data glyphs --image-size 8 --net unet --batch 8 --threads 1 --quiet ";
 
-json config_of(const std::filesystem::path& folder) {
+json unet_config_of(const std::filesystem::path& folder) {
   return json::parse(text_of(folder / "config.json"));
 }
 
@@ -40,13 +40,13 @@ TEST_CASE(
     REQUIRE(run.code == 0);
     return run.out;
   };
-  ran(tiny + "--width 8 --steps 4 --out whole");
-  ran(tiny + "--width 8 --steps 2 --out part");
+  ran(tiny_unet + "--width 8 --steps 4 --out whole");
+  ran(tiny_unet + "--width 8 --steps 2 --out part");
   ran("train --resume part --steps 4 --quiet");
   CHECK(text_of(folder / "whole/model.safetensors") == text_of(folder / "part/model.safetensors"));
   CHECK(text_of(folder / "whole/samples.png").size() > 100);
 
-  const json config = config_of(folder / "whole");
+  const json config = unet_config_of(folder / "whole");
   CHECK(config.at("net") == "unet");
   CHECK(config.at("channel-mult") == json({1}));  // 8 x 8 is not worth halving
   CHECK(config.at("attention") == json({1}));
@@ -74,7 +74,7 @@ TEST_CASE("every objective trains a U-Net", "[cli][unet]") {
         "--objective meanflow --direction network", "--objective flow-matching",
         "--objective split-meanflow", "--kappa 0.5"}) {
     const ProgramRun run =
-        run_program(tiny + objective +
+        run_program(tiny_unet + objective +
                         " --width 4 --channel-mult 1,2 --attention 0 --heads 2 --steps 2 --out run",
                     folder.path());
     INFO(objective << "\n" << run.error);
@@ -95,7 +95,7 @@ TEST_CASE("oblong images get a U-Net, with as many levels as they can be halved"
   const ProgramRun run = run_program(train, folder.path());
   INFO(run.error);
   REQUIRE(run.code == 0);
-  CHECK(config_of(folder / "run").at("net") == "unet");
+  CHECK(unet_config_of(folder / "run").at("net") == "unet");
   const auto network =
       std::get<UnetConfig>(read_model_info(folder / "run/model.safetensors").network);
   CHECK(network.image_size == std::array<std::int64_t, 2>{12, 20});

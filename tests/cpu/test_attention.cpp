@@ -29,7 +29,7 @@ enum class Layout { plain, joined, transposed, windows, split_features, broadcas
 
 enum class Mask { none, random, holes };
 
-struct Case {
+struct AttentionCase {
   Dims batch;
   std::int64_t queries, keys, features;
   Layout layout = Layout::plain;
@@ -38,20 +38,20 @@ struct Case {
   double size = 1;  // of the operands: scores grow with its square
 };
 
-std::ostream& operator<<(std::ostream& out, const Case& c) {
+std::ostream& operator<<(std::ostream& out, const AttentionCase& c) {
   return out << to_string(c.batch) << " x " << c.queries << " by " << c.keys << " x " << c.features
              << ", layout " << static_cast<int>(c.layout) << ", mask " << static_cast<int>(c.mask)
              << (c.causal ? ", causal" : "") << ", size " << c.size;
 }
 
-Dims shape_of(const Case& c, std::int64_t rows, std::int64_t columns) {
+Dims shape_of(const AttentionCase& c, std::int64_t rows, std::int64_t columns) {
   Dims sizes = c.batch;
   sizes.insert(sizes.end(), {rows, columns});
   return sizes;
 }
 
 // The operand [batch.., tokens, features], number `seed`, as a view of other memory.
-HostValue stored_operand(const Case& c, std::int64_t tokens, std::uint64_t seed) {
+HostValue stored_operand(const AttentionCase& c, std::int64_t tokens, std::uint64_t seed) {
   const auto random = [&](const Dims& sizes) {
     return random_value(Shape(sizes), -c.size, c.size, seed);
   };
@@ -71,7 +71,7 @@ HostValue stored_operand(const Case& c, std::int64_t tokens, std::uint64_t seed)
   }
   throw Error("no such layout");
 }
-Tensor view_of(const Case& c, const Tensor& stored, std::int64_t tokens, std::int64_t which) {
+Tensor view_of(const AttentionCase& c, const Tensor& stored, std::int64_t tokens, std::int64_t which) {
   switch (c.layout) {
     case Layout::plain:
       return stored;
@@ -91,7 +91,7 @@ Tensor view_of(const Case& c, const Tensor& stored, std::int64_t tokens, std::in
   throw Error("no such layout");
 }
 
-HostValue mask_of(const Case& c, std::uint64_t seed) {
+HostValue mask_of(const AttentionCase& c, std::uint64_t seed) {
   HostValue mask = random_value(Shape(shape_of(c, c.queries, c.keys)), -2, 2, seed);
   if (c.mask == Mask::holes)
     for (std::size_t i = 0; i < mask.values.size(); ++i)
@@ -101,7 +101,7 @@ HostValue mask_of(const Case& c, std::uint64_t seed) {
 }
 
 // Operands as they are stored: q, k, v, dq, dk, dv, u, delta[, mask].
-std::vector<HostValue> stored_operands(const Case& c, std::uint64_t seed) {
+std::vector<HostValue> stored_operands(const AttentionCase& c, std::uint64_t seed) {
   std::vector<HostValue> all;
   for (const std::int64_t tokens :
        {c.queries, c.keys, c.keys, c.queries, c.keys, c.keys, c.queries})
@@ -116,7 +116,7 @@ std::vector<HostValue> stored_operands(const Case& c, std::uint64_t seed) {
 using Node = std::function<std::vector<Tensor>(Op, const Attributes&, const std::vector<Tensor>&)>;
 
 // (y, lse), (y, lse, dy, dlse), (dq, dk, dv), made by `node`: the fused op or its expansion.
-std::vector<Tensor> results(const Case& c, const std::vector<Tensor>& stored, const Node& node) {
+std::vector<Tensor> results(const AttentionCase& c, const std::vector<Tensor>& stored, const Node& node) {
   const AttentionAttributes attributes{1 / std::sqrt(static_cast<double>(c.features)), c.causal};
   std::vector<Tensor> x;
   for (std::size_t i = 0; i < 7; ++i)
@@ -136,13 +136,13 @@ std::vector<Tensor> results(const Case& c, const std::vector<Tensor>& stored, co
     all.push_back(each);
   return all;
 }
-std::vector<Tensor> fused(const Case& c, const std::vector<Tensor>& stored) {
+std::vector<Tensor> fused(const AttentionCase& c, const std::vector<Tensor>& stored) {
   return results(c, stored,
                  [](Op op, const Attributes& attributes, const std::vector<Tensor>& inputs) {
                    return make_nodes(op, attributes, inputs);
                  });
 }
-std::vector<Tensor> expanded(const Case& c, const std::vector<Tensor>& stored) {
+std::vector<Tensor> expanded(const AttentionCase& c, const std::vector<Tensor>& stored) {
   return results(c, stored, expansion);
 }
 
@@ -151,7 +151,7 @@ constexpr const char* names[] = {"y", "lse", "dual y", "dual lse", "dy", "dlse",
 // How far rounding may take each result. With e half the distance of 1 to the next number, a score
 // of products whose magnitudes sum to S errs by (d + 2) e S at most, typically sqrt(d) e S; weights
 // err by as much relatively, and so do sums of them times values.
-std::vector<double> tolerances(const Case& c, DType dtype) {
+std::vector<double> tolerances(const AttentionCase& c, DType dtype) {
   const double half_ulp = dtype == DType::f32 ? 0x1p-24 : 0x1p-53;
   const auto d = static_cast<double>(std::max<std::int64_t>(c.features, 1)),
              queries = static_cast<double>(c.queries);
@@ -177,7 +177,7 @@ std::vector<Tensor> run(const std::vector<Tensor>& outputs) {
   return outputs;
 }
 
-void check(const Case& c, DType dtype, std::uint64_t seed, bool all_threads = true) {
+void check(const AttentionCase& c, DType dtype, std::uint64_t seed, bool all_threads = true) {
   INFO(c << ", " << to_string(dtype) << ", seed " << seed);
   const std::vector<HostValue> operands = stored_operands(c, seed);
   const Device exact = reference();
@@ -207,8 +207,8 @@ void check(const Case& c, DType dtype, std::uint64_t seed, bool all_threads = tr
   }
 }
 
-const std::vector<Case>& cases() {
-  static const std::vector<Case> list = {
+const std::vector<AttentionCase>& cases() {
+  static const std::vector<AttentionCase> list = {
       {{}, 1, 1, 1},
       {{}, 1, 1, 16},
       {{2}, 1, 70, 16},
@@ -243,7 +243,7 @@ const std::vector<Case>& cases() {
 
 TEST_CASE("attention, its dual and its backward are their expansions", "[cpu][attention]") {
   std::uint64_t seed = 1;
-  for (const Case& c : cases()) {
+  for (const AttentionCase& c : cases()) {
     check(c, DType::f32, seed);
     check(c, DType::f64, seed);
     seed += 100;
@@ -254,7 +254,7 @@ TEST_CASE("attention is its expansion on every instruction set", "[cpu][attentio
   for_each_target([](const char* target) {
     INFO(target);
     std::uint64_t seed = 7;
-    for (const Case& c : cases()) {
+    for (const AttentionCase& c : cases()) {
       check(c, DType::f32, seed, false);
       if (c.queries < 64) check(c, DType::f64, seed, false);
       seed += 100;
@@ -269,7 +269,7 @@ TEST_CASE("attention of random shapes and views is its expansion", "[cpu][attent
     return static_cast<std::int64_t>(random() % static_cast<unsigned>(end));
   };
   for (std::uint64_t round = 0; round < 40; ++round) {
-    Case c{};
+    AttentionCase c{};
     c.layout = static_cast<Layout>(below(6));
     c.batch = c.layout == Layout::windows          ? Dims{1 + below(2), 2}
               : c.layout == Layout::split_features ? Dims{1 + below(3)}
@@ -285,7 +285,7 @@ TEST_CASE("attention of random shapes and views is its expansion", "[cpu][attent
 
 TEST_CASE("attention carries NaN and infinity as its expansion does", "[cpu][attention]") {
   for (const bool causal : {false, true}) {
-    const Case c{{2}, 70, 131, 16, Layout::plain, Mask::random, causal};
+    const AttentionCase c{{2}, 70, 131, 16, Layout::plain, Mask::random, causal};
     const std::vector<HostValue> plain = stored_operands(c, 3);
     for (const double special : {std::nan(""), infinity, -infinity}) {
       for (std::size_t operand = 0; operand < plain.size(); ++operand) {
@@ -317,7 +317,7 @@ TEST_CASE("attention carries NaN and infinity as its expansion does", "[cpu][att
 }
 
 TEST_CASE("a row whose every key is masked is NaN, and no other", "[cpu][attention]") {
-  const Case c{{1}, 40, 150, 16, Layout::plain, Mask::holes};
+  const AttentionCase c{{1}, 40, 150, 16, Layout::plain, Mask::holes};
   std::vector<HostValue> operands = stored_operands(c, 5);
   std::fill_n(operands[8].values.begin() + 7 * c.keys, c.keys, -infinity);
   std::fill_n(operands[8].values.begin() + 9 * c.keys, c.keys - 1,
@@ -358,7 +358,7 @@ TEST_CASE("attention of extreme scores", "[cpu][attention]") {
 
 TEST_CASE("attention over no queries and no batch", "[cpu][attention]") {
   const Device device = cpu();
-  for (const Case& c : {Case{{2}, 0, 5, 4}, Case{{0}, 3, 5, 4}}) {
+  for (const AttentionCase& c : {AttentionCase{{2}, 0, 5, 4}, AttentionCase{{0}, 3, 5, 4}}) {
     const std::vector<Tensor> got =
         run(fused(c, to_tensors(stored_operands(c, 1), device, DType::f32)));
     for (std::size_t i = 0; i < 7; ++i)

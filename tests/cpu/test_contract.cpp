@@ -203,7 +203,7 @@ enum class Epilogue {
   bias,      // y_r = result r * result 0 + bias[n]
 };
 
-struct Case {
+struct ContractCase {
   DType dtype = DType::f32;
   std::int64_t batch = 1, m = 1, n = 1, k = 1;
   std::int32_t results = 1;
@@ -213,7 +213,7 @@ struct Case {
   std::optional<DType> lhs{}, rhs{};  // of the operands, where not `dtype`
 };
 
-std::ostream& operator<<(std::ostream& out, const Case& c) {
+std::ostream& operator<<(std::ostream& out, const ContractCase& c) {
   return out << to_string(c.lhs.value_or(c.dtype)) << " x " << to_string(c.rhs.value_or(c.dtype))
              << " -> " << to_string(c.dtype) << " " << c.batch << ": " << c.m << " x " << c.k
              << " x " << c.n << ", results " << c.results << ", terms " << c.terms << ", plain "
@@ -241,7 +241,7 @@ struct Built {
   std::int32_t bias = -1;
 };
 
-Built build(const Case& c, std::uint32_t seed) {
+Built build(const ContractCase& c, std::uint32_t seed) {
   Random random(seed);
   Built built{{}, Arrays(c.dtype), {}, -1};
   ContractKernel& kernel = built.kernel;
@@ -300,7 +300,7 @@ Built build(const Case& c, std::uint32_t seed) {
 
 // Compares with sums in f64. A sum of k products errs by at most (k + 1) e sum |a b|, with e half
 // the distance of 1 to the next number.
-void check(const Case& c, const Built& built) {
+void check(const ContractCase& c, const Built& built) {
   const ContractKernel& kernel = built.kernel;
   const double half_ulp = c.dtype == DType::f32 ? 0x1p-24 : 0x1p-53;
   std::vector<double> sums(static_cast<std::size_t>(c.results)),
@@ -379,7 +379,7 @@ bool same_outputs(const Built& a, const Built& b) {
   });
 }
 
-void check_case(const Case& c, std::uint32_t seed) {
+void check_case(const ContractCase& c, std::uint32_t seed) {
   INFO(c << ", seed " << seed << ", target " << gemm_kernels<float>().target);
   Built one = build(c, seed);
   run(one.kernel, one.arrays, 1);
@@ -433,7 +433,7 @@ TEST_CASE("contractions of random shapes and views equal a triple loop, on any n
   for_each_target([] {
     Random random(2024);
     for (std::uint32_t seed = 0; seed < 150; ++seed) {
-      Case c;
+      ContractCase c;
       c.dtype = random.one_in(3) ? DType::f64 : DType::f32;
       c.batch = random.one_in(2) ? 1 : random.between(1, 8);
       const std::int64_t largest = random.one_in(3) ? 7 : 70;
@@ -450,7 +450,7 @@ TEST_CASE("contractions of random shapes and views equal a triple loop, on any n
 
 TEST_CASE("contractions of every blocking equal a triple loop, on any number of threads",
           "[cpu][contract]") {
-  const Case cases[] = {
+  const ContractCase cases[] = {
       {DType::f32, 1, 300, 150, 100, 1, 1, true,
        Epilogue::store},  // tall: rhs packed for all tasks
       {DType::f32, 1, 250, 70, 900, 1, 1, true,
@@ -470,7 +470,7 @@ TEST_CASE("contractions of every blocking equal a triple loop, on any number of 
   };
   for_each_target([&] {
     std::uint32_t seed = 1;
-    for (const Case& c : cases) {
+    for (const ContractCase& c : cases) {
       check_case(c, seed);
       check_case(c, seed + 1000);
       ++seed;
@@ -501,7 +501,7 @@ TEST_CASE(
     std::uint32_t seed = 1;
     for (const Windows& w : all)
       for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16}) {
-        Case c{};
+        ContractCase c{};
         c.dtype = dtype == DType::f64 ? DType::f64 : DType::f32;
         if (dtype != c.dtype) c.lhs = dtype, c.rhs = dtype;
         c.batch = 1, c.results = 2, c.terms = 3, c.plain_views = true, c.epilogue = w.epilogue;
@@ -547,7 +547,7 @@ TEST_CASE(
     for (const DType lhs : {DType::bf16, DType::f16, DType::f32})
       for (const DType rhs : {DType::f32, DType::f16, DType::bf16}) {
         if (lhs == DType::f32 && rhs == DType::f32) continue;
-        Case cases[] = {
+        ContractCase cases[] = {
             {DType::f32, 1, 1, 1, 1},
             {DType::f32, 1, 7, 19, 5, 2, 3, true, Epilogue::bias},
             {DType::f32, 2, 13, 35, 21, 2, 3, false, Epilogue::permuted},
@@ -558,7 +558,7 @@ TEST_CASE(
             {DType::f32, 3, 130, 40, 50, 1, 1, false, Epilogue::store},     // shared rhs
             {DType::f32, 1, 1, 300, 70, 1, 1, true, Epilogue::store},
         };
-        for (Case& c : cases) {
+        for (ContractCase& c : cases) {
           c.lhs = lhs, c.rhs = rhs;
           check_case(c, ++seed);
         }

@@ -326,7 +326,7 @@ void check_buffers(const Tape& tape, std::vector<Bytes> got, std::vector<Bytes> 
 
 // ---- random tapes
 
-struct Case {
+struct TapeCase {
   Tape tape;
   std::vector<Bytes> buffers;
   std::vector<double> scalars;
@@ -337,7 +337,7 @@ class Generator {
  public:
   Generator(std::uint32_t seed, DType dtype) : engine_(seed), dtype_(dtype) {}
 
-  Case make(bool reduces) {
+  TapeCase make(bool reduces) {
     Tape& tape = made_.tape;
     const std::int64_t kept = between(0, 3) + (reduces ? 0 : 1),
                        reduced = reduces ? between(1, 2) : 0;
@@ -610,12 +610,12 @@ class Generator {
   std::mt19937 engine_;
   DType dtype_;
   std::size_t kept_ = 0;
-  Case made_;
+  TapeCase made_;
   std::vector<std::int32_t> wide_, narrow_;
   std::vector<std::size_t> reusable_, reusable_narrow_;
 };
 
-void check_case(const Case& test, bool points) {
+void check_case(const TapeCase& test, bool points) {
   std::vector<Bytes> want = test.buffers;
   run_oracle(test.tape, want, test.scalars);
   const TapeRunner runner(test.tape);

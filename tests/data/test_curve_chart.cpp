@@ -14,7 +14,7 @@ using namespace fluxion::testing;
 
 namespace {
 
-std::size_t count(const std::string& text, const std::string& part) {
+std::size_t occurrences(const std::string& text, const std::string& part) {
   std::size_t found = 0;
   for (std::size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++found;
   return found;
@@ -30,8 +30,8 @@ TEST_CASE(
     x.push_back(i), falling.push_back(std::exp(-0.01 * i)), level.push_back(3 + std::sin(i));
   const std::string chart = curve_chart(x, {{"falling", falling}, {"level", level}},
                                         {.title = "a < b & c", .x_label = "step"});
-  CHECK(count(chart, "class=\"raw\"") == 2);
-  CHECK(count(chart, "class=\"smooth\"") == 2);
+  CHECK(occurrences(chart, "class=\"raw\"") == 2);
+  CHECK(occurrences(chart, "class=\"smooth\"") == 2);
   CHECK(contains(chart, "falling (log)"));
   CHECK_FALSE(contains(chart, "level (log)"));
   CHECK(contains(chart, "a &lt; b &amp; c"));

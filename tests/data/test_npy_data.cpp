@@ -13,7 +13,7 @@ using namespace fluxion::testing;
 
 namespace {
 
-std::string why(const std::filesystem::path& path, const DataSetOptions& options = {}) {
+std::string npy_refusal(const std::filesystem::path& path, const DataSetOptions& options = {}) {
   return message_of([&] { make_data_set(path.string(), options); });
 }
 
@@ -42,8 +42,8 @@ TEST_CASE("npy data: points of any dimension, with labels beside them", "[data]"
   }
   CHECK(make_data_set(path)->class_names() == std::vector<std::string>{"0", "1", "2"});
   CHECK(make_data_set(path, {.labels = false})->classes() == 0);
-  CHECK(contains(why(path, {.image_size = 8}), "no image size"));
-  CHECK(contains(why(path, {.split = Split::test}), "no held-out part"));
+  CHECK(contains(npy_refusal(path, {.image_size = 8}), "no image size"));
+  CHECK(contains(npy_refusal(path, {.split = Split::test}), "no held-out part"));
 }
 
 TEST_CASE("npy data: images of bytes and of floats", "[data]") {
@@ -81,7 +81,7 @@ TEST_CASE("npy data: what can't be trained on is refused with the place", "[data
   std::vector<float> values(12, 0.5f);
   const auto refused = [&](const auto& content, const Shape& shape) {
     write_npy(folder / "x.npy", content, shape);
-    return why(folder / "x.npy");
+    return npy_refusal(folder / "x.npy");
   };
   CHECK(contains(refused(values, {12}), "[count, dimensions]"));
   CHECK(contains(refused(values, {1, 3, 2, 2}), "transpose"));
@@ -97,7 +97,7 @@ TEST_CASE("npy data: what can't be trained on is refused with the place", "[data
   write_npy(folder / "x.npy", values, {4, 3});
   const auto labels = [&](const auto& content) {
     write_npy(folder / "x.labels.npy", content, {static_cast<std::int64_t>(content.size())});
-    return why(folder / "x.npy");
+    return npy_refusal(folder / "x.npy");
   };
   CHECK(contains(labels(std::vector<std::int32_t>{0, 1}), "4 samples need labels [4]"));
   CHECK(contains(labels(std::vector<std::int32_t>{0, 1, -1, 0}), "label 2 is -1"));
@@ -124,7 +124,7 @@ TEST_CASE("CIFAR-10: the binary files, planes made pixels", "[data]") {
   };
   for (int file = 1; file <= 5; ++file)
     replace_file(folder / ("data_batch_" + std::to_string(file) + ".bin"), records(file));
-  CHECK(contains(why(folder.path(), {.split = Split::test}), "test_batch.bin"));
+  CHECK(contains(npy_refusal(folder.path(), {.split = Split::test}), "test_batch.bin"));
   replace_file(folder / "test_batch.bin", records(10));
   replace_file(
       folder / "batches.meta.txt",
@@ -147,7 +147,7 @@ TEST_CASE("CIFAR-10: the binary files, planes made pixels", "[data]") {
     CHECK(level(3072 * i + 3071) == 7);
   }
   replace_file(folder / "data_batch_3.bin", std::vector<std::byte>(3073, std::byte{10}));
-  CHECK(contains(why(folder.path()), "record 0 has label 10"));
+  CHECK(contains(npy_refusal(folder.path()), "record 0 has label 10"));
   replace_file(folder / "data_batch_3.bin", std::vector<std::byte>(3072));
-  CHECK(contains(why(folder.path()), "data_batch_3.bin: 3072 bytes"));
+  CHECK(contains(npy_refusal(folder.path()), "data_batch_3.bin: 3072 bytes"));
 }

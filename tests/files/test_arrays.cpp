@@ -16,7 +16,7 @@ using namespace fluxion::testing;
 namespace {
 
 template <class Parse>
-std::string refusal(Parse parse) {
+std::string format_error_of(Parse parse) {
   try {
     parse();
   } catch (const FormatError& error) {
@@ -37,16 +37,16 @@ std::vector<std::byte> npy_of(const std::string& header, std::size_t data) {
 // Every prefix is refused, and whatever mutation does is read or refused.
 template <class Parse>
 void expect_polite(const std::vector<std::byte>& whole, Parse parse) {
-  REQUIRE(refusal([&] { parse(whole); }).empty());
+  REQUIRE(format_error_of([&] { parse(whole); }).empty());
   for (std::size_t length = 0; length < whole.size(); ++length) {
     INFO(length << " of " << whole.size() << " bytes");
-    REQUIRE_FALSE(refusal([&] { parse(std::span(whole).first(length)); }).empty());
+    REQUIRE_FALSE(format_error_of([&] { parse(std::span(whole).first(length)); }).empty());
   }
   std::mt19937 random(7);
   int refused = 0;
   for (int i = 0; i < 5000; ++i) {
     const std::vector<std::byte> damaged = mutate(whole, random);
-    refused += refusal([&] { parse(damaged); }).empty() ? 0 : 1;
+    refused += format_error_of([&] { parse(damaged); }).empty() ? 0 : 1;
   }
   CHECK(refused > 500);
 }
@@ -98,7 +98,7 @@ TEST_CASE("npy: the file is byte for byte what NumPy writes", "[files]") {
 
 TEST_CASE("npy: every wrong header is refused, with the reason", "[files]") {
   const auto why = [](const std::string& header, std::size_t data) {
-    return refusal([&] { parse_npy(npy_of(header, data)); });
+    return format_error_of([&] { parse_npy(npy_of(header, data)); });
   };
   CHECK(why("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n", 8).empty());
   CHECK(why("{\"shape\":(1,2),\"fortran_order\":False,\"descr\":\"<f4\"}", 8).empty());
@@ -125,7 +125,7 @@ TEST_CASE("npy: every wrong header is refused, with the reason", "[files]") {
   CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), } x", 8),
                  "after its header"));
   CHECK_FALSE(why("", 8).empty());
-  CHECK(contains(refusal([] { parse_npy(std::vector<std::byte>(100)); }), "NUMPY"));
+  CHECK(contains(format_error_of([] { parse_npy(std::vector<std::byte>(100)); }), "NUMPY"));
 }
 
 TEST_CASE("npy: damaged files are read or refused, never worse", "[files]") {
@@ -143,7 +143,7 @@ TEST_CASE("gzip: what is compressed is decompressed, within its limit", "[files]
   CHECK_FALSE(is_gzip(bytes));
   CHECK(gunzip(packed, bytes.size()) == bytes);
   CHECK(gunzip(packed, 1 << 30) == bytes);
-  CHECK(contains(refusal([&] { gunzip(packed, bytes.size() - 1); }), "holds more than"));
+  CHECK(contains(format_error_of([&] { gunzip(packed, bytes.size() - 1); }), "holds more than"));
   CHECK(gunzip_prefix(packed, 10) == std::vector<std::byte>(bytes.begin(), bytes.begin() + 10));
   CHECK(gunzip(gzip({}), 10).empty());
   std::vector<std::byte> twice = packed;
@@ -170,8 +170,8 @@ TEST_CASE("IDX: every wrong header is refused, with the reason", "[files]") {
     std::vector<std::byte> bytes;
     for (const int value : header) bytes.push_back(static_cast<std::byte>(value));
     bytes.resize(bytes.size() + data);
-    const std::string plain = refusal([&] { parse_idx(bytes); }),
-                      packed = refusal([&] { parse_idx(gzip(bytes)); });
+    const std::string plain = format_error_of([&] { parse_idx(bytes); }),
+                      packed = format_error_of([&] { parse_idx(gzip(bytes)); });
     CHECK(plain.empty() == packed.empty());
     return plain;
   };

@@ -52,13 +52,13 @@ struct PublicUnet {
   }
 };
 
-const ImportOptions usual{.num_heads = 2,
+const ImportOptions usual_unet{.num_heads = 2,
                           .image_size = 8,
                           .drop_variance = true,
                           .config = R"({"norm_groups": 2})",
                           .fill = {Fill::second_time, Fill::null_class}};
 
-double largest_difference(const Tensor& a, const Tensor& b) {
+double largest_unet_difference(const Tensor& a, const Tensor& b) {
   return max(abs(a.to(DType::f64) - b.to(DType::f64))).item<double>();
 }
 
@@ -68,7 +68,7 @@ TEST_CASE("a public U-Net gives the outputs that its own code computed", "[impor
   const PublicUnet file;
   Tensors wrapped;
   for (const auto& [name, tensor] : file.weights) wrapped.emplace("module." + name, tensor);
-  const ImportedModel imported = file.import(wrapped, usual);
+  const ImportedModel imported = file.import(wrapped, usual_unet);
   const auto& config = std::get<UnetConfig>(imported.model.info.network);
   CHECK(config == UnetConfig{.image_size = {8, 8},
                              .channels = 2,
@@ -83,19 +83,19 @@ TEST_CASE("a public U-Net gives the outputs that its own code computed", "[impor
   // Of what the file predicts, its variance is left out. f32 against f64, some fifty operations
   // deep; outputs are of size 1.
   const Tensor expected = slice_axis(file.values.at("out"), 3, 0, 2), t = file.values.at("t");
-  CHECK(largest_difference(file.output(imported.model, t, 0.5 * t), expected) < 1e-5);
-  CHECK(largest_difference(file.output(imported.model, t, t), expected) < 1e-5);
+  CHECK(largest_unet_difference(file.output(imported.model, t, 0.5 * t), expected) < 1e-5);
+  CHECK(largest_unet_difference(file.output(imported.model, t, t), expected) < 1e-5);
   CHECK(max(abs(expected)).item<double>() > 0.5);
 
-  ImportOptions options = usual;
+  ImportOptions options = usual_unet;
   options.data_at_one = true;
-  CHECK(largest_difference(file.output(file.import(file.weights, options).model, 1.0 - t, t),
+  CHECK(largest_unet_difference(file.output(file.import(file.weights, options).model, 1.0 - t, t),
                            -expected) < 1e-5);
 
   // The other order is another network, of which no shape tells.
-  options = usual;
+  options = usual_unet;
   options.config = R"({"norm_groups": 2, "attention_order": "new"})";
-  CHECK(largest_difference(file.output(file.import(file.weights, options).model, t, t), expected) >
+  CHECK(largest_unet_difference(file.output(file.import(file.weights, options).model, t, t), expected) >
         1e-3);
 }
 
@@ -140,7 +140,7 @@ TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells
   tensors.erase("middle_block.1.qkv.bias");
   tensors["output_blocks.0.0.in_layers.2.weight"] = zeros({8, 15, 3, 3}, DType::f32, file.device);
   tensors["extra.weight"] = zeros({1}, DType::f32, file.device);
-  ImportOptions options = usual;
+  ImportOptions options = usual_unet;
   options.drop_variance = false;
   options.fill = {};
   const std::string message = file.refusal(tensors, options);
@@ -156,7 +156,7 @@ TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells
   }
 
   const auto with = [](const std::function<void(ImportOptions&)>& change) {
-    ImportOptions changed = usual;
+    ImportOptions changed = usual_unet;
     change(changed);
     return changed;
   };
@@ -190,7 +190,7 @@ TEST_CASE("sizes that no U-Net has are refused before anything is made of them",
   const auto refused = [&](const std::string& name, const Tensor& tensor, const char* says) {
     Tensors tensors = file.weights;
     tensors[name] = tensor;
-    const std::string message = file.refusal(tensors, usual);
+    const std::string message = file.refusal(tensors, usual_unet);
     INFO(name << ": " << message);
     CHECK(contains(message, says));
   };
@@ -205,11 +205,11 @@ TEST_CASE("sizes that no U-Net has are refused before anything is made of them",
   Tensors tensors = file.weights;
   std::erase_if(tensors,
                 [](const auto& entry) { return entry.first.starts_with("output_blocks."); });
-  CHECK(contains(file.refusal(tensors, usual), "no U-Net"));
+  CHECK(contains(file.refusal(tensors, usual_unet), "no U-Net"));
   for (int i = 0; i < 60; ++i)
     tensors["output_blocks." + std::to_string(i) + ".1.in_layers.0.weight"] =
         zeros({1}, DType::f32, file.device);
-  CHECK(!file.refusal(tensors, usual).empty());
+  CHECK(!file.refusal(tensors, usual_unet).empty());
 }
 
 TEST_CASE("fluxion import writes a U-Net that can be sampled", "[import][unet][cli]") {

@@ -20,7 +20,7 @@ using namespace fluxion::testing;
 
 namespace {
 
-TrainingConfig points_config() {
+TrainingConfig checkpointed_points() {
   return {.network = MlpConfig{.hidden = {16, 16}},
           .optimiser = {.clip_norm = 1, .ema_decays = {0.9, 0.99}},
           .schedule = {.kind = ScheduleKind::cosine, .warm_up_steps = 4, .steps = 40},
@@ -28,7 +28,7 @@ TrainingConfig points_config() {
           .seed = 3};
 }
 
-TrainingConfig digits_config() {
+TrainingConfig checkpointed_digits() {
   return {.network = DitConfig{.image_size = 8,
                                .patch_size = 4,
                                .hidden_size = 16,
@@ -91,8 +91,8 @@ std::vector<std::byte> file_bytes(const std::filesystem::path& path) {
 
 TEST_CASE("a run that stops and goes on has the bits of one that never stopped",
           "[training][resume]") {
-  check_resumes(points_config(), moons());
-  check_resumes(digits_config(), glyphs(8));
+  check_resumes(checkpointed_points(), moons());
+  check_resumes(checkpointed_digits(), glyphs(8));
 }
 
 TEST_CASE("a resumed run continues its log, its files and its limits", "[training][resume]") {
@@ -100,9 +100,9 @@ TEST_CASE("a resumed run continues its log, its files and its limits", "[trainin
   const auto data = std::shared_ptr<const DataSet>(moons());
   const RunOutput whole_output{.folder = folder / "whole"},
       parts_output{.folder = folder / "parts"};
-  Trainer whole(points_config(), data, cpu({.threads = 1}));
+  Trainer whole(checkpointed_points(), data, cpu({.threads = 1}));
   run_training(whole, {.steps = 40}, whole_output);
-  Trainer first(points_config(), data, cpu({.threads = 1}));
+  Trainer first(checkpointed_points(), data, cpu({.threads = 1}));
   run_training(first, {.steps = 20}, parts_output);
   // Rows after the checkpoint, and a last one that a crash cut short, are not part of the run.
   std::ofstream(folder / "parts/log.csv", std::ios::app) << "25,9,9,9,9,9,9\n30,9,9,9";
@@ -129,7 +129,7 @@ TEST_CASE("a new run in the folder of another keeps that one's checkpoint", "[tr
   std::vector<std::string> warnings;
   const RunHooks hooks{.warn = [&](const std::string& text) { warnings.push_back(text); }};
   for (const std::uint64_t seed : {1, 2}) {
-    TrainingConfig config = points_config();
+    TrainingConfig config = checkpointed_points();
     config.seed = seed;
     Trainer trainer(config, moons(), cpu({.threads = 1}));
     run_training(trainer, {.steps = 3}, output, hooks);
@@ -146,7 +146,7 @@ TEST_CASE("checkpoints come as often as asked, and what a killed run left half w
   for (const char* name : {"run/.checkpoint.safetensors.1-2-3.part",
                            "run/samples/.step_000010.png.1-2-3.part", "run/notes.part"})
     std::ofstream(folder / name) << "half";
-  Trainer trainer(points_config(), moons(), cpu({.threads = 1}));
+  Trainer trainer(checkpointed_points(), moons(), cpu({.threads = 1}));
   std::vector<std::int64_t> seen;
   run_training(trainer, {.steps = 10},
                {.folder = folder / "run", .checkpoint_seconds = 0, .checkpoint_steps = 3},
@@ -164,7 +164,7 @@ TEST_CASE("checkpoints come as often as asked, and what a killed run left half w
 
 TEST_CASE("other data than the checkpoint's are refused", "[training][resume]") {
   const ScratchFolder folder;
-  Trainer trainer(digits_config(), glyphs(8), cpu({.threads = 1}));
+  Trainer trainer(checkpointed_digits(), glyphs(8), cpu({.threads = 1}));
   write_checkpoint(folder / "c", trainer, 0);
   CHECK_THROWS_AS(resume_trainer(folder / "c", moons(), cpu()), Error);
   CHECK_THROWS_AS(resume_trainer(folder / "c", glyphs(16), cpu()), Error);
@@ -173,7 +173,7 @@ TEST_CASE("other data than the checkpoint's are refused", "[training][resume]") 
 TEST_CASE("a checkpoint that does not fit itself is refused by name", "[training][resume]") {
   const ScratchFolder folder;
   const Device device = cpu({.threads = 1});
-  Trainer trainer(points_config(), moons(), device);
+  Trainer trainer(checkpointed_points(), moons(), device);
   trainer.step();
   write_checkpoint(folder / "c", trainer, 0);
   const TensorFile content = load_tensors(folder / "c", device);
@@ -233,7 +233,7 @@ TEST_CASE("a checkpoint that does not fit itself is refused by name", "[training
 
 TEST_CASE("a damaged checkpoint is a clear error, whatever the damage", "[training][resume]") {
   const ScratchFolder folder;
-  Trainer trainer(points_config(), moons(), cpu({.threads = 1}));
+  Trainer trainer(checkpointed_points(), moons(), cpu({.threads = 1}));
   write_checkpoint(folder / "c", trainer, 0, "{}");
   const std::vector<std::byte> whole = file_bytes(folder / "c");
   const unsigned seed = std::random_device{}();
@@ -268,14 +268,14 @@ TEST_CASE("a damaged checkpoint is a clear error, whatever the damage", "[traini
 
 TEST_CASE("a model may have class names that are no UTF-8", "[training]") {
   const ScratchFolder folder;
-  Model model = Trainer(points_config(), moons(), cpu({.threads = 1})).model(Weights::raw);
+  Model model = Trainer(checkpointed_points(), moons(), cpu({.threads = 1})).model(Weights::raw);
   model.info.class_names = {"caf\xe9"};
   write_model(folder / "m", model);
   CHECK(read_model_info(folder / "m").class_names == std::vector<std::string>{"caf\xef\xbf\xbd"});
 }
 
 TEST_CASE("a training configuration goes through JSON bit for bit", "[training][resume]") {
-  for (TrainingConfig config : {points_config(), digits_config()}) {
+  for (TrainingConfig config : {checkpointed_points(), checkpointed_digits()}) {
     config.schedule.learning_rate = 1.0 / 3;
     config.optimiser.ema_decays = {0.1 + 0.2, std::nextafter(1.0, 0.0)};
     CHECK(training_config_from_json(
@@ -286,7 +286,7 @@ TEST_CASE("a training configuration goes through JSON bit for bit", "[training][
 
 TEST_CASE("the largest batch fits, and twice as much would not", "[training][memory]") {
   const Device device = cpu({.threads = 2});
-  TrainingConfig config = digits_config();
+  TrainingConfig config = checkpointed_digits();
   const auto needs = [&](std::int64_t batch) {
     config.batch = batch;
     return run_memory(config, step_memory(config, device));
