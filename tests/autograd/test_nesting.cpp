@@ -23,7 +23,9 @@ const Device& nesting_device() {
   return device;
 }
 
-Tensor scalar(double value) { return Tensor::from(std::vector<double>{value}, {}, nesting_device()); }
+Tensor scalar(double value) {
+  return Tensor::from(std::vector<double>{value}, {}, nesting_device());
+}
 Tensor nested_values(const Shape& shape, std::uint64_t seed) {
   return to_tensor(random_value(shape, -1.5, 1.5, seed), nesting_device());
 }
@@ -187,7 +189,8 @@ TEST_CASE("the third derivative of tanh is the closed form in all eight nestings
 }
 
 TEST_CASE("the third derivative of softmax is the third cumulant", "[autograd][nesting]") {
-  const Tensor x = nested_values({3, 5}, 2), v = nested_values({3, 5}, 3), weights = nested_values({3, 5}, 4);
+  const Tensor x = nested_values({3, 5}, 2), v = nested_values({3, 5}, 3),
+               weights = nested_values({3, 5}, 4);
   const auto expect = [](const Tensor& p, const Tensor& a) { return sum(p * a, {-1}, true); };
   // p(t) = softmax(x + t v): p''' = p ((v - m)^3 - 3 (v - m) c2 - c3), with mean and central
   // moments under p.
@@ -235,8 +238,8 @@ TEST_CASE(
        checkpoint(attend({.scale = 0, .causal = true, .mask = {}}))},
   };
   for (const Case& each : cases) {
-    const Tensor x = nested_values(each.shape, 5), a = nested_values(each.shape, 6), b = nested_values(each.shape, 7),
-                 c = nested_values(each.shape, 8);
+    const Tensor x = nested_values(each.shape, 5), a = nested_values(each.shape, 6),
+                 b = nested_values(each.shape, 7), c = nested_values(each.shape, 8);
     const Tensor expected = third(7, each.f, x, a, b, c);
     for (int modes = 0; modes < 7; ++modes) {
       INFO(each.name << ", modes " << modes);

@@ -47,12 +47,12 @@ void check_close(const Tensor& got, const Tensor& expected, double products, dou
                    sums + 0x1p-24 /* f16's smallest steps */) == "");
 }
 
-using Function = std::function<Tensor(const Tensor&, const Tensor&)>;
+using BinaryFunction = std::function<Tensor(const Tensor&, const Tensor&)>;
 struct Example {
   const char* label;
   Shape a, b;
   double products;  // that a sum of the derivative has at most
-  Function f;
+  BinaryFunction f;
 };
 
 std::vector<Example> examples(std::optional<DType> result) {
@@ -83,7 +83,7 @@ std::vector<Example> examples(std::optional<DType> result) {
 }
 
 // f in f64, where no result is asked for.
-Function in_f64(const std::vector<Example>& plain, const char* label) {
+BinaryFunction in_f64(const std::vector<Example>& plain, const char* label) {
   for (const Example& each : plain)
     if (std::string(each.label) == label) return each.f;
   throw Error(label);
@@ -100,7 +100,7 @@ TEST_CASE("tangents and cotangents of 16-bit products have their tensors' dtypes
         for (const Example& each : examples(result)) {
           INFO(device.name() << ": " << each.label << " of " << to_string(dtype)
                              << (result ? ", rounded" : ""));
-          const Function wide = in_f64(plain, each.label);
+          const BinaryFunction wide = in_f64(plain, each.label);
           const Tensor a = values(each.a, dtype, device, 1), b = values(each.b, dtype, device, 2),
                        da = values(each.a, dtype, device, 3), db = values(each.b, dtype, device, 4);
           const auto [y, dy] = jvp(each.f, std::tuple{a, b}, std::tuple{da, db});
@@ -136,7 +136,7 @@ TEST_CASE("operands of two dtypes get cotangents of two dtypes", "[autograd][pre
   const Tensor x = values({5, 19}, DType::f32, device, 1),
                w = values({19, 7}, DType::bf16, device, 2),
                u = values({5, 7}, DType::f32, device, 3);
-  const Function product = [](const Tensor& a, const Tensor& b) { return matmul(a, b); };
+  const BinaryFunction product = [](const Tensor& a, const Tensor& b) { return matmul(a, b); };
   const auto [gx, gw] = vjp(product, x, w).second(u);
   const auto [gx64, gw64] = vjp(product, exact(x), exact(w)).second(exact(u));
   CHECK(gx.type() == x.type());

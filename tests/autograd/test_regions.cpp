@@ -411,9 +411,9 @@ TEST_CASE("custom_linear of several arguments, with a captured matrix that is di
         return take(matmul(m, u) + 2.0 * v, indices, 0);
       };
       const auto transpose = [m, n](const Tensor& u) {
-        const Tensor whole = index_add(
-            zeros(m.shape().dims().size() == 2 ? Shape{3, 2} : Shape{}, DType::f64, region_device()), n, u,
-            0);
+        const Tensor whole = index_add(zeros(m.shape().dims().size() == 2 ? Shape{3, 2} : Shape{},
+                                             DType::f64, region_device()),
+                                       n, u, 0);
         return std::tuple(matmul(swap_axes(m, 0, 1), whole), Tensor(), 2.0 * whole);
       };
       const Tensor z = region ? custom_linear(f, transpose, "map")(sin(p), n, y) : f(sin(p), n, y);
@@ -447,7 +447,8 @@ TEST_CASE("custom_vjp sees primals, outputs and cotangents", "[autograd][regions
                           Tensor());
       },
       "clipped");
-  const Tensor x = values({3}, 4), n = Tensor::from(std::vector<std::int32_t>{1}, {1}, region_device());
+  const Tensor x = values({3}, 4),
+               n = Tensor::from(std::vector<std::int32_t>{1}, {1}, region_device());
   CHECK(difference(grad([&](const Tensor& y) { return sum(100.0 * f(y, n).first); })(x),
                    0.5 * exp(x), 1e-15, 0) == "");
   // A result that nobody used has the cotangent zero; a rule may return nothing for zero.

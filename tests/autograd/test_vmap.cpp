@@ -321,7 +321,7 @@ Tensor network(const Weights& w, const Tensor& x) {
   const Tensor h = tanh(matmul(reshape(x, {1, 4}), w.at("first")) + w.at("bias"));
   return reshape(matmul(h, w.at("second")), {3});
 }
-Tensor loss(const Weights& w, const Tensor& x) { return sum(square(network(w, x))); }
+Tensor example_loss(const Weights& w, const Tensor& x) { return sum(square(network(w, x))); }
 
 }  // namespace
 
@@ -357,15 +357,15 @@ TEST_CASE("vmap maps trees along chosen axes", "[autograd][vmap]") {
 TEST_CASE("per-example gradients", "[autograd][vmap]") {
   const Weights w = weights(10);
   const Tensor batch = random({7, 4}, 13);
-  const Weights all = vmap(grad(loss), {not_mapped, 0})(w, batch);
+  const Weights all = vmap(grad(example_loss), {not_mapped, 0})(w, batch);
   for (std::int64_t i = 0; i < 7; ++i) {
-    const Weights one = grad(loss)(w, example(batch, i));
+    const Weights one = grad(example_loss)(w, example(batch, i));
     for (const auto& [name, gradient] : one)
       CHECK(difference(example(all.at(name), i), gradient, 1e-13, 1e-14) == "");
   }
   // Their mean is the gradient of the mean.
   const auto mean_loss = [](const Weights& v, const Tensor& x) {
-    return mean(vmap(loss, {not_mapped, 0})(v, x));
+    return mean(vmap(example_loss, {not_mapped, 0})(v, x));
   };
   const Weights together = grad(mean_loss)(w, batch);
   for (const auto& [name, gradient] : together)
@@ -416,12 +416,12 @@ TEST_CASE("vmap nests with itself and with the other transforms, in any order",
     }
     // The gradient passes to what the mapped function captured from an outer transform.
     const auto through = [&](const Weights& p) {
-      return sum(vmap([&](const Tensor& x) { return loss(p, x); })(xs));
+      return sum(vmap([&](const Tensor& x) { return example_loss(p, x); })(xs));
     };
     const Weights gradient = grad(through)(w);
     Tensor expected;
     for (std::int64_t i = 0; i < 3; ++i) {
-      const Tensor part = grad(loss)(w, example(xs, i)).at("first");
+      const Tensor part = grad(example_loss)(w, example(xs, i)).at("first");
       expected = expected ? expected + part : part;
     }
     CHECK(difference(gradient.at("first"), expected, 1e-13, 1e-14) == "");
@@ -445,7 +445,7 @@ TEST_CASE("vmap nests with itself and with the other transforms, in any order",
   }
   SECTION("inside compile, and over a compiled function") {
     const auto gradients = [](const Weights& p, const Tensor& x) {
-      return vmap(grad(loss), {not_mapped, 0})(p, x);
+      return vmap(grad(example_loss), {not_mapped, 0})(p, x);
     };
     const Weights plain = gradients(w, xs), compiled = compile(gradients)(w, xs);
     for (const auto& [name, gradient] : plain)

@@ -71,7 +71,8 @@ HostValue stored_operand(const AttentionCase& c, std::int64_t tokens, std::uint6
   }
   throw Error("no such layout");
 }
-Tensor view_of(const AttentionCase& c, const Tensor& stored, std::int64_t tokens, std::int64_t which) {
+Tensor view_of(const AttentionCase& c, const Tensor& stored, std::int64_t tokens,
+               std::int64_t which) {
   switch (c.layout) {
     case Layout::plain:
       return stored;
@@ -116,7 +117,8 @@ std::vector<HostValue> stored_operands(const AttentionCase& c, std::uint64_t see
 using Node = std::function<std::vector<Tensor>(Op, const Attributes&, const std::vector<Tensor>&)>;
 
 // (y, lse), (y, lse, dy, dlse), (dq, dk, dv), made by `node`: the fused op or its expansion.
-std::vector<Tensor> results(const AttentionCase& c, const std::vector<Tensor>& stored, const Node& node) {
+std::vector<Tensor> results(const AttentionCase& c, const std::vector<Tensor>& stored,
+                            const Node& node) {
   const AttentionAttributes attributes{1 / std::sqrt(static_cast<double>(c.features)), c.causal};
   std::vector<Tensor> x;
   for (std::size_t i = 0; i < 7; ++i)

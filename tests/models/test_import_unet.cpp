@@ -53,10 +53,10 @@ struct PublicUnet {
 };
 
 const ImportOptions usual_unet{.num_heads = 2,
-                          .image_size = 8,
-                          .drop_variance = true,
-                          .config = R"({"norm_groups": 2})",
-                          .fill = {Fill::second_time, Fill::null_class}};
+                               .image_size = 8,
+                               .drop_variance = true,
+                               .config = R"({"norm_groups": 2})",
+                               .fill = {Fill::second_time, Fill::null_class}};
 
 double largest_unet_difference(const Tensor& a, const Tensor& b) {
   return max(abs(a.to(DType::f64) - b.to(DType::f64))).item<double>();
@@ -90,13 +90,13 @@ TEST_CASE("a public U-Net gives the outputs that its own code computed", "[impor
   ImportOptions options = usual_unet;
   options.data_at_one = true;
   CHECK(largest_unet_difference(file.output(file.import(file.weights, options).model, 1.0 - t, t),
-                           -expected) < 1e-5);
+                                -expected) < 1e-5);
 
   // The other order is another network, of which no shape tells.
   options = usual_unet;
   options.config = R"({"norm_groups": 2, "attention_order": "new"})";
-  CHECK(largest_unet_difference(file.output(file.import(file.weights, options).model, t, t), expected) >
-        1e-3);
+  CHECK(largest_unet_difference(file.output(file.import(file.weights, options).model, t, t),
+                                expected) > 1e-3);
 }
 
 TEST_CASE("the configuration of a U-Net is read from its shapes", "[import][unet]") {
