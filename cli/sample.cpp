@@ -1,6 +1,7 @@
 // fluxion sample: model file in, picture and numbers out.
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>

@@ -114,11 +114,12 @@ std::vector<HostValue> stored_operands(const AttentionCase& c, std::uint64_t see
   return all;
 }
 
-using Node = std::function<std::vector<Tensor>(Op, const Attributes&, const std::vector<Tensor>&)>;
+using NodeMaker =
+    std::function<std::vector<Tensor>(Op, const Attributes&, const std::vector<Tensor>&)>;
 
 // (y, lse), (y, lse, dy, dlse), (dq, dk, dv), made by `node`: the fused op or its expansion.
 std::vector<Tensor> results(const AttentionCase& c, const std::vector<Tensor>& stored,
-                            const Node& node) {
+                            const NodeMaker& node) {
   const AttentionAttributes attributes{1 / std::sqrt(static_cast<double>(c.features)), c.causal};
   std::vector<Tensor> x;
   for (std::size_t i = 0; i < 7; ++i)

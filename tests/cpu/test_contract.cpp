@@ -398,7 +398,7 @@ void check_case(const ContractCase& c, std::uint32_t seed) {
 
 // Calls f with each instruction set in turn as the only one.
 template <class F>
-void for_each_target(F&& f) {
+void for_each_gemm_target(F&& f) {
   const std::int64_t supported = hwy::SupportedTargets();
   for (std::int64_t rest = supported; rest != 0; rest &= rest - 1) {
     hwy::SetSupportedTargetsForTest(rest & -rest);
@@ -430,7 +430,7 @@ ContractKernel simple_product(std::int64_t batch, std::int64_t m, std::int64_t k
 
 TEST_CASE("contractions of random shapes and views equal a triple loop, on any number of threads",
           "[cpu][contract]") {
-  for_each_target([] {
+  for_each_gemm_target([] {
     Random random(2024);
     for (std::uint32_t seed = 0; seed < 150; ++seed) {
       ContractCase c;
@@ -468,7 +468,7 @@ TEST_CASE("contractions of every blocking equal a triple loop, on any number of 
       {DType::f32, 1, 1, 500, 700, 1, 1, true, Epilogue::store},
       {DType::f32, 1, 500, 1, 700, 1, 1, true, Epilogue::store},
   };
-  for_each_target([&] {
+  for_each_gemm_target([&] {
     std::uint32_t seed = 1;
     for (const ContractCase& c : cases) {
       check_case(c, seed);
@@ -497,7 +497,7 @@ TEST_CASE(
       {2, 17, 29, 5, 3, 2, 40, true, Epilogue::store},
       {2, 33, 32, 30, 3, 1, 18, true, Epilogue::bias},  // inner axis in chunks
   };
-  for_each_target([&] {
+  for_each_gemm_target([&] {
     std::uint32_t seed = 1;
     for (const Windows& w : all)
       for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16}) {
@@ -542,7 +542,7 @@ TEST_CASE(
 TEST_CASE(
     "16-bit operands have the sums of the same operands converted to f32 before, to the last bit",
     "[cpu][contract]") {
-  for_each_target([&] {
+  for_each_gemm_target([&] {
     std::uint32_t seed = 1;
     for (const DType lhs : {DType::bf16, DType::f16, DType::f32})
       for (const DType rhs : {DType::f32, DType::f16, DType::bf16}) {
@@ -607,7 +607,7 @@ TEST_CASE("packing converts every 16-bit float exactly: subnormal numbers, infin
       }
     }
   };
-  for_each_target([&] {
+  for_each_gemm_target([&] {
     check(BFloat16{}, &GemmKernels<float>::pack_bf16);
     check(Float16{}, &GemmKernels<float>::pack_f16);
   });

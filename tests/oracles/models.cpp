@@ -71,7 +71,7 @@ struct ObjectiveCall {
   bool flag(const char* name) const { return attributes.at(name).get<bool>(); }
   FlowDraws flow() const { return draws.flow(classes); }
 };
-using Mapping = std::function<Outputs(const ObjectiveCall&)>;
+using ObjectiveMapping = std::function<Outputs(const ObjectiveCall&)>;
 
 MeanFlowOptions meanflow_options(const ObjectiveCall& call) {
   return {.c = call.number("c"), .p = call.number("p"), .jvp_rows = -1};
@@ -103,8 +103,8 @@ Outputs divergence(const ObjectiveCall& call) {
   return {mean(value), value, grad([&](const Tensor& x) { return mean(at(x)); })(call.draws["x"])};
 }
 
-const std::map<std::string, Mapping>& objective_mappings() {
-  static const std::map<std::string, Mapping> mappings = {
+const std::map<std::string, ObjectiveMapping>& objective_mappings() {
+  static const std::map<std::string, ObjectiveMapping> mappings = {
       {"flow_matching",
        [](const ObjectiveCall& call) {
          const bool mean = call.attributes.at("reduction").get<std::string>() == "mean";
