@@ -150,7 +150,7 @@ std::string error_of(F f) {
   return "";
 }
 
-struct Pair {
+struct ValueAndCount {
   Tensor y, count;
   std::vector<Tensor> more;
   static auto members(auto& self) { return std::tie(self.y, self.count, self.more); }
@@ -239,11 +239,11 @@ TEST_CASE("regions take and return trees, integers, empty tensors and several re
                rows = Tensor::from(std::vector<std::int32_t>{3, 0}, {2}, region_device());
   const auto f = [](const Tensor& a, const Tensor& indices, const Tensor& nothing) {
     const Tensor picked = take(a, indices, 0);
-    return Pair{
+    return ValueAndCount{
         sin(picked), argmax(a, 1), {nothing, exp(a), full({2}, 0.25, DType::f64, a.device())}};
   };
   const auto held = checkpoint(f);
-  const Pair got = held(x, rows, Tensor()), expected = f(x, rows, Tensor());
+  const ValueAndCount got = held(x, rows, Tensor()), expected = f(x, rows, Tensor());
   CHECK(difference(got.y, expected.y, 0, 0) == "");
   CHECK(difference(got.count, expected.count, 0, 0) == "");
   CHECK(!got.more[0]);
@@ -251,7 +251,7 @@ TEST_CASE("regions take and return trees, integers, empty tensors and several re
   CHECK(difference(got.more[2], expected.more[2], 0, 0) == "");
   const auto loss = [&](const auto& g) {
     return [&](const Tensor& a) {
-      const Pair all = g(a, rows, Tensor());
+      const ValueAndCount all = g(a, rows, Tensor());
       return sum(all.y) + sum(square(all.more[1])) + sum(all.more[2]);
     };
   };
