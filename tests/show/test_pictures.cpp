@@ -71,9 +71,9 @@ plan::Graph chain(std::size_t length) {
   plan::Graph graph;
   const TensorType type{{4}, DType::f32};
   graph.inputs = {type};
-  graph.nodes.push_back({Op::parameter, IndexAttributes{0}, {}, {type}});
+  graph.nodes.add({Op::parameter, IndexAttributes{0}, {}, {type}});
   for (std::size_t k = 0; k < length; ++k)
-    graph.nodes.push_back({Op::tanh, NoAttributes{}, {{static_cast<std::int32_t>(k), 0}}, {type}});
+    graph.nodes.add({Op::tanh, NoAttributes{}, {{plan::NodeId(k), 0}}, {type}});
   graph.outputs = {{static_cast<std::int32_t>(length), 0}};
   return graph;
 }
@@ -110,8 +110,8 @@ TEST_CASE("roles follow from inputs and outputs", "[show]") {
   std::map<Role, int> counts;
   for (std::size_t i = 0; i < found.size(); ++i) {
     ++counts[found[i]];
-    for (const plan::Value input : traced.graph.nodes[i].inputs) {
-      const Role from = found[static_cast<std::size_t>(input.node)];
+    for (const plan::Value input : traced.graph[plan::NodeId(static_cast<std::int64_t>(i))].inputs) {
+      const Role from = found[input.node.index()];
       if (from == Role::tangent) CHECK(found[i] == Role::tangent);
       if (from == Role::coefficient) CHECK(found[i] != Role::primal);
     }
