@@ -120,14 +120,13 @@ namespace {
 // A random op whose key is the same at every call draws the same numbers at every call: never what
 // is meant.
 void require_random_keys(const plan::Graph& graph, std::size_t parameters) {
-  std::vector<bool> varies(graph.nodes.size(), false);
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const plan::GraphNode& node = graph.nodes[i];
+  plan::Indexed<plan::NodeId, bool> varies(graph.nodes.size());
+  for (const plan::NodeId i : graph.nodes.ids()) {
+    const plan::GraphNode& node = graph[i];
     if (node.op == Op::parameter)
       varies[i] =
           static_cast<std::size_t>(std::get<IndexAttributes>(node.attributes).index) < parameters;
-    for (const plan::Value input : node.inputs)
-      varies[i] = varies[i] || varies[static_cast<std::size_t>(input.node)];
+    for (const plan::Value input : node.inputs) varies[i] = varies[i] || varies[input.node];
     if (node.op == Op::random_bits && !varies[i])
       throw Error(
           "compile: a random op has a constant key, so every call would draw the same numbers; "

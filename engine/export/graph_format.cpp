@@ -166,7 +166,7 @@ class Writer {
     for (const TensorType& output : node.outputs) type(output);
   }
   void value(plan::Value value) {
-    number(static_cast<std::uint32_t>(value.node));
+    number(static_cast<std::uint32_t>(value.node.number));
     number(static_cast<std::uint32_t>(value.output));
   }
 };
@@ -247,7 +247,7 @@ class Reader {
     const auto node = number<std::uint32_t>(), output = number<std::uint32_t>();
     constexpr std::uint32_t most = 0x7FFFFFFF;
     if (node > most || output > most) fail("a value of node " + std::to_string(node));
-    return {static_cast<std::int32_t>(node), static_cast<std::int32_t>(output)};
+    return {plan::NodeId(node), static_cast<std::int32_t>(output)};
   }
 
   void attribute_value(std::int64_t& value) { bounded(value = number<std::int64_t>()); }
@@ -476,7 +476,7 @@ StoredGraph parse_graph(std::span<const std::byte> bytes) {
 
   Reader nodes = section("nodes");
   const std::uint32_t node_count = nodes.count("nodes");
-  for (std::uint32_t i = 0; i < node_count; ++i) graph.nodes.push_back(read_node(nodes));
+  for (std::uint32_t i = 0; i < node_count; ++i) graph.nodes.add(read_node(nodes));
   nodes.finish();
 
   try {

@@ -30,9 +30,9 @@ std::vector<std::byte> bytes_of(const Tensor& tensor) {
 }
 
 // What plan::verify leaves to whoever made the graph: the leaves.
-void check_leaf(const StoredGraph& stored, std::size_t number) {
-  const plan::GraphNode& node = stored.graph.nodes[number];
-  const std::string start = "node " + std::to_string(number) + " ";
+void check_leaf(const StoredGraph& stored, plan::NodeId id) {
+  const plan::GraphNode& node = stored.graph[id];
+  const std::string start = "node " + std::to_string(id.number) + " ";
   if (node.attributes.index() != info(node.op).attributes)
     fail(stored, start + "has attributes of another op");
   if (!node.inputs.empty() || node.outputs.size() != 1)
@@ -108,13 +108,13 @@ void check(const StoredGraph& stored) {
       fail(stored, "constant " + std::to_string(i) + ", " + to_string(type) + ", has " +
                        std::to_string(stored.constants[i].size()) + " bytes");
   }
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const OpClass op_class = info(graph.nodes[i].op).op_class;
+  for (const plan::NodeId id : graph.nodes.ids()) {
+    const plan::GraphNode& node = graph[id];
+    const OpClass op_class = info(node.op).op_class;
     if (op_class == OpClass::leaf) {
-      check_leaf(stored, i);
-    } else if (op_class == OpClass::region || graph.nodes[i].scalar != -1) {
-      fail(stored, "node " + std::to_string(i) + " is '" +
-                       std::string(to_string(graph.nodes[i].op)) +
+      check_leaf(stored, id);
+    } else if (op_class == OpClass::region || node.scalar != -1) {
+      fail(stored, "node " + std::to_string(id.number) + " is '" + std::string(to_string(node.op)) +
                        "', which stands in no stored graph so");
     }
   }
@@ -123,7 +123,7 @@ void check(const StoredGraph& stored) {
     if (output.output < 0 ||
         static_cast<std::size_t>(output.output) >= graph[output].outputs.size())
       fail(stored, "an output names output " + std::to_string(output.output) + " of node " +
-                       std::to_string(output.node) + ", which has fewer");
+                       std::to_string(output.node.number) + ", which has fewer");
 }
 
 StoredGraph store(std::string name, std::vector<StoredValue> inputs,
@@ -182,7 +182,7 @@ std::vector<Tensor> call(const StoredGraph& stored, std::span<const Tensor> argu
 
   std::vector<std::vector<Tensor>> made;
   const auto tensor_of = [&](plan::Value value) -> const Tensor& {
-    return made[static_cast<std::size_t>(value.node)][static_cast<std::size_t>(value.output)];
+    return made[value.node.index()][static_cast<std::size_t>(value.output)];
   };
   for (const plan::GraphNode& node : stored.graph.nodes) {
     std::vector<Tensor> operands;

@@ -2,10 +2,10 @@
 // simplifications.
 #pragma once
 
-#include <array>
 #include <map>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/plan/graph.h"
@@ -49,10 +49,9 @@ class Builder {
 
   const CostModel& costs_;
   Graph graph_;
-  std::unordered_multimap<std::uint64_t, std::int32_t> interned_;
-  std::map<std::array<std::int32_t, 4>, Value>
-      awaiting_;  // views that wait for a token: (view, source of the token) -> the same of what
-                  // waits
+  std::unordered_multimap<std::uint64_t, NodeId> interned_;
+  // Views that wait for a token: (view, source of the token) -> the same view of what waits.
+  std::map<std::pair<Value, Value>, Value> awaiting_;
 };
 
 // The expansion of a fused op (engine/graph/expansion.h), built here. One value per output.

@@ -36,7 +36,8 @@ class Hasher {
     add(type.shape.dims());
   }
   void add(Value value) {
-    add(static_cast<std::uint64_t>(value.node) << 8 | static_cast<std::uint64_t>(value.output));
+    add(static_cast<std::uint64_t>(value.node.number) << 8 |
+        static_cast<std::uint64_t>(value.output));
   }
   void add(const GraphNode& node) {
     add(static_cast<std::uint64_t>(node.op));
@@ -77,15 +78,14 @@ Hash128 hash(const Graph& graph) {
 }
 
 void verify(const Graph& graph) {
-  const auto fail = [](std::size_t index, const std::string& what) {
-    throw Error("graph: node " + std::to_string(index) + " " + what);
+  const auto fail = [](NodeId id, const std::string& what) {
+    throw Error("graph: node " + std::to_string(id.number) + " " + what);
   };
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const GraphNode& node = graph.nodes[i];
+  for (const NodeId i : graph.nodes.ids()) {
+    const GraphNode& node = graph[i];
     std::vector<TensorType> types;
     for (const Value input : node.inputs) {
-      if (input.node < 0 || static_cast<std::size_t>(input.node) >= i)
-        fail(i, "uses a node that does not come before it");
+      if (!input.node || input.node >= i) fail(i, "uses a node that does not come before it");
       if (input.output < 0 || static_cast<std::size_t>(input.output) >= graph[input].outputs.size())
         fail(i, "uses an output that does not exist");
       types.push_back(graph.type(input));
@@ -106,19 +106,19 @@ void verify(const Graph& graph) {
     }
   }
   for (const Value output : graph.outputs)
-    if (output.node < 0 || static_cast<std::size_t>(output.node) >= graph.nodes.size())
+    if (!output.node || output.node > graph.nodes.last())
       throw Error("graph: an output names no node");
 }
 
 std::string to_string(const Graph& graph) {
   std::string text;
   const auto name = [&](Value value) {
-    return "%" + std::to_string(value.node) +
+    return "%" + std::to_string(value.node.number) +
            (graph[value].outputs.size() > 1 ? "." + std::to_string(value.output) : "");
   };
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    const GraphNode& node = graph.nodes[i];
-    text += "%" + std::to_string(i) + " = " + std::string(to_string(node.op));
+  for (const NodeId i : graph.nodes.ids()) {
+    const GraphNode& node = graph[i];
+    text += "%" + std::to_string(i.number) + " = " + std::string(to_string(node.op));
     for (std::size_t k = 0; k < node.inputs.size(); ++k)
       text += (k ? ", " : " ") + name(node.inputs[k]);
     const std::string attributes =
@@ -182,17 +182,14 @@ class Canonicaliser {
     std::vector<Tensor> outputs;
     std::vector<WalkedNode> order;
     std::size_t next = 0;
-    std::unordered_map<const Node*, std::int32_t> numbers;
+    std::unordered_map<const Node*, NodeId> numbers;
     std::unordered_map<const Node*, std::vector<Value>>
         several;  // parameters and regions: a value per output
   };
 
-  std::int32_t add_node(GraphNode node) {
-    result_.graph.nodes.push_back(std::move(node));
-    return static_cast<std::int32_t>(result_.graph.nodes.size()) - 1;
-  }
+  NodeId add_node(GraphNode node) { return result_.graph.nodes.add(std::move(node)); }
 
-  std::int32_t add_input(const Tensor& tensor) {
+  NodeId add_input(const Tensor& tensor) {
     const auto index = static_cast<std::int64_t>(result_.inputs.size());
     result_.inputs.push_back(tensor);
     result_.graph.inputs.push_back(tensor.type());
@@ -252,10 +249,10 @@ class Canonicaliser {
       frame.several[region.parameters[i].node().get()] = {inputs[i]};
   }
 
-  std::int32_t constant(double value, const TensorType& type) {
+  NodeId constant(double value, const TensorType& type) {
     const bool literal = (value == 0 && !std::signbit(value)) || value == 1 || value == -1;
     const auto [found, fresh] =
-        scalar_nodes_.try_emplace({std::bit_cast<std::uint64_t>(value), type.dtype}, 0);
+        scalar_nodes_.try_emplace({std::bit_cast<std::uint64_t>(value), type.dtype});
     if (!fresh) return found->second;
     GraphNode made{Op::constant, ValueAttributes{literal ? value : 0}, {}, {type}};
     if (!literal) {
@@ -272,8 +269,8 @@ class Canonicaliser {
 
   Canonical result_;
   std::deque<Frame> frames_;
-  std::map<std::pair<const Node*, int>, std::int32_t> bound_;  // parameters and evaluated tensors
-  std::map<std::pair<std::uint64_t, DType>, std::int32_t>
+  std::map<std::pair<const Node*, int>, NodeId> bound_;  // parameters and evaluated tensors
+  std::map<std::pair<std::uint64_t, DType>, NodeId>
       scalar_nodes_;  // run-time scalars with equal bits are one
   std::map<std::uint64_t, std::int32_t> scalar_slots_;
 };

@@ -10,14 +10,22 @@
 #include "engine/backend.h"
 #include "engine/graph/op.h"
 #include "engine/graph/tensor.h"
+#include "engine/plan/id.h"
 
 namespace fluxion::plan {
 
 // Output `output` of node `node`.
 struct Value {
-  std::int32_t node = -1;
+  NodeId node;
   std::int32_t output = 0;
-  bool operator==(const Value&) const = default;
+  auto operator<=>(const Value&) const = default;
+};
+
+// Operand `number` of node `user`.
+struct Operand {
+  NodeId user;
+  std::int32_t number = 0;
+  auto operator<=>(const Operand&) const = default;
 };
 
 struct GraphNode {
@@ -31,20 +39,48 @@ struct GraphNode {
 };
 
 struct Graph {
-  std::vector<GraphNode> nodes;  // inputs before users
+  Indexed<NodeId, GraphNode> nodes;  // inputs before users
   std::vector<Value> outputs;
   std::vector<TensorType> inputs;     // types of the parameters, by index
   std::vector<std::int32_t> donated;  // inputs whose memory may be taken over
   std::int32_t scalars = 0;
   bool operator==(const Graph&) const = default;
 
-  const GraphNode& operator[](Value value) const {
-    return nodes[static_cast<std::size_t>(value.node)];
-  }
+  const GraphNode& operator[](NodeId node) const { return nodes[node]; }
+  const GraphNode& operator[](Value value) const { return nodes[value.node]; }
   const TensorType& type(Value value) const {
-    return (*this)[value].outputs[static_cast<std::size_t>(value.output)];
+    return nodes[value.node].outputs[static_cast<std::size_t>(value.output)];
   }
 };
+
+// Whether a node is a leaf without memory: a number or an index, wherever it is needed.
+inline bool is_literal(const GraphNode& node) {
+  return info(node.op).op_class == OpClass::leaf && node.op != Op::parameter;
+}
+
+// Formats that exist in memory only: rounding to them happens when they are stored.
+inline bool storage_only(DType dtype) {
+  return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::u8 || dtype == DType::i64;
+}
+
+// What the memory of a graph output or an index operand is: reshapes peeled off.
+Value peel_reshapes(const Graph& graph, Value value);
+
+// Calls f for each value outside of movement ops that `value` is made of.
+template <class F>
+void for_sources(const Graph& graph, Value value, F&& f) {
+  std::vector<Value> pending{value};
+  while (!pending.empty()) {
+    const Value next = pending.back();
+    pending.pop_back();
+    if (info(graph[next].op).op_class != OpClass::movement) {
+      f(next);
+      continue;
+    }
+    const std::vector<Value>& inputs = graph[next].inputs;
+    pending.insert(pending.end(), inputs.begin(), inputs.end());
+  }
+}
 
 struct Hash128 {
   std::uint64_t low = 0, high = 0;

@@ -8,15 +8,12 @@
 
 namespace fluxion::plan {
 
-std::int32_t BufferNumbers::of(Value value) {
+BufferId BufferNumbers::of(Value value) {
   numbers_.resize(graph_.nodes.size());
-  auto& outputs = numbers_[static_cast<std::size_t>(value.node)];
-  outputs.resize(graph_[value].outputs.size(), -1);
-  std::int32_t& number = outputs[static_cast<std::size_t>(value.output)];
-  if (number < 0) {
-    number = static_cast<std::int32_t>(values_.size());
-    values_.push_back(value);
-  }
+  auto& outputs = numbers_[value.node];
+  outputs.resize(graph_[value].outputs.size());
+  BufferId& number = outputs[static_cast<std::size_t>(value.output)];
+  if (!number) number = values_.add(value);
   return number;
 }
 
@@ -40,9 +37,9 @@ DType register_dtype(DType dtype) {
 struct NeedsSplit {
   AxisSplit split;
 };
-// Thrown where an index can't be followed: below this operand (user, number) there must be memory.
+// Thrown where an index can't be followed: below this operand there must be memory.
 struct Stuck {
-  std::pair<std::int32_t, std::int32_t> operand{-1, -1};
+  Operand operand;
 };
 
 class TapeWriter {
@@ -81,17 +78,17 @@ class TapeWriter {
   Tape attempt() {
     tape_ = Tape{};
     memo_.clear();
-    first_ = {-1, -1};
+    first_ = {};
     tape_.extents = space_.extents;
     tape_.reduced_axes = space_.reduced_axes;
-    for (const std::int32_t n : group_.stores) {
-      const TensorType& type = graph_.nodes[static_cast<std::size_t>(n)].outputs[0];
+    for (const NodeId n : group_.stores) {
+      const TensorType& type = graph_[n].outputs[0];
       const Point point = canonical(type.shape);
       std::int32_t value = emit({n, 0}, point, {});
       const Affine address = linear_address(point, type.shape, space_.extents.size());
       if (tape_.reduced_axes > 0 && squeeze(type.shape) == group_.space.sizes)
         value = widened(value);
-      tape_.stores.push_back({value, buffers_.of({n, 0}), type.dtype, address});
+      tape_.stores.push_back({value, buffers_.of({n, 0}).number, type.dtype, address});
     }
     tape_.streaming = tape_.reduced_axes > 0 && streams();
     tidy(tape_);
@@ -122,7 +119,7 @@ class TapeWriter {
   // An index that grows beyond reach on its way down to memory needs memory on the way: below the
   // first movement op, so that what is left of the way gets shorter each time.
   Stuck too_far() const {
-    if (first_.first < 0)
+    if (!first_.user)
       throw Error("lowering: an index is beyond reach without any view; this is a planner error");
     return Stuck{first_};
   }
@@ -155,7 +152,7 @@ class TapeWriter {
     const DType dtype = graph_.type(value).dtype;
     const bool is_narrow = narrow(place->address) && narrow(place->guards);
     tape_.loads.push_back(
-        {buffers_.of(value), dtype, std::move(place->address), std::move(place->guards)});
+        {buffers_.of(value).number, dtype, std::move(place->address), std::move(place->guards)});
     return push({TapeCode::load,
                  Op::identity,
                  into,
@@ -194,7 +191,7 @@ class TapeWriter {
 
   std::int32_t follow_down(Value value, Point point, const Ranges& conditions) {
     while (true) {
-      const Key key{value.node, value.output, flat(point, conditions)};
+      const Key key{value, flat(point, conditions)};
       if (const auto found = memo_.find(key); found != memo_.end()) return found->second;
       const GraphNode& node = graph_[value];
       const DType dtype = graph_.type(value).dtype;
@@ -226,7 +223,7 @@ class TapeWriter {
           break;
         case OpClass::movement: {
           trail_ = {value.node, 0};
-          if (first_.first < 0) first_ = trail_;
+          if (!first_.user) first_ = trail_;
           if (node.op == Op::pad || node.op == Op::concat) {
             result = emit_pieces(node, point, conditions);
             break;
@@ -268,7 +265,7 @@ class TapeWriter {
                                  space_.extents.size()))
             throw Stuck{trail_};
           {
-            first_ = {-1, -1};
+            first_ = {};
             const std::int32_t operand =
                 widened(emit(node.inputs[0], canonical(graph_.type(node.inputs[0]).shape), {}));
             result = push(
@@ -321,10 +318,10 @@ class TapeWriter {
     const DType dtype = node.outputs[0].dtype;
     std::int32_t result = -1;
     std::int64_t start = 0;
-    const std::int32_t pieces = trail_.first;
+    const NodeId pieces = trail_.user;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       trail_ = {pieces, static_cast<std::int32_t>(i)};
-      if (first_.first == pieces) first_ = trail_;
+      if (first_.user == pieces) first_ = trail_;
       const Shape& operand = graph_.type(node.inputs[i]).shape;
       Step step = follow(node, operand, start, point, space_);
       if (step.outcome == Step::Outcome::too_far) throw too_far();
@@ -370,7 +367,7 @@ class TapeWriter {
   }
 
   struct Key {
-    std::int32_t node, output;
+    Value value;
     Dims where;
     auto operator<=>(const Key&) const = default;
   };
@@ -392,20 +389,20 @@ class TapeWriter {
   const Graph& graph_;
   const Group& group_;
   BufferNumbers& buffers_;
-  std::set<std::int32_t> hosted_;
+  std::set<NodeId> hosted_;
   IterationSpace space_;
   std::vector<Affine> axes_;  // of the group's space, over the tape's axes
   Tape tape_;
   std::map<Key, std::int32_t> memo_;
-  // The movement operands (user, number) on the way down from what is stored or reduced: the last,
+  // The movement operands on the way down from what is stored or reduced: the last,
   // and the first.
-  std::pair<std::int32_t, std::int32_t> trail_{-1, -1}, first_{-1, -1};
+  Operand trail_, first_;
 };
 
 }  // namespace
 
 std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers,
-                                std::vector<std::pair<std::int32_t, std::int32_t>>& stuck) {
+                                std::vector<Operand>& stuck) {
   try {
     return TapeWriter(graph, group, buffers).write();
   } catch (const Stuck& found) {
@@ -459,7 +456,7 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
       continue;
     }
     ContractOperand operand;
-    operand.buffer = buffers.of(at);
+    operand.buffer = buffers.of(at).number;
     operand.offset = address->constant;
     for (std::size_t k = 0; k < space.extents.size(); ++k) {
       if (space.extents[k] == 1) continue;
@@ -483,8 +480,8 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
 
 }  // namespace
 
-ContractKernel lower_contraction(const Graph& graph, std::int32_t n, BufferNumbers& buffers) {
-  const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
+ContractKernel lower_contraction(const Graph& graph, NodeId n, BufferNumbers& buffers) {
+  const GraphNode& node = graph[n];
   const Shape &shape = node.outputs[0].shape, &lhs = graph.type(node.inputs[0]).shape;
   ContractKernel kernel;
   kernel.lhs = graph.type(node.inputs[0]).dtype;
@@ -502,13 +499,15 @@ ContractKernel lower_contraction(const Graph& graph, std::int32_t n, BufferNumbe
   tape.extents = {kernel.batch, kernel.m, kernel.n};
   tape.instructions.push_back(
       {TapeCode::result, Op::identity, kernel.accumulate, false, 0, {-1, -1, -1}});
-  tape.stores.push_back(
-      {0, buffers.of({n, 0}), node.outputs[0].dtype, {0, {kernel.m * kernel.n, kernel.n, 1}}});
+  tape.stores.push_back({0,
+                         buffers.of({n, 0}).number,
+                         node.outputs[0].dtype,
+                         {0, {kernel.m * kernel.n, kernel.n, 1}}});
   return kernel;
 }
 
-OpKernel lower_op(const Graph& graph, std::int32_t n, BufferNumbers& buffers) {
-  const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
+OpKernel lower_op(const Graph& graph, NodeId n, BufferNumbers& buffers) {
+  const GraphNode& node = graph[n];
   OpKernel kernel{node.op, node.attributes, {}, {}, {}, node.outputs, {}};
   const bool views = info(node.op).op_class == OpClass::fused;
   // A run-time scalar is named by its number.
@@ -521,12 +520,12 @@ OpKernel lower_op(const Graph& graph, std::int32_t n, BufferNumbers& buffers) {
       kernel.views.push_back(lower_operand(graph, input, buffers, row ? 1 : 2));
       kernel.inputs.push_back(kernel.views.back().buffer);
     } else {
-      kernel.inputs.push_back(buffers.of(
-          info(node.op).op_class == OpClass::movement ? input : peel_reshapes(graph, input)));
+      const bool moves = info(node.op).op_class == OpClass::movement;
+      kernel.inputs.push_back(buffers.of(moves ? input : peel_reshapes(graph, input)).number);
     }
   }
   for (std::size_t k = 0; k < node.outputs.size(); ++k)
-    kernel.outputs.push_back(buffers.of({n, static_cast<std::int32_t>(k)}));
+    kernel.outputs.push_back(buffers.of({n, static_cast<std::int32_t>(k)}).number);
   return kernel;
 }
 

@@ -15,34 +15,37 @@ namespace fluxion::plan {
 class BufferNumbers {
  public:
   explicit BufferNumbers(const Graph& graph) : graph_(graph) {}
-  std::int32_t of(Value value);  // given a number at the first call
-  const std::vector<Value>& values() const { return values_; }
+  BufferId of(Value value);  // given a number at the first call
+  const Indexed<BufferId, Value>& values() const { return values_; }
 
  private:
   const Graph& graph_;
-  std::vector<std::vector<std::int32_t>> numbers_;
-  std::vector<Value> values_;
+  Indexed<NodeId, std::vector<BufferId>> numbers_;  // by output
+  Indexed<BufferId, Value> values_;
 };
 
 // A kernel and the memory it touches, by buffer number.
 struct LoweredKernel {
   Kernel kernel;
-  std::int32_t position = 0;  // the last of its ops in the graph's order
+  NodeId position;  // the last of its ops in the graph's order
 };
 
+using Kernels = Indexed<KernelId, LoweredKernel>;
+using Slots = Indexed<BufferId, BufferSlot>;  // the buffers' roles
+
 // The tape of a group, or nothing if some index can't be written as an affine function; then
-// `stuck` gets the operand (user, number) to be copied.
+// `stuck` gets the operand to be copied.
 std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers,
-                                std::vector<std::pair<std::int32_t, std::int32_t>>& stuck);
+                                std::vector<Operand>& stuck);
 
 // A contraction as a kernel with one result and a trivial epilogue.
-ContractKernel lower_contraction(const Graph& graph, std::int32_t node, BufferNumbers& buffers);
+ContractKernel lower_contraction(const Graph& graph, NodeId node, BufferNumbers& buffers);
 
-OpKernel lower_op(const Graph& graph, std::int32_t node, BufferNumbers& buffers);
+OpKernel lower_op(const Graph& graph, NodeId node, BufferNumbers& buffers);
 
 // Rewrites `tape` so that its iteration space runs in the row-major order of buffer `buffer`, which
 // it must read element for element, once each; false if it doesn't.
-bool reorder_along(Tape& tape, std::int32_t buffer);
+bool reorder_along(Tape& tape, BufferId buffer);
 
 // Splits the tapes' axes until their extents agree; false if they can't.
 bool common_axes(Tape& a, Tape& b);
@@ -55,13 +58,13 @@ void append_tape(Tape& a, const Tape& b);
 
 // Loads of `buffer` replaced by result `result` of the contraction that the tape is the epilogue
 // of.
-void replace_load_by_result(Tape& tape, std::int32_t buffer, std::int32_t result);
+void replace_load_by_result(Tape& tape, BufferId buffer, std::int32_t result);
 
 // Drops loads, instructions, indices and ranges that no store needs, and merges equal ones.
 void tidy(Tape& tape);
 
 // The buffers a kernel reads and writes.
-std::vector<std::int32_t> reads(const Kernel& kernel);
-std::vector<std::int32_t> writes(const Kernel& kernel);
+std::vector<BufferId> reads(const Kernel& kernel);
+std::vector<BufferId> writes(const Kernel& kernel);
 
 }  // namespace fluxion::plan

@@ -12,17 +12,17 @@ namespace fluxion::plan {
 namespace {
 
 // Whether node `from` is an operand of node `to`, or an operand's operand, ...
-bool reaches(const Graph& graph, std::int32_t from, std::int32_t to) {
-  std::vector<bool> seen(static_cast<std::size_t>(to) + 1, false);
-  std::vector<std::int32_t> pending{to};
+bool reaches(const Graph& graph, NodeId from, NodeId to) {
+  Indexed<NodeId, bool> seen(graph.nodes.size());
+  std::vector<NodeId> pending{to};
   while (!pending.empty()) {
-    const std::int32_t node = pending.back();
+    const NodeId node = pending.back();
     pending.pop_back();
     if (node == from) return true;
-    for (const Value input : graph.nodes[static_cast<std::size_t>(node)].inputs) {
+    for (const Value input : graph[node].inputs) {
       // Operands have lower numbers: what lies below `from` can't lead to it.
-      if (input.node < from || seen[static_cast<std::size_t>(input.node)]) continue;
-      seen[static_cast<std::size_t>(input.node)] = true;
+      if (input.node < from || seen[input.node]) continue;
+      seen[input.node] = true;
       pending.push_back(input.node);
     }
   }
@@ -32,25 +32,24 @@ bool reaches(const Graph& graph, std::int32_t from, std::int32_t to) {
 // The nodes in an order with inputs before users, as close to the given one as possible.
 Graph sorted(Graph graph) {
   const std::size_t count = graph.nodes.size();
-  std::vector<std::int32_t> waiting(count, 0), moved(count, -1);
-  std::vector<std::vector<std::int32_t>> users(count);
-  std::priority_queue<std::int32_t, std::vector<std::int32_t>, std::greater<>> ready;
-  for (std::size_t i = 0; i < count; ++i) {
-    for (const Value input : graph.nodes[i].inputs)
-      users[static_cast<std::size_t>(input.node)].push_back(static_cast<std::int32_t>(i));
-    waiting[i] = static_cast<std::int32_t>(graph.nodes[i].inputs.size());
-    if (waiting[i] == 0) ready.push(static_cast<std::int32_t>(i));
+  Indexed<NodeId, std::size_t> waiting(count);
+  Indexed<NodeId, NodeId> moved(count);
+  Indexed<NodeId, std::vector<NodeId>> users(count);
+  std::priority_queue<NodeId, std::vector<NodeId>, std::greater<>> ready;
+  for (const NodeId n : graph.nodes.ids()) {
+    for (const Value input : graph[n].inputs) users[input.node].push_back(n);
+    waiting[n] = graph[n].inputs.size();
+    if (waiting[n] == 0) ready.push(n);
   }
-  const auto move = [&](Value& value) { value.node = moved[static_cast<std::size_t>(value.node)]; };
-  std::vector<GraphNode> nodes;
+  const auto move = [&](Value& value) { value.node = moved[value.node]; };
+  Indexed<NodeId, GraphNode> nodes;
   while (!ready.empty()) {
-    const auto i = static_cast<std::size_t>(ready.top());
+    const NodeId n = ready.top();
     ready.pop();
-    moved[i] = static_cast<std::int32_t>(nodes.size());
-    nodes.push_back(std::move(graph.nodes[i]));
-    for (Value& input : nodes.back().inputs) move(input);
-    for (const std::int32_t user : users[i])
-      if (--waiting[static_cast<std::size_t>(user)] == 0) ready.push(user);
+    for (Value& input : graph.nodes[n].inputs) move(input);
+    moved[n] = nodes.add(std::move(graph.nodes[n]));
+    for (const NodeId user : users[n])
+      if (--waiting[user] == 0) ready.push(user);
   }
   for (Value& output : graph.outputs) move(output);
   graph.nodes = std::move(nodes);
@@ -61,20 +60,19 @@ Graph sorted(Graph graph) {
 
 Graph pair_duals(Graph graph) {
   // One pair at a time: numbers change with each.
-  const auto next = [&]() -> std::optional<std::pair<std::int32_t, std::int32_t>> {
-    for (std::size_t j = 0; j < graph.nodes.size(); ++j) {
-      const GraphNode& dual = graph.nodes[j];
+  const auto next = [&]() -> std::optional<std::pair<NodeId, NodeId>> {
+    for (const NodeId j : graph.nodes.ids()) {
+      const GraphNode& dual = graph[j];
       if (dual.op != Op::attention_dual) continue;
       std::vector<Value> operands(dual.inputs.begin(), dual.inputs.begin() + 3);
       operands.insert(operands.end(), dual.inputs.begin() + 6, dual.inputs.end());
-      for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-        const GraphNode& primal = graph.nodes[i];
+      for (const NodeId i : graph.nodes.ids()) {
+        const GraphNode& primal = graph[i];
         if (primal.op != Op::attention || primal.inputs != operands ||
             !(primal.attributes == dual.attributes))
           continue;
         // A tangent that is computed from this very output must come after it.
-        if (!reaches(graph, static_cast<std::int32_t>(i), static_cast<std::int32_t>(j)))
-          return std::pair(static_cast<std::int32_t>(i), static_cast<std::int32_t>(j));
+        if (!reaches(graph, i, j)) return std::pair(i, j);
       }
     }
     return std::nullopt;

@@ -26,11 +26,10 @@ class Lowering {
   Lowering(const Graph& graph, const Capabilities& device, BufferNumbers& buffers, Cuts& cuts)
       : graph_(graph), device_(device), buffers_(buffers), cuts_(cuts) {}
 
-  std::vector<LoweredKernel> run() {
+  Kernels run() {
     for (const Group& group : fuse(graph_, device_, cuts_.stored)) lower(group);
-    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      const auto n = static_cast<std::int32_t>(i);
-      const OpClass op_class = info(graph_.nodes[i].op).op_class;
+    for (const NodeId n : graph_.nodes.ids()) {
+      const OpClass op_class = info(graph_[n].op).op_class;
       if (op_class == OpClass::contraction) lower(n, lower_contraction(graph_, n, buffers_));
       if (is_whole(op_class)) lower(n, lower_op(graph_, n, buffers_));
     }
@@ -42,14 +41,13 @@ class Lowering {
 
  private:
   void lower(const Group& group) {
-    std::vector<std::pair<std::int32_t, std::int32_t>> stuck;
+    std::vector<Operand> stuck;
     std::optional<Tape> tape = lower_group(graph_, group, buffers_, stuck);
-    for (const auto& [user, operand] : stuck) {
-      const Value value =
-          graph_.nodes[static_cast<std::size_t>(user)].inputs[static_cast<std::size_t>(operand)];
+    for (const Operand operand : stuck) {
+      const Value value = graph_[operand.user].inputs[static_cast<std::size_t>(operand.number)];
       if (cuts_.stored.contains(value.node))
         throw Error("plan: a view does not fold even over a copy; this is a planner error");
-      cuts_.copied.insert({user, operand});
+      cuts_.copied.insert(operand);
     }
     if (!tape) return;
     if (static_cast<std::int64_t>(tape->extents.size()) > device_.limits.max_axes)
@@ -58,25 +56,26 @@ class Lowering {
     if (const Fit fit = check(kernel); !fit)
       split_group(graph_, group, excess(fit), cuts_);
     else
-      kernels_.push_back({std::move(kernel), group.nodes.back()});
+      kernels_.add({std::move(kernel), group.nodes.back()});
   }
 
-  void lower(std::int32_t node, Kernel kernel) {
+  void lower(NodeId node, Kernel kernel) {
     if (const Fit fit = check(kernel); !fit)
       split_operator(graph_, node, excess(fit), cuts_);
     else
-      kernels_.push_back({std::move(kernel), node});
+      kernels_.add({std::move(kernel), node});
   }
 
   Fit check(const Kernel& kernel) {
-    for (std::size_t b = slots_.size(); b < buffers_.values().size(); ++b)
-      slots_.push_back({BufferKind::temporary, graph_.type(buffers_.values()[b]), 0, 0});
-    return fits(kernel, slots_, device_.limits);
+    while (slots_.size() < buffers_.values().size()) {
+      const Value value = buffers_.values()[BufferId(std::ssize(slots_))];
+      slots_.add({BufferKind::temporary, graph_.type(value), 0, 0});
+    }
+    return fits(kernel, slots_.items(), device_.limits);
   }
 
   Excess excess(const Fit& fit) const {
-    const Value memory =
-        fit.buffer >= 0 ? buffers_.values()[static_cast<std::size_t>(fit.buffer)] : Value{};
+    const Value memory = fit.buffer >= 0 ? buffers_.values()[BufferId(fit.buffer)] : Value{};
     return {fit, memory, device_.limits, device_.name};
   }
 
@@ -84,8 +83,8 @@ class Lowering {
   const Capabilities& device_;
   BufferNumbers& buffers_;
   Cuts& cuts_;
-  std::vector<BufferSlot> slots_;  // types alone
-  std::vector<LoweredKernel> kernels_;
+  Slots slots_;  // types alone
+  Kernels kernels_;
 };
 
 }  // namespace
@@ -96,7 +95,7 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
   Graph graph = pair_duals(simplify(given, device, plan.extra_scalars));
   verify(graph);
 
-  std::vector<LoweredKernel> kernels;
+  Kernels kernels;
   std::optional<BufferNumbers> buffers;
   if (limits.fuses) {
     require_least(limits, device.name);
@@ -116,18 +115,16 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
     }
   } else {
     buffers.emplace(graph);
-    for (std::size_t i = 0; i < graph.nodes.size(); ++i)
-      if (graph.nodes[i].op != Op::parameter)
-        kernels.push_back({lower_op(graph, static_cast<std::int32_t>(i), *buffers),
-                           static_cast<std::int32_t>(i)});
+    for (const NodeId n : graph.nodes.ids())
+      if (graph[n].op != Op::parameter) kernels.add({lower_op(graph, n, *buffers), n});
   }
 
   // Outputs: one buffer each, however often a value is asked for.
   Program& program = plan.program;
   program.inputs = graph.inputs;
   program.scalars = graph.scalars;
-  std::map<std::pair<std::int32_t, std::int32_t>, std::int32_t> output_of;
-  std::set<std::int32_t> kept;
+  std::map<Value, std::int32_t> output_of;
+  std::set<BufferId> kept;
   for (const Value output : graph.outputs) {
     const GraphNode& node = graph[output];
     if (node.op == Op::parameter) {
@@ -135,8 +132,8 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
           {true, static_cast<std::int32_t>(std::get<IndexAttributes>(node.attributes).index)});
       continue;
     }
-    const auto [found, fresh] = output_of.try_emplace(
-        {output.node, output.output}, static_cast<std::int32_t>(program.outputs.size()));
+    const auto [found, fresh] =
+        output_of.try_emplace(output, static_cast<std::int32_t>(program.outputs.size()));
     if (fresh) {
       program.outputs.push_back(graph.type(output));
       kept.insert(buffers->of(output));
@@ -148,11 +145,11 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
   for (const OutputSource& source : plan.outputs)
     if (source.from_input) donated.erase(source.index);
 
-  std::vector<BufferSlot> slots;
+  Slots slots;
   for (const Value value : buffers->values()) {
     const GraphNode& node = graph[value];
     BufferSlot slot{BufferKind::temporary, graph.type(value), 0, 0};
-    const auto output = output_of.find({value.node, value.output});
+    const auto output = output_of.find(value);
     if (node.op == Op::parameter) {
       slot.kind = BufferKind::input;
       slot.index = std::get<IndexAttributes>(node.attributes).index;
@@ -160,17 +157,17 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
       slot.kind = BufferKind::output;
       slot.index = output->second;
     }
-    slots.push_back(std::move(slot));
+    slots.add(std::move(slot));
   }
   if (limits.fuses) {
-    std::set<std::int32_t> donated_buffers;
-    for (std::size_t b = 0; b < slots.size(); ++b)
+    std::set<BufferId> donated_buffers;
+    for (const BufferId b : slots.ids())
       if (slots[b].kind == BufferKind::input && donated.contains(slots[b].index))
-        donated_buffers.insert(static_cast<std::int32_t>(b));
+        donated_buffers.insert(b);
     merge_into_contractions(kernels, slots, kept, donated_buffers, limits);
   }
-  schedule(std::move(kernels), std::move(slots), donated, limits.alignment,
-           device.storage, program);
+  schedule(std::move(kernels), std::move(slots), donated, limits.alignment, device.storage,
+           program);
   verify(program, device.storage);
   require_fits(program, limits, device.name);
   return plan;

@@ -42,41 +42,39 @@ Graph prepare(const Graph& graph, const KernelLimits& limits, Cuts& cuts) {
   const auto max_loads = static_cast<std::size_t>(limits.max_loads);
   const auto max_pieces = static_cast<std::size_t>(std::max(
       2, std::min({limits.max_loads / 2, limits.max_buffers - 1, limits.max_instructions / 3})));
-  std::set<std::int32_t> stored;  // of the result
+  std::set<NodeId> stored;  // of the result
   Graph result;
   result.inputs = graph.inputs;
   result.donated = graph.donated;
   result.scalars = graph.scalars;
-  std::vector<std::int32_t> moved(graph.nodes.size());
+  Indexed<NodeId, NodeId> moved(graph.nodes.size());
   // How many ways lead from each node of the result down to memory through movement ops: whoever
   // reads it in place has a load for each. Where pieces are shared the number grows exponentially,
   // and so would the work of finding out whether they fold.
-  std::vector<std::size_t> ways;
-  const auto ways_of = [&](std::int32_t n) {
-    for (std::size_t i = ways.size(); i <= static_cast<std::size_t>(n); ++i) {
-      const GraphNode& node = result.nodes[i];
+  Indexed<NodeId, std::size_t> ways;
+  const auto ways_of = [&](NodeId n) {
+    while (ways.last() < n) {
+      const GraphNode& node = result[NodeId(std::ssize(ways))];
       const bool moves = info(node.op).op_class == OpClass::movement;
-      ways.push_back(moves ? 0 : 1);
+      std::size_t sum = moves ? 0 : 1;
       if (moves)
-        for (const Value input : node.inputs) ways[i] += ways[static_cast<std::size_t>(input.node)];
+        for (const Value input : node.inputs) sum += ways[input.node];
+      ways.add(sum);
     }
-    return ways[static_cast<std::size_t>(n)];
+    return ways[n];
   };
   const auto copy = [&](Value value) {
-    result.nodes.push_back({Op::identity, NoAttributes{}, {value}, {result.type(value)}});
-    return Value{static_cast<std::int32_t>(result.nodes.size()) - 1, 0};
+    return Value{result.nodes.add({Op::identity, NoAttributes{}, {value}, {result.type(value)}}),
+                 0};
   };
-  const auto move = [&](Value value) {
-    return Value{moved[static_cast<std::size_t>(value.node)], value.output};
-  };
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
-    GraphNode node = graph.nodes[i];
+  const auto move = [&](Value value) { return Value{moved[value.node], value.output}; };
+  for (const NodeId n : graph.nodes.ids()) {
+    GraphNode node = graph[n];
     const OpClass op_class = info(node.op).op_class;
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       Value& input = node.inputs[k];
       input = move(input);
-      const bool forced =
-          cuts.copied.contains({static_cast<std::int32_t>(i), static_cast<std::int32_t>(k)});
+      const bool forced = cuts.copied.contains({n, static_cast<std::int32_t>(k)});
       const bool must = forced ||
                         ((op_class == OpClass::contraction || op_class == OpClass::fused) &&
                          !readable_by_contraction(result, input)) ||
@@ -87,9 +85,8 @@ Graph prepare(const Graph& graph, const KernelLimits& limits, Cuts& cuts) {
       if (must) input = copy(input);
       if (forced) stored.insert(input.node);
     }
-    if (const auto found = cuts.stepped.find(static_cast<std::int32_t>(i));
-        found != cuts.stepped.end()) {
-      moved[i] = append_steps(result, node, found->second, limits, stored);
+    if (const auto found = cuts.stepped.find(n); found != cuts.stepped.end()) {
+      moved[n] = append_steps(result, node, found->second, limits, stored);
       continue;
     }
     // A kernel has only so many loads: more pieces are joined in parts first.
@@ -106,27 +103,25 @@ Graph prepare(const Graph& graph, const KernelLimits& limits, Cuts& cuts) {
         std::int64_t& size = part.outputs[0].shape[axis];
         size = 0;
         for (const Value input : part.inputs) size += result.type(input).shape[axis];
-        result.nodes.push_back(std::move(part));
-        parts.push_back(copy({static_cast<std::int32_t>(result.nodes.size()) - 1, 0}));
+        parts.push_back(copy({result.nodes.add(std::move(part)), 0}));
       }
       node.inputs = std::move(parts);
     }
-    result.nodes.push_back(node);
-    const auto last = static_cast<std::int32_t>(result.nodes.size()) - 1;
+    const NodeId last = result.nodes.add(node);
     if (op_class == OpClass::movement && (ways_of(last) > max_loads || !folds(result, {last, 0}))) {
-      result.nodes.pop_back();
-      ways.pop_back();
+      result.nodes.remove_last();
+      ways.remove_last();
       for (Value& input : node.inputs)
         if (!lies_in_memory(result, input)) input = copy(input);
-      result.nodes.push_back(node);
+      result.nodes.add(std::move(node));
     }
-    moved[i] = static_cast<std::int32_t>(result.nodes.size()) - 1;
+    moved[n] = result.nodes.last();
   }
   for (const Value output : graph.outputs) {
     Value value = peel_reshapes(result, move(output));
     result.outputs.push_back(lies_in_memory(result, value) ? value : copy(value));
   }
-  for (const std::int32_t node : cuts.stored) stored.insert(moved[static_cast<std::size_t>(node)]);
+  for (const NodeId node : cuts.stored) stored.insert(moved[node]);
   cuts = {std::move(stored), {}, {}};
   return result;
 }

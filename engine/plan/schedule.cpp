@@ -1,384 +1,193 @@
-// Order and memory: when each kernel runs and where each temporary lies.
 #include "engine/plan/schedule.h"
 
 #include <algorithm>
 #include <map>
-#include <optional>
 #include <queue>
-#include <set>
+#include <tuple>
 
 namespace fluxion::plan {
 
 namespace {
 
-// Whether the kernel reads `input` only at the very element where it writes `output`, so that one
-// memory can serve both.
-bool elementwise_between(const Kernel& kernel, std::int32_t input, std::int32_t output) {
-  const auto* map = std::get_if<TapeKernel>(&kernel);
-  if (!map) return false;
-  const Tape& tape = map->tape;
-  const auto store = std::find_if(tape.stores.begin(), tape.stores.end(),
-                                  [&](const TapeStore& s) { return s.buffer == output; });
-  if (store == tape.stores.end()) return false;
-  // The result of a streamed row is stored when other pieces of the row may still be read.
-  if (tape.streaming && tape.instructions[static_cast<std::size_t>(store->value)].narrow)
-    return false;
-  bool found = false;
-  for (const TapeLoad& load : tape.loads) {
-    if (load.buffer != input) continue;
-    if (!load.guards.empty() || load.address != store->address || load.dtype != store->dtype)
-      return false;
-    found = true;
-  }
-  return found;
-}
-
-void renumber(Tape& tape, const std::vector<std::int32_t>& numbers) {
-  for (TapeLoad& load : tape.loads) load.buffer = numbers[static_cast<std::size_t>(load.buffer)];
-  for (TapeStore& store : tape.stores)
-    store.buffer = numbers[static_cast<std::size_t>(store.buffer)];
-}
-
-void renumber(Kernel& kernel, const std::vector<std::int32_t>& numbers) {
-  if (auto* map = std::get_if<TapeKernel>(&kernel)) renumber(map->tape, numbers);
+void renumber(Kernel& kernel, const Indexed<BufferId, BufferId>& numbers) {
+  const auto one = [&](std::int32_t& buffer) { buffer = numbers[BufferId(buffer)].number; };
+  const auto tape = [&](Tape& tape) {
+    for (TapeLoad& load : tape.loads) one(load.buffer);
+    for (TapeStore& store : tape.stores) one(store.buffer);
+  };
+  if (auto* map = std::get_if<TapeKernel>(&kernel)) tape(map->tape);
   if (auto* contract = std::get_if<ContractKernel>(&kernel)) {
-    for (ContractTerm& term : contract->terms)
-      for (ContractOperand* operand : {&term.lhs, &term.rhs})
-        operand->buffer = numbers[static_cast<std::size_t>(operand->buffer)];
-    renumber(contract->epilogue, numbers);
+    for (ContractTerm& term : contract->terms) one(term.lhs.buffer), one(term.rhs.buffer);
+    tape(contract->epilogue);
   }
   if (auto* op = std::get_if<OpKernel>(&kernel)) {
-    for (std::int32_t& buffer : op->inputs) buffer = numbers[static_cast<std::size_t>(buffer)];
-    for (std::int32_t& buffer : op->outputs) buffer = numbers[static_cast<std::size_t>(buffer)];
-    for (ContractOperand& view : op->views)
-      view.buffer = numbers[static_cast<std::size_t>(view.buffer)];
+    for (std::int32_t& buffer : op->inputs) one(buffer);
+    for (std::int32_t& buffer : op->outputs) one(buffer);
+    for (ContractOperand& view : op->views) one(view.buffer);
   }
 }
 
-// `after` moves nothing: whoever reads its result reads x itself, once the token is known. Takes
-// these kernels away - but those whose result is an output, which are copies - and returns, per
-// kernel, the buffers that it waits for beside those that it reads.
-std::vector<std::set<std::int32_t>> dissolve_barriers(std::vector<LoweredKernel>& kernels,
-                                                      const std::vector<BufferSlot>& slots) {
-  const auto barrier = [&](const LoweredKernel& kernel) {
-    const auto* op = std::get_if<OpKernel>(&kernel.kernel);
-    return op && op->op == Op::after &&
-                   slots[static_cast<std::size_t>(op->outputs[0])].kind == BufferKind::temporary
-               ? op
-               : nullptr;
-  };
-  std::vector<std::int32_t> stands_for(slots.size());
-  for (std::size_t b = 0; b < slots.size(); ++b) stands_for[b] = static_cast<std::int32_t>(b);
-  std::map<std::int32_t, std::set<std::int32_t>> tokens;  // of barriers' results
-  // In the order of the graph, so that what a barrier reads is settled before.
-  std::vector<std::pair<std::int32_t, const OpKernel*>> barriers;
-  for (const LoweredKernel& kernel : kernels)
-    if (const OpKernel* op = barrier(kernel)) barriers.push_back({kernel.position, op});
-  if (barriers.empty()) return std::vector<std::set<std::int32_t>>(kernels.size());
-  std::sort(barriers.begin(), barriers.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (const auto& [position, op] : barriers) {
-    std::set<std::int32_t>& waits = tokens[op->outputs[0]];
-    for (const std::int32_t input : op->inputs)
-      if (const auto found = tokens.find(input); found != tokens.end() && input != op->outputs[0])
-        waits.insert(found->second.begin(), found->second.end());
-    waits.insert(stands_for[static_cast<std::size_t>(op->inputs[1])]);
-    stands_for[static_cast<std::size_t>(op->outputs[0])] =
-        stands_for[static_cast<std::size_t>(op->inputs[0])];
-  }
-  std::erase_if(kernels, [&](const LoweredKernel& kernel) { return barrier(kernel) != nullptr; });
-  std::vector<std::set<std::int32_t>> waits(kernels.size());
-  for (std::size_t k = 0; k < kernels.size(); ++k) {
-    for (const std::int32_t buffer : reads(kernels[k].kernel))
-      if (const auto found = tokens.find(buffer); found != tokens.end())
-        waits[k].insert(found->second.begin(), found->second.end());
-    renumber(kernels[k].kernel, stands_for);
-  }
-  return waits;
+// The barrier that a kernel is, if its result lies nowhere.
+const OpKernel* barrier(const LoweredKernel& kernel, const Slots& slots) {
+  const auto* op = std::get_if<OpKernel>(&kernel.kernel);
+  const bool is_barrier =
+      op && op->op == Op::after && slots[BufferId(op->outputs[0])].kind == BufferKind::temporary;
+  return is_barrier ? op : nullptr;
 }
-
-struct Lifetime {
-  std::int32_t buffer;
-  std::int32_t from, to;  // kernels, inclusive
-  std::int64_t bytes;
-};
-
-// Offsets for lifetimes: the largest first, each at the lowest place free for all of its life.
-std::int64_t place_by_size(std::vector<Lifetime> lifetimes, std::vector<std::int64_t>& offsets) {
-  std::sort(lifetimes.begin(), lifetimes.end(), [](const Lifetime& a, const Lifetime& b) {
-    return a.bytes != b.bytes ? a.bytes > b.bytes : a.buffer < b.buffer;
-  });
-  std::vector<Lifetime> placed;
-  std::int64_t arena = 0;
-  for (const Lifetime& life : lifetimes) {
-    std::vector<std::pair<std::int64_t, std::int64_t>> taken;
-    for (const Lifetime& other : placed)
-      if (other.from <= life.to && life.from <= other.to)
-        taken.push_back({offsets[static_cast<std::size_t>(other.buffer)],
-                         offsets[static_cast<std::size_t>(other.buffer)] + other.bytes});
-    std::sort(taken.begin(), taken.end());
-    std::int64_t offset = 0;
-    for (const auto& [begin, end] : taken) {
-      if (offset + life.bytes <= begin) break;
-      offset = std::max(offset, end);
-    }
-    offsets[static_cast<std::size_t>(life.buffer)] = offset;
-    arena = std::max(arena, offset + life.bytes);
-    placed.push_back(life);
-  }
-  return arena;
-}
-
-// The same in order of time with a list of free ranges: a little larger, but not quadratic. For
-// very long programs.
-std::int64_t place_by_time(std::vector<Lifetime> lifetimes, std::vector<std::int64_t>& offsets) {
-  std::sort(lifetimes.begin(), lifetimes.end(),
-            [](const Lifetime& a, const Lifetime& b) { return a.from < b.from; });
-  const auto later = [](const Lifetime& a, const Lifetime& b) { return a.to > b.to; };
-  std::priority_queue<Lifetime, std::vector<Lifetime>, decltype(later)> live(later);
-  std::map<std::int64_t, std::int64_t> free;  // begin -> end
-  std::set<std::pair<std::int64_t, std::int64_t>>
-      by_size;  // (end - begin, begin) of the same ranges
-  std::int64_t arena = 0;
-  const auto take = [&](std::map<std::int64_t, std::int64_t>::iterator range) {
-    const auto [begin, end] = *range;
-    by_size.erase({end - begin, begin});
-    free.erase(range);
-    return std::pair(begin, end);
-  };
-  const auto give = [&](std::int64_t begin, std::int64_t end) {
-    if (const auto next = free.find(end); next != free.end()) end = take(next).second;
-    if (auto next = free.lower_bound(begin);
-        next != free.begin() && std::prev(next)->second == begin)
-      begin = take(std::prev(next)).first;
-    free[begin] = end;
-    by_size.insert({end - begin, begin});
-  };
-  for (const Lifetime& life : lifetimes) {
-    while (!live.empty() && live.top().to < life.from) {
-      const std::int64_t offset = offsets[static_cast<std::size_t>(live.top().buffer)];
-      if (live.top().bytes > 0) give(offset, offset + live.top().bytes);
-      live.pop();
-    }
-    std::int64_t& offset = offsets[static_cast<std::size_t>(life.buffer)];
-    if (const auto best = by_size.lower_bound({life.bytes, 0});
-        best != by_size.end() && life.bytes > 0) {
-      const auto [begin, end] = take(free.find(best->second));
-      offset = begin;
-      if (begin + life.bytes < end) give(begin + life.bytes, end);
-    } else {
-      offset = arena;
-      arena += life.bytes;
-    }
-    live.push(life);
-  }
-  return arena;
-}
-
-constexpr std::size_t many_lifetimes = 8192;
 
 }  // namespace
 
-bool can_overwrite(const Kernel& kernel, const std::set<std::int32_t>& inputs,
-                   const std::set<std::int32_t>& outputs) {
-  for (const std::int32_t written : writes(kernel)) {
-    if (!outputs.contains(written)) continue;
-    for (const std::int32_t input : inputs)
-      if (elementwise_between(kernel, input, written)) return true;
+Waits dissolve_barriers(Kernels& kernels, const Slots& slots) {
+  // In the order of the graph, so that what a barrier reads is settled before.
+  std::vector<std::pair<NodeId, const OpKernel*>> barriers;
+  for (const LoweredKernel& kernel : kernels)
+    if (const OpKernel* op = barrier(kernel, slots)) barriers.push_back({kernel.position, op});
+  if (barriers.empty()) return Waits(kernels.size());
+  std::sort(barriers.begin(), barriers.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  Indexed<BufferId, BufferId> stands_for(slots.size());
+  for (const BufferId buffer : slots.ids()) stands_for[buffer] = buffer;
+  std::map<BufferId, std::set<BufferId>> tokens;  // of barriers' results
+  for (const auto& [position, op] : barriers) {
+    const BufferId x(op->inputs[0]), token(op->inputs[1]), result(op->outputs[0]);
+    std::set<BufferId>& waits = tokens[result];
+    for (const BufferId input : {x, token})
+      if (const auto found = tokens.find(input); found != tokens.end())
+        waits.insert(found->second.begin(), found->second.end());
+    waits.insert(stands_for[token]);
+    stands_for[result] = stands_for[x];
   }
-  return false;
+  Kernels remaining;
+  Waits waits;
+  for (LoweredKernel& kernel : kernels) {
+    if (barrier(kernel, slots)) continue;
+    std::set<BufferId> all;
+    for (const BufferId buffer : reads(kernel.kernel))
+      if (const auto found = tokens.find(buffer); found != tokens.end())
+        all.insert(found->second.begin(), found->second.end());
+    renumber(kernel.kernel, stands_for);
+    remaining.add(std::move(kernel));
+    waits.add(std::move(all));
+  }
+  kernels = std::move(remaining);
+  return waits;
 }
 
-void schedule(std::vector<LoweredKernel> kernels, std::vector<BufferSlot> slots,
-              const std::set<std::int64_t>& donated, std::int64_t alignment,
-              const Storage& storage, Program& program) {
-  const std::size_t buffers = slots.size();
-  const std::vector<std::set<std::int32_t>> waits = dissolve_barriers(kernels, slots);
-  std::vector<std::int32_t> writer(buffers, -1);
-  std::vector<std::vector<std::int32_t>> readers(buffers);
-  for (std::size_t k = 0; k < kernels.size(); ++k) {
-    for (const std::int32_t buffer : reads(kernels[k].kernel))
-      readers[static_cast<std::size_t>(buffer)].push_back(static_cast<std::int32_t>(k));
-    for (const std::int32_t buffer : writes(kernels[k].kernel))
-      writer[static_cast<std::size_t>(buffer)] = static_cast<std::int32_t>(k);
-  }
-
-  // Kernels that could write over a donated input run last, with whatever waits for their results.
-  std::set<std::int32_t> donated_buffers, outputs;
-  for (std::size_t b = 0; b < buffers; ++b) {
-    if (slots[b].kind == BufferKind::input && donated.contains(slots[b].index))
-      donated_buffers.insert(static_cast<std::int32_t>(b));
-    if (slots[b].kind == BufferKind::output) outputs.insert(static_cast<std::int32_t>(b));
-  }
-  std::vector<bool> commits(kernels.size(), false);
-  std::vector<std::int32_t> spreading;
-  for (std::size_t k = 0; k < kernels.size(); ++k) {
-    commits[k] = can_overwrite(kernels[k].kernel, donated_buffers, outputs);
-    if (commits[k]) spreading.push_back(static_cast<std::int32_t>(k));
-  }
+Indexed<KernelId, bool> commit_set(const Kernels& kernels, const KernelGraph& dependences,
+                                   const std::set<BufferId>& donated,
+                                   const std::set<BufferId>& outputs) {
+  Indexed<KernelId, bool> commits(kernels.size());
+  std::vector<KernelId> spreading;
+  const auto add = [&](KernelId k) {
+    if (commits[k]) return;
+    commits[k] = true;
+    spreading.push_back(k);
+  };
+  for (const KernelId k : kernels.ids())
+    if (can_overwrite(kernels[k].kernel, donated, outputs)) add(k);
   while (!spreading.empty()) {
-    const std::int32_t k = spreading.back();
+    const KernelId k = spreading.back();
     spreading.pop_back();
-    for (const std::int32_t written : writes(kernels[static_cast<std::size_t>(k)].kernel))
-      for (const std::int32_t reader : readers[static_cast<std::size_t>(written)]) {
-        if (commits[static_cast<std::size_t>(reader)]) continue;
-        commits[static_cast<std::size_t>(reader)] = true;
-        spreading.push_back(reader);
-      }
+    for (const KernelId user : dependences.users(k)) add(user);
   }
+  return commits;
+}
 
-  std::vector<int> waiting(kernels.size(), 0);
-  for (std::size_t k = 0; k < kernels.size(); ++k)
-    for (const std::int32_t buffer : reads(kernels[k].kernel))
-      if (writer[static_cast<std::size_t>(buffer)] >= 0) ++waiting[k];
-  // Whoever waits for a value without reading it.
-  std::vector<std::vector<std::int32_t>> followers(buffers);
-  for (std::size_t k = 0; k < kernels.size(); ++k)
-    for (const std::int32_t buffer : waits[k]) {
-      if (writer[static_cast<std::size_t>(buffer)] < 0) continue;
-      ++waiting[k];
-      followers[static_cast<std::size_t>(buffer)].push_back(static_cast<std::int32_t>(k));
-    }
-  // In the order of the graph, but what gives back more memory than it takes runs as soon as it
-  // can: a weight's gradient, say, is the last to need the activations, and would keep them all
-  // until the graph comes to its weight.
-  std::vector<std::int64_t> gain(kernels.size(), 0);
-  std::vector<std::size_t> unread(buffers);  // by how many readers still
-  using Rank = std::tuple<bool, bool, std::int32_t, std::int32_t>;
+Order find_order(const Kernels& kernels, const Traffic& traffic, const KernelGraph& dependences,
+                 const Slots& slots, const Indexed<KernelId, bool>& commits,
+                 const Storage& storage) {
+  Order order{{}, Indexed<KernelId, std::int32_t>(kernels.size(), -1)};
+  Indexed<KernelId, std::size_t> waiting(kernels.size());  // for how many kernels still
+  Indexed<BufferId, std::size_t> unread(slots.size());     // by how many readers still
+  // What gives back more memory than it takes does not wait for its turn: a weight's gradient, say,
+  // is the last to need the activations, and would keep them all until the graph comes to its
+  // weight.
+  Indexed<KernelId, std::int64_t> gain(kernels.size());
+  using Rank = std::tuple<bool, bool, NodeId, KernelId>;
   std::priority_queue<Rank, std::vector<Rank>, std::greater<>> ready;
-  std::vector<std::int32_t> when(kernels.size(), -1), order;
-  const auto enqueue = [&](std::size_t k) {
-    ready.push({commits[k], gain[k] <= 0, kernels[k].position, static_cast<std::int32_t>(k)});
+  const auto enqueue = [&](KernelId k) {
+    if (waiting[k] == 0) ready.push({commits[k], gain[k] <= 0, kernels[k].position, k});
   };
-  const auto temporary_bytes = [&](std::int32_t b) {
-    const BufferSlot& slot = slots[static_cast<std::size_t>(b)];
-    return slot.kind == BufferKind::temporary ? static_cast<std::int64_t>(bytes_of(slot.type, storage)) : 0;
+  const auto bytes_of = [&](BufferId buffer) {
+    const BufferSlot& slot = slots[buffer];
+    return slot.kind == BufferKind::temporary
+               ? static_cast<std::int64_t>(fluxion::bytes_of(slot.type, storage))
+               : 0;
   };
-  const auto last_reader =
-      [&](std::size_t b) {  // there is one reader left: it ends the buffer's life
-        for (const std::int32_t reader : readers[b]) {
-          const auto r = static_cast<std::size_t>(reader);
-          if (when[r] >= 0) continue;
-          gain[r] += temporary_bytes(static_cast<std::int32_t>(b));
-          if (waiting[r] == 0) enqueue(r);
-        }
-      };
-  for (std::size_t k = 0; k < kernels.size(); ++k)
-    for (const std::int32_t buffer : writes(kernels[k].kernel)) gain[k] -= temporary_bytes(buffer);
-  for (std::size_t b = 0; b < buffers; ++b) {
-    unread[b] = readers[b].size();
-    if (unread[b] == 1) last_reader(b);
+  // The one reader that is left ends the buffer's life.
+  const auto credit_last_reader = [&](BufferId buffer) {
+    for (const KernelId reader : traffic.readers[buffer]) {
+      if (order.place[reader] >= 0) continue;
+      gain[reader] += bytes_of(buffer);
+      enqueue(reader);  // perhaps again, under another rank
+    }
+  };
+  for (const KernelId k : kernels.ids()) {
+    waiting[k] = dependences.sources(k).size();
+    for (const BufferId buffer : writes(kernels[k].kernel)) gain[k] -= bytes_of(buffer);
   }
-  for (std::size_t k = 0; k < kernels.size(); ++k)
-    if (waiting[k] == 0) enqueue(k);
+  for (const BufferId buffer : slots.ids()) {
+    unread[buffer] = traffic.readers[buffer].size();
+    if (unread[buffer] == 1) credit_last_reader(buffer);
+  }
+  for (const KernelId k : kernels.ids()) enqueue(k);
   while (!ready.empty()) {
-    const std::int32_t k = std::get<3>(ready.top());
+    const KernelId k = std::get<KernelId>(ready.top());
     ready.pop();
-    if (when[static_cast<std::size_t>(k)] >= 0) continue;  // was ready twice, under two ranks
-    when[static_cast<std::size_t>(k)] = static_cast<std::int32_t>(order.size());
-    order.push_back(k);
-    for (const std::int32_t buffer : reads(kernels[static_cast<std::size_t>(k)].kernel))
-      if (--unread[static_cast<std::size_t>(buffer)] == 1)
-        last_reader(static_cast<std::size_t>(buffer));
-    for (const std::int32_t buffer : writes(kernels[static_cast<std::size_t>(k)].kernel))
-      for (const auto* waiters : {&readers, &followers})
-        for (const std::int32_t waiter : (*waiters)[static_cast<std::size_t>(buffer)])
-          if (--waiting[static_cast<std::size_t>(waiter)] == 0)
-            enqueue(static_cast<std::size_t>(waiter));
+    if (order.place[k] >= 0) continue;
+    order.place[k] = static_cast<std::int32_t>(order.kernels.size());
+    order.kernels.push_back(k);
+    for (const BufferId buffer : reads(kernels[k].kernel))
+      if (--unread[buffer] == 1) credit_last_reader(buffer);
+    for (const KernelId user : dependences.users(k)) {
+      --waiting[user];
+      enqueue(user);
+    }
   }
-  if (order.size() != kernels.size())
-    throw Error("plan: the kernels depend on each other in a circle; this is a planner error");
+  return order;
+}
 
-  // Donations: an output takes over an input of its type that its kernel reads element for element
-  // and nobody reads later.
+void schedule(Kernels kernels, Slots slots, const std::set<std::int64_t>& donated,
+              std::int64_t alignment, const Storage& storage, Program& program) {
+  const Waits waits = dissolve_barriers(kernels, slots);
+  const Traffic traffic(kernels, slots.size());
+  KernelGraph dependences = traffic.dependences();
+  for (const KernelId k : kernels.ids())
+    for (const BufferId buffer : waits[k])
+      if (traffic.writer[buffer]) dependences.connect(traffic.writer[buffer], k);
+
+  std::set<BufferId> donated_buffers, outputs;
+  for (const BufferId buffer : slots.ids()) {
+    if (slots[buffer].kind == BufferKind::input && donated.contains(slots[buffer].index))
+      donated_buffers.insert(buffer);
+    if (slots[buffer].kind == BufferKind::output) outputs.insert(buffer);
+  }
+  const Indexed<KernelId, bool> commits =
+      commit_set(kernels, dependences, donated_buffers, outputs);
+  const Order order = find_order(kernels, traffic, dependences, slots, commits, storage);
+  const Indexed<BufferId, BufferId> taken =
+      take_over(kernels, traffic, slots, order, commits, donated_buffers);
+  const Arena arena = place_temporaries(kernels, traffic, slots, order, alignment, storage);
+
+  program.arena_bytes = arena.bytes;
   program.donations.assign(program.outputs.size(), -1);
-  program.commit_point = static_cast<std::int32_t>(order.size());
-  std::vector<bool> given(buffers, false);
-  for (std::size_t b = 0; b < buffers; ++b) {
-    if (slots[b].kind != BufferKind::output || writer[b] < 0 ||
-        !commits[static_cast<std::size_t>(writer[b])])
-      continue;
-    const std::int32_t w = writer[b];
-    for (const std::int32_t input : donated_buffers) {
-      const auto i = static_cast<std::size_t>(input);
-      if (given[i] || !(slots[i].type == slots[b].type) ||
-          !elementwise_between(kernels[static_cast<std::size_t>(w)].kernel, input,
-                               static_cast<std::int32_t>(b)))
-        continue;
-      const bool last = std::all_of(readers[i].begin(), readers[i].end(), [&](std::int32_t r) {
-        return r == w || when[static_cast<std::size_t>(r)] < when[static_cast<std::size_t>(w)];
-      });
-      if (!last) continue;
-      given[i] = true;
-      program.donations[static_cast<std::size_t>(slots[b].index)] = slots[i].index;
-      program.commit_point = std::min(program.commit_point, when[static_cast<std::size_t>(w)]);
-      break;
+  program.commit_point = static_cast<std::int32_t>(order.kernels.size());
+  Indexed<BufferId, BufferId> numbers(slots.size());
+  for (const BufferId buffer : slots.ids()) {
+    BufferSlot& slot = slots[buffer];
+    if (taken[buffer]) {
+      program.donations[static_cast<std::size_t>(slot.index)] =
+          static_cast<std::int32_t>(slots[taken[buffer]].index);
+      program.commit_point = std::min(program.commit_point, order.place[traffic.writer[buffer]]);
     }
+    if (!traffic.writer[buffer] && traffic.readers[buffer].empty()) continue;
+    if (slot.kind == BufferKind::temporary) slot.offset = arena.offsets[buffer];
+    numbers[buffer] = BufferId(std::ssize(program.buffers));
+    program.buffers.push_back(slot);
   }
-
-  // Lifetimes of temporaries; a value written element for element over its last-read operand shares
-  // its memory.
-  std::vector<std::int32_t> shares(buffers);
-  for (std::size_t b = 0; b < buffers; ++b) shares[b] = static_cast<std::int32_t>(b);
-  const auto last_read = [&](std::size_t b) {
-    std::int32_t last = writer[b] >= 0 ? when[static_cast<std::size_t>(writer[b])] : -1;
-    for (const std::int32_t reader : readers[b])
-      last = std::max(last, when[static_cast<std::size_t>(reader)]);
-    return last;
-  };
-  const auto temporary = [&](std::int32_t b) {
-    return slots[static_cast<std::size_t>(b)].kind == BufferKind::temporary;
-  };
-  std::map<std::int32_t, Lifetime> lives;
-  for (const std::int32_t k : order) {
-    const LoweredKernel& kernel = kernels[static_cast<std::size_t>(k)];
-    const std::int32_t now = when[static_cast<std::size_t>(k)];
-    std::vector<std::int32_t> inputs = reads(kernel.kernel);
-    for (const std::int32_t out : writes(kernel.kernel)) {
-      if (!temporary(out)) continue;
-      const auto o = static_cast<std::size_t>(out);
-      const std::int64_t bytes =
-          (static_cast<std::int64_t>(bytes_of(slots[o].type, storage)) + alignment - 1) / alignment *
-          alignment;
-      std::optional<std::int32_t> reused;
-      for (std::int32_t& in : inputs) {
-        if (in < 0 || !temporary(in) || last_read(static_cast<std::size_t>(in)) != now ||
-            bytes_of(slots[static_cast<std::size_t>(in)].type, storage) !=
-                bytes_of(slots[o].type, storage))
-          continue;
-        if (!elementwise_between(kernel.kernel, in, out)) continue;
-        reused = shares[static_cast<std::size_t>(in)];
-        in = -1;  // taken
-        break;
-      }
-      if (reused) {
-        shares[o] = *reused;
-        lives[*reused].to = std::max(lives[*reused].to, last_read(o));
-      } else {
-        lives[out] = {out, now, last_read(o), bytes};
-      }
-    }
-  }
-  std::vector<Lifetime> lifetimes;
-  for (const auto& [buffer, life] : lives) lifetimes.push_back(life);
-  std::vector<std::int64_t> offsets(buffers, 0);
-  program.arena_bytes = lifetimes.size() > many_lifetimes ? place_by_time(lifetimes, offsets)
-                                                          : place_by_size(lifetimes, offsets);
-
-  // The program: kernels in order over the buffers that are in use.
-  std::vector<std::int32_t> numbers(buffers, -1);
-  for (std::size_t b = 0; b < buffers; ++b) {
-    if (writer[b] < 0 && readers[b].empty()) continue;
-    BufferSlot slot = slots[b];
-    if (slot.kind == BufferKind::temporary)
-      slot.offset = offsets[static_cast<std::size_t>(shares[b])];
-    numbers[b] = static_cast<std::int32_t>(program.buffers.size());
-    program.buffers.push_back(std::move(slot));
-  }
-  for (const std::int32_t k : order) {
-    Kernel kernel = std::move(kernels[static_cast<std::size_t>(k)].kernel);
-    renumber(kernel, numbers);
-    program.kernels.push_back(std::move(kernel));
+  for (const KernelId k : order.kernels) {
+    renumber(kernels[k].kernel, numbers);
+    program.kernels.push_back(std::move(kernels[k].kernel));
   }
 }
 

@@ -20,6 +20,16 @@ bool is_identity(const Dims& permutation) {
   return true;
 }
 
+// Per node: whether some output depends on it.
+Indexed<NodeId, bool> needed(const Graph& graph) {
+  Indexed<NodeId, bool> result(graph.nodes.size());
+  for (const Value output : graph.outputs) result[output.node] = true;
+  for (const NodeId n : graph.nodes.reversed_ids())
+    if (result[n])
+      for (const Value input : graph[n].inputs) result[input.node] = true;
+  return result;
+}
+
 bool swaps_last_two(Dims permutation) {
   if (permutation.size() < 2) return false;
   std::swap(permutation[permutation.size() - 1], permutation[permutation.size() - 2]);
@@ -32,11 +42,10 @@ Value Builder::intern(GraphNode node) {
   const std::uint64_t key = hash(node).low;
   const auto [begin, end] = interned_.equal_range(key);
   for (auto found = begin; found != end; ++found)
-    if (graph_.nodes[static_cast<std::size_t>(found->second)] == node) return {found->second, 0};
-  graph_.nodes.push_back(std::move(node));
-  const auto number = static_cast<std::int32_t>(graph_.nodes.size()) - 1;
-  interned_.emplace(key, number);
-  return {number, 0};
+    if (graph_[found->second] == node) return {found->second, 0};
+  const NodeId made = graph_.nodes.add(std::move(node));
+  interned_.emplace(key, made);
+  return {made, 0};
 }
 
 Value Builder::leaf(GraphNode node) { return intern(std::move(node)); }
@@ -247,7 +256,7 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
 
 std::vector<Value> Builder::awaited(Value token) const {
   std::vector<Value> sources, pending{token};
-  std::set<std::pair<std::int32_t, std::int32_t>> seen;
+  std::set<Value> seen;
   while (!pending.empty()) {
     const Value value = pending.back();
     pending.pop_back();
@@ -256,8 +265,7 @@ std::vector<Value> Builder::awaited(Value token) const {
       sources.push_back(value);
     else
       for (std::size_t i = node.inputs.size(); i-- > 0;)
-        if (seen.insert({node.inputs[i].node, node.inputs[i].output}).second)
-          pending.push_back(node.inputs[i]);
+        if (seen.insert(node.inputs[i]).second) pending.push_back(node.inputs[i]);
   }
   return sources;
 }
@@ -276,7 +284,7 @@ std::optional<Value> Builder::after(Value x, Value token) {
   const GraphNode node = graph_[x];
   if (info(node.op).op_class == OpClass::leaf && node.op != Op::parameter) return x;
   if (info(node.op).op_class == OpClass::movement) {
-    const std::array<std::int32_t, 4> key{x.node, x.output, sources[0].node, sources[0].output};
+    const std::pair key(x, sources[0]);
     if (const auto found = awaiting_.find(key); found != awaiting_.end()) return found->second;
     std::vector<Value> pieces;
     for (const Value piece : node.inputs)
@@ -310,31 +318,28 @@ namespace {
 // Fused ops for which `keep` does not hold are expanded.
 Graph simplified(const Graph& graph, const std::function<bool(const GraphNode&)>& keep,
                  const CostModel& costs, std::vector<double>& extra_scalars) {
-  std::vector<bool> live(graph.nodes.size(), false);
-  for (const Value output : graph.outputs) live[static_cast<std::size_t>(output.node)] = true;
-  for (std::size_t i = graph.nodes.size(); i-- > 0;)
-    if (live[i])
-      for (const Value input : graph.nodes[i].inputs)
-        live[static_cast<std::size_t>(input.node)] = true;
-
-  std::vector<int> users(graph.nodes.size(), 0);
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i)
-    if (live[i])
-      for (const Value input : graph.nodes[i].inputs) ++users[static_cast<std::size_t>(input.node)];
+  const Indexed<NodeId, bool> live = needed(graph);
+  Indexed<NodeId, int> users(graph.nodes.size());
+  for (const NodeId n : graph.nodes.ids())
+    if (live[n])
+      for (const Value input : graph[n].inputs) ++users[input.node];
 
   Graph empty;
   empty.inputs = graph.inputs;
   empty.donated = graph.donated;
   empty.scalars = graph.scalars;
   Builder builder(std::move(empty), costs);
-  std::vector<std::vector<Value>> made(graph.nodes.size());
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+  Indexed<NodeId, std::vector<Value>> made(graph.nodes.size());  // by output
+  const auto made_of = [&](const std::vector<Value>& values) {
+    std::vector<Value> result;
+    for (const Value value : values)
+      result.push_back(made[value.node][static_cast<std::size_t>(value.output)]);
+    return result;
+  };
+  for (const NodeId i : graph.nodes.ids()) {
     if (!live[i]) continue;
-    const GraphNode& node = graph.nodes[i];
-    std::vector<Value> inputs;
-    for (const Value input : node.inputs)
-      inputs.push_back(
-          made[static_cast<std::size_t>(input.node)][static_cast<std::size_t>(input.output)]);
+    const GraphNode& node = graph[i];
+    std::vector<Value> inputs = made_of(node.inputs);
     switch (info(node.op).op_class) {
       case OpClass::leaf:
         made[i] = {builder.leaf(node)};
@@ -352,7 +357,7 @@ Graph simplified(const Graph& graph, const std::function<bool(const GraphNode&)>
         // (A B)' = B' A': the product itself comes out in the order that is asked for, where nobody
         // wants the other one.
         if (node.op == Op::transpose && builder.graph()[inputs[0]].op == Op::matmul &&
-            users[static_cast<std::size_t>(node.inputs[0].node)] == 1 &&
+            users[node.inputs[0].node] == 1 &&
             swaps_last_two(std::get<AxesAttributes>(node.attributes).axes)) {
           const GraphNode product = builder.graph()[inputs[0]];
           const std::vector<Value>& factors = product.inputs;
@@ -365,15 +370,11 @@ Graph simplified(const Graph& graph, const std::function<bool(const GraphNode&)>
         break;
     }
   }
-  std::vector<Value> outputs;
-  for (const Value output : graph.outputs)
-    outputs.push_back(
-        made[static_cast<std::size_t>(output.node)][static_cast<std::size_t>(output.output)]);
   extra_scalars = builder.extra_scalars;
 
   // Rewriting may have left nodes that nothing uses any more.
   Graph result = builder.take();
-  result.outputs = std::move(outputs);
+  result.outputs = made_of(graph.outputs);
   return without_dead(std::move(result));
 }
 
@@ -392,20 +393,14 @@ Graph simplify_portably(const Graph& graph, std::vector<double>& extra_scalars) 
 }
 
 Graph without_dead(Graph full) {
-  std::vector<bool> used(full.nodes.size(), false);
-  for (const Value output : full.outputs) used[static_cast<std::size_t>(output.node)] = true;
-  for (std::size_t i = full.nodes.size(); i-- > 0;)
-    if (used[i])
-      for (const Value input : full.nodes[i].inputs)
-        used[static_cast<std::size_t>(input.node)] = true;
-  std::vector<std::int32_t> moved(full.nodes.size(), -1);
-  const auto move = [&](Value& value) { value.node = moved[static_cast<std::size_t>(value.node)]; };
-  std::vector<GraphNode> nodes;
-  for (std::size_t i = 0; i < full.nodes.size(); ++i) {
-    if (!used[i]) continue;
-    moved[i] = static_cast<std::int32_t>(nodes.size());
-    nodes.push_back(std::move(full.nodes[i]));
-    for (Value& input : nodes.back().inputs) move(input);
+  const Indexed<NodeId, bool> used = needed(full);
+  Indexed<NodeId, NodeId> moved(full.nodes.size());
+  const auto move = [&](Value& value) { value.node = moved[value.node]; };
+  Indexed<NodeId, GraphNode> nodes;
+  for (const NodeId n : full.nodes.ids()) {
+    if (!used[n]) continue;
+    for (Value& input : full.nodes[n].inputs) move(input);
+    moved[n] = nodes.add(std::move(full.nodes[n]));
   }
   for (Value& output : full.outputs) move(output);
   full.nodes = std::move(nodes);

@@ -18,9 +18,9 @@ bool is_movement(const Graph& graph, Value value) {
 
 // The values outside of movement ops that `value` is a view of.
 template <class F>
-void for_sources(const Graph& graph, Value value, F&& f) {
+void for_each_source(const Graph& graph, Value value, F&& f) {
   std::vector<Value> pending{value};
-  std::set<std::int32_t> seen;
+  std::set<NodeId> seen;
   while (!pending.empty()) {
     const Value next = pending.back();
     pending.pop_back();
@@ -79,7 +79,7 @@ class ViewWeights {
   }
 
   const Graph& graph_;
-  std::map<std::int32_t, std::int64_t> known_;
+  std::map<NodeId, std::int64_t> known_;
 };
 
 // Whether memory can hold all of a value.
@@ -89,8 +89,8 @@ bool storable(const TensorType& type, const KernelLimits& limits) {
          elements <= limits.max_binding_bytes / static_cast<std::int64_t>(size_of(type.dtype));
 }
 
-[[noreturn]] void refuse(const Graph& graph, std::int32_t node, const Excess& excess) {
-  const bool memory = excess.fit.buffer >= 0 && excess.buffer.node >= 0;
+[[noreturn]] void refuse(const Graph& graph, NodeId node, const Excess& excess) {
+  const bool memory = excess.fit.buffer >= 0 && excess.buffer.node;
   const Value value = memory ? excess.buffer : Value{node, 0};
   const GraphNode& maker = graph[value];
   std::string what;
@@ -108,12 +108,12 @@ bool storable(const TensorType& type, const KernelLimits& limits) {
 
 // The node of a group to be written to memory. It has a user in the group, lies near the middle,
 // so that both sides fit soon, and is small.
-std::optional<std::int32_t> find_cut(const Graph& graph, const Group& group, const Excess& excess) {
-  const std::set<std::int32_t> members(group.nodes.begin(), group.nodes.end());
-  std::set<std::int32_t> read;
-  for (const std::int32_t n : group.nodes)
-    for (const Value input : graph.nodes[static_cast<std::size_t>(n)].inputs)
-      for_sources(graph, input, [&](Value source) {
+std::optional<NodeId> find_cut(const Graph& graph, const Group& group, const Excess& excess) {
+  const std::set<NodeId> members(group.nodes.begin(), group.nodes.end());
+  std::set<NodeId> read;
+  for (const NodeId n : group.nodes)
+    for (const Value input : graph[n].inputs)
+      for_each_source(graph, input, [&](Value source) {
         if (members.contains(source.node) && source.node != n) read.insert(source.node);
       });
   const bool of_rows =
@@ -121,17 +121,16 @@ std::optional<std::int32_t> find_cut(const Graph& graph, const Group& group, con
   struct Rank {
     bool narrow, middle;  // false first
     std::int64_t elements, distance;
-    std::int32_t node;
+    NodeId node;
     auto operator<=>(const Rank&) const = default;
   };
   std::optional<Rank> best;
   const auto size = static_cast<std::int64_t>(group.nodes.size());
   for (std::int64_t position = 0; position < size; ++position) {
-    const std::int32_t n = group.nodes[static_cast<std::size_t>(position)];
-    const TensorType& type = graph.nodes[static_cast<std::size_t>(n)].outputs[0];
+    const NodeId n = group.nodes[static_cast<std::size_t>(position)];
+    const TensorType& type = graph[n].outputs[0];
     if (!read.contains(n) || !storable(type, excess.limits)) continue;
-    const bool reduction =
-        info(graph.nodes[static_cast<std::size_t>(n)].op).op_class == OpClass::reduction;
+    const bool reduction = info(graph[n].op).op_class == OpClass::reduction;
     const std::int64_t distance = std::abs(2 * position + 1 - size);
     const Rank rank{of_rows && !reduction, 2 * distance > size, type.shape.elements(), distance, n};
     if (!best || rank < *best) best = rank;
@@ -142,35 +141,32 @@ std::optional<std::int32_t> find_cut(const Graph& graph, const Group& group, con
 
 // The operand of the group that is read through the most movement ops. What a copy reads is no
 // candidate: a copy of it is no simpler.
-std::optional<std::pair<std::int32_t, std::int32_t>> heaviest_operand(
-    const Graph& graph, const std::vector<std::int32_t>& nodes) {
+std::optional<Operand> heaviest_operand(const Graph& graph, const std::vector<NodeId>& nodes) {
   ViewWeights weights(graph);
   std::int64_t most = 0;
-  std::optional<std::pair<std::int32_t, std::int32_t>> best;
-  for (const std::int32_t n : nodes) {
-    const GraphNode& node = graph.nodes[static_cast<std::size_t>(n)];
+  std::optional<Operand> best;
+  for (const NodeId n : nodes) {
+    const GraphNode& node = graph[n];
     if (node.op == Op::identity) continue;
     for (std::size_t k = 0; k < node.inputs.size(); ++k)
       if (const std::int64_t weight = weights.of(node.inputs[k]); weight > most) {
         most = weight;
-        best = {n, static_cast<std::int32_t>(k)};
+        best = Operand{n, static_cast<std::int32_t>(k)};
       }
   }
   return best;
 }
 
-bool add_steps(const Graph& graph, std::int32_t node, const Excess& excess, Cuts& cuts) {
-  if (!has_steps(graph, graph.nodes[static_cast<std::size_t>(node)], excess.fit.broken,
-                 excess.limits))
-    return false;
+bool add_steps(const Graph& graph, NodeId node, const Excess& excess, Cuts& cuts) {
+  if (!has_steps(graph, graph[node], excess.fit.broken, excess.limits)) return false;
   cuts.stepped[node] = excess.fit.broken;
   return true;
 }
 
 // A copy of a view: the movement ops in two halves, and a single one in steps.
-void split_copy(const Graph& graph, std::int32_t copy, const Excess& excess, Cuts& cuts) {
+void split_copy(const Graph& graph, NodeId copy, const Excess& excess, Cuts& cuts) {
   ViewWeights weights(graph);
-  Value view = graph.nodes[static_cast<std::size_t>(copy)].inputs[0];
+  Value view = graph[copy].inputs[0];
   const std::int64_t all = weights.of(view);
   if (all == 0) refuse(graph, copy, excess);
   for (bool lower = true; lower;) {
@@ -194,17 +190,17 @@ void split_copy(const Graph& graph, std::int32_t copy, const Excess& excess, Cut
 }  // namespace
 
 void split_group(const Graph& graph, const Group& group, const Excess& excess, Cuts& cuts) {
-  const std::int32_t last = group.nodes.back();
+  const NodeId last = group.nodes.back();
   const Limit broken = excess.fit.broken;
   if (broken == Limit::binding || (broken == Limit::index && excess.fit.buffer >= 0))
     refuse(graph, last, excess);
-  const GraphNode& node = graph.nodes[static_cast<std::size_t>(last)];
+  const GraphNode& node = graph[last];
   const bool alone = group.nodes.size() == 1;
   if (alone && node.op == Op::identity) return split_copy(graph, last, excess, cuts);
   // An index that is too wide comes from a row that is too long, or from a view.
   if (broken == Limit::index) {
     bool shorter = false;
-    for (const std::int32_t n : group.nodes) shorter = add_steps(graph, n, excess, cuts) || shorter;
+    for (const NodeId n : group.nodes) shorter = add_steps(graph, n, excess, cuts) || shorter;
     if (shorter) return;
   }
   const bool of_views =
@@ -221,7 +217,7 @@ void split_group(const Graph& graph, const Group& group, const Excess& excess, C
   if (!alone || !add_steps(graph, last, excess, cuts)) refuse(graph, last, excess);
 }
 
-void split_operator(const Graph& graph, std::int32_t node, const Excess& excess, Cuts& cuts) {
+void split_operator(const Graph& graph, NodeId node, const Excess& excess, Cuts& cuts) {
   const Limit broken = excess.fit.broken;
   if (broken == Limit::binding || (broken == Limit::index && excess.fit.buffer >= 0))
     refuse(graph, node, excess);

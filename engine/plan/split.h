@@ -15,7 +15,6 @@
 #include <map>
 #include <set>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "engine/plan/graph.h"
@@ -26,9 +25,9 @@ namespace fluxion::plan {
 struct Group;
 
 struct Cuts {
-  std::set<std::int32_t> stored;  // nodes that all users read from memory, see fuse()
-  std::set<std::pair<std::int32_t, std::int32_t>> copied;  // operands (user, number)
-  std::map<std::int32_t, Limit> stepped;                   // nodes, and the limit that each breaks
+  std::set<NodeId> stored;  // nodes that all users read from memory, see fuse()
+  std::set<Operand> copied;
+  std::map<NodeId, Limit> stepped;  // nodes, and the limit that each breaks
 };
 
 // What a kernel needs and its device does not offer.
@@ -44,6 +43,6 @@ struct Excess {
 void split_group(const Graph& graph, const Group& group, const Excess& excess, Cuts& cuts);
 
 // The same for the kernel of a contraction or of an op on whole tensors.
-void split_operator(const Graph& graph, std::int32_t node, const Excess& excess, Cuts& cuts);
+void split_operator(const Graph& graph, NodeId node, const Excess& excess, Cuts& cuts);
 
 }  // namespace fluxion::plan

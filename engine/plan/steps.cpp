@@ -126,7 +126,7 @@ std::int64_t runs_of(const Graph& graph, const GraphNode& node) {
 class StepWriter {
  public:
   StepWriter(Graph& graph, const GraphNode& node, Limit broken, const KernelLimits& limits,
-             std::set<std::int32_t>& stored)
+             std::set<NodeId>& stored)
       : graph_(graph), node_(node), broken_(broken), limits_(limits), stored_(stored) {}
 
   Value write() {
@@ -151,8 +151,8 @@ class StepWriter {
     std::vector<TensorType> types;
     for (const Value input : inputs) types.push_back(graph_.type(input));
     std::vector<TensorType> outputs = infer_types(op, attributes, types, Location::current());
-    graph_.nodes.push_back({op, std::move(attributes), std::move(inputs), std::move(outputs)});
-    return {static_cast<std::int32_t>(graph_.nodes.size()) - 1, 0};
+    return {graph_.nodes.add({op, std::move(attributes), std::move(inputs), std::move(outputs)}),
+            0};
   }
   Value reshape(Value value, const Dims& sizes) {
     return shape(value).dims() == sizes ? value
@@ -340,7 +340,7 @@ class StepWriter {
   const GraphNode& node_;
   const Limit broken_;
   const KernelLimits& limits_;
-  std::set<std::int32_t>& stored_;
+  std::set<NodeId>& stored_;
 };
 
 }  // namespace
@@ -378,8 +378,8 @@ bool has_steps(const Graph& graph, const GraphNode& node, Limit broken,
   }
 }
 
-std::int32_t append_steps(Graph& graph, const GraphNode& node, Limit broken,
-                          const KernelLimits& limits, std::set<std::int32_t>& stored) {
+NodeId append_steps(Graph& graph, const GraphNode& node, Limit broken, const KernelLimits& limits,
+                    std::set<NodeId>& stored) {
   return StepWriter(graph, node, broken, limits, stored).write().node;
 }
 

@@ -21,7 +21,7 @@ bool has_steps(const Graph& graph, const GraphNode& node, Limit broken, const Ke
 //   concat               half of the pieces first, in two parts
 //   sum, max, min        the reduced axes are moved to the end; or all but the first axis first
 //   ops on whole tensors the axes before and after the one that they work along become one each
-std::int32_t append_steps(Graph& graph, const GraphNode& node, Limit broken,
-                          const KernelLimits& limits, std::set<std::int32_t>& stored);
+NodeId append_steps(Graph& graph, const GraphNode& node, Limit broken, const KernelLimits& limits,
+                    std::set<NodeId>& stored);
 
 }  // namespace fluxion::plan

@@ -70,11 +70,11 @@ void merge_axes(Tape& tape) {
   }
 }
 
-bool reorder_along(Tape& tape, std::int32_t buffer) {
+bool reorder_along(Tape& tape, BufferId buffer) {
   if (tape.reduced_axes != 0) return false;
   const Affine* address = nullptr;
   for (const TapeLoad& load : tape.loads) {
-    if (load.buffer != buffer) continue;
+    if (load.buffer != buffer.number) continue;
     if (!load.guards.empty() || (address && *address != load.address)) return false;
     address = &load.address;
   }
@@ -143,10 +143,10 @@ void append_tape(Tape& a, const Tape& b) {
   tidy(a);
 }
 
-void replace_load_by_result(Tape& tape, std::int32_t buffer, std::int32_t result) {
+void replace_load_by_result(Tape& tape, BufferId buffer, std::int32_t result) {
   for (TapeInstruction& instruction : tape.instructions) {
     if (instruction.code != TapeCode::load ||
-        tape.loads[static_cast<std::size_t>(instruction.argument)].buffer != buffer)
+        tape.loads[static_cast<std::size_t>(instruction.argument)].buffer != buffer.number)
       continue;
     instruction.code = TapeCode::result;
     instruction.argument = result;
@@ -203,31 +203,33 @@ void tidy(Tape& tape) {
   drop_unit_axes(tape);
 }
 
-std::vector<std::int32_t> reads(const Kernel& kernel) {
-  std::vector<std::int32_t> buffers;
+std::vector<BufferId> reads(const Kernel& kernel) {
+  std::vector<BufferId> buffers;
   const auto tape = [&](const Tape& t) {
-    for (const TapeLoad& load : t.loads) buffers.push_back(load.buffer);
+    for (const TapeLoad& load : t.loads) buffers.emplace_back(load.buffer);
   };
   if (const auto* map = std::get_if<TapeKernel>(&kernel)) tape(map->tape);
   if (const auto* contract = std::get_if<ContractKernel>(&kernel)) {
     for (const ContractTerm& term : contract->terms)
-      buffers.insert(buffers.end(), {term.lhs.buffer, term.rhs.buffer});
+      buffers.insert(buffers.end(), {BufferId(term.lhs.buffer), BufferId(term.rhs.buffer)});
     tape(contract->epilogue);
   }
-  if (const auto* op = std::get_if<OpKernel>(&kernel)) buffers = op->inputs;
+  if (const auto* op = std::get_if<OpKernel>(&kernel))
+    for (const std::int32_t buffer : op->inputs) buffers.emplace_back(buffer);
   std::sort(buffers.begin(), buffers.end());
   buffers.erase(std::unique(buffers.begin(), buffers.end()), buffers.end());
   return buffers;
 }
 
-std::vector<std::int32_t> writes(const Kernel& kernel) {
-  std::vector<std::int32_t> buffers;
+std::vector<BufferId> writes(const Kernel& kernel) {
+  std::vector<BufferId> buffers;
   const auto tape = [&](const Tape& t) {
-    for (const TapeStore& store : t.stores) buffers.push_back(store.buffer);
+    for (const TapeStore& store : t.stores) buffers.emplace_back(store.buffer);
   };
   if (const auto* map = std::get_if<TapeKernel>(&kernel)) tape(map->tape);
   if (const auto* contract = std::get_if<ContractKernel>(&kernel)) tape(contract->epilogue);
-  if (const auto* op = std::get_if<OpKernel>(&kernel)) buffers = op->outputs;
+  if (const auto* op = std::get_if<OpKernel>(&kernel))
+    for (const std::int32_t buffer : op->outputs) buffers.emplace_back(buffer);
   return buffers;
 }
 

@@ -62,13 +62,13 @@ std::string heading(const plan::GraphNode& node, const PictureLabels& labels) {
 }
 
 std::string value_name(const plan::Graph& graph, plan::Value value) {
-  return "%" + std::to_string(value.node) +
+  return "%" + std::to_string(value.node.number) +
          (graph[value].outputs.size() > 1 ? "." + std::to_string(value.output) : "");
 }
 
 // The line of to_string(graph) for this node.
 std::string detail(const plan::Graph& graph, std::size_t index) {
-  const plan::GraphNode& node = graph.nodes[index];
+  const plan::GraphNode& node = graph[plan::NodeId(static_cast<std::int64_t>(index))];
   std::string text = "%" + std::to_string(index) + " = " + std::string(to_string(node.op));
   for (std::size_t k = 0; k < node.inputs.size(); ++k)
     text += (k ? ", " : " ") + value_name(graph, node.inputs[k]);
@@ -108,38 +108,37 @@ std::vector<Role> roles(const plan::Graph& graph, const PictureLabels& labels) {
   std::vector<std::optional<Role>> stated(count);
   for (std::size_t k = 0; k < graph.outputs.size(); ++k)
     if (k < labels.outputs.size() && graph[graph.outputs[k]].op != Op::parameter)
-      stated[node_index(graph.outputs[k].node)] = labels.outputs[k].role;
+      stated[graph.outputs[k].node.index()] = labels.outputs[k].role;
 
   std::vector<Role> roles(count, Role::coefficient);
   std::vector<bool> varies(count, false);  // depends on an input
   for (std::size_t i = 0; i < count; ++i) {
-    const plan::GraphNode& node = graph.nodes[i];
+    const plan::GraphNode& node = graph[plan::NodeId(static_cast<std::int64_t>(i))];
     if (const auto input = input_index(node)) {
       roles[i] = *input < labels.inputs.size() ? labels.inputs[*input].role : Role::primal;
       varies[i] = true;
     }
     for (const plan::Value input : node.inputs) {
-      const Role role = roles[node_index(input.node)];
+      const Role role = roles[input.node.index()];
       if (role == Role::tangent || role == Role::cotangent) roles[i] = std::max(roles[i], role);
-      varies[i] = varies[i] || varies[node_index(input.node)];
+      varies[i] = varies[i] || varies[input.node.index()];
     }
     if (stated[i]) roles[i] = *stated[i];
   }
   for (const plan::Value output : graph.outputs)
-    if (roles[node_index(output.node)] == Role::coefficient)
-      roles[node_index(output.node)] = Role::primal;
+    if (roles[output.node.index()] == Role::coefficient) roles[output.node.index()] = Role::primal;
   // The inputs of a primal value are primal, unless they have a role already.
   for (std::size_t i = count; i-- > 0;)
     if (roles[i] == Role::primal)
-      for (const plan::Value input : graph.nodes[i].inputs)
-        if (roles[node_index(input.node)] == Role::coefficient)
-          roles[node_index(input.node)] = Role::primal;
+      for (const plan::Value input : graph[plan::NodeId(static_cast<std::int64_t>(i))].inputs)
+        if (roles[input.node.index()] == Role::coefficient)
+          roles[input.node.index()] = Role::primal;
   // A constant takes the first role that one of its users has.
   std::vector<std::optional<Role>> wanted(count);
   for (std::size_t i = count; i-- > 0;) {
     if (!varies[i] && !stated[i] && wanted[i]) roles[i] = *wanted[i];
-    for (const plan::Value input : graph.nodes[i].inputs) {
-      auto& role = wanted[node_index(input.node)];
+    for (const plan::Value input : graph[plan::NodeId(static_cast<std::int64_t>(i))].inputs) {
+      auto& role = wanted[input.node.index()];
       role = role ? std::min(*role, roles[i]) : roles[i];
     }
   }
@@ -159,7 +158,7 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
     return static_cast<std::int32_t>(diagram.boxes.size()) - 1;
   };
   const auto node_box = [&](std::int32_t i, Role role) {
-    const plan::GraphNode& node = graph.nodes[node_index(i)];
+    const plan::GraphNode& node = graph[plan::NodeId(i)];
     Box box{.lines = {heading(node, labels)},
             .name = "%" + std::to_string(i),
             .detail = detail(graph, node_index(i)),
@@ -171,7 +170,7 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
   };
   const auto take = [&](std::int32_t node, Role user) {
     const std::int32_t box = boxes[node_index(node)];
-    if (graph.nodes[node_index(node)].op != Op::constant) return box;
+    if (graph[plan::NodeId(node)].op != Op::constant) return box;
     boxes[node_index(node)] = -1;
     return box >= 0 ? box : add(node_box(node, user));
   };
@@ -180,16 +179,16 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
   };
   for (std::int32_t i = 0; node_index(i) < graph.nodes.size(); ++i) {
     std::vector<std::int32_t> inputs;
-    for (const plan::Value input : graph.nodes[node_index(i)].inputs)
-      inputs.push_back(take(input.node, roles[node_index(i)]));
+    for (const plan::Value input : graph[plan::NodeId(i)].inputs)
+      inputs.push_back(take(input.node.number, roles[node_index(i)]));
     boxes[node_index(i)] = add(node_box(i, roles[node_index(i)]));
     connect(inputs, boxes[node_index(i)]);
   }
   for (std::size_t k = 0; k < graph.outputs.size(); ++k) {
     const plan::Value value = graph.outputs[k];
     const Role role =
-        k < labels.outputs.size() ? labels.outputs[k].role : roles[node_index(value.node)];
-    const std::int32_t from = take(value.node, role);
+        k < labels.outputs.size() ? labels.outputs[k].role : roles[value.node.index()];
+    const std::int32_t from = take(value.node.number, role);
     connect({from}, add({.lines = {name_of(labels.outputs, k, "output")},
                          .detail = "output " + std::to_string(k) + ": " + value_name(graph, value),
                          .role = role,

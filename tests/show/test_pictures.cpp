@@ -71,10 +71,11 @@ plan::Graph chain(std::size_t length) {
   plan::Graph graph;
   const TensorType type{{4}, DType::f32};
   graph.inputs = {type};
-  graph.nodes.push_back({Op::parameter, IndexAttributes{0}, {}, {type}});
+  graph.nodes.add({Op::parameter, IndexAttributes{0}, {}, {type}});
   for (std::size_t k = 0; k < length; ++k)
-    graph.nodes.push_back({Op::tanh, NoAttributes{}, {{static_cast<std::int32_t>(k), 0}}, {type}});
-  graph.outputs = {{static_cast<std::int32_t>(length), 0}};
+    graph.nodes.add(
+        {Op::tanh, NoAttributes{}, {{plan::NodeId(static_cast<std::int64_t>(k)), 0}}, {type}});
+  graph.outputs = {{graph.nodes.last(), 0}};
   return graph;
 }
 
@@ -110,8 +111,9 @@ TEST_CASE("roles follow from inputs and outputs", "[show]") {
   std::map<Role, int> counts;
   for (std::size_t i = 0; i < found.size(); ++i) {
     ++counts[found[i]];
-    for (const plan::Value input : traced.graph.nodes[i].inputs) {
-      const Role from = found[static_cast<std::size_t>(input.node)];
+    for (const plan::Value input :
+         traced.graph[plan::NodeId(static_cast<std::int64_t>(i))].inputs) {
+      const Role from = found[input.node.index()];
       if (from == Role::tangent) CHECK(found[i] == Role::tangent);
       if (from == Role::coefficient) CHECK(found[i] != Role::primal);
     }
@@ -165,9 +167,9 @@ TEST_CASE("a constant stands beside each of its users", "[show]") {
   graph.scalars = 1;
   graph.nodes = {{Op::parameter, IndexAttributes{0}, {}, {scalar}},
                  {Op::constant, ValueAttributes{0}, {}, {scalar}, 0},
-                 {Op::mul, NoAttributes{}, {{0, 0}, {1, 0}}, {scalar}},
-                 {Op::add, NoAttributes{}, {{2, 0}, {1, 0}}, {scalar}}};
-  graph.outputs = {{3, 0}};
+                 {Op::mul, NoAttributes{}, {{plan::NodeId(0), 0}, {plan::NodeId(1), 0}}, {scalar}},
+                 {Op::add, NoAttributes{}, {{plan::NodeId(2), 0}, {plan::NodeId(1), 0}}, {scalar}}};
+  graph.outputs = {{plan::NodeId(3), 0}};
   const std::string svg =
       to_svg(graph_diagram(graph, {.title = {}, .inputs = {}, .outputs = {}, .scalars = {0.25}}));
   CHECK(xml_fault(svg) == "");
@@ -182,11 +184,12 @@ TEST_CASE("a heading has the attributes that a type does not tell, numbers to a 
   plan::Graph graph;
   const TensorType type{{2, 3}, DType::f32}, row{{2, 1}, DType::f32};
   graph.inputs = {type};
-  graph.nodes = {{Op::parameter, IndexAttributes{0}, {}, {type}},
-                 {Op::layer_norm, EpsilonAttributes{0.123456789}, {{0, 0}}, {type, row}},
-                 {Op::sum, AxesAttributes{{1}}, {{1, 0}}, {row}},
-                 {Op::broadcast_to, ShapeAttributes{{2, 3}}, {{2, 0}}, {type}}};
-  graph.outputs = {{3, 0}, {1, 1}};
+  graph.nodes = {
+      {Op::parameter, IndexAttributes{0}, {}, {type}},
+      {Op::layer_norm, EpsilonAttributes{0.123456789}, {{plan::NodeId(0), 0}}, {type, row}},
+      {Op::sum, AxesAttributes{{1}}, {{plan::NodeId(1), 0}}, {row}},
+      {Op::broadcast_to, ShapeAttributes{{2, 3}}, {{plan::NodeId(2), 0}}, {type}}};
+  graph.outputs = {{plan::NodeId(3), 0}, {plan::NodeId(1), 1}};
   const std::string svg = to_svg(graph_diagram(graph));
   for (const char* part :
        {">layer_norm epsilon=0.1234<", ">f32[2, 3], f32[2, 1]<", ">sum axes=[1]<", ">broadcast_to<",

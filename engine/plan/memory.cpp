@@ -1,0 +1,194 @@
+#include "engine/plan/memory.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <queue>
+
+namespace fluxion::plan {
+
+namespace {
+
+constexpr std::size_t many_lifetimes = 8192;
+
+// Whether the kernel reads `input` only at the very element where it writes `output`, so that one
+// memory can serve both.
+bool elementwise_between(const Kernel& kernel, BufferId input, BufferId output) {
+  const auto* map = std::get_if<TapeKernel>(&kernel);
+  if (!map) return false;
+  const Tape& tape = map->tape;
+  const auto store = std::find_if(tape.stores.begin(), tape.stores.end(),
+                                  [&](const TapeStore& s) { return s.buffer == output.number; });
+  if (store == tape.stores.end()) return false;
+  // The result of a streamed row is stored when other pieces of the row may still be read.
+  if (tape.streaming && tape.instructions[static_cast<std::size_t>(store->value)].narrow)
+    return false;
+  bool found = false;
+  for (const TapeLoad& load : tape.loads) {
+    if (load.buffer != input.number) continue;
+    if (!load.guards.empty() || load.address != store->address || load.dtype != store->dtype)
+      return false;
+    found = true;
+  }
+  return found;
+}
+
+}  // namespace
+
+bool can_overwrite(const Kernel& kernel, const std::set<BufferId>& inputs,
+                   const std::set<BufferId>& outputs) {
+  for (const BufferId written : writes(kernel)) {
+    if (!outputs.contains(written)) continue;
+    for (const BufferId input : inputs)
+      if (elementwise_between(kernel, input, written)) return true;
+  }
+  return false;
+}
+
+Indexed<BufferId, BufferId> take_over(const Kernels& kernels, const Traffic& traffic,
+                                      const Slots& slots, const Order& order,
+                                      const Indexed<KernelId, bool>& commits,
+                                      const std::set<BufferId>& donated) {
+  Indexed<BufferId, BufferId> taken(slots.size());
+  std::set<BufferId> given;
+  for (const BufferId output : slots.ids()) {
+    const KernelId writer = traffic.writer[output];
+    if (slots[output].kind != BufferKind::output || !writer || !commits[writer]) continue;
+    const auto fits = [&](BufferId input) {
+      const auto& readers = traffic.readers[input];
+      return !given.contains(input) && slots[input].type == slots[output].type &&
+             elementwise_between(kernels[writer].kernel, input, output) &&
+             std::all_of(readers.begin(), readers.end(), [&](KernelId reader) {
+               return reader == writer || order.place[reader] < order.place[writer];
+             });
+    };
+    const auto input = std::find_if(donated.begin(), donated.end(), fits);
+    if (input == donated.end()) continue;
+    given.insert(*input);
+    taken[output] = *input;
+  }
+  return taken;
+}
+
+std::int64_t place_by_size(std::vector<Lifetime>& lifetimes) {
+  std::vector<std::size_t> by_size(lifetimes.size());
+  std::iota(by_size.begin(), by_size.end(), std::size_t{0});
+  std::stable_sort(by_size.begin(), by_size.end(), [&](std::size_t a, std::size_t b) {
+    return lifetimes[a].bytes > lifetimes[b].bytes;
+  });
+  std::vector<Lifetime> placed;
+  std::int64_t bytes = 0;
+  for (const std::size_t i : by_size) {
+    Lifetime& life = lifetimes[i];
+    std::vector<std::pair<std::int64_t, std::int64_t>> taken;
+    for (const Lifetime& other : placed)
+      if (other.from <= life.to && life.from <= other.to)
+        taken.push_back({other.offset, other.offset + other.bytes});
+    std::sort(taken.begin(), taken.end());
+    for (const auto& [begin, end] : taken) {
+      if (life.offset + life.bytes <= begin) break;
+      life.offset = std::max(life.offset, end);
+    }
+    bytes = std::max(bytes, life.offset + life.bytes);
+    placed.push_back(life);
+  }
+  return bytes;
+}
+
+std::int64_t place_by_time(std::vector<Lifetime>& lifetimes) {
+  std::vector<Lifetime*> by_time;
+  for (Lifetime& life : lifetimes) by_time.push_back(&life);
+  std::stable_sort(by_time.begin(), by_time.end(),
+                   [](const Lifetime* a, const Lifetime* b) { return a->from < b->from; });
+  const auto later = [](const Lifetime* a, const Lifetime* b) { return a->to > b->to; };
+  std::priority_queue<Lifetime*, std::vector<Lifetime*>, decltype(later)> live(later);
+  std::map<std::int64_t, std::int64_t> free;  // begin -> end
+  // (end - begin, begin) of the same ranges.
+  std::set<std::pair<std::int64_t, std::int64_t>> by_size;
+  std::int64_t bytes = 0;
+  const auto take = [&](std::map<std::int64_t, std::int64_t>::iterator range) {
+    const auto [begin, end] = *range;
+    by_size.erase({end - begin, begin});
+    free.erase(range);
+    return std::pair(begin, end);
+  };
+  const auto give = [&](std::int64_t begin, std::int64_t end) {
+    if (const auto next = free.find(end); next != free.end()) end = take(next).second;
+    if (auto next = free.lower_bound(begin);
+        next != free.begin() && std::prev(next)->second == begin)
+      begin = take(std::prev(next)).first;
+    free[begin] = end;
+    by_size.insert({end - begin, begin});
+  };
+  for (Lifetime* life : by_time) {
+    while (!live.empty() && live.top()->to < life->from) {
+      const Lifetime& dead = *live.top();
+      if (dead.bytes > 0) give(dead.offset, dead.offset + dead.bytes);
+      live.pop();
+    }
+    const auto best = by_size.lower_bound({life->bytes, 0});
+    if (best != by_size.end() && life->bytes > 0) {
+      const auto [begin, end] = take(free.find(best->second));
+      life->offset = begin;
+      if (begin + life->bytes < end) give(begin + life->bytes, end);
+    } else {
+      life->offset = bytes;
+      bytes += life->bytes;
+    }
+    live.push(life);
+  }
+  return bytes;
+}
+
+Arena place_temporaries(const Kernels& kernels, const Traffic& traffic, const Slots& slots,
+                        const Order& order, std::int64_t alignment, const Storage& storage) {
+  const auto aligned_bytes = [&](const BufferSlot& slot) {
+    return (static_cast<std::int64_t>(bytes_of(slot.type, storage)) + alignment - 1) / alignment *
+           alignment;
+  };
+  const auto last_read = [&](BufferId buffer) {
+    const KernelId writer = traffic.writer[buffer];
+    std::int32_t last = writer ? order.place[writer] : -1;
+    for (const KernelId reader : traffic.readers[buffer])
+      last = std::max(last, order.place[reader]);
+    return last;
+  };
+  const auto temporary = [&](BufferId buffer) {
+    return slots[buffer].kind == BufferKind::temporary;
+  };
+  Indexed<BufferId, BufferId> shares(slots.size());  // whose memory it lies in
+  std::map<BufferId, Lifetime> lives;                // of those with memory of their own
+  for (const KernelId k : order.kernels) {
+    const Kernel& kernel = kernels[k].kernel;
+    const std::int32_t now = order.place[k];
+    std::vector<BufferId> inputs = reads(kernel);
+    for (const BufferId out : writes(kernel)) {
+      if (!temporary(out)) continue;
+      const auto reused = std::find_if(inputs.begin(), inputs.end(), [&](BufferId in) {
+        return temporary(in) && last_read(in) == now &&
+               bytes_of(slots[in].type, storage) == bytes_of(slots[out].type, storage) &&
+               elementwise_between(kernel, in, out);
+      });
+      if (reused == inputs.end()) {
+        shares[out] = out;
+        lives[out] = {now, last_read(out), aligned_bytes(slots[out])};
+      } else {
+        shares[out] = shares[*reused];
+        inputs.erase(reused);
+        lives[shares[out]].to = std::max(lives[shares[out]].to, last_read(out));
+      }
+    }
+  }
+  std::vector<Lifetime> lifetimes;
+  for (const auto& [buffer, life] : lives) lifetimes.push_back(life);
+  Arena arena{Indexed<BufferId, std::int64_t>(slots.size())};
+  arena.bytes =
+      lifetimes.size() > many_lifetimes ? place_by_time(lifetimes) : place_by_size(lifetimes);
+  auto life = lifetimes.begin();
+  for (const auto& [buffer, unplaced] : lives) arena.offsets[buffer] = (life++)->offset;
+  for (const BufferId buffer : slots.ids())
+    if (shares[buffer]) arena.offsets[buffer] = arena.offsets[shares[buffer]];
+  return arena;
+}
+
+}  // namespace fluxion::plan
