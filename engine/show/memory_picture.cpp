@@ -35,13 +35,13 @@ std::vector<MemoryBlock> memory_blocks(const Program& program) {
   std::vector<bool> written(program.buffers.size(), false);
   for (std::size_t k = 0; k < program.kernels.size(); ++k) {
     const auto kernel = static_cast<std::int32_t>(k);
-    for (const std::int32_t buffer : plan::writes(program.kernels[k])) {
-      if (!written[index_of(buffer)]) lives[index_of(buffer)].first = kernel;
-      written[index_of(buffer)] = true;
-      lives[index_of(buffer)].last = kernel;
+    for (const plan::BufferId buffer : plan::writes(program.kernels[k])) {
+      if (!written[buffer.index()]) lives[buffer.index()].first = kernel;
+      written[buffer.index()] = true;
+      lives[buffer.index()].last = kernel;
     }
-    for (const std::int32_t buffer : plan::reads(program.kernels[k]))
-      lives[index_of(buffer)].last = kernel;
+    for (const plan::BufferId buffer : plan::reads(program.kernels[k]))
+      lives[buffer.index()].last = kernel;
   }
   std::vector<MemoryBlock> blocks;
   std::multimap<std::pair<std::int64_t, std::int32_t>, std::size_t>

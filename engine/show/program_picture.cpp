@@ -118,23 +118,23 @@ Diagram program_diagram(const Program& program, const PictureLabels& labels) {
                  bytes_text(static_cast<std::uint64_t>(outside)) + ", arena " +
                  bytes_text(static_cast<std::uint64_t>(program.arena_bytes));
 
-  std::map<std::int32_t, std::int32_t> boxes;  // of buffers seen so far
+  std::map<plan::BufferId, std::int32_t> boxes;  // of buffers seen so far
   const auto add = [&](Box box) {
     diagram.boxes.push_back(std::move(box));
     return static_cast<std::int32_t>(diagram.boxes.size()) - 1;
   };
   for (std::size_t k = 0; k < program.kernels.size(); ++k) {
-    std::vector<std::int32_t> before = plan::reads(program.kernels[k]), after;
-    for (const std::int32_t buffer : plan::writes(program.kernels[k]))
+    std::vector<plan::BufferId> before = plan::reads(program.kernels[k]), after;
+    for (const plan::BufferId buffer : plan::writes(program.kernels[k]))
       (boxes.contains(buffer) ? before : after).push_back(buffer);
-    for (const std::int32_t buffer : before)
-      if (!boxes.contains(buffer)) boxes[buffer] = add(buffer_box(program, buffer, labels));
+    for (const plan::BufferId buffer : before)
+      if (!boxes.contains(buffer)) boxes[buffer] = add(buffer_box(program, buffer.number, labels));
     Box box{.name = "kernel " + std::to_string(k), .detail = "kernel " + std::to_string(k)};
     std::visit(Describe{box}, program.kernels[k]);
     const std::int32_t kernel = add(std::move(box));
-    for (const std::int32_t buffer : before) diagram.edges.push_back({boxes[buffer], kernel});
-    for (const std::int32_t buffer : after) {
-      if (!boxes.contains(buffer)) boxes[buffer] = add(buffer_box(program, buffer, labels));
+    for (const plan::BufferId buffer : before) diagram.edges.push_back({boxes[buffer], kernel});
+    for (const plan::BufferId buffer : after) {
+      if (!boxes.contains(buffer)) boxes[buffer] = add(buffer_box(program, buffer.number, labels));
       diagram.edges.push_back({kernel, boxes[buffer]});
     }
   }

@@ -9,6 +9,7 @@
 #include "engine/compile.h"
 #include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
+#include "engine/plan_cache.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 

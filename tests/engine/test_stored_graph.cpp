@@ -278,7 +278,7 @@ TEST_CASE("a graph that breaks a rule is refused, whatever its checksum says", "
   };
   CHECK_NOTHROW(check(good));
   broken([&](StoredGraph& s) { find(s, Op::mul).inputs.pop_back(); });
-  broken([&](StoredGraph& s) { find(s, Op::mul).inputs[0].node = 1000; });
+  broken([&](StoredGraph& s) { find(s, Op::mul).inputs[0].node = plan::NodeId(1000); });
   broken([&](StoredGraph& s) { find(s, Op::mul).inputs[0].output = 1; });
   broken([&](StoredGraph& s) { find(s, Op::mul).attributes = AxisAttributes{}; });
   broken([&](StoredGraph& s) { find(s, Op::mul).outputs[0].dtype = DType::f64; });
@@ -298,7 +298,7 @@ TEST_CASE("a graph that breaks a rule is refused, whatever its checksum says", "
   broken([&](StoredGraph& s) { s.graph.donated = {0, 0}; });
   broken([&](StoredGraph& s) { s.graph.donated = {1}; });
   broken([&](StoredGraph& s) { s.graph.outputs[0].output = 1; });
-  broken([&](StoredGraph& s) { s.graph.outputs[0].node = -1; });
+  broken([&](StoredGraph& s) { s.graph.outputs[0].node = {}; });
 }
 
 TEST_CASE("damaged graph files are refused or whole, with any checksum", "[export]") {

@@ -141,10 +141,15 @@ double work(const Kernel& kernel) {
     return product({contract->batch, contract->m, contract->n, contract->k}) *
            static_cast<double>(1 + contract->terms.size() + contract->epilogue.instructions.size());
   const auto& op = std::get<OpKernel>(kernel);
-  double points = 1;
+  // No op does more than meet every element of one tensor with every element of another.
+  double largest = 1, second = 1;
   for (const auto* types : {&op.input_types, &op.output_types})
-    for (const TensorType& type : *types) points *= product(type.shape.dims());
-  return points;
+    for (const TensorType& type : *types) {
+      const double elements = product(type.shape.dims());
+      second = std::max(second, std::min(elements, largest));
+      largest = std::max(largest, elements);
+    }
+  return largest * second;
 }
 
 }  // namespace

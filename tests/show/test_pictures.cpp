@@ -128,7 +128,7 @@ TEST_CASE("roles follow from inputs and outputs", "[show]") {
 
 TEST_CASE("an output that is called primal ends a tangent", "[show]") {
   plan::Graph graph = chain(3);
-  graph.outputs = {{2, 0}, {3, 0}};
+  graph.outputs = {{plan::NodeId(2), 0}, {plan::NodeId(3), 0}};
   const PictureLabels labels{.title = {},
                              .inputs = {{"dx", Role::tangent}},
                              .outputs = {{"target"}, {"loss"}},
