@@ -24,7 +24,7 @@ constexpr int max_rounds = 256;
 class Lowering {
  public:
   Lowering(const Graph& graph, const Capabilities& device, BufferNumbers& buffers, Cuts& cuts)
-      : graph_(graph), device_(device), buffers_(buffers), cuts_(cuts) {}
+      : graph_(graph), device_(device), buffers_(buffers), cuts_(cuts), stored_(cuts.stored) {}
 
   std::vector<LoweredKernel> run() {
     for (const Group& group : fuse(graph_, device_, cuts_.stored)) lower(group);
@@ -47,9 +47,9 @@ class Lowering {
     for (const auto& [user, operand] : stuck) {
       const Value value =
           graph_.nodes[static_cast<std::size_t>(user)].inputs[static_cast<std::size_t>(operand)];
-      if (cuts_.stored.contains(value.node))
+      if (stored_.contains(value.node))
         throw Error("plan: a view does not fold even over a copy; this is a planner error");
-      cuts_.copied.insert({user, operand});
+      if (!cuts_.stored.contains(value.node)) cuts_.copied.insert({user, operand});
     }
     if (!tape) return;
     if (static_cast<std::int64_t>(tape->extents.size()) > device_.limits.max_axes)
@@ -84,7 +84,8 @@ class Lowering {
   const Capabilities& device_;
   BufferNumbers& buffers_;
   Cuts& cuts_;
-  std::vector<BufferSlot> slots_;  // types alone
+  const std::set<std::int32_t> stored_;  // when the round began: what the groups were made for
+  std::vector<BufferSlot> slots_;        // types alone
   std::vector<LoweredKernel> kernels_;
 };
 
@@ -169,8 +170,8 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
         donated_buffers.insert(static_cast<std::int32_t>(b));
     merge_into_contractions(kernels, slots, kept, donated_buffers, limits);
   }
-  schedule(std::move(kernels), std::move(slots), donated, limits.alignment,
-           device.storage, program);
+  schedule(std::move(kernels), std::move(slots), donated, limits.alignment, device.storage,
+           program);
   verify(program, device.storage);
   require_fits(program, limits, device.name);
   return plan;
