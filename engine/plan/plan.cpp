@@ -24,7 +24,7 @@ constexpr int max_rounds = 256;
 class Lowering {
  public:
   Lowering(const Graph& graph, const Capabilities& device, BufferNumbers& buffers, Cuts& cuts)
-      : graph_(graph), device_(device), buffers_(buffers), cuts_(cuts) {}
+      : graph_(graph), device_(device), buffers_(buffers), cuts_(cuts), stored_(cuts.stored) {}
 
   Kernels run() {
     for (const Group& group : fuse(graph_, device_, cuts_.stored)) lower(group);
@@ -45,9 +45,9 @@ class Lowering {
     std::optional<Tape> tape = lower_group(graph_, group, buffers_, stuck);
     for (const Operand operand : stuck) {
       const Value value = graph_[operand.user].inputs[static_cast<std::size_t>(operand.number)];
-      if (cuts_.stored.contains(value.node))
+      if (stored_.contains(value.node))
         throw Error("plan: a view does not fold even over a copy; this is a planner error");
-      cuts_.copied.insert(operand);
+      if (!cuts_.stored.contains(value.node)) cuts_.copied.insert(operand);
     }
     if (!tape) return;
     if (static_cast<std::int64_t>(tape->extents.size()) > device_.limits.max_axes)
@@ -83,7 +83,8 @@ class Lowering {
   const Capabilities& device_;
   BufferNumbers& buffers_;
   Cuts& cuts_;
-  Slots slots_;  // types alone
+  const std::set<NodeId> stored_;  // when the round began: what the groups were made for
+  Slots slots_;                    // types alone
   Kernels kernels_;
 };
 
