@@ -203,10 +203,11 @@ TEST_CASE("reference: reductions", "[backends][reference]") {
 }
 
 TEST_CASE("reference: matrix products", "[backends][reference]") {
-  CHECK(run(Op::matmul, {{{2, 3}, {1, 2, 3, 4, 5, 6}}, {{3, 2}, {1, 0, 0, 1, 1, 1}}}) ==
-        Values{4, 5, 10, 11});
-  CHECK(run(Op::matmul, {{{2, 1, 1}, {2, 3}}, {{2, 1, 2}, {1, 2, 3, 4}}}) == Values{2, 4, 9, 12});
-  CHECK(run(Op::matmul, {{{1, 0}, {}}, {{0, 2}, {}}}) == Values{0, 0});
+  CHECK(run(Op::matmul, ContractAttributes{},
+            {{{2, 3}, {1, 2, 3, 4, 5, 6}}, {{3, 2}, {1, 0, 0, 1, 1, 1}}}) == Values{4, 5, 10, 11});
+  CHECK(run(Op::matmul, ContractAttributes{}, {{{2, 1, 1}, {2, 3}}, {{2, 1, 2}, {1, 2, 3, 4}}}) ==
+        Values{2, 4, 9, 12});
+  CHECK(run(Op::matmul, ContractAttributes{}, {{{1, 0}, {}}, {{0, 2}, {}}}) == Values{0, 0});
 }
 
 TEST_CASE("reference: index ops", "[backends][reference]") {
