@@ -158,7 +158,9 @@ void schedule(Kernels kernels, Slots slots, const std::set<std::int64_t>& donate
 
   std::set<BufferId> donated_buffers, outputs;
   for (const BufferId buffer : slots.ids()) {
-    if (slots[buffer].kind == BufferKind::input && donated.contains(slots[buffer].index))
+    // An empty input has no memory to give.
+    if (slots[buffer].kind == BufferKind::input && donated.contains(slots[buffer].index) &&
+        slots[buffer].type.bytes() > 0)
       donated_buffers.insert(buffer);
     if (slots[buffer].kind == BufferKind::output) outputs.insert(buffer);
   }

@@ -152,6 +152,21 @@ TEST_CASE("exchanged donated arguments both keep their values", "[engine][donati
   }
 }
 
+TEST_CASE("an empty donated argument has nothing to take over", "[engine][donation]") {
+  for (const Device& device : {cpu(), reference()}) {
+    INFO(device.name());
+    const auto f = compile(
+        [](const Tensor& a) {
+          return std::tuple(a * 0.5 + 1.0, concat({a, a + 1.0}, 0), matmul(swap_axes(a, 0, 1), a));
+        },
+        {.donate = {0}});
+    const auto [half, both, product] = f(zeros({0, 5}, DType::f32, device) + 1.0);
+    CHECK(half.elements() == 0);
+    CHECK(both.elements() == 0);
+    CHECK(is_all(product, 0));
+  }
+}
+
 // ---- who else holds a value
 
 TEST_CASE("a tensor may be several arguments, donated or not", "[engine][donation]") {
