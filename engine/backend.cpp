@@ -89,7 +89,9 @@ void Executable::check(const Bindings& bindings, const RunOptions& options) cons
     std::int64_t output;  // or -1
     std::int64_t input;   // of an output: its donor, or -1
   };
-  std::vector<Binding> all;
+  // Kept from call to call, so that a call of a known program allocates nothing.
+  thread_local std::vector<Binding> all;
+  all.clear();
   all.reserve(inputs_.size() + outputs_.size());
   for (std::size_t i = 0; i < inputs_.size(); ++i)
     all.push_back({bindings.inputs[i], -1, static_cast<std::int64_t>(i)});

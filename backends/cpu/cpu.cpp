@@ -65,9 +65,13 @@ class CpuExecutable final : public Executable {
           std::visit([&](const auto& runner) { return scratch_of(runner); }, runners_.back()));
     }
     arena_bytes_ = (arena_bytes_ + alignment - 1) / alignment * alignment;
+    scratch_bytes_ = (scratch_bytes_ + alignment - 1) / alignment * alignment;
   }
 
-  std::size_t workspace_bytes() const override { return arena_bytes_ + scratch_bytes_; }
+  // The arena, then scratch, then where each buffer lies.
+  std::size_t workspace_bytes() const override {
+    return arena_bytes_ + scratch_bytes_ + buffers_.size() * sizeof(std::byte*);
+  }
 
  private:
   Event start(const Bindings& bindings, const RunOptions& options) override {
@@ -81,10 +85,10 @@ class CpuExecutable final : public Executable {
   }
 
   void run_kernels(const Bindings& bindings, const RunOptions& options, std::int64_t& begun) {
-    // The arena, then scratch.
     const MemoryPool::Lease workspace = pool_->arena(workspace_bytes());
     std::byte* const arena = workspace.data();
-    std::vector<std::byte*> buffers(buffers_.size());
+    const std::span<std::byte*> buffers(
+        reinterpret_cast<std::byte**>(arena + arena_bytes_ + scratch_bytes_), buffers_.size());
     for (std::size_t i = 0; i < buffers_.size(); ++i) {
       const BufferSlot& slot = buffers_[i];
       switch (slot.kind) {

@@ -28,13 +28,13 @@ bool share_an_operand(const ContractKernel& a, const ContractKernel& b) {
 
 // The result of `kernel` that `buffer` holds unchanged and in the kernel's order, or -1. (A map
 // that was attached earlier may have stored a result transposed: whoever reads that buffer in order
-// does not run in the order of the tiles.)
+// does not run in the order of the tiles. A store in 16 bits has rounded it.)
 std::int32_t result_in(const ContractKernel& kernel, BufferId buffer) {
   const Tape& epilogue = kernel.epilogue;
   const Dims row_major = row_major_strides(Shape(epilogue.extents));
   for (const TapeStore& store : epilogue.stores) {
     if (store.buffer != buffer.number) continue;
-    if (store.address.constant != 0) return -1;
+    if (store.dtype != kernel.accumulate || store.address.constant != 0) return -1;
     for (std::size_t k = 0; k < row_major.size(); ++k)
       if (epilogue.extents[k] != 1 && store.address.coefficients[k] != row_major[k]) return -1;
     const TapeInstruction& value = epilogue.instructions[static_cast<std::size_t>(store.value)];

@@ -59,6 +59,17 @@ HostValue variants(const HostValue& value, std::int64_t count) {
   return all;
 }
 
+// The attributes of a product with its dtypes those of a product of `dtype`.
+Attributes summed_as(Attributes attributes, DType dtype) {
+  const ContractAttributes dtypes = contraction_of(dtype, dtype);
+  if (auto* product = std::get_if<ContractAttributes>(&attributes)) *product = dtypes;
+  if (auto* convolution = std::get_if<ConvAttributes>(&attributes)) {
+    convolution->accumulate = dtypes.accumulate;
+    convolution->result = dtypes.result;
+  }
+  return attributes;
+}
+
 // Ops whose own tests bring no example with them to this suite, and operands that matter to
 // batching: groups, masks, broadcast batches.
 std::vector<OpExample> further_examples() {
@@ -69,7 +80,9 @@ std::vector<OpExample> further_examples() {
     for (const Shape& shape : shapes)
       inputs.push_back(random_value(shape, -1, 1, 300 + list.size() + inputs.size()));
     list.push_back({op, std::string(to_string(op)) + " " + label, inputs,
-                    [=](const Tensors& x) { return make_nodes(op, attributes, x); }});
+                    [=](const Tensors& x) {
+                      return make_nodes(op, summed_as(attributes, x[0].dtype()), x);
+                    }});
   };
   add(Op::windows, "of an image", {{2, 5, 4, 3}}, WindowAttributes{{2, 3}, {2, 1}, {1, 1}});
   add(Op::conv2d, "plain", {{2, 5, 4, 3}, {3, 2, 3, 4}},

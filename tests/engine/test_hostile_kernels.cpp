@@ -112,6 +112,7 @@ TEST_CASE("windows and convolutions of absurd sizes are refused, not wrapped",
   for (const auto member : {&ConvAttributes::stride, &ConvAttributes::dilation,
                             &ConvAttributes::spread, &ConvAttributes::low, &ConvAttributes::high}) {
     ConvAttributes attributes;
+    attributes.accumulate = attributes.result = DType::f64;
     attributes.*member = Dims{std::numeric_limits<std::int64_t>::max(), 1};
     CHECK_THROWS_AS(make_node(Op::conv2d, attributes, {image, weight}), ShapeError);
   }

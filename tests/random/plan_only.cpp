@@ -66,7 +66,10 @@ class LargeDrawing {
                                     choices_.below(static_cast<std::int64_t>(values_.size())))]
                               : values_.back();
   }
-  Tensor floating(const Tensor& x) { return is_floating(x.dtype()) ? x : convert(x, DType::f32); }
+  Tensor floating(const Tensor& x) {
+    const bool computes = x.dtype() == DType::f32 || x.dtype() == DType::f64;
+    return computes ? x : convert(x, DType::f32);
+  }
   std::int64_t axis_of(const Tensor& x) { return choices_.below(x.rank()); }
   // Mostly small, at times as large as the axis.
   std::int64_t distance(std::int64_t size) {

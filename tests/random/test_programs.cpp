@@ -83,7 +83,8 @@ TEST_CASE("a failing program is made as small as it gets", "[random]") {
     ++tried;
     const RandomProgram small = shrink(program, fails);
     INFO(to_string(small));
-    CHECK(small.steps.size() <= 3);
+    // The two, and at most three between them that fit their shapes and dtypes to each other.
+    CHECK(small.steps.size() <= 5);
     CHECK(fails(small));
     CHECK_NOTHROW(build(small, make_inputs(small, reference(), DType::f64)));
   }
