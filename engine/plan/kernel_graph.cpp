@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
+#include <set>
+#include <utility>
 
 #include "engine/error.h"
 
@@ -88,8 +91,45 @@ void KernelGraph::merge(KernelId into, KernelId gone) {
   take(one.sources, other.sources);
   one.users = distinct(into, one.users);
   one.sources = distinct(into, one.sources);
-  for (const KernelId user : one.users) restore(into, user);
-  for (const KernelId source : one.sources) restore(source, into);
+  reorder_around(into);
+}
+
+// A new dependence alone is restore()'s business, which relies on all others being in order. After
+// a merge several may be out of order at once: sort all that lies between their ends.
+void KernelGraph::reorder_around(KernelId k) {
+  const std::int64_t place = kernels_[k].place;
+  std::int64_t begin = place, end = place;
+  for (const KernelId user : kernels_[k].users) begin = std::min(begin, kernels_[of(user)].place);
+  for (const KernelId source : kernels_[k].sources) end = std::max(end, kernels_[of(source)].place);
+  if (begin == place && end == place) return;
+  const auto between = [&](KernelId other) {
+    return kernels_[other].place >= begin && kernels_[other].place <= end;
+  };
+  std::vector<KernelId> window;
+  for (const KernelId other : kernels_.ids())
+    if (alive(other) && between(other)) window.push_back(other);
+  std::vector<std::int64_t> places;
+  for (const KernelId other : window) places.push_back(kernels_[other].place);
+  std::sort(places.begin(), places.end());
+
+  // The earliest first of those that wait for nothing in the window.
+  std::map<KernelId, std::size_t> waiting;
+  std::set<std::pair<std::int64_t, KernelId>> ready;
+  for (const KernelId other : window) {
+    const std::vector<KernelId> before = sources(other);
+    waiting[other] = static_cast<std::size_t>(std::count_if(before.begin(), before.end(), between));
+    if (waiting[other] == 0) ready.insert({kernels_[other].place, other});
+  }
+  std::vector<KernelId> order;
+  while (!ready.empty()) {
+    const KernelId next = ready.begin()->second;
+    ready.erase(ready.begin());
+    order.push_back(next);
+    for (const KernelId user : users(next))
+      if (between(user) && --waiting[user] == 0) ready.insert({kernels_[user].place, user});
+  }
+  if (order.size() != window.size()) throw_circle();
+  for (std::size_t i = 0; i < order.size(); ++i) kernels_[order[i]].place = places[i];
 }
 
 void KernelGraph::visit(KernelId k, std::int64_t end) {

@@ -57,6 +57,8 @@ class KernelGraph {
   std::vector<KernelId> distinct(KernelId k, const std::vector<KernelId>& of) const;
   // Moves kernels so that `from` lies before `to`.
   void restore(KernelId from, KernelId to);
+  // Restores the order where dependences of `k` go against it.
+  void reorder_around(KernelId k);
   // Goes on along `users` from the kernels in frontier_ to all that lie before `end`. Whether one
   // of `targets`, marked by -search_, was met.
   bool meets_target(std::int64_t end);
