@@ -204,10 +204,8 @@ class Fuser {
       for (const KernelId b : groups)
         if (a != b && !reads_in_place(kernels_[a], b, *space)) return false;
 
-    for (std::size_t i = 1; i < merged.size(); ++i) {
-      dependences_.merge(merged[0], merged[i]);
-      kernels_[merged[i]] = {};
-    }
+    dependences_.merge(merged);
+    for (std::size_t i = 1; i < merged.size(); ++i) kernels_[merged[i]] = {};
     kernels_[merged[0]] = {std::move(*space), std::move(nodes)};
     host(n, merged[0]);
     return true;

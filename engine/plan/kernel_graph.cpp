@@ -132,6 +132,19 @@ void KernelGraph::reorder_around(KernelId k) {
   for (std::size_t i = 0; i < order.size(); ++i) kernels_[order[i]].place = places[i];
 }
 
+void KernelGraph::merge(std::span<const KernelId> merged) {
+  // In their order: the first and the last alone might wait for themselves through one between.
+  std::vector<KernelId> order(merged.begin(), merged.end());
+  std::sort(order.begin(), order.end(),
+            [&](KernelId a, KernelId b) { return kernels_[a].place < kernels_[b].place; });
+  KernelId whole = order[0];
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    const bool stays = order[i] == merged[0];
+    merge(stays ? order[i] : whole, stays ? whole : order[i]);
+    if (stays) whole = order[i];
+  }
+}
+
 void KernelGraph::visit(KernelId k, std::int64_t end) {
   if (kernels_[k].place >= end || kernels_[k].seen == search_) return;
   kernels_[k].seen = search_;

@@ -34,6 +34,8 @@ class KernelGraph {
 
   // One kernel, `into`, with the dependences of both. Throws Error if it would wait for itself.
   void merge(KernelId into, KernelId gone);
+  // The same of all of `merged`; their first stays.
+  void merge(std::span<const KernelId> merged);
 
   // Per kernel: whether it depends on k, or k on it.
   Indexed<KernelId, bool> related(KernelId k) const;
