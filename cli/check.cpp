@@ -14,11 +14,11 @@
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/philox.h"
+#include "engine/number_text.h"
 #include "engine/platform/machine.h"
 #if FLUXION_WITH_AUTOGRAD
 #include "autograd/check.h"
 #include "autograd/transforms.h"
-#include "engine/number_text.h"
 #endif
 
 namespace fluxion::cli {
