@@ -193,6 +193,9 @@ class Fuser {
     if (op_class(n) == OpClass::reduction && *space != own_space(graph_, n)) return false;
     if (!canonical_point(*space, shape(n))) return false;
     if (space->reduces() && (rest || nodes_[n].external) && policy_.wants_epilogue(n)) return false;
+    // A small value that is known early: its other readers would wait for all that this kernel needs.
+    if (rest && !policy_.rows(n) && shape(n).elements() < space->rows() * space->row_elements())
+      return false;
     for (const KernelId g : groups)
       if (!reads_in_place(n, g, *space)) return false;
     if (!within_limits(nodes) || !rows_fit(*space, nodes) || reads_a_register(nodes)) return false;

@@ -7,6 +7,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "engine/plan_cache.h"
@@ -192,6 +193,28 @@ TEST_CASE("equal work is done once and idle work not at all", "[engine][plan]") 
         return exp(y);
       },
       x);
+}
+
+TEST_CASE("a number for many kernels is a kernel of its own: none of them waits for another",
+          "[engine][plan]") {
+  // As an optimiser's rate, for parameters whose gradients are known one after the other.
+  const auto update = [](const Tensor& rate, const Tensor& x) {
+    const Tensor factor = expm1(rate * 0.5), late = matmul(tanh(matmul(x, x)), x);
+    return std::tuple(tanh(late) * factor, x * factor, sqrt(x) * factor);
+  };
+  const Device device = cpu();
+  const Program program = program_of(update, values({}, device), values({8, 8}, device));
+  INFO(to_string(program));
+  const auto factor = std::find_if(
+      program.kernels.begin(), program.kernels.end(), [&](const Kernel& kernel) {
+        const auto* tape = std::get_if<TapeKernel>(&kernel);
+        return tape && std::any_of(tape->tape.stores.begin(), tape->tape.stores.end(),
+                                   [&](const TapeStore& store) {
+                                     return program.buffers[store.buffer].type.shape.rank() == 0;
+                                   });
+      });
+  REQUIRE(factor != program.kernels.end());
+  CHECK(std::get<TapeKernel>(*factor).tape.stores.size() == 1);
 }
 
 TEST_CASE("stop_gradient leaves no second-order work behind", "[engine][plan]") {

@@ -102,10 +102,8 @@ TEST_CASE("blocks computed again give the same weights from less memory", "[trai
     const std::size_t arena =
         Trainer(config, glyphs(8), cpu({.threads = 2})).memory_report().arena_bytes;
     config.recompute = true;
-    // (The U-Net's blocks took half of this in earlier plans.)
-    const bool is_unet = std::holds_alternative<UnetConfig>(config.network);
     CHECK(Trainer(config, glyphs(8), cpu({.threads = 2})).memory_report().arena_bytes <
-          (is_unet ? arena * 5 / 6 : arena * 3 / 4));
+          arena * 3 / 4);
     CHECK(training_config_from_json(training_config_to_json(config)) == config);
     const auto again = after(config, glyphs(8), 2);
     REQUIRE(again.size() == kept.size());
