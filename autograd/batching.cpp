@@ -2,6 +2,7 @@
 
 #include <unordered_map>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/walk.h"
 

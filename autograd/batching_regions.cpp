@@ -2,6 +2,7 @@
 // rules apply the old rules to each example.
 #include "autograd/batching.h"
 #include "autograd/vmap.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/region.h"
 

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "autograd/batching.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
 namespace fluxion {

@@ -5,6 +5,7 @@
 
 #include "autograd/rules.h"
 #include "autograd/transforms.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/region.h"
 #include "engine/graph/walk.h"

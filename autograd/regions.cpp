@@ -4,6 +4,7 @@
 
 #include "autograd/linearize.h"
 #include "autograd/rules.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/region.h"
 #include "engine/graph/walk.h"

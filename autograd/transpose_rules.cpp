@@ -5,6 +5,7 @@
 
 #include "autograd/rules.h"
 #include "engine/graph/expansion.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
 namespace fluxion {

@@ -1,6 +1,7 @@
 #include "autograd/vmap.h"
 
 #include "autograd/batching.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
 namespace fluxion {

@@ -9,6 +9,7 @@
 #include "bench/race.h"
 #include "engine/compile.h"
 #include "engine/graph/expansion.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "models/benchmark/bound_program.h"
 

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "engine/compile.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/walk.h"
 #include "engine/number_text.h"
@@ -29,7 +30,8 @@ bool before(const Tensor& a, const Tensor& b) {
 }
 
 // Inner nodes that somebody outside of the walked graph holds: their values will be asked for, so
-// they are computed along.
+// they are computed along. Another thread may take or drop a handle meanwhile. That changes what is
+// computed now and what later, never a value.
 std::vector<Tensor> held_outside(const std::vector<WalkedNode>& order) {
   std::unordered_map<const Node*, long> internal;  // handles that the graph itself and the walk own
   for (const WalkedNode& walked : order)

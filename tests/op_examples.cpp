@@ -6,6 +6,7 @@
 #include <random>
 
 #include "engine/graph/custom.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
 namespace fluxion::testing {

@@ -7,6 +7,7 @@
 
 #include "backends/reference/elements.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/philox.h"
 
 namespace fluxion::reference_backend {

@@ -7,6 +7,7 @@
 
 #include "backends/reference/kernels.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 
 namespace fluxion {
 namespace reference_backend {

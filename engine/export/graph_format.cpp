@@ -15,6 +15,7 @@
 #include "engine/error.h"
 #include "engine/export/crc32.h"
 #include "engine/export/stored_graph.h"
+#include "engine/graph/op_names.h"
 
 namespace fluxion {
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/graph/numbers.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"

@@ -4,6 +4,7 @@
 #include <limits>
 #include <numeric>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
 namespace fluxion {

@@ -1,4 +1,4 @@
-#include "engine/graph/op.h"
+#include "engine/graph/op_names.h"
 
 #include <array>
 

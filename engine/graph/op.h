@@ -38,17 +38,9 @@ constexpr bool is_whole(OpClass op_class) {
 
 class Region;  // engine/graph/region.h
 
-enum class Op : std::uint8_t {
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) name,
-#include "engine/graph/ops.def"
-#undef FLUXION_OP
-};
-
-inline constexpr int op_count = 0
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) +1
-#include "engine/graph/ops.def"
-#undef FLUXION_OP
-    ;
+// Declared here, so that what only passes ops on does not depend on the op table; its enumerators are
+// in engine/graph/op_names.h.
+enum class Op : std::uint8_t;
 
 // Each attribute type lists its members once; hashing, printing and serialisation walk that list.
 struct NoAttributes {

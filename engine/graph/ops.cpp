@@ -6,6 +6,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/shape_rules.h"
 
 namespace fluxion {

@@ -3,6 +3,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/walk.h"
 
 namespace fluxion {

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "engine/graph/numbers.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/region.h"
 #include "engine/number_text.h"
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/graph/numbers.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/shape_rules.h"
 #include "engine/number_text.h"

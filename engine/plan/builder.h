@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/graph/op_names.h"
 #include "engine/plan/graph.h"
 
 namespace fluxion::plan {

@@ -1,5 +1,6 @@
 // Puts the expansion of a fused op (engine/graph/expansion.h) in the op's place.
 #include "engine/graph/expansion.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/walk.h"
 #include "engine/plan/builder.h"
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/region.h"
 #include "engine/graph/shape_rules.h"
 #include "engine/graph/walk.h"

@@ -29,7 +29,7 @@ struct Operand {
 };
 
 struct GraphNode {
-  Op op = Op::identity;
+  Op op{};
   Attributes
       attributes;  // of a parameter: which input; of a constant: the value if it is 0, 1 or -1
   std::vector<Value> inputs;
@@ -54,9 +54,7 @@ struct Graph {
 };
 
 // Whether a node is a leaf without memory: a number or an index, wherever it is needed.
-inline bool is_literal(const GraphNode& node) {
-  return info(node.op).op_class == OpClass::leaf && node.op != Op::parameter;
-}
+bool is_literal(const GraphNode& node);
 
 // Formats that exist in memory only: rounding to them happens when they are stored.
 inline bool storage_only(DType dtype) {

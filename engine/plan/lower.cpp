@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "engine/graph/op_names.h"
 #include "engine/plan/view.h"
 
 namespace fluxion::plan {

@@ -7,6 +7,8 @@
 
 #include "engine/plan/graph.h"
 
+#include "engine/graph/op_names.h"
+
 namespace fluxion::plan {
 
 namespace {

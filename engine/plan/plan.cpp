@@ -4,6 +4,7 @@
 #include <map>
 
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/plan/contractions.h"
 #include "engine/plan/fuse.h"
 #include "engine/plan/lower.h"

@@ -5,6 +5,8 @@
 #include <queue>
 #include <tuple>
 
+#include "engine/graph/op_names.h"
+
 namespace fluxion::plan {
 
 namespace {

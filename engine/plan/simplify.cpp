@@ -7,6 +7,7 @@
 #include <set>
 
 #include "engine/graph/expansion.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/shape_rules.h"
 #include "engine/plan/builder.h"
 

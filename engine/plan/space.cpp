@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/graph/op_names.h"
+
 namespace fluxion::plan {
 
 bool Space::reduces() const {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/plan/fuse.h"
 #include "engine/plan/steps.h"
 

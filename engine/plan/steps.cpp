@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/shape_rules.h"
 
 namespace fluxion::plan {

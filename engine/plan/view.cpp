@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "engine/graph/op_names.h"
+
 namespace fluxion::plan {
 
 Affine constant_affine(std::int64_t constant, std::size_t axes) {

@@ -11,6 +11,7 @@
 
 #include "engine/error.h"
 #include "engine/graph/containers.h"
+#include "engine/graph/op_names.h"
 #include "engine/program/program.h"
 
 namespace fluxion {

@@ -103,7 +103,7 @@ enum class TapeCode : std::uint8_t {
 // narrow operands, which hold along the row; a narrow one reads only narrow ones.
 struct TapeInstruction {
   TapeCode code = TapeCode::literal;
-  Op op = Op::identity;      // apply, reduce
+  Op op{};                   // apply, reduce
   DType dtype = DType::f32;  // of the value
   bool narrow = false;
   std::int32_t argument = 0;
@@ -191,7 +191,7 @@ struct ContractKernel {
 };
 
 struct OpKernel {
-  Op op = Op::identity;
+  Op op{};
   Attributes attributes;  // a constant with IndexAttributes is a run-time scalar
   std::vector<std::int32_t> inputs, outputs;  // buffers, contiguous row-major
   std::vector<TensorType> input_types, output_types;

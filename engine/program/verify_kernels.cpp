@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "engine/graph/expansion.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/shape_rules.h"
 #include "engine/program/verify_parts.h"
 

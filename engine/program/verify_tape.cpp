@@ -4,6 +4,8 @@
 
 #include "engine/program/verify_parts.h"
 
+#include "engine/graph/op_names.h"
+
 namespace fluxion::verification {
 
 namespace {

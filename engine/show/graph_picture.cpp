@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 
+#include "engine/graph/op_names.h"
 #include "engine/number_text.h"
 #include "engine/show/markup.h"
 

@@ -1,5 +1,7 @@
 #include "models/layers/image.h"
 
+#include "engine/graph/op_names.h"
+
 namespace fluxion {
 namespace {
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/tree.h"
 

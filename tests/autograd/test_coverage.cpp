@@ -15,6 +15,7 @@
 #include "autograd/rules.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/random/program.h"

@@ -8,6 +8,7 @@
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"

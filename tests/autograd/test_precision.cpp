@@ -10,6 +10,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "models/layers/image.h"
 #include "tests/catch.h"

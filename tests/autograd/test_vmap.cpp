@@ -9,6 +9,7 @@
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
 #include "engine/graph/custom.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"

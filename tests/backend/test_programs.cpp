@@ -6,6 +6,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/backend/devices.h"
 #include "tests/backend/program_call.h"

@@ -7,6 +7,7 @@
 
 #include "backends/reference/reference.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/shape_rules.h"
 #include "tests/catch.h"
 

@@ -12,6 +12,7 @@
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
 #include "engine/graph/expansion.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/cpu/targets.h"

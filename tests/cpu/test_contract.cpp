@@ -13,6 +13,7 @@
 #include "backends/cpu/gemm/contract_kernel.h"
 #include "backends/cpu/gemm/gemm_kernel.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "tests/catch.h"
 
 namespace {

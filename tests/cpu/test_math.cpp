@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backends/cpu/tape/tape_lanes.h"
+#include "engine/graph/op_names.h"
 #include "tests/catch.h"
 #include "tests/cpu/targets.h"
 

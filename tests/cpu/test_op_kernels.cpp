@@ -12,6 +12,7 @@
 
 #include "backends/cpu/index/op_kernel.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/philox.h"
 #include "tests/catch.h"
 

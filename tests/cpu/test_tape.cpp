@@ -11,6 +11,7 @@
 #include "backends/cpu/tape/tape_convert.h"
 #include "backends/cpu/tape/tape_kernel.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "tests/catch.h"
 #include "tests/cpu/targets.h"
 

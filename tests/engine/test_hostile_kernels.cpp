@@ -2,6 +2,7 @@
 // them.
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/program/program.h"
 #include "tests/catch.h"

@@ -5,6 +5,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/program/program.h"
 #include "tests/catch.h"
 #include "tests/fuzz/hostile_programs.h"

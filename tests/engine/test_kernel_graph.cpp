@@ -4,6 +4,7 @@
 #include <random>
 
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/plan/schedule.h"
 #include "tests/catch.h"
 

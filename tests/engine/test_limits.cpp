@@ -7,6 +7,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "tests/backend/tiny_backend.h"

@@ -3,6 +3,7 @@
 
 #include "autograd/transforms.h"
 #include "backends/reference/reference.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "tests/catch.h"

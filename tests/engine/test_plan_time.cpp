@@ -4,6 +4,7 @@
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
 #include "engine/graph/custom.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
 

@@ -7,6 +7,7 @@
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "models/layers/image.h"
 #include "tests/catch.h"

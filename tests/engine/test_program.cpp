@@ -6,6 +6,7 @@
 #include "engine/backend.h"
 #include "engine/compile.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/program/program.h"
 #include "tests/catch.h"

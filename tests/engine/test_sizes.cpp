@@ -1,6 +1,7 @@
 // Sizes that no tensor has: refused at the call that asks for them, in the name of the op.
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/shape_rules.h"
 #include "tests/catch.h"

@@ -12,6 +12,7 @@
 #include "engine/compile.h"
 #include "engine/export/crc32.h"
 #include "engine/export/stored_graph.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "engine/platform/file.h"

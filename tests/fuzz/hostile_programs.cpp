@@ -9,6 +9,7 @@
 
 #include "engine/backend.h"
 #include "engine/graph/containers.h"
+#include "engine/graph/op_names.h"
 
 namespace fluxion::testing {
 

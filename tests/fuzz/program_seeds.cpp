@@ -1,6 +1,7 @@
 #include "tests/fuzz/program_seeds.h"
 
 #include "engine/compile.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
 namespace fluxion::testing {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/random/actions.h"
 

@@ -1,6 +1,7 @@
 // Actions whose positions come from data: sorting, gathering, adding into places.
 #include <algorithm>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/random/actions.h"
 

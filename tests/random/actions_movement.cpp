@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/random/actions.h"
 

@@ -5,6 +5,7 @@
 
 #include "autograd/linearize.h"
 #include "backends/reference/reference.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "tests/random/program.h"

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "backends/reference/reference.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/walk.h"
 #include "tests/op_examples.h"

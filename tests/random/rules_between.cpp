@@ -4,6 +4,7 @@
 
 #include "autograd/batching.h"
 #include "autograd/rules.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
 namespace fluxion::testing {

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/graph/op_names.h"
 #include "engine/graph/region.h"
 
 namespace fluxion::testing {

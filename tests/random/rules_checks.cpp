@@ -9,6 +9,7 @@
 #include "autograd/vmap.h"
 #include "backends/cpu/cpu.h"
 #include "engine/graph/custom.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
 namespace fluxion::testing {

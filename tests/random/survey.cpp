@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backends/reference/reference.h"
+#include "engine/graph/op_names.h"
 
 namespace fluxion::testing {
 

@@ -4,6 +4,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#include "engine/graph/op_names.h"
 #include "tests/catch.h"
 #include "tests/random/rules_checks.h"
 #include "tests/random/survey.h"

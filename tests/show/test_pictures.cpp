@@ -5,6 +5,7 @@
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/plan/plan.h"
 #include "engine/show/markup.h"

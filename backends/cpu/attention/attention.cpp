@@ -42,6 +42,7 @@
 #include "backends/cpu/runtime/scratch.h"
 #include "engine/error.h"
 #include "engine/graph/expansion.h"
+#include "engine/graph/op_names.h"
 
 namespace fluxion::cpu_backend {
 

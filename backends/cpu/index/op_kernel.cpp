@@ -9,6 +9,7 @@
 #include "backends/cpu/index/op_kernel_lanes.h"
 #include "backends/cpu/index/sort_kernel.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 #include "engine/graph/philox.h"
 
 namespace fluxion::cpu_backend {

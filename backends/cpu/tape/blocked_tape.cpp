@@ -6,6 +6,7 @@
 
 #include "backends/cpu/runtime/scratch.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 
 namespace fluxion::cpu_backend {
 

@@ -14,6 +14,7 @@
 #include "backends/cpu/tape/tape_convert.h"
 #include "backends/cpu/tape/tape_layout.h"
 #include "engine/error.h"
+#include "engine/graph/op_names.h"
 
 namespace fluxion::cpu_backend {
 

@@ -11,6 +11,7 @@
 
 #include "backends/cpu/tape/tape_convert.h"
 #include "backends/cpu/tape/tape_lanes-inl.h"
+#include "engine/graph/op_names.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fluxion::cpu_backend {
