@@ -130,16 +130,30 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon,
   const Tensor group_of = reshape(
       broadcast_to(iota({groups, 1}, 0, DType::i32, x.device(), where), {groups, members}, where),
       {channels}, where);
-  const auto mean_of = [&](const Tensor& values) {
+  // Means over the pixels of each channel, as means over the channels of each group.
+  const auto over_group = [&](const Tensor& means) {
     const Tensor none = zeros({batch, groups}, x.dtype(), x.device());
-    return index_add(none, group_of, sum(values, {1}, false, where), 1, where) /
-           static_cast<double>(pixels * members);
+    return index_add(none, group_of, means, 1, where) / static_cast<double>(members);
+  };
+  const auto over_pixels = [&](const Tensor& values) {
+    return sum(values, {1}, false, where) / static_cast<double>(pixels);
   };
   const auto per_channel = [&](const Tensor& values) {
     return reshape(take(values, group_of, 1, where), {batch, 1, channels}, where);
   };
-  const Tensor deviation = flat - per_channel(mean_of(flat));
-  return scaled(deviation * per_channel(rsqrt(mean_of(square(deviation)) + epsilon, where)));
+  // A sum of large values is off by some units in their last place, which is much where they hardly
+  // differ. So what is averaged are differences: of the pixels from the first of their channel, and
+  // of these from the first of their group. The result does not depend on which values those are,
+  // nor does its derivative.
+  const Tensor pixel = stop_gradient(slice(flat, {0, 0, 0}, {batch, 1, channels}, {1, 1, 1}, where));
+  const Tensor grouped = reshape(pixel, {batch, groups, members}, where);
+  const Tensor first = slice(grouped, {0, 0, 0}, {batch, groups, 1}, {1, 1, 1}, where);
+  const Tensor differences =
+      over_pixels(flat - pixel) + reshape(grouped - first, {batch, channels}, where);
+  const Tensor average = reshape(first, {batch, groups}, where) + over_group(differences);
+  const Tensor deviation = flat - per_channel(average);
+  const Tensor variance = over_group(over_pixels(square(deviation)));
+  return scaled(deviation * per_channel(rsqrt(variance + epsilon, where)));
 }
 
 }  // namespace fluxion

@@ -70,6 +70,12 @@ TEST_CASE("group_norm is as exact as one sum over its group", "[means]") {
     for (const double value : {3.0, 1024.0, -0.125})  // sums that are exact
       CHECK(largest_magnitude(
                 group_norm(full({2, 16, 16, 12}, value, DType::f32, device), groups, 1e-5)) == 0);
+  for (const std::int64_t size : {7, 8, 32})
+    for (const double value : {123456.7, 1e6 / 3, 1234.567, 0.1, -3.3e-5, 1e9}) {
+      INFO(size << " x " << size << " pixels of " << value);
+      CHECK(largest_magnitude(
+                group_norm(full({2, size, size, 12}, value, DType::f32, device), 4, 1e-5)) <= 1e-3);
+    }
   for (const double mean : {0.0, 100.0}) {
     const Shape shape{2, 8, 8, 12};
     const Tensor x = around(mean, shape, device);
