@@ -35,9 +35,9 @@
 
 namespace fluxion {
 
-// The same functions on flat lists of tensors, some of which may be empty. A rule receives a tangent
-// or cotangent for every floating value, zeros included, and an empty tensor for every other; it may
-// return empty tensors for zeros.
+// The same functions on flat lists of tensors, some of which may be empty. A rule receives a
+// tangent or cotangent for every floating value, zeros included, and an empty tensor for every
+// other; it may return empty tensors for zeros.
 namespace flat {
 
 using Function = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
@@ -86,11 +86,11 @@ auto through(const F& f, const Call& call, const Args&... args) {
 
 }  // namespace custom_detail
 
-// f, of which reverse mode keeps only the arguments and the captured tensors: once the cotangents of
-// its results are known, it recomputes f (Chen et al. 2016, "Training Deep Nets with Sublinear
-// Memory Cost"). Checkpoints nest: an inner one is recomputed inside the recomputation of the outer.
-// Forward mode passes through and shares intermediate values with f. Values that f computes from
-// captured tensors alone are not part of the checkpoint.
+// f, of which reverse mode keeps only the arguments and the captured tensors: once the cotangents
+// of its results are known, it recomputes f (Chen et al. 2016, "Training Deep Nets with Sublinear
+// Memory Cost"). Checkpoints nest: an inner one is recomputed inside the recomputation of the
+// outer. Forward mode passes through and shares intermediate values with f. Values that f computes
+// from captured tensors alone are not part of the checkpoint.
 template <class F>
 auto checkpoint(F f, std::string name = "", Location where = Location::current()) {
   return [f = std::move(f), name = std::move(name), where]<class... Args>(const Args&... args) {

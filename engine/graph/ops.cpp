@@ -73,8 +73,8 @@ double averaged_elements(std::string_view function, const Tensor& x, const Dims&
   return static_cast<double>(count);
 }
 
-// total / count. Multiplies by 1 / count if that is exact (a power of two); otherwise it would round
-// twice.
+// total / count. Multiplies by 1 / count if that is exact (a power of two); otherwise it would
+// round twice.
 Tensor divided(const Tensor& total, double count, const Location& where) {
   int exponent = 0;
   if (std::frexp(count, &exponent) == 0.5) return mul({total, where}, {1 / count, where});

@@ -76,8 +76,8 @@ bool has_rules(const Region& region) {
 }
 
 // Makes the region's graph a function of its parameters alone. A tensor gets a parameter if a node
-// that depends on the parameters uses it, and it is neither such a node itself nor made of literals.
-// Returns the tensors so captured.
+// that depends on the parameters uses it, and it is neither such a node itself nor made of
+// literals. Returns the tensors so captured.
 std::vector<Tensor> capture(Region& region, const std::vector<Tensor>& arguments) {
   enum class Made : std::uint8_t { outside, of_literals, of_parameters };
   std::unordered_map<const Node*, Made> made;

@@ -54,11 +54,12 @@ class Region {
   bool holds_rules = false;  // whether a region inside the graph has rules; set by apply_region
 };
 
-// The region, as nodes own it. A rule may hold tensors whose nodes hold regions, and so on: the last
-// owner frees such a chain without recursion.
+// The region, as nodes own it. A rule may hold tensors whose nodes hold regions, and so on: the
+// last owner frees such a chain without recursion.
 std::shared_ptr<const Region> shared(Region region);
 
-// A list of the size of `there`: the tensors `some`, in order, where it is true; empty ones elsewhere.
+// A list of the size of `there`: the tensors `some`, in order, where it is true; empty ones
+// elsewhere.
 std::vector<Tensor> in_places(std::span<const Tensor> some, const std::vector<bool>& there);
 
 // "checkpoint block": kind and name.

@@ -9,8 +9,8 @@
 
 namespace fluxion {
 
-// The output types of `op` on inputs of these types. Throws ShapeError or DTypeError, which names the
-// op, the inputs and the caller's place.
+// The output types of `op` on inputs of these types. Throws ShapeError or DTypeError, which names
+// the op, the inputs and the caller's place.
 std::vector<TensorType> infer_types(Op op, const Attributes& attributes,
                                     std::span<const TensorType> inputs, const Location& where);
 

@@ -164,9 +164,10 @@ class Node {
   std::shared_ptr<TraceScope> scope_;
 };
 
-// Records a node of `op` after its shape rule has accepted the inputs. Throws ShapeError, DTypeError,
-// DeviceError if the inputs are on different devices, or Error for an empty input. The functions of
-// engine/graph/ops.h and the derivative rules build nodes with it. make_node returns output 0.
+// Records a node of `op` after its shape rule has accepted the inputs. Throws ShapeError,
+// DTypeError, DeviceError if the inputs are on different devices, or Error for an empty input. The
+// functions of engine/graph/ops.h and the derivative rules build nodes with it. make_node returns
+// output 0.
 Tensor make_node(Op op, Attributes attributes, std::vector<Tensor> inputs,
                  Location where = Location::current());
 std::vector<Tensor> make_nodes(Op op, Attributes attributes, std::vector<Tensor> inputs,
