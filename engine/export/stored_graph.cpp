@@ -14,7 +14,7 @@ namespace fluxion {
 
 namespace {
 
-// Elements lie little-endian in a file and as the machine has them in memory.
+// Files hold little-endian elements, which are copied from and to memory unchanged.
 static_assert(std::endian::native == std::endian::little,
               "constants of graph files are copied as they are");
 
@@ -30,7 +30,7 @@ std::vector<std::byte> bytes_of(const Tensor& tensor) {
   throw Error("graph '" + stored.name + "': " + what);
 }
 
-// What plan::verify leaves to whoever made the graph: the leaves.
+// Checks a leaf, which plan::verify leaves to the maker of the graph.
 void check_leaf(const StoredGraph& stored, plan::NodeId id) {
   const plan::GraphNode& node = stored.graph[id];
   const std::string start = "node " + std::to_string(id.number) + " ";
