@@ -194,7 +194,8 @@ class Fuser {
     if (op_class(n) == OpClass::reduction && *space != own_space(graph_, n)) return false;
     if (!canonical_point(*space, shape(n))) return false;
     if (space->reduces() && (rest || nodes_[n].external) && policy_.wants_epilogue(n)) return false;
-    // A small value that is known early: its other readers would wait for all that this kernel needs.
+    // A small value that is known early stays out: its other readers would have to wait for
+    // everything that this kernel needs.
     if (rest && !policy_.rows(n) && shape(n).elements() < space->rows() * space->row_elements())
       return false;
     for (const KernelId g : groups)
