@@ -321,7 +321,7 @@ plan::GraphNode read_node(Reader& reader) {
       reader.fail("attribute " + Reader::quoted(name) + " of " + op_name +
                   " is not one that this version knows");
     if (std::find(seen.begin(), seen.end(), name) != seen.end())
-      reader.fail("attribute " + Reader::quoted(name) + " of " + op_name + " stands there twice");
+      reader.fail("attribute " + Reader::quoted(name) + " of " + op_name + " is given twice");
     seen.push_back(name);
   }
   std::visit(
@@ -349,7 +349,7 @@ std::map<std::string_view, std::span<const std::byte>> read_sections(
     if (std::find(std::begin(sections), std::end(sections), name) == std::end(sections))
       reader.fail("section " + Reader::quoted(name) + " is not one that this version knows");
     if (!found.emplace(name, reader.take(reader.number<std::uint64_t>())).second)
-      reader.fail("section '" + std::string(name) + "' stands there twice");
+      reader.fail("section '" + std::string(name) + "' is given twice");
   }
   for (const std::string_view name : sections)
     if (!found.contains(name)) reader.fail("section '" + std::string(name) + "' is missing");

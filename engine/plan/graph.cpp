@@ -97,12 +97,12 @@ void verify(const Graph& graph) {
         const auto index =
             static_cast<std::size_t>(std::get<IndexAttributes>(node.attributes).index);
         if (index >= graph.inputs.size() || !(graph.inputs[index] == node.outputs[0]))
-          fail(i, "is a parameter that no input fits");
+          fail(i, "is a parameter without an input of its type");
       }
       if (node.scalar >= graph.scalars) fail(i, "is a constant without a run-time scalar");
     } else if (infer_types(node.op, node.attributes, types, Location::current()) != node.outputs) {
       fail(i,
-           "(" + std::string(to_string(node.op)) + ") has other types than its shape rule gives");
+           "(" + std::string(to_string(node.op)) + ") has types that its shape rule does not give");
     }
   }
   for (const Value output : graph.outputs)
@@ -222,8 +222,8 @@ class Canonicaliser {
                     "at once; return it and read it outside");
       throw Error(
           "the value of a traced argument was asked for: while a function is traced, by compile, "
-          "checkpoint or a custom rule, its arguments have "
-          "types and no values; a compiled function's have when it is called");
+          "checkpoint or a custom rule, its arguments have types but no values; read the value "
+          "outside of the function");
     }
     if (node.op == Op::constant) {
       frame.numbers[&node] =

@@ -105,7 +105,7 @@ bool storable(const TensorType& type, const KernelLimits& limits) {
                     (memory ? "lies in one buffer, which is too large for "
                             : "needs a kernel that is too large for ") +
                     std::string(excess.device) + ": " + to_string(excess.fit) +
-                    "; nothing of it can be split further");
+                    "; it can't be split further");
 }
 
 // The node of a group to write to memory: it has a user in the group, lies near the middle, so that
