@@ -1,4 +1,4 @@
-// Devices by name: what --device and a configuration file say.
+// Devices by name, as in --device and configuration files.
 #pragma once
 
 #include <string>
@@ -8,16 +8,16 @@
 
 namespace fluxion {
 
-// A device as it is named: "cpu", "cpu:4", "reference".
+// The parts of a name: "cpu", "cpu:4", "reference".
 struct DeviceName {
   std::string backend;
   int threads = 0;  // of the CPU; 0: one per core
 };
 
-// The names there are, in one line.
+// All names, in one line for messages.
 std::string device_names();
 
-// Both throw DeviceError, which lists the names there are, for any other.
+// Both throw DeviceError, which lists all names, for any other name.
 DeviceName parse_device_name(std::string_view name);
 Device open_device(std::string_view name);
 

@@ -83,13 +83,13 @@ void Executable::check(const Bindings& bindings, const RunOptions& options) cons
   require_room("input", inputs_, input_bytes_, bindings.inputs);
   require_room("output", outputs_, output_bytes_, bindings.outputs);
 
-  // Who lies where, sorted by memory: an output that shares it may share it with its donor alone.
+  // All bindings sorted by buffer: an output may share its buffer with its donor alone.
   struct Binding {
     Buffer* buffer;
     std::int64_t output;  // or -1
     std::int64_t input;   // of an output: its donor, or -1
   };
-  // Kept from call to call, so that a call of a known program allocates nothing.
+  // thread_local: once it has grown, a call allocates nothing here.
   thread_local std::vector<Binding> all;
   all.clear();
   all.reserve(inputs_.size() + outputs_.size());
@@ -102,7 +102,7 @@ void Executable::check(const Bindings& bindings, const RunOptions& options) cons
     return a.buffer != b.buffer ? std::less<>()(a.buffer, b.buffer) : a.output > b.output;
   });
   for (std::size_t i = 0; i + 1 < all.size(); ++i) {
-    const Binding &one = all[i], &next = all[i + 1];  // outputs come first among those of a buffer
+    const Binding &one = all[i], &next = all[i + 1];  // a buffer's outputs come first
     if (one.output < 0 || one.buffer != next.buffer) continue;
     const bool third = i + 2 < all.size() && all[i + 2].buffer == one.buffer;
     if (next.output >= 0 || next.input != one.input || third)

@@ -1,6 +1,6 @@
-// What the engine asks of a device. A backend implements Backend, Buffer, Executable and, if it
-// runs behind the caller's back, Timeline; the engine includes nothing else of it. The contract,
-// with who waits for what, is docs/backends.md; tests/backend runs it against every backend.
+// What the engine asks of a device. A backend implements Backend, Buffer, Executable and, if it is
+// asynchronous, Timeline; the engine includes nothing else of it. docs/backends.md states the
+// contract and who waits for what; tests/backend runs it against every backend.
 #pragma once
 
 #include <atomic>
@@ -23,8 +23,8 @@ namespace fluxion {
 
 class Backend;
 
-// Memory on a device. The last owner may let go of it at any time: the backend keeps the memory
-// until the work that uses it is done.
+// Memory on a device. The last owner may release it at any time: the backend keeps the memory until
+// the work that uses it is done.
 class Buffer {
  public:
   virtual ~Buffer() = default;
@@ -32,22 +32,22 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
 
   std::size_t bytes() const { return bytes_; }
-  // The bytes themselves where the host can read them in place and the device is synchronous, else
+  // A pointer to the bytes if the host can read them in place and the device is synchronous, else
   // nullptr.
   virtual void* host() { return nullptr; }
-  // The backend that allocated it. For comparing only: it may be gone.
+  // The backend that allocated it. Only to compare: the backend may be gone.
   const Backend* owner() const { return owner_; }
 
-  // Done when the last write is, so that the value is there.
+  // Done when the last write is: the value is complete.
   Event written() const { return {timeline_, written_.load(std::memory_order_acquire)}; }
-  // Done when nobody reads or writes it any more.
+  // Done when all reads and writes are.
   Event idle() const;
-  // The functions of Executable and Backend below note what they start.
+  // Called by the functions of Executable and Backend below for the work that they start.
   void note_write(const Event& event) { note(written_, event); }
   void note_read(const Event& event) { note(read_, event); }
 
  protected:
-  // Asynchronous backends give their timeline.
+  // Asynchronous backends pass their timeline.
   Buffer(std::size_t bytes, const Backend* owner, std::shared_ptr<Timeline> timeline = nullptr)
       : bytes_(bytes), owner_(owner), timeline_(std::move(timeline)) {}
 
@@ -72,24 +72,25 @@ struct Capabilities {
 struct MemoryUse {
   std::size_t buffers = 0;  // of live buffers
   std::size_t arenas = 0;   // of calls in flight
-  std::size_t kept = 0;     // free, waiting to be used again: what trim() gives back
+  std::size_t kept = 0;     // free, kept for reuse: trim() gives it back
   std::size_t total() const { return buffers + arenas + kept; }
 };
 
 inline constexpr std::size_t no_limit = std::numeric_limits<std::size_t>::max();
 
 struct RunOptions {
-  // Throws Cancelled once a stop is requested: before the work is submitted, or between kernels on
-  // a backend that submits them one by one; never from the commit point on.
+  // Once a stop is requested, the call throws Cancelled: before the work is submitted, or between
+  // kernels on a backend that submits them one by one. Never after the commit point.
   std::stop_token cancel;
-  // Of Executable::workspace_bytes(); throws OutOfMemory before anything is allocated.
+  // The call throws OutOfMemory, before it allocates, if Executable::workspace_bytes() is larger.
   std::size_t memory_limit = no_limit;
-  // Filled, if given, with the wall time of each kernel of the program once the event is done; it
-  // must live until then.
+  // If given, holds the wall time of each kernel of the program once the event is done; it must
+  // live until then.
   std::vector<double>* kernel_seconds = nullptr;
 };
 
-// Fills RunOptions::kernel_seconds: called after each kernel, notes the time since the call before.
+// Fills RunOptions::kernel_seconds: done(), called after each kernel, stores the time since the
+// call before.
 class KernelClock {
  public:
   KernelClock(const RunOptions& options, std::size_t kernels) : seconds_(options.kernel_seconds) {
@@ -109,7 +110,7 @@ class KernelClock {
   std::chrono::steady_clock::time_point last_;
 };
 
-// The buffers and scalars of one call, in the program's order. An output may be the very buffer of
+// The buffers and scalars of one call, in the program's order. An output may be the same buffer as
 // the input that it takes over.
 struct Bindings {
   std::span<Buffer* const> inputs;
@@ -123,33 +124,33 @@ class Executable {
   Executable(const Executable&) = delete;
   Executable& operator=(const Executable&) = delete;
 
-  // Starts the program; the event is done when the outputs are written. Work follows whatever
-  // writes or reads its buffers already. Many threads may submit one executable at once: each call
-  // in flight has an arena of its own. Buffers, executable and scalars need not outlive this call.
+  // Starts the program; the event is done when the outputs are written. The work runs after all
+  // earlier work that writes or reads its buffers. Many threads may submit one executable at once:
+  // each call in flight has its own arena. Buffers, executable and scalars need not outlive this
+  // call.
   //
-  // Throws Error unless the bindings fit the program: a buffer of this device for each input and
-  // output, none missing or too small; a number for each scalar; each output in memory of its own,
-  // or in that of the input which the program lets it take over. Throws OutOfMemory beyond the
-  // memory limit, and Cancelled. All of these state their aftermath: nothing written.
+  // Throws Error unless the bindings fit the program: a large enough buffer of this device
+  // (DeviceError) for each input and output; a number for each scalar; each output in its own
+  // memory, or in that of the input that the program lets it take over. Throws OutOfMemory beyond
+  // the memory limit, and Cancelled. All of these state their aftermath: nothing written.
   Event submit(const Bindings& bindings, const RunOptions& options);
   // Returns when the outputs are written.
   void run(const Bindings& bindings, const RunOptions& options) {
     submit(bindings, options).wait();
   }
 
-  // Device bytes of one call beside its inputs and outputs: the arena and whatever scratch the
-  // backend adds.
+  // Device bytes of one call besides its inputs and outputs: the arena and the backend's scratch.
   virtual std::size_t workspace_bytes() const = 0;
 
  protected:
-  // `owner` is the backend that allocates the buffers that will be bound.
+  // `owner` is the backend that allocates the bound buffers.
   Executable(const Program& program, const Backend& owner);
 
  private:
-  // submit() with bindings that fit, within the memory limit, not cancelled yet. An exception that
-  // leaves it states its aftermath: "nothing written" before the program's commit point, "state
-  // lost" after it, "device dead" if no later call can succeed. One that states nothing counts as
-  // "state lost". What fails after it returned takes the device with it.
+  // submit() after its checks: the bindings fit, the memory limit holds, no stop was requested. An
+  // exception that leaves it states its aftermath: "nothing written" before the program's commit
+  // point, "state lost" after it, "device dead" if no later call can succeed. One that states none
+  // counts as "state lost". A failure after it has returned means that the device is dead.
   virtual Event start(const Bindings& bindings, const RunOptions& options) = 0;
   void check(const Bindings& bindings, const RunOptions& options) const;
 
@@ -160,7 +161,7 @@ class Executable {
   std::size_t scalars_;
 };
 
-// Bytes that go from a buffer's start to the host.
+// A copy of the first to.size() bytes of a buffer to the host.
 struct Transfer {
   Buffer* from;
   std::span<std::byte> to;
@@ -174,42 +175,42 @@ class Backend {
 
   // ---- memory
 
-  // Throws OutOfMemory. A zero-byte buffer is valid. The content is anything.
+  // A buffer of undefined content; zero bytes are valid. Throws OutOfMemory.
   virtual std::shared_ptr<Buffer> allocate(std::size_t bytes) = 0;
-  // Room for a tensor in this device's storage.
+  // A buffer for a tensor, in this device's storage.
   std::shared_ptr<Buffer> allocate(const TensorType& type) {
     return allocate(bytes_of(type, capabilities().storage));
   }
   virtual MemoryUse in_use() const = 0;
-  // What in_use().total() can grow to, as far as can be told now. Default: unknown.
+  // What in_use().total() can grow to, as far as is known now. Default: unknown.
   virtual std::size_t budget() const { return no_limit; }
   // Gives free memory back to the system. Default: nothing is kept.
   virtual void trim() {}
 
   // ---- data
 
-  // Copies host elements into the buffer, from its start, after the work that uses it. Does not
-  // wait for that; `from` may be reused as soon as this returns. Throws DeviceError if they do not
-  // fit or the buffer is another device's.
+  // Copies host elements to the start of the buffer, after the earlier work that uses it. Does not
+  // wait for that work; `from` may be reused as soon as this returns. Throws DeviceError if the
+  // elements do not fit or the buffer belongs to another device.
   void upload(Buffer& to, DType dtype, std::span<const std::byte> from);
-  // The same the other way. Waits for the value, and for nothing that is submitted later.
+  // Copies the first elements of the buffer to the host. Waits for the value, and for nothing that
+  // is submitted later. Throws as upload() does.
   void download(Buffer& from, DType dtype, std::span<std::byte> to);
-  // Starts copying stored bytes, several buffers in one go. The bytes are at their places when a
-  // wait on the event has returned, or done() has said so; until then the places must live. What
-  // is submitted later does not change them.
+  // Starts to copy stored bytes of several buffers. They have arrived once the event is done; until
+  // then the destinations must live. Work that is submitted later does not change them.
   Event start_download(std::span<const Transfer> transfers);
 
   // ---- programs
 
-  // Verifies the program, which may come from a stranger, and makes it ready to run: what it
-  // touches then lies inside its bindings, its arena and Executable::workspace_bytes(). Throws
-  // Error if it is not sound, or beyond this backend's limits or ops; OutOfMemory if its workspace
-  // would be larger than any memory.
+  // Verifies the program, which may come from an untrusted file, and makes it ready to run: it then
+  // touches only its bindings, its arena and Executable::workspace_bytes() of memory. Throws Error
+  // if it is not sound, or exceeds this backend's limits or ops; OutOfMemory if no memory could
+  // hold its workspace.
   std::unique_ptr<Executable> compile(const Program& program);
 
-  // ---- what a backend implements; called by the functions above, with checked arguments
+  // ---- what a backend implements; the functions above check the arguments first
 
-  // Default: it allocated the buffer itself. One that passes on to another asks that one.
+  // Default: whether it allocated the buffer. A backend that wraps another one asks that one.
   virtual bool owns(const Buffer& buffer) const { return buffer.owner() == this; }
   // Writes stored bytes to the buffer's start, in order with the work that uses it.
   virtual Event write(Buffer& to, std::span<const std::byte> from) = 0;

@@ -1,15 +1,15 @@
 // compile(f): trace a function over trees once per signature, then only bind buffers and run.
 //
-//   auto step = compile(train_step, {.donate = {0}});      // donate argument 0: its buffers may be
-//   overwritten auto [state, loss] = step(state, batch, learning_rate, key);
+//   auto step = compile(train_step, {.donate = {0}});  // may overwrite argument 0's buffers
+//   auto [state, loss] = step(state, batch, learning_rate, key);
 //
-// Whatever changes from call to call - learning rate, step, random key - is an argument; numbers
-// written in f are constants of the trace. Tensors captured by f become hidden inputs, bound by
-// handle. Several threads may call one compiled function.
+// Pass whatever changes from call to call - learning rate, step, random key - as an argument:
+// numbers written in f are constants of the trace. Tensors captured by f become hidden inputs,
+// bound by handle. Several threads may call one compiled function.
 //
 // A call that fails says what it left behind (Error::aftermath). All checks and allocations come
-// before the first write to donated memory, so in nearly all cases that is "nothing written", and
-// the donated arguments are whole.
+// before the first write to donated memory, so nearly every failed call has written nothing and
+// leaves the donated arguments whole.
 #pragma once
 
 #include <algorithm>
@@ -27,10 +27,10 @@
 namespace fluxion {
 
 struct CompileOptions {
-  // Arguments whose buffers may become outputs; their handles throw when used afterwards. What is
-  // returned as it is, or has another owner, is not overwritten.
+  // Numbers of arguments, from 0, whose buffers may become outputs; their handles throw when used
+  // afterwards. A buffer that has another owner, or is returned as it is, is not overwritten.
   std::vector<std::size_t> donate;
-  std::size_t max_signatures = 64;  // kept; the one traced longest ago is forgotten first
+  std::size_t max_signatures = 64;  // how many are kept; the one traced first is forgotten first
 };
 
 // What a compiled call or an eval needs, known before anything runs.
@@ -46,15 +46,15 @@ struct MemoryReport {
 };
 std::string to_string(const MemoryReport& report);
 
-// A call that is ready to run: all its memory is there and its donated arguments are taken. One
-// that is never run gives them back.
+// A call that is ready to run: its outputs are allocated and its donated arguments taken. If it is
+// never run, its destructor gives them back.
 class CompiledCall {
  public:
   CompiledCall(CompiledCall&&) noexcept;
   ~CompiledCall();
   const std::vector<Tensor>& results() const;  // have values once run() has returned
   // Every exception that leaves it is an Error that states its aftermath. After "nothing written"
-  // the donated arguments are whole again; after the others using one throws.
+  // the donated arguments are whole again; after any other, using one throws.
   void run(const RunOptions& options);
 
  private:
@@ -72,7 +72,7 @@ class CompiledTrace {
   CompiledTrace(std::vector<Tensor> parameters, std::vector<bool> donated,
                 std::vector<Tensor> outputs);
   ~CompiledTrace();
-  // Evaluates and checks the arguments, then takes those donated, all or none.
+  // Checks and evaluates the arguments, then takes the donated ones, all or none, and allocates.
   CompiledCall prepare(const std::vector<Tensor>& arguments) const;
   MemoryReport memory_report() const;
   const Program& program() const;
@@ -82,8 +82,8 @@ class CompiledTrace {
   std::unique_ptr<State> state_;
 };
 
-// Fresh parameter leaves of the types of `arguments`, live while this object is. Asking for the
-// value of one throws.
+// New parameter leaves of the types of `arguments`, traced as long as this object lives. Asking for
+// the value of one throws.
 class TracedParameters {
  public:
   explicit TracedParameters(const std::vector<Tensor>& arguments);
@@ -97,8 +97,8 @@ class TracedParameters {
   std::shared_ptr<TraceScope> scope_;
 };
 
-// Whether one of these depends on the leaf of a transform or trace that is still running: a
-// compiled function called on it is inlined.
+// Whether an argument depends on the leaf of a transform or trace that is still running. A compiled
+// function that is called on such arguments is inlined.
 bool is_traced(const std::vector<Tensor>& arguments);
 
 template <class F>
@@ -112,7 +112,7 @@ class Compiled {
     return run(RunOptions{}, args...);
   }
 
-  // The same with a stop token or a memory limit.
+  // The call with a stop token or a memory limit.
   template <class... Args>
   auto run(const RunOptions& options, const Args&... args) const
       -> std::invoke_result_t<const F&, const Args&...> {
@@ -127,8 +127,8 @@ class Compiled {
     return result;
   }
 
-  // Trace and plan for these arguments without running. A program lives until its signature is
-  // forgotten.
+  // These trace and plan for the arguments without running. The program lives until its signature
+  // is forgotten.
   template <class... Args>
   MemoryReport memory_report(const Args&... args) const {
     using Result = std::invoke_result_t<const F&, const Args&...>;
@@ -140,8 +140,8 @@ class Compiled {
     return find<Result>(leaves(std::tie(args...)), args...)->trace->program();
   }
 
-  // How often the function was traced, and why the last time: "first call", "argument tensor 2:
-  // f32[8, 2] was f32[4, 2]", ...
+  // How many times the function was traced, and why the last time: "first call", "argument tensor
+  // 2: f32[8, 2] was f32[4, 2]", ...
   std::size_t traces() const {
     std::lock_guard lock(shared_->mutex);
     return shared_->traces;
@@ -163,7 +163,7 @@ class Compiled {
     std::any result;  // the result tree without its tensors
     std::unique_ptr<CompiledTrace> trace;
   };
-  // A signature that a thread is tracing.
+  // A signature that a thread is tracing now.
   struct Tracing {
     std::thread::id thread;
     const Signature* signature;
@@ -172,7 +172,7 @@ class Compiled {
     Shared(F f, CompileOptions options) : f(std::move(f)), options(std::move(options)) {}
     F f;
     CompileOptions options;
-    std::mutex mutex;                                   // of what follows; never held while f runs
+    std::mutex mutex;                                   // of the rest; not held while f runs
     std::vector<std::shared_ptr<const Entry>> entries;  // in the order they were traced
     std::list<Tracing> tracing;
     std::size_t traces = 0;
@@ -203,8 +203,7 @@ std::string describe_retrace(const std::vector<TensorType>& before,
 // The types of argument tensors. Throws Error where one holds no tensor.
 std::vector<TensorType> signature_types(const std::vector<Tensor>& arguments);
 
-// For each argument tensor whether it is donated; `counts` says how many tensors each argument
-// holds.
+// Per argument tensor, whether it is donated. `counts[i]` is the number of tensors of argument i.
 std::vector<bool> donated_tensors(const std::vector<std::size_t>& donate,
                                   const std::vector<std::size_t>& counts);
 
@@ -235,8 +234,8 @@ std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::find(
         throw_traces_itself(signature.types);
     mark = shared.tracing.insert(shared.tracing.end(), {std::this_thread::get_id(), &signature});
   }
-  // Other threads go on meanwhile. Two that trace one signature don't wait for each other - they
-  // might trace functions that call each other - and the first to finish wins.
+  // The mutex is free while f is traced. Two threads that trace one signature do not wait for each
+  // other, since their functions might call each other: both trace, and the first to finish wins.
   std::shared_ptr<const Entry> made;
   try {
     made = trace<Result>(signature, arguments, args...);
@@ -275,7 +274,7 @@ std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::trace(
   auto entry = std::make_shared<Entry>();
   entry->signature = std::move(signature);
   entry->trace = std::make_unique<CompiledTrace>(parameters.tensors(), donated, leaves(result));
-  // Keep the structure and the static members only.
+  // Keep only the structure and the static members.
   entry->result = map_tree(std::move(result), [](const Tensor&) { return Tensor(); });
   return entry;
 }

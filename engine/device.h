@@ -1,4 +1,4 @@
-// Device: a value that owns a backend and the cache of plans made for it. Copies share both.
+// Device: a handle that owns a backend and the cache of plans made for it. Copies share both.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,8 @@ class Device {
   Device() = default;  // no device; for default-constructed tensors only
   explicit Device(std::unique_ptr<Backend> backend, std::size_t cached_plans = 256);
 
-  Backend& backend() const;  // throws DeviceError if there is none
+  // Throw DeviceError if this handle holds no device.
+  Backend& backend() const;
   PlanCache& plans() const;
   const std::string& name() const { return backend().capabilities().name; }
   const CostModel& costs() const { return backend().capabilities().costs; }

@@ -1,5 +1,5 @@
-// The one exception family. Every message says what was being done, with what, and what would be
-// right.
+// The exceptions that the library throws. Every message says what was being done, with what, and
+// what would be right.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace fluxion {
 
-// Where the caller stood. Public functions take it as a defaulted last argument.
+// The caller's file and line. Public functions take it as a defaulted last argument.
 using Location = std::source_location;
 
 std::string to_string(const Location& where);  // "file.cpp:12"
@@ -24,16 +24,16 @@ enum class Aftermath : std::uint8_t {
 };
 std::string_view to_string(Aftermath aftermath);  // "nothing written", "state lost", "device dead"
 
-// Base of everything the library throws; thrown itself for misuse that no narrower class names.
+// Base of all exceptions of the library; thrown itself for misuse that no class below names.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 
-  // An error that does not say otherwise has left nothing written.
+  // An error that states no aftermath has left nothing written.
   Aftermath aftermath() const noexcept { return aftermath_.value_or(Aftermath::nothing_written); }
   bool states_aftermath() const noexcept { return aftermath_.has_value(); }
   void state_aftermath(Aftermath aftermath) noexcept { aftermath_ = aftermath; }
-  // Appends to the message; leaves it as it is if there is no memory for that.
+  // Appends to the message, or leaves it as it is if there is no memory for that.
   void add_words(std::string_view words) noexcept;
 
  private:
@@ -70,21 +70,20 @@ class IoError : public Error {
   using Error::Error;
 };
 
-// A file's or a message's content is not what its format allows.
+// The content of a file or a message violates its format.
 class FormatError : public Error {
  public:
   using Error::Error;
 };
 
-// The caller asked, through a stop token, for the work to end.
+// The caller requested a stop through a stop token.
 class Cancelled : public Error {
  public:
   using Error::Error;
 };
 
-// Inside of a catch block: throws the exception on as one of the family. An error that does not
-// state its aftermath gets this one; std::bad_alloc becomes OutOfMemory, and any other exception
-// Error.
+// Call it in a catch block: rethrows the exception as an Error. One that states no aftermath gets
+// this one; std::bad_alloc becomes OutOfMemory, and any other exception Error.
 [[noreturn]] void rethrow_stating(Aftermath aftermath);
 
 }  // namespace fluxion

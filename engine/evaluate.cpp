@@ -1,4 +1,4 @@
-// eval and compile: where graphs meet plans.
+// eval and compile: graphs are planned, bound and run.
 #include <algorithm>
 #include <set>
 #include <unordered_map>
@@ -24,16 +24,16 @@ std::vector<std::shared_ptr<Buffer>> buffers_of(const std::vector<Tensor>& tenso
   return buffers;
 }
 
-// The order of handles by what they hold, to find equal ones.
+// Orders handles by identity, to find equal ones.
 bool before(const Tensor& a, const Tensor& b) {
   return std::pair(a.node().get(), a.output()) < std::pair(b.node().get(), b.output());
 }
 
-// Inner nodes that somebody outside of the walked graph holds: their values will be asked for, so
-// they are computed along. Another thread may take or drop a handle meanwhile. That changes what is
-// computed now and what later, never a value.
+// Inner nodes with a handle outside of the walked graph: their values will probably be asked for,
+// so the same plan computes them. Another thread may take or drop a handle meanwhile. That changes
+// what is computed now and what later, never a value.
 std::vector<Tensor> held_outside(const std::vector<WalkedNode>& order) {
-  std::unordered_map<const Node*, long> internal;  // handles that the graph itself and the walk own
+  std::unordered_map<const Node*, long> internal;  // handles in the graph and in the walk
   for (const WalkedNode& walked : order)
     for (const Tensor& input : walked.inputs) internal[input.node().get()] += 2;
   std::vector<Tensor> held;
@@ -111,7 +111,7 @@ struct CompiledTrace::State {
   std::vector<TensorType> parameter_types;
   std::vector<bool> donated;
   std::vector<TensorType> output_types;
-  std::vector<Tensor> captured;  // evaluated tensors that the function used beside its arguments
+  std::vector<Tensor> captured;  // evaluated tensors that the function used besides its arguments
   std::vector<Tensor> captured_in_order;
   std::vector<double> scalars;
   std::shared_ptr<const ExecutablePlan> plan;
@@ -119,8 +119,8 @@ struct CompiledTrace::State {
 
 namespace {
 
-// A random op whose key is the same at every call draws the same numbers at every call: never what
-// is meant.
+// Throws if a random op has a constant key: every call would draw the same numbers, which is never
+// intended.
 void require_random_keys(const plan::Graph& graph, std::size_t parameters) {
   plan::Indexed<plan::NodeId, bool> varies(graph.nodes.size());
   for (const plan::NodeId i : graph.nodes.ids()) {
@@ -183,13 +183,13 @@ void require_one_device(const std::vector<Tensor>& arguments, const Device& devi
 }  // namespace
 
 struct CompiledCall::State {
-  // The donated arguments of one call: taken all or none, and given back unless the call comes to
-  // its end.
+  // The donated arguments of one call: all are taken or none, and a call that does not finish gives
+  // them back.
   class Donation {
    public:
-    // Takes the values into `buffers`, one for each argument, which has copies of them before. A
-    // tensor that is several arguments is taken once: the copy that stays makes it two owners, so
-    // it is not overwritten.
+    // Moves the donated values into `buffers`, which has a shared copy for each argument already. A
+    // tensor that is several arguments is taken once: the other copy is a second owner, so nothing
+    // overwrites it.
     void take(const std::vector<Tensor>& arguments, const std::vector<bool>& donated,
               std::vector<std::shared_ptr<Buffer>>& buffers) {
       std::vector<Argument> wanted;
@@ -221,7 +221,7 @@ struct CompiledCall::State {
       taken_.clear();
     }
 
-    // The call wrote over the values and failed.
+    // The call failed after it had overwritten values.
     void lose() noexcept {
       for (const Argument& each : taken_) each.tensor.node()->lose(each.tensor.output());
       taken_.clear();

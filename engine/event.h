@@ -1,4 +1,4 @@
-// When work that a device was given is done.
+// When submitted work is done.
 #pragma once
 
 #include <cstdint>
@@ -7,22 +7,22 @@
 
 namespace fluxion {
 
-// Progress of one device. Work is numbered from 1 in the order in which the device took it, and a
-// point is reached when all work up to it is done. A timeline outlives its backend: buffers and
-// events hold it. Both functions may be called from several threads.
+// Progress of one device. The device numbers its work from 1 in submission order; a point is
+// reached when all work up to that number is done. Buffers and events hold the timeline, so it
+// outlives its backend. Several threads may call both functions.
 class Timeline {
  public:
   virtual ~Timeline() = default;
   // Never waits.
   virtual bool reached(std::uint64_t point) = 0;
-  // Returns when the point is reached. Throws DeviceError, each time, if the device died before.
+  // Returns when the point is reached. If the device died first, every call throws DeviceError.
   virtual void wait(std::uint64_t point) = 0;
 };
 
-// A point of a device's timeline: copied freely, waited for by whoever needs what stands behind it.
+// A point of a device's timeline, cheap to copy: wait for it before using what the work produces.
 class Event {
  public:
-  Event() = default;  // done; all that a synchronous backend ever returns
+  Event() = default;  // done; a synchronous backend returns no other
   Event(std::shared_ptr<Timeline> timeline, std::uint64_t point)
       : timeline_(point == 0 ? nullptr : std::move(timeline)), point_(point) {}
 

@@ -11,14 +11,14 @@ namespace fluxion {
 void BoundCall::allocate(Backend& backend) {
   const Program& program = plan_->program();
   const std::vector<OutputSource>& sources = plan_->outputs_;
-  // Inputs that are results come first: they have an owner more, so nothing takes them over.
+  // Inputs that are also results come first: the second owner keeps outputs from taking them over.
   results_.resize(sources.size());
   for (std::size_t i = 0; i < sources.size(); ++i)
     if (sources[i].from_input) results_[i] = inputs_[static_cast<std::size_t>(sources[i].index)];
   outputs_.reserve(program.outputs.size());
   for (std::size_t o = 0; o < program.outputs.size(); ++o) {
     const std::int32_t donor = program.donations[o];
-    // With one owner, nobody can see the value being overwritten.
+    // With one owner, nothing else can see that the value is overwritten.
     const bool reuse = donor >= 0 && inputs_[static_cast<std::size_t>(donor)].use_count() == 1;
     overwrites_ = overwrites_ || reuse;
     outputs_.push_back(reuse ? inputs_[static_cast<std::size_t>(donor)]
@@ -38,7 +38,7 @@ void BoundCall::run(const RunOptions& options) {
   try {
     compiled.executable->submit({input_pointers_, output_pointers_, scalars_}, options);
   } catch (...) {
-    // A backend that does not say how far it came may have come to the end.
+    // A backend that states no aftermath may have written anything.
     try {
       rethrow_stating(Aftermath::state_lost);
     } catch (Error& error) {
@@ -155,8 +155,8 @@ std::shared_ptr<const ExecutablePlan> PlanCache::find_or_make(plan::Graph graph,
     std::lock_guard lock(mutex_);
     if (auto plan = find_plan(key, graph)) return plan;
   }
-  // Planning takes long: other threads may use the cache meanwhile. Two that miss on one graph both
-  // plan it; one plan stays.
+  // Planning is slow, so the mutex is free meanwhile. Two threads that miss on one graph both plan
+  // it; the first plan stays.
   Plan made = plan::make_plan(graph, backend.capabilities());
   auto compiled = find_or_compile(std::move(made.program), backend);
   auto plan = std::make_shared<const ExecutablePlan>(std::move(graph), std::move(made),

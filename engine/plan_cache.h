@@ -12,8 +12,7 @@
 
 namespace fluxion {
 
-// A program and what a backend made of it. Plans of different graphs share one if their programs
-// are equal.
+// A program and its executable. Plans of different graphs share one if their programs are equal.
 struct CompiledProgram {
   Program program;
   std::unique_ptr<Executable> executable;
@@ -22,18 +21,19 @@ struct CompiledProgram {
 
 class ExecutablePlan;
 
-// One call of a plan: bound, then allocated, then run. What can fail is over before run().
+// One call of a plan: bind, allocate(), run(). Everything expected to fail, such as allocation,
+// comes before run().
 class BoundCall {
  public:
-  // The buffers of the graph's inputs. Before allocate() they may be replaced by equal ones.
+  // The buffers of the graph's inputs. Before allocate() they may be replaced by equivalent ones.
   std::vector<std::shared_ptr<Buffer>>& inputs() { return inputs_; }
-  // Memory for the outputs; one takes over a donated input if nothing else owns that. Throws
-  // OutOfMemory.
+  // Allocates the outputs. An output takes over its donated input if nothing else owns that buffer.
+  // Throws OutOfMemory.
   void allocate(Backend& backend);
-  // One buffer for each requested output of the graph, once allocated; some may be inputs.
+  // After allocate(): a buffer for each requested output of the graph; some may be inputs.
   const std::vector<std::shared_ptr<Buffer>>& results() const { return results_; }
-  // Every exception that leaves it is an Error that states its aftermath; only after "nothing
-  // written" do the inputs hold what they held.
+  // Every exception that leaves it is an Error that states its aftermath. Only after "nothing
+  // written" are the inputs unchanged.
   void run(const RunOptions& options);
 
  private:
@@ -45,7 +45,7 @@ class BoundCall {
   bool overwrites_ = false;  // whether an output takes over an input
 };
 
-// What answers a graph: the compiled program, and where in it each requested output is. The backend
+// A planned graph: its compiled program, and where each requested output comes from. The backend
 // must outlive it.
 class ExecutablePlan : public std::enable_shared_from_this<ExecutablePlan> {
  public:
@@ -66,9 +66,9 @@ class ExecutablePlan : public std::enable_shared_from_this<ExecutablePlan> {
   std::shared_ptr<const CompiledProgram> compiled_;
 };
 
-// Plans by graph, compiled programs by content. A hash finds a candidate, full comparison decides.
-// The least recently used plan leaves when the cache is full; a compiled program lives as long as a
-// plan that uses it.
+// Finds plans by graph and compiled programs by content: a hash finds candidates, a full comparison
+// decides. When the cache is full, it drops the least recently used plan. A compiled program lives
+// as long as some plan uses it.
 class PlanCache {
  public:
   explicit PlanCache(std::size_t capacity) : capacity_(capacity) {}
@@ -79,7 +79,7 @@ class PlanCache {
   using Entry = std::pair<std::uint64_t, std::shared_ptr<const ExecutablePlan>>;
 
   std::shared_ptr<const CompiledProgram> find_or_compile(Program program, Backend& backend);
-  // These want the mutex held.
+  // Call these with the mutex held.
   std::shared_ptr<const ExecutablePlan> find_plan(std::uint64_t key, const plan::Graph& graph);
   std::shared_ptr<const CompiledProgram> find_program(std::uint64_t key, const Program& program);
   void forget_oldest();

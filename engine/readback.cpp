@@ -11,7 +11,7 @@ struct Readback::State {
   };
   Device device;
   std::vector<Part> parts;
-  std::vector<std::byte> kept;  // as the device keeps it
+  std::vector<std::byte> kept;  // in the device's storage
   Event event;
 };
 
@@ -51,7 +51,7 @@ Readback::~Readback() {
   try {
     state_->event.wait();
   } catch (...) {
-    // A dead device copies no more.
+    // A dead device writes nothing more.
   }
 }
 

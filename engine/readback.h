@@ -1,8 +1,8 @@
-// Values on their way to the host, for whoever has something to do meanwhile:
+// Values on their way to the host, so that the caller can work meanwhile:
 //
-//   Readback loss(step.loss);        // submits what is needed, starts the copy, returns
+//   Readback loss(step.loss);        // submits the evaluation, starts the copy, returns
 //   ... submit the next step ...
-//   loss.item<float>(0);             // waits for that copy alone
+//   loss.item<float>(0);             // waits for that copy only
 #pragma once
 
 #include <memory>
@@ -16,8 +16,8 @@ namespace fluxion {
 class Readback {
  public:
   Readback();  // of no tensors
-  // Evaluates the tensors and starts copying them, in one go. They share a device; what happens to
-  // them later, donation included, does not change what is read. Throws what evaluation throws.
+  // Evaluates the tensors, which must share a device, and starts to copy them. What happens to them
+  // later, donation included, does not change what is read. Throws what evaluation throws.
   explicit Readback(std::span<const Tensor> tensors);
   explicit Readback(const Tensor& tensor) : Readback(std::span<const Tensor>(&tensor, 1)) {}
   // Waits for the copy.
@@ -26,13 +26,13 @@ class Readback {
   Readback& operator=(Readback&&) noexcept;
 
   std::size_t size() const;
-  // Whether the values are here. Never waits.
+  // Whether the values have arrived. Never waits.
   bool done() const;
-  // Returns when they are. Throws DeviceError if the device died first.
+  // Returns when they have. Throws DeviceError if the device died first.
   void wait() const;
 
-  // Tensor `index`, waited for. T must be its element type (DTypeError); item wants one element
-  // (ShapeError).
+  // Wait for tensor `index` and return its value. Throw Error if there is no such tensor,
+  // DTypeError if T is not its element type; item throws ShapeError unless it has one element.
   template <class T>
   std::vector<T> values(std::size_t index) const {
     std::vector<T> result(elements(index));

@@ -12,8 +12,8 @@
 
 namespace fluxion::reference_backend {
 
-// The two kinds of arithmetic: double for floating dtypes, std::int64_t for integers and booleans.
-// Calls f with a zero of the right kind.
+// Calls f with a zero of the type that `dtype` is computed in: double for floating dtypes,
+// std::int64_t for integers and booleans.
 template <class F>
 void with_number(DType dtype, F&& f) {
   if (is_floating(dtype))
@@ -53,8 +53,8 @@ class Elements {
     return {};
   }
 
-  // Rounds to a floating dtype; to an integer dtype it truncates, saturates, and takes NaN to 0; to
-  // a boolean it asks for "not zero".
+  // Converts as engine/graph/numbers.h says: rounds to a floating dtype; truncates and saturates to
+  // an integer dtype, where NaN becomes 0; a boolean is whether the value differs from zero.
   void put(std::int64_t i, double value) const {
     switch (dtype_) {
       case DType::boolean:
@@ -78,7 +78,8 @@ class Elements {
     }
   }
 
-  // Wraps to an integer dtype, modulo a power of two.
+  // Wraps to an integer dtype, modulo a power of two; a boolean is whether the value differs from
+  // zero.
   void put(std::int64_t i, std::int64_t value) const {
     switch (dtype_) {
       case DType::boolean:
@@ -96,7 +97,7 @@ class Elements {
     }
   }
 
-  // Element i becomes, bit by bit, element j of `from`, which has the same dtype.
+  // Copies the bits of element j of `from`, which has the same dtype, to element i.
   void copy(std::int64_t i, const Elements& from, std::int64_t j) const {
     const std::size_t size = size_of(dtype_);
     std::memmove(data_ + static_cast<std::size_t>(i) * size,

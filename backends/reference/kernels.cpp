@@ -44,7 +44,7 @@ struct Call {
   const Array& out() const { return outputs[0]; }
 };
 
-// The next position of `shape` in row-major order; the last is followed by the first.
+// Moves to the next position of `shape` in row-major order; after the last comes the first.
 void advance(Dims& position, const Shape& shape) {
   for (std::int64_t axis = shape.rank() - 1; axis >= 0; --axis) {
     auto& coordinate = position[static_cast<std::size_t>(axis)];
@@ -53,7 +53,7 @@ void advance(Dims& position, const Shape& shape) {
   }
 }
 
-// f(position, i) for every position of `shape` in row-major order; i counts them.
+// Calls f(position, i) for every position of `shape` in row-major order; i counts them.
 void for_each_position(const Shape& shape,
                        const std::function<void(const Dims&, std::int64_t)>& f) {
   Dims position(static_cast<std::size_t>(shape.rank()), 0);
@@ -61,8 +61,8 @@ void for_each_position(const Shape& shape,
   for (std::int64_t i = 0; i < count; ++i, advance(position, shape)) f(position, i);
 }
 
-// A tensor seen around one axis: element (before, i, after) lies at (before * length + i) * inner +
-// after.
+// A tensor as [outer, length, inner] around one axis: element (before, i, after) is number
+// (before * length + i) * inner + after.
 struct Lines {
   std::int64_t outer = 1, length = 1, inner = 1;
   Lines(const Shape& shape, std::int64_t axis) : length(shape[axis]) {
@@ -78,7 +78,7 @@ std::int64_t clamped_index(const Array& indices, std::int64_t i, std::int64_t le
   return std::clamp<std::int64_t>(indices.get<std::int64_t>(i), 0, length - 1);
 }
 
-// Integer arithmetic modulo 2^64; storing wraps on to the dtype.
+// Integer arithmetic modulo 2^64; storing wraps further, to the dtype.
 template <class F>
 std::int64_t wrapping(std::int64_t a, std::int64_t b, F f) {
   return static_cast<std::int64_t>(f(static_cast<std::uint64_t>(a), static_cast<std::uint64_t>(b)));
@@ -246,7 +246,7 @@ void elementwise(const Call& call) {
   }
 }
 
-// ---- movement: where does the element at a position of the result come from?
+// ---- movement: for each element of the result, find the element of the operand
 
 void reshape(const Call& call) {
   for (std::int64_t i = 0; i < call.out().size(); ++i) call.out().copy(i, call.in(0), i);
@@ -396,7 +396,7 @@ void cumsum(const Call& call) {
   });
 }
 
-// Stable; NaN last, whichever the direction.
+// Stable; NaN comes last in both directions.
 void argsort(const Call& call) {
   const auto& a = call.get<SortAttributes>();
   const Lines lines(call.in(0).shape, a.axis);
@@ -420,8 +420,8 @@ void argsort(const Call& call) {
 
 // ---- contraction: [.., m, k] x [.., k, n] -> [.., m, n]
 
-// The definition, whatever the operands' dtypes: every element as the number that it is, the sum in
-// f64, rounded to the accumulator's dtype and then to the result's.
+// For all operand dtypes: elements are read exactly, summed in f64, rounded to the accumulator's
+// dtype, then to the result's.
 void matmul(const Call& call) {
   const std::int64_t rank = call.out().shape.rank();
   const std::int64_t m = call.out().shape[rank - 2], n = call.out().shape[rank - 1],
@@ -459,8 +459,8 @@ void take_along_axis(const Call& call) {
   });
 }
 
-// index_add: updates[.., i, ..] goes to axis position indices[i]; scatter_add: updates[position]
-// goes to axis position indices[position]. Sums are rounded once.
+// index_add adds updates[.., i, ..] at axis position indices[i]; scatter_add adds updates[position]
+// at axis position indices[position]. Sums are rounded once.
 void add_at_indices(const Call& call) {
   const Array &base = call.in(0), &indices = call.in(1), &updates = call.in(2);
   const auto axis = static_cast<std::size_t>(call.get<AxisAttributes>().axis);

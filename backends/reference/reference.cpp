@@ -13,14 +13,14 @@ namespace fluxion {
 namespace reference_backend {
 namespace {
 
-// Host bytes aligned to 64, as the offsets within an arena are.
+// Host bytes, aligned to 64 as the offsets in an arena are.
 struct Free {
   void operator()(std::byte* bytes) const { ::operator delete[](bytes, std::align_val_t{64}); }
 };
 using Bytes = std::unique_ptr<std::byte[], Free>;
 
 Bytes allocate_bytes(std::size_t count, const char* what) {
-  // (Rounding a larger size up to the alignment would wrap.)
+  // Rounding a larger size up to the alignment would overflow.
   constexpr std::size_t most = std::numeric_limits<std::ptrdiff_t>::max();
   auto* bytes =
       count > most
@@ -32,7 +32,7 @@ Bytes allocate_bytes(std::size_t count, const char* what) {
   return Bytes(bytes);
 }
 
-// Bytes of live buffers and of calls in flight.
+// Bytes of live buffers, and of the arenas of calls in flight.
 struct Counts {
   std::atomic<std::size_t> buffers{0}, arenas{0};
 };
@@ -82,7 +82,7 @@ class ReferenceExecutable final : public Executable {
 
  private:
   Event start(const Bindings& bindings, const RunOptions& options) override {
-    std::int64_t begun = -1;  // the last kernel that began
+    std::int64_t begun = -1;  // the last kernel that was started
     try {
       run_kernels(bindings, options, begun);
     } catch (...) {
@@ -112,13 +112,12 @@ class ReferenceExecutable final : public Executable {
     }
     KernelClock clock(options, program_.kernels.size());
     for (std::size_t number = 0; number < program_.kernels.size(); ++number) {
-      const bool whole =
-          number == 0 || number < static_cast<std::size_t>(
-                                      program_.commit_point);  // no donated memory was written yet
+      // Whether no donated memory has been written yet.
+      const bool whole = number == 0 || number < static_cast<std::size_t>(program_.commit_point);
       if (whole && options.cancel.stop_requested())
         throw Cancelled("reference: cancelled before kernel " + std::to_string(number));
       OpKernel kernel = std::get<OpKernel>(program_.kernels[number]);
-      // A constant named by number is a run-time scalar of this call.
+      // A constant with an index is a run-time scalar of this call.
       if (const auto* scalar = std::get_if<IndexAttributes>(&kernel.attributes);
           scalar && kernel.op == Op::constant)
         kernel.attributes =

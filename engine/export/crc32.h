@@ -1,5 +1,5 @@
-// CRC-32 as in zlib, gzip and PNG (ISO-HDLC: polynomial 0x04C11DB7 reflected): finds bytes that a
-// disk or a transfer changed. No protection against who changes them on purpose.
+// CRC-32 as in zlib, gzip and PNG (ISO-HDLC: polynomial 0x04C11DB7 reflected). It detects bytes
+// that a disk or a transfer damaged, but not deliberate changes.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
-// The bytes of a stored graph, as docs/graph-files.md states them: names, never numbers, for ops,
-// attributes, element types and sections, so that a file outlives rows added to any table, and
-// what a version does not know is refused by its name.
+// The bytes of a stored graph; docs/graph-files.md states the format. Ops, attributes, element
+// types and sections are stored by name, never by number: files stay readable when a table grows,
+// and a reader refuses what it does not know by name.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -25,8 +25,7 @@ constexpr std::string_view magic = "fluxgrph";
 constexpr std::uint32_t version = 1;
 constexpr std::size_t header_bytes = 8 + 4 + 4 + 8;
 
-// Bounds on what a file may say, far beyond any use. They keep sums of sizes from overflowing and
-// memory proportional to the bytes read.
+// Bounds on the numbers in a file, far beyond any use. They keep sums of sizes from overflowing.
 constexpr std::int64_t most_elements = std::int64_t{1} << 48;
 constexpr std::uint32_t most_axes = 64;
 
@@ -70,8 +69,8 @@ template <>
 inline constexpr std::array<std::string_view, 2> member_names<AttentionAttributes>{"scale",
                                                                                    "causal"};
 
-// f(name, member) for every member of an attribute value. Names and members are as many, or this
-// does not compile.
+// Calls f(name, member) for every member of an attribute value. It does not compile unless every
+// member has a name.
 template <class T, class F>
 void visit_members(T& attributes, F&& f) {
   using Plain = std::remove_const_t<T>;
@@ -118,7 +117,7 @@ class Writer {
     number(static_cast<std::uint8_t>(text.size()));
     raw(text);
   }
-  // A text of the user's.
+  // A text from the user, of any length.
   void text(std::string_view text) {
     count(text.size());
     raw(text);
@@ -172,7 +171,7 @@ class Writer {
   }
 };
 
-// Reads within one span of bytes. Nothing is allocated before the bytes it is made of were seen.
+// Reads from one span of bytes. It checks that enough bytes follow before it allocates for them.
 class Reader {
  public:
   Reader(std::span<const std::byte> bytes, std::string what)
@@ -210,7 +209,7 @@ class Reader {
   }
   std::string_view word() { return raw(number<std::uint8_t>()); }
   std::string text() { return std::string(raw(number<std::uint32_t>())); }
-  // How many items follow, of at least one byte each.
+  // The number of items that follow, each of at least one byte.
   std::uint32_t count(const char* items) {
     const auto result = number<std::uint32_t>();
     if (result > bytes_.size() - position_)
@@ -322,7 +321,7 @@ plan::GraphNode read_node(Reader& reader) {
       reader.fail("attribute " + Reader::quoted(name) + " of " + op_name +
                   " is not one that this version knows");
     if (std::find(seen.begin(), seen.end(), name) != seen.end())
-      reader.fail("attribute " + Reader::quoted(name) + " of " + op_name + " stands there twice");
+      reader.fail("attribute " + Reader::quoted(name) + " of " + op_name + " is given twice");
     seen.push_back(name);
   }
   std::visit(
@@ -340,7 +339,7 @@ plan::GraphNode read_node(Reader& reader) {
   return node;
 }
 
-// The sections by name: each once, and none that is not known.
+// The sections by name. Fails unless each known one is there exactly once, and no other.
 std::map<std::string_view, std::span<const std::byte>> read_sections(
     std::span<const std::byte> bytes) {
   std::map<std::string_view, std::span<const std::byte>> found;
@@ -350,14 +349,14 @@ std::map<std::string_view, std::span<const std::byte>> read_sections(
     if (std::find(std::begin(sections), std::end(sections), name) == std::end(sections))
       reader.fail("section " + Reader::quoted(name) + " is not one that this version knows");
     if (!found.emplace(name, reader.take(reader.number<std::uint64_t>())).second)
-      reader.fail("section '" + std::string(name) + "' stands there twice");
+      reader.fail("section '" + std::string(name) + "' is given twice");
   }
   for (const std::string_view name : sections)
     if (!found.contains(name)) reader.fail("section '" + std::string(name) + "' is missing");
   return found;
 }
 
-// Checks the header and the checksum; the bytes of the sections.
+// Checks the header and the checksum. Returns the bytes of the sections.
 std::span<const std::byte> body_of(std::span<const std::byte> bytes) {
   Reader header(bytes, "header");
   if (bytes.size() < magic.size() || header.raw(magic.size()) != magic)

@@ -14,7 +14,7 @@ namespace fluxion {
 
 namespace {
 
-// Elements lie little-endian in a file and as the machine has them in memory.
+// Files hold little-endian elements, which are copied from and to memory unchanged.
 static_assert(std::endian::native == std::endian::little,
               "constants of graph files are copied as they are");
 
@@ -30,7 +30,7 @@ std::vector<std::byte> bytes_of(const Tensor& tensor) {
   throw Error("graph '" + stored.name + "': " + what);
 }
 
-// What plan::verify leaves to whoever made the graph: the leaves.
+// Checks a leaf, which plan::verify leaves to the maker of the graph.
 void check_leaf(const StoredGraph& stored, plan::NodeId id) {
   const plan::GraphNode& node = stored.graph[id];
   const std::string start = "node " + std::to_string(id.number) + " ";
@@ -43,7 +43,7 @@ void check_leaf(const StoredGraph& stored, plan::NodeId id) {
     case Op::parameter:
       return;
     case Op::constant: {
-      if (type.shape.rank() != 0) fail(stored, start + "is a number with axes");
+      if (type.shape.rank() != 0) fail(stored, start + "is a constant of rank above 0");
       const double literal = std::get<ValueAttributes>(node.attributes).value;
       const bool has_scalar = node.scalar >= 0;
       if (has_scalar && static_cast<std::size_t>(node.scalar) >= stored.scalars.size())
@@ -63,9 +63,10 @@ void check_leaf(const StoredGraph& stored, plan::NodeId id) {
     }
     case Op::iota: {
       const std::int64_t axis = std::get<AxisAttributes>(node.attributes).axis;
-      if (axis < 0 || axis >= type.shape.rank()) fail(stored, start + "counts along no axis");
+      if (axis < 0 || axis >= type.shape.rank())
+        fail(stored, start + "is an iota along an axis that it does not have");
       if (type.dtype != DType::i32 && type.dtype != DType::u32 && !is_floating(type.dtype))
-        fail(stored, start + "counts in " + std::string(to_string(type.dtype)));
+        fail(stored, start + "is an iota of " + std::string(to_string(type.dtype)));
       return;
     }
     default:
@@ -93,14 +94,15 @@ void check(const StoredGraph& stored) {
     fail(stored, "it has " + std::to_string(graph.outputs.size()) + " outputs, but " +
                      std::to_string(stored.outputs.size()) + " names");
   if (graph.scalars < 0 || static_cast<std::size_t>(graph.scalars) != stored.scalars.size())
-    fail(stored, "its scalars have another number than their values");
+    fail(stored, "its number of scalars is not the number of their values");
   check_values(stored, stored.inputs);
   check_values(stored, stored.outputs);
   std::vector<bool> donated(stored.inputs.size(), false);
   for (const std::int32_t input : graph.donated) {
     const auto index = static_cast<std::size_t>(input);
     if (input < 0 || index >= donated.size() || donated[index])
-      fail(stored, "it gives away input " + std::to_string(input) + ", which it can't");
+      fail(stored, "it donates input " + std::to_string(input) +
+                       ", which does not exist or is donated twice");
     donated[index] = true;
   }
   for (std::size_t i = 0; i < stored.constants.size(); ++i) {
@@ -116,7 +118,7 @@ void check(const StoredGraph& stored) {
       check_leaf(stored, id);
     } else if (op_class == OpClass::region || node.scalar != -1) {
       fail(stored, "node " + std::to_string(id.number) + " is '" + std::string(to_string(node.op)) +
-                       "', which stands in no stored graph so");
+                       "', with a region or a scalar, which no stored graph may hold");
     }
   }
   plan::verify(graph);

@@ -1,5 +1,4 @@
-// Which standard container a type is: what generic walks over members (trees, serialisation)
-// dispatch on.
+// Which standard container a type is, for generic code over members (trees, serialisation).
 #pragma once
 
 #include <array>

@@ -7,7 +7,7 @@ namespace fluxion::flat {
 
 namespace {
 
-// Which tensors of a flattened tree are there.
+// Which tensors of a flattened tree are not empty.
 using Present = std::vector<bool>;
 
 Present present_in(const std::vector<Tensor>& tensors) {
@@ -16,7 +16,7 @@ Present present_in(const std::vector<Tensor>& tensors) {
   return present;
 }
 
-// The tensors that are there; in_places puts them back.
+// The tensors that are present; in_places() is the inverse.
 std::vector<Tensor> gather(const std::vector<Tensor>& all, const Present& present) {
   std::vector<Tensor> some;
   for (std::size_t i = 0; i < present.size(); ++i)
@@ -28,7 +28,7 @@ Tensor zeros_of(const TensorType& type, const Device& device) {
   return zeros(type.shape, type.dtype, device);
 }
 
-// What a rule is given: a tangent or cotangent for every floating value, none for the others.
+// The tangents or cotangents for a rule: one for every floating value, none for the others.
 std::vector<Tensor> complete(const std::vector<Tensor>& tangents,
                              const std::vector<TensorType>& types, const Device& device) {
   std::vector<Tensor> result;
@@ -39,7 +39,8 @@ std::vector<Tensor> complete(const std::vector<Tensor>& tangents,
   return result;
 }
 
-// What a rule returned, for values of these types: nothing for those that are not floating.
+// Checks what a rule returned for values of these types. The result has nothing for those that are
+// not floating.
 std::vector<Tensor> checked(const std::string& label, const char* what,
                             const std::vector<Tensor>& returned, const Present& present,
                             const std::vector<TensorType>& types) {
@@ -155,7 +156,7 @@ std::vector<Tensor> custom_linear(const std::string& name, const Function& f,
                              output_types = traced.output_types](
                                 const std::vector<Tensor>& inputs,
                                 const std::vector<Tensor>& cotangents) {
-    // Both maps between floating values alone; the other arguments stay what they are.
+    // Both maps take and give floating values only; the other arguments keep their values.
     const Device device = device_of(inputs);
     Present floating_results;
     for (const TensorType& type : output_types) floating_results.push_back(is_floating(type.dtype));

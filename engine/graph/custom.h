@@ -1,26 +1,27 @@
-// Functions with a derivative of your own, and functions that reverse mode computes again instead
-// of keeping what they computed on the way.
+// Functions with a derivative of your own, and functions that reverse mode recomputes instead of
+// keeping their intermediate values.
 //
-//   const auto block = checkpoint([&](const Tensor& h) { return transformer_block(weights, h); },
-//   "block");
+//   const auto block = checkpoint(
+//       [=](const Tensor& h) { return transformer_block(weights, h); }, "block");
 //
-//   const auto safe_sqrt = custom_jvp([](const Tensor& x) { return sqrt(x); },
-//                                     [](const std::tuple<Tensor>& primals, const
-//                                     std::tuple<Tensor>& tangents) {
-//                                       return std::get<0>(tangents) * 0.5 /
-//                                       sqrt(std::get<0>(primals) + 1e-6);
-//                                     }, "safe_sqrt");
+//   using One = std::tuple<Tensor>;
+//   const auto safe_sqrt = custom_jvp(
+//       [](const Tensor& x) { return sqrt(x); },
+//       [](const One& primals, const One& tangents) {
+//         return std::get<0>(tangents) * 0.5 / sqrt(std::get<0>(primals) + 1e-6);
+//       },
+//       "safe_sqrt");
 //
-// Each takes callables over trees (engine/graph/tree.h) and returns one with f's signature, which
-// computes f. Where no derivative is taken it costs nothing: a plan contains f's own ops. Nothing
-// here includes autograd/, so that networks and inference-only builds can use it.
+// Each takes callables over trees (engine/graph/tree.h) and returns a function with the signature
+// and the values of f. Without derivatives it costs nothing: a plan contains f's own ops. Nothing
+// here includes autograd/, so networks and inference-only builds can use it.
 //
-// f is traced on leaves of its arguments' types at each call, so, as in compile(), the value of an
-// argument can't be asked for in f. Tensors that f captures are inputs of the traced function, and
-// have derivatives as arguments have, except where a rule is stated for the arguments only. Rules
-// live as long as graphs that need them: capture by value. They are called when a derivative is
-// built, once each time, with ordinary tensors, and their results can be differentiated again.
-// `name` is for errors and pictures.
+// Each call traces f on leaves of its arguments' types, so f can't ask for the value of an argument
+// (as in compile()). Tensors that f captures become inputs of the traced function; they have
+// derivatives as arguments do, except where a rule is stated for the arguments only. Rules live as
+// long as the graphs that need them, so capture by value. A rule is called once for each derivative
+// that is built, with ordinary tensors, and its results can be differentiated again. `name` appears
+// in errors and pictures.
 #pragma once
 
 #include <functional>
@@ -34,9 +35,9 @@
 
 namespace fluxion {
 
-// On flat lists of tensors, some of which may be empty. A rule's list of tangents or cotangents has
-// a tensor for every one that it differentiates, zeros included, and an empty one for each that is
-// not floating; what it returns may have empty tensors for zeros.
+// The same functions on flat lists of tensors, some of which may be empty. A rule receives a
+// tangent or cotangent for every floating value, zeros included, and an empty tensor for every
+// other; it may return empty tensors for zeros.
 namespace flat {
 
 using Function = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
@@ -66,7 +67,8 @@ T structure(T tree) {
   return map_tree(std::move(tree), [](const Tensor&) { return Tensor(); });
 }
 
-// f(args...) through call(flat f, flat arguments, where the structure of f's result will be).
+// f(args...), computed by call(flat f, flat arguments, result). `result` receives the structure of
+// f's result when f is traced.
 template <class F, class Call, class... Args>
 auto through(const F& f, const Call& call, const Args&... args) {
   using Result = std::remove_cvref_t<std::invoke_result_t<const F&, const Args&...>>;
@@ -75,7 +77,7 @@ auto through(const F& f, const Call& call, const Args&... args) {
                                     const std::vector<Tensor>& values) {
     Result made = std::apply(f, with_leaves(shape, std::span<const Tensor>(values)));
     if (!*result)
-      *result = structure(made);  // written by the first trace, before another thread can see it
+      *result = structure(made);  // only the first trace writes it, before other threads see it
     return leaves(made);
   };
   const std::vector<Tensor> outputs = call(flat_f, leaves(std::tie(args...)), result);
@@ -84,11 +86,11 @@ auto through(const F& f, const Call& call, const Args&... args) {
 
 }  // namespace custom_detail
 
-// f, of which reverse mode keeps the arguments and captured tensors only: when the cotangents of
-// its results are known it computes f again (Chen et al. 2016, "Training Deep Nets with Sublinear
-// Memory Cost"). Checkpoints nest: what is inside one is recomputed, and inside of that again.
-// Forward mode passes through, and shares what it computes with f. What f computes from captured
-// tensors alone is no part of it.
+// f, of which reverse mode keeps only the arguments and the captured tensors: once the cotangents
+// of its results are known, it recomputes f (Chen et al. 2016, "Training Deep Nets with Sublinear
+// Memory Cost"). Checkpoints nest: an inner one is recomputed inside the recomputation of the
+// outer. Forward mode passes through and shares intermediate values with f. Values that f computes
+// from captured tensors alone are not part of the checkpoint.
 template <class F>
 auto checkpoint(F f, std::string name = "", Location where = Location::current()) {
   return [f = std::move(f), name = std::move(name), where]<class... Args>(const Args&... args) {
@@ -101,11 +103,11 @@ auto checkpoint(F f, std::string name = "", Location where = Location::current()
   };
 }
 
-// f with the derivative rule(primals, tangents): std::tuple of f's arguments, and of their tangents
-// -> the tangents of f's result, in its structure. The tangents of arguments that do not move are
-// zeros. Reverse mode is the transpose of what the rule computes from the tangents, which must be
-// linear in them. Throws Error where f captured a tensor that is being differentiated, ShapeError
-// or DTypeError where a tangent does not fit its result.
+// f with the derivative rule(primals, tangents) -> the tangents of f's result, in its structure.
+// `primals` is a std::tuple of f's arguments, `tangents` of their tangents, zero for an argument
+// that is constant. The rule must be linear in the tangents: reverse mode is its transpose. Taking
+// the derivative throws Error if f captured a tensor that is being differentiated, ShapeError or
+// DTypeError if a tangent does not fit its result.
 template <class F, class Rule>
 auto custom_jvp(F f, Rule rule, std::string name = "", Location where = Location::current()) {
   return [f = std::move(f), rule = std::move(rule), name = std::move(name),
@@ -125,10 +127,10 @@ auto custom_jvp(F f, Rule rule, std::string name = "", Location where = Location
   };
 }
 
-// f, linear in its floating arguments together, with transpose(cotangents of f's result) -> the
-// cotangents of its arguments (several as a tuple). The transpose is such a function too, with f as
-// its transpose. What f captured is constant for the map; derivatives in it go through f's own
-// graph.
+// f, which must be linear in its floating arguments together, with transpose(cotangents of f's
+// result) -> the cotangents of its arguments (several as a tuple). The transpose in turn has f as
+// its transpose. Captured tensors are constants of the map; derivatives with respect to them go
+// through f's own graph.
 template <class F, class Transpose>
 auto custom_linear(F f, Transpose transpose, std::string name = "",
                    Location where = Location::current()) {
@@ -147,11 +149,11 @@ auto custom_linear(F f, Transpose transpose, std::string name = "",
   };
 }
 
-// f with the transposed derivative rule(primals, outputs, cotangents): std::tuple of f's arguments,
-// f's result, and the cotangents of it -> the cotangents of the arguments (several as a tuple). For
-// rules that only make sense backwards, such as clipping what flows back: forward mode through it
-// throws Error, so prefer custom_jvp. Nothing need be saved for the rule: what it computes again,
-// and f computed, is computed once.
+// f with the transposed derivative rule(primals, outputs, cotangents) -> the cotangents of the
+// arguments (several as a tuple). `primals` is a std::tuple of f's arguments, `outputs` f's result,
+// `cotangents` its cotangents. Use it for rules that only make sense backwards, such as clipping a
+// gradient, and custom_jvp otherwise: forward mode through it throws Error. The rule need not save
+// values of f: what both compute is computed once.
 template <class F, class Rule>
 auto custom_vjp(F f, Rule rule, std::string name = "", Location where = Location::current()) {
   return [f = std::move(f), rule = std::move(rule), name = std::move(name),

@@ -28,13 +28,13 @@ std::string_view to_string(DType dtype) {
   return "?";
 }
 
-// bf16 is the upper half of an f32: rounding adds just under half of the last kept place, and the
-// last kept bit itself to send ties to even.
+// bf16 is the upper half of an f32. To round, add just under half a unit of the last kept bit, and
+// that bit itself, which sends ties to even.
 BFloat16 to_bf16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if (std::isnan(value))
-    return {static_cast<std::uint16_t>(
-        bits >> 16 | 0x0040)};  // quiet, so that a payload in the lost half can't become infinity
+    // The quiet bit: without it, a NaN whose payload is in the lost half would become infinity.
+    return {static_cast<std::uint16_t>(bits >> 16 | 0x0040)};
   return {static_cast<std::uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16)};
 }
 
@@ -48,11 +48,12 @@ Float16 to_f16(float value) {
   std::uint32_t half = 0;
   if (magnitude > 0x7F800000) {
     half = 0x7E00 | (magnitude >> 13 & 0x01FF);
-  } else if (magnitude >=
-             0x477FF000) {  // 65520, half-way between the largest f16 and the next power of two
+  } else if (magnitude >= 0x477FF000) {
+    // At least 65520, half-way between the largest f16 and the next power of two: infinity.
     half = 0x7C00;
-  } else if (magnitude < 0x38800000) {  // below 2^-14: subnormal. 0.5f has last place 2^-24, so the
-                                        // addition itself rounds to the subnormal grid
+  } else if (magnitude < 0x38800000) {
+    // Below 2^-14: subnormal. The last bit of 0.5f is 2^-24, so the addition itself rounds to the
+    // subnormals.
     half = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3F000000;
   } else {
     half = (magnitude - 0x38000000 + 0x0FFF + (magnitude >> 13 & 1)) >> 13;

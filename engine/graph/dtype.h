@@ -1,4 +1,4 @@
-// Element types. i64 exists at the boundary only (files, host data); ops compute in the others.
+// Element types. i64 is for files and host data only; ops other than convert don't compute in it.
 #pragma once
 
 #include <bit>
@@ -34,7 +34,7 @@ constexpr bool is_integer(DType dtype) { return dtype >= DType::u8 && dtype <= D
 
 std::string_view to_string(DType dtype);  // "f32", "bool", ...
 
-// Storage forms of the 16-bit floats. Conversion rounds to nearest, ties to even, and keeps NaN.
+// The 16-bit floats in memory. Conversion rounds to nearest, ties to even, and keeps NaN.
 struct BFloat16 {
   std::uint16_t bits = 0;
   bool operator==(const BFloat16&) const = default;

@@ -13,13 +13,13 @@ namespace {
 
 using Tensors = std::vector<Tensor>;
 
-// x / sqrt(square + epsilon), and the factor.
+// x / sqrt(square + epsilon), and the factor 1 / sqrt(square + epsilon).
 Tensors normalised(const Tensor& x, const Tensor& square, double epsilon) {
   const Tensor scale = rsqrt(square + epsilon);
   return {x * scale, scale};
 }
 
-// A product of windows - a view of the padded image - with the weights.
+// The product of the image's windows, which are a view of the padded image, with the weights.
 Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor& w,
                           const CostModel& costs) {
   const std::int64_t kh = w.size(0), kw = w.size(1), in = w.size(2), out = w.size(3) / a.groups;
@@ -51,10 +51,11 @@ Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor
   return reshape(transpose(matmul(per_group, weights, a.result), {1, 0, 2}), result);
 }
 
-// Along one axis, where pixels lie `spread` apart and the kernel takes single steps: result o =
-// phase + spread t meets pixels, not the zeros between them, with the kernel elements `first`,
-// first + step, .. alone: those p with dilation p = low - phase (mod spread). Pixel t + dilation' i
-// - low' is the one that the i-th of them meets.
+// One axis of a convolution of stride 1 whose pixels lie `spread` apart, with zeros between them.
+// The results o = number + spread t of phase `number` meet pixels with the kernel elements p for
+// which dilation p = low - number (mod spread), and zeros with all others. Those elements are
+// first, first + step, .., `count` of them. The i-th of them meets pixel t + dilation' i - low',
+// where dilation' and low' are the members of this struct.
 struct Phase {
   std::int64_t first = 0, step = 1, count = 0;
   std::int64_t low = 0, high = 0, dilation = 1;
@@ -77,8 +78,8 @@ std::vector<Phase> phases(std::int64_t spread, std::int64_t kernel, std::int64_t
   return all;
 }
 
-// A convolution of a spread image as several of the image itself, whose results interleave: no
-// product with the zeros between pixels.
+// A convolution of a spread image as several convolutions of the image itself, whose results
+// interleave. It multiplies with no zeros between pixels.
 Tensor convolution_by_phases(const ConvAttributes& a, const Tensor& x, const Tensor& w,
                              const CostModel& costs) {
   std::vector<Phase> of[2];
@@ -179,8 +180,8 @@ Tensors attention_backward(const AttentionAttributes& a, const Tensors& in) {
 
 Tensor spread_and_pad(const Tensor& x, const Dims& spread, const Dims& low, const Dims& high,
                       const CostModel& costs) {
-  // Pixels become cells of spread x spread elements; whole cells of zeros are put around them, and
-  // what is too much is cut off. So the cells are copied once, and the cut is a view of the copy.
+  // Each pixel becomes a cell of spread x spread elements. One pad puts whole cells of zeros around
+  // them, and a slice, which is a view, cuts off the excess: the image is copied once.
   Dims before(2), behind(2), start(2), stop(2);
   for (std::size_t k = 0; k < 2; ++k) {
     const std::int64_t size = x.size(static_cast<std::int64_t>(k) + 1), cell = spread[k];
@@ -228,7 +229,8 @@ Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs,
       return {shifted - log(sum(exp(shifted), {axis}, true))};
     }
     case Op::layer_norm: {
-      // Centred twice: 1/sqrt(var + epsilon) enlarges what is left of the mean by up to a thousand.
+      // centred() removes the mean twice: 1/sqrt(var + epsilon) would enlarge a remainder up to a
+      // thousand times.
       const Tensor deviation = centred(x, {-1});
       return normalised(deviation, mean(deviation * deviation, {-1}, true),
                         std::get<EpsilonAttributes>(attributes).epsilon);

@@ -9,7 +9,7 @@ namespace {
 
 template <class T>
 bool in_range(double number) {
-  // One above the largest is a power of two, exact in f64 for every T.
+  // max + 1 is a power of two, so it is exact in f64 for every T, unlike max.
   const double above = (static_cast<double>(std::numeric_limits<T>::max() / 2) + 1) * 2;
   return number >= static_cast<double>(std::numeric_limits<T>::min()) && number < above &&
          std::trunc(number) == number;

@@ -13,7 +13,7 @@ namespace fluxion {
 
 namespace {
 
-// Functions that are one op name their operand so; the others name themselves.
+// x, checked, for functions that are one op. The other functions name themselves in their errors.
 const Tensor& checked(Op op, const Tensor& x, const Location& where) {
   return require_tensor(x, to_string(op), "its operand", where);
 }
@@ -22,8 +22,7 @@ Tensor unary(Op op, const Tensor& x, const Location& where) {
   return make_node(op, NoAttributes{}, {checked(op, x, where)}, where);
 }
 
-// Two operands, of which at least one is a tensor: the number takes the dtype and device of the
-// tensor beside it.
+// Two operands as tensors. At least one must be a tensor; a number takes its dtype and device.
 struct Pair {
   Tensor first, second;
 };
@@ -62,7 +61,7 @@ Tensor reduction(Op op, const Tensor& x, const Dims& axes, bool keepdims, const 
   return reshape(result, Shape(sizes), where);
 }
 
-// How many elements of x a mean over these axes is of.
+// The number of elements in a mean of x over these axes.
 double averaged_elements(std::string_view function, const Tensor& x, const Dims& axes,
                          const Location& where) {
   if (!is_floating(require_tensor(x, function, "x", where).dtype()))
@@ -74,15 +73,15 @@ double averaged_elements(std::string_view function, const Tensor& x, const Dims&
   return static_cast<double>(count);
 }
 
-// A sum by its count. The product with 1 / count is the same for a power of two, else worse: it
-// rounds twice.
+// total / count. Multiplies by 1 / count if that is exact (a power of two); otherwise it would
+// round twice.
 Tensor divided(const Tensor& total, double count, const Location& where) {
   int exponent = 0;
   if (std::frexp(count, &exponent) == 0.5) return mul({total, where}, {1 / count, where});
   return div({total, where}, {count, where});
 }
 
-// What the random ops of one key are kept apart by.
+// Keeps the random ops of one key apart.
 enum Domain : std::int64_t { draw = 0, fold = 1, splitting = 2 };
 
 }  // namespace
@@ -147,8 +146,7 @@ Tensor ceil(const Tensor& x, Location where) {
 }
 Tensor round(const Tensor& x, Location where) {
   require_tensor(x, "round", "x", where);
-  // floor(x + 1/2) would round 0.49999997 up, since the sum is rounded itself; x - floor(x) is
-  // exact.
+  // floor(x + 1/2) would round 0.49999997 up, since the sum is rounded; x - floor(x) is exact.
   const Tensor below = floor(x, where), rest = x - below;
   const Tensor is_odd = ne(below, 2.0 * floor(0.5 * below, where));
   const Tensor half_up =
@@ -174,14 +172,14 @@ Tensor silu(const Tensor& x, Location where) {
 }
 Tensor softplus(const Tensor& x, Location where) {
   require_tensor(x, "softplus", "x", where);
-  // max(x, 0) + log1p(e^-|x|): neither tail loses digits.
+  // max(x, 0) + log1p(e^-|x|) is accurate in both tails.
   return maximum(Operand(x, where), Operand(0.0, where)) +
          log1p(exp(neg(abs(x, where), where), where), where);
 }
 Tensor gelu_tanh(const Tensor& x, Location where) {
   require_tensor(x, "gelu_tanh", "x", where);
-  // (1 + tanh(u)) / 2 = sigmoid(2 u): fewer operations, and no cancellation where x is far below
-  // zero.
+  // (1 + tanh(u)) / 2 = sigmoid(2 u) takes fewer operations and does not cancel for large negative
+  // x.
   const double slope = std::sqrt(8 / std::numbers::pi);
   const Tensor u2 = x * (Operand(slope, where) + Operand(slope * 0.044715, where) * (x * x));
   return x * sigmoid(u2, where);
@@ -374,7 +372,7 @@ Tensor centred(const Tensor& x, const Dims& axes, Location where) {
     return divided(sum(values, axes, true, where), count, where);
   };
   const Tensor once = sub({x, where}, {mean_of(x), where});
-  // The mean of `once` is 0 but for rounding, and so is its derivative.
+  // The mean of `once` is 0 up to rounding, and so is its derivative.
   return sub({once, where}, {stop_gradient(mean_of(once), where), where});
 }
 
@@ -386,7 +384,8 @@ Tensor var(const Tensor& x, const Dims& axes, bool keepdims, std::int64_t ddof, 
 
 Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
   require_tensor(x, "logsumexp", "x", where);
-  // The shift cancels in value and derivative; 0 where the maximum is infinite keeps inf - inf out.
+  // The shift cancels in value and derivative. Where the maximum is infinite, a shift of 0 avoids
+  // inf - inf.
   const Tensor top = stop_gradient(max(x, axes, true, where), where);
   const Tensor shift =
       fluxion::where(lt(abs(top), std::numeric_limits<double>::infinity()), top, 0.0);
@@ -512,7 +511,7 @@ Tensor log_softmax(const Tensor& x, std::int64_t axis, Location where) {
 }
 
 namespace {
-// A normalisation's parameters, which are there or not, but are never empty.
+// The parameters of a normalisation may be absent, but not empty tensors.
 void require_affine(const char* function, const std::optional<Tensor>& gamma,
                     const std::optional<Tensor>& beta, const Location& where) {
   if (gamma) require_tensor(*gamma, function, "gamma", where);
@@ -551,7 +550,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
     if (operand->rank() < 2)
       throw ShapeError("attention: wants q [.., queries, d] and k, v [.., keys, d], got " +
                        to_string(operand->type()) + " (" + to_string(where) + ")");
-  // The batch axes broadcast, as those of matmul do; so do the mask's with them.
+  // The batch axes of q, k, v and the mask broadcast, as those of matmul do.
   const auto batch_of = [](const Tensor& x) {
     return TensorType{Shape(Dims(x.shape().begin(), x.shape().end() - 2)), x.dtype()};
   };

@@ -1,6 +1,6 @@
 // Philox-4x32-10, the counter-based generator of Salmon et al., "Parallel Random Numbers: As Easy
-// as 1, 2, 3" (SC 2011). Every backend computes these same bits; no state, so any element can be
-// drawn alone.
+// as 1, 2, 3" (SC 2011). Every backend computes the same bits. There is no state: any element can
+// be computed alone.
 #pragma once
 
 #include <array>

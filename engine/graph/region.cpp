@@ -10,8 +10,8 @@ namespace fluxion {
 
 namespace {
 
-// What a dying region frees may be the last owner of another: that one joins the list of whoever is
-// at it in this thread.
+// Deleting a region may release the last owner of another one: this thread appends that one to the
+// list that it is working on.
 void release(const Region* region) {
   thread_local std::vector<const Region*>* dying = nullptr;
   if (dying) {
@@ -75,16 +75,15 @@ bool has_rules(const Region& region) {
   return region.jvp || region.transpose || region.holds_rules;
 }
 
-// The region's graph as a function of its parameters and of nothing else: every tensor that a node
-// depending on the parameters uses, and that neither does nor is made of literals, gets a
-// parameter. Returns the tensors so captured.
+// Makes the region's graph a function of its parameters alone. A tensor gets a parameter if a node
+// that depends on the parameters uses it, and it is neither such a node itself nor made of
+// literals. Returns the tensors so captured.
 std::vector<Tensor> capture(Region& region, const std::vector<Tensor>& arguments) {
   enum class Made : std::uint8_t { outside, of_literals, of_parameters };
   std::unordered_map<const Node*, Made> made;
   for (const Tensor& parameter : region.parameters)
     made[parameter.node().get()] = Made::of_parameters;
-  // The arguments were there before the function was called: nothing behind them depends on its
-  // parameters.
+  // The arguments existed before the function was called, so they do not depend on its parameters.
   for (const Tensor& argument : arguments) made.try_emplace(argument.node().get(), Made::outside);
 
   const auto order = walk(
@@ -97,9 +96,8 @@ std::vector<Tensor> capture(Region& region, const std::vector<Tensor>& arguments
           node.op == Op::constant || node.op == Op::iota ? Made::of_literals : Made::outside;
       continue;
     }
-    bool depends = false,
-         literals = node.live_scope() ==
-                    nullptr;  // a transform's leaf is outside, whatever it was made of
+    // A transform's leaf counts as outside, whatever it was made of.
+    bool depends = false, literals = node.live_scope() == nullptr;
     for (const Tensor& input : walked.inputs) {
       const Made how = made.at(input.node().get());
       depends = depends || how == Made::of_parameters;
@@ -149,7 +147,7 @@ std::vector<Tensor> apply_region(Region region, std::vector<Tensor> arguments, L
 
 namespace {
 
-// A rule that makes of `to` what `rule` made of `from`, which the rule may have captured.
+// `rule` with `to` in the place of `from`, which it may have captured.
 using CustomRule =
     std::function<std::vector<Tensor>(const std::vector<Tensor>&, const std::vector<Tensor>&)>;
 CustomRule following(const CustomRule& rule, const std::vector<Tensor>& from,
@@ -175,7 +173,7 @@ Attributes following(const Region& region, const std::vector<Tensor>& from,
 
 std::vector<Tensor> substitute(const std::vector<Tensor>& outputs, const std::vector<Tensor>& from,
                                const std::vector<Tensor>& to, const std::vector<Tensor>& known) {
-  std::unordered_map<const Node*, std::vector<Tensor>> built;  // per output; empty: as it was
+  std::unordered_map<const Node*, std::vector<Tensor>> built;  // per output; empty: unchanged
   for (const Tensor& tensor : known)
     if (tensor) built[tensor.node().get()].resize(tensor.node()->outputs.size());
   for (std::size_t i = 0; i < from.size(); ++i) {

@@ -30,7 +30,7 @@ class Shape {
   const Dims& dims() const { return sizes_; }
 
   // Product of the sizes; 1 for rank 0, 0 if any axis is empty. Throws ShapeError if a size is
-  // negative or the product is no std::int64_t.
+  // negative or the product overflows 64 bits.
   std::int64_t elements() const;
 
   bool operator==(const Shape&) const = default;
@@ -49,18 +49,18 @@ std::string to_string(const Dims& dims);    // "[2, 3]"
 std::string to_string(const Shape& shape);  // "[2, 3]"
 
 // Row-major strides in elements: {12, 4, 1} for [2, 3, 4]. An axis of size 0 counts as 1. Throws
-// ShapeError where a stride is no std::int64_t.
+// ShapeError if a stride overflows 64 bits.
 Dims row_major_strides(const Shape& shape);
 
-// The most bytes a tensor may have, an axis of size 0 counted as 1. That is more than any memory
-// holds, and so far below 2^63 that sums and small multiples of sizes, strides, element numbers and
-// byte offsets can't overflow.
+// The most bytes that a tensor may have, counting an axis of size 0 as 1. That is more than any
+// memory holds, and so far below 2^63 that sums and small multiples of sizes, strides, element
+// numbers and byte offsets can't overflow.
 inline constexpr std::int64_t max_tensor_bytes = std::int64_t{1} << 50;
 
 // Whether no size is negative and the tensor has at most max_tensor_bytes.
 bool is_representable(const Dims& sizes, DType dtype);
 
-// What a tensor is without its value.
+// Shape and dtype of a tensor.
 struct TensorType {
   Shape shape;
   DType dtype = DType::f32;

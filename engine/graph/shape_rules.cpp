@@ -38,13 +38,13 @@ struct Call {
   [[noreturn]] void fail_dtype(const std::string& what) const {
     throw DTypeError(std::string(to_string(op)) + ": " + what + context());
   }
-  // Throws in the op's name unless the result can exist.
+  // Throws ShapeError in the op's name unless a tensor of this type can exist.
   void require_representable(const Shape& shape, DType dtype) const {
     if (is_representable(shape.dims(), dtype)) return;
     fail_shape("the result " + std::string(to_string(dtype)) + to_string(shape) +
                " has a negative size or more than 2^50 bytes, in a call");
   }
-  // a + b, of sizes.
+  // The sum of two sizes.
   std::int64_t sum(std::int64_t a, std::int64_t b) const {
     std::int64_t result = 0;
     if (__builtin_add_overflow(a, b, &result)) fail_shape("an absurdly long axis, in a call");
@@ -56,7 +56,8 @@ struct Call {
   void require_dtype(bool holds, const char* what) const {
     if (!holds) fail_dtype(std::string(what) + ", in a call");
   }
-  // A number among the attributes becomes an element beside those of the first operand.
+  // Throws DTypeError unless the first operand's dtype holds a number of the attributes, which
+  // becomes an element of it.
   void require_number(double number) const {
     if (!can_hold(inputs[0].dtype, number))
       fail_dtype(std::string(to_string(inputs[0].dtype)) + " can't hold the number " +
@@ -253,7 +254,7 @@ Types argmax(const Call& call) {
   return {{result, DType::i32}};
 }
 
-// Checks the dtypes of the two operands and of their contraction; that of the result.
+// Checks the dtypes of the two operands and of their contraction. Returns that of the result.
 DType contracted(const Call& call, const ContractAttributes& dtypes) {
   const DType a = call.inputs[0].dtype, b = call.inputs[1].dtype;
   call.require_dtype(is_floating(a) && is_floating(b),
@@ -374,8 +375,8 @@ Types argsort(const Call& call) {
   return {{call.inputs[0].shape, DType::i32}};
 }
 
-// Lists of height and width with entries of at least `least`, and few enough bits that products of
-// two don't overflow.
+// Requires lists of a height and a width from `least` to 2^31 - 1, so that products of two do not
+// overflow.
 void require_pairs(const Call& call, std::initializer_list<const Dims*> lists, std::int64_t least) {
   constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
   const auto fits = [&](std::int64_t entry) { return entry >= least && entry <= most; };
@@ -436,8 +437,8 @@ Types region(const Call& call) {
   return output_types(*held, call.inputs, call.where);
 }
 
-// Checks q, k, v, operands of the same shapes as these, and a mask if there is one operand more;
-// the types of y and lse.
+// Checks q, k and v, the operands that must have the shape of q or k, and the mask, if there is one
+// operand more than `operands`. Returns the types of y and lse.
 Types attention_over(const Call& call, std::initializer_list<std::size_t> like_q,
                      std::initializer_list<std::size_t> like_k, std::size_t operands) {
   call.require_shape(call.inputs.size() == operands || call.inputs.size() == operands + 1,

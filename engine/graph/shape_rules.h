@@ -1,4 +1,4 @@
-// Shape rules: what each op of the table accepts, and the types of its outputs.
+// Shape rules: which operands each op of the table accepts, and the types of its outputs.
 #pragma once
 
 #include <span>
@@ -9,17 +9,18 @@
 
 namespace fluxion {
 
-// The output types of `op` on inputs of these types. Throws ShapeError or DTypeError naming the op,
-// the inputs and the caller's place.
+// The output types of `op` on inputs of these types. Throws ShapeError or DTypeError, which names
+// the op, the inputs and the caller's place.
 std::vector<TensorType> infer_types(Op op, const Attributes& attributes,
                                     std::span<const TensorType> inputs, const Location& where);
 
-// The shape that NumPy's broadcasting gives two shapes; throws ShapeError in the name of `op`.
+// The common shape of a and b under NumPy's broadcasting. Throws ShapeError in the name of `op`.
 Shape broadcast_shapes(Op op, const TensorType& a, const TensorType& b, const Location& where);
 
-// An axis in [-rank, rank) as [0, rank).
+// An axis in [-rank, rank) as one in [0, rank). Throws ShapeError in the name of `op`.
 std::int64_t normal_axis(Op op, std::int64_t axis, const TensorType& type, const Location& where);
-// Normal, ascending, without repetition; all axes if none is listed.
+// The axes in [0, rank), ascending; all if none is listed. Throws ShapeError, also for one listed
+// twice.
 Dims normal_axes(Op op, const Dims& axes, const TensorType& type, const Location& where);
 
 }  // namespace fluxion

@@ -103,8 +103,8 @@ Node::Node(Op op, Attributes attributes, std::vector<Tensor> inputs,
   }
 }
 
-// Frees a graph without recursion, and without an allocation that could fail: where the sweep goes
-// down into a node, the slot that held the node keeps the way back up.
+// Frees a graph without recursion and without allocations, which could fail: when the sweep enters
+// an input, it stores the way back up in the slot that held the input.
 class NodeSweeper {
  public:
   static void sweep(std::vector<Tensor> inputs) {
@@ -115,7 +115,7 @@ class NodeSweeper {
   }
 
  private:
-  // Nobody else can reach a node with one owner, so its inputs are ours to take.
+  // A node with one owner is reachable only from here, so its inputs can be taken.
   static bool dies(const std::shared_ptr<Node>& node) {
     return node.use_count() == 1 && !node->inputs_.empty();
   }
@@ -280,7 +280,7 @@ Tensor make_constant(double number, DType dtype, const Device& device, std::stri
     throw DTypeError(std::string(function) + ": " + std::string(to_string(dtype)) +
                      " can't hold the number " + number_text(number) + "; convert the tensor, or " +
                      "use a number that it can hold (" + to_string(where) + ")");
-  // No register of a kernel holds 16 bits, so what is kept is the number that the dtype has.
+  // Kernels have no 16-bit registers, so the constant is rounded to its dtype here.
   if (dtype == DType::bf16) number = to_f32(to_bf16(static_cast<float>(number)));
   if (dtype == DType::f16) number = to_f32(to_f16(static_cast<float>(number)));
   return make_leaf(Op::constant, ValueAttributes{number}, {{}, dtype}, device);

@@ -1,5 +1,5 @@
-// Trees: nested containers of tensors that transforms, optimisers, files and compiled functions
-// take whole.
+// Trees: nested containers of tensors. Transforms, optimisers, files and compiled functions take
+// whole trees.
 //
 // A tree is a Tensor; a std::pair, std::tuple, std::array, std::vector or std::map<std::string, T>
 // of trees; or a struct that lists its members once:
@@ -10,8 +10,8 @@
 //     static auto members(auto& self) { return std::tie(self.parameters, self.step); }
 //   };
 //
-// A member that is none of these is *static*: it must be equality-comparable and copyable, and
-// joins the signature of a compiled function.
+// Any other member is *static*: it must be equality-comparable and copyable, and is part of the
+// signature of a compiled function.
 #pragma once
 
 #include <any>
@@ -47,8 +47,8 @@ concept HasMembers = requires(T& value) {
 };
 }  // namespace tree_detail
 
-// Calls leaf(Tensor&) for every tensor, and fixed(member) for every static member, in a fixed
-// order. `Value` may be const.
+// Calls leaf(Tensor&) for every tensor and fixed(member) for every static member, vector size and
+// map key, in a fixed order. `Value` may be const.
 template <class Value, class Leaf, class Fixed>
 void visit_tree(Value& value, Leaf&& leaf, Fixed&& fixed) {
   using T = std::remove_const_t<Value>;
@@ -108,7 +108,8 @@ T with_leaves(T tree, std::span<const Tensor> values) {
   return tree;
 }
 
-// f(a, b) over two trees of one structure.
+// A tree of f(x, y) for the tensors x of a and y of b, and the static members of a. Throws Error if
+// the trees differ in their number of tensors.
 template <class T, class F>
 T zip_tree(T a, const T& b, F&& f) {
   const std::vector<Tensor> other = leaves(b);
@@ -121,7 +122,7 @@ T zip_tree(T a, const T& b, F&& f) {
   return a;
 }
 
-// The static members of a tree, comparable: part of a compiled function's signature.
+// The static members of trees, for comparison: part of a compiled function's signature.
 class TreeStatics {
  public:
   template <class T>

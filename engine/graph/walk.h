@@ -1,5 +1,4 @@
-// The one traversal of tensor graphs. Iterative, so that a chain of any length is walked without
-// recursion.
+// The one traversal of tensor graphs. It is iterative: a chain of any length needs no recursion.
 #pragma once
 
 #include <functional>
@@ -13,10 +12,10 @@ namespace fluxion {
 
 struct WalkedNode {
   std::shared_ptr<Node> node;
-  std::vector<Tensor> inputs;  // as they were when the walk passed; empty where it did not descend
+  std::vector<Tensor> inputs;  // a snapshot by the walk; empty if it did not descend
 };
 
-// The nodes reachable from `roots` (empty tensors are skipped), inputs before users, each once.
+// The nodes reachable from `roots`, inputs before users, each once. Empty tensors are skipped.
 // `descend(node)` says whether to follow the inputs of a node.
 std::vector<WalkedNode> walk(std::span<const Tensor> roots,
                              const std::function<bool(const Node&)>& descend);

@@ -1,5 +1,4 @@
-// Builds a Graph node by node, merging equal nodes (hash-consing) and applying the local
-// simplifications.
+// Builds a Graph node by node, merges equal nodes (hash-consing) and applies local simplifications.
 #pragma once
 
 #include <map>
@@ -17,12 +16,11 @@ class Builder {
  public:
   Builder(Graph empty, const CostModel& costs) : costs_(costs), graph_(std::move(empty)) {}
 
-  // The value of `op` on these inputs: an equal node that exists already, a simpler value, or a new
-  // node.
+  // The value of `op` on these inputs: a simpler value, an existing equal node, or a new node.
   Value emit(Op op, Attributes attributes, std::vector<Value> inputs);
-  // A node copied as it is (leaves), merged with an equal one.
+  // A leaf, copied as it is or merged with an equal one.
   Value leaf(GraphNode node);
-  // A scalar constant; `value` beside 0 and +-1 becomes an extra run-time scalar.
+  // A scalar constant. A value other than 0 and +-1 becomes an extra run-time scalar.
   Value constant(double value, DType dtype);
   Value broadcast(Value scalar_or_row, const Shape& shape) {
     return emit(Op::broadcast_to, ShapeAttributes{shape.dims()}, {scalar_or_row});
@@ -32,7 +30,7 @@ class Builder {
   const Graph& graph() const { return graph_; }
   Graph take() { return std::move(graph_); }
   const TensorType& type(Value value) const { return graph_.type(value); }
-  // The number that every element of a value is known to be, if it is a literal.
+  // The number that all elements of a value are, if it is made of one literal.
   std::optional<double> literal(Value value) const;
   std::vector<double> extra_scalars;
 
@@ -40,10 +38,10 @@ class Builder {
   std::optional<Value> simpler(Op op, const Attributes& attributes,
                                const std::vector<Value>& inputs);
   std::optional<Value> after(Value x, Value token);
-  std::vector<Value> awaited(Value token) const;    // what lies in memory below it
-  Value sum_of_few(Value value, const Dims& axes);  // as additions of slices, first to last
-  // What a product reads in the place of `value`: if this is a view of bf16 or f16 that were
-  // converted to f32, the same view of these. The product converts them itself.
+  std::vector<Value> awaited(Value token) const;    // the values that the token is a view of
+  Value sum_of_few(Value value, const Dims& axes);  // additions of slices, first to last
+  // If `value` is a view of bf16 or f16 elements that were converted to f32, the same view of the
+  // unconverted elements: a product converts its operands itself. Else `value`.
   Value before_widening(Value value);
   Value intern(GraphNode node);
   bool is_sum_of_few(const Shape& shape, const Dims& axes) const;
@@ -51,7 +49,7 @@ class Builder {
   const CostModel& costs_;
   Graph graph_;
   std::unordered_multimap<std::uint64_t, NodeId> interned_;
-  // Views that wait for a token: (view, source of the token) -> the same view of what waits.
+  // (view, source of a token) -> the same view, whose buffer waits for the token.
   std::map<std::pair<Value, Value>, Value> awaiting_;
 };
 

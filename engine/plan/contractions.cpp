@@ -1,5 +1,5 @@
-// Contractions find each other and their epilogues: products that share an operand become one
-// kernel, and a map over a product's elements runs on each finished tile of it.
+// Merges kernels around contractions: products that share an operand become one kernel, and a map
+// over a product's elements becomes its epilogue, which runs on each finished tile.
 #include "engine/plan/contractions.h"
 
 #include <algorithm>
@@ -26,9 +26,9 @@ bool share_an_operand(const ContractKernel& a, const ContractKernel& b) {
   return false;
 }
 
-// The result of `kernel` that `buffer` holds unchanged and in the kernel's order, or -1. (A map
-// that was attached earlier may have stored a result transposed: whoever reads that buffer in order
-// does not run in the order of the tiles. A store in 16 bits has rounded it.)
+// The result of `kernel` that `buffer` holds unchanged and in the kernel's order, or -1. An
+// epilogue may have stored a result transposed, so that a map over the buffer would not run in the
+// order of the tiles, or rounded to 16 bits.
 std::int32_t result_in(const ContractKernel& kernel, BufferId buffer) {
   const Tape& epilogue = kernel.epilogue;
   const Dims row_major = row_major_strides(Shape(epilogue.extents));
@@ -54,11 +54,12 @@ class Merger {
         kept_(kept),
         limits_(limits) {}
 
-  // Products that share an operand: above all primal and tangent of one layer.
+  // Merges products that share an operand: above all primal and tangent of one layer.
   void pair_products() {
     for (const KernelId a : kernels_.ids()) {
       if (!contraction(a)) continue;
-      // In a network whose layers share a weight, every product depends on every other.
+      // Computed once for a: in a network whose layers share a weight, every pair is a candidate,
+      // and each product depends on the one before it.
       std::optional<Indexed<KernelId, bool>> related;
       for (KernelId b(a.number + 1); b <= kernels_.last(); ++b.number) {
         if (!contraction(b) || !alike(*contraction(a), *contraction(b)) ||
@@ -70,8 +71,8 @@ class Merger {
     }
   }
 
-  // A map becomes the epilogue of the last product that it reads. A map over several products of
-  // one shape brings them together first: dQ K' + Q dK' is one kernel.
+  // Makes each map the epilogue of the last product that it reads. Several products of one shape
+  // that a map reads are merged first: dQ K' + Q dK' is one kernel.
   void attach_maps(const std::set<BufferId>& donated) {
     for (const KernelId m : kernels_.ids()) {
       if (!dependences_.alive(m)) continue;
@@ -113,13 +114,13 @@ class Merger {
     return writer ? dependences_.of(writer) : writer;
   }
 
-  // `gone` is part of `into` now, whose kernel is already the union.
+  // Records that `gone` is now part of `into`, whose kernel already is the union.
   void absorb(KernelId into, KernelId gone) {
     kernels_[into].position = std::max(kernels_[into].position, kernels_[gone].position);
     dependences_.merge(into, gone);
   }
 
-  // b's products and epilogue added to a's kernel, if they fit together.
+  // Adds b's products and epilogue to a's kernel, if they fit together.
   bool merge_products(KernelId a, KernelId b) {
     ContractKernel &into = *contraction(a), &from = *contraction(b);
     if (!alike(into, from) || into.results + from.results > limits_.max_results) return false;
@@ -152,7 +153,7 @@ class Merger {
       shared.push_back(buffer);
     }
     if (shared.empty() || dependences_.would_cycle(std::array{c, m})) return false;
-    // Every result that the map reads must be read in one and the same order.
+    // The map must read all results in one order.
     for (const BufferId buffer : shared)
       if (!reorder_along(tape, buffer)) return false;
     Dims row_major = row_major_strides(Shape(tape.extents));
@@ -175,7 +176,7 @@ class Merger {
     return true;
   }
 
-  // The store of `buffer` in `k` goes if nobody else reads it.
+  // Removes the store of `buffer` from `k` if no other kernel reads the buffer.
   void drop_if_unread(KernelId k, BufferId buffer) {
     for (const KernelId reader : traffic_.readers[buffer])
       if (dependences_.of(reader) != k) return;
@@ -188,7 +189,7 @@ class Merger {
   }
 
   Kernels& kernels_;
-  Traffic traffic_;  // by the kernels as they were given
+  Traffic traffic_;  // of the kernels before any merge
   KernelGraph dependences_;
   const Slots& slots_;
   const std::set<BufferId>& kept_;

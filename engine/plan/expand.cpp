@@ -1,4 +1,4 @@
-// Puts the expansion of a fused op (engine/graph/expansion.h) in the op's place.
+// Builds the expansion of a fused op (engine/graph/expansion.h) in a planner's graph.
 #include "engine/graph/expansion.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/walk.h"

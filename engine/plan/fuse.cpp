@@ -33,7 +33,7 @@ class Fuser {
   }
 
  private:
-  // Where a node is computed. `canonical`: at the very points of the kernel's space, not through a
+  // A kernel that computes a node. `canonical`: at the points of the kernel's space, not through a
   // view.
   struct Host {
     KernelId kernel;
@@ -42,10 +42,10 @@ class Fuser {
   struct Node {
     std::vector<Operand> uses;  // through movement ops
     std::vector<Host> hosts;
-    bool external = false;  // read by something that is no tape, or an output
-    bool copied = false;    // computed again wherever it is used
+    bool external = false;  // an output, or read by a kernel that is not a tape
+    bool copied = false;    // recomputed in each kernel that uses it
   };
-  // A group in the making, or an operator that is a kernel of its own.
+  // A group under construction, or an operator that is its own kernel.
   struct Building {
     Space space;
     std::set<NodeId> nodes;
@@ -94,8 +94,8 @@ class Fuser {
     return result;
   }
 
-  // Whether all that a kernel reads of n is read at the points where a kernel over `space`
-  // computes it, as one kernel must.
+  // Whether `kernel` reads n only at the points where a kernel over `space` computes it. Two
+  // kernels can be merged only then.
   bool reads_in_place(NodeId n, KernelId kernel, const Space& space) const {
     bool all = true;
     for_reads(n, [&](Operand use, Host host) {
@@ -104,14 +104,14 @@ class Fuser {
     });
     return all;
   }
-  // The same of all members of another kernel. Copies feed their own kernel only.
+  // The same for all members of another kernel. Copies feed their own kernel only.
   bool reads_in_place(const Building& from, KernelId kernel, const Space& space) const {
     return std::all_of(from.nodes.begin(), from.nodes.end(), [&](NodeId n) {
       return nodes_[n].copied || reads_in_place(n, kernel, space);
     });
   }
 
-  // An upper bound of a kernel's size: every distinct operand that comes from outside is a load.
+  // Checks an upper bound of a kernel's size: every distinct operand from outside is a load.
   bool within_limits(const std::set<NodeId>& nodes) const {
     std::set<std::pair<NodeId, NodeId>> loads;
     int stores = 0;
@@ -133,7 +133,8 @@ class Fuser {
     return std::ssize(nodes) * 2 + std::ssize(loads) <= limits_.max_instructions;
   }
 
-  // Whether one of the nodes would read from a register what must be read from memory.
+  // Whether a kernel of these nodes would read a value from a register that must be read from
+  // memory.
   bool reads_a_register(const std::set<NodeId>& nodes) const {
     return std::any_of(nodes.begin(), nodes.end(), [&](NodeId n) {
       const std::vector<Operand>& uses = nodes_[n].uses;
@@ -142,7 +143,7 @@ class Fuser {
     });
   }
 
-  // Whether the kernel can hold its rows, or needs none to stay: no wide value depends on a
+  // Whether the kernel can keep its rows resident, or need not: no wide value depends on a
   // reduction.
   bool rows_fit(const Space& space, const std::set<NodeId>& nodes) const {
     if (!space.reduces() ||
@@ -173,11 +174,11 @@ class Fuser {
     for (const KernelId reader : readers(n)) dependences_.connect(kernel, reader);
   }
 
-  // Joins n to `groups`, all merged, if that keeps every rule; n must be read at canonical points
-  // there. `rest`: n has readers elsewhere too.
+  // Merges `groups` and adds n, if every rule allows it; the groups must read n at canonical
+  // points. `rest`: n has other readers too.
   bool join(NodeId n, const KernelSet& groups, bool rest) {
-    // What follows from a reduction is computed once a row, beside the reduction, if the users'
-    // group has such rows.
+    // A value that depends on a reduction is computed once per row, next to the reduction, if the
+    // users' group has such rows.
     const auto& rows = policy_.rows(n);
     return (rows && !rest && op_class(n) == OpClass::elementwise && join(n, groups, rest, *rows)) ||
            join(n, groups, rest, own_space(graph_, n));
@@ -193,7 +194,8 @@ class Fuser {
     if (op_class(n) == OpClass::reduction && *space != own_space(graph_, n)) return false;
     if (!canonical_point(*space, shape(n))) return false;
     if (space->reduces() && (rest || nodes_[n].external) && policy_.wants_epilogue(n)) return false;
-    // A small value that is known early: its other readers would wait for all that this kernel needs.
+    // A small value that is known early stays out: its other readers would have to wait for
+    // everything that this kernel needs.
     if (rest && !policy_.rows(n) && shape(n).elements() < space->rows() * space->row_elements())
       return false;
     for (const KernelId g : groups)
@@ -214,7 +216,7 @@ class Fuser {
     return true;
   }
 
-  // Computes n again wherever it is used.
+  // Recomputes n in each of `groups`, if the policy and the limits allow it.
   bool recompute(NodeId n, const KernelSet& groups) {
     const auto stretches = [&](Operand use) {
       const Value read = graph_[use.user].inputs[0];
@@ -246,7 +248,7 @@ class Fuser {
     if (!groups.empty() && !memory_only(n)) {
       if (join(n, groups, false)) return;
       if (!nodes_[n].external && recompute(n, groups)) return;
-      // Stored by one of its readers, the earliest that may, and loaded by the others.
+      // The earliest reader that can computes and stores n; the others load it.
       std::vector<KernelId> order(groups.begin(), groups.end());
       std::sort(order.begin(), order.end(), [&](KernelId a, KernelId b) {
         return *kernels_[a].nodes.begin() < *kernels_[b].nodes.begin();
@@ -279,7 +281,7 @@ class Fuser {
   const FusionPolicy policy_;
   Indexed<NodeId, Node> nodes_;
   Indexed<KernelId, Building> kernels_;
-  KernelGraph dependences_;  // between them
+  KernelGraph dependences_;  // between the kernels
 };
 
 }  // namespace

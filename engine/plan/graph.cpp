@@ -16,8 +16,7 @@ namespace fluxion::plan {
 
 namespace {
 
-// Two independent 64-bit streams; the multipliers are those of splitmix64 (Steele, Lea, Flood
-// 2014).
+// Two independent 64-bit streams with the multipliers of splitmix64 (Steele, Lea, Flood 2014).
 class Hasher {
  public:
   void add(std::uint64_t word) {
@@ -98,12 +97,12 @@ void verify(const Graph& graph) {
         const auto index =
             static_cast<std::size_t>(std::get<IndexAttributes>(node.attributes).index);
         if (index >= graph.inputs.size() || !(graph.inputs[index] == node.outputs[0]))
-          fail(i, "is a parameter that no input fits");
+          fail(i, "is a parameter without an input of its type");
       }
       if (node.scalar >= graph.scalars) fail(i, "is a constant without a run-time scalar");
     } else if (infer_types(node.op, node.attributes, types, Location::current()) != node.outputs) {
       fail(i,
-           "(" + std::string(to_string(node.op)) + ") has other types than its shape rule gives");
+           "(" + std::string(to_string(node.op)) + ") has types that its shape rule does not give");
     }
   }
   for (const Value output : graph.outputs)
@@ -146,9 +145,9 @@ namespace {
               "whose transpose comes by itself");
 }
 
-// Numbers a graph of tensors. A region's graph takes the region's place: the walk goes on inside of
-// it with its parameters standing for the region's inputs. The graphs that are being walked are a
-// stack of our own, so that regions nest as deep as they like.
+// Numbers a graph of tensors. The walk enters the graph of a region in the region's place; the
+// region's inputs are the values of its parameters. An explicit stack holds the graphs being
+// walked, so regions may nest to any depth.
 class Canonicaliser {
  public:
   explicit Canonicaliser(std::span<const Tensor> parameters) {
@@ -160,7 +159,7 @@ class Canonicaliser {
     while (true) {
       Frame& frame = frames_.back();
       if (frame.next < frame.order.size()) {
-        visit(frame.order[frame.next++]);  // may add a frame
+        visit(frame.order[frame.next++]);  // may push a frame
         continue;
       }
       std::vector<Value> values;
@@ -184,8 +183,8 @@ class Canonicaliser {
     std::vector<WalkedNode> order;
     std::size_t next = 0;
     std::unordered_map<const Node*, NodeId> numbers;
-    std::unordered_map<const Node*, std::vector<Value>>
-        several;  // parameters and regions: a value per output
+    // Of the region's parameters and of regions: a value per output.
+    std::unordered_map<const Node*, std::vector<Value>> several;
   };
 
   NodeId add_node(GraphNode node) { return result_.graph.nodes.add(std::move(node)); }
@@ -209,7 +208,7 @@ class Canonicaliser {
       return {found->second, 0};
     if (const auto found = frame.numbers.find(&node); found != frame.numbers.end())
       return {found->second, tensor.output()};
-    return {add_input(tensor), 0};  // evaluated
+    return {add_input(tensor), 0};  // an evaluated tensor
   }
 
   void visit(const WalkedNode& walked) {
@@ -223,16 +222,16 @@ class Canonicaliser {
                     "at once; return it and read it outside");
       throw Error(
           "the value of a traced argument was asked for: while a function is traced, by compile, "
-          "checkpoint or a custom rule, its arguments have "
-          "types and no values; a compiled function's have when it is called");
+          "checkpoint or a custom rule, its arguments have types but no values; read the value "
+          "outside of the function");
     }
     if (node.op == Op::constant) {
       frame.numbers[&node] =
           constant(std::get<ValueAttributes>(node.attributes).value, node.outputs[0]);
       return;
     }
-    if (walked.inputs.empty() && info(node.op).op_class != OpClass::leaf)
-      return;  // evaluated: bound by its users
+    // An evaluated node: value_of() makes it an input when a user asks for it.
+    if (walked.inputs.empty() && info(node.op).op_class != OpClass::leaf) return;
     if (node.op == Op::data) return;
     std::vector<Value> inputs;
     for (const Tensor& input : walked.inputs) inputs.push_back(value_of(input));
@@ -271,8 +270,8 @@ class Canonicaliser {
   Canonical result_;
   std::deque<Frame> frames_;
   std::map<std::pair<const Node*, int>, NodeId> bound_;  // parameters and evaluated tensors
-  std::map<std::pair<std::uint64_t, DType>, NodeId>
-      scalar_nodes_;  // run-time scalars with equal bits are one
+  // Constants of equal bits share a node per dtype, and a run-time scalar.
+  std::map<std::pair<std::uint64_t, DType>, NodeId> scalar_nodes_;
   std::map<std::uint64_t, std::int32_t> scalar_slots_;
 };
 

@@ -1,4 +1,4 @@
-// The planner's view of a computation: a numbered graph in topological order, without pointers or
+// The planner's form of a computation: a numbered graph in topological order, without pointers or
 // values.
 #pragma once
 
@@ -30,8 +30,7 @@ struct Operand {
 
 struct GraphNode {
   Op op{};
-  Attributes
-      attributes;  // of a parameter: which input; of a constant: the value if it is 0, 1 or -1
+  Attributes attributes;  // of a parameter: its input; of a constant: the value if 0, 1 or -1
   std::vector<Value> inputs;
   std::vector<TensorType> outputs;
   std::int32_t scalar = -1;  // of a constant: which run-time scalar, or -1 for a literal
@@ -53,18 +52,19 @@ struct Graph {
   }
 };
 
-// Whether a node is a leaf without memory: a number or an index, wherever it is needed.
+// Whether a node is a leaf without memory, a number or an index: each kernel makes its own.
 bool is_literal(const GraphNode& node);
 
-// Formats that exist in memory only: rounding to them happens when they are stored.
+// Whether a dtype exists in memory only: values are rounded to it when they are stored.
 inline bool storage_only(DType dtype) {
   return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::u8 || dtype == DType::i64;
 }
 
-// What the memory of a graph output or an index operand is: reshapes peeled off.
+// The value below all reshapes on top of `value`: they share its memory.
 Value peel_reshapes(const Graph& graph, Value value);
 
-// Calls f for each value outside of movement ops that `value` is made of.
+// Calls f for each value that `value` is made of through movement ops alone, once for each path to
+// it.
 template <class F>
 void for_sources(const Graph& graph, Value value, F&& f) {
   std::vector<Value> pending{value};
@@ -87,44 +87,42 @@ struct Hash128 {
 Hash128 hash(const Graph& graph);
 Hash128 hash(const GraphNode& node);
 
-// Throws Error naming the first invariant that does not hold: order, arity, types as the shape
-// rules give them.
+// Checks the invariants: inputs before users, arity, types as the shape rules give them. Throws
+// Error, which names the first that does not hold.
 void verify(const Graph& graph);
 
 std::string to_string(const Graph& graph);
 
-// A traced computation, split into its graph and what a call binds.
+// A traced computation: its graph, and the values that a call binds.
 struct Canonical {
   Graph graph;
-  std::vector<Tensor>
-      inputs;  // tensors behind the parameters: first those given, then captured ones
+  std::vector<Tensor> inputs;  // the tensors of the parameters: first those given, then captured
   std::vector<double> scalars;
 };
 
-// Numbers everything that `outputs` depend on. `parameters` become the first inputs, in order;
-// evaluated tensors become further ones. A parameter leaf that is not among them throws Error: its
-// value was asked for while it was traced. Regions are replaced by what they hold; the derivative
-// of a custom_vjp holds nothing and throws Error.
+// Numbers the nodes that `outputs` depend on. `parameters` become the first inputs, in order;
+// evaluated tensors become further ones. Regions are replaced by their graphs. Throws Error for any
+// other parameter leaf, whose value was asked for while it was traced, and for the derivative of a
+// custom_vjp, which has no graph.
 Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs);
 
-// Whether a backend with these limits has a kernel for this fused op; its expansion takes the place
-// of any other.
+// Whether a backend with these limits has a kernel for this fused op. The op is expanded otherwise.
 bool has_kernel(const GraphNode& node, const KernelLimits& limits);
 
-// Common subexpressions merged, identities and neutral elements removed, fused ops without a kernel
-// expanded, dead nodes dropped. `extra_scalars` gets the values of scalars that expansions add
-// after graph.scalars.
+// Merges common subexpressions, removes identities and neutral elements, expands fused ops without
+// a kernel, and drops dead nodes. `extra_scalars` receives the values of the scalars that this adds
+// after those of the graph.
 Graph simplify(const Graph& graph, const Capabilities& device, std::vector<double>& extra_scalars);
 
-// The same for no device in particular: fused ops stay whole, and nothing is rewritten only because
-// some machine is faster then. What is stored (engine/export/stored_graph.h).
+// The same for no particular device: fused ops stay whole, and nothing is rewritten only because it
+// is faster on some machine. For stored graphs (engine/export/stored_graph.h).
 Graph simplify_portably(const Graph& graph, std::vector<double>& extra_scalars);
 
-// Without the nodes that no output depends on.
+// The graph without the nodes that no output depends on.
 Graph without_dead(Graph graph);
 
-// Where attention and its dual stand on the same operands, the dual's first outputs take the place
-// of the primal: it is computed once.
+// Where attention and its dual have the same operands, replaces the primal's outputs by the dual's
+// first ones, so that they are computed once.
 Graph pair_duals(Graph graph);
 
 }  // namespace fluxion::plan

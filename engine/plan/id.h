@@ -1,5 +1,5 @@
-// Numbers that name things - nodes, buffers, kernels - have a type for each kind of thing, and so
-// have the tables that they index: a buffer's number finds no node.
+// Typed numbers of nodes, buffers and kernels, and tables that only numbers of one type index: a
+// buffer's number can't look up a node.
 #pragma once
 
 #include <compare>
@@ -12,7 +12,7 @@
 
 namespace fluxion::plan {
 
-// The number of a thing of kind `Kind`; -1: of none.
+// The number of a thing of kind `Kind`; -1 means none.
 template <class Kind>
 struct Id {
   std::int32_t number = -1;
@@ -28,7 +28,7 @@ using NodeId = Id<struct NodeKind>;      // of Graph::nodes
 using BufferId = Id<struct MemoryKind>;  // of the memory that kernels share, while planning
 using KernelId = Id<struct KernelKind>;
 
-// The ids from `first` on, `end` excluded.
+// The ids from `first` up to, not including, `end`.
 template <class I>
 class IdRange {
  public:
@@ -62,7 +62,7 @@ class IdRange {
   I first_, end_;
 };
 
-// The same from the last to the first.
+// A range of ids, from the last to the first.
 template <class I>
 class ReversedIds {
  public:
@@ -74,7 +74,7 @@ class ReversedIds {
   IdRange<I> ids_;
 };
 
-// A vector that ids of kind I index.
+// A vector indexed by ids of type I.
 template <class I, class T>
 class Indexed {
  public:

@@ -50,8 +50,8 @@ void KernelGraph::connect(KernelId from, KernelId to) {
 void KernelGraph::restore(KernelId from, KernelId to) {
   const std::int64_t begin = kernels_[to].place, end = kernels_[from].place;
   if (end < begin) return;
-  // What needs `to` up to the place of `from`, and what `from` needs down to the place of `to`:
-  // the latter takes the first of their places, the former the last.
+  // Of the kernels placed between the two, those that need `to` must move behind those that `from`
+  // needs: the latter get the first of all their places, the former the last.
   const auto spread = [&](KernelId start, auto next, auto within) {
     std::vector<KernelId> found{start};
     kernels_[start].seen = search_;
@@ -94,8 +94,8 @@ void KernelGraph::merge(KernelId into, KernelId gone) {
   reorder_around(into);
 }
 
-// A new dependence alone is restore()'s business, which relies on all others being in order. After
-// a merge several may be out of order at once: sort all that lies between their ends.
+// restore() handles one new dependence and relies on all others being in order. After a merge,
+// several may be out of order at once: sort all kernels between their ends.
 void KernelGraph::reorder_around(KernelId k) {
   const std::int64_t place = kernels_[k].place;
   std::int64_t begin = place, end = place;
@@ -112,7 +112,7 @@ void KernelGraph::reorder_around(KernelId k) {
   for (const KernelId other : window) places.push_back(kernels_[other].place);
   std::sort(places.begin(), places.end());
 
-  // The earliest first of those that wait for nothing in the window.
+  // Of the kernels that wait for nothing in the window, take the earliest first.
   std::map<KernelId, std::size_t> waiting;
   std::set<std::pair<std::int64_t, KernelId>> ready;
   for (const KernelId other : window) {
@@ -133,7 +133,8 @@ void KernelGraph::reorder_around(KernelId k) {
 }
 
 void KernelGraph::merge(std::span<const KernelId> merged) {
-  // In their order: the first and the last alone might wait for themselves through one between.
+  // Merge in topological order: merging the first and the last before one between them, through
+  // which they depend on each other, would make a cycle.
   std::vector<KernelId> order(merged.begin(), merged.end());
   std::sort(order.begin(), order.end(),
             [&](KernelId a, KernelId b) { return kernels_[a].place < kernels_[b].place; });
@@ -152,7 +153,7 @@ void KernelGraph::visit(KernelId k, std::int64_t end) {
 }
 
 bool KernelGraph::meets_target(std::int64_t end) {
-  // Breadth first: where there is a path, there is mostly a short one.
+  // Breadth first: paths, where there are any, are usually short.
   for (std::size_t i = 0; i < frontier_.size(); ++i)
     for (const KernelId part : kernels_[frontier_[i]].users) {
       const KernelId user = of(part);

@@ -1,9 +1,9 @@
-// Kernels and who depends on whom, while kernels are made and merged.
+// The dependences between kernels, while kernels are made and merged.
 //
-// The graph keeps its kernels in an order in which every kernel comes before those that need its
+// The graph keeps its kernels in topological order: every kernel comes before those that need its
 // results (Pearce and Kelly, "A dynamic topological sort algorithm for directed acyclic graphs",
-// 2006): a new dependence moves only what lies between its two ends, and a search for a path from
-// one kernel to another ends at the place of the other.
+// 2006). A new dependence moves only kernels between its two ends, and a search for a path stops at
+// the place of its target.
 #pragma once
 
 #include <span>
@@ -15,32 +15,32 @@ namespace fluxion::plan {
 
 class KernelGraph {
  public:
-  // A kernel without dependences, at the begin or the end of the order.
+  // Adds a kernel without dependences at the beginning or the end of the order.
   KernelId add_first() { return add(--first_); }
   KernelId add_last() { return add(++last_); }
 
-  // `to` reads what `from` writes. Throws Error if `from` depends on `to`.
+  // Adds a dependence: `to` reads what `from` writes. Throws Error if `from` depends on `to`.
   void connect(KernelId from, KernelId to);
 
-  // The kernel that k is a part of now: k itself, or what it was merged into.
+  // The kernel that k is now part of: k itself, or the one it was merged into.
   KernelId of(KernelId k) const;
 
-  // Whether some result of `from` is needed, through whatever kernels, by `to`.
+  // Whether `to` needs a result of `from`, directly or through other kernels.
   bool depends(KernelId to, KernelId from);
 
-  // Whether the kernels `merged`, as one kernel whose results `readers` read too, would wait for
-  // itself: a path leads out of it and back.
+  // Whether merging `merged` into one kernel, whose results `readers` read too, would make a cycle:
+  // a path that leaves the kernel and returns.
   bool would_cycle(std::span<const KernelId> merged, std::span<const KernelId> readers = {});
 
-  // One kernel, `into`, with the dependences of both. Throws Error if it would wait for itself.
+  // Merges `gone` into `into`, with the dependences of both. Throws Error if that makes a cycle.
   void merge(KernelId into, KernelId gone);
-  // The same of all of `merged`; their first stays.
+  // Merges all of `merged` into the first.
   void merge(std::span<const KernelId> merged);
 
-  // Per kernel: whether it depends on k, or k on it.
+  // For each kernel: whether it depends on k, or k on it.
   Indexed<KernelId, bool> related(KernelId k) const;
 
-  // The kernels right after or before k, each once.
+  // The kernels that directly read from k, or that k directly reads from, each once.
   std::vector<KernelId> users(KernelId k) const { return distinct(k, kernels_[k].users); }
   std::vector<KernelId> sources(KernelId k) const { return distinct(k, kernels_[k].sources); }
 
@@ -51,18 +51,18 @@ class KernelGraph {
   struct Kernel {
     KernelId into;  // itself until it is merged
     std::int64_t place = 0;
-    std::vector<KernelId> users, sources;  // as they were: see of()
-    std::int64_t seen = 0;                 // by the search of this number
+    std::vector<KernelId> users, sources;  // may name merged kernels: use of()
+    std::int64_t seen = 0;                 // number of the last search that met it
   };
 
   KernelId add(std::int64_t place);
   std::vector<KernelId> distinct(KernelId k, const std::vector<KernelId>& of) const;
-  // Moves kernels so that `from` lies before `to`.
+  // Moves kernels so that `from` comes before `to`.
   void restore(KernelId from, KernelId to);
-  // Restores the order where dependences of `k` go against it.
+  // Restores the order around `k`, some of whose dependences violate it.
   void reorder_around(KernelId k);
-  // Goes on along `users` from the kernels in frontier_ to all that lie before `end`. Whether one
-  // of `targets`, marked by -search_, was met.
+  // Searches along users from the kernels in frontier_, through kernels placed before `end`.
+  // Whether it meets a target, that is, a kernel with seen == -search_.
   bool meets_target(std::int64_t end);
   void visit(KernelId k, std::int64_t end);
 
@@ -72,13 +72,13 @@ class KernelGraph {
   std::vector<KernelId> frontier_;
 };
 
-// Who writes and who reads each buffer.
+// The writer and the readers of each buffer.
 struct Traffic {
   Traffic(const Kernels& kernels, std::size_t buffers);
-  // The kernels in the order that they are given in, as far as that can be.
+  // The dependences of the kernels, in the given order as far as they allow it.
   KernelGraph dependences() const;
 
-  Indexed<BufferId, KernelId> writer;  // none of what is bound at the call
+  Indexed<BufferId, KernelId> writer;  // none for an input
   Indexed<BufferId, std::vector<KernelId>> readers;
   std::size_t kernels = 0;
 };

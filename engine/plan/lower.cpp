@@ -34,11 +34,11 @@ DType register_dtype(DType dtype) {
   }
 }
 
-// Thrown inside this file to start again with a finer iteration space.
+// Thrown and caught in this file, to start again with a finer iteration space.
 struct NeedsSplit {
   AxisSplit split;
 };
-// Thrown where an index can't be followed: below this operand there must be memory.
+// Thrown where an index can't be followed: this operand must be copied to memory.
 struct Stuck {
   Operand operand;
 };
@@ -96,8 +96,8 @@ class TapeWriter {
     return tape_;
   }
 
-  // The point of a value of this shape at each point of the space. Fusion hosts no value that has
-  // none.
+  // The point of a value of this shape for each point of the space. Fusion puts only values that
+  // have one in the group.
   Point canonical(const Shape& shape) const {
     return canonical_point(group_.space, shape, axes_, space_.extents.size()).value();
   }
@@ -117,8 +117,8 @@ class TapeWriter {
                        [&](const LoadGuard& guard) { return !wide_affine(guard.range.index); });
   }
 
-  // An index that grows beyond reach on its way down to memory needs memory on the way: below the
-  // first movement op, so that what is left of the way gets shorter each time.
+  // An index that grows beyond reach on its way down to memory needs a copy on the way. Copying
+  // below the first movement op makes the rest of the way shorter each time.
   Stuck too_far() const {
     if (!first_.user)
       throw Error("lowering: an index is beyond reach without any view; this is a planner error");
@@ -142,7 +142,7 @@ class TapeWriter {
     return instruction.narrow ? apply(Op::identity, instruction.dtype, {value}, true) : value;
   }
 
-  // Of the array of shape `shape` that lies in memory as `value`.
+  // Loads from the memory of `value`, read as an array of shape `shape`.
   std::int32_t load(Value value, const Shape& shape, const Point& point, const Ranges& conditions) {
     return load(value, shape, point, conditions, register_dtype(graph_.type(value).dtype));
   }
@@ -181,8 +181,8 @@ class TapeWriter {
                  {-1, -1, -1}});
   }
 
-  // The tape value of `value` at `point`; loads are guarded by `conditions` because the point may
-  // lie outside of a padded operand.
+  // The tape value of `value` at `point`. `conditions` guard its loads: the point may lie outside
+  // of a padded operand.
   std::int32_t emit(Value value, Point point, const Ranges& conditions) {
     const auto first = first_;
     const std::int32_t result = follow_down(value, std::move(point), conditions);
@@ -247,7 +247,7 @@ class TapeWriter {
             result = load(value, graph_.type(value).shape, point, conditions);
             break;
           }
-          // No register holds a 64-bit integer: it converts while it is loaded.
+          // No register holds a 64-bit integer: the load converts it.
           if (node.op == Op::convert && graph_.type(node.inputs[0]).dtype == DType::i64) {
             result = load(node.inputs[0], graph_.type(node.inputs[0]).shape, point, conditions,
                           register_dtype(dtype));
@@ -293,7 +293,7 @@ class TapeWriter {
                                 const Ranges& conditions) {
     std::vector<std::int32_t> operands;
     for (const Value input : node.inputs) operands.push_back(emit(input, point, conditions));
-    if (node.op == Op::identity) return operands[0];  // a copy is its store
+    if (node.op == Op::identity) return operands[0];  // the store makes the copy
     // Bytes, 64-bit integers and 16-bit floats exist in memory only: loads and stores convert.
     if (node.op == Op::convert &&
         (node.outputs[0].dtype == DType::u8 || node.outputs[0].dtype == DType::i64) &&
@@ -314,7 +314,7 @@ class TapeWriter {
     }
   }
 
-  // Padding and concatenation choose, element by element, which operand is read.
+  // Padding and concatenation: each element is read from one of the operands, or is padding.
   std::int32_t emit_pieces(const GraphNode& node, const Point& point, const Ranges& conditions) {
     const DType dtype = node.outputs[0].dtype;
     std::int32_t result = -1;
@@ -330,14 +330,14 @@ class TapeWriter {
       Ranges inner = conditions;
       inner.insert(inner.end(), ranges.begin(), ranges.end());
       const std::int32_t piece = emit(node.inputs[i], std::move(step.point), inner);
-      // A guarded load is zero outside already. (Padding with other values was rewritten as a
-      // choice.)
+      // A guarded load is zero outside of its operand. simplify() replaced padding with other
+      // values by a choice.
       if (node.op == Op::pad &&
           tape_.instructions[static_cast<std::size_t>(piece)].code == TapeCode::load)
         return piece;
       if (node.op == Op::concat) {
         start += operand[std::get<AxisAttributes>(node.attributes).axis];
-        if (result < 0) {  // the first piece needs no test: later ones override it where they hold
+        if (result < 0) {  // the first piece needs no test: later pieces override it
           result = piece;
           continue;
         }
@@ -392,11 +392,10 @@ class TapeWriter {
   BufferNumbers& buffers_;
   std::set<NodeId> hosted_;
   IterationSpace space_;
-  std::vector<Affine> axes_;  // of the group's space, over the tape's axes
+  std::vector<Affine> axes_;  // the axes of the group's space as functions of the tape's axes
   Tape tape_;
   std::map<Key, std::int32_t> memo_;
-  // The movement operands on the way down from what is stored or reduced: the last,
-  // and the first.
+  // The last and the first movement operand on the way down from a stored or reduced value.
   Operand trail_, first_;
 };
 
@@ -414,14 +413,14 @@ std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNu
 
 namespace {
 
-// A matrix operand followed down to memory. Its last `matrix_axes` axes are the rows and columns;
-// of one axis alone, the rows.
+// Follows a matrix operand down to memory. Its last `matrix_axes` axes are the rows and columns, or
+// the rows if it is one axis.
 ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& buffers,
                               std::size_t matrix_axes = 2) {
   const Shape& shape = graph.type(value).shape;
   const auto rank = static_cast<std::size_t>(shape.rank());
   IterationSpace space{shape.dims(), 0};
-  std::vector<std::size_t> owner;  // the operand axis that each iteration axis is a part of
+  std::vector<std::size_t> owner;  // per iteration axis: the operand axis that it is part of
   for (std::size_t k = 0; k < rank; ++k) owner.push_back(k);
   Point start;
   for (std::size_t k = 0; k < rank; ++k) start.push_back(axis_affine(k, rank));
@@ -464,7 +463,7 @@ ContractOperand lower_operand(const Graph& graph, Value value, BufferNumbers& bu
       OperandAxis& axis = owner[k] + matrix_axes < rank    ? operand.batch
                           : owner[k] + matrix_axes == rank ? operand.rows
                                                            : operand.columns;
-      // Digits that continue one another are one.
+      // Merge digits that continue one another in memory.
       if (!axis.sizes.empty() &&
           axis.strides.back() == address->coefficients[k] * space.extents[k]) {
         axis.sizes.back() *= space.extents[k];
@@ -495,7 +494,7 @@ ContractKernel lower_contraction(const Graph& graph, NodeId n, BufferNumbers& bu
   kernel.k = lhs[rank - 1];
   kernel.terms.push_back({lower_operand(graph, node.inputs[0], buffers),
                           lower_operand(graph, node.inputs[1], buffers), 0});
-  // Without an epilogue of its own, the result is stored as it is; the store rounds to 16 bits.
+  // The trivial epilogue stores the result; the store rounds it to 16 bits where asked.
   Tape& tape = kernel.epilogue;
   tape.extents = {kernel.batch, kernel.m, kernel.n};
   tape.instructions.push_back(
@@ -511,12 +510,12 @@ OpKernel lower_op(const Graph& graph, NodeId n, BufferNumbers& buffers) {
   const GraphNode& node = graph[n];
   OpKernel kernel{node.op, node.attributes, {}, {}, {}, node.outputs, {}};
   const bool views = info(node.op).op_class == OpClass::fused;
-  // A run-time scalar is named by its number.
+  // An op kernel names a run-time scalar by its number.
   if (node.scalar >= 0) kernel.attributes = IndexAttributes{node.scalar};
   for (const Value input : node.inputs) {
     kernel.input_types.push_back(graph.type(input));
     if (views) {
-      // Of all operands only lse and delta have an axis less than the output.
+      // Only lse and delta have fewer axes than the output: a row per token.
       const bool row = graph.type(input).shape.rank() < node.outputs[0].shape.rank();
       kernel.views.push_back(lower_operand(graph, input, buffers, row ? 1 : 2));
       kernel.inputs.push_back(kernel.views.back().buffer);

@@ -1,5 +1,5 @@
-// Lowering: groups of ops become expression tapes, contractions become operand views, the rest op
-// kernels.
+// Lowering: groups of ops become expression tapes, contractions become products of operand views,
+// and all other ops become op kernels.
 #pragma once
 
 #include <optional>
@@ -11,11 +11,11 @@
 
 namespace fluxion::plan {
 
-// Buffer numbers while planning: one for every value that has memory.
+// Numbers the values that have memory.
 class BufferNumbers {
  public:
   explicit BufferNumbers(const Graph& graph) : graph_(graph) {}
-  BufferId of(Value value);  // given a number at the first call
+  BufferId of(Value value);  // the first call for a value gives it a number
   const Indexed<BufferId, Value>& values() const { return values_; }
 
  private:
@@ -24,7 +24,7 @@ class BufferNumbers {
   Indexed<BufferId, Value> values_;
 };
 
-// A kernel and the memory it touches, by buffer number.
+// A kernel over numbered buffers.
 struct LoweredKernel {
   Kernel kernel;
   NodeId position;  // the last of its ops in the graph's order
@@ -33,8 +33,8 @@ struct LoweredKernel {
 using Kernels = Indexed<KernelId, LoweredKernel>;
 using Slots = Indexed<BufferId, BufferSlot>;  // the buffers' roles
 
-// The tape of a group, or nothing if some index can't be written as an affine function; then
-// `stuck` gets the operand to be copied.
+// The tape of a group. Returns nothing if some index is not an affine function, and adds the
+// operand that must be copied to `stuck`.
 std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers,
                                 std::vector<Operand>& stuck);
 
@@ -43,21 +43,20 @@ ContractKernel lower_contraction(const Graph& graph, NodeId node, BufferNumbers&
 
 OpKernel lower_op(const Graph& graph, NodeId node, BufferNumbers& buffers);
 
-// Rewrites `tape` so that its iteration space runs in the row-major order of buffer `buffer`, which
-// it must read element for element, once each; false if it doesn't.
+// Rewrites `tape` so that its iteration space runs in the row-major order of `buffer`. Returns
+// false unless the tape reads each element of the buffer exactly once.
 bool reorder_along(Tape& tape, BufferId buffer);
 
-// Splits the tapes' axes until their extents agree; false if they can't.
+// Splits the tapes' axes until their extents agree. Returns false if they can't.
 bool common_axes(Tape& a, Tape& b);
 
-// Makes neighbouring axes one wherever every index of the tape runs through them as through one.
+// Merges neighbouring axes wherever every index of the tape runs through them as through one.
 void merge_axes(Tape& tape);
 
-// b's instructions, loads and stores appended to a. Extents must agree.
+// Appends b's instructions, loads and stores to a. The extents must agree.
 void append_tape(Tape& a, const Tape& b);
 
-// Loads of `buffer` replaced by result `result` of the contraction that the tape is the epilogue
-// of.
+// Replaces loads of `buffer` by result `result` of the contraction whose epilogue the tape is.
 void replace_load_by_result(Tape& tape, BufferId buffer, std::int32_t result);
 
 // Drops loads, instructions, indices and ranges that no store needs, and merges equal ones.

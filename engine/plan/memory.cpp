@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::size_t many_lifetimes = 8192;
 
-// Whether the kernel reads `input` only at the very element where it writes `output`, so that one
-// memory can serve both.
+// Whether the kernel reads `input` only at the same element where it writes `output`, so that both
+// can share memory.
 bool elementwise_between(const Kernel& kernel, BufferId input, BufferId output) {
   const auto* map = std::get_if<TapeKernel>(&kernel);
   if (!map) return false;
@@ -20,7 +20,7 @@ bool elementwise_between(const Kernel& kernel, BufferId input, BufferId output) 
   const auto store = std::find_if(tape.stores.begin(), tape.stores.end(),
                                   [&](const TapeStore& s) { return s.buffer == output.number; });
   if (store == tape.stores.end()) return false;
-  // The result of a streamed row is stored when other pieces of the row may still be read.
+  // A streamed row's result may be stored while other pieces of the row are still to be read.
   if (tape.streaming && tape.instructions[static_cast<std::size_t>(store->value)].narrow)
     return false;
   bool found = false;
@@ -103,7 +103,7 @@ std::int64_t place_by_time(std::vector<Lifetime>& lifetimes) {
   const auto later = [](const Lifetime* a, const Lifetime* b) { return a->to > b->to; };
   std::priority_queue<Lifetime*, std::vector<Lifetime*>, decltype(later)> live(later);
   std::map<std::int64_t, std::int64_t> free;  // begin -> end
-  // (end - begin, begin) of the same ranges.
+  // The same ranges as (end - begin, begin).
   std::set<std::pair<std::int64_t, std::int64_t>> by_size;
   std::int64_t bytes = 0;
   const auto take = [&](std::map<std::int64_t, std::int64_t>::iterator range) {
@@ -156,8 +156,8 @@ Arena place_temporaries(const Kernels& kernels, const Traffic& traffic, const Sl
   const auto temporary = [&](BufferId buffer) {
     return slots[buffer].kind == BufferKind::temporary;
   };
-  Indexed<BufferId, BufferId> shares(slots.size());  // whose memory it lies in
-  std::map<BufferId, Lifetime> lives;                // of those with memory of their own
+  Indexed<BufferId, BufferId> shares(slots.size());  // the buffer whose memory each one uses
+  std::map<BufferId, Lifetime> lives;                // of buffers with their own memory
   for (const KernelId k : order.kernels) {
     const Kernel& kernel = kernels[k].kernel;
     const std::int32_t now = order.place[k];

@@ -1,5 +1,4 @@
-// Where values lie: which output takes over a donated input, and the offsets of temporaries in one
-// arena.
+// Memory: which output takes over which donated input, and the offsets of temporaries in the arena.
 #pragma once
 
 #include <set>
@@ -15,21 +14,22 @@ struct Order {
   Indexed<KernelId, std::int32_t> place;
 };
 
-// Whether `kernel` may write one of `outputs` over one of `inputs`: it reads the input only at the
-// very element where it writes the output.
+// Whether `kernel` may write one of `outputs` over one of `inputs`: at each point it reads the same
+// element of the input that it writes of the output, and no other.
 bool can_overwrite(const Kernel& kernel, const std::set<BufferId>& inputs,
                    const std::set<BufferId>& outputs);
 
-// Per buffer: the input that it takes over, or none. An output takes over a donated input of its
-// type that its kernel reads element for element and nobody reads later, if its kernel commits.
+// Per buffer: the input that it takes over, or none. An output takes over a donated input of the
+// same type if its kernel commits and reads the input element for element, and no later kernel
+// reads it.
 Indexed<BufferId, BufferId> take_over(const Kernels& kernels, const Traffic& traffic,
                                       const Slots& slots, const Order& order,
                                       const Indexed<KernelId, bool>& commits,
                                       const std::set<BufferId>& donated);
 
-// Offsets of the temporaries, by buffer, and the arena that holds them. A value written element
-// for element over an operand that nobody reads later shares its memory. Offsets are multiples of
-// `alignment` bytes, sizes those of `storage`.
+// Offsets of the temporaries, by buffer, and the size of the arena that holds them. A value shares
+// the memory of an operand if its kernel can overwrite that element for element and no later kernel
+// reads it. Offsets are multiples of `alignment` bytes; sizes are those of `storage`.
 struct Arena {
   Indexed<BufferId, std::int64_t> offsets;
   std::int64_t bytes = 0;
@@ -37,15 +37,17 @@ struct Arena {
 Arena place_temporaries(const Kernels& kernels, const Traffic& traffic, const Slots& slots,
                         const Order& order, std::int64_t alignment, const Storage& storage = {});
 
-// A stretch of memory that is in use while kernels `from` to `to`, inclusive, run.
+// A block of memory that is in use while kernels `from` to `to`, inclusive, run.
 struct Lifetime {
   std::int32_t from = 0, to = 0;
   std::int64_t bytes = 0;
-  std::int64_t offset = 0;  // the answer
+  std::int64_t offset = 0;  // set by the functions below
 };
-// Gives every lifetime an offset, so that no two overlap in time and memory; the bytes they span.
-// By size: the largest first, each at the lowest place free for all of its life. By time: with a
-// list of free ranges; a little larger, but not quadratic: for very long programs.
+// Give every lifetime an offset such that no two overlap in both time and memory. They return the
+// bytes that all span.
+// place_by_size: the largest first, each at the lowest offset that is free for its whole lifetime.
+// place_by_time: in order of `from`, with a list of free ranges. The result is a little larger, but
+// the time is not quadratic; for very long programs.
 std::int64_t place_by_size(std::vector<Lifetime>& lifetimes);
 std::int64_t place_by_time(std::vector<Lifetime>& lifetimes);
 

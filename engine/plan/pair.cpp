@@ -1,5 +1,5 @@
-// A dual op computes its primal's outputs besides their tangents: where a plan has both on the same
-// operands, the dual serves for both.
+// A dual op computes the outputs of its primal op and their tangents. Where a plan has both on the
+// same operands, the dual replaces the primal.
 #include <functional>
 #include <optional>
 #include <queue>
@@ -13,7 +13,7 @@ namespace fluxion::plan {
 
 namespace {
 
-// Whether node `from` is an operand of node `to`, or an operand's operand, ...
+// Whether node `to` depends on node `from`.
 bool reaches(const Graph& graph, NodeId from, NodeId to) {
   Indexed<NodeId, bool> seen(graph.nodes.size());
   std::vector<NodeId> pending{to};
@@ -22,7 +22,7 @@ bool reaches(const Graph& graph, NodeId from, NodeId to) {
     pending.pop_back();
     if (node == from) return true;
     for (const Value input : graph[node].inputs) {
-      // Operands have lower numbers: what lies below `from` can't lead to it.
+      // Operands have lower numbers, so a node below `from` does not depend on it.
       if (input.node < from || seen[input.node]) continue;
       seen[input.node] = true;
       pending.push_back(input.node);
@@ -61,7 +61,7 @@ Graph sorted(Graph graph) {
 }  // namespace
 
 Graph pair_duals(Graph graph) {
-  // One pair at a time: numbers change with each.
+  // One pair at a time: each one changes the numbers.
   const auto next = [&]() -> std::optional<std::pair<NodeId, NodeId>> {
     for (const NodeId j : graph.nodes.ids()) {
       const GraphNode& dual = graph[j];
@@ -73,7 +73,7 @@ Graph pair_duals(Graph graph) {
         if (primal.op != Op::attention || primal.inputs != operands ||
             !(primal.attributes == dual.attributes))
           continue;
-        // A tangent that is computed from this very output must come after it.
+        // Not if a tangent is computed from this primal's output: that would be a cycle.
         if (!reaches(graph, i, j)) return std::pair(i, j);
       }
     }

@@ -17,11 +17,11 @@ namespace plan {
 
 namespace {
 
-// Each round halves what does not fit; a few dozen settle any graph.
+// Each round halves what does not fit, so a few dozen suffice for any graph.
 constexpr int max_rounds = 256;
 
-// Lowers a prepared graph, and notes in `cuts` what must change before every kernel fits the
-// device. If anything must, the kernels are of no use.
+// Lowers a prepared graph, and adds to `cuts` what must change before every kernel fits the device.
+// If it adds anything, the kernels are incomplete.
 class Lowering {
  public:
   Lowering(const Graph& graph, const Capabilities& device, BufferNumbers& buffers, Cuts& cuts)
@@ -84,8 +84,8 @@ class Lowering {
   const Capabilities& device_;
   BufferNumbers& buffers_;
   Cuts& cuts_;
-  const std::set<NodeId> stored_;  // when the round began: what the groups were made for
-  Slots slots_;                    // types alone
+  const std::set<NodeId> stored_;  // the cuts that the groups were made with
+  Slots slots_;                    // types only
   Kernels kernels_;
 };
 
@@ -121,7 +121,7 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
       if (graph[n].op != Op::parameter) kernels.add({lower_op(graph, n, *buffers), n});
   }
 
-  // Outputs: one buffer each, however often a value is asked for.
+  // One buffer for each value that is an output, however often it is.
   Program& program = plan.program;
   program.inputs = graph.inputs;
   program.scalars = graph.scalars;
@@ -142,7 +142,7 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
     }
     plan.outputs.push_back({false, found->second});
   }
-  // An input that is an output too must keep its value.
+  // An input that is also an output must keep its value.
   std::set<std::int64_t> donated(graph.donated.begin(), graph.donated.end());
   for (const OutputSource& source : plan.outputs)
     if (source.from_input) donated.erase(source.index);

@@ -1,7 +1,10 @@
 // The planner: graph in, program out.
 //
-//   canonicalise -> simplify -> pair -> prepare -> fuse -> lower -> merge contractions and
-//   epilogues -> order -> place in memory
+//   simplify -> pair -> prepare -> fuse -> lower -> merge contractions and epilogues -> order ->
+//   place in memory
+//
+// canonicalise() (graph.h) makes the graph. prepare, fuse and lower repeat until every kernel fits
+// the device's limits (split.h).
 #pragma once
 
 #include <vector>
@@ -24,7 +27,8 @@ struct Plan {
 };
 
 namespace plan {
-// Plans `graph` for a device. Deterministic.
+// Plans `graph` for a device; deterministic. Throws DeviceError if some tensor or op can't fit the
+// device.
 Plan make_plan(const Graph& graph, const Capabilities& device);
 }  // namespace plan
 

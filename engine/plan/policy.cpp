@@ -71,7 +71,7 @@ bool FusionPolicy::wants_epilogue(NodeId n) const {
   for (const Value input : graph_[n].inputs) sources.insert(peel_reshapes(graph_, input).node);
   bool of_contraction = false;
   for (const NodeId source : sources) {
-    // What a reduction gives can't be known when the contraction's tile is done.
+    // A reduction's result is not known when the contraction's tile is done.
     if (op_class(source) == OpClass::reduction) return false;
     of_contraction = of_contraction || (op_class(source) == OpClass::contraction &&
                                         graph_[source].outputs[0].shape.elements() ==

@@ -1,5 +1,5 @@
-// Policy of fusion: which of the legal groupings is better on a machine. What is legal, fuse.cpp
-// knows.
+// Policy of fusion: which of the legal groupings is faster on a machine. fuse.cpp decides which are
+// legal.
 #pragma once
 
 #include <optional>
@@ -13,21 +13,22 @@ namespace fluxion::plan {
 
 class FusionPolicy {
  public:
-  // `stored`: nodes that are in memory in any case.
+  // `stored`: nodes that are in memory anyway.
   FusionPolicy(const Graph& graph, const CostModel& costs, const std::set<NodeId>& stored);
 
-  // Whether n, read by several kernels, is better computed by each of them than stored once.
-  // `stretched`: some reader has more elements and would compute each of n's many times.
+  // Whether several kernels that read n should each compute it, rather than one store it.
+  // `stretched`: some reader has more elements and would compute each element of n many times.
   bool computes_again(NodeId n, bool stretched) const;
 
-  // Whether n should be the epilogue of the contraction whose result it reads, rather than part of
-  // a reduction: it is stored anyway, and reads the result element for element.
+  // Whether n, which is stored anyway, should be the epilogue of a contraction rather than part of
+  // a reduction: it reads a contraction's result of its own size, and no reduction.
   bool wants_epilogue(NodeId n) const;
 
-  // The rows that n should be computed with: those of the reduction that it follows, if any.
+  // The rows that n should be computed with: those of the reduction that it depends on, if any.
   const std::optional<Space>& rows(NodeId n) const { return rows_[n]; }
 
-  // Whether a row that stays resident, one core's work, leaves too many cores idle: few and long.
+  // Whether the rows are so few and long that keeping each resident on one core leaves too many
+  // cores idle.
   bool rows_are_lonely(const Space& space) const;
 
  private:
@@ -37,8 +38,8 @@ class FusionPolicy {
 
   const Graph& graph_;
   const CostModel& costs_;
-  // For an elementwise node that may be computed again: the nodes in memory that it is computed
-  // from, and by how many ops; 0 ops: not again.
+  // For an elementwise node that may be recomputed: the nodes in memory that it is computed from,
+  // and the number of ops that takes. 0 ops: it may not.
   Indexed<NodeId, std::set<NodeId>> sources_;
   Indexed<NodeId, int> ops_;
   Indexed<NodeId, std::optional<Space>> rows_;

@@ -1,5 +1,5 @@
-// Copies where a value must lie in memory, and steps where an op is too large for a kernel: the
-// only place where the planner adds work.
+// Inserts copies where a value must lie in memory, and splits ops that are too large for a kernel
+// into steps. The planner adds work nowhere else.
 #include <algorithm>
 #include <set>
 
@@ -22,15 +22,15 @@ Value peel_reshapes(const Graph& graph, Value value) {
 
 namespace {
 
-// Whether a value has memory of its own once its kernel has run.
+// Whether a value is an input, or is written by a kernel.
 bool lies_in_memory(const Graph& graph, Value value) {
   const GraphNode& node = graph[value];
   return node.op == Op::parameter ||
          (info(node.op).op_class != OpClass::leaf && info(node.op).op_class != OpClass::movement);
 }
 
-// Contractions and attention read through any view of memory but those with holes (pad), several
-// sources (concat) or negative strides (flip).
+// Whether contractions and attention can read a value: any view of memory except one with holes
+// (pad), several sources (concat) or negative strides (flip).
 bool readable_by_contraction(const Graph& graph, Value value) {
   while (info(graph[value].op).op_class == OpClass::movement) {
     const Op op = graph[value].op;
@@ -43,7 +43,7 @@ bool readable_by_contraction(const Graph& graph, Value value) {
 }  // namespace
 
 Graph prepare(const Graph& graph, const KernelLimits& limits, Cuts& cuts) {
-  // A joined piece takes a load, a buffer and, but for the first, a test and a choice.
+  // Each piece of a concat takes a load, a buffer and, except the first, a test and a choice.
   const auto max_loads = static_cast<std::size_t>(limits.max_loads);
   const auto max_pieces = static_cast<std::size_t>(std::max(
       2, std::min({limits.max_loads / 2, limits.max_buffers - 1, limits.max_instructions / 3})));
@@ -53,9 +53,9 @@ Graph prepare(const Graph& graph, const KernelLimits& limits, Cuts& cuts) {
   result.donated = graph.donated;
   result.scalars = graph.scalars;
   Indexed<NodeId, NodeId> moved(graph.nodes.size());
-  // How many ways lead from each node of the result down to memory through movement ops: whoever
-  // reads it in place has a load for each. Where pieces are shared the number grows exponentially,
-  // and so would the work of finding out whether they fold.
+  // Per node of the result: the number of paths down to memory through movement ops. A kernel that
+  // reads the node through its views has a load for each path. Shared pieces make the number grow
+  // exponentially, and so the work of finding out whether they fold.
   Indexed<NodeId, std::size_t> ways;
   const auto ways_of = [&](NodeId n) {
     while (ways.last() < n) {
@@ -94,7 +94,7 @@ Graph prepare(const Graph& graph, const KernelLimits& limits, Cuts& cuts) {
       moved[n] = append_steps(result, node, found->second, limits, stored);
       continue;
     }
-    // A kernel has only so many loads: more pieces are joined in parts first.
+    // A concat of more pieces than that joins them in parts first.
     while (node.op == Op::concat && node.inputs.size() > max_pieces) {
       const std::int64_t axis = std::get<AxisAttributes>(node.attributes).axis;
       std::vector<Value> parts;

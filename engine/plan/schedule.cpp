@@ -29,7 +29,7 @@ void renumber(Kernel& kernel, const Indexed<BufferId, BufferId>& numbers) {
   }
 }
 
-// The barrier that a kernel is, if its result lies nowhere.
+// The kernel, if it is a barrier whose result need not be in memory; else nullptr.
 const OpKernel* barrier(const LoweredKernel& kernel, const Slots& slots) {
   const auto* op = std::get_if<OpKernel>(&kernel.kernel);
   const bool is_barrier =
@@ -40,7 +40,7 @@ const OpKernel* barrier(const LoweredKernel& kernel, const Slots& slots) {
 }  // namespace
 
 Waits dissolve_barriers(Kernels& kernels, const Slots& slots) {
-  // In the order of the graph, so that what a barrier reads is settled before.
+  // In the order of the graph: barriers that a barrier reads come first.
   std::vector<std::pair<NodeId, const OpKernel*>> barriers;
   for (const LoweredKernel& kernel : kernels)
     if (const OpKernel* op = barrier(kernel, slots)) barriers.push_back({kernel.position, op});
@@ -99,11 +99,11 @@ Order find_order(const Kernels& kernels, const Traffic& traffic, const KernelGra
                  const Slots& slots, const Indexed<KernelId, bool>& commits,
                  const Storage& storage) {
   Order order{{}, Indexed<KernelId, std::int32_t>(kernels.size(), -1)};
-  Indexed<KernelId, std::size_t> waiting(kernels.size());  // for how many kernels still
-  Indexed<BufferId, std::size_t> unread(slots.size());     // by how many readers still
-  // What gives back more memory than it takes does not wait for its turn: a weight's gradient, say,
-  // is the last to need the activations, and would keep them all until the graph comes to its
-  // weight.
+  Indexed<KernelId, std::size_t> waiting(kernels.size());  // sources that have not run yet
+  Indexed<BufferId, std::size_t> unread(slots.size());     // readers that have not run yet
+  // The bytes that a kernel frees minus those that it takes. A kernel with a gain runs at once. For
+  // example, the gradient of a weight is the last reader of activations; in the order of the graph
+  // it would run late and keep them all until then.
   Indexed<KernelId, std::int64_t> gain(kernels.size());
   using Rank = std::tuple<bool, bool, NodeId, KernelId>;
   std::priority_queue<Rank, std::vector<Rank>, std::greater<>> ready;
@@ -116,12 +116,12 @@ Order find_order(const Kernels& kernels, const Traffic& traffic, const KernelGra
                ? static_cast<std::int64_t>(fluxion::bytes_of(slot.type, storage))
                : 0;
   };
-  // The one reader that is left ends the buffer's life.
+  // The last reader that has not run frees the buffer.
   const auto credit_last_reader = [&](BufferId buffer) {
     for (const KernelId reader : traffic.readers[buffer]) {
       if (order.place[reader] >= 0) continue;
       gain[reader] += bytes_of(buffer);
-      enqueue(reader);  // perhaps again, under another rank
+      enqueue(reader);  // perhaps again, with a new rank; the first entry wins
     }
   };
   for (const KernelId k : kernels.ids()) {
@@ -160,7 +160,7 @@ void schedule(Kernels kernels, Slots slots, const std::set<std::int64_t>& donate
 
   std::set<BufferId> donated_buffers, outputs;
   for (const BufferId buffer : slots.ids()) {
-    // An empty input has no memory to give.
+    // An empty input has no memory to take over.
     if (slots[buffer].kind == BufferKind::input && donated.contains(slots[buffer].index) &&
         slots[buffer].type.bytes() > 0)
       donated_buffers.insert(buffer);

@@ -1,5 +1,5 @@
-// Simplification: one pass in topological order through a Builder that merges equal nodes and never
-// builds what a simpler value can stand for.
+// Simplification: one pass in topological order through a Builder, which merges equal nodes and
+// uses a simpler value wherever there is one.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -77,8 +77,8 @@ std::optional<double> Builder::literal(Value value) const {
   return std::get<ValueAttributes>(node->attributes).value;
 }
 
-// Whether a sum over `axes` takes a few elements that lie apart from each other, in pools and
-// enlarged images: views are added, a whole row of the last axis at a time.
+// Whether a sum over `axes` adds few elements that are not adjacent in memory, as in pools and
+// enlarged images. It then becomes a sum of views, which adds whole rows of the last axis.
 bool Builder::is_sum_of_few(const Shape& shape, const Dims& axes) const {
   std::int64_t count = 1;
   for (const std::int64_t axis : axes) count *= shape[axis];
@@ -95,7 +95,7 @@ Value Builder::sum_of_few(Value value, const Dims& axes) {
   while (true) {
     const Value part = emit(Op::slice, at, {value});
     total = total ? emit(Op::add, NoAttributes{}, {*total, part}) : part;
-    // The next position, the last axis first.
+    // Advance to the next position, the last axis fastest.
     std::size_t k = axes.size();
     for (; k > 0; --k) {
       const auto axis = static_cast<std::size_t>(axes[k - 1]);
@@ -130,8 +130,8 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
     const auto value = literal(inputs[i]);
     return value && *value == number;
   };
-  const GraphNode first =
-      inputs.empty() ? GraphNode{} : graph_[inputs[0]];  // a copy: emit() below may move the nodes
+  // A copy, because emit() below may move the nodes.
+  const GraphNode first = inputs.empty() ? GraphNode{} : graph_[inputs[0]];
   switch (op) {
     case Op::identity:
     case Op::stop_gradient:
@@ -142,7 +142,8 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
     case Op::convert:
       if (type(inputs[0]).dtype == std::get<DTypeAttributes>(attributes).dtype) return inputs[0];
       break;
-    // x + 0 keeps every x but -0, which becomes +0: no formula of ours divides by a signed zero.
+    // x + 0 is x except for -0, where it is +0. This keeps -0: no formula of the library depends on
+    // the sign of a zero.
     case Op::add:
       if (is(0, 0)) return inputs[1];
       if (is(1, 0)) return inputs[0];
@@ -166,7 +167,7 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
       const Shape to(std::get<ShapeAttributes>(attributes).shape);
       if (shape(0) == to) return inputs[0];
       if (first.op == Op::reshape) return emit(op, attributes, {first.inputs[0]});
-      // A stretched scalar is the same in any shape.
+      // A broadcast scalar can be broadcast to any shape directly.
       if (first.op == Op::broadcast_to && type(first.inputs[0]).shape.rank() == 0)
         return broadcast(first.inputs[0], to);
       if (first.op == Op::constant) return broadcast(inputs[0], to);
@@ -204,7 +205,7 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
       if (std::all_of(a.low.begin(), a.low.end(), zero) &&
           std::all_of(a.high.begin(), a.high.end(), zero))
         return inputs[0];
-      // Other values than 0 are chosen by a padded mask.
+      // Padding with another value than 0: a padded mask chooses between the value and x.
       if (a.value != 0 || std::signbit(a.value)) {
         const PadAttributes with_zero{a.low, a.high, 0};
         const DType dtype = type(inputs[0]).dtype;
@@ -241,7 +242,7 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
     default:
       break;
   }
-  // An elementwise op on values stretched from one smaller shape is done at the smaller shape.
+  // An elementwise op on values broadcast from one smaller shape is computed at that shape.
   if (info(op).op_class == OpClass::elementwise && first.op == Op::broadcast_to) {
     const Shape small = type(first.inputs[0]).shape, large = shape(0);
     std::vector<Value> sources;
@@ -272,16 +273,15 @@ std::vector<Value> Builder::awaited(Value token) const {
 }
 
 std::optional<Value> Builder::after(Value x, Value token) {
-  // What counts is when the token's memory is written, all of its pieces. A token that is there
-  // from the start orders nothing, but still keeps x from being merged.
+  // The token is known when all buffers that it is a view of are written. A token that is a leaf is
+  // known from the start: it orders nothing, but still keeps x from being merged with its twin.
   const std::vector<Value> sources = awaited(token);
   if (sources.size() > 1) {
     for (const Value source : sources) x = emit(Op::after, NoAttributes{}, {x, source});
     return x;
   }
   const Value known = info(graph_[sources[0]].op).op_class == OpClass::leaf ? x : sources[0];
-  // Views stay views: it is what they look at that is waited for. Literals are nobody's to
-  // recompute.
+  // A barrier waits for the buffer behind a view. Literals are never recomputed.
   const GraphNode node = graph_[x];
   if (info(node.op).op_class == OpClass::leaf && node.op != Op::parameter) return x;
   if (info(node.op).op_class == OpClass::movement) {
@@ -316,7 +316,7 @@ bool has_kernel(const GraphNode& node, const KernelLimits& limits) {
 
 namespace {
 
-// Fused ops for which `keep` does not hold are expanded.
+// Simplifies the graph and expands the fused ops that `keep` rejects.
 Graph simplified(const Graph& graph, const std::function<bool(const GraphNode&)>& keep,
                  const CostModel& costs, std::vector<double>& extra_scalars) {
   const Indexed<NodeId, bool> live = needed(graph);
@@ -355,8 +355,7 @@ Graph simplified(const Graph& graph, const std::function<bool(const GraphNode&)>
         }
         break;
       default:
-        // (A B)' = B' A': the product itself comes out in the order that is asked for, where nobody
-        // wants the other one.
+        // (A B)' = B' A': if the transpose is the product's only user, compute it directly.
         if (node.op == Op::transpose && builder.graph()[inputs[0]].op == Op::matmul &&
             users[node.inputs[0].node] == 1 &&
             swaps_last_two(std::get<AxesAttributes>(node.attributes).axes)) {
@@ -373,7 +372,7 @@ Graph simplified(const Graph& graph, const std::function<bool(const GraphNode&)>
   }
   extra_scalars = builder.extra_scalars;
 
-  // Rewriting may have left nodes that nothing uses any more.
+  // Rewriting may have left nodes without users.
   Graph result = builder.take();
   result.outputs = made_of(graph.outputs);
   return without_dead(std::move(result));
@@ -387,7 +386,7 @@ Graph simplify(const Graph& graph, const Capabilities& device, std::vector<doubl
 }
 
 Graph simplify_portably(const Graph& graph, std::vector<double>& extra_scalars) {
-  // Sums stay sums.
+  // Keeps sums as reductions: sums of views suit some machines only.
   static constexpr CostModel no_machine{.max_summed_views = 0};
   return simplified(
       graph, [](const GraphNode&) { return true; }, no_machine, extra_scalars);

@@ -34,8 +34,8 @@ void for_each_source(const Graph& graph, Value value, F&& f) {
   }
 }
 
-// How many movement ops there are between values and memory. None where nothing has to be
-// followed: a reshape straight from memory, a number that is the same everywhere.
+// The number of movement ops between a value and memory. It is 0 where no index must be followed:
+// for a reshape of memory, and for a broadcast number.
 class ViewWeights {
  public:
   explicit ViewWeights(const Graph& graph) : graph_(graph) {}
@@ -69,7 +69,8 @@ class ViewWeights {
   }
 
  private:
-  static constexpr std::int64_t most = std::int64_t{1} << 40;  // shared pieces count every time
+  // Caps the weights, which can grow exponentially: shared pieces count every time.
+  static constexpr std::int64_t most = std::int64_t{1} << 40;
 
   bool plain(Value value) const {
     while (graph_[value].op == Op::reshape) value = graph_[value].inputs[0];
@@ -83,7 +84,7 @@ class ViewWeights {
   std::map<NodeId, std::int64_t> known_;
 };
 
-// Whether memory can hold all of a value.
+// Whether one buffer can hold a value.
 bool storable(const TensorType& type, const KernelLimits& limits) {
   const std::int64_t elements = type.shape.elements();
   return elements <= limits.max_index() &&
@@ -104,11 +105,11 @@ bool storable(const TensorType& type, const KernelLimits& limits) {
                     (memory ? "lies in one buffer, which is too large for "
                             : "needs a kernel that is too large for ") +
                     std::string(excess.device) + ": " + to_string(excess.fit) +
-                    "; nothing of it can be split further");
+                    "; it can't be split further");
 }
 
-// The node of a group to be written to memory. It has a user in the group, lies near the middle,
-// so that both sides fit soon, and is small.
+// The node of a group to write to memory: it has a user in the group, lies near the middle, so that
+// both halves soon fit, and is small.
 std::optional<NodeId> find_cut(const Graph& graph, const Group& group, const Excess& excess) {
   const std::set<NodeId> members(group.nodes.begin(), group.nodes.end());
   std::set<NodeId> read;
@@ -140,8 +141,8 @@ std::optional<NodeId> find_cut(const Graph& graph, const Group& group, const Exc
   return best->node;
 }
 
-// The operand of the group that is read through the most movement ops. What a copy reads is no
-// candidate: a copy of it is no simpler.
+// The operand of the group that is read through the most movement ops. Operands of copies do not
+// count: copying them again gains nothing.
 std::optional<Operand> heaviest_operand(const Graph& graph, const std::vector<NodeId>& nodes) {
   ViewWeights weights(graph);
   std::int64_t most = 0;
@@ -164,7 +165,7 @@ bool add_steps(const Graph& graph, NodeId node, const Excess& excess, Cuts& cuts
   return true;
 }
 
-// A copy of a view: the movement ops in two halves, and a single one in steps.
+// Splits a copy of a view: another copy halves the movement ops, and a single op is done in steps.
 void split_copy(const Graph& graph, NodeId copy, const Excess& excess, Cuts& cuts) {
   ViewWeights weights(graph);
   Value view = graph[copy].inputs[0];
@@ -198,7 +199,7 @@ void split_group(const Graph& graph, const Group& group, const Excess& excess, C
   const GraphNode& node = graph[last];
   const bool alone = group.nodes.size() == 1;
   if (alone && node.op == Op::identity) return split_copy(graph, last, excess, cuts);
-  // An index that is too wide comes from a row that is too long, or from a view.
+  // An index that is too large comes from a row that is too long, or from a view.
   if (broken == Limit::index) {
     bool shorter = false;
     for (const NodeId n : group.nodes) shorter = add_steps(graph, n, excess, cuts) || shorter;

@@ -23,15 +23,15 @@ std::int64_t axes_of(const Shape& shape) {
   return std::count_if(shape.begin(), shape.end(), [](std::int64_t size) { return size != 1; });
 }
 
-// How many axes a transpose moves apart from each other: those that stay neighbours count once.
-// `order[k]` is where the k-th axis of the result comes from.
+// The number of blocks that a transpose moves: axes that stay neighbours are one block. Axis k of
+// the result is axis order[k] of the operand.
 std::int64_t blocks_in(const std::vector<std::size_t>& order) {
   std::int64_t blocks = order.empty() ? 0 : 1;
   for (std::size_t k = 1; k < order.size(); ++k) blocks += order[k] != order[k - 1] + 1 ? 1 : 0;
   return blocks;
 }
 
-// A transpose without axes of size 1, and with axes that stay neighbours as one.
+// A transpose in blocks: without axes of size 1, and with axes that stay neighbours merged.
 struct Blocks {
   Dims sizes;                      // of the operand
   std::vector<std::size_t> order;  // block k of the result is block order[k] of the operand
@@ -64,7 +64,7 @@ Blocks blocks_of(const Shape& shape, const Dims& permutation) {
   return blocks;
 }
 
-// The axes along which a slice, flip, pad or broadcast does anything.
+// The axes that a slice, flip, pad or broadcast changes.
 Dims busy_axes(const Graph& graph, const GraphNode& node) {
   const Shape &from = graph.type(node.inputs[0]).shape, &to = node.outputs[0].shape;
   Dims axes;
@@ -109,7 +109,7 @@ Dims reduced_axes(const Graph& graph, const GraphNode& node) {
   return axes;
 }
 
-// Runs of kept axes and runs of reduced axes: a reduction's tape has an axis for each.
+// The number of runs of kept and of reduced axes: a reduction's tape has an axis for each.
 std::int64_t runs_of(const Graph& graph, const GraphNode& node) {
   const Shape& shape = graph.type(node.inputs[0]).shape;
   const Dims reduced = reduced_axes(graph, node);
@@ -165,8 +165,7 @@ class StepWriter {
     return copy;
   }
 
-  // One after the other, as many blocks of axes move to their final places as a kernel's axes
-  // allow.
+  // In each step, moves as many blocks of axes to their final places as a kernel's axes allow.
   Value transpose() {
     Blocks blocks = blocks_of(shape(x()), std::get<AxesAttributes>(node_.attributes).axes);
     Value value = x();
@@ -174,8 +173,8 @@ class StepWriter {
       const std::size_t count = blocks.order.size();
       std::size_t placed = 0;
       while (placed < count && blocks.order[placed] == placed) ++placed;
-      // The most blocks that can move at once: after those in place come the moved ones, then the
-      // others in their order.
+      // Find the most blocks that can move at once: the blocks in place come first, then the moved
+      // ones, then the others in their order.
       std::vector<std::size_t> best;
       for (std::size_t end = placed + 1; end <= count; ++end) {
         std::vector<std::size_t> order(blocks.order.begin(),
@@ -202,7 +201,7 @@ class StepWriter {
   // Slice, flip, pad, broadcast: along half of the axes, then along the others.
   Value halves() {
     Dims axes = busy_axes(graph_, node_);
-    // What makes the tensor smallest comes first.
+    // Axes that shrink the tensor come first.
     const Shape &to = node_.outputs[0].shape, from = shape(x());
     const auto growth = [&](std::int64_t axis) {
       const std::int64_t own = axis - (to.rank() - from.rank());
@@ -269,7 +268,7 @@ class StepWriter {
     return emit(Op::concat, node_.attributes, parts);
   }
 
-  // Kept axes first, reduced ones last: two axes.
+  // Moves kept axes to the front and reduced ones to the end, which leaves two axes.
   Value reduce_at_the_end() {
     const Dims reduced = reduced_axes(graph_, node_);
     const Shape from = shape(x());
@@ -285,7 +284,7 @@ class StepWriter {
     return reshape(result, node_.outputs[0].shape.dims());
   }
 
-  // Shorter rows: over all but the outermost reduced axis, then over that one.
+  // Makes rows shorter: reduces over all but the outermost reduced axis, then over that one.
   Value reduce_in_stages() {
     const Dims reduced = reduced_axes(graph_, node_);
     const Value first =
@@ -294,7 +293,7 @@ class StepWriter {
     return emit(node_.op, AxesAttributes{{reduced[0]}}, {first});
   }
 
-  // An op that works along one axis, or along none: the axes before and after it become one each.
+  // For an op that works along one axis, or none: merges the axes before it, and those after it.
   Value on_merged_axes() {
     const auto flat = [&](Value value) { return reshape(value, {shape(value).elements()}); };
     // [outer, `along`, inner] of a value with these axes around.

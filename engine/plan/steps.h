@@ -1,5 +1,5 @@
-// One op as several simpler ones: what is left to do when a single op on plain memory has more
-// axes, guards or pieces than a kernel may have.
+// One op as several simpler ones: the last resort if a single op on plain memory has more axes,
+// guards or pieces than a kernel may have.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,11 @@
 
 namespace fluxion::plan {
 
-// Whether there are steps for this op that make kernels smaller in the limit that it breaks.
+// Whether the op can be done in steps that need less of the broken limit.
 bool has_steps(const Graph& graph, const GraphNode& node, Limit broken, const KernelLimits& limits);
 
-// Appends the steps that stand for `node`, whose inputs are in the graph, and returns the last of
-// them. What lies between two steps is copied to memory; the copies are added to `stored`.
+// Appends the steps that replace `node`, whose inputs are in the graph, and returns the last of
+// them. Values between two steps are copied to memory; the copies are added to `stored`.
 //   transpose            a few axes at a time move to their places
 //   slice, flip, pad,    half of the axes first
 //   broadcast_to

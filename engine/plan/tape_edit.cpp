@@ -1,4 +1,5 @@
-// Transformations of finished tapes: their axes, their union, their dead parts.
+// Transformations of finished tapes: axes are merged and reordered, tapes joined, dead parts
+// removed.
 #include <algorithm>
 #include <map>
 #include <numeric>
@@ -46,7 +47,7 @@ void split_axis(Tape& tape, std::size_t axis, std::int64_t inner) {
 
 void merge_axes(Tape& tape) {
   const auto position = [](std::size_t k) { return static_cast<std::ptrdiff_t>(k); };
-  // An empty axis takes in its neighbours; that may let others meet.
+  // An empty axis merges with any neighbour, which may make others neighbours: repeat.
   for (bool merged = true; merged;) {
     merged = false;
     for (std::size_t k = tape.extents.size(); k-- > 1;) {
@@ -103,7 +104,7 @@ bool reorder_along(Tape& tape, BufferId buffer) {
 bool common_axes(Tape& a, Tape& b) {
   drop_unit_axes(a);
   drop_unit_axes(b);
-  // From the innermost axis outwards, cut the longer of the two to the shorter.
+  // From the innermost axis outwards, split the longer of two axes to the length of the shorter.
   std::size_t from_end = 0;
   while (from_end < a.extents.size() && from_end < b.extents.size()) {
     const std::size_t i = a.extents.size() - 1 - from_end, j = b.extents.size() - 1 - from_end;
@@ -162,7 +163,7 @@ void tidy(Tape& tape) {
       for (const std::int32_t operand : tape.instructions[i].operands)
         if (operand >= 0) live[static_cast<std::size_t>(operand)] = true;
 
-  // Rebuild every table with what is live, each entry once.
+  // Rebuild every table with its live entries, each once.
   Tape result;
   result.extents = tape.extents;
   result.reduced_axes = tape.reduced_axes;

@@ -49,7 +49,7 @@ bool within_reach(const Affine& affine, const Dims& extents) {
   for (std::size_t k = 0; k < extents.size(); ++k)
     reach += std::abs(static_cast<double>(affine.coefficients[k])) *
              static_cast<double>(std::max<std::int64_t>(extents[k] - 1, 0));
-  // Doubles round: half the reach is certain to be within it.
+  // Doubles round; half of max_reach leaves room for that.
   return reach <= static_cast<double>(max_reach / 2);
 }
 
@@ -60,8 +60,9 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) {  // b > 0
 }
 std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return -floor_divide(-a, b); }
 
-// An affine function as constant + factor * direction: the direction has no constant, coefficients
-// without a common divisor, and a positive first one; none at all if the function is constant.
+// An affine function as constant + factor * direction. The direction has constant 0 and
+// coefficients without a common divisor, the first of which is positive. For a constant function,
+// factor and direction are 0.
 struct Directed {
   std::int64_t constant = 0, factor = 0;
   Affine direction;
@@ -82,15 +83,15 @@ Directed directed(const Affine& affine, const Dims& extents) {
   return result;
 }
 
-// The conditions of a load: for each direction the values [low, high) that it may take, and the
-// step of the address along it.
+// The conditions of a load: for each direction, the values [low, high) that it may take and the
+// stride of the address along it.
 class Conditions {
  public:
   explicit Conditions(const Dims& extents) : extents_(extents) {}
 
   bool never() const { return never_; }
 
-  // low <= index < high is to hold; the address moves by `stride` with each unit of the index.
+  // Adds the condition low <= index < high; one unit of the index moves the address by `stride`.
   void require(const Directed& index, std::int64_t low, std::int64_t high, std::int64_t stride) {
     const std::int64_t constant = index.constant, factor = index.factor;
     if (factor == 0) {
@@ -110,7 +111,7 @@ class Conditions {
     never_ = never_ || range.low >= range.high;
   }
 
-  // Those that can fail.
+  // The conditions that can fail.
   std::vector<LoadGuard> guards() const {
     if (never_) return {{{constant_affine(0, extents_.size()), 0, 0}, 0}};
     std::vector<LoadGuard> result;
@@ -158,14 +159,14 @@ std::optional<GuardedAddress> guarded_address(const Point& point, const Shape& s
     return std::nullopt;
   }
   if (!within_reach(result.address, extents)) return std::nullopt;
-  // Where a kept axis is empty, nothing is read. (Values of one per row exist for empty rows.)
+  // If a kept axis is empty, nothing is read. Empty rows still have values of one per row.
   if (std::find(extents.begin(), extents.end() - space.reduced_axes, 0) !=
       extents.end() - space.reduced_axes)
     return result;
   Conditions all(extents);
   for (const AffineRange& condition : conditions)
     all.require(directed(condition.index, extents), condition.low, condition.high, 0);
-  // Where the conditions hold the point lies inside the array: this adds nothing but the proof.
+  // Where the conditions hold, the point lies inside the array. These ranges only prove it.
   const Dims strides = row_major_strides(shape);
   for (std::size_t k = 0; k < point.size(); ++k)
     all.require(directed(point[k], extents), 0, shape[static_cast<std::int64_t>(k)], strides[k]);
@@ -178,7 +179,7 @@ namespace {
 
 Step impossible() { return {Step::Outcome::impossible, {}, {}}; }
 
-// Writes the linear index `linear` of a segment as digits of mixed radix `sizes`, each affine; asks
+// Writes the linear index `linear` as digits of mixed radix `sizes`, each an affine function. Asks
 // for a split where one axis spans two digits.
 Step digits(const Affine& linear, const Dims& sizes, const IterationSpace& space, Point& into) {
   const std::size_t axes = space.extents.size();
@@ -195,8 +196,7 @@ Step digits(const Affine& linear, const Dims& sizes, const IterationSpace& space
     const std::int64_t coefficient = linear.coefficients[k], extent = space.extents[k];
     if (coefficient == 0 || extent == 1) continue;
     if (coefficient < 0) return impossible();
-    // The digit that this axis counts in: the largest stride that divides its coefficient, or
-    // would.
+    // The digit that this axis counts in: the largest stride that is not above its coefficient.
     std::size_t j = 0;
     while (j + 1 < sizes.size() && strides[j] > coefficient) ++j;
     if (coefficient % strides[j] != 0) return impossible();
@@ -223,8 +223,8 @@ Step digits(const Affine& linear, const Dims& sizes, const IterationSpace& space
 
 Step follow_reshape(const Shape& from, const Shape& to, const Point& point,
                     const IterationSpace& space) {
-  // `point` indexes `to`; find the point of `from` with the same row-major number. Runs of axes
-  // with equal products are handled apart.
+  // Finds the point of `from` with the same row-major number as `point` of `to`. Runs of axes with
+  // equal products are handled separately.
   const std::size_t axes = space.extents.size();
   Step result;
   if (to.elements() == 0) {
@@ -294,7 +294,7 @@ Step follow_unchecked(const GraphNode& movement, const Shape& operand, std::int6
       const auto& a = std::get<SliceAttributes>(movement.attributes);
       const Shape& sliced = movement.outputs[0].shape;
       for (std::size_t k = 0; k < point.size(); ++k) {
-        // Of one element there is one position.
+        // One element has one position, so its index is constant.
         const std::int64_t step = sliced[static_cast<std::int64_t>(k)] == 1 ? 0 : a.step[k];
         result.point.push_back(combine(constant_affine(a.start[k], axes), step, point[k]));
       }
@@ -385,7 +385,8 @@ bool folds(const Graph& graph, Value value) {
   Point start;
   for (std::size_t k = 0; k < space.extents.size(); ++k)
     start.push_back(axis_affine(k, space.extents.size()));
-  // Each round either succeeds, fails, or splits an axis; an axis splits at most log2(size) times.
+  // Each round succeeds, fails, or splits an axis, which can happen at most log2(size) times per
+  // axis.
   for (int round = 0; round < 256; ++round) {
     struct Visit {
       Value value;
@@ -398,8 +399,7 @@ bool folds(const Graph& graph, Value value) {
       pending.pop_back();
       const GraphNode& node = graph[visit.value];
       if (info(node.op).op_class != OpClass::movement) continue;
-      // A reshape straight from memory needs no digits: memory is addressed by the row-major number
-      // itself.
+      // A reshape of memory folds always: the row-major number is the address.
       if (node.op == Op::reshape && info(graph[node.inputs[0]].op).op_class != OpClass::movement)
         continue;
       std::int64_t concat_start = 0;

@@ -1,4 +1,4 @@
-// Index maps: which element of a value is read at each point of an iteration space, followed down
+// Index maps: which element of a value each point of an iteration space reads, followed down
 // through movement ops.
 #pragma once
 
@@ -10,14 +10,14 @@
 
 namespace fluxion::plan {
 
-// The axes of an iteration space. Following a reshape may need an axis split in two, so that every
-// index stays an affine function of the axes.
+// The axes of an iteration space. Following a reshape may split an axis in two, so that every index
+// stays an affine function of the axes.
 struct IterationSpace {
   Dims extents;
   std::int32_t reduced_axes = 0;  // the last ones
 };
 
-// Replaces axis `axis` (extent n) by two, (n / inner, inner).
+// A split of axis `axis`, of extent n, into two axes of extents n / inner and inner.
 struct AxisSplit {
   std::size_t axis = 0;
   std::int64_t inner = 0;
@@ -40,8 +40,8 @@ bool depends_on(const Affine& affine, std::size_t begin, std::size_t end);
 // Whether `affine` stays within max_reach over a space of these extents.
 bool within_reach(const Affine& affine, const Dims& extents);
 
-// The element of an array of shape `shape` in memory at `point`, where all of `conditions` hold: an
-// address, and guards in the normal form of TapeLoad, which bound each axis of the array. Nothing
+// The address of element `point` of an array of shape `shape` in memory, where all of `conditions`
+// hold, and its guards in the normal form of TapeLoad, which bound each axis of the array. Nothing
 // if the address is beyond reach.
 struct GuardedAddress {
   Affine address;
@@ -51,23 +51,25 @@ std::optional<GuardedAddress> guarded_address(const Point& point, const Shape& s
                                               const std::vector<AffineRange>& conditions,
                                               const IterationSpace& space);
 
-// One step down: the point of a movement op's operand that is read at `point` of its result.
+// One step down through a movement op.
 struct Step {
-  // too_far: the point is beyond reach (max_reach); the result itself must lie in memory.
+  // split: refine the space by `split` and start again. impossible: no affine index exists.
+  // too_far: the point is beyond reach (max_reach).
   enum class Outcome { followed, split, impossible, too_far } outcome = Outcome::followed;
   Point point;
-  AxisSplit split;  // outcome split: refine the space by this and start again
+  AxisSplit split;
 };
-// transpose, broadcast_to, slice, flip, windows, reshape; also pad and concat, where the point may
-// lie outside the operand (see in_operand).
+// The point of the operand that a movement op reads for `point` of its result. For pad and concat
+// it may lie outside of the operand (see in_operand); `concat_start` is where a concat's operand
+// begins.
 Step follow(const GraphNode& movement, const Shape& operand, std::int64_t concat_start,
             const Point& point, const IterationSpace& space);
 
-// The conditions under which `point` of a pad's or concat's result lies in the operand.
+// The conditions under which `point` of the result of a pad or concat lies in the operand.
 std::vector<AffineRange> in_operand(const GraphNode& movement, const Shape& operand,
                                     std::int64_t concat_start, const Point& point);
 
-// Refines every affine function for a split axis.
+// Rewrites an affine function, or a space, over the split axes.
 void refine(Affine& affine, const AxisSplit& split);
 void refine(IterationSpace& space, const AxisSplit& split);
 

@@ -1,6 +1,6 @@
-// The byte encoding of a Program: "fluxprog", a u32 version, then the members in the order their
-// lists state. Numbers are little-endian; a vector is its u64 length and its items, a variant its
-// index (u8) and its value, an op its name - so that a file outlives rows added to the op table.
+// The byte encoding of a Program: "fluxprog", a u32 version, then the members in the order of their
+// lists. Numbers are little-endian. A vector is its u64 length and its items, a variant its index
+// (u8) and its value, an op its name, so that files stay readable when the op table grows.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -73,8 +73,8 @@ class Writer {
   }
 };
 
-// Nothing is allocated before the bytes it is made of were seen, so memory stays proportional to
-// the input.
+// Memory stays proportional to the input: the reader checks that enough bytes follow before it
+// allocates for them.
 class Reader {
  public:
   explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}

@@ -18,9 +18,9 @@ KernelLimits no_limits() {
   return limits;
 }
 
-// A convolution's windows have six axes, a choice between two operands takes four loads and
-// buffers with its result, scattering takes three and one. Everything else can be done in steps of
-// less.
+// A convolution's windows have six axes. A choice between two operands (where) and a scatter have
+// three operands and a result: three loads and four buffers. Everything else can be done in smaller
+// steps.
 KernelLimits least_limits() {
   KernelLimits limits;
   limits.max_axes = 6;
@@ -112,7 +112,7 @@ std::string to_string(const Fit& fit) {
 
 namespace {
 
-// Saturating arithmetic: a product that leaves the range of 64 bits breaks every limit as well.
+// Saturating arithmetic: a product that overflows 64 bits still breaks every limit.
 std::int64_t product(std::int64_t a, std::int64_t b) {
   std::int64_t result = 0;
   if (!__builtin_mul_overflow(a, b, &result)) return result;
@@ -136,7 +136,7 @@ class FitCheck {
     std::sort(touched_.begin(), touched_.end());
     touched_.erase(std::unique(touched_.begin(), touched_.end()), touched_.end());
     at_most(Limit::buffers, count(touched_), limits_.max_buffers);
-    // A buffer that is too large comes first: no splitting of the kernel makes it smaller.
+    // Report a buffer that is too large first: splitting the kernel does not make it smaller.
     const Fit of_kernel = std::exchange(fit_, Fit{});
     for (const std::int32_t buffer : touched_) check_memory(buffer);
     return fit_ ? of_kernel : fit_;
@@ -148,7 +148,7 @@ class FitCheck {
     return static_cast<std::int64_t>(items.size());
   }
 
-  // The first limit that breaks is the one reported.
+  // Records the first limit that breaks.
   void at_most(Limit limit, std::int64_t found, std::int64_t allowed, std::int32_t buffer = -1) {
     if (fit_ && found > allowed) fit_ = {limit, found, allowed, buffer};
   }
@@ -159,7 +159,7 @@ class FitCheck {
                          [](std::int64_t extent) { return extent != 1; });
   }
 
-  // Every value of `affine` over the space can be computed.
+  // Checks that all values of `affine` over the space fit the index width.
   void index(const Affine& affine, const Dims& extents) {
     if (limits_.index_bits == 64) return;
     std::int64_t low = affine.constant, high = affine.constant;

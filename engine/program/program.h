@@ -1,11 +1,12 @@
-// Program: what a backend receives. Plain data - no pointers, no closures - so it can be printed,
-// serialised, parsed and run again.
+// Program: what a backend receives. It is plain data, without pointers or closures, so it can be
+// printed, serialised, parsed and run again.
 //
 // A program is a list of kernels over numbered buffers. A kernel is one of
 //   TapeKernel      an expression tape over an iteration space (map, row reduction, copy)
-//   ContractKernel  batched matrix products whose results run through an expression tape (the
-//   epilogue) tile by tile OpKernel        one op of the table on whole tensors (index ops, random
-//   bits, attention; every op on the reference backend)
+//   ContractKernel  batched matrix products; their results run through an expression tape (the
+//                   epilogue) tile by tile
+//   OpKernel        one op of the table on whole tensors (index ops, random bits, attention;
+//                   every op on the reference backend)
 #pragma once
 
 #include <array>
@@ -21,10 +22,10 @@
 
 namespace fluxion {
 
-// No affine function of a program may reach further from 0 than this over its iteration space,
-// |constant| + sum_k |coefficients[k]| * (extents[k] - 1), so that any way to compute its values,
-// one step at a time, stays far from overflow. (Points where a load is guarded count too: its
-// address there is computed, if not used.)
+// Bounds the reach of every affine function of a program over its iteration space,
+//   |constant| + sum_k |coefficients[k]| * (extents[k] - 1),
+// so that its values can be computed step by step, in any order, without overflow. Points where a
+// guard fails count too: the address there is computed, though not used.
 inline constexpr std::int64_t max_reach = std::int64_t{1} << 60;
 
 // constant + sum_k coefficients[k] * i_k over the axes i_k of an iteration space.
@@ -43,8 +44,8 @@ struct AffineRange {
   bool operator==(const AffineRange&) const = default;
 };
 
-// A condition of a load: it reads only where range.low <= range.index < range.high. Every unit of
-// the index moves the address by `stride`.
+// A condition of a load: it reads only where range.low <= range.index < range.high. One unit of the
+// index moves the address by `stride`.
 struct LoadGuard {
   AffineRange range;
   std::int64_t stride = 0;
@@ -52,17 +53,18 @@ struct LoadGuard {
   bool operator==(const LoadGuard&) const = default;
 };
 
-// A read of buffer element `address` at each point of the iteration space; zero where a guard fails
-// (the address may then lie outside the buffer and must not be touched).
+// A read of buffer element `address` at each point of the iteration space. It gives zero where a
+// guard fails; the address may then lie outside the buffer and must not be accessed.
 //
-// The guards prove that what is read lies inside the buffer: the address is
+// The guards prove that all reads lie inside the buffer. The address is
 //   sum_g guards[g].stride * guards[g].range.index + rest,
-// where each index is bounded by its range and the affine function `rest` by the extents alone, and
-// the sum of these bounds lies inside the buffer. The planner writes each guard once, in a normal
-// form: no constant, coefficients without a common divisor, the first one positive, a range within
-// the values that the index takes, and no range that always holds. Nested pads and concatenations
-// thus intersect: as long as nothing is reshaped between them, a load has at most as many guards as
-// the buffer has axes. A load that reads nowhere has one guard, of the empty range 0 <= 0 < 0.
+// where each index is bounded by its range, and the affine function `rest` by the extents alone;
+// the sum of these bounds lies inside the buffer. The planner writes guards in a normal form: the
+// index has no constant, and coefficients without a common divisor, the first of which is positive;
+// no two guards have the same index; the range lies within the values that the index takes; no
+// range always holds. So the guards of nested pads and concatenations intersect: unless something
+// is reshaped between them, a load has at most as many guards as the buffer has axes. A load that
+// reads nowhere has one guard, with the empty range 0 <= 0 < 0.
 struct TapeLoad {
   std::int32_t buffer = 0;
   DType dtype = DType::f32;
@@ -74,8 +76,8 @@ struct TapeLoad {
   bool operator==(const TapeLoad&) const = default;
 };
 
-// A write of value `value` to buffer element `address`. Addresses of distinct points of the value's
-// space are distinct.
+// A write of value `value` to buffer element `address`. Distinct points of the value's space have
+// distinct addresses.
 struct TapeStore {
   std::int32_t value = 0;
   std::int32_t buffer = 0;
@@ -99,8 +101,9 @@ enum class TapeCode : std::uint8_t {
 };
 
 // Instruction i defines value i. A value is *wide* (one element per point of the iteration space)
-// or *narrow* (one per row: it does not depend on the reduced axes). A wide instruction may read
-// narrow operands, which hold along the row; a narrow one reads only narrow ones.
+// or *narrow* (one per row: it does not depend on the reduced axes). A wide instruction may also
+// read narrow operands, which are constant along the row. A narrow one reads only narrow operands,
+// except `reduce`.
 struct TapeInstruction {
   TapeCode code = TapeCode::literal;
   Op op{};                   // apply, reduce
@@ -114,10 +117,10 @@ struct TapeInstruction {
   bool operator==(const TapeInstruction&) const = default;
 };
 
-// An expression over an iteration space: `extents`, outermost first, of which the last
-// `reduced_axes` form the row. Registers hold f32, f64, i32, u32 or boolean; loads and stores
-// convert from and to bf16, f16, u8. If `streaming`, no wide instruction and no wide store depends
-// on a reduction, so a row may be consumed piece by piece; otherwise a row fits into
+// An expression over an iteration space of `extents`, outermost first; the last `reduced_axes` form
+// the row. Registers hold f32, f64, i32, u32 or boolean; loads and stores convert from and to bf16,
+// f16, u8 and i64. If `streaming`, no wide instruction and no wide store depends on a reduction, so
+// a row may be processed piece by piece; otherwise it must stay resident, and fits into
 // KernelLimits::max_row_elements.
 struct Tape {
   Dims extents;
@@ -141,15 +144,15 @@ struct TapeKernel {
   bool operator==(const TapeKernel&) const = default;
 };
 
-// One axis of a matrix operand in memory: the outer product of (size, stride) digits, outermost
-// first. [n, h, d] memory read as rows n and columns (h, d) has two digits in its columns.
+// One axis of a matrix operand in memory, as the product of digits (size, stride), outermost first.
+// Memory [n, h, d] read as rows n and columns (h, d) has two digits in its columns.
 struct OperandAxis {
   Dims sizes, strides;
   static auto members(auto& self) { return std::tie(self.sizes, self.strides); }
   bool operator==(const OperandAxis&) const = default;
 };
 
-// A batched matrix read through a view: element (b, r, c) lies at offset + batch(b) + rows(r) +
+// A batched matrix, read through a view: element (b, r, c) is at offset + batch(b) + rows(r) +
 // columns(c).
 struct ContractOperand {
   std::int32_t buffer = 0;
@@ -169,13 +172,13 @@ struct ContractTerm {
   bool operator==(const ContractTerm&) const = default;
 };
 
-// Products of one shape - say primal and tangent of a layer, which share the weight - computed tile
-// by tile. The epilogue's iteration space, in order, is batch x m x n (each possibly split into
-// several axes); it reads results through TapeCode::result and has no reduced axes. Terms with the
-// same lhs (or rhs) operand can share its packing.
+// Products of one shape, computed tile by tile; for example primal and tangent of a layer, which
+// share the weight. The epilogue's iteration space is batch x m x n, in this order, each possibly
+// split into several axes. It reads results through TapeCode::result and has no reduced axes. Terms
+// with the same lhs (or rhs) operand can share its packing.
 //
-// Operands are converted, exactly, to the accumulator's dtype and multiplied and added up there.
-// Results enter the epilogue in that dtype; its stores convert.
+// Operands are converted, exactly, to the accumulator's dtype, in which they are multiplied and
+// summed. Results enter the epilogue in that dtype; its stores convert.
 struct ContractKernel {
   DType lhs = DType::f32, rhs = DType::f32;  // of the operands in memory: bf16, f16, f32; or f64
   DType accumulate = DType::f32;             // of sums and results: f32; of f64 operands f64
@@ -195,9 +198,9 @@ struct OpKernel {
   Attributes attributes;  // a constant with IndexAttributes is a run-time scalar
   std::vector<std::int32_t> inputs, outputs;  // buffers, contiguous row-major
   std::vector<TensorType> input_types, output_types;
-  // Of attention and its derivatives alone: how each input lies in memory, as a batched matrix [..,
-  // tokens, features] (the mask: [.., queries, keys]; lse and delta: [.., tokens] as rows of one
-  // column). Same order and buffers as `inputs`.
+  // Only for attention and its derivatives: how each input lies in memory, as a batched matrix
+  // [.., tokens, features] (the mask: [.., queries, keys]; lse and delta: [.., tokens], rows of one
+  // column). The order and the buffers are those of `inputs`.
   std::vector<ContractOperand> views{};
   static auto members(auto& self) {
     return std::tie(self.op, self.attributes, self.inputs, self.outputs, self.input_types,
@@ -229,13 +232,13 @@ struct Program {
   std::vector<BufferSlot> buffers;
   std::vector<Kernel> kernels;
   std::vector<TensorType> inputs, outputs;
-  // donations[o] is the input whose memory output o may take over, or -1. Every read of that input
-  // comes before, or at the same element in, the kernel that writes o.
+  // donations[o] is the input whose memory output o may take over, or -1. All reads of that input
+  // come before the kernel that writes o, or are reads of the same element in that kernel.
   std::vector<std::int32_t> donations;
   std::int32_t scalars = 0;  // run-time scalars bound at the call
   std::int64_t arena_bytes = 0;
-  // Kernels from this one on write donated memory: a call may not be cancelled, nor allocate, from
-  // here on.
+  // The first kernel that may write donated memory. From there on a call may neither be cancelled
+  // nor allocate.
   std::int32_t commit_point = 0;
   static auto members(auto& self) {
     return std::tie(self.buffers, self.kernels, self.inputs, self.outputs, self.donations,
@@ -248,13 +251,13 @@ struct Program {
 std::string to_string(const Program& program);
 std::string to_string(const Tape& tape, const std::vector<BufferSlot>& buffers);
 
-// Bytes of a self-contained, versioned encoding. parse(serialise(p)) == p; parse throws FormatError
-// on anything else than such bytes.
+// A self-contained, versioned encoding. parse_program(serialise(p)) == p. parse_program throws
+// FormatError for all other bytes; it does not verify the program.
 std::vector<std::byte> serialise(const Program& program);
 Program parse_program(std::span<const std::byte> bytes);
 
-// Throws Error naming the first invariant that does not hold: numbering, shapes, bounds of every
-// address, overlap of live buffers in memory that is kept as `storage` says.
+// Checks the invariants: numbering, shapes, bounds of every address, and no overlap of live
+// buffers, whose sizes `storage` states. Throws Error, which names the first that does not hold.
 void verify(const Program& program, const Storage& storage = {});
 
 }  // namespace fluxion

@@ -6,7 +6,7 @@
 //     v2  f32      sub    v0, v1
 //                  store  b2[128*i0 + i1] <- v2
 //
-// i0, i1, .. run over the iteration space, outermost first; the axes behind the bar form the row. A
+// i0, i1, .. run over the iteration space, outermost first; the axes after the bar form the row. A
 // value marked "row" has one element per row.
 #include <algorithm>
 #include <string_view>
@@ -142,7 +142,7 @@ std::string operands(const TapeInstruction& instruction, const Tape& tape,
   return text;
 }
 
-// Instructions and stores in columns: number, type, what, of what.
+// Instructions and stores in columns: number, type, operation, operands.
 std::string listing(const Tape& tape, const std::vector<BufferSlot>& buffers,
                     const std::string& indent) {
   std::size_t name_width = 2, mnemonic_width = 5;

@@ -1,6 +1,5 @@
-// The invariants of a Program, checked without running it: a program that passes touches no memory
-// outside its buffers. The time it takes grows with the size of the program, not with that of its
-// tensors.
+// Checks the invariants of a Program without running it. A program that passes accesses no memory
+// outside its buffers. The time grows with the size of the program, not of its tensors.
 #include <algorithm>
 #include <variant>
 

@@ -1,4 +1,4 @@
-// Contractions, whose operands are views of buffers, and ops on whole tensors.
+// Checks contractions, whose operands are views of buffers, and ops on whole tensors.
 #include <algorithm>
 #include <type_traits>
 
@@ -96,7 +96,7 @@ void check_kernel(Inspection& inspection, const ContractKernel& kernel) {
       fail("contracts " + std::string(to_string(operand)) + " in " +
            std::string(to_string(kernel.accumulate)) +
            "; bf16, f16 and f32 are summed in f32, f64 in f64");
-  // Each operand and result is a tensor that can exist; their product need not be.
+  // Each operand and result must be a possible tensor; batch x m x n x k need not be.
   inspection.points({kernel.batch, kernel.m, kernel.n});
   inspection.points({kernel.batch, kernel.m, kernel.k});
   inspection.points({kernel.batch, kernel.k, kernel.n});

@@ -1,6 +1,6 @@
-// The order in which kernels touch buffers, and the memory that they share: a buffer is written
-// once before it is read, temporaries that live at the same time lie apart, and memory is taken
-// over only by a kernel that reads each element where it writes it.
+// Checks the order of accesses and shared memory: a buffer is written once, before it is read;
+// temporaries that live at the same time do not overlap; and a kernel writes over memory that it
+// reads only if it reads each element where it writes it.
 #include <algorithm>
 #include <map>
 
@@ -57,8 +57,8 @@ class MemoryCheck {
     }
   }
 
-  // Whether kernel `kernel` may write `to` in the memory of `from`: each of its reads of `from` is
-  // at the very element that it writes.
+  // Whether `kernel` may write `to` in the memory of `from`: it reads `from` only at the same
+  // element that it writes.
   bool in_place(std::int64_t kernel, std::int32_t from, std::int32_t to) const {
     const TensorType &a = slot(from).type, &b = slot(to).type;
     const Storage& storage = inspection_.storage;
@@ -78,8 +78,8 @@ class MemoryCheck {
     return true;
   }
 
-  // Walks the kernels with a map of the bytes that are in use: offset -> the temporary there. What
-  // died is removed when something wants its place.
+  // Walks the kernels with a map of the bytes in use: offset -> the temporary there. A dead
+  // temporary is removed when another one takes its place.
   void check_overlap() const {
     std::vector<std::vector<std::int32_t>> born(program_.kernels.size());
     for (std::size_t number = 0; number < program_.buffers.size(); ++number)
@@ -105,8 +105,7 @@ class MemoryCheck {
       }
   }
 
-  // Whether `older` is dead when `younger` is first written, or taken over by it in that very
-  // kernel.
+  // Whether `older` is dead when `younger` is first written, or that same kernel takes it over.
   bool makes_way(std::int32_t older, std::int32_t younger) const {
     const Life &before = lives_[static_cast<std::size_t>(older)],
                &after = lives_[static_cast<std::size_t>(younger)];

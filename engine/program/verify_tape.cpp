@@ -1,5 +1,5 @@
-// Tapes: instructions of fitting types that read what comes before them, and addresses inside the
-// buffers at every point of the iteration space.
+// Checks tapes: instructions have fitting types and read only earlier values, and addresses lie
+// inside the buffers at every point of the iteration space.
 #include <algorithm>
 
 #include "engine/program/verify_parts.h"
@@ -14,7 +14,7 @@ bool is_register(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::i32 || dtype == DType::u32 ||
          dtype == DType::boolean;
 }
-// What a register of `reg` may be loaded from and stored to.
+// Whether a register of dtype `reg` may be loaded from, or stored to, memory of dtype `stored`.
 bool converts(DType reg, DType stored) {
   if (stored == DType::bf16 || stored == DType::f16) return is_floating(reg);
   if (stored == DType::u8 || stored == DType::i64) return true;
@@ -22,8 +22,8 @@ bool converts(DType reg, DType stored) {
 }
 bool is_comparison(Op op) { return op >= Op::lt && op <= Op::ne; }
 
-// The elements that a load reads over a space without empty axes, by the rule of TapeLoad; nothing
-// if it reads nowhere.
+// Bounds of the elements that a load reads over a space without empty axes, by the rule of
+// TapeLoad. Nothing if it reads nowhere.
 std::optional<Bounds> elements_read(const TapeLoad& load, const Dims& extents) {
   std::vector<Wide> rest(load.address.coefficients.begin(), load.address.coefficients.end());
   Wide constant = load.address.constant;
@@ -111,7 +111,7 @@ class TapeCheck {
     }
   }
 
-  // Values of one per row exist for empty rows too.
+  // `by_row`: the load gives one value per row, which is computed for empty rows too.
   void check_elements(const TapeLoad& load, bool by_row, const std::string& name) {
     if ((by_row ? rows_ : points_) > 0) {
       const auto read = elements_read(load, by_row ? row_extents_ : tape_.extents);
@@ -122,8 +122,8 @@ class TapeCheck {
     inspection_.read({load.buffer, load.guards.empty() ? &load.address : nullptr});
   }
 
-  // Whether distinct points of the space are stored to distinct elements: each axis, from the
-  // smallest step to the largest, steps over all that the axes before it reach.
+  // Whether distinct points of the space have distinct addresses: with axes sorted by step, each
+  // one steps over all addresses that the axes before it reach.
   bool is_injective(const Affine& address, const Dims& space) const {
     std::vector<std::pair<Wide, std::int64_t>> steps;
     for (std::size_t axis = 0; axis < space.size(); ++axis) {
@@ -247,7 +247,7 @@ class TapeCheck {
       fail(name + ": a streaming row has a value that depends on its own reduction");
   }
 
-  // The number of operands; `all_narrow` if none of them varies along the row.
+  // Returns the number of operands. Clears `all_narrow` if one of them varies along the row.
   int check_operands(std::int32_t number, bool& all_narrow) {
     const TapeInstruction& instruction = tape_.instructions[static_cast<std::size_t>(number)];
     const std::string name = "v" + std::to_string(number);
@@ -282,10 +282,10 @@ class TapeCheck {
   const Tape& tape_;
   const std::optional<std::pair<std::int32_t, DType>> results_;
   std::size_t outer_ = 0;  // axes that are not reduced
-  Dims row_extents_;       // with rows of one point
+  Dims row_extents_;       // the extents, with rows of one point
   std::int64_t points_ = 0, rows_ = 0;
   std::vector<bool> after_reduction_;  // by instruction: the value depends on a reduction
-  std::vector<bool> read_by_row_;      // by load: it gives a value of one per row
+  std::vector<bool> read_by_row_;      // by load: it gives one value per row
 };
 
 }  // namespace

@@ -16,9 +16,12 @@ constexpr double margin = 22, line_height = 14, first_size = 12, other_size = 11
                  stripe_width = 5;
 
 constexpr std::string_view diagram_style =
-    R"(  .box { stroke-width: 1.2 } .source { stroke-width: 2.4 } .result { stroke-width: 2.4; stroke-dasharray: 6 2.5 }
-  .memory { stroke-width: 1; stroke-dasharray: 3 2 } .first { font-weight: 600; fill: #22262e } .other { font-size: 11px }
-  .name { font-size: 10px; fill: #8b93a1 } .line { fill: none; stroke-width: 1.4 } .lane { fill: #f8f9fb }
+    R"(  .box { stroke-width: 1.2 } .source { stroke-width: 2.4 } )"
+    R"(.result { stroke-width: 2.4; stroke-dasharray: 6 2.5 }
+  .memory { stroke-width: 1; stroke-dasharray: 3 2 } .first { font-weight: 600;)"
+    R"( fill: #22262e } .other { font-size: 11px }
+  .name { font-size: 10px; fill: #8b93a1 } .line { fill: none; stroke-width: 1.4 } )"
+    R"(.lane { fill: #f8f9fb }
 )";
 constexpr std::string_view dark_diagram_style =
     R"(    .first { fill: #eef1f6 } .name { fill: #7b8494 } .lane { fill: #1a1e26 }

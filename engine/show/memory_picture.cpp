@@ -19,13 +19,17 @@ constexpr std::array<std::string_view, 8> block_colours = {
     "#5b8fd6", "#6cb28e", "#d9a04e", "#b07cc6", "#d1736d", "#58aeb4", "#98a65a", "#8f8fcf"};
 
 constexpr std::string_view memory_style =
-    R"(  .panel { fill: #f8f9fb } .frame { stroke: #b4bac6; stroke-width: 1; fill: none } .grid { stroke: #e3e6ec; stroke-width: 1 }
-  .block { stroke: #ffffff; stroke-width: 1; fill-opacity: 0.85 } .name { font-size: 11px; font-weight: 600; fill: #ffffff }
-  .live { fill: #2f5fc4; fill-opacity: 0.28 } .peak { fill: none; stroke: #cf433d; stroke-width: 1.6; stroke-dasharray: 5 3 }
+    R"(  .panel { fill: #f8f9fb } .frame { stroke: #b4bac6; stroke-width: 1; fill: none } )"
+    R"(.grid { stroke: #e3e6ec; stroke-width: 1 }
+  .block { stroke: #ffffff; stroke-width: 1; fill-opacity: 0.85 } .name { font-size: 11px;)"
+    R"( font-weight: 600; fill: #ffffff }
+  .live { fill: #2f5fc4; fill-opacity: 0.28 } .peak { fill: none; stroke: #cf433d;)"
+    R"( stroke-width: 1.6; stroke-dasharray: 5 3 }
   .peaktext { font-weight: 600; fill: #cf433d } .small { font-size: 11px }
 )";
 constexpr std::string_view dark_memory_style =
-    R"(    .panel { fill: #1b1f27 } .frame { stroke: #4a5262 } .grid { stroke: #2b313c } .block { stroke: #15181e } .live { fill: #8dbaff }
+    R"(    .panel { fill: #1b1f27 } .frame { stroke: #4a5262 } .grid { stroke: #2b313c } )"
+    R"(.block { stroke: #15181e } .live { fill: #8dbaff }
 )";
 
 }  // namespace

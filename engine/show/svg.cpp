@@ -5,11 +5,14 @@ namespace fluxion::show {
 namespace {
 
 constexpr std::string_view shared_light = R"(  .paper { fill: #ffffff }
-  text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; font-size: 12px; fill: #5b6270 }
-  .title { font-size: 15px; font-weight: 600; fill: #22262e } .label { font-size: 13px; font-weight: 600; fill: #3b414d }
+  text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif;)"
+                                          R"( font-size: 12px; fill: #5b6270 }
+  .title { font-size: 15px; font-weight: 600; fill: #22262e } .label { font-size: 13px;)"
+                                          R"( font-weight: 600; fill: #3b414d }
 )";
 constexpr std::string_view shared_dark =
-    R"(    .paper { fill: #15181e } text { fill: #a3abba } .title { fill: #eef1f6 } .label { fill: #ccd3df }
+    R"(    .paper { fill: #15181e } text { fill: #a3abba } .title { fill: #eef1f6 } )"
+    R"(.label { fill: #ccd3df }
 )";
 
 std::string attribute(std::string_view name, double value) {

@@ -1,5 +1,5 @@
-// A contraction is cut into blocks of the result (gemm_blocking.h). A task takes one block at a time
-// and, for each block of the inner axis, walks down its rows: a strip of lhs comes into the
+// A contraction is cut into blocks of the result (gemm_blocking.h). A task takes one block at a
+// time and, for each block of the inner axis, walks down its rows: a strip of lhs comes into the
 // first-level cache, strips of rhs pass by it from the second, and the register tiles between them
 // (gemm_kernel.h) are added to the result - in place where the epilogue only stores it, else in the
 // task's scratch memory, where the epilogue finds it.
