@@ -186,7 +186,7 @@ Event Backend::start_download(std::span<const Transfer> transfers) {
 
 std::unique_ptr<Executable> Backend::compile(const Program& program) {
   verify(program, capabilities().storage);
-  require_fits(program, capabilities().limits, capabilities().name);
+  require_fits(program, capabilities().limits, capabilities().storage, capabilities().name);
   return make_executable(program);
 }
 

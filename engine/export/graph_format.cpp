@@ -428,7 +428,9 @@ std::vector<std::byte> serialise(const StoredGraph& stored) {
   return std::move(file.bytes);
 }
 
-StoredGraph parse_graph(std::span<const std::byte> bytes) {
+namespace {
+
+StoredGraph read_graph(std::span<const std::byte> bytes) {
   const auto sections_of = read_sections(body_of(bytes));
   const auto section = [&](std::string_view name) {
     return Reader(sections_of.at(name), "section '" + std::string(name) + "'");
@@ -479,14 +481,20 @@ StoredGraph parse_graph(std::span<const std::byte> bytes) {
   for (std::uint32_t i = 0; i < node_count; ++i) graph.nodes.add(read_node(nodes));
   nodes.finish();
 
+  check(stored);
+  return stored;
+}
+
+}  // namespace
+
+StoredGraph parse_graph(std::span<const std::byte> bytes) {
   try {
-    check(stored);
+    return read_graph(bytes);
   } catch (const FormatError&) {
     throw;
-  } catch (const Error& error) {
+  } catch (const Error& error) {  // of a type that can't be, say
     throw FormatError(std::string("graph file: ") + error.what());
   }
-  return stored;
 }
 
 }  // namespace fluxion

@@ -163,8 +163,8 @@ Tensor square(const Tensor& x, Location where) {
 }
 Tensor relu(const Tensor& x, Location where) {
   require_tensor(x, "relu", "x", where);
-  return fluxion::where(gt(Operand(x, where), Operand(0.0, where)), Operand(x, where),
-                        Operand(0.0, where));
+  return fluxion::where(le(Operand(x, where), Operand(0.0, where)), Operand(0.0, where),
+                        Operand(x, where));
 }
 Tensor silu(const Tensor& x, Location where) {
   require_tensor(x, "silu", "x", where);

@@ -80,7 +80,7 @@ Tensor round(const Tensor& x, Location where = Location::current());
 
 Tensor reciprocal(const Tensor& x, Location where = Location::current());  // 1 / x; floating
 Tensor square(const Tensor& x, Location where = Location::current());      // x x
-// x where x > 0, else 0, also where x is NaN; derivative 0 at 0.
+// max(x, 0), NaN where x is NaN; derivative 0 at 0.
 Tensor relu(const Tensor& x, Location where = Location::current());
 
 // Floating.

@@ -56,10 +56,13 @@ std::vector<TensorType> output_types(const Region& region, std::span<const Tenso
                      " operands, got " + std::to_string(inputs.size()) + " (" + to_string(where) +
                      ")");
   for (std::size_t i = 0; i < inputs.size(); ++i)
-    if (!(inputs[i] == region.parameters[i].type()))
-      throw ShapeError(to_string(region) + ": operand " + std::to_string(i) + " is " +
-                       to_string(inputs[i]) + ", not " + to_string(region.parameters[i].type()) +
-                       " (" + to_string(where) + ")");
+    if (const TensorType& wanted = region.parameters[i].type(); inputs[i] != wanted) {
+      const std::string message = to_string(region) + ": operand " + std::to_string(i) + " is " +
+                                  to_string(inputs[i]) + ", not " + to_string(wanted) + " (" +
+                                  to_string(where) + ")";
+      if (inputs[i].shape == wanted.shape) throw DTypeError(message);
+      throw ShapeError(message);
+    }
   return region.types;
 }
 

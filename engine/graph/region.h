@@ -65,8 +65,8 @@ std::vector<Tensor> in_places(std::span<const Tensor> some, const std::vector<bo
 // "checkpoint block": kind and name.
 std::string to_string(const Region& region);
 
-// The output types of `region` on inputs of these types. Throws ShapeError unless they are those of
-// its parameters.
+// The output types of `region` on inputs of these types. Throws ShapeError or
+// DTypeError unless they are those of its parameters.
 std::vector<TensorType> output_types(const Region& region, std::span<const TensorType> inputs,
                                      const Location& where);
 

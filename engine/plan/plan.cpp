@@ -72,12 +72,12 @@ class Lowering {
       const Value value = buffers_.values()[BufferId(std::ssize(slots_))];
       slots_.add({BufferKind::temporary, graph_.type(value), 0, 0});
     }
-    return fits(kernel, slots_.items(), device_.limits);
+    return fits(kernel, slots_.items(), device_.limits, device_.storage);
   }
 
   Excess excess(const Fit& fit) const {
     const Value memory = fit.buffer >= 0 ? buffers_.values()[BufferId(fit.buffer)] : Value{};
-    return {fit, memory, device_.limits, device_.name};
+    return {fit, memory, device_.limits, device_.storage, device_.name};
   }
 
   const Graph& graph_;
@@ -171,7 +171,7 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
   schedule(std::move(kernels), std::move(slots), donated, limits.alignment, device.storage,
            program);
   verify(program, device.storage);
-  require_fits(program, limits, device.name);
+  require_fits(program, limits, device.storage, device.name);
   return plan;
 }
 

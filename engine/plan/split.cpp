@@ -85,10 +85,10 @@ class ViewWeights {
 };
 
 // Whether one buffer can hold a value.
-bool storable(const TensorType& type, const KernelLimits& limits) {
-  const std::int64_t elements = type.shape.elements();
-  return elements <= limits.max_index() &&
-         elements <= limits.max_binding_bytes / static_cast<std::int64_t>(size_of(type.dtype));
+bool storable(const TensorType& type, const Excess& excess) {
+  return type.shape.elements() <= excess.limits.max_index() &&
+         static_cast<std::int64_t>(bytes_of(type, excess.storage)) <=
+             excess.limits.max_binding_bytes;
 }
 
 [[noreturn]] void refuse(const Graph& graph, NodeId node, const Excess& excess) {
@@ -131,7 +131,7 @@ std::optional<NodeId> find_cut(const Graph& graph, const Group& group, const Exc
   for (std::int64_t position = 0; position < size; ++position) {
     const NodeId n = group.nodes[static_cast<std::size_t>(position)];
     const TensorType& type = graph[n].outputs[0];
-    if (!read.contains(n) || !storable(type, excess.limits)) continue;
+    if (!read.contains(n) || !storable(type, excess)) continue;
     const bool reduction = info(graph[n].op).op_class == OpClass::reduction;
     const std::int64_t distance = std::abs(2 * position + 1 - size);
     const Rank rank{of_rows && !reduction, 2 * distance > size, type.shape.elements(), distance, n};

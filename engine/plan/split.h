@@ -35,6 +35,7 @@ struct Excess {
   Fit fit;
   Value buffer;  // the value in the buffer, if the limit is one of memory
   const KernelLimits& limits;
+  const Storage& storage;
   std::string_view device;
 };
 

@@ -128,8 +128,8 @@ std::int64_t sum(std::int64_t a, std::int64_t b) {
 
 class FitCheck {
  public:
-  FitCheck(std::span<const BufferSlot> buffers, const KernelLimits& limits)
-      : buffers_(buffers), limits_(limits) {}
+  FitCheck(std::span<const BufferSlot> buffers, const KernelLimits& limits, const Storage& storage)
+      : buffers_(buffers), limits_(limits), storage_(storage) {}
 
   Fit of(const Kernel& kernel) {
     std::visit([this](const auto& each) { check(each); }, kernel);
@@ -256,9 +256,8 @@ class FitCheck {
   void check_memory(std::int32_t buffer) {
     if (buffer < 0 || static_cast<std::size_t>(buffer) >= buffers_.size()) return;
     const BufferSlot& slot = buffers_[static_cast<std::size_t>(buffer)];
-    std::int64_t elements = 1;
-    for (const std::int64_t size : slot.type.shape) elements = product(elements, size);
-    at_most(Limit::binding, product(elements, static_cast<std::int64_t>(size_of(slot.type.dtype))),
+    const std::int64_t elements = slot.type.shape.elements();
+    at_most(Limit::binding, static_cast<std::int64_t>(bytes_of(slot.type, storage_)),
             limits_.max_binding_bytes, buffer);
     at_most(Limit::index, elements, limits_.max_index(), buffer);
     if (fit_ && slot.kind == BufferKind::temporary && slot.offset % limits_.alignment != 0)
@@ -267,19 +266,22 @@ class FitCheck {
 
   std::span<const BufferSlot> buffers_;
   const KernelLimits& limits_;
+  const Storage& storage_;
   Fit fit_;
   std::vector<std::int32_t> touched_;
 };
 
 }  // namespace
 
-Fit fits(const Kernel& kernel, std::span<const BufferSlot> buffers, const KernelLimits& limits) {
-  return FitCheck(buffers, limits).of(kernel);
+Fit fits(const Kernel& kernel, std::span<const BufferSlot> buffers, const KernelLimits& limits,
+         const Storage& storage) {
+  return FitCheck(buffers, limits, storage).of(kernel);
 }
 
-void require_fits(const Program& program, const KernelLimits& limits, std::string_view device) {
+void require_fits(const Program& program, const KernelLimits& limits, const Storage& storage,
+                  std::string_view device) {
   for (std::size_t k = 0; k < program.kernels.size(); ++k) {
-    const Fit fit = fits(program.kernels[k], program.buffers, limits);
+    const Fit fit = fits(program.kernels[k], program.buffers, limits, storage);
     if (fit) continue;
     throw Error(std::string(device) + ": kernel " + std::to_string(k) + " has " + to_string(fit) +
                 "; plan the graph for this device");

@@ -85,10 +85,12 @@ std::string to_string(const Fit& fit);
 
 // Whether `kernel`, over these buffers, is within the limits. The first broken one is reported,
 // those of memory before all others.
-Fit fits(const Kernel& kernel, std::span<const BufferSlot> buffers, const KernelLimits& limits);
+Fit fits(const Kernel& kernel, std::span<const BufferSlot> buffers, const KernelLimits& limits,
+         const Storage& storage = {});
 
 // Throws Error, which names kernel, limit and device, if a kernel of the program does not fit.
-void require_fits(const Program& program, const KernelLimits& limits, std::string_view device);
+void require_fits(const Program& program, const KernelLimits& limits, const Storage& storage,
+                  std::string_view device);
 
 // Throws Error, which names the member, if `limits` offers less than least_limits().
 void require_least(const KernelLimits& limits, std::string_view device);

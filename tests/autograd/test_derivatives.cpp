@@ -109,6 +109,7 @@ TEST_CASE("derivatives at kinks follow the stated conventions", "[autograd][deri
   using Values = std::vector<double>;
   CHECK(slope([](const Tensor& x) { return abs(x); }, at({-2, 0, 2})) == Values{-1, 0, 1});
   CHECK(slope([](const Tensor& x) { return relu(x); }, at({-2, 0, 2})) == Values{0, 0, 1});
+  CHECK(std::isnan(host_values(relu(at({std::nan("")})))[0]));
   CHECK(slope([](const Tensor& x) { return maximum(x, 1.0); }, at({0, 1, 2})) == Values{0, 0.5, 1});
   CHECK(slope([](const Tensor& x) { return minimum(x, 1.0); }, at({0, 1, 2})) == Values{1, 0.5, 0});
   CHECK(slope([](const Tensor& x) { return max(x); }, at({3, 1, 3, 2})) == Values{0.5, 0, 0.5, 0});

@@ -134,6 +134,20 @@ TEST_CASE("fits names the limit that a kernel breaks", "[engine][limits]") {
         "2 distinct buffers, at most 1 (max_buffers)");
 }
 
+TEST_CASE("a limit on buffers counts the bytes of the device, not the host's", "[engine][limits]") {
+  const std::vector<BufferSlot> buffers{
+      {BufferKind::input, {{40}, DType::boolean}, 0, 0},
+      {BufferKind::output, {{40}, DType::boolean}, 0, 0}};
+  const OpKernel copy{Op::identity, NoAttributes{}, {0}, {1}, {buffers[0].type}, {buffers[1].type}};
+  KernelLimits limits = no_limits();
+  limits.max_binding_bytes = 64;
+  CHECK(fits(copy, buffers, limits));
+  const Storage words = Storage().keep(DType::boolean, DType::u32);
+  CHECK(fits(copy, buffers, limits, words).broken == Limit::binding);
+  limits.max_binding_bytes = 160;
+  CHECK(fits(copy, buffers, limits, words));
+}
+
 TEST_CASE("a backend refuses a program that was planned for wider limits", "[engine][limits]") {
   const Device device = cpu({.threads = 1});
   const auto f = [](const Tensor& x) {

@@ -324,6 +324,21 @@ TEST_CASE("damaged graph files are refused or whole, with any checksum", "[expor
   CHECK(accepted < 15'000);
 }
 
+TEST_CASE("a file with a tensor larger than any is refused as a file", "[export]") {
+  const Tensor x = full({7919}, 1, DType::f64, reference());
+  Bytes file = serialise(stored_function("f", {x}, [](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{exp(in[0])};
+  }));
+  const std::int64_t size = 7919, larger = std::int64_t{1} << 48;
+  std::array<std::byte, 8> pattern;
+  std::memcpy(pattern.data(), &size, 8);
+  const auto at = std::search(file.begin(), file.end(), pattern.begin(), pattern.end());
+  REQUIRE(at != file.end());
+  std::memcpy(&*at, &larger, 8);
+  seal(file);
+  CHECK_THROWS_AS(parse_graph(file), FormatError);
+}
+
 TEST_CASE("a file's counts cost nothing before its bytes are there", "[export]") {
   // Sections whose first count claims four thousand million items.
   const Device device = reference();
