@@ -89,6 +89,9 @@ Tensor div(const Operand& a, const Operand& b);  // floating dtypes
 Tensor pow(const Operand& a,
            const Operand& b);  // a^b; d(a^0)/da = 0 and d(a^1)/da = 1 also at a = 0
 Tensor atan2(const Operand& y, const Operand& x);
+// sqrt(a^2 + b^2) without overflow or underflow on the way; infinity wins over NaN. Derivatives of
+// every order are 0 at a = b = 0, as those of abs are at 0.
+Tensor hypot(const Operand& a, const Operand& b);
 Tensor maximum(
     const Operand& a,
     const Operand& b);  // NaN if either is; ties give each operand half of the derivative
