@@ -103,6 +103,12 @@ Tangents atan2(const JvpCall& call) {
   const Tensor norm = square(x) + square(y);
   return {add_tangents(scaled(call.tangents[0], x / norm), scaled(call.tangents[1], -y / norm))};
 }
+// An infinite divisor at the origin makes the derivatives of every order 0 there.
+Tangents hypot(const JvpCall& call) {
+  const Tensor norm = where(eq(call.output(), 0.0), HUGE_VAL, call.output());
+  return {add_tangents(scaled(call.tangents[0], call.inputs[0] / norm),
+                       scaled(call.tangents[1], call.inputs[1] / norm))};
+}
 
 // The derivative of maximum and minimum in one operand: half at a tie.
 Tensor share(const Tensor& wins, const Tensor& ties, const Tensor& like) {
@@ -265,8 +271,8 @@ constexpr auto jvp_rules = [] {
       set(Op::erf, erf), set(Op::sqrt, sqrt), set(Op::rsqrt, rsqrt);
   set(Op::abs, abs), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub),
       set(Op::mul, mul), set(Op::div, div), set(Op::pow, pow);
-  set(Op::atan2, atan2), set(Op::maximum, maximum), set(Op::minimum, minimum),
-      set(Op::where, where), set(Op::pad, pad);
+  set(Op::atan2, atan2), set(Op::hypot, hypot), set(Op::maximum, maximum),
+      set(Op::minimum, minimum), set(Op::where, where), set(Op::pad, pad);
   set(Op::max, extremum), set(Op::min, extremum), set(Op::matmul, matmul);
   set(Op::take, gather), set(Op::take_along_axis, gather), set(Op::index_add, scatter),
       set(Op::scatter_add, scatter);

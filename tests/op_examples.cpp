@@ -203,12 +203,8 @@ void add_leaves(Examples& all) {
 }
 
 void add_elementwise(Examples& all) {
-  for (const Op op : {Op::identity, Op::stop_gradient, Op::neg, Op::exp, Op::expm1, Op::sin,
-                      Op::cos, Op::tanh, Op::sigmoid, Op::erf})
-    all.elementwise(op, 1, between(-2, 2));
   for (const Op op : {Op::log, Op::sqrt, Op::rsqrt}) all.elementwise(op, 1, between(0.2, 3));
   all.elementwise(Op::log1p, 1, between(-0.6, 2));
-  for (const Op op : {Op::abs, Op::sign}) all.elementwise(op, 1, away_from_zero);
   all.elementwise(Op::floor, 1, [](const Shape& shape, std::uint64_t seed) {
     HostValue value = random_value(shape, 0.1, 0.9, seed);
     const HostValue whole = random_value(shape, -3, 3, seed + 1);
@@ -217,8 +213,6 @@ void add_elementwise(Examples& all) {
     return value;
   });
   all.elementwise(Op::convert, 1, between(-2, 2), DTypeAttributes{DType::f64});
-  for (const Op op : {Op::add, Op::sub, Op::mul}) all.elementwise(op, 2, between(-2, 2));
-  for (const Op op : {Op::div, Op::atan2}) all.elementwise(op, 2, away_from_zero);
   all.elementwise(Op::pow, 2, between(0.3, 2));
   for (const Op op : {Op::maximum, Op::minimum, Op::lt, Op::le, Op::gt, Op::ge, Op::eq, Op::ne})
     all.elementwise(op, 2, [](const Shape& shape, std::uint64_t seed) {
@@ -245,6 +239,16 @@ void add_elementwise(Examples& all) {
             [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
               return {shift_right(x[0], x[1])};
             });
+  }
+  // All others are smooth away from zero.
+  const auto is_listed = [&](Op op) {
+    return std::any_of(all.list.begin(), all.list.end(),
+                       [op](const OpExample& example) { return example.op == op; });
+  };
+  for (int i = 0; i < op_count; ++i) {
+    const auto op = static_cast<Op>(i);
+    if (info(op).op_class == OpClass::elementwise && !is_listed(op))
+      all.elementwise(op, info(op).inputs, away_from_zero);
   }
 }
 

@@ -174,6 +174,8 @@ double binary(Op op, double a, double b) {
       return std::pow(a, b);
     case Op::atan2:
       return std::atan2(a, b);
+    case Op::hypot:
+      return std::hypot(a, b);
     case Op::maximum:
       return maximum(a, b);
     case Op::minimum:

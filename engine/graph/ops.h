@@ -107,6 +107,9 @@ Tensor div(const Operand& a, const Operand& b);  // floating
 Tensor pow(const Operand& a, const Operand& b);
 // The angle of the point (x, y), in [-pi, pi]; floating.
 Tensor atan2(const Operand& y, const Operand& x);
+// sqrt(a^2 + b^2) without overflow or underflow on the way; infinity wins over NaN. Derivatives of
+// every order are 0 at a = b = 0, as those of abs are at 0.
+Tensor hypot(const Operand& a, const Operand& b);
 // NaN if either is NaN. At a tie each operand gets half of the derivative.
 Tensor maximum(const Operand& a, const Operand& b);
 Tensor minimum(const Operand& a, const Operand& b);

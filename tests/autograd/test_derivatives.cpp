@@ -117,6 +117,20 @@ TEST_CASE("derivatives at kinks follow the stated conventions", "[autograd][deri
   CHECK(slope([](const Tensor& x) { return pow(x, 1.0); }, at({0, 2})) == Values{1, 1});
   CHECK(slope([](const Tensor& x) { return pow(x, 2.0); }, at({-3, 0})) == Values{-6, 0});
   CHECK(slope([](const Tensor& x) { return x * stop_gradient(x); }, at({3})) == Values{3});
+  // A length has the derivatives of abs along an axis, and none of any order at the origin.
+  const auto along_axis = [](const Tensor& x) { return hypot(x, 0.0); };
+  const auto oblique = [](const Tensor& x) { return hypot(3.0 * x, 4.0 * x); };
+  CHECK(slope(along_axis, at({-2, 0, 2})) == Values{-1, 0, 1});
+  CHECK(slope(oblique, at({0})) == Values{0});
+  const auto gradient = [&](const Tensor& x) {
+    return grad([&](const Tensor& y) { return sum(oblique(y)); })(x);
+  };
+  CHECK(slope(gradient, at({0})) == Values{0});
+  CHECK(slope(
+            [&](const Tensor& x) {
+              return grad([&](const Tensor& y) { return sum(gradient(y)); })(x);
+            },
+            at({0})) == Values{0});
 }
 
 TEST_CASE("tangents keep the dtype of their value across conversions", "[autograd][derivatives]") {

@@ -1,9 +1,12 @@
 // The elementary functions of the CPU backend against the standard library in f64: errors in units
 // of the last place over their whole range, and the values at the corners, on every instruction set
 // of this processor.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "backends/cpu/tape/tape_lanes.h"
@@ -183,6 +186,47 @@ TEST_CASE("pow and atan2 agree with the standard library at every pair of corner
       CHECK(same(power64[i], std::pow(c[i], d[i])));
       CHECK(same(angle64[i], std::atan2(c[i], d[i])));
     }
+  });
+}
+
+TEST_CASE("hypot is good to two units in the last place from the least number to the largest",
+          "[cpu][math]") {
+  for_each_target([](const char* target) {
+    const auto check = [&]<class T>(T) {
+      using Limits = std::numeric_limits<T>;
+      using Wide = std::conditional_t<sizeof(T) == 4, double, long double>;
+      std::vector<T> a, b;
+      constexpr T least = Limits::denorm_min(), most = Limits::max();
+      constexpr T infinity = Limits::infinity(), none = Limits::quiet_NaN();
+      const T corners[] = {0, 1, 3, 4, Limits::min(), least, most, most / 2, infinity, none};
+      for (const T x : corners)
+        for (const T y : corners) a.push_back(-x), b.push_back(y);
+      // Sides of every size, and beside each one up to 2^40 times as short.
+      std::mt19937 engine(7);
+      const auto side = [&](int exponent) {
+        return static_cast<T>(std::ldexp(1 + engine() * 0x1p-32, exponent));
+      };
+      for (int exponent = Limits::min_exponent - Limits::digits;
+           exponent < Limits::max_exponent - 1; ++exponent)
+        for (int i = 0; i < 40; ++i) {
+          a.push_back(side(exponent)), b.push_back(side(exponent - i));
+          if (i % 2) std::swap(a.back(), b.back());
+        }
+      const std::vector<T> y = evaluate(Op::hypot, a, b);
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        // Two squares, a sum and a root, each rounded: a relative error of twice half an epsilon.
+        const Wide want = std::hypot(Wide(a[i]), Wide(b[i]));
+        const Wide allowed = Limits::epsilon() * want + least;
+        const bool good = std::isnan(want) ? std::isnan(y[i])
+                          : want > most    ? y[i] == infinity
+                                           : std::abs(y[i] - want) <= allowed;
+        if (!good)
+          FAIL_CHECK(target << ": hypot(" << a[i] << ", " << b[i] << ") = " << y[i] << ", not "
+                            << static_cast<T>(want));
+      }
+    };
+    check(float{});
+    check(double{});
   });
 }
 

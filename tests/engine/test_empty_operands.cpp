@@ -67,9 +67,9 @@ std::vector<Call> calls_with_an_empty_operand() {
       add_call(#function, "the first operand", [=] { return function(e, 1.0); }),  \
       add_call(#function, "the second operand", [=] { return function(1.0, e); }), \
       add_call(#function, "the first operand", [=] { return function(e, e); })
-  TWO(add, a), TWO(sub, a), TWO(mul, a), TWO(div, a), TWO(pow, a), TWO(atan2, a), TWO(maximum, a),
-      TWO(minimum, a), TWO(shift_right, bits), TWO(lt, a), TWO(le, a), TWO(gt, a), TWO(ge, a),
-      TWO(eq, a), TWO(ne, a);
+  TWO(add, a), TWO(sub, a), TWO(mul, a), TWO(div, a), TWO(pow, a), TWO(atan2, a), TWO(hypot, a),
+      TWO(maximum, a), TWO(minimum, a), TWO(shift_right, bits), TWO(lt, a), TWO(le, a), TWO(gt, a),
+      TWO(ge, a), TWO(eq, a), TWO(ne, a);
 #undef TWO
   add_call("add", "the first operand", [=] { return e + a; });
   add_call("sub", "the second operand", [=] { return a - e; });

@@ -2,6 +2,7 @@
 // and behind stacks of views.
 #include <cmath>
 #include <limits>
+#include <map>
 #include <random>
 #include <set>
 
@@ -149,6 +150,29 @@ Tensor stack_of_views(const Tensor& x, std::uint32_t seed) {
 }
 
 }  // namespace
+
+TEST_CASE("every elementwise op has a function of its name", "[engine][ops]") {
+  // identity has none; where and convert take more than operands of one dtype.
+  const std::set<Op> others = {Op::identity, Op::where, Op::convert};
+  std::map<Op, Tensor> made;
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule)    \
+  made[Op::name] = [](const auto& x) -> Tensor {                               \
+    constexpr bool elementwise = OpClass::op_class == OpClass::elementwise;    \
+    if constexpr (elementwise && inputs == 1 && requires { name(x); })         \
+      return name(x);                                                          \
+    else if constexpr (elementwise && inputs == 2 && requires { name(x, x); }) \
+      return name(x, x);                                                       \
+    else                                                                       \
+      return {};                                                               \
+  }(full({2}, 1, Op::name == Op::shift_right ? DType::u32 : DType::f32, reference()));
+#include "engine/graph/ops.def"
+#undef FLUXION_OP
+  for (const auto& [op, tensor] : made) {
+    if (info(op).op_class != OpClass::elementwise || others.contains(op)) continue;
+    INFO("engine/graph/ops.h lacks " << to_string(op));
+    CHECK((tensor && tensor.node()->op == op));
+  }
+}
 
 TEST_CASE("every op has an example", "[engine][ops]") {
   std::set<Op> shown;

@@ -1,9 +1,11 @@
 // Elementwise actions: functions of one operand, of two, comparisons, whole numbers, bits.
+#include <algorithm>
 #include <array>
 #include <cmath>
 
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
+#include "tests/op_examples.h"
 #include "tests/random/actions.h"
 
 namespace fluxion::testing {
@@ -311,12 +313,36 @@ void add_discrete(std::vector<Action>& table) {
                    3});
 }
 
+// What no entry above names: on positive operands, where it is smooth, and squashed.
+void add_others(std::vector<Action>& table) {
+  for (int i = 0; i < op_count; ++i) {
+    const auto op = static_cast<Op>(i);
+    const std::string name(to_string(op));
+    const bool is_named = std::any_of(table.begin(), table.end(),
+                                      [&](const Action& action) { return action.name == name; });
+    if (info(op).op_class != OpClass::elementwise || !has_derivative(op) || is_named) continue;
+    const bool unary = info(op).inputs == 1;
+    table.push_back({name,
+                     unary ? one_operand(3, 1, 5)
+                           : two_operands(
+                                 3, 3, [](double, double) { return 1; }, 5),
+                     [op, unary](const Scope& scope) -> Tensors {
+                       Tensors operands = {positive(scope.in[0], scope.number(0))};
+                       if (!unary)
+                         operands.push_back(broadcast_to(positive(second(scope), scope.number(0)),
+                                                         operands[0].shape()));
+                       return {tanh(make_node(op, NoAttributes{}, operands))};
+                     }});
+  }
+}
+
 }  // namespace
 
 void add_elementwise_actions(std::vector<Action>& table) {
   add_unary(table);
   add_binary(table);
   add_discrete(table);
+  add_others(table);
 }
 
 }  // namespace fluxion::testing

@@ -6,7 +6,7 @@
 // of a fuzzer.
 //
 // A program keeps to where its derivatives are smooth and its values near 1: arguments of log,
-// sqrt, pow, div and atan2 are made positive first, values that could grow are squashed, and
+// sqrt, pow, div, atan2 and hypot are made positive first, values that could grow are squashed, and
 // whatever has a kink states how far its operands are from it (the margin), so that points too near
 // are refused.
 #pragma once

@@ -317,6 +317,21 @@ template <class D, class V>
 HWY_INLINE V atan2(D d, V y, V x) {
   return each_lane(d, y, x, [](auto rise, auto run) { return std::atan2(rise, run); });
 }
+// Powers of two scale both sides where the square of the longer one would leave the normal numbers;
+// squares of the shorter one that do are too small to count. Infinity wins over NaN, as in C.
+template <class D, class V>
+HWY_INLINE V hypot(D d, V x, V y) {
+  using T = hn::TFromD<D>;
+  const T large = std::ldexp(T{1}, std::numeric_limits<T>::max_exponent / 8 * 3), small = 1 / large;
+  const V a = hn::Abs(x), b = hn::Abs(y), longer = hn::Max(a, b), infinity = hn::Inf(d);
+  const V up = hn::Set(d, large * large), down = hn::Set(d, small * small);
+  const V scale =
+      hn::IfThenElse(hn::Gt(longer, hn::Set(d, large)), down,
+                     hn::IfThenElse(hn::Lt(longer, hn::Set(d, small)), up, hn::Set(d, T{1})));
+  const V p = hn::Mul(a, scale), q = hn::Mul(b, scale);
+  const V length = hn::Div(hn::Sqrt(hn::Add(hn::Mul(p, p), hn::Mul(q, q))), scale);
+  return hn::IfThenElse(hn::Or(hn::Eq(a, infinity), hn::Eq(b, infinity)), infinity, length);
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace fluxion::cpu_backend

@@ -14,101 +14,40 @@ HWY_BEFORE_NAMESPACE();
 namespace fluxion::cpu_backend {
 namespace HWY_NAMESPACE {
 
-struct Exp {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x) const {
-    return exp(d, x);
-  }
-};
-struct Expm1 {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x) const {
-    return expm1(d, x);
-  }
-};
-struct Log {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x) const {
-    return log(d, x);
-  }
-};
-struct Log1p {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x) const {
-    return log1p(d, x);
-  }
-};
-struct Sin {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x) const {
-    return sin(d, x);
-  }
-};
-struct Cos {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x) const {
-    return cos(d, x);
-  }
-};
-struct Tanh {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x) const {
-    return tanh(d, x);
-  }
-};
-struct Sigmoid {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x) const {
-    return sigmoid(d, x);
-  }
-};
-struct Erf {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x) const {
-    return erf(d, x);
-  }
-};
-struct Pow {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V x, V y) const {
-    return pow(d, x, y);
-  }
-};
-struct Atan2 {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V y, V x) const {
-    return atan2(d, y, x);
-  }
-};
+// exp_function()(d, x) = exp(d, x) of math-inl.h, and so for every op that has a function there.
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule)                  \
+  struct name##_function {                                                                   \
+    template <class D, class... V>                                                           \
+    HWY_INLINE auto operator()(D d, V... operands) const -> decltype(name(d, operands...)) { \
+      return name(d, operands...);                                                           \
+    }                                                                                        \
+  };
+#include "engine/graph/ops.def"
+#undef FLUXION_OP
+
+// Null where there is no such function of T.
+template <class T, class F, int inputs>
+constexpr ApplyKernel kernel_of() {
+  using D = hn::ScalableTag<T>;
+  using V = hn::Vec<D>;
+  if constexpr (inputs == 1 && requires(F f, D d, V x) { f(d, x); })
+    return unary<T, F>;
+  else if constexpr (inputs == 2 && requires(F f, D d, V x) { f(d, x, x); })
+    return binary<T, F>;
+  else
+    return nullptr;
+}
 
 template <class T>
 ApplyKernel math_kernel(Op op) {
   switch (op) {
-    case Op::exp:
-      return unary<T, Exp>;
-    case Op::expm1:
-      return unary<T, Expm1>;
-    case Op::log:
-      return unary<T, Log>;
-    case Op::log1p:
-      return unary<T, Log1p>;
-    case Op::sin:
-      return unary<T, Sin>;
-    case Op::cos:
-      return unary<T, Cos>;
-    case Op::tanh:
-      return unary<T, Tanh>;
-    case Op::sigmoid:
-      return unary<T, Sigmoid>;
-    case Op::erf:
-      return unary<T, Erf>;
-    case Op::pow:
-      return binary<T, Pow>;
-    case Op::atan2:
-      return binary<T, Atan2>;
-    default:
-      return nullptr;
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) \
+  case Op::name:                                                            \
+    return kernel_of<T, name##_function, inputs>();
+#include "engine/graph/ops.def"
+#undef FLUXION_OP
   }
+  return nullptr;
 }
 
 ApplyKernel FindMathKernel(Op op, DType dtype) {
