@@ -16,6 +16,7 @@
 #include "models/objectives/flow.h"
 #include "models/samplers/sampler.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/files/scratch.h"
 
 using namespace fluxion;
@@ -86,15 +87,6 @@ Tensor call(const UnetConfig& config, const Parameters& parameters, const Call& 
 }
 
 double largest(const Tensor& x) { return max(abs(x)).to(DType::f64).item<double>(); }
-
-std::string refusal(const UnetConfig& config) {
-  try {
-    check(NetworkConfig(config));
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 }  // namespace
 
@@ -461,7 +453,7 @@ TEST_CASE("configurations that no U-Net can have are refused with what would be 
        }) {
     UnetConfig config = small_unet();
     wrong.change(config);
-    const std::string message = refusal(config);
+    const std::string message = message_of([&] { check(NetworkConfig(config)); });
     INFO(message);
     CHECK(message.starts_with("unet: "));
     CHECK(message.find(wrong.says) != std::string::npos);
