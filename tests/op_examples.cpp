@@ -661,7 +661,7 @@ Tolerance tolerance(const OpExample& example, DType dtype, const std::vector<Ten
 
 std::string difference(const OpExample& example, const Device& device, const Device& reference,
                        DType dtype) {
-  const std::string where = example.label + " in " + to_string(dtype);
+  const std::string where = example.label + " in " + std::string(to_string(dtype));
   try {
     const std::vector<Tensor> got = example.f(to_tensors(example.inputs, device, dtype)),
                               expected = example.f(to_tensors(example.inputs, reference, dtype));

@@ -88,6 +88,10 @@ Tensor call(const UnetConfig& config, const Parameters& parameters, const Call& 
 
 double largest(const Tensor& x) { return max(abs(x)).to(DType::f64).item<double>(); }
 
+std::string unet_refusal(const UnetConfig& config) {
+  return message_of([&] { check(NetworkConfig(config)); });
+}
+
 }  // namespace
 
 TEST_CASE("a U-Net has the parameter names and shapes of the public code", "[unet]") {
@@ -394,8 +398,8 @@ TEST_CASE("a U-Net's configuration survives JSON, and bad JSON is refused", "[un
 }
 
 TEST_CASE("configurations that no U-Net can have are refused with what would be right", "[unet]") {
-  CHECK(refusal(small_unet()).empty());
-  CHECK(refusal(other_unet()).empty());
+  CHECK(unet_refusal(small_unet()) == "");
+  CHECK(unet_refusal(other_unet()) == "");
   struct Case {
     std::function<void(UnetConfig&)> change;
     const char* says;
@@ -453,7 +457,7 @@ TEST_CASE("configurations that no U-Net can have are refused with what would be 
        }) {
     UnetConfig config = small_unet();
     wrong.change(config);
-    const std::string message = message_of([&] { check(NetworkConfig(config)); });
+    const std::string message = unet_refusal(config);
     INFO(message);
     CHECK(message.starts_with("unet: "));
     CHECK(message.find(wrong.says) != std::string::npos);
@@ -463,7 +467,7 @@ TEST_CASE("configurations that no U-Net can have are refused with what would be 
                             .base = 65536,
                             .channel_mult = std::vector<std::int64_t>(12, 16),
                             .num_res_blocks = 64};
-  CHECK(refusal(largest_config).empty());
+  CHECK(unet_refusal(largest_config) == "");
   CHECK(parameter_count(largest_config) > 0);
 }
 
