@@ -193,10 +193,11 @@ TEST_CASE("a number for many kernels is a kernel of its own: none of them waits 
     return std::tuple(tanh(late) * factor, x * factor, sqrt(x) * factor);
   };
   const Device device = cpu();
-  const Program program = program_of(update, values({}, device), values({8, 8}, device));
+  const Program program =
+      program_of(update, random_tensor({}, device), random_tensor({8, 8}, device));
   INFO(to_string(program));
-  const auto factor = std::find_if(
-      program.kernels.begin(), program.kernels.end(), [&](const Kernel& kernel) {
+  const auto factor =
+      std::find_if(program.kernels.begin(), program.kernels.end(), [&](const Kernel& kernel) {
         const auto* tape = std::get_if<TapeKernel>(&kernel);
         return tape && std::any_of(tape->tape.stores.begin(), tape->tape.stores.end(),
                                    [&](const TapeStore& store) {
