@@ -73,6 +73,10 @@ HostValue random_value(const Shape& shape, double low, double high, std::uint64_
   return value;
 }
 
+Tensor random_tensor(const Shape& shape, const Device& device, std::uint64_t seed, DType dtype) {
+  return to_tensor(random_value(shape, -1, 1, seed), device, dtype);
+}
+
 bool has_derivative(Op op) {
   switch (op) {
     case Op::data:
@@ -615,6 +619,12 @@ std::vector<double> host_values(const Tensor& tensor) {
   return {};
 }
 
+std::vector<std::byte> host_bytes(const Tensor& tensor) {
+  std::vector<std::byte> bytes(tensor.type().bytes());
+  tensor.copy_to(bytes, tensor.dtype());
+  return bytes;
+}
+
 std::string difference(const Tensor& got, const Tensor& expected, double relative,
                        double absolute) {
   if (got.type() != expected.type())
@@ -629,6 +639,46 @@ std::string difference(const Tensor& got, const Tensor& expected, double relativ
                     to_string(got.type()).c_str(), a[i], b[i]);
       return line;
     }
+  }
+  return "";
+}
+
+double epsilon_of(DType dtype) {
+  if (dtype == DType::f32) return std::numeric_limits<float>::epsilon();
+  return dtype == DType::f64 ? std::numeric_limits<double>::epsilon() : 0;
+}
+
+Tolerance tolerance(const OpExample& example, DType dtype, const std::vector<Tensor>& expected) {
+  const double unit = epsilon_of(dtype);
+  const OpClass op_class = info(example.op).op_class;
+  if (op_class == OpClass::elementwise) return {4 * unit, 0};
+  if (op_class == OpClass::movement || op_class == OpClass::random || op_class == OpClass::leaf)
+    return {};
+  double terms = 1, largest = 1;
+  for (const HostValue& input : example.inputs)
+    terms = std::max(terms, static_cast<double>(input.values.size()));
+  for (const Tensor& tensor : expected)
+    for (const double value : host_values(tensor))
+      if (std::isfinite(value)) largest = std::max(largest, std::abs(value));
+  return {8 * unit, unit * terms * largest};
+}
+
+std::string difference(const OpExample& example, const Device& device, const Device& reference,
+                       DType dtype) {
+  const std::string where = example.label + " in " + std::string(to_string(dtype));
+  try {
+    const std::vector<Tensor> got = example.f(to_tensors(example.inputs, device, dtype)),
+                              expected = example.f(to_tensors(example.inputs, reference, dtype));
+    eval(got);
+    eval(expected);
+    const Tolerance allowed = tolerance(example, dtype, expected);
+    if (got.size() != expected.size()) return where + ": another number of results";
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      const std::string text = difference(got[i], expected[i], allowed.relative, allowed.absolute);
+      if (!text.empty()) return where + ", result " + std::to_string(i) + ": " + text;
+    }
+  } catch (const std::exception& error) {
+    return where + " threw: " + error.what();
   }
   return "";
 }

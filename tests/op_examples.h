@@ -2,14 +2,18 @@
 // and of derivatives walk.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "engine/graph/tensor.h"
 
 namespace fluxion::testing {
+
+using Tensors = std::vector<Tensor>;
 
 // Host data, in double. `dtype` f64 stands for "the floating dtype under test"; other dtypes are as
 // they are.
@@ -27,8 +31,16 @@ std::vector<Tensor> to_tensors(const std::vector<HostValue>& values, const Devic
 
 // Uniform values in [low, high), the same for the same seed everywhere.
 HostValue random_value(const Shape& shape, double low, double high, std::uint64_t seed);
+// Such values in [-1, 1) on a device.
+Tensor random_tensor(const Shape& shape, const Device& device, std::uint64_t seed = 1,
+                     DType dtype = DType::f32);
 
-using TensorFunction = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
+inline constexpr DType all_dtypes[] = {DType::boolean, DType::u8,  DType::i32,
+                                       DType::u32,     DType::i64, DType::bf16,
+                                       DType::f16,     DType::f32, DType::f64};
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
+
+using TensorFunction = std::function<Tensors(const Tensors&)>;
 
 struct OpExample {
   Op op;
@@ -48,9 +60,27 @@ bool takes_integers(Op op);
 
 // The elements as double, whatever the dtype.
 std::vector<double> host_values(const Tensor& tensor);
+// The elements as they lie in host memory.
+std::vector<std::byte> host_bytes(const Tensor& tensor);
 
 // How far `got` may be from `expected`: |got - expected| <= relative |expected| + absolute; NaN
 // equals NaN, infinities themselves. "" or what differs first.
 std::string difference(const Tensor& got, const Tensor& expected, double relative, double absolute);
+
+// The distance from 1 to the next number of f32 or f64; 0 for other dtypes.
+double epsilon_of(DType dtype);
+
+// How far a device may be from the reference, which gave `expected`: a few units in the last place
+// for an elementwise op; for sums, that times the number of terms and the size of the largest
+// result; nothing for what moves or counts.
+struct Tolerance {
+  double relative = 0, absolute = 0;
+};
+Tolerance tolerance(const OpExample& example, DType dtype, const std::vector<Tensor>& expected);
+
+// Runs an example in a dtype on a device and on the reference: "" if the results agree, else what
+// differs first or what was thrown.
+std::string difference(const OpExample& example, const Device& device, const Device& reference,
+                       DType dtype);
 
 }  // namespace fluxion::testing

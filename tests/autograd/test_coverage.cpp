@@ -26,8 +26,6 @@ using namespace fluxion::testing;
 
 namespace {
 
-using Tensors = std::vector<Tensor>;
-
 const std::filesystem::path page = std::filesystem::path(FLUXION_SOURCE_DIR) / "docs/coverage.md";
 const DType dtypes[] = {DType::f32, DType::f64, DType::bf16, DType::f16, DType::i32, DType::u32};
 

@@ -27,12 +27,6 @@ double half_unit(DType dtype) {
   return dtype == DType::bf16 ? 0x1p-8 : dtype == DType::f16 ? 0x1p-11 : 0x1p-24;
 }
 
-Tensor values(const Shape& shape, DType dtype, const Device& device, std::uint64_t seed) {
-  Tensor x = convert(to_tensor(random_value(shape, -1, 1, seed), device, DType::f32), dtype);
-  eval(x);
-  return x;
-}
-
 // The same numbers in f64.
 Tensor exact(const Tensor& x) {
   Tensor wide = convert(x, DType::f64);
@@ -102,8 +96,10 @@ TEST_CASE("tangents and cotangents of 16-bit products have their tensors' dtypes
           INFO(device.name() << ": " << each.label << " of " << to_string(dtype)
                              << (result ? ", rounded" : ""));
           const BinaryFunction wide = in_f64(plain, each.label);
-          const Tensor a = values(each.a, dtype, device, 1), b = values(each.b, dtype, device, 2),
-                       da = values(each.a, dtype, device, 3), db = values(each.b, dtype, device, 4);
+          const Tensor a = random_tensor(each.a, device, 1, dtype),
+                       b = random_tensor(each.b, device, 2, dtype),
+                       da = random_tensor(each.a, device, 3, dtype),
+                       db = random_tensor(each.b, device, 4, dtype);
           const auto [y, dy] = jvp(each.f, std::tuple{a, b}, std::tuple{da, db});
           const auto [y64, dy64] =
               jvp(wide, std::tuple{exact(a), exact(b)}, std::tuple{exact(da), exact(db)});
@@ -120,7 +116,7 @@ TEST_CASE("tangents and cotangents of 16-bit products have their tensors' dtypes
                           .second,
                       each.products);
 
-          const Tensor u = values(y.shape(), y.dtype(), device, 5);
+          const Tensor u = random_tensor(y.shape(), device, 5, y.dtype());
           const auto [ga, gb] = vjp(each.f, a, b).second(u);
           const auto [ga64, gb64] = vjp(wide, exact(a), exact(b)).second(exact(u));
           CHECK(ga.type() == a.type());
@@ -134,9 +130,9 @@ TEST_CASE("tangents and cotangents of 16-bit products have their tensors' dtypes
 
 TEST_CASE("operands of two dtypes get cotangents of two dtypes", "[autograd][precision]") {
   const Device device = cpu({.threads = 1});
-  const Tensor x = values({5, 19}, DType::f32, device, 1),
-               w = values({19, 7}, DType::bf16, device, 2),
-               u = values({5, 7}, DType::f32, device, 3);
+  const Tensor x = random_tensor({5, 19}, device, 1, DType::f32),
+               w = random_tensor({19, 7}, device, 2, DType::bf16),
+               u = random_tensor({5, 7}, device, 3, DType::f32);
   const BinaryFunction product = [](const Tensor& a, const Tensor& b) { return matmul(a, b); };
   const auto [gx, gw] = vjp(product, x, w).second(u);
   const auto [gx64, gw64] = vjp(product, exact(x), exact(w)).second(exact(u));
@@ -151,7 +147,7 @@ TEST_CASE("16-bit cotangents of one tensor that several ops use are added in f32
   for (const Device& device : {cpu({.threads = 1}), reference()})
     for (const DType dtype : narrow_dtypes) {
       INFO(device.name() << ", " << to_string(dtype));
-      const Tensor x = values({6, 6}, dtype, device, 1);
+      const Tensor x = random_tensor({6, 6}, device, 1, dtype);
       // Twice in one product, and once beside it.
       const auto loss = [](const Tensor& x) {
         const DType sums = x.dtype() == DType::f64 ? DType::f64 : DType::f32;
@@ -163,8 +159,8 @@ TEST_CASE("16-bit cotangents of one tensor that several ops use are added in f32
       CHECK(difference(exact(g), grad(loss)(exact(x)), 0, 5 * 13 * half_unit(dtype)) == "");
 
       // Rows of a table, taken twice; windows that overlap; a stretched axis.
-      const Tensor table = values({4, 3}, dtype, device, 2),
-                   image = values({1, 4, 4, 2}, dtype, device, 3);
+      const Tensor table = random_tensor({4, 3}, device, 2, dtype),
+                   image = random_tensor({1, 4, 4, 2}, device, 3, dtype);
       const Tensor rows = Tensor::from(std::vector<std::int32_t>{1, 3, 1}, {3}, device);
       const auto weighted = [](const Tensor& y) {
         const DType sums = y.dtype() == DType::f64 ? DType::f64 : DType::f32;
@@ -199,8 +195,8 @@ TEST_CASE("16-bit cotangents of one tensor that several ops use are added in f32
 TEST_CASE("forward and reverse mode of 16-bit products nest in any order",
           "[autograd][precision]") {
   const Device device = cpu({.threads = 1});
-  const Tensor x = values({4, 4}, DType::bf16, device, 1),
-               dx = values({4, 4}, DType::bf16, device, 2);
+  const Tensor x = random_tensor({4, 4}, device, 1, DType::bf16),
+               dx = random_tensor({4, 4}, device, 2, DType::bf16);
   // Cubic in x.
   const auto loss = [](const Tensor& x) {
     const DType dtype = x.dtype();
@@ -224,8 +220,10 @@ TEST_CASE("a batch of 16-bit products has the dtype and values of each", "[autog
         const auto stack = [](const Tensor& a, const Tensor& b) {
           return concat({expand_dims(a, 0), expand_dims(b, 0)}, 0);
         };
-        const Tensor a = values(each.a, dtype, device, 1), a2 = values(each.a, dtype, device, 2),
-                     b = values(each.b, dtype, device, 3), b2 = values(each.b, dtype, device, 4);
+        const Tensor a = random_tensor(each.a, device, 1, dtype),
+                     a2 = random_tensor(each.a, device, 2, dtype),
+                     b = random_tensor(each.b, device, 3, dtype),
+                     b2 = random_tensor(each.b, device, 4, dtype);
         const double sums = (each.products + 1) * each.products * 0x1p-24;
         const auto check = [&](const Tensor& got, const Tensor& first, const Tensor& second) {
           CHECK(got.dtype() == first.dtype());
@@ -244,8 +242,9 @@ TEST_CASE("the gradient of a 16-bit layer is one product per operand, without co
           "[autograd][precision][plan]") {
   const Device device = cpu({.threads = 1});
   for (const DType dtype : narrow_dtypes) {
-    const Tensor x = values({24, 40}, dtype, device, 1), w = values({40, 56}, dtype, device, 2),
-                 u = values({24, 56}, DType::f32, device, 3);
+    const Tensor x = random_tensor({24, 40}, device, 1, dtype),
+                 w = random_tensor({40, 56}, device, 2, dtype),
+                 u = random_tensor({24, 56}, device, 3, DType::f32);
     const auto program = compile([](const Tensor& x, const Tensor& w, const Tensor& u) {
                            const auto layer = [](const Tensor& x, const Tensor& w) {
                              return matmul(convert(x, DType::f32), convert(w, DType::f32));

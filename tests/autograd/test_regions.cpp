@@ -10,6 +10,7 @@
 #include "engine/graph/ops.h"
 #include "engine/graph/region.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -139,17 +140,6 @@ std::vector<Derivative> derivatives() {
   };
 }
 
-// The message of what `f` throws, or "".
-template <class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 struct ValueAndCount {
   Tensor y, count;
   std::vector<Tensor> more;
@@ -190,17 +180,17 @@ TEST_CASE("forward mode through custom_vjp names the function and what to do",
           "[autograd][regions]") {
   const Tensor x = values({5}, 3);
   const Function f = by_vjp_rule();
-  const std::string direct = error_of([&] { directional(f, x, x).to_host<double>(); });
+  const std::string direct = message_of([&] { directional(f, x, x).to_host<double>(); });
   CHECK(mentions(direct, "forward mode through custom_vjp plain"));
   CHECK(mentions(direct, "custom_jvp"));
-  CHECK(mentions(error_of([&] { directional(checkpoint(f), x, x).to_host<double>(); }),
+  CHECK(mentions(message_of([&] { directional(checkpoint(f), x, x).to_host<double>(); }),
                  "forward mode through custom_vjp plain"));
   CHECK(mentions(
-      error_of([&] { directional([&](const Tensor& y) { return directional(f, y, x); }, x, x); }),
+      message_of([&] { directional([&](const Tensor& y) { return directional(f, y, x); }, x, x); }),
       "forward mode through custom_vjp plain"));
-  CHECK(
-      mentions(error_of([&] { compile([&](const Tensor& y) { return directional(f, y, y); })(x); }),
-               "forward mode through custom_vjp plain"));
+  CHECK(mentions(
+      message_of([&] { compile([&](const Tensor& y) { return directional(f, y, y); })(x); }),
+      "forward mode through custom_vjp plain"));
   // Built and not asked for: no error.
   const auto [y, dy] = jvp(f, std::tuple(x), std::tuple(x));
   CHECK(difference(y, plain(x), 0, 0) == "");
@@ -466,7 +456,7 @@ TEST_CASE("a rule that returns the wrong thing is told so, by the region's name"
           "[autograd][regions]") {
   const Tensor x = values({3}, 4);
   const auto as_jvp = [&](auto rule) {
-    return error_of([&] {
+    return message_of([&] {
       directional(custom_jvp(
                       plain,
                       [rule](const std::tuple<Tensor>&, const std::tuple<Tensor>& dx) {
@@ -477,7 +467,7 @@ TEST_CASE("a rule that returns the wrong thing is told so, by the region's name"
     });
   };
   const auto as_vjp = [&](auto rule) {
-    return error_of([&] {
+    return message_of([&] {
       pulled(
           custom_vjp(
               plain,
@@ -487,7 +477,7 @@ TEST_CASE("a rule that returns the wrong thing is told so, by the region's name"
     });
   };
   const auto as_linear = [&](auto rule) {
-    return error_of([&] {
+    return message_of([&] {
       pulled(custom_linear([](const Tensor& y) { return y * 2.0; }, rule, "wave"), x, x);
     });
   };
@@ -517,7 +507,7 @@ TEST_CASE("a rule that returns the wrong thing is told so, by the region's name"
                           },
                           "scaled")(x));
   };
-  CHECK(mentions(error_of([&] { grad(captured)(x); }),
+  CHECK(mentions(message_of([&] { grad(captured)(x); }),
                  "custom_jvp scaled: the function uses a tensor that is being differentiated"));
   // Asking for a value in the function.
   CHECK_THROWS_AS(checkpoint([](const Tensor& y) { return y * sum(y).item<double>(); })(x), Error);

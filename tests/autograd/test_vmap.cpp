@@ -19,8 +19,6 @@ using namespace fluxion::testing;
 
 namespace {
 
-using Tensors = std::vector<Tensor>;
-
 // One device for all tensors of a test.
 const Device& device() {
   static const Device one = cpu();
@@ -80,8 +78,7 @@ std::vector<OpExample> further_examples() {
     std::vector<HostValue> inputs;
     for (const Shape& shape : shapes)
       inputs.push_back(random_value(shape, -1, 1, 300 + list.size() + inputs.size()));
-    list.push_back({op, std::string(to_string(op)) + " " + label, inputs,
-                    [=](const Tensors& x) {
+    list.push_back({op, std::string(to_string(op)) + " " + label, inputs, [=](const Tensors& x) {
                       return make_nodes(op, summed_as(attributes, x[0].dtype()), x);
                     }});
   };

@@ -10,14 +10,12 @@
 #include "engine/graph/ops.h"
 #include "tests/backend/devices.h"
 #include "tests/catch.h"
+#include "tests/op_examples.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
 
 namespace {
-
-constexpr DType all_dtypes[] = {DType::boolean, DType::u8,  DType::i32, DType::u32, DType::i64,
-                                DType::bf16,    DType::f16, DType::f32, DType::f64};
 
 // Host elements of any dtype: booleans of 0 and 1, finite 16-bit floats, any bits elsewhere.
 std::vector<std::byte> elements(DType dtype, std::size_t count, std::uint32_t seed = 1) {

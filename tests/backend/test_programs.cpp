@@ -18,10 +18,6 @@ using namespace fluxion::testing;
 
 namespace {
 
-Tensor values(const Shape& shape, const Device& device, std::uint64_t seed = 1) {
-  return to_tensor(random_value(shape, -1, 1, seed), device, DType::f32);
-}
-
 // y = x + w, z = x w, with a temporary between.
 Program two_outputs(const Device& device) {
   const auto f = compile([](const Tensor& x, const Tensor& w) {
@@ -67,7 +63,7 @@ PROMISE("programs of every kind of kernel give what the reference gives", "[prog
     INFO("size " << size);
     const auto run = [&](const Device& device) {
       const auto f = compile(every_kind);
-      return f(values({size, 6}, device, 1), values({6, 8}, device, 2),
+      return f(random_tensor({size, 6}, device, 1), random_tensor({6, 8}, device, 2),
                Tensor::from(std::vector<std::int32_t>{3, 0, 7}, {3}, device),
                fold_in(random_key(7, device), 3));
     };
@@ -176,9 +172,10 @@ PROMISE("a memory limit covers temporaries and scratch", "[programs]") {
   // Sorting wants scratch of its own on every backend that sorts in place of nothing.
   const auto f = compile(every_kind);
   const Device& device = subject.device;
-  const auto arguments = std::tuple(values({18, 6}, device, 1), values({6, 8}, device, 2),
-                                    Tensor::from(std::vector<std::int32_t>{3, 0, 7}, {3}, device),
-                                    fold_in(random_key(7, device), 3));
+  const auto arguments =
+      std::tuple(random_tensor({18, 6}, device, 1), random_tensor({6, 8}, device, 2),
+                 Tensor::from(std::vector<std::int32_t>{3, 0, 7}, {3}, device),
+                 fold_in(random_key(7, device), 3));
   const std::size_t workspace = std::apply(
       [&](const auto&... each) { return f.memory_report(each...).workspace_bytes; }, arguments);
   REQUIRE(workspace > 0);
@@ -203,7 +200,7 @@ PROMISE("eight threads run one program at once, each with an arena of its own", 
   std::vector<Tensor> inputs;
   std::vector<std::vector<float>> expected;
   for (int i = 0; i < threads; ++i) {
-    inputs.push_back(values({19, 19}, device, static_cast<std::uint64_t>(i)));
+    inputs.push_back(random_tensor({19, 19}, device, static_cast<std::uint64_t>(i)));
     expected.push_back(f(inputs.back()).to_host<float>());
   }
   std::atomic<int> wrong{0};

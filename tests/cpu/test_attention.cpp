@@ -23,8 +23,6 @@ using namespace fluxion::testing;
 
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
-
 // How the operands lie in memory.
 enum class Layout { plain, joined, transposed, windows, split_features, broadcast };
 

@@ -7,20 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/error.h"
+#include "tests/error_message.h"
 #include "tests/files/scratch.h"
 
 namespace fluxion::testing {
-
-template <class Act>
-std::string message_of(Act act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 inline void append_u32(std::vector<std::byte>& bytes, std::uint32_t value) {
   for (int shift = 24; shift >= 0; shift -= 8)

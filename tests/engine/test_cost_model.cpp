@@ -31,7 +31,7 @@ class OtherMachine : public testing::PassingBackend {
 
 Device machine(const CostModel& costs) { return Device(std::make_unique<OtherMachine>(costs)); }
 
-using Function = std::function<Tensor(const std::vector<Tensor>&)>;
+using PlannedFunction = std::function<Tensor(const std::vector<Tensor>&)>;
 
 std::vector<Tensor> arguments(const std::vector<Shape>& shapes, const Device& device) {
   std::vector<Tensor> tensors;
@@ -41,7 +41,7 @@ std::vector<Tensor> arguments(const std::vector<Shape>& shapes, const Device& de
 }
 
 // Value and gradient of sum(sin(f)) on a machine: all numbers one after another.
-std::vector<double> results(const Function& f, const std::vector<Shape>& shapes,
+std::vector<double> results(const PlannedFunction& f, const std::vector<Shape>& shapes,
                             const CostModel& costs) {
   const std::vector<Tensor> x = arguments(shapes, machine(costs));
   std::vector<double> numbers = f(x).to_host<double>();
@@ -59,7 +59,8 @@ void check_equal(const std::vector<double>& a, const std::vector<double>& b) {
 }
 
 // The plan of f for a backend that fuses, with these costs.
-Program plan_of(const Function& f, const std::vector<Shape>& shapes, const CostModel& costs) {
+Program plan_of(const PlannedFunction& f, const std::vector<Shape>& shapes,
+                const CostModel& costs) {
   const Device device = machine(costs);
   std::vector<Tensor> parameters;
   for (std::size_t i = 0; i < shapes.size(); ++i)
@@ -103,7 +104,7 @@ TEST_CASE("a kernel a channel is a sum of views or a product, as suits the devic
 TEST_CASE("group norm sums channel by channel or all at once, as suits the device",
           "[engine][plan][costs]") {
   const std::vector<Shape> shapes{{2, 4, 3, 6}, {6}, {6}};
-  const Function f = [](const std::vector<Tensor>& x) {
+  const PlannedFunction f = [](const std::vector<Tensor>& x) {
     return group_norm(x[0], 3, 1e-3, x[1], x[2]);
   };
   const CostModel by_channel, at_once{.group_norm_by_channel = false};
@@ -114,8 +115,8 @@ TEST_CASE("group norm sums channel by channel or all at once, as suits the devic
 TEST_CASE("a convolution's gradient is the product that wastes no vectors of the device",
           "[engine][plan][costs]") {
   const std::vector<Shape> shapes{{2, 6, 6, 4}, {3, 3, 4, 3}};
-  const Function f = [](const std::vector<Tensor>& x) { return conv2d(x[0], x[1]); };
-  const Function gradient = [&](const std::vector<Tensor>& x) {
+  const PlannedFunction f = [](const std::vector<Tensor>& x) { return conv2d(x[0], x[1]); };
+  const PlannedFunction gradient = [&](const std::vector<Tensor>& x) {
     return grad([&](const Tensor& w) { return sum(sin(f({x[0], w}))); })(x[1]);
   };
   const auto columns = [&](const CostModel& costs) {
@@ -130,7 +131,7 @@ TEST_CASE("a convolution's gradient is the product that wastes no vectors of the
 TEST_CASE("what is computed again, and what is stored, is the device's to say",
           "[engine][plan][costs]") {
   // Rows and columns are summed by different kernels, which both read y.
-  const Function f = [](const std::vector<Tensor>& x) {
+  const PlannedFunction f = [](const std::vector<Tensor>& x) {
     const Tensor y = x[0] * 2.0 + 1.0;
     return sum(y, {0}, true) * sum(y, {1}, true);
   };
@@ -143,7 +144,7 @@ TEST_CASE("what is computed again, and what is stored, is the device's to say",
 
 TEST_CASE("few and long rows are split at the reduction where cores would be idle",
           "[engine][plan][costs]") {
-  const Function f = [](const std::vector<Tensor>& x) { return softmax(x[0], -1); };
+  const PlannedFunction f = [](const std::vector<Tensor>& x) { return softmax(x[0], -1); };
   const std::vector<Shape> shapes{{4, 8192}};
   CHECK(plan_of(f, shapes, {}).kernels.size() > 1);
   CHECK(plan_of(f, shapes, {.min_resident_rows = 4}).kernels.size() == 1);
@@ -152,7 +153,9 @@ TEST_CASE("few and long rows are split at the reduction where cores would be idl
 
 TEST_CASE("a sum of a few that lie apart is a sum of views where that suits the device",
           "[engine][plan][costs]") {
-  const Function f = [](const std::vector<Tensor>& x) { return avg_pool2d(x[0], {2, 2}, {2, 2}); };
+  const PlannedFunction f = [](const std::vector<Tensor>& x) {
+    return avg_pool2d(x[0], {2, 2}, {2, 2});
+  };
   const std::vector<Shape> shapes{{2, 8, 8, 16}};
   CHECK(reductions(plan_of(f, shapes, {})) == 0);
   CHECK(reductions(plan_of(f, shapes, {.max_summed_views = 3})) == 1);

@@ -11,7 +11,7 @@ using namespace fluxion::testing;
 
 namespace {
 
-Tensor filled(float value, const Device& device, std::int64_t size = 16) {
+Tensor filled_square(float value, const Device& device, std::int64_t size = 16) {
   return Tensor::from(std::vector<float>(static_cast<std::size_t>(size * size), value),
                       {size, size}, device);
 }
@@ -33,10 +33,10 @@ TEST_CASE("whichever allocation of a compiled call fails, nothing is lost",
             return std::vector<Tensor>{state[0] - 0.5 * g, state[1] + g, state[1]};
           },
           {.donate = {0}});
-      const std::vector<Tensor> state{filled(1, device), filled(2, device)};
-      const Tensor x = filled(3, device);
+      const std::vector<Tensor> state{filled_square(1, device), filled_square(2, device)};
+      const Tensor x = filled_square(3, device);
       step.program(state, x);
-      if (!first_call) step(std::vector{filled(1, device), filled(2, device)}, x);
+      if (!first_call) step(std::vector{filled_square(1, device), filled_square(2, device)}, x);
       std::vector<Tensor> result;
       std::optional<Aftermath> aftermath;
       bool failed = false, ours = true;
@@ -69,8 +69,8 @@ TEST_CASE("whichever allocation of a compiled call fails, nothing is lost",
 TEST_CASE("memory is given back without an allocation that could fail", "[engine][memory]") {
   for (const Device& device : {cpu({.threads = 1}), reference()}) {
     INFO(device.name());
-    Tensor buffer = filled(1, device);
-    Tensor chain = filled(1, device, 1);
+    Tensor buffer = filled_square(1, device);
+    Tensor chain = filled_square(1, device, 1);
     for (int i = 0; i < 1000; ++i) chain = chain + chain;
     {
       const FailingAllocation failing(0);
@@ -80,6 +80,6 @@ TEST_CASE("memory is given back without an allocation that could fail", "[engine
       const FailingAllocation failing(0);
       buffer = Tensor();
     }
-    CHECK(filled(2, device).to_host<float>()[0] == 2);
+    CHECK(filled_square(2, device).to_host<float>()[0] == 2);
   }
 }

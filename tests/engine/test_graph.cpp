@@ -18,6 +18,7 @@
 #include "engine/graph/philox.h"
 #include "tests/backend/passing_backend.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -32,25 +33,14 @@ Tensor ramp(const Shape& shape, const Device& device) {
   return Tensor::from(values, shape, device);
 }
 
-// What `f` throws, with its type, so that both can be checked.
-template <class Exception, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
-
 // A backend that counts what is asked of it and passes it on, to the reference backend by default.
-struct Counts {
+struct CallCounts {
   int compiled = 0, ran = 0, uploaded = 0;
 };
 class CountingExecutable : public Executable {
  public:
   CountingExecutable(const Program& program, const Backend& owner,
-                     std::unique_ptr<Executable> inner, Counts& counts)
+                     std::unique_ptr<Executable> inner, CallCounts& counts)
       : Executable(program, owner), inner_(std::move(inner)), counts_(counts) {}
   std::size_t workspace_bytes() const override { return inner_->workspace_bytes(); }
 
@@ -61,11 +51,11 @@ class CountingExecutable : public Executable {
   }
 
   std::unique_ptr<Executable> inner_;
-  Counts& counts_;
+  CallCounts& counts_;
 };
 class CountingBackend : public PassingBackend {
  public:
-  explicit CountingBackend(Counts& counts, const Device& inner = reference())
+  explicit CountingBackend(CallCounts& counts, const Device& inner = reference())
       : PassingBackend(inner), counts_(counts) {}
   Event write(Buffer& to, std::span<const std::byte> from) override {
     ++counts_.uploaded;
@@ -78,7 +68,7 @@ class CountingBackend : public PassingBackend {
   }
 
  private:
-  Counts& counts_;
+  CallCounts& counts_;
 };
 
 struct Layer {
@@ -145,7 +135,7 @@ TEST_CASE("a handle without tensor says so", "[engine][graph]") {
 // ---- laziness
 
 TEST_CASE("nothing runs before a value is asked for, and nothing runs twice", "[engine][graph]") {
-  Counts counts;
+  CallCounts counts;
   const Device device(std::make_unique<CountingBackend>(counts));
   const Tensor x = ramp({3, 4}, device);
   const Tensor y = exp(x) + 1.0, z = sum(y * y);
@@ -160,7 +150,7 @@ TEST_CASE("nothing runs before a value is asked for, and nothing runs twice", "[
 }
 
 TEST_CASE("equal graphs share one plan", "[engine][graph]") {
-  Counts counts;
+  CallCounts counts;
   const Device device(std::make_unique<CountingBackend>(counts));
   for (int i = 0; i < 5; ++i) sum(exp(ramp({3, 4}, device))).item<float>();
   CHECK(counts.compiled == 1);
@@ -185,7 +175,7 @@ TEST_CASE("an evaluated node lets its inputs go", "[engine][graph]") {
 }
 
 TEST_CASE("several roots are computed together", "[engine][graph]") {
-  Counts counts;
+  CallCounts counts;
   const Device device(std::make_unique<CountingBackend>(counts));
   const Tensor x = ramp({5}, device), a = exp(x), b = sum(a), c = a * 2.0;
   const std::vector<Tensor> roots = {a, b, c};
@@ -399,7 +389,7 @@ TEST_CASE("a function that throws while it is traced can be traced again", "[eng
 }
 
 TEST_CASE("compiled functions share plans and executables", "[engine][compile]") {
-  Counts counts;
+  CallCounts counts;
   const Device device(std::make_unique<CountingBackend>(counts, cpu()));
   const Tensor x = ramp({3, 4}, device);
   const auto make = [](double rate) {

@@ -13,12 +13,12 @@ using namespace fluxion;
 
 namespace {
 
-const Device& device() {
+const Device& planning_device() {
   static const Device one = cpu({.threads = 1});
   return one;
 }
 
-Tensor argument(const Shape& shape) { return zeros(shape, DType::f32, device()); }
+Tensor argument(const Shape& shape) { return zeros(shape, DType::f32, planning_device()); }
 
 // The only kernel of a function's plan.
 template <class F, class... Args>
@@ -43,7 +43,7 @@ void check_values(F f, const std::vector<Shape>& shapes) {
     }
     return f(tensors).template to_host<float>();
   };
-  CHECK(run(device()) == run(reference()));
+  CHECK(run(planning_device()) == run(reference()));
 }
 
 }  // namespace

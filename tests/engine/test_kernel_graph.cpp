@@ -8,8 +8,7 @@
 #include "engine/plan/schedule.h"
 #include "tests/catch.h"
 
-using namespace fluxion;
-using namespace fluxion::plan;
+namespace fluxion::plan {
 
 namespace {
 
@@ -163,3 +162,5 @@ TEST_CASE("lifetimes that meet in time are apart in memory", "[engine][plan]") {
     }
   }
 }
+
+}  // namespace fluxion::plan

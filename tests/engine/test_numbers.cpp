@@ -10,6 +10,7 @@
 #include "engine/graph/numbers.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -17,20 +18,7 @@ using namespace fluxion::testing;
 
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-
-const DType all_dtypes[] = {DType::boolean, DType::u8,  DType::i32, DType::u32, DType::i64,
-                            DType::bf16,    DType::f16, DType::f32, DType::f64};
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const DTypeError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 // Elements of any type as bytes, and one of them as a number.
 template <class T>
@@ -156,12 +144,6 @@ std::vector<std::byte> edges_of(DType dtype) {
   return bytes;
 }
 
-std::vector<std::byte> bytes_of(const Tensor& tensor) {
-  std::vector<std::byte> bytes(tensor.type().bytes());
-  tensor.copy_to(bytes, tensor.dtype());
-  return bytes;
-}
-
 // Where two arrays differ first; NaN of a type equals NaN.
 std::string first_difference(const std::vector<std::byte>& from, DType from_dtype,
                              const std::vector<std::byte>& got,
@@ -191,7 +173,7 @@ TEST_CASE("a number that a dtype can't hold exactly is no operand of it", "[engi
     const auto refused = [](const std::string& function, const std::string& dtype,
                             const std::string& number, const std::function<void()>& call) {
       INFO(function << " of " << dtype << " and " << number);
-      const std::string message = message_of(call);
+      const std::string message = message_of<DTypeError>(call);
       CHECK(message.find(function + ": " + dtype + " can't hold the number " + number) == 0);
       CHECK(message.find("test_numbers.cpp:") != std::string::npos);
     };
@@ -220,10 +202,14 @@ TEST_CASE("a number that a dtype can't hold exactly is no operand of it", "[engi
     refused("mul", "f32", "1e+39", [&] { single * 1e39; });
     refused("full", "f16", "65520", [&] { full({2}, 65520, DType::f16, device); });
     refused("full", "bf16", "3.4e+38", [&] { full({2}, 3.4e38, DType::bf16, device); });
-    CHECK(message_of([&] { full({}, 1, DType::i64, device); }).find("full: i64 exists at the") ==
+    CHECK(message_of<DTypeError>([&] {
+            full({}, 1, DType::i64, device);
+          }).find("full: i64 exists at the") == 0);
+    CHECK(message_of<DTypeError>([&] {
+            mean(i);
+          }).find("mean: wants a floating dtype, got i32[3]") == 0);
+    CHECK(message_of<DTypeError>([&] { var(i); }).find("var: wants a floating dtype, got i32[3]") ==
           0);
-    CHECK(message_of([&] { mean(i); }).find("mean: wants a floating dtype, got i32[3]") == 0);
-    CHECK(message_of([&] { var(i); }).find("var: wants a floating dtype, got i32[3]") == 0);
 
     // What a dtype holds, it takes: whole numbers in range, and floats rounded.
     CHECK((i * -3.0).to_host<std::int32_t>() == std::vector<std::int32_t>{-6, -12, -18});
@@ -271,7 +257,7 @@ TEST_CASE("every conversion follows one rule at every edge, on every backend",
         for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
           with_element(values, i, from, [&](auto value) { append_converted(expected, value, to); });
         INFO(to_string(from) << " to " << to_string(to) << " on " << device.name());
-        CHECK(first_difference(values, from, bytes_of(convert(x, to)), expected, to) == "");
+        CHECK(first_difference(values, from, host_bytes(convert(x, to)), expected, to) == "");
         // Every other element: another path through a vectorised backend.
         if (from == DType::i64) continue;  // does not move
         const Tensor few = slice(x, {1}, {count}, {2});
@@ -283,7 +269,7 @@ TEST_CASE("every conversion follows one rule at every edge, on every backend",
               values_of_few.end(), values.begin() + static_cast<std::ptrdiff_t>(i * size_of(from)),
               values.begin() + static_cast<std::ptrdiff_t>((i + 1) * size_of(from)));
         }
-        CHECK(first_difference(values_of_few, from, bytes_of(convert(few, to)), expected_of_few,
+        CHECK(first_difference(values_of_few, from, host_bytes(convert(few, to)), expected_of_few,
                                to) == "");
       }
     }
@@ -306,7 +292,7 @@ TEST_CASE("conversions in a row are done one by one, in one kernel too", "[engin
           });
         const Tensor x = Tensor::from_bytes(values, {{count}, from}, device);
         INFO(to_string(from) << " to " << to_string(through) << " to " << to_string(to));
-        CHECK(first_difference(values, from, bytes_of(convert(convert(x, through), to)), expected,
+        CHECK(first_difference(values, from, host_bytes(convert(convert(x, through), to)), expected,
                                to) == "");
       }
 }

@@ -12,7 +12,7 @@ using namespace fluxion;
 
 namespace {
 
-const Device& device() {
+const Device& pairing_device() {
   static const Device one = reference();
   return one;
 }
@@ -21,16 +21,16 @@ struct Operands {
   std::vector<Tensor> parameters;  // q, k, v, dq, dk, dv: [2, 3, 5, 16]
   Operands() {
     for (std::int64_t i = 0; i < 6; ++i)
-      parameters.push_back(
-          make_leaf(Op::parameter, IndexAttributes{i}, {{2, 3, 5, 16}, DType::f32}, device()));
+      parameters.push_back(make_leaf(Op::parameter, IndexAttributes{i}, {{2, 3, 5, 16}, DType::f32},
+                                     pairing_device()));
   }
 };
 
 // Ops of the graph that a backend with attention kernels gets for these outputs; its program passes
 // the verifier.
-struct Counts {
+struct AttentionCounts {
   std::int64_t attention = 0, dual = 0, backward = 0, kernels = 0;
-  Counts(const std::vector<Tensor>& parameters, const std::vector<Tensor>& outputs) {
+  AttentionCounts(const std::vector<Tensor>& parameters, const std::vector<Tensor>& outputs) {
     Capabilities capabilities{.name = "test"};
     capabilities.limits.max_attention_head = 64;
     const plan::Graph graph = plan::canonicalise(parameters, outputs).graph;
@@ -61,7 +61,7 @@ TEST_CASE("attention with its tangent is one dual op", "[engine][plan][pair]") {
   const Operands o;
   const auto& p = o.parameters;
   const auto [y, dy] = jvp(attend, std::tuple{p[0], p[1], p[2]}, std::tuple{p[3], p[4], p[5]});
-  const Counts counts(p, {y, dy});
+  const AttentionCounts counts(p, {y, dy});
   CHECK(counts.attention == 0);
   CHECK(counts.dual == 1);
   CHECK(counts.kernels == 1);
@@ -72,7 +72,7 @@ TEST_CASE("users of attention that stand before the dual read from it", "[engine
   const auto& p = o.parameters;
   const Tensor early = exp(attend(p[0], p[1], p[2]));
   const auto [y, dy] = jvp(attend, std::tuple{p[0], p[1], p[2]}, std::tuple{exp(p[3]), p[4], p[5]});
-  const Counts counts(p, {early, dy});
+  const AttentionCounts counts(p, {early, dy});
   CHECK(counts.attention == 0);
   CHECK(counts.dual == 1);
 }
@@ -82,7 +82,7 @@ TEST_CASE("a tangent computed from the output keeps the primal", "[engine][plan]
   const auto& p = o.parameters;
   const Tensor first = attend(p[0], p[1], p[2]);
   const auto [y, dy] = jvp(attend, std::tuple{p[0], p[1], p[2]}, std::tuple{first, p[4], p[5]});
-  const Counts counts(p, {y, dy});
+  const AttentionCounts counts(p, {y, dy});
   CHECK(counts.attention == 1);
   CHECK(counts.dual == 1);
 }
@@ -91,11 +91,12 @@ TEST_CASE("other operands, another mask or scale: no pair", "[engine][plan][pair
   const Operands o;
   const auto& p = o.parameters;
   const auto [y, dy] = jvp(attend, std::tuple{p[0], p[1], p[2]}, std::tuple{p[3], p[4], p[5]});
-  CHECK(Counts(p, {attend(p[1], p[0], p[2]), dy}).attention == 1);
-  CHECK(Counts(p, {attention(p[0], p[1], p[2]), dy}).attention == 1);
-  CHECK(Counts(p, {attention(p[0], p[1], p[2],
-                             {.causal = true, .mask = zeros({5, 5}, DType::f32, device())}),
-                   dy})
+  CHECK(AttentionCounts(p, {attend(p[1], p[0], p[2]), dy}).attention == 1);
+  CHECK(AttentionCounts(p, {attention(p[0], p[1], p[2]), dy}).attention == 1);
+  CHECK(AttentionCounts(
+            p, {attention(p[0], p[1], p[2],
+                          {.causal = true, .mask = zeros({5, 5}, DType::f32, pairing_device())}),
+                dy})
             .attention == 1);
 }
 
@@ -109,7 +110,7 @@ TEST_CASE(
     return sum(square(y - stop_gradient(dy)));
   };
   const auto gradients = grad(loss)(p[0], p[1], p[2]);
-  const Counts counts(p, {gradients});
+  const AttentionCounts counts(p, {gradients});
   CHECK(counts.attention == 0);
   CHECK(counts.dual == 1);
   CHECK(counts.backward == 1);
@@ -121,7 +122,7 @@ TEST_CASE("the linear maps of attention and of its transpose have kernels too",
   const auto& p = o.parameters;
   const auto [y, map] = linearize(attend, p[0], p[1], p[2]);
   const Tensor once = map(std::tuple{p[3], p[4], p[5]});
-  const Counts forward(p, {y, once});
+  const AttentionCounts forward(p, {y, once});
   CHECK(forward.dual == 1);
   CHECK(forward.kernels == 1);
 
@@ -129,13 +130,14 @@ TEST_CASE("the linear maps of attention and of its transpose have kernels too",
   const auto pull = vjp(attend, p[0], p[1], p[2]).second;
   const auto back = jvp([&](const Tensor& u) { return std::get<0>(pull(u)); }, std::tuple{p[3]},
                         std::tuple{p[4]});
-  const Counts backward(p, {back.first, back.second});
+  const AttentionCounts backward(p, {back.first, back.second});
   CHECK(backward.attention == 1);
   CHECK(backward.backward == 2);
 }
 
 TEST_CASE("a backend without kernels gets the expansion, of heads without features too",
           "[engine][plan][pair]") {
-  const Tensor q = zeros({3, 0}, DType::f64, device()), v = zeros({3, 0}, DType::f64, device());
+  const Tensor q = zeros({3, 0}, DType::f64, pairing_device()),
+               v = zeros({3, 0}, DType::f64, pairing_device());
   CHECK(attention(q, q, v, {.scale = 1}).to_host<double>().empty());
 }

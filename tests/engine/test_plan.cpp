@@ -12,23 +12,13 @@
 #include "engine/plan/plan.h"
 #include "engine/plan_cache.h"
 #include "tests/catch.h"
+#include "tests/compiled_program.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
 
 namespace {
-
-Tensor values(const Shape& shape, const Device& device, std::uint64_t seed = 1) {
-  return to_tensor(random_value(shape, -1, 1, seed), device, DType::f32);
-}
-
-template <class F, class... Args>
-Program program_of(F f, const Args&... args) {
-  Program program = compile(std::move(f)).program(args...);
-  verify(program);
-  return program;
-}
 
 // A test that expects n kernels prints the program if there are others.
 template <class F, class... Args>
@@ -93,7 +83,7 @@ TEST_CASE("an elementwise chain is one kernel, and one with its tangent", "[engi
     for (int i = 0; i < 5; ++i) y = tanh(sin(y) * y + exp(-y));
     return y;
   };
-  const Tensor x = values({8, 33}, device);
+  const Tensor x = random_tensor({8, 33}, device);
   check_kernels(1, chain, x);
   check_kernels(1, with_tangent(chain), x, x);
   CHECK(program_of(with_tangent(chain), x, x).arena_bytes == 0);
@@ -101,11 +91,11 @@ TEST_CASE("an elementwise chain is one kernel, and one with its tangent", "[engi
 
 TEST_CASE("softmax and layer norm are one kernel each, tangent included", "[engine][plan]") {
   const Device device = cpu();
-  const Tensor x = values({8, 33}, device);
+  const Tensor x = random_tensor({8, 33}, device);
   const auto normalise = [](const Tensor& y) { return softmax(y); };
   check_kernels(1, normalise, x);
   check_kernels(1, with_tangent(normalise), x, x);
-  const Tensor scale = values({8, 33}, device, 2), shift = values({8, 33}, device, 3);
+  const Tensor scale = random_tensor({8, 33}, device, 2), shift = random_tensor({8, 33}, device, 3);
   const auto modulated = [=](const Tensor& y) {
     return layer_norm(y, 1e-6) * (1.0 + scale) + shift;
   };
@@ -115,7 +105,7 @@ TEST_CASE("softmax and layer norm are one kernel each, tangent included", "[engi
 
 TEST_CASE("views cost no kernel", "[engine][plan]") {
   const Device device = cpu();
-  const Tensor x = values({6, 8}, device);
+  const Tensor x = random_tensor({6, 8}, device);
   check_kernels(
       1,
       [](const Tensor& y) {
@@ -164,8 +154,8 @@ TEST_CASE("views cost no kernel", "[engine][plan]") {
 TEST_CASE("a layer is one kernel: product, bias, activation - and the tangent's",
           "[engine][plan]") {
   const Device device = cpu();
-  const Tensor x = values({16, 8}, device), w = values({8, 12}, device, 2),
-               b = values({12}, device, 3);
+  const Tensor x = random_tensor({16, 8}, device), w = random_tensor({8, 12}, device, 2),
+               b = random_tensor({12}, device, 3);
   const auto layer = [=](const Tensor& y) { return gelu_tanh(matmul(y, w) + b); };
   check_kernels(1, layer, x);
   check_kernels(1, with_tangent(layer), x, x);
@@ -173,7 +163,7 @@ TEST_CASE("a layer is one kernel: product, bias, activation - and the tangent's"
 
 TEST_CASE("equal work is done once and idle work not at all", "[engine][plan]") {
   const Device device = cpu();
-  const Tensor x = values({6, 8}, device);
+  const Tensor x = random_tensor({6, 8}, device);
   CHECK(count_ops(program_of([](const Tensor& y) { return exp(y) + sin(exp(y)); }, x), Op::exp) ==
         1);
   check_kernels(
@@ -203,10 +193,11 @@ TEST_CASE("a number for many kernels is a kernel of its own: none of them waits 
     return std::tuple(tanh(late) * factor, x * factor, sqrt(x) * factor);
   };
   const Device device = cpu();
-  const Program program = program_of(update, values({}, device), values({8, 8}, device));
+  const Program program =
+      program_of(update, random_tensor({}, device), random_tensor({8, 8}, device));
   INFO(to_string(program));
-  const auto factor = std::find_if(
-      program.kernels.begin(), program.kernels.end(), [&](const Kernel& kernel) {
+  const auto factor =
+      std::find_if(program.kernels.begin(), program.kernels.end(), [&](const Kernel& kernel) {
         const auto* tape = std::get_if<TapeKernel>(&kernel);
         return tape && std::any_of(tape->tape.stores.begin(), tape->tape.stores.end(),
                                    [&](const TapeStore& store) {
@@ -219,14 +210,14 @@ TEST_CASE("a number for many kernels is a kernel of its own: none of them waits 
 
 TEST_CASE("stop_gradient leaves no second-order work behind", "[engine][plan]") {
   const Device device = cpu();
-  const Tensor x = values({6, 8}, device);
+  const Tensor x = random_tensor({6, 8}, device);
   const auto loss = [](const Tensor& y) { return sum(y * stop_gradient(tanh(sin(y)))); };
   CHECK(count_ops(program_of(grad(loss), x), Op::cos) == 0);
 }
 
 TEST_CASE("temporaries share memory once they are dead", "[engine][plan]") {
   const Device device = cpu();
-  const Tensor x = values({64, 64}, device);
+  const Tensor x = random_tensor({64, 64}, device);
   const auto powers = [](const Tensor& y) {
     Tensor z = y;
     for (int i = 0; i < 10; ++i) z = matmul(z, y);
@@ -237,7 +228,7 @@ TEST_CASE("temporaries share memory once they are dead", "[engine][plan]") {
 
 TEST_CASE("donated state is updated in place", "[engine][plan]") {
   const Device device = cpu();
-  const Tensor x = values({64, 64}, device), g = values({64, 64}, device, 2);
+  const Tensor x = random_tensor({64, 64}, device), g = random_tensor({64, 64}, device, 2);
   const auto step = compile(
       [](const Tensor& p, const Tensor& gradient) { return p - gradient * 0.5; }, {.donate = {0}});
   const MemoryReport report = step.memory_report(x, g);
@@ -259,14 +250,14 @@ TEST_CASE("planning is deterministic", "[engine][plan]") {
     return std::pair(softmax(matmul(y, transpose(y, {1, 0}))),
                      grad([](const Tensor& z) { return sum(square(tanh(z))); })(y));
   };
-  CHECK(to_string(program_of(f, values({6, 8}, one))) ==
-        to_string(program_of(f, values({6, 8}, other))));
+  CHECK(to_string(program_of(f, random_tensor({6, 8}, one))) ==
+        to_string(program_of(f, random_tensor({6, 8}, other))));
 }
 
 TEST_CASE("the plan cache is bounded and forgets what was used longest ago", "[engine][plan]") {
   const Device device = cpu({1});
   const auto graph = [&](std::int64_t size) {
-    const std::vector<Tensor> outputs{exp(values({size}, device))};
+    const std::vector<Tensor> outputs{exp(random_tensor({size}, device))};
     return plan::canonicalise({}, outputs).graph;
   };
   PlanCache cache(2);
@@ -282,7 +273,7 @@ TEST_CASE("the plan cache is bounded and forgets what was used longest ago", "[e
 TEST_CASE("graphs that differ in a captured literal share a plan, unless it is 0, 1 or -1",
           "[engine][plan]") {
   const Device device = cpu({1});
-  const Tensor x = values({5}, device);
+  const Tensor x = random_tensor({5}, device);
   const std::size_t before = device.plans().size();
   (x * 2.0).to_host<float>();
   (x * 3.0).to_host<float>();
@@ -294,7 +285,7 @@ TEST_CASE("graphs that differ in a captured literal share a plan, unless it is 0
 
 TEST_CASE("a run tells the time of each kernel", "[engine][plan]") {
   for (const Device& device : {cpu(), reference()}) {
-    const Tensor x = values({64, 64}, device);
+    const Tensor x = random_tensor({64, 64}, device);
     const auto f = compile([](const Tensor& x) { return sum(tanh(matmul(x, x)), {0}) * 2.0; });
     std::vector<double> seconds{-1};
     RunOptions options;

@@ -11,6 +11,8 @@
 #include "engine/graph/ops.h"
 #include "models/layers/image.h"
 #include "tests/catch.h"
+#include "tests/compiled_program.h"
+#include "tests/error_message.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -20,26 +22,12 @@ namespace {
 
 const DType narrow_dtypes[] = {DType::bf16, DType::f16};
 
-Tensor values(const Shape& shape, DType dtype, const Device& device, std::uint64_t seed) {
-  Tensor x = convert(to_tensor(random_value(shape, -1, 1, seed), device, DType::f32), dtype);
-  eval(x);
-  return x;
-}
-
 Tensor in_f32(const Tensor& x) { return convert(x, DType::f32); }
 // The same in memory: a product of it reads f32.
 Tensor widened(const Tensor& x) {
   Tensor wide = in_f32(x);
   eval(wide);
   return wide;
-}
-
-template <class F, class... Args>
-Program program_of(F f, const Args&... args) {
-  Program program = compile(std::move(f)).program(args...);
-  verify(program);
-  CHECK(parse_program(serialise(program)) == program);
-  return program;
 }
 
 // No buffer of the program's own holds f32.
@@ -51,12 +39,7 @@ bool all_temporaries_narrow(const Program& program) {
 
 template <class F>
 void check_refused(F f, const std::string& message) {
-  try {
-    f();
-    FAIL_CHECK("not refused: " << message);
-  } catch (const DTypeError& error) {
-    CHECK_THAT(error.what(), Catch::Contains(message) && Catch::Contains("test_precision.cpp"));
-  }
+  CHECK_THAT(message_of<DTypeError>(f), has_text(message) && has_text("test_precision.cpp"));
 }
 
 }  // namespace
@@ -67,7 +50,8 @@ TEST_CASE("products take 16-bit operands and give their sum in f32, or rounded a
     for (const DType a : {DType::bf16, DType::f16, DType::f32})
       for (const DType b : {DType::bf16, DType::f16, DType::f32}) {
         INFO(device.name() << ": " << to_string(a) << " x " << to_string(b));
-        const Tensor x = values({3, 1, 5, 19}, a, device, 1), y = values({2, 19, 7}, b, device, 2);
+        const Tensor x = random_tensor({3, 1, 5, 19}, device, 1, a),
+                     y = random_tensor({2, 19, 7}, device, 2, b);
         const Tensor product = matmul(x, y);
         CHECK(product.type() == TensorType{{3, 2, 5, 7}, DType::f32});
         CHECK(difference(product, matmul(widened(x), widened(y)), 0, 0) == "");
@@ -97,8 +81,8 @@ TEST_CASE("the CPU's products of 16-bit operands are the reference's", "[engine]
     for (const Shape& sizes :
          {Shape{1, 1, 1}, Shape{17, 33, 19}, Shape{40, 300, 70}, Shape{0, 4, 3}, Shape{4, 0, 3}}) {
       const auto product = [&](const Device& device) {
-        return matmul(values({sizes[0], sizes[1]}, dtype, device, 3),
-                      values({sizes[1], sizes[2]}, dtype, device, 4));
+        return matmul(random_tensor({sizes[0], sizes[1]}, device, 3, dtype),
+                      random_tensor({sizes[1], sizes[2]}, device, 4, dtype));
       };
       // Sums of k products of numbers up to 1: (k + 1) half units in the last place of f32.
       const double bound =
@@ -122,8 +106,8 @@ TEST_CASE("convolutions take 16-bit operands like products", "[engine][precision
   for (const Device& device : {cpu({.threads = 1}), reference()})
     for (const Example& each : examples)
       for (const DType dtype : narrow_dtypes) {
-        const Tensor x = values(each.image, dtype, device, 5),
-                     w = values(each.weight, dtype, device, 6);
+        const Tensor x = random_tensor(each.image, device, 5, dtype),
+                     w = random_tensor(each.weight, device, 6, dtype);
         const auto of = [&](const Tensor& image, const Tensor& weight,
                             std::optional<DType> result) {
           ConvolutionOptions options = each.options;
@@ -162,8 +146,9 @@ TEST_CASE("a conversion to f32 under a product folds into its operand",
           "[engine][precision][plan]") {
   const Device device = cpu({.threads = 1});
   for (const DType dtype : narrow_dtypes) {
-    const Tensor x = values({24, 40}, dtype, device, 7), w = values({56, 40}, dtype, device, 8),
-                 bias = values({56}, DType::f32, device, 9);
+    const Tensor x = random_tensor({24, 40}, device, 7, dtype),
+                 w = random_tensor({56, 40}, device, 8, dtype),
+                 bias = random_tensor({56}, device, 9, DType::f32);
     // The layer of mixed-precision training: storage in 16 bits, arithmetic in f32.
     const auto layer = [](const Tensor& x, const Tensor& w, const Tensor& bias) {
       return matmul(in_f32(x), swap_axes(in_f32(w), 0, 1)) + bias;
@@ -180,7 +165,7 @@ TEST_CASE("a conversion to f32 under a product folds into its operand",
     // One operand alone.
     const Program mixed =
         program_of([](const Tensor& x, const Tensor& w) { return matmul(x, in_f32(w)); },
-                   values({3, 56}, DType::f32, device, 1), w);
+                   random_tensor({3, 56}, device, 1, DType::f32), w);
     CHECK(mixed.kernels.size() == 1);
     CHECK(std::get<ContractKernel>(mixed.kernels[0]).rhs == dtype);
     CHECK(difference(compile(layer)(x, w, bias),
@@ -192,8 +177,9 @@ TEST_CASE("a conversion of a product to 16 bits is a store of its epilogue",
           "[engine][precision][plan]") {
   const Device device = cpu({.threads = 1});
   for (const DType dtype : narrow_dtypes) {
-    const Tensor x = values({24, 40}, dtype, device, 7), w = values({40, 56}, dtype, device, 8),
-                 v = values({56, 16}, dtype, device, 9);
+    const Tensor x = random_tensor({24, 40}, device, 7, dtype),
+                 w = random_tensor({40, 56}, device, 8, dtype),
+                 v = random_tensor({56, 16}, device, 9, dtype);
     for (const bool by_attribute : {false, true}) {
       const auto product = [=](const Tensor& a, const Tensor& b) {
         return by_attribute ? matmul(a, b, dtype) : convert(matmul(a, b), dtype);
@@ -225,8 +211,8 @@ TEST_CASE("a 16-bit convolution makes no f32 copy of its image or weight",
   const Device device = cpu({.threads = 1});
   const ConvolutionOptions padded{.low = {1, 1}, .high = {1, 1}};
   for (const DType dtype : narrow_dtypes) {
-    const Tensor x = values({2, 8, 8, 16}, dtype, device, 7),
-                 w = values({3, 3, 16, 32}, dtype, device, 8);
+    const Tensor x = random_tensor({2, 8, 8, 16}, device, 7, dtype),
+                 w = random_tensor({3, 3, 16, 32}, device, 8, dtype);
     const Program converted = program_of(
         [=](const Tensor& x, const Tensor& w) { return conv2d(in_f32(x), in_f32(w), padded); }, x,
         w);
@@ -244,7 +230,8 @@ TEST_CASE("a product rounded to 16 bits is read as what was stored, not as the s
           "[engine][precision][plan]") {
   for (const Device& device : {cpu({.threads = 1}), reference()})
     for (const DType dtype : narrow_dtypes) {
-      const Tensor x = values({24, 40}, dtype, device, 7), w = values({40, 56}, dtype, device, 8);
+      const Tensor x = random_tensor({24, 40}, device, 7, dtype),
+                   w = random_tensor({40, 56}, device, 8, dtype);
       const auto rounded = [=](const Tensor& x, const Tensor& w) {
         return in_f32(matmul(x, w, dtype)) * 3.0;
       };
@@ -259,9 +246,9 @@ TEST_CASE("a product rounded to 16 bits is read as what was stored, not as the s
 TEST_CASE("products of one shape but of different dtypes stay kernels of their own",
           "[engine][precision][plan]") {
   const Device device = cpu({.threads = 1});
-  const Tensor x = values({24, 40}, DType::bf16, device, 7),
-               z = values({24, 40}, DType::f16, device, 7),
-               w = values({40, 56}, DType::bf16, device, 8);
+  const Tensor x = random_tensor({24, 40}, device, 7, DType::bf16),
+               z = random_tensor({24, 40}, device, 7, DType::f16),
+               w = random_tensor({40, 56}, device, 8, DType::bf16);
   const auto both = [](const Tensor& x, const Tensor& z, const Tensor& w) {
     return matmul(x, w) + matmul(z, w);
   };
@@ -269,5 +256,6 @@ TEST_CASE("products of one shape but of different dtypes stay kernels of their o
   CHECK(program.kernels.size() == 2);
   CHECK(difference(compile(both)(x, z, w),
                    matmul(widened(x), widened(w)) + matmul(widened(z), widened(w)), 0, 0) == "");
-  CHECK(program_of(both, x, values({24, 40}, DType::bf16, device, 9), w).kernels.size() == 1);
+  CHECK(program_of(both, x, random_tensor({24, 40}, device, 9, DType::bf16), w).kernels.size() ==
+        1);
 }

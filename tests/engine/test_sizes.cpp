@@ -5,23 +5,14 @@
 #include "engine/graph/ops.h"
 #include "engine/graph/shape_rules.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 
 using namespace fluxion;
+using namespace fluxion::testing;
 
 namespace {
 
 constexpr std::int64_t huge = std::int64_t{1} << 40, largest = max_tensor_bytes / 4;
-
-// What is refused as a ShapeError; anything else thrown fails the test.
-template <class F>
-std::string refusal(F&& call) {
-  try {
-    call();
-  } catch (const ShapeError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 }  // namespace
 
@@ -125,7 +116,7 @@ TEST_CASE("every op refuses a result of too many elements", "[engine][sizes]") {
   };
   for (const Case& each : cases) {
     INFO(each.op);
-    const std::string said = refusal(each.call);
+    const std::string said = message_of<ShapeError>(each.call);
     CHECK_THAT(said, has_text(each.op == std::string("Tensor::from") ? "no tensor" : each.op));
   }
   // A step of any length is one: nothing of the length is computed by adding to it.

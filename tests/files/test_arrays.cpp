@@ -2,11 +2,11 @@
 #include <cstring>
 #include <random>
 
-#include "engine/error.h"
 #include "models/files/gz.h"
 #include "models/files/idx.h"
 #include "models/files/npy.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/files/mutate.h"
 #include "tests/files/scratch.h"
 
@@ -14,16 +14,6 @@ using namespace fluxion;
 using namespace fluxion::testing;
 
 namespace {
-
-template <class Parse>
-std::string format_error_of(Parse parse) {
-  try {
-    parse();
-  } catch (const FormatError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 std::vector<std::byte> npy_of(const std::string& header, std::size_t data) {
   std::string text = "\x93NUMPY";
@@ -37,16 +27,16 @@ std::vector<std::byte> npy_of(const std::string& header, std::size_t data) {
 // Every prefix is refused, and whatever mutation does is read or refused.
 template <class Parse>
 void expect_polite(const std::vector<std::byte>& whole, Parse parse) {
-  REQUIRE(format_error_of([&] { parse(whole); }).empty());
+  REQUIRE(message_of<FormatError>([&] { parse(whole); }).empty());
   for (std::size_t length = 0; length < whole.size(); ++length) {
     INFO(length << " of " << whole.size() << " bytes");
-    REQUIRE_FALSE(format_error_of([&] { parse(std::span(whole).first(length)); }).empty());
+    REQUIRE_FALSE(message_of<FormatError>([&] { parse(std::span(whole).first(length)); }).empty());
   }
   std::mt19937 random(7);
   int refused = 0;
   for (int i = 0; i < 5000; ++i) {
     const std::vector<std::byte> damaged = mutate(whole, random);
-    refused += format_error_of([&] { parse(damaged); }).empty() ? 0 : 1;
+    refused += message_of<FormatError>([&] { parse(damaged); }).empty() ? 0 : 1;
   }
   CHECK(refused > 500);
 }
@@ -98,7 +88,7 @@ TEST_CASE("npy: the file is byte for byte what NumPy writes", "[files]") {
 
 TEST_CASE("npy: every wrong header is refused, with the reason", "[files]") {
   const auto why = [](const std::string& header, std::size_t data) {
-    return format_error_of([&] { parse_npy(npy_of(header, data)); });
+    return message_of<FormatError>([&] { parse_npy(npy_of(header, data)); });
   };
   CHECK(why("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n", 8).empty());
   CHECK(why("{\"shape\":(1,2),\"fortran_order\":False,\"descr\":\"<f4\"}", 8).empty());
@@ -125,7 +115,7 @@ TEST_CASE("npy: every wrong header is refused, with the reason", "[files]") {
   CHECK(contains(why("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), } x", 8),
                  "after its header"));
   CHECK_FALSE(why("", 8).empty());
-  CHECK(contains(format_error_of([] { parse_npy(std::vector<std::byte>(100)); }), "NUMPY"));
+  CHECK(contains(message_of<FormatError>([] { parse_npy(std::vector<std::byte>(100)); }), "NUMPY"));
 }
 
 TEST_CASE("npy: damaged files are read or refused, never worse", "[files]") {
@@ -143,7 +133,8 @@ TEST_CASE("gzip: what is compressed is decompressed, within its limit", "[files]
   CHECK_FALSE(is_gzip(bytes));
   CHECK(gunzip(packed, bytes.size()) == bytes);
   CHECK(gunzip(packed, 1 << 30) == bytes);
-  CHECK(contains(format_error_of([&] { gunzip(packed, bytes.size() - 1); }), "holds more than"));
+  CHECK(contains(message_of<FormatError>([&] { gunzip(packed, bytes.size() - 1); }),
+                 "holds more than"));
   CHECK(gunzip_prefix(packed, 10) == std::vector<std::byte>(bytes.begin(), bytes.begin() + 10));
   CHECK(gunzip(gzip({}), 10).empty());
   std::vector<std::byte> twice = packed;
@@ -170,8 +161,8 @@ TEST_CASE("IDX: every wrong header is refused, with the reason", "[files]") {
     std::vector<std::byte> bytes;
     for (const int value : header) bytes.push_back(static_cast<std::byte>(value));
     bytes.resize(bytes.size() + data);
-    const std::string plain = format_error_of([&] { parse_idx(bytes); }),
-                      packed = format_error_of([&] { parse_idx(gzip(bytes)); });
+    const std::string plain = message_of<FormatError>([&] { parse_idx(bytes); }),
+                      packed = message_of<FormatError>([&] { parse_idx(gzip(bytes)); });
     CHECK(plain.empty() == packed.empty());
     return plain;
   };

@@ -20,9 +20,11 @@
 #include "models/optimisers/schedule.h"
 #include "models/training/log.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/files/scratch.h"
 
 using namespace fluxion;
+using namespace fluxion::testing;
 
 namespace {
 
@@ -52,7 +54,7 @@ class CommaLocale {
 };
 
 std::string log_text() {
-  const fluxion::testing::ScratchFolder folder;
+  const ScratchFolder folder;
   const auto path = folder / "log.csv", resumed = folder / "resumed.csv";
   {
     TrainingLog log(path, 0, {});
@@ -66,15 +68,6 @@ std::string log_text() {
   text << file.rdbuf();
   return text.str() + std::to_string(again.rows().size()) + " rows, the first with " +
          number_text(again.rows().at(0).seconds);
-}
-
-std::string message_of(auto&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 // Whatever the library says in numbers.

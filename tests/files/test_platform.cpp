@@ -12,23 +12,13 @@
 #include "engine/platform/machine.h"
 #include "engine/platform/terminal.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/files/scratch.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
 
 namespace {
-
-// The message of the IoError that `act` throws; empty if it throws none.
-template <class Act>
-std::string io_error(Act act) {
-  try {
-    act();
-  } catch (const IoError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 // Files may grow to this size and no further while it lives: as good as a full disk.
 class FileSizeLimit {
@@ -71,11 +61,11 @@ TEST_CASE("platform: a mapped file shows its bytes", "[files]") {
 
 TEST_CASE("platform: mapping what can't be mapped names the file and the reason", "[files]") {
   const ScratchFolder folder;
-  const std::string missing = io_error([&] { MappedFile(folder / "missing"); });
+  const std::string missing = message_of<IoError>([&] { MappedFile(folder / "missing"); });
   CHECK(contains(missing, (folder / "missing").string()));
   CHECK(contains(missing, "No such file"));
-  CHECK(contains(io_error([&] { MappedFile{folder.path()}; }), "directory"));
-  CHECK(contains(io_error([&] { MappedFile("/dev/null"); }), "not a regular file"));
+  CHECK(contains(message_of<IoError>([&] { MappedFile{folder.path()}; }), "directory"));
+  CHECK(contains(message_of<IoError>([&] { MappedFile("/dev/null"); }), "not a regular file"));
 }
 
 TEST_CASE("platform: replacing a file is all or nothing", "[files]") {
@@ -108,7 +98,7 @@ TEST_CASE("platform: replacing a file is all or nothing", "[files]") {
     std::string message;
     {
       const FileSizeLimit limit(4096);
-      message = io_error([&] { replace_file(path, text); });
+      message = message_of<IoError>([&] { replace_file(path, text); });
     }
     CHECK(contains(message, path.string()));
     CHECK(contains(message, "too large"));
@@ -116,7 +106,8 @@ TEST_CASE("platform: replacing a file is all or nothing", "[files]") {
     CHECK(folder.files() == 1);
   }
   SECTION("more than the disk can take is refused at once") {
-    const std::string message = io_error([&] { ReplacementFile(path, std::uint64_t{1} << 62); });
+    const std::string message =
+        message_of<IoError>([&] { ReplacementFile(path, std::uint64_t{1} << 62); });
     CHECK(contains(message, path.string()));
     CHECK(contains(message, "No space left on device"));
     CHECK(text_of(path) == "old");
@@ -151,12 +142,14 @@ TEST_CASE("platform: replacing a file is all or nothing", "[files]") {
 TEST_CASE("platform: writing where it can't be done names the file and the reason", "[files]") {
   const ScratchFolder folder;
   replace_file(folder / "file", "x");
-  CHECK(contains(io_error([&] { replace_file(folder / "no/such/folder", "x"); }), "No such file"));
-  CHECK(contains(io_error([&] { replace_file(folder / "file/below", "x"); }), "Not a directory"));
-  CHECK(contains(io_error([&] { replace_file(folder.path(), "x"); }), "directory"));
+  CHECK(contains(message_of<IoError>([&] { replace_file(folder / "no/such/folder", "x"); }),
+                 "No such file"));
+  CHECK(contains(message_of<IoError>([&] { replace_file(folder / "file/below", "x"); }),
+                 "Not a directory"));
+  CHECK(contains(message_of<IoError>([&] { replace_file(folder.path(), "x"); }), "directory"));
   // A device is written to, not replaced.
   if (std::filesystem::exists("/dev/full")) {
-    const std::string message = io_error([&] { replace_file("/dev/full", "x"); });
+    const std::string message = message_of<IoError>([&] { replace_file("/dev/full", "x"); });
     CHECK(contains(message, "/dev/full"));
     CHECK(contains(message, "No space left on device"));
     CHECK(std::filesystem::is_character_file("/dev/full"));

@@ -6,6 +6,7 @@
 #include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/files/mutate.h"
 #include "tests/files/scratch.h"
 
@@ -29,12 +30,7 @@ std::vector<std::byte> file_of(const std::string& header, std::size_t data) {
 
 // The FormatError's message; empty if the file is taken.
 std::string refusal(const std::vector<std::byte>& bytes) {
-  try {
-    const SafetensorsFile file(bytes, "test");
-  } catch (const FormatError& error) {
-    return error.what();
-  }
-  return "";
+  return message_of<FormatError>([&] { SafetensorsFile(bytes, "test"); });
 }
 std::string refusal(const std::string& header, std::size_t data) {
   return refusal(file_of(header, data));

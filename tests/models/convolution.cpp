@@ -5,10 +5,10 @@
 
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
-#include "engine/compile.h"
 #include "engine/graph/ops.h"
 #include "models/layers/image.h"
 #include "tests/catch.h"
+#include "tests/compiled_program.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -85,13 +85,6 @@ Problem random_problem(std::mt19937& random) {
     };
     if (room(0) >= 0 && room(1) >= 0) return p;
   }
-}
-
-template <class F, class... Args>
-Program program_of(F f, const Args&... args) {
-  Program program = compile(std::move(f)).program(args...);
-  verify(program);
-  return program;
 }
 
 template <class Kind>

@@ -9,17 +9,13 @@
 #include "models/objectives/objective.h"
 #include "models/samplers/default_sampler.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
+#include "tests/files/scratch.h"
 
 using namespace fluxion;
+using namespace fluxion::testing;
 
 namespace {
-
-// A file in the system's temporary folder, removed at the end.
-struct TemporaryFile {
-  std::filesystem::path path =
-      std::filesystem::temp_directory_path() / "fluxion-test-model.safetensors";
-  ~TemporaryFile() { std::filesystem::remove(path); }
-};
 
 Model small_model(const Device& device) {
   const DitConfig network{.image_size = 4,
@@ -38,30 +34,17 @@ Model small_model(const Device& device) {
   return {info, initialise(network, random_key(1, device))};
 }
 
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace
 
 TEST_CASE("a model file gives back the model, at any floating precision") {
   const Device device = cpu({.threads = 1});
-  const TemporaryFile file;
+  const ScratchFolder folder;
+  const std::filesystem::path path = folder / "model.safetensors";
   const Model model = small_model(device);
-  write_model(file.path, model);
-  const Model read = read_model(file.path, device),
-              wide = read_model(file.path, device, DType::f64);
+  write_model(path, model);
+  const Model read = read_model(path, device), wide = read_model(path, device, DType::f64);
   CHECK(read.info == model.info);
-  CHECK(read_model_info(file.path) == model.info);
+  CHECK(read_model_info(path) == model.info);
   for (const auto& [name, tensor] : model.parameters) {
     INFO(name);
     CHECK(read.parameters.at(name).to_host<float>() == tensor.to_host<float>());
@@ -71,72 +54,68 @@ TEST_CASE("a model file gives back the model, at any floating precision") {
 
 TEST_CASE("a model file whose parameters do not fit is refused by name") {
   const Device device = cpu({.threads = 1});
-  const TemporaryFile file;
+  const ScratchFolder folder;
+  const std::filesystem::path path = folder / "model.safetensors";
   const Model model = small_model(device);
-  write_model(file.path, model);
-  const TensorFile content = load_tensors(file.path, device);
+  write_model(path, model);
+  const TensorFile content = load_tensors(path, device);
   const auto message_with = [&](const std::function<void(Parameters&)>& change) {
     Parameters parameters = content.tensors;
     change(parameters);
-    save_tensors(file.path, parameters, content.metadata);
-    return message_of([&] { read_model(file.path, device); });
+    save_tensors(path, parameters, content.metadata);
+    return message_of([&] { read_model(path, device); });
   };
   const std::string missing = message_with([](Parameters& p) { p.erase("pos_embed"); });
-  CHECK((has(missing, "'pos_embed'") && has(missing, "missing")));
-  CHECK(has(message_with([&](Parameters& p) { p["extra"] = zeros({2}, DType::f32, device); }),
-            "'extra'"));
+  CHECK((contains(missing, "'pos_embed'") && contains(missing, "missing")));
+  CHECK(contains(message_with([&](Parameters& p) { p["extra"] = zeros({2}, DType::f32, device); }),
+                 "'extra'"));
   const std::string misshapen = message_with([&](Parameters& p) {
     p["pos_embed"] = zeros({1, 4, 9}, DType::f32, device);
   });
-  CHECK((has(misshapen, "'pos_embed'") && has(misshapen, "[1, 4, 9]") &&
-         has(misshapen, "[1, 4, 8]")));
-  CHECK(has(message_with([&](Parameters& p) {
-              p["pos_embed"] = zeros({1, 4, 8}, DType::i32, device);
-            }),
-            "floating"));
+  CHECK((contains(misshapen, "'pos_embed'") && contains(misshapen, "[1, 4, 9]") &&
+         contains(misshapen, "[1, 4, 8]")));
+  CHECK(contains(message_with([&](Parameters& p) {
+                   p["pos_embed"] = zeros({1, 4, 8}, DType::i32, device);
+                 }),
+                 "floating"));
 
-  save_tensors(file.path, content.tensors, {});
-  CHECK(has(message_of([&] { read_model(file.path, device); }), "no model"));
-  save_tensors(file.path, content.tensors, {{"fluxion.model", "{\"version\": 1"}});
-  CHECK_THROWS_AS(read_model(file.path, device), FormatError);
+  save_tensors(path, content.tensors, {});
+  CHECK(contains(message_of([&] { read_model(path, device); }), "no model"));
+  save_tensors(path, content.tensors, {{"fluxion.model", "{\"version\": 1"}});
+  CHECK_THROWS_AS(read_model(path, device), FormatError);
   Model wrong = model;
   wrong.parameters.erase("pos_embed");
-  CHECK_THROWS_AS(write_model(file.path, wrong), FormatError);
+  CHECK_THROWS_AS(write_model(path, wrong), FormatError);
 }
 
 TEST_CASE("a model file with a name that this version does not know is refused by name") {
   const Device device = cpu({.threads = 1});
-  const TemporaryFile file;
-  write_model(file.path, small_model(device));
-  const TensorFile content = load_tensors(file.path, device);
+  const ScratchFolder folder;
+  const std::filesystem::path path = folder / "model.safetensors";
+  write_model(path, small_model(device));
+  const TensorFile content = load_tensors(path, device);
   const auto message_with = [&](const std::string& from, const std::string& to) {
     Metadata metadata = content.metadata;
     std::string& text = metadata.at("fluxion.model");
     const std::size_t at = text.find(from);
     REQUIRE(at != std::string::npos);
     text.replace(at, from.size(), to);
-    save_tensors(file.path, content.tensors, metadata);
-    std::string message;
-    try {
-      read_model(file.path, device);
-    } catch (const FormatError& error) {
-      message = error.what();
-    }
-    CHECK_THROWS_AS(read_model_info(file.path), FormatError);
-    return message;
+    save_tensors(path, content.tensors, metadata);
+    CHECK_THROWS_AS(read_model_info(path), FormatError);
+    return message_of<FormatError>([&] { read_model(path, device); });
   };
   const std::string objective = message_with("\"meanflow_cfg\"", "\"shortcut\"");
-  CHECK((has(objective, "'shortcut'") && has(objective, "'flow_matching', 'meanflow'") &&
-         has(objective, file.path.string())));
+  CHECK((contains(objective, "'shortcut'") && contains(objective, "'flow_matching', 'meanflow'") &&
+         contains(objective, path.string())));
   const std::string network = message_with("\"dit\"", "\"mamba\"");
-  CHECK((has(network, "'mamba'") && has(network, "'mlp', 'dit', 'unet'")));
-  CHECK(has(message_with("\"second_time\":\"t-r\"", "\"second_time\":\"s\""), "'s'"));
-  CHECK(has(message_with("\"gelu\":\"tanh\"", "\"gelu\":\"quick\""), "'quick'"));
-  CHECK(has(message_with("\"positions\":\"sincos\"", "\"positions\":\"rope\""), "'rope'"));
+  CHECK((contains(network, "'mamba'") && contains(network, "'mlp', 'dit', 'unet'")));
+  CHECK(contains(message_with("\"second_time\":\"t-r\"", "\"second_time\":\"s\""), "'s'"));
+  CHECK(contains(message_with("\"gelu\":\"tanh\"", "\"gelu\":\"quick\""), "'quick'"));
+  CHECK(contains(message_with("\"positions\":\"sincos\"", "\"positions\":\"rope\""), "'rope'"));
 
   Model unknown = small_model(device);
   unknown.info.objective = "shortcut";
-  CHECK_THROWS_AS(write_model(file.path, unknown), FormatError);
+  CHECK_THROWS_AS(write_model(path, unknown), FormatError);
 }
 
 TEST_CASE("every objective has a sampler, and no other name has") {
@@ -155,8 +134,8 @@ TEST_CASE("a model trained with guidance is not guided again") {
   CHECK_NOTHROW(check_guidance(info, 3));
   info.guidance = TrainedGuidance{.omega = 1, .kappa = 0.5};
   CHECK_NOTHROW(check_guidance(info, 1));
-  CHECK(has(message_of([&] { check_guidance(info, 3); }), "already"));
+  CHECK(contains(message_of([&] { check_guidance(info, 3); }), "already"));
   info.guidance.reset();
   info.network = MlpConfig{};
-  CHECK(has(message_of([&] { check_guidance(info, 3); }), "no classes"));
+  CHECK(contains(message_of([&] { check_guidance(info, 3); }), "no classes"));
 }

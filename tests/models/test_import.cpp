@@ -8,70 +8,22 @@
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
-#include "models/import.h"
 #include "models/samplers/default_sampler.h"
 #include "tests/catch.h"
 #include "tests/cli/program.h"
 #include "tests/files/scratch.h"
+#include "tests/models/public_file.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
 
 namespace {
 
-using Tensors = std::map<std::string, Tensor>;
-
-struct PublicFile {
-  Device device = cpu({.threads = 1});
-  ScratchFolder folder;
-  Tensors weights, values;  // weights under the names of the public code
-  Metadata metadata;
-
-  PublicFile() {
-    const TensorFile file =
-        load_tensors(FLUXION_SOURCE_DIR "/tests/models/public_dit.safetensors", device);
-    metadata = file.metadata;
-    for (const auto& [name, tensor] : file.tensors) {
-      const bool value = name.starts_with("value.");
-      (value ? values : weights).emplace(name.substr(value ? 6 : 7), tensor);
-    }
-  }
-  std::filesystem::path path() const { return folder / "public.safetensors"; }
-  ImportedModel import(const Tensors& tensors, const ImportOptions& options) const {
-    save_tensors(path(), tensors, metadata);
-    return import_network(path(), options, device);
-  }
-  std::vector<Mismatch> mismatches(const Tensors& tensors, const ImportOptions& options) const {
-    try {
-      import(tensors, options);
-    } catch (const MismatchError& error) {
-      return error.mismatches();
-    }
-    return {};
-  }
-  std::string refusal(const Tensors& tensors, const ImportOptions& options) const {
-    try {
-      import(tensors, options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  }
-  Tensor output(const Model& model, const Tensor& t, const Tensor& r) const {
-    return apply(model.info.network, model.parameters, values.at("z"), {.t = t, .r = r},
-                 values.at("labels"));
-  }
-};
-
 const ImportOptions usual{.num_heads = 2, .drop_variance = true};
 
-Tensors without(Tensors tensors, const std::string& prefix) {
+TensorMap without(TensorMap tensors, const std::string& prefix) {
   std::erase_if(tensors, [&](const auto& entry) { return entry.first.starts_with(prefix); });
   return tensors;
-}
-
-double largest_difference(const Tensor& a, const Tensor& b) {
-  return max(abs(a.to(DType::f64) - b.to(DType::f64))).item<double>();
 }
 
 bool has(const std::vector<Mismatch>& mismatches, Mismatch::Kind kind, const std::string& key,
@@ -84,8 +36,8 @@ bool has(const std::vector<Mismatch>& mismatches, Mismatch::Kind kind, const std
 }  // namespace
 
 TEST_CASE("a public checkpoint gives the outputs that PyTorch computed", "[import]") {
-  const PublicFile file;
-  Tensors wrapped;
+  const PublicFile file("public_dit.safetensors");
+  TensorMap wrapped;
   for (const auto& [name, tensor] : file.weights) wrapped.emplace("module." + name, tensor);
   const ImportedModel imported = file.import(wrapped, usual);
   const auto& config = std::get<DitConfig>(imported.model.info.network);
@@ -108,8 +60,8 @@ TEST_CASE("a public checkpoint gives the outputs that PyTorch computed", "[impor
 }
 
 TEST_CASE("a network with one time ignores the second where zeros are allowed for it", "[import]") {
-  const PublicFile file;
-  const Tensors plain = without(file.weights, "h_embedder.");
+  const PublicFile file("public_dit.safetensors");
+  const TensorMap plain = without(file.weights, "h_embedder.");
   const std::vector<Mismatch> missing = file.mismatches(plain, usual);
   CHECK(missing.size() == 4);
   CHECK(has(missing, Mismatch::Kind::missing, "r_embedder.mlp.0.weight", "second-time"));
@@ -138,7 +90,7 @@ TEST_CASE("a network with one time ignores the second where zeros are allowed fo
 }
 
 TEST_CASE("positions and a null class are filled in only where that is allowed", "[import]") {
-  const PublicFile file;
+  const PublicFile file("public_dit.safetensors");
   ImportOptions options = usual;
   CHECK(contains(file.refusal(without(file.weights, "pos_embed"), options), "image_size"));
   options.image_size = 4;
@@ -164,8 +116,8 @@ TEST_CASE("positions and a null class are filled in only where that is allowed",
 }
 
 TEST_CASE("everything that does not fit is told at once, key by key", "[import]") {
-  const PublicFile file;
-  Tensors tensors = file.weights;
+  const PublicFile file("public_dit.safetensors");
+  TensorMap tensors = file.weights;
   tensors.erase("blocks.1.attn.proj.bias");
   tensors["projector.weight"] = zeros({2, 3}, DType::f32, file.device);
   tensors["blocks.0.mlp.fc2.weight"] = zeros({16, 63}, DType::f32, file.device);
@@ -183,7 +135,7 @@ TEST_CASE("everything that does not fit is told at once, key by key", "[import]"
   CHECK(has(all, Mismatch::Kind::shape, "final_layer.linear.bias", "drop-variance"));
 
   SECTION("unwanted keys are left out, others renamed, on demand") {
-    Tensors other = without(file.weights, "h_embedder.");
+    TensorMap other = without(file.weights, "h_embedder.");
     for (const auto& [name, tensor] : file.weights)
       if (name.starts_with("h_embedder."))
         other.emplace("delta_embedder." + name.substr(11), tensor);
@@ -207,7 +159,7 @@ TEST_CASE("everything that does not fit is told at once, key by key", "[import]"
 }
 
 TEST_CASE("what is no diffusion transformer, or no network at all, is refused", "[import]") {
-  const PublicFile file;
+  const PublicFile file("public_dit.safetensors");
   CHECK(contains(file.refusal({{"layer.weight", zeros({2, 3}, DType::f32, file.device)}}, {}),
                  "x_embedder.proj.weight"));
   CHECK(contains(file.refusal(file.weights, {.drop_variance = true}), "num_heads"));
@@ -217,14 +169,14 @@ TEST_CASE("what is no diffusion transformer, or no network at all, is refused", 
                  "'magic'"));
   CHECK(contains(file.refusal(file.weights, {.num_heads = 2, .config = R"({"depth": "two"})"}),
                  "'depth'"));
-  Tensors oblong = file.weights;
+  TensorMap oblong = file.weights;
   oblong["pos_embed"] = zeros({1, 5, 16}, DType::f32, file.device);
   CHECK(contains(file.refusal(oblong, usual), "square"));
   // Sizes far beyond any network, in tensors that hold nothing.
   const auto nothing = [&](Shape shape) {
     return Tensor::from(std::vector<float>(), std::move(shape), file.device);
   };
-  Tensors absurd = file.weights;
+  TensorMap absurd = file.weights;
   absurd["x_embedder.proj.weight"] = nothing({std::int64_t(1) << 40, 0, 2, 2});
   CHECK(contains(file.refusal(absurd, usual), "x_embedder.proj.weight"));
   absurd = file.weights;
@@ -246,7 +198,7 @@ TEST_CASE("what is no diffusion transformer, or no network at all, is refused", 
 
 TEST_CASE("a network that predicts noise is imported, and no sampler pretends to follow it",
           "[import]") {
-  const PublicFile file;
+  const PublicFile file("public_dit.safetensors");
   ImportOptions options = usual;
   options.objective = "noise_prediction";
   CHECK(file.import(file.weights, options).model.info.objective == "noise_prediction");
@@ -255,7 +207,7 @@ TEST_CASE("a network that predicts noise is imported, and no sampler pretends to
 
 TEST_CASE("fluxion import writes a model that can be sampled, or says line by line why not",
           "[import][cli]") {
-  const PublicFile file;
+  const PublicFile file("public_dit.safetensors");
   save_tensors(file.path(), file.weights, file.metadata);
   const ProgramRun refused = run_program(
       "import public.safetensors --predicts average-velocity --heads 2", file.folder.path());

@@ -9,48 +9,15 @@
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
-#include "models/import.h"
 #include "tests/catch.h"
 #include "tests/cli/program.h"
 #include "tests/files/scratch.h"
+#include "tests/models/public_file.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
 
 namespace {
-
-using Tensors = std::map<std::string, Tensor>;
-
-struct PublicUnet {
-  Device device = cpu({.threads = 1});
-  ScratchFolder folder;
-  Tensors weights, values;  // weights under the names of the public code
-
-  PublicUnet() {
-    for (const auto& [name, tensor] :
-         load_tensors(FLUXION_SOURCE_DIR "/tests/models/public_unet.safetensors", device).tensors) {
-      const bool value = name.starts_with("value.");
-      (value ? values : weights).emplace(name.substr(value ? 6 : 7), tensor);
-    }
-  }
-  std::filesystem::path path() const { return folder / "public.safetensors"; }
-  ImportedModel import(const Tensors& tensors, const ImportOptions& options) const {
-    save_tensors(path(), tensors, {});
-    return import_network(path(), options, device);
-  }
-  std::string refusal(const Tensors& tensors, const ImportOptions& options) const {
-    try {
-      import(tensors, options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  }
-  Tensor output(const Model& model, const Tensor& t, const Tensor& r) const {
-    return apply(model.info.network, model.parameters, values.at("z"), {.t = t, .r = r},
-                 values.at("labels"));
-  }
-};
 
 const ImportOptions usual_unet{.num_heads = 2,
                                .image_size = 8,
@@ -58,15 +25,11 @@ const ImportOptions usual_unet{.num_heads = 2,
                                .config = R"({"norm_groups": 2})",
                                .fill = {Fill::second_time, Fill::null_class}};
 
-double largest_unet_difference(const Tensor& a, const Tensor& b) {
-  return max(abs(a.to(DType::f64) - b.to(DType::f64))).item<double>();
-}
-
 }  // namespace
 
 TEST_CASE("a public U-Net gives the outputs that its own code computed", "[import][unet]") {
-  const PublicUnet file;
-  Tensors wrapped;
+  const PublicFile file("public_unet.safetensors");
+  TensorMap wrapped;
   for (const auto& [name, tensor] : file.weights) wrapped.emplace("module." + name, tensor);
   const ImportedModel imported = file.import(wrapped, usual_unet);
   const auto& config = std::get<UnetConfig>(imported.model.info.network);
@@ -83,24 +46,24 @@ TEST_CASE("a public U-Net gives the outputs that its own code computed", "[impor
   // Of what the file predicts, its variance is left out. f32 against f64, some fifty operations
   // deep; outputs are of size 1.
   const Tensor expected = slice_axis(file.values.at("out"), 3, 0, 2), t = file.values.at("t");
-  CHECK(largest_unet_difference(file.output(imported.model, t, 0.5 * t), expected) < 1e-5);
-  CHECK(largest_unet_difference(file.output(imported.model, t, t), expected) < 1e-5);
+  CHECK(largest_difference(file.output(imported.model, t, 0.5 * t), expected) < 1e-5);
+  CHECK(largest_difference(file.output(imported.model, t, t), expected) < 1e-5);
   CHECK(max(abs(expected)).item<double>() > 0.5);
 
   ImportOptions options = usual_unet;
   options.data_at_one = true;
-  CHECK(largest_unet_difference(file.output(file.import(file.weights, options).model, 1.0 - t, t),
-                                -expected) < 1e-5);
+  CHECK(largest_difference(file.output(file.import(file.weights, options).model, 1.0 - t, t),
+                           -expected) < 1e-5);
 
   // The other order is another network, of which no shape tells.
   options = usual_unet;
   options.config = R"({"norm_groups": 2, "attention_order": "new"})";
-  CHECK(largest_unet_difference(file.output(file.import(file.weights, options).model, t, t),
-                                expected) > 1e-3);
+  CHECK(largest_difference(file.output(file.import(file.weights, options).model, t, t), expected) >
+        1e-3);
 }
 
 TEST_CASE("the configuration of a U-Net is read from its shapes", "[import][unet]") {
-  const PublicUnet file;
+  const PublicFile file("public_unet.safetensors");
   UnetConfig plain{.image_size = {16, 16},
                    .channels = 3,
                    .base = 32,
@@ -124,7 +87,7 @@ TEST_CASE("the configuration of a U-Net is read from its shapes", "[import][unet
   configs[6].conv_resample = false;
   for (const UnetConfig& config : configs) {
     INFO(network_to_json(config).dump());
-    Tensors tensors;
+    TensorMap tensors;
     for (const auto& [name, shape] : parameter_shapes(NetworkConfig(config)))
       tensors[name] = zeros(shape, DType::f32, file.device);
     CHECK(std::get<UnetConfig>(
@@ -135,8 +98,8 @@ TEST_CASE("the configuration of a U-Net is read from its shapes", "[import][unet
 
 TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells is asked for",
           "[import][unet]") {
-  const PublicUnet file;
-  Tensors tensors = file.weights;
+  const PublicFile file("public_unet.safetensors");
+  TensorMap tensors = file.weights;
   tensors.erase("middle_block.1.qkv.bias");
   tensors["output_blocks.0.0.in_layers.2.weight"] = zeros({8, 15, 3, 3}, DType::f32, file.device);
   tensors["extra.weight"] = zeros({1}, DType::f32, file.device);
@@ -182,13 +145,13 @@ TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells
 }
 
 TEST_CASE("sizes that no U-Net has are refused before anything is made of them", "[import][unet]") {
-  const PublicUnet file;
+  const PublicFile file("public_unet.safetensors");
   const auto nothing = [&](Shape shape) {
     return Tensor::from(std::vector<float>(), std::move(shape), file.device);
   };
   constexpr std::int64_t huge = std::int64_t{1} << 44;
   const auto refused = [&](const std::string& name, const Tensor& tensor, const char* says) {
-    Tensors tensors = file.weights;
+    TensorMap tensors = file.weights;
     tensors[name] = tensor;
     const std::string message = file.refusal(tensors, usual_unet);
     INFO(name << ": " << message);
@@ -202,7 +165,7 @@ TEST_CASE("sizes that no U-Net has are refused before anything is made of them",
   refused("input_blocks.1.0.out_layers.3.weight", zeros({5, 4, 3, 3}, DType::f32, file.device),
           "level 0");
   refused("label_emb.weight", nothing({huge, 0}), "num_classes");
-  Tensors tensors = file.weights;
+  TensorMap tensors = file.weights;
   std::erase_if(tensors,
                 [](const auto& entry) { return entry.first.starts_with("output_blocks."); });
   CHECK(contains(file.refusal(tensors, usual_unet), "no U-Net"));
@@ -213,7 +176,7 @@ TEST_CASE("sizes that no U-Net has are refused before anything is made of them",
 }
 
 TEST_CASE("fluxion import writes a U-Net that can be sampled", "[import][unet][cli]") {
-  const PublicUnet file;
+  const PublicFile file("public_unet.safetensors");
   save_tensors(file.path(), file.weights, {});
   const ProgramRun run = run_program(
       "import public.safetensors --predicts velocity --data-at 1 --heads 2 --image-size 8 "

@@ -16,6 +16,7 @@
 #include "models/objectives/flow.h"
 #include "models/samplers/sampler.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/files/scratch.h"
 
 using namespace fluxion;
@@ -87,13 +88,8 @@ Tensor call(const UnetConfig& config, const Parameters& parameters, const Call& 
 
 double largest(const Tensor& x) { return max(abs(x)).to(DType::f64).item<double>(); }
 
-std::string refusal(const UnetConfig& config) {
-  try {
-    check(NetworkConfig(config));
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+std::string unet_refusal(const UnetConfig& config) {
+  return message_of([&] { check(NetworkConfig(config)); });
 }
 
 }  // namespace
@@ -402,8 +398,8 @@ TEST_CASE("a U-Net's configuration survives JSON, and bad JSON is refused", "[un
 }
 
 TEST_CASE("configurations that no U-Net can have are refused with what would be right", "[unet]") {
-  CHECK(refusal(small_unet()).empty());
-  CHECK(refusal(other_unet()).empty());
+  CHECK(unet_refusal(small_unet()) == "");
+  CHECK(unet_refusal(other_unet()) == "");
   struct Case {
     std::function<void(UnetConfig&)> change;
     const char* says;
@@ -461,7 +457,7 @@ TEST_CASE("configurations that no U-Net can have are refused with what would be 
        }) {
     UnetConfig config = small_unet();
     wrong.change(config);
-    const std::string message = refusal(config);
+    const std::string message = unet_refusal(config);
     INFO(message);
     CHECK(message.starts_with("unet: "));
     CHECK(message.find(wrong.says) != std::string::npos);
@@ -471,7 +467,7 @@ TEST_CASE("configurations that no U-Net can have are refused with what would be 
                             .base = 65536,
                             .channel_mult = std::vector<std::int64_t>(12, 16),
                             .num_res_blocks = 64};
-  CHECK(refusal(largest_config).empty());
+  CHECK(unet_refusal(largest_config) == "");
   CHECK(parameter_count(largest_config) > 0);
 }
 

@@ -12,7 +12,6 @@ namespace fluxion::testing {
 
 namespace {
 
-using Tensors = std::vector<Tensor>;
 using Draw = std::function<double(Drawing&, Step&)>;
 
 // One floating operand of at most `limit`; the result is at most `bound`, or as large as the

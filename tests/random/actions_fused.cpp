@@ -10,8 +10,6 @@ namespace fluxion::testing {
 
 namespace {
 
-using Tensors = std::vector<Tensor>;
-
 double draw_line(Drawing& drawing, Step& step) {
   step.operands = {drawing.floating()};
   const Tensor& x = drawing.tensor(step.operands[0]);

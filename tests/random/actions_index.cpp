@@ -9,8 +9,6 @@ namespace fluxion::testing {
 
 namespace {
 
-using Tensors = std::vector<Tensor>;
-
 // Indices into an axis: an i32 value of any shape and content, brought to this shape and into
 // range.
 Tensor indices(const Scope& scope, std::size_t i, const Shape& shape, std::int64_t size) {

@@ -11,8 +11,6 @@ namespace fluxion::testing {
 
 namespace {
 
-using Tensors = std::vector<Tensor>;
-
 // Mostly a floating value; now and then one of another kind, for movement does not care.
 int anything(Drawing& drawing) {
   if (drawing.choices.one_in(8)) return drawing.boolean();

@@ -12,8 +12,6 @@ namespace fluxion::testing {
 
 namespace {
 
-using Tensors = std::vector<Tensor>;
-
 // Operands, and a body of a few steps of them. numbers[0]: how many operands are arguments; the
 // rest are captured.
 double draw_body(Drawing& drawing, Step& step, bool captures) {

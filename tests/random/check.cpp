@@ -32,7 +32,7 @@ Tensors directions(const Tensors& like, std::uint64_t seed) {
   return result;
 }
 
-Function function_of(const RandomProgram& program, DType floating, bool regions) {
+TensorFunction function_of(const RandomProgram& program, DType floating, bool regions) {
   return [&program, floating, regions](const Tensors& inputs) {
     return build(program, inputs, {.floating = floating, .regions = regions});
   };
@@ -43,14 +43,14 @@ Function function_of(const RandomProgram& program, DType floating, bool regions)
 struct Pushed {
   Tensors outputs, tangents;
 };
-Pushed pushed(const Function& f, const Tensors& inputs, const Tensors& tangents) {
+Pushed pushed(const TensorFunction& f, const Tensors& inputs, const Tensors& tangents) {
   Leaves traced(inputs, tangents);
   Pushed result{f(traced.tensors()), {}};
   result.tangents = traced.push_forward(result.outputs);
   return result;
 }
 
-Tensors pulled(const Function& f, const Tensors& inputs, const Tensors& cotangents) {
+Tensors pulled(const TensorFunction& f, const Tensors& inputs, const Tensors& cotangents) {
   Leaves traced(inputs);
   const Tensors outputs = f(traced.tensors());
   return traced.linear_map(outputs).transpose(cotangents);
@@ -201,11 +201,11 @@ void check_derivatives(const RandomProgram& program, const CheckDevices& devices
                        const CheckOptions& options, CheckResult& result) {
   const Tensors inputs = make_inputs(program, devices.cpu, DType::f64),
                 along = directions(inputs, program.points + 1000);
-  const Function f = function_of(program, DType::f64, true),
-                 plain = function_of(program, DType::f64, false);
+  const TensorFunction f = function_of(program, DType::f64, true),
+                       plain = function_of(program, DType::f64, false);
   // A custom_vjp has reverse mode alone: what it holds says how it moves forward.
   const bool forward_mode = has_forward_mode(program.steps);
-  const Function& moving = forward_mode ? f : plain;
+  const TensorFunction& moving = forward_mode ? f : plain;
 
   const Pushed forward = pushed(moving, inputs, along);
   const auto outputs = host(forward.outputs), tangents = host(forward.tangents);
@@ -270,7 +270,7 @@ void check_batching(const RandomProgram& program, const CheckDevices& devices) {
   const std::int64_t size = choices.between(1, 3), mode = has_forward_mode(program.steps)
                                                               ? choices.below(3)
                                                               : 2 * choices.below(2);
-  const Function f = function_of(program, DType::f64, true);
+  const TensorFunction f = function_of(program, DType::f64, true);
   // Inputs, directions and cotangents of each example; some are the same for all.
   std::vector<Tensors> examples;
   for (std::int64_t i = 0; i < size; ++i) {
@@ -285,7 +285,7 @@ void check_batching(const RandomProgram& program, const CheckDevices& devices) {
         examples.back().push_back(each);
   }
   const auto inputs = static_cast<std::ptrdiff_t>(program.inputs.size());
-  const Function g = [&](const Tensors& all) {
+  const TensorFunction g = [&](const Tensors& all) {
     const Tensors x(all.begin(), all.begin() + inputs);
     auto next = all.begin() + inputs;
     if (mode == 0) return f(x);

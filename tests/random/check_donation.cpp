@@ -103,7 +103,7 @@ int check_donation(const RandomProgram& program, const CheckDevices& devices) {
   Choices choices(program.points * 31 + 7 * static_cast<std::uint64_t>(program.next_value));
   const std::size_t inputs = program.inputs.size();
   const DonatedCall call = draw_call(choices, inputs, program.outputs.size());
-  const Function f = [&](const Tensors& arguments) {
+  const TensorFunction f = [&](const Tensors& arguments) {
     Tensors outputs =
         build(program, {arguments.begin(), arguments.begin() + static_cast<std::ptrdiff_t>(inputs)},
               {.floating = DType::f64});

@@ -14,8 +14,6 @@ namespace fluxion::testing {
 
 namespace {
 
-using Tensors = std::vector<Tensor>;
-
 // Draws values one after the other. Choices depend on shapes alone, so the same seed draws the same
 // program on other parameters.
 class LargeDrawing {

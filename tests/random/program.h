@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/graph/tensor.h"
+#include "tests/op_examples.h"
 
 namespace fluxion::testing {
 

@@ -6,12 +6,11 @@
 #include "autograd/rules.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
+#include "tests/op_examples.h"
 
 namespace fluxion::testing {
 
 namespace {
-
-using Tensors = std::vector<Tensor>;
 
 thread_local RuleWatch* watching = nullptr;
 thread_local const Mutation* breaking = nullptr;

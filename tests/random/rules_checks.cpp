@@ -16,14 +16,12 @@ namespace fluxion::testing {
 
 namespace {
 
-using Tensors = std::vector<Tensor>;
-
 const Device& device() {
   static const Device one = cpu({1});
   return one;
 }
 
-Tensors floating_only(Tensors tensors) {
+Tensors f64_only(Tensors tensors) {
   std::erase_if(tensors,
                 [](const Tensor& tensor) { return !tensor || tensor.dtype() != DType::f64; });
   return tensors;
@@ -59,8 +57,8 @@ Tensor wave(const Tensors& outputs) {
 
 Tensors gradient_of_wave(const TensorFunction& f, const Tensors& inputs) {
   Leaves traced(inputs);
-  const Tensor scalar = wave(floating_only(f(traced.tensors())));
-  return floating_only(traced.linear_map({scalar}).transpose({ones_like(scalar)}));
+  const Tensor scalar = wave(f64_only(f(traced.tensors())));
+  return f64_only(traced.linear_map({scalar}).transpose({ones_like(scalar)}));
 }
 
 std::string check_first_order(const OpExample& example) {
@@ -76,15 +74,15 @@ std::string check_first_order(const OpExample& example) {
       if (!is_floating(outputs[i].dtype()) && moved[i])
         return "an output that is not floating has a tangent";
   }
-  if (floating_only(example.f(inputs)).empty()) return "";
-  return fluxion::check_derivatives([&](const Tensors& x) { return floating_only(example.f(x)); },
+  if (f64_only(example.f(inputs)).empty()) return "";
+  return fluxion::check_derivatives([&](const Tensors& x) { return f64_only(example.f(x)); },
                                     inputs)
       .message;
 }
 
 // <J'u, v> against the difference of <u, f> along v.
 std::string check_reverse(const TensorFunction& f, const Tensors& inputs, double tolerance) {
-  const auto weighted = [&](const Tensors& x) { return wave(floating_only(f(x))); };
+  const auto weighted = [&](const Tensors& x) { return wave(f64_only(f(x))); };
   const Tensors gradient = gradient_of_wave(f, inputs);
   Tensors along;
   double got = 0;
@@ -320,7 +318,7 @@ const std::vector<ExampleCheck>& all_checks() {
       }
       all.push_back({&example, Kind::first_order});
       if (has_derivative(example.op) &&
-          !floating_only(example.f(to_tensors(example.inputs, device()))).empty())
+          !f64_only(example.f(to_tensors(example.inputs, device()))).empty())
         all.push_back({&example, Kind::second_order});
     }
     return all;

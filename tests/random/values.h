@@ -1,16 +1,13 @@
 // Results on the host, and how they are compared.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "engine/graph/tensor.h"
+#include "tests/op_examples.h"
 
 namespace fluxion::testing {
 
-using Tensors = std::vector<Tensor>;
-using Function = std::function<Tensors(const Tensors&)>;
 using Values = std::vector<double>;
 
 // What a check throws.

@@ -12,6 +12,7 @@
 #include "models/training/memory.h"
 #include "models/training/run.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/files/mutate.h"
 #include "tests/files/scratch.h"
 
@@ -181,13 +182,10 @@ TEST_CASE("a checkpoint that does not fit itself is refused by name", "[training
     TensorFile changed = content;
     change(changed);
     save_tensors(folder / "d", changed.tensors, changed.metadata);
-    try {
+    return message_of<FormatError>([&] {
       read_checkpoint_info(folder / "d");
       resume_trainer(folder / "d", moons(), device);
-    } catch (const FormatError& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    });
   };
   const auto edited = [&](const char* pointer, const nlohmann::json& value) {
     return message_with([&](TensorFile& file) {

@@ -10,14 +10,16 @@
 #include "engine/graph/op_names.h"
 #include "engine/graph/shape_rules.h"
 #include "tests/catch.h"
+#include "tests/op_examples.h"
 
 using namespace fluxion;
+using namespace fluxion::testing;
 
 namespace {
 
 using Values = std::vector<double>;
 
-struct Operand {
+struct OperandValues {
   Shape shape;
   Values values;
   DType dtype = DType::f32;
@@ -95,13 +97,13 @@ Program one_op(Op op, const Attributes& attributes, const std::vector<TensorType
   return program;
 }
 
-Values run(Op op, const Attributes& attributes, const std::vector<Operand>& operands,
-           std::optional<TensorType> stated = {}) {
+Values run_op(Op op, const Attributes& attributes, const std::vector<OperandValues>& operands,
+              std::optional<TensorType> stated = {}) {
   const Device device = reference();
   std::vector<TensorType> types;
   std::vector<std::shared_ptr<Buffer>> owned;
   std::vector<Buffer*> inputs;
-  for (const Operand& operand : operands) {
+  for (const OperandValues& operand : operands) {
     types.push_back({operand.shape, operand.dtype});
     const std::vector<std::byte> bytes = stored(operand.values, operand.dtype);
     REQUIRE(bytes.size() == types.back().bytes());
@@ -120,109 +122,111 @@ Values run(Op op, const Attributes& attributes, const std::vector<Operand>& oper
   device.backend().download(*result, output.dtype, bytes);
   return loaded(bytes, output.dtype);
 }
-Values run(Op op, const std::vector<Operand>& operands) {
-  return run(op, NoAttributes{}, operands);
+Values run_op(Op op, const std::vector<OperandValues>& operands) {
+  return run_op(op, NoAttributes{}, operands);
 }
 
-const double infinity = std::numeric_limits<double>::infinity();
 const double nan_value = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 
 TEST_CASE("reference: leaves", "[backends][reference]") {
-  CHECK(run(Op::constant, ValueAttributes{2.5}, {}, TensorType{{}, DType::f32}) == Values{2.5});
-  CHECK(run(Op::iota, AxisAttributes{0}, {}, TensorType{{2, 3}, DType::i32}) ==
+  CHECK(run_op(Op::constant, ValueAttributes{2.5}, {}, TensorType{{}, DType::f32}) == Values{2.5});
+  CHECK(run_op(Op::iota, AxisAttributes{0}, {}, TensorType{{2, 3}, DType::i32}) ==
         Values{0, 0, 0, 1, 1, 1});
-  CHECK(run(Op::iota, AxisAttributes{1}, {}, TensorType{{2, 3}, DType::f64}) ==
+  CHECK(run_op(Op::iota, AxisAttributes{1}, {}, TensorType{{2, 3}, DType::f64}) ==
         Values{0, 1, 2, 0, 1, 2});
 }
 
 TEST_CASE("reference: elementwise ops", "[backends][reference]") {
-  CHECK(run(Op::neg, {{{2}, {1, -2}}}) == Values{-1, 2});
-  CHECK(run(Op::exp, {{{1}, {1}, DType::f64}}) == Values{std::exp(1.0)});
-  CHECK(run(Op::sign, {{{4}, {-3, 0, 5, infinity}}}) == Values{-1, 0, 1, 1});
-  CHECK(std::isnan(run(Op::sign, {{{1}, {nan_value}}})[0]));
-  CHECK(run(Op::rsqrt, {{{2}, {4, 0}}}) == Values{0.5, infinity});
-  CHECK(run(Op::sigmoid, {{{3}, {0, infinity, -infinity}}}) == Values{0.5, 1, 0});
-  CHECK(std::isnan(run(Op::maximum, {{{1}, {nan_value}}, {{1}, {1}}})[0]));
-  CHECK(std::isnan(run(Op::minimum, {{{1}, {1}}, {{1}, {nan_value}}})[0]));
-  CHECK(run(Op::sub, {{{2}, {5, 3}, DType::i32}, {{2}, {7, 3}, DType::i32}}) == Values{-2, 0});
-  CHECK(run(Op::mul, {{{1}, {4294967295.0}, DType::u32}, {{1}, {3}, DType::u32}}) ==
+  CHECK(run_op(Op::neg, {{{2}, {1, -2}}}) == Values{-1, 2});
+  CHECK(run_op(Op::exp, {{{1}, {1}, DType::f64}}) == Values{std::exp(1.0)});
+  CHECK(run_op(Op::sign, {{{4}, {-3, 0, 5, infinity}}}) == Values{-1, 0, 1, 1});
+  CHECK(std::isnan(run_op(Op::sign, {{{1}, {nan_value}}})[0]));
+  CHECK(run_op(Op::rsqrt, {{{2}, {4, 0}}}) == Values{0.5, infinity});
+  CHECK(run_op(Op::sigmoid, {{{3}, {0, infinity, -infinity}}}) == Values{0.5, 1, 0});
+  CHECK(std::isnan(run_op(Op::maximum, {{{1}, {nan_value}}, {{1}, {1}}})[0]));
+  CHECK(std::isnan(run_op(Op::minimum, {{{1}, {1}}, {{1}, {nan_value}}})[0]));
+  CHECK(run_op(Op::sub, {{{2}, {5, 3}, DType::i32}, {{2}, {7, 3}, DType::i32}}) == Values{-2, 0});
+  CHECK(run_op(Op::mul, {{{1}, {4294967295.0}, DType::u32}, {{1}, {3}, DType::u32}}) ==
         Values{4294967293.0});
-  CHECK(run(Op::shift_right, {{{2}, {4294967295.0, 8}, DType::u32}, {{2}, {28, 3}, DType::u32}}) ==
-        Values{15, 1});
-  CHECK(run(Op::lt, {{{3}, {1, 2, nan_value}}, {{3}, {2, 2, 2}}}) == Values{1, 0, 0});
-  CHECK(run(Op::ne, {{{2}, {1, nan_value}}, {{2}, {1, nan_value}}}) == Values{0, 1});
-  CHECK(run(Op::where, {{{2}, {1, 0}, DType::boolean}, {{2}, {1, 2}}, {{2}, {3, 4}}}) ==
+  CHECK(run_op(Op::shift_right, {{{2}, {4294967295.0, 8}, DType::u32},
+                                 {{2}, {28, 3}, DType::u32}}) == Values{15, 1});
+  CHECK(run_op(Op::lt, {{{3}, {1, 2, nan_value}}, {{3}, {2, 2, 2}}}) == Values{1, 0, 0});
+  CHECK(run_op(Op::ne, {{{2}, {1, nan_value}}, {{2}, {1, nan_value}}}) == Values{0, 1});
+  CHECK(run_op(Op::where, {{{2}, {1, 0}, DType::boolean}, {{2}, {1, 2}}, {{2}, {3, 4}}}) ==
         Values{1, 4});
 }
 
 TEST_CASE("reference: conversions truncate, saturate and take NaN to zero",
           "[backends][reference]") {
-  const Operand values{{7}, {1.9, -1.9, nan_value, 1e20, -1e20, infinity, 300}, DType::f64};
-  const auto to = [&](DType dtype) { return run(Op::convert, DTypeAttributes{dtype}, {values}); };
+  const OperandValues values{{7}, {1.9, -1.9, nan_value, 1e20, -1e20, infinity, 300}, DType::f64};
+  const auto to = [&](DType dtype) {
+    return run_op(Op::convert, DTypeAttributes{dtype}, {values});
+  };
   CHECK(to(DType::i32) == Values{1, -1, 0, 2147483647, -2147483648.0, 2147483647, 300});
   CHECK(to(DType::u32) == Values{1, 0, 0, 4294967295.0, 0, 4294967295.0, 300});
   CHECK(to(DType::u8) == Values{1, 0, 0, 255, 0, 255, 255});
   CHECK(to(DType::boolean) == Values{1, 1, 1, 1, 1, 1, 1});
-  CHECK(run(Op::convert, DTypeAttributes{DType::i32}, {{{2}, {4294967295.0, 5}, DType::u32}}) ==
+  CHECK(run_op(Op::convert, DTypeAttributes{DType::i32}, {{{2}, {4294967295.0, 5}, DType::u32}}) ==
         Values{-1, 5});
-  CHECK(run(Op::convert, DTypeAttributes{DType::f32}, {{{1}, {16777217}, DType::f64}}) ==
+  CHECK(run_op(Op::convert, DTypeAttributes{DType::f32}, {{{1}, {16777217}, DType::f64}}) ==
         Values{16777216});
 }
 
 TEST_CASE("reference: movement", "[backends][reference]") {
-  const Operand x{{2, 3}, {1, 2, 3, 4, 5, 6}};
-  CHECK(run(Op::reshape, ShapeAttributes{{3, 2}}, {x}) == x.values);
-  CHECK(run(Op::transpose, AxesAttributes{{1, 0}}, {x}) == Values{1, 4, 2, 5, 3, 6});
-  CHECK(run(Op::transpose, AxesAttributes{{1, 2, 0}}, {{{2, 1, 3}, {1, 2, 3, 4, 5, 6}}}) ==
+  const OperandValues x{{2, 3}, {1, 2, 3, 4, 5, 6}};
+  CHECK(run_op(Op::reshape, ShapeAttributes{{3, 2}}, {x}) == x.values);
+  CHECK(run_op(Op::transpose, AxesAttributes{{1, 0}}, {x}) == Values{1, 4, 2, 5, 3, 6});
+  CHECK(run_op(Op::transpose, AxesAttributes{{1, 2, 0}}, {{{2, 1, 3}, {1, 2, 3, 4, 5, 6}}}) ==
         Values{1, 4, 2, 5, 3, 6});
-  CHECK(run(Op::broadcast_to, ShapeAttributes{{2, 2, 3}}, {{{1, 3}, {1, 2, 3}}}) ==
+  CHECK(run_op(Op::broadcast_to, ShapeAttributes{{2, 2, 3}}, {{{1, 3}, {1, 2, 3}}}) ==
         Values{1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3});
-  CHECK(run(Op::slice, SliceAttributes{{0, 0}, {2, 3}, {1, 2}}, {x}) == Values{1, 3, 4, 6});
-  CHECK(run(Op::pad, PadAttributes{{1, 0}, {0, 1}, 9}, {x}) ==
+  CHECK(run_op(Op::slice, SliceAttributes{{0, 0}, {2, 3}, {1, 2}}, {x}) == Values{1, 3, 4, 6});
+  CHECK(run_op(Op::pad, PadAttributes{{1, 0}, {0, 1}, 9}, {x}) ==
         Values{9, 9, 9, 9, 1, 2, 3, 9, 4, 5, 6, 9});
-  CHECK(run(Op::flip, AxesAttributes{{1}}, {x}) == Values{3, 2, 1, 6, 5, 4});
-  CHECK(run(Op::concat, AxisAttributes{1}, {x, {{2, 0}, {}}, {{2, 1}, {7, 8}}}) ==
+  CHECK(run_op(Op::flip, AxesAttributes{{1}}, {x}) == Values{3, 2, 1, 6, 5, 4});
+  CHECK(run_op(Op::concat, AxisAttributes{1}, {x, {{2, 0}, {}}, {{2, 1}, {7, 8}}}) ==
         Values{1, 2, 3, 7, 4, 5, 6, 8});
 }
 
 TEST_CASE("reference: reductions", "[backends][reference]") {
-  const Operand x{{2, 3}, {1, 5, 3, 4, 2, 6}};
-  CHECK(run(Op::sum, AxesAttributes{{0}}, {x}) == Values{5, 7, 9});
-  CHECK(run(Op::sum, AxesAttributes{{0, 1}}, {x}) == Values{21});
-  CHECK(run(Op::max, AxesAttributes{{1}}, {x}) == Values{5, 6});
-  CHECK(run(Op::min, AxesAttributes{{0}}, {x}) == Values{1, 2, 3});
-  CHECK(run(Op::max, AxesAttributes{{0}}, {{{0, 1}, {}}}) == Values{-infinity});
-  CHECK(run(Op::min, AxesAttributes{{0}}, {{{0, 1}, {}, DType::u32}}) == Values{4294967295.0});
-  CHECK(std::isnan(run(Op::max, AxesAttributes{{0}}, {{{3}, {1, nan_value, 2}}})[0]));
-  CHECK(run(Op::argmax, AxisAttributes{1}, {{{2, 3}, {1, 5, 5, nan_value, 9, nan_value}}}) ==
+  const OperandValues x{{2, 3}, {1, 5, 3, 4, 2, 6}};
+  CHECK(run_op(Op::sum, AxesAttributes{{0}}, {x}) == Values{5, 7, 9});
+  CHECK(run_op(Op::sum, AxesAttributes{{0, 1}}, {x}) == Values{21});
+  CHECK(run_op(Op::max, AxesAttributes{{1}}, {x}) == Values{5, 6});
+  CHECK(run_op(Op::min, AxesAttributes{{0}}, {x}) == Values{1, 2, 3});
+  CHECK(run_op(Op::max, AxesAttributes{{0}}, {{{0, 1}, {}}}) == Values{-infinity});
+  CHECK(run_op(Op::min, AxesAttributes{{0}}, {{{0, 1}, {}, DType::u32}}) == Values{4294967295.0});
+  CHECK(std::isnan(run_op(Op::max, AxesAttributes{{0}}, {{{3}, {1, nan_value, 2}}})[0]));
+  CHECK(run_op(Op::argmax, AxisAttributes{1}, {{{2, 3}, {1, 5, 5, nan_value, 9, nan_value}}}) ==
         Values{1, 0});
-  CHECK(run(Op::argmax, AxisAttributes{0}, {{{3}, {1, nan_value, 9}}}) == Values{1});
-  CHECK(run(Op::cumsum, AxisAttributes{0}, {x}) == Values{1, 5, 3, 5, 7, 9});
-  CHECK(run(Op::cumsum, AxisAttributes{1}, {x}) == Values{1, 6, 9, 4, 6, 12});
+  CHECK(run_op(Op::argmax, AxisAttributes{0}, {{{3}, {1, nan_value, 9}}}) == Values{1});
+  CHECK(run_op(Op::cumsum, AxisAttributes{0}, {x}) == Values{1, 5, 3, 5, 7, 9});
+  CHECK(run_op(Op::cumsum, AxisAttributes{1}, {x}) == Values{1, 6, 9, 4, 6, 12});
 }
 
 TEST_CASE("reference: matrix products", "[backends][reference]") {
-  CHECK(run(Op::matmul, ContractAttributes{},
-            {{{2, 3}, {1, 2, 3, 4, 5, 6}}, {{3, 2}, {1, 0, 0, 1, 1, 1}}}) == Values{4, 5, 10, 11});
-  CHECK(run(Op::matmul, ContractAttributes{}, {{{2, 1, 1}, {2, 3}}, {{2, 1, 2}, {1, 2, 3, 4}}}) ==
-        Values{2, 4, 9, 12});
-  CHECK(run(Op::matmul, ContractAttributes{}, {{{1, 0}, {}}, {{0, 2}, {}}}) == Values{0, 0});
+  CHECK(run_op(Op::matmul, ContractAttributes{},
+               {{{2, 3}, {1, 2, 3, 4, 5, 6}}, {{3, 2}, {1, 0, 0, 1, 1, 1}}}) ==
+        Values{4, 5, 10, 11});
+  CHECK(run_op(Op::matmul, ContractAttributes{},
+               {{{2, 1, 1}, {2, 3}}, {{2, 1, 2}, {1, 2, 3, 4}}}) == Values{2, 4, 9, 12});
+  CHECK(run_op(Op::matmul, ContractAttributes{}, {{{1, 0}, {}}, {{0, 2}, {}}}) == Values{0, 0});
 }
 
 TEST_CASE("reference: index ops", "[backends][reference]") {
-  const Operand x{{2, 3}, {1, 2, 3, 4, 5, 6}};
-  CHECK(run(Op::take, AxisAttributes{1}, {x, {{2}, {2, 0}, DType::i32}}) == Values{3, 1, 6, 4});
-  CHECK(run(Op::take, AxisAttributes{0}, {x, {{1, 2}, {9, -9}, DType::i32}}) ==
+  const OperandValues x{{2, 3}, {1, 2, 3, 4, 5, 6}};
+  CHECK(run_op(Op::take, AxisAttributes{1}, {x, {{2}, {2, 0}, DType::i32}}) == Values{3, 1, 6, 4});
+  CHECK(run_op(Op::take, AxisAttributes{0}, {x, {{1, 2}, {9, -9}, DType::i32}}) ==
         Values{4, 5, 6, 1, 2, 3});
-  CHECK(run(Op::index_add, AxisAttributes{0},
-            {x, {{2}, {1, 1}, DType::i32}, {{2, 3}, {1, 1, 1, 2, 2, 2}}}) ==
+  CHECK(run_op(Op::index_add, AxisAttributes{0},
+               {x, {{2}, {1, 1}, DType::i32}, {{2, 3}, {1, 1, 1, 2, 2, 2}}}) ==
         Values{1, 2, 3, 7, 8, 9});
-  CHECK(run(Op::take_along_axis, AxisAttributes{1}, {x, {{2, 1}, {2, 0}, DType::i32}}) ==
+  CHECK(run_op(Op::take_along_axis, AxisAttributes{1}, {x, {{2, 1}, {2, 0}, DType::i32}}) ==
         Values{3, 4});
-  CHECK(run(Op::scatter_add, AxisAttributes{1},
-            {x, {{2, 2}, {0, 0, 2, 1}, DType::i32}, {{2, 2}, {10, 10, 10, 10}}}) ==
+  CHECK(run_op(Op::scatter_add, AxisAttributes{1},
+               {x, {{2, 2}, {0, 0, 2, 1}, DType::i32}, {{2, 2}, {10, 10, 10, 10}}}) ==
         Values{21, 2, 3, 4, 15, 16});
 }
 

@@ -3,8 +3,10 @@
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 
 using namespace fluxion;
+using namespace fluxion::testing;
 
 TEST_CASE("a device is opened by its name", "[backends][device]") {
   CHECK_THAT(open_device("cpu").name(), has_text("cpu ("));
@@ -20,14 +22,9 @@ TEST_CASE("an unknown device is refused with the names there are", "[backends][d
   for (const char* name :
        {"", "gpu", "CPU", "cpu:", "cpu:0", "cpu:-1", "cpu:x", "cpu:1x", "cpu:4097",
         "cpu:99999999999", "cpu:1:2", "reference:1", " cpu", "vulkan:0"}) {
-    std::string message = "nothing was thrown";
-    try {
-      open_device(name);
-    } catch (const DeviceError& error) {
-      message = error.what();
-    }
     CAPTURE(name);
-    CHECK_THAT(message, has_text("'" + std::string(name) + "'") && has_text("cpu:N") &&
-                            has_text("reference"));
+    CHECK_THAT(
+        message_of<DeviceError>([&] { open_device(name); }),
+        has_text("'" + std::string(name) + "'") && has_text("cpu:N") && has_text("reference"));
   }
 }
