@@ -218,14 +218,21 @@ void add_elementwise(Examples& all) {
   });
   all.elementwise(Op::convert, 1, between(-2, 2), DTypeAttributes{DType::f64});
   all.elementwise(Op::pow, 2, between(0.3, 2));
-  for (const Op op : {Op::maximum, Op::minimum, Op::lt, Op::le, Op::gt, Op::ge, Op::eq, Op::ne})
-    all.elementwise(op, 2, [](const Shape& shape, std::uint64_t seed) {
-      // Operands differ everywhere: one on the grid, one between.
-      HostValue value = random_value(shape, -2, 2, seed);
-      for (double& each : value.values)
-        each = std::floor(each * 4) / 4 + (seed % 100 == 0 ? 0 : 0.125);
+  const auto on_grid = [](const Shape& shape, std::uint64_t seed) {
+    HostValue value = random_value(shape, -2, 2, seed);
+    for (double& each : value.values) each = std::floor(each * 4) / 4;
+    return value;
+  };
+  // Operands differ everywhere: one on the grid, one between.
+  for (const Op op : {Op::maximum, Op::minimum})
+    all.elementwise(op, 2, [&](const Shape& shape, std::uint64_t seed) {
+      HostValue value = on_grid(shape, seed);
+      for (double& each : value.values) each += seed % 100 == 0 ? 0 : 0.125;
       return value;
     });
+  // Some are equal.
+  for (const Op op : {Op::lt, Op::le, Op::gt, Op::ge, Op::eq, Op::ne})
+    all.elementwise(op, 2, on_grid);
   for (const Shape& shape : shapes) {
     HostValue condition = random_value(shape, -1, 1, 5);
     condition.dtype = DType::boolean;
