@@ -10,7 +10,6 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
-#include "engine/export/crc32.h"
 #include "engine/export/stored_graph.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
@@ -20,6 +19,7 @@
 #include "tests/error_message.h"
 #include "tests/files/mutate.h"
 #include "tests/files/scratch.h"
+#include "tests/files/seal.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -41,15 +41,6 @@ StoredGraph stored_function(const std::string& name, const std::vector<Tensor>& 
   const std::vector<Tensor> results = f(traced.tensors());
   return store(name, named("x", arguments.size()), named("y", results.size()), traced.tensors(),
                results);
-}
-
-// The header made to fit the bytes behind it, so that what they say is read.
-void seal(Bytes& file) {
-  if (file.size() < 24) return;
-  const std::uint32_t checksum = crc32(std::span(file).subspan(24));
-  const std::uint64_t length = file.size() - 24;
-  std::memcpy(file.data() + 12, &checksum, sizeof checksum);
-  std::memcpy(file.data() + 16, &length, sizeof length);
 }
 
 Bytes replaced(Bytes file, const std::string& from, const std::string& to) {

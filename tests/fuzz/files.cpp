@@ -6,21 +6,24 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <vector>
 
 #include "engine/error.h"
+#include "engine/export/stored_graph.h"
 #include "engine/program/program.h"
 #include "models/files/gz.h"
 #include "models/files/idx.h"
 #include "models/files/npy.h"
 #include "models/files/safetensors.h"
 #include "models/json_text.h"
+#include "tests/files/seal.h"
 
 using namespace fluxion;
 
 namespace {
 
 void read(std::uint8_t reader, std::span<const std::byte> bytes) {
-  switch (reader % 7) {
+  switch (reader % 8) {
     case 0: {
       const SafetensorsFile file(bytes);
       return;
@@ -40,6 +43,14 @@ void read(std::uint8_t reader, std::span<const std::byte> bytes) {
     case 5:
       parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "fuzz", true);
       return;
+    case 6: {
+      std::vector<std::byte> file(bytes.begin(), bytes.end());
+      testing::seal(file);
+      const StoredGraph graph = parse_graph(file);
+      check(graph);
+      serialise(graph);
+      return;
+    }
     default: {
       const Program program = parse_program(bytes);
       // What parses is exactly what was written.

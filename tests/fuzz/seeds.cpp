@@ -10,6 +10,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
+#include "engine/export/stored_graph.h"
 #include "engine/graph/ops.h"
 #include "models/files/gz.h"
 #include "models/files/npy.h"
@@ -64,13 +65,17 @@ int main(int argc, char** argv) {
       R"({"name": "seed", "sizes": [1, 2.5, -3e4], /* nested */ "inner": {"flag": true, "none": null}})";
   const auto text = std::as_bytes(std::span(json));
   write(folder / "json", 5, {text.begin(), text.end()});
+  const TracedParameters traced({x});
+  const Tensor y = softmax(matmul(traced.tensors()[0], transpose(x, {1, 0})) * 0.5);
+  write(folder / "graph", 6,
+        serialise(store("seed", {{"x", ""}}, {{"y", ""}}, traced.tensors(), std::vector{y})));
   const auto layer =
       compile([](const Tensor& a, const Tensor& b) { return softmax(silu(matmul(a, b) + 1.0)); });
-  write(folder / "program", 6, serialise(layer.program(x, transpose(x, {1, 0}))));
+  write(folder / "program", 7, serialise(layer.program(x, transpose(x, {1, 0}))));
   const auto ops = compile([](const Tensor& a) {
     return take(cumsum(pad(a, {1, 0}, {0, 2}), 0), argmax(a, 1), 0);
   });
-  write(folder / "program-of-ops", 6, serialise(ops.program(x)));
+  write(folder / "program-of-ops", 7, serialise(ops.program(x)));
   std::filesystem::remove(scratch);
   return 0;
 }
