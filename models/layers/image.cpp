@@ -122,6 +122,7 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon,
     const Tensor deviation = centred(grouped, {1, 3}, where);
     return scaled(deviation * rsqrt(mean(square(deviation), {1, 3}, true, where) + epsilon, where));
   }
+  if (x.elements() == 0) return scaled(x);  // no first pixel to take differences from
   // Sums over pixels run along the channels as they lie in memory; what is left are a few numbers a
   // channel. index_add and take carry them between channels and groups because they leave them in
   // memory, for every derivative too: read through a view, the channels of a group would be rows of

@@ -68,7 +68,8 @@ int main(int argc, char** argv) {
   const TracedParameters traced({x});
   const Tensor y = softmax(matmul(traced.tensors()[0], transpose(x, {1, 0})) * 0.5);
   write(folder / "graph", 6,
-        serialise(store("seed", {{"x", "primal"}}, {{"y", "primal"}}, traced.tensors(), std::vector{y})));
+        serialise(store("seed", {{"x", "primal"}}, {{"y", "primal"}}, traced.tensors(),
+                        std::vector{y})));
   const auto layer =
       compile([](const Tensor& a, const Tensor& b) { return softmax(silu(matmul(a, b) + 1.0)); });
   write(folder / "program", 7, serialise(layer.program(x, transpose(x, {1, 0}))));

@@ -89,6 +89,18 @@ TEST_CASE("group_norm is as exact as one sum over its group", "[means]") {
   }
 }
 
+TEST_CASE("group_norm of an image without pixels or samples is one too", "[means]") {
+  for (const Device& device : {cpu({.threads = 1}), reference()})
+    for (const Shape& shape : {Shape{2, 0, 3, 4}, Shape{2, 3, 0, 4}, Shape{0, 2, 3, 4}}) {
+      const Tensor gamma = full({4}, 2, DType::f32, device), x = zeros(shape, DType::f32, device);
+      const auto norm = [&](const Tensor& scale) { return group_norm(x, 2, 1e-5, scale, scale); };
+      CHECK(norm(gamma).shape() == shape);
+      CHECK(norm(gamma).to_host<float>().empty());
+      const Tensor slope = grad([&](const Tensor& scale) { return sum(norm(scale)); })(gamma);
+      CHECK(host_values(slope) == std::vector<double>(4, 0));
+    }
+}
+
 TEST_CASE("a mean divides by the number of elements", "[means]") {
   const Device device = cpu({.threads = 1});
   for (const std::int64_t count : {3, 7, 10, 49, 384, 1000}) {
