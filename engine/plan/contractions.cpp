@@ -46,13 +46,13 @@ std::int32_t result_in(const ContractKernel& kernel, BufferId buffer) {
 class Merger {
  public:
   Merger(Kernels& kernels, const Slots& slots, const std::set<BufferId>& kept,
-         const KernelLimits& limits)
+         const Capabilities& device)
       : kernels_(kernels),
         traffic_(kernels, slots.size()),
         dependences_(traffic_.dependences()),
         slots_(slots),
         kept_(kept),
-        limits_(limits) {}
+        device_(device) {}
 
   // Merges products that share an operand: above all primal and tangent of one layer.
   void pair_products() {
@@ -123,7 +123,8 @@ class Merger {
   // Adds b's products and epilogue to a's kernel, if they fit together.
   bool merge_products(KernelId a, KernelId b) {
     ContractKernel &into = *contraction(a), &from = *contraction(b);
-    if (!alike(into, from) || into.results + from.results > limits_.max_results) return false;
+    if (!alike(into, from) || into.results + from.results > device_.limits.max_results)
+      return false;
     if (dependences_.depends(a, b) || dependences_.depends(b, a)) return false;
     ContractKernel merged = into;
     Tape other = from.epilogue;
@@ -136,7 +137,7 @@ class Merger {
       merged.terms.push_back(std::move(term));
     }
     merged.results += from.results;
-    if (!fits(merged, slots_.items(), limits_)) return false;
+    if (!fits(merged, slots_.items(), device_.limits, device_.storage)) return false;
     into = std::move(merged);
     absorb(a, b);
     return true;
@@ -169,7 +170,7 @@ class Merger {
     ContractKernel merged = product;
     if (!common_axes(merged.epilogue, tape)) return false;
     append_tape(merged.epilogue, tape);
-    if (!fits(merged, slots_.items(), limits_)) return false;
+    if (!fits(merged, slots_.items(), device_.limits, device_.storage)) return false;
     product = std::move(merged);
     absorb(c, m);
     for (const BufferId buffer : shared) drop_if_unread(c, buffer);
@@ -193,14 +194,14 @@ class Merger {
   KernelGraph dependences_;
   const Slots& slots_;
   const std::set<BufferId>& kept_;
-  const KernelLimits& limits_;
+  const Capabilities& device_;
 };
 
 }  // namespace
 
 void merge_into_contractions(Kernels& kernels, const Slots& slots, const std::set<BufferId>& kept,
-                             const std::set<BufferId>& donated, const KernelLimits& limits) {
-  Merger merger(kernels, slots, kept, limits);
+                             const std::set<BufferId>& donated, const Capabilities& device) {
+  Merger merger(kernels, slots, kept, device);
   merger.pair_products();
   merger.attach_maps(donated);
   merger.drop_merged();

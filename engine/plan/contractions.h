@@ -2,8 +2,8 @@
 
 #include <set>
 
+#include "engine/backend.h"
 #include "engine/plan/lower.h"
-#include "engine/program/limits.h"
 
 namespace fluxion::plan {
 
@@ -12,6 +12,6 @@ namespace fluxion::plan {
 // of `kept` over one of `donated` stays its own kernel: as an epilogue it could not overwrite, and
 // it would keep the product's operands alive until the end of the step.
 void merge_into_contractions(Kernels& kernels, const Slots& slots, const std::set<BufferId>& kept,
-                             const std::set<BufferId>& donated, const KernelLimits& limits);
+                             const std::set<BufferId>& donated, const Capabilities& device);
 
 }  // namespace fluxion::plan

@@ -166,7 +166,7 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
     for (const BufferId b : slots.ids())
       if (slots[b].kind == BufferKind::input && donated.contains(slots[b].index))
         donated_buffers.insert(b);
-    merge_into_contractions(kernels, slots, kept, donated_buffers, limits);
+    merge_into_contractions(kernels, slots, kept, donated_buffers, device);
   }
   schedule(std::move(kernels), std::move(slots), donated, limits.alignment, device.storage,
            program);
