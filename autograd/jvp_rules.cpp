@@ -22,11 +22,32 @@ Tensor add_tangents(const Tensor& a, const Tensor& b) {
 
 namespace {
 
+// A literal other than 0: nothing can go wrong in a plain product with it.
+bool is_plain_factor(const Tensor& factor) {
+  if (factor.node()->op == Op::broadcast_to || factor.node()->op == Op::reshape) {
+    const std::vector<Tensor> inputs = factor.node()->inputs();
+    return !inputs.empty() && is_plain_factor(inputs[0]);
+  }
+  if (factor.node()->op != Op::constant) return false;
+  const double value = std::get<ValueAttributes>(factor.node()->attributes).value;
+  return std::isfinite(value) && static_cast<float>(value) != 0;
+}
+
+}  // namespace
+
+Tensor scaled(const Tensor& t, const Tensor& factor) {
+  if (!t) return t;
+  return is_plain_factor(factor) ? t * factor : strong_mul(t, factor);
+}
+Tensor divided(const Tensor& t, const Tensor& divisor) {
+  if (!t) return t;
+  return is_plain_factor(divisor) ? t / divisor : strong_div(t, divisor);
+}
+
+namespace {
+
 using Tangents = std::vector<Tensor>;
 
-Tensor scaled(const Tensor& tangent, const Tensor& factor) {
-  return tangent ? tangent * factor : Tensor();
-}
 Tensor negated(const Tensor& tangent) { return tangent ? -tangent : Tensor(); }
 Tensor or_zeros(const Tensor& tangent, const Tensor& like) {
   return tangent ? tangent : zeros_like(like);
@@ -50,25 +71,33 @@ Tangents convert(const JvpCall& call) {
 
 Tangents identity(const JvpCall& call) { return {call.tangents[0]}; }
 Tangents neg(const JvpCall& call) { return {-call.tangents[0]}; }
-Tangents exp(const JvpCall& call) { return {call.tangents[0] * call.output()}; }
-Tangents expm1(const JvpCall& call) { return {call.tangents[0] * (call.output() + 1.0)}; }
-Tangents log(const JvpCall& call) { return {call.tangents[0] / call.inputs[0]}; }
-Tangents log1p(const JvpCall& call) { return {call.tangents[0] / (call.inputs[0] + 1.0)}; }
-Tangents sin(const JvpCall& call) { return {call.tangents[0] * fluxion::cos(call.inputs[0])}; }
-Tangents cos(const JvpCall& call) { return {call.tangents[0] * -fluxion::sin(call.inputs[0])}; }
-Tangents tanh(const JvpCall& call) { return {call.tangents[0] * (1.0 - square(call.output()))}; }
+Tangents exp(const JvpCall& call) { return {scaled(call.tangents[0], call.output())}; }
+Tangents expm1(const JvpCall& call) { return {scaled(call.tangents[0], call.output() + 1.0)}; }
+Tangents log(const JvpCall& call) { return {divided(call.tangents[0], call.inputs[0])}; }
+Tangents log1p(const JvpCall& call) { return {divided(call.tangents[0], call.inputs[0] + 1.0)}; }
+Tangents sin(const JvpCall& call) {
+  return {scaled(call.tangents[0], fluxion::cos(call.inputs[0]))};
+}
+Tangents cos(const JvpCall& call) {
+  return {scaled(call.tangents[0], -fluxion::sin(call.inputs[0]))};
+}
+Tangents tanh(const JvpCall& call) {
+  return {scaled(call.tangents[0], 1.0 - square(call.output()))};
+}
 Tangents sigmoid(const JvpCall& call) {
-  return {call.tangents[0] * (call.output() * (1.0 - call.output()))};
+  return {scaled(call.tangents[0], call.output() * (1.0 - call.output()))};
 }
 Tangents erf(const JvpCall& call) {
-  return {call.tangents[0] *
-          (2 * std::numbers::inv_sqrtpi * fluxion::exp(-square(call.inputs[0])))};
+  return {scaled(call.tangents[0],
+                 2 * std::numbers::inv_sqrtpi * fluxion::exp(-square(call.inputs[0])))};
 }
-Tangents sqrt(const JvpCall& call) { return {call.tangents[0] * (0.5 / call.output())}; }
+Tangents sqrt(const JvpCall& call) { return {scaled(call.tangents[0], 0.5 / call.output())}; }
 Tangents rsqrt(const JvpCall& call) {
-  return {call.tangents[0] * (-0.5 * (call.output() / call.inputs[0]))};
+  return {scaled(call.tangents[0], -0.5 * (call.output() / call.inputs[0]))};
 }
-Tangents abs(const JvpCall& call) { return {call.tangents[0] * fluxion::sign(call.inputs[0])}; }
+Tangents abs(const JvpCall& call) {
+  return {scaled(call.tangents[0], fluxion::sign(call.inputs[0]))};
+}
 
 Tangents add(const JvpCall& call) { return {add_tangents(call.tangents[0], call.tangents[1])}; }
 Tangents sub(const JvpCall& call) {
@@ -81,9 +110,9 @@ Tangents mul(const JvpCall& call) {
 }
 Tangents div(const JvpCall& call) {
   const Tensor& b = call.inputs[1];
-  const Tensor first = call.tangents[0] ? call.tangents[0] / b : Tensor();
-  const Tensor second = call.tangents[1] ? call.tangents[1] * -(call.output() / b) : Tensor();
-  return {add_tangents(first, second)};
+  const Tensor second =
+      call.tangents[1] ? scaled(call.tangents[1], -divided(call.output(), b)) : Tensor();
+  return {add_tangents(divided(call.tangents[0], b), second)};
 }
 Tangents pow(const JvpCall& call) {
   const Tensor &a = call.inputs[0], &b = call.inputs[1];
@@ -91,11 +120,11 @@ Tangents pow(const JvpCall& call) {
   if (call.tangents[0]) {
     // b a^(b-1); 0 at b = 0, also where a^-1 is infinite.
     const Tensor constant = eq(b, 0.0);
-    first =
-        call.tangents[0] * where(constant, 0.0, b * fluxion::pow(a, where(constant, 1.0, b - 1.0)));
+    first = scaled(call.tangents[0],
+                   where(constant, 0.0, b * fluxion::pow(a, where(constant, 1.0, b - 1.0))));
   }
   if (call.tangents[1])
-    second = call.tangents[1] * (call.output() * fluxion::log(where(eq(a, 0.0), 1.0, a)));
+    second = scaled(call.tangents[1], call.output() * fluxion::log(where(eq(a, 0.0), 1.0, a)));
   return {add_tangents(first, second)};
 }
 Tangents atan2(const JvpCall& call) {
@@ -116,13 +145,13 @@ Tensor share(const Tensor& wins, const Tensor& ties, const Tensor& like) {
 }
 Tangents maximum(const JvpCall& call) {
   const Tensor &a = call.inputs[0], &b = call.inputs[1], ties = eq(a, b);
-  return {add_tangents(call.tangents[0] ? call.tangents[0] * share(gt(a, b), ties, a) : Tensor(),
-                       call.tangents[1] ? call.tangents[1] * share(lt(a, b), ties, a) : Tensor())};
+  return {add_tangents(scaled(call.tangents[0], share(gt(a, b), ties, a)),
+                       scaled(call.tangents[1], share(lt(a, b), ties, a)))};
 }
 Tangents minimum(const JvpCall& call) {
   const Tensor &a = call.inputs[0], &b = call.inputs[1], ties = eq(a, b);
-  return {add_tangents(call.tangents[0] ? call.tangents[0] * share(lt(a, b), ties, a) : Tensor(),
-                       call.tangents[1] ? call.tangents[1] * share(gt(a, b), ties, a) : Tensor())};
+  return {add_tangents(scaled(call.tangents[0], share(lt(a, b), ties, a)),
+                       scaled(call.tangents[1], share(gt(a, b), ties, a)))};
 }
 Tangents where(const JvpCall& call) {
   if (!call.tangents[1] && !call.tangents[2]) return {Tensor()};
@@ -143,7 +172,7 @@ Tangents extremum(const JvpCall& call) {
   const Tensor chosen = fluxion::convert(eq(x, call.output()), x.dtype());
   const Dims& axes = call.get<AxesAttributes>().axes;
   if (axes.empty()) return {call.tangents[0]};
-  return {sum(call.tangents[0] * chosen, axes, true) / sum(chosen, axes, true)};
+  return {sum(scaled(call.tangents[0], chosen), axes, true) / sum(chosen, axes, true)};
 }
 
 // matmul and conv2d, linear in each operand: both products are added before they are rounded to the
@@ -176,23 +205,23 @@ Tangents scatter(const JvpCall& call) {
 
 Tangents softmax(const JvpCall& call) {
   const Tensor y = call.output();
-  const Tensor weighted = y * call.tangents[0];
-  return {weighted - y * sum(weighted, {call.get<AxisAttributes>().axis}, true)};
+  const Tensor weighted = scaled(call.tangents[0], y);
+  return {weighted - scaled(sum(weighted, {call.get<AxisAttributes>().axis}, true), y)};
 }
 Tangents log_softmax(const JvpCall& call) {
-  return {call.tangents[0] - sum(fluxion::exp(call.output()) * call.tangents[0],
+  return {call.tangents[0] - sum(scaled(call.tangents[0], fluxion::exp(call.output())),
                                  {call.get<AxisAttributes>().axis}, true)};
 }
 // With y and s = 1/sqrt(var + eps): dy = s (dx - mean dx - y mean(y dx)), ds = -s^2 mean(y dx).
 Tangents layer_norm(const JvpCall& call) {
   const Tensor &dx = call.tangents[0], y = call.output(0), s = call.output(1);
-  const Tensor projection = mean(y * dx, {-1}, true);
-  return {s * (dx - mean(dx, {-1}, true) - y * projection), -(s * s * projection)};
+  const Tensor projection = mean(scaled(dx, y), {-1}, true);
+  return {scaled(dx - mean(dx, {-1}, true) - scaled(projection, y), s), -scaled(projection, s * s)};
 }
 Tangents rms_norm(const JvpCall& call) {
   const Tensor &dx = call.tangents[0], y = call.output(0), s = call.output(1);
-  const Tensor projection = mean(y * dx, {-1}, true);
-  return {s * (dx - y * projection), -(s * s * projection)};
+  const Tensor projection = mean(scaled(dx, y), {-1}, true);
+  return {scaled(dx - scaled(projection, y), s), -scaled(projection, s * s)};
 }
 
 Tangents conv2d(const JvpCall& call) {
@@ -270,7 +299,8 @@ constexpr auto jvp_rules = [] {
   set(Op::sin, sin), set(Op::cos, cos), set(Op::tanh, tanh), set(Op::sigmoid, sigmoid),
       set(Op::erf, erf), set(Op::sqrt, sqrt), set(Op::rsqrt, rsqrt);
   set(Op::abs, abs), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub),
-      set(Op::mul, mul), set(Op::div, div), set(Op::pow, pow);
+      set(Op::mul, mul), set(Op::strong_mul, mul), set(Op::div, div), set(Op::strong_div, div),
+      set(Op::pow, pow);
   set(Op::atan2, atan2), set(Op::hypot, hypot), set(Op::maximum, maximum),
       set(Op::minimum, minimum), set(Op::where, where), set(Op::pad, pad);
   set(Op::max, extremum), set(Op::min, extremum), set(Op::matmul, matmul);

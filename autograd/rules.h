@@ -56,4 +56,10 @@ std::vector<Tensor> region_transpose(const TransposeCall& call);
 // a + b, where empty means zero. 16-bit floats are added in f32 and rounded back.
 Tensor add_tangents(const Tensor& a, const Tensor& b);
 
+// t f and t / f for a tangent or cotangent t, in which 0 wins (strong_mul, strong_div); empty where
+// t is. Every product of the rules is one of these, so that 0 stays 0 on its way through an
+// infinite derivative.
+Tensor scaled(const Tensor& t, const Tensor& factor);
+Tensor divided(const Tensor& t, const Tensor& divisor);
+
 }  // namespace fluxion

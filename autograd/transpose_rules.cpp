@@ -56,12 +56,12 @@ void require_one(const TransposeCall& call) {
 Cotangents mul(const TransposeCall& call) {
   require_one(call);
   const Tensor& u = call.cotangents[0];
-  return call.linear[0] ? Cotangents{u * call.inputs[1], Tensor()}
-                        : Cotangents{Tensor(), call.inputs[0] * u};
+  return call.linear[0] ? Cotangents{scaled(u, call.inputs[1]), Tensor()}
+                        : Cotangents{Tensor(), scaled(u, call.inputs[0])};
 }
 Cotangents div(const TransposeCall& call) {
   if (call.linear[1]) throw Error("linear_transpose: div is not linear in its denominator");
-  return {call.cotangents[0] / call.inputs[1], Tensor()};
+  return {divided(call.cotangents[0], call.inputs[1]), Tensor()};
 }
 Cotangents where(const TransposeCall& call) {
   const Tensor &u = call.cotangents[0], &condition = call.inputs[0];
@@ -279,7 +279,7 @@ Cotangents attention_dual(const TransposeCall& call) {
   std::vector<Tensor> primal{in[0], in[1], in[2]};
   if (in.size() > 6) primal.push_back(in[6]);
   const std::vector<Tensor> forward = make_nodes(Op::attention, call.node->attributes, primal);
-  Tensor delta = uy ? fluxion::sum(uy * forward[0], {-1}) : Tensor();
+  Tensor delta = uy ? fluxion::sum(scaled(uy, forward[0]), {-1}) : Tensor();
   if (ulse) delta = delta ? delta - ulse : -ulse;
   std::vector<Tensor> operands{in[0], in[1], in[2], forward[1], delta, uy ? uy : zeros_like(in[0])};
   if (in.size() > 6) operands.push_back(in[6]);
@@ -306,7 +306,8 @@ Cotangents attention_backward(const TransposeCall& call) {
   const std::vector<Tensor> dual = make_nodes(Op::attention_dual, call.node->attributes, operands);
   Cotangents result(in.size());
   if (call.linear[4]) result[4] = -dual[3];
-  if (call.linear[5]) result[5] = dual[2] + expand_dims(dual[3], -1) * dual[0];
+  if (call.linear[5])
+    result[5] = dual[2] + scaled(broadcast_to(expand_dims(dual[3], -1), dual[0].shape()), dual[0]);
   return result;
 }
 
@@ -316,7 +317,8 @@ constexpr auto transpose_rules = [] {
   std::array<TransposeRule, op_count> table{};
   const auto set = [&](Op op, TransposeRule rule) { table[static_cast<std::size_t>(op)] = rule; };
   set(Op::identity, identity), set(Op::neg, neg), set(Op::convert, convert), set(Op::add, add),
-      set(Op::sub, sub), set(Op::mul, mul), set(Op::div, div);
+      set(Op::sub, sub), set(Op::mul, mul), set(Op::strong_mul, mul), set(Op::div, div),
+      set(Op::strong_div, div);
   set(Op::where, where), set(Op::reshape, reshape), set(Op::transpose, transpose),
       set(Op::broadcast_to, broadcast_to), set(Op::slice, slice);
   set(Op::pad, pad), set(Op::concat, concat), set(Op::flip, flip), set(Op::sum, sum),

@@ -218,6 +218,7 @@ void add_elementwise(Examples& all) {
   });
   all.elementwise(Op::convert, 1, between(-2, 2), DTypeAttributes{DType::f64});
   all.elementwise(Op::pow, 2, between(0.3, 2));
+  all.elementwise(Op::strong_div, 2, between(0.6, 2));
   const auto on_grid = [](const Shape& shape, std::uint64_t seed) {
     HostValue value = random_value(shape, -2, 2, seed);
     for (double& each : value.values) each = std::floor(each * 4) / 4;

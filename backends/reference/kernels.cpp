@@ -176,6 +176,10 @@ double binary(Op op, double a, double b) {
       return std::atan2(a, b);
     case Op::hypot:
       return std::hypot(a, b);
+    case Op::strong_mul:
+      return a == 0 || b == 0 ? 0 : a * b;
+    case Op::strong_div:
+      return a == 0 ? 0 : a / b;
     case Op::maximum:
       return maximum(a, b);
     case Op::minimum:

@@ -140,12 +140,18 @@ Tensor scores(const AttentionAttributes& a, const Tensor& q, const Tensor& k, co
   return where(visible, s, -std::numeric_limits<double>::infinity());
 }
 
+// x, and 0 where it is -inf: what to subtract from scores. A row over nothing - every key is
+// masked, or there is none - then has weights 0 in place of exp(-inf + inf).
+Tensor shift_by(const Tensor& x) {
+  return where(eq(x, -std::numeric_limits<double>::infinity()), 0.0, x);
+}
+
 struct Softmax {
-  Tensor p, lse;  // [.., queries, keys], [.., queries, 1]
+  Tensor p, lse;  // [.., queries, keys], [.., queries, 1]; over nothing 0 and -inf
 };
 Softmax softmax_of(const Tensor& s) {
-  const Tensor largest = max(s, {-1}, true), e = exp(s - largest), total = sum(e, {-1}, true);
-  return {e * (1.0 / total), largest + log(total)};
+  const Tensor shift = shift_by(max(s, {-1}, true)), e = exp(s - shift), total = sum(e, {-1}, true);
+  return {e * (1.0 / where(eq(total, 0.0), 1.0, total)), shift + log(total)};
 }
 
 Tensor without_last(const Tensor& x) {
@@ -168,10 +174,11 @@ Tensors attention_dual(const AttentionAttributes& a, const Tensors& in) {
   return {y, without_last(lse), matmul(t, v) + matmul(p, dv) - dlse * y, without_last(dlse)};
 }
 
-// ds = p (u v' - delta) scale, with p = exp(scores - lse).
+// ds = p (u v' - delta) scale, with p = exp(scores - lse), 0 over nothing.
 Tensors attention_backward(const AttentionAttributes& a, const Tensors& in) {
   const Tensor &q = in[0], &k = in[1], &v = in[2], &lse = in[3], &delta = in[4], &u = in[5];
-  const Tensor p = exp(scores(a, q, k, in.size() > 6 ? &in[6] : nullptr) - expand_dims(lse, -1));
+  const Tensor p =
+      exp(scores(a, q, k, in.size() > 6 ? &in[6] : nullptr) - shift_by(expand_dims(lse, -1)));
   const Tensor ds = p * (matmul(u, swapped(v)) - expand_dims(delta, -1)) * a.scale;
   return {matmul(ds, k), matmul(swapped(ds), q), matmul(swapped(p), u)};
 }

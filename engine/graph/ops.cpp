@@ -204,6 +204,8 @@ Tensor div(const Operand& a, const Operand& b) { return binary(Op::div, a, b); }
 Tensor pow(const Operand& a, const Operand& b) { return binary(Op::pow, a, b); }
 Tensor atan2(const Operand& y, const Operand& x) { return binary(Op::atan2, y, x); }
 Tensor hypot(const Operand& a, const Operand& b) { return binary(Op::hypot, a, b); }
+Tensor strong_mul(const Operand& a, const Operand& b) { return binary(Op::strong_mul, a, b); }
+Tensor strong_div(const Operand& a, const Operand& b) { return binary(Op::strong_div, a, b); }
 Tensor maximum(const Operand& a, const Operand& b) { return binary(Op::maximum, a, b); }
 Tensor minimum(const Operand& a, const Operand& b) { return binary(Op::minimum, a, b); }
 Tensor clip(const Tensor& x, const Operand& low, const Operand& high) {

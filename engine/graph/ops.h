@@ -110,6 +110,11 @@ Tensor atan2(const Operand& y, const Operand& x);
 // sqrt(a^2 + b^2) without overflow or underflow on the way; infinity wins over NaN. Derivatives of
 // every order are 0 at a = b = 0, as those of abs are at 0.
 Tensor hypot(const Operand& a, const Operand& b);
+// a b and a / b in which 0 wins: 0 where a is 0 (strong_mul: or b), even if the other is infinite
+// or NaN. Derivative rules multiply with them, so that a branch not taken has derivative 0 in both
+// modes (docs/autodiff.md, "Zero times infinity"). Floating.
+Tensor strong_mul(const Operand& a, const Operand& b);
+Tensor strong_div(const Operand& a, const Operand& b);
 // NaN if either is NaN. At a tie each operand gets half of the derivative.
 Tensor maximum(const Operand& a, const Operand& b);
 Tensor minimum(const Operand& a, const Operand& b);
@@ -253,7 +258,8 @@ struct AttentionOptions {
   std::optional<Tensor> mask{};
 };
 // softmax(q k^T scale + mask) v over q [.., queries, d], k and v [.., keys, d] ->
-// [.., queries, d]. Batch axes broadcast.
+// [.., queries, d]. Batch axes broadcast. A query that sees no key - each is masked with -inf, or
+// there is none - gets 0, with derivative 0.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
                  const AttentionOptions& options = {}, Location where = Location::current());
 

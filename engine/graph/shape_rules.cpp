@@ -456,7 +456,6 @@ Types attention_over(const Call& call, std::initializer_list<std::size_t> like_q
   keys[rank - 2] = k[rank - 2];
   call.require_shape(keys == k && call.inputs[2].shape == k,
                      "q, k and v must agree in batch axes and features, k and v in keys");
-  call.require_shape(k[rank - 2] > 0 || q.elements() == 0, "there are no keys to attend to");
   for (const std::size_t i : like_q)
     call.require_shape(call.inputs[i].shape == q, "an operand has another shape than q");
   for (const std::size_t i : like_k)

@@ -151,6 +151,10 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
     case Op::sub:
       if (is(1, 0)) return inputs[0];
       break;
+    case Op::strong_mul:
+      for (const std::size_t i : {0u, 1u})
+        if (is(i, 0)) return inputs[i];
+      [[fallthrough]];
     case Op::mul:
       for (const std::size_t i : {0u, 1u}) {
         if (is(i, 1)) return inputs[1 - i];
@@ -158,6 +162,7 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
       }
       break;
     case Op::div:
+    case Op::strong_div:
       if (is(1, 1)) return inputs[0];
       break;
     case Op::where:

@@ -321,19 +321,51 @@ TEST_CASE("attention carries NaN and infinity as its expansion does", "[cpu][att
   }
 }
 
-TEST_CASE("a row whose every key is masked is NaN, and no other", "[cpu][attention]") {
-  const AttentionCase c{{1}, 40, 150, 16, Layout::plain, Mask::holes};
-  std::vector<HostValue> operands = stored_operands(c, 5);
-  std::fill_n(operands[8].values.begin() + 7 * c.keys, c.keys, -infinity);
-  std::fill_n(operands[8].values.begin() + 9 * c.keys, c.keys - 1,
-              -infinity);  // only the last key, in the last block, is seen
-  operands[8].values[static_cast<std::size_t>(10 * c.keys - 1)] = 0;
-  const std::vector<Tensor> got = run(fused(c, to_tensors(operands, cpu(), DType::f32)));
-  for (const std::size_t i : {0, 1, 2, 3, 4, 5}) {
-    const std::vector<double> values = host_values(got[i]);
-    const std::size_t row = values.size() / static_cast<std::size_t>(c.queries);
-    for (std::size_t j = 0; j < values.size(); ++j)
-      REQUIRE(std::isnan(values[j]) == (j / row == 7));
+TEST_CASE("a row whose every key is masked is 0 and leaves all gradients finite",
+          "[cpu][attention]") {
+  for (const bool causal : {false, true}) {
+    const AttentionCase c{{1}, 40, 150, 16, Layout::plain, Mask::holes, causal};
+    std::vector<HostValue> operands = stored_operands(c, 5);
+    std::fill_n(operands[8].values.begin() + 7 * c.keys, c.keys, -infinity);
+    std::fill_n(operands[8].values.begin() + 9 * c.keys, c.keys - 1,
+                -infinity);  // only the last key, in the last block, is seen
+    operands[8].values[static_cast<std::size_t>(10 * c.keys - 1)] = 0;
+    const std::vector<Tensor> expected =
+        run(expanded(c, to_tensors(operands, reference(), DType::f64)));
+    const std::vector<double> lse = host_values(expected[1]), allowed = tolerances(c, DType::f32);
+    REQUIRE(lse[7] == -infinity);
+    REQUIRE((lse[9] == -infinity) == causal);
+    for (const bool fuse : {true, false}) {
+      const std::vector<Tensor> on_cpu = to_tensors(operands, cpu(), DType::f32);
+      const std::vector<Tensor> got = run(fuse ? fused(c, on_cpu) : expanded(c, on_cpu));
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        INFO(names[i] << (fuse ? "" : ", expanded") << (causal ? ", causal" : ""));
+        const std::vector<double> values = host_values(got[i]), wanted = host_values(expected[i]);
+        const bool of_queries = i < 7, is_lse = i == 1 || i == 3;
+        const std::size_t row = values.size() / static_cast<std::size_t>(c.queries);
+        std::size_t wrong = 0;
+        for (std::size_t j = 0; j < values.size(); ++j) {
+          if (of_queries && lse[j / row] == -infinity)
+            wrong += values[j] != (is_lse ? -infinity : 0) || values[j] != wanted[j];
+          else
+            wrong += !(std::abs(values[j] - wanted[j]) <= allowed[i]);
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("attention over no keys is 0", "[cpu][attention]") {
+  for (const Device& device : {reference(), cpu()}) {
+    const AttentionCase c{{2}, 70, 0, 5};
+    const std::vector<Tensor> got =
+        run(fused(c, to_tensors(stored_operands(c, 1), device, DType::f32)));
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      INFO(names[i] << " on " << device.name());
+      const double wanted = i == 1 || i == 3 ? -infinity : 0;
+      for (const double each : host_values(got[i])) CHECK(each == wanted);
+    }
   }
 }
 

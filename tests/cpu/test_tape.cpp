@@ -135,6 +135,10 @@ double oracle_op(const TapeInstruction& instruction, DType operand, double a, do
       return a * b;
     case Op::div:
       return a / b;
+    case Op::strong_mul:
+      return a == 0 || b == 0 ? 0 : a * b;
+    case Op::strong_div:
+      return a == 0 ? 0 : a / b;
     case Op::maximum:
       return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b);
     case Op::minimum:

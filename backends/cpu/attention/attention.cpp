@@ -482,6 +482,8 @@ void Attention<T>::forward(const Call& call, const Slot& slot, std::int64_t unit
     const Strip& strip = slot.strips[static_cast<std::size_t>(i)];
     const Range queries = queries_of(i);
     const std::int64_t columns = padded(queries.size()), row = batch * queries_ + queries.begin;
+    if (keys_ == 0) std::fill_n(strip.sum, features_ * columns, T{0});
+    if (keys_ == 0 && dual) std::fill_n(strip.sum_tangent, features_ * columns, T{0});
     lanes_.finish({nullptr, nullptr, 0, columns, strip.largest, strip.total, strip.total_tangent,
                    strip.sum, strip.sum_tangent, features_});
     store_rows(slot, strip.sum, columns, queries.size(), output(call, 0) + row * features_);

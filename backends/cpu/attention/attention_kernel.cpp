@@ -136,11 +136,10 @@ void Finish(const SoftmaxBlock<T>& block) {
   for (std::int64_t column = 0; column < block.columns; column += lanes) {
     const V largest = hn::LoadU(d, block.largest + column),
             total = hn::LoadU(d, block.total + column);
-    const V inverse = hn::Div(hn::Set(d, T{1}), total);
-    const auto masked = hn::Eq(largest, hn::Set(d, -std::numeric_limits<T>::infinity()));
-    const V lse = hn::IfThenElse(masked, hn::Set(d, std::numeric_limits<T>::quiet_NaN()),
-                                 hn::Add(largest, log(d, total)));
-    hn::StoreU(lse, d, block.total + column);
+    // Over nothing, where every key is masked or there is none: y = 0 and lse = -inf.
+    const V inverse =
+        hn::IfThenZeroElse(hn::Eq(total, hn::Zero(d)), hn::Div(hn::Set(d, T{1}), total));
+    hn::StoreU(hn::Add(largest, log(d, total)), d, block.total + column);
     if (block.sum_tangent) {
       const V lse_tangent = hn::Mul(hn::LoadU(d, block.total_tangent + column), inverse);
       hn::StoreU(lse_tangent, d, block.total_tangent + column);
@@ -168,13 +167,16 @@ void Backward(T* scores, T* factors, const T* lse, const T* delta, std::int64_t 
   using V = hn::Vec<Vectors<T>>;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const V infinity = hn::Set(d, std::numeric_limits<T>::infinity());
+  const V lowest = hn::Neg(infinity);
   for (std::int64_t column = 0; column < columns; column += lanes) {
     const V row_lse = hn::LoadU(d, lse + column), row_delta = hn::LoadU(d, delta + column);
+    // Scores of -inf then have weight 0 in a row over nothing, too.
+    const V shift = hn::IfThenZeroElse(hn::Eq(row_lse, lowest), row_lse);
     for (std::int64_t j = 0; j < keys; ++j) {
       T *score = scores + j * columns + column, *factor = factors + j * columns + column;
       // A score far above lse can't come from the same operands; its weight is infinite, like the
       // exponential in f32.
-      const V x = hn::Sub(hn::LoadU(d, score), row_lse);
+      const V x = hn::Sub(hn::LoadU(d, score), shift);
       const V p = hn::IfThenElse(hn::Gt(x, hn::Set(d, highest<T>)), infinity, weight(d, x));
       hn::StoreU(p, d, score);
       hn::StoreU(hn::Mul(p, hn::Sub(hn::LoadU(d, factor), row_delta)), d, factor);

@@ -34,6 +34,7 @@ std::optional<ChainLink> link_of(Op op) {
   if (op == Op::add) return ChainLink::add;
   if (op == Op::sub) return ChainLink::sub;
   if (op == Op::mul) return ChainLink::mul;
+  if (op == Op::strong_mul) return ChainLink::strong_mul;
   return {};
 }
 

@@ -34,6 +34,13 @@ struct Row {
   size_t step;
 };
 
+// a b, and 0 where either is 0: strong_mul.
+template <class D, class V>
+HWY_INLINE V strong_product(D d, V a, V b) {
+  const V zero = hn::Zero(d);
+  return hn::IfThenZeroElse(hn::Or(hn::Eq(a, zero), hn::Eq(b, zero)), hn::Mul(a, b));
+}
+
 template <class T>
 HWY_INLINE T* row_of(std::byte* out, std::int64_t out_step, std::int64_t row) {
   return reinterpret_cast<T*>(out + row * out_step);

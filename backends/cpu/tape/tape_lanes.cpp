@@ -96,6 +96,19 @@ struct Div {
     return hn::Div(a, b);
   }
 };
+// 0 wins over infinity and NaN.
+struct StrongMul {
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V a, V b) const {
+    return strong_product(d, a, b);
+  }
+};
+struct StrongDiv {
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V a, V b) const {
+    return hn::IfThenZeroElse(hn::Eq(a, hn::Zero(d)), hn::Div(a, b));
+  }
+};
 struct Maximum {
   template <class D, class V>
   HWY_INLINE V operator()(D, V a, V b) const {
@@ -405,6 +418,10 @@ ApplyKernel arithmetic_kernel(Op op) {
     switch (op) {
       case Op::div:
         return binary<T, Div>;
+      case Op::strong_mul:
+        return binary<T, StrongMul>;
+      case Op::strong_div:
+        return binary<T, StrongDiv>;
       case Op::floor:
         return unary<T, Floor>;
       case Op::sqrt:

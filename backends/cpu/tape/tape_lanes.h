@@ -27,7 +27,8 @@ using ApplyKernel = void (*)(std::byte* out, std::int64_t out_step, const Lanes*
 
 // A chain: v = in[0]; then for each link k, v = v (link) in[k + 1]. Gives the same bits as its ops
 // one by one.
-enum class ChainLink : std::uint8_t { add, sub, sub_from, mul };  // v + x, v - x, x - v, v * x
+// v + x, v - x, x - v, v * x, strong_mul(v, x).
+enum class ChainLink : std::uint8_t { add, sub, sub_from, mul, strong_mul };
 inline constexpr std::int64_t max_chain_links = 7;
 using ChainKernel = void (*)(std::byte* out, std::int64_t out_step, const Lanes* in,
                              const ChainLink* links, std::int64_t count, std::int64_t rows,

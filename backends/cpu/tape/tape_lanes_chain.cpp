@@ -58,6 +58,7 @@ void chain(std::byte* out, std::int64_t out_step, const Lanes* in, const ChainLi
 #define FLUXION_SUB(j) v##j = hn::Sub(v##j, hn::LoadU(d, from + j * step));
 #define FLUXION_SUB_FROM(j) v##j = hn::Sub(hn::LoadU(d, from + j * step), v##j);
 #define FLUXION_MUL(j) v##j = hn::Mul(v##j, hn::LoadU(d, from + j * step));
+#define FLUXION_STRONG_MUL(j) v##j = strong_product(d, v##j, hn::LoadU(d, from + j * step));
           case ChainLink::add:
             FLUXION_EACH_VECTOR(FLUXION_ADD)
             break;
@@ -69,6 +70,9 @@ void chain(std::byte* out, std::int64_t out_step, const Lanes* in, const ChainLi
             break;
           case ChainLink::mul:
             FLUXION_EACH_VECTOR(FLUXION_MUL)
+            break;
+          case ChainLink::strong_mul:
+            FLUXION_EACH_VECTOR(FLUXION_STRONG_MUL)
             break;
         }
       }
@@ -92,6 +96,9 @@ void chain(std::byte* out, std::int64_t out_step, const Lanes* in, const ChainLi
           case ChainLink::mul:
             v = hn::Mul(v, operand);
             break;
+          case ChainLink::strong_mul:
+            v = strong_product(d, v, operand);
+            break;
         }
       }
       hn::StoreU(v, d, to + i);
@@ -104,6 +111,7 @@ void chain(std::byte* out, std::int64_t out_step, const Lanes* in, const ChainLi
 #undef FLUXION_SUB
 #undef FLUXION_SUB_FROM
 #undef FLUXION_MUL
+#undef FLUXION_STRONG_MUL
 #undef FLUXION_STORE
 #undef FLUXION_EACH_VECTOR
 
