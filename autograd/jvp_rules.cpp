@@ -72,7 +72,10 @@ Tangents convert(const JvpCall& call) {
 Tangents identity(const JvpCall& call) { return {call.tangents[0]}; }
 Tangents neg(const JvpCall& call) { return {-call.tangents[0]}; }
 Tangents exp(const JvpCall& call) { return {scaled(call.tangents[0], call.output())}; }
-Tangents expm1(const JvpCall& call) { return {scaled(call.tangents[0], call.output() + 1.0)}; }
+// Not expm1(x) + 1, which cancels in the left tail.
+Tangents expm1(const JvpCall& call) {
+  return {scaled(call.tangents[0], fluxion::exp(call.inputs[0]))};
+}
 Tangents log(const JvpCall& call) { return {divided(call.tangents[0], call.inputs[0])}; }
 Tangents log1p(const JvpCall& call) { return {divided(call.tangents[0], call.inputs[0] + 1.0)}; }
 Tangents sin(const JvpCall& call) {
@@ -81,16 +84,23 @@ Tangents sin(const JvpCall& call) {
 Tangents cos(const JvpCall& call) {
   return {scaled(call.tangents[0], -fluxion::sin(call.inputs[0]))};
 }
+// From the operand: 1 - y^2 and y (1 - y) cancel where y rounds to 1.
 Tangents tanh(const JvpCall& call) {
-  return {scaled(call.tangents[0], 1.0 - square(call.output()))};
+  return {scaled(call.tangents[0], 4.0 * fluxion::sigmoid_slope(2.0 * call.inputs[0]))};
 }
 Tangents sigmoid(const JvpCall& call) {
-  return {scaled(call.tangents[0], call.output() * (1.0 - call.output()))};
+  return {scaled(call.tangents[0], fluxion::sigmoid_slope(call.inputs[0]))};
 }
-Tangents erf(const JvpCall& call) {
-  return {scaled(call.tangents[0],
-                 2 * std::numbers::inv_sqrtpi * fluxion::exp(-square(call.inputs[0])))};
+// sigmoid(-x) - sigmoid(x) = -tanh(x / 2)
+Tangents sigmoid_slope(const JvpCall& call) {
+  return {scaled(call.tangents[0], -(call.output() * fluxion::tanh(0.5 * call.inputs[0])))};
 }
+// A bell curve times `height`.
+Tangents gaussian(const JvpCall& call, double height) {
+  return {scaled(call.tangents[0], height * fluxion::exp(-square(call.inputs[0])))};
+}
+Tangents erf(const JvpCall& call) { return gaussian(call, 2 * std::numbers::inv_sqrtpi); }
+Tangents erfc(const JvpCall& call) { return gaussian(call, -2 * std::numbers::inv_sqrtpi); }
 Tangents sqrt(const JvpCall& call) { return {scaled(call.tangents[0], 0.5 / call.output())}; }
 Tangents rsqrt(const JvpCall& call) {
   return {scaled(call.tangents[0], -0.5 * (call.output() / call.inputs[0]))};
@@ -117,24 +127,23 @@ Tangents div(const JvpCall& call) {
 Tangents pow(const JvpCall& call) {
   const Tensor &a = call.inputs[0], &b = call.inputs[1];
   Tensor first, second;
-  if (call.tangents[0]) {
-    // b a^(b-1); 0 at b = 0, also where a^-1 is infinite.
-    const Tensor constant = eq(b, 0.0);
-    first = scaled(call.tangents[0],
-                   where(constant, 0.0, b * fluxion::pow(a, where(constant, 1.0, b - 1.0))));
-  }
+  // b a^(b-1), where 0 a^-1 is 0 at a = 0 too. It is right as a function of b as well.
+  if (call.tangents[0]) first = scaled(call.tangents[0], scaled(fluxion::pow(a, b - 1.0), b));
   if (call.tangents[1])
     second = scaled(call.tangents[1], call.output() * fluxion::log(where(eq(a, 0.0), 1.0, a)));
   return {add_tangents(first, second)};
 }
+// A length as a divisor. Infinity at the origin makes the derivatives of every order 0 there.
+Tensor divisor(const Tensor& length) { return where(eq(length, 0.0), HUGE_VAL, length); }
+// Divides twice by the length, because its square over- and underflows.
 Tangents atan2(const JvpCall& call) {
   const Tensor &y = call.inputs[0], &x = call.inputs[1];
-  const Tensor norm = square(x) + square(y);
-  return {add_tangents(scaled(call.tangents[0], x / norm), scaled(call.tangents[1], -y / norm))};
+  const Tensor norm = divisor(fluxion::hypot(y, x));
+  return {add_tangents(scaled(call.tangents[0], x / norm / norm),
+                       scaled(call.tangents[1], -(y / norm / norm)))};
 }
-// An infinite divisor at the origin makes the derivatives of every order 0 there.
 Tangents hypot(const JvpCall& call) {
-  const Tensor norm = where(eq(call.output(), 0.0), HUGE_VAL, call.output());
+  const Tensor norm = divisor(call.output());
   return {add_tangents(scaled(call.tangents[0], call.inputs[0] / norm),
                        scaled(call.tangents[1], call.inputs[1] / norm))};
 }
@@ -203,14 +212,22 @@ Tangents scatter(const JvpCall& call) {
                      or_zeros(call.tangents[2], call.inputs[2])})};
 }
 
+// The tangent of softmax's operand, minus what it is at the largest element (the mean over all that
+// tie). To x and dx a constant may be added. With this one, no 1 - p is formed where p is nearly 1.
+Tensor against_largest(const JvpCall& call) {
+  const Dims axis{call.get<AxisAttributes>().axis};
+  const Tensor y = call.output(), &dx = call.tangents[0];
+  const Tensor largest = fluxion::convert(eq(y, max(y, axis, true)), y.dtype());
+  return dx - sum(scaled(dx, largest), axis, true) / sum(largest, axis, true);
+}
 Tangents softmax(const JvpCall& call) {
-  const Tensor y = call.output();
-  const Tensor weighted = scaled(call.tangents[0], y);
+  const Tensor y = call.output(), weighted = scaled(against_largest(call), y);
   return {weighted - scaled(sum(weighted, {call.get<AxisAttributes>().axis}, true), y)};
 }
 Tangents log_softmax(const JvpCall& call) {
-  return {call.tangents[0] - sum(scaled(call.tangents[0], fluxion::exp(call.output())),
-                                 {call.get<AxisAttributes>().axis}, true)};
+  const Tensor dx = against_largest(call);
+  return {dx -
+          sum(scaled(dx, fluxion::exp(call.output())), {call.get<AxisAttributes>().axis}, true)};
 }
 // With y and s = 1/sqrt(var + eps): dy = s (dx - mean dx - y mean(y dx)), ds = -s^2 mean(y dx).
 Tangents layer_norm(const JvpCall& call) {
@@ -297,7 +314,8 @@ constexpr auto jvp_rules = [] {
   set(Op::identity, identity), set(Op::neg, neg), set(Op::exp, exp), set(Op::expm1, expm1),
       set(Op::log, log), set(Op::log1p, log1p);
   set(Op::sin, sin), set(Op::cos, cos), set(Op::tanh, tanh), set(Op::sigmoid, sigmoid),
-      set(Op::erf, erf), set(Op::sqrt, sqrt), set(Op::rsqrt, rsqrt);
+      set(Op::sigmoid_slope, sigmoid_slope);
+  set(Op::erf, erf), set(Op::erfc, erfc), set(Op::sqrt, sqrt), set(Op::rsqrt, rsqrt);
   set(Op::abs, abs), set(Op::convert, convert), set(Op::add, add), set(Op::sub, sub),
       set(Op::mul, mul), set(Op::strong_mul, mul), set(Op::div, div), set(Op::strong_div, div),
       set(Op::pow, pow);

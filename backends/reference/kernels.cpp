@@ -110,6 +110,11 @@ double minimum(double a, double b) {
   return std::isnan(a) || std::isnan(b) ? std::nan("") : std::min(a, b);
 }
 
+double sigmoid(double x) {
+  const double e = std::exp(-std::abs(x));
+  return (x < 0 ? e : 1) / (1 + e);
+}
+
 double unary(Op op, double x) {
   switch (op) {
     case Op::neg:
@@ -129,9 +134,13 @@ double unary(Op op, double x) {
     case Op::tanh:
       return std::tanh(x);
     case Op::sigmoid:
-      return 1 / (1 + std::exp(-x));
+      return sigmoid(x);
+    case Op::sigmoid_slope:
+      return sigmoid(x) * sigmoid(-x);
     case Op::erf:
       return std::erf(x);
+    case Op::erfc:
+      return std::erfc(x);
     case Op::sqrt:
       return std::sqrt(x);
     case Op::rsqrt:

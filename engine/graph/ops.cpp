@@ -132,7 +132,9 @@ Tensor sin(const Tensor& x, Location where) { return unary(Op::sin, x, where); }
 Tensor cos(const Tensor& x, Location where) { return unary(Op::cos, x, where); }
 Tensor tanh(const Tensor& x, Location where) { return unary(Op::tanh, x, where); }
 Tensor sigmoid(const Tensor& x, Location where) { return unary(Op::sigmoid, x, where); }
+Tensor sigmoid_slope(const Tensor& x, Location where) { return unary(Op::sigmoid_slope, x, where); }
 Tensor erf(const Tensor& x, Location where) { return unary(Op::erf, x, where); }
+Tensor erfc(const Tensor& x, Location where) { return unary(Op::erfc, x, where); }
 Tensor sqrt(const Tensor& x, Location where) { return unary(Op::sqrt, x, where); }
 Tensor rsqrt(const Tensor& x, Location where) { return unary(Op::rsqrt, x, where); }
 Tensor abs(const Tensor& x, Location where) { return unary(Op::abs, x, where); }
@@ -172,9 +174,12 @@ Tensor silu(const Tensor& x, Location where) {
 }
 Tensor softplus(const Tensor& x, Location where) {
   require_tensor(x, "softplus", "x", where);
-  // max(x, 0) + log1p(e^-|x|) is accurate in both tails.
-  return maximum(Operand(x, where), Operand(0.0, where)) +
-         log1p(exp(neg(abs(x, where), where), where), where);
+  // max(x, 0) + log1p(e^-|x|) is accurate in both tails. Either side of `below` is softplus itself,
+  // not only where it is chosen: so the derivatives of every order are right at 0 too.
+  const Tensor below = le(Operand(x, where), Operand(0.0, where));
+  return fluxion::where(below, Operand(0.0, where), Operand(x, where)) +
+         log1p(exp(fluxion::where(below, Operand(x, where), Operand(neg(x, where), where)), where),
+               where);
 }
 Tensor gelu_tanh(const Tensor& x, Location where) {
   require_tensor(x, "gelu_tanh", "x", where);
@@ -186,8 +191,8 @@ Tensor gelu_tanh(const Tensor& x, Location where) {
 }
 Tensor gelu_erf(const Tensor& x, Location where) {
   require_tensor(x, "gelu_erf", "x", where);
-  return Operand(0.5, where) * x *
-         (Operand(1.0, where) + erf(Operand(std::numbers::sqrt2 / 2, where) * x, where));
+  // 1 + erf(u) would cancel for large negative x.
+  return Operand(0.5, where) * x * erfc(Operand(-std::numbers::sqrt2 / 2, where) * x, where);
 }
 
 Tensor convert(const Tensor& x, DType dtype, Location where) {
@@ -387,9 +392,10 @@ Tensor var(const Tensor& x, const Dims& axes, bool keepdims, std::int64_t ddof, 
 
 Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
   require_tensor(x, "logsumexp", "x", where);
-  // The shift cancels in value and derivative. Where the maximum is infinite, a shift of 0 avoids
-  // inf - inf.
-  const Tensor top = stop_gradient(max(x, axes, true, where), where);
+  // The shift cancels in value and derivative. It is differentiated all the same: the largest term
+  // then has no tangent, so that in the derivatives no 1 - p with p near 1 is formed. Where the
+  // maximum is infinite, a shift of 0 avoids inf - inf.
+  const Tensor top = max(x, axes, true, where);
   const Tensor shift =
       fluxion::where(lt(abs(top), std::numeric_limits<double>::infinity()), top, 0.0);
   const Tensor result = log(sum(exp(x - shift, where), axes, true, where), where) + shift;

@@ -66,7 +66,11 @@ Tensor sin(const Tensor& x, Location where = Location::current());
 Tensor cos(const Tensor& x, Location where = Location::current());
 Tensor tanh(const Tensor& x, Location where = Location::current());
 Tensor sigmoid(const Tensor& x, Location where = Location::current());  // 1 / (1 + e^-x)
+// sigmoid(x) sigmoid(-x), the derivative of sigmoid, accurate in both tails; sigmoid_slope(2 x) is
+// 1 / (2 cosh x)^2, a quarter of the derivative of tanh.
+Tensor sigmoid_slope(const Tensor& x, Location where = Location::current());
 Tensor erf(const Tensor& x, Location where = Location::current());
+Tensor erfc(const Tensor& x, Location where = Location::current());  // 1 - erf(x), accurate
 Tensor sqrt(const Tensor& x, Location where = Location::current());
 Tensor rsqrt(const Tensor& x, Location where = Location::current());  // 1 / sqrt(x)
 
@@ -85,11 +89,11 @@ Tensor relu(const Tensor& x, Location where = Location::current());
 
 // Floating.
 Tensor silu(const Tensor& x, Location where = Location::current());  // x sigmoid(x)
-// log(1 + e^x), accurate in both tails.
+// log(1 + e^x), accurate in both tails, as are its derivatives.
 Tensor softplus(const Tensor& x, Location where = Location::current());
 // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
 Tensor gelu_tanh(const Tensor& x, Location where = Location::current());
-// x/2 (1 + erf(x / sqrt 2)).
+// x/2 erfc(-x / sqrt 2), which is x/2 (1 + erf(x / sqrt 2)).
 Tensor gelu_erf(const Tensor& x, Location where = Location::current());
 
 // x in another dtype. engine/graph/numbers.h says what becomes of numbers that it can't hold.
@@ -103,9 +107,10 @@ Tensor add(const Operand& a, const Operand& b);
 Tensor sub(const Operand& a, const Operand& b);
 Tensor mul(const Operand& a, const Operand& b);
 Tensor div(const Operand& a, const Operand& b);  // floating
-// a^b, floating. d(a^0)/da = 0 and d(a^1)/da = 1 also at a = 0.
+// a^b, floating. d(a^0)/da = 0 and d(a^1)/da = 1 also at a = 0. In b, derivatives at a = 0 are 0.
 Tensor pow(const Operand& a, const Operand& b);
-// The angle of the point (x, y), in [-pi, pi]; floating.
+// The angle of the point (x, y), in [-pi, pi]; floating. Derivatives of every order are 0 at
+// x = y = 0.
 Tensor atan2(const Operand& y, const Operand& x);
 // sqrt(a^2 + b^2) without overflow or underflow on the way; infinity wins over NaN. Derivatives of
 // every order are 0 at a = b = 0, as those of abs are at 0.

@@ -1,5 +1,7 @@
 #include "models/layers/losses.h"
 
+#include <limits>
+
 namespace fluxion {
 
 Tensor squared_norm(const Tensor& x, Location where) {
@@ -16,8 +18,17 @@ Tensor squared_norm(const Tensor& x, Location where) {
 Tensor pseudo_huber(const Tensor& x, const Tensor& y, double c, Location where) {
   require_tensor(x, "pseudo_huber", "x", where);
   require_tensor(y, "pseudo_huber", "y", where);
-  const Tensor difference = sub({x, where}, {y, where});
-  return sqrt(squared_norm(difference, where) + c * c, where) - c;
+  const Tensor square = squared_norm(sub({x, where}, {y, where}), where);
+  const double least = x.dtype() == DType::f64 ? std::numeric_limits<double>::min()
+                                               : std::numeric_limits<float>::min();
+  if (c * c < least) {
+    // |x - y|, whose root has no derivative where they are equal: there, those of all orders are 0.
+    const Tensor equal = eq({square, where}, {0.0, where});
+    return fluxion::where(equal, {0.0, where}, sqrt(fluxion::where(equal, 1.0, square), where));
+  }
+  const Tensor root = sqrt(square + c * c, where);
+  // With c > 0, root - c would cancel where |x - y| is small beside c.
+  return c > 0 ? square / (root + c) : root - c;
 }
 
 Tensor huber(const Tensor& x, const Tensor& y, double delta, Location where) {

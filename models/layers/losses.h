@@ -9,7 +9,7 @@ namespace fluxion {
 Tensor squared_norm(const Tensor& x, Location where = Location::current());
 
 // sqrt(|x - y|^2 + c^2) - c per sample, one root over all axes but the first: [batch, ..] ->
-// [batch].
+// [batch]. With c = 0, |x - y|; where x = y its derivatives of every order are then 0.
 Tensor pseudo_huber(const Tensor& x, const Tensor& y, double c,
                     Location where = Location::current());
 

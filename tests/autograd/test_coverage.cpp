@@ -3,20 +3,16 @@
 // the value compared, the rule called on the way to a derivative or a batch that was compared. What
 // is missing must be in the list of refusals below, with its reason.
 //
-// The table is docs/coverage.md. Where a change is meant, set FLUXION_UPDATE_PINNED=1, run this
-// test once, and look at the difference.
+// The table is in docs/coverage.md (tests/autograd/coverage_page.h says how to update it).
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <map>
-#include <sstream>
 
 #include "autograd/rules.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
+#include "tests/autograd/coverage_page.h"
 #include "tests/catch.h"
 #include "tests/random/program.h"
 #include "tests/random/rules_checks.h"
@@ -26,7 +22,6 @@ using namespace fluxion::testing;
 
 namespace {
 
-const std::filesystem::path page = std::filesystem::path(FLUXION_SOURCE_DIR) / "docs/coverage.md";
 const DType dtypes[] = {DType::f32, DType::f64, DType::bf16, DType::f16, DType::i32, DType::u32};
 
 // Storage: moved by every op that only moves, multiplied by contractions.
@@ -187,7 +182,9 @@ TEST_CASE(
   for (const auto& [at, reason] : numbered)
     notes += "- [" + std::to_string(at) + "] " + reason + "\n";
   const std::string whole =
-      "# Coverage\n\nWritten by tests/autograd/test_coverage.cpp, which fails where an op of "
+      "# Coverage\n\nWritten by two tests. The table of ops is that of "
+      "tests/autograd/test_coverage.cpp, which "
+      "fails where an op of "
       "`engine/graph/ops.def` has a hole. *yes*: a check of an "
       "example ran "
       "it and compared the result.\nbf16 and f16 are storage: ops that move take them, and "
@@ -200,10 +197,6 @@ TEST_CASE(
       " cells are covered.\n\n| op | f32 | f64 | bf16 | f16 | i32 | u32 | jvp | transpose | "
       "batching |\n|---|---|---|---|---|---|---|---|---|---|\n" +
       text + "\nRefusals:\n\n" + notes;
-  if (std::getenv("FLUXION_UPDATE_PINNED")) std::ofstream(page) << whole;
-  std::ifstream file(page);
-  std::stringstream committed;
-  committed << file.rdbuf();
-  INFO("docs/coverage.md is not what this test would write; see the top of test_coverage.cpp");
-  CHECK((committed.str() == whole));
+  INFO("docs/coverage.md is not what this test would write; see tests/autograd/coverage_page.h");
+  CHECK((CoveragePage::committed(CoveragePage::ops, whole) == whole));
 }

@@ -1,6 +1,8 @@
-// Chains of arithmetic that run in one pass give the bits of the same ops run one at a time.
+// Chains of arithmetic, and pairs of functions, that run in one pass give the bits of the same ops
+// run one at a time.
 #include <cstring>
 #include <functional>
+#include <tuple>
 
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
@@ -62,5 +64,29 @@ TEST_CASE("a chain of arithmetic has the bits of its ops one at a time", "[cpu][
     for (const std::int64_t columns : {1, 7, 16, 127, 128, 129, 1000}) {
       check_bits<float>(rows, columns);
       check_bits<double>(rows, columns);
+    }
+}
+
+TEST_CASE("sigmoid and its slope in one pass have the bits of either alone", "[cpu][tape]") {
+  const Device device = cpu({.threads = 1});
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const Shape& shape : {Shape{}, Shape{5}, Shape{3, 17}, Shape{40, 128}, Shape{2, 3000}}) {
+      INFO(to_string(TensorType{shape, dtype}));
+      const Tensor x = to_tensor(random_value(shape, -40, 40, 3), device, dtype);
+      // In either order, in the middle of other work, and stored as they are.
+      const auto both = compile([](const Tensor& x) {
+        const Tensor value = sigmoid(x), y = x * 0.5, slope = sigmoid_slope(y);
+        return std::tuple(value, sigmoid_slope(x), slope * sigmoid(y) + value, slope);
+      })(x);
+      const auto alone = [](const Tensor& result) {
+        eval(result);
+        return result;
+      };
+      const Tensor y = alone(x * 0.5), value = alone(sigmoid(x)), slope = alone(sigmoid_slope(y));
+      CHECK(host_bytes(std::get<0>(both)) == host_bytes(value));
+      CHECK(host_bytes(std::get<1>(both)) == host_bytes(sigmoid_slope(x)));
+      CHECK(host_bytes(std::get<2>(both)) ==
+            host_bytes(alone(alone(slope * alone(sigmoid(y))) + value)));
+      CHECK(host_bytes(std::get<3>(both)) == host_bytes(slope));
     }
 }

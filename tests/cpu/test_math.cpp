@@ -40,6 +40,8 @@ double sigmoid(double x) {
   return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
 }
 
+double sigmoid_slope(double x) { return sigmoid(x) * sigmoid(-x); }
+
 // Distance in units of the last place of the f32 nearest to `want`.
 double ulps(float got, double want) {
   const float nearest = static_cast<float>(want);
@@ -78,6 +80,10 @@ constexpr Function functions[] = {
     {"tanh", Op::tanh, std::tanh, -1e-38, 12, true, 2},
     {"sigmoid", Op::sigmoid, sigmoid, -110, 110, false, 3},
     {"sigmoid", Op::sigmoid, sigmoid, -6, 6, false, 3},
+    {"sigmoid_slope", Op::sigmoid_slope, sigmoid_slope, -110, 110, false, 5},
+    {"sigmoid_slope", Op::sigmoid_slope, sigmoid_slope, -6, 6, false, 5},
+    {"erfc", Op::erfc, std::erfc, -5, 11, false, 5},
+    {"erfc", Op::erfc, std::erfc, -1e-37, 5, true, 5},
     {"erf", Op::erf, std::erf, -5, 5, false, 2},
     {"erf", Op::erf, std::erf, -1e-37, 5, true, 2},
     {"sqrt", Op::sqrt, std::sqrt, 1e-45, 3e38, true, 0.5001},
@@ -86,7 +92,7 @@ constexpr Function functions[] = {
 
 }  // namespace
 
-TEST_CASE("f32 functions are good to two or three units in the last place over their range",
+TEST_CASE("f32 functions are good to a few units in the last place over their range",
           "[cpu][math]") {
   for_each_target([](const char* target) {
     for (const Function& function : functions) {

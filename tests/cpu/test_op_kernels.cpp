@@ -153,8 +153,23 @@ TEST_CASE("index_add in place leaves the other elements alone", "[cpu][index]") 
   std::byte* at[] = {memory,
                      reinterpret_cast<std::byte*>(const_cast<std::int32_t*>(indices.data())),
                      reinterpret_cast<std::byte*>(const_cast<float*>(updates.data())), memory};
-  OpRunner(kernel).run({at, {}}, ThreadPool(1), nullptr);
+  const OpRunner runner(kernel);
+  std::vector<std::int64_t> scratch(runner.scratch_bytes(1) / sizeof(std::int64_t));
+  runner.run({at, {}}, ThreadPool(1), reinterpret_cast<std::byte*>(scratch.data()));
   CHECK(base == std::vector<float>{1, 2, 113, 4});
+}
+
+TEST_CASE("sums of f32 numbers at one place are rounded once, however many they are",
+          "[cpu][index]") {
+  // 2^24 + 1 is no f32: a running sum would stay there.
+  const std::vector<float> base{3, 0x1p24f}, updates(101, 1.0f);
+  const std::vector<std::int32_t> places(101, 1);
+  const std::vector<float> expected{3, 0x1p24f + 101};
+  const AxisAttributes axis{0};
+  const TensorType two{{2}, DType::f32}, many{{101}, DType::f32}, indices{{101}, DType::i32};
+  for (const Op op : {Op::index_add, Op::scatter_add})
+    CHECK(run_op<float>(op, axis, {two, indices, many},
+                        {base.data(), places.data(), updates.data()}, two) == expected);
 }
 
 namespace {

@@ -6,6 +6,8 @@
 #include <functional>
 #include <type_traits>
 
+#include "backends/cpu/index/add_kernel.h"
+#include "backends/cpu/index/axis_view.h"
 #include "backends/cpu/index/op_kernel_lanes.h"
 #include "backends/cpu/index/sort_kernel.h"
 #include "engine/error.h"
@@ -15,45 +17,6 @@
 namespace fluxion::cpu_backend {
 
 namespace {
-
-// The fewest elements worth a task.
-constexpr std::int64_t task_elements = 16384;
-
-// A tensor as [outer, axis, inner] around one axis.
-struct AxisView {
-  std::int64_t outer = 1, axis = 1, inner = 1;
-};
-
-std::int64_t axis_of(const OpKernel& kernel) {
-  return std::get<AxisAttributes>(kernel.attributes).axis;
-}
-
-AxisView view(const TensorType& type, std::int64_t axis) {
-  AxisView result;
-  for (std::int64_t i = 0; i < type.shape.rank(); ++i)
-    (i < axis ? result.outer : i == axis ? result.axis : result.inner) *= type.shape[i];
-  return result;
-}
-
-// Calls body(begin, end) over [0, count), in pieces of about task_elements / cost.
-template <class Body>
-void share(const ThreadPool& pool, std::int64_t count, std::int64_t cost, const Body& body) {
-  const std::int64_t piece =
-      std::max<std::int64_t>(task_elements / std::max<std::int64_t>(cost, 1), 1);
-  const std::int64_t pieces = (count + piece - 1) / piece;
-  if (pieces <= 1) {
-    if (count > 0) body(std::int64_t{0}, count);
-    return;
-  }
-  const auto work = [&](std::int64_t task) {
-    body(task * piece, std::min(count, (task + 1) * piece));
-  };
-  pool.parallel_for(pieces, std::ref(work));  // a reference: std::function then allocates nothing
-}
-
-std::int64_t clamped(std::int32_t index, std::int64_t size) {
-  return std::clamp<std::int64_t>(index, 0, size - 1);
-}
 
 // out[o, k, i] = x[o, indices[k], i]
 void take(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
@@ -94,82 +57,10 @@ void take_along_axis(const OpKernel& kernel, std::byte* const* inputs, std::byte
       });
 }
 
-// Integer sums wrap.
-template <class T>
-T plus(T a, T b) {
-  if constexpr (std::is_same_v<T, std::int32_t>)
-    return static_cast<T>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
-  else
-    return a + b;
-}
-
-// out = base; out[o, index(o, k, i), i] += updates[o, k, i]. A task owns some outer entries and
-// some destinations along the axis and visits the updates in order, so one thread sums each element
-// in a fixed order. index(row, i) may ignore i.
-template <class T, class Index>
-void add_at(const AxisView& base, std::int64_t updates_axis, std::byte* const* inputs,
-            std::byte* output, const ThreadPool& pool, const Index& index) {
-  T* out = reinterpret_cast<T*>(output);
-  const T* updates = reinterpret_cast<const T*>(inputs[2]);
-  const std::size_t bytes =
-      static_cast<std::size_t>(base.outer * base.axis * base.inner) * sizeof(T);
-  if (bytes > 0 && output != inputs[0]) std::memcpy(output, inputs[0], bytes);
-  if (base.axis == 0) return;
-  const std::int64_t work = updates_axis * base.inner;
-  // With few outer entries, split the destinations too; then every part scans all indices.
-  std::int64_t parts = 1;
-  if (base.outer < 16 && work * base.outer > task_elements)
-    parts = std::min<std::int64_t>({base.axis, 16 / base.outer, pool.threads()});
-  const std::int64_t units = base.outer * parts;
-  share(pool, units, work / parts, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t unit = begin; unit < end; ++unit) {
-      const std::int64_t outer = unit / parts, part = unit % parts;
-      const std::int64_t low = base.axis * part / parts, high = base.axis * (part + 1) / parts;
-      T* to = out + outer * base.axis * base.inner;
-      for (std::int64_t k = 0; k < updates_axis; ++k)
-        index(outer * updates_axis + k, low, high, to, updates);
-    }
-  });
-}
-
-template <class T>
-void index_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
-               const ThreadPool& pool, std::byte*) {
-  const AxisView base = view(kernel.input_types[0], axis_of(kernel));
-  const std::int64_t count = kernel.input_types[1].shape.elements();
-  const std::int32_t* indices = reinterpret_cast<const std::int32_t*>(inputs[1]);
-  add_at<T>(base, count, inputs, output, pool,
-            [&](std::int64_t row, std::int64_t low, std::int64_t high, T* to, const T* updates) {
-              const std::int64_t at = clamped(indices[row % count], base.axis);
-              if (at < low || at >= high) return;
-              T* line = to + at * base.inner;
-              const T* from = updates + row * base.inner;
-              for (std::int64_t i = 0; i < base.inner; ++i) line[i] = plus(line[i], from[i]);
-            });
-}
-
-template <class T>
-void scatter_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
-                 const ThreadPool& pool, std::byte*) {
-  const AxisView base = view(kernel.input_types[0], axis_of(kernel));
-  const std::int64_t count = view(kernel.input_types[1], axis_of(kernel)).axis;
-  const std::int32_t* indices = reinterpret_cast<const std::int32_t*>(inputs[1]);
-  add_at<T>(base, count, inputs, output, pool,
-            [&](std::int64_t row, std::int64_t low, std::int64_t high, T* to, const T* updates) {
-              for (std::int64_t i = 0; i < base.inner; ++i) {
-                const std::int64_t at = clamped(indices[row * base.inner + i], base.axis);
-                if (at >= low && at < high)
-                  to[at * base.inner + i] =
-                      plus(to[at * base.inner + i], updates[row * base.inner + i]);
-              }
-            });
-}
-
-// Inclusive cumulative sum; f32 is summed in f64.
+// Inclusive cumulative sum.
 template <class T>
 void cumsum(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
             const ThreadPool& pool, std::byte*) {
-  using Sum = std::conditional_t<std::is_floating_point_v<T>, double, T>;
   constexpr std::int64_t strip = 64;  // columns summed side by side
   const AxisView x = view(kernel.input_types[0], axis_of(kernel));
   const std::int64_t strips = (x.inner + strip - 1) / strip;
@@ -180,11 +71,11 @@ void cumsum(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
           for (std::int64_t unit = begin; unit < end; ++unit) {
             const std::int64_t first = unit % strips * strip,
                                width = std::min(strip, x.inner - first);
-            Sum sums[strip] = {};
+            Sum<T> sums[strip] = {};
             for (std::int64_t k = 0; k < x.axis; ++k) {
               const std::int64_t at = (unit / strips * x.axis + k) * x.inner + first;
               for (std::int64_t i = 0; i < width; ++i) {
-                sums[i] = plus(sums[i], static_cast<Sum>(source[at + i]));
+                sums[i] = plus(sums[i], static_cast<Sum<T>>(source[at + i]));
                 out[at + i] = static_cast<T>(sums[i]);
               }
             }
@@ -285,10 +176,10 @@ OpRunner::Function OpRunner::find(const OpKernel& kernel) {
       }
       break;
     case Op::index_add:
-      function = computing([]<class T>(T) -> Function { return index_add<T>; });
+      function = index_add_of(dtype);
       break;
     case Op::scatter_add:
-      function = computing([]<class T>(T) -> Function { return scatter_add<T>; });
+      function = scatter_add_of(dtype);
       break;
     case Op::cumsum:
       function = computing([]<class T>(T) -> Function { return cumsum<T>; });
@@ -329,7 +220,16 @@ void OpRunner::run(const CallMemory& memory, const ThreadPool& pool, std::byte* 
 }
 
 std::size_t OpRunner::scratch_bytes(int threads) const {
-  return kernel_.op == Op::argsort ? argsort_scratch_bytes(kernel_, threads) : 0;
+  switch (kernel_.op) {
+    case Op::argsort:
+      return argsort_scratch_bytes(kernel_, threads);
+    case Op::index_add:
+      return index_add_scratch_bytes(kernel_);
+    case Op::scatter_add:
+      return scatter_add_scratch_bytes(kernel_, threads);
+    default:
+      return 0;
+  }
 }
 
 }  // namespace fluxion::cpu_backend

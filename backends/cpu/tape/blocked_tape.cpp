@@ -94,6 +94,7 @@ BlockedTape::BlockedTape(const Tape& tape, const BlockedTapeOptions& options)
     store.direct = shape == full_shape() && same_form(source.dtype, lane);
     stores_.push_back(std::move(store));
   }
+  join_pairs();
   join_chains();
   find_direct_accesses();
   place_registers();
@@ -248,6 +249,7 @@ void BlockedTape::add_apply(const TapeInstruction& instruction,
     step.chain = find_chain_kernel(instruction.dtype);
     step.links[0] = *link;
   }
+  step.op = instruction.op;
   if (!step.chain) step.apply = find_apply_kernel(instruction.op, operand_type, instruction.dtype);
   if (!step.chain && !step.apply)
     throw DTypeError("cpu: no kernel for " + std::string(to_string(instruction.op)) + " of " +
@@ -258,6 +260,29 @@ void BlockedTape::add_apply(const TapeInstruction& instruction,
       if (earlier.value == step.operands[static_cast<std::size_t>(i)])
         step.fixed = step.fixed && earlier.fixed;
   steps_.push_back(step);
+}
+
+// Where a block wants two functions of one value that share their work, one step computes both.
+void BlockedTape::join_pairs() {
+  std::vector<Step> kept;
+  for (const Step& step : steps_) {
+    const auto partner = [&](Step& earlier) {
+      if (earlier.action != Action::apply || earlier.operand_count != 1 || earlier.pair ||
+          earlier.operands[0] != step.operands[0] || earlier.splat[0] || earlier.fixed)
+        return false;
+      const DType dtype = values_[static_cast<std::size_t>(step.value)].dtype;
+      if (PairKernel kernel = find_pair_kernel(earlier.op, step.op, dtype)) {
+        earlier.pair = kernel, earlier.second = step.value;
+      } else if ((kernel = find_pair_kernel(step.op, earlier.op, dtype))) {
+        earlier.pair = kernel, earlier.second = earlier.value, earlier.value = step.value;
+      }
+      return earlier.pair != nullptr;
+    };
+    if (step.action != Action::apply || step.operand_count != 1 || step.fixed ||
+        std::none_of(kept.begin(), kept.end(), partner))
+      kept.push_back(step);
+  }
+  steps_ = std::move(kept);
 }
 
 // Joins a chain to the only chain that reads it, if their shapes agree. Its result then never
@@ -317,6 +342,8 @@ void BlockedTape::find_direct_accesses() {
     const Step& step = steps_[i];
     made_at[static_cast<std::size_t>(step.value)] = static_cast<std::int32_t>(i);
     last_use[static_cast<std::size_t>(step.value)] = static_cast<std::int32_t>(i);
+    if (step.second >= 0)
+      made_at[static_cast<std::size_t>(step.second)] = static_cast<std::int32_t>(i);
     for (std::int32_t k = 0; k < step.operand_count; ++k)
       last_use[static_cast<std::size_t>(step.operands[static_cast<std::size_t>(k)])] =
           static_cast<std::int32_t>(i);
@@ -326,7 +353,7 @@ void BlockedTape::find_direct_accesses() {
     Store& store = stores_[s];
     Step& step = steps_[static_cast<std::size_t>(made_at[static_cast<std::size_t>(store.value)])];
     store.direct = store.direct && (step.action == Action::apply || step.action == Action::load) &&
-                   !step.fixed && step.direct_store < 0;
+                   step.value == store.value && !step.fixed && step.direct_store < 0;
     if (!store.direct) continue;
     step.direct_store = static_cast<std::int32_t>(s);
     for (const Step& other : steps_)
@@ -388,8 +415,10 @@ void BlockedTape::place_registers() {
       if (!repeated && last_use[operand] == static_cast<std::int32_t>(i))
         free.push_back(slot_of[operand]);
     }
-    slot_of[static_cast<std::size_t>(step.value)] =
-        take(values_[static_cast<std::size_t>(step.value)], step.fixed);
+    for (const std::int32_t value : {step.value, step.second})
+      if (value >= 0)
+        slot_of[static_cast<std::size_t>(value)] =
+            take(values_[static_cast<std::size_t>(value)], step.fixed);
   }
 
   std::int64_t bytes_per_lane = 0;
@@ -405,8 +434,10 @@ void BlockedTape::place_registers() {
     scratch_bytes_ = scratch_sum({scratch_bytes_, aligned(static_cast<std::size_t>(bytes))});
   }
   for (const Step& step : steps_)
-    values_[static_cast<std::size_t>(step.value)].offset =
-        slots[slot_of[static_cast<std::size_t>(step.value)]].offset;
+    for (const std::int32_t value : {step.value, step.second})
+      if (value >= 0)
+        values_[static_cast<std::size_t>(value)].offset =
+            slots[slot_of[static_cast<std::size_t>(value)]].offset;
 }
 
 void BlockedTape::choose_block(std::int64_t bytes_per_lane) {

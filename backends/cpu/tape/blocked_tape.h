@@ -94,14 +94,17 @@ class BlockedTape {
     Action action = Action::literal;
     bool fixed = false;  // the same in every block: run by begin()
     std::int32_t value = 0;
+    std::int32_t second = -1;  // the other value that a pair of functions makes
     std::int32_t argument = 0;
     std::int32_t operand_count = 0;
     std::array<std::int32_t, max_chain_links + 1> operands{};
     std::array<bool, max_chain_links + 1> splat{};
     std::int32_t direct_store = -1;  // a store that the kernel may write itself
+    Op op = Op{};                    // of an `apply`
     ApplyKernel apply = nullptr;
     ChainKernel chain = nullptr;  // instead of `apply`, with a link per operand but the first
     std::array<ChainLink, max_chain_links> links{};
+    PairKernel pair = nullptr;  // instead of `apply`
     ReduceKernel reduce = nullptr;
   };
   struct Load {
@@ -142,6 +145,7 @@ class BlockedTape {
                        std::vector<std::int32_t>& value_of);
   void add_apply(const TapeInstruction& instruction, const std::vector<std::int32_t>& value_of,
                  std::int32_t value);
+  void join_pairs();
   void join_chains();
   void find_direct_accesses();
   void place_registers();

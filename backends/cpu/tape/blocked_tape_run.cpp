@@ -340,9 +340,14 @@ void BlockedTape::apply(const Step& step, const TapeBlock& block, const CallMemo
   if (step.chain)
     step.chain(out.data, out.row_step, operands, step.links.data(), step.operand_count - 1, rows,
                columns);
-  else
+  else if (!step.pair)
     step.apply(out.data, out.row_step, operands, rows, columns);
   frame.registers[step.value] = out;
+  if (!step.pair) return;
+  const Register second{frame.scratch + values_[static_cast<std::size_t>(step.second)].offset,
+                        padded(block.columns) * lane};
+  step.pair(out.data, out.row_step, second.data, second.row_step, operands[0], rows, columns);
+  frame.registers[step.second] = second;
 }
 
 void BlockedTape::reduce(const Step& step, const TapeBlock& block, const Frame& frame) const {

@@ -69,17 +69,34 @@ HWY_INLINE hn::Vec<D> power_of_two(D d, VI n) {
   return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
 }
 
-// x = n ln 2 + r with |r| <= ln 2 / 2: returns e^r - 1 and n. The first part of ln 2 has nine bits,
-// so n times it is exact.
+// y 2^n for integers n in [-252, 254]. Two scalings, so that subnormals round once and the top
+// binade does not overflow early.
 template <class D, class V>
-HWY_INLINE V exp_reduced_minus_one(D d, V x, V& n) {
-  n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
-  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
-  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+HWY_INLINE V times_power_of_two(D d, V y, V n) {
+  const hn::RebindToSigned<D> di;
+  const auto exponent = hn::ConvertTo(di, n);
+  const auto half = hn::ShiftRight<1>(exponent);
+  return hn::Mul(hn::Mul(y, power_of_two(d, half)), power_of_two(d, hn::Sub(exponent, half)));
+}
+
+// The first part of ln 2 has nine bits, so that small integers times it are exact.
+constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f, inverse_ln2 = 1.44269504f;
+
+// e^r - 1, |r| <= ln 2 / 2.
+template <class D, class V>
+HWY_INLINE V expm1_near_zero(D d, V r) {
   // (e^r - 1 - r) / r^2, |r| <= ln 2 / 2
   const V g = polynomial(d, r, 0.5000000078f, 0.1666666686f, 0.04166626851f, 0.008333264105f,
                          0.001394617658f, 0.0001991852493f);
   return hn::MulAdd(hn::Mul(r, r), g, r);
+}
+
+// x = n ln 2 + r with |r| <= ln 2 / 2: returns e^r - 1 and n.
+template <class D, class V>
+HWY_INLINE V exp_reduced_minus_one(D d, V x, V& n) {
+  n = hn::Round(hn::Mul(x, hn::Set(d, inverse_ln2)));
+  const V r = hn::NegMulAdd(n, hn::Set(d, ln2_high), x);
+  return expm1_near_zero(d, hn::NegMulAdd(n, hn::Set(d, ln2_low), r));
 }
 
 // e^x for x in [-87, 88]: no special values, no subnormal results.
@@ -93,16 +110,11 @@ HWY_INLINE V exp_moderate(D d, V x) {
 
 template <class D, class V, Float32<D> = nullptr>
 HWY_INLINE V exp(D d, V x) {
-  const hn::RebindToSigned<D> di;
   // Below -104 e^x rounds to 0; above 89 it is infinite.
   const V clamped = hn::Min(hn::Max(x, hn::Set(d, -104.0f)), hn::Set(d, 89.0f));
   V n;
   const V p = exp_reduced_minus_one(d, clamped, n);
-  // Two scalings, so that subnormals round once and the top binade does not overflow early.
-  const auto exponent = hn::ConvertTo(di, n);
-  const auto half = hn::ShiftRight<1>(exponent);
-  const V y = hn::Mul(hn::Mul(hn::Add(p, hn::Set(d, 1.0f)), power_of_two(d, half)),
-                      power_of_two(d, hn::Sub(exponent, half)));
+  const V y = times_power_of_two(d, hn::Add(p, hn::Set(d, 1.0f)), n);
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
@@ -241,14 +253,6 @@ HWY_INLINE V tanh(D d, V x) {
 }
 
 template <class D, class V, Float32<D> = nullptr>
-HWY_INLINE V sigmoid(D d, V x) {
-  const V one = hn::Set(d, 1.0f);
-  const V e =
-      exp(d, hn::Neg(hn::Abs(x)));  // at most 1: no overflow, and e / (1 + e) keeps the left tail
-  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
-}
-
-template <class D, class V, Float32<D> = nullptr>
 HWY_INLINE V erf(D d, V x) {
   const V magnitude = hn::Abs(x);
   const V s = hn::Mul(x, x);
@@ -263,6 +267,30 @@ HWY_INLINE V erf(D d, V x) {
   const V far = hn::CopySign(hn::Sub(hn::Set(d, 1.0f), exp_moderate(d, q)), x);
   const V y = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 1.0f)), near, far);
   return hn::IfThenElse(hn::IsNaN(x), x, y);
+}
+
+// e^(-t^2) times a function of t = |x| that varies little. From 10.06 on it rounds to 0.
+template <class D, class V, Float32<D> = nullptr>
+HWY_INLINE V erfc(D d, V x) {
+  const hn::RebindToUnsigned<D> du;
+  const V one = hn::Set(d, 1.0f);
+  const V t = hn::Min(hn::Abs(x), hn::Set(d, 10.5f));
+  const V w = hn::Div(one, hn::MulAdd(t, hn::Set(d, 0.425f), one));
+  const V u = hn::MulAdd(w, hn::Set(d, -2.0f), one);
+  // e^(t^2) erfc(t) / w, 0 <= t <= 10.2
+  const V g =
+      hn::Mul(w, polynomial(d, u, 0.4446115494f, -0.3293590546f, 0.1728224903f, -0.05513115972f,
+                            0.003422215348f, 0.004871973302f, -0.001111454447f, -0.0005684368662f,
+                            0.0001490826544f, 8.05624295e-05f));
+  // t^2 = h^2 + (t - h) (t + h): of h, the first twelve bits of t, the square is exact.
+  const V h = hn::BitCast(d, hn::And(hn::BitCast(du, t), hn::Set(du, 0xFFFFF000u)));
+  const V high = hn::Mul(h, h), low = hn::Mul(hn::Sub(t, h), hn::Add(t, h));
+  const V n = hn::Round(hn::Mul(hn::Add(high, low), hn::Set(d, -inverse_ln2)));
+  const V r = hn::Neg(hn::Add(hn::MulAdd(n, hn::Set(d, ln2_high), high), low));
+  const V p = expm1_near_zero(d, hn::NegMulAdd(n, hn::Set(d, ln2_low), r));
+  const V y = times_power_of_two(d, hn::MulAdd(p, g, g), n);
+  return hn::IfThenElse(hn::IsNaN(x), x,
+                        hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Sub(hn::Set(d, 2.0f), y), y));
 }
 
 // ---- f64
@@ -296,18 +324,37 @@ HWY_INLINE V tanh(D d, V x) {
   return each_lane(d, x, [](double lane) { return std::tanh(lane); });
 }
 template <class D, class V, Float64<D> = nullptr>
-HWY_INLINE V sigmoid(D d, V x) {
-  return each_lane(d, x, [](double lane) {
-    const double e = std::exp(-std::abs(lane));
-    return (lane < 0 ? e : 1.0) / (1.0 + e);
-  });
-}
-template <class D, class V, Float64<D> = nullptr>
 HWY_INLINE V erf(D d, V x) {
   return each_lane(d, x, [](double lane) { return std::erf(lane); });
 }
+template <class D, class V, Float64<D> = nullptr>
+HWY_INLINE V erfc(D d, V x) {
+  return each_lane(d, x, [](double lane) { return std::erfc(lane); });
+}
 
 // ---- both
+
+// sigmoid(x) and sigmoid_slope(x) from one exponential and one division. e = e^-|x| is at most 1:
+// it can't overflow, and keeps what is left of the tails. (Either function alone gives the same
+// bits.)
+template <class V>
+struct SigmoidAndSlope {
+  V value, slope;
+};
+template <class D, class V>
+HWY_INLINE SigmoidAndSlope<V> sigmoid_and_slope(D d, V x) {
+  const V one = hn::Set(d, hn::TFromD<D>(1)), e = exp(d, hn::Neg(hn::Abs(x)));
+  const V most = hn::Div(one, hn::Add(one, e)), least = hn::Mul(e, most);
+  return {hn::IfThenElse(hn::Lt(x, hn::Zero(d)), least, most), hn::Mul(least, most)};
+}
+template <class D, class V>
+HWY_INLINE V sigmoid(D d, V x) {
+  return sigmoid_and_slope(d, x).value;
+}
+template <class D, class V>
+HWY_INLINE V sigmoid_slope(D d, V x) {
+  return sigmoid_and_slope(d, x).slope;
+}
 
 template <class D, class V>
 HWY_INLINE V pow(D d, V x, V y) {

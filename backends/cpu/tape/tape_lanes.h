@@ -34,6 +34,11 @@ using ChainKernel = void (*)(std::byte* out, std::int64_t out_step, const Lanes*
                              const ChainLink* links, std::int64_t count, std::int64_t rows,
                              std::int64_t columns);
 
+// Two functions of one operand in one pass, for functions that share most of their work.
+using PairKernel = void (*)(std::byte* first, std::int64_t first_step, std::byte* second,
+                            std::int64_t second_step, const Lanes& in, std::int64_t rows,
+                            std::int64_t columns);
+
 // Row kernels: out[r] = reduction of in[r, 0..columns). Any number of columns; a row is readable up
 // to the next multiple of vector_lanes(). Column kernels: out[c] = reduction of in[0..rows, c];
 // columns are a multiple of vector_lanes(). No splats.
@@ -55,6 +60,10 @@ ApplyKernel find_spread_kernel(DType dtype);
 // sum, max or min, or nullptr.
 ReduceKernel find_row_kernel(Op op, DType dtype);
 ReduceKernel find_column_kernel(Op op, DType dtype);
+
+// sigmoid and sigmoid_slope, which share an exponential and a division; else nullptr. Gives the
+// same bits as either alone.
+PairKernel find_pair_kernel(Op first, Op second, DType dtype);
 
 // f32 and f64; else nullptr (tape_lanes_chain.cpp).
 ChainKernel find_chain_kernel(DType dtype);

@@ -50,6 +50,31 @@ ApplyKernel math_kernel(Op op) {
   return nullptr;
 }
 
+template <class T>
+void sigmoid_pair(std::byte* first, std::int64_t first_step, std::byte* second,
+                  std::int64_t second_step, const Lanes& in, std::int64_t rows,
+                  std::int64_t columns) {
+  const hn::ScalableTag<T> d;
+  const size_t vector = hn::Lanes(d);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const T* x = reinterpret_cast<const T*>(in.data + row * in.row_step);
+    T* value = row_of<T>(first, first_step, row);
+    T* slope = row_of<T>(second, second_step, row);
+    for (std::int64_t i = 0; i < columns; i += vector) {
+      const auto both = sigmoid_and_slope(d, hn::LoadU(d, x + i));
+      hn::StoreU(both.value, d, value + i);
+      hn::StoreU(both.slope, d, slope + i);
+    }
+  }
+}
+
+PairKernel FindPairKernel(Op first, Op second, DType dtype) {
+  if (first != Op::sigmoid || second != Op::sigmoid_slope) return nullptr;
+  return dtype == DType::f32   ? sigmoid_pair<float>
+         : dtype == DType::f64 ? sigmoid_pair<double>
+                               : nullptr;
+}
+
 ApplyKernel FindMathKernel(Op op, DType dtype) {
   return dtype == DType::f32   ? math_kernel<float>(op)
          : dtype == DType::f64 ? math_kernel<double>(op)
@@ -64,9 +89,13 @@ HWY_AFTER_NAMESPACE();
 namespace fluxion::cpu_backend {
 
 HWY_EXPORT(FindMathKernel);
+HWY_EXPORT(FindPairKernel);
 
 ApplyKernel find_math_kernel(Op op, DType dtype) {
   return HWY_DYNAMIC_DISPATCH(FindMathKernel)(op, dtype);
+}
+PairKernel find_pair_kernel(Op first, Op second, DType dtype) {
+  return HWY_DYNAMIC_DISPATCH(FindPairKernel)(first, second, dtype);
 }
 
 }  // namespace fluxion::cpu_backend
