@@ -52,7 +52,9 @@ void add_unary(std::vector<Action>& table) {
          [op](const Scope& scope) { return make_nodes(op, NoAttributes{}, {scope.in[0]}); }});
   };
   for (const Op op : {Op::identity, Op::neg}) node(op, 3, -1);
-  for (const Op op : {Op::sin, Op::cos, Op::tanh, Op::sigmoid, Op::erf}) node(op, 3, 1);
+  for (const Op op : {Op::sin, Op::cos, Op::tanh, Op::sigmoid, Op::sigmoid_slope, Op::erf})
+    node(op, 3, 1);
+  node(Op::erfc, 3, 2);
   for (const Op op : {Op::exp, Op::expm1}) node(op, 1.5, 4.5);
   for (const auto& [op, bound] :
        {std::pair{Op::log, 2.3}, {Op::log1p, 2.5}, {Op::sqrt, 3.2}, {Op::rsqrt, 2.1}})
