@@ -144,13 +144,15 @@ HostValue integers(const Shape& shape, DType dtype, std::vector<double> values) 
   return {shape, dtype, std::move(values)};
 }
 
-// Magnitudes in [0.1, 2) with either sign: away from the kink at 0.
-HostValue away_from_zero(const Shape& shape, std::uint64_t seed) {
-  HostValue value = random_value(shape, 0.1, 2, seed);
-  const HostValue signs = random_value(shape, -1, 1, seed + 1);
-  for (std::size_t i = 0; i < value.values.size(); ++i)
-    if (signs.values[i] < 0) value.values[i] = -value.values[i];
-  return value;
+// Magnitudes in [least, 2) with either sign: away from the kink or pole at 0.
+auto away_from_zero(double least) {
+  return [least](const Shape& shape, std::uint64_t seed) {
+    HostValue value = random_value(shape, least, 2, seed);
+    const HostValue signs = random_value(shape, -1, 1, seed + 1);
+    for (std::size_t i = 0; i < value.values.size(); ++i)
+      if (signs.values[i] < 0) value.values[i] = -value.values[i];
+    return value;
+  };
 }
 
 // All different, at least 0.05 apart: no ties for max, min and argmax.
@@ -218,6 +220,7 @@ void add_elementwise(Examples& all) {
   });
   all.elementwise(Op::convert, 1, between(-2, 2), DTypeAttributes{DType::f64});
   all.elementwise(Op::pow, 2, between(0.3, 2));
+  all.elementwise(Op::div, 2, away_from_zero(0.5));
   all.elementwise(Op::strong_div, 2, between(0.6, 2));
   const auto on_grid = [](const Shape& shape, std::uint64_t seed) {
     HostValue value = random_value(shape, -2, 2, seed);
@@ -260,7 +263,7 @@ void add_elementwise(Examples& all) {
   for (int i = 0; i < op_count; ++i) {
     const auto op = static_cast<Op>(i);
     if (info(op).op_class == OpClass::elementwise && !is_listed(op))
-      all.elementwise(op, info(op).inputs, away_from_zero);
+      all.elementwise(op, info(op).inputs, away_from_zero(0.1));
   }
 }
 
