@@ -28,7 +28,7 @@ void add_data_options(const Parser& parser, DataOptions& options) {
       .add_option("--data", options.data,
                   "Built-in set (" + names_of_built_in_sets() +
                       "), or a path: a folder of PNG and JPEG images (sub-folders are classes), a "
-                      ".npy array, a folder with IDX files (MNIST) or with"
+                      ".npy or .npz file, a folder with IDX files (MNIST) or with"
                       " CIFAR-10's .bin files")
       .type_name("NAME|PATH")
       .show_default()

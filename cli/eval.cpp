@@ -14,11 +14,11 @@
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
+#include "models/data/npz_data.h"
 #include "models/data/random.h"
 #include "models/evaluation/classifier_cache.h"
 #include "models/evaluation/evaluation.h"
 #include "models/evaluation/memorisation.h"
-#include "models/files/npy.h"
 #include "models/model_file.h"
 #include "models/samplers/default_sampler.h"
 #if FLUXION_WITH_AUTOGRAD
@@ -136,19 +136,14 @@ void check_classes(const std::string& path, const std::vector<std::int32_t>& lab
 }
 
 std::vector<std::int32_t> read_labels(const std::string& path, std::int64_t count) {
-  const NpyArray array = read_npy(path);
-  std::vector<std::int32_t> labels;
-  const auto take = [&](const auto& values) {
-    for (const auto value : values)
-      labels.push_back(std::in_range<std::int32_t>(value) ? static_cast<std::int32_t>(value) : -1);
-  };
-  if (array.type.dtype == DType::i32) take(array.values<std::int32_t>());
-  if (array.type.dtype == DType::i64) take(array.values<std::int64_t>());
-  if (array.type.dtype == DType::u8) take(array.values<std::uint8_t>());
-  if (labels.empty() || array.type.shape.rank() != 1 ||
-      static_cast<std::int64_t>(labels.size()) < count)
+  const SourceArray array = open_labels(path);
+  const Shape& shape = array.type.shape;
+  if ((shape.rank() != 1 && !(shape.rank() == 2 && shape[1] == 1)) || shape[0] < count)
     throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) +
                       " samples, the array is " + to_string(array.type));
+  std::vector<std::int32_t> labels;
+  for (const std::int64_t value : whole_numbers(path, array))
+    labels.push_back(std::in_range<std::int32_t>(value) ? static_cast<std::int32_t>(value) : -1);
   labels.resize(static_cast<std::size_t>(count));
   return labels;
 }

@@ -60,7 +60,7 @@ int inspect(const InspectArguments& options, const Streams& streams) {
     nlohmann::json tensors = nlohmann::json::array();
     for (const SafetensorsEntry& entry : file.entries())
       tensors.push_back({{"name", entry.name},
-                         {"dtype", std::string(to_string(entry.dtype))},
+                         {"dtype", to_string(entry.dtype)},
                          {"shape", entry.shape.dims()},
                          {"bytes", entry.bytes.size()}});
     nlohmann::json object = {{"file", options.file},
@@ -100,7 +100,7 @@ int inspect(const InspectArguments& options, const Streams& streams) {
   for (const SafetensorsEntry& entry : file.entries()) {
     std::string name = printable(entry.name, 60);
     name.resize(std::max(width, name.size()), ' ');
-    streams.out << name << "  " << to_string(TensorType{entry.shape, entry.dtype}) << "  "
+    streams.out << name << "  " << printable(to_string(entry)) << "  "
                 << bytes_text(entry.bytes.size()) << "\n";
   }
   streams.out << grouped(static_cast<std::int64_t>(file.entries().size())) << " tensors, "

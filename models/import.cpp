@@ -107,14 +107,15 @@ void compare(const PublicFamily& family, const std::map<std::string, Shape>& wan
       file.mismatches.push_back({Kind::shape, name,
                                  "have " + to_string(entry->shape) + ", want " + to_string(shape) +
                                      advice(family, name, shape, entry)});
-    if (!is_floating(entry->dtype))
+    if (!entry->dtype.is_floating())
       file.mismatches.push_back(
           {Kind::dtype, name,
-           "have " + std::string(to_string(entry->dtype)) + ", want a floating type"});
+           "have " + to_string(entry->dtype) +
+               ", want a floating type (quantised weights must be made floats first)"});
   }
   for (const auto& [name, entry] : file.entries)
     if (!wanted.contains(name))
-      file.mismatches.push_back({Kind::unexpected, name, to_string(type_of(*entry))});
+      file.mismatches.push_back({Kind::unexpected, name, to_string(*entry)});
 }
 
 // Of every `whole` rows of x, which are channels in turn, the first `kept`.
@@ -148,12 +149,19 @@ double time_scale(const NetworkConfig& config) {
   return std::visit([](const auto& network) { return network.time_scale; }, config);
 }
 
+Tensor single_precision(const SafetensorsEntry& entry, const Device& device) {
+  if (entry.dtype.dtype())
+    return Tensor::from_bytes(entry.bytes, entry.type(), device).to(DType::f32);
+  const std::vector<double> values = to_doubles(entry);  // floats of 8 bits, exact in 32
+  return Tensor::from(std::vector<float>(values.begin(), values.end()), entry.shape, device);
+}
+
 Parameters load(const PublicFamily& family, const NamedEntries& file, const NetworkConfig& config,
                 const ImportOptions& options, const Device& device) {
   Parameters parameters;
   const std::int64_t channels = sample_shape(config).back();
   for (const auto& [name, entry] : file.entries) {
-    Tensor value = Tensor::from_bytes(entry->bytes, type_of(*entry), device).to(DType::f32);
+    Tensor value = single_precision(*entry, device);
     const bool output = name.starts_with(family.output);
     if (output && options.drop_variance) value = first_channels(value, channels, 2 * channels);
     if (options.data_at_one && output) value = -value;

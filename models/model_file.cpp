@@ -1,6 +1,5 @@
 #include "models/model_file.h"
 
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "models/files/safetensors.h"
@@ -71,61 +70,33 @@ ModelInfo info_of(const SafetensorsFile& file, const std::string& where) {
   return info_from_json(object, where);
 }
 
+struct FoundParameter {
+  Shape shape;
+  bool floating = false;
+  std::string type;  // in words: "f32[2, 3]"
+};
+
 // The file's names and shapes against the network's, before any tensor is made.
 void check_names(const std::map<std::string, Shape>& expected,
-                 const std::map<std::string, TensorType>& found, const std::string& where) {
+                 const std::map<std::string, FoundParameter>& found, const std::string& where) {
   for (const auto& [name, shape] : expected) {
     const auto entry = found.find(name);
     if (entry == found.end())
       throw FormatError(where + ": parameter '" + name + "' " + to_string(shape) + " is missing");
     if (entry->second.shape != shape)
-      throw FormatError(where + ": parameter '" + name + "' is " + to_string(entry->second) +
+      throw FormatError(where + ": parameter '" + name + "' is " + entry->second.type +
                         " but the network needs shape " + to_string(shape));
-    if (!is_floating(entry->second.dtype))
-      throw FormatError(where + ": parameter '" + name + "' is " + to_string(entry->second) +
+    if (!entry->second.floating)
+      throw FormatError(where + ": parameter '" + name + "' is " + entry->second.type +
                         " but must be floating");
   }
-  for (const auto& [name, type] : found)
+  for (const auto& [name, parameter] : found)
     if (!expected.contains(name))
-      throw FormatError(where + ": '" + name + "' " + to_string(type) +
+      throw FormatError(where + ": '" + name + "' " + parameter.type +
                         " is not a parameter of the network");
 }
 
-template <class T>
-std::vector<T> elements_of(const SafetensorsEntry& entry) {
-  std::vector<T> values(static_cast<std::size_t>(entry.shape.elements()));
-  std::memcpy(values.data(), entry.bytes.data(), entry.bytes.size());
-  return values;
-}
-
 // Conversion on the host, as a device may lack the file's type.
-std::vector<double> to_doubles(const SafetensorsEntry& entry) {
-  std::vector<double> result;
-  result.reserve(static_cast<std::size_t>(entry.shape.elements()));
-  const auto append = [&](const auto& values, auto&& value) {
-    for (const auto& element : values) result.push_back(value(element));
-  };
-  const auto plain = [](auto element) { return static_cast<double>(element); };
-  const auto half = [](auto element) { return static_cast<double>(to_f32(element)); };
-  switch (entry.dtype) {
-    case DType::f64:
-      append(elements_of<double>(entry), plain);
-      break;
-    case DType::f32:
-      append(elements_of<float>(entry), plain);
-      break;
-    case DType::f16:
-      append(elements_of<Float16>(entry), half);
-      break;
-    case DType::bf16:
-      append(elements_of<BFloat16>(entry), half);
-      break;
-    default:
-      throw FormatError("parameter '" + entry.name + "' is not floating");
-  }
-  return result;
-}
-
 Tensor load(const SafetensorsEntry& entry, const Device& device, DType dtype) {
   if (entry.dtype == dtype) return Tensor::from_bytes(entry.bytes, {entry.shape, dtype}, device);
   const std::vector<double> values = to_doubles(entry);
@@ -141,10 +112,11 @@ Tensor load(const SafetensorsEntry& entry, const Device& device, DType dtype) {
 
 void check_parameters(const NetworkConfig& network, const Parameters& parameters,
                       const std::string& where) {
-  std::map<std::string, TensorType> found;
+  std::map<std::string, FoundParameter> found;
   for (const auto& [name, tensor] : parameters) {
     if (!tensor) throw FormatError(where + ": parameter '" + name + "' is empty");
-    found.emplace(name, tensor.type());
+    found.emplace(name, FoundParameter{tensor.shape(), is_floating(tensor.dtype()),
+                                       to_string(tensor.type())});
   }
   check_names(parameter_shapes(network), found, where);
 }
@@ -174,9 +146,10 @@ Model read_model(const std::filesystem::path& path, const Device& device, DType 
                      std::string(to_string(dtype)));
   const SafetensorsFile file(path);
   Model model{.info = info_of(file, path.string()), .parameters = {}};
-  std::map<std::string, TensorType> found;
+  std::map<std::string, FoundParameter> found;
   for (const SafetensorsEntry& entry : file.entries())
-    found.emplace(entry.name, TensorType{entry.shape, entry.dtype});
+    found.emplace(entry.name,
+                  FoundParameter{entry.shape, entry.dtype.is_floating(), to_string(entry)});
   check_names(parameter_shapes(model.info.network), found, path.string());
   for (const SafetensorsEntry& entry : file.entries())
     model.parameters.emplace(entry.name, load(entry, device, dtype));

@@ -20,6 +20,11 @@ fi
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+"$python" tests/models/odd_checkpoint.py write "$folder/odd.pt"
+"$python" scripts/convert_checkpoint.py "$folder/odd.pt" "$folder/odd.safetensors"
+"$python" tests/models/odd_checkpoint.py compare "$folder/odd.safetensors"
+"$fluxion" inspect "$folder/odd.safetensors" >/dev/null
+
 "$python" tests/models/public_dit.py checkpoints "$folder"
 for arguments in "$folder"/*.arguments; do
   name=${arguments%.arguments}

@@ -4,8 +4,8 @@
     scripts/convert_checkpoint.py IN.pt OUT.safetensors [--weights ema|model] [--dtype keep|f32|f16|bf16]
 
 Needs PyTorch 1.13 or newer and nothing else. Looks for the weights where training programs keep them - a moving average first -, takes off
-the prefixes of wrappers, keeps all other names, casts, and says in the file's metadata where the numbers came from. Tensors that are not numbers of
-these types (counters and the like) are left out and named.
+the prefixes of wrappers, keeps all other names, casts floats, and says in the file's metadata where the numbers came from. Tensors of types that
+safetensors files or this PyTorch don't have, sparse and quantised ones are left out and named.
 """
 
 import argparse
@@ -25,6 +25,8 @@ import zipfile
 EMA_NAMES = ["ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "params_ema", "net_ema", "ema_net"]
 MODEL_NAMES = ["model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "params", "weights"]
 WRAPPERS = ["module.", "_orig_mod.", "ema_model.", "model_ema.", "ema.", "model.", "net.", "network."]
+NEW_TYPES = ["uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+             "float4_e2m1fn_x2", "complex32", "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"]  # fmt: skip
 STEP_NAMES = ["step", "steps", "train_steps", "global_step", "iteration", "iter"]
 
 
@@ -46,6 +48,13 @@ class Unknown(dict):
     __setstate__ = append = extend = add = swallow
 
 
+class Unreadable:
+    """Stands for a tensor that can't be made here; the others can."""
+
+    def __init__(self, reason):
+        self.reason = reason
+
+
 class ZipReader(pickle.Unpickler):
     """Reads the zip files that torch.save writes since version 1.6: data.pkl describes the objects, data/KEY holds the bytes of one storage.
 
@@ -55,7 +64,9 @@ class ZipReader(pickle.Unpickler):
 
     def __init__(self, torch, archive):
         self.torch, self.archive, self.storages = torch, archive, {}
-        description = next(name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl")
+        description = next((name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"), None)
+        if description is None:
+            raise ValueError("it is a zip file, but none that torch.save wrote: no data.pkl in it")
         self.folder = description[: -len("data.pkl")]
         if self.folder + "byteorder" in archive.namelist() and archive.read(self.folder + "byteorder") != b"little":
             raise ValueError("it was written by a big-endian machine")
@@ -69,27 +80,55 @@ class ZipReader(pickle.Unpickler):
             return tuple
         if module == "torch._utils" and name == "_rebuild_tensor_v2":
             return self.rebuild
-        if module in ("torch._utils", "torch") and name == "_rebuild_parameter":
+        if module == "torch._utils" and name == "_rebuild_tensor_v3":
+            return self.rebuild_of_type
+        if module in ("torch._utils", "torch") and name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             return lambda data, *rest: data
+        if module == "torch._tensor" and name == "_rebuild_from_type_v2":  # tensors with attributes of their own
+            return lambda rebuild, kind, arguments, *rest: rebuild(*arguments)
+        if module in ("torch._utils", "torch") and name.startswith("_rebuild_"):
+            return lambda *rest: Unreadable("a tensor of another kind: " + name[len("_rebuild_") :])
+        if module == "torch" and name in NEW_TYPES:  # written as torch.uint16
+            return getattr(torch, name, Unreadable(f"torch.{name}, which PyTorch {torch.__version__} does not have"))
+        if module in ("torch", "torch.storage") and name == "UntypedStorage":
+            return torch.uint8
         storages = {"Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16, "Long": torch.int64,
                     "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool,
                     "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128}  # fmt: skip
         if module == "torch" and name.endswith("Storage") and name[:-7] in storages:
             return storages[name[:-7]]  # the element type stands for the class
+        if module == "torch" and name.endswith("Storage"):
+            return Unreadable(f"numbers of the type {name[:-7]}")
         return Unknown
 
     def persistent_load(self, identity):
         kind, dtype, key = identity[:3]
-        if kind != "storage" or not isinstance(dtype, self.torch.dtype):
-            raise ValueError("it holds storages of an unknown kind")
+        if kind != "storage":
+            raise ValueError("it holds objects of an unknown kind")
+        if not isinstance(dtype, self.torch.dtype):
+            return dtype if isinstance(dtype, Unreadable) else Unreadable("numbers of an unknown type")
         if (key, dtype) not in self.storages:
             content = bytearray(self.archive.read(f"{self.folder}data/{key}"))
             whole = self.torch.frombuffer(content, dtype=dtype) if content else self.torch.empty(0, dtype=dtype)
             self.storages[key, dtype] = whole
         return self.storages[key, dtype]
 
-    def rebuild(self, storage, offset, size, stride, *rest):
-        return self.torch.as_strided(storage, size, stride, offset)  # throws where that leaves the storage
+    def rebuild(self, storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
+        if isinstance(storage, Unreadable):
+            return storage
+        value = self.torch.as_strided(storage, size, stride, offset)  # throws where that leaves the storage
+        # What PyTorch has not computed yet: the bytes of a tensor may stand for their negatives, or conjugates.
+        if metadata and metadata.get("neg"):
+            value = -value
+        if metadata and metadata.get("conj"):
+            value = value.conj().resolve_conj()
+        return value
+
+    def rebuild_of_type(self, storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None):
+        """The same of the bytes of a storage; types that are newer than typed storages are written so."""
+        if isinstance(dtype, Unreadable) or isinstance(storage, Unreadable):
+            return dtype if isinstance(dtype, Unreadable) else storage
+        return self.rebuild(storage.view(dtype), offset, size, stride, requires_grad, hooks, metadata)
 
 
 def version_of(torch):
@@ -129,7 +168,7 @@ def as_mapping(value):
 
 
 def tensors_in(torch, mapping):
-    return {str(name): value for name, value in mapping.items() if torch.is_tensor(value)}
+    return {str(name): value for name, value in mapping.items() if torch.is_tensor(value) or isinstance(value, Unreadable)}
 
 
 def find_weights(torch, root, container, prefer):
@@ -174,21 +213,27 @@ def strip_wrappers(tensors, prefer):
 
 
 def safetensors_types(torch):
-    return {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
-            torch.uint8: "U8", torch.bool: "BOOL"}  # fmt: skip
+    names = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+             "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL", "complex64": "C64", "float8_e4m3fn": "F8_E4M3",
+             "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0", "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ"}  # fmt: skip
+    return {getattr(torch, ours): theirs for ours, theirs in names.items() if hasattr(torch, ours)}
 
 
 def bytes_of(torch, tensor):
-    if tensor.dtype == torch.bfloat16:  # NumPy has no such type
-        tensor = tensor.contiguous().view(torch.int16)
-    return tensor.contiguous().numpy().tobytes()
+    tensor = tensor.resolve_conj().resolve_neg().contiguous()
+    if not tensor.is_complex():  # NumPy lacks some of the types, and PyTorch some operations on them
+        tensor = tensor.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
+    return tensor.numpy().tobytes()
+
+
+def type_written(value, target):
+    return target if target and value.is_floating_point() else value.dtype
 
 
 def write_safetensors(torch, path, tensors, target, metadata):
     """Writes to a temporary name, flushes, renames. One tensor at a time is in memory besides the checkpoint."""
     type_names = safetensors_types(torch)
-    floating = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
-    dtype_of = {name: target if target and value.dtype in floating else value.dtype for name, value in tensors.items()}
+    dtype_of = {name: type_written(value, target) for name, value in tensors.items()}
     size_of = {dtype: torch.empty(0, dtype=dtype).element_size() for dtype in type_names}
     order = sorted(tensors, key=lambda name: (-size_of[dtype_of[name]], name))
     header, offset = {"__metadata__": metadata}, 0
@@ -207,8 +252,8 @@ def write_safetensors(torch, path, tensors, target, metadata):
             for name in order:
                 value = tensors[name].detach().to("cpu")
                 cast = value.to(dtype_of[name])
-                if cast.is_floating_point() and not torch.isfinite(cast).all():
-                    damaged.append((name, bool(torch.isfinite(value).all())))
+                if cast.is_floating_point() and not finite(torch, cast):
+                    damaged.append((name, finite(torch, value)))
                 file.write(bytes_of(torch, cast))
             file.flush()
             os.fsync(file.fileno())
@@ -220,10 +265,23 @@ def write_safetensors(torch, path, tensors, target, metadata):
     return offset, damaged
 
 
+def finite(torch, tensor):
+    return bool(torch.isfinite(tensor.to(torch.float32) if tensor.element_size() == 1 else tensor).all())
+
+
 def current_umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def reason_against(torch, value, type_names):
+    """Why a tensor can't be written; None if it can."""
+    if isinstance(value, Unreadable):
+        return value.reason
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return "sparse" if value.layout != torch.strided else "quantised" if value.is_quantized else "without numbers (on the meta device)"
+    return None if value.dtype in type_names else str(value.dtype)
 
 
 def main():
@@ -248,10 +306,10 @@ def main():
     found, where = find_weights(torch, root, options.container, options.weights)
     found, prefix = strip_wrappers(found, options.weights)
     type_names = safetensors_types(torch)
-    tensors = {name: value for name, value in found.items() if value.dtype in type_names and not value.is_sparse and not value.is_quantized}
-    left_out = [name for name in found if name not in tensors]
+    left_out = {name: reason for name, value in found.items() if (reason := reason_against(torch, value, type_names))}
+    tensors = {name: value for name, value in found.items() if name not in left_out}
     if not tensors:
-        fail("no tensor of a type that safetensors files have")
+        fail("no tensor of a type that safetensors files have: " + "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:5]))
 
     average = any(name in EMA_NAMES for name in where) or any(part in ("ema_model", "ema", "model_ema") for part in prefix.split("."))
     metadata = {
@@ -274,11 +332,11 @@ def main():
 
     parameters = sum(value.numel() for value in tensors.values())
     print(f"weights   {'/'.join(where) or 'the file itself'}" + (f", without the prefix '{prefix}'" if prefix else ""))
-    for name in left_out:
-        print(f"left out  {name}: {found[name].dtype}")
+    for name, reason in left_out.items():
+        print(f"left out  {name}: {reason}")
     for name, by_cast in damaged[:10]:
         print(f"warning   {name} has numbers that are not finite" + (f" as {options.dtype}" if by_cast else ""))
-    kinds = collections.Counter(type_names[target if target and value.is_floating_point() else value.dtype] for value in tensors.values())
+    kinds = collections.Counter(type_names[type_written(value, target)] for value in tensors.values())
     print(f"wrote     {options.output}: {len(tensors)} tensors ({', '.join(f'{n} {k}' for k, n in sorted(kinds.items()))}), "
           f"{parameters:,} parameters, {size / 2**20:.1f} MiB")  # fmt: skip
 

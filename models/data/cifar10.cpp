@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::size_t side = 32, plane = side * side, record = 1 + 3 * plane;
 constexpr int classes = 10;
+constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";  // as Windows' editors put before text
 
 std::vector<std::filesystem::path> files_of(const std::filesystem::path& folder, Split split) {
   std::vector<std::filesystem::path> result;
@@ -55,6 +57,7 @@ std::vector<std::string> names_in(const std::filesystem::path& path) {
   std::ifstream file(path);
   for (std::string line; names.size() <= classes && std::getline(file, line);) {
     if (line.ends_with('\r')) line.pop_back();
+    if (names.empty() && line.starts_with(byte_order_mark)) line.erase(0, byte_order_mark.size());
     if (!line.empty()) names.push_back(line);
   }
   return names.size() == classes ? names : numbered_classes(classes);

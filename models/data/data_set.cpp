@@ -6,10 +6,10 @@
 
 #include "engine/error.h"
 #include "models/data/cifar10.h"
+#include "models/data/data_file.h"
 #include "models/data/glyphs.h"
 #include "models/data/idx_images.h"
 #include "models/data/image_folder.h"
-#include "models/data/npy_data.h"
 #include "models/data/points.h"
 #include "models/data/random.h"
 
@@ -172,16 +172,17 @@ std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path,
   if (std::filesystem::is_directory(path, error)) {
     if (is_idx_folder(path)) return idx_images(path, options);
     if (is_cifar10_folder(path)) return cifar10(path, options);
+    check_known_folders(path);
     return image_folder(path, options);
   }
-  if (std::filesystem::exists(path, error))
-    return path.extension() == ".npy" ? npy_data(path, options) : idx_images(path, options);
+  if (std::filesystem::exists(path, error)) return data_file(path, options);
   std::string names;
   for (const BuiltIn& row : built_ins())
     names += (names.empty() ? "" : ", ") + row.description.name;
-  throw Error("no data set \"" + name_or_path + "\": neither a built-in name (" + names +
-              ") nor the path of a folder of images, a .npy array, an IDX file, or a folder with "
-              "MNIST's or CIFAR-10's files");
+  throw Error(
+      "no data set \"" + name_or_path + "\": neither a built-in name (" + names +
+      ") nor the path of a folder of images, a .npy or .npz file, an IDX file, or a folder with "
+      "MNIST's or CIFAR-10's files");
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "engine/error.h"
-#include "models/data/array_set.h"
+#include "models/data/arrays.h"
 #include "models/files/idx.h"
 
 namespace fluxion {
@@ -69,26 +69,24 @@ std::unique_ptr<DataSet> idx_images(const std::filesystem::path& path,
     }
   }
 
-  IdxArray images = read_idx(image_file);
-  if (images.shape.rank() != 3)
-    throw FormatError(image_file.string() +
-                      ": images have axes [count, rows, columns], this file has " +
-                      to_string(images.shape));
-  const std::int64_t count = images.shape[0], rows = images.shape[1], columns = images.shape[2];
-  if (count == 0 || rows == 0 || columns == 0)
-    throw FormatError(image_file.string() + ": holds no images: " + to_string(images.shape));
-  ArrayContent content;
-  content.count = count;
-  content.sample_shape = {rows, columns, 1};
+  SourceArray images = SourceArray::of(read_idx(image_file));
+  const Shape& shape = images.type.shape;
+  if (shape.rank() != 3 && !(shape.rank() == 4 && (shape[3] == 1 || shape[3] == 3)))
+    throw FormatError(
+        image_file.string() + ": images have axes [count, rows, columns], this file has " +
+        to_string(shape) + (shape.rank() == 1 ? ": labels? Give the file of the images" : ""));
+  if (shape.elements() == 0)
+    throw FormatError(image_file.string() + ": holds no images: " + to_string(shape));
+  ArrayContent content = sample_content(image_file.string(), std::move(images));
   if (!label_file.empty()) {
-    const IdxArray labels = read_idx(label_file);
-    if (labels.shape != Shape{count})
-      throw FormatError(label_file.string() + ": " + std::to_string(count) +
-                        " images need labels " + to_string(Shape{count}) + ", got " +
-                        to_string(labels.shape));
-    content.labels.assign(labels.values.begin(), labels.values.end());
+    const std::string name = label_file.string();
+    const SourceArray labels = SourceArray::of(read_idx(label_file));
+    if (labels.type.shape != Shape{content.count} && labels.type.shape != Shape{content.count, 1})
+      throw FormatError(name + ": " + std::to_string(content.count) + " images need labels " +
+                        to_string(Shape{content.count}) + ", got " + to_string(labels.type.shape));
+    content.labels = labels_in(name, labels, content.count);
   }
-  return array_set(path.string(), std::move(content).with(std::move(images.values)), options);
+  return array_set(path.string(), std::move(content), options);
 }
 
 }  // namespace fluxion

@@ -127,8 +127,8 @@ Classifier read_classifier(const std::filesystem::path& path, const Device& devi
     const SafetensorsEntry* const entry = file.find(name);
     if (!entry) refuse("\"" + name + "\" is missing");
     if (entry->dtype != DType::f32 || entry->shape != shape)
-      refuse("\"" + name + "\" is " + to_string(TensorType{entry->shape, entry->dtype}) +
-             ", should be " + to_string(TensorType{shape, DType::f32}));
+      refuse("\"" + name + "\" is " + to_string(*entry) + ", should be " +
+             to_string(TensorType{shape, DType::f32}));
     classifier.parameters.emplace(name,
                                   Tensor::from_bytes(entry->bytes, {shape, DType::f32}, device));
   }

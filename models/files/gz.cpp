@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "engine/error.h"
 
@@ -15,11 +16,28 @@ Bytef* bytef(const std::byte* data) {
   return const_cast<Bytef*>(reinterpret_cast<const Bytef*>(data));
 }
 
+enum class Framing { gzip, none };
+
+// What is wrong, in words, where zlib names one of the checks of the gzip format.
+std::string plain_words(const char* message) {
+  constexpr std::pair<std::string_view, std::string_view> words[] = {
+      {"incorrect data check", "its checksum (CRC-32) is not that of what it holds"},
+      {"incorrect length check", "the length that it states (ISIZE) is not that of what it holds"},
+      {"header crc mismatch", "its header is damaged: the header's checksum is another"},
+      {"unknown header flags set", "its header has flags that the format does not define"},
+      {"unknown compression method", "its header names a compression other than deflate"}};
+  if (message == nullptr) return "the stream is damaged";
+  for (const auto& [theirs, ours] : words)
+    if (theirs == message) return std::string(ours);
+  return "the stream is damaged: " + std::string(message);
+}
+
 // One decompression. zlib counts in 32 bits, so both sides are fed in pieces.
 class Inflater {
  public:
-  Inflater(std::span<const std::byte> input, std::string_view name) : input_(input), name_(name) {
-    if (::inflateInit2(&stream_, 15 + 16) != Z_OK)
+  Inflater(std::span<const std::byte> input, std::string_view name, Framing framing = Framing::gzip)
+      : input_(input), name_(name), framing_(framing) {
+    if (::inflateInit2(&stream_, framing == Framing::gzip ? 15 + 16 : -15) != Z_OK)
       throw OutOfMemory("decompressing " + name_ + ": zlib has no memory for its window");
   }
   ~Inflater() { ::inflateEnd(&stream_); }
@@ -43,17 +61,14 @@ class Inflater {
       const int status = ::inflate(&stream_, Z_NO_FLUSH);
       written += room - stream_.avail_out;
       if (status == Z_STREAM_END) {
-        // A gzip file may be several streams in a row.
-        if (stream_.avail_in == 0 && input_.empty()) {
-          ended_ = true;
-        } else if (::inflateReset(&stream_) != Z_OK) {
-          fail("zlib can't start the next stream");
-        }
+        next_member();
       } else if (status == Z_BUF_ERROR || (status == Z_OK && stream_.avail_in == 0 &&
                                            input_.empty() && stream_.avail_out > 0)) {
-        fail("it ends early");
+        fail("it ends early, inside the compressed data");
+      } else if (status == Z_MEM_ERROR) {
+        throw OutOfMemory("decompressing " + name_ + ": zlib has no memory for its window");
       } else if (status != Z_OK) {
-        fail(stream_.msg != nullptr ? stream_.msg : "the stream is damaged");
+        fail(plain_words(stream_.msg));
       }
     }
     return written;
@@ -62,12 +77,33 @@ class Inflater {
  private:
   static constexpr std::size_t largest_piece = std::size_t{1} << 30;
 
+  // A gzip file may be several streams in a row, each with zeros behind it that fill blocks.
+  void next_member() {
+    const std::size_t left = stream_.avail_in + input_.size();
+    std::span<const std::byte> rest(reinterpret_cast<const std::byte*>(stream_.next_in), left);
+    if (framing_ == Framing::none && left > 0)
+      fail(std::to_string(left) + " bytes lie behind the end of the compressed data");
+    rest = rest.subspan(static_cast<std::size_t>(
+        std::find_if(rest.begin(), rest.end(), [](std::byte b) { return b != std::byte{0}; }) -
+        rest.begin()));
+    stream_.avail_in = 0;
+    input_ = rest;
+    ended_ = rest.empty();
+    if (ended_) return;
+    if (!is_gzip(rest))
+      fail(std::to_string(rest.size()) +
+           " bytes behind its end are neither zeros nor another gzip member (damaged, or more than "
+           "one file in a row?)");
+    if (::inflateReset(&stream_) != Z_OK) fail("zlib can't start the next stream");
+  }
+
   [[noreturn]] void fail(const std::string& what) {
     throw FormatError("decompressing " + name_ + ": " + what);
   }
 
   std::span<const std::byte> input_;
   std::string name_;
+  Framing framing_;
   z_stream stream_{};
   bool ended_ = false;
 };
@@ -78,9 +114,10 @@ bool is_gzip(std::span<const std::byte> bytes) {
   return bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b};
 }
 
-std::vector<std::byte> gunzip(std::span<const std::byte> bytes, std::size_t limit,
-                              std::string_view name) {
-  Inflater inflater(bytes, name);
+namespace {
+
+// All that there is, but at most `limit` bytes.
+std::vector<std::byte> read_all(Inflater& inflater, std::size_t limit, std::string_view name) {
   std::vector<std::byte> result;
   // Grown as the data come: what is allocated is never far more than what the stream really held.
   for (std::size_t room = std::size_t{1} << 16;; room *= 2) {
@@ -101,12 +138,41 @@ std::vector<std::byte> gunzip(std::span<const std::byte> bytes, std::size_t limi
   }
 }
 
-std::vector<std::byte> gunzip_prefix(std::span<const std::byte> bytes, std::size_t count,
-                                     std::string_view name) {
-  Inflater inflater(bytes, name);
+std::vector<std::byte> read_first(Inflater& inflater, std::size_t count) {
   std::vector<std::byte> result(count);
   result.resize(inflater.read(result));
   return result;
+}
+
+}  // namespace
+
+std::vector<std::byte> gunzip(std::span<const std::byte> bytes, std::size_t limit,
+                              std::string_view name) {
+  Inflater inflater(bytes, name);
+  return read_all(inflater, limit, name);
+}
+
+std::vector<std::byte> gunzip_prefix(std::span<const std::byte> bytes, std::size_t count,
+                                     std::string_view name) {
+  Inflater inflater(bytes, name);
+  return read_first(inflater, count);
+}
+
+std::vector<std::byte> inflate_raw(std::span<const std::byte> bytes, std::uint64_t size,
+                                   std::string_view name) {
+  Inflater inflater(bytes, name, Framing::none);
+  std::vector<std::byte> result = read_all(inflater, size, name);
+  if (result.size() != size)
+    throw FormatError("decompressing " + std::string(name) + ": it holds " +
+                      std::to_string(result.size()) + " bytes, not the " + std::to_string(size) +
+                      " stated");
+  return result;
+}
+
+std::vector<std::byte> inflate_raw_prefix(std::span<const std::byte> bytes, std::size_t count,
+                                          std::string_view name) {
+  Inflater inflater(bytes, name, Framing::none);
+  return read_first(inflater, count);
 }
 
 std::vector<std::byte> gzip(std::span<const std::byte> bytes) {

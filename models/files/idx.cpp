@@ -1,7 +1,7 @@
 #include "models/files/idx.h"
 
 #include <algorithm>
-#include <cstring>
+#include <optional>
 #include <string>
 
 #include "engine/error.h"
@@ -13,14 +13,31 @@ namespace fluxion {
 namespace {
 
 constexpr std::size_t largest_idx_rank = 4;
-constexpr std::uint64_t largest_bytes = std::uint64_t{1} << 34;
-// Deflate can't shrink data more than 1032-fold, so a compressed file bounds what it can hold
-// (https://zlib.net/zlib_tech.html).
-constexpr std::uint64_t largest_expansion = 1032;
+constexpr std::uint64_t largest_idx_bytes = std::uint64_t{1} << 34;
+
+std::optional<StoredType> idx_type(std::uint32_t code) {
+  using Kind = StoredType::Kind;
+  switch (code) {
+    case 0x08:
+      return StoredType{Kind::unsigned_integer, 1, true};
+    case 0x09:
+      return StoredType{Kind::signed_integer, 1, true};
+    case 0x0B:
+      return StoredType{Kind::signed_integer, 2, true};
+    case 0x0C:
+      return StoredType{Kind::signed_integer, 4, true};
+    case 0x0D:
+      return StoredType{Kind::floating, 4, true};
+    case 0x0E:
+      return StoredType{Kind::floating, 8, true};
+    default:
+      return std::nullopt;
+  }
+}
 
 }  // namespace
 
-IdxArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
+FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
   const auto refuse = [&](const std::string& what) {
     throw FormatError(std::string(name) + ": not a valid IDX file: " + what);
   };
@@ -38,8 +55,10 @@ IdxArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
            " bytes, less than the 4 of its magic number");
   const auto byte = [&](std::size_t i) { return std::to_integer<std::uint32_t>(start[i]); };
   if (byte(0) != 0 || byte(1) != 0) refuse("it does not start with two zero bytes");
-  if (byte(2) != 8)
-    refuse("element type " + std::to_string(byte(2)) + " (only 8, unsigned bytes, is read)");
+  const std::optional<StoredType> type = idx_type(byte(2));
+  if (!type)
+    refuse("element type " + std::to_string(byte(2)) +
+           " (8: u8, 9: i8, 11: i16, 12: i32, 13: f32 and 14: f64 are defined)");
   const std::size_t rank = byte(3);
   if (rank < 1 || rank > largest_idx_rank)
     refuse(std::to_string(rank) + " axes (1 to " + std::to_string(largest_idx_rank) + " are read)");
@@ -47,16 +66,16 @@ IdxArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
   if (start.size() < header) refuse("it ends inside its header");
 
   Dims sizes;
-  std::uint64_t total = 1;
+  auto total = static_cast<std::uint64_t>(type->bytes);
   for (std::size_t axis = 0; axis < rank; ++axis) {
     const std::uint32_t size = byte(4 + 4 * axis) << 24 | byte(5 + 4 * axis) << 16 |
                                byte(6 + 4 * axis) << 8 | byte(7 + 4 * axis);
     sizes.push_back(size);
     if (__builtin_mul_overflow(total, static_cast<std::uint64_t>(size), &total) ||
-        total > largest_bytes)
+        total > largest_idx_bytes)
       refuse("its sizes are absurd");
   }
-  if (!is_representable(sizes, DType::u8)) refuse("its sizes are absurd");
+  if (!is_representable(sizes, held_as(*type))) refuse("its sizes are absurd");
   const std::string claim =
       "its header claims " + to_string(sizes) + ", " + std::to_string(total) + " bytes";
   if (compressed ? total / largest_expansion > bytes.size() : total != bytes.size() - header)
@@ -71,12 +90,11 @@ IdxArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
              std::to_string(unpacked.size() - header));
     bytes = unpacked;
   }
-  IdxArray result{Shape(std::move(sizes)), std::vector<std::uint8_t>(total)};
-  if (total > 0) std::memcpy(result.values.data(), bytes.data() + header, total);
-  return result;
+  const Shape shape(std::move(sizes));
+  return {{shape, held_as(*type)}, held_elements(bytes.subspan(header), *type, shape, false, name)};
 }
 
-IdxArray read_idx(const std::filesystem::path& path) {
+FileArray read_idx(const std::filesystem::path& path) {
   const MappedFile file(path);
   return parse_idx(file.bytes(), path.string());
 }

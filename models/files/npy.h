@@ -1,42 +1,38 @@
-// NumPy's .npy format, version 1: one array. Little-endian f8, f4, i8, i4, u1 and b1, row-major.
+// NumPy's .npy format: one array (numpy/lib/format.py). Versions 1.0, 2.0 and 3.0 are read, with
+// whole numbers, floats and booleans of either byte order, in row-major or Fortran order; version
+// 1.0 is written, little-endian and row-major.
 #pragma once
 
-#include <cstring>
+#include <cstdint>
 #include <filesystem>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
-#include "engine/error.h"
-#include "engine/graph/shape.h"
+#include "models/files/file_array.h"
 
 namespace fluxion {
 
-struct NpyArray {
-  TensorType type;
-  std::vector<std::byte> bytes;
-
-  // The elements; T must be the element type (DTypeError).
-  template <class T>
-  std::vector<T> values() const {
-    if (type.dtype != dtype_of<T>)
-      throw DTypeError("npy: asked for " + std::string(to_string(dtype_of<T>)) + ", the array is " +
-                       to_string(type));
-    std::vector<T> result(bytes.size() / sizeof(T));
-    if (!bytes.empty()) std::memcpy(result.data(), bytes.data(), bytes.size());
-    return result;
-  }
-};
+using NpyArray = FileArray;
 
 struct NpyHeader {
-  TensorType type;
-  std::size_t start = 0;  // of the elements, which fill the rest of the bytes exactly
+  TensorType type;  // as held (held_as)
+  StoredType stored;
+  bool column_major = false;  // Fortran order, where that is another
+  std::size_t start = 0;      // of the elements, which fill the rest of the bytes exactly
+
+  // Whether the bytes from `start` on are the array, as they lie.
+  bool held_as_stored() const { return !column_major && is_held_as_stored(stored); }
 };
 
+bool is_npy(std::span<const std::byte> bytes);
+
 // Throws FormatError. `name` stands for the file in messages. With a MappedFile, this reads an
-// array without a copy.
+// array without a copy where it is held_as_stored.
 NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view name = "npy data");
+// The same of the start of a file of `whole` bytes.
+NpyHeader parse_npy_header(std::span<const std::byte> start, std::uint64_t whole,
+                           std::string_view name);
 
 // Throws IoError or FormatError.
 NpyArray read_npy(const std::filesystem::path& path);

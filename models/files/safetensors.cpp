@@ -9,6 +9,8 @@
 #include <optional>
 #include <set>
 
+#include "models/files/file_kind.h"
+
 namespace fluxion {
 
 static_assert(std::endian::native == std::endian::little,
@@ -19,27 +21,6 @@ namespace {
 constexpr std::uint64_t largest_safetensors_header =
     100'000'000;  // the limit of the format's own reader
 constexpr std::size_t largest_safetensors_rank = 32;
-
-struct DTypeName {
-  DType dtype;
-  std::string_view name;
-};
-constexpr DTypeName dtype_names[] = {
-    {DType::f64, "F64"},   {DType::f32, "F32"}, {DType::f16, "F16"},
-    {DType::bf16, "BF16"}, {DType::i64, "I64"}, {DType::i32, "I32"},
-    {DType::u32, "U32"},   {DType::u8, "U8"},   {DType::boolean, "BOOL"}};
-
-std::optional<DType> dtype_of_name(std::string_view name) {
-  for (const DTypeName& row : dtype_names)
-    if (row.name == name) return row.dtype;
-  return std::nullopt;
-}
-
-std::string_view name_of_dtype(DType dtype) {
-  for (const DTypeName& row : dtype_names)
-    if (row.dtype == dtype) return row.name;
-  return "";
-}
 
 // A name from a file, made fit for a message: short and printable.
 std::string quote(std::string_view name) {
@@ -52,7 +33,7 @@ std::string quote(std::string_view name) {
 // What the header says of one tensor, unchecked but for its form.
 struct Claim {
   std::string name;
-  std::optional<DType> dtype;
+  std::optional<SafetensorsType> dtype;
   std::optional<Dims> shape;
   std::optional<std::vector<std::uint64_t>> offsets;
 };
@@ -66,7 +47,11 @@ class SafetensorsHeaderReader : public nlohmann::json_sax<nlohmann::json> {
   Metadata metadata;
   std::string error;
 
-  bool null() override { return refuse("null where " + expected() + " belongs"); }
+  bool null() override {
+    // The format's own reader takes null for no metadata.
+    if (place_ == Place::header && key_ == "__metadata__") return see_metadata();
+    return refuse("null where " + expected() + " belongs");
+  }
   bool boolean(bool) override { return refuse("a boolean where " + expected() + " belongs"); }
   bool number_float(number_float_t, const string_t& text) override {
     return refuse("the number " + quote(text) + " where " + expected() + " belongs");
@@ -101,10 +86,7 @@ class SafetensorsHeaderReader : public nlohmann::json_sax<nlohmann::json> {
       return true;
     }
     if (place_ == Place::tensor && key_ == "dtype") {
-      claims.back().dtype = dtype_of_name(value);
-      if (!claims.back().dtype)
-        return refuse("unknown dtype " + quote(value) +
-                      " (known: F64 F32 F16 BF16 I64 I32 U32 U8 BOOL)");
+      claims.back().dtype.emplace(std::move(value));
       return true;
     }
     return refuse("a text where " + expected() + " belongs");
@@ -117,8 +99,7 @@ class SafetensorsHeaderReader : public nlohmann::json_sax<nlohmann::json> {
     }
     if (place_ != Place::header) return refuse("an object where " + expected() + " belongs");
     if (key_ == "__metadata__") {
-      if (metadata_seen_) return refuse("__metadata__ twice");
-      metadata_seen_ = true;
+      if (!see_metadata()) return false;
       place_ = Place::metadata;
     } else {
       claims.push_back({key_, {}, {}, {}});
@@ -204,6 +185,12 @@ class SafetensorsHeaderReader : public nlohmann::json_sax<nlohmann::json> {
     return "";
   }
 
+  bool see_metadata() {
+    if (metadata_seen_) return refuse("__metadata__ twice");
+    metadata_seen_ = true;
+    return true;
+  }
+
   bool refuse(const std::string& what) {
     const bool in_tensor =
         place_ == Place::tensor || place_ == Place::shape || place_ == Place::offsets;
@@ -213,6 +200,47 @@ class SafetensorsHeaderReader : public nlohmann::json_sax<nlohmann::json> {
 };
 
 }  // namespace
+
+TensorType SafetensorsEntry::type() const {
+  if (!dtype.dtype())
+    throw FormatError("tensor " + quote(name) + ": elements of type " + quote(dtype.name()) +
+                      " can't be computed with here");
+  return {shape, *dtype.dtype()};
+}
+
+std::string to_string(const SafetensorsEntry& entry) {
+  return to_string(entry.dtype) + to_string(entry.shape);
+}
+
+std::vector<double> to_doubles(const SafetensorsEntry& entry) {
+  std::vector<double> result;
+  result.reserve(static_cast<std::size_t>(entry.shape.elements()));
+  const auto append = [&]<class T>(T, auto&& value) {
+    for (std::size_t at = 0; at < entry.bytes.size(); at += sizeof(T)) {
+      T element;
+      std::memcpy(&element, entry.bytes.data() + at, sizeof element);
+      result.push_back(value(element));
+    }
+  };
+  const auto plain = [](auto element) { return static_cast<double>(element); };
+  const auto half = [](auto element) { return static_cast<double>(to_f32(element)); };
+  if (entry.dtype == DType::f64) {
+    append(double{}, plain);
+  } else if (entry.dtype == DType::f32) {
+    append(float{}, plain);
+  } else if (entry.dtype == DType::f16) {
+    append(Float16{}, half);
+  } else if (entry.dtype == DType::bf16) {
+    append(BFloat16{}, half);
+  } else if (const auto values = values_of_bytes(entry.dtype)) {
+    for (const std::byte byte : entry.bytes)
+      result.push_back((*values)[std::to_integer<std::size_t>(byte)]);
+  } else {
+    throw FormatError("tensor " + quote(entry.name) + ": elements of type " +
+                      quote(entry.dtype.name()) + " are no floating-point numbers");
+  }
+  return result;
+}
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
   parse(file_.bytes(), path.string());
@@ -231,6 +259,13 @@ const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
 
 void SafetensorsFile::parse(std::span<const std::byte> bytes, const std::string& name) {
   const auto refuse = [&](const std::string& what) {
+    // Most likely another file altogether.
+    FileDescription other = describe_file(bytes);
+    if (other.kind == FileKind::zip) other = describe_zip(bytes, name);
+    const bool advised = other.kind == FileKind::checkpoint || other.kind == FileKind::stand_in;
+    if (other.kind != FileKind::safetensors && !other.what.empty())
+      throw FormatError(name + ": not a valid safetensors file: it is " + other.what +
+                        (advised ? ": " + other.advice : ""));
     throw FormatError(name + ": not a valid safetensors file: " + what);
   };
   if (bytes.size() < 8)
@@ -259,13 +294,20 @@ void SafetensorsFile::parse(std::span<const std::byte> bytes, const std::string&
     if (begin > end) refuse(tensor + range + " end before they begin");
     if (end > data.size())
       refuse(tensor + range + " beyond the " + std::to_string(data.size()) + " bytes of data");
-    if (!is_representable(*claim.shape, *claim.dtype))
-      refuse(tensor + "shape " + to_string(*claim.shape) + " overflows");
-    const std::size_t size = TensorType(Shape(*claim.shape), *claim.dtype).bytes();
-    if (size != end - begin)
-      refuse(tensor + std::string(name_of_dtype(*claim.dtype)) + to_string(*claim.shape) +
-             " needs " + std::to_string(size) + " bytes, " + range + " hold " +
-             std::to_string(end - begin));
+    const Dims& sizes = *claim.shape;
+    if (!is_representable(sizes, claim.dtype->dtype().value_or(DType::f64)))
+      refuse(tensor + "shape " + to_string(sizes) + " overflows");
+    const auto elements = static_cast<std::uint64_t>(Shape(sizes).elements());
+    const std::string type = quote(claim.dtype->name()) + to_string(sizes);
+    if (claim.dtype->bits()) {
+      const std::optional<std::uint64_t> size = claim.dtype->bytes_of(elements);
+      if (!size) refuse(tensor + type + " is not a whole number of bytes");
+      if (*size != end - begin)
+        refuse(tensor + type + " needs " + std::to_string(*size) + " bytes, " + range + " hold " +
+               std::to_string(end - begin));
+    } else if ((elements == 0) != (begin == end)) {
+      refuse(tensor + type + " can't be " + range);
+    }
     entries_.push_back({std::move(claim.name), *claim.dtype, Shape(std::move(*claim.shape)),
                         data.subspan(begin, end - begin)});
   }
@@ -302,15 +344,17 @@ namespace {
 // One tensor to write; its bytes are asked for when their turn comes.
 struct Outgoing {
   std::string name;
-  TensorType type;
+  SafetensorsType type;
+  Shape shape;
+  std::uint64_t size = 0;  // in bytes
   std::function<std::span<const std::byte>()> bytes;
 };
 
 void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> tensors,
                     const Metadata& metadata) {
   std::sort(tensors.begin(), tensors.end(), [](const Outgoing& a, const Outgoing& b) {
-    const std::size_t size_a = size_of(a.type.dtype), size_b = size_of(b.type.dtype);
-    return size_a != size_b ? size_a > size_b : a.name < b.name;
+    const std::uint64_t bits_a = a.type.bits().value_or(0), bits_b = b.type.bits().value_or(0);
+    return bits_a != bits_b ? bits_a > bits_b : a.name < b.name;
   });
 
   auto header = nlohmann::ordered_json::object();
@@ -324,10 +368,10 @@ void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> ten
     if (!names.insert(tensor.name).second)
       throw FormatError("writing " + path.string() + ": the name " + quote(tensor.name) +
                         " is taken");
-    const std::uint64_t end = offset + tensor.type.bytes();
+    const std::uint64_t end = offset + tensor.size;
     nlohmann::ordered_json claim;
-    claim["dtype"] = std::string(name_of_dtype(tensor.type.dtype));
-    claim["shape"] = tensor.type.shape.dims();
+    claim["dtype"] = tensor.type.name();
+    claim["shape"] = tensor.shape.dims();
     claim["data_offsets"] = {offset, end};
     static_cast<std::vector<nlohmann::ordered_json::object_t::value_type>&>(members).emplace_back(
         tensor.name, std::move(claim));
@@ -359,12 +403,13 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Safete
   std::vector<Outgoing> tensors;
   tensors.reserve(entries.size());
   for (const SafetensorsEntry& entry : entries) {
-    if (TensorType(entry.shape, entry.dtype).bytes() != entry.bytes.size())
+    const auto elements = static_cast<std::uint64_t>(entry.shape.elements());
+    if (entry.dtype.bits() && entry.dtype.bytes_of(elements) != entry.bytes.size())
       throw ShapeError("writing " + path.string() + ": " + quote(entry.name) + " is " +
-                       to_string(TensorType{entry.shape, entry.dtype}) + " but holds " +
-                       std::to_string(entry.bytes.size()) + " bytes");
-    tensors.push_back(
-        {entry.name, {entry.shape, entry.dtype}, [bytes = entry.bytes] { return bytes; }});
+                       to_string(entry) + " but holds " + std::to_string(entry.bytes.size()) +
+                       " bytes");
+    tensors.push_back({entry.name, entry.dtype, entry.shape, entry.bytes.size(),
+                       [bytes = entry.bytes] { return bytes; }});
   }
   write_outgoing(path, std::move(tensors), metadata);
 }
@@ -375,13 +420,15 @@ TensorFile load_tensors(const std::filesystem::path& path, const Device& device)
   result.metadata = file.metadata();
   for (const SafetensorsEntry& entry : file.entries()) {
     const auto is_bit = [](std::byte value) { return std::to_integer<unsigned>(value) <= 1; };
+    if (!entry.dtype.dtype())
+      throw FormatError(path.string() + ": tensor " + quote(entry.name) + ": elements of type " +
+                        quote(entry.dtype.name()) + " can't be computed with here");
     if (entry.dtype == DType::boolean &&
         !std::all_of(entry.bytes.begin(), entry.bytes.end(), is_bit))
       throw FormatError(path.string() + ": tensor " + quote(entry.name) +
                         " is BOOL but holds bytes other than 0 and 1");
-    result.tensors.emplace_hint(
-        result.tensors.end(), entry.name,
-        Tensor::from_bytes(entry.bytes, {entry.shape, entry.dtype}, device));
+    result.tensors.emplace_hint(result.tensors.end(), entry.name,
+                                Tensor::from_bytes(entry.bytes, entry.type(), device));
   }
   return result;
 }
@@ -399,12 +446,12 @@ void save_tensors(const std::filesystem::path& path, const std::map<std::string,
   std::vector<Outgoing> outgoing;
   std::vector<std::byte> host;
   for (const auto& [name, tensor] : tensors)
-    outgoing.push_back(
-        {name, tensor.type(), [&host, &tensor = tensor]() -> std::span<const std::byte> {
-           host.resize(tensor.type().bytes());
-           tensor.copy_to(host, tensor.dtype());
-           return host;
-         }});
+    outgoing.push_back({name, tensor.dtype(), tensor.shape(), tensor.type().bytes(),
+                        [&host, &tensor = tensor]() -> std::span<const std::byte> {
+                          host.resize(tensor.type().bytes());
+                          tensor.copy_to(host, tensor.dtype());
+                          return host;
+                        }});
   write_outgoing(path, std::move(outgoing), metadata);
 }
 

@@ -6,6 +6,8 @@
 //   "__metadata__": {"key": "text", ...}} the rest   little-endian row-major data; offsets count
 //   from here and cover it without gap or overlap
 //
+// Tensors of any type are listed; one whose type is none of ours is refused when it is used.
+//
 // A file is data from strangers: everything the header claims is checked against the file before
 // anything is allocated for it.
 #pragma once
@@ -19,6 +21,7 @@
 
 #include "engine/graph/tensor.h"
 #include "engine/platform/file.h"
+#include "models/files/safetensors_type.h"
 
 namespace fluxion {
 
@@ -27,10 +30,20 @@ using Metadata = std::map<std::string, std::string>;
 // One tensor of a file. `bytes` are not necessarily aligned for the element type.
 struct SafetensorsEntry {
   std::string name;
-  DType dtype = DType::f32;
+  SafetensorsType dtype = DType::f32;
   Shape shape;
   std::span<const std::byte> bytes;
+
+  // Throws FormatError, naming the tensor, where its element type is none of ours.
+  TensorType type() const;
 };
+// "f32[2, 3]", "F8_E4M3[4]".
+std::string to_string(const SafetensorsEntry& entry);
+
+// The elements of an entry whose type is_floating, exactly: F64, F32, F16, BF16, and the floats of
+// 8 bits, F8_E4M3, F8_E5M2, F8_E8M0, F8_E4M3FNUZ and F8_E5M2FNUZ. Throws FormatError for other
+// types.
+std::vector<double> to_doubles(const SafetensorsEntry& entry);
 
 // A file opened for reading. Entries point into it and live as long as it does.
 class SafetensorsFile {
@@ -66,6 +79,7 @@ struct TensorFile {
   std::map<std::string, Tensor> tensors;
   Metadata metadata;
 };
+// Throws FormatError for a tensor whose element type is none of ours.
 TensorFile load_tensors(const std::filesystem::path& path, const Device& device);
 // Evaluates the tensors first; copies one at a time to the host.
 void save_tensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,

@@ -57,7 +57,7 @@ NetworkConfig dit_config_of(NamedEntries& file, const ImportOptions& options) {
   const SafetensorsEntry* patches = file.find(patches_weight);
   if (patches == nullptr || patches->shape.rank() != 4 || patches->shape.elements() == 0)
     throw Error("'" + std::string(patches_weight) + "' must be [hidden, channels, patch, patch]" +
-                (patches ? ", got " + to_string(type_of(*patches)) : ""));
+                (patches ? ", got " + to_string(*patches) : ""));
   DitConfig config;
   config.hidden_size = patches->shape[0];
   config.channels = patches->shape[1];

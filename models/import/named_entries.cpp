@@ -11,15 +11,25 @@ namespace {
 constexpr std::array wrappers = {"module.",  "_orig_mod.", "ema_model.", "ema.", "model.",
                                  "network.", "net.",       "dit.",       "unet."};
 
-// The prefix that all keys share because somebody wrapped the model, "" if none.
-std::string wrapping_prefix(const SafetensorsFile& file) {
+bool starts_with_any(const std::string& name, const std::vector<std::string>& starts) {
+  return std::any_of(starts.begin(), starts.end(),
+                     [&](const std::string& start) { return name.starts_with(start); });
+}
+
+// The prefix that all keys share because somebody wrapped the model, "" if none. Keys that are to
+// be ignored do not count, unless all are.
+std::string wrapping_prefix(const SafetensorsFile& file, const std::vector<std::string>& ignore) {
+  std::vector<const std::string*> names;
+  for (const SafetensorsEntry& entry : file.entries())
+    if (!starts_with_any(entry.name, ignore)) names.push_back(&entry.name);
+  if (names.empty())
+    for (const SafetensorsEntry& entry : file.entries()) names.push_back(&entry.name);
   std::string prefix;
   const auto all_start_with = [&](const std::string& start) {
-    return std::all_of(
-        file.entries().begin(), file.entries().end(),
-        [&](const SafetensorsEntry& entry) { return entry.name.starts_with(start); });
+    return std::all_of(names.begin(), names.end(),
+                       [&](const std::string* name) { return name->starts_with(start); });
   };
-  for (bool found = !file.entries().empty(); found;) {
+  for (bool found = !names.empty(); found;) {
     found = false;
     for (const char* wrapper : wrappers)
       if (all_start_with(prefix + wrapper)) {
@@ -45,13 +55,14 @@ std::set<std::string_view> NamedEntries::numbers(const std::string& prefix) cons
 
 NamedEntries named_entries(const SafetensorsFile& file, const ImportOptions& options) {
   NamedEntries result;
-  const std::string prefix = wrapping_prefix(file);
+  const std::string prefix = wrapping_prefix(file, options.ignore);
   if (!prefix.empty()) result.notes.push_back("all keys start with '" + prefix + "': taken off");
   auto renames = options.rename;
   renames.emplace_back("h_embedder.", "r_embedder.");
   std::map<std::string, int> renamed, ignored;
   for (const SafetensorsEntry& entry : file.entries()) {
-    std::string name = entry.name.substr(prefix.size());
+    std::string name = entry.name;
+    if (name.starts_with(prefix)) name.erase(0, prefix.size());
     for (const auto& [from, to] : renames)
       if (name.starts_with(from)) {
         name = to + name.substr(from.size());

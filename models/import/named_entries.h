@@ -40,8 +40,6 @@ struct NamedEntries {
   std::set<std::string_view> numbers(const std::string& prefix) const;
 };
 
-inline TensorType type_of(const SafetensorsEntry& entry) { return {entry.shape, entry.dtype}; }
-
 // Takes off the prefixes of wrappers, renames, and leaves out what is to be ignored. The result
 // points into the file and the options.
 NamedEntries named_entries(const SafetensorsFile& file, const ImportOptions& options);

@@ -75,11 +75,11 @@ NetworkConfig unet_config_of(NamedEntries& file, const ImportOptions& options) {
   if (first == nullptr || first->shape.rank() != 4 || first->shape.elements() == 0)
     throw Error("'" + std::string(first_convolution) +
                 "' must be [channels, image's channels, 3, 3]" +
-                (first ? ", got " + to_string(type_of(*first)) : ""));
+                (first ? ", got " + to_string(*first) : ""));
   if (time == nullptr || time->shape.rank() != 2 || time->shape[0] < embedding_factor ||
       time->shape[0] % embedding_factor != 0)
     throw Error("'" + std::string(unet_first_time_weight) + "' must be [4 base, features]" +
-                (time ? ", got " + to_string(type_of(*time)) : ", and there is none"));
+                (time ? ", got " + to_string(*time) : ", and there is none"));
   UnetConfig config;
   config.channels = first->shape[1];
   config.base = time->shape[0] / embedding_factor;

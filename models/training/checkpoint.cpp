@@ -102,9 +102,8 @@ void check_entries(const SafetensorsFile& file, const CheckpointInfo& info,
   const auto require = [&](const std::string& name, const TensorType& type) {
     const SafetensorsEntry* entry = file.find(name);
     if (!entry) throw FormatError(where + ": '" + name + "' is missing");
-    const TensorType found{entry->shape, entry->dtype};
-    if (found != type)
-      throw FormatError(where + ": '" + name + "' is " + to_string(found) + " but must be " +
+    if (entry->dtype != type.dtype || entry->shape != type.shape)
+      throw FormatError(where + ": '" + name + "' is " + to_string(*entry) + " but must be " +
                         to_string(type));
     ++expected;
   };
@@ -165,7 +164,7 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
   state.ema.resize(info.config.optimiser.ema_decays.size());
   const auto load = [&](const std::string& name) {
     const SafetensorsEntry* entry = file.find(name);
-    return Tensor::from_bytes(entry->bytes, {entry->shape, entry->dtype}, device);
+    return Tensor::from_bytes(entry->bytes, entry->type(), device);
   };
   visit_parts(state, [&](const std::string& prefix, Parameters& part) {
     for (const auto& [name, shape] : trained_shapes(info.config))

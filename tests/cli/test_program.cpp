@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "engine/platform/file.h"
 #include "models/files/npy.h"
 #include "models/files/safetensors.h"
 #include "models/model_file.h"
@@ -254,6 +255,39 @@ TEST_CASE("inspect reads any safetensors file, and is not fooled by control char
   CHECK(contains(run.out, "f32[2, 3]"));
   CHECK(run.out.find('\x1b') == std::string::npos);
   CHECK(contains(run.out, "6 parameters"));
+}
+
+TEST_CASE("inspect lists tensors of any type, and says what is no safetensors file", "[cli]") {
+  const ScratchFolder folder;
+  const std::vector<std::uint8_t> bytes(12, 7);
+  const auto span = std::as_bytes(std::span(bytes));
+  const auto type = [](const char* name) { return SafetensorsType(std::string(name)); };
+  const std::vector<SafetensorsEntry> entries = {
+      {"a", type("F8_E4M3"), {3, 4}, span},         {"b", type("I16"), {6}, span},
+      {"c", type("C64"), {1}, span.first(8)},       {"d", type("F4"), {24}, span},
+      {"e", type("F3\x1b[2J"), {8}, span.first(3)}, {"f", DType::f32, {3}, span}};
+  write_safetensors(folder.path() / "any.safetensors", entries);
+  const ProgramRun run = run_program("inspect any.safetensors", folder.path());
+  INFO(run.error);
+  CHECK(run.code == 0);
+  for (const char* line :
+       {"F8_E4M3[3, 4]", "I16[6]", "C64[1]", "F4[24]", "F3\\x1b[2J[8]", "f32[3]"})
+    CHECK(contains(run.out, line));
+  const ProgramRun json = run_program("inspect --json any.safetensors", folder.path());
+  REQUIRE(json.code == 0);
+  CHECK(nlohmann::json::parse(json.out).at("tensors").at(0).at("dtype") == "F8_E4M3");
+
+  const auto refused = [&](const std::string& content, const std::string& why) {
+    replace_file(folder.path() / "x.safetensors", content);
+    const ProgramRun wrong = run_program("inspect x.safetensors", folder.path());
+    INFO(wrong.error);
+    CHECK(wrong.code == 1);
+    CHECK(one_line(wrong.error));
+    CHECK(contains(wrong.error, why));
+  };
+  refused("version https://git-lfs.github.com/spec/v1\n", "git lfs pull");
+  refused("{\"metadata\": {}, \"weight_map\": {}}", "checkpoint in several files");
+  refused("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", "convert_checkpoint.py");
 }
 
 TEST_CASE("a truncated model is refused by every command that reads one", "[cli]") {

@@ -71,7 +71,8 @@ TEST_CASE("safetensors: what is written is read, aligned", "[files]") {
   CHECK(file.metadata() == Metadata{{"config", "{\"depth\": 3}"}, {"format", "test"}});
   for (const SafetensorsEntry& entry : file.entries()) {
     INFO(entry.name);
-    CHECK((entry.bytes.data() - bytes.data()) % static_cast<std::ptrdiff_t>(size_of(entry.dtype)) ==
+    CHECK((entry.bytes.data() - bytes.data()) %
+              static_cast<std::ptrdiff_t>(size_of(entry.type().dtype)) ==
           0);
     CHECK(file.find(entry.name) == &entry);
   }
@@ -127,8 +128,6 @@ TEST_CASE("safetensors: every wrong header is refused, with the reason", "[files
   CHECK(contains(refusal(one(good + R"(,"dtype":"F32")"), 8), "dtype twice"));
   CHECK(contains(refusal(one(good + R"(,"shape":[2])"), 8), "shape twice"));
   CHECK(contains(refusal(one(good + R"(,"more":"F32")"), 8), "unknown field"));
-  CHECK(contains(refusal(one(R"("dtype":"F33","shape":[2],"data_offsets":[0,8])"), 8),
-                 "unknown dtype \"F33\""));
   CHECK(contains(refusal(one(R"("dtype":7,"shape":[2],"data_offsets":[0,8])"), 8),
                  "a number where its dtype belongs"));
   CHECK(
@@ -208,8 +207,9 @@ TEST_CASE("safetensors: a damaged file is read or refused, never worse", "[files
             entry.bytes.data() >= damaged.data() &&
             entry.bytes.data() + entry.bytes.size() <= damaged.data() + damaged.size();
         REQUIRE(inside);
-        REQUIRE(static_cast<std::size_t>(entry.shape.elements()) * size_of(entry.dtype) ==
-                entry.bytes.size());
+        if (entry.dtype.bits())
+          REQUIRE(entry.dtype.bytes_of(static_cast<std::uint64_t>(entry.shape.elements())) ==
+                  entry.bytes.size());
       }
     } catch (const FormatError&) {
       ++refused;

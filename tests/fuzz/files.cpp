@@ -11,10 +11,12 @@
 #include "engine/error.h"
 #include "engine/export/stored_graph.h"
 #include "engine/program/program.h"
+#include "models/files/file_kind.h"
 #include "models/files/gz.h"
 #include "models/files/idx.h"
 #include "models/files/npy.h"
 #include "models/files/safetensors.h"
+#include "models/files/zip.h"
 #include "models/json_text.h"
 #include "tests/files/seal.h"
 
@@ -23,7 +25,7 @@ using namespace fluxion;
 namespace {
 
 void read(std::uint8_t reader, std::span<const std::byte> bytes) {
-  switch (reader % 8) {
+  switch (reader % 9) {
     case 0: {
       const SafetensorsFile file(bytes);
       return;
@@ -49,6 +51,13 @@ void read(std::uint8_t reader, std::span<const std::byte> bytes) {
       const StoredGraph graph = parse_graph(file);
       check(graph);
       serialise(graph);
+      return;
+    }
+    case 8: {
+      describe_file(bytes);
+      const ZipArchive archive(bytes);
+      for (const ZipMember& member : archive.members())
+        if (member.size <= 1 << 20) archive.unpack(member);
       return;
     }
     default: {

@@ -15,6 +15,7 @@
 #include "models/files/gz.h"
 #include "models/files/npy.h"
 #include "models/files/safetensors.h"
+#include "tests/files/containers.h"
 #include "tests/fuzz/program_seeds.h"
 
 using namespace fluxion;
@@ -68,8 +69,8 @@ int main(int argc, char** argv) {
   const TracedParameters traced({x});
   const Tensor y = softmax(matmul(traced.tensors()[0], transpose(x, {1, 0})) * 0.5);
   write(folder / "graph", 6,
-        serialise(store("seed", {{"x", "primal"}}, {{"y", "primal"}}, traced.tensors(),
-                        std::vector{y})));
+        serialise(
+            store("seed", {{"x", "primal"}}, {{"y", "primal"}}, traced.tensors(), std::vector{y})));
   const auto layer =
       compile([](const Tensor& a, const Tensor& b) { return softmax(silu(matmul(a, b) + 1.0)); });
   write(folder / "program", 7, serialise(layer.program(x, transpose(x, {1, 0}))));
@@ -77,6 +78,10 @@ int main(int argc, char** argv) {
     return take(cumsum(pad(a, {1, 0}, {0, 2}), 0), argmax(a, 1), 0);
   });
   write(folder / "program-of-ops", 7, serialise(ops.program(x)));
+  const std::vector<std::byte> array = bytes_of(scratch);
+  const testing::ZipPlan zip{.members = {{.name = "a.npy", .content = array},
+                                         {.name = "b.npy", .content = array, .deflate = true}}};
+  write(folder / "zip", 8, zip.bytes());
   std::filesystem::remove(scratch);
   return 0;
 }

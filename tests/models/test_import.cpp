@@ -59,6 +59,71 @@ TEST_CASE("a public checkpoint gives the outputs that PyTorch computed", "[impor
   CHECK(read_model(file.folder / "model.safetensors", file.device).info == imported.model.info);
 }
 
+TEST_CASE("tensors of other types beside the weights are named, and --ignore leaves them out",
+          "[import]") {
+  const PublicFile file("public_dit.safetensors");
+  const std::filesystem::path with_more = file.folder / "more.safetensors";
+  const std::vector<std::uint64_t> counts{3, 4};
+  // The same file, and a counter of a type that no tensor has here.
+  const auto write = [&](const TensorMap& weights) {
+    save_tensors(file.path(), weights, file.metadata);
+    const SafetensorsFile plain(file.path());
+    std::vector<SafetensorsEntry> entries = plain.entries();
+    entries.push_back({"extra.count",
+                       SafetensorsType(std::string("U64")),
+                       {2},
+                       std::as_bytes(std::span(counts))});
+    write_safetensors(with_more, entries, plain.metadata());
+  };
+  write(file.weights);
+  std::vector<Mismatch> mismatches;
+  try {
+    import_network(with_more, usual, file.device);
+  } catch (const MismatchError& error) {
+    mismatches = error.mismatches();
+  }
+  REQUIRE(mismatches.size() == 1);
+  CHECK(has(mismatches, Mismatch::Kind::unexpected, "extra.count", "U64[2]"));
+
+  // It does not hide the prefix that the weights share.
+  TensorMap wrapped;
+  for (const auto& [name, tensor] : file.weights) wrapped.emplace("module." + name, tensor);
+  write(wrapped);
+  ImportOptions options = usual;
+  options.ignore = {"extra."};
+  const Model model = import_network(with_more, options, file.device).model;
+  CHECK(model.parameters.size() == file.import(file.weights, usual).model.parameters.size());
+}
+
+TEST_CASE("weights in eight bits become the floats that they stand for; whole numbers are refused",
+          "[import]") {
+  const PublicFile file("public_dit.safetensors");
+  save_tensors(file.path(), file.weights, file.metadata);
+  const SafetensorsFile plain(file.path());
+  const std::string name = "final_layer.linear.bias";
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(plain.find(name)->shape.elements()));
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(0x30 + i);
+  const std::filesystem::path path = file.folder / "small.safetensors";
+  const auto write = [&](const char* type) {
+    std::vector<SafetensorsEntry> entries = plain.entries();
+    for (SafetensorsEntry& entry : entries)
+      if (entry.name == name)
+        entry = {name, SafetensorsType(std::string(type)), entry.shape,
+                 std::as_bytes(std::span(bytes))};
+    write_safetensors(path, entries, plain.metadata());
+  };
+  write("F8_E4M3");
+  const Model model = import_network(path, usual, file.device).model;
+  const Tensor& bias = model.parameters.at(name);
+  // The variance's channels are dropped: of four rows in turn the first two are kept.
+  CHECK(slice_axis(bias, 0, 0, 1).item<float>() == 0.5f);
+  CHECK(slice_axis(bias, 0, 1, 2).item<float>() == 0.5625f);
+  CHECK(slice_axis(bias, 0, 2, 3).item<float>() == 0.75f);
+  write("I8");
+  const std::string why = message_of([&] { import_network(path, usual, file.device); });
+  CHECK(contains(why, "have I8, want a floating type"));
+}
+
 TEST_CASE("a network with one time ignores the second where zeros are allowed for it", "[import]") {
   const PublicFile file("public_dit.safetensors");
   const TensorMap plain = without(file.weights, "h_embedder.");

@@ -25,7 +25,7 @@ std::vector<double> widen(std::span<const std::byte> bytes) {
 
 HostTensor host_tensor(const SafetensorsEntry& entry) {
   using Kind = HostTensor::Kind;
-  switch (entry.dtype) {
+  switch (entry.type().dtype) {
     case DType::f64:
       return {Kind::floating, entry.shape, widen<double>(entry.bytes)};
     case DType::f32:
@@ -38,7 +38,7 @@ HostTensor host_tensor(const SafetensorsEntry& entry) {
       return {Kind::boolean, entry.shape, widen<std::uint8_t>(entry.bytes)};
     default:
       throw FormatError("oracle: tensor '" + entry.name + "' has the unexpected type " +
-                        std::string(to_string(entry.dtype)));
+                        to_string(entry.dtype));
   }
 }
 

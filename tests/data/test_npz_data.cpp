@@ -1,0 +1,104 @@
+// .npz archives as data sets, and labels in files of their own.
+#include "engine/platform/file.h"
+#include "models/data/data_set.h"
+#include "models/files/npy.h"
+#include "tests/catch.h"
+#include "tests/error_message.h"
+#include "tests/files/containers.h"
+#include "tests/files/scratch.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+// `count` images of 2 x 2, all of one level.
+Bytes flat_images(int count, int level) {
+  return npy_file("'|u1'", false, "(" + std::to_string(count) + ", 2, 2)",
+                  Bytes(static_cast<std::size_t>(4 * count), static_cast<std::byte>(level)));
+}
+Bytes label_bytes(const std::vector<int>& labels) {
+  Bytes data;
+  for (const int label : labels) append_little(data, static_cast<std::uint64_t>(label), 1);
+  return npy_file("'|u1'", false, "(" + std::to_string(labels.size()) + ",)", data);
+}
+
+}  // namespace
+
+TEST_CASE("npz data: the parts are those that the names say, with the same classes", "[data]") {
+  const ScratchFolder folder;
+  const ZipPlan plan{.members = {{.name = "x_train.npy", .content = flat_images(3, 255)},
+                                 {.name = "y_train.npy", .content = label_bytes({0, 4, 1})},
+                                 {.name = "x_test.npy", .content = flat_images(2, 0)},
+                                 {.name = "y_test.npy", .content = label_bytes({1, 1})},
+                                 {.name = "mean.npy", .content = flat_images(1, 7)}}};
+  replace_file(folder / "mnist.npz", plan.bytes());
+  const std::string path = (folder / "mnist.npz").string();
+  const auto train = make_data_set(path), test = make_data_set(path, {.split = Split::test});
+  CHECK(train->size() == 3);
+  CHECK(train->batch(1, 0, 0).x[0] == 1);
+  CHECK(train->classes() == 5);
+  REQUIRE(train->warnings().size() == 1);
+  CHECK(contains(train->warnings()[0], "not used: mean"));
+  CHECK(test->size() == 2);
+  CHECK(test->batch(1, 0, 0).x[0] == -1);
+  CHECK(test->classes() == 5);
+  CHECK(make_data_set(path, {.labels = false})->classes() == 0);
+
+  const ZipPlan whole{.members = {{.name = "images.npy", .content = flat_images(3, 255)}}};
+  replace_file(folder / "whole.npz", whole.bytes());
+  CHECK_THROWS_AS(make_data_set((folder / "whole.npz").string(), {.split = Split::test}),
+                  NoTestPart);
+}
+
+TEST_CASE("npy and npz data: labels are found in the file that is named for them", "[data]") {
+  const auto classes_with = [](const std::string& images, const std::string& labels) {
+    const ScratchFolder folder;
+    const bool npz = images.ends_with(".npz");
+    const ZipPlan zip{.members = {{.name = "arr_0.npy", .content = flat_images(2, 9)}}};
+    const ZipPlan label_zip{.members = {{.name = "arr_0.npy", .content = label_bytes({0, 2})}}};
+    replace_file(folder / images, npz ? zip.bytes() : flat_images(2, 9));
+    replace_file(folder / labels,
+                 labels.ends_with(".npz") ? label_zip.bytes() : label_bytes({0, 2}));
+    INFO(images << ", " << labels);
+    return make_data_set((folder / images).string())->classes();
+  };
+  CHECK(classes_with("faces.npy", "faces.labels.npy") == 3);
+  CHECK(classes_with("FACES.NPY", "FACES.LABELS.NPY") == 3);
+  CHECK(classes_with("faces.npz", "faces.labels.npy") == 3);
+  CHECK(classes_with("x_train.npy", "y_train.npy") == 3);
+  CHECK(classes_with("X.npy", "y.npy") == 3);
+  CHECK(classes_with("train-images.npy", "train-labels.npy") == 3);
+  CHECK(classes_with("kmnist-train-imgs.npz", "kmnist-train-labels.npz") == 3);
+  CHECK(classes_with("x_train.npy", "y_test.npy") == 0);
+  CHECK(classes_with("box.npy", "boy.npy") == 0);
+}
+
+TEST_CASE("npy data: a file that only might hold labels is left out with a word", "[data]") {
+  const ScratchFolder folder;
+  replace_file(folder / "x.npy", flat_images(2, 9));
+  write_npy(folder / "y.npy", std::vector<float>{0.5f, 1}, {2});
+  const auto set = make_data_set((folder / "x.npy").string());
+  CHECK(set->classes() == 0);
+  REQUIRE(set->warnings().size() == 1);
+  CHECK(contains(set->warnings()[0], "not taken as the labels"));
+  write_npy(folder / "x.labels.npy", std::vector<float>{0.5f, 1}, {2});
+  CHECK(contains(message_of([&] { make_data_set((folder / "x.npy").string()); }), "whole numbers"));
+}
+
+TEST_CASE("npy data: images that are nearly black are remarked on", "[data]") {
+  const ScratchFolder folder;
+  replace_file(folder / "bits.npy", flat_images(2, 1));
+  REQUIRE(make_data_set((folder / "bits.npy").string())->warnings().size() == 1);
+  replace_file(folder / "bits.npy", flat_images(2, 2));
+  CHECK(make_data_set((folder / "bits.npy").string())->warnings().empty());
+}
+
+TEST_CASE("folders: another version of a set that is read is named", "[data]") {
+  const ScratchFolder folder;
+  replace_file(folder / "data_batch_1", std::string_view("\x80\x02"));
+  replace_file(folder / "test_batch", std::string_view("\x80\x02"));
+  const std::string why = message_of([&] { make_data_set(folder.path().string()); });
+  CHECK(contains(why, "CIFAR-10's Python version"));
+  CHECK(contains(why, "cifar-10-binary.tar.gz"));
+}
