@@ -1,6 +1,7 @@
 #include "models/data/cifar10.h"
 
 #include <fstream>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -57,7 +58,8 @@ std::vector<std::string> names_in(const std::filesystem::path& path) {
     if (line.ends_with('\r')) line.pop_back();
     if (!line.empty()) names.push_back(line);
   }
-  return names.size() == classes ? names : numbered_classes(classes);
+  const bool distinct = std::set<std::string>(names.begin(), names.end()).size() == classes;
+  return names.size() == classes && distinct ? names : numbered_classes(classes);
 }
 
 }  // namespace

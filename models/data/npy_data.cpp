@@ -11,13 +11,12 @@
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
 #include "models/data/array_set.h"
+#include "models/data/labels_beside.h"
 #include "models/files/npy.h"
 
 namespace fluxion {
 
 namespace {
-
-constexpr std::int64_t most_classes = 1'000'000;
 
 Shape sample_shape(const std::string& name, const Shape& shape) {
   const std::string expected =
@@ -59,43 +58,6 @@ void check_values(const std::string& name, std::span<const std::byte> elements,
                        "; floating-point images are taken as they are and should lie in [-1, 1]");
 }
 
-template <class T>
-std::vector<std::int32_t> labels_of(const std::string& name, std::span<const std::byte> elements) {
-  std::vector<std::int32_t> result;
-  for (std::size_t i = 0; i < elements.size() / sizeof(T); ++i) {
-    T value;
-    std::memcpy(&value, elements.data() + i * sizeof value, sizeof value);
-    if (std::cmp_less(value, 0) || std::cmp_greater_equal(value, most_classes))
-      throw FormatError(name + ": label " + std::to_string(i) + " is " + std::to_string(value) +
-                        " (0 to " + std::to_string(most_classes - 1) + ")");
-    result.push_back(static_cast<std::int32_t>(value));
-  }
-  return result;
-}
-
-std::vector<std::int32_t> read_labels(const std::filesystem::path& path, std::int64_t count) {
-  const MappedFile file(path);
-  const std::string name = path.string();
-  const NpyHeader header = parse_npy_header(file.bytes(), name);
-  if (header.type.shape != Shape{count})
-    throw FormatError(name + ": " + std::to_string(count) + " samples need labels " +
-                      to_string(Shape{count}) + ", got " + to_string(header.type.shape));
-  const auto elements = file.bytes().subspan(header.start);
-  switch (header.type.dtype) {
-    case DType::i64:
-      return labels_of<std::int64_t>(name, elements);
-    case DType::i32:
-      return labels_of<std::int32_t>(name, elements);
-    case DType::u32:
-      return labels_of<std::uint32_t>(name, elements);
-    case DType::u8:
-      return labels_of<std::uint8_t>(name, elements);
-    default:
-      throw FormatError(name + ": labels of type " + std::string(to_string(header.type.dtype)) +
-                        " (whole numbers: <i8, <i4, <u4 or |u1)");
-  }
-}
-
 }  // namespace
 
 std::unique_ptr<DataSet> npy_data(const std::filesystem::path& path,
@@ -122,11 +84,9 @@ std::unique_ptr<DataSet> npy_data(const std::filesystem::path& path,
     throw FormatError(name + ": elements of type " + std::string(to_string(content.dtype)) +
                       " (<f4, <f8 or |u1)");
   }
-  std::filesystem::path labels = path;
-  labels.replace_extension(".labels.npy");
-  std::error_code error;
-  if (options.labels && std::filesystem::exists(labels, error))
-    content.labels = read_labels(labels, content.count);
+  if (options.labels)
+    if (const std::filesystem::path labels = labels_beside(path, content.count); !labels.empty())
+      content.labels = read_labels(labels, content.count);
   return array_set(name, std::move(content), options);
 }
 
