@@ -10,10 +10,12 @@
 
 #include "cli/command.h"
 #include "cli/data_options.h"
+#include "cli/judged_classes.h"
 #include "cli/progress.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
+#include "models/data/class_names.h"
 #include "models/data/npz_data.h"
 #include "models/data/random.h"
 #include "models/evaluation/classifier_cache.h"
@@ -40,7 +42,7 @@ struct EvalArguments : CommonOptions {
   std::uint64_t seed = 0;
   std::int64_t draws = 4;
   std::string classifier, neighbours;
-  bool retrain = false;
+  bool retrain = false, relabel = false;
 };
 
 // What is judged.
@@ -48,7 +50,8 @@ struct Samples {
   Shape shape = {};  // of one
   std::int64_t count = 0;
   std::vector<float> values = {};
-  std::vector<std::int32_t> asked = {};  // the class of each; empty: none was asked for
+  std::vector<std::int32_t> drawn = {};  // the class of each in the numbers of the model
+  std::vector<std::int32_t> asked = {};  // and in those of the data; empty: none was asked for
   std::string what = {};                 // for people
   SampleView view() const { return {values, count, shape.elements()}; }
 };
@@ -75,34 +78,21 @@ class OpenSets {
   std::vector<std::pair<std::shared_ptr<const DataSet>, std::size_t>> sets_;
 };
 
-// The class that each sample is asked to be, as --class says.
-std::vector<std::int32_t> asked_classes(const std::string& chosen, std::int64_t count,
-                                        std::int64_t classes,
-                                        const std::vector<std::string>& names) {
-  std::vector<std::int32_t> asked;
-  if (chosen == "none" || (chosen == "balanced" && classes == 0)) return asked;
-  const auto named = std::find(names.begin(), names.end(), chosen);
-  const std::int64_t one =
-      named != names.end() ? named - names.begin() : integer_in(chosen).value_or(-1);
-  if (chosen != "balanced") {
-    if (classes == 0) throw Error("eval: --class " + chosen + ": there are no classes");
-    if (one < 0 || one >= classes)
-      throw Error("eval: --class " + chosen + ": wants a class by name or number, 0 to " +
-                  std::to_string(classes - 1) + ", balanced or none");
-  }
-  for (std::int64_t i = 0; i < count; ++i)
-    asked.push_back(static_cast<std::int32_t>(chosen == "balanced" ? i % classes : one));
-  return asked;
-}
-
-// What will be drawn, without the values.
+// What will be drawn, without values and classes.
 Samples plan_samples(const EvalArguments& options, const Model& model) {
   check_guidance(model.info, options.guidance);
   Samples result{.shape = sample_shape(model.info.network)};
   result.count = options.count.value_or(result.shape.rank() == 3 ? default_images : default_points);
-  result.asked = asked_classes(options.chosen_class.value_or("balanced"), result.count,
-                               num_classes(model.info.network), model.info.class_names);
   return result;
+}
+
+// Each class in turn.
+void ask(Samples& samples, const DrawnClasses& classes) {
+  for (std::int64_t i = 0; !classes.empty() && i < samples.count; ++i) {
+    const auto& [drawn, asked] = classes[static_cast<std::size_t>(i % std::ssize(classes))];
+    samples.drawn.push_back(drawn);
+    samples.asked.push_back(asked);
+  }
 }
 
 void draw_samples(const EvalArguments& options, const Model& model, Samples& samples,
@@ -118,7 +108,7 @@ void draw_samples(const EvalArguments& options, const Model& model, Samples& sam
       line.show("drawing samples: " + grouped(done) + " of " + grouped(samples.count));
   };
   samples.values = sampler.sample(samples.count, std::min(batch, samples.count), options.seed,
-                                  samples.asked, {}, report);
+                                  samples.drawn, {}, report);
   samples.what =
       grouped(samples.count) + " of " + printable(options.model) + ", " +
       std::to_string(sampler.evaluations()) +
@@ -126,24 +116,13 @@ void draw_samples(const EvalArguments& options, const Model& model, Samples& sam
   check_samples(samples.view(), 1, options.model.c_str());
 }
 
-void check_classes(const std::string& path, const std::vector<std::int32_t>& labels,
-                   std::int64_t classes) {
-  for (std::size_t i = 0; i < labels.size(); ++i)
-    if (labels[i] < 0 || labels[i] >= classes)
-      throw FormatError("eval: " + path + ": sample " + std::to_string(i) +
-                        " was asked to be of class " + std::to_string(labels[i]) +
-                        ", there are classes 0 to " + std::to_string(classes - 1));
-}
-
-std::vector<std::int32_t> read_labels(const std::string& path, std::int64_t count) {
+std::vector<std::int64_t> read_labels(const std::string& path, std::int64_t count) {
   const SourceArray array = open_labels(path);
   const Shape& shape = array.type.shape;
   if ((shape.rank() != 1 && !(shape.rank() == 2 && shape[1] == 1)) || shape[0] < count)
     throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) +
                       " samples, the array is " + to_string(array.type));
-  std::vector<std::int32_t> labels;
-  for (const std::int64_t value : whole_numbers(path, array))
-    labels.push_back(std::in_range<std::int32_t>(value) ? static_cast<std::int32_t>(value) : -1);
+  std::vector<std::int64_t> labels = whole_numbers(path, array);
   labels.resize(static_cast<std::size_t>(count));
   return labels;
 }
@@ -174,28 +153,55 @@ Samples read_samples(const EvalArguments& options, const DataSet& set) {
   return result;
 }
 
-// The class that each of another program's samples was asked to be, as a number of the data's:
-// `beside` are those that lie with the samples. The sub-folders of a folder have names, files have
-// numbers.
+// The class that each of another program's samples was asked to be, in judged numbers: `beside` are
+// those that lie with the samples.
 std::vector<std::int32_t> asked_of(const EvalArguments& options, const DataSet& set,
                                    const std::vector<std::int32_t>& beside, std::int64_t count,
-                                   const DataSet& data) {
-  if (!options.labels.empty()) return read_labels(options.labels, count);
-  if (options.chosen_class || beside.empty())
-    return asked_classes(options.chosen_class.value_or("balanced"), count, data.classes(),
-                         data.class_names());
-  std::error_code error;
-  if (!std::filesystem::is_directory(options.samples, error)) return beside;
+                                   const JudgedClasses& judged) {
   std::vector<std::int32_t> asked;
-  for (const std::int32_t label : beside) {
-    const std::string& name = set.class_names().at(static_cast<std::size_t>(label));
-    const auto at = std::find(data.class_names().begin(), data.class_names().end(), name);
-    if (at == data.class_names().end())
-      throw Error("eval: --samples " + options.samples + ": class " + name + " is not among the " +
-                  std::to_string(data.classes()) +
-                  " of the data; --labels or --class say what was asked for");
-    asked.push_back(static_cast<std::int32_t>(at - data.class_names().begin()));
+  const auto refuse = [&](const std::string& source, std::size_t sample, const std::string& name) {
+    throw FormatError("eval: " + source + ": sample " + std::to_string(sample) +
+                      " was asked to be of class " + name + ", " + judged.of + " has the classes " +
+                      judged.text());
+  };
+  if (!options.labels.empty()) {
+    for (const std::int64_t label : read_labels(options.labels, count)) {
+      const std::string name = std::to_string(label);
+      asked.push_back(judged.find(name));
+      if (asked.back() < 0) refuse(options.labels, asked.size() - 1, name);
+    }
+    return asked;
   }
+  const std::string chosen = options.chosen_class.value_or("balanced");
+  if (!options.chosen_class && !beside.empty()) {
+    // Numbers that mean places where the data have names, as those of a file beside an array.
+    const std::vector<std::string>& names = set.class_names();
+    std::vector<std::int32_t> numbers;
+    if (options.relabel) {
+      numbers = judged_numbers(names, set.classes(), judged, options.samples, true);
+    } else {
+      for (const std::string& name : names) numbers.push_back(judged.find(name));
+    }
+    for (const std::int32_t label : beside) {
+      asked.push_back(numbers[static_cast<std::size_t>(label)]);
+      if (asked.back() < 0)
+        throw Error("eval: --samples " + options.samples + ": class " +
+                    names[static_cast<std::size_t>(label)] + " is not among those of " + judged.of +
+                    ", " + judged.text() +
+                    "; --labels or --class say what was asked for, --relabel takes classes in "
+                    "their order");
+    }
+    return asked;
+  }
+  if (chosen == "none" || (chosen == "balanced" && judged.count == 0)) return asked;
+  if (chosen != "balanced" && judged.count == 0)
+    throw Error("eval: --class " + chosen + ": there are no classes");
+  const std::int32_t one = chosen == "balanced" ? 0 : judged.find(chosen);
+  if (one < 0)
+    throw Error("eval: --class " + chosen + ": wants a class by name or number, " + judged.text() +
+                ", balanced or none");
+  for (std::int64_t i = 0; i < count; ++i)
+    asked.push_back(chosen == "balanced" ? static_cast<std::int32_t>(i % judged.count) : one);
   return asked;
 }
 
@@ -228,9 +234,9 @@ EvaluationData open_data(const DataOptions& options, const Shape& shape, std::st
   return EvaluationData(train);
 }
 
-// The classifier, trained now if it is not there, and where it is.
+// The classifier, as far as it is there, and where it is or will be.
 struct ChosenJudge {
-  std::unique_ptr<Judge> judge;
+  std::optional<Classifier> classifier;
   std::filesystem::path file;
   bool trained = false;
   double seconds = 0;
@@ -254,44 +260,49 @@ Classifier train_judge([[maybe_unused]] const EvaluationData& data,
 #endif
 }
 
-ChosenJudge choose_judge(const EvalArguments& options, const EvaluationData& data,
-                         const Device& device, const Streams& streams, ProgressLine& line) {
+ChosenJudge find_judge(const EvalArguments& options, const EvaluationData& data,
+                       const Device& device) {
   ChosenJudge result;
   result.file = options.classifier;
   if (options.classifier.empty() && !classifier_cache().empty())
     result.file = classifier_cache() / classifier_file_name(data.train(), !data.held_out());
   std::error_code error;
-  Classifier classifier;
   if (!options.retrain && std::filesystem::exists(result.file, error)) {
-    classifier = read_classifier(result.file, device);
-  } else {
-    if (!options.classifier.empty()) ReplacementFile can_be_written(result.file);
-    const auto start = std::chrono::steady_clock::now();
-    classifier = train_judge(data, result.file, device, line);
-    result.trained = true;
-    result.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    try {
-      if (options.classifier.empty() && !result.file.empty())
-        std::filesystem::create_directories(result.file.parent_path());
-      if (!result.file.empty()) write_classifier(result.file, classifier);
-    } catch (const std::exception& failure) {
-      if (!options.classifier.empty()) throw;
-      line.finish();
-      streams.error << "the classifier can't be kept: " << printable(failure.what()) << "\n";
-      result.file.clear();
-    }
+    result.classifier = read_classifier(result.file, device);
+    if (result.classifier->info.sample_shape != data.train().sample_shape())
+      throw ShapeError("eval: " + result.file.string() + " judges samples of shape " +
+                       to_string(result.classifier->info.sample_shape) + ", the data's are " +
+                       to_string(data.train().sample_shape()));
+  } else if (!options.classifier.empty()) {
+    ReplacementFile can_be_written(result.file);
   }
-  if (classifier.info.sample_shape != data.train().sample_shape())
-    throw ShapeError("eval: " + result.file.string() + " judges samples of shape " +
-                     to_string(classifier.info.sample_shape) + ", the data's are " +
-                     to_string(data.train().sample_shape()));
-  if (classifier.info.classes < data.train().classes())
-    throw Error("eval: " + result.file.string() + " knows " +
-                std::to_string(classifier.info.classes) + " classes, the data have " +
-                std::to_string(data.train().classes()));
-  result.judge = std::make_unique<Judge>(std::move(classifier));
   return result;
+}
+
+void train_missing(ChosenJudge& chosen, const EvalArguments& options, const EvaluationData& data,
+                   const Device& device, const Streams& streams, ProgressLine& line) {
+  if (chosen.classifier) return;
+  const auto start = std::chrono::steady_clock::now();
+  chosen.classifier = train_judge(data, chosen.file, device, line);
+  chosen.trained = true;
+  chosen.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  try {
+    if (options.classifier.empty() && !chosen.file.empty())
+      std::filesystem::create_directories(chosen.file.parent_path());
+    if (!chosen.file.empty()) write_classifier(chosen.file, *chosen.classifier);
+  } catch (const std::exception& failure) {
+    if (!options.classifier.empty()) throw;
+    line.finish();
+    streams.error << "the classifier can't be kept: " << printable(failure.what()) << "\n";
+    chosen.file.clear();
+  }
+}
+
+JudgedClasses judged_classes(const DataSet& data, const ChosenJudge& chosen) {
+  if (data.classes() > 0 || !chosen.classifier)
+    return {data.name(), data.classes(), data.class_names(), data.class_marks()};
+  const ClassifierInfo& info = chosen.classifier->info;
+  return {chosen.file.string(), info.classes, info.class_names, info.class_marks};
 }
 
 std::string short_text(double value) {
@@ -390,36 +401,55 @@ int eval(const EvalArguments& options, const Streams& streams) {
     throw Error(
         "eval: --labels and --class say what the metric classifier compares with, which is not "
         "among those measured");
-  if (sample_set)
-    samples.asked = wants_class()
-                        ? asked_of(options, *sample_set, samples.asked, samples.count, train)
-                        : std::vector<std::int32_t>{};
-  const std::string asked_by = !options.labels.empty() ? options.labels
-                               : sample_set            ? options.samples
-                                                       : options.model;
-  if (wants_class() && train.classes() > 0) check_classes(asked_by, samples.asked, train.classes());
-  if (options.metrics.empty() && samples.asked.empty()) std::erase(how.metrics, "classifier");
-
-  ChosenJudge chosen;
-  if (std::any_of(how.metrics.begin(), how.metrics.end(),
-                  [&](const std::string& name) { return needs_judge(name, train); })) {
-    if (train.classes() < 2 && options.classifier.empty())
-      throw Error("eval: " + printable(data_name) +
-                  " has no labels to train a classifier on; --classifier takes one, and "
-                  "sliced-wasserstein, energy"
-                  " and mmd need none");
-    if (wants_class() && samples.asked.empty())
-      throw Error(
-          "eval: the metric classifier needs to know the class that each sample was asked to be; "
-          "--class and --labels say it");
-    chosen = choose_judge(options, data, device, streams, line);
-    if (wants_class()) check_classes(asked_by, samples.asked, chosen.judge->info().classes);
-  } else if (options.retrain || !options.classifier.empty()) {
+  const bool wants_judge =
+      std::any_of(how.metrics.begin(), how.metrics.end(),
+                  [&](const std::string& name) { return needs_judge(name, train); });
+  if (wants_judge && train.classes() < 2 && options.classifier.empty())
+    throw Error("eval: " + printable(data_name) +
+                " has no labels to train a classifier on; --classifier takes one, and "
+                "sliced-wasserstein, energy"
+                " and mmd need none");
+  if (!wants_judge && (options.retrain || !options.classifier.empty()))
     throw Error("eval: --classifier and --retrain: none of the metrics uses a classifier here");
+  check_counts(how.metrics, samples.count, data);
+  ChosenJudge chosen;
+  if (wants_judge) chosen = find_judge(options, data, device);
+  const JudgedClasses judged = judged_classes(train, chosen);
+  DrawnClasses drawn;
+  if (model)
+    drawn = drawn_classes(options.chosen_class.value_or("balanced"), model->info, options.model,
+                          judged, options.relabel, streams);
+  if (sample_set && wants_class())
+    samples.asked = asked_of(options, *sample_set, samples.asked, samples.count, judged);
+  if (sample_set && !wants_class()) samples.asked.clear();
+  const bool any_asked = !drawn.empty() || !samples.asked.empty();
+  if (options.metrics.empty() && !any_asked) std::erase(how.metrics, "classifier");
+  if (wants_class() && !any_asked)
+    throw Error(
+        "eval: the metric classifier needs to know the class that each sample was asked to be; "
+        "--class and --labels say it");
+  std::vector<std::int32_t> numbers;
+  if (wants_judge) {
+    if (chosen.classifier)
+      numbers = classifier_numbers(chosen.classifier->info, chosen.file.string(), judged,
+                                   options.relabel);
+    const std::vector<std::int32_t> unseen =
+        chosen.classifier ? unseen_by(chosen.classifier->info, numbers) : data.unseen_classes();
+    warn_of_unseen(unseen, judged, streams);
+    const bool one_asked = options.chosen_class && *options.chosen_class != "balanced";
+    if (wants_class()) leave_out_unseen(unseen, judged, one_asked, drawn);
   }
-  if (model) draw_samples(options, *model, samples, line);
+  if (model) {
+    ask(samples, drawn);
+    draw_samples(options, *model, samples, line);
+  }
+  std::unique_ptr<Judge> judge;
+  if (wants_judge) {
+    train_missing(chosen, options, data, device, streams, line);
+    judge = std::make_unique<Judge>(*chosen.classifier, numbers);
+  }
   const std::vector<Measurement> measurements = evaluate_samples(
-      samples.view(), samples.asked, data, chosen.judge.get(), how, [&](const std::string& doing) {
+      samples.view(), samples.asked, data, judge.get(), how, [&](const std::string& doing) {
         if (line.due()) line.show("measuring " + doing);
       });
   std::optional<NearestTraining> nearest;
@@ -444,9 +474,9 @@ int eval(const EvalArguments& options, const Streams& streams) {
         {"classifier", nullptr}, {"nearest_training", nullptr}, {"seconds", seconds}};
     if (!options.model.empty()) object["model"] = options.model, object["seed"] = options.seed;
     if (!options.samples.empty()) object["samples"] = options.samples;
-    if (chosen.judge)
+    if (judge)
       object["classifier"] = {{"file", chosen.file.string()},
-                              {"accuracy", chosen.judge->info().accuracy},
+                              {"accuracy", judge->info().accuracy},
                               {"trained_now", chosen.trained}};
     if (nearest) {
       object["nearest_training"] = {{"picture", options.neighbours},
@@ -462,11 +492,11 @@ int eval(const EvalArguments& options, const Streams& streams) {
   if (!no_test_part.empty())
     streams.out << " (no test part: " << printable(no_test_part, 300) << ")";
   streams.out << "\n";
-  if (chosen.judge) {
+  if (judge) {
     streams.out << "classifier  "
                 << (chosen.file.empty() ? "not kept" : printable(chosen.file.string(), 300)) << ", "
-                << short_text(100 * chosen.judge->info().accuracy) << " % right on "
-                << grouped(chosen.judge->info().tested) << " test samples";
+                << short_text(100 * judge->info().accuracy) << " % right on "
+                << grouped(judge->info().tested) << " test samples";
     if (chosen.trained) streams.out << ", trained in " << clock_text(chosen.seconds);
     streams.out << "\n";
   }
@@ -542,9 +572,10 @@ Command add_eval(CommandLine& program, const Streams& streams) {
       .type_name("K")
       .excludes(samples);
   parser
-      .add_option("--class", options->chosen_class,
-                  "Class asked for: a name or number; balanced: i mod classes for sample i; none: "
-                  "left open (default: balanced)")
+      .add_option(
+          "--class", options->chosen_class,
+          "Class asked for: a name, or a number where names are none; balanced: each in turn, "
+          "sample i the class i mod classes; none: left open (default: balanced)")
       .type_name("C")
       .excludes(labels);
   parser
@@ -569,6 +600,10 @@ Command add_eval(CommandLine& program, const Streams& streams) {
           "File of the classifier (default: one for each data set in the user's cache folder)")
       .type_name("FILE");
   parser.add_flag("--retrain", options->retrain, "Train the classifier again, even if it is there");
+  parser.add_flag(
+      "--relabel", options->relabel,
+      "Take the classes of model, samples and classifier for those of the data in their "
+      "order, whatever they are called");
   parser
       .add_option("--neighbours", options->neighbours,
                   "Picture of samples beside their nearest training images")

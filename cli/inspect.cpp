@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "engine/error.h"
+#include "models/data/class_names.h"
 #include "models/files/safetensors.h"
 #include "models/model_file.h"
 
@@ -35,6 +36,7 @@ void print_model(std::ostream& out, const ModelInfo& info) {
       << to_string(sample_shape(info.network)) << ", ";
   if (num_classes(info.network) > 0) {
     out << num_classes(info.network) << " classes";
+    if (!info.class_names.empty()) out << ": " << printable(class_list(info.class_names), 500);
   } else {
     out << "no classes";
   }
@@ -45,6 +47,15 @@ void print_model(std::ostream& out, const ModelInfo& info) {
   out << "\nweights      " << (info.ema ? "moving average" : "raw") << " after "
       << grouped(info.step) << " steps";
   if (!info.dataset.empty()) out << " on " << printable(info.dataset);
+  if (!info.untrained_classes.empty()) {
+    std::vector<std::string> names;
+    for (const std::int32_t number : info.untrained_classes)
+      names.push_back(static_cast<std::size_t>(number) < info.class_names.size()
+                          ? info.class_names[static_cast<std::size_t>(number)]
+                          : std::to_string(number));
+    out << "\nuntrained    class " << printable(class_list(names), 500)
+        << ", of which there was no sample";
+  }
   out << "\nnetwork      " << printable(network_to_json(info.network).dump(), 1000) << "\n\n";
 }
 
@@ -76,7 +87,8 @@ int inspect(const InspectArguments& options, const Streams& streams) {
               {"dataset", model.info->dataset},
               {"ema", model.info->ema},
               {"step", model.info->step},
-              {"class_names", model.info->class_names}};
+              {"class_names", model.info->class_names},
+              {"untrained_classes", model.info->untrained_classes}};
       info["guidance"] = nullptr;
       if (model.info->guidance)
         info["guidance"] = {{"omega", model.info->guidance->omega},

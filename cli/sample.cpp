@@ -46,37 +46,26 @@ SamplerOptions sampler_for(const SampleArguments& options, const ModelInfo& info
   return sampler;
 }
 
-// One class for every sample. Empty for a model without classes.
-std::vector<std::int32_t> labels_for(const SampleArguments& options, const ModelInfo& info) {
-  const std::int64_t classes = num_classes(info.network);
-  std::vector<std::int32_t> labels;
-  if (options.chosen_class == "none" || (classes == 0 && options.chosen_class == "balanced"))
-    return labels;
-  if (classes == 0)
-    throw Error("sample: --class " + options.chosen_class + ": this model has no classes");
-  if (options.chosen_class == "balanced") {
-    for (std::int64_t i = 0; i < options.count; ++i)
-      labels.push_back(static_cast<std::int32_t>(i % classes));
-    return labels;
+// The classes to draw, one after the other. Empty: left open.
+std::vector<std::int32_t> classes_for(const SampleArguments& options, const ModelInfo& info) {
+  if (options.chosen_class == "none") return {};
+  if (options.chosen_class == "balanced") return trained_classes(info);
+  try {
+    return {class_of(info, options.chosen_class)};
+  } catch (const Error& error) {
+    throw Error("sample: --" + std::string(error.what()) +
+                "; --class balanced takes each in turn, --class none leaves the class open");
   }
-  const auto named =
-      std::find(info.class_names.begin(), info.class_names.end(), options.chosen_class);
-  const std::int64_t chosen = named != info.class_names.end()
-                                  ? named - info.class_names.begin()
-                                  : integer_in(options.chosen_class).value_or(-1);
-  if (chosen < 0 || chosen >= classes)
-    throw Error("sample: --class " + options.chosen_class + ": the model has classes 0 to " +
-                std::to_string(classes - 1) +
-                "; `balanced` takes each in turn, `none` leaves the class open");
-  labels.assign(static_cast<std::size_t>(options.count), static_cast<std::int32_t>(chosen));
-  return labels;
 }
 
 int sample(SampleArguments options, const Streams& streams) {
   if (options.out.empty() && options.npy.empty()) options.out = "samples.png";
   const Device device = open_device(options);
   const Model model = read_model(options.model, device);
-  const std::vector<std::int32_t> labels = labels_for(options, model.info);
+  const std::vector<std::int32_t> classes = classes_for(options, model.info);
+  std::vector<std::int32_t> labels;
+  for (std::int64_t i = 0; !classes.empty() && i < options.count; ++i)
+    labels.push_back(classes[static_cast<std::size_t>(i % std::ssize(classes))]);
   const Sampler sampler(model.info.network, model.parameters, sampler_for(options, model.info));
 
   const auto start = std::chrono::steady_clock::now();
@@ -101,12 +90,12 @@ int sample(SampleArguments options, const Streams& streams) {
   shape.insert(shape.end(), one.begin(), one.end());
   if (!options.npy.empty()) write_npy(options.npy, values, Shape(shape));
   if (!options.out.empty()) {
-    const std::int64_t classes = num_classes(model.info.network);
+    const std::int64_t columns = std::ssize(classes);
     const bool a_column_a_class = options.columns == 0 && options.chosen_class == "balanced" &&
-                                  classes > 0 && classes <= 20 && options.count > classes;
+                                  columns > 0 && columns <= 20 && options.count > columns;
     write_png(options.out,
               sample_picture(one, values,
-                             a_column_a_class ? static_cast<int>(classes) : options.columns));
+                             a_column_a_class ? static_cast<int>(columns) : options.columns));
   }
   if (options.json) {
     nlohmann::json object = {{"model", options.model},
@@ -164,7 +153,8 @@ Command add_sample(CommandLine& program, const Streams& streams) {
       .type_name("NAME");
   parser
       .add_option("--class", options->chosen_class,
-                  "A class by number or name; balanced: each in turn; none: left open")
+                  "A class by name, or by number where names are none; balanced: each in turn that "
+                  "training had samples of; none: left open")
       .type_name("C")
       .show_default();
   parser

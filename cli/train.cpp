@@ -11,6 +11,7 @@
 #include "engine/error.h"
 #include "engine/platform/interrupt.h"
 #include "engine/platform/machine.h"
+#include "models/data/class_names.h"
 #include "models/json_text.h"
 #include "models/training/checkpoint.h"
 #include "models/training/memory.h"
@@ -107,7 +108,9 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
   const TrainingConfig& config = trainer.config();
   std::ostream& to = streams.error;
   to << "data       " << trainer.data().name() << " " << to_string(trainer.data().sample_shape());
-  if (num_classes(config.network) > 0) to << ", " << num_classes(config.network) << " classes";
+  if (num_classes(config.network) > 0)
+    to << ", " << num_classes(config.network)
+       << " classes: " << printable(class_list(trainer.data().class_names()), 500);
   to << "\nnetwork    " << family(config.network) << ", "
      << grouped(parameter_count(config.network)) << " parameters\nobjective  "
      << to_string(config.objective.kind) << "\ndevice     " << trainer.device().name()
@@ -169,6 +172,8 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     fill_settings(parser, preset_settings(options.preset), "preset " + options.preset);
   const fs::path checkpoint = checkpoint_of(options);
   std::optional<CheckpointInfo> before;
+  if (options.relabel && !options.resume)
+    throw Error("train: --relabel belongs to --resume: a new run takes the classes of its data");
   if (options.resume) before = read_checkpoint_info(checkpoint);
   const nlohmann::json settings_before =
       before ? settings_in(*before, checkpoint) : nlohmann::json();
@@ -179,12 +184,16 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
 
   const Device device = open_device(options);
   options.memory = free_memory(options) / 2;  // of decoded images; the rest is for the training
-  const std::shared_ptr<const DataSet> data = open_data_set(options, streams, options.quiet);
+  const std::shared_ptr<DataSet> data = open_data_set(options, streams, options.quiet);
   resolve(options, *data);
   if (before && !settings_before.empty()) check_unchanged(settings_before, settings_of(options));
+  if (before && !options.relabel) match_classes(*data, *before);
 
   TrainingConfig config = before ? before->config : training_config(options, *data);
   check_read(options, config, given);
+  if (data->classes() > 0 && num_classes(config.network) == 0)
+    streams.error << "warning    an " << family(config.network)
+                  << " has no classes: those of the data are not used\n";
   const RunLimits limits{.steps = options.steps.value_or(std::numeric_limits<std::int64_t>::max()),
                          .minutes = options.minutes};
   if (before && config.schedule.kind == ScheduleKind::cosine &&
@@ -195,8 +204,9 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   const MemoryReport memory = fit_memory(options, config, *data, device);
   nlohmann::json settings = settings_of(options);
   settings["batch"] = config.batch;
-  Trainer trainer =
-      before ? resume_trainer(checkpoint, data, device) : Trainer(config, data, device);
+  Trainer trainer = before ? resume_trainer(checkpoint, data, device,
+                                            options.relabel ? ClassesBy::number : ClassesBy::name)
+                           : Trainer(config, data, device);
   if (!options.quiet) describe(trainer, memory, options, streams);
 
   const std::size_t warnings = data->warnings().size();

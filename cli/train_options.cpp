@@ -92,7 +92,7 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
 // The parser's option for each setting.
 std::map<std::string, Option> setting_options(const Parser& parser) {
   static const std::set<std::string> no_settings = {
-      "preset", "config", "resume", "memory-limit", "quiet", "list-presets", "json"};
+      "preset", "config", "resume", "memory-limit", "quiet", "list-presets", "relabel", "json"};
   std::map<std::string, Option> result;
   for (const Option& option : parser.options())
     for (const std::string& name : option.long_names())

@@ -46,7 +46,7 @@ struct TrainOptions : CommonOptions, DataOptions {
   std::string preset, config_file;
   std::optional<std::string> resume;  // a folder or checkpoint; "": that of --out
   std::optional<double> memory_limit;
-  bool quiet = false, list_presets = false;
+  bool quiet = false, list_presets = false, relabel = false;
 };
 
 void add_train_options(const Parser& parser, TrainOptions& options);

@@ -283,6 +283,11 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .type_name("[DIR]")
       .group(run);
   parser
+      .add_flag("--relabel", options.relabel,
+                "With --resume: take the classes of the data for those of the run in their order, "
+                "whatever they are called now")
+      .group(run);
+  parser
       .add_option("--preset", options.preset,
                   "Settings for a purpose: " + preset_names() + "; other options override them")
       .type_name("NAME")

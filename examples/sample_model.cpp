@@ -21,15 +21,15 @@ int main(int argc, char** argv) {
                           default_sampler(model.info.objective));
 
     // Three rows with one sample of each class; models without classes take no labels.
-    const std::int64_t classes = num_classes(model.info.network),
-                       count = classes > 0 ? 3 * classes : 2000;
+    const std::vector<std::int32_t> classes = trained_classes(model.info);
+    const std::int64_t columns = std::ssize(classes), count = columns > 0 ? 3 * columns : 2000;
     std::vector<std::int32_t> labels;
-    for (std::int64_t i = 0; classes > 0 && i < count; ++i)
-      labels.push_back(static_cast<std::int32_t>(i % classes));
+    for (std::int64_t i = 0; columns > 0 && i < count; ++i)
+      labels.push_back(classes[static_cast<std::size_t>(i % columns)]);
 
     const std::vector<float> samples = sampler.sample(count, 32, /*seed=*/0, labels);
     write_png(argv[2],
-              sample_picture(sample_shape(model.info.network), samples, static_cast<int>(classes)));
+              sample_picture(sample_shape(model.info.network), samples, static_cast<int>(columns)));
     std::printf("%lld samples, %lld network evaluations each\n", static_cast<long long>(count),
                 static_cast<long long>(sampler.evaluations()));
   } catch (const Error& error) {

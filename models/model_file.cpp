@@ -1,7 +1,12 @@
 #include "models/model_file.h"
 
+#include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <set>
 
+#include "engine/number_text.h"
+#include "models/data/class_names.h"
 #include "models/files/safetensors.h"
 #include "models/json_text.h"
 #include "models/samplers/default_sampler.h"
@@ -26,6 +31,8 @@ json info_to_json(const ModelInfo& info) {
                  {"class_names", info.class_names},
                  {"ema", info.ema},
                  {"step", info.step}};
+  if (!info.class_marks.empty()) result["class_marks"] = info.class_marks;
+  if (!info.untrained_classes.empty()) result["untrained_classes"] = info.untrained_classes;
   if (info.ema_decay) result["ema_decay"] = *info.ema_decay;
   if (info.guidance)
     result["guidance"] = {{"omega", info.guidance->omega}, {"kappa", info.guidance->kappa}};
@@ -44,6 +51,15 @@ ModelInfo info_from_json(const json& object, const std::string& where) {
     info.objective_config = object.at("objective_config").get<std::string>();
     info.dataset = object.at("dataset").get<std::string>();
     info.class_names = object.at("class_names").get<std::vector<std::string>>();
+    if (const auto marks = object.find("class_marks"); marks != object.end())
+      info.class_marks = marks->get<std::vector<std::string>>();
+    if (const auto untrained = object.find("untrained_classes"); untrained != object.end()) {
+      info.untrained_classes = untrained->get<std::vector<std::int32_t>>();
+      for (const std::int32_t number : info.untrained_classes)
+        if (number < 0 || number >= num_classes(info.network))
+          throw FormatError("untrained class " + std::to_string(number) + " of " +
+                            std::to_string(num_classes(info.network)));
+    }
     info.ema = object.at("ema").get<bool>();
     info.step = object.at("step").get<std::int64_t>();
     if (const auto decay = object.find("ema_decay"); decay != object.end())
@@ -119,6 +135,34 @@ void check_parameters(const NetworkConfig& network, const Parameters& parameters
                                        to_string(tensor.type())});
   }
   check_names(parameter_shapes(network), found, where);
+}
+
+std::vector<std::int32_t> trained_classes(const ModelInfo& info) {
+  const std::set<std::int32_t> untrained(info.untrained_classes.begin(),
+                                         info.untrained_classes.end());
+  std::vector<std::int32_t> classes;
+  for (std::int32_t i = 0; i < num_classes(info.network); ++i)
+    if (!untrained.contains(i)) classes.push_back(i);
+  return classes;
+}
+
+std::int32_t class_of(const ModelInfo& info, const std::string& text) {
+  const std::int64_t classes = num_classes(info.network);
+  if (classes == 0) throw Error("class " + text + ": this model has no classes");
+  const bool named = static_cast<std::int64_t>(info.class_names.size()) == classes;
+  std::optional<std::int32_t> found;
+  if (named) {
+    found = find_class(info.class_names, text);
+  } else if (const auto number = parse_number<std::int32_t>(text); number && *number < classes) {
+    found = number;
+  }
+  if (!found || *found < 0)
+    throw Error("class " + text + ": the model has the classes " +
+                (named ? class_list(info.class_names) : "0 to " + std::to_string(classes - 1)));
+  if (std::ranges::count(info.untrained_classes, *found) > 0)
+    throw Error("class " + text +
+                ": the model has seen no sample of it, so there is nothing that it could draw");
+  return *found;
 }
 
 void check_guidance(const ModelInfo& info, double scale) {

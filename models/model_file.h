@@ -23,10 +23,14 @@ struct ModelInfo {
   std::string objective_config = "{}";  // its configuration as JSON text, informative
   std::optional<TrainedGuidance> guidance;
   std::string dataset;                   // informative
-  std::vector<std::string> class_names;  // may be empty
-  bool ema = true;                       // the parameters are a moving average
-  std::optional<double> ema_decay;       // its decay, where known
-  std::int64_t step = 0;                 // updates done
+  std::vector<std::string> class_names;  // may be empty: classes are known by number alone
+  // DataSet::class_marks of the data that it was trained on; may be empty.
+  std::vector<std::string> class_marks;
+  // Classes that training had no sample of, in order: their rows hold what they began with.
+  std::vector<std::int32_t> untrained_classes;
+  bool ema = true;                  // the parameters are a moving average
+  std::optional<double> ema_decay;  // its decay, where known
+  std::int64_t step = 0;            // updates done
   bool operator==(const ModelInfo&) const = default;
 };
 
@@ -50,6 +54,12 @@ ModelInfo read_model_info(const std::filesystem::path& path);
 // Throws FormatError unless `parameters` has exactly the names and shapes of `network`.
 void check_parameters(const NetworkConfig& network, const Parameters& parameters,
                       const std::string& where);
+
+// The classes that samples are drawn of where none is asked for: all but the untrained ones.
+std::vector<std::int32_t> trained_classes(const ModelInfo& info);
+// The class that `text` asks for, by name or, where names are no numbers, by number. Throws Error,
+// with the classes that there are, for one that the model lacks or was not trained on.
+std::int32_t class_of(const ModelInfo& info, const std::string& text);
 
 // Throws Error, with the reason, if samples of this model can't be guided with that scale (1:
 // none): the model has no classes, or its guidance was trained in.

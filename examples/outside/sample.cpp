@@ -19,10 +19,11 @@ int main(int argc, char** argv) {
     const Model model = read_model(argv[1], cpu());
     const Sampler sampler(model.info.network, model.parameters,
                           default_sampler(model.info.objective));
-    const std::int64_t count = std::atoll(argv[2]), classes = num_classes(model.info.network);
+    const std::int64_t count = std::atoll(argv[2]);
+    const std::vector<std::int32_t> classes = trained_classes(model.info);
     std::vector<std::int32_t> labels;
-    for (std::int64_t i = 0; classes > 0 && i < count; ++i)
-      labels.push_back(static_cast<std::int32_t>(i % classes));
+    for (std::int64_t i = 0; !classes.empty() && i < count; ++i)
+      labels.push_back(classes[static_cast<std::size_t>(i % std::ssize(classes))]);
 
     const std::vector<float> samples = sampler.sample(count, count, /*seed=*/0, labels);
     Dims shape{count};

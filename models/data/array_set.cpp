@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "models/data/checksum.h"
 #include "models/images/levels.h"
 #include "models/images/resize.h"
 
@@ -24,15 +25,35 @@ Shape shape_for(const std::string& name, const Shape& stored, const DataSetOptio
   return stored;
 }
 
-std::vector<std::string> names_for(const ArrayContent& content) {
-  if (!content.class_names.empty() || content.labels.empty()) return content.class_names;
-  return numbered_classes(1 + *std::max_element(content.labels.begin(), content.labels.end()));
+// A class is a name that has samples: labels become numbers of those.
+void keep_classes_with_samples(ArrayContent& content) {
+  if (content.labels.empty()) return;
+  std::vector<std::int32_t> number_of(
+      static_cast<std::size_t>(1 + *std::max_element(content.labels.begin(), content.labels.end())),
+      -1);
+  for (const std::int32_t label : content.labels) number_of[static_cast<std::size_t>(label)] = 0;
+  std::vector<std::string> kept, left_out;
+  for (std::size_t label = 0; label < std::max(number_of.size(), content.class_names.size());
+       ++label) {
+    const bool has_samples = label < number_of.size() && number_of[label] == 0;
+    if (has_samples) number_of[label] = static_cast<std::int32_t>(kept.size());
+    if (label < content.class_names.size()) {
+      (has_samples ? kept : left_out).push_back(content.class_names[label]);
+    } else if (has_samples) {
+      kept.push_back(std::to_string(label));
+    }
+  }
+  for (std::int32_t& label : content.labels) label = number_of[static_cast<std::size_t>(label)];
+  content.class_names = std::move(kept);
+  if (!left_out.empty())
+    content.warnings.push_back("there is no sample of class " + class_list(left_out) +
+                               ": left out");
 }
 
 class ArraySet : public DataSet {
  public:
   ArraySet(std::string name, Shape shape, ArrayContent content)
-      : DataSet(std::move(name), std::move(shape), names_for(content), content.count),
+      : DataSet(std::move(name), std::move(shape), content.class_names, content.count),
         content_(std::move(content)),
         stored_(static_cast<std::size_t>(content_.sample_shape.elements())) {
     for (const std::string& line : content_.warnings) warn(line);
@@ -64,6 +85,20 @@ class ArraySet : public DataSet {
     if (content_.dtype == DType::u8)
       for (float& value : x) value = from_level(value);
     return label;
+  }
+
+  std::vector<std::int32_t> stored_labels() const override { return content_.labels; }
+  std::vector<std::string> stored_marks() const override {
+    std::vector<std::string> marks(content_.class_names.size());
+    const std::size_t bytes = stored_ * size_of(content_.dtype);
+    for (std::size_t i = 0; i < content_.labels.size(); ++i) {
+      std::string& mark = marks[static_cast<std::size_t>(content_.labels[i])];
+      if (!mark.empty()) continue;
+      Checksum checksum;
+      checksum.add(content_.elements.subspan(i * bytes, bytes));
+      mark = checksum.text();
+    }
+    return marks;
   }
 
  private:
@@ -102,6 +137,7 @@ ArrayContent ArrayContent::with(std::vector<std::uint8_t> values) && {
 std::unique_ptr<DataSet> array_set(std::string name, ArrayContent content,
                                    const DataSetOptions& options) {
   Shape shape = shape_for(name, content.sample_shape, options);
+  keep_classes_with_samples(content);
   return std::make_unique<ArraySet>(std::move(name), std::move(shape), std::move(content));
 }
 

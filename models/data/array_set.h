@@ -19,7 +19,7 @@ struct ArrayContent {
   std::int64_t count = 0;            // at least 1
   Shape sample_shape;                // [dimensions] or [height, width, channels], as stored
   std::vector<std::int32_t> labels;  // [count], not negative; empty: unlabelled
-  std::vector<std::string> class_names;  // empty: numbers up to the largest label
+  std::vector<std::string> class_names;  // by label; empty: numbers
   std::vector<std::string> warnings;
 
   // Takes the elements over.
@@ -27,7 +27,8 @@ struct ArrayContent {
 };
 
 // Images are cut and resampled (SquareResize) and made grey or RGB as the options ask, each time
-// they are asked for. The split is not looked at. Throws Error where the options do not fit.
+// they are asked for. The classes are those that have samples, in the order of their labels. The
+// split is not looked at. Throws Error where the options do not fit.
 std::unique_ptr<DataSet> array_set(std::string name, ArrayContent content,
                                    const DataSetOptions& options = {});
 

@@ -1,6 +1,7 @@
 #include "models/data/cifar10.h"
 
 #include <fstream>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -60,7 +61,8 @@ std::vector<std::string> names_in(const std::filesystem::path& path) {
     if (names.empty() && line.starts_with(byte_order_mark)) line.erase(0, byte_order_mark.size());
     if (!line.empty()) names.push_back(line);
   }
-  return names.size() == classes ? names : numbered_classes(classes);
+  const bool distinct = std::set<std::string>(names.begin(), names.end()).size() == classes;
+  return names.size() == classes && distinct ? names : numbered_classes(classes);
 }
 
 }  // namespace

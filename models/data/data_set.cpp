@@ -32,18 +32,14 @@ void mirror(std::span<float> image, const Shape& shape) {
 
 }  // namespace
 
-std::vector<std::string> numbered_classes(std::int32_t count) {
-  std::vector<std::string> names;
-  for (std::int32_t i = 0; i < count; ++i) names.push_back(std::to_string(i));
-  return names;
-}
-
 DataSet::DataSet(std::string name, Shape sample_shape, std::vector<std::string> class_names,
                  std::optional<std::int64_t> size)
     : name_(std::move(name)),
       sample_shape_(std::move(sample_shape)),
       class_names_(std::move(class_names)),
-      size_(size) {}
+      size_(size) {
+  for (std::string& one : class_names_) one = class_text(one);
+}
 
 DataSet::DataSet(std::string name, Shape sample_shape, std::int32_t classes,
                  std::optional<std::int64_t> size)
@@ -57,6 +53,56 @@ std::vector<std::string> DataSet::warnings() const {
 void DataSet::warn(std::string line) const {
   const std::lock_guard lock(warnings_mutex_);
   warnings_.push_back(std::move(line));
+}
+
+std::vector<std::int32_t> DataSet::labels() const {
+  if (class_names_.empty()) return {};
+  std::vector<std::int32_t> result = stored_labels();
+  if (!number_of_.empty())
+    for (std::int32_t& label : result)
+      if (label >= 0) label = number_of_[static_cast<std::size_t>(label)];
+  return result;
+}
+
+std::vector<std::int64_t> DataSet::class_sizes() const {
+  const std::vector<std::int32_t> labels = this->labels();
+  if (labels.empty()) return {};
+  std::vector<std::int64_t> sizes(class_names_.size());
+  for (const std::int32_t label : labels)
+    if (label >= 0) ++sizes[static_cast<std::size_t>(label)];
+  return sizes;
+}
+
+std::vector<std::int32_t> DataSet::classes_without_samples() const {
+  const std::vector<std::int64_t> sizes = class_sizes();
+  std::vector<std::int32_t> result;
+  for (std::size_t i = 0; i < sizes.size(); ++i)
+    if (sizes[i] == 0) result.push_back(static_cast<std::int32_t>(i));
+  return result;
+}
+
+std::vector<std::string> DataSet::class_marks() const {
+  if (class_names_.empty()) return {};
+  const std::vector<std::string> stored = stored_marks();
+  if (number_of_.empty()) return stored;
+  std::vector<std::string> marks(stored.empty() ? 0 : class_names_.size());
+  for (std::size_t i = 0; i < stored.size(); ++i)
+    marks[static_cast<std::size_t>(number_of_[i])] = stored[i];
+  return marks;
+}
+
+void DataSet::number_classes(const std::vector<std::string>& names) {
+  if (names == class_names_) return;
+  const std::vector<std::int32_t> places = places_of(class_names_, names);
+  if (std::find(places.begin(), places.end(), -1) != places.end())
+    throw Error("data set " + name_ + ": holds other classes than these: " +
+                class_difference("it", class_names_, "the list", names));
+  if (number_of_.empty()) {
+    number_of_ = places;
+  } else {
+    for (std::int32_t& number : number_of_) number = places[static_cast<std::size_t>(number)];
+  }
+  class_names_ = names;
 }
 
 void DataSet::drop_labels() {
@@ -84,7 +130,9 @@ HostBatch DataSet::batch(std::int64_t count, std::uint64_t seed, std::uint64_t s
     }
     const auto x = std::span(batch.x).subspan(i * elements, elements);
     const std::int32_t label = sample(seed, index, x);
-    batch.labels[i] = labels_dropped_ ? 0 : label;
+    batch.labels[i] = labels_dropped_      ? 0
+                      : number_of_.empty() ? label
+                                           : number_of_[static_cast<std::size_t>(label)];
     if (flips_ && RandomSequence(seed, position, flip_purpose).below(2) == 1)
       mirror(x, sample_shape_);
   }
@@ -155,6 +203,20 @@ void check_image_options(const std::string& data_set, std::int64_t size, std::in
 
 namespace {
 
+// What a folder holds if it is one folder and nothing else that is not hidden; else an empty path.
+std::filesystem::path only_folder_in(const std::filesystem::path& folder) {
+  std::filesystem::path result;
+  std::error_code error;
+  std::filesystem::directory_iterator place(folder, error);
+  for (; !error && place != std::filesystem::directory_iterator(); place.increment(error)) {
+    if (place->path().filename().native().starts_with('.')) continue;
+    std::error_code unknown;
+    if (!result.empty() || place->is_symlink(unknown) || !place->is_directory(unknown)) return {};
+    result = place->path();
+  }
+  return result;
+}
+
 std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path,
                                        const DataSetOptions& options) {
   for (const BuiltIn& row : built_ins()) {
@@ -170,8 +232,10 @@ std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path,
   std::error_code error;
   const std::filesystem::path path = name_or_path;
   if (std::filesystem::is_directory(path, error)) {
-    if (is_idx_folder(path)) return idx_images(path, options);
-    if (is_cifar10_folder(path)) return cifar10(path, options);
+    for (std::filesystem::path folder = path; !folder.empty(); folder = only_folder_in(folder)) {
+      if (is_idx_folder(folder)) return idx_images(folder, options);
+      if (is_cifar10_folder(folder)) return cifar10(folder, options);
+    }
     check_known_folders(path);
     return image_folder(path, options);
   }

@@ -16,6 +16,7 @@
 
 #include "engine/error.h"
 #include "engine/graph/shape.h"
+#include "models/data/class_names.h"
 
 namespace fluxion {
 
@@ -38,8 +39,22 @@ class DataSet {
   }  // 0: unlabelled
   const std::vector<std::string>& class_names() const {
     return class_names_;
-  }  // numbers where the set has no names for them
+  }  // in UTF-8; numbers where the set has no names for them
   std::optional<std::int64_t> size() const { return size_; }  // empty: endless
+
+  // Each class that a set on disk opens with has a sample: a name without one is left out, with a
+  // warning. Later one may lose them, to damage that only decoding shows.
+  //
+  // The class of each sample of a finite set, by its place on disk; -1: it turned out damaged, and
+  // another stands in for it. Empty for endless sets, without classes, and where only drawing
+  // tells.
+  std::vector<std::int32_t> labels() const;
+  // How many samples each class has; empty where labels() is.
+  std::vector<std::int64_t> class_sizes() const;
+  std::vector<std::int32_t> classes_without_samples() const;
+  // A checksum of each class's first sample as it is stored, by which what was renamed is known
+  // again; "": not known. Empty where labels() is.
+  std::vector<std::string> class_marks() const;
 
   // What was left out or looks wrong, a line each: files that are no images, images that can't be
   // read, ... Damage that only decoding shows is added when a batch meets it, so there may be more
@@ -53,6 +68,9 @@ class DataSet {
   // The memory that samples may take as they are asked for, on top of what the set holds already.
   virtual std::uint64_t bytes_to_come() const { return 0; }
 
+  // From now on labels are numbers among `names`, by name; names that the set lacks are classes
+  // without samples. Throws Error unless its own names are all there.
+  void number_classes(const std::vector<std::string>& names);
   // From now on every label is 0, and there are no classes.
   void drop_labels();
   // From now on each image of a batch is mirrored left to right with probability 1/2, by (seed,
@@ -68,6 +86,9 @@ class DataSet {
   // finite sets: the index of the sample.
   virtual std::int32_t sample(std::uint64_t seed, std::uint64_t position,
                               std::span<float> x) const = 0;
+  // labels() and class_marks() in the classes that `sample` speaks of.
+  virtual std::vector<std::int32_t> stored_labels() const { return {}; }
+  virtual std::vector<std::string> stored_marks() const { return {}; }
   void warn(std::string line) const;
 
  private:
@@ -75,6 +96,7 @@ class DataSet {
   Shape sample_shape_;
   std::vector<std::string> class_names_;
   std::optional<std::int64_t> size_;
+  std::vector<std::int32_t> number_of_;  // of a stored class; empty: its own
   bool labels_dropped_ = false, flips_ = false;
   mutable std::mutex warnings_mutex_;
   mutable std::vector<std::string> warnings_;
@@ -101,9 +123,6 @@ struct DataSetOptions {
   // half of the memory that is free.
   std::optional<std::uint64_t> memory = {};
 };
-
-// "0" to count - 1: the names of classes without names.
-std::vector<std::string> numbered_classes(std::int32_t count);
 
 // Throws Error unless images of this size and with so many channels (0: the set's own) can be made.
 void check_image_options(const std::string& data_set, std::int64_t size, std::int64_t channels);

@@ -15,6 +15,7 @@
 #include "engine/error.h"
 #include "engine/platform/file.h"
 #include "engine/platform/machine.h"
+#include "models/data/checksum.h"
 #include "models/data/image_list.h"
 #include "models/images/decode.h"
 #include "models/images/levels.h"
@@ -81,13 +82,85 @@ Scan scan(const std::vector<ListedImage>& images,
   return result;
 }
 
+bool is_readable(const std::filesystem::path& path) {
+  try {
+    image_info(MappedFile(path).bytes(), path.string());
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// Leaves out classes none of whose images is readable, with a warning; labels of their images
+// become -1.
+void keep_readable_classes(ImageList& list, const std::function<bool(std::size_t)>& readable) {
+  std::vector<std::int64_t> images(list.class_names.size()), whole(list.class_names.size());
+  if (images.empty()) return;
+  for (std::size_t i = 0; i < list.images.size(); ++i) {
+    const auto label = static_cast<std::size_t>(list.images[i].label);
+    ++images[label];
+    if (whole[label] == 0 && readable(i)) whole[label] = 1;
+  }
+  std::vector<std::string> kept;
+  std::vector<std::int32_t> number_of(images.size(), -1);
+  for (std::size_t label = 0; label < images.size(); ++label) {
+    if (whole[label] != 0) {
+      number_of[label] = static_cast<std::int32_t>(kept.size());
+      kept.push_back(list.class_names[label]);
+    } else {
+      list.warnings.insert(list.warnings.begin(),
+                           list.part.string() + ": none of the " + std::to_string(images[label]) +
+                               " images of class " + list.class_names[label] +
+                               " can be read; the class is left out");
+    }
+  }
+  for (ListedImage& image : list.images)
+    image.label = number_of[static_cast<std::size_t>(image.label)];
+  list.class_names = std::move(kept);
+}
+
+// One class alone tells nothing apart.
+void leave_out_single_class(ImageList& list) {
+  if (list.class_names.size() != 1) return;
+  list.warnings.insert(list.warnings.begin(), list.part.string() + ": only class " +
+                                                  list.class_names.front() +
+                                                  " is left, and one class tells nothing apart");
+  list.class_names.clear();
+  for (ListedImage& image : list.images) image.label = 0;
+}
+
+// The held-out part has the classes of the training part.
+void take_training_classes(ImageList& list, const std::filesystem::path& folder) {
+  ImageList training = list_images(folder, Split::train, true);
+  keep_readable_classes(training,
+                        [&](std::size_t i) { return is_readable(training.images[i].path); });
+  leave_out_single_class(training);
+  if (training.class_names.empty()) {
+    list.class_names.clear();
+    for (ListedImage& image : list.images) image.label = 0;
+    return;
+  }
+  if (list.class_names.empty())
+    throw Error("data set " + list.part.string() + ": its images have no class, as " +
+                list.images.front().path.filename().string() + " does, and the training part has " +
+                class_list(training.class_names) + "; leave the classes out (--no-labels)");
+  const std::vector<std::int32_t> places = places_of(list.class_names, training.class_names);
+  for (std::size_t i = 0; i < places.size(); ++i)
+    if (places[i] < 0)
+      throw Error("data set " + list.part.string() + ": class " + list.class_names[i] +
+                  " is not among those of " + training.part.filename().string());
+  for (ListedImage& image : list.images)
+    if (image.label >= 0) image.label = places[static_cast<std::size_t>(image.label)];
+  list.class_names = std::move(training.class_names);
+}
+
 class ImageFolder : public DataSet {
  public:
   ImageFolder(std::string name, Shape shape, std::vector<std::string> class_names,
               std::vector<ListedImage> images, const std::vector<std::string>& warnings,
               std::uint64_t memory)
-      : DataSet(std::move(name), shape, std::move(class_names),
-                static_cast<std::int64_t>(images.size())),
+      : DataSet(std::move(name), shape, class_names, static_cast<std::int64_t>(images.size())),
+        stored_names_(std::move(class_names)),
         images_(std::move(images)),
         bytes_(static_cast<std::size_t>(shape.elements())),
         states_(std::make_unique<std::atomic<State>[]>(images_.size())) {
@@ -99,6 +172,33 @@ class ImageFolder : public DataSet {
   std::uint64_t bytes_to_come() const override { return kept_ ? images_.size() * bytes_ : 0; }
 
  protected:
+  std::vector<std::int32_t> stored_labels() const override {
+    std::vector<std::int32_t> labels;
+    for (std::size_t i = 0; i < images_.size(); ++i)
+      labels.push_back(states_[i] == State::damaged ? -1 : images_[i].label);
+    return labels;
+  }
+
+  // Of the files, so that sizes and channels asked for do not matter.
+  std::vector<std::string> stored_marks() const override {
+    constexpr std::size_t read_at_most = 1 << 16;
+    std::vector<std::string> marks(stored_names_.size());
+    for (const ListedImage& image : images_) {
+      const auto label = static_cast<std::size_t>(image.label);
+      if (label >= marks.size() || !marks[label].empty()) continue;
+      try {
+        const MappedFile file(image.path);
+        Checksum checksum;
+        checksum.add(std::vector<std::uint64_t>{file.bytes().size()});
+        checksum.add(file.bytes().first(std::min(file.bytes().size(), read_at_most)));
+        marks[label] = checksum.text();
+      } catch (const IoError&) {  // it is needed for no batch yet
+        marks[label] = "";
+      }
+    }
+    return marks;
+  }
+
   std::int32_t sample(std::uint64_t, std::uint64_t position, std::span<float> x) const override {
     for (std::size_t tries = 0; tries < images_.size(); ++tries) {
       const std::size_t i = (position + tries) % images_.size();
@@ -125,8 +225,10 @@ class ImageFolder : public DataSet {
       pixels = decode(images_[i].path);
     } catch (const FormatError&
                  error) {  // a disk that fails or memory that runs out must not pass for damage
-      if (state.exchange(State::damaged) != State::damaged)
+      if (state.exchange(State::damaged) != State::damaged) {
         warn(std::string(error.what()) + "; another image takes its place");
+        warn_of_lost_class(images_[i].label);
+      }
       return false;
     }
     to_floats(pixels, x);
@@ -137,6 +239,18 @@ class ImageFolder : public DataSet {
       state.store(State::kept, std::memory_order_release);
     }
     return true;
+  }
+
+  void warn_of_lost_class(std::int32_t label) const {
+    if (stored_names_.empty()) return;
+    std::int64_t images = 0;
+    for (std::size_t i = 0; i < images_.size(); ++i) {
+      if (images_[i].label != label) continue;
+      if (states_[i] != State::damaged) return;
+      ++images;
+    }
+    warn("data set " + name() + ": none of the " + std::to_string(images) + " images of class " +
+         stored_names_[static_cast<std::size_t>(label)] + " can be decoded; it has no samples");
   }
 
   std::vector<std::uint8_t> decode(const std::filesystem::path& path) const {
@@ -155,6 +269,7 @@ class ImageFolder : public DataSet {
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = from_level(bytes[i]);
   }
 
+  std::vector<std::string> stored_names_;
   std::vector<ListedImage> images_;
   std::size_t bytes_;  // of an image
   std::unique_ptr<std::atomic<State>[]> states_;
@@ -193,6 +308,7 @@ std::unique_ptr<DataSet> image_folder(const std::filesystem::path& folder,
                                       const DataSetOptions& options) {
   const std::string name = folder.string();
   ImageList list = list_images(folder, options.split, options.labels);
+  if (options.labels && options.split == Split::test) take_training_classes(list, folder);
   Scan found = scan(list.images, options.progress);
   bool readable = false, grey = true;
   for (std::size_t i = 0; i < list.images.size(); ++i) {
@@ -206,6 +322,10 @@ std::unique_ptr<DataSet> image_folder(const std::filesystem::path& folder,
   if (!readable)
     throw Error("data set " + name + ": none of its " + std::to_string(list.images.size()) +
                 " images can be read; the first: " + found.reasons[0]);
+  if (options.split == Split::train) {
+    keep_readable_classes(list, [&](std::size_t i) { return found.infos[i].channels != 0; });
+    leave_out_single_class(list);
+  }
   const std::int64_t size =
       options.image_size != 0 ? options.image_size : common_size(name, list.images, found.infos);
   check_image_options(name, size, options.channels);

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "models/data/arrays.h"
-#include "models/data/npz_data.h"
+#include "models/data/labels_beside.h"
 
 namespace fluxion {
 
@@ -15,7 +15,9 @@ std::unique_ptr<DataSet> npy_data(const std::filesystem::path& path,
     throw NoTestPart("data set " + name +
                      ": one array has no held-out part; give the path of another");
   ArrayContent content = sample_content(name, open_npy(path));
-  if (options.labels) add_labels_beside(path, content);
+  if (options.labels)
+    if (const std::filesystem::path labels = labels_beside(path, content.count); !labels.empty())
+      content.labels = read_labels(labels, content.count);
   return array_set(name, std::move(content), options);
 }
 

@@ -9,7 +9,7 @@
 #include "engine/error.h"
 #include "engine/platform/file.h"
 #include "engine/platform/machine.h"
-#include "models/data/label_file.h"
+#include "models/data/labels_beside.h"
 #include "models/files/npy.h"
 #include "models/files/zip.h"
 
@@ -301,7 +301,8 @@ std::unique_ptr<DataSet> npz_data(const std::filesystem::path& path,
         labels_in(file.name_of(*choice.labels), file.open(*choice.labels), content.count);
     content.class_names = classes_of(file, content.labels);
   } else if (options.labels && choice.part == Part::whole) {
-    add_labels_beside(path, content);
+    if (const std::filesystem::path labels = labels_beside(path, content.count); !labels.empty())
+      content.labels = read_labels(labels, content.count);
   }
   if (options.split == Split::train) warn_of_rest(file, choice, content.warnings);
   return array_set(file.name(), std::move(content), options);
@@ -312,18 +313,6 @@ SourceArray open_labels(const std::filesystem::path& path) {
   const NpzFile file(path);
   if (file.arrays().size() != 1) file.refuse("of a file of labels, one array is wanted");
   return file.open(file.arrays().front());
-}
-
-void add_labels_beside(const std::filesystem::path& samples, ArrayContent& content) {
-  const LabelFile beside = label_file_beside(samples);
-  if (beside.path.empty()) return;
-  const std::string name = beside.path.string();
-  try {
-    content.labels = labels_in(name, open_labels(beside.path), content.count);
-  } catch (const FormatError& error) {
-    if (beside.certain) throw;
-    content.warnings.push_back(std::string(error.what()) + "; not taken as the labels");
-  }
 }
 
 }  // namespace fluxion

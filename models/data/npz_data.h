@@ -15,16 +15,13 @@ bool is_npz(std::span<const std::byte> bytes, const std::string& name);
 // The names tell which array is what: words such as x, images, data for samples, y, labels, targets
 // for labels, train, test, val for the parts (x_train, test_labels, ..). Without such words an
 // archive of one array of samples, or of arr_0 and arr_1 for samples and labels, is understood.
-// Labels may also be a file beside it (label_file.h). Arrays of no use are left out with a warning.
-// Throws IoError; FormatError for a damaged file and where the names tell not enough; NoTestPart.
+// Labels may also be a file beside it (labels_beside.h). Arrays of no use are left out with a
+// warning. Throws IoError; FormatError for a damaged file and where the names tell not enough;
+// NoTestPart.
 std::unique_ptr<DataSet> npz_data(const std::filesystem::path& path,
                                   const DataSetOptions& options = {});
 
 // The labels in a file of labels: a .npy array, or the only array of a .npz file.
 SourceArray open_labels(const std::filesystem::path& path);
-
-// Takes the labels in a file beside the samples, if there is one; one that does not hold labels for
-// them is refused if its name is certain, else left out with a warning.
-void add_labels_beside(const std::filesystem::path& samples, ArrayContent& content);
 
 }  // namespace fluxion

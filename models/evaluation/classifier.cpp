@@ -35,12 +35,16 @@ Tensor dense(const Parameters& parameters, const std::string& name, const Tensor
 }
 
 json to_json(const ClassifierInfo& info) {
-  return {{"sample_shape", info.sample_shape.dims()},
-          {"classes", info.classes},
-          {"data", info.data},
-          {"accuracy", info.accuracy},
-          {"tested", info.tested},
-          {"steps", info.steps}};
+  json result = {{"sample_shape", info.sample_shape.dims()},
+                 {"classes", info.classes},
+                 {"data", info.data},
+                 {"accuracy", info.accuracy},
+                 {"tested", info.tested},
+                 {"steps", info.steps}};
+  if (!info.class_names.empty()) result["class_names"] = info.class_names;
+  if (!info.class_marks.empty()) result["class_marks"] = info.class_marks;
+  if (!info.unseen.empty()) result["unseen"] = info.unseen;
+  return result;
 }
 
 ClassifierInfo info_from(const std::string& text) {
@@ -48,6 +52,11 @@ ClassifierInfo info_from(const std::string& text) {
   ClassifierInfo info;
   info.sample_shape = Shape(object.at("sample_shape").get<Dims>());
   info.classes = object.at("classes").get<std::int64_t>();
+  info.class_names = object.value("class_names", std::vector<std::string>());
+  info.class_marks = object.value("class_marks", std::vector<std::string>());
+  info.unseen = object.value("unseen", std::vector<std::int32_t>());
+  std::erase_if(info.unseen,
+                [&](std::int32_t number) { return number < 0 || number >= info.classes; });
   info.data = object.at("data").get<std::string>();
   info.accuracy = object.at("accuracy").get<double>();
   info.tested = object.at("tested").get<std::int64_t>();
@@ -70,6 +79,9 @@ std::map<std::string, Shape> classifier_parameters(const ClassifierInfo& info) {
                      " are neither images [height, width, channels] nor points [dim]");
   if (info.classes < 2 || info.classes > 100'000)
     throw ShapeError("classifier: needs at least 2 classes, got " + std::to_string(info.classes));
+  if (!info.class_names.empty() && std::ssize(info.class_names) != info.classes)
+    throw ShapeError("classifier: " + std::to_string(info.class_names.size()) + " names for " +
+                     std::to_string(info.classes) + " classes");
   std::map<std::string, Shape> shapes = {{"fc2.weight", {info.classes, classifier_features}},
                                          {"fc2.bias", {info.classes}}};
   std::int64_t inputs = classifier_features;
@@ -138,19 +150,33 @@ Classifier read_classifier(const std::filesystem::path& path, const Device& devi
 struct Judge::State {
   using Apply = std::function<std::pair<Tensor, Tensor>(const Tensor& x)>;
   Classifier classifier;
+  std::vector<std::int32_t> number_of;
   Compiled<Apply> apply;
+
+  std::int32_t number(std::int32_t own) const {
+    return number_of.empty() ? own : number_of.at(static_cast<std::size_t>(own));
+  }
 };
 
-Judge::Judge(Classifier classifier) {
+Judge::Judge(Classifier classifier, std::vector<std::int32_t> number_of) {
   if (classifier.parameters.empty()) throw Error("classifier: no parameters");
+  if (!number_of.empty() && std::ssize(number_of) != classifier.info.classes)
+    throw ShapeError("classifier: " + std::to_string(number_of.size()) + " numbers for " +
+                     std::to_string(classifier.info.classes) + " classes");
   State::Apply apply = [parameters = classifier.parameters](const Tensor& x) {
     const ClassifierOutput output = apply_classifier(parameters, x);
     return std::pair(output.features, argmax(output.logits, -1));
   };
-  state_ = std::make_shared<const State>(State{std::move(classifier), compile(std::move(apply))});
+  state_ = std::make_shared<const State>(
+      State{std::move(classifier), std::move(number_of), compile(std::move(apply))});
 }
 
 const ClassifierInfo& Judge::info() const { return state_->classifier.info; }
+
+bool Judge::knows(std::int32_t number) const {
+  return std::ranges::none_of(info().unseen,
+                              [&](std::int32_t own) { return state_->number(own) == number; });
+}
 
 Judge::Verdict Judge::operator()(const SampleView& samples) const {
   check_samples(samples, 1, "classifier");
@@ -175,8 +201,7 @@ Judge::Verdict Judge::operator()(const SampleView& samples) const {
     verdict.features.insert(
         verdict.features.end(), values.begin(),
         values.begin() + static_cast<std::ptrdiff_t>(used) * classifier_features);
-    verdict.classes.insert(verdict.classes.end(), numbers.begin(),
-                           numbers.begin() + static_cast<std::ptrdiff_t>(used));
+    for (std::size_t i = 0; i < used; ++i) verdict.classes.push_back(state_->number(numbers[i]));
   }
   return verdict;
 }

@@ -19,10 +19,13 @@ namespace fluxion {
 
 // Everything about a classifier but its numbers.
 struct ClassifierInfo {
-  Shape sample_shape;        // [height, width, channels], sizes 4 and up, or [dim]
-  std::int64_t classes = 0;  // 2 and up
-  std::string data = {};     // what it was trained on; informative
-  double accuracy = 0;       // on `tested` samples that it was not trained on
+  Shape sample_shape;                         // [height, width, channels], sizes 4 and up, or [dim]
+  std::int64_t classes = 0;                   // 2 and up
+  std::vector<std::string> class_names = {};  // empty in older files: known by number alone
+  std::vector<std::string> class_marks = {};  // DataSet::class_marks; may be empty
+  std::vector<std::int32_t> unseen = {};      // classes that training had no sample of, in order
+  std::string data = {};                      // what it was trained on; informative
+  double accuracy = 0;                        // on `tested` samples that it was not trained on
   std::int64_t tested = 0;
   std::int64_t steps = 0;  // of training
   bool operator==(const ClassifierInfo&) const = default;
@@ -54,9 +57,14 @@ Classifier read_classifier(const std::filesystem::path& path, const Device& devi
 // A classifier at work on samples in host memory.
 class Judge {
  public:
-  explicit Judge(Classifier classifier);
+  // number_of: what each class of the classifier is called in verdicts, -1 for none of those that
+  // are asked for; empty: by its own number.
+  explicit Judge(Classifier classifier, std::vector<std::int32_t> number_of = {});
 
   const ClassifierInfo& info() const;
+  // Whether a sample can be judged to be of that class, in the numbers of verdicts: training saw
+  // one.
+  bool knows(std::int32_t number) const;
 
   struct Verdict {
     std::vector<float> features;        // [count, 64]

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstdio>
 #include <cstdlib>
 #include <span>
+
+#include "models/data/checksum.h"
 
 namespace fluxion {
 
@@ -13,23 +14,6 @@ namespace {
 // Raised whenever a classifier trained now would differ from one trained before.
 constexpr int version = 1;
 constexpr std::int64_t samples_in_checksum = 256;
-
-// FNV-1a, 64 bits.
-class Checksum {
- public:
-  void add(std::span<const std::byte> bytes) {
-    for (const std::byte byte : bytes)
-      value_ = (value_ ^ static_cast<std::uint64_t>(byte)) * 0x100'0000'01b3;
-  }
-  template <class T>
-  void add(const std::vector<T>& values) {
-    add(std::as_bytes(std::span(values)));
-  }
-  std::uint64_t value() const { return value_; }
-
- private:
-  std::uint64_t value_ = 0xcbf2'9ce4'8422'2325;
-};
 
 }  // namespace
 
@@ -50,6 +34,10 @@ std::string classifier_file_name(const DataSet& data, bool half) {
   if (half) numbers.push_back(2);
   checksum.add(numbers);
   checksum.add(std::as_bytes(std::span(data.name())));
+  for (const std::string& name : data.class_names()) {
+    checksum.add(std::as_bytes(std::span(name)));
+    checksum.add(std::vector<std::uint8_t>{0});
+  }
   const HostBatch some = data.batch(samples_in_checksum, 0, 0);
   checksum.add(some.x);
   checksum.add(some.labels);
@@ -60,10 +48,7 @@ std::string classifier_file_name(const DataSet& data, bool half) {
   std::replace_if(
       name.begin(), name.end(),
       [](unsigned char c) { return !std::isalnum(c) && c != '-' && c != '.'; }, '_');
-  char ending[40];
-  std::snprintf(ending, sizeof ending, "-%016llx.safetensors",
-                static_cast<unsigned long long>(checksum.value()));
-  return name + ending;
+  return name + "-" + checksum.text() + ".safetensors";
 }
 
 }  // namespace fluxion

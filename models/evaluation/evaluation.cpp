@@ -17,6 +17,7 @@ namespace fluxion {
 namespace {
 
 constexpr std::int64_t largest_assignment = 2000;
+constexpr std::int64_t ball_neighbours = 3;  // of precision and recall
 
 // What is known of a built-in density, by the name of its set.
 struct KnownModes {
@@ -156,9 +157,17 @@ class Evaluator {
     if (data_.train().classes() == 0 || options_.draws == 0)
       return result;  // without labels nobody knows what is right
     large_reference_features();
-    result.floor = class_accuracy(large_reference_features_->classes, large_reference().labels);
+    // Of the classes that the judge has seen: it can't be right about another.
+    std::vector<std::int32_t> judged, labels;
+    for (std::size_t i = 0; i < large_reference().labels.size(); ++i) {
+      if (!judge_->knows(large_reference().labels[i])) continue;
+      judged.push_back(large_reference_features_->classes[i]);
+      labels.push_back(large_reference().labels[i]);
+    }
+    if (labels.empty()) return result;
+    result.floor = class_accuracy(judged, labels);
     result.draws = 1;
-    result.floor_count = static_cast<std::int64_t>(large_reference().labels.size());
+    result.floor_count = static_cast<std::int64_t>(labels.size());
     result.note += "; floor: " + counted(result.floor_count, "real samples");
     return result;
   }
@@ -217,7 +226,7 @@ class Evaluator {
     if (name == "recall") {
       const SampleView features = features_of(reference, reference_features_);
       return [=](const Subject& x) -> Numbers {
-        const Coverage found = precision_recall(features, x.features, 3, threads);
+        const Coverage found = precision_recall(features, x.features, ball_neighbours, threads);
         return {{.name = "precision",
                  .value = found.precision,
                  .lower_is_better = false,
@@ -321,6 +330,23 @@ void check_metrics(const std::vector<std::string>& metrics, const DataSet& data)
   }
 }
 
+void check_counts(const std::vector<std::string>& metrics, std::int64_t count,
+                  const EvaluationData& data) {
+  for (const std::string& name : metrics) {
+    const std::int64_t least = name == "recall" ? ball_neighbours + 1
+                               : name == "frechet" || name == "energy" || name == "mmd" ? 2
+                                                                                        : 1;
+    if (count < least)
+      throw ShapeError("evaluation: " + name + " needs at least " + std::to_string(least) +
+                       " samples, got " + std::to_string(count));
+    const std::int64_t real = data.reference_size().value_or(least);
+    if (name != "classifier" && real < least)
+      throw ShapeError("evaluation: " + name + " needs at least " + std::to_string(least) +
+                       " real samples to compare with, " + data.train().name() + " has " +
+                       std::to_string(real) + (data.held_out() ? " held out" : " in half of it"));
+  }
+}
+
 std::vector<std::string> default_metrics(const DataSet& data, bool with_judge) {
   if (with_judge) return {"classifier", "frechet", "recall"};
   std::vector<std::string> names = {"sliced-wasserstein", "energy", "mmd"};
@@ -334,6 +360,8 @@ std::vector<Measurement> evaluate_samples(const SampleView& samples,
                                           const EvaluationOptions& options,
                                           const EvaluationProgress& progress) {
   check_metrics(options.metrics, data.train());
+  check_samples(samples, 1, "evaluation");
+  check_counts(options.metrics, samples.count, data);
   Evaluator evaluator(samples, asked, data, judge, options, progress);
   std::vector<Measurement> result;
   for (const std::string& name : options.metrics)

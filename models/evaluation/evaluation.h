@@ -20,14 +20,16 @@ namespace fluxion {
 class EvaluationData {
  public:
   // `test` may be empty: a finite set is then divided, the first half of a fixed permutation being
-  // the reference.
+  // the reference. The labels of both are numbers of the training set's classes; throws Error for a
+  // test part with a class that the training set lacks.
   explicit EvaluationData(std::shared_ptr<const DataSet> train,
                           std::shared_ptr<const DataSet> test = nullptr);
 
   const DataSet& train() const { return *train_; }
   bool held_out() const { return held_out_; }  // the reference is no part of the training data
 
-  HostBatch reference(std::int64_t count) const;                 // fewer if there are fewer
+  HostBatch reference(std::int64_t count) const;  // fewer if there are fewer
+  std::optional<std::int64_t> reference_size() const { return reference_.count; }  // empty: endless
   HostBatch fresh(std::int64_t count, std::int64_t draw) const;  // draw below draws(count)
   std::int64_t draws(std::int64_t count, std::int64_t most)
       const;  // disjoint draws of that size, at most `most`; 0 if the set is too small for one
@@ -35,13 +37,16 @@ class EvaluationData {
   // Batches for a classifier, which never share a sample with the reference: of the training set,
   // or of the half that is not the reference.
   HostBatch training(std::int64_t count, std::uint64_t seed, std::uint64_t step) const;
+  // The classes that training() has no sample of, in order. Where only drawing tells: none.
+  std::vector<std::int32_t> unseen_classes() const;
 
  private:
   struct Part {
     std::shared_ptr<const DataSet> set;
     std::uint64_t seed = 0;
     std::int64_t begin = 0;
-    std::optional<std::int64_t> count;  // empty: endless
+    std::optional<std::int64_t> count;         // empty: endless
+    std::vector<std::int32_t> number_of = {};  // of the set's classes; empty: their own
     HostBatch read(std::int64_t from, std::int64_t count) const;
   };
   std::shared_ptr<const DataSet> train_;
@@ -88,6 +93,11 @@ bool needs_judge(const std::string& metric, const DataSet& data);
 // Throws Error for a metric that these data can't have: an unknown name, or modes that are not
 // known.
 void check_metrics(const std::vector<std::string>& metrics, const DataSet& data);
+
+// Throws ShapeError where a metric needs more generated samples than `count`, or more real ones
+// than the data have, as evaluate_samples does: for those who would train a judge first.
+void check_counts(const std::vector<std::string>& metrics, std::int64_t count,
+                  const EvaluationData& data);
 
 // Told, in words, what is being computed.
 using EvaluationProgress = std::function<void(const std::string& doing)>;

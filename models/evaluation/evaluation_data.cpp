@@ -21,6 +21,15 @@ EvaluationData::EvaluationData(std::shared_ptr<const DataSet> train,
                      ", test samples " + to_string(test->sample_shape()));
   if (test) {
     reference_ = {test, reference_seed, 0, test->size()};
+    if (train_->classes() > 0 && test->classes() > 0 &&
+        test->class_names() != train_->class_names()) {
+      reference_.number_of = places_of(test->class_names(), train_->class_names());
+      if (std::ranges::count(reference_.number_of, -1) > 0)
+        throw Error("evaluation: the test part of " + train_->name() +
+                    " has other classes than its training part: " +
+                    class_difference("the training part", train_->class_names(), "the test part",
+                                     test->class_names()));
+    }
     fresh_ = {train_, fresh_seed, 0, train_->size()};
   } else if (const std::optional<std::int64_t> size = train_->size()) {
     const std::int64_t half = *size / 2;
@@ -40,7 +49,8 @@ HostBatch EvaluationData::Part::read(std::int64_t from, std::int64_t wanted) con
   for (std::int64_t i = 0; i < wanted; ++i) {
     const HostBatch one = set->batch(1, seed, static_cast<std::uint64_t>(begin + from + i));
     result.x.insert(result.x.end(), one.x.begin(), one.x.end());
-    result.labels.insert(result.labels.end(), one.labels.begin(), one.labels.end());
+    const std::int32_t label = one.labels.front();
+    result.labels.push_back(number_of.empty() ? label : number_of[static_cast<std::size_t>(label)]);
   }
   return result;
 }
@@ -70,6 +80,23 @@ HostBatch EvaluationData::training(std::int64_t count, std::uint64_t seed,
     result.x.insert(result.x.end(), one.x.begin(), one.x.end());
     result.labels.insert(result.labels.end(), one.labels.begin(), one.labels.end());
   }
+  return result;
+}
+
+std::vector<std::int32_t> EvaluationData::unseen_classes() const {
+  if (held_out_) return train_->classes_without_samples();
+  const std::vector<std::int32_t> labels = train_->labels();
+  std::vector<std::int32_t> result;
+  if (labels.empty()) return result;
+  std::vector<bool> seen(static_cast<std::size_t>(train_->classes()));
+  const auto size = static_cast<std::uint64_t>(*train_->size());
+  for (std::int64_t i = 0; i < *fresh_.count; ++i) {
+    const std::uint64_t index =
+        permuted(static_cast<std::uint64_t>(fresh_.begin + i), size, fresh_.seed, 0);
+    if (labels[index] >= 0) seen[static_cast<std::size_t>(labels[index])] = true;
+  }
+  for (std::size_t i = 0; i < seen.size(); ++i)
+    if (!seen[i]) result.push_back(static_cast<std::int32_t>(i));
   return result;
 }
 

@@ -42,6 +42,9 @@ Classifier train_classifier(const EvaluationData& data, const ClassifierTraining
   Classifier classifier;
   classifier.info = {.sample_shape = train.sample_shape(),
                      .classes = train.classes(),
+                     .class_names = train.class_names(),
+                     .class_marks = train.class_marks(),
+                     .unseen = data.unseen_classes(),
                      .data = train.name(),
                      .steps = training.steps};
   const Parameters initial = initial_parameters(classifier.info, random_key(training.seed, device));

@@ -1,10 +1,12 @@
 #include "models/training/checkpoint.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
+#include "models/data/class_names.h"
 #include "models/files/safetensors.h"
 #include "models/json_text.h"
 
@@ -27,14 +29,23 @@ void visit_parts(State& state, F&& f) {
     f("ema." + std::to_string(i) + ".", state.ema[i]);
 }
 
-CheckpointInfo::Data data_of(const DataSet& data) {
-  return {data.name(), data.sample_shape(), data.classes(), data.size()};
+CheckpointInfo::Data data_of(const DataSet& data, std::vector<std::string> class_marks) {
+  return {.name = data.name(),
+          .sample_shape = data.sample_shape(),
+          .classes = data.classes(),
+          .class_names = data.class_names(),
+          .class_marks = std::move(class_marks),
+          .untrained_classes = data.classes_without_samples(),
+          .size = data.size()};
 }
 
 json info_to_json(const CheckpointInfo& info) {
   json data = {{"name", info.data.name},
                {"sample_shape", info.data.sample_shape.dims()},
-               {"classes", info.data.classes}};
+               {"classes", info.data.classes},
+               {"class_names", info.data.class_names}};
+  if (!info.data.class_marks.empty()) data["class_marks"] = info.data.class_marks;
+  if (!info.data.untrained_classes.empty()) data["untrained_classes"] = info.data.untrained_classes;
   if (info.data.size) data["size"] = *info.data.size;
   return {{"version", format_version},
           {"config", training_config_to_json(info.config)},
@@ -57,6 +68,17 @@ CheckpointInfo info_from_json(const json& object) {
     if (size < 0) throw FormatError("a sample shape of " + to_string(dims));
   info.data.sample_shape = Shape(dims);
   info.data.classes = data.at("classes").get<std::int32_t>();
+  info.data.class_names = data.value("class_names", std::vector<std::string>());
+  info.data.class_marks = data.value("class_marks", std::vector<std::string>());
+  info.data.untrained_classes = data.value("untrained_classes", std::vector<std::int32_t>());
+  if (!info.data.class_names.empty() &&
+      info.data.class_names.size() != static_cast<std::size_t>(info.data.classes))
+    throw FormatError(std::to_string(info.data.class_names.size()) + " class names for " +
+                      std::to_string(info.data.classes) + " classes");
+  for (const std::int32_t number : info.data.untrained_classes)
+    if (number < 0 || number >= info.data.classes)
+      throw FormatError("untrained class " + std::to_string(number) + " of " +
+                        std::to_string(info.data.classes));
   if (const auto size = data.find("size"); size != data.end())
     info.data.size = size->get<std::int64_t>();
   info.step = object.at("step").get<std::int64_t>();
@@ -119,8 +141,8 @@ void check_entries(const SafetensorsFile& file, const CheckpointInfo& info,
 
 void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer, double seconds,
                       const std::string& settings) {
-  const CheckpointInfo info{trainer.config(), data_of(trainer.data()), trainer.steps_done(),
-                            seconds, settings};
+  const CheckpointInfo info{trainer.config(), data_of(trainer.data(), trainer.class_marks()),
+                            trainer.steps_done(), seconds, settings};
   std::map<std::string, Tensor> tensors;
   visit_parts(trainer.state(), [&](const std::string& prefix, const Parameters& part) {
     for (const auto& [name, tensor] : part) tensors.emplace(prefix + name, tensor);
@@ -138,13 +160,46 @@ CheckpointInfo read_checkpoint_info(const std::filesystem::path& path) {
   return info;
 }
 
+void match_classes(DataSet& data, const CheckpointInfo& info) {
+  const CheckpointInfo::Data& before = info.data;
+  if (before.class_names.empty()) {
+    // Older files: where classes are numbers, those are their names.
+    if (data.classes() > 0 && data.classes() < before.classes) {
+      const std::vector<std::string> numbers = numbered_classes(before.classes);
+      const std::vector<std::int32_t> places = places_of(data.class_names(), numbers);
+      if (std::ranges::count(places, -1) == 0) data.number_classes(numbers);
+    }
+    return;
+  }
+  const auto refuse = [&](const std::string& why) {
+    throw Error("resume: the classes of the data are not those of the run: " + why +
+                "; --relabel takes them in their order, whatever they are called");
+  };
+  std::vector<std::string> wanted;
+  for (std::size_t i = 0; i < before.class_names.size(); ++i)
+    if (std::ranges::count(before.untrained_classes, static_cast<std::int32_t>(i)) == 0)
+      wanted.push_back(before.class_names[i]);
+  const std::vector<std::int32_t> places = places_of(data.class_names(), before.class_names),
+                                  found = places_of(wanted, data.class_names());
+  if (std::ranges::count(places, -1) > 0 || std::ranges::count(found, -1) > 0)
+    refuse(class_difference("the run", wanted, data.name(), data.class_names()));
+  if (const std::string exchanged = exchanged_classes(before.class_names, before.class_marks,
+                                                      data.class_names(), data.class_marks());
+      !exchanged.empty())
+    refuse(exchanged);
+  if (are_other_data(before.class_marks, data.class_marks()))
+    refuse("none of them begins in " + data.name() + " with the sample that it had in " +
+           before.name);
+  data.number_classes(before.class_names);
+}
+
 Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data,
-                       const Device& device) {
+                       const Device& device, ClassesBy classes) {
   const SafetensorsFile file(path);
   const CheckpointInfo info = info_of(file, path.string());
   check_entries(file, info, path.string());
 
-  const CheckpointInfo::Data now = data_of(*data), before = info.data;
+  const CheckpointInfo::Data now = data_of(*data, {}), before = info.data;
   const auto differs = [&](const std::string& what, const std::string& was, const std::string& is) {
     throw Error("resume: " + path.string() + " was trained on " + before.name + " with " + what +
                 " " + was + ", " + now.name + " has " + is);
@@ -153,6 +208,14 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
     differs("samples of shape", to_string(before.sample_shape), to_string(now.sample_shape));
   if (now.classes != before.classes)
     differs("a number of classes of", std::to_string(before.classes), std::to_string(now.classes));
+  if (classes == ClassesBy::name && !before.class_names.empty() &&
+      now.class_names != before.class_names) {
+    const std::string difference =
+        class_difference("the run", before.class_names, now.name, now.class_names);
+    throw Error("resume: " + path.string() +
+                ": the classes of the data are not those of the run: " +
+                (difference.empty() ? "they have another order" : difference));
+  }
   if (now.size != before.size) {
     const auto text = [](std::optional<std::int64_t> size) {
       return size ? std::to_string(*size) : std::string("no end");

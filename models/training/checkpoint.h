@@ -24,6 +24,9 @@ struct CheckpointInfo {
     std::string name;  // informative: a folder may have moved
     Shape sample_shape;
     std::int32_t classes = 0;
+    std::vector<std::string> class_names;  // empty in older files: classes are known by number
+    std::vector<std::string> class_marks;  // DataSet::class_marks; may be empty
+    std::vector<std::int32_t> untrained_classes;  // that had no samples
     std::optional<std::int64_t> size;
     bool operator==(const Data&) const = default;
   } data;
@@ -42,10 +45,20 @@ void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer,
 // for. Throws IoError; FormatError for a file that is no checkpoint, or a damaged one.
 CheckpointInfo read_checkpoint_info(const std::filesystem::path& path);
 
+// Numbers the classes of `data` as the run does, by name. Throws Error that says how they differ
+// where the data lack a class that the run had samples of or have one that it lacks, or where the
+// content of classes has changed places.
+void match_classes(DataSet& data, const CheckpointInfo& info);
+
+// How resume_trainer takes classes: by name, or by number, whatever they are called now.
+enum class ClassesBy { name, number };
+
 // A trainer that goes on where the one that was written stopped. Throws FormatError for a damaged
-// file, naming the tensor, and Error where `data` can't be the data that the run was trained on.
+// file, naming the tensor, and Error where `data` can't be the data that the run was trained on, by
+// shape, size and class names (match_classes brings data with the same classes in another order to
+// those of the run).
 Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data,
-                       const Device& device);
+                       const Device& device, ClassesBy classes = ClassesBy::name);
 
 // The size of the tensors of such a file.
 std::uint64_t checkpoint_bytes(const TrainingConfig& config);

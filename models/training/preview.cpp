@@ -32,13 +32,14 @@ std::vector<float> paths_of(const Model& model, const Device& device) {
 Image preview(const Trainer& trainer) {
   const Model model = trainer.model(Weights::average);
   const DataSet& data = trainer.data();
-  const std::int64_t classes = num_classes(model.info.network);
-  const std::int64_t columns = classes > 0 ? std::min<std::int64_t>(classes, 20) : 10;
+  const std::vector<std::int32_t> classes = trained_classes(model.info);
+  const std::int64_t columns =
+      classes.empty() ? 10 : std::min<std::int64_t>(std::ssize(classes), 20);
   const std::int64_t count = data.is_image() ? grid_rows * columns : points;
   std::vector<std::int32_t> labels;
-  if (classes > 0)
+  if (!classes.empty())
     for (std::int64_t i = 0; i < count; ++i)
-      labels.push_back(static_cast<std::int32_t>(i % columns));
+      labels.push_back(classes[static_cast<std::size_t>(i % columns)]);
   const Sampler sampler(model.info.network, model.parameters,
                         default_sampler(model.info.objective));
   // No more at a time than a step of training takes: what fits there fits here.

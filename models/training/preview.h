@@ -6,8 +6,9 @@
 
 namespace fluxion {
 
-// A grid of images, one column a class; or of points in the plane: data, samples, and the ways that
-// samples took from noise. Always the same noise, so that the pictures of a run compare.
+// A grid of images, one column a class that has samples; or of points in the plane: data, samples,
+// and the ways that samples took from noise. Always the same noise, so that the pictures of a run
+// compare.
 Image preview(const Trainer& trainer);
 
 }  // namespace fluxion

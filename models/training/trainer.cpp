@@ -120,6 +120,7 @@ struct Trainer::State {
   Device device;
   Parameters frozen;
   TrainState train_state;
+  std::vector<std::string> class_marks;  // of the data as they were opened
   Tensor key;
   Step step;
   std::int64_t steps_done = 0;
@@ -132,6 +133,7 @@ struct Trainer::State {
         device(device),
         frozen(std::move(frozen_parameters)),
         train_state(std::move(initial)),
+        class_marks(this->data->class_marks()),
         key(fold_in(random_key(this->config.seed, device), step_stream)),
         step(compile_step(this->config, frozen)),
         steps_done(train_state.step.item<std::int32_t>()) {
@@ -217,6 +219,7 @@ StepMetrics Trainer::step() {
 std::int64_t Trainer::steps_done() const { return state_->steps_done; }
 const TrainingConfig& Trainer::config() const { return state_->config; }
 const DataSet& Trainer::data() const { return *state_->data; }
+const std::vector<std::string>& Trainer::class_marks() const { return state_->class_marks; }
 const Device& Trainer::device() const { return state_->device; }
 std::size_t Trainer::traces() const { return state_->step.traces(); }
 
@@ -233,7 +236,11 @@ Model Trainer::model(Weights weights, std::size_t average) const {
   if (config.objective.kind == ObjectiveKind::meanflow_cfg)
     model.info.guidance = TrainedGuidance{config.objective.omega, config.objective.kappa};
   model.info.dataset = state_->data->name();
-  if (num_classes(config.network) > 0) model.info.class_names = state_->data->class_names();
+  if (num_classes(config.network) > 0) {
+    model.info.class_names = state_->data->class_names();
+    model.info.class_marks = state_->class_marks;
+    model.info.untrained_classes = state_->data->classes_without_samples();
+  }
   model.info.ema = weights == Weights::average;
   if (model.info.ema) model.info.ema_decay = config.optimiser.ema_decays[average];
   model.info.step = state_->steps_done;

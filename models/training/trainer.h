@@ -49,6 +49,7 @@ class Trainer {
   std::int64_t steps_done() const;
   const TrainingConfig& config() const;
   const DataSet& data() const;
+  const std::vector<std::string>& class_marks() const;  // DataSet::class_marks at the start
   const Device& device() const;
   // How often the step was traced: 1, or something is wrong.
   std::size_t traces() const;

@@ -178,7 +178,7 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
         Case{"--samples digits.npy --data glyphs --labels ten.labels --classifier classifier",
              "class 10"},
         Case{"--samples digits.npy --data glyphs --labels large.labels --classifier classifier",
-             "class -1"},
+             "class 4294967296"},
         Case{"--samples folder --data glyphs --classifier classifier", "class zwei"},
         Case{
             "--samples digits.npy --data glyphs --classifier classifier --neighbours no/such/n.png",

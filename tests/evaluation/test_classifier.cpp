@@ -85,6 +85,26 @@ TEST_CASE("a judge gives every sample the features and class that it would have 
   CHECK_THROWS_WITH(judge(broken), has_text("sample 3"));
 }
 
+TEST_CASE("a judge speaks in the numbers that it is given", "[evaluation]") {
+  Classifier classifier = some_classifier();
+  classifier.info.class_names = {"a", "b", "c"};
+  classifier.info.class_marks = {"1", "", "3"};
+  classifier.info.unseen = {1};
+  const Judge own(classifier), other(classifier, {7, 5, -1});
+  const SampleSet samples = gaussian(40, 48, 4);
+  const std::vector<std::int32_t> before = own(samples).classes, after = other(samples).classes;
+  for (std::size_t i = 0; i < before.size(); ++i)
+    CHECK(after[i] == std::vector<std::int32_t>{7, 5, -1}[static_cast<std::size_t>(before[i])]);
+  CHECK_FALSE(own.knows(1));
+  CHECK(own.knows(0));
+  CHECK_FALSE(other.knows(5));
+  CHECK(other.knows(7));
+  CHECK_THROWS_AS(Judge(classifier, {0, 1}), ShapeError);
+  const ScratchFolder folder;
+  write_classifier(folder / "c", classifier);
+  CHECK(read_classifier(folder / "c", device()).info == classifier.info);
+}
+
 TEST_CASE("class accuracy wants a label for each sample", "[evaluation]") {
   CHECK(class_accuracy({1, 2, 3, 4}, {1, 2, 0, 0}) == 0.5);
   CHECK_THROWS_AS(class_accuracy({1, 2}, {1}), ShapeError);
@@ -193,4 +213,7 @@ TEST_CASE("the cache tells data sets apart", "[evaluation]") {
   CHECK(classifier_file_name(*eight) != classifier_file_name(*ten));
   CHECK(classifier_file_name(*eight) != classifier_file_name(*eight, true));
   CHECK(classifier_file_name(*eight).rfind("glyphs-", 0) == 0);
+  const auto renamed = make_data_set("glyphs", {.image_size = 8});
+  renamed->number_classes({"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "ten"});
+  CHECK(classifier_file_name(*eight) != classifier_file_name(*renamed));
 }

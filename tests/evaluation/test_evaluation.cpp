@@ -17,8 +17,8 @@ namespace {
 // A finite set of 4 x 4 images, each of one level of its own.
 class Levels : public DataSet {
  public:
-  explicit Levels(std::int64_t size, float offset = 0)
-      : DataSet("levels", {4, 4, 1}, 0, size), offset_(offset) {}
+  explicit Levels(std::int64_t size, float offset = 0, std::int32_t classes = 0)
+      : DataSet("levels", {4, 4, 1}, classes, size), offset_(offset) {}
 
  protected:
   std::int32_t sample(std::uint64_t, std::uint64_t position, std::span<float> x) const override {
@@ -169,4 +169,64 @@ TEST_CASE("copies of training images are found", "[evaluation]") {
         Approx(0.016).epsilon(0.01));  // 0.004 in each of 16 pixels
   CHECK(found.of_samples.index.size() == 30);
   CHECK(found.picture.width > found.picture.height);  // 4 tiles by 3
+}
+
+namespace {
+
+// Sample i is of class i mod the number of names, a 4 x 4 image of level i / 100 - 1.
+class Turns : public Levels {
+ public:
+  Turns(std::int64_t size, const std::vector<std::string>& names)
+      : Levels(size, 0, static_cast<std::int32_t>(names.size())) {
+    number_classes(names);
+  }
+
+ protected:
+  std::int32_t sample(std::uint64_t seed, std::uint64_t position,
+                      std::span<float> x) const override {
+    Levels::sample(seed, position, x);
+    return stored_labels()[position];
+  }
+  std::vector<std::int32_t> stored_labels() const override {
+    std::vector<std::int32_t> labels;
+    for (std::int64_t i = 0; i < *size(); ++i)
+      labels.push_back(static_cast<std::int32_t>(i % classes()));
+    return labels;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the labels of a test part are numbers of the training part's classes", "[evaluation]") {
+  const auto train = std::make_shared<Turns>(90, numbered_classes(3));
+  const auto test = std::make_shared<Turns>(30, numbered_classes(3));
+  test->number_classes({"2", "1", "0"});
+  const EvaluationData data(train, test);
+  const HostBatch reference = data.reference(30);
+  for (std::size_t i = 0; i < 30; ++i)
+    CHECK(std::lround((reference.x[16 * i] + 1) * 100) % 3 == reference.labels[i]);
+  CHECK(data.unseen_classes().empty());
+  CHECK_THROWS_WITH(EvaluationData(train, std::make_shared<Turns>(30, numbered_classes(4))),
+                    has_text("the test part has 3, which the training part lacks"));
+}
+
+TEST_CASE("classes that lie in the reference alone are known", "[evaluation]") {
+  // A sample of each: half of them are the reference.
+  const EvaluationData data(std::make_shared<Turns>(20, numbered_classes(20)));
+  const std::vector<std::int32_t> unseen = data.unseen_classes();
+  CHECK(unseen.size() == 10);
+  const HostBatch reference = data.reference(20);
+  for (const std::int32_t label : reference.labels)
+    CHECK(std::count(unseen.begin(), unseen.end(), label) == 1);
+  CHECK(EvaluationData(std::make_shared<Turns>(40, numbered_classes(2))).unseen_classes().empty());
+  CHECK(EvaluationData(make_data_set("glyphs")).unseen_classes().empty());
+}
+
+TEST_CASE("too few samples are told before anything is measured", "[evaluation]") {
+  const EvaluationData data(make_data_set("moons")), small(std::make_shared<Levels>(6));
+  CHECK_NOTHROW(check_counts({"recall", "frechet", "classifier", "energy", "mmd"}, 4, data));
+  CHECK_THROWS_WITH(check_counts({"recall"}, 3, data), has_text("recall needs at least 4 samples"));
+  CHECK_THROWS_WITH(check_counts({"frechet"}, 1, data), has_text("frechet needs at least 2"));
+  CHECK_THROWS_WITH(check_counts({"recall"}, 100, small), has_text("levels has 3"));
+  CHECK_NOTHROW(check_counts({"frechet"}, 100, small));
 }

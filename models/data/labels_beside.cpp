@@ -1,0 +1,176 @@
+#include "models/data/labels_beside.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <utility>
+
+#include "engine/error.h"
+#include "engine/platform/file.h"
+#include "models/data/arrays.h"
+#include "models/data/npz_data.h"
+#include "models/data/split_names.h"
+#include "models/files/file_kind.h"
+#include "models/files/gz.h"
+#include "models/files/idx.h"
+
+namespace fluxion {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array image_words = {"images", "image",    "imgs",     "img",     "x",
+                                    "data",   "pixels",   "pictures", "samples", "photos",
+                                    "points", "features", "inputs"};
+constexpr std::array label_words = {"labels",  "label",  "lbls",    "lbl",  "y",
+                                    "targets", "target", "classes", "class"};
+constexpr std::array idx_words = {"idx1", "idx2", "idx3", "idx4", "ubyte"};
+constexpr std::array format_words = {"gz", "idx", "npy", "npz", "uint8", "u8", "u1", "of", "for"};
+
+template <class Words>
+bool is_among(const Words& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+char lower(char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); }
+
+// Words end where a letter in lower case is followed by a capital, and at what is neither letter
+// nor digit. ("xtrain" is two words as well.)
+std::vector<std::string> words_of(const std::string& name) {
+  std::vector<std::string> words(1);
+  char before = ' ';
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool part_of_word = std::isalnum(byte) || byte >= 0x80;
+    if (!part_of_word || (std::isupper(byte) && std::islower(static_cast<unsigned char>(before))))
+      words.emplace_back();
+    if (part_of_word) words.back() += lower(c);
+    before = c;
+  }
+  std::vector<std::string> result;
+  for (const std::string& word : words) {
+    if (word.empty()) continue;
+    const std::string rest = word.substr(1), start = word.substr(0, word.size() - 1);
+    if ((word.front() == 'x' || word.front() == 'y') && part_named(rest) != PartName::none) {
+      result.push_back(word.substr(0, 1));
+      result.push_back(rest);
+    } else if ((word.back() == 'x' || word.back() == 'y') && part_named(start) != PartName::none) {
+      result.push_back(start);
+      result.push_back(word.substr(word.size() - 1));
+    } else {
+      result.push_back(word);
+    }
+  }
+  return result;
+}
+
+// What a file holds; inside of gzip, what was compressed.
+FileKind kind_of(const fs::path& path) {
+  constexpr std::size_t start_bytes = 1024;
+  const MappedFile file(path);
+  const FileKind kind = describe_file(file.bytes()).kind;
+  return kind == FileKind::gzip
+             ? describe_file(gunzip_prefix(file.bytes(), start_bytes, path.string())).kind
+             : kind;
+}
+
+// The content, not the name, says whether a file is an array.
+bool holds_array(const fs::path& path) {
+  try {
+    const FileKind kind = kind_of(path);
+    return kind == FileKind::npy || kind == FileKind::idx || kind == FileKind::zip;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+bool has_labels(const fs::path& path, std::int64_t count) {
+  try {
+    return !read_labels(path, count).empty();
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// Of files that differ in their format alone: the one that is stored like the images.
+fs::path stored_alike(const std::vector<fs::path>& files, const fs::path& images) {
+  const auto like = std::find_if(files.begin(), files.end(), [&](const fs::path& file) {
+    return (file.extension() == ".gz") == (images.extension() == ".gz");
+  });
+  return like == files.end() ? files.front() : *like;
+}
+
+}  // namespace
+
+ArrayFileName array_file_name(const fs::path& path) {
+  ArrayFileName result;
+  for (const std::string& word : words_of(path.filename().string())) {
+    if (is_among(image_words, word)) {
+      result.images = true;
+    } else if (is_among(label_words, word)) {
+      result.labels = true;
+    } else if (is_among(idx_words, word)) {
+      result.idx = true;
+    } else if (!is_among(format_words, word)) {
+      result.words.push_back(word);
+    }
+  }
+  std::sort(result.words.begin(), result.words.end());
+  return result;
+}
+
+fs::path labels_beside(const fs::path& images, std::int64_t count) {
+  fs::path documented = images;
+  if (documented.extension() == ".gz") documented.replace_extension();
+  documented.replace_extension(".labels.npy");
+  std::error_code error;
+  if (fs::is_regular_file(documented, error)) return documented;
+
+  const ArrayFileName wanted = array_file_name(images);
+  std::vector<fs::path> named, nameless;  // after these images, and after none
+  const fs::path folder = images.parent_path().empty() ? fs::path(".") : images.parent_path();
+  fs::directory_iterator place(folder, error);
+  for (; !error && place != fs::directory_iterator(); place.increment(error)) {
+    const fs::path file = images.parent_path() / place->path().filename();
+    std::error_code unknown;
+    if (file == images || file.filename().native().starts_with('.') ||
+        !fs::is_regular_file(file, unknown))
+      continue;
+    const ArrayFileName name = array_file_name(file);
+    if (!name.labels) continue;
+    if (name.words == wanted.words) {
+      if (holds_array(file)) named.push_back(file);
+    } else if (name.words.empty()) {
+      if (holds_array(file)) nameless.push_back(file);
+    }
+  }
+  std::sort(named.begin(), named.end());
+  std::sort(nameless.begin(), nameless.end());
+  const auto stem = [](const fs::path& path) {
+    return path.extension() == ".gz" ? path.stem().string() : path.filename().string();
+  };
+  const bool one_name = std::all_of(named.begin(), named.end(), [&](const fs::path& file) {
+    return stem(file) == stem(named.front());
+  });
+  if (!named.empty() && one_name) return stored_alike(named, images);
+  if (!named.empty())
+    throw Error("data set " + images.string() + ": its labels may be " +
+                named[0].filename().string() + " or " + named[1].filename().string() +
+                "; leave one of them there, or leave the classes out (--no-labels)");
+  for (const fs::path& file : nameless)
+    if (has_labels(file, count))
+      throw Error("data set " + images.string() + ": " + file.filename().string() +
+                  " beside it holds as many labels, and its name does not say of what; call it " +
+                  documented.filename().string() +
+                  " if they are its own, or leave the classes out (--no-labels)");
+  return {};
+}
+
+std::vector<std::int32_t> read_labels(const fs::path& path, std::int64_t count) {
+  const SourceArray array =
+      kind_of(path) == FileKind::idx ? SourceArray::of(read_idx(path)) : open_labels(path);
+  return labels_in(path.string(), array, count);
+}
+
+}  // namespace fluxion
