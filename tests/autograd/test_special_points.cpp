@@ -23,6 +23,7 @@
 #include "engine/graph/custom.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
+#include "models/evaluation/losses.h"
 #include "models/layers/einsum.h"
 #include "models/layers/image.h"
 #include "models/layers/layers.h"
@@ -258,6 +259,27 @@ std::vector<SpecialPoint> special_points() {
   add("strong_div", "x, 1 + x", 0, [](const Tensor& x) { return strong_div(x, 1.0 + x); },
       {0, 1, -2, 6, -24});
   add("div", "x, 1 + x", 0, [](const Tensor& x) { return x / (1.0 + x); }, {0, 1, -2, 6, -24});
+  // Distances of sets that meet.
+  const auto set = [](const Tensor& a, const Tensor& b) { return reshape(list({a, b}), {2, 1}); };
+  for (const double at : {0.0, 2.0})
+    add("energy_loss", "{x}, {0}", at,
+        [](const Tensor& x) {
+          return energy_loss(reshape(x, {1, 1}), zeros_like(reshape(x, {1, 1})));
+        },
+        {2 * at, at == 0 ? 0.0 : 2});
+  const double half = std::exp(-0.5);
+  add("mmd2_rbf_loss", "{x, 0}, {1, 1}, bandwidth 1", 0,
+      [set](const Tensor& x) {
+        return mmd2_rbf_loss(set(x, number(x, 0)), set(number(x, 1), number(x, 1)), 1);
+      },
+      {2 - 2 * half, -half, -1, 2 * half, 3 + 2 * half});
+  add("sliced_wasserstein2_loss", "{x, 0}, {0, 0}, [1]", 0,
+      [set](const Tensor& x) {
+        const Tensor zero = number(x, 0);
+        return sliced_wasserstein2_loss(set(x, zero), set(zero, zero),
+                                        full_like(set(zero, zero), 1));
+      },
+      {0, 0, 1});
   // Products with zeros among their factors.
   add("prod", "[x, x, 2]", 0,
       [](const Tensor& x) {
@@ -389,7 +411,8 @@ void check(const Nesting& nesting) {
 // The functions that the public headers declare and that return tensors.
 std::set<std::string> declared_functions() {
   const std::filesystem::path root = FLUXION_SOURCE_DIR;
-  std::vector<std::filesystem::path> headers{root / "engine/graph/ops.h"};
+  std::vector<std::filesystem::path> headers{root / "engine/graph/ops.h",
+                                             root / "models/evaluation/losses.h"};
   for (const auto& file : std::filesystem::directory_iterator(root / "models/layers"))
     if (file.path().extension() == ".h") headers.push_back(file.path());
   const std::regex declaration(R"(^(inline )?(Tensor|TopK|std::vector<Tensor>) ([a-z0-9_]+)\()");
