@@ -65,6 +65,9 @@ class ArraySet : public DataSet {
       for (float& value : x) value = from_level(value);
     return label;
   }
+  void check_read() const override {
+    if (content_.check) content_.check();
+  }
 
  private:
   // As stored.

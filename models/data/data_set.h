@@ -68,6 +68,8 @@ class DataSet {
   // finite sets: the index of the sample.
   virtual std::int32_t sample(std::uint64_t seed, std::uint64_t position,
                               std::span<float> x) const = 0;
+  // Called after the samples of a batch were written; throws where they can't be believed.
+  virtual void check_read() const {}
   void warn(std::string line) const;
 
  private:

@@ -81,15 +81,19 @@ std::vector<std::int32_t> read_labels(const std::filesystem::path& path, std::in
     throw FormatError(name + ": " + std::to_string(count) + " samples need labels " +
                       to_string(Shape{count}) + ", got " + to_string(header.type.shape));
   const auto elements = file.bytes().subspan(header.start);
+  const auto whole = [&](std::vector<std::int32_t> labels) {
+    file.check_whole();
+    return labels;
+  };
   switch (header.type.dtype) {
     case DType::i64:
-      return labels_of<std::int64_t>(name, elements);
+      return whole(labels_of<std::int64_t>(name, elements));
     case DType::i32:
-      return labels_of<std::int32_t>(name, elements);
+      return whole(labels_of<std::int32_t>(name, elements));
     case DType::u32:
-      return labels_of<std::uint32_t>(name, elements);
+      return whole(labels_of<std::uint32_t>(name, elements));
     case DType::u8:
-      return labels_of<std::uint8_t>(name, elements);
+      return whole(labels_of<std::uint8_t>(name, elements));
     default:
       throw FormatError(name + ": labels of type " + std::string(to_string(header.type.dtype)) +
                         " (whole numbers: <i8, <i4, <u4 or |u1)");
@@ -109,6 +113,7 @@ std::unique_ptr<DataSet> npy_data(const std::filesystem::path& path,
   ArrayContent content;
   content.elements = file->bytes().subspan(header.start);
   content.owner = file;
+  content.check = [file] { file->check_whole(); };
   content.dtype = header.type.dtype;
   content.sample_shape = sample_shape(name, header.type.shape);
   content.count = header.type.shape[0];
@@ -122,6 +127,7 @@ std::unique_ptr<DataSet> npy_data(const std::filesystem::path& path,
     throw FormatError(name + ": elements of type " + std::string(to_string(content.dtype)) +
                       " (<f4, <f8 or |u1)");
   }
+  file->check_whole();
   std::filesystem::path labels = path;
   labels.replace_extension(".labels.npy");
   std::error_code error;

@@ -78,7 +78,9 @@ IdxArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
 
 IdxArray read_idx(const std::filesystem::path& path) {
   const MappedFile file(path);
-  return parse_idx(file.bytes(), path.string());
+  IdxArray array = parse_idx(file.bytes(), path.string());
+  file.check_whole();
+  return array;
 }
 
 }  // namespace fluxion

@@ -383,6 +383,7 @@ TensorFile load_tensors(const std::filesystem::path& path, const Device& device)
         result.tensors.end(), entry.name,
         Tensor::from_bytes(entry.bytes, {entry.shape, entry.dtype}, device));
   }
+  file.check_whole();
   return result;
 }
 
