@@ -1,6 +1,7 @@
 #include "backends/open_device.h"
 
 #include <charconv>
+#include <string>
 
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
@@ -19,9 +20,8 @@ constexpr int most_threads = 4096;
 }  // namespace
 
 std::string device_names() {
-  return "cpu (a thread for each core), cpu:1 (one thread), cpu:N (N threads), and reference (op "
-         "by "
-         "op in double precision, slowly)";
+  return "cpu (a thread for each core), cpu:1 (one thread), cpu:N (N threads, at most " +
+         std::to_string(most_threads) + "), and reference (op by op in double precision, slowly)";
 }
 
 DeviceName parse_device_name(std::string_view name) {

@@ -295,23 +295,21 @@ Command add_bench(CommandLine& program, const Streams& streams) {
       .check(one_of({"all", "subset"}))
       .type_name("ROWS");
   parser
-      .add_option("--batch", options->batch,
+      .add_number("--batch", options->batch, whole(0, 1 << 24),
                   "Samples a step, 0: the network's own, 4096, 64 or 16 (default: 0)")
-      .check(between(std::int64_t{0}, std::int64_t{1} << 24))
       .type_name("B");
-  parser.add_option("--steps", options->steps, "Undisturbed steps to time (default: 20)")
-      .check(between(1, 1 << 20))
+  parser
+      .add_number("--steps", options->steps, whole(1, 1 << 20),
+                  "Undisturbed steps to time (default: 20)")
       .type_name("N");
   parser
-      .add_option("--seconds", options->seconds,
+      .add_number("--seconds", options->seconds, real(1e-3, 1e6, Precision::double_precision),
                   "Stop waiting for undisturbed steps after this long (default: 60)")
-      .check(more_than_zero())
       .type_name("S");
   parser
-      .add_option(
-          "--peak-seconds", options->peak_seconds,
+      .add_number(
+          "--peak-seconds", options->peak_seconds, real(0, 1e4, Precision::double_precision),
           "Time for measuring the multiply-adds that the processor can do, 0: don't (default: 0.5)")
-      .check(not_negative())
       .type_name("S");
   parser.add_flag("--profile", options->profile, "List the slowest kernels");
   parser

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "backends/open_device.h"
@@ -27,9 +28,8 @@ void add_device(const Parser& parser, CommonOptions& options) {
           .type_name("NAME")
           .show_default();
   parser
-      .add_option("--threads", options.threads,
+      .add_number("--threads", options.threads, whole(0, 4096),
                   "The same as --device cpu:T; 0: a thread for each core")
-      .check(between(0, 4096))
       .excludes(device)
       .type_name("T");
 }
@@ -46,6 +46,9 @@ Device open_device(const CommonOptions& options) {
 int host_threads(const CommonOptions& options) {
   return parse_device_name(device_name(options)).threads;
 }
+
+Range seeds() { return whole(0, std::numeric_limits<std::uint64_t>::max()); }
+Range guidance_scales() { return real(-1000, 1000); }
 
 void add_json(const Parser& parser, CommonOptions& options) {
   parser.add_flag("--json", options.json,

@@ -44,6 +44,13 @@ Device open_device(const CommonOptions& options);
 int host_threads(const CommonOptions& options);
 void add_json(const Parser& parser, CommonOptions& options);
 
+// What several commands take. Updates are counted in an i32; no limit on samples and steps of a
+// sampler is one that a run of days would meet.
+inline constexpr std::uint64_t most_steps = 2147483647, most_samples = 2147483647,
+                               most_sampler_steps = 1000000;
+Range seeds();
+Range guidance_scales();
+
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);
 

@@ -2,56 +2,102 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <cmath>
+#include <string_view>
+#include <utility>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
+#include "engine/single_precision.h"
 
 namespace fluxion::cli {
 
 namespace {
 
-Check check_of(const CLI::Validator& validator) {
-  return {validator.get_description(), [validator](const std::string& text) {
-            std::string changeable = text;
-            return validator(changeable);
-          }};
+// People write a leading '+', which parse_number does not take.
+std::string_view unsigned_text(std::string_view text) {
+  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
+  return text;
 }
 
-Check number_check(const char* name, const char* rule, bool (*holds)(double)) {
-  return {name, [rule, holds](const std::string& text) {
-            const std::optional<double> value = number_in(text);
-            return value && std::isfinite(*value) && holds(*value)
-                       ? std::string()
-                       : "must be " + std::string(rule) + ", got " + text;
-          }};
+// In decimal digits, or with a point or an exponent that leaves no fraction: "8e3".
+std::optional<std::uint64_t> whole_number_in(const std::string& text) {
+  constexpr double exact = 0x1p53;
+  if (const auto digits = parse_number<std::uint64_t>(unsigned_text(text))) return digits;
+  const auto value = parse_number<double>(unsigned_text(text));
+  if (!value || !(*value >= 0 && *value <= exact) || *value != std::floor(*value))
+    return std::nullopt;
+  return static_cast<std::uint64_t>(*value);
 }
 
-template <class T>
-std::optional<T> whole_text(const std::string& text) {
-  T value{};
-  return CLI::detail::lexical_cast(text, value) ? std::optional(value) : std::nullopt;
+// CLI11 reads decimals as long double and rounds a second time; hexadecimal digits are exact.
+std::string hexadecimal(double value) {
+  std::array<char, 64> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), std::abs(value),
+                                 std::chars_format::hex)
+                       .ptr;
+  return (std::signbit(value) ? "-0x" : "0x") + std::string(digits.data(), end);
+}
+
+using Reading = std::function<std::optional<std::string>(const std::string&)>;
+
+Range range_of(const std::string& kind, const std::string& low, const std::string& high,
+               Reading read) {
+  return {"[" + low + ", " + high + "]", "a " + kind + " from " + low + " to " + high,
+          std::move(read)};
 }
 
 }  // namespace
 
-Check between(std::int64_t low, std::int64_t high) { return check_of(CLI::Range(low, high)); }
-Check between(double low, double high) { return check_of(CLI::Range(low, high)); }
-Check one_of(const std::vector<std::string>& names) { return check_of(CLI::IsMember(names)); }
-Check finite() {
-  return number_check("NUMBER", "a number", [](double) { return true; });
+Check one_of(const std::vector<std::string>& names) {
+  const CLI::Validator member = CLI::IsMember(names);
+  return {member.get_description(), [member](const std::string& text) {
+            std::string changeable = text;
+            return member(changeable);
+          }};
 }
-Check more_than_zero() {
-  return number_check("POSITIVE", "a number above 0", [](double value) { return value > 0; });
+
+Range whole(std::uint64_t low, std::uint64_t high) {
+  return range_of("whole number", std::to_string(low), std::to_string(high),
+                  [low, high](const std::string& text) -> std::optional<std::string> {
+                    const auto number = whole_number_in(text);
+                    if (!number || *number < low || *number > high) return std::nullopt;
+                    return std::to_string(*number);
+                  });
 }
-Check not_negative() {
-  return number_check("NONNEGATIVE", "a number not below 0",
-                      [](double value) { return value >= 0; });
+
+Range real(double low, double high, Precision precision) {
+  return range_of("number", number_text(low), number_text(high),
+                  [low, high, precision](const std::string& text) -> std::optional<std::string> {
+                    const auto number = parse_number<double>(unsigned_text(text));
+                    if (!number || !(*number >= low && *number <= high)) return std::nullopt;
+                    if (precision == Precision::single_precision && !fits_single(*number))
+                      return std::nullopt;
+                    return hexadecimal(*number);
+                  });
+}
+
+Range either(std::uint64_t a, std::uint64_t b) {
+  const std::string low = std::to_string(a), high = std::to_string(b);
+  return {"{" + low + ", " + high + "}", low + " or " + high,
+          [low, high, read = whole(a, b).read](const std::string& text) {
+            const std::optional<std::string> number = read(text);
+            return number == low || number == high ? number : std::nullopt;
+          }};
+}
+
+Range word_or(const std::string& word, Range range) {
+  return {range.name, range.wants + " or " + word,
+          [word, read = std::move(range.read)](const std::string& text) {
+            return text == word ? std::optional(word) : read(text);
+          }};
 }
 
 std::optional<std::int64_t> integer_in(const std::string& text) {
-  return whole_text<std::int64_t>(text);
+  return parse_number<std::int64_t>(unsigned_text(text));
 }
-std::optional<double> number_in(const std::string& text) { return whole_text<double>(text); }
 
 Option Option::type_name(const std::string& name) const {
   option_->type_name(name);
@@ -117,25 +163,48 @@ void Option::give(const std::string& text) const {
   }
 }
 
-template <class T>
-Option Parser::add_option(const std::string& names, T& variable, const std::string& help) const {
+Option Parser::add_option(const std::string& names, std::string& variable,
+                          const std::string& help) const {
   return Option(app_->add_option(names, variable, help));
 }
-#define FLUXION_OPTION_TYPE(...)                                             \
-  template Option Parser::add_option(const std::string& names, __VA_ARGS__&, \
+Option Parser::add_option(const std::string& names, std::optional<std::string>& variable,
+                          const std::string& help) const {
+  return Option(app_->add_option(names, variable, help));
+}
+Option Parser::add_option(const std::string& names, std::vector<std::string>& variable,
+                          const std::string& help) const {
+  return Option(app_->add_option(names, variable, help));
+}
+
+template <class T>
+Option Parser::add_number(const std::string& names, T& variable, const Range& range,
+                          const std::string& help) const {
+  CLI::Option* const option = app_->add_option(names, variable, help);
+  // A text that was read is replaced by one that says the same to CLI11, whose own reading takes
+  // 010 for 8, -1 for 2^64 - 1 and what is too large for the largest number.
+  option->transform(CLI::Validator(
+      [range](std::string& text) {
+        const std::optional<std::string> number = range.read(text);
+        if (!number) return "must be " + range.wants + ", got " + text.substr(0, 100);
+        text = *number;
+        return std::string();
+      },
+      range.name));
+  return Option(option);
+}
+#define FLUXION_NUMBER_TYPE(...)                                                                 \
+  template Option Parser::add_number(const std::string& names, __VA_ARGS__&, const Range& range, \
                                      const std::string& help) const
-FLUXION_OPTION_TYPE(std::string);
-FLUXION_OPTION_TYPE(int);
-FLUXION_OPTION_TYPE(std::int64_t);
-FLUXION_OPTION_TYPE(std::uint64_t);
-FLUXION_OPTION_TYPE(double);
-FLUXION_OPTION_TYPE(std::optional<std::string>);
-FLUXION_OPTION_TYPE(std::optional<std::int64_t>);
-FLUXION_OPTION_TYPE(std::optional<double>);
-FLUXION_OPTION_TYPE(std::vector<std::string>);
-FLUXION_OPTION_TYPE(std::vector<std::int64_t>);
-FLUXION_OPTION_TYPE(std::vector<double>);
-#undef FLUXION_OPTION_TYPE
+FLUXION_NUMBER_TYPE(std::string);
+FLUXION_NUMBER_TYPE(int);
+FLUXION_NUMBER_TYPE(std::int64_t);
+FLUXION_NUMBER_TYPE(std::uint64_t);
+FLUXION_NUMBER_TYPE(double);
+FLUXION_NUMBER_TYPE(std::optional<std::int64_t>);
+FLUXION_NUMBER_TYPE(std::optional<double>);
+FLUXION_NUMBER_TYPE(std::vector<std::int64_t>);
+FLUXION_NUMBER_TYPE(std::vector<double>);
+#undef FLUXION_NUMBER_TYPE
 
 Option Parser::add_flag(const std::string& names, bool& variable, const std::string& help) const {
   return Option(app_->add_flag(names, variable, help));

@@ -25,17 +25,27 @@ struct Check {
   std::string name;
   std::function<std::string(const std::string& text)> fault;
 };
-Check between(std::int64_t low, std::int64_t high);
-inline Check between(int low, int high) { return between(std::int64_t{low}, std::int64_t{high}); }
-Check between(double low, double high);  // "nan" passes: see finite
 Check one_of(const std::vector<std::string>& names);
-Check finite();
-Check more_than_zero();
-Check not_negative();
+
+// The numbers that an option takes. Every option of a number has one: see Parser::add_number.
+struct Range {
+  std::string name;   // in the help: "[1, 8192]"
+  std::string wants;  // in messages: "a whole number from 1 to 8192"
+  // A text that is such a number, as the parser reads it exactly; nothing for any other text.
+  std::function<std::optional<std::string>(const std::string& text)> read;
+};
+// "8192", and "8e3" too.
+Range whole(std::uint64_t low, std::uint64_t high);
+// The precision in which an option's number is computed with.
+enum class Precision { single_precision, double_precision };
+// In single precision, a number that is not 0 and would become 0 or less than normal is refused.
+Range real(double low, double high, Precision precision = Precision::single_precision);
+Range either(std::uint64_t a, std::uint64_t b);  // a < b
+// The word, or one of the numbers.
+Range word_or(const std::string& word, Range range);
 
 // The number that a text is, all of it.
 std::optional<std::int64_t> integer_in(const std::string& text);
-std::optional<double> number_in(const std::string& text);
 
 // A handle on an option of a parser.
 class Option {
@@ -73,10 +83,17 @@ class Parser {
   explicit Parser(CLI::App* app) : app_(app) {}
 
   // `names` begin with dashes, or name an argument by its place. The variable must live as long as
-  // the program parses; its value is the default. T is a string, number, optional or vector of one
-  // (see the instances in command_line.cpp).
+  // the program parses; its value is the default.
+  Option add_option(const std::string& names, std::string& variable, const std::string& help) const;
+  Option add_option(const std::string& names, std::optional<std::string>& variable,
+                    const std::string& help) const;
+  Option add_option(const std::string& names, std::vector<std::string>& variable,
+                    const std::string& help) const;
+  // T is a number, an optional or a vector of one, or a string where the range has a word (see the
+  // instances in command_line.cpp).
   template <class T>
-  Option add_option(const std::string& names, T& variable, const std::string& help) const;
+  Option add_number(const std::string& names, T& variable, const Range& range,
+                    const std::string& help) const;
   Option add_flag(const std::string& names, bool& variable, const std::string& help) const;
   void footer(const std::string& text) const;
 

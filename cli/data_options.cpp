@@ -34,16 +34,14 @@ void add_data_options(const Parser& parser, DataOptions& options) {
       .show_default()
       .group(group);
   parser
-      .add_option("--image-size", options.image_size,
+      .add_number("--image-size", options.image_size, whole(4, 512),
                   "Height and width of images: resized, centre cropped; glyphs are drawn from 8 on "
                   "(default: 16 for glyphs, else the set's own)")
-      .check(between(4, 512))
       .type_name("N")
       .group(group);
   parser
-      .add_option("--channels", options.channels,
+      .add_number("--channels", options.channels, either(1, 3),
                   "1: make images grey, 3: make them RGB (default: the set's own)")
-      .check(one_of({"1", "3"}))
       .type_name("N")
       .group(group);
   parser.add_flag("--flip", options.flip, "Mirror each image left to right with probability 1/2")

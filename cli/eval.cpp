@@ -555,20 +555,17 @@ Command add_eval(CommandLine& program, const Streams& streams) {
       .one_word()
       .type_name("NAMES");
   parser
-      .add_option("--count", options->count,
+      .add_number("--count", options->count, whole(1, most_samples),
                   "Samples to judge (default: 10000 points, 2000 images, all of --samples)")
-      .check(more_than_zero())
       .type_name("N");
   parser
-      .add_option("--draws", options->draws,
+      .add_number("--draws", options->draws, whole(0, 1000),
                   "Draws of real samples that a noise floor is averaged over; 0: none")
-      .check(between(0, 1000))
       .type_name("N")
       .show_default();
   parser
-      .add_option("--steps", options->steps,
+      .add_number("--steps", options->steps, whole(1, most_sampler_steps),
                   "Sampler steps (default: 1 for meanflow models, 50 for flow-matching models)")
-      .check(more_than_zero())
       .type_name("K")
       .excludes(samples);
   parser
@@ -579,19 +576,18 @@ Command add_eval(CommandLine& program, const Streams& streams) {
       .type_name("C")
       .excludes(labels);
   parser
-      .add_option("--guidance", options->guidance,
+      .add_number("--guidance", options->guidance, guidance_scales(),
                   "Scale of classifier-free guidance, for models trained without it; 1: none")
       .type_name("W")
       .excludes(samples)
       .show_default();
-  parser.add_option("--seed", options->seed, "Seed of the noise")
+  parser.add_number("--seed", options->seed, seeds(), "Seed of the noise")
       .type_name("S")
       .excludes(samples)
       .show_default();
   parser
-      .add_option("--batch", options->batch,
+      .add_number("--batch", options->batch, whole(1, 1 << 20),
                   "Samples computed at a time (default: 64 images, 1000 points)")
-      .check(between(1, 1 << 20))
       .type_name("B")
       .excludes(samples);
   parser

@@ -326,8 +326,8 @@ Command add_graph(CommandLine& program, const Streams& streams) {
       .delimiter(',')
       .type_name("NAME,..");
   const auto size = [&](const char* name, std::int64_t& value, const char* says,
-                        int most = 1 << 16) {
-    parser.add_option(name, value, says).check(between(1, most)).type_name("N");
+                        std::uint64_t most = 1 << 16) {
+    parser.add_number(name, value, whole(1, most), says).type_name("N");
   };
   size("--batch", options->sizes.batch, "Samples");
   size("--width", options->sizes.width, "Channels");

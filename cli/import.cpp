@@ -112,20 +112,17 @@ Command add_import(CommandLine& program, const Streams& streams) {
       .type_name("WHAT");
   parser.add_option("--out", options->out, "Model file to write").type_name("FILE").show_default();
   parser
-      .add_option("--heads", options->heads,
+      .add_number("--heads", options->heads, whole(1, 1 << 20),
                   "Attention heads (default for a DiT: 6, 12, 16, 16 for the widths 384, 768, "
                   "1024, 1152; else one for 64 channels)")
-      .check(more_than_zero())
       .type_name("N");
   parser
-      .add_option("--image-size", options->image_size,
+      .add_number("--image-size", options->image_size, whole(1, 65536),
                   "Height and width (default for a DiT: from the position table)")
-      .check(more_than_zero())
       .type_name("N");
   parser
-      .add_option("--classes", options->classes,
+      .add_number("--classes", options->classes, whole(0, 1 << 30),
                   "Classes without the null class (default: from the class table)")
-      .check(between(0, 1 << 30))
       .type_name("N");
   parser
       .add_option("--second-time", options->second_time,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <new>
 #include <optional>
+#include <stdexcept>
 #include <vector>
 
 #include "cli/command.h"
@@ -54,16 +55,28 @@ int run_command(int argc, const char* const* argv, const Streams& streams) {
   commands.push_back(add_bench(program, streams));
   commands.push_back(add_graph(program, streams));
 #endif
+  if (const std::optional<int> done = program.parse(argc, argv, streams)) return *done;
+  for (const Command& command : commands)
+    if (command.parser.chosen()) return command.run();
+  return 0;
+}
 
+// The exit code of what `command` returns or throws. Where memory has run out, saying so must not
+// take any.
+template <class Body>
+int reported(const Body& command, const Streams& streams) {
   try {
-    if (const std::optional<int> done = program.parse(argc, argv, streams)) return *done;
-    for (const Command& command : commands)
-      if (command.parser.chosen()) return command.run();
-    return 0;
+    try {
+      return command();
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::length_error&) {
+      throw std::bad_alloc();  // more than memory could ever hold
+    } catch (const std::exception& error) {
+      streams.error << "fluxion: " << printable(one_line(error.what()), 2000) << "\n";
+    }
   } catch (const std::bad_alloc&) {
     streams.error << "fluxion: out of memory\n";
-  } catch (const std::exception& error) {
-    streams.error << "fluxion: " << printable(one_line(error.what()), 2000) << "\n";
   }
   return 1;
 }
@@ -71,7 +84,7 @@ int run_command(int argc, const char* const* argv, const Streams& streams) {
 }  // namespace
 
 int run(int argc, const char* const* argv, const Streams& streams) {
-  const int code = run_command(argc, argv, streams);
+  const int code = reported([&] { return run_command(argc, argv, streams); }, streams);
   if (streams.out.flush()) return code;
   streams.error << "fluxion: the result can't be written to standard output: is the disk full, or "
                    "the output closed?\n";

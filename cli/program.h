@@ -14,7 +14,7 @@ struct Streams {
 };
 
 // Exit codes: 0 done; 1 failed, with one line on `error`; 2 the command line was wrong; 128 +
-// signal if interrupted.
+// signal if interrupted (cli/signals.h).
 int run(int argc, const char* const* argv, const Streams& streams);
 
 }  // namespace fluxion::cli

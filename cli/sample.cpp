@@ -136,15 +136,13 @@ Command add_sample(CommandLine& program, const Streams& streams) {
   parser.add_option("--model", options->model, "Model file (.safetensors)")
       .required()
       .type_name("FILE");
-  parser.add_option("--count", options->count, "Number of samples, any")
-      .check(more_than_zero())
+  parser.add_number("--count", options->count, whole(1, most_samples), "Number of samples, any")
       .type_name("N")
       .show_default();
   parser
-      .add_option(
-          "--steps", options->steps,
+      .add_number(
+          "--steps", options->steps, whole(1, most_sampler_steps),
           "Steps from noise to data (default: 1 for meanflow models, 50 for flow-matching models)")
-      .check(more_than_zero())
       .type_name("K");
   parser
       .add_option("--sampler", options->sampler,
@@ -158,13 +156,14 @@ Command add_sample(CommandLine& program, const Streams& streams) {
       .type_name("C")
       .show_default();
   parser
-      .add_option("--guidance", options->guidance,
+      .add_number("--guidance", options->guidance, guidance_scales(),
                   "Scale of classifier-free guidance, for models trained without it; 1: none")
       .type_name("W")
       .show_default();
-  parser.add_option("--seed", options->seed, "Seed of the noise").type_name("S").show_default();
-  parser.add_option("--batch", options->batch, "Samples computed at a time")
-      .check(between(1, 1 << 20))
+  parser.add_number("--seed", options->seed, seeds(), "Seed of the noise")
+      .type_name("S")
+      .show_default();
+  parser.add_number("--batch", options->batch, whole(1, 1 << 20), "Samples computed at a time")
       .type_name("B")
       .show_default();
   parser
@@ -172,9 +171,8 @@ Command add_sample(CommandLine& program, const Streams& streams) {
                   "Picture to write (default: samples.png, unless --npy is given)")
       .type_name("FILE.png");
   parser
-      .add_option("--columns", options->columns,
+      .add_number("--columns", options->columns, whole(0, 1000),
                   "Columns of the picture; 0: one for each class, else nearly square")
-      .check(between(0, 1000))
       .type_name("N")
       .show_default();
   parser.add_option("--npy", options->npy, "NumPy array to write, [count, ..], f32")

@@ -215,12 +215,17 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   {
     TrainingProgress progress(streams, options.quiet);
     InterruptGuard interrupt;
-    const RunHooks hooks{.report = [&](const RunProgress& now) { progress.show(now); },
+    const RunHooks hooks{.report =
+                             [&](const RunProgress& now) {
+                               interrupt.signal();
+                               progress.show(now);
+                             },
                          .warn = [&](const std::string& text) { progress.warn(text); },
                          .stop = interrupt.token()};
     const Interval interval = interval_from(options.checkpoint_every);
     const RunOutput output{.folder = options.out,
                            .resumed_from = checkpoint,
+                           .since_row = before ? before->since_row : LogSums(),
                            .save_seconds = options.save_every,
                            .checkpoint_seconds = interval.seconds,
                            .checkpoint_steps = interval.steps,

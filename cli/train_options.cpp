@@ -5,9 +5,9 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <set>
 
+#include "cli/train_network.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
@@ -58,11 +58,8 @@ const Defaults& defaults_for(const DataSet& data) {
   return data.is_image() ? image_defaults : point_defaults;
 }
 
-// Of a U-Net, which is larger and slower than a transformer of its width.
-constexpr std::int64_t unet_width = 32, unet_depth = 1;
-// Sides at which another level is not worth its steps, and at which attention over all pixels is
-// cheap.
-constexpr std::int64_t coarsest_side = 8, widest_attention = 16;
+// Of the learning rate.
+constexpr std::int64_t usual_warm_up = 100;
 
 // What a run may change when it goes on.
 const std::set<std::string> limits = {"steps",      "minutes",          "out",
@@ -141,62 +138,6 @@ json list_json(const std::vector<std::int64_t>& values) {
   return values.empty() ? json() : json(values);
 }
 
-// A level for every halving down to a side of 8, where sides are even; twice the channels below the
-// first.
-std::vector<std::int64_t> usual_levels(const Shape& image) {
-  std::vector<std::int64_t> levels = {1};
-  for (std::int64_t height = image[0], width = image[1];
-       height % 2 == 0 && width % 2 == 0 && std::max(height, width) > coarsest_side;
-       height /= 2, width /= 2)
-    levels.push_back(2);
-  return levels;
-}
-
-// The levels, by how far they are scaled down, where a pixel may look at all others.
-std::vector<std::int64_t> usual_attention(const Shape& image, std::size_t levels) {
-  std::vector<std::int64_t> result;
-  for (std::size_t level = 0; level < levels; ++level)
-    if (std::max(image[0], image[1]) >> level <= widest_attention)
-      result.push_back(std::int64_t{1} << level);
-  return result.empty() ? std::vector<std::int64_t>{0} : result;
-}
-
-UnetConfig unet_for(const TrainOptions& options, const DataSet& data) {
-  constexpr std::int64_t most_groups = 32, fewest_channels = 4;  // of a group
-  const Shape& image = data.sample_shape();
-  UnetConfig config{.image_size = {image[0], image[1]}, .channels = image[2]};
-  config.base = *options.width;
-  config.channel_mult = options.channel_mult;
-  config.num_res_blocks = *options.depth;
-  config.attention_ds = options.attention == std::vector<std::int64_t>{0}
-                            ? std::vector<std::int64_t>()
-                            : options.attention;
-  // What divides the width divides every number of channels.
-  config.norm_groups = std::gcd(
-      config.base, std::clamp<std::int64_t>(config.base / fewest_channels, 1, most_groups));
-  config.num_heads = *options.heads;
-  config.num_classes = data.classes();
-  return config;
-}
-
-NetworkConfig network_for(const TrainOptions& options, const DataSet& data) {
-  if (*options.net == "mlp") {
-    MlpConfig config{.data_dim = data.sample_shape()[0]};
-    config.hidden.assign(static_cast<std::size_t>(*options.depth), *options.width);
-    config.frequencies = *options.frequencies;
-    return config;
-  }
-  if (*options.net == "unet") return unet_for(options, data);
-  const Shape& image = data.sample_shape();
-  DitConfig config{.image_size = image[0], .channels = image[2]};
-  config.patch_size = *options.patch;
-  config.hidden_size = *options.width;
-  config.depth = *options.depth;
-  config.num_heads = *options.heads;
-  config.num_classes = data.classes();
-  return config;
-}
-
 ObjectiveConfig objective_for(const TrainOptions& options) {
   ObjectiveConfig objective;
   objective.kind = options.objective == "flow-matching"    ? ObjectiveKind::flow_matching
@@ -222,8 +163,10 @@ json read_settings(const std::string& path) {
   const MappedFile file{std::filesystem::path(path)};
   if (file.bytes().size() > largest)
     throw FormatError(path + ": a configuration of more than 1 MiB");
-  return parse_json({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path,
-                    true);
+  json settings = parse_json(
+      {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path, true);
+  file.check_whole();
+  return settings;
 }
 
 void fill_settings(const Parser& parser, const json& values, const std::string& source) {
@@ -271,95 +214,6 @@ void check_read(const TrainOptions& options, const TrainingConfig& config,
   if (num_classes(config.network) == 0) refuse({"label-dropout"}, "without classes");
 }
 
-namespace {
-
-template <class T, class U>
-void set(std::optional<T>& option, U value) {
-  if (!option) option = value;
-}
-
-// What check(UnetConfig) would say of the network, in terms of the options that made it.
-void check_unet(const TrainOptions& options, const Shape& image) {
-  constexpr std::size_t most_levels = 12;
-  const std::size_t levels = options.channel_mult.size();
-  if (levels > most_levels)
-    throw Error("train: --channel-mult has " + std::to_string(levels) +
-                " levels; at most 12 are possible");
-  const std::int64_t coarsest = std::int64_t{1} << (levels - 1);
-  if (image[0] % coarsest != 0 || image[1] % coarsest != 0)
-    throw Error("train: --channel-mult has " + std::to_string(levels) +
-                " levels, for which height and width must be multiples of " +
-                std::to_string(coarsest) + ", and images are " + to_string(image) +
-                "; fewer levels or another --image-size would fit");
-  if (options.attention.size() > levels)
-    throw Error("train: --attention names " + std::to_string(options.attention.size()) +
-                " levels; a unet of this --channel-mult has " + std::to_string(levels));
-  if (options.attention != std::vector<std::int64_t>{0})
-    for (const std::int64_t scale : options.attention)
-      if (scale < 1 || scale > coarsest || (scale & (scale - 1)) != 0)
-        throw Error("train: --attention " + std::to_string(scale) +
-                    " is no level of this unet; levels are powers of 2 up to " +
-                    std::to_string(coarsest) +
-                    (options.attention.size() > 1 ? "" : ", and 0 alone means none"));
-  std::int64_t scale = 1;
-  for (std::size_t level = 0; level < levels; ++level, scale *= 2) {
-    // The coarsest level has attention in any case: in the middle.
-    const bool attends = level + 1 == levels || std::ranges::count(options.attention, scale) > 0;
-    const std::int64_t channels = *options.width * options.channel_mult[level];
-    if (attends && channels % *options.heads != 0)
-      throw Error("train: --heads " + std::to_string(*options.heads) + " must divide the " +
-                  std::to_string(channels) + " channels of every level with attention: --width " +
-                  std::to_string(*options.width) + " times " +
-                  std::to_string(options.channel_mult[level]));
-  }
-}
-
-void resolve_network(TrainOptions& options, const DataSet& data) {
-  const Defaults& defaults = defaults_for(data);
-  const Shape& sample = data.sample_shape();
-  const bool square = data.is_image() && sample[0] == sample[1];
-  set(options.net, !data.is_image() ? "mlp" : square ? "dit" : "unet");
-  const std::string& net = *options.net;
-  if (net == "mlp" && data.is_image())
-    throw Error("train: --net mlp works on points; " + data.name() +
-                " holds images, which --net dit and --net unet take");
-  if (net != "mlp" && !data.is_image())
-    throw Error("train: --net " + net + " works on images; " + data.name() +
-                " holds points, which --net mlp takes");
-  if (net == "dit" && !square)
-    throw Error("train: --net dit wants square images, " + data.name() + " has " +
-                to_string(sample) + "; see --image-size and --net unet");
-
-  const auto belongs = [&](const char* option, bool given, const std::set<std::string>& nets,
-                           const char* names) {
-    if (given && !nets.contains(net))
-      throw Error(std::string("train: ") + option + " belongs to " + names + ", not to --net " +
-                  net);
-  };
-  belongs("--frequencies", options.frequencies.has_value(), {"mlp"}, "--net mlp");
-  belongs("--patch", options.patch.has_value(), {"dit"}, "--net dit");
-  belongs("--heads", options.heads.has_value(), {"dit", "unet"}, "--net dit and --net unet");
-  belongs("--channel-mult", !options.channel_mult.empty(), {"unet"}, "--net unet");
-  belongs("--attention", !options.attention.empty(), {"unet"}, "--net unet");
-
-  set(options.width, net == "unet" ? unet_width : defaults.width);
-  set(options.depth, net == "unet" ? unet_depth : defaults.depth);
-  if (net == "mlp") set(options.frequencies, defaults.frequencies);
-  if (net == "dit") {
-    set(options.patch, sample[0] % 4 == 0 ? 4 : 2);
-    set(options.heads, std::max<std::int64_t>(1, *options.width / 32));
-  }
-  if (net == "unet") {
-    if (options.channel_mult.empty()) options.channel_mult = usual_levels(sample);
-    if (options.attention.empty())
-      options.attention = usual_attention(sample, options.channel_mult.size());
-    set(options.heads, std::gcd(*options.width, std::max<std::int64_t>(1, *options.width / 16)));
-    check_unet(options, sample);
-  }
-}
-
-}  // namespace
-
 void resolve(TrainOptions& options, const DataSet& data) {
   const Defaults& defaults = defaults_for(data);
   // A path that holds from anywhere, so that a run goes on from anywhere.
@@ -367,30 +221,47 @@ void resolve(TrainOptions& options, const DataSet& data) {
   if (!is_built_in(options.data) && std::filesystem::exists(options.data, ignored))
     options.data = std::filesystem::absolute(options.data).lexically_normal().string();
 
-  resolve_network(options, data);
+  resolve_network(options, data, {defaults.width, defaults.depth, defaults.frequencies});
   if (options.omega || options.kappa) {
     if (options.objective != "meanflow")
       throw Error("train: --omega and --kappa train guidance into MeanFlow; with --objective " +
                   options.objective + " leave them out");
     if (data.classes() == 0) throw Error("train: --omega and --kappa need labelled data");
-    set(options.omega, 1.0);
-    set(options.kappa, 0.0);
+    default_to(options.omega, 1.0);
+    default_to(options.kappa, 0.0);
   }
-  set(options.direction, defaults.direction);
-  set(options.power, defaults.power);
-  set(options.time_mean, defaults.time_mean);
-  set(options.time_std, defaults.time_std);
-  set(options.equal_share, defaults.equal_share);
+  default_to(options.direction, defaults.direction);
+  default_to(options.power, defaults.power);
+  default_to(options.time_mean, defaults.time_mean);
+  default_to(options.time_std, defaults.time_std);
+  default_to(options.equal_share, defaults.equal_share);
 
-  if (options.minutes == 0) set(options.steps, defaults.steps);
-  set(options.schedule,
-      options.steps && *options.steps > options.warm_up ? defaults.schedule : "constant");
+  if (options.minutes == 0) default_to(options.steps, defaults.steps);
+  default_to(options.schedule,
+             options.steps && *options.steps > options.warm_up.value_or(usual_warm_up)
+                 ? defaults.schedule
+                 : "constant");
   if (options.schedule == "cosine" && !options.steps)
     throw Error(
         "train: --schedule cosine goes over a number of steps; give --steps (beside --minutes, if "
         "you like)");
+  if (options.schedule == "cosine" && *options.steps <= usual_warm_up)
+    default_to(options.warm_up, *options.steps / 10);
+  default_to(options.warm_up, usual_warm_up);
+  if (options.schedule == "cosine" && *options.steps <= *options.warm_up)
+    throw Error("train: --warmup " + std::to_string(*options.warm_up) + " leaves none of --steps " +
+                std::to_string(*options.steps) + " to --schedule cosine; a --warmup below " +
+                std::to_string(*options.steps) + " would");
   if (options.batch.empty()) options.batch = std::to_string(defaults.batch);
-  set(options.learning_rate, defaults.learning_rate);
+  default_to(options.learning_rate, defaults.learning_rate);
+  if (options.schedule == "cosine" && options.final_learning_rate > *options.learning_rate)
+    throw Error("train: --final-lr " + number_text(options.final_learning_rate) +
+                " is above the learning rate, " + number_text(*options.learning_rate) +
+                ", from which --schedule cosine falls to it");
+  constexpr std::size_t most_averages = 16;
+  if (options.ema.size() > most_averages)
+    throw Error("train: --ema has " + std::to_string(options.ema.size()) +
+                " decays; at most 16 are possible");
 }
 
 json settings_of(const TrainOptions& options) {
@@ -422,7 +293,7 @@ json settings_of(const TrainOptions& options) {
                    {"lr", optional_json(options.learning_rate)},
                    {"schedule", optional_json(options.schedule)},
                    {"final-lr", options.final_learning_rate},
-                   {"warmup", options.warm_up},
+                   {"warmup", optional_json(options.warm_up)},
                    {"clip", options.clip},
                    {"weight-decay", options.weight_decay},
                    {"ema", options.ema},
@@ -466,7 +337,7 @@ TrainingConfig training_config(const TrainOptions& options, const DataSet& data)
       .weight_decay = options.weight_decay, .clip_norm = options.clip, .ema_decays = options.ema};
   config.schedule = {.kind = schedule_kind_from(*options.schedule),
                      .learning_rate = *options.learning_rate,
-                     .warm_up_steps = options.warm_up,
+                     .warm_up_steps = *options.warm_up,
                      .final_learning_rate = options.final_learning_rate,
                      .steps = options.schedule == "cosine" ? *options.steps : 0};
   config.batch = options.batch == "auto" ? 1 : std::stoll(options.batch);
@@ -476,17 +347,19 @@ TrainingConfig training_config(const TrainOptions& options, const DataSet& data)
 }
 
 Interval interval_from(const std::string& text) {
+  constexpr double most = 1e9;  // seconds or steps
   const std::size_t end = std::min(text.find_first_not_of("0123456789.e+-"), text.size());
   const double value = parse_number<double>(std::string_view(text).substr(0, end)).value_or(-1);
   const std::string unit = text.substr(end);
-  if (value >= 0 && value < 1e9) {
+  const double scale = unit == "h" ? 3600 : unit == "m" ? 60 : 1;
+  if (value >= 0 && value * scale <= most) {
     if ((unit == "steps" || unit == "step") && value == std::floor(value))
       return {.steps = static_cast<std::int64_t>(value)};
-    if (unit.empty() || unit == "s") return {.seconds = value};
-    if (unit == "m") return {.seconds = 60 * value};
-    if (unit == "h") return {.seconds = 3600 * value};
+    if (unit.empty() || unit == "s" || unit == "m" || unit == "h")
+      return {.seconds = scale * value};
   }
-  throw Error("'" + text + "' is no interval; write 500steps, 30s, 5m or 1h");
+  throw Error("'" + text.substr(0, 100) +
+              "' is no interval; write 500steps, 30s, 5m or 1h, from 0 to 1e9 seconds or steps");
 }
 
 }  // namespace fluxion::cli

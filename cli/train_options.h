@@ -33,7 +33,7 @@ struct TrainOptions : CommonOptions, DataOptions {
   std::optional<double> learning_rate;
   std::optional<std::string> schedule;
   double final_learning_rate = 0;
-  std::int64_t warm_up = 100;
+  std::optional<std::int64_t> warm_up;
   double clip = 1;
   double weight_decay = 0;
   std::vector<double> ema = {0.999};
@@ -48,6 +48,12 @@ struct TrainOptions : CommonOptions, DataOptions {
   std::optional<double> memory_limit;
   bool quiet = false, list_presets = false, relabel = false;
 };
+
+// Gives an option without a value this one.
+template <class T, class U>
+void default_to(std::optional<T>& option, U value) {
+  if (!option) option = value;
+}
 
 void add_train_options(const Parser& parser, TrainOptions& options);
 

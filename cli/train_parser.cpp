@@ -6,15 +6,6 @@ namespace fluxion::cli {
 
 namespace {
 
-Check batch_size() {
-  return {"BATCH", [](const std::string& text) {
-            const std::int64_t value = integer_in(text).value_or(0);
-            return text == "auto" || (value >= 1 && value <= (1 << 20))
-                       ? std::string()
-                       : "must be a number from 1 to 1048576, or auto, got " + text;
-          }};
-}
-
 Check interval() {
   return {"INTERVAL", [](const std::string& text) {
             try {
@@ -55,51 +46,50 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .type_name("NET")
       .group(network);
   parser
-      .add_option("--width", options.width,
-                  "Hidden size, a unet's channels at full resolution (default: 128, a unet's 32)")
-      .check(between(1, 8192))
+      .add_number(
+          "--width", options.width, whole(1, 8192),
+          "Hidden size, a unet's channels at full resolution (default: 128, a unet's 32, or "
+          "what is nearest of the multiples of --heads)")
       .type_name("N")
       .group(network);
   parser
-      .add_option("--depth", options.depth,
+      .add_number("--depth", options.depth, whole(1, 256),
                   "Blocks of a dit, hidden layers of an mlp, residual blocks in a unet's levels "
                   "(default: 4, 3 and 1)")
-      .check(between(1, 256))
       .type_name("N")
       .group(network);
   parser
-      .add_option("--heads", options.heads,
-                  "Attention heads of a dit or unet (default: width / 32 and width / 16)")
-      .check(between(1, 1024))
+      .add_number(
+          "--heads", options.heads, whole(1, 1024),
+          "Attention heads of a dit or unet (default: width / 32 and width / 16, or the next "
+          "below that divides the width)")
       .type_name("N")
       .group(network);
   parser
-      .add_option("--patch", options.patch,
-                  "Pixels of a dit's patch (default: 4, or 2 where 4 does not divide the image)")
-      .check(between(1, 64))
+      .add_number(
+          "--patch", options.patch, whole(1, 64),
+          "Height and width of a dit's patch (default: 4 or 2 where they divide the image's, "
+          "else its smallest divisor that leaves 4 x 4 patches, else 1)")
       .type_name("N")
       .group(network);
   parser
-      .add_option("--frequencies", options.frequencies,
+      .add_number("--frequencies", options.frequencies, whole(0, 16),
                   "Fourier features of an mlp's input: cos and sin of 2^k z for k < N (default: 3)")
-      .check(between(0, 16))
       .type_name("N")
       .group(network);
 
   parser
-      .add_option("--channel-mult", options.channel_mult,
+      .add_number("--channel-mult", options.channel_mult, whole(1, 64),
                   "A unet's levels, each half as high and wide as the one before: their channels "
                   "in widths, e.g. 1,2,2 (default: 1,2,2,.. down to 8 x 8)")
       .delimiter(',')
-      .check(between(1, 64))
       .type_name("N,..")
       .group(network);
   parser
-      .add_option("--attention", options.attention,
+      .add_number("--attention", options.attention, whole(0, 2048),
                   "Levels of a unet with attention, by how far they are scaled down, e.g. 2,4; 0: "
                   "none (default: those of at most 16 x 16)")
       .delimiter(',')
-      .check(between(0, 2048))
       .type_name("N,..")
       .group(network);
 
@@ -112,34 +102,27 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .show_default()
       .group(objective);
   parser
-      .add_option("--omega", options.omega,
+      .add_number("--omega", options.omega, real(-1000, 1000),
                   "MeanFlow: train guidance in; its scale is omega / (1 - kappa) (default: 1 if "
                   "--kappa is given)")
-      .check(finite())
       .type_name("X")
       .group(objective);
   parser
-      .add_option("--kappa", options.kappa,
+      .add_number("--kappa", options.kappa, real(0, 0.999),
                   "MeanFlow: share of the conditional velocity in the guided target (default: 0 if "
                   "--omega is given)")
-      .check(finite())
-      .check(between(0.0, 0.999))
       .type_name("X")
       .group(objective);
   parser
-      .add_option("--label-dropout", options.label_dropout,
+      .add_number("--label-dropout", options.label_dropout, real(0, 1),
                   "Share of rows trained without their label")
-      .check(finite())
-      .check(between(0.0, 1.0))
       .type_name("X")
       .show_default()
       .group(objective);
   parser
-      .add_option("--equal-share", options.equal_share,
+      .add_number("--equal-share", options.equal_share, real(0, 1),
                   "MeanFlow: share of rows with r = t, which learn the velocity itself (default: "
                   "0.75 for images, 0.5 for points)")
-      .check(finite())
-      .check(between(0.0, 1.0))
       .type_name("X")
       .group(objective);
   parser
@@ -159,48 +142,41 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .type_name("NAME")
       .group(objective);
   parser
-      .add_option(
-          "--power", options.power,
+      .add_number(
+          "--power", options.power, real(0, 4),
           "MeanFlow: p of the adaptive weight (error + c)^-p (default: 1 for images, 0 for points)")
-      .check(finite())
-      .check(between(0.0, 4.0))
       .type_name("P")
       .group(objective);
   parser
-      .add_option("--time-mean", options.time_mean,
+      .add_number("--time-mean", options.time_mean, real(-100, 100),
                   "Mean of the logit-normal times; higher: more noise (default: -0.4 for images, 0 "
                   "for points)")
-      .check(finite())
       .type_name("X")
       .group(objective);
   parser
-      .add_option(
-          "--time-std", options.time_std,
+      .add_number(
+          "--time-std", options.time_std, real(1e-6, 100),
           "Standard deviation of the logit-normal times (default: 1 for images, 2 for points)")
-      .check(more_than_zero())
       .type_name("X")
       .group(objective);
 
   const std::string optimiser = "Optimiser";
   parser
-      .add_option("--steps", options.steps,
+      .add_number("--steps", options.steps, whole(1, most_steps),
                   "Updates of the whole run (default: 4000 for images, 30000 for points; no limit "
                   "if --minutes is given)")
-      .check(more_than_zero())
       .type_name("N")
       .group(optimiser);
   parser
-      .add_option("--minutes", options.minutes,
+      .add_number("--minutes", options.minutes, real(0, 1e7, Precision::double_precision),
                   "Stop after this much time of training, over all parts of the run; 0: no limit")
-      .check(not_negative())
       .type_name("M")
       .show_default()
       .group(optimiser);
   parser
-      .add_option(
-          "--batch", options.batch,
+      .add_number(
+          "--batch", options.batch, word_or("auto", whole(1, 1 << 20)),
           "Samples in an update; auto: as many as fit in memory (default: 64 images, 512 points)")
-      .check(batch_size())
       .type_name("B|auto")
       .group(optimiser);
   parser
@@ -209,9 +185,8 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
                 "a fraction of the memory, a fifth more time (images)")
       .group(optimiser);
   parser
-      .add_option("--lr", options.learning_rate,
+      .add_number("--lr", options.learning_rate, real(1e-20, 1e6),
                   "Learning rate of AdamW (default: 0.001 for images, 0.005 for points)")
-      .check(more_than_zero())
       .type_name("X")
       .group(optimiser);
   parser
@@ -223,34 +198,33 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .check(one_of({"constant", "cosine"}))
       .type_name("NAME")
       .group(optimiser);
-  parser.add_option("--final-lr", options.final_learning_rate, "Where a cosine schedule ends")
-      .check(not_negative())
+  parser
+      .add_number("--final-lr", options.final_learning_rate, real(0, 1e6),
+                  "Where a cosine schedule ends")
       .type_name("X")
       .show_default()
       .group(optimiser);
-  parser.add_option("--warmup", options.warm_up, "Updates over which the rate rises to --lr")
-      .check(not_negative())
+  parser
+      .add_number("--warmup", options.warm_up, whole(0, most_steps),
+                  "Updates over which the rate rises to --lr (default: 100, or a tenth of --steps "
+                  "where a cosine has no more)")
       .type_name("N")
-      .show_default()
       .group(optimiser);
   parser
-      .add_option("--clip", options.clip, "Longest gradient, over all parameters together; 0: any")
-      .check(not_negative())
+      .add_number("--clip", options.clip, real(0, 1e20),
+                  "Longest gradient, over all parameters together; 0: any")
       .type_name("X")
       .show_default()
       .group(optimiser);
-  parser.add_option("--weight-decay", options.weight_decay, "Decoupled weight decay")
-      .check(not_negative())
+  parser.add_number("--weight-decay", options.weight_decay, real(0, 1e6), "Decoupled weight decay")
       .type_name("X")
       .show_default()
       .group(optimiser);
   parser
-      .add_option("--ema", options.ema,
+      .add_number("--ema", options.ema, real(0, 1),
                   "Decays of the averaged weights, e.g. 0.999,0.9999: the first is that of "
                   "model.safetensors, the others get files of their own")
       .delimiter(',')
-      .check(finite())
-      .check(between(0.0, 1.0))
       .type_name("X,..")
       .show_default()
       .group(optimiser);
@@ -261,9 +235,8 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .show_default()
       .group(run);
   parser
-      .add_option("--save-every", options.save_every,
+      .add_number("--save-every", options.save_every, real(0, 1e9, Precision::double_precision),
                   "Seconds between pictures and model files; always at the end")
-      .check(not_negative())
       .type_name("S")
       .show_default()
       .group(run);
@@ -303,13 +276,13 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .type_name("FILE")
       .group(run);
   parser
-      .add_option("--memory-limit", options.memory_limit,
+      .add_number("--memory-limit", options.memory_limit,
+                  real(1e-6, 1e6, Precision::double_precision),
                   "Use at most this much memory in GiB (default: what is free)")
-      .check(more_than_zero())
       .type_name("G")
       .group(run);
   parser.add_flag("--quiet", options.quiet, "Say nothing but warnings and errors").group(run);
-  parser.add_option("--seed", options.seed, "Seed of everything random")
+  parser.add_number("--seed", options.seed, seeds(), "Seed of everything random")
       .type_name("S")
       .show_default()
       .group(run);

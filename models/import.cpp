@@ -281,6 +281,7 @@ ImportedModel import_network(const std::filesystem::path& path, const ImportOpti
   const auto weights = content.metadata().find("weights");
   result.model.info.ema = weights != content.metadata().end() && weights->second == "ema";
   result.model.parameters = load(*family, file, config, options, device);
+  content.check_whole();
   result.notes = std::move(file.notes);
   return result;
 }

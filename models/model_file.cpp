@@ -197,6 +197,7 @@ Model read_model(const std::filesystem::path& path, const Device& device, DType 
   check_names(parameter_shapes(model.info.network), found, path.string());
   for (const SafetensorsEntry& entry : file.entries())
     model.parameters.emplace(entry.name, load(entry, device, dtype));
+  file.check_whole();
   return model;
 }
 

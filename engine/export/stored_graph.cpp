@@ -215,7 +215,9 @@ void save_graph(const std::filesystem::path& path, const StoredGraph& stored) {
 StoredGraph load_graph(const std::filesystem::path& path) {
   const MappedFile file(path);
   try {
-    return parse_graph(file.bytes());
+    StoredGraph graph = parse_graph(file.bytes());
+    file.check_whole();
+    return graph;
   } catch (const FormatError& error) {
     throw FormatError(path.string() + ": " + error.what());
   }

@@ -12,7 +12,7 @@ namespace fluxion {
 
 // A whole file mapped for reading. Pages are read from the file when touched, so a large checkpoint
 // costs nothing until it is used. Replacing the file (ReplacementFile) leaves the map intact;
-// truncating it in place does not, as with any memory map.
+// cutting it short in place does not: see MappedFileGuard.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -25,8 +25,26 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return bytes_; }
 
+  // True once the file has fewer bytes than were mapped: those that it lost read as zeros.
+  bool cut_short() const;
+  // Throws IoError if so. Call it after bytes were read and before they are believed.
+  void check_whole() const;
+
  private:
+  std::filesystem::path path_;
   std::span<const std::byte> bytes_;
+  int descriptor_ = -1;
+  int place_ = -1;  // in the table of maps; -1: in none
+};
+
+// While it lives, bytes that a mapped file has lost read as zeros; else reading one may end the
+// process (SIGBUS). For programs, not libraries: one at a time in a process.
+class MappedFileGuard {
+ public:
+  MappedFileGuard();
+  ~MappedFileGuard();
+  MappedFileGuard(const MappedFileGuard&) = delete;
+  MappedFileGuard& operator=(const MappedFileGuard&) = delete;
 };
 
 // Replaces a file atomically: a reader, or the next start after a crash, sees the old content or
@@ -56,7 +74,12 @@ class ReplacementFile {
   std::filesystem::path target_;     // with links resolved
   std::filesystem::path temporary_;  // empty once it is gone, or when writing to a device
   int descriptor_ = -1;
+  int place_ = -1;  // in the table of temporary names; -1: in none
 };
+
+// Removes the temporary files of all replacements that are under way in this process. For a signal
+// handler that ends it.
+void remove_temporary_files() noexcept;
 
 // Replaces the content of `path` at once. Throws IoError.
 void replace_file(const std::filesystem::path& path, std::span<const std::byte> bytes);

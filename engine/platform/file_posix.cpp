@@ -1,9 +1,9 @@
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/platform/descriptor_posix.h"
 #include "engine/platform/file.h"
 #include "engine/platform/machine.h"
 
@@ -20,21 +21,6 @@ namespace fluxion {
 namespace {
 
 std::string reason(int error) { return std::generic_category().message(error); }
-
-// A descriptor that closes itself.
-class Descriptor {
- public:
-  explicit Descriptor(int value) : value_(value) {}
-  ~Descriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return value_; }
-
- private:
-  int value_;
-};
 
 std::filesystem::path folder_of(const std::filesystem::path& path) {
   const std::filesystem::path folder = path.parent_path();
@@ -63,36 +49,40 @@ std::filesystem::path temporary_name(const std::filesystem::path& target) {
   return folder_of(target) / ("." + target.filename().string().substr(0, 200) + suffix);
 }
 
+// The names of temporary files, where a signal handler can read them. A name is set before its
+// file is made.
+struct TemporaryName {
+  enum State : int { free, changing, set };
+  std::atomic<int> state{free};
+  std::array<char, 4096> path{};
+};
+std::array<TemporaryName, 16> temporary_names;
+static_assert(std::atomic<int>::is_always_lock_free);
+
+// Its place in the table, or -1 where that is full or the path too long.
+int enter_temporary(const std::filesystem::path& path) {
+  const std::string& text = path.native();
+  if (text.size() >= TemporaryName().path.size()) return -1;
+  for (std::size_t place = 0; place < temporary_names.size(); ++place) {
+    TemporaryName& name = temporary_names[place];
+    int expected = TemporaryName::free;
+    if (!name.state.compare_exchange_strong(expected, TemporaryName::changing)) continue;
+    std::copy_n(text.c_str(), text.size() + 1, name.path.begin());
+    name.state = TemporaryName::set;
+    return static_cast<int>(place);
+  }
+  return -1;
+}
+
+void leave_temporary(int place) {
+  if (place >= 0) temporary_names[static_cast<std::size_t>(place)].state = TemporaryName::free;
+}
+
 }  // namespace
 
-MappedFile::MappedFile(const std::filesystem::path& path) {
-  const auto fail = [&](int error) {
-    throw IoError("reading " + path.string() + ": " + reason(error));
-  };
-  const Descriptor file(
-      ::open(path.c_str(),
-             O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // opening a pipe must not wait for a writer
-  if (file.get() < 0) fail(errno);
-  struct stat status {};
-  if (::fstat(file.get(), &status) != 0) fail(errno);
-  if (S_ISDIR(status.st_mode)) fail(EISDIR);
-  if (!S_ISREG(status.st_mode)) throw IoError("reading " + path.string() + ": not a regular file");
-  const auto size = static_cast<std::size_t>(status.st_size);
-  if (size == 0) return;
-  void* const address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (address == MAP_FAILED) fail(errno);
-  bytes_ = {static_cast<const std::byte*>(address), size};
-}
-
-MappedFile::~MappedFile() {
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(bytes_, other.bytes_);
-  return *this;
+void remove_temporary_files() noexcept {
+  for (const TemporaryName& name : temporary_names)
+    if (name.state == TemporaryName::set) ::unlink(name.path.data());
 }
 
 ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_t expected_bytes)
@@ -114,12 +104,15 @@ ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_
   }
   for (int attempt = 0; attempt < 100 && descriptor_ < 0; ++attempt) {
     temporary_ = temporary_name(target_);
+    leave_temporary(place_);
+    place_ = enter_temporary(temporary_);
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor_ < 0 && errno != EEXIST) break;
   }
   if (descriptor_ < 0) {
-    temporary_.clear();
-    fail("writing", errno);
+    const int error = errno;
+    leave_temporary(place_);
+    fail("writing", error);
   }
   // Owner and permissions stay those of the file replaced as far as this process may set them; a
   // file system without them is no reason to fail.
@@ -132,6 +125,7 @@ ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_
 ReplacementFile::~ReplacementFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  leave_temporary(place_);
 }
 
 void ReplacementFile::fail(std::string_view doing, int error) {
@@ -160,6 +154,7 @@ void ReplacementFile::commit() {
   if (device) return;
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("replacing", errno);
   temporary_.clear();
+  leave_temporary(std::exchange(place_, -1));
   // The new name must survive a power cut too. Some file systems can't flush a folder; the file
   // itself is safe then all the same.
   const Descriptor folder(::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -6,10 +6,11 @@
 
 namespace fluxion {
 
-// While it lives, the first SIGINT (Ctrl-C) or SIGTERM requests a stop instead of ending the
-// process, so that a run can finish its step and save; a second one ends the process as usual. The
-// handlers found at construction come back at the end. For programs, not libraries: one guard at a
-// time in a process (a second throws Error).
+// While it lives, the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal is gone) requests a
+// stop instead of ending the process, so that a run can finish its step and save; a second one does
+// what it did before the guard. Signals that were ignored, as by nohup, stay ignored. The handlers
+// found at construction come back at the end. For programs, not libraries: one guard at a time in a
+// process (a second throws Error).
 //
 //   InterruptGuard interrupt;
 //   train(model, data, {.cancel = interrupt.token()});
@@ -22,7 +23,9 @@ class InterruptGuard {
   InterruptGuard& operator=(const InterruptGuard&) = delete;
 
   std::stop_token token() const;
-  int signal() const;  // the number of the signal that arrived, or 0
+  // The number of the signal that arrived, or 0. Where the system has no thread to give that could
+  // wait for one, it is this call that requests the stop: make it now and then.
+  int signal() const;
 
  private:
   struct State;

@@ -2,17 +2,24 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
-#include <system_error>
-#include <thread>
+#include <utility>
 
 #include "engine/error.h"
 #include "engine/platform/interrupt.h"
+#include "engine/platform/threads.h"
 
 namespace fluxion {
 
 namespace {
+
+struct Guarded {
+  int number;
+  struct sigaction before = {};
+  bool ours = false;
+};
 
 // What the handler touches: a signal handler gets no argument, so its state can't live anywhere
 // else. Requesting a stop runs callbacks and takes locks, which a handler must not do; it writes a
@@ -20,16 +27,22 @@ namespace {
 std::atomic<bool> guarded{false};
 std::atomic<int> arrived{0};
 std::atomic<int> pipe_entry{-1};
+std::array<Guarded, 3> signals = {Guarded{SIGINT}, Guarded{SIGTERM}, Guarded{SIGHUP}};
 static_assert(std::atomic<int>::is_always_lock_free);
+
+void put(int entry, char byte) {
+  if (entry < 0) return;
+  [[maybe_unused]] const ssize_t written = ::write(entry, &byte, 1);
+}
 
 extern "C" void on_interrupt(int number) {
   const int saved_errno = errno;
   int none = 0;
   if (arrived.compare_exchange_strong(none, number)) {
-    const char byte = 's';
-    [[maybe_unused]] const ssize_t written = ::write(pipe_entry.load(), &byte, 1);
+    put(pipe_entry, 's');
   } else {
-    ::signal(number, SIG_DFL);
+    for (const Guarded& signal : signals)
+      if (signal.number == number) ::sigaction(number, &signal.before, nullptr);
     ::raise(number);  // delivered when the handler returns
   }
   errno = saved_errno;
@@ -41,15 +54,22 @@ struct InterruptGuard::State {
   State() {
     if (guarded.exchange(true))
       throw Error("InterruptGuard: another one is alive; a process can have one at a time");
-    if (::pipe2(pipe, O_CLOEXEC) != 0) {
-      const int error = errno;
-      guarded = false;
-      throw IoError("InterruptGuard: making a pipe: " + std::generic_category().message(error));
-    }
+    // Without a pipe or a thread, signal() does the thread's work.
+    if (::pipe2(pipe, O_CLOEXEC) != 0) pipe[0] = pipe[1] = -1;
+    if (pipe[0] >= 0)
+      watcher = start_threads(1, [this] {
+        char byte = 0;
+        ssize_t count = 0;
+        do count = ::read(pipe[0], &byte, 1);
+        while (count < 0 && errno == EINTR);
+        if (count == 1 && byte == 's') source.request_stop();
+      });
   }
   ~State() {
-    ::close(pipe[0]);
-    ::close(pipe[1]);
+    put(pipe[1], 'q');  // ends the watcher if no signal did
+    watcher.clear();
+    for (const int end : pipe)
+      if (end >= 0) ::close(end);
     guarded = false;
   }
   State(const State&) = delete;
@@ -57,39 +77,35 @@ struct InterruptGuard::State {
 
   std::stop_source source;
   int pipe[2] = {-1, -1};
-  struct sigaction old_interrupt = {}, old_terminate = {};
-  std::thread watcher;
+  std::vector<std::jthread> watcher;  // one, or none
 };
 
 InterruptGuard::InterruptGuard() : state_(std::make_unique<State>()) {
   arrived = 0;
   pipe_entry = state_->pipe[1];
-  state_->watcher = std::thread([state = state_.get()] {
-    char byte = 0;
-    ssize_t count = 0;
-    do count = ::read(state->pipe[0], &byte, 1);
-    while (count < 0 && errno == EINTR);
-    if (count == 1 && byte == 's') state->source.request_stop();
-  });
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESTART;
   ::sigemptyset(&action.sa_mask);
-  ::sigaction(SIGINT, &action, &state_->old_interrupt);
-  ::sigaction(SIGTERM, &action, &state_->old_terminate);
+  for (Guarded& signal : signals) {
+    signal.ours = ::sigaction(signal.number, nullptr, &signal.before) == 0 &&
+                  signal.before.sa_handler != SIG_IGN;
+    if (signal.ours) ::sigaction(signal.number, &action, nullptr);
+  }
 }
 
 InterruptGuard::~InterruptGuard() {
-  ::sigaction(SIGINT, &state_->old_interrupt, nullptr);
-  ::sigaction(SIGTERM, &state_->old_terminate, nullptr);
-  // Ends the watcher if no signal did.
-  const char byte = 'q';
-  [[maybe_unused]] const ssize_t written = ::write(state_->pipe[1], &byte, 1);
-  state_->watcher.join();
+  for (const Guarded& signal : signals)
+    if (signal.ours) ::sigaction(signal.number, &signal.before, nullptr);
   pipe_entry = -1;
 }
 
 std::stop_token InterruptGuard::token() const { return state_->source.get_token(); }
-int InterruptGuard::signal() const { return arrived.load(); }
+
+int InterruptGuard::signal() const {
+  const int number = arrived.load();
+  if (number != 0 && state_->watcher.empty()) state_->source.request_stop();
+  return number;
+}
 
 }  // namespace fluxion

@@ -86,6 +86,9 @@ class ArraySet : public DataSet {
       for (float& value : x) value = from_level(value);
     return label;
   }
+  void check_read() const override {
+    if (content_.check) content_.check();
+  }
 
   std::vector<std::int32_t> stored_labels() const override { return content_.labels; }
   std::vector<std::string> stored_marks() const override {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@ namespace fluxion {
 struct ArrayContent {
   std::span<const std::byte> elements;  // [count, sample_shape..], row-major, aligned anyhow
   std::shared_ptr<const void> owner;    // of the elements
+  std::function<void()> check = {};     // throws where the owner has lost some of them
   DType dtype = DType::u8;           // u8: levels, 0..255 for -1..1; f32 and f64: taken as they are
   std::int64_t count = 0;            // at least 1
   Shape sample_shape;                // [dimensions] or [height, width, channels], as stored

@@ -114,6 +114,7 @@ std::vector<std::uint8_t> levels_of(const std::string& name, const SourceArray& 
   std::vector<std::uint8_t> levels(count);
   for (std::size_t i = 0; i < count; ++i)
     levels[i] = static_cast<std::uint8_t>(whole_number(array, i));
+  if (array.file) array.file->check_whole();
   return levels;
 }
 
@@ -143,9 +144,15 @@ SourceArray npy_in(std::span<const std::byte> bytes, const std::shared_ptr<const
 
 SourceArray open_npy(const std::filesystem::path& path) {
   const auto file = std::make_shared<const MappedFile>(path);
-  if (!is_gzip(file->bytes())) return npy_in(file->bytes(), file, path.string());
+  if (!is_gzip(file->bytes())) {
+    SourceArray array = npy_in(file->bytes(), file, path.string());
+    file->check_whole();
+    if (array.owner == file) array.file = file;
+    return array;
+  }
   const auto unpacked = std::make_shared<const std::vector<std::byte>>(
       gunzip(file->bytes(), largest_unpacked, path.string()));
+  file->check_whole();
   return npy_in(*unpacked, unpacked, path.string());
 }
 
@@ -181,6 +188,10 @@ ArrayContent sample_content(const std::string& name, SourceArray array) {
       return std::move(content).with(std::move(levels));
     }
   }
+  if (array.file) {
+    array.file->check_whole();
+    content.check = [file = array.file] { file->check_whole(); };
+  }
   content.dtype = array.type.dtype;
   content.elements = array.elements;
   content.owner = array.owner;
@@ -197,6 +208,7 @@ std::vector<std::int64_t> whole_numbers(const std::string& name, const SourceArr
                       " (whole numbers from 0: save labels.astype(int))");
   std::vector<std::int64_t> result(static_cast<std::size_t>(array.type.shape.elements()));
   for (std::size_t i = 0; i < result.size(); ++i) result[i] = whole_number(array, i);
+  if (array.file) array.file->check_whole();
   return result;
 }
 

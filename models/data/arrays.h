@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/platform/file.h"
 #include "models/data/array_set.h"
 #include "models/files/file_array.h"
 
@@ -18,6 +19,8 @@ struct SourceArray {
   TensorType type;
   std::span<const std::byte> elements;  // aligned anyhow
   std::shared_ptr<const void> owner;    // of the elements
+  // The mapped file that they lie in, if they do: it is checked after they were read.
+  std::shared_ptr<const MappedFile> file = {};
 
   static SourceArray of(FileArray array);
 };

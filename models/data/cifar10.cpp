@@ -50,6 +50,7 @@ void append(const std::filesystem::path& path, std::vector<std::uint8_t>& pixels
       for (std::size_t c = 0; c < 3; ++c)
         pixels.push_back(std::to_integer<std::uint8_t>(bytes[start + 1 + c * plane + i]));
   }
+  file.check_whole();
 }
 
 // One name a line; a list that does not fit is not believed.

@@ -136,6 +136,7 @@ HostBatch DataSet::batch(std::int64_t count, std::uint64_t seed, std::uint64_t s
     if (flips_ && RandomSequence(seed, position, flip_purpose).below(2) == 1)
       mirror(x, sample_shape_);
   }
+  check_read();
   return batch;
 }
 

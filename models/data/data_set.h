@@ -89,6 +89,8 @@ class DataSet {
   // labels() and class_marks() in the classes that `sample` speaks of.
   virtual std::vector<std::int32_t> stored_labels() const { return {}; }
   virtual std::vector<std::string> stored_marks() const { return {}; }
+  // Called after the samples of a batch were written; throws where they can't be believed.
+  virtual void check_read() const {}
   void warn(std::string line) const;
 
  private:

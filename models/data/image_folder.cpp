@@ -15,6 +15,7 @@
 #include "engine/error.h"
 #include "engine/platform/file.h"
 #include "engine/platform/machine.h"
+#include "engine/platform/threads.h"
 #include "models/data/checksum.h"
 #include "models/data/image_list.h"
 #include "models/images/decode.h"
@@ -63,10 +64,10 @@ Scan scan(const std::vector<ListedImage>& images,
     finished.notify_one();
   };
   {
-    std::vector<std::jthread> threads;
     const auto wanted = std::clamp<std::size_t>(
         images.size() / 16, 1, static_cast<std::size_t>(std::min(usable_cpus(), 16)));
-    for (std::size_t i = 0; i < wanted; ++i) threads.emplace_back(work);
+    const std::vector<std::jthread> threads = start_threads(wanted, work);
+    if (threads.empty()) work({});
     std::unique_lock lock(mutex);
     while (!failure && done < images.size()) {
       finished.wait_for(lock, std::chrono::milliseconds(100));
@@ -254,7 +255,10 @@ class ImageFolder : public DataSet {
   }
 
   std::vector<std::uint8_t> decode(const std::filesystem::path& path) const {
-    const Image image = decode_image(MappedFile(path).bytes(), path.string());
+    const MappedFile file(path);
+    const Image image = decode_image(file.bytes(), path.string());
+    if (file.cut_short())
+      throw FormatError(path.string() + ": it was cut short while it was being read");
     const std::int64_t size = sample_shape()[0], channels = sample_shape()[2];
     std::vector<float> resized(static_cast<std::size_t>(size * size * image.channels));
     SquareResize(image.height, image.width, size)(image.pixels, image.channels, resized);

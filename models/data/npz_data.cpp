@@ -135,12 +135,18 @@ class NpzFile {
   SourceArray open(const NamedArray& array) const {
     if (!array.header) throw FormatError(array.reason);
     const ZipMember& member = *array.member;
-    if (member.method == 0) return npy_in(archive_.in_place(member), file_, name_of(array));
+    if (member.method == 0) {
+      SourceArray stored = npy_in(archive_.in_place(member), file_, name_of(array));
+      file_->check_whole();
+      if (stored.owner == file_) stored.file = file_;
+      return stored;
+    }
     if (const auto free = available_memory_bytes(); free && *free < member.size)
       throw OutOfMemory(name_of(array) + ": it takes " + std::to_string(member.size) +
                         " bytes of memory, " + std::to_string(*free) +
                         " are free; a .npy file is read without being loaded");
     const auto bytes = std::make_shared<const std::vector<std::byte>>(archive_.unpack(member));
+    file_->check_whole();
     return npy_in(*bytes, bytes, name_of(array));
   }
 

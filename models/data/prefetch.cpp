@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <condition_variable>
 #include <exception>
-#include <map>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -13,11 +13,12 @@
 
 #include "engine/error.h"
 #include "engine/platform/machine.h"
+#include "engine/platform/threads.h"
 
 namespace fluxion {
 
-// Workers take step numbers in order and put what they made into `ready`, from which next() takes
-// it in order.
+// Workers take step numbers in order and put what they made into its place, from which next() takes
+// it in order. Where the system has no thread for a worker, next() makes the batches.
 struct Prefetcher::State {
   struct Made {
     HostBatch batch;
@@ -31,8 +32,8 @@ struct Prefetcher::State {
   std::mutex mutex;
   std::condition_variable_any room, made;
   std::uint64_t to_make, to_take;
-  std::map<std::uint64_t, Made> ready;
-  std::vector<std::jthread> workers;  // last, so that they end before what they use
+  std::vector<std::optional<Made>> places;  // [depth], of step i: i mod depth
+  std::vector<std::jthread> workers;        // last, so that they end before what they use
 
   State(std::shared_ptr<const DataSet> data, std::int64_t count, std::uint64_t seed,
         std::uint64_t first, std::uint64_t depth, int threads)
@@ -41,13 +42,15 @@ struct Prefetcher::State {
         seed(seed),
         depth(depth),
         to_make(first),
-        to_take(first) {
-    for (int i = 0; i < threads; ++i)
-      workers.emplace_back([this](std::stop_token stop) { work(stop); });
-  }
+        to_take(first),
+        places(depth),
+        workers(start_threads(static_cast<std::size_t>(threads),
+                              [this](std::stop_token stop) { work(stop); })) {}
   ~State() {
     for (std::jthread& worker : workers) worker.request_stop();
   }
+
+  std::optional<Made>& place_of(std::uint64_t step) { return places[step % depth]; }
 
   void work(std::stop_token stop) {
     while (true) {
@@ -68,7 +71,7 @@ struct Prefetcher::State {
       }
       {
         const std::lock_guard lock(mutex);
-        ready.emplace(step, std::move(result));
+        place_of(step) = std::move(result);
       }
       made.notify_one();
     }
@@ -93,11 +96,13 @@ Prefetcher& Prefetcher::operator=(Prefetcher&&) noexcept = default;
 
 HostBatch Prefetcher::next() {
   State& state = *state_;
+  if (state.workers.empty()) return state.data->batch(state.count, state.seed, state.to_take++);
   State::Made result;
   {
     std::unique_lock lock(state.mutex);
-    state.made.wait(lock, [&] { return state.ready.contains(state.to_take); });
-    result = std::move(state.ready.extract(state.to_take).mapped());
+    std::optional<State::Made>& place = state.place_of(state.to_take);
+    state.made.wait(lock, [&] { return place.has_value(); });
+    result = std::move(*std::exchange(place, std::nullopt));
     ++state.to_take;
   }
   state.room.notify_one();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/platform/machine.h"
+#include "engine/platform/threads.h"
 
 namespace fluxion {
 
@@ -26,10 +27,10 @@ void parallel_blocks(std::int64_t blocks, int threads,
     }
   };
   {
-    std::vector<std::jthread> others;
     const std::int64_t wanted =
         std::min<std::int64_t>(blocks, threads > 0 ? threads : usable_cpus());
-    for (std::int64_t i = 1; i < wanted; ++i) others.emplace_back(work);
+    const std::vector<std::jthread> others =
+        start_threads(static_cast<std::size_t>(std::max<std::int64_t>(wanted - 1, 0)), work);
     work();
   }
   if (failure) std::rethrow_exception(failure);

@@ -144,6 +144,7 @@ Classifier read_classifier(const std::filesystem::path& path, const Device& devi
     classifier.parameters.emplace(name,
                                   Tensor::from_bytes(entry->bytes, {shape, DType::f32}, device));
   }
+  file.check_whole();
   return classifier;
 }
 

@@ -96,7 +96,9 @@ FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
 
 FileArray read_idx(const std::filesystem::path& path) {
   const MappedFile file(path);
-  return parse_idx(file.bytes(), path.string());
+  FileArray array = parse_idx(file.bytes(), path.string());
+  file.check_whole();
+  return array;
 }
 
 }  // namespace fluxion

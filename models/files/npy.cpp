@@ -291,7 +291,9 @@ NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name) {
 
 NpyArray read_npy(const std::filesystem::path& path) {
   const MappedFile file(path);
-  return parse_npy(file.bytes(), path.string());
+  NpyArray array = parse_npy(file.bytes(), path.string());
+  file.check_whole();
+  return array;
 }
 
 void write_npy(const std::filesystem::path& path, const TensorType& type,

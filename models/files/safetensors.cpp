@@ -430,6 +430,7 @@ TensorFile load_tensors(const std::filesystem::path& path, const Device& device)
     result.tensors.emplace_hint(result.tensors.end(), entry.name,
                                 Tensor::from_bytes(entry.bytes, entry.type(), device));
   }
+  file.check_whole();
   return result;
 }
 

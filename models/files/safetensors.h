@@ -59,6 +59,9 @@ class SafetensorsFile {
   const std::vector<SafetensorsEntry>& entries() const { return entries_; }  // sorted by name
   const SafetensorsEntry* find(std::string_view name) const;  // nullptr if there is none
   const Metadata& metadata() const { return metadata_; }
+  // Throws IoError where the file was cut short since it was opened: what entries hold may be
+  // zeros then. Call it after they were read.
+  void check_whole() const { file_.check_whole(); }
 
  private:
   void parse(std::span<const std::byte> bytes, const std::string& name);

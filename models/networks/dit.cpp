@@ -1,8 +1,7 @@
 #include "models/networks/dit.h"
 
-#include <cmath>
-
 #include "engine/graph/custom.h"
+#include "engine/single_precision.h"
 #include "models/layers/layers.h"
 #include "models/networks/initialise.h"
 #include "models/networks/scope.h"
@@ -149,7 +148,8 @@ void check(const DitConfig& config) {
           "mlp_ratio must be at most 256 and make the MLP at least 1 wide");
   require(config.num_classes >= 0 && config.num_classes <= 1 << 30,
           "num_classes must be in 0..1073741824");
-  require(std::isfinite(config.time_scale), "time_scale must be a finite number");
+  require(fits_single(config.time_scale),
+          "time_scale must be 0 or a number that single precision holds");
   require(config.frequency_embedding_size >= 2 && config.frequency_embedding_size <= 1 << 20,
           "frequency_embedding_size must be in 2..1048576");
 }

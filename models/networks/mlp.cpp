@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/single_precision.h"
 #include "models/layers/layers.h"
 #include "models/networks/initialise.h"
 
@@ -95,7 +96,8 @@ void check(const MlpConfig& config) {
   if (config.time_features < 0 || config.time_features == 1 || config.time_features > 1 << 20)
     throw Error("mlp: time_features must be 0 or in 2..1048576, got " +
                 std::to_string(config.time_features));
-  if (!std::isfinite(config.time_scale)) throw Error("mlp: time_scale must be a finite number");
+  if (!fits_single(config.time_scale))
+    throw Error("mlp: time_scale must be 0 or a number that single precision holds");
 }
 
 }  // namespace fluxion

@@ -1,9 +1,9 @@
 #include "models/networks/unet.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "engine/graph/custom.h"
+#include "engine/single_precision.h"
 #include "models/layers/image.h"
 #include "models/layers/layers.h"
 #include "models/networks/initialise.h"
@@ -327,7 +327,8 @@ void check(const UnetConfig& config) {
           "num_heads must be at least 1, got " + text(config.num_heads));
   require(config.num_classes >= 0 && config.num_classes <= most_classes,
           "num_classes must be in 0..1073741824, got " + text(config.num_classes));
-  require(std::isfinite(config.time_scale), "time_scale must be a finite number");
+  require(fits_single(config.time_scale),
+          "time_scale must be 0 or a number that single precision holds");
   require(config.frequency_embedding_size >= 0 &&
               config.frequency_embedding_size <= most_features && config.time_features() >= 2,
           "the sinusoidal features of a time (frequency_embedding_size, or else base) must be in "

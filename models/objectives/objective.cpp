@@ -2,8 +2,12 @@
 
 #include <array>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
+#include "engine/error.h"
 #include "engine/graph/ops.h"
+#include "engine/number_text.h"
+#include "engine/single_precision.h"
 
 namespace fluxion {
 namespace {
@@ -109,6 +113,23 @@ ObjectiveValue objective_value(const ObjectiveConfig& objective, const NetworkCo
       return split_value(velocity, draws, options, key);
   }
   throw Error("objective: unknown kind");
+}
+
+void check(const ObjectiveConfig& objective) {
+  visit_members(objective, [](const char* name, const auto& value) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, double>) {
+      if (!fits_single(value))
+        throw Error(std::string("objective: ") + name +
+                    " must be 0 or a number that single precision holds, got " +
+                    number_text(value));
+    }
+  });
+  for (const double share : {objective.equal_share, objective.label_dropout})
+    if (!(share >= 0 && share <= 1))
+      throw Error("objective: equal_share and label_dropout must be in [0, 1], got " +
+                  number_text(share));
+  if (!(objective.time_std >= 0))
+    throw Error("objective: time_std must not be negative, got " + number_text(objective.time_std));
 }
 
 json objective_to_json(const ObjectiveConfig& objective) {

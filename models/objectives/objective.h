@@ -39,6 +39,9 @@ ObjectiveValue objective_value(const ObjectiveConfig& objective, const NetworkCo
                                const Parameters& parameters, const Tensor& x, const Tensor& labels,
                                const Tensor& key);
 
+// Throws Error for shares outside [0, 1] and for numbers that f32 doesn't hold.
+void check(const ObjectiveConfig& objective);
+
 nlohmann::json objective_to_json(const ObjectiveConfig& objective);
 ObjectiveConfig objective_from_json(const nlohmann::json& json);  // throws FormatError
 

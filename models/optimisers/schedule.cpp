@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "engine/number_text.h"
+#include "engine/single_precision.h"
 
 namespace fluxion {
 
@@ -34,14 +35,18 @@ double learning_rate_at(const Schedule& schedule, std::int64_t step) {
 
 void check(const Schedule& schedule) {
   const auto wrong = [](const std::string& what) { throw Error("schedule: " + what); };
-  if (!(schedule.learning_rate > 0) || !std::isfinite(schedule.learning_rate))
-    wrong("the learning rate must be positive, got " + number_text(schedule.learning_rate));
+  if (!(schedule.learning_rate > 0) || !fits_single(schedule.learning_rate))
+    wrong("the learning rate must be positive and finite in single precision, got " +
+          number_text(schedule.learning_rate));
   if (schedule.warm_up_steps < 0)
     wrong("warm-up of " + std::to_string(schedule.warm_up_steps) + " steps; 0 is none");
   if (schedule.kind == ScheduleKind::constant) return;
   if (!(schedule.final_learning_rate >= 0) ||
       !(schedule.final_learning_rate <= schedule.learning_rate))
     wrong("the final learning rate must be between 0 and the learning rate, got " +
+          number_text(schedule.final_learning_rate));
+  if (!fits_single(schedule.final_learning_rate))
+    wrong("the final learning rate is 0 in single precision, got " +
           number_text(schedule.final_learning_rate));
   if (schedule.steps <= schedule.warm_up_steps)
     wrong("cosine goes over more steps than the warm-up's " +

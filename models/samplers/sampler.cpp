@@ -6,6 +6,8 @@
 
 #include "engine/compile.h"
 #include "engine/graph/ops.h"
+#include "engine/number_text.h"
+#include "engine/single_precision.h"
 
 namespace fluxion {
 namespace {
@@ -128,6 +130,9 @@ struct Sampler::State {
 Sampler::Sampler(NetworkConfig network, Parameters parameters, SamplerOptions options) {
   if (options.steps < 1)
     throw Error("sampler: wants at least 1 step, got " + std::to_string(options.steps));
+  if (!fits_single(options.guidance))
+    throw Error("sampler: guidance must be 0 or a number that single precision holds, got " +
+                number_text(options.guidance));
   const std::int64_t classes = num_classes(network);
   if (options.guidance != 1 && classes == 0)
     throw Error("sampler: guidance needs a network with classes");

@@ -52,7 +52,23 @@ json info_to_json(const CheckpointInfo& info) {
           {"data", data},
           {"step", info.step},
           {"seconds", info.seconds},
+          {"since_row",
+           {{"steps", info.since_row.steps},
+            {"loss", info.since_row.loss},
+            {"error", info.since_row.error},
+            {"gradient_norm", info.since_row.gradient_norm}}},
           {"settings", info.settings}};
+}
+
+LogSums sums_from_json(const json& object, std::int64_t step) {
+  const LogSums sums{.loss = object.at("loss").get<double>(),
+                     .error = object.at("error").get<double>(),
+                     .gradient_norm = object.at("gradient_norm").get<double>(),
+                     .steps = object.at("steps").get<std::int64_t>()};
+  if (sums.steps < 0 || sums.steps > step)
+    throw FormatError("a row of the log over " + std::to_string(sums.steps) + " of " +
+                      std::to_string(step) + " steps");
+  return sums;
 }
 
 CheckpointInfo info_from_json(const json& object) {
@@ -87,6 +103,8 @@ CheckpointInfo info_from_json(const json& object) {
   info.seconds = object.at("seconds").get<double>();
   if (!(info.seconds >= 0) || !std::isfinite(info.seconds))
     throw FormatError("seconds must not be negative");
+  if (const auto found = object.find("since_row"); found != object.end())  // older files have none
+    info.since_row = sums_from_json(*found, info.step);
   info.settings = object.at("settings").get<std::string>();
   return info;
 }
@@ -140,9 +158,13 @@ void check_entries(const SafetensorsFile& file, const CheckpointInfo& info,
 }  // namespace
 
 void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer, double seconds,
-                      const std::string& settings) {
-  const CheckpointInfo info{trainer.config(), data_of(trainer.data(), trainer.class_marks()),
-                            trainer.steps_done(), seconds, settings};
+                      const std::string& settings, const LogSums& since_row) {
+  const CheckpointInfo info{.config = trainer.config(),
+                            .data = data_of(trainer.data(), trainer.class_marks()),
+                            .step = trainer.steps_done(),
+                            .seconds = seconds,
+                            .since_row = since_row,
+                            .settings = settings};
   std::map<std::string, Tensor> tensors;
   visit_parts(trainer.state(), [&](const std::string& prefix, const Parameters& part) {
     for (const auto& [name, tensor] : part) tensors.emplace(prefix + name, tensor);
@@ -234,6 +256,7 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
       part.emplace(name, load(prefix + name));
   });
   state.step = load("step");
+  file.check_whole();
   if (const std::int64_t step = state.step.item<std::int32_t>(); step != info.step)
     throw FormatError(path.string() + ": its metadata speak of step " + std::to_string(info.step) +
                       ", its tensors of " + std::to_string(step));

@@ -3,7 +3,7 @@
 //
 //   tensors    parameters.NAME, m.NAME, v.NAME, ema.0.NAME, ema.1.NAME, .. and step
 //   metadata   "fluxion.checkpoint": the configuration, what the data were, seconds of training so
-//   far, and settings of the program around it
+//   far, what the next row of the log has so far, and settings of the program around it
 //
 // The position in the data needs no entry of its own: batches are a function of (seed, step).
 // Frozen parameters follow from the configuration.
@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "models/training/log.h"
 #include "models/training/trainer.h"
 
 namespace fluxion {
@@ -32,6 +33,7 @@ struct CheckpointInfo {
   } data;
   std::int64_t step = 0;        // updates done
   double seconds = 0;           // spent on them, over all parts of the run
+  LogSums since_row = {};       // of the updates that are in no row of the log yet
   std::string settings = "{}";  // JSON text of the caller's own
   bool operator==(const CheckpointInfo&) const = default;
 };
@@ -39,7 +41,7 @@ struct CheckpointInfo {
 // Replaces the file in one piece: until the new one is on the disk, the old one stays. Throws
 // IoError.
 void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer, double seconds,
-                      const std::string& settings = "{}");
+                      const std::string& settings = "{}", const LogSums& since_row = {});
 
 // The metadata, after the file's tensors have been compared by name and type with what they ask
 // for. Throws IoError; FormatError for a file that is no checkpoint, or a damaged one.

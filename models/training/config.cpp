@@ -1,10 +1,10 @@
 #include "models/training/config.h"
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
 #include "engine/number_text.h"
+#include "engine/single_precision.h"
 
 namespace fluxion {
 
@@ -49,6 +49,7 @@ void check(const TrainingConfig& config) {
   check(config.network);
   if (config.recompute) with_checkpoints(config.network);
   check(config.schedule);
+  check(config.objective);
   constexpr std::int64_t largest_batch = std::int64_t{1} << 30;
   if (config.batch < 1 || config.batch > largest_batch)
     throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
@@ -67,9 +68,11 @@ void check(const TrainingConfig& config) {
     if (!(beta >= 0 && beta < 1))
       throw Error("train: beta1 and beta2 of AdamW must be in [0, 1), got " + number_text(beta));
   for (const double value : {optimiser.epsilon, optimiser.weight_decay, optimiser.clip_norm})
-    if (!(value >= 0) || !std::isfinite(value))
-      throw Error("train: epsilon, weight decay and clip norm must not be negative, got " +
-                  number_text(value));
+    if (!(value >= 0) || !fits_single(value))
+      throw Error(
+          "train: epsilon, weight decay and clip norm must be 0, or positive and finite in single "
+          "precision, got " +
+          number_text(value));
 }
 
 json training_config_to_json(const TrainingConfig& config) {

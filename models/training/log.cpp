@@ -52,8 +52,7 @@ std::optional<LogRow> row_of(std::string_view line) {
 
 TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step,
                          const std::filesystem::path& before)
-    : path_(std::move(path)) {
-  std::string text = std::string(header) + "\n";
+    : path_(std::move(path)), text_(std::string(header) + "\n") {
   if (step > 0) {
     std::ifstream file(before);
     std::string line;
@@ -63,29 +62,34 @@ TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step,
         const std::optional<LogRow> row = row_of(line);
         if (!row || row->step > step || (!rows_.empty() && row->step <= rows_.back().step)) break;
         rows_.push_back(*row);
-        text += line + "\n";
+        text_ += line + "\n";
       }
   }
-  replace_file(path_, text);
-  size_ = text.size();
+  replace_file(path_, text_);
+  written_ = text_.size();
 }
 
 void TrainingLog::add(const LogRow& row) {
   rows_.push_back(row);
-  pending_ += text_of(row);
+  text_ += text_of(row);
+  std::error_code missing;
+  if (std::filesystem::file_size(path_, missing) != written_) {
+    replace_file(path_, text_);
+    written_ = text_.size();
+    return;
+  }
   errno = 0;
   std::ofstream file(path_, std::ios::app | std::ios::binary);
-  file << pending_ << std::flush;
+  file << std::string_view(text_).substr(written_) << std::flush;
   if (!file) {
     const int reason = errno;
     file.close();
     std::error_code ignored;
-    std::filesystem::resize_file(path_, size_, ignored);  // half a row is worse than none
+    std::filesystem::resize_file(path_, written_, ignored);  // half a row is worse than none
     throw IoError("writing " + path_.string() + ": " +
                   (reason != 0 ? std::generic_category().message(reason) : "the disk refuses"));
   }
-  size_ += pending_.size();
-  pending_.clear();
+  written_ = text_.size();
 }
 
 }  // namespace fluxion

@@ -17,15 +17,23 @@ struct LogRow {
   double peak_memory_mib = 0;  // the most this process has held so far
 };
 
+// Sums over the steps since the last row, whose means are the next row. A checkpoint keeps them, so
+// that the log of a run that goes on from it is that of a run that never stopped.
+struct LogSums {
+  double loss = 0, error = 0, gradient_norm = 0;
+  std::int64_t steps = 0;
+  bool operator==(const LogSums&) const = default;
+};
+
 class TrainingLog {
  public:
   // Replaces what is there: with step 0 by an empty log; else by the rows of the log `before` up to
   // `step`, so that the log of a run that goes on from there reads as one. Rows that a crash cut
-  // short are dropped; no file has no rows. Throws IoError.
+  // short are dropped; a missing file reads as zero rows. Throws IoError.
   TrainingLog(std::filesystem::path path, std::int64_t step, const std::filesystem::path& before);
 
   // Throws IoError if the disk does not take the row. It is kept then and written with the next
-  // one; the file holds whole rows only.
+  // one; the file holds whole rows only. A file that somebody removed or changed is written again.
   void add(const LogRow& row);
 
   const std::vector<LogRow>& rows() const { return rows_; }
@@ -33,8 +41,8 @@ class TrainingLog {
  private:
   std::filesystem::path path_;
   std::vector<LogRow> rows_;
-  std::string pending_;      // rows that are not in the file yet
-  std::uintmax_t size_ = 0;  // of the file's whole rows
+  std::string text_;         // what the file should hold
+  std::size_t written_ = 0;  // bytes of it that the file holds
 };
 
 }  // namespace fluxion

@@ -44,26 +44,29 @@ SubmittedStep submit_step(Trainer& trainer, std::int64_t first) {
 // The means over the steps since the last row of the log.
 class Window {
  public:
+  explicit Window(const LogSums& sums) : sums_(sums) {}
   void add(const Readback& metrics) {
-    loss_ += metrics.item<float>(0);
-    error_ += metrics.item<float>(1);
-    norm_ += metrics.item<float>(2);
-    ++count_;
+    sums_.loss += metrics.item<float>(0);
+    sums_.error += metrics.item<float>(1);
+    sums_.gradient_norm += metrics.item<float>(2);
+    ++sums_.steps;
   }
   void report(RunProgress& progress) const {
-    const double count = static_cast<double>(count_);
-    progress.loss = loss_ / count, progress.error = error_ / count,
-    progress.gradient_norm = norm_ / count;
+    const auto steps = static_cast<double>(sums_.steps);
+    progress.loss = sums_.loss / steps, progress.error = sums_.error / steps,
+    progress.gradient_norm = sums_.gradient_norm / steps;
   }
-  void clear() { *this = {}; }
+  void clear() { sums_ = {}; }
+  const LogSums& sums() const { return sums_; }
 
  private:
-  double loss_ = 0, error_ = 0, norm_ = 0;
-  std::int64_t count_ = 0;
+  LogSums sums_;
 };
 
 void check_finite(const RunProgress& progress) {
-  if (std::isfinite(progress.loss) && std::isfinite(progress.gradient_norm)) return;
+  if (std::isfinite(progress.loss) && std::isfinite(progress.error) &&
+      std::isfinite(progress.gradient_norm))
+    return;
   throw Error("train: the loss is no longer finite after step " + std::to_string(progress.step) +
               "; a smaller learning rate, a longer warm-up or gradient clipping may help");
 }
@@ -101,7 +104,7 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
   const std::int64_t first = trainer.steps_done();
   const auto start = std::chrono::steady_clock::now();
   double last_save = 0, last_checkpoint = 0;
-  Window window;
+  Window window(output.since_row);
   RunProgress& progress = summary.last;
   progress.steps = limits.steps;
 
@@ -121,14 +124,15 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     progress.fraction =
         std::min(1.0, std::max(static_cast<double>(step) / static_cast<double>(limits.steps),
                                progress.seconds / seconds_limit));
-    const bool row = step == 1 || step % output.log_every == 0 || last;
+    const bool regular = step == 1 || step % output.log_every == 0, row = regular || last;
     if (row || submitted.first || saved) {
       // Nothing is saved that is not finite.
       window.report(progress);
       check_finite(progress);
     }
     if (row) {
-      window.clear();
+      // The row of a last step between two others is there until the run goes on.
+      if (regular) window.clear();
       progress.peak_memory_bytes = peak_memory_bytes().value_or(0);
       if (files)
         files->log({step, progress.seconds, progress.loss, progress.error, progress.gradient_norm,
@@ -168,7 +172,7 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     finish(now, last, save || checkpoint);
     if (last) break;
     if (checkpoint) {
-      files->write_checkpoint(progress.seconds);
+      files->write_checkpoint(progress.seconds, window.sums());
       last_checkpoint = seconds_since(start);
     }
     if (save) {
@@ -176,7 +180,7 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
       last_save = seconds_since(start);
     }
   }
-  if (files) files->finish(progress.seconds);
+  if (files) files->finish(progress.seconds, window.sums());
   return summary;
 }
 

@@ -19,6 +19,7 @@
 #include <functional>
 #include <stop_token>
 
+#include "models/training/log.h"
 #include "models/training/trainer.h"
 
 namespace fluxion {
@@ -27,6 +28,7 @@ struct RunOutput {
   std::filesystem::path folder;  // made if need be; empty: nothing is written
   // The checkpoint that the trainer was resumed from, if any; empty: that of the folder.
   std::filesystem::path resumed_from = {};
+  LogSums since_row = {};    // as that checkpoint has them
   double save_seconds = 60;  // between pictures and model files; also written at the end
   // Between checkpoints, whichever comes first; 0: not by that. One is also written at the end.
   double checkpoint_seconds = 60;

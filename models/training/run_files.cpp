@@ -82,11 +82,11 @@ RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer,
   // A checkpoint that was put aside has no log of its own: the one beside it is that of the run
   // that took its place.
   const bool aside = resumed_from_.filename().string().starts_with(kept_name);
-  log_.emplace(folder_ / log_name, trainer_.steps_done(),
+  log_.emplace(folder_ / log_name, trainer_.steps_done() - output.since_row.steps,
                goes_on_ ? folder_ / log_name
                : aside  ? ""
                         : resumed_from_.parent_path() / log_name);
-  if (settings_ != RunOutput().settings) replace_file(folder_ / "config.json", settings_ + "\n");
+  write_settings();
 }
 
 void RunFiles::keep_other_checkpoint() const {
@@ -156,6 +156,7 @@ void RunFiles::check_room() const {
 
 void RunFiles::attempt(const std::string& kind, const std::function<void()>& write) {
   try {
+    make_folder(folder_);  // where somebody removed it
     write();
     failures_.erase(kind);
   } catch (const IoError& error) {
@@ -187,9 +188,9 @@ void RunFiles::log(const LogRow& row) {
   attempt("log", [&] { log_->add(row); });
 }
 
-void RunFiles::write_checkpoint(double seconds) {
+void RunFiles::write_checkpoint(double seconds, const LogSums& since_row) {
   attempt("checkpoint", [&] {
-    fluxion::write_checkpoint(folder_ / checkpoint_name, trainer_, seconds, settings_);
+    fluxion::write_checkpoint(folder_ / checkpoint_name, trainer_, seconds, settings_, since_row);
     good_checkpoint_ = trainer_.steps_done();
   });
 }
@@ -200,7 +201,14 @@ std::filesystem::path RunFiles::average_path(std::size_t average) const {
                     ".safetensors");
 }
 
+void RunFiles::write_settings() const {
+  if (settings_ != RunOutput().settings) replace_file(folder_ / "config.json", settings_ + "\n");
+}
+
 void RunFiles::write_results() {
+  std::error_code missing;
+  if (!std::filesystem::exists(folder_ / "config.json", missing))
+    attempt("settings", [&] { write_settings(); });
   attempt("model", [&] {
     for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i)
       write_model(average_path(i), trainer_.model(Weights::average, i));
@@ -219,10 +227,12 @@ void RunFiles::write_results() {
   });
 }
 
-void RunFiles::finish(double seconds) {
-  write_checkpoint(seconds);
+void RunFiles::finish(double seconds, const LogSums& since_row) {
+  write_checkpoint(seconds, since_row);
   write_results();
   if (failures_.empty()) return;
+  std::error_code missing;
+  if (!std::filesystem::exists(folder_ / checkpoint_name, missing)) good_checkpoint_ = -1;
   const std::string good = good_checkpoint_ < 0 ? "no checkpoint could be written"
                                                 : "the last good checkpoint, after step " +
                                                       std::to_string(good_checkpoint_) + ", is " +

@@ -26,15 +26,16 @@ class RunFiles {
 
   // On the way: a failure is a warning, once for each kind of file until it works again.
   void log(const LogRow& row);
-  void write_checkpoint(double seconds);
+  void write_checkpoint(double seconds, const LogSums& since_row);
   void write_results();  // model files, pictures, chart
   // At the end: tries everything, then throws IoError if something failed.
-  void finish(double seconds);
+  void finish(double seconds, const LogSums& since_row);
 
  private:
   void attempt(const std::string& kind, const std::function<void()>& write);
   void attempt_drawing(const std::string& kind, const std::function<void()>& write);
   void check_room() const;
+  void write_settings() const;
   void keep_other_checkpoint() const;
   void remove_leftovers() const;
   std::filesystem::path average_path(std::size_t average) const;

@@ -1,8 +1,12 @@
 // Runs the `fluxion` program as a shell would.
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
+#include <functional>
 #include <string>
+#include <vector>
 
 namespace fluxion::testing {
 
@@ -17,5 +21,29 @@ ProgramRun run_program(const std::string& arguments, const std::filesystem::path
                        const std::string& before = {});
 
 std::filesystem::path program_path();
+
+// The program, started: it works in `folder`, where what it says goes to the files "stdout" and
+// "stderr". It is killed at the end if it still runs.
+class Process {
+ public:
+  // `prepare` runs in the new process before the program.
+  Process(std::vector<std::string> arguments, const std::filesystem::path& folder,
+          const std::function<void()>& prepare = {});
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  void signal(int number) const;
+  int wait();  // for its end; the status of waitpid
+  bool running();
+  int status() const { return status_; }
+
+ private:
+  pid_t id_ = -1;
+  int status_ = 0;
+};
+
+// Waits until the condition holds, for half a minute.
+void wait_for(const std::function<bool()>& condition);
 
 }  // namespace fluxion::testing

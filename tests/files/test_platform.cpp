@@ -59,6 +59,25 @@ TEST_CASE("platform: a mapped file shows its bytes", "[files]") {
   }
 }
 
+TEST_CASE("platform: a mapped file that is cut short reads as zeros and says so", "[files]") {
+  constexpr std::size_t bytes = 1 << 18;
+  const ScratchFolder folder;
+  for (const std::size_t left : {std::size_t{0}, std::size_t{70000}, bytes - 1}) {
+    replace_file(folder / "a", std::string(bytes, 'x'));
+    const MappedFileGuard guard;
+    const MappedFile file(folder / "a");
+    CHECK_FALSE(file.cut_short());
+    CHECK_NOTHROW(file.check_whole());
+    std::filesystem::resize_file(folder / "a", left);
+    if (left > 0) CHECK(static_cast<char>(file.bytes()[0]) == 'x');
+    CHECK(static_cast<char>(file.bytes()[bytes - 1]) == '\0');
+    CHECK(file.cut_short());
+    const std::string message = message_of<IoError>([&] { file.check_whole(); });
+    CHECK(contains(message, (folder / "a").string()));
+    CHECK(contains(message, "cut short"));
+  }
+}
+
 TEST_CASE("platform: mapping what can't be mapped names the file and the reason", "[files]") {
   const ScratchFolder folder;
   const std::string missing = message_of<IoError>([&] { MappedFile(folder / "missing"); });
@@ -82,6 +101,15 @@ TEST_CASE("platform: replacing a file is all or nothing", "[files]") {
     }
     CHECK(text_of(path) == "old");
     CHECK(folder.files() == 1);
+  }
+  SECTION("a program that ends in the middle can remove what it began") {
+    ReplacementFile file(path);
+    file.write("half of the n");
+    CHECK(folder.files() == 2);
+    remove_temporary_files();
+    CHECK(folder.files() == 1);
+    CHECK_THROWS_AS(file.commit(), IoError);
+    CHECK(text_of(path) == "old");
   }
   SECTION("commit replaces and leaves no other file behind") {
     ReplacementFile file(path);

@@ -96,6 +96,25 @@ TEST_CASE("a run that stops and goes on has the bits of one that never stopped",
   check_resumes(checkpointed_digits(), glyphs(8));
 }
 
+TEST_CASE("a run that stops between two rows of its log has the rows of one that did not",
+          "[training][resume]") {
+  const ScratchFolder folder;
+  const auto data = std::shared_ptr<const DataSet>(moons());
+  const std::filesystem::path checkpoint = folder / "parts/checkpoint.safetensors";
+  Trainer whole(checkpointed_points(), data, cpu({.threads = 1}));
+  run_training(whole, {.steps = 36}, {.folder = folder / "whole"});
+  Trainer first(checkpointed_points(), data, cpu({.threads = 1}));
+  run_training(first, {.steps = 4}, {.folder = folder / "parts"});
+  for (const std::int64_t steps : {7, 13, 14, 20, 36}) {
+    const CheckpointInfo info = read_checkpoint_info(checkpoint);
+    CHECK(info.since_row.steps == (info.step < 10 ? info.step - 1 : info.step % 10));
+    Trainer next = resume_trainer(checkpoint, data, cpu({.threads = 1}));
+    run_training(next, {.steps = steps}, {.folder = folder / "parts", .since_row = info.since_row},
+                 {}, info.seconds);
+  }
+  CHECK(rows_of(folder / "whole/log.csv") == rows_of(folder / "parts/log.csv"));
+}
+
 TEST_CASE("a resumed run continues its log, its files and its limits", "[training][resume]") {
   const ScratchFolder folder;
   const auto data = std::shared_ptr<const DataSet>(moons());

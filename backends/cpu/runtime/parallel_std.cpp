@@ -8,15 +8,14 @@
 #include <deque>
 #include <exception>
 #include <mutex>
-#include <new>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "backends/cpu/runtime/parallel.h"
 #include "engine/error.h"
 #include "engine/platform/machine.h"
+#include "engine/platform/threads.h"
 
 namespace fluxion::cpu_backend {
 
@@ -52,12 +51,7 @@ struct Job {
 struct ThreadPool::State {
   // Where the system refuses a thread, the pool works with those that it has.
   explicit State(int wanted) {
-    workers.reserve(static_cast<std::size_t>(wanted - 1));
-    try {
-      for (int i = 1; i < wanted; ++i) workers.emplace_back([this] { serve(); });
-    } catch (const std::system_error&) {
-    } catch (const std::bad_alloc&) {
-    }
+    workers = start_threads(static_cast<std::size_t>(wanted - 1), [this] { serve(); });
     threads = static_cast<int>(workers.size()) + 1;
   }
   ~State() {
@@ -66,7 +60,7 @@ struct ThreadPool::State {
       stopping = true;
     }
     job_waits.notify_all();
-    for (std::thread& worker : workers) worker.join();
+    workers.clear();
   }
 
   void serve() {
@@ -95,7 +89,7 @@ struct ThreadPool::State {
   std::condition_variable job_waits, helper_left;
   std::deque<Job*> jobs;
   bool stopping = false;
-  std::vector<std::thread> workers;
+  std::vector<std::jthread> workers;
 };
 
 ThreadPool::ThreadPool(int threads) {

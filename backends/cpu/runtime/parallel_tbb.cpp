@@ -8,15 +8,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <new>
+#include <chrono>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "backends/cpu/runtime/parallel.h"
 #include "engine/error.h"
 #include "engine/platform/machine.h"
+#include "engine/platform/threads.h"
 
 namespace fluxion::cpu_backend {
 
@@ -26,13 +26,8 @@ namespace {
 // there is work, and does not survive if one of them can't start another.
 int startable(int wanted) {
   std::atomic<bool> over = false;
-  std::vector<std::jthread> threads;
-  try {
-    threads.reserve(static_cast<std::size_t>(wanted));
-    for (int i = 0; i < wanted; ++i) threads.emplace_back([&over] { over.wait(false); });
-  } catch (const std::system_error&) {
-  } catch (const std::bad_alloc&) {
-  }
+  const std::vector<std::jthread> threads =
+      start_threads(static_cast<std::size_t>(wanted), [&over] { over.wait(false); });
   over = true;
   over.notify_all();
   return static_cast<int>(threads.size());
@@ -44,7 +39,27 @@ struct ThreadPool::State {
   // More threads than cores would gain nothing, and TBB prints a warning when asked for them.
   explicit State(int wanted) : State(wanted, std::min(wanted, tbb::info::default_concurrency())) {}
   State(int wanted, int useful) : State(wanted, useful, 1 + startable(useful - 1)) {}
-  State(int wanted, int useful, int had) : threads(had < useful ? had : wanted), arena(had) {}
+  State(int wanted, int useful, int had) : threads(had < useful ? had : wanted), arena(had) {
+    if (had > 1) start(had);
+  }
+
+  // Has TBB start its workers while there is room for them. Each waits for the others, but not for
+  // long: they may be at work for another pool.
+  void start(int workers) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+    std::atomic<int> here{0};
+    arena.execute([&] {
+      tbb::parallel_for(
+          tbb::blocked_range<int>(0, workers, 1),
+          [&](const tbb::blocked_range<int>&) {
+            ++here;
+            while (here < workers && std::chrono::steady_clock::now() < end)
+              std::this_thread::yield();
+          },
+          tbb::simple_partitioner());
+    });
+  }
+
   const int threads;
   tbb::task_arena arena;
 };

@@ -1,0 +1,135 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "engine/error.h"
+#include "engine/platform/descriptor_posix.h"
+#include "engine/platform/file.h"
+
+namespace fluxion {
+
+namespace {
+
+// Where files are mapped. A signal handler gets no argument, so what it reads can't live anywhere
+// else. A place is free while its begin is 0, and the handler heeds it once its end is set.
+struct Place {
+  std::atomic<std::uintptr_t> begin{0}, end{0};
+  std::atomic<bool> cut{false};
+};
+std::array<Place, 256> places;
+std::atomic<std::uintptr_t> page_bytes{0};
+struct sigaction action_before = {};
+static_assert(std::atomic<std::uintptr_t>::is_always_lock_free);
+
+// More maps than places are possible, and have no guard.
+int enter(std::span<const std::byte> bytes) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
+  for (std::size_t k = 0; k < places.size(); ++k) {
+    std::uintptr_t none = 0;
+    if (!places[k].begin.compare_exchange_strong(none, begin)) continue;
+    places[k].cut = false;
+    places[k].end = begin + bytes.size();
+    return static_cast<int>(k);
+  }
+  return -1;
+}
+
+void leave(int k) {
+  if (k < 0) return;
+  Place& place = places[static_cast<std::size_t>(k)];
+  place.end = 0;
+  place.begin = 0;
+}
+
+// The page that was touched lies behind the end of its file, and so do all after it.
+extern "C" void on_lost_page(int, siginfo_t* info, void*) {
+  const int saved_errno = errno;
+  const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
+  for (Place& place : places) {
+    const std::uintptr_t begin = place.begin, end = place.end;
+    if (end == 0 || address < begin || address >= end) continue;
+    const std::uintptr_t page = address / page_bytes * page_bytes;
+    void* const zeros = ::mmap(reinterpret_cast<void*>(page), end - page, PROT_READ,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (zeros == MAP_FAILED) break;
+    place.cut = true;
+    errno = saved_errno;
+    return;
+  }
+  ::sigaction(SIGBUS, &action_before, nullptr);  // it comes again when the handler returns
+  errno = saved_errno;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const auto fail = [&](int error) {
+    throw IoError("reading " + path.string() + ": " + std::generic_category().message(error));
+  };
+  // Opening a pipe must not wait for a writer.
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.get() < 0) fail(errno);
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) fail(errno);
+  if (S_ISDIR(status.st_mode)) fail(EISDIR);
+  if (!S_ISREG(status.st_mode)) throw IoError("reading " + path.string() + ": not a regular file");
+  const auto size = static_cast<std::size_t>(status.st_size);
+  if (size == 0) return;
+  void* const address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (address == MAP_FAILED) fail(errno);
+  bytes_ = {static_cast<const std::byte*>(address), size};
+  descriptor_ = file.release();
+  place_ = enter(bytes_);
+}
+
+MappedFile::~MappedFile() {
+  leave(place_);
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(place_, other.place_);
+  return *this;
+}
+
+bool MappedFile::cut_short() const {
+  if (place_ >= 0 && places[static_cast<std::size_t>(place_)].cut) return true;
+  // What is lost of the last page needs no signal to read as zeros.
+  struct stat status {};
+  return descriptor_ >= 0 && ::fstat(descriptor_, &status) == 0 &&
+         static_cast<std::size_t>(status.st_size) < bytes_.size();
+}
+
+void MappedFile::check_whole() const {
+  if (cut_short())
+    throw IoError("reading " + path_.string() + ": it was cut short while it was being read");
+}
+
+MappedFileGuard::MappedFileGuard() {
+  page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  struct sigaction action {};
+  action.sa_sigaction = on_lost_page;
+  action.sa_flags = SA_SIGINFO | SA_RESTART;
+  ::sigemptyset(&action.sa_mask);
+  ::sigaction(SIGBUS, &action, &action_before);
+}
+
+MappedFileGuard::~MappedFileGuard() { ::sigaction(SIGBUS, &action_before, nullptr); }
+
+}  // namespace fluxion
