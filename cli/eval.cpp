@@ -377,6 +377,10 @@ int eval(const EvalArguments& options, const Streams& streams) {
     DataOptions from = options.data;
     from.data = options.samples;
     from.flip = false;
+    // What lies beside them is asked for only where nothing else says what they should be.
+    const bool may_want_class =
+        options.metrics.empty() || std::ranges::count(options.metrics, "classifier") > 0;
+    from.no_labels |= !may_want_class || !options.labels.empty() || options.chosen_class;
     sample_set = sets.open(from);
     samples = read_samples(options, *sample_set);
   }

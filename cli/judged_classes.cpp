@@ -42,6 +42,7 @@ DrawnClasses drawn_classes(const std::string& chosen, const ModelInfo& info,
                            const std::string& model, const JudgedClasses& judged, bool relabel,
                            const Streams& streams) {
   const std::int64_t classes = num_classes(info.network);
+  if (chosen == "none") check_open_class(info);
   if (chosen == "none" || (chosen == "balanced" && classes == 0)) return {};
   std::vector<std::int32_t> wanted = trained_classes(info);
   if (chosen != "balanced") try {

@@ -48,8 +48,11 @@ SamplerOptions sampler_for(const SampleArguments& options, const ModelInfo& info
 
 // The classes to draw, one after the other. Empty: left open.
 std::vector<std::int32_t> classes_for(const SampleArguments& options, const ModelInfo& info) {
-  if (options.chosen_class == "none") return {};
   if (options.chosen_class == "balanced") return trained_classes(info);
+  if (options.chosen_class == "none") {
+    check_open_class(info);
+    return {};
+  }
   try {
     return {class_of(info, options.chosen_class)};
   } catch (const Error& error) {

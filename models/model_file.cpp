@@ -165,6 +165,17 @@ std::int32_t class_of(const ModelInfo& info, const std::string& text) {
   return *found;
 }
 
+void check_open_class(const ModelInfo& info) {
+  if (num_classes(info.network) == 0) return;
+  const json objective = json::parse(info.objective_config, nullptr, false);
+  if (!objective.is_object()) return;
+  const auto dropout = objective.find("label_dropout");
+  if (dropout != objective.end() && dropout->is_number() && dropout->get<double>() == 0)
+    throw Error(
+        "the model has never seen a class left open (it was trained with label dropout 0), so "
+        "there is nothing that it could draw without one");
+}
+
 void check_guidance(const ModelInfo& info, double scale) {
   if (scale == 1) return;
   if (num_classes(info.network) == 0)
@@ -174,6 +185,11 @@ void check_guidance(const ModelInfo& info, double scale) {
         "guidance: the model was trained with guidance (omega " +
         json(info.guidance->omega).dump() + ", kappa " + json(info.guidance->kappa).dump() +
         "), so its samples are guided already; a second guidance would distort them. Use scale 1");
+  try {
+    check_open_class(info);
+  } catch (const Error& error) {
+    throw Error("guidance: " + std::string(error.what()));
+  }
 }
 
 void write_model(const std::filesystem::path& path, const Model& model) {

@@ -61,8 +61,12 @@ std::vector<std::int32_t> trained_classes(const ModelInfo& info);
 // with the classes that there are, for one that the model lacks or was not trained on.
 std::int32_t class_of(const ModelInfo& info, const std::string& text);
 
+// Throws Error if samples without a class can't be drawn: the model has classes, and training never
+// left one open (label_dropout 0), so that the null class is a row that holds what it began with.
+void check_open_class(const ModelInfo& info);
+
 // Throws Error, with the reason, if samples of this model can't be guided with that scale (1:
-// none): the model has no classes, or its guidance was trained in.
+// none): the model has no classes, its null class was not trained, or its guidance was trained in.
 void check_guidance(const ModelInfo& info, double scale);
 
 }  // namespace fluxion

@@ -243,3 +243,47 @@ TEST_CASE(
   check_refused(animals.program(few + "12"), {"real samples to compare with"});
   CHECK_FALSE(fs::exists(animals.folder() / "new"));
 }
+
+TEST_CASE("labels that lie beside samples are not asked about where others are given",
+          "[cli][classes]") {
+  const Animals animals;
+  write_npy(animals.folder() / "theirs.npy", std::vector<std::uint8_t>(6 * 64, 30), {6, 8, 8});
+  write_npy(animals.folder() / "labels.npy", std::vector<std::int64_t>{0, 1, 2, 0, 1, 2}, {6});
+  const std::string theirs =
+      "eval --samples theirs.npy --data animals --classifier judge --draws 0 --metrics ";
+  check_refused(animals.program(theirs + "classifier"), {"labels.npy", "theirs.labels.npy"});
+  CHECK(animals.program(theirs + "classifier --labels labels.npy").code == 0);
+  CHECK(animals.program(theirs + "classifier --class dog").code == 0);
+  CHECK(animals.program(theirs + "recall").code == 0);
+}
+
+TEST_CASE("models and classifiers without names go by number, as they did", "[cli][classes]") {
+  const Animals animals;
+  Model model = read_model(animals.folder() / "run/model.safetensors", cpu({.threads = 1}));
+  model.info.class_names.clear();
+  model.info.class_marks.clear();
+  write_model(animals.folder() / "old", model);
+  Classifier judge = read_classifier(animals.folder() / "judge", cpu({.threads = 1}));
+  judge.info.class_names.clear();
+  judge.info.class_marks.clear();
+  write_classifier(animals.folder() / "judge", judge);
+  animals.rename("animals/bird", "animals/zebra");
+  CHECK(animals.evaluated("--model old").code == 0);
+  CHECK(animals.program("sample --model old --class 2 --count 2").code == 0);
+  check_refused(animals.program("sample --model old --class 3 --count 2"), {"0 to 2"});
+  fs::remove_all(animals.folder() / "animals/zebra");
+  check_refused(animals.evaluated("--model old"), {"class 2", "cat, dog"});
+}
+
+TEST_CASE("a class left open is not drawn of a model that has never seen one", "[cli][classes]") {
+  const Animals animals;
+  REQUIRE(
+      animals.program(small_run + "--data animals --steps 2 --label-dropout 0 --out never").code ==
+      0);
+  const std::string never = "--model never/model.safetensors ";
+  check_refused(animals.program("sample --class none " + never), {"label dropout 0"});
+  check_refused(animals.program("sample --guidance 2 " + never), {"guidance", "label dropout 0"});
+  check_refused(animals.evaluated(never + "--class none"), {"label dropout 0"});
+  CHECK(animals.program("sample --count 2 " + never).code == 0);
+  CHECK(animals.program("sample --class none --count 2 --model run/model.safetensors").code == 0);
+}
