@@ -8,7 +8,6 @@
 
 #include "engine/error.h"
 #include "engine/platform/file.h"
-#include "engine/platform/machine.h"
 #include "models/data/label_file.h"
 #include "models/files/npy.h"
 #include "models/files/zip.h"
@@ -16,8 +15,6 @@
 namespace fluxion {
 
 namespace {
-
-constexpr std::size_t header_bytes = std::size_t{1} << 16;
 
 enum class Role { samples, labels, other };
 enum class Part { whole, train, test, validation };
@@ -118,7 +115,7 @@ class NpzFile {
       if (key.empty()) continue;
       NamedArray array{key, &member, {}, {}, meaning_of(key)};
       try {
-        array.header = parse_npy_header(archive_.prefix(member, header_bytes), member.size,
+        array.header = parse_npy_header(archive_.prefix(member, npy_start_bytes), member.size,
                                         name_ + ": " + key);
       } catch (const FormatError& error) {
         array.reason = error.what();
@@ -136,10 +133,7 @@ class NpzFile {
     if (!array.header) throw FormatError(array.reason);
     const ZipMember& member = *array.member;
     if (member.method == 0) return npy_in(archive_.in_place(member), file_, name_of(array));
-    if (const auto free = available_memory_bytes(); free && *free < member.size)
-      throw OutOfMemory(name_of(array) + ": it takes " + std::to_string(member.size) +
-                        " bytes of memory, " + std::to_string(*free) +
-                        " are free; a .npy file is read without being loaded");
+    require_memory(member.size, name_of(array));
     const auto bytes = std::make_shared<const std::vector<std::byte>>(archive_.unpack(member));
     return npy_in(*bytes, bytes, name_of(array));
   }
