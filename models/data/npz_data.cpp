@@ -140,6 +140,7 @@ class NpzFile {
 
   // "images u8[60000, 28, 28], names (text)", or the reason why each can't be read.
   std::string listed() const {
+    if (arrays_.empty()) return "no arrays";
     std::string list;
     for (const NamedArray& array : arrays_)
       list += (list.empty() ? "" : ", ") + array.key +
