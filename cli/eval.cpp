@@ -540,9 +540,10 @@ Command add_eval(CommandLine& program, const Streams& streams) {
           .type_name("FILE");
   const Option samples =
       parser
-          .add_option("--samples", options->samples,
-                      "Or samples of any program: .npy, points [count, dim] or images [count, "
-                      "height, width, channels] in [-1, 1]; or a folder of images")
+          .add_option(
+              "--samples", options->samples,
+              "Or samples of any program: .npy or .npz, points [count, dim] or images [count, "
+              "height, width, channels] in [-1, 1]; or a folder of images")
           .type_name("PATH")
           .excludes(model);
   const Option labels =

@@ -144,16 +144,24 @@ SourceArray npy_in(std::span<const std::byte> bytes, const std::shared_ptr<const
 
 SourceArray open_npy(const std::filesystem::path& path) {
   const auto file = std::make_shared<const MappedFile>(path);
+  const std::string name = path.string();
   if (!is_gzip(file->bytes())) {
-    SourceArray array = npy_in(file->bytes(), file, path.string());
+    SourceArray array = npy_in(file->bytes(), file, name);
     file->check_whole();
     if (array.owner == file) array.file = file;
     return array;
   }
-  const auto unpacked = std::make_shared<const std::vector<std::byte>>(
-      gunzip(file->bytes(), largest_unpacked, path.string()));
+  const std::uint64_t size =
+      parse_npy_start(gunzip_prefix(file->bytes(), npy_start_bytes, name), name).file_bytes();
+  if (size > largest_unpacked || size / largest_expansion > file->bytes().size())
+    throw FormatError(name + ": " + std::to_string(file->bytes().size()) +
+                      " compressed bytes can't hold the " + std::to_string(size) +
+                      " of its header");
+  require_memory(size, name);
+  const auto unpacked =
+      std::make_shared<const std::vector<std::byte>>(gunzip(file->bytes(), size, name));
   file->check_whole();
-  return npy_in(*unpacked, unpacked, path.string());
+  return npy_in(*unpacked, unpacked, name);
 }
 
 ArrayContent sample_content(const std::string& name, SourceArray array) {

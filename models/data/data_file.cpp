@@ -5,6 +5,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "engine/error.h"
 #include "engine/platform/file.h"
@@ -21,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t start_bytes = 1024;
+constexpr std::size_t most_files_looked_at = 100;
 constexpr std::size_t cifar10_record = 3073, cifar100_record = 3074;
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& what, const std::string& advice) {
@@ -49,6 +51,53 @@ bool named(const fs::path& path, std::string_view ending) {
            "load it in Python, and numpy.save(\"x.npy\", array)");
   refuse(path, "none of the files that are read",
          "a .npy or .npz file, an IDX file, a folder of pictures (docs/data.md)");
+}
+
+// Where a folder holds no pictures and no folders, the first of its files that is known says why.
+void check_files(const fs::path& folder) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  fs::directory_iterator place(folder, error);
+  for (; !error && place != fs::directory_iterator(); place.increment(error)) {
+    const fs::path& path = place->path();
+    if (path.filename().native().starts_with('.')) continue;
+    std::error_code kind_error;
+    if (place->is_directory(kind_error) || named(path, ".png") || named(path, ".jpg") ||
+        named(path, ".jpeg"))
+      return;
+    if (place->is_regular_file(kind_error)) files.push_back(path);
+  }
+  std::sort(files.begin(), files.end());
+  if (files.size() > most_files_looked_at) files.resize(most_files_looked_at);
+  for (const fs::path& path : files) {
+    FileDescription found;
+    try {
+      const MappedFile file(path);
+      found = describe_file(file.bytes());
+      if (found.kind == FileKind::gzip)
+        found = describe_file(gunzip_prefix(file.bytes(), start_bytes, path.string()));
+      if (found.kind == FileKind::zip) found = describe_zip(file.bytes(), path.string());
+    } catch (const Error&) {
+      continue;  // whatever it is, it does not tell
+    }
+    const std::string name = path.filename().string();
+    switch (found.kind) {
+      case FileKind::npy:
+      case FileKind::zip:
+      case FileKind::idx:
+        throw FormatError("data set " + folder.string() +
+                          ": a folder without pictures that holds " + name + ", " + found.what +
+                          ": give the file of samples itself");
+      case FileKind::foreign:
+      case FileKind::checkpoint:
+        if (found.is_text) continue;
+        throw FormatError("data set " + folder.string() +
+                          ": a folder without pictures that holds " + name + ", " + found.what +
+                          (found.advice.empty() ? "" : ": " + found.advice));
+      default:
+        continue;
+    }
+  }
 }
 
 }  // namespace
@@ -100,6 +149,7 @@ void check_known_folders(const fs::path& folder) {
       (holds("train.bin") && holds("test.bin") && holds("fine_label_names.txt")))
     refuse_version("CIFAR-100, which is not read as it is",
                    "write its pictures into a folder, with a sub-folder a class");
+  check_files(folder);
 }
 
 }  // namespace fluxion

@@ -14,7 +14,8 @@ namespace fluxion {
 std::unique_ptr<DataSet> data_file(const std::filesystem::path& path,
                                    const DataSetOptions& options = {});
 
-// Throws FormatError for a folder that holds another version of a data set that is read.
+// Throws FormatError, with what to do, for a folder that holds another version of a data set that is
+// read, or files of arrays or records and neither pictures nor folders.
 void check_known_folders(const std::filesystem::path& folder);
 
 }  // namespace fluxion

@@ -8,7 +8,6 @@
 
 #include "engine/error.h"
 #include "engine/platform/file.h"
-#include "engine/platform/machine.h"
 #include "models/data/labels_beside.h"
 #include "models/files/npy.h"
 #include "models/files/zip.h"
@@ -16,8 +15,6 @@
 namespace fluxion {
 
 namespace {
-
-constexpr std::size_t header_bytes = std::size_t{1} << 16;
 
 enum class Role { samples, labels, other };
 enum class Part { whole, train, test, validation };
@@ -118,7 +115,7 @@ class NpzFile {
       if (key.empty()) continue;
       NamedArray array{key, &member, {}, {}, meaning_of(key)};
       try {
-        array.header = parse_npy_header(archive_.prefix(member, header_bytes), member.size,
+        array.header = parse_npy_header(archive_.prefix(member, npy_start_bytes), member.size,
                                         name_ + ": " + key);
       } catch (const FormatError& error) {
         array.reason = error.what();
@@ -141,10 +138,7 @@ class NpzFile {
       if (stored.owner == file_) stored.file = file_;
       return stored;
     }
-    if (const auto free = available_memory_bytes(); free && *free < member.size)
-      throw OutOfMemory(name_of(array) + ": it takes " + std::to_string(member.size) +
-                        " bytes of memory, " + std::to_string(*free) +
-                        " are free; a .npy file is read without being loaded");
+    require_memory(member.size, name_of(array));
     const auto bytes = std::make_shared<const std::vector<std::byte>>(archive_.unpack(member));
     file_->check_whole();
     return npy_in(*bytes, bytes, name_of(array));
@@ -152,6 +146,7 @@ class NpzFile {
 
   // "images u8[60000, 28, 28], names (text)", or the reason why each can't be read.
   std::string listed() const {
+    if (arrays_.empty()) return "no arrays";
     std::string list;
     for (const NamedArray& array : arrays_)
       list += (list.empty() ? "" : ", ") + array.key +

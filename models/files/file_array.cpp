@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "engine/platform/machine.h"
+
 namespace fluxion {
 
 static_assert(std::endian::native == std::endian::little,
@@ -98,6 +100,13 @@ bool is_held_as_stored(const StoredType& type) {
   return type.kind != Kind::boolean && !(type.big_endian && type.bytes > 1) &&
          static_cast<std::size_t>(type.bytes) == size_of(held_as(type)) &&
          !(type.kind == Kind::unsigned_integer && type.bytes == 8);
+}
+
+void require_memory(std::uint64_t bytes, std::string_view name) {
+  if (const auto free = available_memory_bytes(); free && *free < bytes)
+    throw OutOfMemory(std::string(name) + ": it takes " + std::to_string(bytes) +
+                      " bytes of memory, " + std::to_string(*free) +
+                      " are free (a plain .npy file is read without being loaded)");
 }
 
 std::vector<std::byte> held_elements(std::span<const std::byte> bytes, const StoredType& type,

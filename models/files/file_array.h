@@ -45,6 +45,10 @@ DType held_as(const StoredType& type);
 // Whether elements of this type are held just as they are stored, and any bytes are elements.
 bool is_held_as_stored(const StoredType& type);
 
+// Throws OutOfMemory where so many bytes, which a small compressed file may claim, are more than is
+// free.
+void require_memory(std::uint64_t bytes, std::string_view name);
+
 // The elements as held: row-major, little-endian, of type held_as(type). `column_major`: the first
 // axis runs fastest in `bytes`, which hold exactly the elements of `shape`. Throws FormatError for
 // a boolean that is neither 0 nor 1, and for a u64 that no i64 holds.

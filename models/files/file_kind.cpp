@@ -134,13 +134,14 @@ FileDescription describe_text(std::string_view text) {
     return {FileKind::checkpoint, "the index of a checkpoint in several files",
             "join the files that it names with safetensors.torch.save_file"};
   if (starts_with(text, "{") || starts_with(text, "["))
-    return {
-        FileKind::foreign, "a text file (JSON)",
-        "numpy.save(\"x.npy\", numpy.array(json.load(open(FILE)), \"f4\")) saves numbers in it"};
+    return {FileKind::foreign, "a text file (JSON)",
+            "numpy.save(\"x.npy\", numpy.array(json.load(open(FILE)), \"f4\")) saves numbers in it",
+            true};
   return {
       FileKind::foreign, "a text file",
       "numpy.save(\"x.npy\", numpy.loadtxt(FILE, delimiter=\",\", skiprows=1)) saves a table of "
-      "numbers (skiprows=0 without a line of titles)"};
+      "numbers (skiprows=0 without a line of titles)",
+      true};
 }
 
 std::string_view text_of_bytes(std::span<const std::byte> bytes) {

@@ -24,6 +24,7 @@ struct FileDescription {
   FileKind kind = FileKind::unknown;
   std::string what;    // "a PNG picture"; "" if unknown
   std::string advice;  // what to do with it: "give the folder of pictures"; or ""
+  bool is_text = false;
 };
 
 // `bytes`: the whole file, or enough of its start (a kibibyte).

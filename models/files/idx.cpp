@@ -84,6 +84,7 @@ FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
 
   std::vector<std::byte> unpacked;
   if (compressed) {
+    require_memory(header + total, name);
     unpacked = gunzip(bytes, header + total, name);
     if (unpacked.size() != header + total)
       refuse(claim + ", and the compressed stream holds " +

@@ -246,8 +246,12 @@ NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view na
   return parse_npy_header(bytes, bytes.size(), name);
 }
 
-NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::uint64_t whole,
-                           std::string_view name) {
+std::uint64_t NpyHeader::file_bytes() const {
+  return start + static_cast<std::uint64_t>(type.shape.elements()) *
+                     static_cast<std::uint64_t>(stored.bytes);
+}
+
+NpyHeader parse_npy_start(std::span<const std::byte> bytes, std::string_view name) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const NpyHeaderReader complain({}, name);
   if (text.size() < 10 || !text.starts_with(npy_magic))
@@ -268,17 +272,20 @@ NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::uint64_t whole
   if (text.size() < start + length) complain.refuse("it ends inside its header");
   NpyHeader header = NpyHeaderReader(text.substr(start, length), name).read();
   header.start = start + length;
+  return header;
+}
 
-  const std::uint64_t expected = static_cast<std::uint64_t>(header.type.shape.elements()) *
-                                 static_cast<std::uint64_t>(header.stored.bytes);
-  const std::uint64_t found = whole - header.start;
+NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::uint64_t whole,
+                           std::string_view name) {
+  NpyHeader header = parse_npy_start(bytes, name);
+  const std::uint64_t expected = header.file_bytes() - header.start, found = whole - header.start;
   const std::string needs = "its shape " + to_string(header.type.shape) + " needs " +
                             std::to_string(expected) + " bytes, it holds " + std::to_string(found);
+  const NpyHeaderReader complain({}, name);
   if (found < expected) complain.refuse(needs + ": it ends early");
   if (found > expected)
     complain.refuse(needs +
-                    ": several arrays in one file? np.save(FILE, np.load(FILE)) keeps the "
-                    "first");
+                    ": several arrays in one file? np.save(FILE, np.load(FILE)) keeps the first");
   return header;
 }
 

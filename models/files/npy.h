@@ -15,12 +15,16 @@ namespace fluxion {
 
 using NpyArray = FileArray;
 
+// A start of a file with all of any header that NumPy writes.
+inline constexpr std::size_t npy_start_bytes = std::size_t{1} << 16;
+
 struct NpyHeader {
   TensorType type;  // as held (held_as)
   StoredType stored;
   bool column_major = false;  // Fortran order, where that is another
   std::size_t start = 0;      // of the elements, which fill the rest of the bytes exactly
 
+  std::uint64_t file_bytes() const;  // what a file with this header must have
   // Whether the bytes from `start` on are the array, as they lie.
   bool held_as_stored() const { return !column_major && is_held_as_stored(stored); }
 };
@@ -33,6 +37,8 @@ NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::string_view na
 // The same of the start of a file of `whole` bytes.
 NpyHeader parse_npy_header(std::span<const std::byte> start, std::uint64_t whole,
                            std::string_view name);
+// Of the start of a file whose size is not known: the header alone.
+NpyHeader parse_npy_start(std::span<const std::byte> start, std::string_view name);
 
 // Throws IoError or FormatError.
 NpyArray read_npy(const std::filesystem::path& path);

@@ -102,3 +102,17 @@ TEST_CASE("folders: another version of a set that is read is named", "[data]") {
   CHECK(contains(why, "CIFAR-10's Python version"));
   CHECK(contains(why, "cifar-10-binary.tar.gz"));
 }
+
+TEST_CASE("folders: without pictures, what they hold is named", "[data]") {
+  const auto why = [](const std::string& name, const Bytes& content) {
+    const ScratchFolder folder;
+    replace_file(folder / "README.txt", std::string_view("about"));
+    replace_file(folder / name, content);
+    return message_of([&] { make_data_set(folder.path().string()); });
+  };
+  CHECK(contains(why("x_train.npy", flat_images(2, 9)), "holds x_train.npy, a NumPy array"));
+  const ZipPlan zip{.members = {{.name = "x.npy", .content = flat_images(2, 9)}}};
+  CHECK(contains(why("mnist.npz", zip.bytes()), "give the file of samples itself"));
+  CHECK(contains(why("train.parquet", bytes_of("PAR1\x15\x04")), "a Parquet file: "));
+  CHECK(contains(why("notes.txt", bytes_of("nothing")), "holds no images"));
+}
