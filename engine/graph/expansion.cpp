@@ -4,6 +4,7 @@
 #include <limits>
 #include <numeric>
 
+#include "engine/graph/log_sum.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
@@ -232,8 +233,8 @@ Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs,
     }
     case Op::log_softmax: {
       const std::int64_t axis = std::get<AxisAttributes>(attributes).axis;
-      const Tensor shifted = x - max(x, {axis}, true);
-      return {shifted - log(sum(exp(shifted), {axis}, true))};
+      const Tensor top = max(x, {axis}, true), shifted = x - top;
+      return {shifted - log_sum(shifted, eq(x, top), {axis})};
     }
     case Op::layer_norm: {
       // centred() removes the mean twice: 1/sqrt(var + epsilon) would enlarge a remainder up to a

@@ -6,6 +6,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "engine/graph/log_sum.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/shape_rules.h"
 
@@ -390,6 +391,12 @@ Tensor var(const Tensor& x, const Dims& axes, bool keepdims, std::int64_t ddof, 
   return divided(sum(squares, axes, keepdims, where), count - static_cast<double>(ddof), where);
 }
 
+Tensor log_sum(const Tensor& shifted, const Tensor& largest, const Dims& axes) {
+  if (shifted.elements() == 0) return log(sum(exp(shifted), axes, true));
+  const Tensor chosen = convert(largest, shifted.dtype());
+  return log1p(sum(exp(shifted) - chosen / sum(chosen, axes, true), axes, true));
+}
+
 Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims, Location where) {
   require_tensor(x, "logsumexp", "x", where);
   // The shift cancels in value and derivative. It is differentiated all the same: the largest term
@@ -398,7 +405,7 @@ Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims, Location wher
   const Tensor top = max(x, axes, true, where);
   const Tensor shift =
       fluxion::where(lt(abs(top), std::numeric_limits<double>::infinity()), top, 0.0);
-  const Tensor result = log(sum(exp(x - shift, where), axes, true, where), where) + shift;
+  const Tensor result = log_sum(x - shift, eq(x, top), axes) + shift;
   return keepdims ? result : reshape(result, sum(x, axes, false, where).shape(), where);
 }
 

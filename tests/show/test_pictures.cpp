@@ -120,7 +120,7 @@ TEST_CASE("roles follow from inputs and outputs", "[show]") {
     }
   }
   CHECK(counts[Role::primal] == 6);       // x, w, the leaf, the product, its sigmoid, their product
-  CHECK(counts[Role::coefficient] == 4);  // 1 and its copies, 1 - sigmoid, sigmoid (1 - sigmoid)
+  CHECK(counts[Role::coefficient] == 1);  // the slope of sigmoid
   CHECK(counts[Role::tangent] == 6);
   CHECK(counts[Role::cotangent] == 0);
   // Without labels all is primal.
