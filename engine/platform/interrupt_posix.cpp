@@ -30,16 +30,14 @@ std::atomic<int> pipe_entry{-1};
 std::array<Guarded, 3> signals = {Guarded{SIGINT}, Guarded{SIGTERM}, Guarded{SIGHUP}};
 static_assert(std::atomic<int>::is_always_lock_free);
 
-void put(int entry, char byte) {
-  if (entry < 0) return;
-  [[maybe_unused]] const ssize_t written = ::write(entry, &byte, 1);
-}
-
 extern "C" void on_interrupt(int number) {
   const int saved_errno = errno;
   int none = 0;
   if (arrived.compare_exchange_strong(none, number)) {
-    put(pipe_entry, 's');
+    const char byte = 0;
+    if (const int entry = pipe_entry; entry >= 0) {
+      [[maybe_unused]] const ssize_t written = ::write(entry, &byte, 1);
+    }
   } else {
     for (const Guarded& signal : signals)
       if (signal.number == number) ::sigaction(number, &signal.before, nullptr);
@@ -62,14 +60,13 @@ struct InterruptGuard::State {
         ssize_t count = 0;
         do count = ::read(pipe[0], &byte, 1);
         while (count < 0 && errno == EINTR);
-        if (count == 1 && byte == 's') source.request_stop();
+        if (count == 1) source.request_stop();
       });
   }
   ~State() {
-    put(pipe[1], 'q');  // ends the watcher if no signal did
+    if (pipe[1] >= 0) ::close(pipe[1]);  // ends the watcher if no signal did
     watcher.clear();
-    for (const int end : pipe)
-      if (end >= 0) ::close(end);
+    if (pipe[0] >= 0) ::close(pipe[0]);
     guarded = false;
   }
   State(const State&) = delete;

@@ -122,9 +122,9 @@ TEST_CASE("settings of other networks and impossible U-Nets are refused by name"
         Case{"--net unet --attention 1,1,2", "--attention names 3"},
         Case{"--net unet --channel-mult 1,1,1,1,1,1", "multiples of 32"},
         Case{"--net unet --channel-mult 1,1,1,1,1,1,1,1,1,1,1,1,1", "--channel-mult has 13 levels"},
-        Case{"--net unet --heads 5", "--heads 5 must divide the 32 channels"},
+        Case{"--net unet --width 32 --heads 5", "--heads 5 does not divide the 32 channels"},
         Case{"--net unet --width 6 --channel-mult 1,2 --attention 1 --heads 4",
-             "--heads 4 must divide the 6 channels"},
+             "--heads 4 does not divide the 6 channels"},
         Case{"--net unet --width 7 --heads 2", "--heads 2"}}) {
     const ProgramRun run = run_program(
         "train --data glyphs --steps 1 --out run --quiet " + wrong.arguments, folder.path());

@@ -219,6 +219,7 @@ TEST_CASE("platform: the first signal requests a stop, the second ends the proce
   SECTION("the second") {
     const pid_t child = ::fork();
     if (child == 0) {
+      ::signal(SIGINT, SIG_DFL);  // not that of the test program
       InterruptGuard guard;
       ::raise(SIGTERM);
       ::raise(SIGINT);
