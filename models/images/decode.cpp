@@ -2,12 +2,12 @@
 
 #include <zlib.h>
 
-#include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <string>
+#include <utility>
 
 #include "engine/error.h"
+#include "models/images/jpeg.h"
 #include "models/images/stb.h"
 
 namespace fluxion {
@@ -17,8 +17,6 @@ namespace {
 constexpr std::uint64_t most_pixels = std::uint64_t{1} << 27;
 // Deflate can't shrink data more than 1032-fold (https://zlib.net/zlib_tech.html).
 constexpr std::uint64_t largest_expansion = 1032;
-// A scan costs time for every block of the image and hardly any bytes. Real files have some ten.
-constexpr int most_scans = 100;
 
 using Bytes = std::span<const std::byte>;
 
@@ -26,183 +24,198 @@ std::uint32_t byte(Bytes file, std::size_t at) { return std::to_integer<std::uin
 std::uint32_t u16(Bytes file, std::size_t at) { return byte(file, at) << 8 | byte(file, at + 1); }
 std::uint32_t u32(Bytes file, std::size_t at) { return u16(file, at) << 16 | u16(file, at + 2); }
 
-// Checks the structure of a file: what the decoder trusts, and what it would overlook.
-class Checker {
+std::string_view text_of(Bytes bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// A PNG file (https://www.w3.org/TR/png): what the decoder trusts, and what it would overlook.
+class Png {
  public:
-  Checker(Bytes file, std::string_view name) : file_(file), name_(name) {}
-
-  [[noreturn]] void refuse(const std::string& what) const {
-    throw FormatError(std::string(name_) + ": " + what);
-  }
-
-  // Chunks from the signature to IEND (https://www.w3.org/TR/png); with `checksums` also those of
-  // what is decoded.
-  void png(bool checksums) const {
-    std::uint64_t data = 0, raw = 0;
-    for (std::size_t at = 8;;) {
+  // Checks the structure; with `checksums` also those of what is decoded.
+  Png(Bytes file, std::string_view name, bool checksums) : file_(file), name_(name) {
+    std::uint64_t data = 0;
+    bool more = true;
+    for (std::size_t at = 8; more;) {
       if (file_.size() - at < 12) refuse("a PNG that ends early");
       const std::uint32_t length = u32(file_, at);
       if (length > file_.size() - at - 12) refuse("a PNG that ends early");
-      const std::string_view kind(reinterpret_cast<const char*>(file_.data()) + at + 4, 4);
-      const bool header = kind == "IHDR", first = at == 8;
-      if (header != first) refuse("a PNG whose header is not its first chunk");
-      if (header) {
-        if (length != 13) refuse("a PNG with a damaged header");
-        raw = png_bytes(at + 8);
-      }
-      if (kind == "IDAT") data += length;
-      if (checksums && (header || kind == "IDAT" || kind == "PLTE") &&
+      const std::string_view kind = text_of(file_.subspan(at + 4, 4));
+      const Bytes content = file_.subspan(at + 8, length);
+      if (kind == "CgBI") refuse("a PNG in Apple's own variant: convert it to a plain PNG");
+      if ((kind == "IHDR") != (at == 8)) refuse("a PNG whose header is not its first chunk");
+      if (checksums && (kind == "IHDR" || kind == "IDAT" || kind == "PLTE" || kind == "tRNS") &&
           u32(file_, at + 8 + length) !=
               ::crc32_z(0, reinterpret_cast<const Bytef*>(file_.data()) + at + 4,
                         std::size_t{length} + 4))
         refuse("a damaged PNG: the checksum of a part does not fit");
-      if (kind == "IEND") break;
+      if (kind == "IHDR") header(content);
+      if ((kind == "PLTE" && !palette_.empty()) || (kind == "tRNS" && !transparency_.empty()))
+        refuse("a damaged PNG: two palettes");
+      if (kind == "PLTE") palette_ = content;
+      if (kind == "tRNS") transparency_ = content;
+      if (kind == "IDAT") data += length;
+      more = kind != "IEND";
       at += 12 + std::size_t{length};
+      end_ = at;
     }
-    if (raw > data * largest_expansion)
+    if (raw_size_ > data * largest_expansion)
       refuse("a PNG that claims more pixels than its data can hold");
+    if (colour_ == palette && palette_.empty()) refuse("a PNG without the palette that it needs");
   }
 
-  // Segments from SOI to EOI (ITU-T T.81, annex B), through all scans.
-  void jpeg() const {
-    std::uint64_t blocks = 0;
-    std::size_t at = 2;
-    int scans = 0;
-    while (true) {
-      // Before the frame header some writers pad.
-      while (blocks == 0 && at < file_.size() && byte(file_, at) != 0xff) ++at;
-      if (at < file_.size() && byte(file_, at) != 0xff)
-        refuse("a damaged JPEG: no marker where one should be");
-      while (at < file_.size() && byte(file_, at) == 0xff) ++at;
-      if (at >= file_.size()) refuse("a JPEG that ends early");
-      const std::uint32_t marker = byte(file_, at++);
-      if (marker == 0xd9) break;
-      if (file_.size() - at < 2) refuse("a JPEG that ends early");
-      const std::uint32_t length = u16(file_, at);
-      if (length < 2) refuse("a damaged JPEG: an impossible length");
-      if (length > file_.size() - at) refuse("a JPEG that ends early");
-      const Bytes segment = file_.subspan(at + 2, length - 2);
-      at += length;
-      if (marker == 0xc4) huffman_tables(segment);
-      if (marker == 0xc0 || marker == 0xc1 || marker == 0xc2) {
-        if (blocks != 0) refuse("a damaged JPEG: two frame headers");
-        blocks = jpeg_blocks(segment);
-      }
-      if (marker != 0xda) continue;
-      if (blocks == 0) refuse("a damaged JPEG: no frame header");
-      if (++scans > most_scans)
-        refuse("a JPEG with more than " + std::to_string(most_scans) + " scans");
-      at = scan_end(at);
-    }
-    if (scans == 0) refuse("a JPEG without pixels");
-    // A block costs a bit or more, however well it is packed.
-    if (blocks > 8 * std::uint64_t{file_.size()})
-      refuse("a JPEG that claims more pixels than its data can hold");
+  ImageInfo info() const {
+    const stb::Decoded header = stb::header(file_);
+    if (header.channels == 0) refuse("an image that can't be read: " + header.failure);
+    return {header.width, header.height, header.channels < 3 ? 1 : 3};
   }
 
-  void pixels(std::uint64_t width, std::uint64_t height) const {
-    if (width == 0 || height == 0) refuse("an image without pixels");
-    if (width * height > most_pixels)
-      refuse("an image of " + std::to_string(width) + " x " + std::to_string(height) +
-             " pixels (at most 2^27 in all)");
+  Image decode() const {
+    return colour_ == palette ? without_alpha(looked_up(decoded(file_with_indices())))
+                              : without_alpha(decoded(file_));
   }
 
  private:
+  static constexpr std::uint32_t grey = 0, palette = 3;
+
   Bytes file_;
   std::string_view name_;
+  std::uint32_t bits_ = 0, colour_ = 0;
+  std::uint64_t raw_size_ = 0;  // of the pixels before compression
+  Bytes palette_, transparency_;
+  std::size_t end_ = 0;
 
-  // Of the pixels before compression.
-  std::uint64_t png_bytes(std::size_t header) const {
-    const std::uint64_t width = u32(file_, header), height = u32(file_, header + 4),
-                        bits = byte(file_, header + 8);
-    pixels(width, height);
-    const std::uint32_t colour = byte(file_, header + 9);
-    const std::uint64_t channels = colour == 2 ? 3 : colour == 4 ? 2 : colour == 6 ? 4 : 1;
-    return (width * bits * channels + 7) / 8 * height;
+  [[noreturn]] void refuse(const std::string& what) const { jpeg::refuse(name_, what); }
+
+  void header(Bytes content) {
+    if (content.size() != 13) refuse("a PNG with a damaged header");
+    const std::uint64_t width = u32(content, 0), height = u32(content, 4);
+    if (width == 0 || height == 0) refuse("an image without pixels");
+    if (width > most_pixels || height > most_pixels || width * height > most_pixels)
+      refuse("an image of " + std::to_string(width) + " x " + std::to_string(height) +
+             " pixels (at most 2^27 in all)");
+    bits_ = byte(content, 8);
+    colour_ = byte(content, 9);
+    const bool small = bits_ == 1 || bits_ == 2 || bits_ == 4;
+    const bool fits = colour_ == grey      ? small || bits_ == 8 || bits_ == 16
+                      : colour_ == palette ? small || bits_ == 8
+                                           : bits_ == 8 || bits_ == 16;
+    if (colour_ > 6 || colour_ == 1 || colour_ == 5 || !fits)
+      refuse("a damaged PNG: colour type " + std::to_string(colour_) + " with " +
+             std::to_string(bits_) + " bits a sample");
+    const std::uint64_t channels = colour_ == 2 ? 3 : colour_ == 4 ? 2 : colour_ == 6 ? 4 : 1;
+    raw_size_ = (width * bits_ * channels + 7) / 8 * height;
   }
 
-  // 8 x 8 blocks of the largest component, at least.
-  std::uint64_t jpeg_blocks(Bytes segment) const {
-    if (segment.size() < 6) refuse("a damaged JPEG: a short frame header");
-    const std::uint64_t height = u16(segment, 1), width = u16(segment, 3);
-    pixels(width, height);
-    return (width + 7) / 8 * ((height + 7) / 8);
+  stb::Decoded decoded(Bytes file) const {
+    stb::Decoded result = stb::decode(file);
+    if (result.channels == 0) refuse("an image that can't be decoded: " + result.failure);
+    return result;
   }
 
-  // Class and number, 16 counts of codes by length, then their symbols, of which there are at most
-  // 256.
-  void huffman_tables(Bytes segment) const {
-    while (!segment.empty()) {
-      if (segment.size() < 17) refuse("a damaged JPEG: a short Huffman table");
-      std::size_t symbols = 0;
-      for (std::size_t i = 1; i <= 16; ++i) symbols += byte(segment, i);
-      if (symbols > 256 || segment.size() < 17 + symbols)
-        refuse("a damaged JPEG: an impossible Huffman table");
-      segment = segment.subspan(17 + symbols);
+  // The same file with the indices as levels of grey: the decoder does not tell an index that the
+  // palette lacks.
+  std::vector<std::byte> file_with_indices() const {
+    std::vector<std::byte> result;
+    result.reserve(end_);
+    result.insert(result.end(), file_.begin(), file_.begin() + 8);
+    for (std::size_t at = 8; at < end_;) {
+      const std::size_t size = 12 + std::size_t{u32(file_, at)};
+      const std::string_view kind = text_of(file_.subspan(at + 4, 4));
+      if (kind == "IHDR" || kind == "IDAT" || kind == "IEND") {
+        const auto from = file_.begin() + static_cast<std::ptrdiff_t>(at);
+        result.insert(result.end(), from, from + static_cast<std::ptrdiff_t>(size));
+      }
+      at += size;
     }
+    result[8 + 8 + 9] = static_cast<std::byte>(grey);
+    return result;
   }
 
-  // Where the next marker stands after compressed data, in which a byte ff is followed by 00 or
-  // belongs to a restart marker.
-  std::size_t scan_end(std::size_t at) const {
-    while (true) {
-      const void* const found =
-          at < file_.size() ? std::memchr(file_.data() + at, 0xff, file_.size() - at) : nullptr;
-      if (found == nullptr) refuse("a JPEG that ends early");
-      at = static_cast<std::size_t>(static_cast<const std::byte*>(found) - file_.data());
-      std::size_t after = at + 1;
-      while (after < file_.size() && byte(file_, after) == 0xff) ++after;
-      if (after >= file_.size()) refuse("a JPEG that ends early");
-      const std::uint32_t next = byte(file_, after);
-      if (next != 0 && (next < 0xd0 || next > 0xd7)) return at;
-      at = after + 1;
+  stb::Decoded looked_up(stb::Decoded indices) const {
+    const std::size_t colours = palette_.size() / 3;
+    if (palette_.size() % 3 != 0 || colours > 256 || transparency_.size() > colours)
+      refuse("a damaged PNG: a palette of an impossible size");
+    const std::uint32_t scale = 255 / ((1u << bits_) - 1);
+    stb::Decoded result;
+    result.width = indices.width;
+    result.height = indices.height;
+    result.channels = 4;
+    result.pixels.reserve(4 * indices.pixels.size());
+    for (const std::uint8_t level : indices.pixels) {
+      const std::size_t index = level / scale;
+      if (index >= colours)
+        refuse("a damaged PNG: a pixel of colour " + std::to_string(index) + " in a palette of " +
+               std::to_string(colours));
+      for (std::size_t c = 0; c < 3; ++c)
+        result.pixels.push_back(static_cast<std::uint8_t>(byte(palette_, 3 * index + c)));
+      result.pixels.push_back(static_cast<std::uint8_t>(
+          index < transparency_.size() ? byte(transparency_, index) : 255));
     }
+    return result;
+  }
+
+  // Laid over white.
+  static Image without_alpha(stb::Decoded decoded) {
+    Image image;
+    image.width = decoded.width;
+    image.height = decoded.height;
+    image.channels = decoded.channels < 3 ? 1 : 3;
+    if (decoded.channels % 2 == 1) {
+      image.pixels = std::move(decoded.pixels);
+      return image;
+    }
+    const auto colours = static_cast<std::size_t>(image.channels);
+    image.pixels.reserve(decoded.pixels.size() / (colours + 1) * colours);
+    for (std::size_t at = 0; at < decoded.pixels.size(); at += colours + 1) {
+      const int alpha = decoded.pixels[at + colours];
+      for (std::size_t c = 0; c < colours; ++c)
+        image.pixels.push_back(static_cast<std::uint8_t>(
+            (decoded.pixels[at + c] * alpha + 255 * (255 - alpha) + 127) / 255));
+    }
+    return image;
   }
 };
 
-void check(const Checker& checker, Bytes file, bool checksums) {
-  constexpr std::string_view png = "\x89PNG\r\n\x1a\n", jpeg = "\xff\xd8";
-  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
-  if (file.empty()) checker.refuse("an empty file");
-  if (text.starts_with(png)) return checker.png(checksums);
-  if (text.starts_with(jpeg)) return checker.jpeg();
-  checker.refuse("neither a PNG nor a JPEG image");
+enum class Kind : std::uint8_t { png, jpeg };
+
+// What many files with the wrong name are.
+std::string_view other_kind(std::string_view text) {
+  if (text.starts_with("GIF8")) return "a GIF";
+  if (text.starts_with("BM")) return "a BMP";
+  if (text.starts_with("RIFF") && text.substr(0, 12).ends_with("WEBP")) return "a WebP";
+  if (text.starts_with(std::string_view("II*\0", 4)) ||
+      text.starts_with(std::string_view("MM\0*", 4)))
+    return "a TIFF";
+  if (text.size() >= 12 && text.substr(4, 4) == "ftyp")
+    return text.substr(8, 4) == "avif" ? "an AVIF" : "a HEIC";
+  if (text.starts_with(std::string_view("\0\0\0\x0cjP  ", 8))) return "a JPEG 2000";
+  if (text.starts_with("\xff\x0a") || text.starts_with(std::string_view("\0\0\0\x0cJXL ", 8)))
+    return "a JPEG XL";
+  return "";
+}
+
+Kind kind_of(Bytes file, std::string_view name) {
+  const std::string_view text = text_of(file);
+  if (text.empty()) jpeg::refuse(name, "an empty file");
+  if (text.starts_with("\x89PNG\r\n\x1a\n")) return Kind::png;
+  if (text.starts_with("\xff\xd8")) return Kind::jpeg;
+  const std::string_view other = other_kind(text);
+  jpeg::refuse(name, other.empty() ? std::string("neither a PNG nor a JPEG image")
+                                   : std::string(other) +
+                                         " image, neither a PNG nor a JPEG: convert it to PNG");
 }
 
 }  // namespace
 
 ImageInfo image_info(std::span<const std::byte> file, std::string_view name) {
-  const Checker checker(file, name);
-  check(checker, file, false);
-  const stb::Decoded header = stb::header(file);
-  if (header.channels == 0) checker.refuse("an image that can't be read: " + header.failure);
-  checker.pixels(static_cast<std::uint64_t>(header.width),
-                 static_cast<std::uint64_t>(header.height));
-  return {header.width, header.height, header.channels < 3 ? 1 : 3};
+  if (kind_of(file, name) == Kind::png) return Png(file, name, false).info();
+  const jpeg::Structure jpeg = jpeg::read_structure(file, name);
+  return {jpeg.width, jpeg.height, jpeg.components == 1 ? 1 : 3};
 }
 
 Image decode_image(std::span<const std::byte> file, std::string_view name) {
-  const Checker checker(file, name);
-  check(checker, file, true);
-  stb::Decoded decoded = stb::decode(file);
-  if (decoded.channels == 0) checker.refuse("an image that can't be decoded: " + decoded.failure);
-  Image image;
-  image.width = decoded.width;
-  image.height = decoded.height;
-  image.channels = decoded.channels < 3 ? 1 : 3;
-  if (decoded.channels % 2 == 1) {
-    image.pixels = std::move(decoded.pixels);
-    return image;
-  }
-  const auto colours = static_cast<std::size_t>(image.channels);
-  image.pixels.reserve(decoded.pixels.size() / (colours + 1) * colours);
-  for (std::size_t at = 0; at < decoded.pixels.size(); at += colours + 1) {
-    const int alpha = decoded.pixels[at + colours];
-    for (std::size_t c = 0; c < colours; ++c)
-      image.pixels.push_back(static_cast<std::uint8_t>(
-          (decoded.pixels[at + c] * alpha + 255 * (255 - alpha) + 127) / 255));
-  }
-  return image;
+  if (kind_of(file, name) == Kind::png) return Png(file, name, true).decode();
+  return jpeg::decode(file, jpeg::read_structure(file, name), name);
 }
 
 }  // namespace fluxion

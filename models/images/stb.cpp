@@ -4,10 +4,8 @@
 #include <limits>
 
 // Everything stays in this file: an application may well have an stb_image of its own. Memory comes
-// zeroed, so that a damaged file can't show what was there before, and tables that it does not
-// define are empty.
+// zeroed, so that a damaged file can't show what was there before.
 #define STBI_ONLY_PNG
-#define STBI_ONLY_JPEG
 #define STBI_NO_STDIO
 #define STBI_NO_LINEAR
 #define STBI_NO_HDR

@@ -1,4 +1,4 @@
-// The PNG and JPEG decoders of stb_image (https://github.com/nothings/stb), built once, in stb.cpp.
+// The PNG decoder of stb_image (https://github.com/nothings/stb), built once, in stb.cpp.
 // For decode_image alone, which checks files first.
 #pragma once
 
