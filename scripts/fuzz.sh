@@ -1,14 +1,14 @@
 #!/bin/sh
-# Fuzzes for some seconds (600 unless told), a third of them each: random programs, the readers of files, and serialised programs that strangers
-# changed, under the address and undefined-behaviour sanitizers. Installs clang 16 where it is missing. What is interesting stays in build/fuzz/corpus for the next time; a finding's bytes land in
+# Fuzzes for some seconds (600 unless told), a part of them each: random programs, the readers of files, serialised programs that strangers
+# changed, and pictures, under the address and undefined-behaviour sanitizers. Installs clang 16 where it is missing. What is interesting stays in build/fuzz/corpus for the next time; a finding's bytes land in
 # build/fuzz/findings, and the script exits with 1.
 #
-#   scripts/fuzz.sh [seconds] [target]      target: programs, files, hostile
+#   scripts/fuzz.sh [seconds] [target]      target: programs, files, hostile, pictures
 set -eu
 cd "$(dirname "$0")/.."
 
 seconds=${1:-600}
-targets=${2:-programs files hostile}
+targets=${2:-programs files hostile pictures}
 
 if ! command -v clang++-16 >/dev/null 2>&1 || [ ! -e /usr/lib/llvm-16/lib/clang/16/lib/linux ]; then
   as_root=""
@@ -26,6 +26,7 @@ if ! { cmake --preset fuzz && cmake --build --preset fuzz; } >build/fuzz/build.l
   exit 1
 fi
 build/fuzz/bin/fluxion-fuzz-seeds build/fuzz/corpus/files build/fuzz/corpus/hostile
+build/fuzz/bin/fluxion-fuzz-picture-seeds build/fuzz/corpus/pictures
 mkdir -p build/fuzz/corpus/programs
 
 set -- $targets
@@ -36,6 +37,7 @@ for target in $targets; do
   # Random programs draw some five hundred bytes; files are small; serialised programs have some thousand.
   length=1024
   [ "$target" = hostile ] && length=8192
+  [ "$target" = pictures ] && length=4096
   if build/fuzz/bin/fluxion-fuzz-"$target" -max_total_time="$each" -max_len=$length -timeout=60 -rss_limit_mb=4096 -print_final_stats=1 \
       -artifact_prefix=build/fuzz/findings/ build/fuzz/corpus/"$target" >build/fuzz/"$target".log 2>&1; then
     grep -E "^Done|number_of_executed_units|cov:" build/fuzz/"$target".log | tail -n 3
