@@ -57,7 +57,7 @@ install(EXPORT fluxion NAMESPACE fluxion:: FILE fluxionTargets.cmake DESTINATION
 
 list(TRANSFORM libraries PREPEND "-l" OUTPUT_VARIABLE FLUXION_LINK)
 list(JOIN FLUXION_LINK " " FLUXION_LINK)
-set(FLUXION_REQUIRES "libhwy zlib")
+set(FLUXION_REQUIRES "libhwy libjpeg zlib")
 if(FLUXION_TBB)
   string(APPEND FLUXION_REQUIRES " tbb")
 endif()

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "engine/error.h"
-#include "models/images/jpeg_picture.h"
+#include "models/images/jpeg.h"
 #include "models/images/stb.h"
 
 namespace fluxion {
@@ -209,14 +209,13 @@ Kind kind_of(Bytes file, std::string_view name) {
 
 ImageInfo image_info(std::span<const std::byte> file, std::string_view name) {
   if (kind_of(file, name) == Kind::png) return Png(file, name, false).info();
-  const jpeg::File jpeg = jpeg::read(file, name);
-  return {jpeg.width, jpeg.height, jpeg.colours == jpeg::Colours::grey ? 1 : 3};
+  const jpeg::Structure jpeg = jpeg::read_structure(file, name);
+  return {jpeg.width, jpeg.height, jpeg.components == 1 ? 1 : 3};
 }
 
 Image decode_image(std::span<const std::byte> file, std::string_view name) {
   if (kind_of(file, name) == Kind::png) return Png(file, name, true).decode();
-  const jpeg::File jpeg = jpeg::read(file, name);
-  return jpeg::picture(jpeg, jpeg::decode_samples(jpeg, name));
+  return jpeg::decode(file, jpeg::read_structure(file, name), name);
 }
 
 }  // namespace fluxion

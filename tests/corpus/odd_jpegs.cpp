@@ -114,12 +114,18 @@ void tables(Jpegs& jpegs) {
         if ((i / 2 == 1) == ac && i % 2 == number)
           lost.unstated_huffman(ac, number, even_huffman(ac));
         else
-          lost = standard(lost, i / 2 == 1, i % 2, true);
+          lost.huffman(i / 2 == 1, i % 2, even_huffman(i / 2 == 1));
       }
       jpegs.refused(
           std::string("without its own ") + (ac ? "AC" : "DC") + " table " + std::to_string(number),
-          lost.frame().scan().end(), "damaged JPEG");
+          lost.frame().scan().end(),
+          std::string(ac ? "AC" : "DC") + " Huffman table " + std::to_string(number));
     }
+  JpegWriter all_lost = with_quantisation();
+  for (int i = 0; i < 4; ++i)
+    all_lost.unstated_huffman(i / 2 == 1, i % 2, even_huffman(i / 2 == 1));
+  jpegs.refused("without all of its own Huffman tables", all_lost.frame().scan().end(),
+                "the standard ones may not fit");
   for (const auto& [dc, ac] : {std::pair{2, 0}, {0, 3}}) {
     JpegWriter writer = with_quantisation();
     for (int i = 0; i < 4; ++i) writer = standard(writer, i / 2 == 1, i % 2, true);
@@ -209,7 +215,7 @@ void tables(Jpegs& jpegs) {
   jpegs.refused("with a Huffman table that ends early", begun(picture).huffman(true, 0, cut).end(),
                 "Huffman");
   jpegs.refused("with a DC table of impossible sizes",
-                begun(picture).huffman(false, 0, even_huffman(true)).end(), "Huffman");
+                begun(picture).huffman(false, 0, even_huffman(true)).scan().end(), "Huffman");
   jpegs.refused("with Huffman table 4",
                 begun(picture).huffman(false, 4, standard_huffman(false, false)).end(),
                 "impossible number");
@@ -286,22 +292,22 @@ void restarts(Jpegs& jpegs) {
                  .scan({.components = {2}})
                  .end());
   jpegs.refused("with a restart marker lost",
-                with(2, [](JpegWriter& writer) { writer.dropped_marker = 1; }), "restart");
+                with(2, [](JpegWriter& writer) { writer.dropped_marker = 1; }), "extraneous");
   jpegs.refused("with a restart interval lost",
-                with(2, [](JpegWriter& writer) { writer.dropped_interval = 1; }), "restart");
+                with(2, [](JpegWriter& writer) { writer.dropped_interval = 1; }), "premature end");
   jpegs.refused("with restart markers out of order",
-                with(2, [](JpegWriter& writer) { writer.restart_step = 3; }), "restart");
+                with(2, [](JpegWriter& writer) { writer.restart_step = 3; }), "found marker");
   jpegs.refused("with a restart interval that is cut",
-                with(2, [](JpegWriter& writer) { writer.cut_interval = 1; }), "ends before");
+                with(2, [](JpegWriter& writer) { writer.cut_interval = 1; }), "premature end");
   JpegWriter unstated = begun(picture);
   unstated.restart(2);
   const std::vector<std::byte> none = from_hex("ffdd00040002"), zero = from_hex("ffdd00040000");
   unstated.scan().end();
   std::copy(zero.begin(), zero.end(),
             std::search(unstated.file.begin(), unstated.file.end(), none.begin(), none.end()));
-  jpegs.refused("with restart markers and no interval", unstated, "restart");
+  jpegs.refused("with restart markers and no interval", unstated, "premature end");
   jpegs.refused("with a restart interval of 3 bytes",
-                begun(picture).segment(0xdd, {0, 0, 2}).scan().end(), "restart interval");
+                begun(picture).segment(0xdd, {0, 0, 2}).scan().end(), "Bogus marker length");
 }
 
 void scans(Jpegs& jpegs) {
@@ -363,25 +369,20 @@ void scans(Jpegs& jpegs) {
 }
 
 void ends(Jpegs& jpegs) {
-  // A DC table with the code 00 for 0, and an AC table with 00 and 01 for what is given.
-  const auto coded = [](std::uint8_t first, std::uint8_t second, const std::string& data) {
-    JpegHuffman dc, ac;
-    dc.counts[1] = ac.counts[1] = 2;
-    dc.symbols = {0, 1};
-    ac.symbols = {first, second};
-    return JpegWriter(jpeg_picture(1, 8, 8))
-        .quantisation(0)
-        .huffman(false, 0, dc)
-        .huffman(true, 0, ac)
-        .frame()
-        .segment(0xda, {1, 1, 0, 0, 63, 0})
-        .bytes(data)
-        .end();
-  };
-  jpegs.refused("with a code that its table lacks", coded(0, 1, "3f"), "its tables lack");
-  // 48 zeros, then 15 zeros and a 1.
-  jpegs.refused("with a coefficient outside its block", coded(0xf0, 0xf1, "007f"),
-                "outside its block");
+  // A table with the codes 00 and 01, and data that goes on with 11.
+  JpegHuffman few;
+  few.counts[1] = 2;
+  few.symbols = {0, 1};
+  jpegs.refused("with a code that its table lacks",
+                JpegWriter(jpeg_picture(1, 8, 8))
+                    .quantisation(0)
+                    .huffman(false, 0, few)
+                    .huffman(true, 0, few)
+                    .frame()
+                    .segment(0xda, {1, 1, 0, 0, 63, 0})
+                    .bytes("3f3f3f3f3f3f")
+                    .end(),
+                "bad Huffman code");
 
   const JpegPicture picture = jpeg_picture(3, 40, 40, 2, 1);
   const auto cut = [](JpegWriter& writer) -> JpegWriter& {
@@ -389,9 +390,9 @@ void ends(Jpegs& jpegs) {
     return writer;
   };
   JpegWriter half = begun(picture), one_scan = progressive(picture);
-  jpegs.refused("whose data is cut, with an end", cut(half).scan().end(), "ends before");
+  jpegs.refused("whose data is cut, with an end", cut(half).scan().end(), "premature end");
   jpegs.refused("progressive, whose data is cut", cut(one_scan).progressive_scans().end(),
-                "ends before");
+                "premature end");
   for (const bool refining : {false, true}) {
     JpegWriter second = progressive(jpeg_picture(1, 40, 40));
     second.scan({.first = 0, .last = 0}).scan({.first = 1, .last = 63, .low = 1});
@@ -399,16 +400,16 @@ void ends(Jpegs& jpegs) {
     const JpegScan rest = {.first = 1, .last = 63, .high = refining ? 1 : 0};
     jpegs.refused(
         std::string("progressive, whose last scan is cut") + (refining ? ", which refines" : ""),
-        cut(second).scan(rest).end(), "ends before");
+        cut(second).scan(rest).end(), "premature end");
   }
   // The data of more rows than the header states.
   JpegWriter rows = whole(picture);
   const std::vector<std::byte> size = from_hex("0800280028");
   const auto frame = std::search(rows.file.begin(), rows.file.end(), size.begin(), size.end());
   *(frame + 2) = std::byte{8};
-  jpegs.refused("whose header states fewer rows than there are", rows, "more pixels");
+  jpegs.refused("whose header states fewer rows than there are", rows, "extraneous");
   *(frame + 2) = std::byte{0x38};
-  jpegs.refused("whose header states more rows than there are", rows, "ends before");
+  jpegs.refused("whose header states more rows than there are", rows, "premature end");
   *(frame + 2) = std::byte{0};
   jpegs.refused("of no height", rows, "DNL");
   *(frame + 2) = std::byte{0x28};
