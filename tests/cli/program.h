@@ -43,6 +43,11 @@ class Process {
   int status_ = 0;
 };
 
+// What the program says on its error stream when it refuses.
+inline bool is_one_line(const std::string& text) {
+  return !text.empty() && text.find('\n') == text.size() - 1;
+}
+
 // Waits until the condition holds, for half a minute.
 void wait_for(const std::function<bool()>& condition);
 

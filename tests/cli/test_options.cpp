@@ -83,10 +83,6 @@ std::string required(const std::string& command) {
   return "";
 }
 
-bool is_one_line(const std::string& text) {
-  return std::count(text.begin(), text.end(), '\n') == 1 && text.ends_with('\n');
-}
-
 void check_refused(const NumberOption& option, const std::string& value) {
   const ProgramRun run = run_program(option.command + required(option.command) + " '" +
                                      option.name + "=" + value + "'");

@@ -38,10 +38,6 @@ void write_points(const fs::path& path, std::int64_t count) {
   write_npy(path, values, {count, 2});
 }
 
-bool is_one_line(const std::string& text) {
-  return !text.empty() && std::count(text.begin(), text.end(), '\n') == 1 && text.back() == '\n';
-}
-
 // The log without what differs from run to run: its times and its memory.
 std::string log_of(const fs::path& folder) {
   std::istringstream lines(text_of(folder / "log.csv"));
