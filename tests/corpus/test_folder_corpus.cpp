@@ -102,7 +102,7 @@ const std::vector<Arrangement>& arrangements() {
        "if those are the classes"},
       // Nothing there.
       {"a/", "", "?", 0, {}, "holds no images"},
-      {"x_train.npy:3 y_train.npy:0,1,2", "", "?", 0, {}, "it holds x_train.npy"},
+      {"x_train.npy:3 y_train.npy:0,1,2", "", "?", 0, {}, "holds x_train.npy"},
       // IDX: names as they come, plain and compressed, whole folders and single files.
       {"train-images-idx3-ubyte:3 train-labels-idx1-ubyte:0,1,2", "", "0 1 2", 3},
       {"train-images.idx3-ubyte:3 train-labels.idx1-ubyte:0,1,2 t10k-images.idx3-ubyte:2 "
