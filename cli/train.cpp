@@ -4,6 +4,7 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "cli/progress.h"
 #include "cli/train_options.h"
@@ -106,7 +107,8 @@ MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, con
 void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOptions& options,
               const Streams& streams) {
   const TrainingConfig& config = trainer.config();
-  std::ostream& to = streams.error;
+  // Whole before it is written: what fails on the way must not leave half a line.
+  std::ostringstream to;
   to << "data       " << trainer.data().name() << " " << to_string(trainer.data().sample_shape());
   if (num_classes(config.network) > 0)
     to << ", " << num_classes(config.network)
@@ -123,6 +125,7 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
      << " kernels\nfolder     " << options.out << "\n";
   if (trainer.steps_done() > 0)
     to << "going on   after step " << grouped(trainer.steps_done()) << "\n";
+  streams.error << to.str();
 }
 
 void print_summary(const RunSummary& summary, const Trainer& trainer, const MemoryReport& memory,
