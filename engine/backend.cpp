@@ -44,6 +44,7 @@ Executable::Executable(const Program& program, const Backend& owner)
   for (const TensorType& type : inputs_) input_bytes_.push_back(bytes_of(type, storage));
   for (const TensorType& type : outputs_) output_bytes_.push_back(bytes_of(type, storage));
   donations_.resize(outputs_.size(), -1);
+  bound_.reserve(inputs_.size() + outputs_.size());
 }
 
 Event Executable::submit(const Bindings& bindings, const RunOptions& options) {
@@ -83,39 +84,36 @@ void Executable::check(const Bindings& bindings, const RunOptions& options) cons
   require_room("input", inputs_, input_bytes_, bindings.inputs);
   require_room("output", outputs_, output_bytes_, bindings.outputs);
 
-  // All bindings sorted by buffer: an output may share its buffer with its donor alone.
-  struct Binding {
-    Buffer* buffer;
-    std::int64_t output;  // or -1
-    std::int64_t input;   // of an output: its donor, or -1
-  };
-  // thread_local: once it has grown, a call allocates nothing here.
-  thread_local std::vector<Binding> all;
-  all.clear();
-  all.reserve(inputs_.size() + outputs_.size());
-  for (std::size_t i = 0; i < inputs_.size(); ++i)
-    all.push_back({bindings.inputs[i], -1, static_cast<std::int64_t>(i)});
-  for (std::size_t o = 0; o < outputs_.size(); ++o)
-    if (output_bytes_[o] > 0)
-      all.push_back({bindings.outputs[o], static_cast<std::int64_t>(o), donations_[o]});
-  std::sort(all.begin(), all.end(), [](const Binding& a, const Binding& b) {
-    return a.buffer != b.buffer ? std::less<>()(a.buffer, b.buffer) : a.output > b.output;
-  });
-  for (std::size_t i = 0; i + 1 < all.size(); ++i) {
-    const Binding &one = all[i], &next = all[i + 1];  // a buffer's outputs come first
-    if (one.output < 0 || one.buffer != next.buffer) continue;
-    const bool third = i + 2 < all.size() && all[i + 2].buffer == one.buffer;
-    if (next.output >= 0 || next.input != one.input || third)
-      throw Error(
-          "run: output " + std::to_string(one.output) +
-          " is bound to memory of another output, or of an input that it may not take over");
-  }
+  check_overlaps(bindings);
 
   if (workspace_bytes() > options.memory_limit)
     throw OutOfMemory("run: the program's temporaries and scratch take " +
                       std::to_string(workspace_bytes()) + " bytes, the limit is " +
                       std::to_string(options.memory_limit));
   if (options.cancel.stop_requested()) throw Cancelled("run: stopped before the first kernel");
+}
+
+void Executable::check_overlaps(const Bindings& bindings) const {
+  // All bindings sorted by buffer: an output may share its buffer with its donor alone.
+  const std::lock_guard lock(checking_);
+  bound_.clear();
+  for (std::size_t i = 0; i < inputs_.size(); ++i)
+    bound_.push_back({bindings.inputs[i], -1, static_cast<std::int64_t>(i)});
+  for (std::size_t o = 0; o < outputs_.size(); ++o)
+    if (output_bytes_[o] > 0)
+      bound_.push_back({bindings.outputs[o], static_cast<std::int64_t>(o), donations_[o]});
+  std::sort(bound_.begin(), bound_.end(), [](const BoundBuffer& a, const BoundBuffer& b) {
+    return a.buffer != b.buffer ? std::less<>()(a.buffer, b.buffer) : a.output > b.output;
+  });
+  for (std::size_t i = 0; i + 1 < bound_.size(); ++i) {
+    const BoundBuffer &one = bound_[i], &next = bound_[i + 1];  // a buffer's outputs come first
+    if (one.output < 0 || one.buffer != next.buffer) continue;
+    const bool third = i + 2 < bound_.size() && bound_[i + 2].buffer == one.buffer;
+    if (next.output >= 0 || next.input != one.input || third)
+      throw Error(
+          "run: output " + std::to_string(one.output) +
+          " is bound to memory of another output, or of an input that it may not take over");
+  }
 }
 
 // ---- Backend

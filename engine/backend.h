@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -153,12 +154,22 @@ class Executable {
   // counts as "state lost". A failure after it has returned means that the device is dead.
   virtual Event start(const Bindings& bindings, const RunOptions& options) = 0;
   void check(const Bindings& bindings, const RunOptions& options) const;
+  void check_overlaps(const Bindings& bindings) const;
+
+  struct BoundBuffer {
+    Buffer* buffer;
+    std::int64_t output;  // or -1
+    std::int64_t input;   // of an output: its donor, or -1
+  };
 
   const Backend* owner_;
   std::vector<TensorType> inputs_, outputs_;
   std::vector<std::size_t> input_bytes_, output_bytes_;
   std::vector<std::int32_t> donations_;
   std::size_t scalars_;
+  // Memory of check_overlaps, which allocates nothing: calls must not fail for want of it.
+  mutable std::mutex checking_;
+  mutable std::vector<BoundBuffer> bound_;
 };
 
 // A copy of the first to.size() bytes of a buffer to the host.
