@@ -10,6 +10,7 @@
 #include "engine/graph/expansion.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
+#include "engine/single_precision.h"
 
 namespace fluxion {
 
@@ -30,7 +31,7 @@ bool is_plain_factor(const Tensor& factor) {
   }
   if (factor.node()->op != Op::constant) return false;
   const double value = std::get<ValueAttributes>(factor.node()->attributes).value;
-  return std::isfinite(value) && static_cast<float>(value) != 0;
+  return value != 0 && fits_single(value);
 }
 
 }  // namespace
