@@ -54,8 +54,9 @@ Range guidance_scales();
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);
 
-// "1,234,567", "1.2 MiB", "1:05:07", "2.4 minutes".
+// "1,234,567", "1 kernel" or "2 kernels", "1.2 MiB", "1:05:07", "2.4 minutes".
 std::string grouped(std::int64_t number);
+std::string counted(std::int64_t count, const std::string& noun);
 std::string bytes_text(std::uint64_t bytes);
 std::string clock_text(double seconds);
 

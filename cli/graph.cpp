@@ -145,10 +145,6 @@ std::string names_text(const show::PictureLabels& labels) {
   return text + "\n";
 }
 
-std::string counted(std::size_t count, const std::string& noun) {
-  return grouped(static_cast<std::int64_t>(count)) + " " + noun + (count == 1 ? "" : "s");
-}
-
 // On the CPU, what depends on the machine is how fast a kernel runs, not what it may hold, so the
 // picture is the same everywhere.
 Picture draw(TracedFunction traced, const std::string& stage, const std::string& format,

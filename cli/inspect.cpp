@@ -115,8 +115,8 @@ int inspect(const InspectArguments& options, const Streams& streams) {
     streams.out << name << "  " << printable(to_string(entry)) << "  "
                 << bytes_text(entry.bytes.size()) << "\n";
   }
-  streams.out << grouped(static_cast<std::int64_t>(file.entries().size())) << " tensors, "
-              << grouped(elements) << " parameters, " << bytes_text(bytes) << std::endl;
+  streams.out << counted(std::ssize(file.entries()), "tensor") << ", "
+              << counted(elements, "parameter") << ", " << bytes_text(bytes) << std::endl;
   return 0;
 }
 
