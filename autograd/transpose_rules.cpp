@@ -306,8 +306,7 @@ Cotangents attention_backward(const TransposeCall& call) {
   const std::vector<Tensor> dual = make_nodes(Op::attention_dual, call.node->attributes, operands);
   Cotangents result(in.size());
   if (call.linear[4]) result[4] = -dual[3];
-  if (call.linear[5])
-    result[5] = dual[2] + scaled(broadcast_to(expand_dims(dual[3], -1), dual[0].shape()), dual[0]);
+  if (call.linear[5]) result[5] = dual[2] + scaled(expand_dims(dual[3], -1), dual[0]);
   return result;
 }
 

@@ -1,28 +1,16 @@
 // fluxion eval: how good are these samples?
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
-#include "cli/command.h"
-#include "cli/data_options.h"
-#include "cli/judged_classes.h"
-#include "cli/progress.h"
+#include "cli/eval_report.h"
+#include "cli/eval_samples.h"
 #include "engine/error.h"
-#include "engine/number_text.h"
 #include "engine/platform/file.h"
-#include "models/data/class_names.h"
-#include "models/data/npz_data.h"
-#include "models/data/random.h"
 #include "models/evaluation/classifier_cache.h"
-#include "models/evaluation/evaluation.h"
 #include "models/evaluation/memorisation.h"
-#include "models/model_file.h"
-#include "models/samplers/default_sampler.h"
 #if FLUXION_WITH_AUTOGRAD
 #include "models/evaluation/train_classifier.h"
 #endif
@@ -30,34 +18,6 @@
 namespace fluxion::cli {
 
 namespace {
-
-struct EvalArguments : CommonOptions {
-  EvalArguments() { data.data.clear(); }  // none: what the model was trained on
-  DataOptions data;
-  std::string model, samples, labels;
-  std::vector<std::string> metrics;
-  std::optional<std::int64_t> count, steps, batch;
-  std::optional<std::string> chosen_class;
-  double guidance = 1;
-  std::uint64_t seed = 0;
-  std::int64_t draws = 4;
-  std::string classifier, neighbours;
-  bool retrain = false, relabel = false;
-};
-
-// What is judged.
-struct Samples {
-  Shape shape = {};  // of one
-  std::int64_t count = 0;
-  std::vector<float> values = {};
-  std::vector<std::int32_t> drawn = {};  // the class of each in the numbers of the model
-  std::vector<std::int32_t> asked = {};  // and in those of the data; empty: none was asked for
-  std::string what = {};                 // for people
-  SampleView view() const { return {values, count, shape.elements()}; }
-};
-
-constexpr std::int64_t default_points = 10'000, default_images = 2'000;
-constexpr std::int64_t point_batch = 1000, image_batch = 64;  // drawn at a time
 
 // Data sets that were opened, for the warnings that come later: of images whose damage only
 // decoding shows.
@@ -77,133 +37,6 @@ class OpenSets {
   const Streams& streams_;
   std::vector<std::pair<std::shared_ptr<const DataSet>, std::size_t>> sets_;
 };
-
-// What will be drawn, without values and classes.
-Samples plan_samples(const EvalArguments& options, const Model& model) {
-  check_guidance(model.info, options.guidance);
-  Samples result{.shape = sample_shape(model.info.network)};
-  result.count = options.count.value_or(result.shape.rank() == 3 ? default_images : default_points);
-  return result;
-}
-
-// Each class in turn.
-void ask(Samples& samples, const DrawnClasses& classes) {
-  for (std::int64_t i = 0; !classes.empty() && i < samples.count; ++i) {
-    const auto& [drawn, asked] = classes[static_cast<std::size_t>(i % std::ssize(classes))];
-    samples.drawn.push_back(drawn);
-    samples.asked.push_back(asked);
-  }
-}
-
-void draw_samples(const EvalArguments& options, const Model& model, Samples& samples,
-                  ProgressLine& line) {
-  const std::int64_t batch =
-      options.batch.value_or(samples.shape.rank() == 3 ? image_batch : point_batch);
-  SamplerOptions how = default_sampler(model.info.objective);
-  if (options.steps) how.steps = *options.steps;
-  how.guidance = options.guidance;
-  const Sampler sampler(model.info.network, model.parameters, how);
-  const auto report = [&](std::int64_t done) {
-    if (line.due())
-      line.show("drawing samples: " + grouped(done) + " of " + grouped(samples.count));
-  };
-  samples.values = sampler.sample(samples.count, std::min(batch, samples.count), options.seed,
-                                  samples.drawn, {}, report);
-  samples.what =
-      grouped(samples.count) + " of " + printable(options.model) + ", " +
-      std::to_string(sampler.evaluations()) +
-      (sampler.evaluations() == 1 ? " network evaluation each" : " network evaluations each");
-  check_samples(samples.view(), 1, options.model.c_str());
-}
-
-std::vector<std::int64_t> read_labels(const std::string& path, std::int64_t count) {
-  const SourceArray array = open_labels(path);
-  const Shape& shape = array.type.shape;
-  if ((shape.rank() != 1 && !(shape.rank() == 2 && shape[1] == 1)) || shape[0] < count)
-    throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) +
-                      " samples, the array is " + to_string(array.type));
-  std::vector<std::int64_t> labels = whole_numbers(path, array);
-  labels.resize(static_cast<std::size_t>(count));
-  return labels;
-}
-
-// Another program's samples are a data set like any other, but taken in the order of the file, with
-// the labels beside them.
-Samples read_samples(const EvalArguments& options, const DataSet& set) {
-  if (!set.size()) throw Error("eval: --samples " + options.samples + ": wants a file or folder");
-  const std::int64_t size = *set.size(), wanted = options.count.value_or(size);
-  if (wanted > size)
-    throw Error("eval: --count " + std::to_string(wanted) + ": " + options.samples + " holds " +
-                std::to_string(size) + " samples");
-  Samples result{.shape = set.sample_shape(), .count = wanted};
-  const auto elements = static_cast<std::size_t>(result.shape.elements());
-  result.values.resize(static_cast<std::size_t>(wanted) * elements);
-  if (set.classes() > 0) result.asked.resize(static_cast<std::size_t>(wanted));
-  for (std::int64_t position = 0; position < size; ++position) {
-    const std::uint64_t row =
-        permuted(static_cast<std::uint64_t>(position), static_cast<std::uint64_t>(size), 0,
-                 0);  // where seed 0 puts it
-    if (row >= static_cast<std::uint64_t>(wanted)) continue;
-    const HostBatch one = set.batch(1, 0, static_cast<std::uint64_t>(position));
-    std::copy(one.x.begin(), one.x.end(),
-              result.values.begin() + static_cast<std::ptrdiff_t>(row * elements));
-    if (set.classes() > 0) result.asked[row] = one.labels.front();
-  }
-  result.what = grouped(wanted) + " of " + printable(options.samples);
-  return result;
-}
-
-// The class that each of another program's samples was asked to be, in judged numbers: `beside` are
-// those that lie with the samples.
-std::vector<std::int32_t> asked_of(const EvalArguments& options, const DataSet& set,
-                                   const std::vector<std::int32_t>& beside, std::int64_t count,
-                                   const JudgedClasses& judged) {
-  std::vector<std::int32_t> asked;
-  const auto refuse = [&](const std::string& source, std::size_t sample, const std::string& name) {
-    throw FormatError("eval: " + source + ": sample " + std::to_string(sample) +
-                      " was asked to be of class " + name + ", " + judged.of + " has the classes " +
-                      judged.text());
-  };
-  if (!options.labels.empty()) {
-    for (const std::int64_t label : read_labels(options.labels, count)) {
-      const std::string name = std::to_string(label);
-      asked.push_back(judged.find(name));
-      if (asked.back() < 0) refuse(options.labels, asked.size() - 1, name);
-    }
-    return asked;
-  }
-  const std::string chosen = options.chosen_class.value_or("balanced");
-  if (!options.chosen_class && !beside.empty()) {
-    // Numbers that mean places where the data have names, as those of a file beside an array.
-    const std::vector<std::string>& names = set.class_names();
-    std::vector<std::int32_t> numbers;
-    if (options.relabel) {
-      numbers = judged_numbers(names, set.classes(), judged, options.samples, true);
-    } else {
-      for (const std::string& name : names) numbers.push_back(judged.find(name));
-    }
-    for (const std::int32_t label : beside) {
-      asked.push_back(numbers[static_cast<std::size_t>(label)]);
-      if (asked.back() < 0)
-        throw Error("eval: --samples " + options.samples + ": class " +
-                    names[static_cast<std::size_t>(label)] + " is not among those of " + judged.of +
-                    ", " + judged.text() +
-                    "; --labels or --class say what was asked for, --relabel takes classes in "
-                    "their order");
-    }
-    return asked;
-  }
-  if (chosen == "none" || (chosen == "balanced" && judged.count == 0)) return asked;
-  if (chosen != "balanced" && judged.count == 0)
-    throw Error("eval: --class " + chosen + ": there are no classes");
-  const std::int32_t one = chosen == "balanced" ? 0 : judged.find(chosen);
-  if (one < 0)
-    throw Error("eval: --class " + chosen + ": wants a class by name or number, " + judged.text() +
-                ", balanced or none");
-  for (std::int64_t i = 0; i < count; ++i)
-    asked.push_back(chosen == "balanced" ? static_cast<std::int32_t>(i % judged.count) : one);
-  return asked;
-}
 
 std::shared_ptr<const DataSet> open_part(DataOptions options, const Shape& shape, Split split,
                                          OpenSets& sets) {
@@ -305,53 +138,6 @@ JudgedClasses judged_classes(const DataSet& data, const ChosenJudge& chosen) {
   return {chosen.file.string(), info.classes, info.class_names, info.class_marks};
 }
 
-std::string short_text(double value) {
-  return std::abs(value) >= 1e-3 || value == 0 ? rounded_text(value, 4) : scientific_text(value, 2);
-}
-
-std::string padded(std::string text, std::size_t width) {
-  if (text.size() < width) text.insert(0, width - text.size(), ' ');
-  return text;
-}
-
-void print_table(std::ostream& out, const std::vector<Measurement>& measurements) {
-  std::size_t width = 6;
-  for (const Measurement& row : measurements) width = std::max(width, row.name.size());
-  const auto left = [&](std::string text) { return text.resize(width, ' '), text; };
-  out << left("") << padded("samples", 12) << padded("real data", 22) << "\n";
-  for (const Measurement& row : measurements) {
-    std::string floor = row.floor ? short_text(*row.floor) : "";
-    if (row.floor && row.draws > 1) floor += " +- " + short_text(row.spread);
-    out << left(row.name) << padded(short_text(row.value), 12) << padded(floor, 22) << "   "
-        << row.note;
-    if (row.large_floor)
-      out << "; " << grouped(row.large_draw) << " real samples get "
-          << short_text(*row.large_floor);
-    out << "\n";
-    for (std::size_t k = 0; k < row.parts.size(); ++k)
-      out << (k == 0 ? left("") + "   shares " : " ") << short_text(row.parts[k]);
-    if (!row.parts.empty()) out << "\n";
-  }
-}
-
-nlohmann::json to_json(const std::vector<Measurement>& measurements) {
-  nlohmann::json object = nlohmann::json::object();
-  for (const Measurement& row : measurements) {
-    nlohmann::json& entry = object[row.name];
-    entry = {{"value", row.value},
-             {"floor", nullptr},
-             {"spread", row.spread},
-             {"draws", row.draws},
-             {"note", row.note}};
-    entry["better"] = row.lower_is_better ? "lower" : "higher";
-    if (row.floor) entry["floor"] = *row.floor, entry["floor_count"] = row.floor_count;
-    if (row.large_floor)
-      entry["large_floor"] = *row.large_floor, entry["large_draw"] = row.large_draw;
-    if (!row.parts.empty()) entry["shares"] = row.parts;
-  }
-  return object;
-}
-
 int eval(const EvalArguments& options, const Streams& streams) {
   if (options.model.empty() == options.samples.empty())
     throw Error("eval: wants either --model or --samples");
@@ -442,6 +228,8 @@ int eval(const EvalArguments& options, const Streams& streams) {
     warn_of_unseen(unseen, judged, streams);
     const bool one_asked = options.chosen_class && *options.chosen_class != "balanced";
     if (wants_class()) leave_out_unseen(unseen, judged, one_asked, drawn);
+    if (model && any_asked && drawn.empty())
+      throw Error("eval: the classifier has seen no sample of any class that is to be drawn");
   }
   if (model) {
     ask(samples, drawn);
@@ -471,50 +259,22 @@ int eval(const EvalArguments& options, const Streams& streams) {
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  if (options.json) {
-    nlohmann::json object = {
-        {"model", nullptr},      {"samples", nullptr},          {"count", samples.count},
-        {"data", data_name},     {"held_out", data.held_out()}, {"metrics", to_json(measurements)},
-        {"classifier", nullptr}, {"nearest_training", nullptr}, {"seconds", seconds}};
-    if (!options.model.empty()) object["model"] = options.model, object["seed"] = options.seed;
-    if (!options.samples.empty()) object["samples"] = options.samples;
-    if (judge)
-      object["classifier"] = {{"file", chosen.file.string()},
-                              {"accuracy", judge->info().accuracy},
-                              {"trained_now", chosen.trained}};
-    if (nearest) {
-      object["nearest_training"] = {{"picture", options.neighbours},
-                                    {"searched", nearest->searched},
-                                    {"median", nearest->median}};
-      if (nearest->held_out_median)
-        object["nearest_training"]["held_out_median"] = *nearest->held_out_median;
-    }
-    write_json(streams.out, object);
-    return 0;
-  }
-  streams.out << "samples     " << samples.what << "\ndata        " << printable(data_name);
-  if (!no_test_part.empty())
-    streams.out << " (no test part: " << printable(no_test_part, 300) << ")";
-  streams.out << "\n";
-  if (judge) {
-    streams.out << "classifier  "
-                << (chosen.file.empty() ? "not kept" : printable(chosen.file.string(), 300)) << ", "
-                << short_text(100 * judge->info().accuracy) << " % right on "
-                << grouped(judge->info().tested) << " test samples";
-    if (chosen.trained) streams.out << ", trained in " << clock_text(chosen.seconds);
-    streams.out << "\n";
-  }
-  streams.out << "\n";
-  print_table(streams.out, measurements);
-  if (nearest) {
-    streams.out << "\nnearest of " << grouped(nearest->searched)
-                << " training images (Euclidean, pixels), median distance: samples "
-                << short_text(nearest->median);
-    if (nearest->held_out_median)
-      streams.out << ", real images that were held out " << short_text(*nearest->held_out_median);
-    streams.out << "\npicture     " << options.neighbours << "\n";
-  }
-  streams.out << std::flush;
+  const EvalReport report{samples.count,
+                          samples.what,
+                          data_name,
+                          no_test_part,
+                          data.held_out(),
+                          measurements,
+                          judge ? &judge->info() : nullptr,
+                          chosen.file.string(),
+                          chosen.trained,
+                          chosen.seconds,
+                          nearest,
+                          seconds};
+  if (options.json)
+    write_report(streams.out, options, report);
+  else
+    print_report(streams.out, options, report);
   return 0;
 }
 

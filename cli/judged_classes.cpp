@@ -25,6 +25,10 @@ std::int32_t JudgedClasses::find(const std::string& text) const {
   return number >= 0 && number < count ? static_cast<std::int32_t>(number) : -1;
 }
 
+std::string JudgedClasses::name(std::int32_t number) const {
+  return names.empty() ? std::to_string(number) : names.at(static_cast<std::size_t>(number));
+}
+
 std::vector<std::int32_t> judged_numbers(const std::vector<std::string>& names, std::int64_t count,
                                          const JudgedClasses& judged, const std::string& what,
                                          bool relabel) {
@@ -133,8 +137,8 @@ void leave_out_unseen(const std::vector<std::int32_t>& unseen, const JudgedClass
   };
   if (one_asked && std::ranges::any_of(classes, is_unseen))
     throw Error("eval: the classifier has seen no sample of class " +
-                judged.names.at(static_cast<std::size_t>(classes.front().second)) + " of " +
-                judged.of + ", so it can't judge it");
+                judged.name(classes.front().second) + " of " + judged.of +
+                ", so it can't judge it");
   std::erase_if(classes, is_unseen);
 }
 
@@ -142,9 +146,7 @@ void warn_of_unseen(const std::vector<std::int32_t>& unseen, const JudgedClasses
                     const Streams& streams) {
   if (unseen.empty()) return;
   std::vector<std::string> names;
-  for (const std::int32_t number : unseen)
-    names.push_back(judged.names.empty() ? std::to_string(number)
-                                         : judged.names[static_cast<std::size_t>(number)]);
+  for (const std::int32_t number : unseen) names.push_back(judged.name(number));
   streams.error << "warning    the classifier has seen no sample of class "
                 << printable(class_list(names), 500) << ": it can't tell it\n";
 }

@@ -24,6 +24,7 @@ struct JudgedClasses {
   std::string text() const;
   // By name, or by number where names are no numbers; -1: there is none.
   std::int32_t find(const std::string& text) const;
+  std::string name(std::int32_t number) const;
 };
 
 // What each of `count` classes is among the judged ones, -1 for none: by name; by number with

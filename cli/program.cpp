@@ -73,7 +73,9 @@ int reported(const Body& command, const Streams& streams) {
     } catch (const std::length_error&) {
       throw std::bad_alloc();  // more than memory could ever hold
     } catch (const std::exception& error) {
-      streams.error << "fluxion: " << printable(one_line(error.what()), 2000) << "\n";
+      const std::string text =
+          printable(one_line(error.what()), 2000);  // before half a line is out
+      streams.error << "fluxion: " << text << "\n";
     }
   } catch (const std::bad_alloc&) {
     streams.error << "fluxion: out of memory\n";

@@ -16,7 +16,6 @@ namespace {
 
 // Of a U-Net, which is larger and slower than a transformer of its width.
 constexpr std::int64_t unet_width = 32, unet_depth = 1;
-constexpr std::size_t most_levels = 12;
 // Sides at which another level is not worth its steps, and at which attention over all pixels is
 // cheap.
 constexpr std::int64_t coarsest_side = 8, widest_attention = 16;
@@ -27,7 +26,7 @@ std::vector<std::int64_t> usual_levels(const Shape& image) {
   std::vector<std::int64_t> levels = {1};
   for (std::int64_t height = image[0], width = image[1];
        height % 2 == 0 && width % 2 == 0 && std::max(height, width) > coarsest_side &&
-       levels.size() < most_levels;
+       std::ssize(levels) < most_unet_levels;
        height /= 2, width /= 2)
     levels.push_back(2);
   return levels;
@@ -225,9 +224,9 @@ void resolve_network(TrainOptions& options, const DataSet& data, const NetworkDe
   }
   if (net == "unet") {
     if (options.channel_mult.empty()) options.channel_mult = usual_levels(sample);
-    if (options.channel_mult.size() > most_levels)
+    if (std::ssize(options.channel_mult) > most_unet_levels)
       throw Error("train: --channel-mult has " + std::to_string(options.channel_mult.size()) +
-                  " levels; at most 12 are possible");
+                  " levels; at most " + std::to_string(most_unet_levels) + " are possible");
     if (options.attention.empty())
       options.attention = usual_attention(sample, options.channel_mult.size());
     const bool fits =

@@ -258,10 +258,9 @@ void resolve(TrainOptions& options, const DataSet& data) {
     throw Error("train: --final-lr " + number_text(options.final_learning_rate) +
                 " is above the learning rate, " + number_text(*options.learning_rate) +
                 ", from which --schedule cosine falls to it");
-  constexpr std::size_t most_averages = 16;
   if (options.ema.size() > most_averages)
-    throw Error("train: --ema has " + std::to_string(options.ema.size()) +
-                " decays; at most 16 are possible");
+    throw Error("train: --ema has " + std::to_string(options.ema.size()) + " decays; at most " +
+                std::to_string(most_averages) + " are possible");
 }
 
 json settings_of(const TrainOptions& options) {

@@ -5,7 +5,6 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <utility>
 
 #include "engine/error.h"
 #include "engine/platform/interrupt.h"

@@ -57,7 +57,8 @@ extern "C" void on_lost_page(int, siginfo_t* info, void*) {
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   for (Place& place : places) {
     const std::uintptr_t begin = place.begin, end = place.end;
-    if (end == 0 || address < begin || address >= end) continue;
+    // Another thread may have given the place to another file between these two reads.
+    if (end == 0 || place.begin != begin || address < begin || address >= end) continue;
     const std::uintptr_t page = address / page_bytes * page_bytes;
     void* const zeros = ::mmap(reinterpret_cast<void*>(page), end - page, PROT_READ,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);

@@ -14,6 +14,7 @@
 #include "models/data/npz_data.h"
 #include "models/files/file_kind.h"
 #include "models/files/gz.h"
+#include "models/files/lower_case.h"
 
 namespace fluxion {
 
@@ -31,10 +32,7 @@ constexpr std::size_t cifar10_record = 3073, cifar100_record = 3074;
 }
 
 bool named(const fs::path& path, std::string_view ending) {
-  std::string name = path.filename().string();
-  for (char& c : name)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return name.ends_with(ending);
+  return lower_case(path.filename().string()).ends_with(ending);
 }
 
 // Formats without a sign of their own are known by the ending of their name.

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <set>
 #include <system_error>
 
 #include "engine/error.h"
+#include "models/files/lower_case.h"
 
 namespace fluxion {
 
@@ -91,8 +91,7 @@ void add_ignored(const ImageTree& tree, std::size_t& count, std::vector<std::str
 }  // namespace
 
 bool is_image_file(const fs::path& path) {
-  std::string ending = path.extension().string();
-  for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const std::string ending = lower_case(path.extension().string());
   return ending == ".png" || ending == ".jpg" || ending == ".jpeg";
 }
 

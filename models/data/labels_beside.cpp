@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <utility>
 
 #include "engine/error.h"
 #include "engine/platform/file.h"
+#include "models/data/array_words.h"
 #include "models/data/arrays.h"
 #include "models/data/npz_data.h"
-#include "models/data/split_names.h"
 #include "models/files/file_kind.h"
 #include "models/files/gz.h"
 #include "models/files/idx.h"
@@ -20,49 +19,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array image_words = {"images", "image",    "imgs",     "img",     "x",
-                                    "data",   "pixels",   "pictures", "samples", "photos",
-                                    "points", "features", "inputs"};
-constexpr std::array label_words = {"labels",  "label",  "lbls",    "lbl",  "y",
-                                    "targets", "target", "classes", "class"};
 constexpr std::array idx_words = {"idx1", "idx2", "idx3", "idx4", "ubyte"};
 constexpr std::array format_words = {"gz", "idx", "npy", "npz", "uint8", "u8", "u1", "of", "for"};
 
 template <class Words>
 bool is_among(const Words& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
-}
-
-char lower(char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); }
-
-// Words end where a letter in lower case is followed by a capital, and at what is neither letter
-// nor digit. ("xtrain" is two words as well.)
-std::vector<std::string> words_of(const std::string& name) {
-  std::vector<std::string> words(1);
-  char before = ' ';
-  for (const char c : name) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool part_of_word = std::isalnum(byte) || byte >= 0x80;
-    if (!part_of_word || (std::isupper(byte) && std::islower(static_cast<unsigned char>(before))))
-      words.emplace_back();
-    if (part_of_word) words.back() += lower(c);
-    before = c;
-  }
-  std::vector<std::string> result;
-  for (const std::string& word : words) {
-    if (word.empty()) continue;
-    const std::string rest = word.substr(1), start = word.substr(0, word.size() - 1);
-    if ((word.front() == 'x' || word.front() == 'y') && part_named(rest) != PartName::none) {
-      result.push_back(word.substr(0, 1));
-      result.push_back(rest);
-    } else if ((word.back() == 'x' || word.back() == 'y') && part_named(start) != PartName::none) {
-      result.push_back(start);
-      result.push_back(word.substr(word.size() - 1));
-    } else {
-      result.push_back(word);
-    }
-  }
-  return result;
 }
 
 // What a file holds; inside of gzip, what was compressed.
@@ -105,10 +67,10 @@ fs::path stored_alike(const std::vector<fs::path>& files, const fs::path& images
 
 ArrayFileName array_file_name(const fs::path& path) {
   ArrayFileName result;
-  for (const std::string& word : words_of(path.filename().string())) {
-    if (is_among(image_words, word)) {
+  for (const std::string& word : words_of_name(path.filename().string())) {
+    if (means_samples(word)) {
       result.images = true;
-    } else if (is_among(label_words, word)) {
+    } else if (means_labels(word)) {
       result.labels = true;
     } else if (is_among(idx_words, word)) {
       result.idx = true;

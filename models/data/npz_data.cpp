@@ -8,7 +8,10 @@
 
 #include "engine/error.h"
 #include "engine/platform/file.h"
+#include "models/data/array_words.h"
 #include "models/data/labels_beside.h"
+#include "models/data/split_names.h"
+#include "models/files/lower_case.h"
 #include "models/files/npy.h"
 #include "models/files/zip.h"
 
@@ -28,49 +31,26 @@ bool is_one_of(std::string_view word, std::initializer_list<std::string_view> wo
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-std::optional<Part> part_of(std::string_view word) {
-  if (is_one_of(word, {"train", "training"})) return Part::train;
-  if (is_one_of(word, {"test", "testing"})) return Part::test;
-  if (is_one_of(word, {"val", "valid", "validation", "dev"})) return Part::validation;
-  return std::nullopt;
-}
-
-std::optional<Role> role_of(std::string_view word) {
-  if (is_one_of(word,
-                {"x", "xs", "image", "images", "img", "imgs", "picture", "pictures", "data",
-                 "sample", "samples", "point", "points", "feature", "features", "input", "inputs"}))
-    return Role::samples;
-  if (is_one_of(word, {"y", "ys", "label", "labels", "target", "targets", "class", "classes"}))
-    return Role::labels;
-  return std::nullopt;
-}
-
-// "x_train", "trainImages", "Xtest" in lower-case words.
-std::vector<std::string> words_of(std::string_view key) {
-  std::vector<std::string> words(1);
-  char before = '_';
-  for (const char c : key) {
-    const bool capital = c >= 'A' && c <= 'Z',
-               small = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-    if ((!capital && !small) || (capital && before >= 'a' && before <= 'z')) words.emplace_back();
-    if (capital || small) words.back() += capital ? static_cast<char>(c - 'A' + 'a') : c;
-    before = c;
+Part part_of(const std::string& word) {
+  switch (part_named(word)) {
+    case PartName::training:
+      return Part::train;
+    case PartName::held_out:
+    case PartName::perhaps_held_out:
+      return held_out_rank(word) < held_out_rank("val") ? Part::test : Part::validation;
+    default:
+      return Part::whole;
   }
-  return words;
 }
 
 Meaning meaning_of(std::string_view key) {
   Meaning meaning;
-  for (std::string_view word : words_of(key)) {
+  for (const std::string& word : words_of_name(key)) {
     if (is_one_of(word, {"name", "names", "weight", "weights", "mean", "std"})) return {};
-    // xtrain, ytest
-    if (word.size() > 1 && (word[0] == 'x' || word[0] == 'y') && part_of(word.substr(1))) {
-      meaning.role = word[0] == 'x' ? Role::samples : Role::labels;
-      word.remove_prefix(1);
-    }
-    if (const auto part = part_of(word)) meaning.part = *part;
+    if (const Part part = part_of(word); part != Part::whole) meaning.part = part;
     // image_labels are labels.
-    if (const auto role = role_of(word); role && meaning.role != Role::labels) meaning.role = *role;
+    if (means_labels(word)) meaning.role = Role::labels;
+    if (means_samples(word) && meaning.role != Role::labels) meaning.role = Role::samples;
   }
   return meaning;
 }
@@ -87,20 +67,13 @@ struct NamedArray {
   }
 };
 
-std::string lower_ending(std::string_view name) {
-  std::string ending(name.substr(name.size() - std::min<std::size_t>(4, name.size())));
-  for (char& c : ending)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return ending;
-}
-
 // The name of the array in a member: its file's name without .npy. Empty for other members, and for
 // what macOS and hidden files add to archives.
 std::string key_of(const ZipMember& member) {
   std::string_view name = member.name;
   if (name.starts_with("__MACOSX/")) return "";
   if (const auto slash = name.rfind('/'); slash != name.npos) name.remove_prefix(slash + 1);
-  if (name.starts_with('.') || lower_ending(name) != ".npy") return "";
+  if (name.starts_with('.') || !lower_case(name).ends_with(".npy")) return "";
   return std::string(name.substr(0, name.size() - 4));
 }
 

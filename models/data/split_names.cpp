@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <string_view>
+
+#include "models/files/lower_case.h"
 
 namespace fluxion {
 
@@ -23,11 +24,8 @@ constexpr std::array additions = {"set",    "data",   "dataset",  "split",  "par
 // Lower case, without what separates words.
 std::string bare(const std::string& name) {
   std::string result;
-  for (const char c : name) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '_' || c == '-' || c == ' ' || c == '.') continue;
-    result += static_cast<char>(byte < 0x80 ? std::tolower(byte) : byte);
-  }
+  for (const char c : name)
+    if (c != '_' && c != '-' && c != ' ' && c != '.') result += lower_case(c);
   return result;
 }
 

@@ -230,11 +230,13 @@ class Evaluator {
         return {{.name = "precision",
                  .value = found.precision,
                  .lower_is_better = false,
-                 .note = "samples within a 3-neighbour ball of the data"},
+                 .note = "samples within a " + std::to_string(ball_neighbours) +
+                         "-neighbour ball of the data"},
                 {.name = "recall",
                  .value = found.recall,
                  .lower_is_better = false,
-                 .note = "data within a 3-neighbour ball of the samples"},
+                 .note = "data within a " + std::to_string(ball_neighbours) +
+                         "-neighbour ball of the samples"},
                 {.name = "density",
                  .value = found.density,
                  .lower_is_better = false,

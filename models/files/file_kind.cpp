@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "models/files/gz.h"
+#include "models/files/lower_case.h"
 #include "models/files/npy.h"
 #include "models/files/zip.h"
 
@@ -43,10 +44,16 @@ constexpr Magic magics[] = {
     {0, "BM"sv, "a BMP picture", other_picture_advice},
     {8, "WEBPVP8"sv, "a WebP picture", other_picture_advice},
     {4, "ftypavif"sv, "an AVIF picture", other_picture_advice},
+    {4, "ftypavis"sv, "an AVIF picture", other_picture_advice},
     {4, "ftypheic"sv, "a HEIC picture", other_picture_advice},
+    {4, "ftypheix"sv, "a HEIC picture", other_picture_advice},
+    {4, "ftypmif1"sv, "a HEIC picture", other_picture_advice},
     {4, "ftyp"sv, "a video", "draw its frames as PNG pictures into a folder"},
     {0, "II*\0"sv, "a TIFF picture", other_picture_advice},
     {0, "MM\0*"sv, "a TIFF picture", other_picture_advice},
+    {0, "\0\0\0\x0cjP  "sv, "a JPEG 2000 picture", other_picture_advice},
+    {0, "\0\0\0\x0cJXL "sv, "a JPEG XL picture", other_picture_advice},
+    {0, "\xff\x0a"sv, "a JPEG XL picture", other_picture_advice},
     {0, "\x89HDF\r\n\x1a\n"sv, "an HDF5 file",
      "numpy.save(\"x.npy\", h5py.File(FILE)[\"NAME\"][:]) saves one of its arrays"},
     {0, "MATLAB 7.3 MAT-file"sv, "a MATLAB file (version 7.3, HDF5)",
@@ -81,9 +88,8 @@ constexpr Magic magics[] = {
 
 bool starts_with(std::string_view text, std::string_view start) {
   return text.size() >= start.size() &&
-         std::equal(start.begin(), start.end(), text.begin(), [](char a, char b) {
-           return a == (b >= 'A' && b <= 'Z' ? static_cast<char>(b - 'A' + 'a') : b);
-         });
+         std::equal(start.begin(), start.end(), text.begin(),
+                    [](char a, char b) { return a == lower_case(b); });
 }
 
 std::uint64_t number(std::string_view text, std::size_t bytes) {
@@ -176,8 +182,7 @@ FileDescription describe_zip(std::span<const std::byte> bytes, std::string_view 
   const ZipArchive archive(bytes, name);
   std::size_t pictures = 0;
   for (const ZipMember& member : archive.members()) {
-    std::string file = member.name;
-    for (char& c : file) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    const std::string file = lower_case(member.name);
     if (file == "data.pkl" || file.ends_with("/data.pkl"))
       return {FileKind::checkpoint, "a PyTorch checkpoint", checkpoint_advice};
     if (file == "[content_types].xml")

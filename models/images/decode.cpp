@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "models/files/file_kind.h"
 #include "models/images/jpeg.h"
 #include "models/images/stb.h"
 
@@ -178,31 +179,14 @@ class Png {
 
 enum class Kind : std::uint8_t { png, jpeg };
 
-// What many files with the wrong name are.
-std::string_view other_kind(std::string_view text) {
-  if (text.starts_with("GIF8")) return "a GIF";
-  if (text.starts_with("BM")) return "a BMP";
-  if (text.starts_with("RIFF") && text.substr(0, 12).ends_with("WEBP")) return "a WebP";
-  if (text.starts_with(std::string_view("II*\0", 4)) ||
-      text.starts_with(std::string_view("MM\0*", 4)))
-    return "a TIFF";
-  if (text.size() >= 12 && text.substr(4, 4) == "ftyp")
-    return text.substr(8, 4) == "avif" ? "an AVIF" : "a HEIC";
-  if (text.starts_with(std::string_view("\0\0\0\x0cjP  ", 8))) return "a JPEG 2000";
-  if (text.starts_with("\xff\x0a") || text.starts_with(std::string_view("\0\0\0\x0cJXL ", 8)))
-    return "a JPEG XL";
-  return "";
-}
-
 Kind kind_of(Bytes file, std::string_view name) {
   const std::string_view text = text_of(file);
   if (text.empty()) jpeg::refuse(name, "an empty file");
   if (text.starts_with("\x89PNG\r\n\x1a\n")) return Kind::png;
   if (text.starts_with("\xff\xd8")) return Kind::jpeg;
-  const std::string_view other = other_kind(text);
-  jpeg::refuse(name, other.empty() ? std::string("neither a PNG nor a JPEG image")
-                                   : std::string(other) +
-                                         " image, neither a PNG nor a JPEG: convert it to PNG");
+  const FileDescription other = describe_file(file);
+  jpeg::refuse(name, other.what.empty() ? std::string("neither a PNG nor a JPEG picture")
+                                        : "neither a PNG nor a JPEG, but " + other.what);
 }
 
 }  // namespace

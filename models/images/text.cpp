@@ -1,10 +1,10 @@
 #include "models/images/text.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 
 #include "engine/error.h"
+#include "models/files/lower_case.h"
 #include "models/images/pen.h"
 
 namespace fluxion {
@@ -198,7 +198,7 @@ const std::vector<Letter>& letters() {
 constexpr float space_width = 0.35f, gap = 0.34f;
 
 const Letter* find_letter(char character) {
-  const char small = static_cast<char>(std::tolower(static_cast<unsigned char>(character)));
+  const char small = lower_case(character);
   const auto found = std::find_if(letters().begin(), letters().end(),
                                   [&](const Letter& letter) { return letter.character == small; });
   return found == letters().end() ? nullptr : &*found;

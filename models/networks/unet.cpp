@@ -292,13 +292,13 @@ void check(const UnetConfig& config) {
   const auto text = [](std::int64_t value) { return std::to_string(value); };
   // The upper limits are far beyond any published network; they keep sizes read from a damaged file
   // from overflowing.
-  constexpr std::int64_t largest = 65536, widest = 1 << 20, most_levels = 12, most_blocks = 64,
-                         most_features = 1 << 20, most_classes = 1 << 30;
+  constexpr std::int64_t largest = 65536, widest = 1 << 20, most_features = 1 << 20,
+                         most_classes = 1 << 30;
   const auto levels = static_cast<std::int64_t>(config.channel_mult.size());
   require(config.channels >= 1 && config.channels <= largest,
           "channels must be in 1..65536, got " + text(config.channels));
-  require(levels >= 1 && levels <= most_levels,
-          "channel_mult must have 1 to 12 levels, got " + text(levels));
+  require(levels >= 1 && levels <= most_unet_levels,
+          "channel_mult must have 1 to " + text(most_unet_levels) + " levels, got " + text(levels));
   require(config.base >= 1 && config.base <= largest,
           "base must be in 1..65536, got " + text(config.base));
   for (const std::int64_t factor : config.channel_mult)
@@ -311,8 +311,9 @@ void check(const UnetConfig& config) {
             "height and width of image_size must be in 1..65536 and multiples of " +
                 text(coarsest) + ", as every one of the " + text(levels) +
                 " levels but the last halves them; got " + text(side));
-  require(config.num_res_blocks >= 1 && config.num_res_blocks <= most_blocks,
-          "num_res_blocks must be in 1..64, got " + text(config.num_res_blocks));
+  require(config.num_res_blocks >= 1 && config.num_res_blocks <= most_unet_blocks,
+          "num_res_blocks must be in 1.." + text(most_unet_blocks) + ", got " +
+              text(config.num_res_blocks));
   require(config.attention_ds.size() <= config.channel_mult.size(),
           "attention_ds names more levels than channel_mult has");
   for (const std::int64_t ds : config.attention_ds)

@@ -15,6 +15,8 @@ namespace fluxion {
 // the public code's "new" order, or [heads, 3, ..], its "legacy" one.
 enum class AttentionOrder { parts_first, heads_first };
 
+inline constexpr std::int64_t most_unet_levels = 12, most_unet_blocks = 64;  // blocks: of a level
+
 struct UnetConfig {
   std::array<std::int64_t, 2> image_size{
       32, 32};                // height and width; every level but the last halves both

@@ -17,6 +17,8 @@
 
 namespace fluxion {
 
+inline constexpr std::size_t most_averages = 16;
+
 struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.999;
   double epsilon = 1e-8;

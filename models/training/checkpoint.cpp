@@ -205,11 +205,12 @@ void match_classes(DataSet& data, const CheckpointInfo& info) {
                                   found = places_of(wanted, data.class_names());
   if (std::ranges::count(places, -1) > 0 || std::ranges::count(found, -1) > 0)
     refuse(class_difference("the run", wanted, data.name(), data.class_names()));
-  if (const std::string exchanged = exchanged_classes(before.class_names, before.class_marks,
-                                                      data.class_names(), data.class_marks());
+  const std::vector<std::string> marks = data.class_marks();  // reads a sample of each class
+  if (const std::string exchanged =
+          exchanged_classes(before.class_names, before.class_marks, data.class_names(), marks);
       !exchanged.empty())
     refuse(exchanged);
-  if (are_other_data(before.class_marks, data.class_marks()))
+  if (are_other_data(before.class_marks, marks))
     refuse("none of them begins in " + data.name() + " with the sample that it had in " +
            before.name);
   data.number_classes(before.class_names);

@@ -55,11 +55,10 @@ void check(const TrainingConfig& config) {
     throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
   if (config.objective.kind == ObjectiveKind::meanflow_cfg && num_classes(config.network) == 0)
     throw Error("train: guidance (omega, kappa) needs classes, and this network has none");
-  constexpr std::size_t most_averages = 16;
   const AdamWOptions& optimiser = config.optimiser;
   if (optimiser.ema_decays.empty() || optimiser.ema_decays.size() > most_averages)
-    throw Error("train: wants 1 to 16 decays of averaged weights, got " +
-                std::to_string(optimiser.ema_decays.size()));
+    throw Error("train: wants 1 to " + std::to_string(most_averages) +
+                " decays of averaged weights, got " + std::to_string(optimiser.ema_decays.size()));
   for (const double decay : optimiser.ema_decays)
     if (!(decay >= 0 && decay <= 1))
       throw Error("train: the decay of averaged weights must be between 0 and 1, got " +

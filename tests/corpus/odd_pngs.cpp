@@ -183,7 +183,7 @@ std::vector<OddPicture> odd_pngs() {
   chunks(pngs);
   damaged(pngs);
   for (const auto& [name, bytes, words] : {std::tuple{"GIF", "GIF89a", "GIF"},
-                                           {"BMP", "BM123456", "BMP"},
+                                           {"BMP", "BM\x36\x0c\x01 the size", "BMP"},
                                            {"WebP", "RIFF1234WEBPVP8 ", "WebP"},
                                            {"text", "hello", "neither"}})
     pngs.refused(std::string(name) + " with another name", bytes_of(bytes), words);

@@ -81,8 +81,9 @@ std::int64_t clamp_index(std::int32_t index, std::int64_t size) {
 struct Sizes {
   std::int64_t outer, axis, inner, count;
 };
-constexpr Sizes sizes[] = {{1, 1, 1, 1},     {1, 10, 1, 30},    {3, 5, 7, 11},  {1, 169, 3, 24010},
-                           {2, 33, 64, 500}, {40, 1000, 1, 50}, {1, 4, 128, 0}, {0, 4, 2, 3}};
+constexpr Sizes sizes[] = {{1, 1, 1, 1},         {1, 10, 1, 30},   {3, 5, 7, 11},
+                           {1, 169, 3, 24010},   {2, 33, 64, 500}, {40, 1000, 1, 50},
+                           {1, 20011, 1, 90007}, {1, 4, 128, 0},   {0, 4, 2, 3}};
 
 template <class T>
 void check_index_ops() {

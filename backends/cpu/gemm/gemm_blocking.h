@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backends/cpu/runtime/divide.h"
+
 namespace fluxion::cpu_backend {
 
 // What the cut depends on.
@@ -40,8 +42,5 @@ struct GemmBlocking {
 };
 
 GemmBlocking choose_blocking(const GemmProblem& problem, int threads);
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 }  // namespace fluxion::cpu_backend

@@ -5,6 +5,8 @@
 #include <numeric>
 
 #include "backends/cpu/index/axis_view.h"
+#include "backends/cpu/index/instance_of.h"
+#include "backends/cpu/runtime/divide.h"
 #include "backends/cpu/runtime/scratch.h"
 
 namespace fluxion::cpu_backend {
@@ -75,28 +77,34 @@ void index_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* outp
   });
 }
 
-// The work of scatter_add: strips of columns that are summed side by side, each in a tile
-// [axis, width] of one task's memory.
-struct Strips {
+// The work of scatter_add: tiles of the base, [rows, width], that are summed in one task's memory.
+// A strip of columns is one tile; with fewer strips than threads it is several, each of which looks
+// at all updates of the strip.
+struct Tiles {
   AxisView base;
   std::int64_t updates = 0;  // along the axis
-  std::int64_t width = 1, per_row = 0;
-  explicit Strips(const OpKernel& kernel)
+  std::int64_t width = 1, strips_per_row = 0;
+  std::int64_t rows = 1, per_strip = 0;
+  Tiles(const OpKernel& kernel, int threads)
       : base(view(kernel.input_types[0], axis_of(kernel))),
         updates(view(kernel.input_types[1], axis_of(kernel)).axis) {
     constexpr std::int64_t tile = 65536, narrow = 4, wide = 64;
-    width = std::clamp(tile / std::max<std::int64_t>(base.axis, 1), narrow, wide);
-    width = std::max<std::int64_t>(std::min(width, base.inner), 1);
-    per_row = (base.inner + width - 1) / width;
+    if (base.outer * base.axis * base.inner == 0 || updates == 0) return;
+    width = std::min(std::clamp(tile / base.axis, narrow, wide), base.inner);
+    strips_per_row = ceil_div(base.inner, width);
+    const std::int64_t strips = base.outer * strips_per_row,
+                       useful = std::min<std::int64_t>(threads, elements() / task_elements);
+    rows = ceil_div(base.axis, std::clamp<std::int64_t>(useful / strips, 1, base.axis));
+    per_strip = ceil_div(base.axis, rows);
   }
-  std::int64_t count() const { return base.axis == 0 || updates == 0 ? 0 : base.outer * per_row; }
+  std::int64_t elements() const { return base.outer * base.inner * (base.axis + updates); }
+  std::int64_t count() const { return base.outer * strips_per_row * per_strip; }
   std::int64_t tasks(int threads) const {
-    const std::int64_t elements = count() * width * (base.axis + updates);
-    return std::clamp<std::int64_t>(std::min(elements / task_elements, count()), 1, threads);
+    return std::clamp<std::int64_t>(std::min(elements() / task_elements, count()), 1, threads);
   }
-  std::int64_t tile_bytes() const {
+  std::int64_t bytes() const {
     return static_cast<std::int64_t>(
-        aligned(static_cast<std::size_t>(scratch_product({base.axis, width, sizeof(double)}))));
+        aligned(static_cast<std::size_t>(scratch_product({rows, width, sizeof(double)}))));
   }
 };
 
@@ -104,67 +112,51 @@ struct Strips {
 template <class T>
 void scatter_add(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
                  const ThreadPool& pool, std::byte* scratch) {
-  const Strips strips(kernel);
-  const AxisView& base = strips.base;
+  const Tiles tiles(kernel, pool.threads());
+  const AxisView& base = tiles.base;
   copy_base(kernel, inputs, output);
   const std::int32_t* indices = reinterpret_cast<const std::int32_t*>(inputs[1]);
   const T* updates = reinterpret_cast<const T*>(inputs[2]);
   T* out = reinterpret_cast<T*>(output);
   std::atomic<std::int64_t> next{0};
   const auto work = [&](std::int64_t task) {
-    auto* const sums = reinterpret_cast<Sum<T>*>(scratch + task * strips.tile_bytes());
-    for (std::int64_t strip = next++; strip < strips.count(); strip = next++) {
-      const std::int64_t outer = strip / strips.per_row,
-                         column = strip % strips.per_row * strips.width,
-                         width = std::min(strips.width, base.inner - column);
-      T* to = out + outer * base.axis * base.inner + column;
-      for (std::int64_t row = 0; row < base.axis; ++row)
+    auto* const sums = reinterpret_cast<Sum<T>*>(scratch + task * tiles.bytes());
+    for (std::int64_t tile = next++; tile < tiles.count(); tile = next++) {
+      const std::int64_t first = tile % tiles.per_strip * tiles.rows,
+                         rows = std::min(tiles.rows, base.axis - first),
+                         strip = tile / tiles.per_strip, outer = strip / tiles.strips_per_row,
+                         column = strip % tiles.strips_per_row * tiles.width,
+                         width = std::min(tiles.width, base.inner - column);
+      T* to = out + (outer * base.axis + first) * base.inner + column;
+      for (std::int64_t row = 0; row < rows; ++row)
         std::copy_n(to + row * base.inner, width, sums + row * width);
-      for (std::int64_t k = 0; k < strips.updates; ++k) {
-        const std::int64_t from = (outer * strips.updates + k) * base.inner + column;
+      for (std::int64_t k = 0; k < tiles.updates; ++k) {
+        const std::int64_t from = (outer * tiles.updates + k) * base.inner + column;
         for (std::int64_t i = 0; i < width; ++i) {
-          Sum<T>& sum = sums[clamped(indices[from + i], base.axis) * width + i];
+          const std::int64_t row = clamped(indices[from + i], base.axis) - first;
+          if (row < 0 || row >= rows) continue;
+          Sum<T>& sum = sums[row * width + i];
           sum = plus(sum, static_cast<Sum<T>>(updates[from + i]));
         }
       }
-      for (std::int64_t row = 0; row < base.axis; ++row)
+      for (std::int64_t row = 0; row < rows; ++row)
         for (std::int64_t i = 0; i < width; ++i)
           to[row * base.inner + i] = static_cast<T>(sums[row * width + i]);
     }
   };
-  if (strips.count() > 0)
-    pool.parallel_for(strips.tasks(pool.threads()),
+  if (tiles.count() > 0)
+    pool.parallel_for(tiles.tasks(pool.threads()),
                       std::ref(work));  // a reference: std::function then allocates nothing
 }
 
-template <template <class> class Choose>
-AddFunction of_dtype(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return Choose<float>::function;
-    case DType::f64:
-      return Choose<double>::function;
-    case DType::i32:
-      return Choose<std::int32_t>::function;
-    case DType::u32:
-      return Choose<std::uint32_t>::function;
-    default:
-      return nullptr;
-  }
-}
-template <class T>
-struct ByRows {
-  static constexpr AddFunction function = index_add<T>;
-};
-template <class T>
-struct ByElements {
-  static constexpr AddFunction function = scatter_add<T>;
-};
-
 }  // namespace
 
-AddFunction index_add_of(DType dtype) { return of_dtype<ByRows>(dtype); }
-AddFunction scatter_add_of(DType dtype) { return of_dtype<ByElements>(dtype); }
+AddFunction index_add_of(DType dtype) {
+  return instance_of(dtype, []<class T>(T) -> AddFunction { return index_add<T>; });
+}
+AddFunction scatter_add_of(DType dtype) {
+  return instance_of(dtype, []<class T>(T) -> AddFunction { return scatter_add<T>; });
+}
 
 std::size_t index_add_scratch_bytes(const OpKernel& kernel) {
   Carver carver(nullptr);
@@ -173,8 +165,8 @@ std::size_t index_add_scratch_bytes(const OpKernel& kernel) {
 }
 
 std::size_t scatter_add_scratch_bytes(const OpKernel& kernel, int threads) {
-  const Strips strips(kernel);
-  return static_cast<std::size_t>(scratch_product({strips.tile_bytes(), strips.tasks(threads)}));
+  const Tiles tiles(kernel, threads);
+  return static_cast<std::size_t>(scratch_product({tiles.bytes(), tiles.tasks(threads)}));
 }
 
 }  // namespace fluxion::cpu_backend

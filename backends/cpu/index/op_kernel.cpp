@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
-#include <type_traits>
 
 #include "backends/cpu/index/add_kernel.h"
 #include "backends/cpu/index/axis_view.h"
+#include "backends/cpu/index/instance_of.h"
 #include "backends/cpu/index/op_kernel_lanes.h"
 #include "backends/cpu/index/sort_kernel.h"
 #include "engine/error.h"
@@ -138,21 +137,6 @@ void after(const OpKernel& kernel, std::byte* const* inputs, std::byte* output,
 
 OpRunner::Function OpRunner::find(const OpKernel& kernel) {
   const DType dtype = kernel.input_types.empty() ? DType::f32 : kernel.input_types[0].dtype;
-  // The instance of a kernel for a dtype that it computes in.
-  const auto computing = [dtype](auto of) -> Function {
-    switch (dtype) {
-      case DType::f32:
-        return of(float{});
-      case DType::f64:
-        return of(double{});
-      case DType::i32:
-        return of(std::int32_t{});
-      case DType::u32:
-        return of(std::uint32_t{});
-      default:
-        return nullptr;
-    }
-  };
   Function function = nullptr;
   switch (kernel.op) {
     case Op::take:
@@ -182,13 +166,13 @@ OpRunner::Function OpRunner::find(const OpKernel& kernel) {
       function = scatter_add_of(dtype);
       break;
     case Op::cumsum:
-      function = computing([]<class T>(T) -> Function { return cumsum<T>; });
+      function = instance_of(dtype, []<class T>(T) -> Function { return cumsum<T>; });
       break;
     case Op::argmax:
       if (dtype == DType::boolean || dtype == DType::u8)
         function = argmax<std::uint8_t>;
       else
-        function = computing([]<class T>(T) -> Function { return argmax<T>; });
+        function = instance_of(dtype, []<class T>(T) -> Function { return argmax<T>; });
       break;
     case Op::argsort:
       function = argsort_of(dtype);

@@ -1,14 +1,14 @@
 #include "backends/cpu/index/sort_kernel.h"
 
-#include "backends/cpu/runtime/scratch.h"
-
 #include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstdint>
 #include <functional>
-#include <type_traits>
 #include <utility>
+
+#include "backends/cpu/index/instance_of.h"
+#include "backends/cpu/runtime/scratch.h"
 
 namespace fluxion::cpu_backend {
 
@@ -122,18 +122,7 @@ void argsort(const OpKernel& kernel, std::byte* const* inputs, std::byte* output
 }  // namespace
 
 SortFunction argsort_of(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return argsort<float>;
-    case DType::f64:
-      return argsort<double>;
-    case DType::i32:
-      return argsort<std::int32_t>;
-    case DType::u32:
-      return argsort<std::uint32_t>;
-    default:
-      return nullptr;
-  }
+  return instance_of(dtype, []<class T>(T) -> SortFunction { return argsort<T>; });
 }
 
 std::size_t argsort_scratch_bytes(const OpKernel& kernel, int threads) {

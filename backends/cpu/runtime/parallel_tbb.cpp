@@ -44,8 +44,10 @@ struct ThreadPool::State {
   }
 
   // Has TBB start its workers while there is room for them. Each waits for the others, but not for
-  // long: they may be at work for another pool.
+  // long: they may be at work for another pool. TBB keeps them, so a second pool finds them there.
   void start(int workers) {
+    static std::atomic<int> started{0};
+    if (workers <= started) return;
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
     std::atomic<int> here{0};
     arena.execute([&] {
@@ -58,6 +60,7 @@ struct ThreadPool::State {
           },
           tbb::simple_partitioner());
     });
+    if (here == workers) started = workers;
   }
 
   const int threads;

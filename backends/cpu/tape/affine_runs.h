@@ -5,12 +5,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "backends/cpu/runtime/divide.h"
 #include "engine/program/program.h"
 
 namespace fluxion::cpu_backend {
-
-// The least integer that is not below a / b, b > 0.
-constexpr std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return a / b + (a % b > 0); }
 
 // Of an axis of the iteration space. Planners may leave out trailing zero coefficients.
 std::int64_t coefficient(const Affine& affine, int axis);

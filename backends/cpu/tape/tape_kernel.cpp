@@ -127,7 +127,7 @@ void cells_to_lanes(DType dtype, const Cell* cells, std::byte* lanes, std::int64
 // are threads; a task takes a range whenever it has finished one.
 template <class Body>
 void share_units(const ThreadPool& pool, std::int64_t units, std::int64_t grain, const Body& body) {
-  const std::int64_t ranges = ceil_divide(units, grain);
+  const std::int64_t ranges = ceil_div(units, grain);
   if (ranges <= 1 || pool.threads() == 1) {
     if (units > 0) body(std::int64_t{0}, units, std::int64_t{0});
     return;
@@ -227,19 +227,19 @@ TapeRunner::State::State(Tape source) : tape(std::move(source)) {
     const std::int64_t block =
         along == ReduceAlong::rows ? main->block_rows() : main->block_columns();
     const std::int64_t width = along == ReduceAlong::rows ? main->columns() : kept;
-    const std::int64_t groups = main->batches() * ceil_divide(width, unit_width());
+    const std::int64_t groups = main->batches() * ceil_div(width, unit_width());
     const std::int64_t wanted =
-        std::min(ceil_divide(wanted_units, groups), kept * reduced / split_points);
+        std::min(ceil_div(wanted_units, groups), kept * reduced / split_points);
     split_length =
-        ceil_divide(ceil_divide(reduced, std::max<std::int64_t>(wanted, 1)), block) * block;
-    splits = ceil_divide(reduced, split_length);
+        ceil_div(ceil_div(reduced, std::max<std::int64_t>(wanted, 1)), block) * block;
+    splits = ceil_div(reduced, split_length);
   }
 }
 
 void TapeRunner::State::run_blocks(const CallMemory& memory, const ThreadPool& pool,
                                    std::byte* scratch) const {
-  const std::int64_t row_blocks = ceil_divide(main->rows(), main->block_rows());
-  const std::int64_t column_blocks = ceil_divide(main->columns(), main->block_columns());
+  const std::int64_t row_blocks = ceil_div(main->rows(), main->block_rows());
+  const std::int64_t column_blocks = ceil_div(main->columns(), main->block_columns());
   const std::int64_t units = main->batches() * row_blocks * column_blocks;
   const std::int64_t grain =
       std::max<std::int64_t>(parallel_points / (main->block_rows() * main->block_columns()), 1);
@@ -264,7 +264,7 @@ void TapeRunner::State::accumulate(std::int64_t unit, const CallMemory& memory,
                                    std::byte* plan_scratch, Cell* cells) const {
   const bool by_rows = along == ReduceAlong::rows;
   const std::int64_t width = unit_width(),
-                     groups = ceil_divide(by_rows ? main->columns() : main->rows(), width);
+                     groups = ceil_div(by_rows ? main->columns() : main->rows(), width);
   const std::int64_t group = unit % groups;
   const std::int64_t split = unit / groups / main->batches();
   const std::int64_t begin = split * split_length, end = std::min(reduced, begin + split_length);
@@ -307,7 +307,7 @@ void TapeRunner::State::run_streaming(const CallMemory& memory, const ThreadPool
                                       std::byte* scratch) const {
   const bool by_rows = along == ReduceAlong::rows;
   const std::int64_t width = unit_width(), extent = by_rows ? main->columns() : main->rows();
-  const std::int64_t groups = ceil_divide(extent, width);
+  const std::int64_t groups = ceil_div(extent, width);
   const std::int64_t units = groups * main->batches() * splits;
   const std::int64_t unit_points =
       width * std::max<std::int64_t>(std::min(reduced, split_length), 1);
@@ -338,7 +338,7 @@ void TapeRunner::State::run_streaming(const CallMemory& memory, const ThreadPool
   });
   if (splits == 1) return;
 
-  const std::int64_t ranges = ceil_divide(kept, width);
+  const std::int64_t ranges = ceil_div(kept, width);
   share_units(pool, ranges, std::max<std::int64_t>(parallel_points / (width * splits), 1),
               [&](std::int64_t first, std::int64_t last, std::int64_t task) {
                 std::byte* own = tasks + static_cast<std::size_t>(task) * task_bytes();

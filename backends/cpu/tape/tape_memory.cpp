@@ -80,11 +80,11 @@ LaneRange valid_lanes_slow(const Access& access, const std::int64_t* values,
     if (step == 0) {
       if (value < low || value >= high) return {0, 0};
     } else if (step > 0) {  // low <= value + i step < high
-      range.first = std::max(range.first, ceil_divide(low - value, step));
-      range.last = std::min(range.last, ceil_divide(high - value, step));
+      range.first = std::max(range.first, ceil_div(low - value, step));
+      range.last = std::min(range.last, ceil_div(high - value, step));
     } else {  // value - high < i |step| <= value - low
-      range.first = std::max(range.first, ceil_divide(value - high + 1, -step));
-      range.last = std::min(range.last, ceil_divide(value - low + 1, -step));
+      range.first = std::max(range.first, ceil_div(value - high + 1, -step));
+      range.last = std::min(range.last, ceil_div(value - low + 1, -step));
     }
   }
   if (range.first >= range.last) return {0, 0};
