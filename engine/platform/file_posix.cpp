@@ -152,12 +152,14 @@ void ReplacementFile::commit() {
   if (::fsync(descriptor_) != 0 && !device) fail("flushing", errno);
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail("closing", errno);
   if (device) return;
+  const std::filesystem::path around =
+      folder_of(target_);  // allocates: before the point of no return
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("replacing", errno);
   temporary_.clear();
   leave_temporary(std::exchange(place_, -1));
   // The new name must survive a power cut too. Some file systems can't flush a folder; the file
   // itself is safe then all the same.
-  const Descriptor folder(::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Descriptor folder(::open(around.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder.get() >= 0 && ::fsync(folder.get()) != 0 && errno == EIO)
     fail("flushing the folder of", errno);
 }

@@ -350,6 +350,21 @@ struct Outgoing {
   std::function<std::span<const std::byte>()> bytes;
 };
 
+std::string json_text(const std::filesystem::path& path, const std::string& name) try {
+  return nlohmann::json(name).dump();
+} catch (const nlohmann::json::exception&) {
+  throw FormatError("writing " + path.string() + ": a name or metadata text is not UTF-8");
+}
+
+// The header is text from the start: a JSON value of many members aborts if memory runs out while
+// it is made or taken apart.
+std::string header_start(const std::filesystem::path& path, const Metadata& metadata) {
+  std::string text;
+  for (const auto& [name, value] : metadata)
+    text += (text.empty() ? "" : ",") + json_text(path, name) + ":" + json_text(path, value);
+  return text.empty() ? "{" : "{\"__metadata__\":{" + text + "}";
+}
+
 void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> tensors,
                     const Metadata& metadata) {
   std::sort(tensors.begin(), tensors.end(), [](const Outgoing& a, const Outgoing& b) {
@@ -357,32 +372,23 @@ void write_outgoing(const std::filesystem::path& path, std::vector<Outgoing> ten
     return bits_a != bits_b ? bits_a > bits_b : a.name < b.name;
   });
 
-  auto header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
   std::set<std::string_view> names{"__metadata__"};
   std::uint64_t offset = 0;
-  // An ordered_json finds a key by walking all of them; appended to the underlying list, n names
-  // cost n steps.
-  auto& members = header.get_ref<nlohmann::ordered_json::object_t&>();
+  std::string text = header_start(path, metadata);
   for (const Outgoing& tensor : tensors) {
     if (!names.insert(tensor.name).second)
       throw FormatError("writing " + path.string() + ": the name " + quote(tensor.name) +
                         " is taken");
     const std::uint64_t end = offset + tensor.size;
-    nlohmann::ordered_json claim;
-    claim["dtype"] = tensor.type.name();
-    claim["shape"] = tensor.shape.dims();
-    claim["data_offsets"] = {offset, end};
-    static_cast<std::vector<nlohmann::ordered_json::object_t::value_type>&>(members).emplace_back(
-        tensor.name, std::move(claim));
+    std::string shape;
+    for (const std::int64_t size : tensor.shape.dims())
+      shape += (shape.empty() ? "" : ",") + std::to_string(size);
+    text += (text.size() > 1 ? "," : "") + json_text(path, tensor.name) +
+            ":{\"dtype\":" + json_text(path, tensor.type.name()) + ",\"shape\":[" + shape +
+            "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) + "]}";
     offset = end;
   }
-  std::string text;
-  try {
-    text = header.dump();
-  } catch (const nlohmann::json::exception&) {
-    throw FormatError("writing " + path.string() + ": a name or metadata text is not UTF-8");
-  }
+  text += "}";
   text.resize((text.size() + 7) / 8 * 8, ' ');
   if (text.size() > largest_safetensors_header)
     throw FormatError("writing " + path.string() + ": a header of " + std::to_string(text.size()) +

@@ -7,6 +7,7 @@
 #include "models/files/safetensors.h"
 #include "tests/catch.h"
 #include "tests/error_message.h"
+#include "tests/failing_new.h"
 #include "tests/files/mutate.h"
 #include "tests/files/scratch.h"
 
@@ -236,6 +237,45 @@ TEST_CASE("safetensors: what can't be read back is not written", "[files]") {
                                     std::vector<SafetensorsEntry>{{"a", DType::f32, {2}, bytes}}),
                   IoError);
   CHECK(folder.files() == 0);
+}
+
+TEST_CASE("safetensors: whichever allocation of a save fails, the file that was there stays",
+          "[files][memory]") {
+  const ScratchFolder folder;
+  const std::vector<float> values{1, 2}, others{3, 4};
+  const auto write = [&](const std::vector<float>& from) {
+    const auto bytes = std::as_bytes(std::span(from));
+    write_safetensors(folder / "f",
+                      std::vector<SafetensorsEntry>{
+                          {"a", DType::f32, {2}, bytes},
+                          {"a name of more than fifteen characters", DType::f32, {2, 1}, bytes}},
+                      {{"key", "a value of more than fifteen characters"}});
+  };
+  const auto first_value = [&] {
+    const SafetensorsFile file(folder / "f");
+    float value = 0;
+    std::memcpy(&value, file.entries().front().bytes.data(), sizeof(value));
+    return value;
+  };
+  long failures = 0;
+  for (bool failed = true; failed; failures += failed) {
+    CAPTURE(failures);
+    write(values);
+    bool wrote = true;
+    {
+      const FailingAllocation failing(failures);
+      try {
+        write(others);
+      } catch (const std::bad_alloc&) {
+        wrote = false;
+      }
+      failed = failing.failed();
+    }
+    CHECK(first_value() == (wrote ? 3 : 1));
+    CHECK((wrote || failed));
+    CHECK(folder.files() == 1);
+  }
+  CHECK(failures > 20);
 }
 
 TEST_CASE("safetensors: tensors come back from a file as they were", "[files]") {
