@@ -1,0 +1,170 @@
+#include "tests/vulkan/amd/report.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+
+#include "engine/error.h"
+#include "engine/number_text.h"
+#include "tests/vulkan/amd/step_shaders.h"
+
+namespace fluxion::amd {
+
+namespace {
+
+std::string percent(double share) { return fixed_text(100 * share, 0) + "%"; }
+
+std::string range(std::int64_t low, std::int64_t high) {
+  return low == high ? std::to_string(low) : std::to_string(low) + " to " + std::to_string(high);
+}
+std::string percent_range(double low, double high) {
+  return percent(low) == percent(high) ? percent(low)
+                                       : fixed_text(100 * low, 0) + " to " + percent(high);
+}
+
+template <class F>
+auto low_and_high(const std::vector<const ShaderRow*>& rows, const F& of) {
+  const auto [low, high] =
+      std::minmax_element(rows.begin(), rows.end(),
+                          [&](const ShaderRow* a, const ShaderRow* b) { return of(*a) < of(*b); });
+  return std::pair(of(**low), of(**high));
+}
+
+// "128: 12, 4: 3": memory instructions by bytes.
+std::string text_of(const Accesses& accesses) {
+  std::string text;
+  for (std::size_t i = accesses.widths.size(); i-- > 0;)
+    if (accesses.by_width[i] > 0)
+      text += (text.empty() ? "" : ", ") + std::to_string(accesses.by_width[i]) + " of " +
+              std::to_string(accesses.widths[i]) + " B";
+  return text.empty() ? "none" : text;
+}
+
+std::string padded(const std::string& text, std::size_t width) {
+  return std::string(width - std::min(width, text.size()), ' ') + text;
+}
+
+}  // namespace
+
+StepReport report_of(const std::string& net, const Compiler& compiler) {
+  const StepShaders step = shaders_of_step(net, compiler.target());
+  StepReport report{net, step.kernels, step.dispatches, {}, step.not_lowered};
+  for (const StepShader& used : step.shaders) {
+    const vulkan_backend::Shader& shader = used.shader;
+    try {
+      const CompiledShader compiled = compiler.compile(
+          shader.words, {shader.bindings, shader.push_bytes, shader.subgroup_size});
+      report.rows.push_back({shader.name, used.first_kernel, used.dispatches,
+                             shader.local_size[0] * shader.local_size[1] * shader.local_size[2],
+                             compiled.statistics, read_isa(compiled.isa)});
+    } catch (const Error& error) {
+      report.failures.push_back(shader.name + " of " + used.first_kernel + ": " + error.what());
+    }
+  }
+  return report;
+}
+
+std::vector<std::string> offences(const StepReport& report) {
+  std::vector<std::string> found;
+  for (const std::string& failure : report.failures) found.push_back(report.net + ", " + failure);
+  for (const ShaderRow& row : report.rows) {
+    const Statistics& s = row.statistics;
+    if (s.spilled_vgprs + s.spilled_sgprs + s.scratch_bytes > 0)
+      found.push_back(report.net + ", " + row.kernel_class + " of " + row.first_kernel + ": " +
+                      std::to_string(s.spilled_vgprs) + " spilled VGPRs, " +
+                      std::to_string(s.spilled_sgprs) + " spilled SGPRs, " +
+                      std::to_string(s.scratch_bytes) + " bytes of scratch");
+  }
+  return found;
+}
+
+std::string table_of_classes(const StepReport& report) {
+  std::map<std::string, std::vector<const ShaderRow*>> classes;
+  for (const ShaderRow& row : report.rows) classes[row.kernel_class].push_back(&row);
+  std::string text =
+      "| kernel | shaders | dispatches | VGPRs | SGPRs | LDS, bytes | subgroups a SIMD | "
+      "instructions | multiply-adds | loads of 16 B | stores of 16 B | latency | cycles |\n"
+      "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+  for (const auto& [name, rows] : classes) {
+    std::int64_t dispatches = 0;
+    for (const ShaderRow* row : rows) dispatches += row->dispatches;
+    const auto numbers = [&](std::int64_t Statistics::*member) {
+      const auto [low, high] =
+          low_and_high(rows, [&](const ShaderRow& row) { return row.statistics.*member; });
+      return " | " + range(low, high);
+    };
+    const auto shares = [&](const std::function<double(const ShaderRow&)>& of) {
+      const auto [low, high] = low_and_high(rows, of);
+      return " | " + percent_range(low, high);
+    };
+    text += "| " + name + " | " + std::to_string(rows.size()) + " | " + std::to_string(dispatches) +
+            numbers(&Statistics::vgprs) + numbers(&Statistics::sgprs) +
+            numbers(&Statistics::shared_bytes) + numbers(&Statistics::subgroups_per_simd) +
+            numbers(&Statistics::instructions) +
+            shares([](const ShaderRow& row) { return row.code.multiply_add_share(); }) +
+            shares([](const ShaderRow& row) { return row.code.loads.widest_share(); }) +
+            shares([](const ShaderRow& row) { return row.code.stores.widest_share(); }) +
+            numbers(&Statistics::latency) + numbers(&Statistics::inverse_throughput) + " |\n";
+  }
+  return text;
+}
+
+std::string table_of_shaders(const StepReport& report) {
+  std::vector<const ShaderRow*> rows;
+  for (const ShaderRow& row : report.rows) rows.push_back(&row);
+  std::ranges::stable_sort(rows, std::greater<>(),
+                           [](const ShaderRow* row) { return row->statistics.inverse_throughput; });
+  std::string text =
+      "  uses group vgprs sgprs spill scratch    lds waves instr  fma ld16 st16 latency  cycles"
+      "  kernel\n";
+  for (const ShaderRow* row : rows) {
+    const Statistics& s = row->statistics;
+    const auto column = [&](std::int64_t value, std::size_t width) {
+      text += padded(std::to_string(value), width);
+    };
+    column(row->dispatches, 6);
+    column(row->invocations, 6);
+    column(s.vgprs, 6);
+    column(s.sgprs, 6);
+    column(s.spilled_vgprs + s.spilled_sgprs, 6);
+    column(s.scratch_bytes, 8);
+    column(s.shared_bytes, 7);
+    column(s.subgroups_per_simd, 6);
+    column(s.instructions, 6);
+    text += padded(percent(row->code.multiply_add_share()), 5);
+    text += padded(percent(row->code.loads.widest_share()), 5);
+    text += padded(percent(row->code.stores.widest_share()), 5);
+    column(s.latency, 8);
+    column(s.inverse_throughput, 8);
+    text += "  " + row->kernel_class + ", " + row->first_kernel + "\n";
+  }
+  return text;
+}
+
+std::string text_of(const CompiledShader& shader) {
+  const Statistics& s = shader.statistics;
+  const CodeReport code = read_isa(shader.isa);
+  const auto line = [](const std::string& name, const std::string& value) {
+    return name + std::string(20 - std::min<std::size_t>(name.size(), 19), ' ') + value + "\n";
+  };
+  const auto count = [&](const std::string& name, std::int64_t value) {
+    return line(name, std::to_string(value));
+  };
+  return count("VGPRs", s.vgprs) + count("SGPRs", s.sgprs) +
+         count("spilled", s.spilled_vgprs + s.spilled_sgprs) +
+         count("scratch bytes", s.scratch_bytes) + count("shared bytes", s.shared_bytes) +
+         count("subgroups per SIMD", s.subgroups_per_simd) + count("instructions", s.instructions) +
+         count("code bytes", s.code_bytes) + count("latency", s.latency) +
+         count("inverse throughput", s.inverse_throughput) +
+         line("inner loop", (code.loops ? "" : "(none: the whole program) ") +
+                                std::to_string(code.loop_multiply_adds) + " multiply-adds of " +
+                                std::to_string(code.loop_instructions) + " instructions, " +
+                                percent(code.multiply_add_share())) +
+         line("loads", text_of(code.loads)) + line("stores", text_of(code.stores)) +
+         line("shared loads", text_of(code.shared_loads)) +
+         line("shared stores", text_of(code.shared_stores)) +
+         count("scalar loads", code.scalar_loads) + count("barriers", code.barriers) +
+         count("waits", code.waits);
+}
+
+}  // namespace fluxion::amd
