@@ -99,9 +99,11 @@ TapeEmitter::TapeEmitter(Module& module, ShaderBindings& bindings, const Tape& t
         for (const std::int32_t operand : instruction.operands)
           if (operand >= 0) differs = differs || varies_[static_cast<std::size_t>(operand)];
         break;
+      case TapeCode::reduce:
+        differs = tape.reduced_axes == 0;
+        break;
       case TapeCode::scalar:
       case TapeCode::literal:
-      case TapeCode::reduce:
         break;
     }
     varies_[i] = differs && width > 1;

@@ -29,7 +29,8 @@ class TapeEmitter {
 
   // With width 4 a point is four neighbours along the last axis: coordinates are those of the
   // first, a multiple of 4 on that axis, whose extent is a multiple of 4 too. Loads and stores that
-  // are contiguous there move four elements at once. The tape must outlive the emitter. Throws
+  // are contiguous there move four elements at once. (If no axis is reduced, the neighbours are of
+  // four rows: reductions differ between them.) The tape must outlive the emitter. Throws
   // DTypeError if the tape holds f64 or i64.
   TapeEmitter(spirv::Module& module, ShaderBindings& bindings, const Tape& tape,
               std::uint32_t width = 1);
