@@ -16,8 +16,6 @@ namespace {
 
 // Units that one round of a loop takes: their loads are under way together.
 constexpr std::uint32_t loop_units = 4;
-// Above this many elements of a lane, sums are compensated.
-constexpr std::uint32_t plain_sum = 8;
 
 // The tape with its row axes first, for rows that lie across: then the last axis, along which the
 // emitter takes four neighbours, is one of rows. No axis is reduced for the emitter.
@@ -78,8 +76,7 @@ class RowShader {
     }
     const std::uint32_t emitters = plan_.unrolled ? plan_.unrolled : loop_units;
     add_emitters(emitters);
-    const bool compensated =
-        plan_.unrolled * (plan_.across ? 1 : plan_.width) > plain_sum * 4 || plan_.unrolled == 0;
+    const bool compensated = plan_.unrolled == 0;  // kept elements are few
     for (std::size_t pass = 0; pass < stages_.passes; ++pass) {
       prepare(pass);
       start_pass(pass, compensated);
