@@ -32,39 +32,38 @@ Structure structure(VkStructureType type) {
 // ---- functions
 
 // Functions that every instance or device has, and those of extensions, which may be null.
-#define FLUXION_VULKAN_INSTANCE_FUNCTIONS(of)                                                   \
-  of(DestroyInstance) of(EnumeratePhysicalDevices) of(EnumerateDeviceExtensionProperties)       \
-      of(GetPhysicalDeviceProperties) of(GetPhysicalDeviceProperties2)                          \
-          of(GetPhysicalDeviceFeatures2) of(GetPhysicalDeviceMemoryProperties)                  \
-              of(GetPhysicalDeviceMemoryProperties2) of(GetPhysicalDeviceQueueFamilyProperties) \
-                  of(CreateDevice) of(GetDeviceProcAddr)
-#define FLUXION_VULKAN_OPTIONAL_INSTANCE_FUNCTIONS(of) \
+// clang-format off
+#define FLUXION_VULKAN_INSTANCE_FUNCTIONS(of)                                                  \
+  of(DestroyInstance) of(EnumeratePhysicalDevices) of(EnumerateDeviceExtensionProperties)      \
+  of(GetPhysicalDeviceProperties) of(GetPhysicalDeviceProperties2)                             \
+  of(GetPhysicalDeviceFeatures2) of(GetPhysicalDeviceMemoryProperties)                         \
+  of(GetPhysicalDeviceMemoryProperties2) of(GetPhysicalDeviceQueueFamilyProperties)            \
+  of(CreateDevice) of(GetDeviceProcAddr)
+#define FLUXION_VULKAN_OPTIONAL_INSTANCE_FUNCTIONS(of)                                         \
   of(CreateDebugUtilsMessengerEXT) of(DestroyDebugUtilsMessengerEXT)
-#define FLUXION_VULKAN_DEVICE_FUNCTIONS(of)                                                        \
-  of(DestroyDevice) of(DeviceWaitIdle) of(GetDeviceQueue) of(QueueSubmit) of(AllocateMemory)       \
-      of(FreeMemory) of(MapMemory) of(UnmapMemory) of(CreateBuffer) of(DestroyBuffer) of(          \
-          BindBufferMemory) of(GetBufferMemoryRequirements) of(CreateFence) of(DestroyFence)       \
-          of(GetFenceStatus) of(WaitForFences) of(CreateSemaphore) of(DestroySemaphore) of(        \
-              CreateQueryPool) of(DestroyQueryPool) of(GetQueryPoolResults) of(CreateShaderModule) \
-              of(DestroyShaderModule) of(CreatePipelineCache) of(DestroyPipelineCache)             \
-                  of(GetPipelineCacheData) of(MergePipelineCaches) of(CreateComputePipelines)      \
-                      of(DestroyPipeline) of(CreatePipelineLayout) of(DestroyPipelineLayout)       \
-                          of(CreateDescriptorSetLayout) of(DestroyDescriptorSetLayout)             \
-                              of(CreateDescriptorPool) of(DestroyDescriptorPool)                   \
-                                  of(AllocateDescriptorSets) of(UpdateDescriptorSets)              \
-                                      of(CreateCommandPool) of(DestroyCommandPool)                 \
-                                          of(ResetCommandPool) of(AllocateCommandBuffers)          \
-                                              of(BeginCommandBuffer) of(EndCommandBuffer)          \
-                                                  of(CmdBindPipeline) of(CmdBindDescriptorSets)    \
-                                                      of(CmdDispatch) of(CmdPushConstants)         \
-                                                          of(CmdPipelineBarrier) of(CmdCopyBuffer) \
-                                                              of(CmdUpdateBuffer)                  \
-                                                                  of(CmdFillBuffer)                \
-                                                                      of(CmdResetQueryPool)        \
-                                                                          of(CmdWriteTimestamp)
-#define FLUXION_VULKAN_OPTIONAL_DEVICE_FUNCTIONS(of)                              \
-  of(GetSemaphoreCounterValue) of(WaitSemaphores) of(GetSemaphoreCounterValueKHR) \
-      of(WaitSemaphoresKHR)
+#define FLUXION_VULKAN_DEVICE_FUNCTIONS(of)                                                    \
+  of(DestroyDevice) of(DeviceWaitIdle) of(GetDeviceQueue) of(QueueSubmit)                      \
+  of(AllocateMemory) of(FreeMemory) of(MapMemory)                                              \
+  of(CreateBuffer) of(DestroyBuffer) of(BindBufferMemory) of(GetBufferMemoryRequirements)      \
+  of(CreateFence) of(DestroyFence) of(GetFenceStatus) of(WaitForFences)                        \
+  of(CreateSemaphore) of(DestroySemaphore)                                                     \
+  of(CreateQueryPool) of(DestroyQueryPool) of(GetQueryPoolResults)                             \
+  of(CreateShaderModule) of(DestroyShaderModule)                                               \
+  of(CreatePipelineCache) of(DestroyPipelineCache) of(GetPipelineCacheData)                    \
+  of(MergePipelineCaches) of(CreateComputePipelines) of(DestroyPipeline)                       \
+  of(CreatePipelineLayout) of(DestroyPipelineLayout)                                           \
+  of(CreateDescriptorSetLayout) of(DestroyDescriptorSetLayout)                                 \
+  of(CreateDescriptorPool) of(DestroyDescriptorPool) of(AllocateDescriptorSets)                \
+  of(UpdateDescriptorSets)                                                                     \
+  of(CreateCommandPool) of(DestroyCommandPool) of(ResetCommandPool) of(AllocateCommandBuffers) \
+  of(BeginCommandBuffer) of(EndCommandBuffer)                                                  \
+  of(CmdBindPipeline) of(CmdBindDescriptorSets) of(CmdDispatch) of(CmdPushConstants)           \
+  of(CmdPipelineBarrier) of(CmdCopyBuffer) of(CmdUpdateBuffer) of(CmdFillBuffer)               \
+  of(CmdResetQueryPool) of(CmdWriteTimestamp)
+#define FLUXION_VULKAN_OPTIONAL_DEVICE_FUNCTIONS(of)                                           \
+  of(GetSemaphoreCounterValue) of(WaitSemaphores)                                              \
+  of(GetSemaphoreCounterValueKHR) of(WaitSemaphoresKHR)
+// clang-format on
 #define FLUXION_VULKAN_MEMBER(name) PFN_vk##name name = nullptr;
 
 struct InstanceFunctions {

@@ -200,20 +200,22 @@ Device vulkan(const VulkanOptions& options) { return vulkan_backend::open({.choi
 std::vector<VulkanDeviceInfo> vulkan_devices() {
   using namespace vulkan_backend;
   const Instance instance;
-  std::vector<VulkanDeviceInfo> result;
+  std::vector<DeviceFacts> all;
   for (const VkPhysicalDevice device : instance.devices()) {
-    DeviceFacts facts = facts_of(instance, device);
-    apply_quirks(facts);
-    VulkanDeviceInfo info;
-    info.name = facts.name;
-    info.driver = facts.driver_name + (facts.driver_info.empty() ? "" : " " + facts.driver_info);
-    info.kind = to_string(facts.kind);
-    info.memory_bytes = facts.memory_bytes;
-    info.capabilities = listed(facts);
-    info.quirks = facts.quirks;
-    info.refused = facts.refused;
-    result.push_back(std::move(info));
+    all.push_back(facts_of(instance, device));
+    apply_quirks(all.back());
   }
+  std::optional<std::size_t> preferred;
+  try {
+    preferred = choose_device(all, {});
+  } catch (const DeviceError&) {  // none
+  }
+  std::vector<VulkanDeviceInfo> result;
+  for (const DeviceFacts& facts : all)
+    result.push_back(
+        {facts.name, facts.driver_name + (facts.driver_info.empty() ? "" : " ") + facts.driver_info,
+         std::string(to_string(facts.kind)), facts.memory_bytes, listed(facts), facts.quirks,
+         facts.refused, preferred == result.size()});
   return result;
 }
 

@@ -12,7 +12,7 @@ namespace fluxion::vulkan_backend {
 
 namespace {
 
-std::string listed(const std::vector<DeviceFacts>& all) {
+std::string names_of(const std::vector<DeviceFacts>& all) {
   std::string text;
   for (std::size_t i = 0; i < all.size(); ++i)
     text += (i == 0 ? "" : ", ") + std::to_string(i) + ": " + all[i].name + " (" +
@@ -20,13 +20,14 @@ std::string listed(const std::vector<DeviceFacts>& all) {
   return text;
 }
 
-// The number of the device that was chosen, or that is best.
-std::size_t choose(const std::vector<DeviceFacts>& all, const VulkanOptions& options) {
+}  // namespace
+
+std::size_t choose_device(const std::vector<DeviceFacts>& all, const VulkanOptions& options) {
   if (all.empty()) throw DeviceError("vulkan: no driver offers a device");
   const auto usable = [&](std::size_t number) {
     if (number >= all.size())
       throw DeviceError("vulkan: there is no device " + std::to_string(number) + "; there are " +
-                        listed(all));
+                        names_of(all));
     if (!all[number].refused.empty())
       throw DeviceError("vulkan: '" + all[number].name + "' can't be used: " + all[number].refused);
     return number;
@@ -44,17 +45,15 @@ std::size_t choose(const std::vector<DeviceFacts>& all, const VulkanOptions& opt
     for (std::size_t i = 0; i < all.size(); ++i)
       if (all[i].name.find(name) != std::string::npos) return usable(i);
     throw DeviceError("vulkan: FLUXION_VULKAN_DEVICE is '" + std::string(name) +
-                      "', which no device's name contains; there are " + listed(all));
+                      "', which no device's name contains; there are " + names_of(all));
   }
   for (const DeviceKind kind :
        {DeviceKind::discrete, DeviceKind::integrated, DeviceKind::virtual_gpu, DeviceKind::other})
     for (std::size_t i = 0; i < all.size(); ++i)
       if (all[i].kind == kind && all[i].refused.empty()) return i;
-  throw DeviceError("vulkan: there is no GPU that can be used; there are " + listed(all) +
-                    ". A software device is used only if it is named: vulkan:0");
+  throw DeviceError("vulkan: there is no GPU that can be used; there are " + names_of(all) +
+                    ". A software device is used only if it is named, as in vulkan:0");
 }
-
-}  // namespace
 
 LogicalDevice::LogicalDevice(const DeviceOptions& options)
     : options_(options),
@@ -63,7 +62,7 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
   std::vector<DeviceFacts> all;
   for (const VkPhysicalDevice device : instance_.devices())
     all.push_back(facts_of(instance_, device));
-  const std::size_t chosen = choose(all, options_.choice);
+  const std::size_t chosen = choose_device(all, options_.choice);
   physical_ = instance_.devices()[chosen];
   facts_ = all[chosen];
   apply_quirks(facts_);

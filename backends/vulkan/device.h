@@ -29,6 +29,10 @@ struct DeviceOptions {
   double slice_seconds = 0.1;
 };
 
+// The number of the device that the options, the environment or the preference of vulkan.h choose.
+// Throws DeviceError, with what there is, if that can't be used.
+std::size_t choose_device(const std::vector<DeviceFacts>& all, const VulkanOptions& options);
+
 class LogicalDevice {
  public:
   explicit LogicalDevice(const DeviceOptions& options);

@@ -27,11 +27,12 @@ Device vulkan(const VulkanOptions& options = {});
 // What there is, without opening it.
 struct VulkanDeviceInfo {
   std::string name, driver;        // "AMD Radeon RX 6800", "radv Mesa 24.1"
-  std::string kind;                // "discrete", "integrated", "software", ..
-  std::uint64_t memory_bytes = 0;  // of the largest heap of its own
-  std::vector<std::pair<std::string, std::string>> capabilities;  // used ones: name, value
+  std::string kind;                // "discrete", "integrated", "virtual", "software" or "other"
+  std::uint64_t memory_bytes = 0;  // of its largest heap
+  std::vector<std::pair<std::string, std::string>> capabilities;  // those that are used, by name
   std::vector<std::string> quirks;  // known driver bugs that are worked around
   std::string refused;              // why it can't be used; empty: it can
+  bool preferred = false;           // whether vulkan() without a number opens it
 };
 // Throws DeviceError if there is no loader or no driver.
 std::vector<VulkanDeviceInfo> vulkan_devices();
