@@ -273,6 +273,8 @@ Capabilities capabilities_of(const DeviceFacts& facts) {
   if (!facts.shaders.storage_8) result.storage.keep(DType::u8, DType::u32);
   if (!facts.shaders.storage_16)
     result.storage.keep(DType::bf16, DType::f32).keep(DType::f16, DType::f32);
+  // A dispatch costs more than the passes that it saves.
+  result.costs.group_norm_by_channel = false;
   return result;
 }
 

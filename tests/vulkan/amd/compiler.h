@@ -8,7 +8,7 @@
 #include <span>
 #include <string>
 
-#include "backends/vulkan/kernel.h"
+#include "backends/vulkan/capabilities.h"
 
 namespace fluxion::amd {
 
@@ -45,11 +45,7 @@ class Compiler {
   Compiler(Compiler&&) noexcept;
   ~Compiler();
 
-  const std::string& device() const;  // "AMD RADV NAVI21"
-  const std::string& driver() const;  // "Mesa 22.3.6"
-  // What lowering may use on such a card.
-  const vulkan_backend::ShaderTarget& target() const;
-
+  const vulkan_backend::DeviceFacts& facts() const;
   // Throws Error if the driver refuses the shader.
   CompiledShader compile(std::span<const std::uint32_t> words, const Interface& interface) const;
 

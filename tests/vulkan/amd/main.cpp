@@ -51,7 +51,8 @@ int report_shader(const Arguments& options, const Compiler& compiler) {
   interface.subgroup_size = options.subgroup_size;
   const CompiledShader compiled = compiler.compile(words, interface);
   if (options.isa) std::cout << compiled.isa << "\n";
-  std::cout << compiler.device() << ", " << compiler.driver() << "\n" << text_of(compiled);
+  std::cout << compiler.facts().name << ", " << compiler.facts().driver_info << "\n"
+            << text_of(compiled);
   return 0;
 }
 
@@ -155,7 +156,8 @@ int run(int argc, char** argv) {
     return not_installed;
   }
   if (!options.shader.empty()) return report_shader(options, *compiler);
-  if (options.section) std::cout << compiler->device() << ", " << compiler->driver() << "\n";
+  if (options.section)
+    std::cout << compiler->facts().name << ", " << compiler->facts().driver_info << "\n";
   return report_steps(options, *compiler);
 }
 

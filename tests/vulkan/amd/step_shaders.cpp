@@ -13,8 +13,6 @@ namespace fluxion::amd {
 
 namespace {
 
-using vulkan_backend::ShaderTarget;
-
 class HostBuffer final : public Buffer {
  public:
   HostBuffer(std::size_t bytes, const Backend* owner) : Buffer(bytes, owner), memory_(bytes) {}
@@ -62,24 +60,6 @@ class PlannedDevice final : public Backend {
   Capabilities capabilities_;
 };
 
-// As the backend states them for a card like this one.
-Capabilities capabilities_of(const ShaderTarget& target) {
-  Capabilities capabilities;
-  capabilities.name = "planned for AMD";
-  capabilities.f64 = false;
-  KernelLimits& limits = capabilities.limits;
-  limits.max_attention_head = 128;
-  limits.alignment = 256;
-  limits.max_binding_bytes = std::int64_t{1} << 31;
-  limits.index_bits = 32;
-  Storage& storage = capabilities.storage;
-  storage.keep(DType::boolean, DType::u32);
-  if (!target.storage_8) storage.keep(DType::u8, DType::u32);
-  if (!target.storage_16) storage.keep(DType::bf16, DType::f32).keep(DType::f16, DType::f32);
-  storage.write_together(4);
-  return capabilities;
-}
-
 std::string text_of(const Kernel& kernel) {
   if (const auto* op = std::get_if<OpKernel>(&kernel)) return std::string(to_string(op->op));
   const bool product = std::holds_alternative<ContractKernel>(kernel);
@@ -97,9 +77,9 @@ std::string text_of(const Kernel& kernel) {
 
 }  // namespace
 
-StepShaders shaders_of_step(const std::string& net, const ShaderTarget& target) {
+StepShaders shaders_of_step(const std::string& net, const vulkan_backend::DeviceFacts& facts) {
   const BenchmarkNetwork& network = benchmark_network(net);
-  const Device device(std::make_unique<PlannedDevice>(capabilities_of(target)));
+  const Device device(std::make_unique<PlannedDevice>(capabilities_of(facts)));
   const Benchmark benchmark(BenchmarkTask::meanflow, network.config, network.batch, device);
   const Program& program = benchmark.program();
 
@@ -109,8 +89,8 @@ StepShaders shaders_of_step(const std::string& net, const ShaderTarget& target) 
     const std::string text = "kernel " + std::to_string(k) + ": " + text_of(program.kernels[k]);
     vulkan_backend::KernelWork work;
     try {
-      work = vulkan_backend::lower(program.kernels[k],
-                                   {program, device.backend().capabilities().storage, target});
+      work = vulkan_backend::lower(
+          program.kernels[k], {program, device.backend().capabilities().storage, facts.shaders});
     } catch (const Error& error) {
       step.not_lowered.push_back(text + ": " + error.what());
       continue;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/vulkan/capabilities.h"
 #include "backends/vulkan/kernel.h"
 
 namespace fluxion::amd {
@@ -25,6 +26,6 @@ struct StepShaders {
 
 // A MeanFlow training step (all rows with a tangent) of a network of models/benchmark, with its
 // usual batch.
-StepShaders shaders_of_step(const std::string& net, const vulkan_backend::ShaderTarget& target);
+StepShaders shaders_of_step(const std::string& net, const vulkan_backend::DeviceFacts& facts);
 
 }  // namespace fluxion::amd
