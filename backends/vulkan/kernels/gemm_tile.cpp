@@ -4,6 +4,8 @@
 #include <array>
 #include <limits>
 
+#include "backends/vulkan/kernels/tile_product.h"
+
 namespace fluxion::vulkan_backend {
 
 namespace {

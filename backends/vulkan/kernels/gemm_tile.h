@@ -26,10 +26,6 @@ struct GemmTile {
 };
 std::string to_string(const GemmTile& tile);  // "128x64x16/8x8"
 
-// Of a shared tile with `strips` rows or columns: elements from one product to the next. The excess
-// spreads stores along a column over the banks.
-constexpr std::uint32_t tile_pitch(std::uint32_t strips) { return strips + 4; }
-
 std::span<const GemmTile> gemm_tiles();
 
 // What the choice depends on.

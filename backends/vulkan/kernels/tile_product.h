@@ -33,6 +33,10 @@ class FloatReader {
   spirv::Buffer elements_, quads_;
 };
 
+// Elements of a shared tile from one product to the next. The excess over its rows or columns
+// spreads stores over the banks.
+constexpr std::uint32_t tile_pitch(std::uint32_t strips) { return strips + 4; }
+
 // Part of an array of F32x4 that holds a tile, from element `first` on.
 struct SharedTile {
   spirv::SharedArray array;
@@ -42,7 +46,7 @@ struct SharedTile {
 
 // Reads tiles of one operand: `strips` x `depth` elements, all invocations of the workgroup
 // together. What lies beyond the operand is read as other elements of it along `strips`, and as 0
-// along `inner`.
+// along `inner`, where a tile must begin inside.
 class TileLoader {
  public:
   TileLoader(spirv::Module& module, const OperandView& view, std::uint32_t binding,
