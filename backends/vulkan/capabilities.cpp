@@ -4,6 +4,8 @@
 #include <cstring>
 #include <limits>
 
+#include "backends/vulkan/kernels/attention.h"
+
 namespace fluxion::vulkan_backend {
 
 namespace {
@@ -269,6 +271,7 @@ Capabilities capabilities_of(const DeviceFacts& facts) {
   limits.alignment = facts.binding_alignment;
   limits.max_binding_bytes = facts.max_binding_bytes;
   limits.index_bits = 32;
+  limits.max_attention_head = max_attention_head(facts.shaders);
   result.storage.keep(DType::boolean, DType::u32).write_together(4);
   if (!facts.shaders.storage_8) result.storage.keep(DType::u8, DType::u32);
   if (!facts.shaders.storage_16)
