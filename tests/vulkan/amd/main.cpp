@@ -13,6 +13,7 @@
 
 #include "engine/error.h"
 #include "tests/vulkan/amd/report.h"
+#include "tests/vulkan/amd/step_shaders.h"
 
 namespace fluxion::amd {
 
@@ -31,7 +32,8 @@ constexpr Family families[] = {{"polaris10", "RX 480, RX 580"},
 const std::vector<std::string> all_nets{"dit28", "unet32"};
 
 struct Arguments {
-  std::string family = "gfx1030", shader, page, net;
+  std::string family = "gfx1030", shader, page, net, save;
+  std::int64_t kernel = -1;
   bool isa = false, section = false;
   std::uint32_t subgroup_size = 0;
 };
@@ -56,6 +58,29 @@ int report_shader(const Arguments& options, const Compiler& compiler) {
   return 0;
 }
 
+// The shaders of one kernel of a step (those that no earlier kernel has).
+int report_kernel(const Arguments& options, const Compiler& compiler) {
+  const std::string wanted = "kernel " + std::to_string(options.kernel) + ":";
+  int number = 0;
+  for (const StepShader& used : shaders_of_step(options.net, compiler.facts()).shaders) {
+    if (!used.first_kernel.starts_with(wanted)) continue;
+    const vulkan_backend::Shader& shader = used.shader;
+    if (!options.save.empty()) {
+      const std::string path = options.save + "/kernel-" + std::to_string(options.kernel) + "-" +
+                               std::to_string(number++) + ".spv";
+      std::ofstream(path, std::ios::binary)
+          .write(reinterpret_cast<const char*>(shader.words.data()),
+                 static_cast<std::streamsize>(4 * shader.words.size()));
+    }
+    const CompiledShader compiled =
+        compiler.compile(shader.words, {shader.bindings, shader.push_bytes, shader.subgroup_size});
+    if (options.isa) std::cout << compiled.isa << "\n";
+    std::cout << shader.name << ", " << used.dispatches << " times, " << used.first_kernel << "\n"
+              << text_of(compiled) << "\n";
+  }
+  return 0;
+}
+
 // A family's part of the page, or its shaders one by one.
 int report_steps(const Arguments& options, const Compiler& compiler) {
   std::vector<std::string> wrong;
@@ -67,7 +92,7 @@ int report_steps(const Arguments& options, const Compiler& compiler) {
       std::cout << "\n"
                 << net << ": " << report.kernels << " kernels, " << report.dispatches
                 << " dispatches, " << report.rows.size() << " shaders\n\n"
-                << table_of_classes(report);
+                << table_of_classes(report) << bars(report);
     } else {
       std::cout << net << "\n" << table_of_shaders(report);
     }
@@ -104,7 +129,8 @@ One shader, one family, with its machine code:
 VGPRs are per lane. LDS is a workgroup's shared memory. Multiply-adds: their share of the
 instructions of the inner loop (of the whole shader, where no loop has any). Loads and stores of
 16 B: the share of the bytes of memory buffers that instructions of 16 bytes a lane move; loads
-that are one for the whole subgroup don't count. Latency and cycles (inverse throughput) of a
+that are one for the whole subgroup don't count. Below each table is how many shaders miss a bar,
+and by how much at most. Latency and cycles (inverse throughput) of a
 subgroup are the compiler's estimates, in which loops count a few rounds.
 )";
 }
@@ -143,8 +169,10 @@ int run(int argc, char** argv) {
   app.add_option("--shader", options.shader, "Compile this SPIR-V module only");
   app.add_option("--family", options.family, "polaris10, vega10, gfx1030 or gfx1100");
   app.add_option("--subgroup-size", options.subgroup_size, "Require it of the shader");
-  app.add_flag("--isa", options.isa, "Print the shader's machine code");
+  app.add_flag("--isa", options.isa, "Print the machine code of --shader or --kernel");
   app.add_option("--net", options.net, "Only the step of this network (dit28 or unet32)");
+  app.add_option("--kernel", options.kernel, "Only the shaders of this kernel of --net");
+  app.add_option("--save", options.save, "Write them into this folder, as SPIR-V");
   app.add_flag("--section", options.section, "One family's part of the page");
   app.add_option("--page", options.page, "Compare this page with what would be written");
   CLI11_PARSE(app, argc, argv);
@@ -156,6 +184,10 @@ int run(int argc, char** argv) {
     return not_installed;
   }
   if (!options.shader.empty()) return report_shader(options, *compiler);
+  if (options.kernel >= 0) {
+    if (options.net.empty()) throw Error("amd-report: --kernel wants --net");
+    return report_kernel(options, *compiler);
+  }
   if (options.section)
     std::cout << compiler->facts().name << ", " << compiler->facts().driver_info << "\n";
   return report_steps(options, *compiler);

@@ -109,6 +109,64 @@ std::string table_of_classes(const StepReport& report) {
   return text;
 }
 
+namespace {
+
+struct Bar {
+  std::string kernels;  // classes that begin so
+  std::string figure;
+  std::function<double(const ShaderRow&)> of;
+  double least;
+  bool share;
+};
+
+std::vector<Bar> all_bars() {
+  const auto multiply_adds = [](const ShaderRow& row) { return row.code.multiply_add_share(); };
+  const auto subgroups = [](const ShaderRow& row) {
+    return static_cast<double>(row.statistics.subgroups_per_simd);
+  };
+  const auto loads = [](const ShaderRow& row) { return row.code.loads.widest_share(); };
+  const auto stores = [](const ShaderRow& row) { return row.code.stores.widest_share(); };
+  return {{"gemm ", "multiply-adds in the inner loop", multiply_adds, 0.8, true},
+          {"gemm ", "subgroups a SIMD", subgroups, 8, false},
+          {"gemm ", "loads of 16 B", loads, 0.8, true},
+          {"attention", "multiply-adds in the inner loop", multiply_adds, 0.6, true},
+          {"map of fours", "loads of 16 B", loads, 0.8, true},
+          {"map of fours", "stores of 16 B", stores, 0.8, true}};
+}
+
+}  // namespace
+
+std::string bars(const StepReport& report) {
+  std::string text;
+  for (const Bar& bar : all_bars()) {
+    std::int64_t shaders = 0, below = 0, dispatches = 0, dispatches_below = 0;
+    double lowest = bar.least;
+    for (const ShaderRow& row : report.rows) {
+      if (!row.kernel_class.starts_with(bar.kernels) || row.kernel_class == "gemm sums") continue;
+      ++shaders;
+      dispatches += row.dispatches;
+      if (bar.of(row) >= bar.least) continue;
+      ++below;
+      dispatches_below += row.dispatches;
+      lowest = std::min(lowest, bar.of(row));
+    }
+    if (shaders == 0) continue;
+    const auto figure = [&](double value) {
+      return bar.share ? percent(value) : fixed_text(value, 0);
+    };
+    std::string name = bar.kernels;
+    while (name.ends_with(' ')) name.pop_back();
+    text += "- " + name + ", at least " + figure(bar.least) + " " + bar.figure + ": " +
+            (below == 0
+                 ? std::string("all")
+                 : std::to_string(below) + " of " + std::to_string(shaders) +
+                       " shaders are below (" + std::to_string(dispatches_below) + " of " +
+                       std::to_string(dispatches) + " dispatches), the lowest " + figure(lowest)) +
+            "\n";
+  }
+  return text.empty() ? text : "\n" + text;
+}
+
 std::string table_of_shaders(const StepReport& report) {
   std::vector<const ShaderRow*> rows;
   for (const ShaderRow& row : report.rows) rows.push_back(&row);

@@ -32,6 +32,8 @@ std::vector<std::string> offences(const StepReport& report);
 
 // Markdown, a row per class of kernels.
 std::string table_of_classes(const StepReport& report);
+// How many shaders miss what is aimed at, and by how much at most: a list in markdown.
+std::string bars(const StepReport& report);
 // A line per shader, the one with most cycles first.
 std::string table_of_shaders(const StepReport& report);
 // All that is known of one shader.
