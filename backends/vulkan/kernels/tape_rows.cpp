@@ -255,10 +255,14 @@ class RowShader {
     Value rest = first;
     if (plan_.units / plan_.splits >= 2 * round && tape_.instructions.size() <= 64) {
       const Value rounds = (end - first) / m.u32(round);
-      m.for_range(m.u32(0), rounds, 1, [&](Value i) {
-        for (std::uint32_t k = 0; k < loop_units; ++k)
-          visit_unit(*emitters_[k], first + i * round + (lane_ + k * lanes_.lanes));
-      });
+      // (Unrolled further, the values of too many units would be alive at once.)
+      m.for_range(
+          m.u32(0), rounds, 1,
+          [&](Value i) {
+            for (std::uint32_t k = 0; k < loop_units; ++k)
+              visit_unit(*emitters_[k], first + i * round + (lane_ + k * lanes_.lanes));
+          },
+          Unroll::no);
       rest = first + rounds * round;
     }
     m.for_range(rest + lane_, end, lanes_.lanes,
