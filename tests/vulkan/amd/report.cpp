@@ -117,6 +117,7 @@ struct Bar {
   std::function<double(const ShaderRow&)> of;
   double least;
   bool share;
+  bool wide_register_files;  // only where a SIMD has registers for many subgroups, as RDNA's
 };
 
 std::vector<Bar> all_bars() {
@@ -126,19 +127,23 @@ std::vector<Bar> all_bars() {
   };
   const auto loads = [](const ShaderRow& row) { return row.code.loads.widest_share(); };
   const auto stores = [](const ShaderRow& row) { return row.code.stores.widest_share(); };
-  return {{"gemm ", "multiply-adds in the inner loop", multiply_adds, 0.8, true},
-          {"gemm ", "subgroups a SIMD", subgroups, 8, false},
-          {"gemm ", "loads of 16 B", loads, 0.8, true},
-          {"attention", "multiply-adds in the inner loop", multiply_adds, 0.6, true},
-          {"map of fours", "loads of 16 B", loads, 0.8, true},
-          {"map of fours", "stores of 16 B", stores, 0.8, true}};
+  return {{"gemm ", "multiply-adds in the inner loop", multiply_adds, 0.8, true, false},
+          {"gemm ", "subgroups a SIMD", subgroups, 8, false, true},
+          {"gemm ", "loads of 16 B", loads, 0.8, true, false},
+          {"attention", "multiply-adds in the inner loop", multiply_adds, 0.6, true, false},
+          {"map of fours", "loads of 16 B", loads, 0.8, true, false},
+          {"map of fours", "stores of 16 B", stores, 0.8, true, false}};
 }
 
 }  // namespace
 
 std::string bars(const StepReport& report) {
   std::string text;
+  std::int64_t most_subgroups = 0;
+  for (const ShaderRow& row : report.rows)
+    most_subgroups = std::max(most_subgroups, row.statistics.subgroups_per_simd);
   for (const Bar& bar : all_bars()) {
+    if (bar.wide_register_files && most_subgroups < 16) continue;
     std::int64_t shaders = 0, below = 0, dispatches = 0, dispatches_below = 0;
     double lowest = bar.least;
     for (const ShaderRow& row : report.rows) {
