@@ -29,6 +29,7 @@ Command add_import(CommandLine& program, const Streams& streams);
 Command add_check(CommandLine& program, const Streams& streams);
 Command add_bench(CommandLine& program, const Streams& streams);
 Command add_graph(CommandLine& program, const Streams& streams);
+Command add_devices(CommandLine& program, const Streams& streams);
 
 // --device and --json, as every subcommand has them that computes something.
 struct CommonOptions {

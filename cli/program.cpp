@@ -55,6 +55,7 @@ int run_command(int argc, const char* const* argv, const Streams& streams) {
   commands.push_back(add_bench(program, streams));
   commands.push_back(add_graph(program, streams));
 #endif
+  commands.push_back(add_devices(program, streams));
   if (const std::optional<int> done = program.parse(argc, argv, streams)) return *done;
   for (const Command& command : commands)
     if (command.parser.chosen()) return command.run();

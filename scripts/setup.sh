@@ -2,7 +2,7 @@
 # Installs what Fluxion needs to build on Debian 12 (or a relative of it): only what is missing, without a question, without a word if nothing is.
 set -eu
 
-packages="g++ cmake ninja-build pkg-config ccache libtbb-dev libhwy-dev catch2 nlohmann-json3-dev libcli11-dev libstb-dev libjpeg62-turbo-dev zlib1g-dev libeigen3-dev"
+packages="g++ cmake ninja-build pkg-config ccache libtbb-dev libhwy-dev catch2 nlohmann-json3-dev libcli11-dev libstb-dev libjpeg62-turbo-dev zlib1g-dev libeigen3-dev libvulkan-dev spirv-headers spirv-tools vulkan-validationlayers mesa-vulkan-drivers"
 
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
   echo "setup: this is not a Debian system; install the counterparts of: $packages" >&2

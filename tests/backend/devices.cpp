@@ -7,6 +7,9 @@
 #include "tests/backend/deferred_backend.h"
 #include "tests/backend/tiny_backend.h"
 #include "tests/cpu/targets.h"
+#if FLUXION_WITH_VULKAN
+#include "tests/vulkan/run_work.h"
+#endif
 
 namespace fluxion::testing {
 
@@ -40,5 +43,19 @@ Candidate DeferredCpuUntilWaited::make() {
 Candidate DeferredReference::make() { return Subject{deferred(reference())}; }
 Candidate Tiny::make() { return Subject{tiny()}; }
 Candidate DeferredTiny::make() { return Subject{deferred(tiny())}; }
+#if FLUXION_WITH_VULKAN
+Candidate Vulkan::make() {
+  const std::optional<Device> device = software_vulkan();
+  return device ? Candidate(Subject{*device}) : std::nullopt;
+}
+Candidate VulkanLeast::make() {
+  const std::optional<Device> device =
+      software_vulkan({.adjust = [](auto& facts) { facts = vulkan_backend::least_facts(facts); }});
+  return device ? Candidate(Subject{*device}) : std::nullopt;
+}
+#else
+Candidate Vulkan::make() { return std::nullopt; }
+Candidate VulkanLeast::make() { return std::nullopt; }
+#endif
 
 }  // namespace fluxion::testing

@@ -52,10 +52,17 @@ struct Tiny {  // tests/backend/tiny_backend.h
 struct DeferredTiny {  // other limits, another storage and a time of its own
   static Candidate make();
 };
+// On the software device of tests/vulkan/run_work.h.
+struct Vulkan {
+  static Candidate make();
+};
+struct VulkanLeast {  // no more than every Vulkan device offers
+  static Candidate make();
+};
 
 #define FLUXION_EVERY_DEVICE                                                               \
   Reference, Cpu, CpuOneThread, CpuThreeThreads, CpuSse4, CpuAvx2, CpuAvx512, DeferredCpu, \
-      DeferredCpuUntilWaited, DeferredReference, Tiny, DeferredTiny
+      DeferredCpuUntilWaited, DeferredReference, Tiny, DeferredTiny, Vulkan, VulkanLeast
 
 }  // namespace fluxion::testing
 

@@ -21,7 +21,8 @@ TEST_CASE("a device is opened by its name", "[backends][device]") {
 TEST_CASE("an unknown device is refused with the names there are", "[backends][device]") {
   for (const char* name :
        {"", "gpu", "CPU", "cpu:", "cpu:0", "cpu:-1", "cpu:x", "cpu:1x", "cpu:4097",
-        "cpu:99999999999", "cpu:1:2", "reference:1", " cpu", "vulkan:0"}) {
+        "cpu:99999999999", "cpu:1:2", "reference:1", " cpu", "vulkan:", "vulkan:-1", "vulkan:x",
+        "vulkan:256", "vulkan:0:1", "Vulkan"}) {
     CAPTURE(name);
     CHECK_THAT(
         message_of<DeviceError>([&] { open_device(name); }),

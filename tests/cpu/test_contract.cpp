@@ -1,6 +1,5 @@
 // Contractions of the CPU backend against a plain triple loop in f64, over random shapes, views,
 // terms and epilogues, on every instruction set that this processor has.
-#include <hwy/aligned_allocator.h>
 #include <hwy/targets.h>
 
 #include <algorithm>
@@ -140,11 +139,15 @@ void run(const ContractKernel& kernel, Arrays& arrays, int threads) {
   for (auto& bytes : arrays.bytes) buffers.push_back(bytes.data());
   // A guard behind the scratch memory shows writes past its end.
   const std::size_t scratch_bytes = runner.scratch_bytes(threads), guard_bytes = 256;
-  auto scratch = hwy::AllocateAligned<std::uint8_t>(scratch_bytes + guard_bytes);
-  std::memset(scratch.get(), 0xff, scratch_bytes + guard_bytes);  // NaNs
-  runner.run({buffers, {}}, pool, reinterpret_cast<std::byte*>(scratch.get()));
-  CHECK(std::all_of(scratch.get() + scratch_bytes, scratch.get() + scratch_bytes + guard_bytes,
-                    [](std::uint8_t byte) { return byte == 0xff; }));
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+  std::vector<Line> lines((scratch_bytes + guard_bytes) / sizeof(Line) + 1);
+  auto* const scratch = reinterpret_cast<std::byte*>(lines.data());
+  std::memset(scratch, 0xff, scratch_bytes + guard_bytes);  // NaNs
+  runner.run({buffers, {}}, pool, scratch);
+  CHECK(std::all_of(scratch + scratch_bytes, scratch + scratch_bytes + guard_bytes,
+                    [](std::byte byte) { return byte == std::byte{0xff}; }));
 }
 
 // A view of [batch, rows, columns] in a new buffer: digits of all axes in random order, gaps

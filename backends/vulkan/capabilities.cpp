@@ -1,0 +1,316 @@
+#include "backends/vulkan/capabilities.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "backends/vulkan/kernels/attention.h"
+
+namespace fluxion::vulkan_backend {
+
+namespace {
+
+DeviceKind kind_of(VkPhysicalDeviceType type) {
+  switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+      return DeviceKind::discrete;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+      return DeviceKind::integrated;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+      return DeviceKind::virtual_gpu;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+      return DeviceKind::software;
+    default:
+      return DeviceKind::other;
+  }
+}
+
+class Extensions {
+ public:
+  Extensions(const InstanceFunctions& call, VkPhysicalDevice device) {
+    std::uint32_t count = 0;
+    check(call.EnumerateDeviceExtensionProperties(device, nullptr, &count, nullptr),
+          "list a device's extensions");
+    all_.resize(count);
+    check(call.EnumerateDeviceExtensionProperties(device, nullptr, &count, all_.data()),
+          "list a device's extensions");
+  }
+  bool has(const char* name) const {
+    return std::any_of(all_.begin(), all_.end(), [&](const VkExtensionProperties& each) {
+      return std::strcmp(each.extensionName, name) == 0;
+    });
+  }
+
+ private:
+  std::vector<VkExtensionProperties> all_;
+};
+
+// Links structures into a pNext chain.
+template <class Head, class... Structures>
+void chain(Head& head, Structures*... structures) {
+  for (VkBaseOutStructure* each : {reinterpret_cast<VkBaseOutStructure*>(structures)...}) {
+    each->pNext = static_cast<VkBaseOutStructure*>(head.pNext);
+    head.pNext = each;
+  }
+}
+
+std::uint32_t compute_queue(const InstanceFunctions& call, VkPhysicalDevice device,
+                            DeviceFacts& facts) {
+  std::uint32_t count = 0;
+  call.GetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
+  std::vector<VkQueueFamilyProperties> families(count);
+  call.GetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
+  // One for compute alone leaves the queue that draws the desktop free.
+  for (const bool alone : {true, false})
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const VkQueueFlags flags = families[i].queueFlags;
+      if (!(flags & VK_QUEUE_COMPUTE_BIT) || families[i].queueCount == 0) continue;
+      if (alone && (flags & VK_QUEUE_GRAPHICS_BIT)) continue;
+      facts.timestamp_bits = families[i].timestampValidBits;
+      return i;
+    }
+  facts.refused = "it has no queue for compute";
+  return 0;
+}
+
+void ask_memory(const InstanceFunctions& call, VkPhysicalDevice device, DeviceFacts& facts) {
+  VkPhysicalDeviceMemoryProperties memory{};
+  call.GetPhysicalDeviceMemoryProperties(device, &memory);
+  bool all_local = true;
+  for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i) {
+    const VkMemoryHeap& heap = memory.memoryHeaps[i];
+    if (heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT)
+      facts.memory_bytes = std::max<std::uint64_t>(facts.memory_bytes, heap.size);
+    else
+      all_local = false;
+  }
+  constexpr VkMemoryPropertyFlags in_place = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT |
+                                             VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                             VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+  bool any_in_place = false;
+  for (std::uint32_t i = 0; i < memory.memoryTypeCount; ++i)
+    any_in_place = any_in_place || (memory.memoryTypes[i].propertyFlags & in_place) == in_place;
+  const bool shares = facts.kind == DeviceKind::integrated || facts.kind == DeviceKind::software;
+  facts.unified_memory = any_in_place && (shares || all_local);
+}
+
+constexpr std::uint32_t least_storage_buffers = 8;
+
+}  // namespace
+
+std::string_view to_string(DeviceKind kind) {
+  switch (kind) {
+    case DeviceKind::discrete:
+      return "discrete";
+    case DeviceKind::integrated:
+      return "integrated";
+    case DeviceKind::virtual_gpu:
+      return "virtual";
+    case DeviceKind::software:
+      return "software";
+    case DeviceKind::other:
+      return "other";
+  }
+  return "";
+}
+
+DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
+  const InstanceFunctions& call = instance.call();
+  DeviceFacts facts;
+  VkPhysicalDeviceProperties basic{};
+  call.GetPhysicalDeviceProperties(device, &basic);
+  facts.name = basic.deviceName;
+  facts.kind = kind_of(basic.deviceType);
+  facts.vendor = basic.vendorID;
+  facts.device = basic.deviceID;
+  facts.driver_version = basic.driverVersion;
+  facts.api_version = basic.apiVersion;
+  std::copy(std::begin(basic.pipelineCacheUUID), std::end(basic.pipelineCacheUUID),
+            facts.cache_uuid.begin());
+  if (basic.apiVersion < VK_API_VERSION_1_1) {
+    facts.refused = "its driver is older than Vulkan 1.1";
+    return facts;
+  }
+  const Extensions extensions(call, device);
+  const auto from = [&](std::uint32_t version, const char* extension) {
+    return basic.apiVersion >= version || extensions.has(extension);
+  };
+
+  auto properties =
+      structure<VkPhysicalDeviceProperties2>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2);
+  auto subgroups = structure<VkPhysicalDeviceSubgroupProperties>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES);
+  auto maintenance = structure<VkPhysicalDeviceMaintenance3Properties>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES);
+  auto driver = structure<VkPhysicalDeviceDriverProperties>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
+  auto floats = structure<VkPhysicalDeviceFloatControlsProperties>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES);
+  auto sizes = structure<VkPhysicalDeviceSubgroupSizeControlProperties>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES);
+  auto larger = structure<VkPhysicalDeviceMaintenance4Properties>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES);
+  chain(properties, &subgroups, &maintenance);
+  const bool has_driver = from(VK_API_VERSION_1_2, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME);
+  const bool has_floats = from(VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME);
+  const bool has_sizes = from(VK_API_VERSION_1_3, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+  const bool has_larger = from(VK_API_VERSION_1_3, VK_KHR_MAINTENANCE_4_EXTENSION_NAME);
+  if (has_driver) chain(properties, &driver);
+  if (has_floats) chain(properties, &floats);
+  if (has_sizes) chain(properties, &sizes);
+  if (has_larger) chain(properties, &larger);
+  call.GetPhysicalDeviceProperties2(device, &properties);
+
+  auto features =
+      structure<VkPhysicalDeviceFeatures2>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2);
+  auto storage_16 = structure<VkPhysicalDevice16BitStorageFeatures>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES);
+  auto storage_8 = structure<VkPhysicalDevice8BitStorageFeatures>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES);
+  auto small_types = structure<VkPhysicalDeviceShaderFloat16Int8Features>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES);
+  auto timeline = structure<VkPhysicalDeviceTimelineSemaphoreFeatures>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES);
+  auto size_control = structure<VkPhysicalDeviceSubgroupSizeControlFeatures>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
+  chain(features, &storage_16);
+  if (from(VK_API_VERSION_1_2, VK_KHR_8BIT_STORAGE_EXTENSION_NAME)) chain(features, &storage_8);
+  if (from(VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME))
+    chain(features, &small_types);
+  if (from(VK_API_VERSION_1_2, VK_KHR_TIMELINE_SEMAPHORE_EXTENSION_NAME))
+    chain(features, &timeline);
+  if (has_sizes) chain(features, &size_control);
+  call.GetPhysicalDeviceFeatures2(device, &features);
+
+  const VkPhysicalDeviceLimits& limits = properties.properties.limits;
+  if (has_driver) {
+    facts.driver = static_cast<std::uint32_t>(driver.driverID);
+    facts.driver_name = driver.driverName;
+    facts.driver_info = driver.driverInfo;
+  }
+
+  ShaderTarget& shaders = facts.shaders;
+  shaders.shared_bytes = limits.maxComputeSharedMemorySize;
+  shaders.max_invocations = limits.maxComputeWorkGroupInvocations;
+  std::copy_n(limits.maxComputeWorkGroupSize, 3, shaders.max_local_size.begin());
+  shaders.max_groups = *std::min_element(std::begin(limits.maxComputeWorkGroupCount),
+                                         std::end(limits.maxComputeWorkGroupCount));
+  shaders.storage_16 = storage_16.storageBuffer16BitAccess;
+  shaders.storage_8 = storage_8.storageBuffer8BitAccess;
+  shaders.float_16 = small_types.shaderFloat16;
+  shaders.integer_8 = small_types.shaderInt8;
+  shaders.integer_16 = features.features.shaderInt16;
+  shaders.preserves_special_values =
+      has_floats && floats.shaderSignedZeroInfNanPreserveFloat32 == VK_TRUE;
+  const bool compute_subgroups = (subgroups.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
+  constexpr VkSubgroupFeatureFlags needed =
+      VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
+  shaders.subgroup_arithmetic =
+      compute_subgroups && (subgroups.supportedOperations & needed) == needed;
+  facts.min_subgroup_size = facts.max_subgroup_size = subgroups.subgroupSize;
+  if (has_sizes) {
+    facts.min_subgroup_size = sizes.minSubgroupSize;
+    facts.max_subgroup_size = sizes.maxSubgroupSize;
+    shaders.subgroup_size_control =
+        size_control.subgroupSizeControl && size_control.computeFullSubgroups &&
+        (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
+  }
+  // Without the extension the size that a kernel gets is known only where there is just one.
+  const bool one_size = has_sizes && facts.min_subgroup_size == facts.max_subgroup_size;
+  if (compute_subgroups && (shaders.subgroup_size_control || one_size))
+    shaders.subgroup_size = subgroups.subgroupSize;
+
+  facts.max_storage_buffers =
+      std::min({limits.maxPerStageDescriptorStorageBuffers, limits.maxDescriptorSetStorageBuffers,
+                limits.maxPerStageResources});
+  facts.max_push_bytes = limits.maxPushConstantsSize;
+  // Whole words, and counted in i32 by kernels.
+  facts.max_binding_bytes = limits.maxStorageBufferRange & ~std::uint32_t{255};
+  facts.binding_alignment = std::max<std::int64_t>(
+      256, static_cast<std::int64_t>(limits.minStorageBufferOffsetAlignment));
+  std::uint64_t most = maintenance.maxMemoryAllocationSize;
+  if (has_larger && larger.maxBufferSize > 0)
+    most = std::min<std::uint64_t>(most, larger.maxBufferSize);
+  facts.max_allocation_bytes =
+      static_cast<std::int64_t>(std::min<std::uint64_t>(most, std::uint64_t{1} << 60));
+  facts.max_allocations = limits.maxMemoryAllocationCount;
+  facts.timeline_semaphore = timeline.timelineSemaphore;
+  facts.memory_budget = extensions.has(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+  facts.portability = extensions.has("VK_KHR_portability_subset");
+  facts.timestamp_seconds = 1e-9 * static_cast<double>(limits.timestampPeriod);
+  facts.queue_family = compute_queue(call, device, facts);
+  ask_memory(call, device, facts);
+  if (facts.max_storage_buffers < least_storage_buffers)
+    facts.refused = "its kernels can use " + std::to_string(facts.max_storage_buffers) +
+                    " storage buffers, " + std::to_string(least_storage_buffers) + " are needed";
+  return facts;
+}
+
+DeviceFacts least_facts(DeviceFacts facts) {
+  const ShaderTarget least;
+  facts.shaders = least;
+  facts.max_storage_buffers = least_storage_buffers;
+  facts.max_push_bytes = 128;
+  facts.max_binding_bytes = std::min(facts.max_binding_bytes, std::int64_t{1} << 27);
+  facts.unified_memory = false;
+  facts.timeline_semaphore = false;
+  facts.memory_budget = false;
+  facts.timestamp_bits = 0;
+  return facts;
+}
+
+Capabilities capabilities_of(const DeviceFacts& facts) {
+  Capabilities result;
+  result.name = "vulkan (" + facts.name + ")";
+  result.f64 = false;
+  KernelLimits& limits = result.limits;
+  // Beside a kernel's buffers it may bind its scratch and the call's scalars.
+  limits.max_buffers =
+      std::min<int>(limits.max_buffers,
+                    static_cast<int>(std::min<std::uint32_t>(facts.max_storage_buffers, 4096)) - 2);
+  limits.alignment = facts.binding_alignment;
+  limits.max_binding_bytes = facts.max_binding_bytes;
+  limits.index_bits = 32;
+  limits.max_attention_head = max_attention_head(facts.shaders);
+  result.storage.keep(DType::boolean, DType::u32).write_together(4);
+  if (!facts.shaders.storage_8) result.storage.keep(DType::u8, DType::u32);
+  if (!facts.shaders.storage_16)
+    result.storage.keep(DType::bf16, DType::f32).keep(DType::f16, DType::f32);
+  // A dispatch costs more than the passes that it saves.
+  result.costs.group_norm_by_channel = false;
+  return result;
+}
+
+std::vector<std::pair<std::string, std::string>> listed(const DeviceFacts& facts) {
+  const ShaderTarget& shaders = facts.shaders;
+  const auto yes = [](bool value) { return std::string(value ? "yes" : "no"); };
+  const auto number = [](auto value) { return std::to_string(value); };
+  return {
+      {"API", number(VK_API_VERSION_MAJOR(facts.api_version)) + "." +
+                  number(VK_API_VERSION_MINOR(facts.api_version)) + "." +
+                  number(VK_API_VERSION_PATCH(facts.api_version))},
+      {"memory shared with the host", yes(facts.unified_memory)},
+      {"shared memory", number(shaders.shared_bytes) + " bytes"},
+      {"invocations", number(shaders.max_invocations)},
+      {"storage buffers", number(facts.max_storage_buffers)},
+      {"largest binding", number(facts.max_binding_bytes) + " bytes"},
+      {"largest allocation", number(facts.max_allocation_bytes) + " bytes"},
+      {"subgroup size",
+       shaders.subgroup_size ? number(shaders.subgroup_size) : std::string("not used")},
+      {"subgroup sizes",
+       number(facts.min_subgroup_size) + " to " + number(facts.max_subgroup_size)},
+      {"subgroup arithmetic", yes(shaders.subgroup_arithmetic)},
+      {"subgroup size control", yes(shaders.subgroup_size_control)},
+      {"16-bit storage", yes(shaders.storage_16)},
+      {"8-bit storage", yes(shaders.storage_8)},
+      {"f16 arithmetic", yes(shaders.float_16)},
+      {"16-bit integers", yes(shaders.integer_16)},
+      {"8-bit integers", yes(shaders.integer_8)},
+      {"preserves NaN and signed zeros", yes(shaders.preserves_special_values)},
+      {"timeline semaphores", yes(facts.timeline_semaphore)},
+      {"memory budget", yes(facts.memory_budget)},
+      {"timestamps", yes(facts.timestamp_bits > 0)},
+  };
+}
+
+}  // namespace fluxion::vulkan_backend

@@ -1,0 +1,189 @@
+#include "backends/vulkan/device.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <string>
+
+#include "backends/vulkan/pipeline_cache.h"
+#include "engine/error.h"
+
+namespace fluxion::vulkan_backend {
+
+namespace {
+
+std::string names_of(const std::vector<DeviceFacts>& all) {
+  std::string text;
+  for (std::size_t i = 0; i < all.size(); ++i)
+    text += (i == 0 ? "" : ", ") + std::to_string(i) + ": " + all[i].name + " (" +
+            std::string(to_string(all[i].kind)) + ")";
+  return text;
+}
+
+}  // namespace
+
+std::size_t choose_device(const std::vector<DeviceFacts>& all, const VulkanOptions& options) {
+  if (all.empty()) throw DeviceError("vulkan: no driver offers a device");
+  const auto usable = [&](std::size_t number) {
+    if (number >= all.size())
+      throw DeviceError("vulkan: there is no device " + std::to_string(number) + "; there are " +
+                        names_of(all));
+    if (!all[number].refused.empty())
+      throw DeviceError("vulkan: '" + all[number].name + "' can't be used: " + all[number].refused);
+    return number;
+  };
+  if (options.device) {
+    if (*options.device < 0)
+      throw DeviceError("vulkan: there is no device " + std::to_string(*options.device));
+    return usable(static_cast<std::size_t>(*options.device));
+  }
+  if (const char* const named = std::getenv("FLUXION_VULKAN_DEVICE"); named && *named) {
+    const std::string_view name = named;
+    std::size_t number = 0;
+    const auto [rest, error] = std::from_chars(named, named + name.size(), number);
+    if (error == std::errc() && rest == named + name.size()) return usable(number);
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if (all[i].name.find(name) != std::string::npos) return usable(i);
+    throw DeviceError("vulkan: FLUXION_VULKAN_DEVICE is '" + std::string(name) +
+                      "', which no device's name contains; there are " + names_of(all));
+  }
+  for (const DeviceKind kind :
+       {DeviceKind::discrete, DeviceKind::integrated, DeviceKind::virtual_gpu, DeviceKind::other})
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if (all[i].kind == kind && all[i].refused.empty()) return i;
+  throw DeviceError("vulkan: there is no GPU that can be used; there are " + names_of(all) +
+                    ". A software device is used only if it is named, as in vulkan:0");
+}
+
+LogicalDevice::LogicalDevice(const DeviceOptions& options)
+    : options_(options),
+      instance_(
+          {.validate = static_cast<bool>(options.validation), .message = options.validation}) {
+  std::vector<DeviceFacts> all;
+  for (const VkPhysicalDevice device : instance_.devices())
+    all.push_back(facts_of(instance_, device));
+  const std::size_t chosen = choose_device(all, options_.choice);
+  physical_ = instance_.devices()[chosen];
+  facts_ = all[chosen];
+  apply_quirks(facts_);
+  if (options_.adjust) options_.adjust(facts_);
+  try {
+    create();
+    queue_ = std::make_unique<Queue>(device_, call_, facts_, options_.faults);
+    VkPhysicalDeviceMemoryProperties memory{};
+    instance_.call().GetPhysicalDeviceMemoryProperties(physical_, &memory);
+    memory_ = std::make_unique<Memory>(device_, call_, memory, facts_, *queue_, options_.faults);
+    pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_,
+                                             options_.choice.cache.value_or(default_cache_folder()),
+                                             options_.faults);
+  } catch (...) {
+    pipelines_.reset();
+    memory_.reset();
+    queue_.reset();
+    if (device_ && call_.DestroyDevice) call_.DestroyDevice(device_, nullptr);
+    throw;
+  }
+}
+
+LogicalDevice::~LogicalDevice() {
+  call_.DeviceWaitIdle(device_);
+  // What work in flight holds goes back to memory and pipelines; so the queue's work goes first.
+  queue_->forget();
+  pipelines_.reset();
+  memory_.reset();
+  queue_.reset();
+  call_.DestroyDevice(device_, nullptr);
+}
+
+void LogicalDevice::create() {
+  const ShaderTarget& shaders = facts_.shaders;
+  std::vector<const char*> extensions;
+  auto features =
+      structure<VkPhysicalDeviceFeatures2>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2);
+  const auto add = [&](auto& feature) {
+    feature.pNext = features.pNext;
+    features.pNext = &feature;
+  };
+  const auto extension = [&](std::uint32_t core_since, const char* name) {
+    if (facts_.api_version < core_since) extensions.push_back(name);
+  };
+  features.features.shaderInt16 = shaders.integer_16;
+  auto storage_16 = structure<VkPhysicalDevice16BitStorageFeatures>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES);
+  auto storage_8 = structure<VkPhysicalDevice8BitStorageFeatures>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES);
+  auto small_types = structure<VkPhysicalDeviceShaderFloat16Int8Features>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES);
+  auto timeline = structure<VkPhysicalDeviceTimelineSemaphoreFeatures>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES);
+  auto sizes = structure<VkPhysicalDeviceSubgroupSizeControlFeatures>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
+  if (shaders.storage_16) {
+    storage_16.storageBuffer16BitAccess = VK_TRUE;
+    add(storage_16);
+  }
+  if (shaders.storage_8) {
+    storage_8.storageBuffer8BitAccess = VK_TRUE;
+    add(storage_8);
+    extension(VK_API_VERSION_1_2, VK_KHR_8BIT_STORAGE_EXTENSION_NAME);
+  }
+  if (shaders.float_16 || shaders.integer_8) {
+    small_types.shaderFloat16 = shaders.float_16;
+    small_types.shaderInt8 = shaders.integer_8;
+    add(small_types);
+    extension(VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);
+  }
+  if (shaders.preserves_special_values)
+    extension(VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME);
+  if (facts_.timeline_semaphore) {
+    timeline.timelineSemaphore = VK_TRUE;
+    add(timeline);
+    extension(VK_API_VERSION_1_2, VK_KHR_TIMELINE_SEMAPHORE_EXTENSION_NAME);
+  }
+  if (shaders.subgroup_size_control) {
+    sizes.subgroupSizeControl = VK_TRUE;
+    sizes.computeFullSubgroups = VK_TRUE;
+    add(sizes);
+    extension(VK_API_VERSION_1_3, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+  }
+  if (facts_.memory_budget) extensions.push_back(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+  if (facts_.portability) extensions.push_back("VK_KHR_portability_subset");
+
+  const float priority = 0.5f;
+  auto queue = structure<VkDeviceQueueCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO);
+  queue.queueFamilyIndex = facts_.queue_family;
+  queue.queueCount = 1;
+  queue.pQueuePriorities = &priority;
+  auto info = structure<VkDeviceCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO);
+  info.pNext = &features;
+  info.queueCreateInfoCount = 1;
+  info.pQueueCreateInfos = &queue;
+  info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());
+  info.ppEnabledExtensionNames = extensions.data();
+  check(instance_.call().CreateDevice(physical_, &info, nullptr, &device_), "open the device");
+  call_.DestroyDevice = reinterpret_cast<PFN_vkDestroyDevice>(
+      instance_.call().GetDeviceProcAddr(device_, "vkDestroyDevice"));
+  call_ = load_device(instance_.call().GetDeviceProcAddr, device_);
+}
+
+std::optional<std::uint64_t> LogicalDevice::free_bytes() const {
+  if (!facts_.memory_budget) return std::nullopt;
+  auto budget = structure<VkPhysicalDeviceMemoryBudgetPropertiesEXT>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT);
+  auto memory = structure<VkPhysicalDeviceMemoryProperties2>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2);
+  memory.pNext = &budget;
+  instance_.call().GetPhysicalDeviceMemoryProperties2(physical_, &memory);
+  const std::uint32_t heap = memory_->heap();
+  return budget.heapBudget[heap] - std::min(budget.heapBudget[heap], budget.heapUsage[heap]);
+}
+
+void LogicalDevice::note_slowness(double measured) {
+  // Quickly up, slowly down: a slice that is too long is worse than one that is too short.
+  const double before = slowness();
+  const double weight = measured > before ? 0.5 : 0.1;
+  slowness_.store(std::clamp(before + weight * (measured - before), 1e-4, 1e6),
+                  std::memory_order_relaxed);
+}
+
+}  // namespace fluxion::vulkan_backend

@@ -1,0 +1,72 @@
+// A logical device: its queue, memory and pipelines. Whoever uses one of them holds it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string_view>
+
+#include "backends/vulkan/api.h"
+#include "backends/vulkan/capabilities.h"
+#include "backends/vulkan/fault.h"
+#include "backends/vulkan/instance.h"
+#include "backends/vulkan/memory.h"
+#include "backends/vulkan/pipelines.h"
+#include "backends/vulkan/queue.h"
+#include "backends/vulkan/vulkan.h"
+
+namespace fluxion::vulkan_backend {
+
+// What tests ask for besides.
+struct DeviceOptions {
+  VulkanOptions choice{};
+  std::function<void(DeviceFacts&)> adjust{};  // after the quirks: masks capabilities
+  std::shared_ptr<Faults> faults{};
+  // Takes the messages of the validation layer, which is on if this is given.
+  std::function<void(std::string_view)> validation{};
+  // Surrounds buffers and temporaries with guard bands. Needs memory that is shared with the host.
+  bool guards = false;
+  // The time that one submission may take, as far as is known before.
+  double slice_seconds = 0.1;
+};
+
+// The number of the device that the options, the environment or the preference of vulkan.h choose.
+// Throws DeviceError, with what there is, if that can't be used.
+std::size_t choose_device(const std::vector<DeviceFacts>& all, const VulkanOptions& options);
+
+class LogicalDevice {
+ public:
+  explicit LogicalDevice(const DeviceOptions& options);
+  ~LogicalDevice();
+  LogicalDevice(const LogicalDevice&) = delete;
+  LogicalDevice& operator=(const LogicalDevice&) = delete;
+
+  const DeviceOptions& options() const { return options_; }
+  const DeviceFacts& facts() const { return facts_; }
+  const DeviceFunctions& call() const { return call_; }
+  VkDevice handle() const { return device_; }
+  Queue& queue() { return *queue_; }
+  Memory& memory() { return *memory_; }
+  Pipelines& pipelines() { return *pipelines_; }
+  // What the driver says is free, if it says so.
+  std::optional<std::uint64_t> free_bytes() const;
+
+  // Measured over estimated seconds of submissions: what recording multiplies its estimates by.
+  double slowness() const { return slowness_.load(std::memory_order_relaxed); }
+  void note_slowness(double measured);
+
+ private:
+  void create();
+
+  const DeviceOptions options_;
+  const Instance instance_;
+  VkPhysicalDevice physical_ = VK_NULL_HANDLE;
+  DeviceFacts facts_;
+  VkDevice device_ = VK_NULL_HANDLE;
+  DeviceFunctions call_;
+  std::unique_ptr<Queue> queue_;
+  std::unique_ptr<Memory> memory_;
+  std::unique_ptr<Pipelines> pipelines_;
+  std::atomic<double> slowness_{1};
+};
+
+}  // namespace fluxion::vulkan_backend

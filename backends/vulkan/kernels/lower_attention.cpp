@@ -1,0 +1,596 @@
+#include <spirv/unified1/GLSL.std.450.h>
+
+#include <limits>
+
+#include "backends/vulkan/kernel.h"
+#include "backends/vulkan/kernels/attention.h"
+#include "backends/vulkan/kernels/folded_groups.h"
+#include "backends/vulkan/kernels/tensor_memory.h"
+#include "backends/vulkan/spirv/math.h"
+#include "engine/error.h"
+#include "engine/graph/op_names.h"
+
+namespace fluxion::vulkan_backend {
+
+using namespace spirv;
+
+namespace {
+
+constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+
+// The op's sizes: batch entries of [queries, features] and [keys, features].
+struct AttentionSizes {
+  std::int64_t batch = 1, queries = 0, keys = 0, features = 0;
+
+  explicit AttentionSizes(const OpKernel& kernel) {
+    const Shape &q = kernel.input_types.at(0).shape, &k = kernel.input_types.at(1).shape;
+    const std::int64_t rank = q.rank();
+    for (std::int64_t axis = 0; axis < rank - 2; ++axis) batch *= q[axis];
+    queries = q[rank - 2], features = q[rank - 1], keys = k[rank - 2];
+  }
+};
+
+std::size_t operand_count(Op op) { return op == Op::attention ? 3 : 6; }
+
+std::uint32_t u32_of(std::int64_t number) { return static_cast<std::uint32_t>(number); }
+
+// The sum or maximum of a row's elements may be spread over the invocations of the row. NaN is lost
+// in a maximum: the weights bring it back.
+Value larger(Value a, Value b) {
+  return a.module().extended(GLSLstd450NMax, a.type(), {a.id(), b.id()});
+}
+
+// e^x for x <= 88, and 0 below -87: one or two units in the last place.
+Value weight(Value x) { return select(x < -87.0f, x.module().f32(0), exp_moderate(x)); }
+
+class AttentionKernel {
+ public:
+  AttentionKernel(const OpKernel& kernel, const LoweringContext& context, AttentionPass pass,
+                  const AttentionTile& tile)
+      : kernel_(kernel),
+        sizes_(kernel),
+        pass_(pass),
+        products_(products_of(pass)),
+        tile_(tile),
+        rows_(pass == AttentionPass::key_gradient ? sizes_.keys : sizes_.queries),
+        columns_(pass == AttentionPass::key_gradient ? sizes_.queries : sizes_.keys),
+        scale_(static_cast<float>(std::get<AttentionAttributes>(kernel.attributes).scale)),
+        causal_(std::get<AttentionAttributes>(kernel.attributes).causal),
+        masked_(kernel.inputs.size() > operand_count(kernel.op)),
+        context_(context),
+        m_(context.target, products_.name + " " + to_string(tile), {tile.invocations(), 1, 1}),
+        bindings_(context),
+        grid_(ThreadGrid::of(m_, tile.down(), tile.across())),
+        memory_(AttentionMemory::of(tile, pass, sizes_.features)),
+        score_shape_{tile.thread_rows / 4, 1},
+        output_shape_{tile.thread_rows / 4,
+                      sizes_.features > 0 ? tile.feature_quads(sizes_.features) : 0} {}
+
+  void add_to(KernelWork& work) {
+    const std::int64_t blocks = (rows_ + tile_.rows - 1) / tile_.rows;
+    const FoldedGroups folded(blocks * sizes_.batch, context_.target.max_groups);
+    shared_ = m_.shared(F32x4, memory_.total);
+    folded.for_each(m_, [&](Value group) {
+      const Split place = split(group, u32_of(blocks));
+      batch_ = place.quotient;
+      first_row_ = place.remainder * m_.u32(tile_.rows);
+      compute();
+    });
+    Dispatch dispatch;
+    dispatch.shader = work.shaders.size();
+    dispatch.groups = folded.groups();
+    work.shaders.push_back(m_.finish());
+    dispatch.bindings = bindings_.list();
+    const double terms =
+        static_cast<double>(products_.score_terms.size() + products_.output_terms.size());
+    dispatch.flops = 2 * terms * static_cast<double>(sizes_.batch * rows_) *
+                     static_cast<double>(columns_) * static_cast<double>(sizes_.features);
+    for (const DispatchBinding& each : dispatch.bindings)
+      dispatch.moved_bytes += static_cast<double>(each.bytes);
+    work.dispatches.push_back(std::move(dispatch));
+  }
+
+ private:
+  // What a workgroup carries from one block of columns to the next.
+  struct Carried {
+    Accumulators outputs;
+    // By row of the invocation: the largest score so far, and sums over its own columns of p and t.
+    std::vector<Value> largest, total, total_tangent;
+  };
+  // An operand at one row: the offset of its elements, and the index clamped to what there is.
+  using Values = std::vector<Value>;
+
+  const ContractOperand& view(std::size_t operand) const { return kernel_.views[operand]; }
+  DType kept(std::size_t operand) const {
+    return context_.storage.kept(kernel_.input_types[operand].dtype);
+  }
+  std::uint32_t binding(std::size_t operand) {
+    return bindings_.buffer(kernel_.inputs[operand], true, false);
+  }
+  TileLoader loader(std::size_t operand, bool along_features, std::uint32_t strips,
+                    std::uint32_t depth) {
+    const OperandView read = along_features ? OperandView::of_lhs(view(operand), kept(operand))
+                                            : OperandView::of_rhs(view(operand), kept(operand));
+    return TileLoader(m_, read, binding(operand), strips, depth);
+  }
+  bool features_at_all() const { return sizes_.features > 0; }
+  Value row(std::uint32_t i) const { return first_row_ + score_shape_.row(grid_, i); }
+  Value column(Value first_column, std::uint32_t j) const {
+    return first_column + score_shape_.column(grid_, j);
+  }
+
+  void compute() {
+    Carried carried;
+    carried.outputs = zero_accumulators(m_, products_.outputs.size(), output_shape_);
+    if (finds_softmax(pass_)) {
+      carried.largest.assign(tile_.thread_rows, m_.f32(minus_infinity));
+      carried.total.assign(tile_.thread_rows, m_.f32(0));
+      if (pass_ == AttentionPass::dual) carried.total_tangent = carried.total;
+    }
+    if (columns_ > 0) {
+      std::vector<TileLoader> row_loaders;
+      for (const std::size_t operand : products_.row_operands) {
+        if (!features_at_all()) break;
+        row_loaders.push_back(loader(operand, true, tile_.rows, tile_.feature_depth));
+        row_loaders.back().start(batch_, first_row_);
+      }
+      if (pass_ == AttentionPass::query_gradient) load_row_values();
+      if (masked_) {
+        const ViewAxis rows = mask_rows();
+        for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
+          mask_row_offsets_.push_back(axis_offset(rows, clamped(row(i), rows_, tile_.rows)));
+      }
+      const Values last = m_.loop(
+          m_.u32(0), m_.u32(u32_of(columns_)), tile_.columns, flattened_state(carried),
+          [&](Value first_column, const Values& values) {
+            return flattened_state(
+                add_block(first_column, row_loaders, unflattened_state(values, carried)));
+          },
+          Unroll::no);
+      carried = unflattened_state(last, carried);
+    }
+    finish(carried);
+  }
+
+  static Values flattened_state(const Carried& carried) {
+    Values all = flattened(carried.outputs);
+    for (const Values* part : {&carried.largest, &carried.total, &carried.total_tangent})
+      all.insert(all.end(), part->begin(), part->end());
+    return all;
+  }
+  static Carried unflattened_state(const Values& values, const Carried& like) {
+    Carried carried = like;
+    auto next = values.begin();
+    const auto take = [&](Values& to) {
+      for (Value& value : to) value = *next++;
+    };
+    for (Values& output : carried.outputs) take(output);
+    take(carried.largest), take(carried.total), take(carried.total_tangent);
+    return carried;
+  }
+
+  // A position, or the last one there is, if tiles may reach beyond.
+  Value clamped(Value position, std::int64_t size, std::uint32_t tile) {
+    return size % tile == 0 ? position : min(position, m_.u32(u32_of(size - 1)));
+  }
+
+  // ---- scores
+
+  Carried add_block(Value first_column, const std::vector<TileLoader>& row_loaders,
+                    Carried carried) {
+    m_.barrier();
+    Accumulators matrices = scores(first_column, row_loaders);
+    hide(first_column, matrices[0]);
+    if (finds_softmax(pass_))
+      update_softmax(first_column, matrices, carried);
+    else
+      weigh(first_column, matrices);
+    if (features_at_all()) carried.outputs = add_outputs(first_column, carried.outputs);
+    return carried;
+  }
+
+  Accumulators scores(Value first_column, const std::vector<TileLoader>& row_loaders) {
+    const Accumulators none = zero_accumulators(m_, products_.matrices(), score_shape_);
+    if (!features_at_all()) return none;
+    std::vector<TileLoader> loaders = row_loaders;
+    std::vector<SharedTile> tiles;
+    std::uint32_t first = 0;
+    const auto place = [&](std::uint32_t strips) {
+      tiles.push_back({shared_, m_.u32(first), tile_pitch(strips) / 4});
+      first += tile_pitch(strips) / 4 * tile_.feature_depth;
+    };
+    for (std::size_t i = 0; i < row_loaders.size(); ++i) place(tile_.rows);
+    for (const std::size_t operand : products_.column_operands) {
+      loaders.push_back(loader(operand, true, tile_.columns, tile_.feature_depth));
+      loaders.back().start(batch_, first_column);
+      place(tile_.columns);
+    }
+    const Values sums = m_.loop(
+        m_.u32(0), m_.u32(u32_of(sizes_.features)), tile_.feature_depth, flattened(none),
+        [&](Value first_feature, const Values& values) {
+          load_tiles(loaders, tiles, first_feature);
+          const std::span<const SharedTile> all = tiles;
+          return flattened(multiply_tiles(m_, all.first(row_loaders.size()),
+                                          all.subspan(row_loaders.size()), products_.score_terms,
+                                          grid_, score_shape_, tile_.feature_depth, 4,
+                                          unflattened(values, products_.matrices())));
+        },
+        Unroll::no);
+    return unflattened(sums, products_.matrices());
+  }
+
+  // Replaces the tiles, which all invocations have finished reading by then.
+  void load_tiles(const std::vector<TileLoader>& loaders, const std::vector<SharedTile>& tiles,
+                  Value first_inner) {
+    std::vector<Values> fetched;
+    for (const TileLoader& each : loaders) fetched.push_back(each.fetch(first_inner));
+    m_.barrier();
+    for (std::size_t i = 0; i < loaders.size(); ++i) loaders[i].store(tiles[i], fetched[i]);
+    m_.barrier();
+  }
+
+  std::size_t mask() const { return operand_count(kernel_.op); }
+  ViewAxis mask_rows() const {
+    const ContractOperand& of = view(mask());
+    return ViewAxis::of(pass_ == AttentionPass::key_gradient ? of.columns : of.rows);
+  }
+  ViewAxis mask_columns() const {
+    const ContractOperand& of = view(mask());
+    return ViewAxis::of(pass_ == AttentionPass::key_gradient ? of.rows : of.columns);
+  }
+
+  // Scales the scores, adds the mask, and hides keys that come after their query.
+  void hide(Value first_column, Values& score) {
+    for (Value& each : score) each = each * m_.f32(scale_);
+    if (masked_) {
+      const FloatReader reader(m_, binding(mask()), kept(mask()));
+      const ViewAxis columns = mask_columns();
+      const Value base = m_.u32(u32_of(view(mask()).offset)) +
+                         axis_offset(ViewAxis::of(view(mask()).batch), batch_);
+      for (std::uint32_t j = 0; j < 4; ++j) {
+        const Value at =
+            base + axis_offset(columns, clamped(column(first_column, j), columns_, tile_.columns));
+        for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
+          score[4 * i + j] = score[4 * i + j] + reader.load(at + mask_row_offsets_[i]);
+      }
+    }
+    const bool column_tail = columns_ % tile_.columns != 0;
+    for (std::uint32_t j = 0; j < 4 && (causal_ || column_tail); ++j) {
+      const Value key_or_query = column(first_column, j);
+      for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
+        Value hidden = m_.boolean(false);
+        if (causal_)
+          hidden =
+              pass_ == AttentionPass::key_gradient ? row(i) > key_or_query : key_or_query > row(i);
+        if (column_tail) hidden = hidden | !inside(first_column, j);
+        score[4 * i + j] = select(hidden, m_.f32(minus_infinity), score[4 * i + j]);
+      }
+    }
+  }
+
+  Value inside(Value first_column, std::uint32_t j) {
+    if (columns_ % tile_.columns == 0) return m_.boolean(true);
+    return column(first_column, j) < m_.u32(u32_of(columns_));
+  }
+
+  // ---- weights
+
+  // Values of the rows, one of each invocation of a row, combined over those invocations.
+  Values combined(const Values& own, Value (*combine)(Value, Value)) {
+    const std::uint32_t quads = tile_.rows / 4;
+    const auto place = [&](Value x, std::uint32_t quad) {
+      return m_.u32(memory_.partial + quad * tile_.down()) + x * m_.u32(quads) + grid_.y;
+    };
+    for (std::uint32_t quad = 0; quad < score_shape_.row_quads; ++quad)
+      shared_.store(place(grid_.x, quad), compose(std::span(own).subspan(4 * quad, 4)));
+    m_.barrier();
+    Values all(own.size());
+    for (std::uint32_t quad = 0; quad < score_shape_.row_quads; ++quad)
+      for (std::uint32_t x = 0; x < tile_.across(); ++x) {
+        const Value loaded = shared_.load(place(m_.u32(x), quad));
+        for (std::uint32_t i = 0; i < 4; ++i) {
+          Value& value = all[4 * quad + i];
+          value = x == 0 ? part(loaded, i) : combine(value, part(loaded, i));
+        }
+      }
+    return all;
+  }
+
+  // x, and 0 where it is -inf: what to subtract from the scores of a row over nothing.
+  Value shift_by(Value x) { return select(x == minus_infinity, m_.f32(0), x); }
+
+  void update_softmax(Value first_column, const Accumulators& matrices, Carried& carried) {
+    const bool dual = pass_ == AttentionPass::dual;
+    Values own = carried.largest;
+    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
+      for (std::uint32_t j = 0; j < 4; ++j) own[i] = larger(own[i], matrices[0][4 * i + j]);
+    const Values largest = combined(own, larger);
+    Accumulators weights(products_.weights, Values(score_shape_.elements()));
+    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
+      const Value shift = shift_by(largest[i]), shrink = weight(carried.largest[i] - shift);
+      carried.total[i] = carried.total[i] * shrink;
+      if (dual) carried.total_tangent[i] = carried.total_tangent[i] * shrink;
+      for (Values& output : carried.outputs)
+        for (std::uint32_t f = 0; f < output_shape_.columns(); ++f) {
+          Value& sum = output[i * output_shape_.columns() + f];
+          sum = sum * shrink;
+        }
+      for (std::uint32_t j = 0; j < 4; ++j) {
+        const std::uint32_t at = 4 * i + j;
+        const Value p = weight(matrices[0][at] - shift);
+        weights[0][at] = p;
+        carried.total[i] = carried.total[i] + p;
+        if (!dual) continue;
+        const Value t =
+            select(inside(first_column, j), p * (matrices[1][at] * m_.f32(scale_)), m_.f32(0));
+        weights[1][at] = t;
+        carried.total_tangent[i] = carried.total_tangent[i] + t;
+      }
+    }
+    carried.largest = largest;
+    store_weights(weights);
+  }
+
+  // The backward's weights, from lse and delta of the queries.
+  void weigh(Value first_column, const Accumulators& matrices) {
+    const bool by_key = pass_ == AttentionPass::key_gradient;
+    Accumulators weights(products_.weights, Values(score_shape_.elements()));
+    for (std::uint32_t j = 0; j < 4; ++j) {
+      Value column_lse, column_delta;
+      if (by_key) {
+        const Value query = clamped(column(first_column, j), columns_, tile_.columns);
+        column_lse = shift_by(load_query_value(3, query));
+        column_delta = load_query_value(4, query);
+      }
+      for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
+        const std::uint32_t at = 4 * i + j;
+        const Value lse = by_key ? column_lse : row_lse_[i],
+                    delta = by_key ? column_delta : row_delta_[i];
+        const Value x = matrices[0][at] - lse;
+        // A score far above lse can't come from the same operands; its weight is infinite.
+        const Value p =
+            select(x > 88.0f, m_.f32(std::numeric_limits<float>::infinity()), weight(x));
+        const Value g = p * (matrices[1][at] - delta) * m_.f32(scale_);
+        const auto kept = [&](Value value) {
+          return select(inside(first_column, j), value, m_.f32(0));
+        };
+        weights[0][at] = kept(g);
+        if (by_key) weights[1][at] = kept(p);
+      }
+    }
+    store_weights(weights);
+  }
+
+  // Operand 3 (lse) or 4 (delta) at a query.
+  Value load_query_value(std::size_t operand, Value query) {
+    const FloatReader reader(m_, binding(operand), kept(operand));
+    const ContractOperand& of = view(operand);
+    return reader.load(m_.u32(u32_of(of.offset)) + axis_offset(ViewAxis::of(of.batch), batch_) +
+                       axis_offset(ViewAxis::of(of.rows), query));
+  }
+  void load_row_values() {
+    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
+      const Value query = clamped(row(i), rows_, tile_.rows);
+      row_lse_.push_back(shift_by(load_query_value(3, query)));
+      row_delta_.push_back(load_query_value(4, query));
+    }
+  }
+
+  SharedTile weight_tile(std::size_t number) {
+    const std::uint32_t pitch = tile_pitch(tile_.rows) / 4;
+    return {
+        shared_,
+        m_.u32(memory_.weights + u32_of(static_cast<std::int64_t>(number)) * tile_.columns * pitch),
+        pitch};
+  }
+  void store_weights(const Accumulators& weights) {
+    for (std::size_t w = 0; w < weights.size(); ++w) {
+      const SharedTile tile = weight_tile(w);
+      for (std::uint32_t j = 0; j < 4; ++j)
+        for (std::uint32_t quad = 0; quad < score_shape_.row_quads; ++quad) {
+          std::array<Value, 4> rows;
+          for (std::uint32_t i = 0; i < 4; ++i) rows[i] = weights[w][4 * (4 * quad + i) + j];
+          shared_.store(tile.first + score_shape_.column(grid_, j) * m_.u32(tile.pitch_quads) +
+                            grid_.y + m_.u32(quad * tile_.down()),
+                        compose(rows));
+        }
+    }
+  }
+
+  // ---- outputs
+
+  Accumulators add_outputs(Value first_column, const Accumulators& sums) {
+    const std::uint32_t padded = tile_.padded_features(sizes_.features);
+    std::vector<TileLoader> loaders;
+    std::vector<SharedTile> tiles;
+    for (const std::size_t operand : products_.summed_operands) {
+      loaders.push_back(loader(operand, false, padded, tile_.column_depth));
+      loaders.back().start(batch_, m_.u32(0));
+      tiles.push_back({shared_,
+                       m_.u32(u32_of(static_cast<std::int64_t>(tiles.size())) * tile_.column_depth *
+                              (tile_pitch(padded) / 4)),
+                       tile_pitch(padded) / 4});
+    }
+    const Value all = m_.u32(tile_.columns);
+    const Value columns =
+        columns_ % tile_.columns == 0 ? all : min(all, m_.u32(u32_of(columns_)) - first_column);
+    const Values result = m_.loop(
+        m_.u32(0), columns, tile_.column_depth, flattened(sums),
+        [&](Value within, const Values& values) {
+          load_tiles(loaders, tiles, first_column + within);
+          std::vector<SharedTile> weights;
+          for (std::size_t w = 0; w < products_.weights; ++w) {
+            weights.push_back(weight_tile(w));
+            weights.back().first =
+                weights.back().first + within * m_.u32(weights.back().pitch_quads);
+          }
+          return flattened(multiply_tiles(m_, weights, tiles, products_.output_terms, grid_,
+                                          output_shape_, tile_.column_depth, 4,
+                                          unflattened(values, sums.size())));
+        },
+        Unroll::no);
+    return unflattened(result, sums.size());
+  }
+
+  void finish(Carried& carried) {
+    if (finds_softmax(pass_)) normalise(carried);
+    for (std::size_t o = 0; o < products_.outputs.size() && features_at_all(); ++o)
+      store_rows(products_.outputs[o], carried.outputs[o]);
+  }
+
+  // Divides by the sums of the weights, and stores lse and its tangent.
+  void normalise(Carried& carried) {
+    const bool dual = pass_ == AttentionPass::dual;
+    const auto add = [](Value a, Value b) { return a + b; };
+    m_.barrier();
+    const Values total = combined(carried.total, add);
+    Values total_tangent;
+    if (dual) {
+      m_.barrier();
+      total_tangent = combined(carried.total_tangent, add);
+    }
+    Values lse, lse_tangent;
+    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
+      // Over nothing y is 0 and lse -inf.
+      const Value inverse = select(total[i] == 0.0f, m_.f32(0), divide(m_.f32(1), total[i]));
+      lse.push_back(carried.largest[i] + log(total[i]));
+      if (dual) lse_tangent.push_back(total_tangent[i] * inverse);
+      for (std::uint32_t f = 0; f < output_shape_.columns(); ++f) {
+        const std::uint32_t at = i * output_shape_.columns() + f;
+        Value& y = carried.outputs[0][at];
+        y = y * inverse;
+        if (!dual) continue;
+        Value& tangent = carried.outputs[1][at];
+        tangent = tangent * inverse - lse_tangent[i] * y;
+      }
+    }
+    m_.if_then(grid_.x == 0, [&] {
+      store_row_values(1, lse);
+      if (dual) store_row_values(3, lse_tangent);
+    });
+  }
+
+  void if_row(std::uint32_t i, const Module::Body& body) {
+    if (rows_ % tile_.rows == 0)
+      body();
+    else
+      m_.if_then(row(i) < m_.u32(u32_of(rows_)), body);
+  }
+  Value output_row(std::uint32_t i) { return batch_ * m_.u32(u32_of(rows_)) + row(i); }
+
+  void store_row_values(std::size_t output, const Values& values) {
+    const TensorMemory to(m_, bindings_, kernel_.outputs[output], false, true);
+    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
+      if_row(i, [&] { to.store(output_row(i), values[i]); });
+  }
+
+  void store_rows(std::size_t output, const Values& values) {
+    const TensorMemory to(m_, bindings_, kernel_.outputs[output], false, true);
+    const std::int64_t features = sizes_.features;
+    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
+      if_row(i, [&] {
+        const Value first = output_row(i) * m_.u32(u32_of(features));
+        for (std::uint32_t q = 0; q < output_shape_.column_quads; ++q) {
+          const Value feature = output_shape_.column(grid_, 4 * q);
+          std::array<Value, 4> quad;
+          for (std::uint32_t f = 0; f < 4; ++f)
+            quad[f] = values[i * output_shape_.columns() + 4 * q + f];
+          store_quad(to, first, feature, quad);
+        }
+      });
+  }
+  void store_quad(const TensorMemory& to, Value first, Value feature,
+                  const std::array<Value, 4>& quad) {
+    const auto features = u32_of(sizes_.features);
+    const bool all = tile_.padded_features(sizes_.features) == features;
+    const auto when_inside = [&](Value at, const Module::Body& body) {
+      if (all)
+        body();
+      else
+        m_.if_then(at < m_.u32(features), body);
+    };
+    if (features % 4 == 0) {
+      when_inside(feature, [&] { to.store_four(first + feature, quad); });
+      return;
+    }
+    for (std::uint32_t f = 0; f < 4; ++f)
+      when_inside(feature + m_.u32(f), [&] { to.store(first + feature + m_.u32(f), quad[f]); });
+  }
+
+  const OpKernel& kernel_;
+  const AttentionSizes sizes_;
+  const AttentionPass pass_;
+  const AttentionProducts& products_;
+  const AttentionTile tile_;
+  const std::int64_t rows_, columns_;
+  const float scale_;
+  const bool causal_, masked_;
+  const LoweringContext& context_;
+  Module m_;
+  ShaderBindings bindings_;
+  const ThreadGrid grid_;
+  const AttentionMemory memory_;
+  const RegisterShape score_shape_, output_shape_;
+  SharedArray shared_;
+  Value batch_, first_row_;
+  Values row_lse_, row_delta_;  // of the rows' queries
+  Values mask_row_offsets_;
+};
+
+std::vector<AttentionPass> passes_of(const OpKernel& kernel) {
+  switch (kernel.op) {
+    case Op::attention:
+      return {AttentionPass::forward};
+    case Op::attention_dual:
+      return {AttentionPass::dual};
+    case Op::attention_backward:
+      return {AttentionPass::query_gradient, AttentionPass::key_gradient};
+    default:
+      throw Error("vulkan: there is no kernel of attention for " +
+                  std::string(to_string(kernel.op)));
+  }
+}
+
+template <class Choose>
+KernelWork lower_passes(const OpKernel& kernel, const LoweringContext& context, Choose choose) {
+  const std::string name = "vulkan: " + std::string(to_string(kernel.op));
+  const std::vector<AttentionPass> passes = passes_of(kernel);
+  const DType dtype = kernel.input_types.at(0).dtype;
+  if (dtype != DType::f32)
+    throw DTypeError(name + ": runs in f32, got " + std::string(to_string(dtype)));
+  if (kernel.views.size() != kernel.inputs.size() ||
+      kernel.inputs.size() < operand_count(kernel.op))
+    throw Error(name + ": wants a view of every operand");
+  const AttentionSizes sizes(kernel);
+  KernelWork work;
+  for (const AttentionPass pass : passes) {
+    const bool by_key = pass == AttentionPass::key_gradient;
+    const AttentionProblem problem{sizes.batch, by_key ? sizes.keys : sizes.queries,
+                                   by_key ? sizes.queries : sizes.keys, sizes.features};
+    if (problem.batch == 0 || problem.rows == 0) continue;
+    // Gradients of heads without features have no elements.
+    if (!finds_softmax(pass) && sizes.features == 0) continue;
+    const std::optional<AttentionTile> tile = choose(pass, problem);
+    if (!tile)
+      throw Error(name + ": heads of " + std::to_string(sizes.features) +
+                  " features don't fit into the device's shared memory");
+    AttentionKernel(kernel, context, pass, *tile).add_to(work);
+  }
+  return work;
+}
+
+}  // namespace
+
+KernelWork lower_attention(const OpKernel& kernel, const LoweringContext& context) {
+  return lower_passes(kernel, context, [&](AttentionPass pass, const AttentionProblem& problem) {
+    return choose_attention_tile(pass, problem, context.target);
+  });
+}
+
+KernelWork lower_attention(const OpKernel& kernel, const LoweringContext& context,
+                           const AttentionTile& tile) {
+  return lower_passes(kernel, context,
+                      [&](AttentionPass, const AttentionProblem&) { return std::optional(tile); });
+}
+
+}  // namespace fluxion::vulkan_backend

@@ -1,0 +1,116 @@
+// What matrix products and attention are made of: tiles of operands, read through views into shared
+// memory, and products of such tiles in registers.
+//
+// A shared tile holds `depth` rows of `strips` elements, four to an element of the array. A thread
+// of a grid of `down` x `across` threads owns some rows and columns of the result in groups of four
+// (quads): quad i of its rows is quad y + i * down of the tile, so that neighbours read neighbours.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backends/vulkan/kernels/operand_view.h"
+#include "backends/vulkan/spirv/module.h"
+
+namespace fluxion::vulkan_backend {
+
+// The offset of a position of an axis, as u32 (which wraps: strides may be negative).
+spirv::Value axis_offset(const ViewAxis& axis, spirv::Value position);
+
+// Elements of a buffer, kept as f32, bf16 or f16, as f32.
+class FloatReader {
+ public:
+  FloatReader(spirv::Module& module, std::uint32_t binding, DType kept);
+  spirv::Value load(spirv::Value address) const;
+  // Elements address to address + 3; address is a multiple of 4. As a vector.
+  spirv::Value load_quad(spirv::Value address) const;
+
+ private:
+  spirv::Module* module_;
+  DType kept_;
+  spirv::Buffer elements_, quads_;
+};
+
+// Elements of a shared tile from one product to the next. The excess over its rows or columns
+// spreads stores over the banks.
+constexpr std::uint32_t tile_pitch(std::uint32_t strips) { return strips + 4; }
+
+// Part of an array of F32x4 that holds a tile, from element `first` on.
+struct SharedTile {
+  spirv::SharedArray array;
+  spirv::Value first;
+  std::uint32_t pitch_quads = 0;  // from one product to the next
+};
+
+// Reads tiles of one operand: `strips` x `depth` elements, all invocations of the workgroup
+// together. What lies beyond the operand is read as other elements of it along `strips`, and as 0
+// along `inner`, where a tile must begin inside.
+class TileLoader {
+ public:
+  TileLoader(spirv::Module& module, const OperandView& view, std::uint32_t binding,
+             std::uint32_t strips, std::uint32_t depth);
+  // Which strips come next: those from `first` on, a multiple of 4, in a batch entry.
+  void start(spirv::Value batch, spirv::Value first_strip);
+  // The part of this invocation of the tile from `first_inner` on, a multiple of `depth`: quads.
+  std::vector<spirv::Value> fetch(spirv::Value first_inner) const;
+  void store(const SharedTile& tile, const std::vector<spirv::Value>& fetched) const;
+
+ private:
+  // A unit is what an invocation reads at once: four strips by one or four inner elements.
+  struct Unit {
+    spirv::Value quad, inner;                 // in the tile: quad of strips, first inner element
+    std::vector<spirv::Value> strip_offsets;  // of each strip that is read, without `inner`
+  };
+  spirv::Value batch_offset(spirv::Value batch) const;
+  // Of inner element first + within of the tile.
+  spirv::Value inner_offset(spirv::Value first, spirv::Value within) const;
+  bool has_tail() const { return view_.inner.size % depth_ != 0; }
+  std::uint32_t inner_per_unit() const { return access_ == TileAccess::along_inner ? 4 : 1; }
+  std::uint32_t unit_count() const { return strips_ / 4 * (depth_ / inner_per_unit()); }
+
+  spirv::Module* module_;
+  OperandView view_;
+  TileAccess access_;
+  FloatReader reader_;
+  std::uint32_t strips_, depth_;
+  std::vector<Unit> units_;
+};
+
+// The place of this invocation in the grid.
+struct ThreadGrid {
+  std::uint32_t down = 1, across = 1;
+  spirv::Value y, x;
+
+  static ThreadGrid of(spirv::Module& module, std::uint32_t down, std::uint32_t across);
+};
+
+// One product of tiles, added into accumulator `result`.
+struct TileTerm {
+  std::size_t lhs = 0, rhs = 0, result = 0;
+};
+
+// Adds lhs' rhs of each term over `depth` products. sums[r][i * columns + j] is element (i, j) of
+// an invocation's part of result r, with 4 row_quads rows and 4 column_quads columns.
+using Accumulators = std::vector<std::vector<spirv::Value>>;
+struct RegisterShape {
+  std::uint32_t row_quads = 1, column_quads = 1;
+  std::uint32_t rows() const { return 4 * row_quads; }
+  std::uint32_t columns() const { return 4 * column_quads; }
+  std::uint32_t elements() const { return rows() * columns(); }
+  // Of row or column i of an invocation: its place in the tile.
+  spirv::Value row(const ThreadGrid& grid, std::uint32_t i) const;
+  spirv::Value column(const ThreadGrid& grid, std::uint32_t j) const;
+};
+Accumulators zero_accumulators(spirv::Module& module, std::size_t results, RegisterShape shape);
+Accumulators multiply_tiles(spirv::Module& module, std::span<const SharedTile> lhs,
+                            std::span<const SharedTile> rhs, std::span<const TileTerm> terms,
+                            const ThreadGrid& grid, RegisterShape shape, std::uint32_t depth,
+                            std::uint32_t unroll, const Accumulators& sums);
+
+// Accumulators as the values that a loop carries, and back.
+std::vector<spirv::Value> flattened(const Accumulators& sums);
+Accumulators unflattened(const std::vector<spirv::Value>& values, std::size_t results);
+
+}  // namespace fluxion::vulkan_backend

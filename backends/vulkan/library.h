@@ -1,0 +1,22 @@
+// A shared library that is opened at run time.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+namespace fluxion::vulkan_backend {
+
+class SharedLibrary {
+ public:
+  // Opens the first of these names that the system finds. Throws DeviceError, with the system's
+  // reason, if there is none.
+  explicit SharedLibrary(std::span<const std::string> names);
+  // The address of a function, or nullptr.
+  void* find(const char* name) const;
+
+ private:
+  std::shared_ptr<void> handle_;
+};
+
+}  // namespace fluxion::vulkan_backend

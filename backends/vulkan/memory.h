@@ -1,0 +1,158 @@
+// Device memory: large blocks, each one VkBuffer, which buffers share.
+//
+// All work runs in one queue, in order, and each submission begins with a barrier. So memory that
+// work in flight still uses may be given to later work at once: what is free remembers the point
+// after which the device no longer uses it, and only the host, or giving it back to the driver,
+// must wait for that point.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "backends/vulkan/api.h"
+#include "backends/vulkan/capabilities.h"
+#include "backends/vulkan/fault.h"
+#include "backends/vulkan/queue.h"
+#include "engine/backend.h"
+
+namespace fluxion::vulkan_backend {
+
+// Bytes of a block.
+struct Place {
+  std::uint64_t block = 0;  // its number, which is never used again; 0: no bytes
+  VkBuffer buffer = VK_NULL_HANDLE;
+  std::int64_t offset = 0, bytes = 0;
+  std::byte* host = nullptr;  // where the host sees them, if it does
+  bool operator==(const Place&) const = default;
+};
+
+class Memory;
+
+// Owns a place.
+class MemoryRange {
+ public:
+  MemoryRange() = default;
+  MemoryRange(MemoryRange&& other) noexcept
+      : memory_(std::exchange(other.memory_, nullptr)),
+        place_(other.place_),
+        busy_until_(other.busy_until_) {}
+  MemoryRange& operator=(MemoryRange&& other) noexcept;
+  ~MemoryRange();
+
+  const Place& place() const { return place_; }
+  // The point after which the device no longer uses it: of its former owner at first.
+  std::uint64_t busy_until() const { return busy_until_; }
+  void used_until(std::uint64_t point) { busy_until_ = std::max(busy_until_, point); }
+
+ private:
+  friend class Memory;
+  MemoryRange(Memory* memory, const Place& place, std::uint64_t busy_until)
+      : memory_(memory), place_(place), busy_until_(busy_until) {}
+  Memory* memory_ = nullptr;
+  Place place_;
+  std::uint64_t busy_until_ = 0;
+};
+
+// The workspace of calls. Calls run one after another, so all of them share one.
+class Arena {
+ public:
+  explicit Arena(MemoryRange range) : range_(std::move(range)) {}
+  ~Arena() { range_.used_until(last_use_); }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  const Place& place() const { return range_.place(); }
+  std::uint64_t last_use() const { return last_use_; }
+  void used_until(std::uint64_t point) {
+    std::uint64_t seen = last_use_;
+    while (seen < point && !last_use_.compare_exchange_weak(seen, point)) {
+    }
+  }
+
+ private:
+  MemoryRange range_;
+  std::atomic<std::uint64_t> last_use_{0};
+};
+
+class Memory {
+ public:
+  Memory(VkDevice device, const DeviceFunctions& call,
+         const VkPhysicalDeviceMemoryProperties& properties, const DeviceFacts& facts, Queue& queue,
+         std::shared_ptr<Faults> faults);
+  ~Memory();
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  // Memory of a buffer. Frees what is kept, waits for work, and tries slower memory before it
+  // throws OutOfMemory.
+  MemoryRange buffer(std::size_t bytes);
+  // Memory that the host sees and no work uses, for copies. Waits for earlier copies rather than
+  // take much.
+  MemoryRange staging(std::size_t bytes);
+  // The arena, grown to at least `bytes`. Hold it until the work that uses it was submitted.
+  std::shared_ptr<Arena> arena(std::size_t bytes);
+
+  MemoryUse in_use();
+  // Gives everything back that no work uses.
+  void trim();
+  // The heap that buffers come from, and its bytes.
+  std::uint32_t heap() const;
+  std::uint64_t heap_bytes() const;
+  // Bytes taken from the driver.
+  std::uint64_t taken_bytes();
+
+ private:
+  friend class MemoryRange;
+  struct Hole {
+    std::int64_t offset, bytes;
+    std::uint64_t busy_until;
+  };
+  struct Block {
+    std::uint64_t number;
+    VkDeviceMemory memory;
+    VkBuffer buffer;
+    std::int64_t bytes;
+    std::byte* host;
+    std::uint32_t type;
+    bool single;              // for one large buffer
+    std::size_t live = 0;     // ranges
+    std::vector<Hole> holes;  // by offset; adjacent ones are merged
+  };
+  struct Pool {
+    std::vector<std::uint32_t> types;  // memory types, the best first
+    std::vector<std::unique_ptr<Block>> blocks;
+    bool host = false;  // mapped
+    std::int64_t used = 0, most_used = 0, taken = 0;
+  };
+
+  MemoryRange take(Pool& pool, std::size_t bytes, const char* what);
+  // From the blocks there are. `mutex_` is held.
+  bool find(Pool& pool, std::int64_t bytes, std::uint64_t reached, MemoryRange& range);
+  MemoryRange cut(Pool& pool, Block& block, std::size_t hole, std::int64_t bytes);
+  Block* make_block(Pool& pool, std::int64_t bytes, bool single, std::uint32_t type);
+  void free_block(Block& block);
+  // Gives empty blocks back until at most `keep` bytes of them are left. `mutex_` is held.
+  void free_empty(Pool& pool, std::int64_t keep);
+  void give(const Place& place, std::uint64_t busy_until) noexcept;
+  std::int64_t block_bytes(const Pool& pool) const;
+
+  const VkDevice device_;
+  const DeviceFunctions& call_;
+  const VkPhysicalDeviceMemoryProperties properties_;
+  const std::int64_t most_bytes_;  // of one allocation
+  const std::size_t most_blocks_;
+  Queue& queue_;
+  const std::shared_ptr<Faults> faults_;
+
+  std::mutex mutex_;
+  Pool buffers_, staging_;
+  std::uint64_t next_number_ = 1;
+  std::shared_ptr<Arena> arena_;
+};
+
+}  // namespace fluxion::vulkan_backend

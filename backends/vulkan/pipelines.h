@@ -1,0 +1,97 @@
+// Compute pipelines: made once for each different shader, several at a time.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "backends/vulkan/api.h"
+#include "backends/vulkan/capabilities.h"
+#include "backends/vulkan/fault.h"
+#include "backends/vulkan/kernel.h"
+
+namespace fluxion::vulkan_backend {
+
+// What pipelines with as many bindings and bytes of push constants share.
+struct PipelineLayout {
+  VkDescriptorSetLayout bindings = VK_NULL_HANDLE;
+  VkPipelineLayout layout = VK_NULL_HANDLE;
+};
+
+class Pipelines;
+
+class Pipeline {
+ public:
+  Pipeline(Pipelines& owner, const Shader& shader);
+  ~Pipeline();
+  Pipeline(const Pipeline&) = delete;
+  Pipeline& operator=(const Pipeline&) = delete;
+  VkPipeline handle() const { return pipeline_; }
+  const PipelineLayout& layout() const { return layout_; }
+  std::uint32_t bindings() const { return bindings_; }
+  std::uint32_t push_bytes() const { return push_bytes_; }
+
+ private:
+  Pipelines& owner_;
+  const std::uint32_t bindings_, push_bytes_;
+  PipelineLayout layout_;
+  VkPipeline pipeline_ = VK_NULL_HANDLE;
+};
+
+struct PipelineCounts {
+  std::size_t made = 0;  // since the device was opened
+  double seconds = 0;    // that took, of all threads together
+  bool warm = false;     // whether a cache file was read
+  std::size_t alive = 0;
+};
+
+class Pipelines {
+ public:
+  // Reads the cache of `folder`, unless that is empty.
+  Pipelines(VkDevice device, const DeviceFunctions& call, const DeviceFacts& facts,
+            const std::filesystem::path& folder, std::shared_ptr<Faults> faults);
+  // Writes the cache.
+  ~Pipelines();
+  Pipelines(const Pipelines&) = delete;
+  Pipelines& operator=(const Pipelines&) = delete;
+
+  // One pipeline for each shader. Pipelines live as long as somebody holds them. Throws Error,
+  // which names the shader, if the device can't run it or the driver refuses it.
+  std::vector<std::shared_ptr<const Pipeline>> make(std::span<const Shader* const> shaders);
+
+  // Writes the cache if something was added to it.
+  void save();
+  PipelineCounts counts();
+
+ private:
+  friend class Pipeline;
+  struct Entry {
+    Shader shader;
+    std::weak_ptr<const Pipeline> pipeline;
+  };
+
+  void check_fits(const Shader& shader) const;
+  PipelineLayout layout_of(std::uint32_t bindings, std::uint32_t push_bytes);
+  std::shared_ptr<const Pipeline> find(std::uint64_t hash, const Shader& shader);
+
+  const VkDevice device_;
+  const DeviceFunctions& call_;
+  const DeviceFacts& facts_;
+  const std::shared_ptr<Faults> faults_;
+  const std::filesystem::path file_;  // empty: no cache
+  VkPipelineCache cache_ = VK_NULL_HANDLE;
+
+  std::mutex mutex_;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, PipelineLayout> layouts_;
+  std::unordered_multimap<std::uint64_t, Entry> entries_;
+  PipelineCounts counts_;
+  std::size_t unsaved_ = 0;
+};
+
+}  // namespace fluxion::vulkan_backend

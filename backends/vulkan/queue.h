@@ -1,0 +1,122 @@
+// The device's queue: work runs in the order of submission, and each submission is a point of the
+// timeline.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/vulkan/api.h"
+#include "backends/vulkan/capabilities.h"
+#include "backends/vulkan/fault.h"
+#include "engine/event.h"
+
+namespace fluxion::vulkan_backend {
+
+// What a submission uses: kept until the device has executed it.
+class Work {
+ public:
+  virtual ~Work() = default;
+  // Called once for each submission, after it was executed and before its point counts as reached.
+  virtual void executed() noexcept {}
+};
+
+// Command buffers that are recorded for one submission and used again after it.
+class OnceCommands {
+ public:
+  VkCommandBuffer commands = VK_NULL_HANDLE;
+
+ private:
+  friend class Queue;
+  VkCommandPool pool = VK_NULL_HANDLE;
+  std::uint64_t busy_until = 0;
+};
+
+class Queue final : public Timeline {
+ public:
+  // A device that makes no progress for this long counts as lost.
+  static constexpr std::chrono::seconds longest_silence{300};
+  static constexpr std::chrono::seconds wait_slice{10};
+  // submit() waits for the oldest when as many submissions are on their way.
+  static constexpr std::size_t most_in_flight = 256;
+
+  Queue(VkDevice device, const DeviceFunctions& call, const DeviceFacts& facts,
+        std::shared_ptr<Faults> faults);
+  ~Queue() override;
+  Queue(const Queue&) = delete;
+  Queue& operator=(const Queue&) = delete;
+
+  bool reached(std::uint64_t point) override;
+  void wait(std::uint64_t point) override;
+
+  // The last point that is known to be reached; never asks the device.
+  std::uint64_t done() const { return done_.load(std::memory_order_acquire); }
+  // The last point that was given.
+  std::uint64_t submitted() const { return submitted_.load(std::memory_order_acquire); }
+  // Lets go of all work, which nobody waits for any more; the device must be idle.
+  void forget();
+  // Asks the device, and finishes what it has executed.
+  void collect();
+  // Throws DeviceError if the device is dead.
+  void check_alive() const;
+
+  // Begins commands for one submission; give them to submit() or give_back().
+  OnceCommands* begin_once();
+  void give_back(OnceCommands* once) noexcept;
+
+  // Submits `first` (if given; ended here) and then each slice by itself; the last one's point is
+  // returned, and belongs to `work`. Throws OutOfMemory or DeviceError: "nothing written" if
+  // nothing was submitted, else "state lost" or "device dead".
+  std::uint64_t submit(OnceCommands* first, std::span<const VkCommandBuffer> slices,
+                       const std::shared_ptr<Work>& work);
+
+ private:
+  class Fence;
+  struct Pending {
+    std::uint64_t point = 0;
+    std::shared_ptr<Work> work;
+    bool last = false;
+    std::shared_ptr<Fence> fence;  // without timeline semaphores
+  };
+
+  std::uint64_t completed();  // asks the device; pending_mutex_ is held
+  void submit_one(std::span<const VkCommandBuffer> commands, const std::shared_ptr<Work>& work,
+                  bool last);
+  // Waits until the counter has moved to `point`, or for `wait_slice`.
+  VkResult wait_slice_for(std::uint64_t point);
+  void die(std::string_view why);
+  [[noreturn]] void throw_dead() const;
+
+  const VkDevice device_;
+  const DeviceFunctions& call_;
+  const std::shared_ptr<Faults> faults_;
+  const std::uint32_t family_;
+  VkQueue queue_ = VK_NULL_HANDLE;
+  VkSemaphore semaphore_ = VK_NULL_HANDLE;  // null: fences
+
+  std::mutex submit_mutex_;  // taken before pending_mutex_
+  std::atomic<std::uint64_t> submitted_{0}, done_{0};
+
+  std::mutex pending_mutex_;
+  std::vector<Pending> ring_;  // of most_in_flight
+  std::size_t first_ = 0, count_ = 0;
+  std::vector<std::unique_ptr<OnceCommands>> once_;  // all
+  std::vector<OnceCommands*> resting_;               // those that nobody records
+
+  mutable std::mutex death_mutex_;
+  std::atomic<bool> dead_{false};
+  std::string death_;
+};
+
+// Everything that was submitted before is done and visible before anything that comes after.
+void record_full_barrier(const DeviceFunctions& call, VkCommandBuffer commands);
+// What was written is visible to the host once the submission is done.
+void record_host_barrier(const DeviceFunctions& call, VkCommandBuffer commands);
+
+}  // namespace fluxion::vulkan_backend

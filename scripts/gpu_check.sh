@@ -1,0 +1,155 @@
+#!/bin/sh
+# Checks Fluxion on this machine's GPU and measures it, in at most six minutes, with programs that need nothing but a C library and a Vulkan loader
+# (cmake --preset portable && cmake --build --preset portable). Each result is written when it is there, so what a cut-off run has found is kept.
+#
+#   scripts/gpu_check.sh BIN OUT [--device vulkan:N] [--seconds S] [--small]
+#
+#   BIN        the folder of fluxion, fluxion-tests and fluxion-oracles (build/portable/bin)
+#   OUT        the folder of results: results.json, table.md, and the output of each step
+#   --device   default: vulkan, the machine's best
+#   --seconds  for everything (default: 340)
+#   --small    tiny sizes, to rehearse on a software device
+#
+# It tests the contract of a backend, compares with reference vectors ($FLUXION_ORACLES, or ../shared/oracles) and with 200 training steps on the
+# processor, and times steps and samples.
+set -u
+
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }
+[ $# -ge 2 ] || { usage >&2; exit 2; }
+bin=$(cd "$1" 2>/dev/null && pwd) || { echo "gpu_check: $1 is no folder" >&2; exit 2; }
+mkdir -p "$2" && out=$(cd "$2" && pwd) || { echo "gpu_check: $2 can't be made" >&2; exit 2; }
+shift 2
+device=vulkan
+seconds=340
+small=0
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --device|--seconds)
+      [ $# -ge 2 ] || { echo "gpu_check: $1 wants a value" >&2; exit 2; }
+      if [ "$1" = --device ]; then device=$2; else seconds=$2; fi
+      shift 2 ;;
+    --small) small=1; shift ;;
+    --help|-h) usage; exit 0 ;;
+    *) echo "gpu_check: unknown option $1; see --help" >&2; exit 2 ;;
+  esac
+done
+case "$seconds" in ''|*[!0-9]*) echo "gpu_check: --seconds wants a whole number, got $seconds" >&2; exit 2 ;; esac
+for program in fluxion fluxion-tests fluxion-oracles; do
+  [ -x "$bin/$program" ] || { echo "gpu_check: $bin/$program is not there" >&2; exit 2; }
+done
+root=$(cd "$(dirname "$0")/.." && pwd)
+oracles=${FLUXION_ORACLES:-$root/../shared/oracles}
+
+start=$(date +%s)
+left() { echo $((seconds - $(date +%s) + start)); }
+failed=0
+: >"$out/steps.jsonl"
+
+# The results so far, as one JSON file and one table.
+write_results() {
+  {
+    printf '{"device": "%s", "seconds": %d, "steps": [\n' "$device" $(($(date +%s) - start))
+    sed '$!s/$/,/' "$out/steps.jsonl"
+    printf ']}\n'
+  } >"$out/results.json.new" && mv "$out/results.json.new" "$out/results.json"
+  {
+    echo "| step | result | seconds |"
+    echo "|---|---|---|"
+    sed -E 's/^\{"step": "([^"]*)", "passed": [a-z]*, "seconds": ([0-9]+), "result": "([^"]*)".*$/| \1 | \3 | \2 |/' "$out/steps.jsonl"
+  } >"$out/table.md.new" && mv "$out/table.md.new" "$out/table.md"
+}
+
+# note NAME PASSED SECONDS RESULT [JSON]
+note() {
+  text=$(printf '%s' "$4" | tr -d '\000-\037"\\')
+  printf '{"step": "%s", "passed": %s, "seconds": %d, "result": "%s"%s}\n' "$1" "$2" "$3" "$text" "${5:+, \"data\": $5}" >>"$out/steps.jsonl"
+  [ "$2" = true ] || failed=$((failed + 1))
+  echo "gpu_check: $1: $text"
+  write_results
+}
+
+# step NAME LIMIT COMMAND..: runs it within LIMIT seconds and what is left of all; its output goes to OUT/NAME.log. Sets code, took.
+step() {
+  name=$1
+  limit=$2
+  shift 2
+  rest=$(left)
+  [ "$limit" -le "$rest" ] || limit=$rest
+  began=$(date +%s)
+  if [ "$limit" -lt 5 ]; then
+    code=124
+  else
+    code=0
+    timeout -k 5 "$limit" "$@" >"$out/$name.log" 2>"$out/$name.err" </dev/null || code=$?
+  fi
+  took=$(($(date +%s) - began))
+}
+passed_if() { if "$@"; then echo true; else echo false; fi; }
+why() {
+  case "$code" in
+    124|137) echo "not done within its time" ;;
+    *) tail -n 1 "$out/$1.err" | cut -c1-300 ;;
+  esac
+}
+
+# What the device is.
+step devices 20 "$bin/fluxion" devices --json
+if [ "$code" -eq 0 ]; then
+  note devices true "$took" "listed" "$(tr -d '\n' <"$out/devices.log")"
+else
+  note devices false "$took" "$(why devices)"
+fi
+
+# The contract of a backend. A named device may be a software one.
+case "$device" in vulkan:*) FLUXION_VULKAN_DEVICE=${device#vulkan:}; export FLUXION_VULKAN_DEVICE ;; esac
+step conformance 100 "$bin/fluxion-tests" "* - Vulkan"
+note conformance "$(passed_if [ "$code" -eq 0 ])" "$took" "$(grep -E 'All tests passed|test cases:' "$out/conformance.log" | tail -n 1 || true) $( [ "$code" -eq 0 ] || why conformance)"
+
+if [ -d "$oracles" ]; then
+  step oracles 60 "$bin/fluxion-oracles" --device "$device" "$oracles"
+  note oracles "$(passed_if [ "$code" -eq 0 ])" "$took" "$(grep -E '^[0-9]+ passed' "$out/oracles.log" | tail -n 1) $( [ "$code" -eq 0 ] || why oracles)"
+fi
+
+# 200 training steps there and on the processor: the same noise, so nearly the same losses.
+steps=200
+[ "$small" -eq 0 ] || steps=20
+for where in cpu "$device"; do
+  name=train-$(echo "$where" | tr -d ':')
+  step "$name" 60 "$bin/fluxion" train --data 8gaussians --width 64 --batch 256 --steps "$steps" --seed 1 --device "$where" --out "$out/$name"
+  [ "$code" -eq 0 ] || note "$name" false "$took" "$(why "$name")"
+done
+gpu_log="$out/train-$(echo "$device" | tr -d ':')/log.csv"
+if [ -f "$out/train-cpu/log.csv" ] && [ -f "$gpu_log" ]; then
+  worst=$(awk -F, 'FNR == 1 { for (i = 1; i <= NF; ++i) if ($i == "error") column = i; next }
+    NR == FNR { loss[FNR] = $column; next }
+    { d = $column - loss[FNR]; d = d < 0 ? -d : d; s = loss[FNR] < 0 ? -loss[FNR] : loss[FNR]; if (s > 0 && d / s > worst) worst = d / s; ++rows }
+    END { printf "%d %.3g", rows, worst }' "$out/train-cpu/log.csv" "$gpu_log")
+  rows=${worst% *}
+  worst=${worst#* }
+  note training "$(passed_if awk "BEGIN { exit !($rows == $steps / 10 + 1 && $worst < 0.01) }")" "$took" "errors in $rows rows of $steps steps differ from the processor's by at most $worst (relative; bar 0.01)"
+else
+  note training false 0 "the logs of the two runs are not both there"
+fi
+
+# Speed: milliseconds of steps and samples.
+time_of() {
+  step "$1" "$2" "$bin/fluxion" bench --device "$device" --json --seconds "$3" $4
+  if [ "$code" -eq 0 ]; then
+    note "$1" true "$took" "$(sed -nE 's/.*"ms_median": ?([0-9.e+-]+).*/\1 ms/p' "$out/$1.log" | head -n 1)" "$(tr -d '\n' <"$out/$1.log")"
+  else
+    note "$1" false "$took" "$(why "$1")"
+  fi
+}
+few=""
+[ "$small" -eq 0 ] || few="--batch 2 --steps 2 --peak-seconds 0"
+for net in dit28 unet32; do
+  for task in flow-matching meanflow sample; do
+    time_of "$net-$task" 40 10 "--net $net --objective $task $few"
+  done
+done
+
+echo
+cat "$out/table.md"
+echo
+echo "gpu_check: $failed failed; $out/results.json, $out/table.md"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,28 @@
+// Runs shaders by themselves on a Vulkan device, for tests of those that emit them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "backends/vulkan/backend.h"
+#include "backends/vulkan/kernel.h"
+#include "engine/device.h"
+
+namespace fluxion::testing {
+
+// The software device that every test machine has, or nothing. It is chosen by name: the number of
+// the first software device in vulkan_devices().
+std::optional<int> software_device();
+// A device on it, without a cache on disk; empty if there is none.
+std::optional<Device> software_vulkan(vulkan_backend::DeviceOptions options = {});
+
+using Words = std::vector<std::uint32_t>;
+
+// Runs the dispatches. Buffer i of their bindings holds `buffers[i]`, and what it holds afterwards
+// is returned.
+std::vector<Words> run_work(const Device& device, const vulkan_backend::KernelWork& work,
+                            const std::vector<Words>& buffers,
+                            const std::vector<double>& scalars = {});
+
+}  // namespace fluxion::testing
