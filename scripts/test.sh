@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-sh scripts/setup.sh
+sh scripts/setup.sh tests
 mkdir -p build
 echo "test: building"
 if ! { cmake --preset release -DFLUXION_TESTS=ON && cmake --build --preset release; } >build/test.log 2>&1; then
