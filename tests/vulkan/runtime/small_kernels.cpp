@@ -36,7 +36,7 @@ KernelWork doubling(std::uint32_t count) {
   return work;
 }
 
-KernelWork doubling_in_place(std::uint32_t count, int steps, bool told) {
+KernelWork doubling_in_place(std::uint32_t count, int steps) {
   KernelWork work;
   const ShaderTarget target;
   spirv::Module m(target, "double in place", {width, 1, 1});
@@ -46,7 +46,7 @@ KernelWork doubling_in_place(std::uint32_t count, int steps, bool told) {
   work.shaders.push_back(m.finish());
   const std::int64_t bytes = 4 * static_cast<std::int64_t>(count);
   for (int step = 0; step < steps; ++step)
-    work.dispatches.push_back(over(count, {{BindingKind::buffer, 0, 0, bytes, true, told}}));
+    work.dispatches.push_back(over(count, {{BindingKind::buffer, 0, 0, bytes, true, true}}));
   return work;
 }
 

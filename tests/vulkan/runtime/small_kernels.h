@@ -12,9 +12,8 @@ namespace fluxion::testing {
 
 // Buffer 1 = 2 * buffer 0, as f32.
 vulkan_backend::KernelWork doubling(std::uint32_t count);
-// Each of `steps` dispatches doubles in place what buffer 0 holds. If `told`, the bindings say so;
-// else they say that they only read.
-vulkan_backend::KernelWork doubling_in_place(std::uint32_t count, int steps, bool told = true);
+// Each of `steps` dispatches doubles in place what buffer 0 holds.
+vulkan_backend::KernelWork doubling_in_place(std::uint32_t count, int steps);
 
 // Copies the four words of run-time scalar `index` to buffer 0.
 vulkan_backend::KernelWork scalars_to(std::uint32_t index);

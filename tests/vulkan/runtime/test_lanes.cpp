@@ -57,7 +57,13 @@ TEST_CASE("validation sees a hazard: dispatches whose bindings hide that they wr
   Messages messages;
   const std::optional<Device> device = validated(messages);
   if (!device) return;
-  const Call call(*device, doubling_in_place(1000, 2, false), {counting(1000)});
+  // y = 2 x, then z = 2 y; but the first claims that it does not write y.
+  KernelWork work = doubling(1000);
+  work.dispatches.push_back(work.dispatches[0]);
+  work.dispatches[0].bindings[1].writes = false;
+  work.dispatches[1].bindings[0].number = 1;
+  work.dispatches[1].bindings[1].number = 2;
+  const Call call(*device, work, {counting(1000), Words(1000), Words(1000)});
   call.run();
   CHECK_THAT(messages.all, has_text("SYNC-HAZARD"));
 }
