@@ -11,7 +11,7 @@
 #include "engine/graph/op_names.h"
 #include "tests/catch.h"
 #include "tests/vulkan/run_work.h"
-#include "tests/vulkan/validate_shader.h"
+#include "tests/vulkan/valid_spirv.h"
 
 namespace {
 
@@ -51,7 +51,7 @@ Words computed(const Device& device, Op op, const std::vector<Words>& operands, 
   });
   KernelWork work;
   work.shaders.push_back(m.finish());
-  require_sound(work);
+  require_valid(work);
   std::vector<Words> buffers = operands;
   buffers.push_back(Words(points));
   vk::Dispatch dispatch;
@@ -339,7 +339,7 @@ TEST_CASE("shaders round to bf16 and f16 as the host does, for every exponent", 
   });
   KernelWork work;
   work.shaders.push_back(m.finish());
-  require_sound(work);
+  require_valid(work);
   vk::Dispatch dispatch;
   dispatch.groups = {(points + 63) / 64, 1, 1};
   for (std::int32_t k = 0; k < 3; ++k)

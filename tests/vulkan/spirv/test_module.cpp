@@ -5,7 +5,7 @@
 #include "backends/vulkan/spirv/module.h"
 #include "tests/catch.h"
 #include "tests/vulkan/run_work.h"
-#include "tests/vulkan/validate_shader.h"
+#include "tests/vulkan/valid_spirv.h"
 
 namespace {
 
@@ -31,7 +31,7 @@ std::vector<Words> run_shader(const Device& device, vk::Shader shader,
                                  4 * static_cast<std::int64_t>(buffers[k].size()), true, true});
   work.shaders.push_back(std::move(shader));
   work.dispatches.push_back(std::move(dispatch));
-  require_sound(work);
+  require_valid(work);
   return run_work(device, work, buffers);
 }
 

@@ -9,35 +9,15 @@
 #include "engine/graph/op_names.h"
 #include "tests/catch.h"
 #include "tests/tape_cases.h"
+#include "tests/vulkan/op/devices.h"
 #include "tests/vulkan/run_work.h"
-#include "tests/vulkan/validate_shader.h"
+#include "tests/vulkan/valid_spirv.h"
 
 namespace {
 
 using namespace fluxion;
 using namespace fluxion::testing;
 namespace vk = fluxion::vulkan_backend;
-
-// The software device with everything it has, and with the least that the profile asks for.
-struct TapeDevices {
-  std::optional<Device> whole, least;
-  TapeDevices() : whole(software_vulkan()) {
-    vk::DeviceOptions options;
-    options.adjust = [](vk::DeviceFacts& facts) { facts = vk::least_facts(facts); };
-    least = software_vulkan(options);
-  }
-  std::vector<Device> all() const {
-    std::vector<Device> devices;
-    if (whole) devices.push_back(*whole);
-    if (least) devices.push_back(*least);
-    if (devices.empty()) WARN("skipped: no software device");
-    return devices;
-  }
-};
-const TapeDevices& tape_devices() {
-  static const TapeDevices devices;
-  return devices;
-}
 
 // Runs the tape on `buffers` in place, as a kernel by itself.
 void run_on(const Device& device, const TapeCase& test, std::vector<Bytes>& buffers) {
@@ -63,7 +43,7 @@ void run_on(const Device& device, const TapeCase& test, std::vector<Bytes>& buff
   program.scalars = static_cast<std::int32_t>(test.scalars.size());
   vk::KernelWork work = vk::lower_tape({test.tape}, {program, backend.capabilities().storage,
                                                      vk::logical_device(device)->facts().shaders});
-  require_sound(work);
+  require_valid(work);
   vk::compile(device, program, {std::move(work)})->run({{}, outputs, test.scalars}, {});
   for (std::size_t i = 0; i < buffers.size(); ++i)
     backend.download(*outputs[i], dtypes[i], {buffers[i].data.get(), buffers[i].size});
@@ -72,10 +52,11 @@ void run_on(const Device& device, const TapeCase& test, std::vector<Bytes>& buff
 void check_on_devices(const TapeCase& test) {
   std::vector<Bytes> want = test.buffers;
   run_oracle(test.tape, want, test.scalars);
-  for (const Device& device : tape_devices().all()) {
-    INFO(device.name());
+  if (op_devices().empty()) WARN("skipped: no software device");
+  for (const OpDevice& each : op_devices()) {
+    INFO(each.name);
     std::vector<Bytes> got = test.buffers;
-    run_on(device, test, got);
+    run_on(each.device, test, got);
     check_buffers(test.tape, got, want, test.tolerance);
   }
 }
