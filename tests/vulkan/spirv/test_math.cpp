@@ -74,13 +74,14 @@ double units_off(float got, double want) {
   if (std::isnan(got)) return wrong;
   if (want == 0) return got == 0 && std::signbit(got) == std::signbit(want) ? 0 : wrong;
   if (std::abs(want) < 0x1p-126) return std::abs(got) <= 0x1p-126f ? 0 : wrong;
-  const double rounded = static_cast<float>(want);
+  const float rounded = static_cast<float>(want);
   if (std::isinf(rounded) || std::isinf(got)) {
-    // Near the largest number either is near.
-    const double a = std::isinf(got) ? std::copysign(0x1p128, got) : got;
-    const double b = std::isinf(want) ? std::copysign(0x1p128, want) : want;
-    return std::isinf(want) ? (static_cast<double>(got) == want ? 0 : wrong)
-                            : std::abs(a - b) / 0x1p104;
+    // Near the largest number, either is near.
+    constexpr double largest = 0x1.fffff8p127;
+    const bool near = std::abs(want) >= largest && std::abs(want) <= 0x1.000001p128 &&
+                      std::abs(static_cast<double>(got)) >= largest &&
+                      std::signbit(got) == std::signbit(want);
+    return got == rounded || near ? 0 : wrong;
   }
   return std::abs(got - want) / std::ldexp(1.0, std::ilogb(want) - 23);
 }
