@@ -683,29 +683,12 @@ Tolerance tolerance(const OpExample& example, DType dtype, const std::vector<Ten
   return {8 * unit, unit * terms * largest};
 }
 
-// "" if a device without f64 refuses to compute these, by name.
-static std::string refusal_of_f64(const std::vector<Tensor>& results, const std::string& where) {
-  try {
-    eval(results);
-  } catch (const DTypeError& error) {
-    if (std::string_view(error.what()).find("f64") != std::string_view::npos) return "";
-    return where + ": refused without naming f64: " + error.what();
-  }
-  if (std::all_of(results.begin(), results.end(),
-                  [](const Tensor& each) { return each.shape().elements() == 0; }))
-    return "";  // there was nothing to compute
-  return where + ": f64 was not refused";
-}
-
 std::string difference(const OpExample& example, const Device& device, const Device& reference,
                        DType dtype) {
   const std::string where = example.label + " in " + std::string(to_string(dtype));
   try {
     const std::vector<Tensor> got = example.f(to_tensors(example.inputs, device, dtype)),
                               expected = example.f(to_tensors(example.inputs, reference, dtype));
-    const bool wide = std::any_of(got.begin(), got.end(),
-                                  [](const Tensor& each) { return each.dtype() == DType::f64; });
-    if (wide && !device.backend().capabilities().f64) return refusal_of_f64(got, where);
     eval(got);
     eval(expected);
     const Tolerance allowed = tolerance(example, dtype, expected);

@@ -3,6 +3,7 @@
 
 #include "backends/vulkan/backend.h"
 #include "engine/error.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/error_message.h"
 #include "tests/vulkan/run_work.h"
@@ -137,6 +138,19 @@ TEST_CASE("a kernel that is larger than the device is refused by name", "[vulkan
   if (!device) return;
   CHECK_THROWS_WITH(run_work(*device, doubling(1000), {counting(1000), Words(1000)}),
                     has_text("'double'") && has_text("64 invocations, at most 32"));
+}
+
+TEST_CASE("f64 and i64 are stored and copied, and refused by name where they are computed with",
+          "[vulkan][faults]") {
+  const std::optional<Device> device = software_vulkan();
+  if (!device) return;
+  for (const DType dtype : {DType::f64, DType::i64}) {
+    const Tensor x = full({3}, 2, dtype, *device);
+    CHECK_THAT(message_of<DTypeError>([&] { eval(x + x); }),
+               has_text(std::string(to_string(dtype))));
+  }
+  const Tensor kept = Tensor::from(std::vector<double>{1e300, -0.0}, {2}, *device);
+  CHECK(kept.to_host<double>() == std::vector<double>{1e300, -0.0});
 }
 
 TEST_CASE("devices are opened and closed a hundred times, with work between", "[vulkan][faults]") {
