@@ -176,14 +176,18 @@ class Examples {
   }
   // One example per shape; values(shape, seed) makes an operand.
   template <class Values>
-  void elementwise(Op op, int operands, Values values,
-                   const Attributes& attributes = NoAttributes{}) {
+  void elementwise(
+      Op op, int operands, Values values,
+      const std::function<Attributes(const Tensor&)>& attributes = [](const Tensor&) {
+        return NoAttributes{};
+      }) {
     for (const Shape& shape : shapes) {
       std::vector<HostValue> inputs;
       for (int i = 0; i < operands; ++i)
         inputs.push_back(values(shape, static_cast<std::uint64_t>(100 * static_cast<int>(op) + i)));
-      add(op, to_string(shape), std::move(inputs),
-          [op, attributes](const std::vector<Tensor>& x) { return make_nodes(op, attributes, x); });
+      add(op, to_string(shape), std::move(inputs), [op, attributes](const std::vector<Tensor>& x) {
+        return make_nodes(op, attributes(x[0]), x);
+      });
     }
   }
 };
@@ -218,7 +222,12 @@ void add_elementwise(Examples& all) {
       value.values[i] += std::floor(whole.values[i]);
     return value;
   });
-  all.elementwise(Op::convert, 1, between(-2, 2), DTypeAttributes{DType::f64});
+  // Differences are taken in f64. Other numbers become what every device has.
+  all.elementwise(Op::convert, 1, between(-2, 2), [](const Tensor& x) {
+    return DTypeAttributes{x.dtype() == DType::f64   ? DType::f64
+                           : x.dtype() == DType::f32 ? DType::f16
+                                                     : DType::f32};
+  });
   all.elementwise(Op::pow, 2, between(0.3, 2));
   all.elementwise(Op::div, 2, away_from_zero(0.5));
   all.elementwise(Op::strong_div, 2, between(0.6, 2));

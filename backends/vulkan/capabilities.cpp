@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "backends/vulkan/kernels/attention.h"
+#include "backends/vulkan/kernels/tape_limits.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -264,10 +265,11 @@ Capabilities capabilities_of(const DeviceFacts& facts) {
   result.name = "vulkan (" + facts.name + ")";
   result.f64 = false;
   KernelLimits& limits = result.limits;
+  limits = tape_limits(facts.shaders);
   // Beside a kernel's buffers it may bind its scratch and the call's scalars.
-  limits.max_buffers =
-      std::min<int>(limits.max_buffers,
-                    static_cast<int>(std::min<std::uint32_t>(facts.max_storage_buffers, 4096)) - 2);
+  constexpr std::uint32_t most_buffers = 4096;
+  limits.max_buffers = std::min(
+      limits.max_buffers, static_cast<int>(std::min(facts.max_storage_buffers, most_buffers)) - 2);
   limits.alignment = facts.binding_alignment;
   limits.max_binding_bytes = facts.max_binding_bytes;
   limits.index_bits = 32;

@@ -23,8 +23,9 @@ struct DeviceOptions {
   std::shared_ptr<Faults> faults{};
   // Takes the messages of the validation layer, which is on if this is given.
   std::function<void(std::string_view)> validation{};
-  // Surrounds buffers and temporaries with guard bands. Needs memory that is shared with the host.
-  bool guards = false;
+  // Takes a message for each write outside of a buffer or temporary; if this is given, they are
+  // surrounded with guard bands, and calls run one by one. Needs memory that the host sees.
+  std::function<void(std::string_view)> guards{};
   // The time that one submission may take, as far as is known before.
   double slice_seconds = 0.1;
 };

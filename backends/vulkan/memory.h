@@ -32,6 +32,13 @@ struct Place {
   bool operator==(const Place&) const = default;
 };
 
+// Bytes [offset, offset + bytes) of it; nothing if they are none.
+inline Place part(const Place& whole, std::int64_t offset, std::int64_t bytes) {
+  if (bytes == 0) return {};
+  return {whole.block, whole.buffer, whole.offset + offset, bytes,
+          whole.host ? whole.host + offset : nullptr};
+}
+
 class Memory;
 
 // Owns a place.

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <thread>
 
+#include "backends/vulkan/guards.h"
 #include "engine/error.h"
 
 namespace fluxion::vulkan_backend {
@@ -49,7 +50,7 @@ struct Workspace {
   std::int64_t bytes = 0;
 };
 
-Workspace workspace_of(const Program& program, std::span<const KernelWork> work) {
+Workspace workspace_of(std::int64_t arena, std::int64_t scalars, std::span<const KernelWork> work) {
   Workspace space;
   bool empty_bindings = false;
   for (const KernelWork& kernel : work) {
@@ -58,19 +59,13 @@ Workspace workspace_of(const Program& program, std::span<const KernelWork> work)
       for (const DispatchBinding& binding : dispatch.bindings)
         empty_bindings = empty_bindings || binding.bytes == 0;
   }
-  space.scratch_at = up(program.arena_bytes);
+  space.scratch_at = up(arena);
   space.scalars_at = space.scratch_at + space.scratch;
-  space.scalars = up(program.scalars * static_cast<std::int64_t>(sizeof(ScalarWords)));
+  space.scalars = up(scalars * static_cast<std::int64_t>(sizeof(ScalarWords)));
   space.nothing_at = space.scalars_at + space.scalars;
   space.nothing = empty_bindings ? place_step : 0;
   space.bytes = space.nothing_at + space.nothing;
   return space;
-}
-
-Place part(const Place& whole, std::int64_t offset, std::int64_t bytes) {
-  if (bytes == 0) return {};
-  return {whole.block, whole.buffer, whole.offset + offset, bytes,
-          whole.host ? whole.host + offset : nullptr};
 }
 
 // The contract of kernel.h. A breach is a bug of an emitter; it must not reach the driver.
@@ -148,10 +143,20 @@ class VulkanExecutable final : public Executable {
         device_(std::move(device)),
         slots_(program.buffers),
         scalars_(static_cast<std::size_t>(program.scalars)),
-        space_(workspace_of(program, work)) {
+        space_(workspace_of(program.arena_bytes, program.scalars, work)) {
     const Storage& storage = owner.capabilities().storage;
     for (const BufferSlot& slot : slots_)
       slot_bytes_.push_back(static_cast<std::int64_t>(bytes_of(slot.type, storage)));
+    if (device_->options().guards) {
+      // Each temporary has a place of its own, between guards.
+      std::int64_t arena = guard_bytes;
+      for (std::size_t i = 0; i < slots_.size(); ++i) {
+        if (slots_[i].kind != BufferKind::temporary) continue;
+        slots_[i].offset = arena;
+        arena += up(slot_bytes_[i]) + guard_bytes;
+      }
+      space_ = workspace_of(arena, program.scalars, work);
+    }
     const DeviceFacts& facts = device_->facts();
     if (space_.bytes > facts.max_allocation_bytes ||
         static_cast<std::uint64_t>(space_.bytes) > device_->memory().heap_bytes())
@@ -221,8 +226,13 @@ class VulkanExecutable final : public Executable {
                                          device_->facts().timestamp_bits > 0);
     OnceCommands* const first = scalars_ > 0 ? write_scalars(bindings, *arena) : nullptr;
     if (!options.kernel_seconds) recording->submitting();
+    const bool guarded = arena && device_->options().guards;
     std::uint64_t point = 0;
     try {
+      if (guarded) {
+        queue.wait(queue.submitted());
+        fill_guarded(arena->place());
+      }
       point = queue.submit(first, recording->slices(), work);
     } catch (...) {
       if (!options.kernel_seconds) recording->not_submitted();
@@ -230,6 +240,10 @@ class VulkanExecutable final : public Executable {
       throw;
     }
     if (arena) arena->used_until(point);
+    if (guarded) {
+      queue.wait(point);
+      check_guards(*arena);
+    }
     return {timeline_of(device_), point};
   } catch (...) {
     rethrow_stating(Aftermath::nothing_written);
@@ -261,6 +275,22 @@ class VulkanExecutable final : public Executable {
     places.scalars = part(whole, space_.scalars_at, space_.scalars);
     places.nothing = part(whole, space_.nothing_at, space_.nothing);
     return places;
+  }
+
+  // Whether nothing was written between the temporaries.
+  void check_guards(const Arena& arena) const {
+    std::int64_t begin = 0;
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      if (slots_[i].kind != BufferKind::temporary) continue;
+      const Place guard = part(arena.place(), begin, slots_[i].offset - begin);
+      begin = slots_[i].offset + slot_bytes_[i];
+      if (guard.bytes > 0 && !guards_are_whole(guard, guard.bytes, guard.bytes))
+        device_->options().guards("bytes before temporary " + std::to_string(i) + " of " +
+                                  std::to_string(slot_bytes_[i]) + " bytes were written");
+    }
+    const Place guard = part(arena.place(), begin, space_.scratch_at - begin);
+    if (guard.bytes > 0 && !guards_are_whole(guard, guard.bytes, guard.bytes))
+      device_->options().guards("bytes after the last temporary were written");
   }
 
   // `mutex_` is held.
@@ -304,10 +334,10 @@ class VulkanExecutable final : public Executable {
   }
 
   const std::shared_ptr<LogicalDevice> device_;
-  const std::vector<BufferSlot> slots_;
+  std::vector<BufferSlot> slots_;
   std::vector<std::int64_t> slot_bytes_;
   const std::size_t scalars_;
-  const Workspace space_;
+  Workspace space_;
   std::shared_ptr<const Steps> steps_;
 
   mutable std::mutex mutex_;
@@ -328,12 +358,31 @@ VulkanBuffer::VulkanBuffer(std::size_t bytes, const Backend* owner,
                            std::shared_ptr<LogicalDevice> device)
     : Buffer(bytes, owner, timeline_of(device)), device_(std::move(device)) {
   if (bytes == 0) return;
-  range_ = device_->memory().buffer(bytes);
+  const bool guarded = static_cast<bool>(device_->options().guards);
+  const std::int64_t guard = guarded ? guard_bytes : 0;
+  if (bytes > no_limit / 2)
+    throw OutOfMemory("vulkan: can't allocate " + std::to_string(bytes) + " bytes for a buffer");
+  range_ = device_->memory().buffer(bytes + 2 * static_cast<std::size_t>(guard));
+  place_ = part(range_.place(), guard, range_.place().bytes - 2 * guard);
   // The host must wait for its former owner's work.
   if (range_.busy_until() > 0) note_read({timeline_of(device_), range_.busy_until()});
+  if (!guarded) return;
+  device_->queue().wait(range_.busy_until());
+  fill_guarded(range_.place());
 }
 
-VulkanBuffer::~VulkanBuffer() { range_.used_until(idle().point()); }
+VulkanBuffer::~VulkanBuffer() {
+  range_.used_until(idle().point());
+  if (!device_->options().guards || place_.block == 0) return;
+  try {
+    idle().wait();
+  } catch (const Error&) {  // a dead device writes no more
+  }
+  if (!guards_are_whole(range_.place(), guard_bytes,
+                        guard_bytes + static_cast<std::int64_t>(bytes())))
+    device_->options().guards("bytes around a buffer of " + std::to_string(bytes()) +
+                              " bytes were written");
+}
 
 // ---- programs
 

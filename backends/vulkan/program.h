@@ -17,11 +17,12 @@ class VulkanBuffer final : public Buffer {
  public:
   VulkanBuffer(std::size_t bytes, const Backend* owner, std::shared_ptr<LogicalDevice> device);
   ~VulkanBuffer() override;
-  const Place& place() const { return range_.place(); }
+  const Place& place() const { return place_; }
 
  private:
   const std::shared_ptr<LogicalDevice> device_;
   MemoryRange range_;
+  Place place_;  // the range without its guards
 };
 
 std::shared_ptr<Timeline> timeline_of(const std::shared_ptr<LogicalDevice>& device);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backends/vulkan/guards.h"
 #include "backends/vulkan/hazards.h"
 #include "engine/error.h"
 
@@ -109,6 +110,7 @@ void Recording::make_descriptors(const CallPlaces& places) {
   sets_.resize(layouts.size());
   check(call_.AllocateDescriptorSets(device_.handle(), &info, sets_.data()),
         "make descriptor sets");
+  const bool guarded = static_cast<bool>(device_.options().guards);
   std::vector<VkDescriptorBufferInfo> buffers;
   buffers.reserve(count);
   std::vector<VkWriteDescriptorSet> writes;
@@ -123,8 +125,11 @@ void Recording::make_descriptors(const CallPlaces& places) {
     write.pBufferInfo = buffers.data() + buffers.size();
     for (const DispatchBinding& binding : dispatch.bindings) {
       const Place place = place_of(binding, places);
+      // Into the guard: a driver that drops what lies beyond the binding would hide a write there.
+      const std::int64_t guard =
+          guarded && binding.bytes > 0 && binding.kind == BindingKind::buffer ? guard_bytes : 0;
       buffers.push_back({place.buffer, static_cast<VkDeviceSize>(place.offset),
-                         static_cast<VkDeviceSize>(place.bytes)});
+                         static_cast<VkDeviceSize>(place.bytes + guard)});
     }
     writes.push_back(write);
   }

@@ -1,11 +1,16 @@
 #include "tests/backend/devices.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <mutex>
+#include <string>
+#include <string_view>
 
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "tests/backend/deferred_backend.h"
 #include "tests/backend/tiny_backend.h"
+#include "tests/catch.h"
 #include "tests/cpu/targets.h"
 #if FLUXION_WITH_VULKAN
 #include "tests/vulkan/run_work.h"
@@ -44,14 +49,53 @@ Candidate DeferredReference::make() { return Subject{deferred(reference())}; }
 Candidate Tiny::make() { return Subject{tiny()}; }
 Candidate DeferredTiny::make() { return Subject{deferred(tiny())}; }
 #if FLUXION_WITH_VULKAN
-Candidate Vulkan::make() {
-  const std::optional<Device> device = software_vulkan();
-  return device ? Candidate(Subject{*device}) : std::nullopt;
+
+namespace {
+
+// What a device's checks have to say; fails the test that it belongs to.
+struct Complaints {
+  ~Complaints() {
+    INFO(all);
+    CHECK(all.empty());
+  }
+  std::mutex mutex;
+  std::string all;
+};
+
+std::string_view chosen_check() {
+  const char* const chosen = std::getenv("FLUXION_TEST_VULKAN");
+  return chosen ? chosen : "";
 }
+
+// FLUXION_TEST_VULKAN=validate has the validation layer look on, =guards surrounds memory with
+// guard bands.
+Candidate checked_vulkan(vulkan_backend::DeviceOptions options) {
+  const std::string_view check = chosen_check();
+  std::shared_ptr<Complaints> complaints;
+  if (!check.empty()) {
+    complaints = std::make_shared<Complaints>();
+    const auto listen = [complaints](std::string_view message) {
+      std::lock_guard lock(complaints->mutex);
+      complaints->all += std::string(message) + "\n";
+    };
+    if (check == "validate") options.validation = listen;
+    if (check == "guards") options.guards = listen;
+  }
+  const std::optional<Device> device = software_vulkan(options);
+  return device ? Candidate(Subject{*device, complaints}) : std::nullopt;
+}
+
+}  // namespace
+
+Candidate Vulkan::make() { return checked_vulkan({}); }
 Candidate VulkanLeast::make() {
-  const std::optional<Device> device =
-      software_vulkan({.adjust = [](auto& facts) { facts = vulkan_backend::least_facts(facts); }});
-  return device ? Candidate(Subject{*device}) : std::nullopt;
+  // Guard bands need memory that the host sees.
+  const bool guards = chosen_check() == "guards";
+  return checked_vulkan({.adjust = [=](vulkan_backend::DeviceFacts& facts) {
+    const bool unified = facts.unified_memory;
+    facts = vulkan_backend::least_facts(facts);
+    if (guards) facts.unified_memory = unified;
+  }});
 }
 #else
 Candidate Vulkan::make() { return std::nullopt; }

@@ -20,8 +20,8 @@ using namespace fluxion::testing;
 namespace {
 
 const std::vector<std::string>& commands() {
-  static const std::vector<std::string> names = {"train",  "sample", "eval",  "inspect",
-                                                 "import", "check",  "bench", "graph"};
+  static const std::vector<std::string> names = {"train", "sample", "eval",  "inspect", "import",
+                                                 "check", "bench",  "graph", "devices"};
   return names;
 }
 

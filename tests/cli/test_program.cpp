@@ -322,6 +322,32 @@ TEST_CASE("every command that computes takes the name of a device", "[cli][devic
   CHECK(nlohmann::json::parse(slow.out).at("device") == "reference");
 }
 
+TEST_CASE("devices lists the processor, and the GPUs or why there is none", "[cli][device]") {
+  const ProgramRun json = run_program("devices --json");
+  INFO(json.error);
+  REQUIRE(json.code == 0);
+  const auto object = nlohmann::json::parse(json.out);
+  const auto& devices = object.at("devices");
+  REQUIRE(devices.size() >= 1);
+  CHECK(devices[0].at("name") == "cpu");
+  CHECK((devices.size() > 1 || object.contains("without_vulkan")));
+  for (std::size_t i = 1; i < devices.size(); ++i) {
+    CHECK(devices[i].at("name") == "vulkan:" + std::to_string(i - 1));
+    CHECK(devices[i].at("capabilities").contains("shared memory"));
+  }
+  const ProgramRun text = run_program("devices");
+  CHECK(text.code == 0);
+  CHECK(contains(text.out, "cpu ("));
+  const ProgramRun none =
+      run_program("devices", {}, "export FLUXION_VULKAN_LIBRARY=/nowhere/libvulkan.so");
+  CHECK(none.code == 0);
+  CHECK(contains(none.out, "No Vulkan device"));
+  const ProgramRun refused = run_program("check --device vulkan", {},
+                                         "export FLUXION_VULKAN_LIBRARY=/nowhere/libvulkan.so");
+  CHECK(refused.code == 1);
+  CHECK(one_line(refused.error));
+}
+
 TEST_CASE("check passes on this machine and says on what", "[cli]") {
   const ProgramRun text = run_program("check");
   INFO(text.out << text.error);

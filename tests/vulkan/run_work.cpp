@@ -23,26 +23,43 @@ std::optional<Device> software_vulkan(vulkan_backend::DeviceOptions options) {
   return vulkan_backend::open(options);
 }
 
-std::vector<Words> run_work(const Device& device, const vulkan_backend::KernelWork& work,
-                            const std::vector<Words>& buffers, const std::vector<double>& scalars) {
-  Backend& backend = device.backend();
+Call::Call(const Device& device, const vulkan_backend::KernelWork& work,
+           const std::vector<Words>& buffers, const std::vector<double>& scalars)
+    : device_(device), scalars_(scalars) {
   Program program;
-  std::vector<std::shared_ptr<Buffer>> memory;
-  std::vector<Buffer*> outputs;
-  for (std::size_t i = 0; i < buffers.size(); ++i) {
-    const TensorType type{{static_cast<std::int64_t>(buffers[i].size())}, DType::u32};
-    program.buffers.push_back({BufferKind::output, type, static_cast<std::int64_t>(i), 0});
+  for (const Words& words : buffers) {
+    const TensorType type{{static_cast<std::int64_t>(words.size())}, DType::u32};
+    program.buffers.push_back(
+        {BufferKind::output, type, static_cast<std::int64_t>(program.outputs.size()), 0});
     program.outputs.push_back(type);
     program.donations.push_back(-1);
-    memory.push_back(backend.allocate(type));
-    outputs.push_back(memory.back().get());
-    backend.upload(*outputs.back(), DType::u32, std::as_bytes(std::span(buffers[i])));
+    sizes_.push_back(words.size());
+    memory_.push_back(device_.backend().allocate(type));
+    outputs_.push_back(memory_.back().get());
+    device_.backend().upload(*outputs_.back(), DType::u32, std::as_bytes(std::span(words)));
   }
   program.scalars = static_cast<std::int32_t>(scalars.size());
-  vulkan_backend::compile(device, program, {work})->run({{}, outputs, scalars}, {});
-  std::vector<Words> result = buffers;
-  for (std::size_t i = 0; i < buffers.size(); ++i)
-    backend.download(*outputs[i], DType::u32, std::as_writable_bytes(std::span(result[i])));
+  program.kernels.resize(1);  // what it is does not matter: it is lowered already
+  executable_ = vulkan_backend::compile(device_, program, {work});
+}
+
+Event Call::submit(const RunOptions& options) const {
+  return executable_->submit({{}, outputs_, scalars_}, options);
+}
+
+Words Call::read(std::size_t buffer) const {
+  Words words(sizes_[buffer]);
+  device_.backend().download(*memory_[buffer], DType::u32,
+                             std::as_writable_bytes(std::span(words)));
+  return words;
+}
+
+std::vector<Words> run_work(const Device& device, const vulkan_backend::KernelWork& work,
+                            const std::vector<Words>& buffers, const std::vector<double>& scalars) {
+  const Call call(device, work, buffers, scalars);
+  call.run();
+  std::vector<Words> result;
+  for (std::size_t i = 0; i < buffers.size(); ++i) result.push_back(call.read(i));
   return result;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -19,8 +20,27 @@ std::optional<Device> software_vulkan(vulkan_backend::DeviceOptions options = {}
 
 using Words = std::vector<std::uint32_t>;
 
-// Runs the dispatches. Buffer i of their bindings holds `buffers[i]`, and what it holds afterwards
-// is returned.
+// A call of the dispatches, whose buffers stay. Buffer i of their bindings holds `buffers[i]`.
+class Call {
+ public:
+  Call(const Device& device, const vulkan_backend::KernelWork& work,
+       const std::vector<Words>& buffers, const std::vector<double>& scalars = {});
+  Event submit(const RunOptions& options = {}) const;
+  void run(const RunOptions& options = {}) const { submit(options).wait(); }
+  Words read(std::size_t buffer) const;
+  const Executable& executable() const { return *executable_; }
+
+ private:
+  const Device device_;
+  const std::vector<double> scalars_;
+  std::vector<std::size_t> sizes_;
+  std::vector<std::shared_ptr<Buffer>> memory_;
+  std::vector<Buffer*> outputs_;
+  std::unique_ptr<Executable> executable_;
+};
+
+// Runs the dispatches once. Buffer i of their bindings holds `buffers[i]`, and what it holds
+// afterwards is returned.
 std::vector<Words> run_work(const Device& device, const vulkan_backend::KernelWork& work,
                             const std::vector<Words>& buffers,
                             const std::vector<double>& scalars = {});

@@ -2,6 +2,8 @@
 
 #include <spirv-tools/libspirv.hpp>
 
+#include "tests/catch.h"
+
 namespace fluxion::testing {
 
 std::string spirv_faults(std::span<const std::uint32_t> words) {
@@ -13,6 +15,14 @@ std::string spirv_faults(std::span<const std::uint32_t> words) {
       });
   if (tools.Validate(words.data(), words.size())) return {};
   return faults.empty() ? "not a SPIR-V module" : faults;
+}
+
+void require_valid(const vulkan_backend::KernelWork& work) {
+  for (const vulkan_backend::Shader& shader : work.shaders) {
+    const std::string faults = spirv_faults(shader.words);
+    INFO(shader.name << ": " << faults);
+    REQUIRE(faults.empty());
+  }
 }
 
 }  // namespace fluxion::testing

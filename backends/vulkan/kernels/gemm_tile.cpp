@@ -13,11 +13,11 @@ namespace {
 // rows, columns, depth, rows and columns of an invocation. Large ones first: of equal cost, the
 // first is taken.
 constexpr std::array tiles{
-    GemmTile{128, 128, 16, 8, 8}, GemmTile{128, 64, 16, 8, 8}, GemmTile{64, 128, 16, 8, 8},
-    GemmTile{64, 64, 16, 8, 8},   GemmTile{64, 64, 16, 8, 4},  GemmTile{64, 64, 16, 4, 4},
-    GemmTile{32, 64, 16, 4, 4},   GemmTile{64, 32, 16, 4, 4},  GemmTile{32, 32, 16, 4, 4},
-    GemmTile{16, 64, 16, 4, 4},   GemmTile{64, 16, 16, 4, 4},  GemmTile{4, 256, 16, 4, 4},
-    GemmTile{256, 4, 16, 4, 4},   GemmTile{64, 64, 8, 8, 4},   GemmTile{32, 32, 8, 4, 4},
+    GemmTile{128, 128, 16, 8, 8},  GemmTile{128, 64, 16, 8, 8},   GemmTile{64, 128, 16, 8, 8},
+    GemmTile{64, 64, 16, 8, 8},    GemmTile{64, 64, 16, 8, 4},    GemmTile{64, 64, 16, 4, 4, 8},
+    GemmTile{32, 64, 16, 4, 4, 8}, GemmTile{64, 32, 16, 4, 4, 8}, GemmTile{32, 32, 16, 4, 4, 8},
+    GemmTile{16, 64, 16, 4, 4, 8}, GemmTile{64, 16, 16, 4, 4, 8}, GemmTile{4, 256, 16, 4, 4, 8},
+    GemmTile{256, 4, 16, 4, 4, 8}, GemmTile{64, 64, 8, 8, 4},     GemmTile{32, 32, 8, 4, 4, 8},
 };
 
 // A model of a device; the measure is the time of one multiply-add of one invocation.

@@ -10,9 +10,12 @@ using spirv::Value;
 
 namespace {
 
-// Up to this many updates of a line, each element looks at all of them. More are sorted by their
-// destination first.
-constexpr std::int64_t few_updates = 256;
+// Where a line has few updates, each element looks at all of them; else they are sorted by their
+// destination first, which is more dispatches.
+bool are_few(std::int64_t elements, std::int64_t updates) {
+  constexpr std::int64_t always = 16, most = 256, most_looks = std::int64_t{1} << 26;
+  return updates <= always || (updates <= most && elements <= most_looks / updates);
+}
 
 // The two ops differ in where an update's index lies: all lines of index_add share one line of
 // indices.
@@ -122,8 +125,8 @@ void add_many(OpWork& work, const Additions& additions, const std::string& name)
 void add_updates(OpWork& work, const Additions& additions, const std::string& name) {
   if (additions.base.elements() == 0) return;
   if (additions.updates == 0) return lower_after(work);  // a copy of the base
-  additions.updates <= few_updates ? add_few(work, additions, name)
-                                   : add_many(work, additions, name);
+  are_few(additions.base.elements(), additions.updates) ? add_few(work, additions, name)
+                                                        : add_many(work, additions, name);
 }
 
 }  // namespace

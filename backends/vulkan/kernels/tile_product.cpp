@@ -46,9 +46,9 @@ Value FloatReader::load(Value address) const {
   return select(odd == 0, part(both, 0), part(both, 1));
 }
 
-Value FloatReader::load_quad(Value address) const {
+Value FloatReader::load_quad(Value quad) const {
   Module& m = *module_;
-  const Value loaded = quads_.load(address >> m.u32(2));
+  const Value loaded = quads_.load(quad);
   if (kept_ == DType::f32) return loaded;
   std::array<Value, 4> four;
   for (std::uint32_t i = 0; i < 2; ++i) {
@@ -75,45 +75,60 @@ TileLoader::TileLoader(Module& module, const OperandView& view, std::uint32_t bi
       strips_(strips),
       depth_(depth) {
   Module& m = module;
-  const std::uint32_t quads = strips / 4, steps = depth / inner_per_unit();
-  const bool inner_first = access_ == TileAccess::along_inner ||
-                           (access_ == TileAccess::single && view_.inner_is_nearer());
+  inner_first_ = access_ == TileAccess::along_inner ||
+                 (access_ == TileAccess::single && view_.inner_is_nearer());
+  const std::uint32_t extent = inner_first_ ? depth / inner_per_unit() : strips / 4;
   const std::uint32_t threads = m.invocations();
+  Split first_place{};
   for (std::uint32_t first = 0; first < unit_count(); first += threads) {
-    Value number = m.local_index() + m.u32(first);
-    // Invocations too many read the last unit and store nothing.
-    if (first + threads > unit_count()) number = min(number, m.u32(unit_count() - 1));
-    const Split place = split(number, inner_first ? steps : quads);
+    Split place;
+    if (first > 0 && threads % extent == 0 && first + threads <= unit_count()) {
+      place = {first_place.quotient + m.u32(first / extent), first_place.remainder};
+    } else {
+      Value number = m.local_index() + m.u32(first);
+      // Invocations too many read the last unit and store nothing.
+      if (first + threads > unit_count()) number = min(number, m.u32(unit_count() - 1));
+      place = split(number, extent);
+      if (first == 0) first_place = place;
+    }
     Unit unit;
-    unit.quad = inner_first ? place.quotient : place.remainder;
-    unit.inner = (inner_first ? place.remainder : place.quotient) * m.u32(inner_per_unit());
+    unit.quad = inner_first_ ? place.quotient : place.remainder;
+    unit.inner = (inner_first_ ? place.remainder : place.quotient) * m.u32(inner_per_unit());
     units_.push_back(std::move(unit));
   }
+}
+
+bool TileLoader::even_units() const {
+  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit() : strips_ / 4;
+  return even_quads() && view_.strips.is_affine() && view_.strips.size % strips_ == 0 &&
+         view_.inner.is_affine() && !has_tail() && module_->invocations() % extent == 0 &&
+         unit_count() % module_->invocations() == 0;
 }
 
 void TileLoader::start(Value batch, Value first_strip) {
   Module& m = *module_;
   const ViewAxis& strips = view_.strips;
   const Value base = wrapped(m, view_.offset) + axis_offset(view_.batch, batch);
-  const std::uint32_t at_once = access_ == TileAccess::along_strips ? 4 : 1;
   const bool whole = strips.size % strips_ == 0;
-  for (Unit& unit : units_) {
-    unit.strip_offsets.clear();
+  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit() : strips_ / 4,
+                      places = m.invocations() / extent;
+  for (std::size_t u = 0; u < units_.size(); ++u) {
+    Unit& unit = units_[u];
+    if (u > 0 && even_units()) {
+      unit.offsets = units_[0].offsets;
+      unit.shift = static_cast<std::int64_t>(u) * places *
+                   (inner_first_ ? 4 * strips.stride() : inner_per_unit() * view_.inner.stride());
+      continue;
+    }
     const Value first = first_strip + unit.quad * m.u32(4);
-    Value start_offset;
-    for (std::uint32_t j = 0; j < 4; j += at_once) {
-      if (j > 0 && whole && strips.is_affine()) {
-        unit.strip_offsets.push_back(start_offset + wrapped(m, j * strips.stride()));
-        continue;
-      }
+    for (std::uint32_t j = 0; j < (even_quads() ? 1 : 4); ++j) {
       Value strip = first + m.u32(j);
-      if (!whole) strip = min(strip, wrapped(m, strips.size - at_once));
+      if (!whole) strip = min(strip, wrapped(m, strips.size - (even_quads() ? 4 : 1)));
       Value offset = base + axis_offset(strips, strip);
       // What an affine inner axis adds is the same for all tiles.
       if (view_.inner.is_affine() && !has_tail())
         offset = offset + unit.inner * wrapped(m, view_.inner.stride());
-      if (j == 0) start_offset = offset;
-      unit.strip_offsets.push_back(offset);
+      unit.offsets[j] = offset;
     }
   }
 }
@@ -133,25 +148,30 @@ Value TileLoader::inner_offset(Value first, Value within) const {
 std::vector<Value> TileLoader::fetch(Value first_inner) const {
   Module& m = *module_;
   std::vector<Value> fetched;
+  const bool quads = access_ != TileAccess::single;
   for (const Unit& unit : units_) {
     const Value inner = inner_offset(first_inner, unit.inner);
     const Value valid =
         has_tail() ? first_inner + unit.inner < wrapped(m, view_.inner.size) : m.boolean(true);
     const auto kept = [&](Value element) { return select(valid, element, m.f32(0)); };
-    const auto kept_quad = [&](Value quad) {
-      if (!has_tail()) return quad;
-      std::array<Value, 4> parts;
-      for (std::uint32_t i = 0; i < 4; ++i) parts[i] = kept(part(quad, i));
-      return compose(parts);
+    // Of strip j: its element, or four neighbours.
+    const auto load = [&](std::uint32_t j) {
+      Value address = unit.offsets[even_quads() ? 0 : j] + inner;
+      const std::int64_t shift = even_quads() ? unit.shift + j * view_.strips.stride() : 0;
+      if (!quads) return reader_.load(address + wrapped(m, shift));
+      return reader_.load_quad((address >> m.u32(2)) + wrapped(m, shift / 4));
     };
     switch (access_) {
-      case TileAccess::along_strips:
-        fetched.push_back(kept_quad(reader_.load_quad(unit.strip_offsets[0] + inner)));
+      case TileAccess::along_strips: {
+        const Value loaded = load(0);
+        std::array<Value, 4> quad;
+        for (std::uint32_t i = 0; i < 4; ++i) quad[i] = kept(part(loaded, i));
+        fetched.push_back(has_tail() ? compose(quad) : loaded);
         break;
+      }
       case TileAccess::along_inner: {
         std::array<Value, 4> strips;
-        for (std::uint32_t j = 0; j < 4; ++j)
-          strips[j] = reader_.load_quad(unit.strip_offsets[j] + inner);
+        for (std::uint32_t j = 0; j < 4; ++j) strips[j] = load(j);
         for (std::uint32_t i = 0; i < 4; ++i) {
           std::array<Value, 4> quad;
           for (std::uint32_t j = 0; j < 4; ++j) quad[j] = kept(part(strips[j], i));
@@ -161,8 +181,7 @@ std::vector<Value> TileLoader::fetch(Value first_inner) const {
       }
       case TileAccess::single: {
         std::array<Value, 4> quad;
-        for (std::uint32_t j = 0; j < 4; ++j)
-          quad[j] = kept(reader_.load(unit.strip_offsets[j] + inner));
+        for (std::uint32_t j = 0; j < 4; ++j) quad[j] = kept(load(j));
         fetched.push_back(compose(quad));
         break;
       }

@@ -24,8 +24,8 @@ class FloatReader {
  public:
   FloatReader(spirv::Module& module, std::uint32_t binding, DType kept);
   spirv::Value load(spirv::Value address) const;
-  // Elements address to address + 3; address is a multiple of 4. As a vector.
-  spirv::Value load_quad(spirv::Value address) const;
+  // Elements 4 quad to 4 quad + 3, as a vector.
+  spirv::Value load_quad(spirv::Value quad) const;
 
  private:
   spirv::Module* module_;
@@ -60,12 +60,18 @@ class TileLoader {
  private:
   // A unit is what an invocation reads at once: four strips by one or four inner elements.
   struct Unit {
-    spirv::Value quad, inner;                 // in the tile: quad of strips, first inner element
-    std::vector<spirv::Value> strip_offsets;  // of each strip that is read, without `inner`
+    spirv::Value quad, inner;  // in the tile: quad of strips, first inner element
+    // Of strip j, without `inner` where it varies: offsets[j], or, if the strips of a quad are
+    // evenly spaced, offsets[0] + shift + j * stride. The additions cost less than registers.
+    std::array<spirv::Value, 4> offsets;
+    std::int64_t shift = 0;
   };
-  spirv::Value batch_offset(spirv::Value batch) const;
   // Of inner element first + within of the tile.
   spirv::Value inner_offset(spirv::Value first, spirv::Value within) const;
+  // Whether the strips of a quad are evenly spaced.
+  bool even_quads() const { return view_.strips.run() % 4 == 0; }
+  // Whether what all units read is evenly spaced, too.
+  bool even_units() const;
   bool has_tail() const { return view_.inner.size % depth_ != 0; }
   std::uint32_t inner_per_unit() const { return access_ == TileAccess::along_inner ? 4 : 1; }
   std::uint32_t unit_count() const { return strips_ / 4 * (depth_ / inner_per_unit()); }
@@ -75,6 +81,7 @@ class TileLoader {
   TileAccess access_;
   FloatReader reader_;
   std::uint32_t strips_, depth_;
+  bool inner_first_;  // neighbours among the invocations read neighbours along `inner`
   std::vector<Unit> units_;
 };
 

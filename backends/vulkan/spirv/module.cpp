@@ -36,11 +36,13 @@ Value Buffer::load(Value index) const {
                                                           variable_, element_, index));
 }
 void Buffer::store(Value index, Value value) const {
+  module_->written_.insert(variable_);
   module_->store(
       module_->element_pointer(spv::StorageClass::StorageBuffer, variable_, element_, index),
       value);
 }
 Value Buffer::atomic_add(Value index, Value value) const {
+  module_->written_.insert(variable_);
   return module_->atomic_add(
       spv::StorageClass::StorageBuffer,
       module_->element_pointer(spv::StorageClass::StorageBuffer, variable_, element_, index),
@@ -496,6 +498,12 @@ Value Module::extended(std::uint32_t instruction, Type type,
 }
 
 Shader Module::finish(std::uint32_t subgroup_size) {
+  // Tells the driver, and the validation layer's search for hazards, what is only read.
+  std::set<std::uint32_t> written;  // bindings
+  for (const auto& [key, variable] : buffers_)
+    if (written_.count(variable) > 0) written.insert(key.first);
+  for (const auto& [key, variable] : buffers_)
+    if (written.count(key.first) == 0) decorate({variable, number(spv::Decoration::NonWritable)});
   if (push_block_) {
     const std::uint32_t block = new_id();
     std::vector<std::uint32_t> members{block};

@@ -34,6 +34,7 @@
 #include <functional>
 #include <initializer_list>
 #include <map>
+#include <set>
 #include <spirv/unified1/spirv.hpp11>
 #include <string>
 #include <vector>
@@ -238,6 +239,7 @@ class Module {
   std::map<std::string, bool> extensions_;
   std::map<std::vector<std::uint32_t>, std::uint32_t> declared_;  // by instruction without result
   std::map<std::pair<std::uint32_t, Type>, std::uint32_t> buffers_;  // variables
+  std::set<std::uint32_t> written_;  // those of them that are stored to
   std::map<Type, std::uint32_t> block_types_;
   std::map<std::uint32_t, Value> built_ins_;  // loaded in the prologue
   std::map<std::pair<std::uint32_t, std::uint32_t>, Value> built_in_parts_;

@@ -29,7 +29,7 @@ constexpr Family families[] = {{"polaris10", "RX 480, RX 580"},
                                {"vega10", "RX Vega 56, RX Vega 64"},
                                {"gfx1030", "RX 6800, RX 6900"},
                                {"gfx1100", "RX 7900"}};
-const std::vector<std::string> all_nets{"dit28", "unet32"};
+const std::vector<std::string> all_nets{"dit28", "unet32", "index ops"};
 
 struct Arguments {
   std::string family = "gfx1030", shader, page, net, save;
@@ -121,17 +121,18 @@ Written by `fluxion-amd-report --page`; ctest compares. Where a change is meant,
 
 Debian's RADV compiles shaders for a card that is not there (`tests/vulkan/amd`). These are all
 shaders of a MeanFlow training step of the networks `dit28` (batch 64) and `unet32` (batch 16), each
-different one counted once. A shader that spills registers or needs scratch memory fails the test.
-One shader, one family, with its machine code:
+different one counted once, and those of index ops on usual sizes. A shader that spills registers or
+needs scratch memory fails the test. One shader, one family, with its machine code:
 
     fluxion-amd-report --shader FILE.spv --family gfx1030 --isa
 
 VGPRs are per lane. LDS is a workgroup's shared memory. Multiply-adds: their share of the
 instructions of the inner loop (of the whole shader, where no loop has any). Loads and stores of
-16 B: the share of the bytes of memory buffers that instructions of 16 bytes a lane move; loads
-that are one for the whole subgroup don't count. Below each table is how many shaders miss a bar,
-and by how much at most. Latency and cycles (inverse throughput) of a
-subgroup are the compiler's estimates, in which loops count a few rounds.
+16 B: the share of the bytes of memory buffers that instructions of 16 bytes a lane move; loads that
+are one for the whole subgroup don't count. Latency and cycles (inverse throughput) of a subgroup
+are the compiler's estimates, in which loops count a few rounds. Below each table is how many
+shaders miss a bar, and by how much at most. This compiler gives a shader at most 128 VGPRs on
+gfx1100.
 )";
 }
 
@@ -170,7 +171,7 @@ int run(int argc, char** argv) {
   app.add_option("--family", options.family, "polaris10, vega10, gfx1030 or gfx1100");
   app.add_option("--subgroup-size", options.subgroup_size, "Require it of the shader");
   app.add_flag("--isa", options.isa, "Print the machine code of --shader or --kernel");
-  app.add_option("--net", options.net, "Only the step of this network (dit28 or unet32)");
+  app.add_option("--net", options.net, "Only this: dit28, unet32 or \"index ops\"");
   app.add_option("--kernel", options.kernel, "Only the shaders of this kernel of --net");
   app.add_option("--save", options.save, "Write them into this folder, as SPIR-V");
   app.add_flag("--section", options.section, "One family's part of the page");

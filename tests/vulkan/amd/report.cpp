@@ -47,7 +47,8 @@ std::string padded(const std::string& text, std::size_t width) {
 }  // namespace
 
 StepReport report_of(const std::string& net, const Compiler& compiler) {
-  const StepShaders step = shaders_of_step(net, compiler.facts());
+  const StepShaders step = net == "index ops" ? shaders_of_index_ops(compiler.facts())
+                                              : shaders_of_step(net, compiler.facts());
   StepReport report{net, step.kernels, step.dispatches, {}, step.not_lowered};
   for (const StepShader& used : step.shaders) {
     const vulkan_backend::Shader& shader = used.shader;

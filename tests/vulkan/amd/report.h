@@ -25,6 +25,7 @@ struct StepReport {
   std::vector<ShaderRow> rows;
   std::vector<std::string> failures;  // kernels without a shader, and shaders that don't compile
 };
+// `net`: as of shaders_of_step(), or "index ops".
 StepReport report_of(const std::string& net, const Compiler& compiler);
 
 // What a change must not bring: failures, spills and scratch. One line each.

@@ -1,13 +1,14 @@
 #include "tests/vulkan/amd/step_shaders.h"
 
 #include <algorithm>
-#include <cstring>
+#include <iterator>
 #include <map>
 
 #include "engine/device.h"
 #include "engine/error.h"
 #include "engine/graph/op_names.h"
 #include "models/benchmark/benchmark.h"
+#include "tests/vulkan/op/op_call.h"
 
 namespace fluxion::amd {
 
@@ -75,6 +76,31 @@ std::string text_of(const Kernel& kernel) {
   return text + " over " + to_string(tape.extents);
 }
 
+StepShaders shaders_of(const std::string& net, const Program& program, const Storage& storage,
+                       const vulkan_backend::DeviceFacts& facts) {
+  StepShaders step{net, static_cast<std::int64_t>(program.kernels.size()), 0, {}, {}};
+  std::map<std::pair<std::vector<std::uint32_t>, std::uint32_t>, std::size_t> known;
+  for (std::size_t k = 0; k < program.kernels.size(); ++k) {
+    const std::string text = "kernel " + std::to_string(k) + ": " + text_of(program.kernels[k]);
+    vulkan_backend::KernelWork work;
+    try {
+      work = vulkan_backend::lower(program.kernels[k], {program, storage, facts.shaders});
+    } catch (const Error& error) {
+      step.not_lowered.push_back(text + ": " + error.what());
+      continue;
+    }
+    step.dispatches += static_cast<std::int64_t>(work.dispatches.size());
+    for (const vulkan_backend::Dispatch& dispatch : work.dispatches) {
+      const vulkan_backend::Shader& shader = work.shaders[dispatch.shader];
+      const auto [place, is_new] =
+          known.try_emplace({shader.words, shader.subgroup_size}, step.shaders.size());
+      if (is_new) step.shaders.push_back({shader, 0, text});
+      ++step.shaders[place->second].dispatches;
+    }
+  }
+  return step;
+}
+
 }  // namespace
 
 StepShaders shaders_of_step(const std::string& net, const vulkan_backend::DeviceFacts& facts) {
@@ -83,28 +109,44 @@ StepShaders shaders_of_step(const std::string& net, const vulkan_backend::Device
   const Benchmark benchmark(BenchmarkTask::meanflow, network.config, network.batch, device);
   const Program& program = benchmark.program();
 
-  StepShaders step{net, static_cast<std::int64_t>(program.kernels.size()), 0, {}, {}};
-  std::map<std::pair<std::vector<std::uint32_t>, std::uint32_t>, std::size_t> known;
-  for (std::size_t k = 0; k < program.kernels.size(); ++k) {
-    const std::string text = "kernel " + std::to_string(k) + ": " + text_of(program.kernels[k]);
-    vulkan_backend::KernelWork work;
-    try {
-      work = vulkan_backend::lower(
-          program.kernels[k], {program, device.backend().capabilities().storage, facts.shaders});
-    } catch (const Error& error) {
-      step.not_lowered.push_back(text + ": " + error.what());
-      continue;
-    }
-    step.dispatches += static_cast<std::int64_t>(work.dispatches.size());
-    for (const vulkan_backend::Dispatch& dispatch : work.dispatches) {
-      vulkan_backend::Shader& shader = work.shaders[dispatch.shader];
-      const auto [place, is_new] =
-          known.try_emplace({shader.words, shader.subgroup_size}, step.shaders.size());
-      if (is_new) step.shaders.push_back({shader, 0, text});
-      ++step.shaders[place->second].dispatches;
-    }
+  return shaders_of(net, program, device.backend().capabilities().storage, facts);
+}
+
+StepShaders shaders_of_index_ops(const vulkan_backend::DeviceFacts& facts) {
+  struct Case {
+    Op op;
+    Attributes attributes;
+    std::vector<TensorType> inputs;
+  };
+  const TensorType points{{4096, 64}, DType::f32}, line{{1 << 20}, DType::f32},
+      table{{1000, 256}, DType::f32}, list{{8192}, DType::i32}, rows{{8192, 256}, DType::f32},
+      places{{4096, 64}, DType::i32}, key{{2}, DType::u32}, stream{{}, DType::u32};
+  const Case cases[] = {
+      {Op::take, AxisAttributes{0}, {table, list}},
+      {Op::take_along_axis, AxisAttributes{0}, {points, places}},
+      {Op::index_add, AxisAttributes{0}, {table, list, rows}},
+      {Op::scatter_add, AxisAttributes{0}, {points, places, points}},
+      {Op::scatter_add, AxisAttributes{1}, {points, places, points}},
+      {Op::cumsum, AxisAttributes{0}, {line}},
+      {Op::cumsum, AxisAttributes{1}, {points}},
+      {Op::argmax, AxisAttributes{0}, {line}},
+      {Op::argmax, AxisAttributes{1}, {points}},
+      {Op::argsort, SortAttributes{.axis = 0}, {line}},
+      {Op::argsort, SortAttributes{.axis = 1, .descending = true}, {points}},
+      {Op::random_bits, RandomAttributes{.shape = {1 << 20}}, {key, stream}},
+      {Op::after, NoAttributes{}, {points, key}},
+  };
+  const Storage storage = capabilities_of(facts).storage;
+  StepShaders all{"index ops", 0, 0, {}, {}};
+  for (const Case& each : cases) {
+    const Program program = testing::program_of_op(each.op, each.attributes, each.inputs);
+    StepShaders step = shaders_of("index ops", program, storage, facts);
+    all.kernels += step.kernels;
+    all.dispatches += step.dispatches;
+    std::ranges::move(step.shaders, std::back_inserter(all.shaders));
+    std::ranges::move(step.not_lowered, std::back_inserter(all.not_lowered));
   }
-  return step;
+  return all;
 }
 
 }  // namespace fluxion::amd

@@ -28,4 +28,8 @@ struct StepShaders {
 // usual batch.
 StepShaders shaders_of_step(const std::string& net, const vulkan_backend::DeviceFacts& facts);
 
+// The shaders of the ops on whole tensors that no step above has, on sizes of the usual kind:
+// sorts, scans and sums at indices. `net` is "index ops".
+StepShaders shaders_of_index_ops(const vulkan_backend::DeviceFacts& facts);
+
 }  // namespace fluxion::amd

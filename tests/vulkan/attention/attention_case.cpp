@@ -5,7 +5,6 @@
 #include <ostream>
 #include <sstream>
 
-
 namespace fluxion::testing {
 
 namespace {

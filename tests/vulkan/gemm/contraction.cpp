@@ -170,8 +170,8 @@ std::string first_wrong(const Contraction& contraction) {
       }
       allowed += rounding(c.stored) * std::abs(expected);
       const double got = memory.values(store.buffer)[number(to[point])];
-      if (std::isnan(expected) ? std::isnan(got)
-                               : (got == expected || std::abs(got - expected) <= allowed))
+      if (std::isfinite(expected) ? std::abs(got - expected) <= allowed
+                                  : got == expected || (std::isnan(got) && std::isnan(expected)))
         continue;
       std::ostringstream text;
       text << "store " << s << ", point " << point << ": " << got << ", not " << expected

@@ -1,0 +1,148 @@
+// Vulkan: which device is opened, what it is taken to be able to do, and what is said if there is
+// none.
+#include <cstdlib>
+
+#include "backends/open_device.h"
+#include "backends/vulkan/backend.h"
+#include "engine/error.h"
+#include "tests/catch.h"
+#include "tests/error_message.h"
+#include "tests/vulkan/run_work.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+using namespace fluxion::vulkan_backend;
+
+namespace {
+
+DeviceFacts named(const char* name, DeviceKind kind, const char* refused = "") {
+  DeviceFacts facts;
+  facts.name = name;
+  facts.kind = kind;
+  facts.refused = refused;
+  return facts;
+}
+
+// Sets a variable of the environment, and puts back what was there.
+class Environment {
+ public:
+  Environment(const char* name, const char* value) : name_(name) {
+    if (const char* const before = std::getenv(name)) before_ = before;
+    if (value)
+      setenv(name, value, 1);
+    else
+      unsetenv(name);
+  }
+  ~Environment() {
+    if (before_)
+      setenv(name_, before_->c_str(), 1);
+    else
+      unsetenv(name_);
+  }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+
+ private:
+  const char* name_;
+  std::optional<std::string> before_;
+};
+
+}  // namespace
+
+TEST_CASE("a discrete GPU is preferred, then an integrated one", "[vulkan][choice]") {
+  const Environment no_choice("FLUXION_VULKAN_DEVICE", nullptr);
+  const DeviceFacts software = named("lavapipe", DeviceKind::software),
+                    integrated = named("Iris", DeviceKind::integrated),
+                    discrete = named("Radeon", DeviceKind::discrete),
+                    old = named("GeForce", DeviceKind::discrete, "its driver is too old");
+  CHECK(choose_device({software, integrated, discrete}, {}) == 2);
+  CHECK(choose_device({software, integrated, old}, {}) == 1);
+  CHECK(choose_device({discrete, discrete}, {}) == 0);
+  CHECK(choose_device({software, integrated}, {.device = 0}) == 0);
+  CHECK_THROWS_WITH(choose_device({software, old}, {}), has_text("0: lavapipe (software)"));
+  CHECK_THROWS_WITH(choose_device({software}, {.device = 1}), has_text("no device 1"));
+  CHECK_THROWS_WITH(choose_device({software}, {.device = -1}), has_text("no device -1"));
+  CHECK_THROWS_WITH(choose_device({old}, {.device = 0}), has_text("too old"));
+  CHECK_THROWS_AS(choose_device({}, {}), DeviceError);
+}
+
+TEST_CASE("the environment chooses a device by number or by a part of its name",
+          "[vulkan][choice]") {
+  const std::vector<DeviceFacts> all = {named("Radeon RX", DeviceKind::discrete),
+                                        named("llvmpipe (LLVM 15)", DeviceKind::software)};
+  {
+    const Environment number("FLUXION_VULKAN_DEVICE", "1");
+    CHECK(choose_device(all, {}) == 1);
+    CHECK(choose_device(all, {.device = 0}) == 0);  // what the program asks for comes first
+  }
+  {
+    const Environment name("FLUXION_VULKAN_DEVICE", "llvmpipe");
+    CHECK(choose_device(all, {}) == 1);
+  }
+  {
+    const Environment name("FLUXION_VULKAN_DEVICE", "GeForce");
+    CHECK_THROWS_WITH(choose_device(all, {}), has_text("GeForce") && has_text("0: Radeon RX"));
+  }
+  const Environment number("FLUXION_VULKAN_DEVICE", "7");
+  CHECK_THROWS_WITH(choose_device(all, {}), has_text("no device 7"));
+}
+
+TEST_CASE("without a loader or a driver the CPU is what there is", "[vulkan][choice]") {
+  const auto says_why = [](const char* why) {
+    CHECK_THAT(message_of<DeviceError>([] { open_device("vulkan"); }), has_text(why));
+    CHECK_THAT(message_of<DeviceError>([] { open_device("vulkan:0"); }), has_text(why));
+    const DeviceList list = list_devices();
+    CHECK(list.devices.size() == 1);
+    CHECK_THAT(list.without_vulkan, has_text(why));
+  };
+  {
+    const Environment loader("FLUXION_VULKAN_LIBRARY", "/nowhere/libvulkan.so.1");
+    says_why("loader can't be opened");
+  }
+  const Environment files("VK_DRIVER_FILES", "/nowhere/driver.json");
+  const Environment old_files("VK_ICD_FILENAMES", "/nowhere/driver.json");
+  says_why("driver");
+}
+
+TEST_CASE("known driver bugs are worked around, and said", "[vulkan][choice]") {
+  DeviceFacts mali = named("Mali-G78", DeviceKind::integrated);
+  mali.vendor = 0x13b5;
+  mali.shaders.subgroup_size = 16;
+  mali.shaders.subgroup_size_control = true;
+  apply_quirks(mali);
+  CHECK(mali.shaders.subgroup_size == 0);
+  CHECK_FALSE(mali.shaders.subgroup_size_control);
+  REQUIRE(mali.quirks.size() == 1);
+  CHECK_THAT(mali.quirks[0], has_text("Mali"));
+  DeviceFacts other = named("Radeon", DeviceKind::discrete);
+  other.vendor = 0x1002;
+  other.shaders.subgroup_size = 64;
+  apply_quirks(other);
+  CHECK(other.shaders.subgroup_size == 64);
+  CHECK(other.quirks.empty());
+}
+
+TEST_CASE("limits and storage follow from what a device can do", "[vulkan][choice]") {
+  DeviceFacts facts = named("any", DeviceKind::discrete);
+  facts.max_storage_buffers = 16;
+  facts.max_binding_bytes = 1 << 27;
+  facts.shaders.storage_16 = true;
+  Capabilities some = capabilities_of(facts);
+  CHECK(some.limits.max_buffers == 14);  // beside scratch and scalars
+  CHECK(some.limits.alignment == 256);
+  CHECK(some.limits.index_bits == 32);
+  CHECK(some.limits.max_binding_bytes == 1 << 27);
+  CHECK_FALSE(some.f64);
+  CHECK(some.storage.kept(DType::boolean) == DType::u32);
+  CHECK(some.storage.kept(DType::u8) == DType::u32);
+  CHECK(some.storage.kept(DType::bf16) == DType::bf16);
+  CHECK(some.storage.together() == 4);
+  facts.shaders.storage_16 = false;
+  facts.shaders.storage_8 = true;
+  some = capabilities_of(facts);
+  CHECK(some.storage.kept(DType::u8) == DType::u8);
+  CHECK(some.storage.kept(DType::f16) == DType::f32);
+  const DeviceFacts least = least_facts(facts);
+  CHECK_NOTHROW(require_least(capabilities_of(least).limits, "least"));
+  CHECK(least.shaders == ShaderTarget());
+}

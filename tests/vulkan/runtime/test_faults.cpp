@@ -1,0 +1,163 @@
+// Vulkan: what fails, how it is said, and what goes on afterwards.
+#include <functional>
+
+#include "backends/vulkan/backend.h"
+#include "engine/error.h"
+#include "engine/graph/ops.h"
+#include "tests/catch.h"
+#include "tests/error_message.h"
+#include "tests/vulkan/run_work.h"
+#include "tests/vulkan/runtime/small_kernels.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+using namespace fluxion::vulkan_backend;
+
+namespace {
+
+struct Faulty {
+  std::shared_ptr<Faults> faults = std::make_shared<Faults>();
+  std::optional<Device> device = software_vulkan({.faults = faults});
+};
+
+Aftermath aftermath_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    CHECK(error.states_aftermath());
+    return error.aftermath();
+  }
+  FAIL("nothing was thrown");
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("an allocation that fails once is tried again, after what is kept was given back",
+          "[vulkan][faults]") {
+  const Faulty faulty;
+  if (!faulty.device) return;
+  Backend& backend = faulty.device->backend();
+  { const auto kept = backend.allocate(std::size_t{1} << 20); }
+  faulty.faults->memory.fail_at(1);
+  CHECK(backend.allocate(std::size_t{5} << 20)->bytes() == std::size_t{5} << 20);
+}
+
+TEST_CASE("a device without memory says so, and goes on once there is some", "[vulkan][faults]") {
+  const Faulty faulty;
+  if (!faulty.device) return;
+  Backend& backend = faulty.device->backend();
+  const auto held = backend.allocate(1000);
+  const std::size_t before = backend.in_use().buffers;
+  faulty.faults->memory.fail_at(1, true);
+  CHECK_THROWS_AS(backend.allocate(std::size_t{5} << 20), OutOfMemory);
+  CHECK(backend.in_use().buffers == before);
+  faulty.faults->memory.never();
+  CHECK_NOTHROW(backend.allocate(std::size_t{5} << 20));
+}
+
+TEST_CASE("whichever allocation fails for good, a call writes nothing and may be made again",
+          "[vulkan][faults]") {
+  const KernelWork work = doubling(1000);
+  for (int nth = 1; nth <= 3; ++nth) {
+    const Faulty faulty;
+    if (!faulty.device) return;
+    const auto run = [&] { return run_work(*faulty.device, work, {counting(1000), Words(1000)}); };
+    faulty.faults->memory.fail_at(nth, true);
+    bool failed = false;
+    try {
+      run();
+    } catch (const OutOfMemory& error) {
+      failed = true;
+      CHECK(error.aftermath() == Aftermath::nothing_written);
+    }
+    faulty.faults->memory.never();
+    CHECK(is_doubled(run()[1]));
+    if (!failed) break;  // there are no more allocations
+  }
+}
+
+TEST_CASE("a recording that fails leaves nothing written, and the next call records anew",
+          "[vulkan][faults]") {
+  const Faulty faulty;
+  if (!faulty.device) return;
+  const KernelWork work = doubling(1000);
+  faulty.faults->recording.fail_at(1);
+  CHECK(aftermath_of([&] {
+          run_work(*faulty.device, work, {counting(1000), Words(1000)});
+        }) == Aftermath::nothing_written);
+  CHECK(is_doubled(run_work(*faulty.device, work, {counting(1000), Words(1000)})[1]));
+}
+
+TEST_CASE("a driver that refuses a kernel is an error with the kernel's name", "[vulkan][faults]") {
+  const Faulty faulty;
+  if (!faulty.device) return;
+  faulty.faults->pipeline.fail_at(1);
+  CHECK_THAT(message_of<DeviceError>([&] {
+               run_work(*faulty.device, doubling(1000), {counting(1000), Words(1000)});
+             }),
+             has_text("'double'") && has_text("VK_ERROR_UNKNOWN"));
+  CHECK(is_doubled(run_work(*faulty.device, doubling(1000), {counting(1000), Words(1000)})[1]));
+}
+
+TEST_CASE("a device that is lost when work is submitted is dead from then on", "[vulkan][faults]") {
+  const Faulty faulty;
+  if (!faulty.device) return;
+  Backend& backend = faulty.device->backend();
+  const auto buffer = backend.allocate(64);
+  faulty.faults->submit.fail_at(1);
+  const auto run = [&] { run_work(*faulty.device, doubling(1000), {counting(1000), Words(1000)}); };
+  CHECK(aftermath_of(run) == Aftermath::device_dead);
+  CHECK_THAT(message_of<DeviceError>(run), has_text("open it again"));
+  CHECK_THROWS_AS(backend.allocate(64), DeviceError);
+  std::vector<std::byte> bytes(64);
+  CHECK_THROWS_AS(backend.download(*buffer, DType::u32, bytes), DeviceError);
+  CHECK_THROWS_AS(backend.upload(*buffer, DType::u32, bytes), DeviceError);
+  // Another device of the same process goes on.
+  const std::optional<Device> other = software_vulkan();
+  CHECK(is_doubled(run_work(*other, doubling(1000), {counting(1000), Words(1000)})[1]));
+}
+
+TEST_CASE("a device that is lost later throws at every wait, each time", "[vulkan][faults]") {
+  const Faulty faulty;
+  if (!faulty.device) return;
+  Call call(*faulty.device, doubling(1000), {counting(1000), Words(1000)});
+  call.run();
+  faulty.faults->wait.fail_at(1);
+  const Event event = call.submit();
+  // lavapipe may be done before anybody waits.
+  if (event.done()) return;
+  for (int i = 0; i < 2; ++i) CHECK(aftermath_of([&] { event.wait(); }) == Aftermath::device_dead);
+  CHECK_FALSE(event.done());
+  CHECK(aftermath_of([&] { call.submit(); }) == Aftermath::device_dead);
+}
+
+TEST_CASE("a kernel that is larger than the device is refused by name", "[vulkan][faults]") {
+  const std::optional<Device> device =
+      software_vulkan({.adjust = [](DeviceFacts& facts) { facts.shaders.max_invocations = 32; }});
+  if (!device) return;
+  CHECK_THROWS_WITH(run_work(*device, doubling(1000), {counting(1000), Words(1000)}),
+                    has_text("'double'") && has_text("64 invocations, at most 32"));
+}
+
+TEST_CASE("f64 and i64 are stored and copied, and refused by name where they are computed with",
+          "[vulkan][faults]") {
+  const std::optional<Device> device = software_vulkan();
+  if (!device) return;
+  for (const DType dtype : {DType::f64, DType::i64}) {
+    const Tensor x = full({3}, 2, dtype, *device);
+    CHECK_THAT(message_of<DTypeError>([&] { eval(x + x); }),
+               has_text(std::string(to_string(dtype))));
+  }
+  const Tensor kept = Tensor::from(std::vector<double>{1e300, -0.0}, {2}, *device);
+  CHECK(kept.to_host<double>() == std::vector<double>{1e300, -0.0});
+}
+
+TEST_CASE("devices are opened and closed a hundred times, with work between", "[vulkan][faults]") {
+  for (int i = 0; i < 100; ++i) {
+    const std::optional<Device> device = software_vulkan();
+    if (!device) return;
+    if (i % 10 == 0)
+      CHECK(is_doubled(run_work(*device, doubling(1000), {counting(1000), Words(1000)})[1]));
+  }
+}
