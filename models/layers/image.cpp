@@ -25,13 +25,6 @@ ContractAttributes dtypes(const Tensor& x, const Tensor& weight,
   return dtypes;
 }
 
-Tensor convolution(const ConvAttributes& attributes, const Tensor& x, const Tensor& weight,
-                   const Precision& precision, Location where) {
-  return product(precision, x, weight, [attributes, where](const Tensor& a, const Tensor& b) {
-    return make_node(Op::conv2d, attributes, {a, b}, where);
-  });
-}
-
 }  // namespace
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options,
@@ -43,7 +36,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const ConvolutionOptions& o
   attributes.low = dims(options.low), attributes.high = dims(options.high);
   attributes.groups = options.groups;
   attributes.contract_as(dtypes(x, weight, options));
-  return convolution(attributes, x, weight, options.precision, where);
+  return make_node(Op::conv2d, attributes, {x, weight}, where);
 }
 
 Tensor conv2d_transpose(const Tensor& x, const Tensor& weight, const ConvolutionOptions& options,
@@ -74,7 +67,7 @@ Tensor conv2d_transpose(const Tensor& x, const Tensor& weight, const Convolution
   const Tensor split = reshape(flipped, {height, width, groups, in_group, out_group}, where);
   const Tensor regrouped = reshape(transpose(split, {0, 1, 3, 2, 4}, where),
                                    {height, width, in_group, groups * out_group}, where);
-  return convolution(attributes, x, regrouped, options.precision, where);
+  return make_node(Op::conv2d, attributes, {x, regrouped}, where);
 }
 
 Tensor avg_pool2d(const Tensor& x, Pair window, Pair stride, Location where) {
@@ -153,8 +146,7 @@ Tensor group_norm(const Tensor& x, std::int64_t groups, double epsilon,
   // differ. So what is averaged are differences: of the pixels from the first of their channel, and
   // of these from the first of their group. The result does not depend on which values those are,
   // nor does its derivative.
-  const Tensor pixel =
-      stop_gradient(slice(flat, {0, 0, 0}, {batch, 1, channels}, {1, 1, 1}, where));
+  const Tensor pixel = stop_gradient(slice(flat, {0, 0, 0}, {batch, 1, channels}, {1, 1, 1}, where));
   const Tensor grouped = reshape(pixel, {batch, groups, members}, where);
   const Tensor first = slice(grouped, {0, 0, 0}, {batch, groups, 1}, {1, 1, 1}, where);
   const Tensor differences =

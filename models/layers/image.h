@@ -4,7 +4,6 @@
 #include <array>
 
 #include "engine/graph/ops.h"
-#include "models/layers/precision.h"
 
 namespace fluxion {
 
@@ -18,7 +17,6 @@ struct ConvolutionOptions {
           0};  // rows and columns of zeros at the top and left, bottom and right; negative: cropped
   std::int64_t groups = 1;  // channels fall into this many groups, each with weights of its own
   std::optional<DType> result{};  // dtype, as of matmul: unless stated, that of the sums
-  Precision precision{};
 };
 
 // Cross-correlation (no flip of the kernel) with weight [kernel height, kernel width, in / groups,

@@ -33,11 +33,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const P
   std::int64_t rows = 1;
   for (std::int64_t axis = 0; axis + 1 < shape.rank(); ++axis) rows *= shape[axis];
   shape[shape.rank() - 1] = weight.size(0);
-  const Tensor y = product(precision, reshape(x, {rows, in}, where), weight,
-                           [where](const Tensor& a, const Tensor& b) {
-                             return matmul(a, transpose(b, {1, 0}, where), where);
-                           });
-  return add({reshape(y, shape, where), where}, {bias, where});
+  return product(precision, reshape(x, {rows, in}, where), weight,
+                 [&](const Tensor& a, const Tensor& b) {
+                   const Tensor y = matmul(a, transpose(b, {1, 0}, where), where);
+                   return add({reshape(y, shape, where), where}, {bias, where});
+                 });
 }
 
 Tensor per_sample(const Tensor& values, std::int64_t rank, Location where) {

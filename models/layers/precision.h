@@ -2,12 +2,12 @@
 // sums, parameters, optimiser, norms, softmax, losses - stays in f32 (docs/training.md, "Mixed
 // precision"; Micikevicius et al. 2018, "Mixed Precision Training").
 //
-// A product with a weight y = m(a, b), m bilinear, is computed as m(round a, round b), summed in
-// f32. Its derivative is that of m at the rounded factors, in which rounding counts as the
-// identity:
+// A product with a weight y = m(a, b) + c, m bilinear, is computed as m(round a, round b) + c,
+// summed in f32. Its derivative is that of m at the rounded factors, in which rounding counts as
+// the identity:
 //
-//   tangent      dy = m(da, round b) + m(round a, db)
-//   cotangents   a' = m(., round b)' y'    b' = m(round a, .)' y'
+//   tangent      dy = m(da, round b) + m(round a, db) + dc
+//   cotangents   a' = m(., round b)' y'    b' = m(round a, .)' y'    c' = y'
 //
 // with da, db rounded to `tangents` and y' to `cotangents`. What is f32 is not rounded, and f32
 // throughout adds nothing to a graph.
@@ -37,7 +37,7 @@ inline bool needs_loss_scale(const Precision& precision) {
   return precision.cotangents == DType::f16;
 }
 
-// multiply(a, b), which is bilinear, with this precision.
+// y = multiply(a, b) with this precision. What it adds to the product, c, it captures.
 Tensor product(const Precision& precision, const Tensor& a, const Tensor& b,
                const std::function<Tensor(const Tensor&, const Tensor&)>& multiply);
 

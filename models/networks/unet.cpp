@@ -23,9 +23,10 @@ constexpr ConvolutionOptions halving{.stride = {2, 2}, .low = {1, 1}, .high = {1
 std::int64_t embedding_width(const UnetConfig& config) { return 4 * config.base; }
 
 // Weights are [out, in, height, width].
-Tensor convolve(const Scope& at, const Tensor& x, ConvolutionOptions options) {
-  options.precision = at.precision;
-  return conv2d(x, transpose(at("weight"), {2, 3, 1, 0}), options) + at("bias");
+Tensor convolve(const Scope& at, const Tensor& x, const ConvolutionOptions& options) {
+  return product(at.precision, x, at("weight"), [&](const Tensor& a, const Tensor& b) {
+    return conv2d(a, transpose(b, {2, 3, 1, 0}), options) + at("bias");
+  });
 }
 
 Tensor norm(const UnetConfig& config, const Scope& at, const Tensor& x) {

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "autograd/transforms.h"
+#include "autograd/vmap.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "models/benchmark/benchmark.h"
@@ -48,6 +49,11 @@ std::vector<WeightProduct> weight_products() {
   const auto line = [](const Precision& precision, const Tensor& x, const Tensor& w) {
     return linear(x, w, zeros({w.size(0)}, DType::f32, w.device()), precision);
   };
+  const auto convolution = [](auto f) {
+    return [f](const Precision& precision, const Tensor& x, const Tensor& w) {
+      return product(precision, x, w, f);
+    };
+  };
   return {{"one number", {1, 1}, {1, 1}, line},
           {"a linear map", {7, 13}, {5, 13}, line},
           {"of three axes", {3, 11, 33}, {17, 33}, line},
@@ -55,16 +61,15 @@ std::vector<WeightProduct> weight_products() {
           {"a convolution",
            {2, 5, 7, 3},
            {3, 3, 3, 9},
-           [](const Precision& precision, const Tensor& x, const Tensor& w) {
-             return conv2d(
-                 x, w, {.stride = {2, 1}, .low = {1, 1}, .high = {1, 0}, .precision = precision});
-           }},
+           convolution([](const Tensor& x, const Tensor& w) {
+             return conv2d(x, w, {.stride = {2, 1}, .low = {1, 1}, .high = {1, 0}});
+           })},
           {"a transposed convolution",
            {1, 3, 4, 5},
            {2, 3, 5, 2},
-           [](const Precision& precision, const Tensor& x, const Tensor& w) {
-             return conv2d_transpose(x, w, {.stride = {2, 2}, .precision = precision});
-           }}};
+           convolution([](const Tensor& x, const Tensor& w) {
+             return conv2d_transpose(x, w, {.stride = {2, 2}});
+           })}};
 }
 
 DitConfig precision_dit() {
@@ -222,6 +227,18 @@ TEST_CASE("cotangents are rounded before they are multiplied, and gradients stay
   }
 }
 
+TEST_CASE("the gradient of a bias is the sum of the rounded cotangents", "[models][precision]") {
+  const Device device = cpu({.threads = 1});
+  const Tensor x = random_tensor({7, 13}, device, 1), w = random_tensor({5, 13}, device, 2),
+               b = random_tensor({5}, device, 3), along = random_tensor({7, 5}, device, 4);
+  for (const char* precision : {"f32", "bf16", "f16"}) {
+    const auto f = [&](const Tensor& b) { return linear(x, w, b, precision_from(precision)); };
+    const Tensor got = std::get<0>(vjp(f, b).second(along));
+    const Tensor rounded = nearest_in(along, precision_from(precision).cotangents);
+    CHECK(difference(got, sum(rounded, {0}), 0, 1e-6) == "");
+  }
+}
+
 TEST_CASE("<u, Jv> = <J'u, v> for networks in 16 bits", "[models][precision]") {
   const Device device = cpu({.threads = 1});
   for (const NetworkConfig& config : {NetworkConfig(precision_dit()), precision_unet()}) {
@@ -285,6 +302,23 @@ TEST_CASE("the gradient of a JVP of rounded factors is that at the rounded facto
     const double distance = relative_distance(gradient(precision_from(name)), exact);
     CHECK(distance > 0);
     CHECK(distance < bound);
+  }
+}
+
+TEST_CASE("a product in 16 bits under vmap, and its gradients, are those one by one",
+          "[models][precision]") {
+  const Device device = cpu({.threads = 1});
+  const Tensor xs = random_tensor({3, 4, 9}, device, 1), w = random_tensor({5, 9}, device, 2),
+               b = random_tensor({5}, device, 3);
+  const auto f = [&](const Tensor& x) { return linear(x, w, b, precision_from("bf16/bf16/bf16")); };
+  const auto slope = grad([&](const Tensor& x) { return sum(square(f(x))); });
+  const Tensor all = vmap(f)(xs), slopes = vmap(slope)(xs);
+  for (std::int64_t i = 0; i < 3; ++i) {
+    const auto one = [&](const Tensor& x) {
+      return reshape(slice_axis(x, 0, i, i + 1), {x.size(1), x.size(2)});
+    };
+    CHECK(difference(one(all), f(one(xs)), 0, 1e-6) == "");
+    CHECK(difference(one(slopes), slope(one(xs)), 0, 1e-5) == "");
   }
 }
 
