@@ -226,7 +226,8 @@ MemoryReport step_memory(const TrainingConfig& config, const Device& device) {
       .parameters = zero, .m = zero, .v = zero, .ema = {}, .step = zeros({}, DType::i32, device)};
   state.ema.assign(config.optimiser.ema_decays.size(), zero);
   if (needs_loss_scale(config.precision))
-    state.loss_scale.push_back(initial_loss_scale(config.loss_scale, device));
+    state.loss_scale.push_back(
+        {.scale = zeros({}, DType::f32, device), .finite = state.step, .skipped = state.step});
   const Placeholders arguments(config, device);
   return compile_step(config, split.frozen)
       .memory_report(state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
