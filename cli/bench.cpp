@@ -30,6 +30,7 @@ struct BenchArguments : CommonOptions {
   std::size_t steps = 20;
   double seconds = 60;
   double peak_seconds = 0.5;
+  std::string precision = "f32";
   bool profile = false;
   std::string check;
 };
@@ -202,7 +203,9 @@ int bench(const BenchArguments& options, const Streams& streams) {
   const std::int64_t batch = options.batch > 0 ? options.batch : network.batch;
   const int threads = host_threads(options) > 0 ? host_threads(options) : usable_cpus();
   const Device device = open_device(options);
-  const StepMeasurement result = measure(options, task, network.config, batch, device);
+  const StepMeasurement result =
+      measure(options, task, with_precision(network.config, precision_from(options.precision)),
+              batch, device);
   const Timings& timings = result.timings;
 
   if (options.json) {
@@ -211,6 +214,7 @@ int bench(const BenchArguments& options, const Streams& streams) {
         {"objective", options.objective},
         {"tangent", options.objective == "meanflow" ? options.tangent : ""},
         {"batch", batch},
+        {"precision", options.precision},
         {"threads", threads},
         {"device", device.name()},
         {"ms_median", 1e3 * timings.median},
@@ -242,7 +246,9 @@ int bench(const BenchArguments& options, const Streams& streams) {
   std::ostream& out = streams.out;
   out << options.net << ", " << options.objective;
   if (options.objective == "meanflow") out << " (tangent: " << options.tangent << ")";
-  out << ", batch " << batch << ", " << device.name() << "\n";
+  out << ", batch " << batch;
+  if (options.precision != "f32") out << ", " << options.precision;
+  out << ", " << device.name() << "\n";
   const auto ms = [](double seconds) { return fixed_text(1e3 * seconds, 3); };
   out << "time         " << ms(timings.median) << " ms median, " << ms(timings.p10) << " to "
       << ms(timings.p90) << " (10% to 90%), " << ms(timings.lowest) << " lowest, of "
@@ -311,6 +317,7 @@ Command add_bench(CommandLine& program, const Streams& streams) {
           "--peak-seconds", options->peak_seconds, real(0, 1e4, Precision::double_precision),
           "Time for measuring the multiply-adds that the processor can do, 0: don't (default: 0.5)")
       .type_name("S");
+  add_precision(parser, options->precision);
   parser.add_flag("--profile", options->profile, "List the slowest kernels");
   parser
       .add_option("--check", options->check,

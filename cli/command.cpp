@@ -10,6 +10,7 @@
 #include "backends/open_device.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
+#include "models/layers/precision.h"
 
 namespace fluxion::cli {
 
@@ -49,6 +50,27 @@ int host_threads(const CommonOptions& options) {
 
 Range seeds() { return whole(0, std::numeric_limits<std::uint64_t>::max()); }
 Range guidance_scales() { return real(-1000, 1000); }
+
+Check precisions() {
+  return {"{f32,bf16,f16,O/T/C}", [](const std::string& text) -> std::string {
+            try {
+              precision_from(text);
+              return "";
+            } catch (const FormatError& error) {
+              return error.what();
+            }
+          }};
+}
+
+Option add_precision(const Parser& parser, std::string& precision) {
+  return parser
+      .add_option("--precision", precision,
+                  "Of the network's products with weights, whatever it was trained in: f32, or "
+                  "bf16 or f16 with factors rounded to 16 bits")
+      .check(precisions())
+      .type_name("P")
+      .show_default();
+}
 
 void add_json(const Parser& parser, CommonOptions& options) {
   parser.add_flag("--json", options.json,

@@ -50,7 +50,12 @@ void add_json(const Parser& parser, CommonOptions& options);
 inline constexpr std::uint64_t most_steps = 2147483647, most_samples = 2147483647,
                                most_sampler_steps = 1000000;
 Range seeds();
+// Texts that precision_from takes.
+Check precisions();
 Range guidance_scales();
+
+// --precision of commands that evaluate networks.
+Option add_precision(const Parser& parser, std::string& precision);
 
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);

@@ -355,6 +355,7 @@ Command add_eval(CommandLine& program, const Streams& streams) {
                   "Samples computed at a time (default: 64 images, 1000 points)")
       .type_name("B")
       .excludes(samples);
+  add_precision(parser, options->precision).excludes(samples);
   parser
       .add_option(
           "--classifier", options->classifier,

@@ -49,7 +49,8 @@ void draw_samples(const EvalArguments& options, const Model& model, Samples& sam
   SamplerOptions how = default_sampler(model.info.objective);
   if (options.steps) how.steps = *options.steps;
   how.guidance = options.guidance;
-  const Sampler sampler(model.info.network, model.parameters, how);
+  const Sampler sampler(with_precision(model.info.network, precision_from(options.precision)),
+                        model.parameters, how);
   const auto report = [&](std::int64_t done) {
     if (line.due())
       line.show("drawing samples: " + grouped(done) + " of " + grouped(samples.count));

@@ -26,6 +26,7 @@ struct EvalArguments : CommonOptions {
   double guidance = 1;
   std::uint64_t seed = 0;
   std::int64_t draws = 4;
+  std::string precision = "f32";
   std::string classifier, neighbours;
   bool retrain = false, relabel = false;
 };

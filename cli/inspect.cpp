@@ -47,6 +47,8 @@ void print_model(std::ostream& out, const ModelInfo& info) {
   out << "\nweights      " << (info.ema ? "moving average" : "raw") << " after "
       << grouped(info.step) << " steps";
   if (!info.dataset.empty()) out << " on " << printable(info.dataset);
+  if (info.precision && *info.precision != fluxion::Precision{})
+    out << "\nprecision    trained in " << to_string(*info.precision);
   if (!info.untrained_classes.empty()) {
     std::vector<std::string> names;
     for (const std::int32_t number : info.untrained_classes)
@@ -89,6 +91,8 @@ int inspect(const InspectArguments& options, const Streams& streams) {
               {"step", model.info->step},
               {"class_names", model.info->class_names},
               {"untrained_classes", model.info->untrained_classes}};
+      info["precision"] = nullptr;
+      if (model.info->precision) info["precision"] = to_string(*model.info->precision);
       info["guidance"] = nullptr;
       if (model.info->guidance)
         info["guidance"] = {{"omega", model.info->guidance->omega},

@@ -28,6 +28,7 @@ struct SampleArguments : CommonOptions {
   double guidance = 1;
   std::uint64_t seed = 0;
   std::int64_t batch = 64;
+  std::string precision = "f32";
   int columns = 0;
   std::string out, npy;
 };
@@ -69,7 +70,8 @@ int sample(SampleArguments options, const Streams& streams) {
   std::vector<std::int32_t> labels;
   for (std::int64_t i = 0; !classes.empty() && i < options.count; ++i)
     labels.push_back(classes[static_cast<std::size_t>(i % std::ssize(classes))]);
-  const Sampler sampler(model.info.network, model.parameters, sampler_for(options, model.info));
+  const Sampler sampler(with_precision(model.info.network, precision_from(options.precision)),
+                        model.parameters, sampler_for(options, model.info));
 
   const auto start = std::chrono::steady_clock::now();
   std::vector<float> values;
@@ -169,6 +171,7 @@ Command add_sample(CommandLine& program, const Streams& streams) {
   parser.add_number("--batch", options->batch, whole(1, 1 << 20), "Samples computed at a time")
       .type_name("B")
       .show_default();
+  add_precision(parser, options->precision);
   parser
       .add_option("--out", options->out,
                   "Picture to write (default: samples.png, unless --npy is given)")

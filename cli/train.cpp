@@ -119,8 +119,10 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
      << "\nbatch      " << config.batch
      << (options.batch == "auto" ? ", the largest that fits, of at most " +
                                        std::to_string(most_for(trainer.data())) + "\n"
-                                 : "\n")
-     << "memory     " << bytes_text(run_memory(config, memory)) << " at most, "
+                                 : "\n");
+  if (config.precision != fluxion::Precision{})
+    to << "precision  " << to_string(config.precision) << "\n";
+  to << "memory     " << bytes_text(run_memory(config, memory)) << " at most, "
      << bytes_text(memory.peak_bytes()) << " of them in a step of " << memory.kernels
      << " kernels\nfolder     " << options.out << "\n";
   if (trainer.steps_done() > 0)

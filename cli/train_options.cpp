@@ -297,6 +297,7 @@ json settings_of(const TrainOptions& options) {
                    {"weight-decay", options.weight_decay},
                    {"ema", options.ema},
                    {"recompute", options.recompute ? json(true) : json()},
+                   {"precision", options.precision},
                    {"seed", options.seed},
                    {"out", options.out},
                    {"save-every", options.save_every},
@@ -314,6 +315,8 @@ void check_unchanged(const json& before, const json& now) {
     if (limits.contains(name)) continue;
     const auto found = before.find(name);
     if (found != before.end() && *found == value) continue;
+    // Runs from before there was a choice.
+    if (name == "precision" && found == before.end() && value == "f32") continue;
     // Files may have moved; that they hold the same kind of data is checked when they are open.
     if (name == "data" && found != before.end() && found->is_string() && !is_built_in(*found) &&
         !is_built_in(value))
@@ -342,6 +345,7 @@ TrainingConfig training_config(const TrainOptions& options, const DataSet& data)
   config.batch = options.batch == "auto" ? 1 : std::stoll(options.batch);
   config.seed = options.seed;
   config.recompute = options.recompute;
+  config.precision = precision_from(options.precision);
   return config;
 }
 

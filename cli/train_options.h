@@ -38,6 +38,7 @@ struct TrainOptions : CommonOptions, DataOptions {
   double weight_decay = 0;
   std::vector<double> ema = {0.999};
   bool recompute = false;
+  std::string precision = "f32";
   std::uint64_t seed = 0;
   std::string out = "out";
   double save_every = 60;

@@ -185,6 +185,15 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
                 "a fraction of the memory, a fifth more time (images)")
       .group(optimiser);
   parser
+      .add_option("--precision", options.precision,
+                  "Of products with weights: f32, bf16 or f16, which store their factors and "
+                  "cotangents in 16 bits, but no tangents; or OPERANDS/TANGENTS/COTANGENTS, e.g. "
+                  "bf16/bf16/bf16. Weights and all else stay f32")
+      .check(precisions())
+      .type_name("P")
+      .show_default()
+      .group(optimiser);
+  parser
       .add_number("--lr", options.learning_rate, real(1e-20, 1e6),
                   "Learning rate of AdamW (default: 0.001 for images, 0.005 for points)")
       .type_name("X")

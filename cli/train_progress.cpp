@@ -17,6 +17,7 @@ std::string text_of(const RunProgress& progress) {
       progress.peak_memory_bytes > 0 ? "  " + bytes_text(progress.peak_memory_bytes) : "";
   return "step " + std::to_string(progress.step) + of + "  loss " + rounded_text(progress.loss, 4) +
          "  error " + rounded_text(progress.error, 4) + "  " +
+         (progress.loss_scale > 0 ? "scale " + rounded_text(progress.loss_scale, 8) + "  " : "") +
          fixed_text(progress.steps_per_second, 1) + " steps/s" + memory + "  " +
          clock_text(progress.seconds_left) + " left";
 }

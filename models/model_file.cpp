@@ -34,6 +34,7 @@ json info_to_json(const ModelInfo& info) {
   if (!info.class_marks.empty()) result["class_marks"] = info.class_marks;
   if (!info.untrained_classes.empty()) result["untrained_classes"] = info.untrained_classes;
   if (info.ema_decay) result["ema_decay"] = *info.ema_decay;
+  if (info.precision) result["precision"] = to_string(*info.precision);
   if (info.guidance)
     result["guidance"] = {{"omega", info.guidance->omega}, {"kappa", info.guidance->kappa}};
   return result;
@@ -64,6 +65,8 @@ ModelInfo info_from_json(const json& object, const std::string& where) {
     info.step = object.at("step").get<std::int64_t>();
     if (const auto decay = object.find("ema_decay"); decay != object.end())
       info.ema_decay = decay->get<double>();
+    if (const auto precision = object.find("precision"); precision != object.end())
+      info.precision = precision_from(precision->get<std::string>());
     if (const auto guidance = object.find("guidance"); guidance != object.end())
       info.guidance = TrainedGuidance{.omega = guidance->at("omega").get<double>(),
                                       .kappa = guidance->at("kappa").get<double>()};

@@ -28,9 +28,10 @@ struct ModelInfo {
   std::vector<std::string> class_marks;
   // Classes that training had no sample of, in order: their rows hold what they began with.
   std::vector<std::int32_t> untrained_classes;
-  bool ema = true;                  // the parameters are a moving average
-  std::optional<double> ema_decay;  // its decay, where known
-  std::int64_t step = 0;            // updates done
+  bool ema = true;                     // the parameters are a moving average
+  std::optional<double> ema_decay;     // its decay, where known
+  std::int64_t step = 0;               // updates done
+  std::optional<Precision> precision;  // that training computed products in, where known
   bool operator==(const ModelInfo&) const = default;
 };
 

@@ -55,7 +55,7 @@ MeanFlowResult benchmark_loss(BenchmarkTask task, const NetworkConfig& network,
                               const Parameters& parameters, const FlowDraws& draws);
 
 // One task on one network with made-up data, compiled. Training uses Adam at 1e-4 without clipping,
-// decay or averaging, and draws anew at each step.
+// decay or averaging, and draws anew at each step. With cotangents in f16 the loss is not scaled.
 class Benchmark {
  public:
   // Throws Error for a batch below 1.

@@ -19,7 +19,8 @@ Tensor table(const std::vector<double>& values, const Shape& shape, DType dtype,
 
 }  // namespace
 
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Location where) {
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Precision& precision,
+              Location where) {
   require_tensor(x, "linear", "x", where);
   require_tensor(weight, "linear", "weight", where);
   require_tensor(bias, "linear", "bias", where);
@@ -32,9 +33,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Locatio
   std::int64_t rows = 1;
   for (std::int64_t axis = 0; axis + 1 < shape.rank(); ++axis) rows *= shape[axis];
   shape[shape.rank() - 1] = weight.size(0);
-  const Tensor product =
-      matmul(reshape(x, {rows, in}, where), transpose(weight, {1, 0}, where), where);
-  return add({reshape(product, shape, where), where}, {bias, where});
+  return product(precision, reshape(x, {rows, in}, where), weight,
+                 [&](const Tensor& a, const Tensor& b) {
+                   const Tensor y = matmul(a, transpose(b, {1, 0}, where), where);
+                   return add({reshape(y, shape, where), where}, {bias, where});
+                 });
 }
 
 Tensor per_sample(const Tensor& values, std::int64_t rank, Location where) {
@@ -124,7 +127,8 @@ Tensor modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, Locat
 }
 
 Tensor multihead_self_attention(const Tensor& x, std::int64_t heads,
-                                const SelfAttentionWeights& weights, Location where) {
+                                const SelfAttentionWeights& weights, const Precision& precision,
+                                Location where) {
   require_tensor(x, "multihead_self_attention", "x", where);
   require_tensor(weights.qkv_weight, "multihead_self_attention", "qkv_weight", where);
   require_tensor(weights.qkv_bias, "multihead_self_attention", "qkv_bias", where);
@@ -135,7 +139,7 @@ Tensor multihead_self_attention(const Tensor& x, std::int64_t heads,
                      "wants x [batch, tokens, channels] with channels divisible by the " +
                      std::to_string(heads) + " heads, got " + to_string(x.type()));
   const std::int64_t batch = x.size(0), tokens = x.size(1), channels = x.size(2);
-  const Tensor qkv = linear(x, weights.qkv_weight, weights.qkv_bias, where);
+  const Tensor qkv = linear(x, weights.qkv_weight, weights.qkv_bias, precision, where);
   const auto part = [&](std::int64_t index) {
     const Tensor columns = slice_axis(qkv, 2, index * channels, (index + 1) * channels, where);
     return transpose(reshape(columns, {batch, tokens, heads, channels / heads}, where),
@@ -144,7 +148,7 @@ Tensor multihead_self_attention(const Tensor& x, std::int64_t heads,
   const Tensor mixed = attention(part(0), part(1), part(2), {}, where);
   const Tensor joined =
       reshape(transpose(mixed, {0, 2, 1, 3}, where), {batch, tokens, channels}, where);
-  return linear(joined, weights.proj_weight, weights.proj_bias, where);
+  return linear(joined, weights.proj_weight, weights.proj_bias, precision, where);
 }
 
 }  // namespace fluxion

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/graph/ops.h"
+#include "models/layers/precision.h"
 
 namespace fluxion {
 
@@ -10,7 +11,7 @@ namespace fluxion {
 // matrix product over all rows, so that the gradient of the weight contracts over every row at
 // once.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
-              Location where = Location::current());
+              const Precision& precision = {}, Location where = Location::current());
 
 // Appends axes of size 1 to `values` [batch] until it has `rank` axes, so that it broadcasts over
 // the other axes of a sample.
@@ -40,12 +41,14 @@ Tensor modulate(const Tensor& x, const Tensor& shift, const Tensor& scale,
 
 // Softmax attention of x [batch, tokens, channels] with itself: qkv_weight [3 channels, channels]
 // gives q, k, v in this order, each split into `heads`; the heads, concatenated, pass through the
-// output projection.
+// output projection. The precision is that of both projections: the op for attention itself
+// computes in the dtype of its operands, which is f32.
 struct SelfAttentionWeights {
   Tensor qkv_weight, qkv_bias, proj_weight, proj_bias;
 };
 Tensor multihead_self_attention(const Tensor& x, std::int64_t heads,
                                 const SelfAttentionWeights& weights,
+                                const Precision& precision = {},
                                 Location where = Location::current());
 
 }  // namespace fluxion

@@ -20,7 +20,7 @@ Tensor embed_patches(const DitConfig& config, const Scope& embedder, const Tenso
   const std::int64_t features = config.patch_size * config.patch_size * config.channels;
   const Tensor weight =
       reshape(transpose(embedder("weight"), {0, 2, 3, 1}), {config.hidden_size, features});
-  return linear(patchify(z, config.patch_size), weight, embedder("bias"));
+  return linear(patchify(z, config.patch_size), weight, embedder("bias"), embedder.precision);
 }
 
 Tensor norm(const Tensor& x) { return layer_norm(x, layer_norm_epsilon); }
@@ -29,15 +29,15 @@ Tensor norm(const Tensor& x) { return layer_norm(x, layer_norm_epsilon); }
 
 Tensor dit_block(const DitConfig& config, const Parameters& parameters, const std::string& prefix,
                  const Tensor& h, const Tensor& conditioning) {
-  const Scope scope{parameters, prefix + "."};
+  const Scope scope{parameters, prefix + ".", config.running.precision};
   const std::vector<Tensor> parts =
       split((scope / "adaLN_modulation.1").linear(conditioning), 6, 1);
   const Tensor &shift1 = parts[0], &scale1 = parts[1], &gate1 = parts[2], &shift2 = parts[3],
                &scale2 = parts[4], &gate2 = parts[5];
   const Scope qkv = scope / "attn.qkv", proj = scope / "attn.proj";
-  const Tensor mixed =
-      multihead_self_attention(modulate(norm(h), shift1, scale1), config.num_heads,
-                               {qkv("weight"), qkv("bias"), proj("weight"), proj("bias")});
+  const Tensor mixed = multihead_self_attention(
+      modulate(norm(h), shift1, scale1), config.num_heads,
+      {qkv("weight"), qkv("bias"), proj("weight"), proj("bias")}, scope.precision);
   const Tensor after = h + expand_dims(gate1, 1) * mixed;
   const Tensor widened = (scope / "mlp.fc1").linear(modulate(norm(after), shift2, scale2));
   const Tensor hidden = config.gelu == Gelu::tanh ? gelu_tanh(widened) : gelu_erf(widened);
@@ -48,7 +48,7 @@ Tensor apply(const DitConfig& config, const Parameters& parameters, const Tensor
              const Times& times, const Tensor& labels) {
   check_call("dit", {config.image_size, config.image_size, config.channels}, config.num_classes, z,
              labels);
-  const Scope root{parameters, ""};
+  const Scope root{parameters, "", config.running.precision};
   Tensor h = embed_patches(config, root / "x_embedder.proj", z) + root("pos_embed");
 
   const auto embed = [&](const char* mlp, const Tensor& time) {

@@ -5,6 +5,7 @@
 #include "engine/single_precision.h"
 #include "models/layers/layers.h"
 #include "models/networks/initialise.h"
+#include "models/networks/scope.h"
 
 namespace fluxion {
 namespace {
@@ -40,13 +41,11 @@ Tensor apply(const MlpConfig& config, const Parameters& parameters, const Tensor
   const Tensor conditions = concat({features(times.t), features(second)}, 1),
                seen = with_frequencies(z, config.frequencies);
   Tensor h = config.time_features > 0 ? seen : concat({seen, conditions}, 1);
+  const Scope root{parameters, "", config.running.precision};
   const std::size_t layers = config.hidden.size();
   for (std::size_t k = 0; k <= layers; ++k) {
-    h = linear(h, parameter(parameters, layer(k, "weight")),
-               parameter(parameters, layer(k, "bias")));
-    if (k == 0 && config.time_features > 0)
-      h = h + linear(conditions, parameter(parameters, "time_embedder.weight"),
-                     parameter(parameters, "time_embedder.bias"));
+    h = (root / ("layers." + std::to_string(k))).linear(h);
+    if (k == 0 && config.time_features > 0) h = h + (root / "time_embedder").linear(conditions);
     if (k < layers) h = silu(h);
   }
   return h;

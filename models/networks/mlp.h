@@ -2,6 +2,7 @@
 #pragma once
 
 #include "models/networks/parameters.h"
+#include "models/networks/running.h"
 
 namespace fluxion {
 
@@ -13,6 +14,7 @@ struct MlpConfig {
       0;  // F: the first layer also sees cos and sin of z, 2 z, 4 z, .. 2^(F-1) z
   std::int64_t time_features = 0;  // sinusoidal features of each time; 0: the times themselves
   double time_scale = 1;           // multiplies a time before its sinusoidal features
+  Running running = {};
   bool operator==(const MlpConfig&) const = default;
 };
 

@@ -157,6 +157,11 @@ NetworkConfig with_checkpoints(NetworkConfig config) {
   return config;
 }
 
+NetworkConfig with_precision(NetworkConfig config, const Precision& precision) {
+  std::visit([&](auto& network) { network.running.precision = precision; }, config);
+  return config;
+}
+
 Velocity bind_parameters(const NetworkConfig& config, const Parameters& parameters) {
   return [config, parameters](const Tensor& z, const Times& times, const Tensor& labels) {
     return apply(config, parameters, z, times, labels);

@@ -36,6 +36,10 @@ Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Te
 // computed: less memory, some more time. Throws Error for an MLP, which has no blocks.
 NetworkConfig with_checkpoints(NetworkConfig config);
 
+// The same network, whose products with weights have this precision. Neither changes what the
+// network is: configurations stay equal, and files don't hold it.
+NetworkConfig with_precision(NetworkConfig config, const Precision& precision);
+
 // A network with its parameters bound: what objectives and samplers work on. Any callable of this
 // form will do.
 using Velocity = std::function<Tensor(const Tensor& z, const Times& times, const Tensor& labels)>;

@@ -5,7 +5,7 @@
 namespace fluxion {
 
 Tensor Scope::linear(const Tensor& x) const {
-  return fluxion::linear(x, (*this)("weight"), (*this)("bias"));
+  return fluxion::linear(x, (*this)("weight"), (*this)("bias"), precision);
 }
 
 Tensor embed_time(const Scope& mlp, const Tensor& time, std::int64_t features, double time_scale) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "models/layers/precision.h"
 #include "models/networks/parameters.h"
 
 namespace fluxion {
@@ -14,11 +15,14 @@ namespace fluxion {
 struct Scope {
   const Parameters& parameters;
   std::string prefix;  // "" or with a dot at its end
+  Precision precision = {};
 
   const Tensor& operator()(const std::string& name) const {
     return parameter(parameters, prefix + name);
   }
-  Scope operator/(const std::string& name) const { return {parameters, prefix + name + "."}; }
+  Scope operator/(const std::string& name) const {
+    return {parameters, prefix + name + ".", precision};
+  }
   // weight x + bias over the last axis.
   Tensor linear(const Tensor& x) const;
 };

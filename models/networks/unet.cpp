@@ -24,7 +24,9 @@ std::int64_t embedding_width(const UnetConfig& config) { return 4 * config.base;
 
 // Weights are [out, in, height, width].
 Tensor convolve(const Scope& at, const Tensor& x, const ConvolutionOptions& options) {
-  return conv2d(x, transpose(at("weight"), {2, 3, 1, 0}), options) + at("bias");
+  return product(at.precision, x, at("weight"), [&](const Tensor& a, const Tensor& b) {
+    return conv2d(a, transpose(b, {2, 3, 1, 0}), options) + at("bias");
+  });
 }
 
 Tensor norm(const UnetConfig& config, const Scope& at, const Tensor& x) {
@@ -84,7 +86,8 @@ Tensor attend(const UnetConfig& config, const Scope& at, const Tensor& h) {
                                {.qkv_weight = parts_first(config, matrix(qkv("weight")), heads),
                                 .qkv_bias = parts_first(config, qkv("bias"), heads),
                                 .proj_weight = matrix(proj("weight")),
-                                .proj_bias = proj("bias")});
+                                .proj_bias = proj("bias")},
+                               at.precision);
   return h + reshape(mixed, h.shape());
 }
 
@@ -93,7 +96,7 @@ Tensor apply_layer(const UnetConfig& config, const UnetLayer& layer, const Scope
   if (config.running.checkpoint_blocks &&
       (layer.kind == Kind::residual || layer.kind == Kind::attention)) {
     UnetConfig plain = config;
-    plain.running = {};
+    plain.running.checkpoint_blocks = false;
     return checkpoint(
         [plain, layer, at](const Tensor& x, const Tensor& c) {
           return apply_layer(plain, layer, at, x, c);
@@ -232,7 +235,7 @@ Tensor apply(const UnetConfig& config, const Parameters& parameters, const Tenso
              const Times& times, const Tensor& labels) {
   check_call("unet", {config.image_size[0], config.image_size[1], config.channels},
              config.num_classes, z, labels);
-  const Scope root{parameters, ""};
+  const Scope root{parameters, "", config.running.precision};
   const auto embed = [&](const char* mlp, const Tensor& time) {
     return embed_time(root / mlp, time, config.time_features(), config.time_scale);
   };

@@ -48,7 +48,8 @@ Tensor global_norm(const Parameters& tensors) {
 }
 
 UpdateResult update(const AdamWOptions& options, const TrainState& state,
-                    const Parameters& gradient, const Tensor& learning_rate) {
+                    const Parameters& gradient, const Tensor& learning_rate,
+                    const LossScaleOptions& loss_scale) {
   if (state.parameters.empty()) throw Error("update: the state has no parameters");
   if (state.ema.size() != options.ema_decays.size())
     throw Error("update: the state holds " + std::to_string(state.ema.size()) +
@@ -57,7 +58,9 @@ UpdateResult update(const AdamWOptions& options, const TrainState& state,
   const Tensor norm = global_norm(gradient);
   const Tensor scale =
       options.clip_norm > 0 ? options.clip_norm / maximum(norm, options.clip_norm) : Tensor();
-  const Tensor updates_before = state.step.to(dtype), updates = updates_before + 1.0;
+  const bool scaled = !state.loss_scale.empty();
+  const Tensor counted = scaled ? state.step - state.loss_scale[0].skipped : state.step;
+  const Tensor updates_before = counted.to(dtype), updates = updates_before + 1.0;
   const Tensor correction1 = bias_correction(options.beta1, updates),
                correction2 = bias_correction(options.beta2, updates);
   const Tensor rate = learning_rate.to(dtype);
@@ -84,6 +87,13 @@ UpdateResult update(const AdamWOptions& options, const TrainState& state,
       const Tensor& average = state.ema[i].at(name);
       result.state.ema[i][name] = average + ema_rates[i] * (moved - average);
     }
+  }
+  if (scaled) {
+    const Tensor finite = is_finite_norm(norm);
+    result.state = zip_tree(result.state, state, [&](const Tensor& updated, const Tensor& before) {
+      return where(finite, updated, before);
+    });
+    result.state.loss_scale[0] = next_loss_scale(loss_scale, state.loss_scale[0], finite);
   }
   result.state.step = state.step + 1.0;
   return result;

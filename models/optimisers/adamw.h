@@ -14,6 +14,7 @@
 
 #include "engine/graph/tree.h"
 #include "models/networks/parameters.h"
+#include "models/optimisers/loss_scale.h"
 
 namespace fluxion {
 
@@ -37,9 +38,11 @@ struct TrainState {
   Parameters m, v;  // running means of the gradient and its square
   std::vector<Parameters>
       ema;      // the averaged parameters, one set for each of AdamWOptions::ema_decays
-  Tensor step;  // i32, updates done so far
+  Tensor step;  // i32, updates done so far, those that were skipped included
+  // One where the loss is scaled, else none.
+  std::vector<LossScale> loss_scale = {};
   static auto members(auto& self) {
-    return std::tie(self.parameters, self.m, self.v, self.ema, self.step);
+    return std::tie(self.parameters, self.m, self.v, self.ema, self.step, self.loss_scale);
   }
 };
 
@@ -50,15 +53,18 @@ TrainState make_train_state(const Parameters& trained, std::size_t averages = 1)
 // sqrt of the sum of squares over all tensors: a scalar of their dtype.
 Tensor global_norm(const Parameters& tensors);
 
-// One update. learning_rate: floating scalar. Also returns the norm of the gradient before
-// clipping. Throws Error for a missing gradient, or a state that holds another number of averages
-// than the options name.
+// One update. Where the loss is scaled, `gradient` is that of the loss itself; if its norm is not
+// finite, the update is skipped: nothing but the step and the loss scale changes, and the bias
+// corrections and warm-ups of averages don't count it. learning_rate: floating scalar. Also returns
+// the norm of the gradient before clipping. Throws Error for a missing gradient, or a state that
+// holds another number of averages than the options name.
 struct UpdateResult {
   TrainState state;
   Tensor gradient_norm;
   static auto members(auto& self) { return std::tie(self.state, self.gradient_norm); }
 };
 UpdateResult update(const AdamWOptions& options, const TrainState& state,
-                    const Parameters& gradient, const Tensor& learning_rate);
+                    const Parameters& gradient, const Tensor& learning_rate,
+                    const LossScaleOptions& loss_scale = {});
 
 }  // namespace fluxion

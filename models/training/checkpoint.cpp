@@ -29,6 +29,16 @@ void visit_parts(State& state, F&& f) {
     f("ema." + std::to_string(i) + ".", state.ema[i]);
 }
 
+// The loss scale of a state, where it has one: names in the file and tensors.
+template <class State, class F>
+void visit_loss_scale(State& state, F&& f) {
+  for (auto& now : state.loss_scale) {
+    f("loss_scale.scale", DType::f32, now.scale);
+    f("loss_scale.finite", DType::i32, now.finite);
+    f("loss_scale.skipped", DType::i32, now.skipped);
+  }
+}
+
 CheckpointInfo::Data data_of(const DataSet& data, std::vector<std::string> class_marks) {
   return {.name = data.name(),
           .sample_shape = data.sample_shape(),
@@ -56,7 +66,8 @@ json info_to_json(const CheckpointInfo& info) {
            {{"steps", info.since_row.steps},
             {"loss", info.since_row.loss},
             {"error", info.since_row.error},
-            {"gradient_norm", info.since_row.gradient_norm}}},
+            {"gradient_norm", info.since_row.gradient_norm},
+            {"skipped", info.since_row.skipped}}},
           {"settings", info.settings}};
 }
 
@@ -64,10 +75,12 @@ LogSums sums_from_json(const json& object, std::int64_t step) {
   const LogSums sums{.loss = object.at("loss").get<double>(),
                      .error = object.at("error").get<double>(),
                      .gradient_norm = object.at("gradient_norm").get<double>(),
-                     .steps = object.at("steps").get<std::int64_t>()};
-  if (sums.steps < 0 || sums.steps > step)
-    throw FormatError("a row of the log over " + std::to_string(sums.steps) + " of " +
-                      std::to_string(step) + " steps");
+                     .steps = object.at("steps").get<std::int64_t>(),
+                     .skipped = object.value("skipped", std::int64_t{0})};
+  if (sums.steps < 0 || sums.steps > step || sums.skipped < 0 || sums.skipped > step - sums.steps)
+    throw FormatError("a row of the log over " + std::to_string(sums.steps) + " and " +
+                      std::to_string(sums.skipped) + " skipped of " + std::to_string(step) +
+                      " steps");
   return sums;
 }
 
@@ -151,6 +164,10 @@ void check_entries(const SafetensorsFile& file, const CheckpointInfo& info,
     for (const auto& [name, shape] : shapes) require(prefix + name, {shape, DType::f32});
   });
   require("step", {Shape{}, DType::i32});
+  if (needs_loss_scale(info.config.precision)) parts.loss_scale.emplace_back();
+  visit_loss_scale(parts, [&](const char* name, DType dtype, const Tensor&) {
+    require(name, {Shape{}, dtype});
+  });
   if (file.entries().size() != expected)
     throw FormatError(where + ": holds tensors that are no part of a checkpoint of this network");
 }
@@ -170,6 +187,9 @@ void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer,
     for (const auto& [name, tensor] : part) tensors.emplace(prefix + name, tensor);
   });
   tensors.emplace("step", trainer.state().step);
+  visit_loss_scale(trainer.state(), [&](const char* name, DType, const Tensor& tensor) {
+    tensors.emplace(name, tensor);
+  });
   save_tensors(
       path, tensors,
       {{metadata_key, info_to_json(info).dump(-1, ' ', false, json::error_handler_t::replace)}});
@@ -257,6 +277,8 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
       part.emplace(name, load(prefix + name));
   });
   state.step = load("step");
+  if (needs_loss_scale(info.config.precision)) state.loss_scale.emplace_back();
+  visit_loss_scale(state, [&](const char* name, DType, Tensor& tensor) { tensor = load(name); });
   file.check_whole();
   if (const std::int64_t step = state.step.item<std::int32_t>(); step != info.step)
     throw FormatError(path.string() + ": its metadata speak of step " + std::to_string(info.step) +
@@ -268,7 +290,9 @@ std::uint64_t checkpoint_bytes(const TrainingConfig& config) {
   std::uint64_t elements = 0;
   for (const auto& [name, shape] : trained_shapes(config))
     elements += static_cast<std::uint64_t>(shape.elements());
-  return (3 + config.optimiser.ema_decays.size()) * elements * sizeof(float) + sizeof(std::int32_t);
+  const std::size_t scalars = needs_loss_scale(config.precision) ? 4 : 1;
+  return (3 + config.optimiser.ema_decays.size()) * elements * sizeof(float) +
+         scalars * sizeof(std::int32_t);
 }
 
 }  // namespace fluxion

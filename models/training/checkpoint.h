@@ -1,7 +1,8 @@
 // A training run on disk: everything that a run which stops needs to go on as if it had not, bit
 // for bit, in one safetensors file.
 //
-//   tensors    parameters.NAME, m.NAME, v.NAME, ema.0.NAME, ema.1.NAME, .. and step
+//   tensors    parameters.NAME, m.NAME, v.NAME, ema.0.NAME, ema.1.NAME, .. and step;
+//              loss_scale.scale, .finite and .skipped, where the loss is scaled
 //   metadata   "fluxion.checkpoint": the configuration, what the data were, seconds of training so
 //   far, what the next row of the log has so far, and settings of the program around it
 //

@@ -43,6 +43,20 @@ Schedule schedule_from_json(const json& object) {
           .steps = object.at("steps").get<std::int64_t>()};
 }
 
+json loss_scale_to_json(const LossScaleOptions& options) {
+  return {{"initial", options.initial},
+          {"least", options.least},
+          {"most", options.most},
+          {"interval", options.interval}};
+}
+
+LossScaleOptions loss_scale_from_json(const json& object) {
+  return {.initial = object.at("initial").get<double>(),
+          .least = object.at("least").get<double>(),
+          .most = object.at("most").get<double>(),
+          .interval = object.at("interval").get<std::int64_t>()};
+}
+
 }  // namespace
 
 void check(const TrainingConfig& config) {
@@ -50,6 +64,7 @@ void check(const TrainingConfig& config) {
   if (config.recompute) with_checkpoints(config.network);
   check(config.schedule);
   check(config.objective);
+  check(config.loss_scale);
   constexpr std::int64_t largest_batch = std::int64_t{1} << 30;
   if (config.batch < 1 || config.batch > largest_batch)
     throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
@@ -75,13 +90,17 @@ void check(const TrainingConfig& config) {
 }
 
 json training_config_to_json(const TrainingConfig& config) {
-  return {{"network", network_to_json(config.network)},
-          {"objective", objective_to_json(config.objective)},
-          {"optimiser", optimiser_to_json(config.optimiser)},
-          {"schedule", schedule_to_json(config.schedule)},
-          {"batch", config.batch},
-          {"seed", config.seed},
-          {"recompute", config.recompute}};
+  json result = {{"network", network_to_json(config.network)},
+                 {"objective", objective_to_json(config.objective)},
+                 {"optimiser", optimiser_to_json(config.optimiser)},
+                 {"schedule", schedule_to_json(config.schedule)},
+                 {"batch", config.batch},
+                 {"seed", config.seed},
+                 {"recompute", config.recompute},
+                 {"precision", to_string(config.precision)}};
+  if (needs_loss_scale(config.precision) || config.loss_scale != LossScaleOptions{})
+    result["loss_scale"] = loss_scale_to_json(config.loss_scale);
+  return result;
 }
 
 TrainingConfig training_config_from_json(const json& object) {
@@ -93,7 +112,10 @@ TrainingConfig training_config_from_json(const json& object) {
         .schedule = schedule_from_json(object.at("schedule")),
         .batch = object.at("batch").get<std::int64_t>(),
         .seed = object.at("seed").get<std::uint64_t>(),
-        .recompute = object.value("recompute", false)};  // older files have none
+        .recompute = object.value("recompute", false),  // older files have neither of these
+        .precision = precision_from(object.value("precision", "f32")),
+        .loss_scale = object.contains("loss_scale") ? loss_scale_from_json(object.at("loss_scale"))
+                                                    : LossScaleOptions{}};
     check(config);
     return config;
   } catch (const json::exception& error) {

@@ -7,6 +7,7 @@
 #include "models/networks/network.h"
 #include "models/objectives/objective.h"
 #include "models/optimisers/adamw.h"
+#include "models/optimisers/loss_scale.h"
 #include "models/optimisers/schedule.h"
 
 namespace fluxion {
@@ -20,6 +21,8 @@ struct TrainingConfig {
   std::uint64_t seed = 0;
   bool recompute = false;  // gradients compute each block of the network again (with_checkpoints):
                            // less memory, some more time
+  Precision precision = {};          // of the network's products with weights
+  LossScaleOptions loss_scale = {};  // read where the precision needs one
   bool operator==(const TrainingConfig&) const = default;
 };
 
@@ -28,8 +31,9 @@ struct TrainingConfig {
 void check(const TrainingConfig& config);
 
 // {"network": .., "objective": .., "optimiser": .., "schedule": .., "batch": .., "seed": ..,
-// "recompute": ..}; numbers come back bit for bit. training_config_from_json throws FormatError for
-// a missing or mistyped member or an invalid configuration.
+// "recompute": .., "precision": ..}, and "loss_scale" where it is read or not the default; numbers
+// come back bit for bit. training_config_from_json throws FormatError for a missing or mistyped
+// member or an invalid configuration.
 nlohmann::json training_config_to_json(const TrainingConfig& config);
 TrainingConfig training_config_from_json(const nlohmann::json& json);
 

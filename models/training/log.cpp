@@ -15,18 +15,22 @@ namespace fluxion {
 
 namespace {
 
-constexpr const char* header =
-    "step,seconds,loss,error,gradient_norm,learning_rate,peak_memory_mib";
+std::string header(bool scaled) {
+  const std::string columns = "step,seconds,loss,error,gradient_norm,learning_rate,peak_memory_mib";
+  return scaled ? columns + ",loss_scale,skipped" : columns;
+}
 
-std::string text_of(const LogRow& row) {
+std::string text_of(const LogRow& row, bool scaled) {
   std::string line = std::to_string(row.step) + "," + fixed_text(row.seconds, 3);
   for (const double value : {row.loss, row.error, row.gradient_norm, row.learning_rate})
     line += "," + rounded_text(value, 9);
-  return line + "," + fixed_text(row.peak_memory_mib, 1) + "\n";
+  line += "," + fixed_text(row.peak_memory_mib, 1);
+  if (scaled) line += "," + rounded_text(row.loss_scale, 9) + "," + std::to_string(row.skipped);
+  return line + "\n";
 }
 
 // The row of a line without its end; nothing if it is none.
-std::optional<LogRow> row_of(std::string_view line) {
+std::optional<LogRow> row_of(std::string_view line, bool scaled) {
   LogRow row;
   const auto cell = [&]() {
     const std::size_t end = std::min(line.find(','), line.size());
@@ -34,7 +38,7 @@ std::optional<LogRow> row_of(std::string_view line) {
     line.remove_prefix(std::min(end + 1, line.size()));
     return text;
   };
-  if (std::count(line.begin(), line.end(), ',') != 6) return std::nullopt;
+  if (std::count(line.begin(), line.end(), ',') != (scaled ? 8 : 6)) return std::nullopt;
   const auto step = parse_number<std::int64_t>(cell());
   if (!step) return std::nullopt;
   row.step = *step;
@@ -45,21 +49,27 @@ std::optional<LogRow> row_of(std::string_view line) {
     if (!value) return std::nullopt;
     row.*member = *value;
   }
+  if (scaled) {
+    const auto loss_scale = parse_number<double>(cell());
+    const auto skipped = parse_number<std::int64_t>(cell());
+    if (!loss_scale || !skipped) return std::nullopt;
+    row.loss_scale = *loss_scale, row.skipped = *skipped;
+  }
   return row;
 }
 
 }  // namespace
 
 TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step,
-                         const std::filesystem::path& before)
-    : path_(std::move(path)), text_(std::string(header) + "\n") {
+                         const std::filesystem::path& before, bool scaled)
+    : path_(std::move(path)), scaled_(scaled), text_(header(scaled) + "\n") {
   if (step > 0) {
     std::ifstream file(before);
     std::string line;
-    if (std::getline(file, line) && line == header)
+    if (std::getline(file, line) && line == header(scaled))
       // The last line counts only if its end is there.
       while (std::getline(file, line) && !file.eof()) {
-        const std::optional<LogRow> row = row_of(line);
+        const std::optional<LogRow> row = row_of(line, scaled);
         if (!row || row->step > step || (!rows_.empty() && row->step <= rows_.back().step)) break;
         rows_.push_back(*row);
         text_ += line + "\n";
@@ -71,7 +81,7 @@ TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step,
 
 void TrainingLog::add(const LogRow& row) {
   rows_.push_back(row);
-  text_ += text_of(row);
+  text_ += text_of(row, scaled_);
   std::error_code missing;
   if (std::filesystem::file_size(path_, missing) != written_) {
     replace_file(path_, text_);

@@ -1,13 +1,14 @@
 #include "models/training/run.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <vector>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "engine/platform/machine.h"
 #include "engine/readback.h"
 #include "models/training/run_files.h"
@@ -36,32 +37,54 @@ SubmittedStep submit_step(Trainer& trainer, std::int64_t first) {
   const StepMetrics metrics = trainer.step();
   submitted.step = trainer.steps_done();
   submitted.first = submitted.step - first == 1;
-  submitted.metrics =
-      Readback(std::array<Tensor, 3>{metrics.loss, metrics.error, metrics.gradient_norm});
+  std::vector<Tensor> wanted{metrics.loss, metrics.error, metrics.gradient_norm};
+  if (metrics.loss_scale) wanted.push_back(metrics.loss_scale);
+  submitted.metrics = Readback(wanted);
   return submitted;
 }
 
-// The means over the steps since the last row of the log.
+// The means over the steps since the last row of the log, but for those whose update was skipped.
 class Window {
  public:
   explicit Window(const LogSums& sums) : sums_(sums) {}
   void add(const Readback& metrics) {
+    if (metrics.size() == 4) {
+      loss_scale_ = metrics.item<float>(3);
+      if (!std::isfinite(metrics.item<float>(2))) {
+        ++sums_.skipped;
+        return;
+      }
+    }
     sums_.loss += metrics.item<float>(0);
     sums_.error += metrics.item<float>(1);
     sums_.gradient_norm += metrics.item<float>(2);
     ++sums_.steps;
   }
   void report(RunProgress& progress) const {
+    progress.loss_scale = loss_scale_, progress.skipped = sums_.skipped;
+    if (sums_.steps == 0) return;
     const auto steps = static_cast<double>(sums_.steps);
     progress.loss = sums_.loss / steps, progress.error = sums_.error / steps,
     progress.gradient_norm = sums_.gradient_norm / steps;
   }
   void clear() { sums_ = {}; }
   const LogSums& sums() const { return sums_; }
+  bool empty() const { return sums_.steps == 0; }
 
  private:
   LogSums sums_;
+  double loss_scale_ = 0;
 };
+
+// At the least scale, nothing is left to try.
+void check_scale(const TrainingConfig& config, const SubmittedStep& submitted) {
+  if (submitted.metrics.size() < 4 || std::isfinite(submitted.metrics.item<float>(2)) ||
+      submitted.metrics.item<float>(3) > config.loss_scale.least)
+    return;
+  throw Error("train: gradients are not finite after step " + std::to_string(submitted.step) +
+              ", at any loss scale down to " + number_text(config.loss_scale.least) +
+              "; f16 ends at 65504, and --precision bf16 has the range of f32");
+}
 
 void check_finite(const RunProgress& progress) {
   if (std::isfinite(progress.loss) && std::isfinite(progress.error) &&
@@ -110,6 +133,7 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
 
   // Waits for a step, logs it where a row is due, and reports it.
   const auto finish = [&](const SubmittedStep& submitted, bool last, bool saved) {
+    check_scale(trainer.config(), submitted);
     window.add(submitted.metrics);
     const std::int64_t step = submitted.step;
     const double here = seconds_since(start);
@@ -124,7 +148,9 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     progress.fraction =
         std::min(1.0, std::max(static_cast<double>(step) / static_cast<double>(limits.steps),
                                progress.seconds / seconds_limit));
-    const bool regular = step == 1 || step % output.log_every == 0, row = regular || last;
+    // Steps that were all skipped make no row: they go into the next one.
+    const bool regular = (step == 1 || step % output.log_every == 0) && !window.empty(),
+               row = regular || (last && !window.empty());
     if (row || submitted.first || saved) {
       // Nothing is saved that is not finite.
       window.report(progress);
@@ -137,7 +163,8 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
       if (files)
         files->log({step, progress.seconds, progress.loss, progress.error, progress.gradient_norm,
                     progress.learning_rate,
-                    static_cast<double>(progress.peak_memory_bytes) / mebibyte});
+                    static_cast<double>(progress.peak_memory_bytes) / mebibyte, progress.loss_scale,
+                    progress.skipped});
     }
     if (hooks.report) hooks.report(progress);
   };

@@ -47,7 +47,9 @@ struct RunProgress {
   std::int64_t step = 0, steps = 0;
   double loss = 0, error = 0, gradient_norm = 0;  // as in the last row of the log
   double learning_rate = 0;
-  double seconds = 0;  // of the whole run
+  double loss_scale = 0;     // of the last update; 0: the loss is not scaled
+  std::int64_t skipped = 0;  // updates since the row before that were skipped for it
+  double seconds = 0;        // of the whole run
   double steps_per_second = 0, seconds_left = 0;
   double fraction = 0;                  // of the run that is done, 0 to 1
   std::uint64_t peak_memory_bytes = 0;  // of this process so far; 0: unknown

@@ -82,10 +82,12 @@ RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer,
   // A checkpoint that was put aside has no log of its own: the one beside it is that of the run
   // that took its place.
   const bool aside = resumed_from_.filename().string().starts_with(kept_name);
-  log_.emplace(folder_ / log_name, trainer_.steps_done() - output.since_row.steps,
+  log_.emplace(folder_ / log_name,
+               trainer_.steps_done() - output.since_row.steps - output.since_row.skipped,
                goes_on_ ? folder_ / log_name
                : aside  ? ""
-                        : resumed_from_.parent_path() / log_name);
+                        : resumed_from_.parent_path() / log_name,
+               needs_loss_scale(trainer_.config().precision));
   write_settings();
 }
 

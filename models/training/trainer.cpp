@@ -14,8 +14,9 @@ namespace {
 struct StepResult {
   TrainState state;
   Tensor loss, error, gradient_norm;
+  std::vector<Tensor> loss_scale;  // one or none
   static auto members(auto& self) {
-    return std::tie(self.state, self.loss, self.error, self.gradient_norm);
+    return std::tie(self.state, self.loss, self.error, self.gradient_norm, self.loss_scale);
   }
 };
 
@@ -25,18 +26,25 @@ struct TrainStep {
   NetworkConfig network;
   ObjectiveConfig objective;
   AdamWOptions optimiser;
+  LossScaleOptions loss_scale;
   Parameters frozen;
 
   StepResult operator()(const TrainState& state, const Tensor& x, const Tensor& labels,
                         const Tensor& key, const Tensor& learning_rate) const {
+    std::vector<Tensor> scale;
+    if (!state.loss_scale.empty()) scale.push_back(state.loss_scale[0].scale);
     const auto loss = [&](const Parameters& trained) {
       ObjectiveValue value = objective_value(objective, network, merge(trained, frozen), x, labels,
                                              fold_in(key, state.step));
-      return std::pair(value.loss, value.error);
+      const Tensor differentiated = scale.empty() ? value.loss : value.loss * scale[0];
+      return std::pair(differentiated, std::pair(value.loss, value.error));
     };
     auto [value, gradient] = value_and_grad(loss)(state.parameters);
-    UpdateResult next = update(optimiser, state, gradient, learning_rate);
-    return {std::move(next.state), value.first, value.second, next.gradient_norm};
+    if (!scale.empty())
+      gradient = map_tree(std::move(gradient), [&](const Tensor& g) { return g / scale[0]; });
+    UpdateResult next = update(optimiser, state, gradient, learning_rate, loss_scale);
+    const auto& [plain, error] = value.second;
+    return {std::move(next.state), plain, error, next.gradient_norm, scale};
   }
 };
 
@@ -64,9 +72,10 @@ constexpr std::uint32_t initial_stream = 0, step_stream = 1;
 using Step = Compiled<TrainStep>;
 
 Step compile_step(const TrainingConfig& config, const Parameters& frozen) {
-  const NetworkConfig network =
-      config.recompute ? with_checkpoints(config.network) : config.network;
-  return compile(TrainStep{network, config.objective, config.optimiser, frozen}, {.donate = {0}});
+  const NetworkConfig network = with_precision(
+      config.recompute ? with_checkpoints(config.network) : config.network, config.precision);
+  return compile(TrainStep{network, config.objective, config.optimiser, config.loss_scale, frozen},
+                 {.donate = {0}});
 }
 
 // The arguments of a step by their types alone: lazy tensors that nobody evaluates, so that a step
@@ -110,6 +119,23 @@ void check_state(const TrainingConfig& config, const TrainState& state) {
   if (!state.step || state.step.type() != TensorType{Shape{}, DType::i32} ||
       state.step.item<std::int32_t>() < 0)
     throw Error("train: the state's step must be a scalar i32 that is not negative");
+  if (state.loss_scale.size() != (needs_loss_scale(config.precision) ? 1u : 0u))
+    throw Error(
+        "train: the state has " +
+        std::string(state.loss_scale.empty() ? "no loss scale, which " : "a loss scale, which ") +
+        "precision " + to_string(config.precision) +
+        (state.loss_scale.empty() ? " needs" : " does not need"));
+  for (const LossScale& now : state.loss_scale) {
+    const TensorType count{Shape{}, DType::i32};
+    if (now.scale.type() != TensorType{Shape{}, DType::f32} || now.finite.type() != count ||
+        now.skipped.type() != count)
+      throw Error("train: the state's loss scale must be an f32 and two i32");
+    const double scale = now.scale.item<float>();
+    if (!(scale >= config.loss_scale.least && scale <= config.loss_scale.most) ||
+        now.finite.item<std::int32_t>() < 0 || now.skipped.item<std::int32_t>() < 0 ||
+        now.skipped.item<std::int32_t>() > state.step.item<std::int32_t>())
+      throw Error("train: the state's loss scale is out of range");
+  }
 }
 
 }  // namespace
@@ -160,6 +186,8 @@ Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, con
   eval_tree(initial);
   SplitParameters split = split_frozen(initial, frozen_parameters(config.network));
   TrainState state = make_train_state(split.trained, config.optimiser.ema_decays.size());
+  if (needs_loss_scale(config.precision))
+    state.loss_scale.push_back(initial_loss_scale(config.loss_scale, device));
   state_ = std::make_unique<State>(std::move(config), std::move(data), device,
                                    std::move(split.frozen), std::move(state));
 }
@@ -197,6 +225,9 @@ MemoryReport step_memory(const TrainingConfig& config, const Device& device) {
   TrainState state{
       .parameters = zero, .m = zero, .v = zero, .ema = {}, .step = zeros({}, DType::i32, device)};
   state.ema.assign(config.optimiser.ema_decays.size(), zero);
+  if (needs_loss_scale(config.precision))
+    state.loss_scale.push_back(
+        {.scale = zeros({}, DType::f32, device), .finite = state.step, .skipped = state.step});
   const Placeholders arguments(config, device);
   return compile_step(config, split.frozen)
       .memory_report(state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
@@ -213,7 +244,8 @@ StepMetrics Trainer::step() {
       state.step(state.train_state, batch.x, batch.labels, state.key, state.learning_rate());
   state.train_state = std::move(result.state);
   ++state.steps_done;
-  return {std::move(result.loss), std::move(result.error), std::move(result.gradient_norm)};
+  return {std::move(result.loss), std::move(result.error), std::move(result.gradient_norm),
+          result.loss_scale.empty() ? Tensor() : result.loss_scale[0]};
 }
 
 std::int64_t Trainer::steps_done() const { return state_->steps_done; }
@@ -244,6 +276,7 @@ Model Trainer::model(Weights weights, std::size_t average) const {
   model.info.ema = weights == Weights::average;
   if (model.info.ema) model.info.ema_decay = config.optimiser.ema_decays[average];
   model.info.step = state_->steps_done;
+  model.info.precision = config.precision;
   const TrainState& now = state_->train_state;
   model.parameters =
       merge(weights == Weights::average ? now.ema[average] : now.parameters, state_->frozen);

@@ -20,7 +20,9 @@ namespace fluxion {
 struct StepMetrics {
   Tensor loss;           // the objective, as differentiated
   Tensor error;          // mean squared error per element, unweighted
-  Tensor gradient_norm;  // before clipping
+  Tensor gradient_norm;  // before clipping; where the loss is scaled and this is not finite, the
+                         // update was skipped
+  Tensor loss_scale;     // what the loss was multiplied by; empty where it is not scaled
 };
 
 enum class Weights { raw, average };
