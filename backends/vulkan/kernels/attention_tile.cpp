@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 
 #include "backends/vulkan/kernels/attention.h"
@@ -24,7 +25,9 @@ constexpr double attention_group_overhead = 2000;
 constexpr double attention_step_overhead = 80;  // barriers and addresses
 constexpr double weight_cost = 30;              // an exponential and what surrounds it
 constexpr std::uint32_t most_sums = 160;        // of an invocation, in registers at all
-constexpr double register_budget = 72;          // sums of an invocation
+// Of a SIMD of 32 lanes, and of four of them; what an invocation needs beside its sums.
+constexpr double simd_registers = 1024, shared_memory = 131072, other_registers = 80;
+constexpr double most_registers = 150;  // beyond, a driver may spill
 
 double whole(std::int64_t a, std::uint32_t b) { return static_cast<double>((a + b - 1) / b); }
 
@@ -64,9 +67,17 @@ double attention_cost(const AttentionTile& tile, AttentionPass pass,
                2) +
       4 * tile.columns * padded * number(products.summed_operands.size()) / invocations +
       attention_step_overhead * tile.columns / tile.column_depth;
-  const double crowded =
-      std::max(1.0, accumulators(tile, products, problem.features) / register_budget);
-  const double at_once = std::max(1.0, attention_lanes / invocations / crowded);
+  // Subgroups that a SIMD can hold, by registers and by shared memory: fewer hide less latency.
+  const double fetched =
+      padded * tile.column_depth * number(products.summed_operands.size()) / invocations;
+  const double registers =
+      accumulators(tile, products, problem.features) + fetched + other_registers;
+  const double memory = AttentionMemory::of(tile, pass, problem.features).bytes();
+  const double subgroups =
+      std::min(simd_registers / registers, std::floor(shared_memory / memory) * invocations / 128);
+  const double hidden =
+      std::min(1.0, 0.5 + subgroups / 16) / (registers > most_registers ? 1.5 : 1.0);
+  const double at_once = std::max(1.0, attention_lanes * hidden / invocations);
   const double groups = whole(problem.rows, tile.rows) * number(problem.batch);
   const double rounds = std::max(1.0, groups / at_once);
   return rounds * (whole(problem.columns, tile.columns) * (scores + weights + outputs) +
@@ -121,9 +132,9 @@ AttentionMemory AttentionMemory::of(const AttentionTile& tile, AttentionPass pas
   const std::uint32_t output_tiles = tile.column_depth / 4 * count(products.summed_operands) *
                                      tile_pitch(tile.padded_features(features));
   AttentionMemory memory;
-  memory.weights = std::max(score_tiles, output_tiles);
-  memory.partial = memory.weights + static_cast<std::uint32_t>(products.weights) * tile.columns *
-                                        (tile_pitch(tile.rows) / 4);
+  memory.outputs =
+      static_cast<std::uint32_t>(products.weights) * tile.columns * (tile_pitch(tile.rows) / 4);
+  memory.partial = std::max(score_tiles, memory.outputs + output_tiles);
   memory.total = memory.partial + (finds_softmax(pass) ? tile.across() * (tile.rows / 4) : 0);
   return memory;
 }
@@ -137,13 +148,16 @@ std::vector<AttentionTile> attention_tiles(AttentionPass pass, std::int64_t feat
     const auto fits = [&] {
       return AttentionMemory::of(tile, pass, features).bytes() <= target.shared_bytes;
     };
+    // Four operands at a time take too many registers in deep steps.
+    const AttentionProducts& products = products_of(pass);
+    const bool many = products.row_operands.size() + products.column_operands.size() > 2;
+    const std::uint32_t deepest = std::min(many ? 8u : 16u, std::max(rounded_up(features, 4), 4u));
     for (const std::uint32_t depth : depths) {
-      tile.feature_depth = std::min(depth, std::max(rounded_up(features, 4), 4u));
+      tile.feature_depth = std::min(depth, deepest);
       tile.column_depth = depth;
       if (fits()) break;
     }
-    if (fits() && accumulators(tile, products_of(pass), features) <= most_sums)
-      tiles.push_back(tile);
+    if (fits() && accumulators(tile, products, features) <= most_sums) tiles.push_back(tile);
   }
   return tiles;
 }

@@ -62,9 +62,12 @@ struct AttentionTile {
 };
 std::string to_string(const AttentionTile& tile);
 
-// Where things lie in shared memory, in groups of four elements.
+// Where things lie in shared memory, in groups of four elements. The scores' tiles are at 0; the
+// weights take their place.
 struct AttentionMemory {
-  std::uint32_t weights = 0, partial = 0, total = 0;  // first elements; tiles are at 0
+  std::uint32_t outputs = 0;  // the outputs' tiles, behind the weights
+  std::uint32_t partial = 0;  // a value of each row and thread across
+  std::uint32_t total = 0;
   static AttentionMemory of(const AttentionTile& tile, AttentionPass pass, std::int64_t features);
   std::uint32_t bytes() const { return 16 * total; }
 };

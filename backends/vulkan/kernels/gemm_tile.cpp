@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 
 #include "backends/vulkan/kernels/tile_product.h"
@@ -14,19 +15,22 @@ namespace {
 // first is taken.
 constexpr std::array tiles{
     GemmTile{128, 128, 16, 8, 8},  GemmTile{128, 64, 16, 8, 8},   GemmTile{64, 128, 16, 8, 8},
-    GemmTile{64, 64, 16, 8, 8},    GemmTile{64, 64, 16, 8, 4},    GemmTile{64, 64, 16, 4, 4, 8},
-    GemmTile{32, 64, 16, 4, 4, 8}, GemmTile{64, 32, 16, 4, 4, 8}, GemmTile{32, 32, 16, 4, 4, 8},
-    GemmTile{16, 64, 16, 4, 4, 8}, GemmTile{64, 16, 16, 4, 4, 8}, GemmTile{4, 256, 16, 4, 4, 8},
-    GemmTile{256, 4, 16, 4, 4, 8}, GemmTile{64, 64, 8, 8, 4},     GemmTile{32, 32, 8, 4, 4, 8},
+    GemmTile{64, 64, 16, 8, 8},    GemmTile{64, 64, 16, 8, 4},    GemmTile{64, 64, 16, 4, 8},
+    GemmTile{64, 64, 16, 4, 4, 8}, GemmTile{32, 64, 16, 4, 4, 8}, GemmTile{64, 32, 16, 4, 4, 8},
+    GemmTile{32, 32, 16, 4, 4, 8}, GemmTile{16, 64, 16, 4, 4, 8}, GemmTile{64, 16, 16, 4, 4, 8},
+    GemmTile{4, 256, 8, 4, 4},     GemmTile{256, 4, 8, 4, 4},     GemmTile{64, 64, 8, 8, 4},
+    GemmTile{64, 64, 8, 4, 8},     GemmTile{64, 64, 8, 4, 4},     GemmTile{32, 32, 8, 4, 4, 8},
 };
 
 // A model of a device; the measure is the time of one multiply-add of one invocation.
-constexpr double device_lanes = 4096;       // invocations that compute at once
-constexpr double group_overhead = 1500;     // start, first loads and stores of a workgroup
-constexpr double step_overhead = 60;        // barriers and addresses of a step through `depth`
-constexpr double split_element_cost = 12;   // to write one partial sum and to read it again
-constexpr double split_kernel_cost = 8000;  // another dispatch
-constexpr double most_accumulators = 64;    // in registers beyond doubt
+constexpr double device_lanes = 4096;         // invocations that compute at once
+constexpr double group_overhead = 1500;       // start, first loads and stores of a workgroup
+constexpr double step_overhead = 60;          // barriers and addresses of a step through `depth`
+constexpr double split_element_cost = 12;     // to write one partial sum and to read it again
+constexpr double split_kernel_cost = 8000;    // another dispatch
+constexpr double simd_lane_registers = 1024;  // of 32 lanes
+constexpr double address_registers = 28;      // addresses and places
+constexpr double most_accumulators = 64;      // in registers beyond doubt
 
 double round_up_quotient(double a, double b) {
   return static_cast<double>(static_cast<std::int64_t>((a + b - 1) / b));
@@ -52,8 +56,15 @@ double cost(const GemmProblem& problem, const GemmTile& tile, std::int64_t split
   const double loaded = (number(tile.rows) * number(lhs) + number(tile.columns) * number(rhs)) *
                         tile.depth / tile.invocations();
   const double step = tile.depth * (products + shared_loads) + 4 * loaded + step_overhead;
-  const double spilled = rows * columns * number(problem.results) > most_accumulators ? 4 : 1;
-  double total = round_up_quotient(groups, at_once) * (steps * step * spilled + group_overhead);
+  // Registers of an invocation, and how many subgroups of a SIMD they leave room for: fewer than
+  // eight hide less latency.
+  const double sums = rows * columns * number(problem.results);
+  const double registers =
+      sums + rows * number(lhs) + columns * number(rhs) + loaded + address_registers;
+  const double hidden = std::min(1.0, 0.5 + std::floor(simd_lane_registers / registers) / 16);
+  const double spilled = sums > most_accumulators ? 4 : 1;
+  double total =
+      round_up_quotient(groups, at_once) * (steps * step * spilled / hidden + group_overhead);
   if (splits > 1) {
     const double elements =
         number(problem.batch) * number(problem.m) * number(problem.n) * number(problem.results);

@@ -34,8 +34,7 @@ std::size_t operand_count(Op op) { return op == Op::attention ? 3 : 6; }
 
 std::uint32_t u32_of(std::int64_t number) { return static_cast<std::uint32_t>(number); }
 
-// The sum or maximum of a row's elements may be spread over the invocations of the row. NaN is lost
-// in a maximum: the weights bring it back.
+// The maximum, which loses NaN: the weights bring it back.
 Value larger(Value a, Value b) {
   return a.module().extended(GLSLstd450NMax, a.type(), {a.id(), b.id()});
 }
@@ -97,7 +96,6 @@ class AttentionKernel {
     // By row of the invocation: the largest score so far, and sums over its own columns of p and t.
     std::vector<Value> largest, total, total_tangent;
   };
-  // An operand at one row: the offset of its elements, and the index clamped to what there is.
   using Values = std::vector<Value>;
 
   const ContractOperand& view(std::size_t operand) const { return kernel_.views[operand]; }
@@ -107,11 +105,11 @@ class AttentionKernel {
   std::uint32_t binding(std::size_t operand) {
     return bindings_.buffer(kernel_.inputs[operand], true, false);
   }
-  TileLoader loader(std::size_t operand, bool along_features, std::uint32_t strips,
-                    std::uint32_t depth) {
+  TileRequest request(std::size_t operand, bool along_features, std::uint32_t strips,
+                      std::uint32_t depth) {
     const OperandView read = along_features ? OperandView::of_lhs(view(operand), kept(operand))
                                             : OperandView::of_rhs(view(operand), kept(operand));
-    return TileLoader(m_, read, binding(operand), strips, depth);
+    return {read, binding(operand), strips, depth};
   }
   bool features_at_all() const { return sizes_.features > 0; }
   Value row(std::uint32_t i) const { return first_row_ + score_shape_.row(grid_, i); }
@@ -128,12 +126,7 @@ class AttentionKernel {
       if (pass_ == AttentionPass::dual) carried.total_tangent = carried.total;
     }
     if (columns_ > 0) {
-      std::vector<TileLoader> row_loaders;
-      for (const std::size_t operand : products_.row_operands) {
-        if (!features_at_all()) break;
-        row_loaders.push_back(loader(operand, true, tile_.rows, tile_.feature_depth));
-        row_loaders.back().start(batch_, first_row_);
-      }
+      if (features_at_all()) prepare_operands();
       if (pass_ == AttentionPass::query_gradient) load_row_values();
       if (masked_) {
         const ViewAxis rows = mask_rows();
@@ -143,8 +136,7 @@ class AttentionKernel {
       const Values last = m_.loop(
           m_.u32(0), m_.u32(u32_of(columns_)), tile_.columns, flattened_state(carried),
           [&](Value first_column, const Values& values) {
-            return flattened_state(
-                add_block(first_column, row_loaders, unflattened_state(values, carried)));
+            return flattened_state(add_block(first_column, unflattened_state(values, carried)));
           },
           Unroll::no);
       carried = unflattened_state(last, carried);
@@ -176,10 +168,9 @@ class AttentionKernel {
 
   // ---- scores
 
-  Carried add_block(Value first_column, const std::vector<TileLoader>& row_loaders,
-                    Carried carried) {
+  Carried add_block(Value first_column, Carried carried) {
     m_.barrier();
-    Accumulators matrices = scores(first_column, row_loaders);
+    Accumulators matrices = scores(first_column);
     hide(first_column, matrices[0]);
     if (finds_softmax(pass_))
       update_softmax(first_column, matrices, carried);
@@ -189,43 +180,57 @@ class AttentionKernel {
     return carried;
   }
 
-  Accumulators scores(Value first_column, const std::vector<TileLoader>& row_loaders) {
-    const Accumulators none = zero_accumulators(m_, products_.matrices(), score_shape_);
-    if (!features_at_all()) return none;
-    std::vector<TileLoader> loaders = row_loaders;
-    std::vector<SharedTile> tiles;
+  // The tiles of the scores' operands, rows before columns, and of those of the outputs.
+  void prepare_operands() {
+    const std::uint32_t padded = tile_.padded_features(sizes_.features);
+    std::vector<TileRequest> of_scores, of_outputs;
     std::uint32_t first = 0;
-    const auto place = [&](std::uint32_t strips) {
-      tiles.push_back({shared_, m_.u32(first), tile_pitch(strips) / 4});
+    const auto add = [&](std::size_t operand, std::uint32_t strips) {
+      of_scores.push_back(request(operand, true, strips, tile_.feature_depth));
+      score_tiles_.push_back({shared_, m_.u32(first), tile_pitch(strips) / 4});
       first += tile_pitch(strips) / 4 * tile_.feature_depth;
     };
-    for (std::size_t i = 0; i < row_loaders.size(); ++i) place(tile_.rows);
-    for (const std::size_t operand : products_.column_operands) {
-      loaders.push_back(loader(operand, true, tile_.columns, tile_.feature_depth));
-      loaders.back().start(batch_, first_column);
-      place(tile_.columns);
+    for (const std::size_t operand : products_.row_operands) add(operand, tile_.rows);
+    for (const std::size_t operand : products_.column_operands) add(operand, tile_.columns);
+    first = memory_.outputs;
+    for (const std::size_t operand : products_.summed_operands) {
+      of_outputs.push_back(request(operand, false, padded, tile_.column_depth));
+      output_tiles_.push_back({shared_, m_.u32(first), tile_pitch(padded) / 4});
+      first += tile_pitch(padded) / 4 * tile_.column_depth;
     }
+    score_operands_ = TileSet(m_, of_scores);
+    output_operands_ = TileSet(m_, of_outputs);
+    for (std::size_t i = 0; i < products_.row_operands.size(); ++i)
+      score_operands_.start(i, batch_, first_row_);
+    for (std::size_t i = 0; i < of_outputs.size(); ++i)
+      output_operands_.start(i, batch_, m_.u32(0));
+  }
+
+  Accumulators scores(Value first_column) {
+    const Accumulators none = zero_accumulators(m_, products_.matrices(), score_shape_);
+    if (!features_at_all()) return none;
+    const std::size_t rows = products_.row_operands.size();
+    for (std::size_t i = 0; i < products_.column_operands.size(); ++i)
+      score_operands_.start(rows + i, batch_, first_column);
     const Values sums = m_.loop(
         m_.u32(0), m_.u32(u32_of(sizes_.features)), tile_.feature_depth, flattened(none),
         [&](Value first_feature, const Values& values) {
-          load_tiles(loaders, tiles, first_feature);
-          const std::span<const SharedTile> all = tiles;
-          return flattened(multiply_tiles(m_, all.first(row_loaders.size()),
-                                          all.subspan(row_loaders.size()), products_.score_terms,
-                                          grid_, score_shape_, tile_.feature_depth, 4,
-                                          unflattened(values, products_.matrices())));
+          load_tiles(score_operands_, score_tiles_, first_feature);
+          const std::span<const SharedTile> all = score_tiles_;
+          return flattened(multiply_tiles(
+              m_, all.first(rows), all.subspan(rows), products_.score_terms, grid_, score_shape_,
+              tile_.feature_depth, 4, unflattened(values, products_.matrices())));
         },
         Unroll::no);
     return unflattened(sums, products_.matrices());
   }
 
   // Replaces the tiles, which all invocations have finished reading by then.
-  void load_tiles(const std::vector<TileLoader>& loaders, const std::vector<SharedTile>& tiles,
+  void load_tiles(const TileSet& operands, const std::vector<SharedTile>& tiles,
                   Value first_inner) {
-    std::vector<Values> fetched;
-    for (const TileLoader& each : loaders) fetched.push_back(each.fetch(first_inner));
+    const Values fetched = operands.fetch(first_inner);
     m_.barrier();
-    for (std::size_t i = 0; i < loaders.size(); ++i) loaders[i].store(tiles[i], fetched[i]);
+    operands.store(tiles, fetched);
     m_.barrier();
   }
 
@@ -358,6 +363,7 @@ class AttentionKernel {
         if (by_key) weights[1][at] = kept(p);
       }
     }
+    m_.barrier();  // the scores' tiles have been read
     store_weights(weights);
   }
 
@@ -378,11 +384,10 @@ class AttentionKernel {
 
   SharedTile weight_tile(std::size_t number) {
     const std::uint32_t pitch = tile_pitch(tile_.rows) / 4;
-    return {
-        shared_,
-        m_.u32(memory_.weights + u32_of(static_cast<std::int64_t>(number)) * tile_.columns * pitch),
-        pitch};
+    return {shared_, m_.u32(u32_of(static_cast<std::int64_t>(number)) * tile_.columns * pitch),
+            pitch};
   }
+  // In place of the scores' tiles, which all invocations must have read.
   void store_weights(const Accumulators& weights) {
     for (std::size_t w = 0; w < weights.size(); ++w) {
       const SharedTile tile = weight_tile(w);
@@ -400,31 +405,20 @@ class AttentionKernel {
   // ---- outputs
 
   Accumulators add_outputs(Value first_column, const Accumulators& sums) {
-    const std::uint32_t padded = tile_.padded_features(sizes_.features);
-    std::vector<TileLoader> loaders;
-    std::vector<SharedTile> tiles;
-    for (const std::size_t operand : products_.summed_operands) {
-      loaders.push_back(loader(operand, false, padded, tile_.column_depth));
-      loaders.back().start(batch_, m_.u32(0));
-      tiles.push_back({shared_,
-                       m_.u32(u32_of(static_cast<std::int64_t>(tiles.size())) * tile_.column_depth *
-                              (tile_pitch(padded) / 4)),
-                       tile_pitch(padded) / 4});
-    }
     const Value all = m_.u32(tile_.columns);
     const Value columns =
         columns_ % tile_.columns == 0 ? all : min(all, m_.u32(u32_of(columns_)) - first_column);
     const Values result = m_.loop(
         m_.u32(0), columns, tile_.column_depth, flattened(sums),
         [&](Value within, const Values& values) {
-          load_tiles(loaders, tiles, first_column + within);
+          load_tiles(output_operands_, output_tiles_, first_column + within);
           std::vector<SharedTile> weights;
           for (std::size_t w = 0; w < products_.weights; ++w) {
             weights.push_back(weight_tile(w));
             weights.back().first =
                 weights.back().first + within * m_.u32(weights.back().pitch_quads);
           }
-          return flattened(multiply_tiles(m_, weights, tiles, products_.output_terms, grid_,
+          return flattened(multiply_tiles(m_, weights, output_tiles_, products_.output_terms, grid_,
                                           output_shape_, tile_.column_depth, 4,
                                           unflattened(values, sums.size())));
         },
@@ -532,6 +526,8 @@ class AttentionKernel {
   const AttentionMemory memory_;
   const RegisterShape score_shape_, output_shape_;
   SharedArray shared_;
+  TileSet score_operands_, output_operands_;
+  std::vector<SharedTile> score_tiles_, output_tiles_;
   Value batch_, first_row_;
   Values row_lse_, row_delta_;  // of the rows' queries
   Values mask_row_offsets_;

@@ -29,6 +29,12 @@ double total_bytes(const ShaderBindings& bindings) {
   return total;
 }
 
+// Whether the epilogue runs at four neighbours of a row at once. (An axis of size 1 may be left out
+// of its space, so that the last one is not always of the columns.)
+std::uint32_t epilogue_width(const ContractKernel& kernel) {
+  return kernel.n % 4 == 0 && TapeEmitter::takes_four(kernel.epilogue) ? 4 : 1;
+}
+
 struct EpiloguePoint {
   Value batch, row, column;
 };
@@ -102,7 +108,7 @@ class TileKernel {
         grid_(ThreadGrid::of(m_, tile_.rows / tile_.thread_rows,
                              tile_.columns / tile_.thread_columns)),
         bindings_(context),
-        epilogue_(m_, bindings_, kernel, TapeEmitter::takes_four(kernel.epilogue) ? 4 : 1) {}
+        epilogue_(m_, bindings_, kernel, epilogue_width(kernel)) {}
 
   void add_to(KernelWork& work) {
     const std::int64_t tiles_m = ceil_div(kernel_.m, tile_.rows),
@@ -146,29 +152,23 @@ class TileKernel {
  private:
   // Adds the products of a group over this workgroup's part of k.
   Accumulators multiply(const TermGroup& group, const Accumulators& sums) {
-    std::vector<TileLoader> loaders;
+    std::vector<TileRequest> requests;
     std::vector<SharedTile> tiles;
     Value first = m_.u32(0);
-    const auto add_operands = [&](const std::vector<OperandView>& views, std::uint32_t strips,
-                                  Value first_strip) {
+    const auto add_operands = [&](const std::vector<OperandView>& views, std::uint32_t strips) {
       for (const OperandView& view : views) {
-        loaders.emplace_back(m_, view, bindings_.buffer(view.buffer, true, false), strips,
-                             tile_.depth);
-        loaders.back().start(batch_, first_strip);
+        requests.push_back({view, bindings_.buffer(view.buffer, true, false), strips, tile_.depth});
         tiles.push_back({shared_, first, tile_pitch(strips) / 4});
         first = first + m_.u32(tile_pitch(strips) / 4 * tile_.depth);
       }
     };
-    add_operands(group.lhs, tile_.rows, first_row_);
-    add_operands(group.rhs, tile_.columns, first_column_);
+    add_operands(group.lhs, tile_.rows);
+    add_operands(group.rhs, tile_.columns);
+    TileSet operands(m_, requests);
+    for (std::size_t i = 0; i < requests.size(); ++i)
+      operands.start(i, batch_, i < group.lhs.size() ? first_row_ : first_column_);
     const std::uint32_t stage_quads =
         tile_bytes(tile_, group.lhs.size(), group.rhs.size()) / tile_.stages / sizeof(float) / 4;
-    const auto fetch = [&](Value first_inner) {
-      std::vector<std::vector<Value>> fetched;
-      for (const TileLoader& loader : loaders) fetched.push_back(loader.fetch(first_inner));
-      return fetched;
-    };
-
     const Value depth = m_.u32(tile_.depth);
     const Value begin = part_index_ * m_.u32(narrow(part_));
     const Value end = splits_ == 1 ? m_.u32(narrow(kernel_.k))
@@ -176,26 +176,19 @@ class TileKernel {
     const std::int64_t last = (kernel_.k - 1) / tile_.depth * tile_.depth;
     std::vector<Value> carried = flattened(sums);
     const std::size_t summed = carried.size();
-    std::vector<std::size_t> counts;
-    for (const std::vector<Value>& each : fetch(min(begin, m_.u32(narrow(last))))) {
-      carried.insert(carried.end(), each.begin(), each.end());
-      counts.push_back(each.size());
-    }
+    const std::vector<Value> before = operands.fetch(min(begin, m_.u32(narrow(last))));
+    carried.insert(carried.end(), before.begin(), before.end());
     const auto step = [&](Value first_inner, const std::vector<Value>& values) {
       std::vector<SharedTile> staged = tiles;
       if (tile_.stages == 2) {
         const Value stage = (first_inner / depth) & m_.u32(1);
         for (SharedTile& tile : staged) tile.first = tile.first + stage * m_.u32(stage_quads);
       }
-      auto next = values.begin() + static_cast<std::ptrdiff_t>(summed);
-      for (std::size_t i = 0; i < loaders.size(); ++i) {
-        const auto after = next + static_cast<std::ptrdiff_t>(counts[i]);
-        loaders[i].store(staged[i], {next, after});
-        next = after;
-      }
+      operands.store(staged, std::span(values).subspan(summed));
       m_.barrier();
       // (In the last round this reads the same tiles again.)
-      const auto fetched = fetch(min(first_inner + depth, m_.u32(narrow(last))));
+      const std::vector<Value> fetched =
+          operands.fetch(min(first_inner + depth, m_.u32(narrow(last))));
       const std::span<const SharedTile> all = staged;
       std::vector<Value> result = flattened(multiply_tiles(
           m_, all.first(group.lhs.size()), all.subspan(group.lhs.size()), group.terms, grid_,
@@ -203,8 +196,7 @@ class TileKernel {
           unflattened({values.begin(), values.begin() + static_cast<std::ptrdiff_t>(summed)},
                       static_cast<std::size_t>(kernel_.results))));
       if (tile_.stages == 1) m_.barrier();
-      for (const std::vector<Value>& each : fetched)
-        result.insert(result.end(), each.begin(), each.end());
+      result.insert(result.end(), fetched.begin(), fetched.end());
       return result;
     };
     std::vector<Value> result = m_.loop(begin, end, tile_.depth, carried, step, Unroll::no);
@@ -309,34 +301,37 @@ class TileKernel {
 void add_sum_kernel(const ContractKernel& kernel, const LoweringContext& context,
                     std::int64_t splits, KernelWork& work) {
   const std::uint32_t threads = std::min<std::uint32_t>(context.target.max_invocations, 128);
+  const std::uint32_t width = epilogue_width(kernel);
   Module m(context.target, "gemm sums", {threads, 1, 1});
   ShaderBindings bindings(context);
-  Epilogue epilogue(m, bindings, kernel, 1);
-  const std::int64_t points = points_of(kernel);
-  const FoldedGroups folded(ceil_div(points, threads), context.target.max_groups);
+  Epilogue epilogue(m, bindings, kernel, width);
+  // An invocation does one element, or four neighbours of a row.
+  const std::int64_t points = points_of(kernel), places = points / width;
+  const FoldedGroups folded(ceil_div(places, threads), context.target.max_groups);
   folded.for_each(m, [&](Value group) {
-    const Value point = group * m.u32(threads) + m.local_index();
+    const Value place = group * m.u32(threads) + m.local_index();
     const auto run = [&] {
       std::vector<Value> results;
       for (std::int32_t r = 0; r < kernel.results; ++r) {
-        Value sum = m.f32(0);
+        const Type type = width == 4 ? F32x4 : F32;
+        Value sum = m.constant(type, 0);
         for (std::int64_t part = 0; part < splits; ++part) {
           const Buffer partial =
-              m.buffer(bindings.scratch(partial_bytes(kernel, splits), true, false), F32);
+              m.buffer(bindings.scratch(partial_bytes(kernel, splits), true, false), type);
           const Value term =
-              partial.load(point + m.u32(narrow((part * kernel.results + r) * points)));
+              partial.load(place + m.u32(narrow((part * kernel.results + r) * places)));
           sum = part == 0 ? term : sum + term;
         }
         results.push_back(sum);
       }
-      const Split columns = split(point, narrow(kernel.n)),
+      const Split columns = split(place, narrow(kernel.n / width)),
                   rows = split(columns.quotient, narrow(kernel.m));
-      epilogue.run({rows.quotient, rows.remainder, columns.remainder}, results);
+      epilogue.run({rows.quotient, rows.remainder, columns.remainder * m.u32(width)}, results);
     };
-    if (points % threads == 0)
+    if (places % threads == 0)
       run();
     else
-      m.if_then(point < m.u32(narrow(points)), run);
+      m.if_then(place < m.u32(narrow(places)), run);
   });
   Dispatch dispatch;
   dispatch.shader = work.shaders.size();

@@ -2,6 +2,8 @@
 
 #include <spirv/unified1/GLSL.std.450.h>
 
+#include <algorithm>
+
 namespace fluxion::vulkan_backend {
 
 using namespace spirv;
@@ -66,43 +68,48 @@ Value FloatReader::load_quad(Value quad) const {
 
 // ---- tiles
 
-TileLoader::TileLoader(Module& module, const OperandView& view, std::uint32_t binding,
-                       std::uint32_t strips, std::uint32_t depth)
+std::uint32_t TileRequest::inner_per_unit() const {
+  return view.access() == TileAccess::along_inner ? 4 : 1;
+}
+
+TileLoader::TileLoader(Module& module, const TileRequest& request, std::uint32_t first_thread)
     : module_(&module),
-      view_(view),
-      access_(view.access()),
-      reader_(module, binding, view.kept),
-      strips_(strips),
-      depth_(depth) {
+      view_(request.view),
+      access_(request.view.access()),
+      reader_(module, request.binding, request.view.kept),
+      strips_(request.strips),
+      depth_(request.depth),
+      inner_per_unit_(request.inner_per_unit()),
+      units_in_all_(request.units()),
+      inner_first_(access_ == TileAccess::along_inner ||
+                   (access_ == TileAccess::single && view_.inner_is_nearer())) {
   Module& m = module;
-  inner_first_ = access_ == TileAccess::along_inner ||
-                 (access_ == TileAccess::single && view_.inner_is_nearer());
-  const std::uint32_t extent = inner_first_ ? depth / inner_per_unit() : strips / 4;
+  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit_ : strips_ / 4;
   const std::uint32_t threads = m.invocations();
   Split first_place{};
-  for (std::uint32_t first = 0; first < unit_count(); first += threads) {
+  for (std::uint32_t first = 0; first < units_in_all_; first += threads) {
     Split place;
-    if (first > 0 && threads % extent == 0 && first + threads <= unit_count()) {
+    if (first > 0 && threads % extent == 0 && first + threads <= units_in_all_) {
       place = {first_place.quotient + m.u32(first / extent), first_place.remainder};
     } else {
-      Value number = m.local_index() + m.u32(first);
+      Value number = m.local_index() - m.u32(first_thread) + m.u32(first);
       // Invocations too many read the last unit and store nothing.
-      if (first + threads > unit_count()) number = min(number, m.u32(unit_count() - 1));
+      if (first + threads > units_in_all_) number = min(number, m.u32(units_in_all_ - 1));
       place = split(number, extent);
       if (first == 0) first_place = place;
     }
     Unit unit;
     unit.quad = inner_first_ ? place.quotient : place.remainder;
-    unit.inner = (inner_first_ ? place.remainder : place.quotient) * m.u32(inner_per_unit());
+    unit.inner = (inner_first_ ? place.remainder : place.quotient) * m.u32(inner_per_unit_);
     units_.push_back(std::move(unit));
   }
 }
 
 bool TileLoader::even_units() const {
-  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit() : strips_ / 4;
+  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit_ : strips_ / 4;
   return even_quads() && view_.strips.is_affine() && view_.strips.size % strips_ == 0 &&
          view_.inner.is_affine() && !has_tail() && module_->invocations() % extent == 0 &&
-         unit_count() % module_->invocations() == 0;
+         units_in_all_ % module_->invocations() == 0;
 }
 
 void TileLoader::start(Value batch, Value first_strip) {
@@ -110,14 +117,14 @@ void TileLoader::start(Value batch, Value first_strip) {
   const ViewAxis& strips = view_.strips;
   const Value base = wrapped(m, view_.offset) + axis_offset(view_.batch, batch);
   const bool whole = strips.size % strips_ == 0;
-  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit() : strips_ / 4,
+  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit_ : strips_ / 4,
                       places = m.invocations() / extent;
   for (std::size_t u = 0; u < units_.size(); ++u) {
     Unit& unit = units_[u];
     if (u > 0 && even_units()) {
       unit.offsets = units_[0].offsets;
       unit.shift = static_cast<std::int64_t>(u) * places *
-                   (inner_first_ ? 4 * strips.stride() : inner_per_unit() * view_.inner.stride());
+                   (inner_first_ ? 4 * strips.stride() : inner_per_unit_ * view_.inner.stride());
       continue;
     }
     const Value first = first_strip + unit.quad * m.u32(4);
@@ -137,7 +144,7 @@ Value TileLoader::inner_offset(Value first, Value within) const {
   Module& m = *module_;
   const ViewAxis& inner = view_.inner;
   if (has_tail())
-    return axis_offset(inner, min(first + within, wrapped(m, inner.size - inner_per_unit())));
+    return axis_offset(inner, min(first + within, wrapped(m, inner.size - inner_per_unit_)));
   if (inner.is_affine()) return first * wrapped(m, inner.stride());
   // If tiles don't straddle runs, most of the work is the same for all invocations.
   if (inner.run() % depth_ == 0)
@@ -190,7 +197,7 @@ std::vector<Value> TileLoader::fetch(Value first_inner) const {
   return fetched;
 }
 
-void TileLoader::store(const SharedTile& tile, const std::vector<Value>& fetched) const {
+void TileLoader::store(const SharedTile& tile, std::span<const Value> fetched, bool guarded) const {
   Module& m = *module_;
   const std::uint32_t threads = m.invocations();
   std::size_t next = 0;
@@ -198,14 +205,83 @@ void TileLoader::store(const SharedTile& tile, const std::vector<Value>& fetched
     const Unit& unit = units_[u];
     const auto store_unit = [&] {
       const Value at = tile.first + unit.inner * m.u32(tile.pitch_quads) + unit.quad;
-      for (std::uint32_t i = 0; i < inner_per_unit(); ++i)
+      for (std::uint32_t i = 0; i < inner_per_unit_; ++i)
         tile.array.store(at + m.u32(i * tile.pitch_quads), fetched[next + i]);
     };
-    if ((u + 1) * threads <= unit_count())
+    if ((u + 1) * threads <= units_in_all_ || !guarded)
       store_unit();
     else
-      m.if_then(m.local_index() < m.u32(unit_count() - u * threads), store_unit);
-    next += inner_per_unit();
+      m.if_then(m.local_index() < m.u32(units_in_all_ - u * threads), store_unit);
+    next += inner_per_unit_;
+  }
+}
+
+TileSet::TileSet(Module& module, const std::vector<TileRequest>& requests)
+    : module_(&module), requests_(requests) {
+  const std::uint32_t threads = module.invocations();
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const std::uint32_t units = requests[i].units(), quads = requests[i].inner_per_unit();
+    auto round = std::find_if(rounds_.begin(), rounds_.end(), [&](const Round& each) {
+      return each.quads == quads && each.threads + units <= threads;
+    });
+    if (round == rounds_.end()) round = rounds_.insert(rounds_.end(), {{}, 0, quads});
+    loaders_.emplace_back(module, requests[i], round->threads);
+    round->operands.push_back(i);
+    round->threads += units;
+  }
+}
+
+void TileSet::for_each_operand(const Round& round, bool strictly,
+                               const std::function<void(std::size_t)>& body) const {
+  Module& m = *module_;
+  std::uint32_t end = 0;
+  std::function<void(std::size_t)> emit_from = [&](std::size_t i) {
+    const std::size_t operand = round.operands[i];
+    end += requests_[operand].units();
+    const Value inside = m.local_index() < m.u32(end);
+    if (i + 1 < round.operands.size())
+      m.if_else(
+          inside, [&] { body(operand); }, [&] { emit_from(i + 1); });
+    else if (strictly && i > 0 && end < m.invocations())
+      m.if_then(inside, [&] { body(operand); });
+    else
+      body(operand);
+  };
+  emit_from(0);
+}
+
+std::vector<Value> TileSet::fetch(Value first_inner) const {
+  Module& m = *module_;
+  std::vector<Value> fetched;
+  for (const Round& round : rounds_) {
+    if (round.operands.size() == 1) {
+      const std::vector<Value> quads = loaders_[round.operands.front()].fetch(first_inner);
+      fetched.insert(fetched.end(), quads.begin(), quads.end());
+      continue;
+    }
+    std::vector<Variable> quads;
+    for (std::uint32_t i = 0; i < round.quads; ++i) quads.push_back(m.variable(F32x4));
+    for_each_operand(round, false, [&](std::size_t operand) {
+      const std::vector<Value> own = loaders_[operand].fetch(first_inner);
+      for (std::size_t i = 0; i < own.size(); ++i) quads[i].set(own[i]);
+    });
+    for (const Variable& quad : quads) fetched.push_back(quad.get());
+  }
+  return fetched;
+}
+
+void TileSet::store(std::span<const SharedTile> tiles, std::span<const Value> fetched) const {
+  for (const Round& round : rounds_) {
+    const std::uint32_t threads = module_->invocations();
+    const std::size_t units =
+        round.operands.size() > 1
+            ? 1
+            : (requests_[round.operands.front()].units() + threads - 1) / threads;
+    const std::span<const Value> own = fetched.first(units * round.quads);
+    for_each_operand(round, true, [&](std::size_t operand) {
+      loaders_[operand].store(tiles[operand], own, round.operands.size() == 1);
+    });
+    fetched = fetched.subspan(own.size());
   }
 }
 

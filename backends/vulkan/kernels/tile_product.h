@@ -44,21 +44,31 @@ struct SharedTile {
   std::uint32_t pitch_quads = 0;  // from one product to the next
 };
 
-// Reads tiles of one operand: `strips` x `depth` elements, all invocations of the workgroup
-// together. What lies beyond the operand is read as other elements of it along `strips`, and as 0
-// along `inner`, where a tile must begin inside.
+// Which tiles of an operand are read: `strips` x `depth` elements at a time.
+struct TileRequest {
+  OperandView view;
+  std::uint32_t binding = 0;
+  std::uint32_t strips = 0, depth = 0;
+
+  std::uint32_t inner_per_unit() const;
+  // Units that invocations read one by one: four strips by one or four inner elements.
+  std::uint32_t units() const { return strips / 4 * (depth / inner_per_unit()); }
+};
+
+// Reads tiles of one operand, by the invocations from `first_thread` on. What lies beyond the
+// operand is read as other elements of it along `strips`, and as 0 along `inner`, where a tile must
+// begin inside.
 class TileLoader {
  public:
-  TileLoader(spirv::Module& module, const OperandView& view, std::uint32_t binding,
-             std::uint32_t strips, std::uint32_t depth);
+  TileLoader(spirv::Module& module, const TileRequest& request, std::uint32_t first_thread);
   // Which strips come next: those from `first` on, a multiple of 4, in a batch entry.
   void start(spirv::Value batch, spirv::Value first_strip);
   // The part of this invocation of the tile from `first_inner` on, a multiple of `depth`: quads.
   std::vector<spirv::Value> fetch(spirv::Value first_inner) const;
-  void store(const SharedTile& tile, const std::vector<spirv::Value>& fetched) const;
+  // Writes it; `guarded`: only the invocations that have a unit do.
+  void store(const SharedTile& tile, std::span<const spirv::Value> fetched, bool guarded) const;
 
  private:
-  // A unit is what an invocation reads at once: four strips by one or four inner elements.
   struct Unit {
     spirv::Value quad, inner;  // in the tile: quad of strips, first inner element
     // Of strip j, without `inner` where it varies: offsets[j], or, if the strips of a quad are
@@ -73,16 +83,45 @@ class TileLoader {
   // Whether what all units read is evenly spaced, too.
   bool even_units() const;
   bool has_tail() const { return view_.inner.size % depth_ != 0; }
-  std::uint32_t inner_per_unit() const { return access_ == TileAccess::along_inner ? 4 : 1; }
-  std::uint32_t unit_count() const { return strips_ / 4 * (depth_ / inner_per_unit()); }
 
   spirv::Module* module_;
   OperandView view_;
   TileAccess access_;
   FloatReader reader_;
-  std::uint32_t strips_, depth_;
+  std::uint32_t strips_, depth_, inner_per_unit_, units_in_all_;
   bool inner_first_;  // neighbours among the invocations read neighbours along `inner`
   std::vector<Unit> units_;
+};
+
+// Reads the tiles of several operands, step by step. Operands of few units are read at the same
+// time, each by some of the invocations: that takes fewer registers and instructions of each.
+class TileSet {
+ public:
+  TileSet() = default;
+  TileSet(spirv::Module& module, const std::vector<TileRequest>& requests);
+  void start(std::size_t operand, spirv::Value batch, spirv::Value first_strip) {
+    loaders_[operand].start(batch, first_strip);
+  }
+  // The part of this invocation of all tiles from `first_inner` on.
+  std::vector<spirv::Value> fetch(spirv::Value first_inner) const;
+  // Writes it to the operands' tiles.
+  void store(std::span<const SharedTile> tiles, std::span<const spirv::Value> fetched) const;
+
+ private:
+  // Operands that are read at the same time.
+  struct Round {
+    std::vector<std::size_t> operands;
+    std::uint32_t threads = 0;  // that they take
+    std::uint32_t quads = 0;    // that an invocation fetches
+  };
+  // Emits body(operand) for each operand of a round, in the invocations that read it.
+  void for_each_operand(const Round& round, bool strictly,
+                        const std::function<void(std::size_t)>& body) const;
+
+  spirv::Module* module_ = nullptr;
+  std::vector<TileRequest> requests_;
+  std::vector<TileLoader> loaders_;
+  std::vector<Round> rounds_;
 };
 
 // The place of this invocation in the grid.

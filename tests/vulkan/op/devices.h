@@ -15,4 +15,7 @@ struct OpDevice {
 // Empty if there is no Vulkan driver.
 const std::vector<OpDevice>& op_devices();
 
+// What the guard bands around their buffers have seen since the last call; empty: nothing.
+std::string writes_outside();
+
 }  // namespace fluxion::testing

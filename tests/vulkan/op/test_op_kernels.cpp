@@ -77,6 +77,7 @@ void check_equal(const Device& device, Op op, const Attributes& attributes,
   const HostTensor got = run_op(device, op, attributes, inputs, in_place);
   const HostTensor want = run_op(reference_device(), op, attributes, inputs);
   INFO(to_string(inputs[0].type));
+  CHECK(writes_outside() == "");
   CHECK(got.type == want.type);
   CHECK((got.bytes == want.bytes));
 }
@@ -96,6 +97,7 @@ void check_sums(const Device& device, Op op, const Attributes& attributes,
       tensor = HostTensor::of(tensor.type.shape, DType::f32, values);
     }
   const auto all = run_op(reference_device(), op, attributes, magnitudes).values<float>();
+  CHECK(writes_outside() == "");
   REQUIRE(got.size() == want.size());
   INFO(to_string(inputs[0].type));
   std::int64_t wrong = 0;
