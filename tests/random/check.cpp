@@ -89,6 +89,49 @@ void check_values(const RandomProgram& program, const CheckDevices& devices) {
   require_equal("value on the CPU in f32", values(devices.cpu, DType::f32), rounded, 3e-5, slack);
 }
 
+// ---- of a device without f64, all that it computes is compared in f32
+
+// Outputs, tangents and cotangents of the inputs, one after the other, compiled as one function.
+std::vector<Values> all_values(const RandomProgram& program, const Device& device, DType dtype) {
+  const Tensors inputs = make_inputs(program, device, dtype),
+                along = directions(inputs, program.points + 1000);
+  const TensorFunction f = function_of(program, dtype, true),
+                       plain = function_of(program, dtype, false);
+  const TensorFunction& moving = has_forward_mode(program.steps) ? f : plain;
+  Tensors arguments = inputs;
+  for (const Tensor& each : along)
+    if (each) arguments.push_back(each);
+  return host(compile([&](const Tensors& all) {
+    const Tensors own(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(inputs.size()));
+    Tensors direction = along;
+    std::size_t next = inputs.size();
+    for (Tensor& each : direction)
+      if (each) each = all[next++];
+    Pushed forward = pushed(moving, own, direction);
+    Tensors results = forward.outputs;
+    for (const Tensor& each : forward.tangents)
+      if (each) results.push_back(each);
+    for (const Tensor& each : pulled(f, own, directions(forward.outputs, program.points + 2000)))
+      if (each) results.push_back(each);
+    return results;
+  })(arguments));
+}
+
+// Within 30 times what rounding each op to f32 costs the reference.
+void check_in_f32(const RandomProgram& program, const CheckDevices& devices) {
+  const auto exact = all_values(program, devices.reference, DType::f64),
+             rounded = all_values(program, devices.reference, DType::f32);
+  Values slack;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    double cost = 0;
+    for (std::size_t k = 0; k < exact[i].size(); ++k)
+      cost = std::max(cost, std::abs(rounded[i][k] - exact[i][k]));
+    slack.push_back(30 * cost);
+  }
+  require_equal("value, tangent or cotangent in f32", all_values(program, devices.cpu, DType::f32),
+                rounded, 3e-5, slack);
+}
+
 // Fourth order: (8 (f(+h) - f(-h)) - (f(+2h) - f(-2h))) / 12 h. Where that is not what `tangents`
 // say, smaller steps may come closer.
 void check_differences(const RandomProgram& program, const Tensors& inputs, const Tensors& along,
@@ -370,9 +413,13 @@ CheckResult check(const RandomProgram& program, const CheckDevices& devices,
                   const CheckOptions& options) {
   CheckResult result;
   try {
-    check_values(program, devices);
-    check_derivatives(program, devices, options, result);
-    if (options.batching) check_batching(program, devices);
+    if (devices.cpu.backend().capabilities().f64) {
+      check_values(program, devices);
+      check_derivatives(program, devices, options, result);
+      if (options.batching) check_batching(program, devices);
+    } else {
+      check_in_f32(program, devices);
+    }
     if (options.donation) result.taken_over = check_donation(program, devices);
   } catch (const Failure& failure) {
     result.failure = failure.text;

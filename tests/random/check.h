@@ -44,6 +44,7 @@ struct CheckResult {
 //   donated       arguments: the same results, also of arguments that are returned; nothing else
 //                 changes
 //   serialised    and parsed programs are equal, and run to equal bits
+// On a device without f64: values, jvp, vjp and donation alone, against the reference in f32.
 // Exceptions count as failures.
 CheckResult check(const RandomProgram& program, const CheckDevices& devices,
                   const CheckOptions& options = {});

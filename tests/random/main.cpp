@@ -6,6 +6,8 @@
 //       as many as fit into so many seconds
 //   fluxion-random --device tiny
 //       on the device whose kernels hold next to nothing; `all` checks each program on each
+//   fluxion-random --device vulkan:0
+//       on a device of that name, in f32
 //   fluxion-random --only 17
 //       prints and checks one of them
 //   fluxion-random --plan-only --count 5000
@@ -23,6 +25,7 @@
 #include <thread>
 
 #include "backends/cpu/cpu.h"
+#include "backends/open_device.h"
 #include "backends/reference/reference.h"
 #include "tests/backend/tiny_backend.h"
 #include "tests/random/check.h"
@@ -98,7 +101,11 @@ int main(int argc, char** argv) {
   bool plan_only = false;
   int scale = 0;
   app.add_option("--device", device_name, "Where programs run")
-      ->check(CLI::IsMember({"cpu", "tiny", "all"}))
+      ->check([](const std::string& name) {
+        return name == "cpu" || name == "tiny" || name == "all" || name.starts_with("vulkan")
+                   ? std::string()
+                   : "cpu, tiny, all, or vulkan:N";
+      })
       ->capture_default_str();
   app.add_flag("--plan-only", plan_only, "Plan programs of very large tensors, run nothing");
   app.add_option("--scale", scale, "With --plan-only: tensors of 2^N elements; 0: 20, 31 and 32")
@@ -120,8 +127,12 @@ int main(int argc, char** argv) {
   const auto work = [&] {
     const Device defining = reference();
     std::vector<CheckDevices> all;
-    if (device_name != "tiny") all.push_back({defining, cpu({1})});
-    if (device_name != "cpu") all.push_back({defining, tiny()});
+    if (device_name.starts_with("vulkan")) {
+      all.push_back({defining, open_device(device_name)});
+    } else {
+      if (device_name != "tiny") all.push_back({defining, cpu({1})});
+      if (device_name != "cpu") all.push_back({defining, tiny()});
+    }
     for (std::int64_t number = next++;
          (seconds > 0 && only < 0 ? elapsed() < seconds : number < count) &&
          failures < failures_wanted;

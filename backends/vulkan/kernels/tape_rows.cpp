@@ -98,10 +98,15 @@ class RowShader {
     add_emitters(1);
     prepare(0);
     start_pass(0, true);
-    const spirv::Buffer scratch = m.buffer(bindings_.scratch(scratch_bytes(), true, false), U32);
-    m.for_range(lane_, m.u32(plan_.splits), lanes_.lanes, [&](Value part) {
-      for (std::size_t i = 0; i < accumulators_.size(); ++i)
-        accumulators_[i].add(bitcast(types_[i], scratch.load(scratch_index(i, part))));
+    const spirv::Buffer partial = scratch(true);
+    const std::size_t together = values_per_row();
+    m.for_range(lane_, m.u32(plan_.splits), lanes_.lanes, [&](Value each) {
+      for (std::size_t i = 0; i < accumulators_.size(); i += together) {
+        const Value values = partial.load(scratch_index(i / together, each));
+        for (std::size_t k = 0; k < together; ++k)
+          accumulators_[i + k].add(
+              bitcast(types_[i + k], part(values, static_cast<std::uint32_t>(k))));
+      }
     });
     finish_reductions(0);
     prepare(1);
@@ -124,9 +129,15 @@ class RowShader {
   // Across, an invocation holds the reductions of `width` rows.
   std::uint32_t values_per_row() const { return plan_.across ? plan_.width : 1; }
 
-  Value scratch_index(std::size_t value, Value part) {
-    const auto first = static_cast<std::uint32_t>(value) * plan_.splits;
+  // Partial values of one part of a row in scratch: of each reduction, those of all parts and rows,
+  // of which an invocation's neighbours lie together.
+  Value scratch_index(std::size_t reduction, Value part) {
+    const auto first = static_cast<std::uint32_t>(reduction) * plan_.splits;
     return (part + first) * plan_.rows + row_;
+  }
+  spirv::Buffer scratch(bool reads) {
+    const Type type{Scalar::u32, static_cast<std::uint8_t>(values_per_row())};
+    return module_.buffer(bindings_.scratch(scratch_bytes(), reads, !reads), type);
   }
 
   // Which row this invocation works on, and which part of it.
@@ -291,10 +302,14 @@ class RowShader {
     if (plan_.splits == 1) return finish_reductions(pass);
     Module& m = module_;
     const std::vector<Value> totals = reduced_over_lanes(pass);
-    const spirv::Buffer scratch = m.buffer(bindings_.scratch(scratch_bytes(), false, true), U32);
+    const spirv::Buffer partial = scratch(false);
     m.if_then((lane_ == 0) & active_, [&] {
-      for (std::size_t i = 0; i < totals.size(); ++i)
-        scratch.store(scratch_index(i, part_), bitcast(U32, totals[i]));
+      const std::size_t together = values_per_row();
+      for (std::size_t i = 0; i < totals.size(); i += together) {
+        std::vector<Value> bits;
+        for (std::size_t k = 0; k < together; ++k) bits.push_back(bitcast(U32, totals[i + k]));
+        partial.store(scratch_index(i / together, part_), compose(bits));
+      }
     });
   }
 

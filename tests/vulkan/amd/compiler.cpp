@@ -49,6 +49,8 @@ std::vector<T> enumerate(const T& element, F function) {
 Interface interface_of(std::span<const std::uint32_t> words) {
   constexpr std::uint32_t op_decorate = 71, op_variable = 59;
   constexpr std::uint32_t decoration_binding = 33, storage_push_constant = 9;
+  constexpr std::uint32_t magic = 0x07230203;
+  if (words.size() < 5 || words[0] != magic) throw Error("amd: not a SPIR-V module");
   Interface interface;
   for (std::size_t at = 5; at < words.size();) {
     const std::uint32_t op = words[at] & 0xffff, length = words[at] >> 16;
