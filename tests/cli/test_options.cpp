@@ -33,6 +33,8 @@ const std::set<std::string>& options_of_text() {
       // of data and networks
       "--data", "--net", "--objective", "--tangent", "--direction", "--schedule", "--out",
       "--resume", "--preset", "--config",
+      // of precisions (tests/cli/test_mixed_precision.cpp)
+      "--precision",
       // of intervals, which have a test of their own below
       "--checkpoint-every",
       // of the others
