@@ -433,7 +433,7 @@ const std::map<std::string, std::vector<std::string>> left_out{
      {"lt", "le", "gt", "ge", "eq", "ne", "argmax", "argsort", "shift_right"}},
     {"linear, or linear in each operand",
      {"neg", "add", "sub", "mul", "strong_mul", "sum", "cumsum", "matmul", "index_add",
-      "scatter_add", "linear", "modulate", "conv2d", "conv2d_transpose", "avg_pool2d"}},
+      "scatter_add", "linear", "product", "modulate", "conv2d", "conv2d_transpose", "avg_pool2d"}},
     {"moves elements",
      {"convert", "where", "reshape", "transpose", "swap_axes", "broadcast_to", "slice",
       "slice_axis", "pad", "concat", "split", "flip", "expand_dims", "take", "take_along_axis",

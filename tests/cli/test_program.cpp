@@ -339,11 +339,11 @@ TEST_CASE("devices lists the processor, and the GPUs or why there is none", "[cl
   CHECK(text.code == 0);
   CHECK(contains(text.out, "cpu ("));
   const ProgramRun none =
-      run_program("devices", {}, "export FLUXION_VULKAN_LIBRARY=/nowhere/libvulkan.so");
+      run_program("devices", {}, "FLUXION_VULKAN_LIBRARY=/nowhere/libvulkan.so");
   CHECK(none.code == 0);
   CHECK(contains(none.out, "No Vulkan device"));
-  const ProgramRun refused = run_program("check --device vulkan", {},
-                                         "export FLUXION_VULKAN_LIBRARY=/nowhere/libvulkan.so");
+  const ProgramRun refused =
+      run_program("check --device vulkan", {}, "FLUXION_VULKAN_LIBRARY=/nowhere/libvulkan.so");
   CHECK(refused.code == 1);
   CHECK(one_line(refused.error));
 }

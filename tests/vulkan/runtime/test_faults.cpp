@@ -144,11 +144,11 @@ TEST_CASE("f64 and i64 are stored and copied, and refused by name where they are
           "[vulkan][faults]") {
   const std::optional<Device> device = software_vulkan();
   if (!device) return;
-  for (const DType dtype : {DType::f64, DType::i64}) {
-    const Tensor x = full({3}, 2, dtype, *device);
-    CHECK_THAT(message_of<DTypeError>([&] { eval(x + x); }),
-               has_text(std::string(to_string(dtype))));
-  }
+  const Tensor x = full({3}, 2, DType::f64, *device);
+  CHECK_THAT(message_of<DTypeError>([&] { eval(x + x); }), has_text("f64"));
+  const Tensor labels =
+      Tensor::from(std::vector<std::int64_t>{1, std::int64_t{1} << 40}, {2}, *device);
+  CHECK(labels.to_host<std::int64_t>() == std::vector<std::int64_t>{1, std::int64_t{1} << 40});
   const Tensor kept = Tensor::from(std::vector<double>{1e300, -0.0}, {2}, *device);
   CHECK(kept.to_host<double>() == std::vector<double>{1e300, -0.0});
 }
