@@ -54,6 +54,9 @@ class LogicalDevice {
   // Measured over estimated seconds of submissions: what recording multiplies its estimates by.
   double slowness() const { return slowness_.load(std::memory_order_relaxed); }
   void note_slowness(double measured);
+  // How many programs were recorded since the device was opened.
+  std::size_t recordings() const { return recordings_; }
+  void note_recording() { ++recordings_; }
 
  private:
   void create();
@@ -68,6 +71,7 @@ class LogicalDevice {
   std::unique_ptr<Memory> memory_;
   std::unique_ptr<Pipelines> pipelines_;
   std::atomic<double> slowness_{1};
+  std::atomic<std::size_t> recordings_{0};
 };
 
 }  // namespace fluxion::vulkan_backend

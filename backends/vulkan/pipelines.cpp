@@ -23,6 +23,9 @@ std::uint64_t hash_of(const Shader& shader) {
   return (hash ^ shader.push_bytes) * prime + shader.subgroup_size;
 }
 
+// A process that ends by a signal loses no more than this of compiling.
+constexpr double worth_saving_seconds = 2;
+
 // What pipelines are made of; the name of the family is not.
 bool same_pipeline(const Shader& a, const Shader& b) {
   return a.bindings == b.bindings && a.push_bytes == b.push_bytes &&
@@ -222,10 +225,13 @@ std::vector<std::shared_ptr<const Pipeline>> Pipelines::make(
   }
   if (failure) std::rethrow_exception(failure);
   for (std::size_t i = 0; i < shaders.size(); ++i) result[i] = result[twin[i]];
+  bool worth_saving = false;
   {
     std::lock_guard lock(mutex_);
     std::erase_if(entries_, [](const auto& each) { return each.second.pipeline.expired(); });
+    worth_saving = counts_.seconds - saved_seconds_ > worth_saving_seconds;
   }
+  if (worth_saving) save();
   return result;
 }
 
@@ -235,6 +241,7 @@ void Pipelines::save() {
     std::lock_guard lock(mutex_);
     if (unsaved_ == 0) return;
     unsaved_ = 0;
+    saved_seconds_ = counts_.seconds;
   }
   // Another process may have saved what it made: what is written holds both.
   VkPipelineCache both = VK_NULL_HANDLE;

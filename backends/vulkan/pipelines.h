@@ -92,6 +92,7 @@ class Pipelines {
   std::unordered_multimap<std::uint64_t, Entry> entries_;
   PipelineCounts counts_;
   std::size_t unsaved_ = 0;
+  double saved_seconds_ = 0;  // of counts_.seconds, at the last save
 };
 
 }  // namespace fluxion::vulkan_backend

@@ -73,6 +73,7 @@ Recording::Recording(LogicalDevice& device, std::shared_ptr<const Steps> steps,
     check(call_.CreateCommandPool(device_.handle(), &pool, nullptr, &pool_), "make a command pool");
     make_descriptors(places);
     record(places, purpose);
+    device_.note_recording();
   } catch (...) {
     destroy();
     throw;
@@ -192,6 +193,8 @@ void Recording::record(const CallPlaces& places, RecordedFor purpose) {
 
   Hazards hazards;
   slices_.reserve(slice_count);
+  for (std::size_t slice = 0; slice < slice_count; ++slice)
+    sizes_.push_back(starts[slice + 1] - starts[slice]);
   for (std::size_t slice = 0; slice < slice_count; ++slice) {
     begin_slice();
     const VkCommandBuffer commands = slices_.back();
@@ -273,7 +276,7 @@ void Recording::executed() noexcept {
     // Short slices say little, and do no harm.
     if (seconds < 0.1 * device_.options().slice_seconds) continue;
     device_.note_slowness(seconds / estimates_[i]);
-    if (seconds > tolerated * device_.options().slice_seconds) too_coarse_ = true;
+    if (sizes_[i] > 1 && seconds > tolerated * device_.options().slice_seconds) too_coarse_ = true;
   }
 }
 

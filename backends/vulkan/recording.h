@@ -81,7 +81,8 @@ class Recording final : public Work {
   std::uint32_t query_count_ = 0;
   std::vector<VkDescriptorSet> sets_;  // of each step
   std::vector<VkCommandBuffer> slices_;
-  std::vector<double> estimates_;  // seconds of each slice, without the device's slowness
+  std::vector<double> estimates_;   // seconds of each slice, without the device's slowness
+  std::vector<std::size_t> sizes_;  // dispatches of each slice
   RecordingCounts counts_;
 
   std::atomic<int> in_flight_{0};

@@ -7,6 +7,8 @@
 
 #include "backends/vulkan/hazards.h"
 #include "backends/vulkan/program.h"
+#include "engine/compile.h"
+#include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/vulkan/run_work.h"
 #include "tests/vulkan/runtime/small_kernels.h"
@@ -58,6 +60,22 @@ TEST_CASE("dispatches that share nothing have no barrier between them", "[vulkan
   chain.run();
   CHECK(recorded(chain.executable()).barriers == 4);
   CHECK(is_doubled(chain.read(0), 32));
+}
+
+TEST_CASE("a loop whose batches are new each time records a few times, not each time",
+          "[vulkan][recording]") {
+  const std::optional<Device> device = software_vulkan();
+  if (!device) return;
+  const auto f = compile([](const Tensor& x, const Tensor& batch) { return x + batch * 2.0; },
+                         {.donate = {0}});
+  const LogicalDevice& logical = *logical_device(*device);
+  Tensor x = zeros({100}, DType::f32, *device);
+  eval(x);
+  const std::size_t before = logical.recordings();
+  for (int step = 0; step < 40; ++step)
+    x = f(x, Tensor::from(std::vector<float>(100, 1), {100}, *device));
+  CHECK(x.to_host<float>() == std::vector<float>(100, 80));
+  CHECK(logical.recordings() - before <= 8);
 }
 
 TEST_CASE("work that may take long is submitted in slices", "[vulkan][recording]") {
