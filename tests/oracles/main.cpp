@@ -2,14 +2,14 @@
 //
 // A case passes if its values, jvp, vjp, hvp and gradients agree with the file in f32 on the CPU
 // backend and in f64 on the CPU and the reference backend, each op by op and as one compiled
-// function. It is skipped where this project has no such op, network or objective.
+// function. With --device it is that device's f32 instead, and its f64 where it has one. A case is
+// skipped where this project has no such op, network or objective.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
 #include <map>
 
-#include "backends/cpu/cpu.h"
-#include "backends/reference/reference.h"
+#include "backends/open_device.h"
 #include "tests/oracles/check.h"
 
 namespace fluxion::oracles {
@@ -17,20 +17,30 @@ namespace {
 
 struct Options {
   std::vector<std::string> folders;
-  std::string filter, mode;
+  std::string device, filter, mode;
   bool verbose = false;
 };
 
-std::vector<Mode> modes(const std::string& filter) {
-  const Device cpu_device = cpu(), reference_device = reference();
+struct Place {
+  std::string device;
+  DType dtype;
+};
+
+std::vector<Mode> modes(const Options& options) {
+  std::vector<Place> places{{"cpu", DType::f32}, {"cpu", DType::f64}, {"reference", DType::f64}};
+  if (!options.device.empty())
+    places = {{options.device, DType::f32}, {options.device, DType::f64}};
+  std::map<std::string, Device> devices;
+  for (const Place& place : places)
+    if (!devices.contains(place.device)) devices.emplace(place.device, open_device(place.device));
   std::vector<Mode> result;
   for (const bool compiled : {false, true})
-    for (const auto& [name, device, dtype] :
-         {std::tuple("cpu f32", cpu_device, DType::f32),
-          std::tuple("cpu f64", cpu_device, DType::f64),
-          std::tuple("reference f64", reference_device, DType::f64)}) {
-      Mode mode{std::string(name) + (compiled ? " compiled" : " eager"), device, dtype, compiled};
-      if (mode.name.find(filter) != std::string::npos) result.push_back(std::move(mode));
+    for (const auto& [name, dtype] : places) {
+      const Device& device = devices.at(name);
+      if (dtype == DType::f64 && !device.backend().capabilities().f64) continue;
+      Mode mode{name + " " + std::string(to_string(dtype)) + (compiled ? " compiled" : " eager"),
+                device, dtype, compiled};
+      if (mode.name.find(options.mode) != std::string::npos) result.push_back(std::move(mode));
     }
   return result;
 }
@@ -98,7 +108,7 @@ void run_case(const std::filesystem::path& path, const Options& options,
 }
 
 int run(const Options& options) {
-  const std::vector<Mode> chosen = modes(options.mode);
+  const std::vector<Mode> chosen = modes(options);
   Report report(options.verbose);
   for (const std::string& folder : options.folders) {
     const auto paths = find_cases(folder);
@@ -119,6 +129,7 @@ int main(int argc, char** argv) {
                  "Folders that are searched for case files, or single files")
       ->required()
       ->check(CLI::ExistingPath);
+  app.add_option("--device", options.device, "Only this device: " + fluxion::device_names());
   app.add_option("--filter", options.filter,
                  "Only cases whose kind/name/variant contains this text");
   app.add_option("--mode", options.mode,
