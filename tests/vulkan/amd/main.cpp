@@ -136,6 +136,17 @@ gfx1100.
 )";
 }
 
+// The first lines that differ: "- old", "+ new".
+std::string first_difference(const std::string& old_text, const std::string& new_text) {
+  std::istringstream old_lines(old_text), new_lines(new_text);
+  std::string old_line, new_line;
+  while (old_line == new_line && (old_lines || new_lines)) {
+    if (!std::getline(old_lines, old_line)) old_line = "(the end)";
+    if (!std::getline(new_lines, new_line)) new_line = "(the end)";
+  }
+  return "- " + old_line + "\n+ " + new_line + "\n";
+}
+
 int check_page(const Arguments& options, const std::string& program) {
   std::string written = heading();
   std::string driver;
@@ -158,7 +169,8 @@ int check_page(const Arguments& options, const std::string& program) {
   } else if (committed.str().find(driver) == std::string::npos) {
     std::cout << "the page is of another driver than " << driver << ": not compared\n";
   } else if (committed.str() != written) {
-    std::cerr << options.page << " is not what this program would write:\n" << written;
+    std::cerr << options.page << " is not what this program would write. It begins to differ at\n"
+              << first_difference(committed.str(), written);
     return 1;
   }
   return offends ? 1 : 0;
