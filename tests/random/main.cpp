@@ -151,7 +151,8 @@ int main(int argc, char** argv) {
         std::lock_guard lock(mutex);
         survey.add(program, result);
         if (survey.programs % 1000 == 0)
-          std::fprintf(stderr, "%lld programs, %.0f s\n", static_cast<long long>(survey.programs),
+          std::fprintf(stderr, "%lld programs, %lld failed, %.0f s\n",
+                       static_cast<long long>(survey.programs), static_cast<long long>(failures),
                        elapsed());
       }
       if (result.failure.empty()) continue;
@@ -162,6 +163,7 @@ int main(int argc, char** argv) {
                   devices->cpu.name().c_str(), static_cast<long long>(number),
                   static_cast<unsigned long long>(seed), result.failure.c_str(),
                   check(small, *devices).failure.c_str(), to_string(small).c_str());
+      std::fflush(stdout);  // a long run may be cut off
     }
   };
   std::vector<std::thread> pool;
