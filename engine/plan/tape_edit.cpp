@@ -7,28 +7,18 @@
 
 #include "engine/plan/lower.h"
 #include "engine/plan/view.h"
+#include "engine/program/affines.h"
 
 namespace fluxion::plan {
 
 namespace {
-
-template <class F>
-void for_affines(Tape& tape, F&& f) {
-  for (TapeLoad& load : tape.loads) {
-    f(load.address);
-    for (LoadGuard& guard : load.guards) f(guard.range.index);
-  }
-  for (Affine& index : tape.indices) f(index);
-  for (AffineRange& range : tape.ranges) f(range.index);
-  for (TapeStore& store : tape.stores) f(store.address);
-}
 
 void drop_unit_axes(Tape& tape) {
   for (std::size_t k = tape.extents.size(); k-- > 0;) {
     if (tape.extents[k] != 1) continue;
     if (k + static_cast<std::size_t>(tape.reduced_axes) >= tape.extents.size()) --tape.reduced_axes;
     tape.extents.erase(tape.extents.begin() + static_cast<std::ptrdiff_t>(k));
-    for_affines(tape, [&](Affine& affine) {
+    for_each_affine(tape, [&](Affine& affine) {
       affine.coefficients.erase(affine.coefficients.begin() + static_cast<std::ptrdiff_t>(k));
     });
   }
@@ -40,7 +30,7 @@ void split_axis(Tape& tape, std::size_t axis, std::int64_t inner) {
   refine(space, split);
   tape.extents = std::move(space.extents);
   tape.reduced_axes = space.reduced_axes;
-  for_affines(tape, [&](Affine& affine) { refine(affine, split); });
+  for_each_affine(tape, [&](Affine& affine) { refine(affine, split); });
 }
 
 }  // namespace
@@ -56,13 +46,13 @@ void merge_axes(Tape& tape) {
       if (k == first_reduced) continue;
       const std::int64_t extent = tape.extents[k];
       bool alike = true;
-      for_affines(tape, [&](Affine& affine) {
+      for_each_affine(tape, [&](Affine& affine) {
         alike = alike && affine.coefficients[k - 1] == affine.coefficients[k] * extent;
       });
       if (!alike && extent != 0 && tape.extents[k - 1] != 0) continue;
       tape.extents[k - 1] *= extent;
       tape.extents.erase(tape.extents.begin() + position(k));
-      for_affines(tape, [&](Affine& affine) {
+      for_each_affine(tape, [&](Affine& affine) {
         affine.coefficients.erase(affine.coefficients.begin() + position(k) - 1);
       });
       if (k > first_reduced) --tape.reduced_axes;
@@ -97,7 +87,7 @@ bool reorder_along(Tape& tape, BufferId buffer) {
     dims = std::move(result);
   };
   permute(tape.extents);
-  for_affines(tape, [&](Affine& affine) { permute(affine.coefficients); });
+  for_each_affine(tape, [&](Affine& affine) { permute(affine.coefficients); });
   return true;
 }
 

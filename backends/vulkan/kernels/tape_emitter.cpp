@@ -6,6 +6,7 @@
 #include "backends/vulkan/spirv/math.h"
 #include "engine/error.h"
 #include "engine/graph/op_names.h"
+#include "engine/program/affines.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -296,22 +297,6 @@ void TapeEmitter::emit(std::vector<Value> coordinates, const Results& results) {
 }
 
 // ---- spaces
-
-namespace {
-
-// Calls f with every affine function of the tape.
-template <class TapeType, class F>
-void for_each_affine(TapeType& tape, F f) {
-  for (auto& load : tape.loads) {
-    f(load.address);
-    for (auto& guard : load.guards) f(guard.range.index);
-  }
-  for (auto& index : tape.indices) f(index);
-  for (auto& range : tape.ranges) f(range.index);
-  for (auto& store : tape.stores) f(store.address);
-}
-
-}  // namespace
 
 Tape simplified(const Tape& tape) {
   Tape result = tape;

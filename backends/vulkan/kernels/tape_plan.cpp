@@ -6,6 +6,7 @@
 #include "backends/vulkan/kernels/tape_limits.h"
 #include "backends/vulkan/kernels/tape_rows.h"
 #include "engine/graph/op_names.h"
+#include "engine/program/affines.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -45,13 +46,7 @@ void move_contiguous_last(Tape& tape, std::size_t begin, std::size_t end) {
                 dims.begin() + static_cast<std::ptrdiff_t>(end));
   };
   move(tape.extents);
-  for (TapeLoad& load : tape.loads) {
-    move(load.address.coefficients);
-    for (LoadGuard& guard : load.guards) move(guard.range.index.coefficients);
-  }
-  for (Affine& index : tape.indices) move(index.coefficients);
-  for (AffineRange& range : tape.ranges) move(range.index.coefficients);
-  for (TapeStore& store : tape.stores) move(store.address.coefficients);
+  for_each_affine(tape, [&](Affine& affine) { move(affine.coefficients); });
 }
 
 std::uint32_t ceil_divide(std::uint64_t a, std::uint64_t b) {

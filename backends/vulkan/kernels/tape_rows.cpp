@@ -7,6 +7,7 @@
 #include "backends/vulkan/kernels/row_reduction.h"
 #include "backends/vulkan/kernels/tape_emitter.h"
 #include "engine/graph/op_names.h"
+#include "engine/program/affines.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -26,13 +27,7 @@ Tape rows_last(const Tape& tape) {
     std::rotate(dims.begin(), dims.begin() + outer, dims.end());
   };
   turn(turned.extents);
-  for (TapeLoad& load : turned.loads) {
-    turn(load.address.coefficients);
-    for (LoadGuard& guard : load.guards) turn(guard.range.index.coefficients);
-  }
-  for (Affine& index : turned.indices) turn(index.coefficients);
-  for (AffineRange& range : turned.ranges) turn(range.index.coefficients);
-  for (TapeStore& store : turned.stores) turn(store.address.coefficients);
+  for_each_affine(turned, [&](Affine& affine) { turn(affine.coefficients); });
   turned.reduced_axes = 0;
   return turned;
 }
