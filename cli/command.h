@@ -30,6 +30,8 @@ Command add_check(CommandLine& program, const Streams& streams);
 Command add_bench(CommandLine& program, const Streams& streams);
 Command add_graph(CommandLine& program, const Streams& streams);
 Command add_devices(CommandLine& program, const Streams& streams);
+// The last to be added: it tells of those before it.
+Command add_completion(CommandLine& program, const Streams& streams);
 
 // --device and --json, as every subcommand has them that computes something.
 struct CommonOptions {

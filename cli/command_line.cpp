@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cli/nearest_name.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/single_precision.h"
@@ -39,6 +40,144 @@ std::string hexadecimal(double value) {
                                  std::chars_format::hex)
                        .ptr;
   return (std::signbit(value) ? "-0x" : "0x") + std::string(digits.data(), end);
+}
+
+constexpr std::size_t help_column = 28, narrowest_help = 24;
+constexpr int widest_help = 100;
+
+// `text` in lines of at most `width`, those after the first behind `indent` spaces. Line breaks and
+// indentation of the text itself stay.
+std::string wrapped(const std::string& text, std::size_t width, std::size_t indent) {
+  std::string result;
+  std::size_t column = 0;
+  bool first_word = true;
+  for (std::size_t at = 0; at < text.size();) {
+    if (text[at] == '\n') {
+      result += '\n' + std::string(indent, ' ');
+      column = 0, first_word = true, ++at;
+      continue;
+    }
+    const std::size_t word = std::min(text.find_first_not_of(' ', at), text.size());
+    const std::size_t end = std::min(text.find_first_of(" \n", word), text.size());
+    const std::size_t spaces = word - at, length = end - word;
+    if (!first_word && column + spaces + length > width) {
+      result += '\n' + std::string(indent, ' ');
+      column = 0;
+    } else {
+      result += std::string(spaces, ' ');
+      column += spaces;
+    }
+    result += text.substr(word, length);
+    column += length, first_word = false, at = end;
+  }
+  return result;
+}
+
+// A name before a text, as a list in a help has them; long names stand on a line of their own.
+std::string help_entry(const std::string& name, const std::string& text, std::size_t columns) {
+  const std::string start = "  " + name;
+  const std::size_t width =
+      std::max(columns > help_column ? columns - help_column : 0, narrowest_help);
+  std::string result = start;
+  if (start.size() + 2 > help_column) {
+    result += '\n' + std::string(help_column, ' ');
+  } else {
+    result += std::string(help_column - start.size(), ' ');
+  }
+  return result + wrapped(text, width, help_column) + "\n";
+}
+
+// What an option takes. CLI11 keeps it as one text, "N:[1, 8]" or "NAME:{a,b}".
+struct TypeText {
+  std::string name, takes;
+};
+TypeText type_of(const CLI::Option& option) {
+  const std::string text = option.get_type_name();
+  const std::size_t colon = text.find(':');
+  if (colon == std::string::npos) return {text, ""};
+  return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+// The words that an option takes; none where it takes other texts.
+std::vector<std::string> words_of(const CLI::Option& option) {
+  const std::string takes = type_of(option).takes;
+  std::vector<std::string> words;
+  if (!takes.starts_with('{') || !takes.ends_with('}')) return words;
+  for (std::size_t at = 1; at < takes.size();) {
+    const std::size_t end = takes.find_first_of(",}", at);
+    words.push_back(takes.substr(at, end - at));
+    at = end + 1;
+    while (at < takes.size() && takes[at] == ' ') ++at;
+  }
+  return words;
+}
+
+// "a, b or c".
+std::string listed(const std::vector<std::string>& words) {
+  std::string result;
+  for (std::size_t i = 0; i < words.size(); ++i)
+    result += (i == 0 ? "" : i + 1 == words.size() ? " or " : ", ") + words[i];
+  return result;
+}
+
+// The range of a number in words, without ends that nobody meets: "[1, 2147483647]" is "at least
+// 1".
+std::string range_text(const std::string& takes) {
+  constexpr std::size_t longest = 9;
+  const std::size_t comma = takes.find(", ");
+  if (!takes.starts_with('[') || comma == std::string::npos) return "";
+  const std::string low = takes.substr(1, comma - 1),
+                    high = takes.substr(comma + 2, takes.size() - comma - 3);
+  if (high.size() <= longest) return low + " to " + high;
+  return low == "0" || low.size() > longest ? "" : "at least " + low;
+}
+
+// Help in the width of the terminal: names, what they mean, and in brackets range and default.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  explicit HelpFormatter(std::size_t columns) : columns_(columns) {}
+
+  std::string make_option(const CLI::Option* option, bool is_positional) const override {
+    const TypeText type = type_of(*option);
+    std::string name = make_option_name(option, is_positional);
+    if (!is_positional && option->get_type_size() != 0 && !type.name.empty())
+      name += " " + type.name;
+    std::string text = option->get_description();
+    std::string notes;
+    const auto note = [&](const std::string& words) {
+      if (!words.empty()) notes += (notes.empty() ? "" : "; ") + words;
+    };
+    if (option->get_required()) note("required");
+    const std::vector<std::string> words = words_of(*option);
+    const bool told = std::all_of(words.begin(), words.end(), [&](const std::string& word) {
+      return text.find(word) != std::string::npos;
+    });
+    note(told ? range_text(type.takes) : listed(words));
+    if (const std::string value = option->get_default_str(); !value.empty())
+      note("default: " + value);
+    for (const CLI::Option* other : option->get_needs()) note("with " + other->get_name());
+    for (const CLI::Option* other : option->get_excludes()) note("not with " + other->get_name());
+    if (!notes.empty()) text += " [" + notes + "]";
+    return help_entry(name, text, columns_);
+  }
+
+  std::string make_subcommand(const CLI::App* command) const override {
+    return help_entry(command->get_name(), command->get_description(), columns_);
+  }
+
+  std::string make_footer(const CLI::App* app) const override {
+    const std::string footer = app->get_footer();
+    return footer.empty() ? "" : wrapped(footer, columns_, 0) + "\n";
+  }
+
+ private:
+  std::size_t columns_;
+};
+
+// " (did you mean --steps?)", where a name is near what was written.
+std::string suggestion(const std::string& written, const std::vector<std::string>& names) {
+  const std::optional<std::string> name = nearest_name(written, names);
+  return name ? " (did you mean " + *name + "?)" : "";
 }
 
 using Reading = std::function<std::optional<std::string>(const std::string&)>;
@@ -151,6 +290,11 @@ Option Option::value_optional() const {
 }
 
 std::vector<std::string> Option::long_names() const { return option_->get_lnames(); }
+std::string Option::help() const { return option_->get_description(); }
+std::string Option::type() const {
+  return option_->get_type_size() == 0 ? "" : type_of(*option_).name;
+}
+std::vector<std::string> Option::words() const { return words_of(*option_); }
 
 bool Option::given() const { return option_->count() > 0; }
 
@@ -225,14 +369,22 @@ std::vector<Option> Parser::options() const {
   return result;
 }
 
+std::string Parser::name() const { return app_->get_name(); }
+std::string Parser::help() const { return app_->get_description(); }
+
 bool Parser::chosen() const { return app_->parsed(); }
 
 CommandLine::CommandLine(const ProgramText& text)
     : app_(std::make_unique<CLI::App>(text.description, text.name)) {
   app_->footer(text.footer);
-  app_->set_version_flag("--version", text.version);
+  app_->set_version_flag("-v,--version", text.version, "Print the version and exit");
+  app_->set_help_flag("-h,--help", "Print this help and exit");
   app_->require_subcommand(1);
-  app_->get_formatter()->column_width(34);
+  app_->formatter(std::make_shared<HelpFormatter>(
+      static_cast<std::size_t>(std::max(std::min(text.columns, widest_help), 1))));
+  app_->get_formatter()->label("OPTIONS", "options");
+  app_->get_formatter()->label("SUBCOMMAND", "COMMAND");
+  app_->get_formatter()->label("Positionals", "Arguments");
 }
 
 CommandLine::~CommandLine() = default;
@@ -248,13 +400,46 @@ std::optional<int> CommandLine::parse(int argc, const char* const* argv, const S
   } catch (const CLI::Success& success) {  // --help, --version
     return app_->exit(success, streams.out, streams.error);
   } catch (const CLI::ParseError& error) {
-    std::string says = error.what(), command;
-    std::replace(says.begin(), says.end(), '\n', ' ');
+    std::string command;
     for (const CLI::App* chosen : app_->get_subcommands()) command = chosen->get_name() + " ";
-    streams.error << app_->get_name() << ": " << says << "; see `" << app_->get_name() << " "
-                  << command << "--help`\n";
+    streams.error << app_->get_name() << ": " << fault(error) << "; see `" << app_->get_name()
+                  << " " << command << "--help`\n";
     return 2;
   }
+}
+
+std::vector<Parser> CommandLine::subcommands() const {
+  std::vector<Parser> result;
+  for (CLI::App* const command : app_->get_subcommands(nullptr)) result.emplace_back(command);
+  return result;
+}
+
+// One line on what is wrong, naming what was probably meant.
+std::string CommandLine::fault(const CLI::ParseError& error) const {
+  const std::vector<CLI::App*> chosen = app_->get_subcommands();
+  const std::vector<std::string> extras = app_->remaining(true);
+  const auto written = std::find_if(extras.begin(), extras.end(),
+                                    [](const std::string& text) { return text.starts_with('-'); });
+  std::vector<std::string> names;
+  if (chosen.empty() && !extras.empty() && written == extras.end()) {
+    for (const Parser& command : subcommands()) names.push_back(command.name());
+    return "there is no command \"" + extras[0].substr(0, 64) + "\"" + suggestion(extras[0], names);
+  }
+  if (written != extras.end() &&
+      (chosen.empty() || dynamic_cast<const CLI::ExtrasError*>(&error))) {
+    const std::string name = written->substr(0, written->find('='));
+    for (const CLI::App* app : chosen.empty() ? std::vector<CLI::App*>{app_.get()} : chosen)
+      for (const CLI::Option* option : app->get_options())
+        for (const std::string& word : option->get_lnames()) names.push_back("--" + word);
+    return (chosen.empty() ? "there" : chosen[0]->get_name()) +
+           (chosen.empty() ? " is no option " : " has no option ") + name.substr(0, 64) +
+           suggestion(name, names);
+  }
+  std::string says = error.what();
+  if (dynamic_cast<const CLI::RequiredError*>(&error) && chosen.empty())
+    says = "a command is missing";
+  std::replace(says.begin(), says.end(), '\n', ' ');
+  return says;
 }
 
 }  // namespace fluxion::cli

@@ -15,6 +15,7 @@
 namespace CLI {
 class App;
 class Option;
+class ParseError;
 }  // namespace CLI
 
 namespace fluxion::cli {
@@ -69,6 +70,9 @@ class Option {
   Option value_optional() const;
 
   std::vector<std::string> long_names() const;  // without the dashes
+  std::string help() const;
+  std::string type() const;                // "N", "FILE.png"; "" for a flag
+  std::vector<std::string> words() const;  // those it takes; none where it takes other texts
   bool given() const;
   // Sets the variable as if `text` stood on the command line; throws Error if that would be wrong.
   void give(const std::string& text) const;
@@ -99,7 +103,9 @@ class Parser {
 
   Option option(const std::string& name) const;  // "--out"; throws Error if there is none
   std::vector<Option> options() const;           // all but --help
-  bool chosen() const;                           // the command line names this subcommand
+  std::string name() const;
+  std::string help() const;
+  bool chosen() const;  // the command line names this subcommand
 
  private:
   CLI::App* app_;
@@ -107,6 +113,7 @@ class Parser {
 
 struct ProgramText {
   std::string name, description, footer, version;
+  int columns = 80;  // of the help
 };
 
 class CommandLine {
@@ -117,12 +124,15 @@ class CommandLine {
   CommandLine& operator=(const CommandLine&) = delete;
 
   Parser add_subcommand(const std::string& name, const std::string& help);
+  std::vector<Parser> subcommands() const;
 
   // Sets the variables of all options given. Answers --help and --version, and says what is wrong
   // with a command line: then nothing is left to do, and the exit code is returned.
   std::optional<int> parse(int argc, const char* const* argv, const Streams& streams);
 
  private:
+  std::string fault(const CLI::ParseError& error) const;
+
   std::unique_ptr<CLI::App> app_;
 };
 

@@ -41,7 +41,8 @@ int run_command(int argc, const char* const* argv, const Streams& streams) {
   CommandLine program({.name = "fluxion",
                        .description = description,
                        .footer = footer,
-                       .version = "fluxion " FLUXION_VERSION});
+                       .version = "fluxion " FLUXION_VERSION,
+                       .columns = streams.columns});
   std::vector<Command> commands;
 #if FLUXION_WITH_AUTOGRAD
   commands.push_back(add_train(program, streams));
@@ -56,6 +57,7 @@ int run_command(int argc, const char* const* argv, const Streams& streams) {
   commands.push_back(add_graph(program, streams));
 #endif
   commands.push_back(add_devices(program, streams));
+  commands.push_back(add_completion(program, streams));
   if (const std::optional<int> done = program.parse(argc, argv, streams)) return *done;
   for (const Command& command : commands)
     if (command.parser.chosen()) return command.run();

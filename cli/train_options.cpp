@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "cli/nearest_name.h"
 #include "cli/train_network.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
@@ -69,23 +70,6 @@ std::string text_of(const json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-// The fewest insertions, removals and replacements of a character that turn one word into the
-// other.
-std::size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-    }
-  }
-  return row.back();
-}
-
 // The parser's option for each setting.
 std::map<std::string, Option> setting_options(const Parser& parser) {
   static const std::set<std::string> no_settings = {
@@ -99,12 +83,12 @@ std::map<std::string, Option> setting_options(const Parser& parser) {
 
 [[noreturn]] void unknown_setting(const std::map<std::string, Option>& known,
                                   const std::string& name, const std::string& source) {
-  const auto nearest =
-      std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
-        return edit_distance(name, a.first) < edit_distance(name, b.first);
-      });
-  throw FormatError(source + ": '" + name + "' is no setting; did you mean '" + nearest->first +
-                    "'? `fluxion train --help` lists them");
+  std::vector<std::string> names;
+  for (const auto& [setting, option] : known) names.push_back(setting);
+  const std::optional<std::string> nearest = nearest_name(name, names);
+  throw FormatError(source + ": '" + name + "' is no setting" +
+                    (nearest ? " (did you mean '" + *nearest + "'?)" : "") +
+                    "; `fluxion train --help` lists them");
 }
 
 // As the command line has it. A value that no option takes - an object, a list of lists - is

@@ -7,19 +7,29 @@ cd "$(dirname "$0")/.."
 
 minutes=${1:-5}
 out=${2:-out/demo}
+fluxion=build/release/bin/fluxion
 start=$(date +%s)
 
 sh scripts/setup.sh
 mkdir -p build
-echo "demo: building"
-if ! { cmake --preset release && cmake --build --preset release --target fluxion; } >build/demo.log 2>&1; then
+if [ -x "$fluxion" ]; then
+  echo "demo: 1 of 3: building what has changed"
+else
+  echo "demo: 1 of 3: building the program, once: about $((9 / $(nproc) + 1)) minutes on this machine's $(nproc) cores"
+fi
+if ! cmake --preset release >build/demo.log 2>&1; then
   tail -n 60 build/demo.log >&2
   exit 1
 fi
+# On a terminal ninja shows one line that counts.
+NINJA_STATUS="[%f of %t, %es] " cmake --build --preset release --target fluxion
 built=$(date +%s)
 
-fluxion=build/release/bin/fluxion
-"$fluxion" train --data glyphs --kappa 0.5 --minutes "$minutes" --out "$out" >/dev/null
+echo "demo: 2 of 3: training on built-in digits for $minutes minutes; Ctrl-C ends it early and keeps what it learned"
+trap : INT  # it is for the training, which saves and ends with 130
+"$fluxion" train --data glyphs --kappa 0.5 --minutes "$minutes" --out "$out" >/dev/null || [ $? -eq 130 ]
+trap - INT
+echo "demo: 3 of 3: drawing"
 "$fluxion" sample --model "$out/model.safetensors" --count 80 --steps 1 --seed 7 --out "$out/samples.png" >/dev/null
 end=$(date +%s)
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "engine/platform/file.h"
 #include "models/files/npy.h"
@@ -94,6 +95,64 @@ TEST_CASE("a wrong command line is one line on standard error and exit code 2", 
     CHECK(one_line(run.error));
     CHECK(run.error.rfind("fluxion: ", 0) == 0);
   }
+}
+
+TEST_CASE("a command or option that is nearly right is told its name", "[cli]") {
+  struct Case {
+    std::string arguments, says;
+  };
+  for (const Case& wrong :
+       {Case{"trian", "no command \"trian\" (did you mean train?)"},
+        Case{"sampel --model x", "did you mean sample?"},
+        Case{"train --stpes 3", "train has no option --stpes (did you mean --steps?)"},
+        Case{"train --stpes=3", "did you mean --steps?"},
+        Case{"sample --guidence 2 --model x", "did you mean --guidance?"},
+        Case{"--verison", "there is no option --verison (did you mean --version?)"}}) {
+    const ProgramRun run = run_program(wrong.arguments);
+    INFO("fluxion " << wrong.arguments << "\n" << run.error);
+    CHECK(run.code == 2);
+    CHECK(one_line(run.error));
+    CHECK(contains(run.error, wrong.says));
+  }
+  const ProgramRun far = run_program("train --zebra");
+  CHECK(contains(far.error, "train has no option --zebra; see"));
+}
+
+TEST_CASE("help fits the terminal and says ranges in words", "[cli]") {
+  for (const char* command : {"", "train ", "sample ", "eval ", "graph ", "bench ", "import "}) {
+    std::istringstream help(run_program(command + std::string("--help")).out);
+    std::string before;
+    bool examples = false;
+    for (std::string line; std::getline(help, line);) {
+      INFO("fluxion " << command << "--help: " << line);
+      examples = examples || line.starts_with("Example");
+      // A name that fills a line alone, and commands to be copied, stay whole.
+      CHECK((examples || line.size() <= 80 || line.find(' ', 30) == std::string::npos));
+      CHECK_FALSE(contains(line, "2147483647"));
+      CHECK_FALSE(contains(line, "REQUIRED"));
+    }
+  }
+  CHECK(contains(run_program("sample --help").out, "[at least 1; default: 64]"));
+}
+
+TEST_CASE("completion knows every command, option and word", "[cli]") {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const ProgramRun script = run_program(std::string("completion ") + shell);
+    INFO(shell);
+    REQUIRE(script.code == 0);
+    for (const char* text : {"train", "devices", "svg", "dot", "grad-of-jvp"})
+      CHECK(contains(script.out, text));
+  }
+  CHECK(run_program("completion tcsh").code == 2);
+  // What bash would offer.
+  const ProgramRun offered = run_program(
+      "completion bash", {},
+      "bash -c 'eval \"$(\"$@\")\"; COMP_WORDS=(fluxion graph --format \"\"); COMP_CWORD=3; "
+      "_fluxion; "
+      "echo \"${COMPREPLY[@]}\"; COMP_WORDS=(fluxion sample --gui); COMP_CWORD=2; _fluxion; "
+      "echo \"${COMPREPLY[@]}\"' bash");
+  INFO(offered.error);
+  CHECK(offered.out == "svg dot text\n--guidance\n");
 }
 
 TEST_CASE("what can't be done is one line on standard error and exit code 1", "[cli]") {
