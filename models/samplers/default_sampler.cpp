@@ -3,14 +3,11 @@
 #include <array>
 
 #include "engine/error.h"
+#include "models/paths/prediction.h"
 
 namespace fluxion {
 
 namespace {
-
-// What a network says after training: where a point moves at one time, or on average over an
-// interval; or what noise is in it.
-enum class Prediction { velocity, average_velocity, noise };
 
 struct Taught {
   const char* objective;
@@ -41,7 +38,7 @@ SamplerOptions default_sampler(const std::string& objective) {
       return {.kind = SamplerKind::ode_euler, .steps = 50};
     case Prediction::average_velocity:
       return {.kind = SamplerKind::meanflow, .steps = 1};
-    case Prediction::noise:
+    default:
       break;
   }
   throw Error(
