@@ -46,7 +46,7 @@ void draw_samples(const EvalArguments& options, const Model& model, Samples& sam
                   ProgressLine& line) {
   const std::int64_t batch =
       options.batch.value_or(samples.shape.rank() == 3 ? image_batch : point_batch);
-  SamplerOptions how = default_sampler(model.info.objective);
+  SamplerOptions how = default_sampler(model.info);
   if (options.steps) how.steps = *options.steps;
   how.guidance = options.guidance;
   const Sampler sampler(with_precision(model.info.network, precision_from(options.precision)),

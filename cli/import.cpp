@@ -2,7 +2,6 @@
 #include "models/import.h"
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -20,13 +19,6 @@ struct ImportArguments : CommonOptions {
   bool drop_variance = false;
   std::vector<std::string> fill, rename, ignore;
 };
-
-const std::map<std::string, std::string>& objectives() {
-  static const std::map<std::string, std::string> names = {{"velocity", "flow_matching"},
-                                                           {"average-velocity", "meanflow"},
-                                                           {"noise", "noise_prediction"}};
-  return names;
-}
 
 ImportOptions import_options(const ImportArguments& options) {
   ImportOptions result;
@@ -47,7 +39,7 @@ ImportOptions import_options(const ImportArguments& options) {
     result.rename.emplace_back(rename.substr(0, equals), rename.substr(equals + 1));
   }
   result.ignore = options.ignore;
-  result.objective = objectives().at(options.predicts);
+  result.prediction = prediction_from(options.predicts);
   return result;
 }
 
@@ -69,7 +61,7 @@ int run_import(const ImportArguments& options, const Streams& streams) {
     write_json(streams.out, {{"file", options.file},
                              {"out", options.out},
                              {"network", network_to_json(network)},
-                             {"objective", imported.model.info.objective},
+                             {"prediction", to_string(imported.model.info.prediction)},
                              {"parameters", parameter_count(network)},
                              {"notes", imported.notes}});
     return 0;
@@ -101,14 +93,12 @@ Command add_import(CommandLine& program, const Streams& streams) {
       "  fluxion import cfm-cifar10.safetensors --predicts velocity --data-at 1 --fill second-time "
       "--heads 4 --image-size 32");
   parser.add_option("FILE", options->file, "The checkpoint (.safetensors)").required();
-  std::vector<std::string> predictions;
-  for (const auto& [name, objective] : objectives()) predictions.push_back(name);
   parser
       .add_option("--predicts", options->predicts,
                   "What the network was trained to predict: velocity, average-velocity (MeanFlow) "
                   "or noise (diffusion)")
       .required()
-      .check(one_of(predictions))
+      .check(one_of({"average-velocity", "noise", "velocity"}))
       .type_name("WHAT");
   parser.add_option("--out", options->out, "Model file to write").type_name("FILE").show_default();
   parser

@@ -40,7 +40,9 @@ void print_model(std::ostream& out, const ModelInfo& info) {
   } else {
     out << "no classes";
   }
-  out << "\nobjective    " << printable(info.objective);
+  if (!info.method.empty()) out << "\nmethod       " << printable(info.method);
+  out << "\npredicts     " << to_string(info.prediction) << "; drawn with "
+      << printable(info.sampling.sampler) << ", " << counted(info.sampling.steps, "step");
   if (info.guidance)
     out << ", guidance trained in: omega " << info.guidance->omega << ", kappa "
         << info.guidance->kappa;
@@ -85,7 +87,10 @@ int inspect(const InspectArguments& options, const Streams& streams) {
     if (model.info) {
       nlohmann::json& info = object["model"];
       info = {{"network", network_to_json(model.info->network)},
-              {"objective", model.info->objective},
+              {"method", model.info->method},
+              {"prediction", to_string(model.info->prediction)},
+              {"sampling",
+               {{"sampler", model.info->sampling.sampler}, {"steps", model.info->sampling.steps}}},
               {"dataset", model.info->dataset},
               {"ema", model.info->ema},
               {"step", model.info->step},

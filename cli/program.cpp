@@ -8,6 +8,9 @@
 
 #include "cli/command.h"
 #include "engine/error.h"
+#if FLUXION_WITH_AUTOGRAD
+#include "models/methods/method.h"
+#endif
 
 namespace fluxion::cli {
 
@@ -37,7 +40,8 @@ std::string one_line(std::string text) {
   return text;
 }
 
-int run_command(int argc, const char* const* argv, const Streams& streams) {
+int run_command(int argc, const char* const* argv, const Streams& streams,
+                [[maybe_unused]] const MethodTable& methods) {
   CommandLine program({.name = "fluxion",
                        .description = description,
                        .footer = footer,
@@ -45,7 +49,7 @@ int run_command(int argc, const char* const* argv, const Streams& streams) {
                        .columns = streams.columns});
   std::vector<Command> commands;
 #if FLUXION_WITH_AUTOGRAD
-  commands.push_back(add_train(program, streams));
+  commands.push_back(add_train(program, streams, methods));
 #endif
   commands.push_back(add_sample(program, streams));
   commands.push_back(add_eval(program, streams));
@@ -89,7 +93,15 @@ int reported(const Body& command, const Streams& streams) {
 }  // namespace
 
 int run(int argc, const char* const* argv, const Streams& streams) {
-  const int code = reported([&] { return run_command(argc, argv, streams); }, streams);
+#if FLUXION_WITH_AUTOGRAD
+  return run(argc, argv, streams, built_in_methods());
+#else
+  return run(argc, argv, streams, {});
+#endif
+}
+
+int run(int argc, const char* const* argv, const Streams& streams, const MethodTable& methods) {
+  const int code = reported([&] { return run_command(argc, argv, streams, methods); }, streams);
   if (streams.out.flush()) return code;
   streams.error << "fluxion: the result can't be written to standard output: is the disk full, or "
                    "the output closed?\n";

@@ -1,9 +1,16 @@
 // The `fluxion` program as a function, so that tests can call it.
 #pragma once
 
+#include <memory>
 #include <ostream>
+#include <vector>
 
-namespace fluxion::cli {
+namespace fluxion {
+
+struct Method;
+using MethodTable = std::vector<std::shared_ptr<const Method>>;
+
+namespace cli {
 
 // Results go to `out`, progress and errors to `error`.
 struct Streams {
@@ -17,4 +24,9 @@ struct Streams {
 // signal if interrupted (cli/signals.h).
 int run(int argc, const char* const* argv, const Streams& streams);
 
-}  // namespace fluxion::cli
+// The same with these training methods instead of those of the library (models/methods/method.h),
+// in builds that can train.
+int run(int argc, const char* const* argv, const Streams& streams, const MethodTable& methods);
+
+}  // namespace cli
+}  // namespace fluxion

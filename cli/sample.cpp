@@ -34,7 +34,7 @@ struct SampleArguments : CommonOptions {
 };
 
 SamplerOptions sampler_for(const SampleArguments& options, const ModelInfo& info) {
-  SamplerOptions sampler = default_sampler(info.objective);
+  SamplerOptions sampler = default_sampler(info);
   if (options.sampler) {
     if (*options.sampler == "meanflow") sampler.kind = SamplerKind::meanflow;
     if (*options.sampler == "euler") sampler.kind = SamplerKind::ode_euler;

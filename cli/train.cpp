@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "cli/progress.h"
+#include "cli/train_method.h"
 #include "cli/train_options.h"
 #include "cli/train_presets.h"
 #include "engine/error.h"
@@ -55,10 +56,13 @@ void check_text(const std::string& name, const std::string& text) {
   }
 }
 
-nlohmann::json settings_in(const CheckpointInfo& info, const fs::path& path) {
+// The settings of a checkpoint, with the method as it reads it: older files say it in other words.
+nlohmann::json settings_in(const CheckpointInfo& info, const fs::path& path,
+                           const MethodTable& methods) {
   nlohmann::json settings = parse_json(info.settings, path.string() + ": its settings");
   if (!settings.is_object())
     throw FormatError(path.string() + ": its settings are not a JSON object");
+  if (!settings.empty()) set_method(settings, info.config.method, methods);
   return settings;
 }
 
@@ -114,9 +118,9 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
     to << ", " << num_classes(config.network)
        << " classes: " << printable(class_list(trainer.data().class_names()), 500);
   to << "\nnetwork    " << family(config.network) << ", "
-     << grouped(parameter_count(config.network)) << " parameters\nobjective  "
-     << to_string(config.objective.kind) << "\ndevice     " << trainer.device().name()
-     << "\nbatch      " << config.batch
+     << grouped(parameter_count(config.network)) << " parameters\nmethod     "
+     << config.method.method->name << "\ndevice     " << trainer.device().name() << "\nbatch      "
+     << config.batch
      << (options.batch == "auto" ? ", the largest that fits, of at most " +
                                        std::to_string(most_for(trainer.data())) + "\n"
                                  : "\n");
@@ -136,7 +140,7 @@ void print_summary(const RunSummary& summary, const Trainer& trainer, const Memo
   if (options.json) {
     const TrainingConfig& config = trainer.config();
     write_json(streams.out, {{"data", trainer.data().name()},
-                             {"objective", to_string(config.objective.kind)},
+                             {"method", config.method.method->name},
                              {"network", family(config.network)},
                              {"parameters", parameter_count(config.network)},
                              {"seed", config.seed},
@@ -170,6 +174,10 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     streams.out << preset_list() << std::flush;
     return 0;
   }
+  if (options.list_methods) {
+    streams.out << method_list(options.methods) << std::flush;
+    return 0;
+  }
   const std::set<std::string> given = given_settings(parser);
   if (!options.config_file.empty())
     fill_settings(parser, read_settings(options.config_file), options.config_file);
@@ -179,9 +187,9 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   std::optional<CheckpointInfo> before;
   if (options.relabel && !options.resume)
     throw Error("train: --relabel belongs to --resume: a new run takes the classes of its data");
-  if (options.resume) before = read_checkpoint_info(checkpoint);
+  if (options.resume) before = read_checkpoint_info(checkpoint, options.methods);
   const nlohmann::json settings_before =
-      before ? settings_in(*before, checkpoint) : nlohmann::json();
+      before ? settings_in(*before, checkpoint, options.methods) : nlohmann::json();
   if (before) take_settings(parser, options, settings_before);
   check_text("data", options.data);
   check_text("out", options.out);
@@ -210,7 +218,8 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   nlohmann::json settings = settings_of(options);
   settings["batch"] = config.batch;
   Trainer trainer = before ? resume_trainer(checkpoint, data, device,
-                                            options.relabel ? ClassesBy::number : ClassesBy::name)
+                                            options.relabel ? ClassesBy::number : ClassesBy::name,
+                                            options.methods)
                            : Trainer(config, data, device);
   if (!options.quiet) describe(trainer, memory, options, streams);
 
@@ -251,8 +260,9 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
 
 }  // namespace
 
-Command add_train(CommandLine& program, const Streams& streams) {
+Command add_train(CommandLine& program, const Streams& streams, const MethodTable& methods) {
   auto options = std::make_shared<TrainOptions>();
+  options->methods = methods;
   const Parser parser = program.add_subcommand("train", "Train a generator on a data set");
   add_train_options(parser, *options);
   return {parser, [options, parser, &streams] { return train(*options, parser, streams); }};

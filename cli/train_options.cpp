@@ -8,6 +8,7 @@
 #include <set>
 
 #include "cli/nearest_name.h"
+#include "cli/train_method.h"
 #include "cli/train_network.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
@@ -25,8 +26,6 @@ struct Defaults {
   std::int64_t width, depth, frequencies, steps, batch;
   const char* schedule;  // of a run known to go beyond its warm-up; else constant
   double learning_rate;
-  const char* direction;
-  double equal_share, power, time_mean, time_std;
 };
 constexpr Defaults image_defaults{.width = 128,
                                   .depth = 4,
@@ -34,27 +33,15 @@ constexpr Defaults image_defaults{.width = 128,
                                   .steps = 4000,
                                   .batch = 64,
                                   .schedule = "constant",
-                                  .learning_rate = 1e-3,
-                                  .direction = "data",
-                                  .equal_share = 0.75,
-                                  .power = 1,
-                                  .time_mean = -0.4,
-                                  .time_std = 1};
-// In the plane the weight of power 1 pulls samples onto ridges, and narrow times never show the
-// network the whole way from noise to data. The steep map from noise to separate modes takes a high
-// rate that comes to rest, and targets with little noise.
+                                  .learning_rate = 1e-3};
+// The steep map from noise to separate modes takes a high rate that comes to rest.
 constexpr Defaults point_defaults{.width = 128,
                                   .depth = 3,
                                   .frequencies = 3,
                                   .steps = 30000,
                                   .batch = 512,
                                   .schedule = "cosine",
-                                  .learning_rate = 5e-3,
-                                  .direction = "network",
-                                  .equal_share = 0.5,
-                                  .power = 0,
-                                  .time_mean = 0,
-                                  .time_std = 2};
+                                  .learning_rate = 5e-3};
 const Defaults& defaults_for(const DataSet& data) {
   return data.is_image() ? image_defaults : point_defaults;
 }
@@ -72,8 +59,9 @@ std::string text_of(const json& value) {
 
 // The parser's option for each setting.
 std::map<std::string, Option> setting_options(const Parser& parser) {
-  static const std::set<std::string> no_settings = {
-      "preset", "config", "resume", "memory-limit", "quiet", "list-presets", "relabel", "json"};
+  static const std::set<std::string> no_settings = {"preset",       "config",  "resume",
+                                                    "memory-limit", "quiet",   "list-presets",
+                                                    "list-methods", "relabel", "json"};
   std::map<std::string, Option> result;
   for (const Option& option : parser.options())
     for (const std::string& name : option.long_names())
@@ -122,24 +110,6 @@ json list_json(const std::vector<std::int64_t>& values) {
   return values.empty() ? json() : json(values);
 }
 
-ObjectiveConfig objective_for(const TrainOptions& options) {
-  ObjectiveConfig objective;
-  objective.kind = options.objective == "flow-matching"    ? ObjectiveKind::flow_matching
-                   : options.objective == "split-meanflow" ? ObjectiveKind::split_meanflow
-                   : options.omega                         ? ObjectiveKind::meanflow_cfg
-                                                           : ObjectiveKind::meanflow;
-  objective.omega = options.omega.value_or(1);
-  objective.kappa = options.kappa.value_or(0);
-  objective.p = *options.power;
-  objective.time_mean = *options.time_mean;
-  objective.time_std = *options.time_std;
-  objective.equal_share = *options.equal_share;
-  objective.subset_jvp = options.tangent == "subset";
-  objective.own_direction = *options.direction == "network";
-  objective.label_dropout = options.label_dropout;
-  return objective;
-}
-
 }  // namespace
 
 json read_settings(const std::string& path) {
@@ -157,6 +127,8 @@ void fill_settings(const Parser& parser, const json& values, const std::string& 
   if (!values.is_object())
     throw FormatError(source + ": wants an object {\"data\": .., \"steps\": .., ..} of settings");
   const std::map<std::string, Option> known = setting_options(parser);
+  if (values.contains("method") && values.contains("objective"))
+    throw FormatError(source + ": 'objective' and 'method' say the same; leave out 'objective'");
   // Two names of one setting: where the parser has a value for either, this one is not read.
   if (values.contains("device") && values.contains("threads"))
     throw FormatError(source + ": 'threads' and 'device' say the same; leave out 'threads'");
@@ -192,10 +164,7 @@ void check_read(const TrainOptions& options, const TrainingConfig& config,
   };
   if (options.schedule == "constant")
     refuse({"final-lr"}, "on a constant schedule, which --schedule cosine would change");
-  if (options.objective != "meanflow")
-    refuse({"tangent", "direction", "power"}, "on --objective " + options.objective);
-  if (options.objective == "flow-matching") refuse({"equal-share"}, "on --objective flow-matching");
-  if (num_classes(config.network) == 0) refuse({"label-dropout"}, "without classes");
+  check_method_read(config.method, num_classes(config.network) > 0, options.methods, given);
 }
 
 void resolve(TrainOptions& options, const DataSet& data) {
@@ -206,19 +175,7 @@ void resolve(TrainOptions& options, const DataSet& data) {
     options.data = std::filesystem::absolute(options.data).lexically_normal().string();
 
   resolve_network(options, data, {defaults.width, defaults.depth, defaults.frequencies});
-  if (options.omega || options.kappa) {
-    if (options.objective != "meanflow")
-      throw Error("train: --omega and --kappa train guidance into MeanFlow; with --objective " +
-                  options.objective + " leave them out");
-    if (data.classes() == 0) throw Error("train: --omega and --kappa need labelled data");
-    default_to(options.omega, 1.0);
-    default_to(options.kappa, 0.0);
-  }
-  default_to(options.direction, defaults.direction);
-  default_to(options.power, defaults.power);
-  default_to(options.time_mean, defaults.time_mean);
-  default_to(options.time_std, defaults.time_std);
-  default_to(options.equal_share, defaults.equal_share);
+  resolve_method(options, data.is_image() ? SampleKind::images : SampleKind::points);
 
   if (options.minutes == 0) default_to(options.steps, defaults.steps);
   default_to(options.schedule,
@@ -261,16 +218,6 @@ json settings_of(const TrainOptions& options) {
                    {"frequencies", optional_json(options.frequencies)},
                    {"channel-mult", list_json(options.channel_mult)},
                    {"attention", list_json(options.attention)},
-                   {"objective", options.objective},
-                   {"omega", optional_json(options.omega)},
-                   {"kappa", optional_json(options.kappa)},
-                   {"label-dropout", options.label_dropout},
-                   {"equal-share", optional_json(options.equal_share)},
-                   {"tangent", options.tangent},
-                   {"direction", optional_json(options.direction)},
-                   {"power", optional_json(options.power)},
-                   {"time-mean", optional_json(options.time_mean)},
-                   {"time-std", optional_json(options.time_std)},
                    {"steps", optional_json(options.steps)},
                    {"minutes", options.minutes},
                    {"lr", optional_json(options.learning_rate)},
@@ -287,6 +234,7 @@ json settings_of(const TrainOptions& options) {
                    {"save-every", options.save_every},
                    {"checkpoint-every", options.checkpoint_every},
                    {"device", device_name(options)}};
+  set_method(settings, method_for(options), options.methods);
   settings["batch"] = options.batch == "auto" ? json("auto") : json(std::stoll(options.batch));
   for (auto entry = settings.begin(); entry != settings.end();)
     entry = entry->is_null() ? settings.erase(entry) : std::next(entry);
@@ -318,7 +266,8 @@ void check_unchanged(const json& before, const json& now) {
 TrainingConfig training_config(const TrainOptions& options, const DataSet& data) {
   TrainingConfig config;
   config.network = network_for(options, data);
-  config.objective = objective_for(options);
+  config.method = method_for(options);
+  if (config.method.method->has_schedule) config.total_steps = options.steps.value_or(0);
   config.optimiser = {
       .weight_decay = options.weight_decay, .clip_norm = options.clip, .ema_decays = options.ema};
   config.schedule = {.kind = schedule_kind_from(*options.schedule),

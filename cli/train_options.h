@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
@@ -16,17 +17,21 @@
 
 namespace fluxion::cli {
 
+// Values for the options of methods, by name; what is empty was not given.
+struct MethodValues {
+  std::map<std::string, std::optional<double>> reals;
+  std::map<std::string, std::optional<std::int64_t>> wholes;
+  std::map<std::string, std::optional<std::string>> texts;
+};
+
 // What is empty takes a default that depends on the data.
 struct TrainOptions : CommonOptions, DataOptions {
-  std::string objective = "meanflow";
+  MethodTable methods = built_in_methods();
+  std::string method = "meanflow";
+  MethodValues method_values;
   std::optional<std::string> net;
   std::optional<std::int64_t> width, depth, heads, patch, frequencies;
   std::vector<std::int64_t> channel_mult, attention;  // attention {0}: at no level
-  std::optional<double> omega, kappa;
-  double label_dropout = 0.1;
-  std::string tangent = "subset";
-  std::optional<std::string> direction;
-  std::optional<double> equal_share, power, time_mean, time_std;
   std::optional<std::int64_t> steps;
   double minutes = 0;
   std::string batch;  // a number, "auto", or empty
@@ -47,7 +52,7 @@ struct TrainOptions : CommonOptions, DataOptions {
   std::string preset, config_file;
   std::optional<std::string> resume;  // a folder or checkpoint; "": that of --out
   std::optional<double> memory_limit;
-  bool quiet = false, list_presets = false, relabel = false;
+  bool quiet = false, list_presets = false, list_methods = false, relabel = false;
 };
 
 // Gives an option without a value this one.
@@ -56,6 +61,7 @@ void default_to(std::optional<T>& option, U value) {
   if (!option) option = value;
 }
 
+// One option for each of `options.methods`, too.
 void add_train_options(const Parser& parser, TrainOptions& options);
 
 // Gives every setting of `values`, {"width": 128, ..} as config.json has them, that has no value

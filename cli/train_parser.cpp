@@ -1,4 +1,5 @@
 // The options of `fluxion train` and their help.
+#include "cli/train_method.h"
 #include "cli/train_options.h"
 #include "cli/train_presets.h"
 
@@ -31,7 +32,7 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       "  fluxion train --data glyphs --minutes 5 --out out/digits\n"
       "  fluxion train --resume out/digits --minutes 10\n"
       "  fluxion train --data glyphs --omega 1 --kappa 0.5 --out out/guided\n"
-      "  fluxion train --data 8gaussians --objective flow-matching --out out/flow\n"
+      "  fluxion train --data 8gaussians --method flow-matching --out out/flow\n"
       "  fluxion train --data path/to/cifar10 --net unet --width 64 --flip --out out/unet\n"
       "  fluxion train --preset mnist --data path/to/mnist --out out/mnist");
 
@@ -93,72 +94,7 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .type_name("N,..")
       .group(network);
 
-  const std::string objective = "Objective";
-  parser
-      .add_option("--objective", options.objective,
-                  "meanflow or split-meanflow: one step draws a sample; flow-matching: many steps")
-      .check(one_of({"meanflow", "flow-matching", "split-meanflow"}))
-      .type_name("NAME")
-      .show_default()
-      .group(objective);
-  parser
-      .add_number("--omega", options.omega, real(-1000, 1000),
-                  "MeanFlow: train guidance in; its scale is omega / (1 - kappa) (default: 1 if "
-                  "--kappa is given)")
-      .type_name("X")
-      .group(objective);
-  parser
-      .add_number("--kappa", options.kappa, real(0, 0.999),
-                  "MeanFlow: share of the conditional velocity in the guided target (default: 0 if "
-                  "--omega is given)")
-      .type_name("X")
-      .group(objective);
-  parser
-      .add_number("--label-dropout", options.label_dropout, real(0, 1),
-                  "Share of rows trained without their label")
-      .type_name("X")
-      .show_default()
-      .group(objective);
-  parser
-      .add_number("--equal-share", options.equal_share, real(0, 1),
-                  "MeanFlow: share of rows with r = t, which learn the velocity itself (default: "
-                  "0.75 for images, 0.5 for points)")
-      .type_name("X")
-      .group(objective);
-  parser
-      .add_option("--tangent", options.tangent,
-                  "MeanFlow: run the derivative over the rows that need it (subset) or over all; "
-                  "same numbers")
-      .check(one_of({"subset", "all"}))
-      .type_name("ROWS")
-      .show_default()
-      .group(objective);
-  parser
-      .add_option("--direction", options.direction,
-                  "MeanFlow: take the derivative along the velocity of the drawn pair (data), or "
-                  "along the network's own, which is less noisy "
-                  "(default: data for images, network for points)")
-      .check(one_of({"data", "network"}))
-      .type_name("NAME")
-      .group(objective);
-  parser
-      .add_number(
-          "--power", options.power, real(0, 4),
-          "MeanFlow: p of the adaptive weight (error + c)^-p (default: 1 for images, 0 for points)")
-      .type_name("P")
-      .group(objective);
-  parser
-      .add_number("--time-mean", options.time_mean, real(-100, 100),
-                  "Mean of the logit-normal times; higher: more noise (default: -0.4 for images, 0 "
-                  "for points)")
-      .type_name("X")
-      .group(objective);
-  parser
-      .add_number(
-          "--time-std", options.time_std, real(1e-6, 100),
-          "Standard deviation of the logit-normal times (default: 1 for images, 2 for points)")
-      .type_name("X")
-      .group(objective);
+  add_method_options(parser, options);
 
   const std::string optimiser = "Optimiser";
   parser
@@ -277,6 +213,10 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
   parser
       .add_flag("--list-presets", options.list_presets,
                 "Show the settings of every preset, and do nothing else")
+      .group(run);
+  parser
+      .add_flag("--list-methods", options.list_methods,
+                "Say what every method trains, and do nothing else")
       .group(run);
   parser
       .add_option("--config", options.config_file,

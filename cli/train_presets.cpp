@@ -19,9 +19,8 @@ struct Preset {
 constexpr std::array presets = {
     Preset{"points", "eight Gaussians in the plane, one step a sample; some two minutes",
            R"({"data": "8gaussians"})"},
-    Preset{
-        "points-flow", "two moons with flow matching, many steps a sample; a minute",
-        R"({"data": "moons", "objective": "flow-matching", "steps": 3000, "schedule": "cosine"})"},
+    Preset{"points-flow", "two moons with flow matching, many steps a sample; a minute",
+           R"({"data": "moons", "method": "flow-matching", "steps": 3000, "schedule": "cosine"})"},
     Preset{"glyphs", "digits drawn by code, a class at a time; five minutes",
            R"({"data": "glyphs", "kappa": 0.5, "minutes": 5})"},
     Preset{"mnist", "MNIST; give its folder with --data; fifteen minutes",

@@ -17,8 +17,7 @@ int main(int argc, char** argv) {
   }
   try {
     const Model model = read_model(argv[1], cpu());
-    const Sampler sampler(model.info.network, model.parameters,
-                          default_sampler(model.info.objective));
+    const Sampler sampler(model.info.network, model.parameters, default_sampler(model.info));
 
     // Three rows with one sample of each class; models without classes take no labels.
     const std::vector<std::int32_t> classes = trained_classes(model.info);

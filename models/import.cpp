@@ -276,7 +276,8 @@ ImportedModel import_network(const std::filesystem::path& path, const ImportOpti
 
   ImportedModel result;
   result.model.info.network = config;
-  result.model.info.objective = options.objective;
+  result.model.info.prediction = options.prediction;
+  result.model.info.sampling = usual_sampling(options.prediction);
   result.model.info.step = number_in(content.metadata(), "step");
   const auto weights = content.metadata().find("weights");
   result.model.info.ema = weights != content.metadata().end() && weights->second == "ema";

@@ -51,7 +51,7 @@ struct ImportOptions {
   std::vector<std::pair<std::string, std::string>> rename =
       {};                                // prefixes of keys: from, to; the first that fits is taken
   std::vector<std::string> ignore = {};  // prefixes of keys to leave out, after renaming
-  std::string objective = "flow_matching";  // ModelInfo::objective
+  Prediction prediction = Prediction::velocity;
 };
 
 struct ImportedModel {

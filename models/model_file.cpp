@@ -1,6 +1,7 @@
 #include "models/model_file.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -9,7 +10,7 @@
 #include "models/data/class_names.h"
 #include "models/files/safetensors.h"
 #include "models/json_text.h"
-#include "models/samplers/default_sampler.h"
+#include "models/samplers/sampler.h"
 
 namespace fluxion {
 namespace {
@@ -18,19 +19,78 @@ using nlohmann::json;
 
 // The metadata entry that makes a safetensors file a model of ours, and the version of its content.
 constexpr const char* metadata_key = "fluxion.model";
-constexpr int format_version = 1;
+constexpr int format_version = 2;
+
+void check_sampling(const DefaultSampling& sampling) {
+  constexpr std::int64_t most_steps = 1000000;
+  sampler_kind_from(sampling.sampler);
+  if (sampling.steps < 1 || sampling.steps > most_steps)
+    throw FormatError("a sampler of " + std::to_string(sampling.steps) + " steps");
+}
+
+// What files of version 1 name instead of what their network predicts.
+struct OlderObjective {
+  const char* name;
+  const char* method;
+  Prediction prediction;
+};
+constexpr std::array<OlderObjective, 5> older_objectives = {
+    {{"flow_matching", "flow-matching", Prediction::velocity},
+     {"meanflow", "meanflow", Prediction::average_velocity},
+     {"meanflow_cfg", "meanflow", Prediction::average_velocity},
+     {"split_meanflow", "split-meanflow", Prediction::average_velocity},
+     {"noise_prediction", "", Prediction::noise}}};
+
+void take_older_objective(const json& object, ModelInfo& info) {
+  const std::string name = object.at("objective").get<std::string>();
+  std::string known;
+  for (const OlderObjective& each : older_objectives) {
+    known += (known.empty() ? "'" : ", '") + std::string(each.name) + "'";
+    if (name != each.name) continue;
+    info.method = each.method;
+    info.prediction = each.prediction;
+    info.sampling = usual_sampling(each.prediction);
+    info.method_options = object.at("objective_config").get<std::string>();
+    const json options = json::parse(info.method_options, nullptr, false);
+    if (!options.is_object()) return;
+    const auto dropout = options.find("label_dropout");
+    info.open_class =
+        dropout == options.end() || !dropout->is_number() || dropout->get<double>() != 0;
+    return;
+  }
+  throw FormatError("objective '" + name + "' is not one of " + known);
+}
+
+void take_method(const json& object, ModelInfo& info) {
+  info.method = object.at("method").get<std::string>();
+  info.method_options = object.at("method_options").get<std::string>();
+  info.prediction = prediction_from(object.at("prediction").get<std::string>());
+  if (const auto path = object.find("path"); path != object.end())
+    info.path = path_from_json(*path);
+  info.wrapping = wrapping_from(object.value("wrapping", "none"));
+  const json& sampling = object.at("sampling");
+  info.sampling = {.sampler = sampling.at("sampler").get<std::string>(),
+                   .steps = sampling.at("steps").get<std::int64_t>()};
+  info.open_class = object.value("open_class", true);
+  check_sampling(info.sampling);
+}
 
 json info_to_json(const ModelInfo& info) {
   json result = {{"version", format_version},
                  {"network", network_to_json(info.network)},
-                 {"objective", info.objective},
-                 {"objective_config", info.objective_config},
+                 {"method", info.method},
+                 {"method_options", info.method_options},
+                 {"prediction", to_string(info.prediction)},
+                 {"sampling", {{"sampler", info.sampling.sampler}, {"steps", info.sampling.steps}}},
                  {"dataset", info.dataset},
                  {"sample_shape", sample_shape(info.network).dims()},
                  {"num_classes", num_classes(info.network)},
                  {"class_names", info.class_names},
                  {"ema", info.ema},
                  {"step", info.step}};
+  if (info.path != Path{}) result["path"] = path_to_json(info.path);
+  if (info.wrapping != Wrapping::none) result["wrapping"] = to_string(info.wrapping);
+  if (!info.open_class) result["open_class"] = false;
   if (!info.class_marks.empty()) result["class_marks"] = info.class_marks;
   if (!info.untrained_classes.empty()) result["untrained_classes"] = info.untrained_classes;
   if (info.ema_decay) result["ema_decay"] = *info.ema_decay;
@@ -42,14 +102,13 @@ json info_to_json(const ModelInfo& info) {
 
 ModelInfo info_from_json(const json& object, const std::string& where) {
   try {
-    if (object.at("version").get<int>() != format_version)
-      throw FormatError("model format version " + object.at("version").dump() + " is not " +
+    const int version = object.at("version").get<int>();
+    if (version < 1 || version > format_version)
+      throw FormatError("model format version " + std::to_string(version) + " is not one of 1 to " +
                         std::to_string(format_version));
     ModelInfo info;
     info.network = network_from_json(object.at("network"));
-    info.objective = object.at("objective").get<std::string>();
-    check_objective(info.objective);
-    info.objective_config = object.at("objective_config").get<std::string>();
+    version == 1 ? take_older_objective(object, info) : take_method(object, info);
     info.dataset = object.at("dataset").get<std::string>();
     info.class_names = object.at("class_names").get<std::vector<std::string>>();
     if (const auto marks = object.find("class_marks"); marks != object.end())
@@ -140,6 +199,17 @@ void check_parameters(const NetworkConfig& network, const Parameters& parameters
   check_names(parameter_shapes(network), found, where);
 }
 
+Predictor predictor(const ModelInfo& info, const Velocity& network) {
+  return {.network = wrapped(info.wrapping, network, info.path),
+          .path = info.path,
+          .prediction = info.prediction};
+}
+
+DefaultSampling usual_sampling(Prediction prediction) {
+  if (prediction == Prediction::average_velocity) return {to_string(SamplerKind::meanflow), 1};
+  return {to_string(SamplerKind::ode_euler), 50};
+}
+
 std::vector<std::int32_t> trained_classes(const ModelInfo& info) {
   const std::set<std::int32_t> untrained(info.untrained_classes.begin(),
                                          info.untrained_classes.end());
@@ -169,11 +239,7 @@ std::int32_t class_of(const ModelInfo& info, const std::string& text) {
 }
 
 void check_open_class(const ModelInfo& info) {
-  if (num_classes(info.network) == 0) return;
-  const json objective = json::parse(info.objective_config, nullptr, false);
-  if (!objective.is_object()) return;
-  const auto dropout = objective.find("label_dropout");
-  if (dropout != objective.end() && dropout->is_number() && dropout->get<double>() == 0)
+  if (num_classes(info.network) > 0 && !info.open_class)
     throw Error(
         "the model has never seen a class left open (it was trained with label dropout 0), so "
         "there is nothing that it could draw without one");
@@ -197,7 +263,7 @@ void check_guidance(const ModelInfo& info, double scale) {
 
 void write_model(const std::filesystem::path& path, const Model& model) {
   check_parameters(model.info.network, model.parameters, "write_model: " + path.string());
-  check_objective(model.info.objective);
+  check_sampling(model.info.sampling);
   save_tensors(path, model.parameters,
                {{metadata_key,
                  info_to_json(model.info).dump(-1, ' ', false, json::error_handler_t::replace)}});

@@ -8,21 +8,41 @@
 #include <vector>
 
 #include "models/networks/network.h"
+#include "models/paths/wrapping.h"
 
 namespace fluxion {
 
-// Guidance that a model was trained with (meanflow_cfg): its samples are guided already.
+// Guidance that a model was trained with: its samples are guided already.
 struct TrainedGuidance {
   double omega = 1, kappa = 0;
   bool operator==(const TrainedGuidance&) const = default;
 };
 
+// How samples are drawn of a model where nobody says how: a sampler by name (sampler_kind_from),
+// and its number of steps.
+struct DefaultSampling {
+  std::string sampler = "meanflow";
+  std::int64_t steps = 1;
+  bool operator==(const DefaultSampling&) const = default;
+};
+
+// What is usual for networks with this prediction: one step for average velocities, fifty of
+// Euler's for others.
+DefaultSampling usual_sampling(Prediction prediction);
+
 struct ModelInfo {
   NetworkConfig network;
-  std::string objective = "meanflow";   // one of those that samplers know (default_sampler.h)
-  std::string objective_config = "{}";  // its configuration as JSON text, informative
+  // The training method by name, and its options as JSON text; informative: a file says all that
+  // drawing samples needs, and a program that lacks the method can read it.
+  std::string method, method_options = "{}";
+  // What the network predicts, on which path, and how its output becomes that.
+  Prediction prediction = Prediction::average_velocity;
+  Path path = {};
+  Wrapping wrapping = Wrapping::none;
+  DefaultSampling sampling = {};
   std::optional<TrainedGuidance> guidance;
-  std::string dataset;                   // informative
+  bool open_class = true;  // where there are classes: samples without one were trained, too
+  std::string dataset;     // informative
   std::vector<std::string> class_names;  // may be empty: classes are known by number alone
   // DataSet::class_marks of the data that it was trained on; may be empty.
   std::vector<std::string> class_marks;
@@ -40,14 +60,17 @@ struct Model {
   Parameters parameters;
 };
 
+// What a network of such a model predicts, with its parameters bound: as samplers take it.
+Predictor predictor(const ModelInfo& info, const Velocity& network);
+
 // Writes to a temporary name, flushes, renames. Throws FormatError if the parameters are not those
 // of the network, IoError if the system refuses.
 void write_model(const std::filesystem::path& path, const Model& model);
 
 // Every parameter's name and shape is checked against the configuration in the file. Throws
-// FormatError naming the key, what it is and what it should be; so does a name of a network or an
-// objective that this version does not know. Floating parameters of other types are converted to
-// `dtype`.
+// FormatError naming the key, what it is and what it should be; so does a name of a network, a
+// prediction or a sampler that this version does not know. Floating parameters of other types are
+// converted to `dtype`.
 Model read_model(const std::filesystem::path& path, const Device& device, DType dtype = DType::f32);
 // The metadata alone.
 ModelInfo read_model_info(const std::filesystem::path& path);
@@ -63,7 +86,7 @@ std::vector<std::int32_t> trained_classes(const ModelInfo& info);
 std::int32_t class_of(const ModelInfo& info, const std::string& text);
 
 // Throws Error if samples without a class can't be drawn: the model has classes, and training never
-// left one open (label_dropout 0), so that the null class is a row that holds what it began with.
+// left one open, so that the null class is a row that holds what it began with.
 void check_open_class(const ModelInfo& info);
 
 // Throws Error, with the reason, if samples of this model can't be guided with that scale (1:

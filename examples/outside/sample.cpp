@@ -17,8 +17,7 @@ int main(int argc, char** argv) {
   }
   try {
     const Model model = read_model(argv[1], cpu());
-    const Sampler sampler(model.info.network, model.parameters,
-                          default_sampler(model.info.objective));
+    const Sampler sampler(model.info.network, model.parameters, default_sampler(model.info));
     const std::int64_t count = std::atoll(argv[2]);
     const std::vector<std::int32_t> classes = trained_classes(model.info);
     std::vector<std::int32_t> labels;

@@ -53,8 +53,9 @@ TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, co
   TrigFlowResult result;
   std::tie(result.F, result.dFdt) =
       jvp(F, std::tuple(x_t / data, t), std::tuple(dx_t / data, ones_like(t)));
+  const Tensor share = options.warmup_now ? options.warmup_now : full_like(time, options.warmup);
   const Tensor tangent = -(square(cosine) * (data * result.F - dx_t)) -
-                         options.warmup * cosine * sine * (x_t + data * result.dFdt);
+                         share * cosine * sine * (x_t + data * result.dFdt);
   Tensor norm = sqrt(squared_norm(tangent));
   if (options.rms_norm) norm = norm / std::sqrt(elements);
   result.tangent = stop_gradient(tangent / per_sample(norm + options.c, x.rank()));

@@ -32,9 +32,10 @@ ConsistencyTrainingResult consistency_training(const Velocity& network, const Te
 // sample, and is held constant. w [batch] are learned log-weights.
 struct TrigFlowOptions {
   double sigma_data = 0.5;
-  double warmup = 1;      // share of the tangent's second term, 0..1
-  double c = 0.1;         // of the normalisation
-  bool rms_norm = false;  // divide the tangent's norm by sqrt(elements of a sample)
+  double warmup = 1;       // share of the tangent's second term, 0..1
+  Tensor warmup_now = {};  // instead of it, where it changes with the step: a scalar
+  double c = 0.1;          // of the normalisation
+  bool rms_norm = false;   // divide the tangent's norm by sqrt(elements of a sample)
 };
 struct TrigFlowResult {
   Tensor loss, F, dFdt, tangent, square;

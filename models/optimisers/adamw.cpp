@@ -22,19 +22,23 @@ Tensor blended(double decay, const Tensor& old, const Tensor& fresh) {
 
 TrainState make_train_state(const Parameters& trained, std::size_t averages) {
   if (trained.empty()) throw Error("make_train_state: there are no parameters to train");
+  const auto zero = [](const Tensor& x) { return zeros_like(x); };
+  TrainState state;
+  state.parameters = own_copies(trained);
+  for (std::size_t i = 0; i < averages; ++i) state.ema.push_back(own_copies(trained));
+  state.m = own_copies(map_tree(trained, zero));
+  state.v = own_copies(map_tree(trained, zero));
+  state.step = Tensor::from(std::vector<std::int32_t>{0}, {}, trained.begin()->second.device());
+  return state;
+}
+
+Parameters own_copies(const Parameters& parameters) {
   // Evaluated one by one, so that equal values don't come to share a buffer.
-  const auto own = [](const Tensor& value) {
+  return map_tree(parameters, [](const Tensor& value) {
     const Tensor copy = make_node(Op::identity, NoAttributes{}, {value});
     eval(copy);
     return copy;
-  };
-  TrainState state;
-  state.parameters = map_tree(trained, own);
-  for (std::size_t i = 0; i < averages; ++i) state.ema.push_back(map_tree(trained, own));
-  state.m = map_tree(trained, [&](const Tensor& x) { return own(zeros_like(x)); });
-  state.v = map_tree(trained, [&](const Tensor& x) { return own(zeros_like(x)); });
-  state.step = Tensor::from(std::vector<std::int32_t>{0}, {}, trained.begin()->second.device());
-  return state;
+  });
 }
 
 Tensor global_norm(const Parameters& tensors) {

@@ -41,14 +41,20 @@ struct TrainState {
   Tensor step;  // i32, updates done so far, those that were skipped included
   // One where the loss is scaled, else none.
   std::vector<LossScale> loss_scale = {};
+  // What the training method keeps (models/methods/method.h), which updates leave as it is.
+  std::map<std::string, Parameters> method = {};
   static auto members(auto& self) {
-    return std::tie(self.parameters, self.m, self.v, self.ema, self.step, self.loss_scale);
+    return std::tie(self.parameters, self.m, self.v, self.ema, self.step, self.loss_scale,
+                    self.method);
   }
 };
 
 // Zero moments, `averages` averages equal to the parameters, step 0. Every tensor is its own
 // buffer, so that the state can be donated.
 TrainState make_train_state(const Parameters& trained, std::size_t averages = 1);
+
+// The same values, evaluated, each in a buffer of its own.
+Parameters own_copies(const Parameters& parameters);
 
 // sqrt of the sum of squares over all tensors: a scalar of their dtype.
 Tensor global_norm(const Parameters& tensors);

@@ -1,19 +1,12 @@
-// Which sampler goes with which objective.
+// The sampler that a model is drawn with where nobody says how.
 #pragma once
 
-#include <string>
-
+#include "models/model_file.h"
 #include "models/samplers/sampler.h"
 
 namespace fluxion {
 
-// Throws FormatError, listing what is known, unless `objective` (ModelInfo::objective) names one of
-// the objectives of this version or "noise_prediction".
-void check_objective(const std::string& objective);
-
-// The sampler that fits what `objective` taught a network, with the number of steps it is usually
-// run with: one step for average velocities, fifty Euler steps for velocities. Throws FormatError
-// for an unknown objective, Error for "noise_prediction", which no sampler can follow.
-SamplerOptions default_sampler(const std::string& objective);
+// ModelInfo::sampling. Throws Error for a model that no sampler can follow yet.
+SamplerOptions default_sampler(const ModelInfo& info);
 
 }  // namespace fluxion

@@ -17,9 +17,10 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* metadata_key = "fluxion.checkpoint";
-constexpr int format_version = 1;
+constexpr int format_version = 2;
 
-// The parts of a state in the file: their prefix and where they belong.
+// The parts of a state in the file that hold all that is trained: their prefix and where they
+// belong.
 template <class State, class F>
 void visit_parts(State& state, F&& f) {
   f("parameters.", state.parameters);
@@ -27,6 +28,21 @@ void visit_parts(State& state, F&& f) {
   f("v.", state.v);
   for (std::size_t i = 0; i < state.ema.size(); ++i)
     f("ema." + std::to_string(i) + ".", state.ema[i]);
+}
+
+// What the method keeps: a part for each tree.
+template <class State, class F>
+void visit_method(State& state, F&& f) {
+  for (auto& [name, tree] : state.method) f("method." + name + ".", tree);
+}
+
+// A state that lacks its tensors.
+TrainState empty_state(const TrainingConfig& config) {
+  TrainState state;
+  state.ema.resize(config.optimiser.ema_decays.size());
+  for (const std::string& name : state_trees(*config.method.method)) state.method[name];
+  if (needs_loss_scale(config.precision)) state.loss_scale.emplace_back();
+  return state;
 }
 
 // The loss scale of a state, where it has one: names in the file and tensors.
@@ -84,12 +100,12 @@ LogSums sums_from_json(const json& object, std::int64_t step) {
   return sums;
 }
 
-CheckpointInfo info_from_json(const json& object) {
-  if (const int version = object.at("version").get<int>(); version != format_version)
-    throw FormatError("checkpoint format version " + std::to_string(version) + " is not " +
-                      std::to_string(format_version));
+CheckpointInfo info_from_json(const json& object, const MethodTable& methods) {
+  if (const int version = object.at("version").get<int>(); version < 1 || version > format_version)
+    throw FormatError("checkpoint format version " + std::to_string(version) +
+                      " is not one of 1 to " + std::to_string(format_version));
   CheckpointInfo info;
-  info.config = training_config_from_json(object.at("config"));
+  info.config = training_config_from_json(object.at("config"), methods);
   const json& data = object.at("data");
   info.data.name = data.at("name").get<std::string>();
   const auto dims = data.at("sample_shape").get<Dims>();
@@ -122,7 +138,8 @@ CheckpointInfo info_from_json(const json& object) {
   return info;
 }
 
-CheckpointInfo info_of(const SafetensorsFile& file, const std::string& where) {
+CheckpointInfo info_of(const SafetensorsFile& file, const std::string& where,
+                       const MethodTable& methods) {
   const auto found = file.metadata().find(metadata_key);
   if (found == file.metadata().end())
     throw FormatError(where + ": is a safetensors file, but no checkpoint: its metadata has no '" +
@@ -131,7 +148,7 @@ CheckpointInfo info_of(const SafetensorsFile& file, const std::string& where) {
   if (!object.is_object())
     throw FormatError(where + ": metadata '" + metadata_key + "' is not a JSON object");
   try {
-    return info_from_json(object);
+    return info_from_json(object, methods);
   } catch (const json::exception& error) {
     throw FormatError(where + ": metadata '" + metadata_key + "': " + error.what());
   } catch (const Error& error) {
@@ -139,18 +156,11 @@ CheckpointInfo info_of(const SafetensorsFile& file, const std::string& where) {
   }
 }
 
-std::map<std::string, Shape> trained_shapes(const TrainingConfig& config) {
-  std::map<std::string, Shape> shapes = parameter_shapes(config.network);
-  for (const std::string& name : frozen_parameters(config.network)) shapes.erase(name);
-  return shapes;
-}
-
 // Every tensor of the file against what the configuration needs, before one is made.
 void check_entries(const SafetensorsFile& file, const CheckpointInfo& info,
                    const std::string& where) {
   const std::map<std::string, Shape> shapes = trained_shapes(info.config);
-  TrainState parts;
-  parts.ema.resize(info.config.optimiser.ema_decays.size());
+  const TrainState parts = empty_state(info.config);
   std::size_t expected = 0;
   const auto require = [&](const std::string& name, const TensorType& type) {
     const SafetensorsEntry* entry = file.find(name);
@@ -163,8 +173,11 @@ void check_entries(const SafetensorsFile& file, const CheckpointInfo& info,
   visit_parts(parts, [&](const std::string& prefix, const Parameters&) {
     for (const auto& [name, shape] : shapes) require(prefix + name, {shape, DType::f32});
   });
+  visit_method(parts, [&](const std::string& prefix, const Parameters&) {
+    for (const auto& [name, shape] : network_shapes(info.config))
+      require(prefix + name, {shape, DType::f32});
+  });
   require("step", {Shape{}, DType::i32});
-  if (needs_loss_scale(info.config.precision)) parts.loss_scale.emplace_back();
   visit_loss_scale(parts, [&](const char* name, DType dtype, const Tensor&) {
     require(name, {Shape{}, dtype});
   });
@@ -183,9 +196,11 @@ void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer,
                             .since_row = since_row,
                             .settings = settings};
   std::map<std::string, Tensor> tensors;
-  visit_parts(trainer.state(), [&](const std::string& prefix, const Parameters& part) {
+  const auto add = [&](const std::string& prefix, const Parameters& part) {
     for (const auto& [name, tensor] : part) tensors.emplace(prefix + name, tensor);
-  });
+  };
+  visit_parts(trainer.state(), add);
+  visit_method(trainer.state(), add);
   tensors.emplace("step", trainer.state().step);
   visit_loss_scale(trainer.state(), [&](const char* name, DType, const Tensor& tensor) {
     tensors.emplace(name, tensor);
@@ -195,9 +210,9 @@ void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer,
       {{metadata_key, info_to_json(info).dump(-1, ' ', false, json::error_handler_t::replace)}});
 }
 
-CheckpointInfo read_checkpoint_info(const std::filesystem::path& path) {
+CheckpointInfo read_checkpoint_info(const std::filesystem::path& path, const MethodTable& methods) {
   const SafetensorsFile file(path);
-  CheckpointInfo info = info_of(file, path.string());
+  CheckpointInfo info = info_of(file, path.string(), methods);
   check_entries(file, info, path.string());
   return info;
 }
@@ -237,9 +252,9 @@ void match_classes(DataSet& data, const CheckpointInfo& info) {
 }
 
 Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data,
-                       const Device& device, ClassesBy classes) {
+                       const Device& device, ClassesBy classes, const MethodTable& methods) {
   const SafetensorsFile file(path);
-  const CheckpointInfo info = info_of(file, path.string());
+  const CheckpointInfo info = info_of(file, path.string(), methods);
   check_entries(file, info, path.string());
 
   const CheckpointInfo::Data now = data_of(*data, {}), before = info.data;
@@ -266,8 +281,7 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
     differs("a number of samples of", text(before.size), text(now.size));
   }
 
-  TrainState state;
-  state.ema.resize(info.config.optimiser.ema_decays.size());
+  TrainState state = empty_state(info.config);
   const auto load = [&](const std::string& name) {
     const SafetensorsEntry* entry = file.find(name);
     return Tensor::from_bytes(entry->bytes, entry->type(), device);
@@ -276,8 +290,11 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
     for (const auto& [name, shape] : trained_shapes(info.config))
       part.emplace(name, load(prefix + name));
   });
+  visit_method(state, [&](const std::string& prefix, Parameters& part) {
+    for (const auto& [name, shape] : network_shapes(info.config))
+      part.emplace(name, load(prefix + name));
+  });
   state.step = load("step");
-  if (needs_loss_scale(info.config.precision)) state.loss_scale.emplace_back();
   visit_loss_scale(state, [&](const char* name, DType, Tensor& tensor) { tensor = load(name); });
   file.check_whole();
   if (const std::int64_t step = state.step.item<std::int32_t>(); step != info.step)
@@ -287,12 +304,17 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
 }
 
 std::uint64_t checkpoint_bytes(const TrainingConfig& config) {
-  std::uint64_t elements = 0;
-  for (const auto& [name, shape] : trained_shapes(config))
-    elements += static_cast<std::uint64_t>(shape.elements());
+  const auto total = [](const std::map<std::string, Shape>& shapes) {
+    std::uint64_t elements = 0;
+    for (const auto& [name, shape] : shapes)
+      elements += static_cast<std::uint64_t>(shape.elements());
+    return elements;
+  };
+  const std::uint64_t elements =
+      (3 + config.optimiser.ema_decays.size()) * total(trained_shapes(config)) +
+      state_trees(*config.method.method).size() * total(network_shapes(config));
   const std::size_t scalars = needs_loss_scale(config.precision) ? 4 : 1;
-  return (3 + config.optimiser.ema_decays.size()) * elements * sizeof(float) +
-         scalars * sizeof(std::int32_t);
+  return elements * sizeof(float) + scalars * sizeof(std::int32_t);
 }
 
 }  // namespace fluxion

@@ -1,7 +1,9 @@
 // A training run on disk: everything that a run which stops needs to go on as if it had not, bit
 // for bit, in one safetensors file.
 //
-//   tensors    parameters.NAME, m.NAME, v.NAME, ema.0.NAME, ema.1.NAME, .. and step;
+//   tensors    parameters.NAME, m.NAME, v.NAME, ema.0.NAME, ema.1.NAME, .. and step, with
+//              learned.NAME among the names where the method has parameters of its own;
+//              method.TREE.NAME, what the method keeps;
 //              loss_scale.scale, .finite and .skipped, where the loss is scaled
 //   metadata   "fluxion.checkpoint": the configuration, what the data were, seconds of training so
 //   far, what the next row of the log has so far, and settings of the program around it
@@ -45,8 +47,10 @@ void write_checkpoint(const std::filesystem::path& path, const Trainer& trainer,
                       const std::string& settings = "{}", const LogSums& since_row = {});
 
 // The metadata, after the file's tensors have been compared by name and type with what they ask
-// for. Throws IoError; FormatError for a file that is no checkpoint, or a damaged one.
-CheckpointInfo read_checkpoint_info(const std::filesystem::path& path);
+// for. Throws IoError; FormatError for a file that is no checkpoint, a damaged one, or one of a
+// method that the table lacks.
+CheckpointInfo read_checkpoint_info(const std::filesystem::path& path,
+                                    const MethodTable& methods = built_in_methods());
 
 // Numbers the classes of `data` as the run does, by name. Throws Error that says how they differ
 // where the data lack a class that the run had samples of or have one that it lacks, or where the
@@ -61,7 +65,8 @@ enum class ClassesBy { name, number };
 // shape, size and class names (match_classes brings data with the same classes in another order to
 // those of the run).
 Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data,
-                       const Device& device, ClassesBy classes = ClassesBy::name);
+                       const Device& device, ClassesBy classes = ClassesBy::name,
+                       const MethodTable& methods = built_in_methods());
 
 // The size of the tensors of such a file.
 std::uint64_t checkpoint_bytes(const TrainingConfig& config);

@@ -63,13 +63,11 @@ void check(const TrainingConfig& config) {
   check(config.network);
   if (config.recompute) with_checkpoints(config.network);
   check(config.schedule);
-  check(config.objective);
+  check(config.method, config.network, config.total_steps);
   check(config.loss_scale);
   constexpr std::int64_t largest_batch = std::int64_t{1} << 30;
   if (config.batch < 1 || config.batch > largest_batch)
     throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
-  if (config.objective.kind == ObjectiveKind::meanflow_cfg && num_classes(config.network) == 0)
-    throw Error("train: guidance (omega, kappa) needs classes, and this network has none");
   const AdamWOptions& optimiser = config.optimiser;
   if (optimiser.ema_decays.empty() || optimiser.ema_decays.size() > most_averages)
     throw Error("train: wants 1 to " + std::to_string(most_averages) +
@@ -91,23 +89,26 @@ void check(const TrainingConfig& config) {
 
 json training_config_to_json(const TrainingConfig& config) {
   json result = {{"network", network_to_json(config.network)},
-                 {"objective", objective_to_json(config.objective)},
+                 {"method", method_to_json(config.method)},
                  {"optimiser", optimiser_to_json(config.optimiser)},
                  {"schedule", schedule_to_json(config.schedule)},
                  {"batch", config.batch},
                  {"seed", config.seed},
                  {"recompute", config.recompute},
                  {"precision", to_string(config.precision)}};
+  if (config.total_steps != 0) result["total_steps"] = config.total_steps;
   if (needs_loss_scale(config.precision) || config.loss_scale != LossScaleOptions{})
     result["loss_scale"] = loss_scale_to_json(config.loss_scale);
   return result;
 }
 
-TrainingConfig training_config_from_json(const json& object) {
+TrainingConfig training_config_from_json(const json& object, const MethodTable& methods) {
   try {
     const TrainingConfig config{
         .network = network_from_json(object.at("network")),
-        .objective = objective_from_json(object.at("objective")),
+        .method = method_from_json(
+            object.contains("method") ? object.at("method") : object.at("objective"), methods),
+        .total_steps = object.value("total_steps", std::int64_t{0}),
         .optimiser = optimiser_from_json(object.at("optimiser")),
         .schedule = schedule_from_json(object.at("schedule")),
         .batch = object.at("batch").get<std::int64_t>(),

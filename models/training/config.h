@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 
+#include "models/methods/method.h"
 #include "models/networks/network.h"
-#include "models/objectives/objective.h"
 #include "models/optimisers/adamw.h"
 #include "models/optimisers/loss_scale.h"
 #include "models/optimisers/schedule.h"
@@ -14,7 +14,10 @@ namespace fluxion {
 
 struct TrainingConfig {
   NetworkConfig network = {};
-  ObjectiveConfig objective = {};
+  MethodConfig method = {};
+  // Updates of the whole run, where the method has a schedule (Method::has_schedule), which goes
+  // over them; else 0.
+  std::int64_t total_steps = 0;
   AdamWOptions optimiser = {};
   Schedule schedule = {};  // of the learning rate
   std::int64_t batch = 64;
@@ -30,11 +33,13 @@ struct TrainingConfig {
 // data.
 void check(const TrainingConfig& config);
 
-// {"network": .., "objective": .., "optimiser": .., "schedule": .., "batch": .., "seed": ..,
-// "recompute": .., "precision": ..}, and "loss_scale" where it is read or not the default; numbers
-// come back bit for bit. training_config_from_json throws FormatError for a missing or mistyped
-// member or an invalid configuration.
+// {"network": .., "method": .., "optimiser": .., "schedule": .., "batch": .., "seed": ..,
+// "recompute": .., "precision": ..}, and "total_steps" and "loss_scale" where they are read or not
+// the default; numbers come back bit for bit. training_config_from_json also reads files that have
+// an "objective" instead of a method; it throws FormatError for a missing or mistyped member, an
+// invalid configuration, or a method that the table lacks.
 nlohmann::json training_config_to_json(const TrainingConfig& config);
-TrainingConfig training_config_from_json(const nlohmann::json& json);
+TrainingConfig training_config_from_json(const nlohmann::json& json,
+                                         const MethodTable& methods = built_in_methods());
 
 }  // namespace fluxion

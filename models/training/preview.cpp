@@ -19,7 +19,7 @@ constexpr std::uint64_t seed = 1;        // of the noise
 // [path_steps + 1, paths, 2], noise first. A model of average velocities is walked in short steps
 // too: its single step shows where a sample ends, and these show the flow that it learned.
 std::vector<float> paths_of(const Model& model, const Device& device) {
-  SamplerOptions options = default_sampler(model.info.objective);
+  SamplerOptions options = default_sampler(model.info);
   options.steps = path_steps;
   const Sampler sampler(model.info.network, model.parameters, options);
   const Tensor noise = normal(fold_in(random_key(seed, device), 1), {paths, 2}, DType::f32);
@@ -40,8 +40,7 @@ Image preview(const Trainer& trainer) {
   if (!classes.empty())
     for (std::int64_t i = 0; i < count; ++i)
       labels.push_back(classes[static_cast<std::size_t>(i % columns)]);
-  const Sampler sampler(model.info.network, model.parameters,
-                        default_sampler(model.info.objective));
+  const Sampler sampler(model.info.network, model.parameters, default_sampler(model.info));
   // No more at a time than a step of training takes: what fits there fits here.
   const std::vector<float> samples =
       sampler.sample(count, std::min(count, trainer.config().batch), seed, labels);

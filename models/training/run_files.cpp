@@ -223,8 +223,7 @@ void RunFiles::write_results() {
     write_png(folder_ / "samples.png", picture);
   });
   attempt_drawing("chart", [&] {
-    const std::string title =
-        trainer_.data().name() + ", " + to_string(trainer_.config().objective.kind);
+    const std::string title = trainer_.data().name() + ", " + trainer_.config().method.method->name;
     replace_file(folder_ / "loss.svg", loss_chart(log_->rows(), title));
   });
 }

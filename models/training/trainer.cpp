@@ -1,7 +1,7 @@
 #include "models/training/trainer.h"
 
-#include <nlohmann/json.hpp>
 #include <optional>
+#include <string_view>
 
 #include "autograd/transforms.h"
 #include "engine/graph/ops.h"
@@ -20,11 +20,30 @@ struct StepResult {
   }
 };
 
+constexpr std::string_view learned_prefix = "learned.";
+
+// Parameters that training changes, as those of the network and those of its method.
+struct Owners {
+  Parameters network, learned;
+};
+
+Owners by_owner(const Parameters& trained) {
+  Owners owners;
+  for (const auto& [name, tensor] : trained) {
+    if (name.starts_with(learned_prefix))
+      owners.learned.emplace(name.substr(learned_prefix.size()), tensor);
+    else
+      owners.network.emplace(name, tensor);
+  }
+  return owners;
+}
+
 // The function that is compiled: everything that changes from step to step is an argument; the
 // frozen parameters are captured.
 struct TrainStep {
   NetworkConfig network;
-  ObjectiveConfig objective;
+  MethodConfig method;
+  std::int64_t total_steps = 0;
   AdamWOptions optimiser;
   LossScaleOptions loss_scale;
   Parameters frozen;
@@ -33,9 +52,21 @@ struct TrainStep {
                         const Tensor& key, const Tensor& learning_rate) const {
     std::vector<Tensor> scale;
     if (!state.loss_scale.empty()) scale.push_back(state.loss_scale[0].scale);
+    const MethodUse use{network, method.options, total_steps};
+    const auto bind = [&](const Parameters& own) {
+      return bind_parameters(network, merge(own, frozen));
+    };
     const auto loss = [&](const Parameters& trained) {
-      ObjectiveValue value = objective_value(objective, network, merge(trained, frozen), x, labels,
-                                             fold_in(key, state.step));
+      const Owners owners = by_owner(trained);
+      LossValue value = method.method->loss({.use = use,
+                                             .velocity = bind(owners.network),
+                                             .learned = owners.learned,
+                                             .state = state.method,
+                                             .bind = bind,
+                                             .x = x,
+                                             .labels = labels,
+                                             .key = fold_in(key, state.step),
+                                             .step = state.step});
       const Tensor differentiated = scale.empty() ? value.loss : value.loss * scale[0];
       return std::pair(differentiated, std::pair(value.loss, value.error));
     };
@@ -43,6 +74,17 @@ struct TrainStep {
     if (!scale.empty())
       gradient = map_tree(std::move(gradient), [&](const Tensor& g) { return g / scale[0]; });
     UpdateResult next = update(optimiser, state, gradient, learning_rate, loss_scale);
+    if (method.method->after_update) {
+      const Parameters moved = by_owner(next.state.parameters).network;
+      const MethodState after = method.method->after_update(
+          {.use = use, .state = state.method, .trained = moved, .step = state.step});
+      for (const auto& [name, tree] : after) {
+        const auto updated = [&](const Tensor& fresh, const Tensor& before) {
+          return scale.empty() ? fresh : where(is_finite_norm(next.gradient_norm), fresh, before);
+        };
+        next.state.method[name] = zip_tree(tree, state.method.at(name), updated);
+      }
+    }
     const auto& [plain, error] = value.second;
     return {std::move(next.state), plain, error, next.gradient_norm, scale};
   }
@@ -66,15 +108,17 @@ Shape batch_shape(const TrainingConfig& config) {
   return Shape(std::move(shape));
 }
 
-// Independent keys of one seed: parameters are drawn from one, training steps from the other.
-constexpr std::uint32_t initial_stream = 0, step_stream = 1;
+// Independent keys of one seed: for the network's parameters, the training steps, and what the
+// method learns beside the network.
+constexpr std::uint32_t initial_stream = 0, step_stream = 1, learned_stream = 2;
 
 using Step = Compiled<TrainStep>;
 
 Step compile_step(const TrainingConfig& config, const Parameters& frozen) {
   const NetworkConfig network = with_precision(
       config.recompute ? with_checkpoints(config.network) : config.network, config.precision);
-  return compile(TrainStep{network, config.objective, config.optimiser, config.loss_scale, frozen},
+  return compile(TrainStep{network, config.method, config.total_steps, config.optimiser,
+                           config.loss_scale, frozen},
                  {.donate = {0}});
 }
 
@@ -93,10 +137,54 @@ Parameters initial_parameters(const TrainingConfig& config, const Device& device
   return initialise(config.network, fold_in(random_key(config.seed, device), initial_stream));
 }
 
+MethodUse use_of(const TrainingConfig& config) {
+  return {config.network, config.method.options, config.total_steps};
+}
+
+// The parameters that the method learns, as they are named beside those of the network.
+Parameters initial_learned(const TrainingConfig& config, const Device& device) {
+  Parameters learned;
+  if (!config.method.method->learned) return learned;
+  const Tensor key = fold_in(random_key(config.seed, device), learned_stream);
+  for (const auto& [name, tensor] : config.method.method->learned(use_of(config), key))
+    learned.emplace(std::string(learned_prefix) + name, tensor);
+  return learned;
+}
+
+Parameters read_teacher(const TrainingConfig& config, const Device& device) {
+  const std::string& option = config.method.method->teacher_option;
+  const std::string& file = config.method.options.text(option);
+  if (file.empty())
+    throw Error("train: method " + config.method.method->name +
+                " learns from a trained model; name "
+                "its file with --" +
+                option);
+  const Model teacher = read_model(file, device);
+  if (const auto& refusal = config.method.method->teacher_refusal) {
+    const std::string why = refusal(teacher.info);
+    if (!why.empty()) throw Error("train: --" + option + " " + file + " " + why);
+  }
+  if (teacher.info.network != config.network)
+    throw Error("train: --" + option + " " + file + " is a " + family(teacher.info.network) +
+                " of another shape than the network that is trained; give both the same network "
+                "options");
+  return split_frozen(teacher.parameters, frozen_parameters(config.network)).trained;
+}
+
+// What the method keeps at the start of a run.
+MethodState initial_state(const TrainingConfig& config, const Parameters& trained,
+                          const Device& device) {
+  MethodState state;
+  for (const std::string& name : config.method.method->copies)
+    state.emplace(name, own_copies(trained));
+  if (!config.method.method->teacher_option.empty())
+    state.emplace("teacher", own_copies(read_teacher(config, device)));
+  return state;
+}
+
 void check_state(const TrainingConfig& config, const TrainState& state) {
-  std::map<std::string, Shape> expected = parameter_shapes(config.network);
-  for (const std::string& name : frozen_parameters(config.network)) expected.erase(name);
-  const auto check_set = [&](const Parameters& set, const std::string& what) {
+  const auto check_shapes = [&](const std::map<std::string, Shape>& expected, const Parameters& set,
+                                const std::string& what) {
     for (const auto& [name, shape] : expected) {
       const auto found = set.find(name);
       if (found == set.end()) throw Error("train: the state's " + what + " lack '" + name + "'");
@@ -108,6 +196,10 @@ void check_state(const TrainingConfig& config, const TrainState& state) {
     if (set.size() != expected.size())
       throw Error("train: the state's " + what + " hold names that the network does not train");
   };
+  const std::map<std::string, Shape> trained = trained_shapes(config);
+  const auto check_set = [&](const Parameters& set, const std::string& what) {
+    check_shapes(trained, set, what);
+  };
   check_set(state.parameters, "parameters");
   check_set(state.m, "first moments");
   check_set(state.v, "second moments");
@@ -116,6 +208,16 @@ void check_state(const TrainingConfig& config, const TrainState& state) {
                 " averages, the configuration names " +
                 std::to_string(config.optimiser.ema_decays.size()));
   for (const Parameters& average : state.ema) check_set(average, "averages");
+  const std::vector<std::string> trees = state_trees(*config.method.method);
+  if (state.method.size() != trees.size())
+    throw Error("train: the state has " + std::to_string(state.method.size()) +
+                " trees of its method, which keeps " + std::to_string(trees.size()));
+  for (const std::string& name : trees) {
+    const auto found = state.method.find(name);
+    if (found == state.method.end())
+      throw Error("train: the state lacks '" + name + "', which its method keeps");
+    check_shapes(network_shapes(config), found->second, "tree '" + name + "'");
+  }
   if (!state.step || state.step.type() != TensorType{Shape{}, DType::i32} ||
       state.step.item<std::int32_t>() < 0)
     throw Error("train: the state's step must be a scalar i32 that is not negative");
@@ -185,7 +287,11 @@ Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, con
   const Parameters initial = initial_parameters(config, device);
   eval_tree(initial);
   SplitParameters split = split_frozen(initial, frozen_parameters(config.network));
-  TrainState state = make_train_state(split.trained, config.optimiser.ema_decays.size());
+  const Parameters learned = initial_learned(config, device);
+  if (!learned.empty()) eval_tree(learned);
+  TrainState state =
+      make_train_state(merge(split.trained, learned), config.optimiser.ema_decays.size());
+  state.method = initial_state(config, split.trained, device);
   if (needs_loss_scale(config.precision))
     state.loss_scale.push_back(initial_loss_scale(config.loss_scale, device));
   state_ = std::make_unique<State>(std::move(config), std::move(data), device,
@@ -217,14 +323,31 @@ MemoryReport Trainer::memory_report() const {
                                     arguments.key, arguments.learning_rate);
 }
 
+std::map<std::string, Shape> network_shapes(const TrainingConfig& config) {
+  std::map<std::string, Shape> shapes = parameter_shapes(config.network);
+  for (const std::string& name : frozen_parameters(config.network)) shapes.erase(name);
+  return shapes;
+}
+
+std::map<std::string, Shape> trained_shapes(const TrainingConfig& config) {
+  std::map<std::string, Shape> shapes = network_shapes(config);
+  if (!config.method.method->learned_shapes) return shapes;
+  for (const auto& [name, shape] : config.method.method->learned_shapes(use_of(config)))
+    shapes.emplace(std::string(learned_prefix) + name, shape);
+  return shapes;
+}
+
 MemoryReport step_memory(const TrainingConfig& config, const Device& device) {
   check(config);
   const SplitParameters split =
       split_frozen(initial_parameters(config, device), frozen_parameters(config.network));
-  const Parameters zero = map_tree(split.trained, [](const Tensor& x) { return zeros_like(x); });
+  const auto zeros_of = [](const Tensor& x) { return zeros_like(x); };
+  const Parameters zero = map_tree(merge(split.trained, initial_learned(config, device)), zeros_of);
   TrainState state{
       .parameters = zero, .m = zero, .v = zero, .ema = {}, .step = zeros({}, DType::i32, device)};
   state.ema.assign(config.optimiser.ema_decays.size(), zero);
+  for (const std::string& name : state_trees(*config.method.method))
+    state.method.emplace(name, map_tree(split.trained, zeros_of));
   if (needs_loss_scale(config.precision))
     state.loss_scale.push_back(
         {.scale = zeros({}, DType::f32, device), .finite = state.step, .skipped = state.step});
@@ -263,10 +386,7 @@ Model Trainer::model(Weights weights, std::size_t average) const {
     throw Error("train: there is no average number " + std::to_string(average) + " of the weights");
   Model model;
   model.info.network = config.network;
-  model.info.objective = to_string(config.objective.kind);
-  model.info.objective_config = objective_to_json(config.objective).dump();
-  if (config.objective.kind == ObjectiveKind::meanflow_cfg)
-    model.info.guidance = TrainedGuidance{config.objective.omega, config.objective.kappa};
+  describe(config.method, model.info);
   model.info.dataset = state_->data->name();
   if (num_classes(config.network) > 0) {
     model.info.class_names = state_->data->class_names();
@@ -278,8 +398,8 @@ Model Trainer::model(Weights weights, std::size_t average) const {
   model.info.step = state_->steps_done;
   model.info.precision = config.precision;
   const TrainState& now = state_->train_state;
-  model.parameters =
-      merge(weights == Weights::average ? now.ema[average] : now.parameters, state_->frozen);
+  const Owners owners = by_owner(weights == Weights::average ? now.ema[average] : now.parameters);
+  model.parameters = merge(owners.network, state_->frozen);
   return model;
 }
 

@@ -29,8 +29,8 @@ enum class Weights { raw, average };
 
 class Trainer {
  public:
-  // Initialises the network from the seed. Throws Error where network, objective and data do not
-  // fit together.
+  // Initialises the network from the seed. Throws Error where network, method and data do not fit
+  // together; IoError and FormatError for a teacher that can't be read.
   Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device);
   // Goes on from `state` of an earlier trainer of this configuration, whose buffers it takes over.
   // Throws Error where the state is not one of this configuration.
@@ -66,6 +66,12 @@ class Trainer {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+// The parameters that training changes, names and shapes: the network's own, and after "learned."
+// those of its method.
+std::map<std::string, Shape> trained_shapes(const TrainingConfig& config);
+// Those of the network alone, as the trees of a method's state have them.
+std::map<std::string, Shape> network_shapes(const TrainingConfig& config);
 
 // What a step of this configuration would need, without parameters or data: traces and plans, and
 // allocates nothing.

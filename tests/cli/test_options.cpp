@@ -31,8 +31,9 @@ const std::set<std::string>& options_of_text() {
       // of all
       "--device",
       // of data and networks
-      "--data", "--net", "--objective", "--tangent", "--direction", "--schedule", "--out",
-      "--resume", "--preset", "--config",
+      "--data", "--net", "--method", "--objective", "--tangent", "--direction", "--weighting",
+      "--gradient", "--split", "--teacher", "--schedule", "--out", "--resume", "--preset",
+      "--config",
       // of precisions (tests/cli/test_mixed_precision.cpp)
       "--precision",
       // of intervals, which have a test of their own below

@@ -164,7 +164,7 @@ TEST_CASE("what can't be done is one line on standard error and exit code 1", "[
        {Case{"train --data nine-gaussians", "8gaussians"},
         Case{"train --data 8gaussians --net dit", "--net mlp"},
         Case{"train --data glyphs --net mlp", "--net dit"},
-        Case{"train --data 8gaussians --omega 2", "labelled"},
+        Case{"train --data 8gaussians --omega 2", "--omega has no effect without classes"},
         Case{"train --data glyphs --frequencies 2", "--net mlp"},
         Case{"sample --model no/such.safetensors", "no/such.safetensors"},
         Case{"inspect no/such.safetensors", "no/such.safetensors"},

@@ -137,7 +137,7 @@ TEST_CASE("the option --resume takes the settings from the checkpoint and refuse
         Case{"train --resume run --seed 5 --steps 30", "--seed 5"},
         Case{"train --resume run --data moons", "--data moons"},
         Case{"train --resume run --ema 0.9,0.99", "--ema 0.9,0.99"},
-        Case{"train --resume run --omega 2", "labelled"},
+        Case{"train --resume run --omega 2", "--omega 2.0 (the checkpoint has 1.0)"},
         Case{"train --resume run", "12 steps of 12"}, Case{"train --resume nowhere", "nowhere"},
         Case{"train --resume run/model.safetensors", "no checkpoint"}}) {
     const ProgramRun run = run_program(wrong.arguments + " --quiet", folder.path());
@@ -272,7 +272,7 @@ TEST_CASE(
   const json c = config_of(folder / "c");
   CHECK(c.at("steps") == 3);
   CHECK(c.at("width") == 8);
-  CHECK(c.at("objective") == "flow-matching");
+  CHECK(c.at("method") == "flow-matching");
 }
 
 TEST_CASE("a wrong configuration is one line that names the file, the setting and the nearest name",
@@ -287,7 +287,7 @@ TEST_CASE("a wrong configuration is one line that names the file, the setting an
         Case{"{\"width\": 0}", "--width"}, Case{"{\"width\": \"wide\"}", "--width"},
         Case{"{\"width\": {}}", "'width'"}, Case{"{\"resume\": \"x\"}", "'resume' is no setting"},
         Case{"[1]", "object"}, Case{"{\"width\"", "not JSON"},
-        Case{"{\"objective\": \"magic\"}", "--objective"}, Case{"{\"ema\": [[0.9]]}", "'ema'"},
+        Case{"{\"objective\": \"magic\"}", "--method"}, Case{"{\"ema\": [[0.9]]}", "'ema'"},
         Case{"{\"ema\": " + std::string(400000, '['), "deep"}}) {
     std::ofstream(folder / "wrong.json") << wrong.text;
     const ProgramRun run = run_program("train --config wrong.json", folder.path());

@@ -6,7 +6,6 @@
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
 #include "models/files/safetensors.h"
-#include "models/objectives/objective.h"
 #include "models/samplers/default_sampler.h"
 #include "tests/catch.h"
 #include "tests/error_message.h"
@@ -26,7 +25,7 @@ Model small_model(const Device& device) {
                           .num_classes = 2};
   ModelInfo info;
   info.network = network;
-  info.objective = "meanflow_cfg";
+  info.method = "meanflow";
   info.guidance = TrainedGuidance{.omega = 1, .kappa = 0.5};
   info.dataset = "glyphs";
   info.class_names = {"circle", "square"};
@@ -104,28 +103,33 @@ TEST_CASE("a model file with a name that this version does not know is refused b
     CHECK_THROWS_AS(read_model_info(path), FormatError);
     return message_of<FormatError>([&] { read_model(path, device); });
   };
-  const std::string objective = message_with("\"meanflow_cfg\"", "\"shortcut\"");
-  CHECK((contains(objective, "'shortcut'") && contains(objective, "'flow_matching', 'meanflow'") &&
-         contains(objective, path.string())));
+  const std::string prediction =
+      message_with("\"prediction\":\"average-velocity\"", "\"prediction\":\"shortcut\"");
+  CHECK((contains(prediction, "'shortcut'") &&
+         contains(prediction, "'velocity', 'noise'") &&
+         contains(prediction, path.string())));
+  const std::string sampler = message_with("\"sampler\":\"meanflow\"", "\"sampler\":\"teleport\"");
+  CHECK((contains(sampler, "'teleport'") && contains(sampler, "'euler'")));
+  CHECK(contains(message_with("\"steps\":1}", "\"steps\":0}"), "0 steps"));
   const std::string network = message_with("\"dit\"", "\"mamba\"");
   CHECK((contains(network, "'mamba'") && contains(network, "'mlp', 'dit', 'unet'")));
   CHECK(contains(message_with("\"second_time\":\"t-r\"", "\"second_time\":\"s\""), "'s'"));
   CHECK(contains(message_with("\"gelu\":\"tanh\"", "\"gelu\":\"quick\""), "'quick'"));
   CHECK(contains(message_with("\"positions\":\"sincos\"", "\"positions\":\"rope\""), "'rope'"));
-
-  Model unknown = small_model(device);
-  unknown.info.objective = "shortcut";
-  CHECK_THROWS_AS(write_model(path, unknown), FormatError);
 }
 
-TEST_CASE("every objective has a sampler, and no other name has") {
-  for (const ObjectiveKind kind : {ObjectiveKind::flow_matching, ObjectiveKind::meanflow,
-                                   ObjectiveKind::meanflow_cfg, ObjectiveKind::split_meanflow})
-    CHECK_NOTHROW(default_sampler(to_string(kind)));
-  CHECK(default_sampler("flow_matching").kind == SamplerKind::ode_euler);
-  CHECK(default_sampler("meanflow_cfg").kind == SamplerKind::meanflow);
-  CHECK_THROWS_AS(default_sampler("MeanFlow"), FormatError);
-  CHECK_THROWS_AS(default_sampler(""), FormatError);
+TEST_CASE("a model of a method that this program lacks is drawn as its file says") {
+  const Device device = cpu({.threads = 1});
+  const ScratchFolder folder;
+  Model model = small_model(device);
+  model.info.method = "of-tomorrow";
+  model.info.prediction = Prediction::velocity;
+  model.info.sampling = {.sampler = "heun", .steps = 7};
+  write_model(folder / "model.safetensors", model);
+  const ModelInfo info = read_model_info(folder / "model.safetensors");
+  CHECK(info == model.info);
+  CHECK(default_sampler(info).kind == SamplerKind::ode_heun);
+  CHECK(default_sampler(info).steps == 7);
 }
 
 TEST_CASE("a model trained with guidance is not guided again") {

@@ -1,10 +1,9 @@
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
-#include "models/objectives/objective.h"
+#include "models/objectives/flow.h"
 #include "tests/catch.h"
 
 using namespace fluxion;
@@ -106,26 +105,4 @@ TEST_CASE("draws are a function of the key, ordered in time, and in the promised
   const Tensor logits = log(draws.t / (1.0 - draws.t)) + log(draws.r / (1.0 - draws.r));
   CHECK(mean(logits).item<double>() == Approx(-0.8).margin(6 * std::sqrt(2 / count)));
   CHECK(mean(square(draws.e)).item<double>() == Approx(1).margin(6 * std::sqrt(2 / count)));
-}
-
-TEST_CASE("every objective has a finite loss, a gradient, and survives JSON") {
-  const Setup setup;
-  for (const ObjectiveKind kind :
-       {ObjectiveKind::flow_matching, ObjectiveKind::meanflow, ObjectiveKind::split_meanflow}) {
-    INFO(to_string(kind));
-    const ObjectiveConfig objective{.kind = kind};
-    const auto value = [&](const Parameters& parameters) {
-      return objective_value(objective, setup.network, parameters, setup.x, {}, setup.key).loss;
-    };
-    const auto [loss, gradient] = value_and_grad(value)(setup.parameters);
-    CHECK(std::isfinite(loss.item<double>()));
-    CHECK(sum(square(gradient.at("layers.0.weight"))).item<double>() > 0);
-    CHECK(objective_from_json(objective_to_json(objective)) == objective);
-  }
-  const ObjectiveConfig own{.own_direction = true};
-  CHECK(objective_from_json(objective_to_json(own)) == own);
-  CHECK_THROWS_AS(objective_from_json({{"kind", "magic"}}), FormatError);
-  const ObjectiveConfig guided{.kind = ObjectiveKind::meanflow_cfg};
-  CHECK_THROWS_AS(objective_value(guided, setup.network, setup.parameters, setup.x, {}, setup.key),
-                  Error);
 }

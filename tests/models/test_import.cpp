@@ -265,9 +265,10 @@ TEST_CASE("a network that predicts noise is imported, and no sampler pretends to
           "[import]") {
   const PublicFile file("public_dit.safetensors");
   ImportOptions options = usual;
-  options.objective = "noise_prediction";
-  CHECK(file.import(file.weights, options).model.info.objective == "noise_prediction");
-  CHECK_THROWS_AS(default_sampler("noise_prediction"), Error);
+  options.prediction = Prediction::noise;
+  const ModelInfo info = file.import(file.weights, options).model.info;
+  CHECK(info.prediction == Prediction::noise);
+  CHECK_THROWS_AS(default_sampler(info), Error);
 }
 
 TEST_CASE("fluxion import writes a model that can be sampled, or says line by line why not",

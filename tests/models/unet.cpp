@@ -344,7 +344,6 @@ TEST_CASE("a U-Net is a model like any other: written, read, sampled in one step
   const UnetConfig config = small_unet();
   Model model;
   model.info.network = config;
-  model.info.objective = "meanflow";
   for (const auto& [name, tensor] : random_parameters(config, device))
     model.parameters[name] = tensor.to(DType::f32);
   write_model(folder / "unet.safetensors", model);

@@ -36,7 +36,7 @@ TrainingConfig checkpointed_digits() {
                                .depth = 1,
                                .num_heads = 2,
                                .num_classes = 10},
-          .objective = {.kind = ObjectiveKind::meanflow_cfg, .kappa = 0.5},
+          .method = configure("meanflow", {{"kappa", 0.5}}),
           .batch = 8,
           .seed = (std::uint64_t{1} << 63) + 5};
 }
@@ -229,7 +229,7 @@ TEST_CASE("a checkpoint that does not fit itself is refused by name", "[training
                    file.metadata["fluxion.checkpoint"] = "{\"version\": 1}";
                  }),
                  "config"));
-  CHECK(contains(edited("/version", 2), "version 2"));
+  CHECK(contains(edited("/version", 3), "version 3"));
   CHECK(contains(edited("/step", 7), "step 7"));
   CHECK(contains(edited("/step", -1), "step -1"));
   CHECK(contains(edited("/seconds", "long"), "string"));

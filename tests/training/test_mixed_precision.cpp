@@ -196,7 +196,7 @@ TEST_CASE("200 steps of MeanFlow on 8gaussians in 16 bits have errors near those
           "[training][precision]") {
   const auto error = [](const char* precision) {
     TrainingConfig config{.network = MlpConfig{.hidden = {64, 64}, .frequencies = 3},
-                          .objective = {.p = 0, .own_direction = true},
+                          .method = configure("meanflow", {{"power", 0}, {"direction", "network"}}),
                           .schedule = {.learning_rate = 2e-3, .warm_up_steps = 20},
                           .batch = 256,
                           .seed = 1,

@@ -48,11 +48,7 @@ Judgement judge(const std::vector<float>& points) {
 TEST_CASE("after a short run of MeanFlow, one evaluation per sample finds all eight Gaussians",
           "[training]") {
   TrainingConfig config{.network = MlpConfig{.hidden = {64, 64}, .frequencies = 3},
-                        .objective = {.p = 0,
-                                      .time_mean = 0,
-                                      .time_std = 2,
-                                      .equal_share = 0.5,
-                                      .own_direction = true},
+                        .method = configure("meanflow", {}, SampleKind::points),
                         .optimiser = {.clip_norm = 1, .ema_decays = {0.99}},
                         .schedule = {.learning_rate = 4e-3},
                         .batch = 256,

@@ -131,7 +131,7 @@ TEST_CASE("the step is traced once, with its memory known before it runs", "[tra
 
 TEST_CASE("the loss falls, and the averaged weights follow the raw ones", "[training]") {
   TrainingConfig config = points_config();
-  config.objective.kind = ObjectiveKind::flow_matching;
+  config.method = configure("flow-matching");
   config.schedule.learning_rate = 3e-3;
   config.batch = 128;
   Trainer trainer(config, eight_gaussians(), cpu());
@@ -144,13 +144,14 @@ TEST_CASE("the loss falls, and the averaged weights follow the raw ones", "[trai
 
 TEST_CASE("a model says what it was trained with", "[training]") {
   TrainingConfig config = digits_config();
-  config.objective.kind = ObjectiveKind::meanflow_cfg;
-  config.objective.omega = 1.5;
-  config.objective.kappa = 0.25;
+  config.method = configure("meanflow", {{"omega", 1.5}, {"kappa", 0.25}});
   Trainer trainer(config, glyphs(8), cpu());
   trainer.step();
   const ModelInfo info = trainer.model(Weights::average).info;
-  CHECK(info.objective == "meanflow_cfg");
+  CHECK(info.method == "meanflow");
+  CHECK(info.prediction == Prediction::average_velocity);
+  CHECK(info.sampling == DefaultSampling{.sampler = "meanflow", .steps = 1});
+  CHECK(info.open_class);
   CHECK(info.guidance == TrainedGuidance{1.5, 0.25});
   CHECK(info.dataset == "glyphs");
   CHECK(info.step == 1);
@@ -166,7 +167,7 @@ TEST_CASE("a network that does not fit its data is refused", "[training]") {
   std::get<DitConfig>(config.network).num_classes = 9;
   CHECK_THROWS_AS(Trainer(config, glyphs(8), cpu()), Error);
   std::get<DitConfig>(config.network).num_classes = 0;
-  config.objective.kind = ObjectiveKind::meanflow_cfg;
+  config.method = configure("meanflow", {{"kappa", 0.5}});
   CHECK_THROWS_AS(Trainer(config, glyphs(8), cpu()), Error);
   TrainingConfig empty = points_config();
   empty.batch = 0;

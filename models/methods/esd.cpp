@@ -1,0 +1,27 @@
+// Eulerian self-distillation: the map ends at the same point from wherever on a trajectory it
+// begins.
+#include "models/methods/self_distillation.h"
+#include "models/objectives/flow_map.h"
+
+namespace fluxion {
+
+Method esd_method() {
+  Method method = self_distillation_method();
+  method.name = "esd";
+  method.summary =
+      "The flow map, by u = v - (t - r) du/dt along its own velocity v; one step or a few draw a "
+      "sample";
+  method.options = self_distillation_options(
+      {choice_option("gradient", {"stopped", "through"}, {.images = "stopped"},
+                     "Hold v - (t - r) du/dt constant, or let gradients through it")});
+  method.loss = [](const LossArguments& arguments) {
+    const bool stopped = arguments.use.options.text("gradient") == "stopped";
+    return self_distillation_loss(
+        arguments, [&](const Velocity& network, const FlowDraws& draws, const Tensor&) {
+          return eulerian_self_distillation(network, draws, stopped).per_sample;
+        });
+  };
+  return method;
+}
+
+}  // namespace fluxion

@@ -1,0 +1,26 @@
+// Flow matching: the velocity from data to noise, by regression.
+#include "models/methods/flow_options.h"
+#include "models/objectives/flow.h"
+
+namespace fluxion {
+
+Method flow_matching_method() {
+  return {
+      .name = "flow-matching",
+      .summary = "The velocity from data to noise; many steps draw a sample",
+      .paper =
+          "Lipman et al. 2022, Flow Matching for Generative Modeling, arXiv 2210.02747; "
+          "Liu et al. 2022, Flow Straight and Fast, arXiv 2209.03003",
+      .options = {label_dropout_option(), time_mean_option(), time_std_option()},
+      .prediction = Prediction::velocity,
+      .sampling = {.sampler = "euler", .steps = 50},
+      .loss =
+          [](const LossArguments& arguments) {
+            const FlowMatchingResult result = flow_matching(
+                arguments.velocity, draw(arguments, draw_options(arguments.use.options)));
+            return LossValue{result.loss, result.loss};
+          },
+  };
+}
+
+}  // namespace fluxion

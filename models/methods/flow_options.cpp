@@ -1,0 +1,55 @@
+#include "models/methods/flow_options.h"
+
+#include "engine/graph/ops.h"
+
+namespace fluxion {
+
+MethodOption time_mean_option() {
+  return real_option("time-mean", -100, 100, {.images = -0.4, .points = 0.0},
+                     "Mean of the logit-normal times; higher: more noise");
+}
+
+MethodOption time_std_option() {
+  return real_option("time-std", 1e-6, 100, {.images = 1.0, .points = 2.0},
+                     "Standard deviation of the logit-normal times");
+}
+
+MethodOption equal_share_option() {
+  return real_option("equal-share", 0, 1, {.images = 0.75, .points = 0.5},
+                     "Share of rows with r = t, which learn the velocity itself");
+}
+
+MethodOption label_dropout_option() {
+  MethodOption option = real_option("label-dropout", 0, 1, {.images = 0.1},
+                                    "Share of rows trained without their label");
+  option.needs_classes = true;
+  return option;
+}
+
+MethodOption adaptive_power_option() {
+  return real_option("power", 0, 4, {.images = 1.0, .points = 0.0},
+                     "p of the adaptive weight (error + c)^-p");
+}
+
+MethodOption adaptive_offset_option() {
+  return real_option("weight-offset", 1e-12, 1e6, {.images = 1e-3},
+                     "c of the adaptive weight (error + c)^-p");
+}
+
+DrawOptions draw_options(const MethodOptions& options) {
+  return {.time_mean = options.real("time-mean"),
+          .time_std = options.real("time-std"),
+          .equal_share = options.has("equal-share") ? options.real("equal-share") : 1,
+          .label_dropout = options.real("label-dropout")};
+}
+
+FlowDraws draw(const LossArguments& arguments, const DrawOptions& options) {
+  return draw(options, arguments.x, arguments.labels, num_classes(arguments.use.network),
+              fold_in(arguments.key, 0));
+}
+
+Tensor per_element(const Tensor& per_sample, const Tensor& x) {
+  return mean(per_sample) / static_cast<double>(x.elements() / x.size(0));
+}
+
+}  // namespace fluxion

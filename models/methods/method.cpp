@@ -1,0 +1,156 @@
+#include "models/methods/method.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "engine/error.h"
+#include "engine/graph/ops.h"
+#include "models/methods/older.h"
+
+namespace fluxion {
+namespace {
+
+using nlohmann::json;
+
+const std::shared_ptr<const Method>& row_of(const std::string& name, const MethodTable& table) {
+  for (const auto& method : table)
+    if (method->name == name) return method;
+  throw FormatError("method '" + name + "' is not one of " + method_names(table));
+}
+
+const MethodOption& option_of(const Method& method, const std::string& name) {
+  const auto found = std::ranges::find(method.options, name, &MethodOption::name);
+  if (found != method.options.end()) return *found;
+  std::string names;
+  for (const MethodOption& option : method.options)
+    names += (names.empty() ? "" : ", ") + option.name;
+  throw Error("method " + method.name + ": there is no option '" + name + "'; there are " + names);
+}
+
+MethodOptions completed(const Method& method, const GivenOptions& given, SampleKind kind) {
+  MethodOptions options;
+  for (const MethodOption& option : method.options)
+    options.set(option.name, option.default_for(kind));
+  for (const auto& [name, value] : given) {
+    try {
+      options.set(name, option_of(method, name).checked(value));
+    } catch (const FormatError&) {
+      throw;
+    } catch (const Error& error) {
+      const std::string text = error.what();
+      throw Error(text.starts_with("method ") ? text : "method " + method.name + ": " + text);
+    }
+  }
+  return options;
+}
+
+OptionValue value_from(const std::string& name, const json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_integer()) return value.get<std::int64_t>();
+  if (value.is_number()) return value.get<double>();
+  throw FormatError("method: option '" + name + "' has the wrong type: " + value.dump());
+}
+
+}  // namespace
+
+MethodTable with_method(MethodTable table, Method method) {
+  if (!method.loss) throw Error("method " + method.name + ": has no loss");
+  if (std::ranges::any_of(table, [&](const auto& row) { return row->name == method.name; }))
+    throw Error("method " + method.name + ": the table has one of this name");
+  for (const MethodOption& option : method.options)
+    option.checked(option.default_for(SampleKind::points));
+  table.push_back(std::make_shared<const Method>(std::move(method)));
+  return table;
+}
+
+std::string method_names(const MethodTable& table) {
+  std::string names;
+  for (const auto& method : table) names += (names.empty() ? "'" : ", '") + method->name + "'";
+  return names;
+}
+
+MethodConfig::MethodConfig() : MethodConfig(configure("meanflow")) {}
+
+MethodConfig::MethodConfig(std::shared_ptr<const Method> method, MethodOptions options)
+    : method(std::move(method)), options(std::move(options)) {}
+
+bool MethodConfig::operator==(const MethodConfig& other) const {
+  return method->name == other.method->name && options == other.options;
+}
+
+MethodConfig configure(const std::string& name, const GivenOptions& given, SampleKind kind,
+                       const MethodTable& table) {
+  const std::shared_ptr<const Method>& method = row_of(name, table);
+  return {method, completed(*method, given, kind)};
+}
+
+Parameters UpdateArguments::average(const Parameters& tree, const Tensor& share) const {
+  return zip_tree(tree, trained, [&](const Tensor& before, const Tensor& fresh) {
+    return before + share * (fresh - before);
+  });
+}
+
+Parameters UpdateArguments::average(const Parameters& tree, double share) const {
+  return zip_tree(tree, trained, [&](const Tensor& before, const Tensor& fresh) {
+    return before + share * (fresh - before);
+  });
+}
+
+std::vector<std::string> state_trees(const Method& method) {
+  std::vector<std::string> names = method.copies;
+  if (!method.teacher_option.empty()) names.push_back("teacher");
+  return names;
+}
+
+void check(const MethodConfig& config, const NetworkConfig& network, std::int64_t total_steps) {
+  const Method& method = *config.method;
+  if (method.has_schedule && total_steps < 1)
+    throw Error(
+        "train: method " + method.name +
+        " changes over the run, and needs to know its number of steps; give --steps (beside "
+        "--minutes, if you like)");
+  if (!method.refusal) return;
+  const std::string why = method.refusal({network, config.options, total_steps});
+  if (!why.empty()) throw Error("train: method " + method.name + ": " + why);
+}
+
+void describe(const MethodConfig& config, ModelInfo& info) {
+  const Method& method = *config.method;
+  info.method = method.name;
+  info.method_options = method_to_json(config).at("options").dump();
+  info.prediction = method.prediction;
+  info.wrapping = method.wrapping;
+  if (method.path) info.path = method.path(config.options);
+  info.sampling = method.sampling;
+  if (method.guidance) info.guidance = method.guidance(config.options);
+  info.open_class =
+      !config.options.has("label-dropout") || config.options.real("label-dropout") > 0;
+}
+
+json method_to_json(const MethodConfig& config) {
+  json options = json::object();
+  for (const auto& [name, value] : config.options.values())
+    std::visit([&](const auto& each) { options[name] = each; }, value);
+  return {{"method", config.method->name}, {"options", options}};
+}
+
+MethodConfig method_from_json(const json& object, const MethodTable& table) {
+  if (is_older_objective(object)) return older_objective(object, table);
+  if (!object.is_object() || !object.contains("method") || !object["method"].is_string())
+    throw FormatError("method: wants an object with the member 'method', got " + object.dump());
+  const std::string name = object["method"].get<std::string>();
+  const std::shared_ptr<const Method>& method = row_of(name, table);
+  GivenOptions given;
+  if (const auto options = object.find("options"); options != object.end()) {
+    if (!options->is_object())
+      throw FormatError("method: 'options' is no object: " + options->dump());
+    for (const auto& [option, value] : options->items()) given[option] = value_from(option, value);
+  }
+  try {
+    return {method, completed(*method, given, SampleKind::images)};
+  } catch (const Error& error) {
+    throw FormatError(error.what());
+  }
+}
+
+}  // namespace fluxion

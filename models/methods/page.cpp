@@ -1,0 +1,61 @@
+#include "models/methods/method.h"
+
+namespace fluxion {
+namespace {
+
+std::string range_of(const MethodOption& option) {
+  if (!option.choices.empty()) {
+    std::string words;
+    for (const std::string& choice : option.choices) words += (words.empty() ? "" : ", ") + choice;
+    return words;
+  }
+  if (std::holds_alternative<std::string>(option.fallback.images)) return "a file";
+  return (std::holds_alternative<double>(option.fallback.images) ? "" : "whole, ") +
+         to_string(OptionValue(option.low)) + " to " + to_string(OptionValue(option.high));
+}
+
+std::string default_of(const MethodOption& option) {
+  const std::string images = to_string(option.fallback.images);
+  if (!option.fallback.points) return images.empty() ? "none" : images;
+  return images + "; points: " + to_string(*option.fallback.points);
+}
+
+std::string state_of(const Method& method) {
+  std::string state;
+  const auto add = [&](bool has, const char* what) {
+    if (has) state += (state.empty() ? "" : ", ") + std::string(what);
+  };
+  add(static_cast<bool>(method.learned), "learned weights of its own");
+  add(!method.copies.empty(), "an average of the network");
+  add(!method.teacher_option.empty(), "a frozen teacher");
+  return state.empty() ? "-" : state;
+}
+
+}  // namespace
+
+std::string methods_page(const MethodTable& table) {
+  std::string page =
+      "# Training methods\n\n"
+      "`fluxion train --method NAME`, with the options below; each is a file of\n"
+      "[`models/methods/`](../models/methods/) and a row of its `table.cpp`, from which this page "
+      "is "
+      "made.\n\n"
+      "| method | what it trains | the network predicts | drawn with | keeps |\n"
+      "|---|---|---|---|---|\n";
+  for (const auto& method : table)
+    page += "| `" + method->name + "` | " + method->summary + " | " +
+            to_string(method->prediction) + " | " + method->sampling.sampler + ", " +
+            std::to_string(method->sampling.steps) +
+            (method->sampling.steps == 1 ? " step" : " steps") + " | " + state_of(*method) + " |\n";
+  for (const auto& method : table) {
+    page += "\n## " + method->name + "\n\n" + method->paper + ".\n\n";
+    if (method->options.empty()) continue;
+    page += "| option | range | default | |\n|---|---|---|---|\n";
+    for (const MethodOption& option : method->options)
+      page += "| `--" + option.name + "` | " + range_of(option) + " | " + default_of(option) +
+              " | " + option.help + " |\n";
+  }
+  return page;
+}
+
+}  // namespace fluxion

@@ -1,0 +1,82 @@
+#include "models/paths/wrapping.h"
+
+#include <array>
+#include <utility>
+
+#include "engine/error.h"
+#include "engine/graph/ops.h"
+
+namespace fluxion {
+namespace {
+
+constexpr std::array<std::pair<Wrapping, const char*>, 5> wrapping_names = {
+    {{Wrapping::none, "none"},
+     {Wrapping::edm, "edm"},
+     {Wrapping::consistency, "consistency"},
+     {Wrapping::score, "score"},
+     {Wrapping::trigflow, "trigflow"}}};
+
+// The end of a trajectory, which is z itself at the least noise.
+Velocity consistency_function(const Velocity& network, const Path& path) {
+  return [network, path](const Tensor& z, const Times& times, const Tensor& labels) {
+    const double data = path.sigma_data;
+    const Tensor sigma = path.at(times.t).sigma, above = sigma - path.sigma_min;
+    const Tensor q = hypot(sigma, full_like(sigma, data));
+    const Tensor skip = data * data / (square(above) + data * data), out = data * above / q;
+    const Tensor level = 0.25 * log(sigma);
+    const Tensor F =
+        network(z / over_samples(q, z.rank()), {.t = level, .r = zeros_like(level)}, labels);
+    return over_samples(skip, z.rank()) * z + over_samples(out, z.rank()) * F;
+  };
+}
+
+Velocity score_of_noise(const Velocity& network, const Path& path) {
+  return [network, path](const Tensor& z, const Times& times, const Tensor& labels) {
+    const Tensor F = network(z, {.t = times.t, .r = zeros_like(times.t)}, labels);
+    return F / over_samples(path.at(times.t).sigma, z.rank());
+  };
+}
+
+Velocity trigflow_end(const Velocity& network, const Path& path) {
+  return [network, path](const Tensor& z, const Times& times, const Tensor& labels) {
+    const double data = path.sigma_data;
+    const Tensor F = network(z / data, {.t = times.t, .r = zeros_like(times.t)}, labels);
+    return over_samples(cos(times.t), z.rank()) * z -
+           over_samples(sin(times.t), z.rank()) * (data * F);
+  };
+}
+
+}  // namespace
+
+std::string to_string(Wrapping wrapping) {
+  for (const auto& [value, name] : wrapping_names)
+    if (value == wrapping) return name;
+  return "unknown";
+}
+
+Wrapping wrapping_from(const std::string& name) {
+  std::string known;
+  for (const auto& [value, candidate] : wrapping_names) {
+    if (name == candidate) return value;
+    known += (known.empty() ? "'" : ", '") + std::string(candidate) + "'";
+  }
+  throw FormatError("wrapping '" + name + "' is not one of " + known);
+}
+
+Velocity wrapped(Wrapping wrapping, const Velocity& network, const Path& path) {
+  switch (wrapping) {
+    case Wrapping::none:
+      return network;
+    case Wrapping::edm:
+      return edm_inputs(network, path);
+    case Wrapping::consistency:
+      return consistency_function(network, path);
+    case Wrapping::score:
+      return score_of_noise(network, path);
+    case Wrapping::trigflow:
+      return trigflow_end(network, path);
+  }
+  throw Error("wrapping: unknown");
+}
+
+}  // namespace fluxion
