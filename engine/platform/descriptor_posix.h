@@ -17,6 +17,7 @@ class Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return value_; }
   int release() { return std::exchange(value_, -1); }
+  void reset(int value) { const Descriptor before(std::exchange(value_, value)); }
 
  private:
   int value_;

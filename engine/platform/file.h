@@ -52,8 +52,11 @@ class MappedFileGuard {
 // disk, and take the final name in commit(). Without commit() the temporary file is removed and the
 // old file stays.
 //
-// A symbolic link is followed, and the permissions of the file replaced are kept. Where `path`
-// names a device or a pipe, which can't be replaced, the bytes go straight to it.
+// A symbolic link is followed, and nobody may do with the new file what they could not do with the
+// one it replaces: owner, permissions and access list are kept, or where the system does not allow
+// that, what they gave to others is taken away. Where `path` names a device or a pipe, which can't
+// be replaced, or a descriptor of this process (/dev/stdout, /dev/fd/5), the bytes go straight to
+// it.
 class ReplacementFile {
  public:
   // Throws IoError if the folder does not exist or does not allow it. Pass the size to come, if
@@ -70,16 +73,48 @@ class ReplacementFile {
  private:
   [[noreturn]] void fail(std::string_view doing, int error);
 
+  void make_temporary(std::uint64_t expected_bytes, unsigned mode);
+
   std::filesystem::path path_;       // as the caller wrote it, for messages
-  std::filesystem::path target_;     // with links resolved
+  std::filesystem::path target_;     // the file behind links
   std::filesystem::path temporary_;  // empty once it is gone, or when writing to a device
   int descriptor_ = -1;
-  int place_ = -1;  // in the table of temporary names; -1: in none
+  int place_ = -1;            // in the table of temporary names; -1: in none
+  bool made_target_ = false;  // behind a link to nothing: goes with the temporary file
 };
+
+// Whether ReplacementFile writes to this process's standard output: /dev/stdout, /dev/fd/1.
+bool is_standard_output(const std::filesystem::path& path);
 
 // Removes the temporary files of all replacements that are under way in this process. For a signal
 // handler that ends it.
 void remove_temporary_files() noexcept;
+
+// Removes a temporary file of a replacement whose process has ended; one that is being written
+// stays. True if it is gone.
+bool remove_abandoned_file(const std::filesystem::path& temporary);
+
+// A folder that one process writes to. The system drops the lock when the process ends, however it
+// ends. A file ".lock" in the folder names its holder and is removed with the lock.
+class FolderLock {
+ public:
+  // Throws IoError, naming the holder, where another FolderLock, of this process or another, holds
+  // the folder, or the file can't be made. On a file system that has no locks it holds nothing.
+  explicit FolderLock(const std::filesystem::path& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+  // False where the folder has been removed, or made anew, since.
+  bool holds() const;
+  // False on a file system that has no locks.
+  bool effective() const { return effective_; }
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+  bool effective_ = true;
+};
 
 // Replaces the content of `path` at once. Throws IoError.
 void replace_file(const std::filesystem::path& path, std::span<const std::byte> bytes);

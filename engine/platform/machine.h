@@ -11,8 +11,9 @@ namespace fluxion {
 // where there is one. At least 1.
 int usable_cpus();
 
-// Bytes of memory that can be allocated without swapping, within the limit of the control group
-// where there is one. Empty if the system does not say.
+// Bytes of memory that can be allocated without swapping, within the limits of the control group
+// (version 1 or 2) and of the process (ulimit) where there are some. Empty if the system does not
+// say.
 std::optional<std::uint64_t> available_memory_bytes();
 
 // The most memory this process has held so far. Empty if the system does not say.

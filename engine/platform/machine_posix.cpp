@@ -10,6 +10,7 @@
 #include <locale>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "engine/platform/machine.h"
 
@@ -34,6 +35,24 @@ void for_each_group(See see) {
     see(group);
     if (group == root || !group.has_relative_path() || group == group.parent_path()) return;
   }
+}
+
+// The folder of this process's control group for memory in version 1, where each resource has a
+// hierarchy of its own; empty if there is none. A container may see the hierarchy from its own
+// group on: then that is the root.
+std::filesystem::path memory_group_1() {
+  const std::filesystem::path root = "/sys/fs/cgroup/memory";
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t names = line.find(':'), path = line.find(':', names + 1);
+    if (names == line.npos || path == line.npos) continue;
+    const std::string controllers = "," + line.substr(names + 1, path - names - 1) + ",";
+    if (controllers.find(",memory,") == controllers.npos) continue;
+    const std::filesystem::path group = root / line.substr(path + 2);
+    std::error_code missing;
+    return std::filesystem::exists(group / "memory.usage_in_bytes", missing) ? group : root;
+  }
+  return {};
 }
 
 // A file that holds one number; empty if it is not there or says "max".
@@ -80,6 +99,30 @@ int usable_cpus() {
 std::optional<std::uint64_t> available_memory_bytes() {
   std::optional<std::uint64_t> available = named_number("/proc/meminfo", "MemAvailable:");
   if (available) *available *= 1024;  // from KiB
+  const auto lower_to = [&](std::uint64_t room) {
+    available = available ? std::min(*available, room) : room;
+  };
+  const auto left = [](std::uint64_t limit, std::uint64_t held) {
+    return limit > held ? limit - held : 0;
+  };
+  // Limits of this process (ulimit -v, ulimit -d).
+  for (const auto& [resource, held] :
+       {std::pair(RLIMIT_AS, "VmSize:"), std::pair(RLIMIT_DATA, "VmData:")}) {
+    rlimit limit{};
+    if (::getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+      lower_to(left(limit.rlim_cur, 1024 * named_number("/proc/self/status", held).value_or(0)));
+  }
+  const std::filesystem::path root_1 = "/sys/fs/cgroup/memory";
+  for (std::filesystem::path group = memory_group_1(); !group.empty();
+       group = group.parent_path()) {
+    const auto limit = read_number(group / "memory.limit_in_bytes");
+    const auto used = read_number(group / "memory.usage_in_bytes");
+    if (limit && used)
+      lower_to(left(
+          *limit, *used - std::min(*used, named_number(group / "memory.stat", "total_inactive_file")
+                                              .value_or(0))));
+    if (group == root_1 || group == group.parent_path()) break;
+  }
   for_each_group([&](const std::filesystem::path& group) {
     const auto limit = read_number(group / "memory.max");
     const auto used = read_number(group / "memory.current");
@@ -87,8 +130,7 @@ std::optional<std::uint64_t> available_memory_bytes() {
     // Inactive file pages count as used, but are freed when memory is needed.
     const std::uint64_t held =
         *used - std::min(*used, named_number(group / "memory.stat", "inactive_file").value_or(0));
-    const std::uint64_t room = *limit > held ? *limit - held : 0;
-    available = available ? std::min(*available, room) : room;
+    lower_to(left(*limit, held));
   });
   return available;
 }

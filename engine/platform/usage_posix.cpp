@@ -43,6 +43,7 @@ std::optional<ResidentMemory> resident_memory() {
     if (!(words >> name >> kibibytes)) continue;
     if (name == "VmRSS:") memory.now = kibibytes * 1024;
     if (name == "VmHWM:") memory.peak = kibibytes * 1024;
+    if (name == "RssAnon:") memory.own = kibibytes * 1024;
   }
   if (memory.peak == 0) return std::nullopt;
   return memory;

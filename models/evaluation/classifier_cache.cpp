@@ -20,7 +20,9 @@ constexpr std::int64_t samples_in_checksum = 256;
 std::filesystem::path classifier_cache() {
   for (const auto& [variable, below] : {std::pair("XDG_CACHE_HOME", "fluxion/classifiers"),
                                         std::pair("HOME", ".cache/fluxion/classifiers")})
-    if (const char* const folder = std::getenv(variable); folder && *folder)
+    // A path that depends on where one is is ignored, as the XDG specification asks.
+    if (const char* const folder = std::getenv(variable);
+        folder && std::filesystem::path(folder).is_absolute())
       return std::filesystem::path(folder) / below;
   return {};
 }

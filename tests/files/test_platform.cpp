@@ -1,7 +1,9 @@
+#include <grp.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <thread>
@@ -182,6 +184,144 @@ TEST_CASE("platform: writing where it can't be done names the file and the reaso
     CHECK(contains(message, "No space left on device"));
     CHECK(std::filesystem::is_character_file("/dev/full"));
   }
+}
+
+TEST_CASE("platform: a replaced file gives nobody more than the old one did", "[files]") {
+  if (::geteuid() != 0) return;  // only root can play two users
+  const ScratchFolder folder;
+  constexpr uid_t somebody = 65534;
+  constexpr gid_t their_group = 65534, other_group = 12;
+  REQUIRE(::chmod(folder.path().c_str(), 0777) == 0);
+  struct Case {
+    mode_t before, after;
+  };
+  // One who can't give the new file the old one's group.
+  for (const Case& permissions :
+       {Case{0600, 0600}, {0640, 0600}, {0644, 0644}, {0604, 0600}, {0660, 0600}, {0664, 0644}}) {
+    const auto path = folder / "file";
+    replace_file(path, "old");
+    REQUIRE(::chown(path.c_str(), somebody, other_group) == 0);
+    REQUIRE(::chmod(path.c_str(), permissions.before) == 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (::setgroups(0, nullptr) != 0 || ::setgid(their_group) != 0 || ::setuid(somebody) != 0)
+        ::_exit(3);
+      try {
+        replace_file(path, "new");
+      } catch (...) {
+        ::_exit(2);
+      }
+      ::_exit(0);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    REQUIRE(WEXITSTATUS(status) == 0);
+    struct stat now {};
+    REQUIRE(::stat(path.c_str(), &now) == 0);
+    INFO(std::oct << permissions.before << " became " << (now.st_mode & 0777));
+    CHECK(text_of(path) == "new");
+    CHECK((now.st_mode & 0777) == permissions.after);
+  }
+  // What is not whole yet is nobody else's either.
+  replace_file(folder / "secret", "old");
+  ::chmod((folder / "secret").c_str(), 0600);
+  ReplacementFile file(folder / "secret");
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    if (entry.path().extension() == ".part") {
+      struct stat now {};
+      REQUIRE(::stat(entry.path().c_str(), &now) == 0);
+      CHECK((now.st_mode & 0777) == 0600);
+    }
+}
+
+TEST_CASE("platform: a link to nothing leaves nothing where its file is not finished", "[files]") {
+  const ScratchFolder folder;
+  std::filesystem::create_symlink("first", folder / "latest");
+  { ReplacementFile file(folder / "latest"); }
+  CHECK_FALSE(std::filesystem::exists(folder / "first"));
+  CHECK(std::filesystem::is_symlink(folder / "latest"));
+  CHECK(folder.files() == 1);
+}
+
+TEST_CASE("platform: a temporary file is abandoned once its process has ended", "[files]") {
+  const ScratchFolder folder;
+  const auto temporary = [&] {
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+      if (entry.path().extension() == ".part") return entry.path();
+    return std::filesystem::path();
+  };
+  {
+    ReplacementFile living(folder / "a");
+    REQUIRE(!temporary().empty());
+    CHECK_FALSE(remove_abandoned_file(temporary()));
+    living.write("whole");
+    living.commit();
+  }
+  CHECK(text_of(folder / "a") == "whole");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    new ReplacementFile(folder / "b");  // never finished
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(!temporary().empty());
+  CHECK(remove_abandoned_file(temporary()));
+  CHECK(temporary().empty());
+  CHECK(remove_abandoned_file(folder / "never"));
+  REQUIRE(::mkfifo((folder / "pipe.part").c_str(), 0600) == 0);
+  CHECK_FALSE(remove_abandoned_file(folder / "pipe.part"));
+}
+
+TEST_CASE("platform: a folder has one lock, which ends with its process", "[files]") {
+  const ScratchFolder folder;
+  const auto place = folder / "run";
+  std::filesystem::create_directories(place);
+  {
+    const FolderLock lock(place);
+    CHECK(lock.holds());
+    CHECK(lock.effective());
+    const std::string message = message_of<IoError>([&] { FolderLock second(place); });
+    CHECK(contains(message, place.string()));
+    CHECK(contains(message, "process " + std::to_string(::getpid())));
+    std::filesystem::remove_all(place);
+    CHECK_FALSE(lock.holds());
+    std::filesystem::create_directories(place);
+    CHECK_NOTHROW(FolderLock(place));
+  }
+  CHECK(std::filesystem::is_empty(place));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    new FolderLock(place);
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(std::filesystem::exists(place / ".lock"));
+  CHECK_NOTHROW(FolderLock(place));
+  // What is no lock of ours does not keep anyone waiting.
+  REQUIRE(::mkfifo((place / ".lock").c_str(), 0600) == 0);
+  CHECK_NOTHROW(FolderLock(place));
+  std::filesystem::create_directories(place / ".lock");
+  CHECK(contains(message_of<IoError>([&] { FolderLock second(place); }), ".lock"));
+  CHECK_THROWS_AS(FolderLock(folder / "nowhere"), IoError);
+}
+
+TEST_CASE("platform: memory is bounded by the limits of the process", "[files]") {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  for (const auto resource : {RLIMIT_AS, RLIMIT_DATA}) {
+    rlimit before{};
+    REQUIRE(::getrlimit(resource, &before) == 0);
+    const rlimit limit{rlim_t{1} << 33, before.rlim_max};
+    REQUIRE(::setrlimit(resource, &limit) == 0);
+    const auto memory = available_memory_bytes();
+    ::setrlimit(resource, &before);
+    REQUIRE(memory);
+    CHECK(*memory < std::uint64_t{1} << 33);
+    CHECK(*memory > 0);
+  }
+#endif
 }
 
 TEST_CASE("platform: the machine has a processor, memory and a disk", "[files]") {
