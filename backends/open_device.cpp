@@ -22,7 +22,9 @@ constexpr int most_threads = 4096, most_devices = 256;
 
 #if FLUXION_WITH_VULKAN
 
-Device open_vulkan(const DeviceName& wanted) { return vulkan({.device = wanted.number}); }
+Device open_vulkan(const DeviceName& wanted, const OpenOptions& options) {
+  return vulkan({.device = wanted.number, .compiling = options.compiling});
+}
 
 void list_vulkan(DeviceList& list) {
   try {
@@ -37,15 +39,23 @@ void list_vulkan(DeviceList& list) {
   }
 }
 
+std::vector<ListedTileSpeed> vulkan_tiles(const Device& device, double seconds) {
+  std::vector<ListedTileSpeed> list;
+  for (const VulkanTileSpeed& each : vulkan_tile_speeds(device, seconds))
+    list.push_back({each.tile, each.flops_per_second});
+  return list;
+}
+
 #else
 
 constexpr const char* no_vulkan = "this build of fluxion has no Vulkan backend";
 
-Device open_vulkan(const DeviceName&) {
+Device open_vulkan(const DeviceName&, const OpenOptions&) {
   throw DeviceError(std::string("vulkan: ") + no_vulkan +
                     " (it was built with FLUXION_VULKAN=OFF)");
 }
 void list_vulkan(DeviceList& list) { list.without_vulkan = no_vulkan; }
+std::vector<ListedTileSpeed> vulkan_tiles(const Device&, double) { return {}; }
 
 #endif
 
@@ -79,10 +89,14 @@ DeviceName parse_device_name(std::string_view name) {
   return result;
 }
 
-Device open_device(std::string_view name) {
+Device open_device(std::string_view name, const OpenOptions& options) {
   const DeviceName wanted = parse_device_name(name);
   if (wanted.backend == "cpu") return cpu({.threads = wanted.threads});
-  return wanted.backend == "vulkan" ? open_vulkan(wanted) : reference();
+  return wanted.backend == "vulkan" ? open_vulkan(wanted, options) : reference();
+}
+
+std::vector<ListedTileSpeed> list_tile_speeds(const Device& device, double seconds) {
+  return vulkan_tiles(device, seconds);
 }
 
 DeviceList list_devices() {

@@ -1,7 +1,9 @@
 // Devices by name, as in --device and configuration files.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,10 +24,16 @@ struct DeviceName {
 // All names, in one line for messages.
 std::string device_names();
 
+struct OpenOptions {
+  // Told how many of a program's kernels are compiled, of how many, by devices whose driver
+  // compiles them (VulkanOptions::compiling).
+  std::function<void(std::size_t done, std::size_t all)> compiling{};
+};
+
 // Both throw DeviceError, which lists all names, for any other name. open_device() also throws it
 // if there is no such device, or this build lacks its backend.
 DeviceName parse_device_name(std::string_view name);
-Device open_device(std::string_view name);
+Device open_device(std::string_view name, const OpenOptions& options = {});
 
 // What this machine has, without opening it.
 struct ListedDevice {
@@ -43,5 +51,13 @@ struct DeviceList {
   std::string without_vulkan;  // why no Vulkan device is listed; empty if some are
 };
 DeviceList list_devices();
+
+// The speed of products of f32 matrices with each tile shape that a Vulkan device can run, in about
+// `seconds`. Empty for other devices.
+struct ListedTileSpeed {
+  std::string tile;
+  double flops_per_second = 0;
+};
+std::vector<ListedTileSpeed> list_tile_speeds(const Device& device, double seconds);
 
 }  // namespace fluxion

@@ -173,7 +173,7 @@ nlohmann::json profile_json(const StepMeasurement& result) {
 int check(const BenchArguments& options, const Streams& streams) {
   constexpr double tolerance = 1e-4;
   const std::vector<TensorDifference> differences =
-      compare_step(options.check, open_device(options));
+      compare_step(options.check, open_device(options, streams));
   const bool passed = differences.front().relative <= tolerance;  // not so where it is no number
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();
@@ -202,7 +202,7 @@ int bench(const BenchArguments& options, const Streams& streams) {
   const BenchmarkNetwork& network = benchmark_network(options.net);
   const std::int64_t batch = options.batch > 0 ? options.batch : network.batch;
   const int threads = host_threads(options) > 0 ? host_threads(options) : usable_cpus();
-  const Device device = open_device(options);
+  const Device device = open_device(options, streams);
   const StepMeasurement result =
       measure(options, task, with_precision(network.config, precision_from(options.precision)),
               batch, device);

@@ -171,7 +171,7 @@ Result derivatives_in_f32(const Function& function, const Device& device) {
 #endif
 
 int check(const CheckArguments& options, const Streams& streams) {
-  const Device device = open_device(options);
+  const Device device = open_device(options, streams);
   const std::optional<std::uint64_t> memory = available_memory_bytes();
   const std::string memory_text = memory ? bytes_text(*memory) + " free" : "unknown";
 

@@ -5,9 +5,11 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "backends/open_device.h"
+#include "cli/progress.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "models/layers/precision.h"
@@ -40,8 +42,12 @@ std::string device_name(const CommonOptions& options) {
   return *options.threads == 0 ? "cpu" : "cpu:" + std::to_string(*options.threads);
 }
 
-Device open_device(const CommonOptions& options) {
-  return fluxion::open_device(device_name(options));
+Device open_device(const CommonOptions& options, const Streams& streams, bool quiet) {
+  OpenOptions opening;
+  if (!quiet)
+    opening.compiling = [progress = std::make_shared<CompilingProgress>(streams)](
+                            std::size_t done, std::size_t all) { progress->show(done, all); };
+  return fluxion::open_device(device_name(options), opening);
 }
 
 int host_threads(const CommonOptions& options) {

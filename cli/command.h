@@ -42,7 +42,8 @@ struct CommonOptions {
 void add_device(const Parser& parser, CommonOptions& options);
 // The name of the device that the options ask for, --threads included.
 std::string device_name(const CommonOptions& options);
-Device open_device(const CommonOptions& options);
+// Says on the error stream how far a driver is with compiling kernels, if that takes a while.
+Device open_device(const CommonOptions& options, const Streams& streams, bool quiet = false);
 // Threads for what is computed beside the device, such as metrics; 0: one per core.
 int host_threads(const CommonOptions& options);
 void add_json(const Parser& parser, CommonOptions& options);

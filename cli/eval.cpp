@@ -141,7 +141,7 @@ JudgedClasses judged_classes(const DataSet& data, const ChosenJudge& chosen) {
 int eval(const EvalArguments& options, const Streams& streams) {
   if (options.model.empty() == options.samples.empty())
     throw Error("eval: wants either --model or --samples");
-  const Device device = open_device(options);
+  const Device device = open_device(options, streams);
   const auto start = std::chrono::steady_clock::now();
   ProgressLine line(streams);
   OpenSets sets(streams);

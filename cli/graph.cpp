@@ -206,7 +206,7 @@ int graph(const GraphArguments& options, const Streams& streams) {
                                 : options.model.empty()    ? "jvp"
                                                            : "none";
   check_sizes(options.sizes);
-  const Device device = open_device(options);
+  const Device device = open_device(options, streams);
   std::string function_name, name, file_name;  // of what is drawn, and of its pictures
   TracedFunction traced;
   StoredGraph kept;

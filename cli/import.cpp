@@ -46,7 +46,7 @@ ImportOptions import_options(const ImportArguments& options) {
 int run_import(const ImportArguments& options, const Streams& streams) {
   ImportedModel imported;
   try {
-    imported = import_network(options.file, import_options(options), open_device(options));
+    imported = import_network(options.file, import_options(options), open_device(options, streams));
   } catch (const MismatchError& error) {
     // A line each, as their number is the point.
     std::istringstream lines(error.what());

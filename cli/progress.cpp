@@ -7,6 +7,7 @@ namespace fluxion::cli {
 namespace {
 constexpr std::chrono::duration<double> rewrite_interval(0.1), longest_interval(60);
 constexpr double growth = 1.25;
+constexpr std::chrono::duration<double> moment(0.2);
 }  // namespace
 
 bool ProgressLine::due() const {
@@ -30,6 +31,15 @@ void ProgressLine::show(const std::string& text) {
 void ProgressLine::finish() {
   if (open_) streams_.error << std::endl;
   open_ = false;
+}
+
+void CompilingProgress::show(std::size_t done, std::size_t all) {
+  const std::lock_guard lock(mutex_);
+  const auto now = std::chrono::steady_clock::now();
+  if (done == 0) start_ = now;
+  if (now - start_ >= moment && line_.due())
+    line_.show("building shaders " + std::to_string(done) + "/" + std::to_string(all));
+  if (done == all) line_.finish();
 }
 
 std::string bar_text(double fraction, int cells) {

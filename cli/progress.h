@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
+#include <mutex>
 #include <string>
 
 #include "cli/program.h"
@@ -47,6 +49,19 @@ class TrainingProgress {
   const Streams& streams_;
   ProgressLine line_;
   bool quiet_;
+};
+
+// What a driver does before a program first runs: "building shaders 37/108", where that takes
+// longer than a moment. Any thread may call it.
+class CompilingProgress {
+ public:
+  explicit CompilingProgress(const Streams& streams) : line_(streams) {}
+  void show(std::size_t done, std::size_t all);
+
+ private:
+  std::mutex mutex_;
+  ProgressLine line_;
+  std::chrono::steady_clock::time_point start_{};
 };
 
 // "[#######-------------]", 0 <= fraction <= 1, with `cells` characters between the brackets.

@@ -64,7 +64,7 @@ std::vector<std::int32_t> classes_for(const SampleArguments& options, const Mode
 
 int sample(SampleArguments options, const Streams& streams) {
   if (options.out.empty() && options.npy.empty()) options.out = "samples.png";
-  const Device device = open_device(options);
+  const Device device = open_device(options, streams);
   const Model model = read_model(options.model, device);
   const std::vector<std::int32_t> classes = classes_for(options, model.info);
   std::vector<std::int32_t> labels;

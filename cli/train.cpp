@@ -195,7 +195,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   check_text("out", options.out);
   if (options.out.empty()) throw Error("train: --out is empty; it wants a folder");
 
-  const Device device = open_device(options);
+  const Device device = open_device(options, streams, options.quiet);
   options.memory = free_memory(options) / 2;  // of decoded images; the rest is for the training
   const std::shared_ptr<DataSet> data = open_data_set(options, streams, options.quiet);
   resolve(options, *data);

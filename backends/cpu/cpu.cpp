@@ -15,6 +15,7 @@
 #include "backends/cpu/tape/affine_runs.h"
 #include "backends/cpu/tape/tape_kernel.h"
 #include "backends/cpu/tape/tape_lanes.h"
+#include "engine/divide.h"
 #include "engine/error.h"
 #include "engine/graph/expansion.h"
 #include "engine/platform/machine.h"
@@ -64,8 +65,8 @@ class CpuExecutable final : public Executable {
           scratch_bytes_,
           std::visit([&](const auto& runner) { return scratch_of(runner); }, runners_.back()));
     }
-    arena_bytes_ = (arena_bytes_ + alignment - 1) / alignment * alignment;
-    scratch_bytes_ = (scratch_bytes_ + alignment - 1) / alignment * alignment;
+    arena_bytes_ = round_up(arena_bytes_, alignment);
+    scratch_bytes_ = round_up(scratch_bytes_, alignment);
   }
 
   // The arena, then scratch, then where each buffer lies.

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "backends/vulkan/program.h"
+#include "backends/vulkan/tile_speed.h"
 #include "backends/vulkan/vulkan.h"
 #include "engine/error.h"
 #include "engine/platform/machine.h"
@@ -195,6 +196,15 @@ std::unique_ptr<Executable> compile(const Device& device, const Program& program
 
 }  // namespace vulkan_backend
 
+std::vector<VulkanTileSpeed> vulkan_tile_speeds(const Device& device, double seconds) {
+  using namespace vulkan_backend;
+  std::vector<VulkanTileSpeed> result;
+  if (!dynamic_cast<const VulkanBackend*>(&device.backend())) return result;
+  for (const TileSpeed& each : tile_speeds(device, seconds))
+    result.push_back({to_string(each.tile), each.flops_per_second});
+  return result;
+}
+
 Device vulkan(const VulkanOptions& options) { return vulkan_backend::open({.choice = options}); }
 
 std::vector<VulkanDeviceInfo> vulkan_devices() {
@@ -204,6 +214,7 @@ std::vector<VulkanDeviceInfo> vulkan_devices() {
   for (const VkPhysicalDevice device : instance.devices()) {
     all.push_back(facts_of(instance, device));
     apply_quirks(all.back());
+    choose_kernels(all.back());
   }
   std::optional<std::size_t> preferred;
   try {

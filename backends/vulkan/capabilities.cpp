@@ -1,11 +1,14 @@
 #include "backends/vulkan/capabilities.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 
+#include "backends/vulkan/features.h"
 #include "backends/vulkan/kernels/attention.h"
 #include "backends/vulkan/kernels/tape_limits.h"
+#include "engine/error.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -162,26 +165,11 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
   if (has_larger) chain(properties, &larger);
   call.GetPhysicalDeviceProperties2(device, &properties);
 
-  auto features =
-      structure<VkPhysicalDeviceFeatures2>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2);
-  auto storage_16 = structure<VkPhysicalDevice16BitStorageFeatures>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES);
-  auto storage_8 = structure<VkPhysicalDevice8BitStorageFeatures>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES);
-  auto small_types = structure<VkPhysicalDeviceShaderFloat16Int8Features>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES);
-  auto timeline = structure<VkPhysicalDeviceTimelineSemaphoreFeatures>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES);
-  auto size_control = structure<VkPhysicalDeviceSubgroupSizeControlFeatures>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
-  chain(features, &storage_16);
-  if (from(VK_API_VERSION_1_2, VK_KHR_8BIT_STORAGE_EXTENSION_NAME)) chain(features, &storage_8);
-  if (from(VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME))
-    chain(features, &small_types);
-  if (from(VK_API_VERSION_1_2, VK_KHR_TIMELINE_SEMAPHORE_EXTENSION_NAME))
-    chain(features, &timeline);
-  if (has_sizes) chain(features, &size_control);
-  call.GetPhysicalDeviceFeatures2(device, &features);
+  DeviceFeatures features;
+  features.link([&](bool, std::uint32_t core, const char* extension) {
+    return !extension || from(core, extension);
+  });
+  call.GetPhysicalDeviceFeatures2(device, &features.basic);
 
   const VkPhysicalDeviceLimits& limits = properties.properties.limits;
   if (has_driver) {
@@ -196,11 +184,11 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
   std::copy_n(limits.maxComputeWorkGroupSize, 3, shaders.max_local_size.begin());
   shaders.max_groups = *std::min_element(std::begin(limits.maxComputeWorkGroupCount),
                                          std::end(limits.maxComputeWorkGroupCount));
-  shaders.storage_16 = storage_16.storageBuffer16BitAccess;
-  shaders.storage_8 = storage_8.storageBuffer8BitAccess;
-  shaders.float_16 = small_types.shaderFloat16;
-  shaders.integer_8 = small_types.shaderInt8;
-  shaders.integer_16 = features.features.shaderInt16;
+  shaders.storage_16 = features.storage_16.storageBuffer16BitAccess;
+  shaders.storage_8 = features.storage_8.storageBuffer8BitAccess;
+  shaders.float_16 = features.small_types.shaderFloat16;
+  shaders.integer_8 = features.small_types.shaderInt8;
+  shaders.integer_16 = features.basic.features.shaderInt16;
   shaders.preserves_special_values =
       has_floats && floats.shaderSignedZeroInfNanPreserveFloat32 == VK_TRUE;
   const bool compute_subgroups = (subgroups.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
@@ -213,7 +201,8 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
     facts.min_subgroup_size = sizes.minSubgroupSize;
     facts.max_subgroup_size = sizes.maxSubgroupSize;
     shaders.subgroup_size_control =
-        size_control.subgroupSizeControl && size_control.computeFullSubgroups &&
+        features.subgroup_sizes.subgroupSizeControl &&
+        features.subgroup_sizes.computeFullSubgroups &&
         (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
   }
   // Without the extension the size that a kernel gets is known only where there is just one.
@@ -235,7 +224,7 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
   facts.max_allocation_bytes =
       static_cast<std::int64_t>(std::min<std::uint64_t>(most, std::uint64_t{1} << 60));
   facts.max_allocations = limits.maxMemoryAllocationCount;
-  facts.timeline_semaphore = timeline.timelineSemaphore;
+  facts.timeline_semaphore = features.timeline.timelineSemaphore;
   facts.memory_budget = extensions.has(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
   facts.portability = extensions.has("VK_KHR_portability_subset");
   facts.timestamp_seconds = 1e-9 * static_cast<double>(limits.timestampPeriod);
@@ -245,6 +234,17 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
     facts.refused = "its kernels can use " + std::to_string(facts.max_storage_buffers) +
                     " storage buffers, " + std::to_string(least_storage_buffers) + " are needed";
   return facts;
+}
+
+void choose_kernels(DeviceFacts& facts) {
+  const char* const variable = std::getenv("FLUXION_VULKAN_KERNELS");
+  const std::string_view wanted = variable ? variable : "";
+  if (!wanted.empty() && wanted != "full" && wanted != "short")
+    throw DeviceError("vulkan: FLUXION_VULKAN_KERNELS is '" + std::string(wanted) +
+                      "'; it may be full or short");
+  facts.shaders.short_code =
+      wanted == "short" || (wanted.empty() && facts.kind == DeviceKind::software);
+  if (facts.kind == DeviceKind::software && facts.shaders.short_code) facts.shaders.lanes = 64;
 }
 
 DeviceFacts least_facts(DeviceFacts facts) {
@@ -309,6 +309,7 @@ std::vector<std::pair<std::string, std::string>> listed(const DeviceFacts& facts
       {"16-bit integers", yes(shaders.integer_16)},
       {"8-bit integers", yes(shaders.integer_8)},
       {"preserves NaN and signed zeros", yes(shaders.preserves_special_values)},
+      {"kernels", shaders.short_code ? "short code, quickly compiled" : "full"},
       {"timeline semaphores", yes(facts.timeline_semaphore)},
       {"memory budget", yes(facts.memory_budget)},
       {"timestamps", yes(facts.timestamp_bits > 0)},

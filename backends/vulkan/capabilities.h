@@ -54,6 +54,10 @@ struct DeviceFacts {
 DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device);
 // Works around the known bugs of this driver.
 void apply_quirks(DeviceFacts& facts);
+// Software devices compile kernels for seconds: theirs have short code, unless the environment's
+// FLUXION_VULKAN_KERNELS is "full"; with "short" every device's have. Throws DeviceError for
+// another word.
+void choose_kernels(DeviceFacts& facts);
 // Less than `facts` says: the least that the profile asks for.
 DeviceFacts least_facts(DeviceFacts facts);
 

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "backends/vulkan/features.h"
 #include "backends/vulkan/pipeline_cache.h"
 #include "engine/error.h"
 
@@ -66,6 +67,7 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
   physical_ = instance_.devices()[chosen];
   facts_ = all[chosen];
   apply_quirks(facts_);
+  choose_kernels(facts_);
   if (options_.adjust) options_.adjust(facts_);
   try {
     create();
@@ -75,7 +77,7 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
     memory_ = std::make_unique<Memory>(device_, call_, memory, facts_, *queue_, options_.faults);
     pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_,
                                              options_.choice.cache.value_or(default_cache_folder()),
-                                             options_.faults);
+                                             options_.faults, options_.choice.compiling);
   } catch (...) {
     pipelines_.reset();
     memory_.reset();
@@ -98,54 +100,21 @@ LogicalDevice::~LogicalDevice() {
 void LogicalDevice::create() {
   const ShaderTarget& shaders = facts_.shaders;
   std::vector<const char*> extensions;
-  auto features =
-      structure<VkPhysicalDeviceFeatures2>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2);
-  const auto add = [&](auto& feature) {
-    feature.pNext = features.pNext;
-    features.pNext = &feature;
-  };
-  const auto extension = [&](std::uint32_t core_since, const char* name) {
-    if (facts_.api_version < core_since) extensions.push_back(name);
-  };
-  features.features.shaderInt16 = shaders.integer_16;
-  auto storage_16 = structure<VkPhysicalDevice16BitStorageFeatures>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES);
-  auto storage_8 = structure<VkPhysicalDevice8BitStorageFeatures>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES);
-  auto small_types = structure<VkPhysicalDeviceShaderFloat16Int8Features>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES);
-  auto timeline = structure<VkPhysicalDeviceTimelineSemaphoreFeatures>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES);
-  auto sizes = structure<VkPhysicalDeviceSubgroupSizeControlFeatures>(
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
-  if (shaders.storage_16) {
-    storage_16.storageBuffer16BitAccess = VK_TRUE;
-    add(storage_16);
-  }
-  if (shaders.storage_8) {
-    storage_8.storageBuffer8BitAccess = VK_TRUE;
-    add(storage_8);
-    extension(VK_API_VERSION_1_2, VK_KHR_8BIT_STORAGE_EXTENSION_NAME);
-  }
-  if (shaders.float_16 || shaders.integer_8) {
-    small_types.shaderFloat16 = shaders.float_16;
-    small_types.shaderInt8 = shaders.integer_8;
-    add(small_types);
-    extension(VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);
-  }
-  if (shaders.preserves_special_values)
-    extension(VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME);
-  if (facts_.timeline_semaphore) {
-    timeline.timelineSemaphore = VK_TRUE;
-    add(timeline);
-    extension(VK_API_VERSION_1_2, VK_KHR_TIMELINE_SEMAPHORE_EXTENSION_NAME);
-  }
-  if (shaders.subgroup_size_control) {
-    sizes.subgroupSizeControl = VK_TRUE;
-    sizes.computeFullSubgroups = VK_TRUE;
-    add(sizes);
-    extension(VK_API_VERSION_1_3, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
-  }
+  DeviceFeatures features;
+  features.basic.features.shaderInt16 = shaders.integer_16;
+  features.storage_16.storageBuffer16BitAccess = shaders.storage_16;
+  features.storage_8.storageBuffer8BitAccess = shaders.storage_8;
+  features.small_types.shaderFloat16 = shaders.float_16;
+  features.small_types.shaderInt8 = shaders.integer_8;
+  features.timeline.timelineSemaphore = facts_.timeline_semaphore;
+  features.subgroup_sizes.subgroupSizeControl = shaders.subgroup_size_control;
+  features.subgroup_sizes.computeFullSubgroups = shaders.subgroup_size_control;
+  features.link([&](bool any, std::uint32_t core, const char* extension) {
+    if (any && facts_.api_version < core) extensions.push_back(extension);
+    return any;
+  });
+  if (shaders.preserves_special_values && facts_.api_version < VK_API_VERSION_1_2)
+    extensions.push_back(VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME);
   if (facts_.memory_budget) extensions.push_back(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
   if (facts_.portability) extensions.push_back("VK_KHR_portability_subset");
 
@@ -155,7 +124,7 @@ void LogicalDevice::create() {
   queue.queueCount = 1;
   queue.pQueuePriorities = &priority;
   auto info = structure<VkDeviceCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO);
-  info.pNext = &features;
+  info.pNext = &features.basic;
   info.queueCreateInfoCount = 1;
   info.pQueueCreateInfos = &queue;
   info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());

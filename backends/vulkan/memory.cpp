@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "engine/divide.h"
 #include "engine/error.h"
 
 namespace fluxion::vulkan_backend {
@@ -20,7 +21,7 @@ constexpr std::int64_t most_staging = std::int64_t{1} << 26;  // in flight
 std::int64_t rounded(std::int64_t bytes) {
   std::int64_t unit = step;
   while (unit * 16 <= bytes) unit *= 2;
-  return (bytes + unit - 1) / unit * unit;
+  return round_up(bytes, unit);
 }
 
 // Types whose properties contain `wanted`, those with fewer `unwanted` ones first.
@@ -244,8 +245,7 @@ MemoryRange Memory::take(Pool& pool, std::size_t wanted, const char* what) {
   };
   if (wanted > static_cast<std::size_t>(most_bytes_))
     throw refuse("the driver allocates at most " + std::to_string(most_bytes_) + " at once");
-  const std::int64_t bytes =
-      std::max((static_cast<std::int64_t>(wanted) + step - 1) / step * step, step);
+  const std::int64_t bytes = std::max(round_up(static_cast<std::int64_t>(wanted), step), step);
   constexpr std::uint64_t any = std::numeric_limits<std::uint64_t>::max();
   // Staging is for the host, which would have to wait.
   const auto usable = [&] { return pool.host && &pool == &staging_ ? queue_.done() : any; };
@@ -291,8 +291,7 @@ MemoryRange Memory::staging(std::size_t bytes) {
           most_staging)
         break;
       MemoryRange range;
-      const std::int64_t whole =
-          std::max((static_cast<std::int64_t>(bytes) + step - 1) / step * step, step);
+      const std::int64_t whole = std::max(round_up(static_cast<std::int64_t>(bytes), step), step);
       if (find(staging_, whole, reached, range)) return range;
       for (const auto& block : staging_.blocks)
         for (const Hole& hole : block->holes)

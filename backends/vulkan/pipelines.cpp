@@ -77,12 +77,14 @@ Pipeline::~Pipeline() { owner_.call_.DestroyPipeline(owner_.device_, pipeline_, 
 // ---- Pipelines
 
 Pipelines::Pipelines(VkDevice device, const DeviceFunctions& call, const DeviceFacts& facts,
-                     const std::filesystem::path& folder, std::shared_ptr<Faults> faults)
+                     const std::filesystem::path& folder, std::shared_ptr<Faults> faults,
+                     Compiling compiling)
     : device_(device),
       call_(call),
       facts_(facts),
       faults_(std::move(faults)),
-      file_(folder.empty() ? folder : cache_file(folder, facts)) {
+      file_(folder.empty() ? folder : cache_file(folder, facts)),
+      compiling_(std::move(compiling)) {
   std::optional<std::vector<std::byte>> saved;
   if (!file_.empty()) saved = read_cache(file_, facts_);
   auto info = structure<VkPipelineCacheCreateInfo>(VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO);
@@ -190,6 +192,10 @@ std::vector<std::shared_ptr<const Pipeline>> Pipelines::make(
     if (!result[i]) missing.push_back(i);
   }
 
+  std::mutex progress_mutex;
+  std::size_t done = 0;
+  if (compiling_ && !missing.empty()) compiling_(0, missing.size());
+
   std::atomic<std::size_t> next{0};
   std::atomic<bool> failed{false};
   std::exception_ptr failure;
@@ -201,11 +207,16 @@ std::vector<std::shared_ptr<const Pipeline>> Pipelines::make(
         const auto start = std::chrono::steady_clock::now();
         result[i] = std::make_shared<const Pipeline>(*this, *shaders[i]);
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-        std::lock_guard lock(mutex_);
-        entries_.emplace(hashes[i], Entry{*shaders[i], result[i]});
-        ++counts_.made;
-        ++unsaved_;
-        counts_.seconds += took.count();
+        {
+          std::lock_guard lock(mutex_);
+          entries_.emplace(hashes[i], Entry{*shaders[i], result[i]});
+          ++counts_.made;
+          ++unsaved_;
+          counts_.seconds += took.count();
+        }
+        if (!compiling_) continue;
+        std::lock_guard lock(progress_mutex);
+        compiling_(++done, missing.size());
       } catch (...) {
         std::lock_guard lock(failure_mutex);
         if (!failure) failure = std::current_exception();

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -53,9 +54,12 @@ struct PipelineCounts {
 
 class Pipelines {
  public:
-  // Reads the cache of `folder`, unless that is empty.
+  using Compiling = std::function<void(std::size_t done, std::size_t all)>;
+
+  // Reads the cache of `folder`, unless that is empty. `compiling` is that of VulkanOptions.
   Pipelines(VkDevice device, const DeviceFunctions& call, const DeviceFacts& facts,
-            const std::filesystem::path& folder, std::shared_ptr<Faults> faults);
+            const std::filesystem::path& folder, std::shared_ptr<Faults> faults,
+            Compiling compiling = nullptr);
   // Writes the cache.
   ~Pipelines();
   Pipelines(const Pipelines&) = delete;
@@ -85,6 +89,7 @@ class Pipelines {
   const DeviceFacts& facts_;
   const std::shared_ptr<Faults> faults_;
   const std::filesystem::path file_;  // empty: no cache
+  const Compiling compiling_;
   VkPipelineCache cache_ = VK_NULL_HANDLE;
 
   std::mutex mutex_;

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "backends/vulkan/guards.h"
+#include "engine/divide.h"
 #include "engine/error.h"
 
 namespace fluxion::vulkan_backend {
@@ -19,7 +20,7 @@ namespace fluxion::vulkan_backend {
 namespace {
 
 constexpr std::int64_t place_step = 256;
-std::int64_t up(std::int64_t bytes) { return (bytes + place_step - 1) / place_step * place_step; }
+std::int64_t up(std::int64_t bytes) { return round_up(bytes, place_step); }
 
 // A scalar as kernels read it.
 struct ScalarWords {

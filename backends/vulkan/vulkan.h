@@ -1,7 +1,9 @@
 // Tensors on any GPU with a Vulkan driver. The loader is opened at run time.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +20,10 @@ struct VulkanOptions {
   // Compiled kernels are kept here between runs; an empty path keeps nothing. Default: the folder
   // in FLUXION_VULKAN_CACHE, which may be empty, else fluxion/ in the user's cache folder.
   std::optional<std::filesystem::path> cache{};
+  // Told how many kernels of a program the driver has compiled, of how many that were not compiled
+  // before: 0 first, then each. Calls come from the threads that compile, one at a time for each
+  // program; an exception ends the compilation.
+  std::function<void(std::size_t done, std::size_t all)> compiling{};
 };
 
 // Throws DeviceError if there is no loader, driver or device of this number, or if the device lacks
@@ -36,5 +42,14 @@ struct VulkanDeviceInfo {
 };
 // Throws DeviceError if there is no loader or no driver.
 std::vector<VulkanDeviceInfo> vulkan_devices();
+
+// The speed of products of f32 matrices with each tile shape that a device can run, in about
+// `seconds`: for reports. Empty for a device of another backend.
+struct VulkanTileSpeed {
+  std::string
+      tile;  // "128x64x16/8x8": a workgroup's rows, columns and depth, an invocation's share
+  double flops_per_second = 0;
+};
+std::vector<VulkanTileSpeed> vulkan_tile_speeds(const Device& device, double seconds);
 
 }  // namespace fluxion

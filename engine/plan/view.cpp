@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "engine/divide.h"
 #include "engine/graph/op_names.h"
 
 namespace fluxion::plan {
@@ -58,7 +59,6 @@ namespace {
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) {  // b > 0
   return a / b - (a % b < 0);
 }
-std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return -floor_divide(-a, b); }
 
 // An affine function as constant + factor * direction. The direction has constant 0 and
 // coefficients without a common divisor, the first of which is positive. For a constant function,
@@ -101,8 +101,8 @@ class Conditions {
     LoadGuard& guard = at(index.direction);
     AffineRange& range = guard.range;
     if (factor > 0) {
-      range.low = std::max(range.low, ceil_divide(low - constant, factor));
-      range.high = std::min(range.high, ceil_divide(high - constant, factor));
+      range.low = std::max(range.low, ceil_div(low - constant, factor));
+      range.high = std::min(range.high, ceil_div(high - constant, factor));
     } else {
       range.low = std::max(range.low, floor_divide(constant - high, -factor) + 1);
       range.high = std::min(range.high, floor_divide(constant - low, -factor) + 1);

@@ -88,6 +88,7 @@ Candidate checked_vulkan(vulkan_backend::DeviceOptions options) {
 }  // namespace
 
 Candidate Vulkan::make() { return checked_vulkan({}); }
+Candidate VulkanShort::make() { return checked_vulkan({.adjust = vulkan_backend::choose_kernels}); }
 Candidate VulkanLeast::make() {
   // Guard bands need memory that the host sees.
   const bool guards = chosen_check() == "guards";
@@ -99,6 +100,7 @@ Candidate VulkanLeast::make() {
 }
 #else
 Candidate Vulkan::make() { return std::nullopt; }
+Candidate VulkanShort::make() { return std::nullopt; }
 Candidate VulkanLeast::make() { return std::nullopt; }
 #endif
 

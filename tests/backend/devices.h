@@ -56,13 +56,17 @@ struct DeferredTiny {  // other limits, another storage and a time of its own
 struct Vulkan {
   static Candidate make();
 };
+struct VulkanShort {  // with the short code of software devices; the others have a GPU's kernels
+  static Candidate make();
+};
 struct VulkanLeast {  // no more than every Vulkan device offers
   static Candidate make();
 };
 
 #define FLUXION_EVERY_DEVICE                                                               \
   Reference, Cpu, CpuOneThread, CpuThreeThreads, CpuSse4, CpuAvx2, CpuAvx512, DeferredCpu, \
-      DeferredCpuUntilWaited, DeferredReference, Tiny, DeferredTiny, Vulkan, VulkanLeast
+      DeferredCpuUntilWaited, DeferredReference, Tiny, DeferredTiny, Vulkan, VulkanShort,  \
+      VulkanLeast
 
 }  // namespace fluxion::testing
 

@@ -1,6 +1,7 @@
 #include "tests/vulkan/run_work.h"
 
 #include <span>
+#include <utility>
 
 #include "engine/error.h"
 
@@ -20,6 +21,11 @@ std::optional<Device> software_vulkan(vulkan_backend::DeviceOptions options) {
   options.choice.device = software_device();
   if (!options.choice.device) return std::nullopt;
   if (!options.choice.cache) options.choice.cache.emplace();
+  options.adjust = [adjust = std::move(options.adjust)](vulkan_backend::DeviceFacts& facts) {
+    const vulkan_backend::ShaderTarget usual;
+    facts.shaders.short_code = usual.short_code, facts.shaders.lanes = usual.lanes;
+    if (adjust) adjust(facts);
+  };
   return vulkan_backend::open(options);
 }
 

@@ -15,7 +15,8 @@ namespace fluxion::testing {
 // The software device that every test machine has, or nothing. It is chosen by name: the number of
 // the first software device in vulkan_devices().
 std::optional<int> software_device();
-// A device on it, without a cache on disk; empty if there is none.
+// A device on it, without a cache on disk, and with the kernels that a GPU gets; empty if there is
+// none.
 std::optional<Device> software_vulkan(vulkan_backend::DeviceOptions options = {});
 
 using Words = std::vector<std::uint32_t>;

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "backends/cpu/runtime/divide.h"
+#include "engine/divide.h"
 
 namespace fluxion::cpu_backend {
 

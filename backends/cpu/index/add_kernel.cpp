@@ -6,8 +6,8 @@
 
 #include "backends/cpu/index/axis_view.h"
 #include "backends/cpu/index/instance_of.h"
-#include "backends/cpu/runtime/divide.h"
 #include "backends/cpu/runtime/scratch.h"
+#include "engine/divide.h"
 
 namespace fluxion::cpu_backend {
 

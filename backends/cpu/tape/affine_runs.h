@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "backends/cpu/runtime/divide.h"
+#include "engine/divide.h"
 #include "engine/program/program.h"
 
 namespace fluxion::cpu_backend {

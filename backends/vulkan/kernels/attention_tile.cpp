@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "backends/vulkan/kernels/attention.h"
+#include "engine/divide.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -20,7 +21,6 @@ constexpr std::array candidates{
 constexpr std::array<std::uint32_t, 3> depths{16, 8, 4};
 
 // A model of a device, as that of products (gemm_tile.cpp): time is that of a multiply-add.
-constexpr double attention_lanes = 4096;
 constexpr double attention_group_overhead = 2000;
 constexpr double attention_step_overhead = 80;  // barriers and addresses
 constexpr double weight_cost = 30;              // an exponential and what surrounds it
@@ -29,10 +29,10 @@ constexpr std::uint32_t most_sums = 160;        // of an invocation, in register
 constexpr double simd_registers = 1024, shared_memory = 131072, other_registers = 80;
 constexpr double most_registers = 150;  // beyond, a driver may spill
 
-double whole(std::int64_t a, std::uint32_t b) { return static_cast<double>((a + b - 1) / b); }
+double whole(std::int64_t a, std::uint32_t b) { return static_cast<double>(ceil_div(a, b)); }
 
 std::uint32_t rounded_up(std::int64_t number, std::uint32_t multiple) {
-  return static_cast<std::uint32_t>((number + multiple - 1) / multiple * multiple);
+  return static_cast<std::uint32_t>(round_up(number, multiple));
 }
 
 std::uint32_t accumulators(const AttentionTile& tile, const AttentionProducts& products,
@@ -43,7 +43,7 @@ std::uint32_t accumulators(const AttentionTile& tile, const AttentionProducts& p
 }
 
 double attention_cost(const AttentionTile& tile, AttentionPass pass,
-                      const AttentionProblem& problem) {
+                      const AttentionProblem& problem, const ShaderTarget& target) {
   const AttentionProducts& products = products_of(pass);
   const auto number = [](auto x) { return static_cast<double>(x); };
   const double rows = tile.thread_rows, invocations = tile.invocations();
@@ -77,7 +77,7 @@ double attention_cost(const AttentionTile& tile, AttentionPass pass,
       std::min(simd_registers / registers, std::floor(shared_memory / memory) * invocations / 128);
   const double hidden =
       std::min(1.0, 0.5 + subgroups / 16) / (registers > most_registers ? 1.5 : 1.0);
-  const double at_once = std::max(1.0, attention_lanes * hidden / invocations);
+  const double at_once = std::max(1.0, target.lanes * hidden / invocations);
   const double groups = whole(problem.rows, tile.rows) * number(problem.batch);
   const double rounds = std::max(1.0, groups / at_once);
   return rounds * (whole(problem.columns, tile.columns) * (scores + weights + outputs) +
@@ -165,10 +165,13 @@ std::vector<AttentionTile> attention_tiles(AttentionPass pass, std::int64_t feat
 std::optional<AttentionTile> choose_attention_tile(AttentionPass pass,
                                                    const AttentionProblem& problem,
                                                    const ShaderTarget& target) {
+  const std::vector<AttentionTile> tiles = attention_tiles(pass, problem.features, target);
+  // The smallest one has the shortest code.
+  if (target.short_code && !tiles.empty()) return tiles.back();
   std::optional<AttentionTile> best;
   double least = std::numeric_limits<double>::infinity();
-  for (const AttentionTile& tile : attention_tiles(pass, problem.features, target)) {
-    const double time = attention_cost(tile, pass, problem);
+  for (const AttentionTile& tile : tiles) {
+    const double time = attention_cost(tile, pass, problem, target);
     if (time < least) least = time, best = tile;
   }
   return best;

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "engine/divide.h"
+
 namespace fluxion::vulkan_backend {
 
 FoldedGroups::FoldedGroups(std::int64_t count, std::uint32_t most_on_an_axis) : count_(count) {
   const std::int64_t most = most_on_an_axis;
-  const std::int64_t x = std::min(count, most), rest = (count + x - 1) / x,
-                     y = std::min(rest, most), z = (rest + y - 1) / y;
+  const std::int64_t x = std::min(count, most), rest = ceil_div(count, x), y = std::min(rest, most),
+                     z = ceil_div(rest, y);
   groups_ = {static_cast<std::uint32_t>(x), static_cast<std::uint32_t>(y),
              static_cast<std::uint32_t>(z)};
 }

@@ -23,14 +23,14 @@ constexpr std::array tiles{
 };
 
 // A model of a device; the measure is the time of one multiply-add of one invocation.
-constexpr double device_lanes = 4096;         // invocations that compute at once
-constexpr double group_overhead = 1500;       // start, first loads and stores of a workgroup
-constexpr double step_overhead = 60;          // barriers and addresses of a step through `depth`
-constexpr double split_element_cost = 12;     // to write one partial sum and to read it again
-constexpr double split_kernel_cost = 8000;    // another dispatch
-constexpr double simd_lane_registers = 1024;  // of 32 lanes
-constexpr double address_registers = 28;      // addresses and places
-constexpr double most_accumulators = 64;      // in registers beyond doubt
+constexpr double group_overhead = 1500;        // start, first loads and stores of a workgroup
+constexpr double step_overhead = 60;           // barriers and addresses of a step through `depth`
+constexpr double split_element_cost = 12;      // to write one partial sum and to read it again
+constexpr double split_kernel_cost = 8000;     // another dispatch
+constexpr double simd_lane_registers = 1024;   // of 32 lanes
+constexpr double address_registers = 28;       // addresses and places
+constexpr double most_accumulators = 64;       // in registers beyond doubt
+constexpr std::uint32_t short_code_sums = 16;  // of an invocation, where code must be short
 
 double round_up_quotient(double a, double b) {
   return static_cast<double>(static_cast<std::int64_t>((a + b - 1) / b));
@@ -47,7 +47,7 @@ double cost(const GemmProblem& problem, const GemmTile& tile, std::int64_t split
   const double groups = round_up_quotient(number(problem.m), tile.rows) *
                         round_up_quotient(number(problem.n), tile.columns) *
                         number(problem.batch * splits);
-  const double at_once = std::max(1.0, device_lanes / tile.invocations());
+  const double at_once = number(target.lanes) / tile.invocations();
   const double steps = round_up_quotient(number(problem.k) / number(splits), tile.depth);
   // Of one step of one invocation: multiply-adds, loads from shared memory, and its share of the
   // loads from memory.
@@ -63,12 +63,12 @@ double cost(const GemmProblem& problem, const GemmTile& tile, std::int64_t split
       sums + rows * number(lhs) + columns * number(rhs) + loaded + address_registers;
   const double hidden = std::min(1.0, 0.5 + std::floor(simd_lane_registers / registers) / 16);
   const double spilled = sums > most_accumulators ? 4 : 1;
-  double total =
-      round_up_quotient(groups, at_once) * (steps * step * spilled / hidden + group_overhead);
+  double total = std::ceil(groups / at_once) * (steps * step * spilled / hidden + group_overhead);
   if (splits > 1) {
     const double elements =
         number(problem.batch) * number(problem.m) * number(problem.n) * number(problem.results);
-    total += split_kernel_cost + split_element_cost * elements * number(splits) / device_lanes;
+    total +=
+        split_kernel_cost + split_element_cost * elements * number(splits) / number(target.lanes);
   }
   return total;
 }
@@ -101,16 +101,25 @@ bool runs(const GemmTile& tile, std::int32_t results, const ShaderTarget& target
          std::max(tile_bytes(tile, 1, 1), epilogue_bytes(tile, results)) <= target.shared_bytes;
 }
 
+std::optional<GemmTile> suited(GemmTile tile, std::int32_t results, const ShaderTarget& target) {
+  if (!runs(tile, results, target)) return std::nullopt;
+  if (!target.short_code) return tile;
+  if (tile.thread_rows * tile.thread_columns > short_code_sums) return std::nullopt;
+  tile.unroll = 1;
+  return tile;
+}
+
 GemmChoice choose_tile(const GemmProblem& problem, const ShaderTarget& target) {
   constexpr std::int64_t most_splits = 64, least_split_products = 128;
   GemmChoice best;
   double least = std::numeric_limits<double>::infinity();
-  for (const GemmTile& tile : tiles) {
-    if (!runs(tile, problem.results, target)) continue;
+  for (const GemmTile& candidate : tiles) {
+    const std::optional<GemmTile> tile = suited(candidate, problem.results, target);
+    if (!tile) continue;
     for (std::int64_t splits = 1; splits <= most_splits; splits *= 2) {
       if (splits > 1 && problem.k < splits * least_split_products) break;
-      const double time = cost(problem, tile, splits, target);
-      if (time < least) least = time, best = {tile, splits};
+      const double time = cost(problem, *tile, splits, target);
+      if (time < least) least = time, best = {*tile, splits};
     }
   }
   return best;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -44,6 +45,9 @@ std::uint32_t tile_bytes(const GemmTile& tile, std::size_t lhs, std::size_t rhs)
 std::uint32_t epilogue_bytes(const GemmTile& tile, std::int32_t results);
 // Whether the device can run workgroups of this shape for a kernel with so many results.
 bool runs(const GemmTile& tile, std::int32_t results, const ShaderTarget& target);
+
+// The tile as this device should run it; nothing if it can't, or if its code would be too long.
+std::optional<GemmTile> suited(GemmTile tile, std::int32_t results, const ShaderTarget& target);
 
 // A tile, and how many parts the sums are split into, so that there is work for the whole device.
 struct GemmChoice {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <variant>
 
+#include "engine/divide.h"
 #include "engine/error.h"
 #include "engine/graph/op_names.h"
 
@@ -89,15 +90,14 @@ OpShader::OpShader(OpWork& work, const std::string& name, std::int64_t groups,
     : work_(work), groups_(groups), module_(work.target(), name, {invocations, 1, 1}) {
   // Folded over two axes, where one can't hold them.
   const std::int64_t most = work.target().max_groups, across = std::min(groups, most);
-  const std::int64_t down = (groups + across - 1) / across;
+  const std::int64_t down = ceil_div(groups, across);
   if (down > most)
     throw Error("vulkan: " + name + " needs " + std::to_string(groups) + " workgroups");
   dispatch_.groups = {static_cast<std::uint32_t>(across), static_cast<std::uint32_t>(down), 1};
 }
 
 OpShader::OpShader(OpWork& work, const std::string& name, Items items)
-    : OpShader(work, name, (items.count + work.group_size() - 1) / work.group_size(),
-               work.group_size()) {
+    : OpShader(work, name, ceil_div(items.count, work.group_size()), work.group_size()) {
   items_ = items.count;
 }
 

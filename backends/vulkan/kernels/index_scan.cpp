@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "backends/vulkan/kernels/index_op.h"
+#include "engine/divide.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -100,7 +101,7 @@ void lower_cumsum(OpWork& work) {
   if (x.axis > longest_alone) {
     pieces.piece = std::max<std::int64_t>(
         32, static_cast<std::int64_t>(std::sqrt(static_cast<double>(x.axis))));
-    pieces.count = (x.axis + pieces.piece - 1) / pieces.piece;
+    pieces.count = ceil_div(x.axis, pieces.piece);
     const DispatchBinding sums = work.scratch(pieces.items()), lost = work.scratch(pieces.items());
     before = work.scratch(pieces.items());
     lost_before = work.scratch(pieces.items());

@@ -7,6 +7,8 @@
 #include <bit>
 #include <utility>
 
+#include "engine/divide.h"
+
 namespace fluxion::vulkan_backend {
 
 using spirv::SharedArray;
@@ -89,12 +91,11 @@ void sort_blocks(OpWork& work, std::int64_t lines, std::int64_t length, std::int
                  const std::function<LoadKey(OpShader&)>& load,
                  const std::function<StoreSorted(OpShader&)>& store) {
   // Short lines share a workgroup, each padded to a power of two; a long one is many blocks.
-  const std::int64_t blocks = (length + run - 1) / run;
+  const std::int64_t blocks = ceil_div(length, run);
   std::int64_t items = run;
   while (blocks == 1 && items < 2 * work.group_size() && items < run * lines) items *= 2;
   const std::int64_t lines_at_once = items / run;
-  const std::int64_t groups =
-      blocks > 1 ? lines * blocks : (lines + lines_at_once - 1) / lines_at_once;
+  const std::int64_t groups = blocks > 1 ? lines * blocks : ceil_div(lines, lines_at_once);
   const auto invocations =
       static_cast<std::uint32_t>(std::clamp<std::int64_t>(items / 2, 1, work.group_size()));
 

@@ -7,6 +7,7 @@
 #include "backends/vulkan/kernels/folded_groups.h"
 #include "backends/vulkan/kernels/tensor_memory.h"
 #include "backends/vulkan/spirv/math.h"
+#include "engine/divide.h"
 #include "engine/error.h"
 #include "engine/graph/op_names.h"
 
@@ -66,7 +67,7 @@ class AttentionKernel {
                       sizes_.features > 0 ? tile.feature_quads(sizes_.features) : 0} {}
 
   void add_to(KernelWork& work) {
-    const std::int64_t blocks = (rows_ + tile_.rows - 1) / tile_.rows;
+    const std::int64_t blocks = ceil_div(rows_, tile_.rows);
     const FoldedGroups folded(blocks * sizes_.batch, context_.target.max_groups);
     shared_ = m_.shared(F32x4, memory_.total);
     folded.for_each(m_, [&](Value group) {
@@ -112,6 +113,7 @@ class AttentionKernel {
     return {read, binding(operand), strips, depth};
   }
   bool features_at_all() const { return sizes_.features > 0; }
+  std::uint32_t unroll() const { return context_.target.short_code ? 1 : 4; }
   Value row(std::uint32_t i) const { return first_row_ + score_shape_.row(grid_, i); }
   Value column(Value first_column, std::uint32_t j) const {
     return first_column + score_shape_.column(grid_, j);
@@ -219,7 +221,7 @@ class AttentionKernel {
           const std::span<const SharedTile> all = score_tiles_;
           return flattened(multiply_tiles(
               m_, all.first(rows), all.subspan(rows), products_.score_terms, grid_, score_shape_,
-              tile_.feature_depth, 4, unflattened(values, products_.matrices())));
+              tile_.feature_depth, unroll(), unflattened(values, products_.matrices())));
         },
         Unroll::no);
     return unflattened(sums, products_.matrices());
@@ -419,7 +421,7 @@ class AttentionKernel {
                 weights.back().first + within * m_.u32(weights.back().pitch_quads);
           }
           return flattened(multiply_tiles(m_, weights, output_tiles_, products_.output_terms, grid_,
-                                          output_shape_, tile_.column_depth, 4,
+                                          output_shape_, tile_.column_depth, unroll(),
                                           unflattened(values, sums.size())));
         },
         Unroll::no);

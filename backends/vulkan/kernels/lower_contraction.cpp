@@ -5,6 +5,7 @@
 #include "backends/vulkan/kernels/folded_groups.h"
 #include "backends/vulkan/kernels/gemm.h"
 #include "backends/vulkan/kernels/tape_emitter.h"
+#include "engine/divide.h"
 #include "engine/error.h"
 
 namespace fluxion::vulkan_backend {
@@ -13,7 +14,6 @@ using namespace spirv;
 
 namespace {
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::uint32_t narrow(std::int64_t number) { return static_cast<std::uint32_t>(number); }
 
 // Partial sums, [part, result, batch, m, n] in f32.
@@ -31,8 +31,9 @@ double total_bytes(const ShaderBindings& bindings) {
 
 // Whether the epilogue runs at four neighbours of a row at once. (An axis of size 1 may be left out
 // of its space, so that the last one is not always of the columns.)
-std::uint32_t epilogue_width(const ContractKernel& kernel) {
-  return kernel.n % 4 == 0 && TapeEmitter::takes_four(kernel.epilogue) ? 4 : 1;
+std::uint32_t epilogue_width(const ContractKernel& kernel, const ShaderTarget& target) {
+  const bool fours = kernel.n % 4 == 0 && TapeEmitter::takes_four(kernel.epilogue);
+  return fours && !target.short_code ? 4 : 1;
 }
 
 struct EpiloguePoint {
@@ -101,14 +102,14 @@ class TileKernel {
         context_(context),
         tile_(choice.tile),
         splits_(choice.splits),
-        part_(ceil_div(ceil_div(kernel.k, choice.splits), tile_.depth) * tile_.depth),
+        part_(round_up(ceil_div(kernel.k, choice.splits), tile_.depth)),
         groups_(group_terms(kernel, context.storage, tile_, context.target.shared_bytes)),
         m_(context.target, "gemm " + to_string(tile_), {tile_.invocations(), 1, 1}),
         shape_{tile_.thread_rows / 4, tile_.thread_columns / 4},
         grid_(ThreadGrid::of(m_, tile_.rows / tile_.thread_rows,
                              tile_.columns / tile_.thread_columns)),
         bindings_(context),
-        epilogue_(m_, bindings_, kernel, epilogue_width(kernel)) {}
+        epilogue_(m_, bindings_, kernel, epilogue_width(kernel, context.target)) {}
 
   void add_to(KernelWork& work) {
     const std::int64_t tiles_m = ceil_div(kernel_.m, tile_.rows),
@@ -176,6 +177,26 @@ class TileKernel {
     const std::int64_t last = (kernel_.k - 1) / tile_.depth * tile_.depth;
     std::vector<Value> carried = flattened(sums);
     const std::size_t summed = carried.size();
+    const auto products = [&](const std::vector<SharedTile>& staged,
+                              const std::vector<Value>& values) {
+      const std::span<const SharedTile> all = staged;
+      return flattened(multiply_tiles(
+          m_, all.first(group.lhs.size()), all.subspan(group.lhs.size()), group.terms, grid_,
+          shape_, tile_.depth, tile_.unroll,
+          unflattened({values.begin(), values.begin() + static_cast<std::ptrdiff_t>(summed)},
+                      static_cast<std::size_t>(kernel_.results))));
+    };
+    if (context_.target.short_code) {
+      const auto step = [&](Value first_inner, const std::vector<Value>& values) {
+        operands.store(tiles, operands.fetch(first_inner));
+        m_.barrier();
+        std::vector<Value> result = products(tiles, values);
+        m_.barrier();
+        return result;
+      };
+      return unflattened(m_.loop(begin, end, tile_.depth, carried, step, Unroll::no),
+                         static_cast<std::size_t>(kernel_.results));
+    }
     const std::vector<Value> before = operands.fetch(min(begin, m_.u32(narrow(last))));
     carried.insert(carried.end(), before.begin(), before.end());
     const auto step = [&](Value first_inner, const std::vector<Value>& values) {
@@ -189,12 +210,7 @@ class TileKernel {
       // (In the last round this reads the same tiles again.)
       const std::vector<Value> fetched =
           operands.fetch(min(first_inner + depth, m_.u32(narrow(last))));
-      const std::span<const SharedTile> all = staged;
-      std::vector<Value> result = flattened(multiply_tiles(
-          m_, all.first(group.lhs.size()), all.subspan(group.lhs.size()), group.terms, grid_,
-          shape_, tile_.depth, tile_.unroll,
-          unflattened({values.begin(), values.begin() + static_cast<std::ptrdiff_t>(summed)},
-                      static_cast<std::size_t>(kernel_.results))));
+      std::vector<Value> result = products(staged, values);
       if (tile_.stages == 1) m_.barrier();
       result.insert(result.end(), fetched.begin(), fetched.end());
       return result;
@@ -207,6 +223,7 @@ class TileKernel {
   // Runs the epilogue over this invocation's elements, or writes them as partial sums. So that the
   // epilogue's code appears once, each row goes through shared memory, in a place of its own.
   void finish(const Accumulators& sums) {
+    if (context_.target.short_code) return finish_elements(sums);
     const std::uint32_t threads = tile_.invocations();
     const std::size_t results = sums.size();
     const auto place = [&](std::size_t result, Value quad) {
@@ -255,11 +272,44 @@ class TileKernel {
       if_inside(column + m_.u32(j), kernel_.n, tile_.columns, [&] {
         std::vector<Value> results;
         for (const Value& quad : quads) results.push_back(part(quad, j));
-        if (splits_ == 1)
-          epilogue_.run({batch_, row, column + m_.u32(j)}, results);
-        else
-          store_partial({batch_, row, column + m_.u32(j)}, results);
+        finish_element({batch_, row, column + m_.u32(j)}, results);
       });
+  }
+
+  void finish_element(const EpiloguePoint& point, const std::vector<Value>& results) {
+    if (splits_ == 1)
+      epilogue_.run(point, results);
+    else
+      store_partial(point, results);
+  }
+
+  // The same in short code: element by element, each chosen from the registers.
+  void finish_elements(const Accumulators& sums) {
+    const std::uint32_t columns = shape_.columns();
+    const auto position = [&](Value first, Value own, std::uint32_t spread, Value number) {
+      return first + (own + (number >> m_.u32(2)) * m_.u32(spread)) * m_.u32(4) +
+             (number & m_.u32(3));
+    };
+    m_.for_range(
+        m_.u32(0), m_.u32(shape_.elements()), 1,
+        [&](Value element) {
+          const Split place = split(element, columns);
+          const Value row = position(first_row_, grid_.y, grid_.down, place.quotient),
+                      column = position(first_column_, grid_.x, grid_.across, place.remainder);
+          if_inside(row, kernel_.m, tile_.rows, [&] {
+            if_inside(column, kernel_.n, tile_.columns, [&] {
+              std::vector<Value> results;
+              for (const std::vector<Value>& all : sums) {
+                Value chosen = all.front();
+                for (std::uint32_t i = 1; i < shape_.elements(); ++i)
+                  chosen = select(element == i, all[i], chosen);
+                results.push_back(chosen);
+              }
+              finish_element({batch_, row, column}, results);
+            });
+          });
+        },
+        Unroll::no);
   }
 
   void store_partial(const EpiloguePoint& point, const std::vector<Value>& results) {
@@ -301,7 +351,7 @@ class TileKernel {
 void add_sum_kernel(const ContractKernel& kernel, const LoweringContext& context,
                     std::int64_t splits, KernelWork& work) {
   const std::uint32_t threads = std::min<std::uint32_t>(context.target.max_invocations, 128);
-  const std::uint32_t width = epilogue_width(kernel);
+  const std::uint32_t width = epilogue_width(kernel, context.target);
   Module m(context.target, "gemm sums", {threads, 1, 1});
   ShaderBindings bindings(context);
   Epilogue epilogue(m, bindings, kernel, width);

@@ -4,6 +4,7 @@
 #include "backends/vulkan/kernel.h"
 #include "backends/vulkan/kernels/tape_emitter.h"
 #include "backends/vulkan/kernels/tape_rows.h"
+#include "engine/divide.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -24,8 +25,9 @@ KernelWork lower_map(const Tape& tape, const LoweringContext& context) {
   // Invocation i takes four points while i < fours, and then one.
   Tape body = tape;
   std::int64_t remaining = 0;
-  bool by_fours = TapeEmitter::gains_from_four(tape);
-  if (!by_fours && tape.extents.size() == 1 && points >= least_fours) {
+  const bool may_take_four = !context.target.short_code;
+  bool by_fours = may_take_four && TapeEmitter::gains_from_four(tape);
+  if (may_take_four && !by_fours && tape.extents.size() == 1 && points >= least_fours) {
     remaining = points % 4;
     body.extents[0] -= remaining;
     by_fours = TapeEmitter::gains_from_four(body);
@@ -37,7 +39,7 @@ KernelWork lower_map(const Tape& tape, const LoweringContext& context) {
       std::min({map_group, context.target.max_invocations, context.target.max_local_size[0]});
   Dispatch dispatch;
   dispatch.groups =
-      folded_groups(static_cast<std::uint64_t>((invocations + group - 1) / group), context.target);
+      folded_groups(static_cast<std::uint64_t>(ceil_div(invocations, group)), context.target);
   estimate(tape, context, dispatch);
 
   Module m(context.target, by_fours ? "map of fours" : "map", {group, 1, 1});

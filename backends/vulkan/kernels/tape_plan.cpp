@@ -5,6 +5,7 @@
 #include "backends/vulkan/kernels/tape_emitter.h"
 #include "backends/vulkan/kernels/tape_limits.h"
 #include "backends/vulkan/kernels/tape_rows.h"
+#include "engine/divide.h"
 #include "engine/graph/op_names.h"
 #include "engine/program/affines.h"
 
@@ -47,10 +48,6 @@ void move_contiguous_last(Tape& tape, std::size_t begin, std::size_t end) {
   };
   move(tape.extents);
   for_each_affine(tape, [&](Affine& affine) { move(affine.coefficients); });
-}
-
-std::uint32_t ceil_divide(std::uint64_t a, std::uint64_t b) {
-  return static_cast<std::uint32_t>((a + b - 1) / b);
 }
 
 }  // namespace
@@ -127,7 +124,8 @@ RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget
   plan.across = outer > 0 && rows >= 16 &&
                 contiguous_operands(tape, outer - 1) > contiguous_operands(tape, axes - 1);
   const std::size_t fast = plan.across ? outer - 1 : axes - 1;
-  if (tape.extents[fast] > 0 && tape.extents[fast] % 4 == 0 && contiguous_operands(tape, fast) > 0)
+  if (!target.short_code && tape.extents[fast] > 0 && tape.extents[fast] % 4 == 0 &&
+      contiguous_operands(tape, fast) > 0)
     plan.width = 4;
   plan.rows = static_cast<std::uint32_t>(plan.across ? rows / plan.width : rows);
   plan.units = static_cast<std::uint32_t>(plan.across ? elements : elements / plan.width);
@@ -141,32 +139,33 @@ RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget
     plan.lanes = group / plan.slots;
   } else {
     // Four units a lane, or fewer where rows are few.
-    plan.lanes = std::min(group, std::bit_ceil(std::max(ceil_divide(plan.units, 4), 1u)));
+    plan.lanes = std::min(group, std::bit_ceil(std::max(ceil_div(plan.units, 4), 1u)));
     while (plan.lanes < group && plan.lanes < plan.units &&
            std::uint64_t{plan.rows} * plan.lanes < busy)
       plan.lanes *= 2;
     plan.slots = group / plan.lanes;
   }
 
-  const std::uint32_t groups = ceil_divide(plan.rows, plan.slots);
-  const std::uint32_t per_lane = ceil_divide(plan.units, plan.lanes);
+  const std::uint32_t groups = ceil_div(plan.rows, plan.slots);
+  const std::uint32_t per_lane = ceil_div(plan.units, plan.lanes);
   if (stages.passes == 1 && !stages.reductions[0].empty() && groups > 0 &&
       std::uint64_t{groups} * group < busy / 2 && per_lane >= 4 * units_per_split_lane)
-    plan.splits = std::min({ceil_divide(busy, std::uint64_t{groups} * group),
-                            ceil_divide(per_lane, units_per_split_lane), 256u});
+    plan.splits =
+        std::min({static_cast<std::uint32_t>(ceil_div(busy, std::uint64_t{groups} * group)),
+                  ceil_div(per_lane, units_per_split_lane), 256u});
 
   // (Values of a lane's units are all alive at once.)
   const std::size_t instructions = std::max<std::size_t>(tape.instructions.size(), 1);
-  if (plan.splits == 1 && per_lane <= (plan.width == 4 ? 4u : 8u) &&
+  if (!target.short_code && plan.splits == 1 && per_lane <= (plan.width == 4 ? 4u : 8u) &&
       per_lane * plan.width * instructions <= 1024)
     plan.unrolled = per_lane;
   return plan;
 }
 
 std::array<std::uint32_t, 3> folded_groups(std::uint64_t groups, const ShaderTarget& target) {
-  const std::uint64_t high = (groups + target.max_groups - 1) / target.max_groups;
+  const std::uint64_t high = ceil_div(groups, target.max_groups);
   if (high <= 1) return {static_cast<std::uint32_t>(groups), 1, 1};
-  return {ceil_divide(groups, high), static_cast<std::uint32_t>(high), 1};
+  return {static_cast<std::uint32_t>(ceil_div(groups, high)), static_cast<std::uint32_t>(high), 1};
 }
 
 void estimate(const Tape& tape, const LoweringContext& context, Dispatch& dispatch) {

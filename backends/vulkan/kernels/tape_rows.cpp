@@ -6,6 +6,7 @@
 
 #include "backends/vulkan/kernels/row_reduction.h"
 #include "backends/vulkan/kernels/tape_emitter.h"
+#include "engine/divide.h"
 #include "engine/graph/op_names.h"
 #include "engine/program/affines.h"
 
@@ -65,12 +66,14 @@ class RowShader {
     begin(dispatch, std::uint64_t{plan_.splits});
     Value first = m.u32(0), end = m.u32(plan_.units);
     if (plan_.splits > 1) {
-      const std::uint32_t chunk = (plan_.units + plan_.splits - 1) / plan_.splits;
+      const std::uint32_t chunk = ceil_div(plan_.units, plan_.splits);
       first = min(part_ * chunk, m.u32(plan_.units));
       end = min(first + chunk, m.u32(plan_.units));
     }
-    const std::uint32_t emitters = plan_.unrolled ? plan_.unrolled : loop_units;
-    add_emitters(emitters);
+    if (plan_.unrolled)
+      add_emitters(plan_.unrolled);
+    else
+      add_emitters(context_.target.short_code ? 1 : loop_units);
     const bool compensated = plan_.unrolled == 0;  // kept elements are few
     for (std::size_t pass = 0; pass < stages_.passes; ++pass) {
       prepare(pass);
@@ -138,7 +141,7 @@ class RowShader {
   // Which row this invocation works on, and which part of it.
   void begin(Dispatch& dispatch, std::uint64_t parts) {
     Module& m = module_;
-    const std::uint64_t row_groups = (plan_.rows + lanes_.slots - 1) / lanes_.slots,
+    const std::uint64_t row_groups = ceil_div(plan_.rows, lanes_.slots),
                         groups = row_groups * parts;
     dispatch.groups = folded_groups(groups, context_.target);
     Value group = m.workgroup_id(0);
@@ -259,7 +262,8 @@ class RowShader {
     };
     const std::uint32_t round = loop_units * lanes_.lanes;
     Value rest = first;
-    if (plan_.units / plan_.splits >= 2 * round && tape_.instructions.size() <= 64) {
+    if (emitters_.size() > 1 && plan_.units / plan_.splits >= 2 * round &&
+        tape_.instructions.size() <= 64) {
       const Value rounds = (end - first) / m.u32(round);
       // (Unrolled further, the values of too many units would be alive at once.)
       m.for_range(

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/divide.h"
+
 namespace fluxion::vulkan_backend {
 
 using namespace spirv;
@@ -273,10 +275,9 @@ std::vector<Value> TileSet::fetch(Value first_inner) const {
 void TileSet::store(std::span<const SharedTile> tiles, std::span<const Value> fetched) const {
   for (const Round& round : rounds_) {
     const std::uint32_t threads = module_->invocations();
-    const std::size_t units =
-        round.operands.size() > 1
-            ? 1
-            : (requests_[round.operands.front()].units() + threads - 1) / threads;
+    const std::size_t units = round.operands.size() > 1
+                                  ? 1
+                                  : ceil_div(requests_[round.operands.front()].units(), threads);
     const std::span<const Value> own = fetched.first(units * round.quads);
     for_each_operand(round, true, [&](std::size_t operand) {
       loaders_[operand].store(tiles[operand], own, round.operands.size() == 1);
