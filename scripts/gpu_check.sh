@@ -5,13 +5,13 @@
 #   scripts/gpu_check.sh BIN OUT [--device vulkan:N] [--seconds S] [--small]
 #
 #   BIN        the folder of fluxion, fluxion-tests and fluxion-oracles (build/portable/bin)
-#   OUT        the folder of results: results.json, table.md, and the output of each step
+#   OUT        the folder of results: results.json, table.md, report.json, and the output of each step
 #   --device   default: vulkan, the machine's best
 #   --seconds  for everything (default: 340)
 #   --small    tiny sizes, to rehearse on a software device
 #
-# It tests the contract of a backend, compares with reference vectors ($FLUXION_ORACLES, or ../shared/oracles) and with 200 training steps on the
-# processor, and times steps and samples.
+# It tests the contract of a backend, compares with reference vectors ($FLUXION_ORACLES, or ../shared/oracles), tests and measures kernel families
+# (report.json), compares 200 training steps with the processor's, and times steps and samples.
 set -u
 
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }
@@ -109,6 +109,10 @@ if [ -d "$oracles" ]; then
   step oracles 60 "$bin/fluxion-oracles" --device "$device" "$oracles"
   note oracles "$(passed_if [ "$code" -eq 0 ])" "$took" "$(grep -E '^[0-9]+ passed' "$out/oracles.log" | tail -n 1) $( [ "$code" -eq 0 ] || why oracles)"
 fi
+
+# Kernel families against the reference, bandwidth, products with each tile shape.
+step report 60 "$bin/fluxion" devices --report "$out/report.json" --device "$device" --seconds 45
+note report "$(passed_if [ "$code" -eq 0 ])" "$took" "$(grep -E 'kernel families are right$' "$out/report.log" | tail -n 1 || true) $( [ "$code" -eq 0 ] || why report)"
 
 # 200 training steps there and on the processor: the same noise, so nearly the same losses.
 steps=200

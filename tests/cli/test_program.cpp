@@ -407,6 +407,48 @@ TEST_CASE("devices lists the processor, and the GPUs or why there is none", "[cl
   CHECK(one_line(refused.error));
 }
 
+TEST_CASE("devices --report tests and measures a device, and writes what it found",
+          "[cli][device]") {
+  const ScratchFolder folder;
+  const ProgramRun run =
+      run_program("devices --report report.json --device cpu:1 --seconds 4", folder.path());
+  INFO(run.out << run.error);
+  REQUIRE(run.code == 0);
+  CHECK(contains(run.out, "product"));
+  CHECK(contains(run.out, "GB/s"));
+  const auto report = nlohmann::json::parse(text_of(folder / "report.json"));
+  CHECK(report.at("passed") == true);
+  CHECK(report.at("chosen").at("name") == "cpu:1");
+  CHECK(report.at("devices").size() >= 1);
+  CHECK(report.at("self_test").size() >= 20);
+  for (const auto& each : report.at("self_test")) {
+    INFO(each.dump());
+    CHECK((each.contains("problem") ? each.at("problem") == "not run: out of time"
+                                    : each.at("passed") == true));
+  }
+  CHECK(report.at("speeds").size() >= 5);
+  // Nothing is in the way of a report that has no time.
+  const ProgramRun none =
+      run_program("devices --report none.json --device cpu:1 --seconds 1 --json", folder.path());
+  CHECK(none.code == 0);
+  CHECK(nlohmann::json::parse(none.out).at("self_test").size() == report.at("self_test").size());
+  CHECK(run_program("devices --seconds 5").code == 2);
+  const ProgramRun nowhere =
+      run_program("devices --report missing/report.json --device cpu:1", folder.path());
+  CHECK(nowhere.code == 1);
+  CHECK(one_line(nowhere.error));
+}
+
+TEST_CASE("the reference agrees with itself in its report", "[cli][device]") {
+  const ScratchFolder folder;
+  const ProgramRun run = run_program(
+      "devices --report report.json --device reference --seconds 6 --json", folder.path());
+  INFO(run.error);
+  CHECK(run.code == 0);
+  for (const auto& each : nlohmann::json::parse(run.out).at("self_test"))
+    if (each.contains("error")) CHECK(each.at("error") == 0);
+}
+
 TEST_CASE("check passes on this machine and says on what", "[cli]") {
   const ProgramRun text = run_program("check");
   INFO(text.out << text.error);
