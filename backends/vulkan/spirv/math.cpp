@@ -94,6 +94,29 @@ Value log_special(Value u, Value y) {
   return select(is_nan(u), u, y);
 }
 
+// ---- numbers of two f32, high + low
+
+struct Pair {
+  Value high, low;
+};
+
+// a + b exactly, |a| >= |b| or a = 0.
+Pair quick_sum(Value a, Value b) {
+  const Value sum = a + b;
+  return {sum, b - (sum - a)};
+}
+// a + b exactly.
+Pair two_sum(Value a, Value b) {
+  const Value sum = a + b, of_b = sum - a;
+  return {sum, (a - (sum - of_b)) + (b - of_b)};
+}
+// a b exactly: T. J. Dekker, "A Floating-Point Technique for Extending the Available Precision"
+// (1971). Halves of twelve bits have exact products.
+Pair two_product(Value a, Value b) {
+  const auto upper = [](Value x) { return bitcast(F32, bits_of(x) & 0xFFFFF000u); };
+  const Value product = a * b, a1 = upper(a), a2 = a - a1, b1 = upper(b), b2 = b - b1;
+  return {product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2};
+}
 // ---- sine and cosine
 
 struct ReducedAngle {
@@ -153,8 +176,13 @@ ReducedAngle reduce_large_angle(Value x) {
   const Value leading = (top << zeros) | ((below >> 1) >> (m.u32(31) - zeros));
   // leading 2^-30 2^-zeros, and 2^-32 more if the upper word was 0
   const Value exponent = m.u32(127 - 30) - zeros - select(tiny, m.u32(32), m.u32(0));
-  const Value fraction = convert(F32, leading) * bitcast(F32, exponent << 23);
-  const Value r = fma(fraction, m.f32(-4.37113883e-8f), fraction * 1.57079637f);
+  // In two parts, since one f32 has room for 24 of the 32 bits; then times pi/2.
+  const Value scale = bitcast(F32, exponent << 23);
+  const Value fraction = convert(F32, leading & 0xFFFFFF00u) * scale,
+              fraction_low = convert(F32, leading & 0xFFu) * scale;
+  const Pair product = two_product(fraction, m.f32(1.57079637f));
+  const Value r = product.high +
+                  (product.low + fma(fraction, m.f32(-4.37113883e-8f), fraction_low * 1.57079637f));
   const Value flip = bits_of(x) & 0x80000000u;
   const Value signed_r =
       bitcast(F32, bits_of(r) ^ flip ^ select(negative, m.u32(0x80000000u), m.u32(0)));
@@ -186,29 +214,8 @@ Value sine_of_quarter(Value x, std::uint32_t quarter) {
   return select((bits_of(x) & 0x7F800000u) == 0x7F800000u, m.f32(not_a_number), with_sign);
 }
 
-// ---- pow: numbers of two f32, high + low
+// ---- pow
 
-struct Pair {
-  Value high, low;
-};
-
-// a + b exactly, |a| >= |b| or a = 0.
-Pair quick_sum(Value a, Value b) {
-  const Value sum = a + b;
-  return {sum, b - (sum - a)};
-}
-// a + b exactly.
-Pair two_sum(Value a, Value b) {
-  const Value sum = a + b, of_b = sum - a;
-  return {sum, (a - (sum - of_b)) + (b - of_b)};
-}
-// a b exactly: T. J. Dekker, "A Floating-Point Technique for Extending the Available Precision"
-// (1971). Halves of twelve bits have exact products.
-Pair two_product(Value a, Value b) {
-  const auto upper = [](Value x) { return bitcast(F32, bits_of(x) & 0xFFFFF000u); };
-  const Value product = a * b, a1 = upper(a), a2 = a - a1, b1 = upper(b), b2 = b - b1;
-  return {product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2};
-}
 Pair times(Pair a, Pair b) {
   const Pair product = two_product(a.high, b.high);
   return quick_sum(product.high, product.low + (a.high * b.low + a.low * b.high));
@@ -297,26 +304,42 @@ Value tanh(Value x) {
 
 namespace {
 
-// From one exponential and one division. e = e^-|x| is at most 1: it can't overflow, and keeps what
-// is left of the tails.
+// e = e^-|x| in two parts, and 1 + e. e is at most 1: it can't overflow, and keeps what is left of
+// the tails.
 struct SigmoidParts {
-  Value most, least;  // sigmoid(|x|), sigmoid(-|x|)
+  Pair e, one_plus;
 };
 SigmoidParts sigmoid_parts(Value x) {
-  const Value e = exp(-absolute(x)), most = 1 / (1 + e);
-  return {most, e * most};
+  const ReducedExponential reduced = reduced_exponential(clamped(-absolute(x), -104, 0));
+  const Pair sum = quick_sum(constant_of(x, 1), reduced.minus_one);
+  const Pair e{times_power_of_two(sum.high, reduced.n), times_power_of_two(sum.low, reduced.n)};
+  const Pair one_plus = quick_sum(constant_of(x, 1), e.high);
+  return {e, {one_plus.high, one_plus.low + e.low}};
 }
 
 }  // namespace
 
+// 1 / (1 + e), or e / (1 + e) for x < 0. The quotient of the upper parts is corrected by what the
+// lower ones change.
 Value sigmoid(Value x) {
-  const SigmoidParts parts = sigmoid_parts(x);
-  return select(x < 0, parts.least, parts.most);
+  const auto [e, one_plus] = sigmoid_parts(x);
+  const Value negative = x < 0;
+  const Value above = select(negative, e.high, constant_of(x, 1)),
+              above_low = select(negative, e.low, constant_of(x, 0));
+  const Value y = above / one_plus.high;
+  const Value reciprocal = select(negative, 1 - y, y);  // of 1 + e; it needs few bits
+  return select(is_nan(x), x, y + (above_low - y * one_plus.low) * reciprocal);
 }
 
+// e / (1 + e)^2, corrected likewise by what is left of e after the product with the square.
 Value sigmoid_slope(Value x) {
-  const SigmoidParts parts = sigmoid_parts(x);
-  return parts.least * parts.most;
+  const auto [e, one_plus] = sigmoid_parts(x);
+  Pair square = two_product(one_plus.high, one_plus.high);
+  square.low = square.low + 2 * one_plus.high * one_plus.low;
+  const Value reciprocal = 1 / square.high, y = e.high * reciprocal;
+  const Pair back = two_product(y, square.high);
+  const Value rest = ((e.high - back.high) - back.low) + (e.low - y * square.low);
+  return select(is_nan(x), x, y + rest * reciprocal);
 }
 
 Value erf(Value x) {
