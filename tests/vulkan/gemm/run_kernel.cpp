@@ -1,6 +1,6 @@
 #include "tests/vulkan/gemm/run_kernel.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "engine/error.h"
 #include "tests/vulkan/run_work.h"
@@ -39,11 +39,11 @@ void run_kernel(const KernelWork& work, HostMemory& memory, const Storage& stora
   std::vector<Words> words;
   for (const std::vector<std::byte>& each : bytes) {
     words.emplace_back((each.size() + 3) / 4);
-    std::memcpy(words.back().data(), each.data(), each.size());
+    std::ranges::copy(each, std::as_writable_bytes(std::span(words.back())).begin());
   }
   words = run_work(*kernel_device(), work, words, scalars);
   for (std::size_t i = 0; i < bytes.size(); ++i)
-    std::memcpy(bytes[i].data(), words[i].data(), bytes[i].size());
+    std::ranges::copy(std::as_bytes(std::span(words[i])).first(bytes[i].size()), bytes[i].begin());
   memory.from_device(bytes, storage);
 }
 
