@@ -7,6 +7,7 @@
 #include <set>
 
 #include "engine/number_text.h"
+#include "engine/single_precision.h"
 #include "models/data/class_names.h"
 #include "models/files/safetensors.h"
 #include "models/json_text.h"
@@ -41,8 +42,22 @@ constexpr std::array<OlderObjective, 5> older_objectives = {
      {"split_meanflow", "split-meanflow", Prediction::average_velocity},
      {"noise_prediction", "", Prediction::noise}}};
 
+// Options of a training method, kept as text for whoever wants to know: an object of plain members.
+json options_in(const std::string& text, const std::string& name) {
+  const json options = parse_json(text, name);
+  if (!options.is_object()) throw FormatError(name + " must be a JSON object");
+  for (const auto& [option, value] : options.items())
+    if (value.is_number() && !fits_single(value.get<double>()))
+      throw FormatError(name + ": " + option +
+                        " must be a number that single precision holds, is " + value.dump());
+  for (const char* share : {"label_dropout", "label-dropout"})
+    if (const double value = json_member_or(options, share, 0.0); !(value >= 0 && value <= 1))
+      throw FormatError(name + ": " + share + " must be from 0 to 1, is " + number_text(value));
+  return options;
+}
+
 void take_older_objective(const json& object, ModelInfo& info) {
-  const std::string name = object.at("objective").get<std::string>();
+  const std::string name = json_member<std::string>(object, "objective");
   std::string known;
   for (const OlderObjective& each : older_objectives) {
     known += (known.empty() ? "'" : ", '") + std::string(each.name) + "'";
@@ -50,28 +65,25 @@ void take_older_objective(const json& object, ModelInfo& info) {
     info.method = each.method;
     info.prediction = each.prediction;
     info.sampling = usual_sampling(each.prediction);
-    info.method_options = object.at("objective_config").get<std::string>();
-    const json options = json::parse(info.method_options, nullptr, false);
-    if (!options.is_object()) return;
-    const auto dropout = options.find("label_dropout");
-    info.open_class =
-        dropout == options.end() || !dropout->is_number() || dropout->get<double>() != 0;
+    info.method_options = json_member<std::string>(object, "objective_config");
+    const json options = options_in(info.method_options, "objective_config");
+    info.open_class = json_member_or(options, "label_dropout", 1.0) != 0;
     return;
   }
   throw FormatError("objective '" + name + "' is not one of " + known);
 }
 
 void take_method(const json& object, ModelInfo& info) {
-  info.method = object.at("method").get<std::string>();
-  info.method_options = object.at("method_options").get<std::string>();
-  info.prediction = prediction_from(object.at("prediction").get<std::string>());
-  if (const auto path = object.find("path"); path != object.end())
-    info.path = path_from_json(*path);
-  info.wrapping = wrapping_from(object.value("wrapping", "none"));
-  const json& sampling = object.at("sampling");
-  info.sampling = {.sampler = sampling.at("sampler").get<std::string>(),
-                   .steps = sampling.at("steps").get<std::int64_t>()};
-  info.open_class = object.value("open_class", true);
+  info.method = json_member<std::string>(object, "method");
+  info.method_options = json_member<std::string>(object, "method_options");
+  options_in(info.method_options, "method_options");
+  info.prediction = prediction_from(json_member<std::string>(object, "prediction"));
+  if (const json* const path = find_json_member(object, "path")) info.path = path_from_json(*path);
+  info.wrapping = wrapping_from(json_member_or<std::string>(object, "wrapping", "none"));
+  const json& sampling = json_member(object, "sampling");
+  info.sampling = {.sampler = json_member<std::string>(sampling, "sampler"),
+                   .steps = json_member<std::int64_t>(sampling, "steps")};
+  info.open_class = json_member_or(object, "open_class", true);
   check_sampling(info.sampling);
 }
 
@@ -100,39 +112,65 @@ json info_to_json(const ModelInfo& info) {
   return result;
 }
 
+// The lists beside a network with classes have one entry a class, or none.
+void check_class_count(const char* what, const std::vector<std::string>& list,
+                       const ModelInfo& info) {
+  if (!list.empty() && std::ssize(list) != num_classes(info.network))
+    throw FormatError(std::to_string(list.size()) + " " + what + " for " +
+                      std::to_string(num_classes(info.network)) + " classes");
+}
+
 ModelInfo info_from_json(const json& object, const std::string& where) {
   try {
-    const int version = object.at("version").get<int>();
+    const int version = json_member<int>(object, "version");
     if (version < 1 || version > format_version)
       throw FormatError("model format version " + std::to_string(version) + " is not one of 1 to " +
                         std::to_string(format_version));
     ModelInfo info;
-    info.network = network_from_json(object.at("network"));
+    info.network = network_from_json(json_member(object, "network"));
+    if (const auto dims = json_member_or(object, "sample_shape", sample_shape(info.network).dims());
+        dims != sample_shape(info.network).dims())
+      throw FormatError("sample_shape " + to_string(dims) + " is not that of the network, " +
+                        to_string(sample_shape(info.network)));
+    if (const std::int64_t classes = num_classes(info.network),
+        said = json_member_or(object, "num_classes", classes);
+        said != classes)
+      throw FormatError("num_classes is " + std::to_string(said) + ", and the network has " +
+                        std::to_string(classes));
     version == 1 ? take_older_objective(object, info) : take_method(object, info);
-    info.dataset = object.at("dataset").get<std::string>();
-    info.class_names = object.at("class_names").get<std::vector<std::string>>();
-    if (const auto marks = object.find("class_marks"); marks != object.end())
-      info.class_marks = marks->get<std::vector<std::string>>();
-    if (const auto untrained = object.find("untrained_classes"); untrained != object.end()) {
-      info.untrained_classes = untrained->get<std::vector<std::int32_t>>();
-      for (const std::int32_t number : info.untrained_classes)
-        if (number < 0 || number >= num_classes(info.network))
-          throw FormatError("untrained class " + std::to_string(number) + " of " +
-                            std::to_string(num_classes(info.network)));
+    info.dataset = json_member<std::string>(object, "dataset");
+    info.class_names = json_member<std::vector<std::string>>(object, "class_names");
+    check_class_count("class names", info.class_names, info);
+    info.class_marks = json_member_or<std::vector<std::string>>(object, "class_marks", {});
+    check_class_count("marks of classes", info.class_marks, info);
+    info.untrained_classes =
+        json_member_or<std::vector<std::int32_t>>(object, "untrained_classes", {});
+    for (const std::int32_t number : info.untrained_classes)
+      if (number < 0 || number >= num_classes(info.network))
+        throw FormatError("untrained class " + std::to_string(number) + " of " +
+                          std::to_string(num_classes(info.network)));
+    info.ema = json_member<bool>(object, "ema");
+    info.step = json_member<std::int64_t>(object, "step");
+    if (info.step < 0) throw FormatError("step " + std::to_string(info.step) + " is negative");
+    if (object.contains("ema_decay")) info.ema_decay = json_member<double>(object, "ema_decay");
+    if (const double decay = info.ema_decay.value_or(0); !(decay >= 0 && decay <= 1))
+      throw FormatError("ema_decay must be from 0 to 1, is " + number_text(decay));
+    if (object.contains("precision"))
+      info.precision = precision_from(json_member<std::string>(object, "precision"));
+    if (const json* guidance = find_json_member(object, "guidance")) {
+      info.guidance = TrainedGuidance{.omega = json_member<double>(*guidance, "omega"),
+                                      .kappa = json_member<double>(*guidance, "kappa")};
+      for (const double value : {info.guidance->omega, info.guidance->kappa})
+        if (!fits_single(value))
+          throw FormatError(
+              "guidance: omega and kappa must be numbers that single precision "
+              "holds, got " +
+              number_text(value));
     }
-    info.ema = object.at("ema").get<bool>();
-    info.step = object.at("step").get<std::int64_t>();
-    if (const auto decay = object.find("ema_decay"); decay != object.end())
-      info.ema_decay = decay->get<double>();
-    if (const auto precision = object.find("precision"); precision != object.end())
-      info.precision = precision_from(precision->get<std::string>());
-    if (const auto guidance = object.find("guidance"); guidance != object.end())
-      info.guidance = TrainedGuidance{.omega = guidance->at("omega").get<double>(),
-                                      .kappa = guidance->at("kappa").get<double>()};
     return info;
   } catch (const json::exception& error) {
     throw FormatError(where + ": metadata '" + metadata_key + "': " + error.what());
-  } catch (const FormatError& error) {
+  } catch (const Error& error) {
     throw FormatError(where + ": metadata '" + metadata_key + "': " + error.what());
   }
 }
@@ -282,6 +320,7 @@ Model read_model(const std::filesystem::path& path, const Device& device, DType 
   check_names(parameter_shapes(model.info.network), found, path.string());
   for (const SafetensorsEntry& entry : file.entries())
     model.parameters.emplace(entry.name, load(entry, device, dtype));
+  file.check_content();
   file.check_whole();
   return model;
 }

@@ -5,7 +5,9 @@
 
 #include "engine/compile.h"
 #include "engine/graph/ops.h"
+#include "engine/number_text.h"
 #include "models/files/safetensors.h"
+#include "models/json_text.h"
 #include "models/layers/image.h"
 #include "models/layers/layers.h"
 
@@ -47,20 +49,24 @@ json to_json(const ClassifierInfo& info) {
   return result;
 }
 
-ClassifierInfo info_from(const std::string& text) {
-  const json object = json::parse(text);
+ClassifierInfo info_from(const json& object) {
   ClassifierInfo info;
-  info.sample_shape = Shape(object.at("sample_shape").get<Dims>());
-  info.classes = object.at("classes").get<std::int64_t>();
-  info.class_names = object.value("class_names", std::vector<std::string>());
-  info.class_marks = object.value("class_marks", std::vector<std::string>());
-  info.unseen = object.value("unseen", std::vector<std::int32_t>());
+  const Dims dims = json_member<Dims>(object, "sample_shape");
+  for (const std::int64_t size : dims)
+    if (size < 0) throw FormatError("a sample shape of " + to_string(dims));
+  info.sample_shape = Shape(dims);
+  info.classes = json_member<std::int64_t>(object, "classes");
+  info.class_names = json_member_or<std::vector<std::string>>(object, "class_names", {});
+  info.class_marks = json_member_or<std::vector<std::string>>(object, "class_marks", {});
+  info.unseen = json_member_or<std::vector<std::int32_t>>(object, "unseen", {});
   std::erase_if(info.unseen,
                 [&](std::int32_t number) { return number < 0 || number >= info.classes; });
-  info.data = object.at("data").get<std::string>();
-  info.accuracy = object.at("accuracy").get<double>();
-  info.tested = object.at("tested").get<std::int64_t>();
-  info.steps = object.at("steps").get<std::int64_t>();
+  info.data = json_member<std::string>(object, "data");
+  info.accuracy = json_member<double>(object, "accuracy");
+  if (!(info.accuracy >= 0 && info.accuracy <= 1))
+    throw FormatError("accuracy must be from 0 to 1, is " + number_text(info.accuracy));
+  info.tested = json_member<std::int64_t>(object, "tested");
+  info.steps = json_member<std::int64_t>(object, "steps");
   return info;
 }
 
@@ -113,7 +119,9 @@ ClassifierOutput apply_classifier(const Parameters& parameters, const Tensor& x)
 }
 
 void write_classifier(const std::filesystem::path& path, const Classifier& classifier) {
-  save_tensors(path, classifier.parameters, {{metadata_key, to_json(classifier.info).dump()}});
+  save_tensors(path, classifier.parameters,
+               {{metadata_key,
+                 to_json(classifier.info).dump(-1, ' ', false, json::error_handler_t::replace)}});
 }
 
 Classifier read_classifier(const std::filesystem::path& path, const Device& device) {
@@ -126,11 +134,9 @@ Classifier read_classifier(const std::filesystem::path& path, const Device& devi
   Classifier classifier;
   std::map<std::string, Shape> shapes;
   try {
-    classifier.info = info_from(text->second);
+    classifier.info = info_from(parse_json(text->second, metadata_key));
     shapes = classifier_parameters(classifier.info);
-  } catch (const json::exception& error) {
-    refuse(error.what());
-  } catch (const ShapeError& error) {
+  } catch (const Error& error) {
     refuse(error.what());
   }
   for (const SafetensorsEntry& entry : file.entries())
@@ -144,6 +150,7 @@ Classifier read_classifier(const std::filesystem::path& path, const Device& devi
     classifier.parameters.emplace(name,
                                   Tensor::from_bytes(entry->bytes, {shape, DType::f32}, device));
   }
+  file.check_content();
   file.check_whole();
   return classifier;
 }

@@ -1,5 +1,7 @@
 #include "models/files/safetensors.h"
 
+#include <zlib.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -21,6 +23,7 @@ namespace {
 constexpr std::uint64_t largest_safetensors_header =
     100'000'000;  // the limit of the format's own reader
 constexpr std::size_t largest_safetensors_rank = 32;
+constexpr const char* checksum_key = "fluxion.checksum";
 
 // A name from a file, made fit for a message: short and printable.
 std::string quote(std::string_view name) {
@@ -29,6 +32,30 @@ std::string quote(std::string_view name) {
     text += static_cast<unsigned char>(c) < 32 || c == 127 ? '?' : c;
   return text + (name.size() > 80 ? "..\"" : "\"");
 }
+
+std::uint32_t crc_of(std::uint32_t before, std::span<const std::byte> bytes) {
+  return static_cast<std::uint32_t>(
+      ::crc32_z(before, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+}
+
+// Of named tensors, in any order: the checksum (CRC-32) of the list of their own.
+class ContentChecksum {
+ public:
+  void add(const std::string& name, std::span<const std::byte> bytes) {
+    tensors_[name] = crc_of(0, bytes);
+  }
+  std::string text() const {
+    std::uint32_t all = 0;
+    for (const auto& [name, checksum] : tensors_) {
+      const std::string line = name + " " + std::to_string(checksum) + "\n";
+      all = crc_of(all, std::as_bytes(std::span(line)));
+    }
+    return "crc32:" + std::to_string(all);
+  }
+
+ private:
+  std::map<std::string, std::uint32_t> tensors_;
+};
 
 // What the header says of one tensor, unchecked but for its form.
 struct Claim {
@@ -242,12 +269,26 @@ std::vector<double> to_doubles(const SafetensorsEntry& entry) {
   return result;
 }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
-  parse(file_.bytes(), path.string());
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
+    : file_(path), name_(path.string()) {
+  parse(file_.bytes(), name_);
 }
 
-SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::string_view name) {
-  parse(bytes, std::string(name));
+SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::string_view name)
+    : name_(name) {
+  parse(bytes, name_);
+}
+
+void SafetensorsFile::check_content() const {
+  const auto written = metadata_.find(checksum_key);
+  if (written == metadata_.end()) return;
+  ContentChecksum checksum;
+  for (const SafetensorsEntry& entry : entries_) checksum.add(entry.name, entry.bytes);
+  if (checksum.text() == written->second) return;
+  check_whole();
+  throw FormatError(name_ + ": is damaged: its tensors are not those that were written (" +
+                    checksum_key + " is " + quote(written->second) + ", theirs is " +
+                    quote(checksum.text()) + ")");
 }
 
 const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
@@ -422,8 +463,10 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Safete
 
 TensorFile load_tensors(const std::filesystem::path& path, const Device& device) {
   const SafetensorsFile file(path);
+  file.check_content();
   TensorFile result;
   result.metadata = file.metadata();
+  result.metadata.erase(checksum_key);
   for (const SafetensorsEntry& entry : file.entries()) {
     const auto is_bit = [](std::byte value) { return std::to_integer<unsigned>(value) <= 1; };
     if (!entry.dtype.dtype())
@@ -459,7 +502,11 @@ void save_tensors(const std::filesystem::path& path, const std::map<std::string,
                           tensor.copy_to(host, tensor.dtype());
                           return host;
                         }});
-  write_outgoing(path, std::move(outgoing), metadata);
+  ContentChecksum checksum;
+  for (const Outgoing& tensor : outgoing) checksum.add(tensor.name, tensor.bytes());
+  Metadata sealed = metadata;
+  sealed[checksum_key] = checksum.text();
+  write_outgoing(path, std::move(outgoing), sealed);
 }
 
 }  // namespace fluxion

@@ -62,11 +62,15 @@ class SafetensorsFile {
   // Throws IoError where the file was cut short since it was opened: what entries hold may be
   // zeros then. Call it after they were read.
   void check_whole() const { file_.check_whole(); }
+  // Throws FormatError where the metadata have a checksum of save_tensors and it is not that of the
+  // entries: bits were changed, or tensors exchanged. Reads all of the file.
+  void check_content() const;
 
  private:
   void parse(std::span<const std::byte> bytes, const std::string& name);
 
   MappedFile file_;
+  std::string name_;  // for messages
   std::vector<SafetensorsEntry> entries_;
   Metadata metadata_;
 };
@@ -82,9 +86,11 @@ struct TensorFile {
   std::map<std::string, Tensor> tensors;
   Metadata metadata;
 };
-// Throws FormatError for a tensor whose element type is none of ours.
+// Throws FormatError for a tensor whose element type is none of ours, and where the checksum of
+// save_tensors, which is left out of the metadata, does not fit.
 TensorFile load_tensors(const std::filesystem::path& path, const Device& device);
-// Evaluates the tensors first; copies one at a time to the host.
+// Evaluates the tensors first; copies one at a time to the host. Adds a checksum of names and
+// content to the metadata ("fluxion.checksum").
 void save_tensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,
                   const Metadata& metadata = {});
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
+#include "models/json_text.h"
 
 namespace fluxion {
 namespace {
@@ -32,12 +33,7 @@ template <class T>
 T member(const json& object, const char* name, T otherwise) {
   const auto found = object.find(name);
   if (found == object.end()) return otherwise;
-  try {
-    return found->template get<T>();
-  } catch (const json::exception&) {
-    throw FormatError(std::string("objective: member '") + name +
-                      "' has the wrong type: " + found->dump());
-  }
+  return JsonValue<T>::from(*found, std::string("objective: member '") + name + "'");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/graph/ops.h"
+#include "models/json_text.h"
 
 namespace fluxion {
 namespace {
@@ -22,11 +23,10 @@ T member(const json& object, const char* name) {
   const auto found = object.find(name);
   if (found == object.end())
     throw FormatError(std::string("network configuration: member '") + name + "' is missing");
-  try {
-    return found->template get<T>();
-  } catch (const json::exception&) {
-    throw FormatError(std::string("network configuration: member '") + name +
-                      "' has the wrong type: " + found->dump());
+  if constexpr (std::is_same_v<T, json>) {
+    return *found;
+  } else {
+    return JsonValue<T>::from(*found, std::string("network configuration: member '") + name + "'");
   }
 }
 

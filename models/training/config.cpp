@@ -5,6 +5,7 @@
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/single_precision.h"
+#include "models/json_text.h"
 
 namespace fluxion {
 
@@ -27,20 +28,20 @@ json schedule_to_json(const Schedule& schedule) {
 }
 
 AdamWOptions optimiser_from_json(const json& object) {
-  return {.beta1 = object.at("beta1").get<double>(),
-          .beta2 = object.at("beta2").get<double>(),
-          .epsilon = object.at("epsilon").get<double>(),
-          .weight_decay = object.at("weight_decay").get<double>(),
-          .clip_norm = object.at("clip_norm").get<double>(),
-          .ema_decays = object.at("ema_decays").get<std::vector<double>>()};
+  return {.beta1 = json_member<double>(object, "beta1"),
+          .beta2 = json_member<double>(object, "beta2"),
+          .epsilon = json_member<double>(object, "epsilon"),
+          .weight_decay = json_member<double>(object, "weight_decay"),
+          .clip_norm = json_member<double>(object, "clip_norm"),
+          .ema_decays = json_member<std::vector<double>>(object, "ema_decays")};
 }
 
 Schedule schedule_from_json(const json& object) {
-  return {.kind = schedule_kind_from(object.at("kind").get<std::string>()),
-          .learning_rate = object.at("learning_rate").get<double>(),
-          .warm_up_steps = object.at("warm_up_steps").get<std::int64_t>(),
-          .final_learning_rate = object.at("final_learning_rate").get<double>(),
-          .steps = object.at("steps").get<std::int64_t>()};
+  return {.kind = schedule_kind_from(json_member<std::string>(object, "kind")),
+          .learning_rate = json_member<double>(object, "learning_rate"),
+          .warm_up_steps = json_member<std::int64_t>(object, "warm_up_steps"),
+          .final_learning_rate = json_member<double>(object, "final_learning_rate"),
+          .steps = json_member<std::int64_t>(object, "steps")};
 }
 
 json loss_scale_to_json(const LossScaleOptions& options) {
@@ -51,10 +52,10 @@ json loss_scale_to_json(const LossScaleOptions& options) {
 }
 
 LossScaleOptions loss_scale_from_json(const json& object) {
-  return {.initial = object.at("initial").get<double>(),
-          .least = object.at("least").get<double>(),
-          .most = object.at("most").get<double>(),
-          .interval = object.at("interval").get<std::int64_t>()};
+  return {.initial = json_member<double>(object, "initial"),
+          .least = json_member<double>(object, "least"),
+          .most = json_member<double>(object, "most"),
+          .interval = json_member<std::int64_t>(object, "interval")};
 }
 
 }  // namespace
@@ -105,22 +106,22 @@ json training_config_to_json(const TrainingConfig& config) {
 TrainingConfig training_config_from_json(const json& object, const MethodTable& methods) {
   try {
     const TrainingConfig config{
-        .network = network_from_json(object.at("network")),
+        .network = network_from_json(json_member(object, "network")),
         .method = method_from_json(
-            object.contains("method") ? object.at("method") : object.at("objective"), methods),
-        .total_steps = object.value("total_steps", std::int64_t{0}),
-        .optimiser = optimiser_from_json(object.at("optimiser")),
-        .schedule = schedule_from_json(object.at("schedule")),
-        .batch = object.at("batch").get<std::int64_t>(),
-        .seed = object.at("seed").get<std::uint64_t>(),
-        .recompute = object.value("recompute", false),  // older files have neither of these
-        .precision = precision_from(object.value("precision", "f32")),
-        .loss_scale = object.contains("loss_scale") ? loss_scale_from_json(object.at("loss_scale"))
-                                                    : LossScaleOptions{}};
+            json_member(object, object.contains("method") ? "method" : "objective"), methods),
+        .total_steps = json_member_or(object, "total_steps", std::int64_t{0}),
+        .optimiser = optimiser_from_json(json_member(object, "optimiser")),
+        .schedule = schedule_from_json(json_member(object, "schedule")),
+        .batch = json_member<std::int64_t>(object, "batch"),
+        .seed = json_member<std::uint64_t>(object, "seed"),
+        .recompute =
+            json_member_or(object, "recompute", false),  // older files have neither of these
+        .precision = precision_from(json_member_or<std::string>(object, "precision", "f32")),
+        .loss_scale = object.contains("loss_scale")
+                          ? loss_scale_from_json(json_member(object, "loss_scale"))
+                          : LossScaleOptions{}};
     check(config);
     return config;
-  } catch (const json::exception& error) {
-    throw FormatError(std::string("training configuration: ") + error.what());
   } catch (const FormatError&) {
     throw;
   } catch (const Error& error) {
