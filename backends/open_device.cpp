@@ -91,7 +91,8 @@ DeviceName parse_device_name(std::string_view name) {
 
 Device open_device(std::string_view name, const OpenOptions& options) {
   const DeviceName wanted = parse_device_name(name);
-  if (wanted.backend == "cpu") return cpu({.threads = wanted.threads});
+  if (wanted.backend == "cpu")
+    return cpu({.threads = wanted.threads, .memory_budget = options.memory_budget});
   return wanted.backend == "vulkan" ? open_vulkan(wanted, options) : reference();
 }
 

@@ -12,7 +12,10 @@
 #include "cli/progress.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
+#include "engine/platform/machine.h"
+#include "engine/platform/usage.h"
 #include "models/layers/precision.h"
+#include "models/samplers/sampler.h"
 
 namespace fluxion::cli {
 
@@ -42,8 +45,36 @@ std::string device_name(const CommonOptions& options) {
   return *options.threads == 0 ? "cpu" : "cpu:" + std::to_string(*options.threads);
 }
 
+namespace {
+
+std::optional<std::uint64_t> limit_bytes(const CommonOptions& options) {
+  constexpr double gibibyte = 1024.0 * 1024 * 1024;
+  if (!options.memory_limit) return std::nullopt;
+  return static_cast<std::uint64_t>(*options.memory_limit * gibibyte);
+}
+
+}  // namespace
+
+Option add_memory_limit(const Parser& parser, CommonOptions& options) {
+  return parser
+      .add_number("--memory-limit", options.memory_limit,
+                  real(1e-6, 1e6, Precision::double_precision),
+                  "Use at most this much memory in GiB (default: what is free)")
+      .type_name("G");
+}
+
+std::uint64_t free_memory(const CommonOptions& options) {
+  const std::uint64_t free =
+      available_memory_bytes().value_or(std::numeric_limits<std::uint64_t>::max());
+  const std::optional<std::uint64_t> limit = limit_bytes(options);
+  if (!limit) return free;
+  const std::uint64_t held = resident_memory().value_or(ResidentMemory{}).own;
+  return std::min(free, *limit - std::min(*limit, held));
+}
+
 Device open_device(const CommonOptions& options, const Streams& streams, bool quiet) {
   OpenOptions opening;
+  if (const auto limit = limit_bytes(options)) opening.memory_budget = *limit;
   if (!quiet)
     opening.compiling = [progress = std::make_shared<CompilingProgress>(streams)](
                             std::size_t done, std::size_t all) { progress->show(done, all); };
@@ -76,6 +107,16 @@ Option add_precision(const Parser& parser, std::string& precision) {
       .check(precisions())
       .type_name("P")
       .show_default();
+}
+
+void check_room_for_samples(const CommonOptions& options, const Shape& sample_shape,
+                            std::int64_t count, std::int64_t batch) {
+  const std::uint64_t needed = Sampler::host_bytes(sample_shape, count, batch),
+                      free = free_memory(options);
+  if (needed > free)
+    throw OutOfMemory(grouped(count) + " samples of shape " + to_string(sample_shape) +
+                      ", in batches of " + grouped(std::min(batch, count)) + ", take " +
+                      bytes_text(needed) + " of memory, " + bytes_text(free) + " are free");
 }
 
 void add_json(const Parser& parser, CommonOptions& options) {

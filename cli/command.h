@@ -33,15 +33,21 @@ Command add_devices(CommandLine& program, const Streams& streams);
 // The last to be added: it tells of those before it.
 Command add_completion(CommandLine& program, const Streams& streams);
 
-// --device and --json, as every subcommand has them that computes something.
+// --device, --memory-limit and --json, as every subcommand has them that computes something.
 struct CommonOptions {
   std::string device = "cpu";
   std::optional<std::int64_t> threads;  // --threads N is the old way to say --device cpu:N
+  std::optional<double> memory_limit;   // in GiB
   bool json = false;
 };
+Option add_memory_limit(const Parser& parser, CommonOptions& options);
+// Bytes that may still be taken, of the machine and of the limit. A great number where neither
+// says.
+std::uint64_t free_memory(const CommonOptions& options);
 void add_device(const Parser& parser, CommonOptions& options);
 // The name of the device that the options ask for, --threads included.
 std::string device_name(const CommonOptions& options);
+// With the memory limit as its budget.
 // Says on the error stream how far a driver is with compiling kernels, if that takes a while.
 Device open_device(const CommonOptions& options, const Streams& streams, bool quiet = false);
 // Threads for what is computed beside the device, such as metrics; 0: one per core.
@@ -59,6 +65,10 @@ Range guidance_scales();
 
 // --precision of commands that evaluate networks.
 Option add_precision(const Parser& parser, std::string& precision);
+
+// Throws OutOfMemory where samples of this shape, in batches, can't be held.
+void check_room_for_samples(const CommonOptions& options, const Shape& sample_shape,
+                            std::int64_t count, std::int64_t batch);
 
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);

@@ -17,7 +17,8 @@ struct DataOptions {
   std::optional<std::int64_t> channels;    // empty: the set's own
   bool flip = false, no_labels = false;
   Split split = Split::train;
-  std::optional<std::uint64_t> memory;  // DataSetOptions::memory; no option of its own
+  // Those of DataSetOptions; no options of their own.
+  std::optional<std::uint64_t> memory, memory_bytes_limit;
 };
 
 // --data, --image-size, --channels, --flip and --no-labels, in a group "Data". What `options` holds

@@ -94,14 +94,22 @@ Classifier train_judge([[maybe_unused]] const EvaluationData& data,
 }
 
 ChosenJudge find_judge(const EvalArguments& options, const EvaluationData& data,
-                       const Device& device) {
+                       const Device& device, const Streams& streams) {
   ChosenJudge result;
   result.file = options.classifier;
   if (options.classifier.empty() && !classifier_cache().empty())
     result.file = classifier_cache() / classifier_file_name(data.train(), !data.held_out());
   std::error_code error;
   if (!options.retrain && std::filesystem::exists(result.file, error)) {
-    result.classifier = read_classifier(result.file, device);
+    try {
+      result.classifier = read_classifier(result.file, device);
+    } catch (const Error& damage) {
+      // The cache's own is made again; a file that the user names is the user's.
+      if (!options.classifier.empty()) throw;
+      streams.error << "warning    " << printable(damage.what(), 500)
+                    << "; the classifier is trained again\n";
+      return result;
+    }
     if (result.classifier->info.sample_shape != data.train().sample_shape())
       throw ShapeError("eval: " + result.file.string() + " judges samples of shape " +
                        to_string(result.classifier->info.sample_shape) + ", the data's are " +
@@ -146,6 +154,7 @@ int eval(const EvalArguments& options, const Streams& streams) {
   ProgressLine line(streams);
   OpenSets sets(streams);
   DataOptions data_options = options.data;
+  data_options.memory_bytes_limit = free_memory(options);
   std::string& data_name = data_options.data;
 
   // All that can be refused is refused before anything that takes long.
@@ -160,7 +169,7 @@ int eval(const EvalArguments& options, const Streams& streams) {
     samples = plan_samples(options, *model);
   } else {
     if (data_name.empty()) throw Error("eval: --samples need --data to be compared with");
-    DataOptions from = options.data;
+    DataOptions from = data_options;
     from.data = options.samples;
     from.flip = false;
     // What lies beside them is asked for only where nothing else says what they should be.
@@ -203,7 +212,7 @@ int eval(const EvalArguments& options, const Streams& streams) {
     throw Error("eval: --classifier and --retrain: none of the metrics uses a classifier here");
   check_counts(how.metrics, samples.count, data);
   ChosenJudge chosen;
-  if (wants_judge) chosen = find_judge(options, data, device);
+  if (wants_judge) chosen = find_judge(options, data, device, streams);
   const JudgedClasses judged = judged_classes(train, chosen);
   DrawnClasses drawn;
   if (model)
@@ -371,6 +380,7 @@ Command add_eval(CommandLine& program, const Streams& streams) {
                   "Picture of samples beside their nearest training images")
       .type_name("FILE.png");
   add_device(parser, *options);
+  add_memory_limit(parser, *options);
   add_json(parser, *options);
   return {parser, [options, &streams] { return eval(*options, streams); }};
 }

@@ -46,6 +46,7 @@ void draw_samples(const EvalArguments& options, const Model& model, Samples& sam
                   ProgressLine& line) {
   const std::int64_t batch =
       options.batch.value_or(samples.shape.rank() == 3 ? image_batch : point_batch);
+  check_room_for_samples(options, samples.shape, samples.count, batch);
   SamplerOptions how = default_sampler(model.info);
   if (options.steps) how.steps = *options.steps;
   how.guidance = options.guidance;
@@ -72,6 +73,7 @@ Samples read_samples(const EvalArguments& options, const DataSet& set) {
                 std::to_string(size) + " samples");
   Samples result{.shape = set.sample_shape(), .count = wanted};
   const auto elements = static_cast<std::size_t>(result.shape.elements());
+  check_room_for_samples(options, result.shape, wanted, 1);
   result.values.resize(static_cast<std::size_t>(wanted) * elements);
   if (set.classes() > 0) result.asked.resize(static_cast<std::size_t>(wanted));
   for (std::int64_t position = 0; position < size; ++position) {

@@ -63,6 +63,32 @@ void print_model(std::ostream& out, const ModelInfo& info) {
   out << "\nnetwork      " << printable(network_to_json(info.network).dump(), 1000) << "\n\n";
 }
 
+std::string json_lines(const nlohmann::json& value, const std::string& indent) {
+  std::string text = value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+  for (auto at = text.find('\n'); at != text.npos; at = text.find('\n', at + 1))
+    text.insert(at + 1, indent);
+  return text;
+}
+
+// The object with the list "tensors", which comes last by its name. There may be a million of them:
+// each is written before the next is made.
+void write_json_with_tensors(std::ostream& out, const nlohmann::json& object,
+                             const SafetensorsFile& file) {
+  std::string text = json_lines(object, "");
+  text.resize(text.size() - 2);  // "\n}"
+  out << text << ",\n  \"tensors\": [";
+  const char* separator = "";
+  for (const SafetensorsEntry& entry : file.entries()) {
+    const nlohmann::json tensor = {{"name", entry.name},
+                                   {"dtype", to_string(entry.dtype)},
+                                   {"shape", entry.shape.dims()},
+                                   {"bytes", entry.bytes.size()}};
+    out << separator << "\n    " << json_lines(tensor, "    ");
+    separator = ",";
+  }
+  out << (file.entries().empty() ? "]" : "\n  ]") << "\n}\n" << std::flush;
+}
+
 int inspect(const InspectArguments& options, const Streams& streams) {
   const SafetensorsFile file{std::filesystem::path(options.file)};
   const Reading model = read_as_model(options.file);
@@ -72,17 +98,10 @@ int inspect(const InspectArguments& options, const Streams& streams) {
     elements += entry.shape.elements(), bytes += entry.bytes.size();
 
   if (options.json) {
-    nlohmann::json tensors = nlohmann::json::array();
-    for (const SafetensorsEntry& entry : file.entries())
-      tensors.push_back({{"name", entry.name},
-                         {"dtype", to_string(entry.dtype)},
-                         {"shape", entry.shape.dims()},
-                         {"bytes", entry.bytes.size()}});
     nlohmann::json object = {{"file", options.file},
                              {"parameters", elements},
                              {"bytes", bytes},
-                             {"metadata", file.metadata()},
-                             {"tensors", tensors}};
+                             {"metadata", file.metadata()}};
     object["model"] = nullptr;
     if (model.info) {
       nlohmann::json& info = object["model"];
@@ -103,7 +122,7 @@ int inspect(const InspectArguments& options, const Streams& streams) {
         info["guidance"] = {{"omega", model.info->guidance->omega},
                             {"kappa", model.info->guidance->kappa}};
     }
-    write_json(streams.out, object);
+    write_json_with_tensors(streams.out, object, file);
     return 0;
   }
 

@@ -1,6 +1,7 @@
 // fluxion sample: model file in, picture and numbers out.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include "cli/progress.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
+#include "engine/platform/file.h"
 #include "models/files/npy.h"
 #include "models/images/sample_picture.h"
 #include "models/model_file.h"
@@ -62,10 +64,26 @@ std::vector<std::int32_t> classes_for(const SampleArguments& options, const Mode
   }
 }
 
+// Exploded or damaged weights make samples that nothing can be drawn from.
+void check_finite(const std::vector<float>& values, std::size_t per_sample,
+                  const std::string& model) {
+  const auto wrong =
+      std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
+  if (wrong != values.end())
+    throw Error("sample: " + model + ": sample " +
+                std::to_string(static_cast<std::size_t>(wrong - values.begin()) / per_sample) +
+                " holds a number that is not finite: training may have diverged, or the file be "
+                "damaged");
+}
+
 int sample(SampleArguments options, const Streams& streams) {
   if (options.out.empty() && options.npy.empty()) options.out = "samples.png";
   const Device device = open_device(options, streams);
   const Model model = read_model(options.model, device);
+  if (!options.out.empty() && !can_be_drawn(sample_shape(model.info.network)))
+    throw ShapeError("sample: samples of shape " + to_string(sample_shape(model.info.network)) +
+                     " can't be drawn; --npy writes their numbers");
+  check_room_for_samples(options, sample_shape(model.info.network), options.count, options.batch);
   const std::vector<std::int32_t> classes = classes_for(options, model.info);
   std::vector<std::int32_t> labels;
   for (std::int64_t i = 0; !classes.empty() && i < options.count; ++i)
@@ -92,6 +110,7 @@ int sample(SampleArguments options, const Streams& streams) {
 
   Dims shape{options.count};
   const Shape one = sample_shape(model.info.network);
+  check_finite(values, static_cast<std::size_t>(one.elements()), options.model);
   shape.insert(shape.end(), one.begin(), one.end());
   if (!options.npy.empty()) write_npy(options.npy, values, Shape(shape));
   if (!options.out.empty()) {
@@ -114,12 +133,15 @@ int sample(SampleArguments options, const Streams& streams) {
     object["npy"] = options.npy.empty() ? nlohmann::json() : nlohmann::json(options.npy);
     write_json(streams.out, object);
   } else {
-    streams.out << options.count << " samples, " << sampler.evaluations()
-                << (sampler.evaluations() == 1 ? " network evaluation" : " network evaluations")
-                << " each, " << fixed_text(seconds, 2) << " s\n";
-    if (!options.out.empty()) streams.out << "picture  " << options.out << "\n";
-    if (!options.npy.empty()) streams.out << "array    " << options.npy << "\n";
-    streams.out << std::flush;
+    // What goes into a pipe is the array or the picture alone.
+    const bool taken = is_standard_output(options.npy) || is_standard_output(options.out);
+    std::ostream& out = taken ? streams.error : streams.out;
+    out << options.count << " samples, " << sampler.evaluations()
+        << (sampler.evaluations() == 1 ? " network evaluation" : " network evaluations")
+        << " each, " << fixed_text(seconds, 2) << " s\n";
+    if (!options.out.empty()) out << "picture  " << options.out << "\n";
+    if (!options.npy.empty()) out << "array    " << options.npy << "\n";
+    out << std::flush;
   }
   return 0;
 }
@@ -184,6 +206,7 @@ Command add_sample(CommandLine& program, const Streams& streams) {
   parser.add_option("--npy", options->npy, "NumPy array to write, [count, ..], f32")
       .type_name("FILE.npy");
   add_device(parser, *options);
+  add_memory_limit(parser, *options);
   add_json(parser, *options);
   return {parser, [options, &streams] { return sample(*options, streams); }};
 }

@@ -11,6 +11,7 @@
 #include "cli/train_options.h"
 #include "cli/train_presets.h"
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "engine/platform/interrupt.h"
 #include "engine/platform/machine.h"
 #include "models/data/class_names.h"
@@ -64,14 +65,6 @@ nlohmann::json settings_in(const CheckpointInfo& info, const fs::path& path,
     throw FormatError(path.string() + ": its settings are not a JSON object");
   if (!settings.empty()) set_method(settings, info.config.method, methods);
   return settings;
-}
-
-std::uint64_t free_memory(const TrainOptions& options) {
-  constexpr double gibibyte = 1024.0 * 1024 * 1024;
-  std::uint64_t free = available_memory_bytes().value_or(std::numeric_limits<std::uint64_t>::max());
-  if (options.memory_limit)
-    free = std::min(free, static_cast<std::uint64_t>(*options.memory_limit * gibibyte));
-  return free;
 }
 
 // Of --batch auto: larger batches learn little more from a step.
@@ -196,13 +189,26 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   if (options.out.empty()) throw Error("train: --out is empty; it wants a folder");
 
   const Device device = open_device(options, streams, options.quiet);
-  options.memory = free_memory(options) / 2;  // of decoded images; the rest is for the training
+  options.memory_bytes_limit = free_memory(options);
+  options.memory = *options.memory_bytes_limit / 2;  // of decoded images; the rest is to train in
   const std::shared_ptr<DataSet> data = open_data_set(options, streams, options.quiet);
   resolve(options, *data);
   if (before && !settings_before.empty()) check_unchanged(settings_before, settings_of(options));
   if (before && !options.relabel) match_classes(*data, *before);
 
   TrainingConfig config = before ? before->config : training_config(options, *data);
+  ResumedRate rate;
+  if (before && !settings_before.empty()) {
+    if (*options.learning_rate != config.schedule.learning_rate)
+      rate.learning_rate = options.learning_rate;
+    if (options.clip != config.optimiser.clip_norm) rate.clip_norm = options.clip;
+  }
+  if (rate.learning_rate)
+    streams.error << "from here  a learning rate of " + number_text(*rate.learning_rate) +
+                         ", which was " + number_text(config.schedule.learning_rate) + "\n";
+  if (rate.clip_norm)
+    streams.error << "from here  gradients clipped to " + number_text(*rate.clip_norm) +
+                         ", which were to " + number_text(config.optimiser.clip_norm) + "\n";
   check_read(options, config, given);
   if (data->classes() > 0 && num_classes(config.network) == 0)
     streams.error << "warning    an " << family(config.network)
@@ -219,7 +225,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   settings["batch"] = config.batch;
   Trainer trainer = before ? resume_trainer(checkpoint, data, device,
                                             options.relabel ? ClassesBy::number : ClassesBy::name,
-                                            options.methods)
+                                            options.methods, rate)
                            : Trainer(config, data, device);
   if (!options.quiet) describe(trainer, memory, options, streams);
 

@@ -50,8 +50,8 @@ const Defaults& defaults_for(const DataSet& data) {
 constexpr std::int64_t usual_warm_up = 100;
 
 // What a run may change when it goes on.
-const std::set<std::string> limits = {"steps",      "minutes",          "out",
-                                      "save-every", "checkpoint-every", "device"};
+const std::set<std::string> limits = {"steps",  "minutes", "out", "save-every", "checkpoint-every",
+                                      "device", "lr",      "clip"};
 
 std::string text_of(const json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
@@ -259,8 +259,8 @@ void check_unchanged(const json& before, const json& now) {
   }
   if (conflicts.empty()) return;
   throw Error("resume: a run goes on with what it began with, but " + conflicts +
-              "; only --steps, --minutes, --out, --device, the intervals of saving and the path "
-              "of the data may change");
+              "; only --steps, --minutes, --lr, --clip, --out, --device, the intervals of saving "
+              "and the path of the data may change");
 }
 
 TrainingConfig training_config(const TrainOptions& options, const DataSet& data) {

@@ -51,7 +51,6 @@ struct TrainOptions : CommonOptions, DataOptions {
   // Of this call alone, in no configuration.
   std::string preset, config_file;
   std::optional<std::string> resume;  // a folder or checkpoint; "": that of --out
-  std::optional<double> memory_limit;
   bool quiet = false, list_presets = false, list_methods = false, relabel = false;
 };
 

@@ -224,12 +224,7 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
                   "options override them")
       .type_name("FILE")
       .group(run);
-  parser
-      .add_number("--memory-limit", options.memory_limit,
-                  real(1e-6, 1e6, Precision::double_precision),
-                  "Use at most this much memory in GiB (default: what is free)")
-      .type_name("G")
-      .group(run);
+  add_memory_limit(parser, options).group(run);
   parser.add_flag("--quiet", options.quiet, "Say nothing but warnings and errors").group(run);
   parser.add_number("--seed", options.seed, seeds(), "Seed of everything random")
       .type_name("S")

@@ -142,7 +142,7 @@ SourceArray npy_in(std::span<const std::byte> bytes, const std::shared_ptr<const
   return {std::move(header.type), bytes.subspan(header.start), owner};
 }
 
-SourceArray open_npy(const std::filesystem::path& path) {
+SourceArray open_npy(const std::filesystem::path& path, std::optional<std::uint64_t> memory) {
   const auto file = std::make_shared<const MappedFile>(path);
   const std::string name = path.string();
   if (!is_gzip(file->bytes())) {
@@ -157,7 +157,7 @@ SourceArray open_npy(const std::filesystem::path& path) {
     throw FormatError(name + ": " + std::to_string(file->bytes().size()) +
                       " compressed bytes can't hold the " + std::to_string(size) +
                       " of its header");
-  require_memory(size, name);
+  require_memory(unpacking_bytes(size), name, memory);
   const auto unpacked =
       std::make_shared<const std::vector<std::byte>>(gunzip(file->bytes(), size, name));
   file->check_whole();

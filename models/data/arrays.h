@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,8 +27,9 @@ struct SourceArray {
 };
 
 // A .npy array: plain (not copied where it is stored as it is held), or compressed with gzip.
-// Throws IoError, FormatError.
-SourceArray open_npy(const std::filesystem::path& path);
+// `memory`: bytes that unpacking may take; empty: what is free. Throws IoError, FormatError,
+// OutOfMemory.
+SourceArray open_npy(const std::filesystem::path& path, std::optional<std::uint64_t> memory = {});
 // The same of bytes that `owner` holds.
 SourceArray npy_in(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
                    const std::string& name);

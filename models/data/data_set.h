@@ -124,6 +124,8 @@ struct DataSetOptions {
   // Bytes that decoded images may take, beyond which they are decoded again in every epoch; empty:
   // half of the memory that is free.
   std::optional<std::uint64_t> memory = {};
+  // Bytes that unpacking an array may take; more is refused with OutOfMemory. Empty: what is free.
+  std::optional<std::uint64_t> memory_limit = {};
 };
 
 // Throws Error unless images of this size and with so many channels (0: the set's own) can be made.

@@ -90,7 +90,7 @@ std::unique_ptr<DataSet> idx_images(const fs::path& path, const DataSetOptions& 
   std::error_code error;
   const bool folder = fs::is_directory(path, error);
   const fs::path image_file = folder ? images_of(path, options.split) : path;
-  SourceArray images = SourceArray::of(read_idx(image_file));
+  SourceArray images = SourceArray::of(read_idx(image_file, options.memory_limit));
   const Shape& shape = images.type.shape;
   if (shape.rank() != 3 && !(shape.rank() == 4 && (shape[3] == 1 || shape[3] == 3)))
     throw FormatError(

@@ -18,6 +18,13 @@ constexpr int deepest = 64;
 constexpr std::size_t examples = 3;
 // What other programs leave behind.
 constexpr std::array foreign_folders = {"__MACOSX", "@eaDir", "lost+found", "__pycache__"};
+// What the system makes up as it is read.
+constexpr std::array system_folders = {"/proc", "/sys"};
+
+// Whether `inner`, both without links, lies in `outer` or is it.
+bool lies_in(const fs::path& inner, const fs::path& outer) {
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
 
 class TreeReader {
  public:
@@ -57,6 +64,17 @@ class TreeReader {
     std::vector<fs::directory_entry> result;
     std::error_code error;
     const fs::path real = fs::canonical(folder, error);
+    if (depth == 0) root_ = real;
+    const bool around = depth > 0 && !error && real != root_ && lies_in(root_, real),
+               made_up = depth > 0 && !error &&
+                         std::ranges::any_of(system_folders, [&](const char*system) {
+                           return lies_in(real, system) && !lies_in(root_, system);
+                         });
+    if (around || made_up) {
+      tree.warnings.push_back(folder.string() + ": left out, a link to " +
+                              (around ? "a folder that holds this one" : "files of the system"));
+      return result;
+    }
     if (!error && !seen_.insert(real.native()).second) {
       tree.read_before = true;
       return result;
@@ -78,6 +96,7 @@ class TreeReader {
   }
 
   std::set<std::string> seen_;
+  fs::path root_;  // without links
 };
 
 void add_ignored(const ImageTree& tree, std::size_t& count, std::vector<std::string>& names,

@@ -79,8 +79,9 @@ std::string key_of(const ZipMember& member) {
 
 class NpzFile {
  public:
-  explicit NpzFile(const std::filesystem::path& path)
+  explicit NpzFile(const std::filesystem::path& path, std::optional<std::uint64_t> memory = {})
       : name_(path.string()),
+        memory_(memory),
         file_(std::make_shared<const MappedFile>(path)),
         archive_(file_->bytes(), name_) {
     for (const ZipMember& member : archive_.members()) {
@@ -111,7 +112,7 @@ class NpzFile {
       if (stored.owner == file_) stored.file = file_;
       return stored;
     }
-    require_memory(member.size, name_of(array));
+    require_memory(unpacking_bytes(member.size), name_of(array), memory_);
     const auto bytes = std::make_shared<const std::vector<std::byte>>(archive_.unpack(member));
     file_->check_whole();
     return npy_in(*bytes, bytes, name_of(array));
@@ -134,6 +135,7 @@ class NpzFile {
 
  private:
   std::string name_;
+  std::optional<std::uint64_t> memory_;  // that unpacking an array may take
   std::shared_ptr<const MappedFile> file_;
   ZipArchive archive_;
   std::vector<NamedArray> arrays_;
@@ -266,7 +268,7 @@ bool is_npz(std::span<const std::byte> bytes, const std::string& name) {
 
 std::unique_ptr<DataSet> npz_data(const std::filesystem::path& path,
                                   const DataSetOptions& options) {
-  const NpzFile file(path);
+  const NpzFile file(path, options.memory_limit);
   if (file.arrays().empty()) throw FormatError(file.name() + ": a zip archive without .npy arrays");
   const Choice choice = choose(file, options.split, options.labels);
   ArrayContent content = sample_content(file.name_of(*choice.samples), file.open(*choice.samples));

@@ -102,8 +102,11 @@ bool is_held_as_stored(const StoredType& type) {
          !(type.kind == Kind::unsigned_integer && type.bytes == 8);
 }
 
-void require_memory(std::uint64_t bytes, std::string_view name) {
-  if (const auto free = available_memory_bytes(); free && *free < bytes)
+void require_memory(std::uint64_t bytes, std::string_view name,
+                    std::optional<std::uint64_t> limit) {
+  std::optional<std::uint64_t> free = available_memory_bytes();
+  if (limit) free = std::min(free.value_or(*limit), *limit);
+  if (free && *free < bytes)
     throw OutOfMemory(std::string(name) + ": it takes " + std::to_string(bytes) +
                       " bytes of memory, " + std::to_string(*free) +
                       " are free (a plain .npy file is read without being loaded)");

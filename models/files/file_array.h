@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -46,8 +47,13 @@ DType held_as(const StoredType& type);
 bool is_held_as_stored(const StoredType& type);
 
 // Throws OutOfMemory where so many bytes, which a small compressed file may claim, are more than is
-// free.
-void require_memory(std::uint64_t bytes, std::string_view name);
+// free, or than `limit`.
+void require_memory(std::uint64_t bytes, std::string_view name,
+                    std::optional<std::uint64_t> limit = {});
+
+// What the memory holds at most while so many bytes are unpacked: they grow into place, half of
+// them twice at the last step.
+inline std::uint64_t unpacking_bytes(std::uint64_t bytes) { return bytes + bytes / 2; }
 
 // The elements as held: row-major, little-endian, of type held_as(type). `column_major`: the first
 // axis runs fastest in `bytes`, which hold exactly the elements of `shape`. Throws FormatError for

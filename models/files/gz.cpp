@@ -122,6 +122,7 @@ std::vector<std::byte> read_all(Inflater& inflater, std::size_t limit, std::stri
   // Grown as the data come: what is allocated is never far more than what the stream really held.
   for (std::size_t room = std::size_t{1} << 16;; room *= 2) {
     const std::size_t before = result.size();
+    result.reserve(std::min(room, limit));  // and no more
     result.resize(std::min(room, limit));
     const std::size_t count = inflater.read(std::span(result).subspan(before));
     if (before + count < result.size()) {

@@ -37,7 +37,8 @@ std::optional<StoredType> idx_type(std::uint32_t code) {
 
 }  // namespace
 
-FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
+FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name,
+                    std::optional<std::uint64_t> memory) {
   const auto refuse = [&](const std::string& what) {
     throw FormatError(std::string(name) + ": not a valid IDX file: " + what);
   };
@@ -84,20 +85,25 @@ FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name) {
 
   std::vector<std::byte> unpacked;
   if (compressed) {
-    require_memory(header + total, name);
+    require_memory(unpacking_bytes(header + total), name, memory);
     unpacked = gunzip(bytes, header + total, name);
     if (unpacked.size() != header + total)
       refuse(claim + ", and the compressed stream holds " +
              std::to_string(unpacked.size() - header));
+    unpacked.erase(unpacked.begin(), unpacked.begin() + static_cast<std::ptrdiff_t>(header));
+    if (is_held_as_stored(*type))
+      return {{Shape(std::move(sizes)), held_as(*type)}, std::move(unpacked)};
     bytes = unpacked;
+  } else {
+    bytes = bytes.subspan(header);
   }
   const Shape shape(std::move(sizes));
-  return {{shape, held_as(*type)}, held_elements(bytes.subspan(header), *type, shape, false, name)};
+  return {{shape, held_as(*type)}, held_elements(bytes, *type, shape, false, name)};
 }
 
-FileArray read_idx(const std::filesystem::path& path) {
+FileArray read_idx(const std::filesystem::path& path, std::optional<std::uint64_t> memory) {
   const MappedFile file(path);
-  FileArray array = parse_idx(file.bytes(), path.string());
+  FileArray array = parse_idx(file.bytes(), path.string(), memory);
   file.check_whole();
   return array;
 }

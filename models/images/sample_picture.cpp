@@ -1,8 +1,44 @@
 #include "models/images/sample_picture.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "engine/error.h"
 
 namespace fluxion {
+
+namespace {
+
+// Points [count, dim] as points of the plane: their first two coordinates, or beside their only one
+// the number of the sample, over the same range.
+std::vector<float> in_the_plane(std::span<const float> points, std::int64_t dim) {
+  const auto width = static_cast<std::size_t>(dim), count = points.size() / width;
+  std::vector<float> result;
+  result.reserve(2 * count);
+  float reach = 0;
+  for (const float value : points)
+    if (dim == 1 && std::isfinite(value)) reach = std::max(reach, std::abs(value));
+  for (std::size_t i = 0; i < count; ++i) {
+    const float* const point = points.data() + i * width;
+    const float upwards =
+        (2 * static_cast<float>(i) + 1) / static_cast<float>(count) - 1;  // from -1 to 1
+    result.push_back(point[0]);
+    result.push_back(dim == 1 ? upwards * (reach > 0 ? reach : 1) : point[1]);
+  }
+  return result;
+}
+
+std::string axes_text(std::int64_t dim) {
+  if (dim == 2) return "";
+  return dim == 1 ? " (sideways), by number" : ", axes 1 and 2 of " + std::to_string(dim);
+}
+
+}  // namespace
+
+bool can_be_drawn(const Shape& sample_shape) {
+  return sample_shape.rank() == 1 ||
+         (sample_shape.rank() == 3 && (sample_shape[2] == 1 || sample_shape[2] == 3));
+}
 
 Image sample_picture(const Shape& sample_shape, std::span<const float> samples, int columns,
                      std::span<const float> reference, std::span<const float> paths,
@@ -12,18 +48,19 @@ Image sample_picture(const Shape& sample_shape, std::span<const float> samples, 
     return image_grid(samples, count, sample_shape[0], sample_shape[1], sample_shape[2],
                       {.columns = columns});
   }
-  if (sample_shape == Shape{2}) {
-    std::vector<ScatterPanel> panels;
-    if (!reference.empty()) panels.push_back({.title = "data", .points = reference});
-    panels.push_back({.title = "samples", .points = samples});
-    if (!paths.empty())
-      panels.push_back({.title = "trajectories, " + std::to_string(states - 1) + " steps",
-                        .paths = paths,
-                        .states = states});
-    return scatter_plot(panels);
-  }
-  throw ShapeError("picture: samples of shape " + to_string(sample_shape) +
-                   " are neither images [height, width, channels] nor points [2]");
+  if (sample_shape.rank() != 1)
+    throw ShapeError("picture: samples of shape " + to_string(sample_shape) +
+                     " are neither images [height, width, channels] nor points [dim]");
+  const std::int64_t dim = sample_shape[0];
+  const std::vector<float> drawn = in_the_plane(samples, dim), data = in_the_plane(reference, dim);
+  std::vector<ScatterPanel> panels;
+  if (!reference.empty()) panels.push_back({.title = "data" + axes_text(dim), .points = data});
+  panels.push_back({.title = "samples" + axes_text(dim), .points = drawn});
+  if (!paths.empty() && dim == 2)
+    panels.push_back({.title = "trajectories, " + std::to_string(states - 1) + " steps",
+                      .paths = paths,
+                      .states = states});
+  return scatter_plot(panels);
 }
 
 }  // namespace fluxion

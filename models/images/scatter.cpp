@@ -85,7 +85,8 @@ Limits limits_of(std::span<const float> points) {
   const auto rank =
       values.begin() + static_cast<std::ptrdiff_t>(0.995 * static_cast<double>(values.size() - 1));
   std::nth_element(values.begin(), rank, values.end());
-  const float reach = *rank > 0 ? 1.15f * *rank : 1.0f;
+  constexpr float farthest = 1e30f;  // the range between is a float, too
+  const float reach = *rank > 0 ? std::min(1.15f * *rank, farthest) : 1.0f;
   return {-reach, reach};
 }
 

@@ -224,6 +224,16 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
   return result;
 }
 
+std::uint64_t Sampler::host_bytes(const Shape& sample_shape, std::int64_t count,
+                                  std::int64_t batch) {
+  // The samples, a batch before and after its steps, and two blocks of noise.
+  const double samples = static_cast<double>(count) +
+                         2.0 * static_cast<double>(std::min(batch, count)) + 2.0 * noise_block;
+  const double bytes = samples * static_cast<double>(sample_shape.elements()) * sizeof(float);
+  constexpr double most = 9e18;
+  return static_cast<std::uint64_t>(std::min(bytes, most));
+}
+
 std::size_t Sampler::traces() const { return state_->step.traces(); }
 
 std::int64_t Sampler::evaluations() const {

@@ -58,6 +58,10 @@ class Sampler {
                             const std::vector<std::int32_t>& labels = {},
                             const RunOptions& run = {}, const Progress& progress = {}) const;
 
+  // Bytes that `sample` takes on the host, beside what a step takes on the device.
+  static std::uint64_t host_bytes(const Shape& sample_shape, std::int64_t count,
+                                  std::int64_t batch);
+
   // How often the step was traced.
   std::size_t traces() const;
   // Network evaluations per sample.

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
+#include "engine/number_text.h"
 #include "models/data/class_names.h"
 #include "models/files/safetensors.h"
 #include "models/json_text.h"
@@ -88,11 +90,11 @@ json info_to_json(const CheckpointInfo& info) {
 }
 
 LogSums sums_from_json(const json& object, std::int64_t step) {
-  const LogSums sums{.loss = object.at("loss").get<double>(),
-                     .error = object.at("error").get<double>(),
-                     .gradient_norm = object.at("gradient_norm").get<double>(),
-                     .steps = object.at("steps").get<std::int64_t>(),
-                     .skipped = object.value("skipped", std::int64_t{0})};
+  const LogSums sums{.loss = json_member<double>(object, "loss"),
+                     .error = json_member<double>(object, "error"),
+                     .gradient_norm = json_member<double>(object, "gradient_norm"),
+                     .steps = json_member<std::int64_t>(object, "steps"),
+                     .skipped = json_member_or(object, "skipped", std::int64_t{0})};
   if (sums.steps < 0 || sums.steps > step || sums.skipped < 0 || sums.skipped > step - sums.steps)
     throw FormatError("a row of the log over " + std::to_string(sums.steps) + " and " +
                       std::to_string(sums.skipped) + " skipped of " + std::to_string(step) +
@@ -101,21 +103,23 @@ LogSums sums_from_json(const json& object, std::int64_t step) {
 }
 
 CheckpointInfo info_from_json(const json& object, const MethodTable& methods) {
-  if (const int version = object.at("version").get<int>(); version < 1 || version > format_version)
+  if (const int version = json_member<int>(object, "version");
+      version < 1 || version > format_version)
     throw FormatError("checkpoint format version " + std::to_string(version) +
                       " is not one of 1 to " + std::to_string(format_version));
   CheckpointInfo info;
-  info.config = training_config_from_json(object.at("config"), methods);
-  const json& data = object.at("data");
-  info.data.name = data.at("name").get<std::string>();
-  const auto dims = data.at("sample_shape").get<Dims>();
+  info.config = training_config_from_json(json_member(object, "config"), methods);
+  const json& data = json_member(object, "data");
+  info.data.name = json_member<std::string>(data, "name");
+  const auto dims = json_member<Dims>(data, "sample_shape");
   for (const std::int64_t size : dims)
     if (size < 0) throw FormatError("a sample shape of " + to_string(dims));
   info.data.sample_shape = Shape(dims);
-  info.data.classes = data.at("classes").get<std::int32_t>();
-  info.data.class_names = data.value("class_names", std::vector<std::string>());
-  info.data.class_marks = data.value("class_marks", std::vector<std::string>());
-  info.data.untrained_classes = data.value("untrained_classes", std::vector<std::int32_t>());
+  info.data.classes = json_member<std::int32_t>(data, "classes");
+  info.data.class_names = json_member_or<std::vector<std::string>>(data, "class_names", {});
+  info.data.class_marks = json_member_or<std::vector<std::string>>(data, "class_marks", {});
+  info.data.untrained_classes =
+      json_member_or<std::vector<std::int32_t>>(data, "untrained_classes", {});
   if (!info.data.class_names.empty() &&
       info.data.class_names.size() != static_cast<std::size_t>(info.data.classes))
     throw FormatError(std::to_string(info.data.class_names.size()) + " class names for " +
@@ -124,17 +128,20 @@ CheckpointInfo info_from_json(const json& object, const MethodTable& methods) {
     if (number < 0 || number >= info.data.classes)
       throw FormatError("untrained class " + std::to_string(number) + " of " +
                         std::to_string(info.data.classes));
-  if (const auto size = data.find("size"); size != data.end())
-    info.data.size = size->get<std::int64_t>();
-  info.step = object.at("step").get<std::int64_t>();
+  if (data.contains("size")) info.data.size = json_member<std::int64_t>(data, "size");
+  info.step = json_member<std::int64_t>(object, "step");
   if (info.step < 0 || info.step > std::numeric_limits<std::int32_t>::max())
-    throw FormatError("step " + std::to_string(info.step));
-  info.seconds = object.at("seconds").get<double>();
-  if (!(info.seconds >= 0) || !std::isfinite(info.seconds))
-    throw FormatError("seconds must not be negative");
+    throw FormatError("step " + std::to_string(info.step) + " is not from 0 to 2147483647");
+  if (info.data.classes < 0 || info.data.size.value_or(1) < 1)
+    throw FormatError("data of " + std::to_string(info.data.classes) + " classes and " +
+                      std::to_string(info.data.size.value_or(0)) + " samples");
+  info.seconds = json_member<double>(object, "seconds");
+  constexpr double most_seconds = 1e10;  // three hundred years
+  if (!(info.seconds >= 0 && info.seconds <= most_seconds))
+    throw FormatError("seconds must be from 0 to 1e10, is " + number_text(info.seconds));
   if (const auto found = object.find("since_row"); found != object.end())  // older files have none
     info.since_row = sums_from_json(*found, info.step);
-  info.settings = object.at("settings").get<std::string>();
+  info.settings = json_member<std::string>(object, "settings");
   return info;
 }
 
@@ -183,6 +190,21 @@ void check_entries(const SafetensorsFile& file, const CheckpointInfo& info,
   });
   if (file.entries().size() != expected)
     throw FormatError(where + ": holds tensors that are no part of a checkpoint of this network");
+}
+
+// No step begins from numbers that are not finite; second moments are means of squares.
+void check_values(const SafetensorsEntry& entry, const std::string& where) {
+  if (entry.dtype != DType::f32) return;
+  const bool squares = entry.name.starts_with("v.");
+  for (std::size_t at = 0; at < entry.bytes.size(); at += sizeof(float)) {
+    float value = 0;
+    std::memcpy(&value, entry.bytes.data() + at, sizeof value);
+    if (std::isfinite(value) && !(squares && value < 0)) continue;
+    throw FormatError(
+        where + ": '" + entry.name + "' holds " + number_text(value) +
+        (squares ? ", and second moments are finite and not negative" : ", which is not finite") +
+        ": there is nothing to go on from");
+  }
 }
 
 }  // namespace
@@ -252,9 +274,10 @@ void match_classes(DataSet& data, const CheckpointInfo& info) {
 }
 
 Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data,
-                       const Device& device, ClassesBy classes, const MethodTable& methods) {
+                       const Device& device, ClassesBy classes, const MethodTable& methods,
+                       const ResumedRate& rate) {
   const SafetensorsFile file(path);
-  const CheckpointInfo info = info_of(file, path.string(), methods);
+  CheckpointInfo info = info_of(file, path.string(), methods);
   check_entries(file, info, path.string());
 
   const CheckpointInfo::Data now = data_of(*data, {}), before = info.data;
@@ -284,6 +307,7 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
   TrainState state = empty_state(info.config);
   const auto load = [&](const std::string& name) {
     const SafetensorsEntry* entry = file.find(name);
+    check_values(*entry, path.string());
     return Tensor::from_bytes(entry->bytes, entry->type(), device);
   };
   visit_parts(state, [&](const std::string& prefix, Parameters& part) {
@@ -296,10 +320,13 @@ Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const 
   });
   state.step = load("step");
   visit_loss_scale(state, [&](const char* name, DType, Tensor& tensor) { tensor = load(name); });
+  file.check_content();
   file.check_whole();
   if (const std::int64_t step = state.step.item<std::int32_t>(); step != info.step)
     throw FormatError(path.string() + ": its metadata speak of step " + std::to_string(info.step) +
                       ", its tensors of " + std::to_string(step));
+  if (rate.learning_rate) info.config.schedule.learning_rate = *rate.learning_rate;
+  if (rate.clip_norm) info.config.optimiser.clip_norm = *rate.clip_norm;
   return Trainer(info.config, std::move(data), device, std::move(state));
 }
 

@@ -60,13 +60,19 @@ void match_classes(DataSet& data, const CheckpointInfo& info);
 // How resume_trainer takes classes: by name, or by number, whatever they are called now.
 enum class ClassesBy { name, number };
 
+// What a run may change of its optimiser when it goes on; empty: nothing.
+struct ResumedRate {
+  std::optional<double> learning_rate = {}, clip_norm = {};
+};
+
 // A trainer that goes on where the one that was written stopped. Throws FormatError for a damaged
-// file, naming the tensor, and Error where `data` can't be the data that the run was trained on, by
-// shape, size and class names (match_classes brings data with the same classes in another order to
-// those of the run).
+// file, naming the tensor, one with numbers that are not finite among them, and Error where `data`
+// can't be the data that the run was trained on, by shape, size and class names (match_classes
+// brings data with the same classes in another order to those of the run).
 Trainer resume_trainer(const std::filesystem::path& path, std::shared_ptr<const DataSet> data,
                        const Device& device, ClassesBy classes = ClassesBy::name,
-                       const MethodTable& methods = built_in_methods());
+                       const MethodTable& methods = built_in_methods(),
+                       const ResumedRate& rate = {});
 
 // The size of the tensors of such a file.
 std::uint64_t checkpoint_bytes(const TrainingConfig& config);

@@ -58,21 +58,42 @@ std::optional<LogRow> row_of(std::string_view line, bool scaled) {
   return row;
 }
 
+// The lines of a file, each only if its end is there; none of a missing file.
+class Lines {
+ public:
+  explicit Lines(const std::filesystem::path& path) {
+    std::error_code missing;
+    if (!std::filesystem::exists(path, missing)) return;
+    file_ = MappedFile(path);
+    rest_ = {reinterpret_cast<const char*>(file_.bytes().data()), file_.bytes().size()};
+  }
+  std::optional<std::string> next() {
+    constexpr std::size_t longest = 1000;
+    const std::size_t end = rest_.substr(0, longest).find('\n');
+    if (end == rest_.npos) return std::nullopt;
+    std::string line(rest_.substr(0, end));
+    rest_.remove_prefix(end + 1);
+    return line;
+  }
+
+ private:
+  MappedFile file_;
+  std::string_view rest_;
+};
+
 }  // namespace
 
 TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step,
                          const std::filesystem::path& before, bool scaled)
     : path_(std::move(path)), scaled_(scaled), text_(header(scaled) + "\n") {
   if (step > 0) {
-    std::ifstream file(before);
-    std::string line;
-    if (std::getline(file, line) && line == header(scaled))
-      // The last line counts only if its end is there.
-      while (std::getline(file, line) && !file.eof()) {
-        const std::optional<LogRow> row = row_of(line, scaled);
+    Lines lines(before);
+    if (lines.next() == header(scaled))
+      while (const std::optional<std::string> line = lines.next()) {
+        const std::optional<LogRow> row = row_of(*line, scaled);
         if (!row || row->step > step || (!rows_.empty() && row->step <= rows_.back().step)) break;
         rows_.push_back(*row);
-        text_ += line + "\n";
+        text_ += *line + "\n";
       }
   }
   replace_file(path_, text_);

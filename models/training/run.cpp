@@ -90,8 +90,27 @@ void check_finite(const RunProgress& progress) {
   if (std::isfinite(progress.loss) && std::isfinite(progress.error) &&
       std::isfinite(progress.gradient_norm))
     return;
-  throw Error("train: the loss is no longer finite after step " + std::to_string(progress.step) +
-              "; a smaller learning rate, a longer warm-up or gradient clipping may help");
+  throw Diverged("train: the loss is no longer finite after step " + std::to_string(progress.step));
+}
+
+// What may help against divergence, given the data.
+std::string advice(const Trainer& trainer) {
+  constexpr std::int64_t looked_at = 64;
+  constexpr float usual = 100;
+  const std::string in_general =
+      "; a smaller learning rate, a longer warm-up or gradient clipping may help";
+  try {
+    const TrainingConfig& config = trainer.config();
+    const HostBatch some = trainer.data().batch(std::min(config.batch, looked_at), config.seed, 0);
+    float largest = 0;
+    for (const float value : some.x) largest = std::max(largest, std::abs(value));
+    if (largest > usual)
+      return "; the data hold numbers as large as " + rounded_text(largest, 3) +
+             ", and networks want some -1 to 1: scale them";
+  } catch (const Error&) {
+    // That the data can't be read is not why training diverged.
+  }
+  return in_general;
 }
 
 void check_limits(const Trainer& trainer, const RunLimits& limits, double seconds_before,
@@ -173,41 +192,53 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
   // finished here once the next one was submitted. One that is done already, or that ends the run
   // or goes into a file, is finished at once.
   std::optional<SubmittedStep> before;
-  while (true) {
-    SubmittedStep now;
-    try {
-      now = submit_step(trainer, first);
-    } catch (...) {
+  const auto train_to_the_end = [&] {
+    while (true) {
+      SubmittedStep now;
+      try {
+        now = submit_step(trainer, first);
+      } catch (...) {
+        if (before) finish(*before, false, false);
+        throw;
+      }
       if (before) finish(*before, false, false);
-      throw;
+      before.reset();
+      const double here = seconds_since(start);
+      summary.stopped = hooks.stop.stop_requested();
+      const bool last =
+          now.step >= limits.steps || seconds_before + here >= seconds_limit || summary.stopped;
+      const bool save = !last && files && here - last_save >= output.save_seconds;
+      const bool checkpoint =
+          !last && files &&
+          ((output.checkpoint_seconds > 0 && here - last_checkpoint >= output.checkpoint_seconds) ||
+           (output.checkpoint_steps > 0 && now.step % output.checkpoint_steps == 0));
+      if (!(last || save || checkpoint || now.metrics.done())) {
+        before = std::move(now);
+        continue;
+      }
+      finish(now, last, save || checkpoint);
+      if (last) break;
+      if (checkpoint) {
+        files->write_checkpoint(progress.seconds, window.sums());
+        last_checkpoint = seconds_since(start);
+      }
+      if (save) {
+        files->write_results();
+        last_save = seconds_since(start);
+      }
     }
-    if (before) finish(*before, false, false);
-    before.reset();
-    const double here = seconds_since(start);
-    summary.stopped = hooks.stop.stop_requested();
-    const bool last =
-        now.step >= limits.steps || seconds_before + here >= seconds_limit || summary.stopped;
-    const bool save = !last && files && here - last_save >= output.save_seconds;
-    const bool checkpoint =
-        !last && files &&
-        ((output.checkpoint_seconds > 0 && here - last_checkpoint >= output.checkpoint_seconds) ||
-         (output.checkpoint_steps > 0 && now.step % output.checkpoint_steps == 0));
-    if (!(last || save || checkpoint || now.metrics.done())) {
-      before = std::move(now);
-      continue;
-    }
-    finish(now, last, save || checkpoint);
-    if (last) break;
-    if (checkpoint) {
-      files->write_checkpoint(progress.seconds, window.sums());
-      last_checkpoint = seconds_since(start);
-    }
-    if (save) {
-      files->write_results();
-      last_save = seconds_since(start);
-    }
+    if (files) files->finish(progress.seconds, window.sums());
+  };
+  try {
+    train_to_the_end();
+  } catch (Diverged& error) {
+    error.add_words(advice(trainer));
+    if (files) error.add_words("; " + files->good_checkpoint());
+    throw;
+  } catch (const std::exception&) {
+    if (files && trainer.steps_done() > first) files->rescue(progress.seconds, window.sums());
+    throw;
   }
-  if (files) files->finish(progress.seconds, window.sums());
   return summary;
 }
 

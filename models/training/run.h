@@ -2,6 +2,8 @@
 // checkpoint.
 //
 //   FOLDER/config.json                RunOutput::settings
+//   FOLDER/.lock                      names the process, while it runs (engine/platform/file.h)
+//   FOLDER/checkpoint-previous.safetensors   the checkpoint before the last
 //   FOLDER/checkpoint.safetensors     all that the run needs to go on
 //   (models/training/checkpoint.h) FOLDER/model.safetensors          the averaged weights: the
 //   model to sample from FOLDER/model-raw.safetensors      the weights as the optimiser left them
@@ -78,8 +80,9 @@ struct RunHooks {
 // Pictures and charts that there is no memory for are left out with a warning. A file that can't be
 // written on the way is warned of and tried again at the next interval, and training goes on; the
 // file before it stays. Throws IoError, naming the last good checkpoint, if that is still so at the
-// end, or at once if the folder can't be used or has no room for the files; Error once the loss is
-// no longer finite, with the last good files left in place, and where a limit is reached already.
+// end, or at once if the folder can't be used, has no room for the files or is another run's; Error
+// once the loss or the weights are no longer finite, with the last good files left in place and
+// named, and where a limit is reached already. Whatever else is thrown, a checkpoint is tried first.
 RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output = {},
                         const RunHooks& hooks = {}, double seconds_before = 0);
 

@@ -6,8 +6,6 @@
 #include <new>
 #include <nlohmann/json.hpp>
 
-#include "engine/error.h"
-#include "engine/platform/file.h"
 #include "engine/platform/machine.h"
 #include "models/images/curve_chart.h"
 #include "models/training/checkpoint.h"
@@ -18,6 +16,7 @@ namespace fluxion {
 namespace {
 
 constexpr const char* checkpoint_name = "checkpoint.safetensors";
+constexpr const char* previous_name = "checkpoint-previous.safetensors";
 constexpr const char* kept_name = "checkpoint-before";
 constexpr const char* log_name = "log.csv";
 // Pictures, logs and headers of files, generously.
@@ -39,6 +38,30 @@ void make_folder(const std::filesystem::path& folder) {
 bool same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
   std::error_code missing;
   return std::filesystem::equivalent(a, b, missing);
+}
+
+// The first of the tensors that holds a number which is not finite; empty if none does.
+std::string not_finite_in(const Parameters& tensors, const std::string& prefix) {
+  for (const auto& [name, tensor] : tensors) {
+    const std::vector<float> values = tensor.to_host<float>();
+    if (!std::all_of(values.begin(), values.end(),
+                     [](float value) { return std::isfinite(value); }))
+      return prefix + name;
+  }
+  return "";
+}
+
+void check_finite_state(const TrainState& state, std::int64_t step) {
+  std::string found = not_finite_in(state.parameters, "");
+  if (found.empty()) found = not_finite_in(state.m, "first moments of ");
+  if (found.empty()) found = not_finite_in(state.v, "second moments of ");
+  for (const Parameters& average : state.ema)
+    if (found.empty()) found = not_finite_in(average, "average of ");
+  for (const auto& [name, tree] : state.method)
+    if (found.empty()) found = not_finite_in(tree, name + " of ");
+  if (!found.empty())
+    throw Diverged("train: the weights are no longer finite after step " + std::to_string(step) +
+                   " (" + found + ")");
 }
 
 std::string decay_text(double decay) { return nlohmann::json(decay).dump(); }
@@ -68,16 +91,21 @@ RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer,
       trainer_(trainer),
       settings_(output.settings),
       warn_(std::move(warn)) {
-  make_folder(folder_);
+  hold_folder();
   make_folder(folder_ / "samples");
-  const std::filesystem::path own = folder_ / checkpoint_name;
+  refuse_special_files();
+  const std::filesystem::path own = folder_ / checkpoint_name, previous = folder_ / previous_name;
   goes_on_ = trainer_.steps_done() > 0 && (resumed_from_.empty() || same_file(resumed_from_, own));
   remove_leftovers();
   check_room();
   if (goes_on_) {
     good_checkpoint_ = std::filesystem::exists(own) ? trainer_.steps_done() : -1;
   } else if (std::filesystem::exists(own)) {
-    keep_other_checkpoint();
+    keep_other_checkpoint(own);
+    std::error_code failure;
+    if (!same_file(previous, resumed_from_)) std::filesystem::remove(previous, failure);
+  } else if (std::filesystem::exists(previous) && !same_file(previous, resumed_from_)) {
+    keep_other_checkpoint(previous);
   }
   // A checkpoint that was put aside has no log of its own: the one beside it is that of the run
   // that took its place.
@@ -91,8 +119,44 @@ RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer,
   write_settings();
 }
 
-void RunFiles::keep_other_checkpoint() const {
-  const std::filesystem::path checkpoint = folder_ / checkpoint_name;
+// Anew where somebody removed the folder under the run.
+void RunFiles::hold_folder() {
+  make_folder(folder_);
+  if (lock_ && (lock_->holds() || !lock_->effective())) return;
+  lock_.reset();
+  lock_.emplace(folder_);
+  if (!lock_->effective() && warn_)
+    warn_("the file system of " + folder_.string() +
+          " has no locks: another run in it would not be noticed");
+}
+
+// A pipe or a device under the name of a file would keep the run waiting, or never end.
+void RunFiles::refuse_special_files() const {
+  for (const char* name : {checkpoint_name, previous_name, log_name, "config.json", "loss.svg",
+                           "samples.png", "model.safetensors", "model-raw.safetensors"}) {
+    std::error_code missing;
+    const std::filesystem::file_status status = std::filesystem::status(folder_ / name, missing);
+    if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+      throw IoError("train: " + (folder_ / name).string() +
+                    " is in the way: it is not a regular file");
+  }
+}
+
+// By a second name of the same file; a file system without such names keeps one checkpoint.
+void RunFiles::keep_previous_checkpoint() const {
+  if (good_checkpoint_ < 0) return;
+  const std::filesystem::path link = folder_ / ("." + std::string(previous_name) + "." +
+                                                std::to_string(good_checkpoint_) + ".part");
+  std::error_code failure;
+  std::filesystem::remove(link, failure);
+  std::filesystem::create_hard_link(folder_ / checkpoint_name, link, failure);
+  if (failure) return;
+  std::filesystem::rename(link, folder_ / previous_name, failure);
+  // Two names of one file are left as they are.
+  std::filesystem::remove(link, failure);
+}
+
+void RunFiles::keep_other_checkpoint(const std::filesystem::path& checkpoint) const {
   std::filesystem::path kept = folder_ / (std::string(kept_name) + ".safetensors");
   if (same_file(kept, resumed_from_)) kept = folder_ / (std::string(kept_name) + "-2.safetensors");
   std::error_code failure;
@@ -114,7 +178,7 @@ void RunFiles::describe(RunSummary& summary) const {
 }
 
 // The temporary files of a process that was killed while it wrote ("." NAME "." .. ".part",
-// engine/platform/file.h) are of no use to anyone.
+// engine/platform/file.h) are of no use to anyone. Those of one that lives stay.
 void RunFiles::remove_leftovers() const {
   std::error_code ignored;
   for (const std::filesystem::path& folder : {folder_, folder_ / "samples"})
@@ -124,8 +188,7 @@ void RunFiles::remove_leftovers() const {
                         name.starts_with(".samples.png.") || name.starts_with(".step_") ||
                         name.starts_with(".log.csv.") || name.starts_with(".loss.svg.") ||
                         name.starts_with(".config.json.");
-      std::error_code failure;
-      if (ours && name.ends_with(".part")) std::filesystem::remove(entry.path(), failure);
+      if (ours && name.ends_with(".part")) remove_abandoned_file(entry.path());
     }
 }
 
@@ -136,7 +199,9 @@ void RunFiles::check_room() const {
   const auto model =
       static_cast<std::uint64_t>(parameter_count(trainer_.config().network)) * sizeof(float);
   std::vector<std::pair<std::filesystem::path, std::uint64_t>> files = {
-      {folder_ / checkpoint_name, checkpoint}, {folder_ / "model-raw.safetensors", model}};
+      {folder_ / checkpoint_name, checkpoint},
+      {folder_ / previous_name, checkpoint},
+      {folder_ / "model-raw.safetensors", model}};
   for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i)
     files.emplace_back(average_path(i), model);
   std::uint64_t needed = checkpoint + small_files;
@@ -158,7 +223,7 @@ void RunFiles::check_room() const {
 
 void RunFiles::attempt(const std::string& kind, const std::function<void()>& write) {
   try {
-    make_folder(folder_);  // where somebody removed it
+    hold_folder();
     write();
     failures_.erase(kind);
   } catch (const IoError& error) {
@@ -182,6 +247,10 @@ void RunFiles::attempt_drawing(const std::string& kind, const std::function<void
       leave_out(error.what());
     } catch (const std::bad_alloc&) {
       leave_out("out of memory");
+    } catch (const IoError&) {
+      throw;
+    } catch (const Error& error) {
+      leave_out(error.what());  // nothing that can be drawn
     }
   });
 }
@@ -191,7 +260,11 @@ void RunFiles::log(const LogRow& row) {
 }
 
 void RunFiles::write_checkpoint(double seconds, const LogSums& since_row) {
+  if (finite_at_ != trainer_.steps_done())
+    check_finite_state(trainer_.state(), trainer_.steps_done());
+  finite_at_ = trainer_.steps_done();
   attempt("checkpoint", [&] {
+    keep_previous_checkpoint();
     fluxion::write_checkpoint(folder_ / checkpoint_name, trainer_, seconds, settings_, since_row);
     good_checkpoint_ = trainer_.steps_done();
   });
@@ -208,6 +281,9 @@ void RunFiles::write_settings() const {
 }
 
 void RunFiles::write_results() {
+  if (finite_at_ != trainer_.steps_done())
+    check_finite_state(trainer_.state(), trainer_.steps_done());
+  finite_at_ = trainer_.steps_done();
   std::error_code missing;
   if (!std::filesystem::exists(folder_ / "config.json", missing))
     attempt("settings", [&] { write_settings(); });
@@ -232,16 +308,33 @@ void RunFiles::finish(double seconds, const LogSums& since_row) {
   write_checkpoint(seconds, since_row);
   write_results();
   if (failures_.empty()) return;
-  std::error_code missing;
-  if (!std::filesystem::exists(folder_ / checkpoint_name, missing)) good_checkpoint_ = -1;
-  const std::string good = good_checkpoint_ < 0 ? "no checkpoint could be written"
-                                                : "the last good checkpoint, after step " +
-                                                      std::to_string(good_checkpoint_) + ", is " +
-                                                      (folder_ / checkpoint_name).string();
   const auto checkpoint = failures_.find("checkpoint");  // the one that matters most
   throw IoError(
       "train: " + (checkpoint != failures_.end() ? checkpoint : failures_.begin())->second + "; " +
-      good);
+      good_checkpoint());
+}
+
+void RunFiles::rescue(double seconds, const LogSums& since_row) {
+  if (good_checkpoint_ == trainer_.steps_done() || trainer_.steps_done() == 0) return;
+  try {
+    write_checkpoint(seconds, since_row);
+    if (good_checkpoint_ == trainer_.steps_done() && warn_)
+      warn_("what was learned up to step " + std::to_string(good_checkpoint_) + " is saved in " +
+            (folder_ / checkpoint_name).string());
+  } catch (const std::exception&) {
+    // The failure that ended the run may well have taken the weights with it.
+  }
+}
+
+std::string RunFiles::good_checkpoint() const {
+  std::error_code missing;
+  const std::filesystem::path own = folder_ / checkpoint_name, previous = folder_ / previous_name;
+  if (good_checkpoint_ < 0 || !std::filesystem::exists(own, missing))
+    return "no checkpoint could be written";
+  return "the last good checkpoint, after step " + std::to_string(good_checkpoint_) + ", is " +
+         own.string() +
+         (std::filesystem::exists(previous, missing) ? ", the one before it " + previous.string()
+                                                     : "");
 }
 
 }  // namespace fluxion
