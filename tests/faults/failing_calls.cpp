@@ -1,8 +1,8 @@
 // A library for LD_PRELOAD that lets calls of a program fail, from main on. FLUXION_FAULT says
 // which: "memory:5" the sixth allocation, "memory:5+" that and all after it; "thread:2" starting a
-// third thread beside two that live; "file:3" the fourth call of making, writing, flushing and
-// renaming files, as on a full disk. At the end of main the number of calls of each kind goes to
-// the file FLUXION_FAULT_COUNTS.
+// third thread beside two that live; "file:3" the fourth call of making, writing, flushing,
+// closing, linking and renaming files, as on a full disk. At the end of main the number of calls of
+// each kind goes to the file FLUXION_FAULT_COUNTS.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -165,6 +165,20 @@ ssize_t write(int descriptor, const void* bytes, std::size_t count) {
 ssize_t writev(int descriptor, const iovec* parts, int count) {
   if (descriptor > STDERR_FILENO && fails(file)) return no_space();
   return real<ssize_t(int, const iovec*, int)>("writev")(descriptor, parts, count);
+}
+ssize_t pwrite(int descriptor, const void* bytes, std::size_t count, off_t at) {
+  if (fails(file)) return no_space();
+  return real<ssize_t(int, const void*, std::size_t, off_t)>("pwrite")(descriptor, bytes, count,
+                                                                       at);
+}
+int close(int descriptor) {
+  // It is closed all the same, as on Linux.
+  const bool failing_now = descriptor > STDERR_FILENO && fails(file);
+  const int result = real<int(int)>("close")(descriptor);
+  return failing_now ? no_space() : result;
+}
+int link(const char* from, const char* to) {
+  return fails(file) ? no_space() : real<int(const char*, const char*)>("link")(from, to);
 }
 int fsync(int descriptor) { return fails(file) ? no_space() : real<int(int)>("fsync")(descriptor); }
 int rename(const char* from, const char* to) {
