@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "cli/eval_likelihood.h"
 #include "cli/eval_report.h"
 #include "cli/eval_samples.h"
 #include "engine/error.h"
@@ -193,6 +194,14 @@ int eval(const EvalArguments& options, const Streams& streams) {
       .metrics = options.metrics, .draws = options.draws, .threads = host_threads(options)};
   if (how.metrics.empty()) how.metrics = default_metrics(train, train.classes() > 1);
   check_metrics(how.metrics, train);
+  const bool wants_likelihood = std::ranges::count(how.metrics, "likelihood") > 0;
+  if (wants_likelihood && !model)
+    throw Error("eval: the metric likelihood is a model's; --samples have none");
+  if (!wants_likelihood && options.probes)
+    throw Error("eval: --probes are for --metrics likelihood");
+  if (wants_likelihood) check_likelihood(options, model->info);
+  std::erase(how.metrics, "likelihood");
+  const bool wants_samples = !how.metrics.empty() || !options.neighbours.empty();
   const auto wants_class = [&] {
     return std::find(how.metrics.begin(), how.metrics.end(), "classifier") != how.metrics.end();
   };
@@ -240,7 +249,7 @@ int eval(const EvalArguments& options, const Streams& streams) {
     if (model && any_asked && drawn.empty())
       throw Error("eval: the classifier has seen no sample of any class that is to be drawn");
   }
-  if (model) {
+  if (model && wants_samples) {
     ask(samples, drawn);
     draw_samples(options, *model, samples, line);
   }
@@ -249,10 +258,17 @@ int eval(const EvalArguments& options, const Streams& streams) {
     train_missing(chosen, options, data, device, streams, line);
     judge = std::make_unique<Judge>(*chosen.classifier, numbers);
   }
-  const std::vector<Measurement> measurements = evaluate_samples(
-      samples.view(), samples.asked, data, judge.get(), how, [&](const std::string& doing) {
-        if (line.due()) line.show("measuring " + doing);
-      });
+  std::vector<Measurement> measurements;
+  if (!how.metrics.empty())
+    measurements = evaluate_samples(samples.view(), samples.asked, data, judge.get(), how,
+                                    [&](const std::string& doing) {
+                                      if (line.due()) line.show("measuring " + doing);
+                                    });
+  if (wants_likelihood) {
+    for (Measurement& each : model_likelihood(options, *model, data, device, line))
+      measurements.push_back(std::move(each));
+    if (!wants_samples) samples.count = 0, samples.what = "none: " + printable(options.model);
+  }
   std::optional<NearestTraining> nearest;
   if (!options.neighbours.empty()) {
     nearest = nearest_training(
@@ -337,11 +353,7 @@ Command add_eval(CommandLine& program, const Streams& streams) {
                   "Draws of real samples that a noise floor is averaged over; 0: none")
       .type_name("N")
       .show_default();
-  parser
-      .add_number("--steps", options->steps, whole(1, most_sampler_steps),
-                  "Sampler steps (default: 1 for meanflow models, 50 for flow-matching models)")
-      .type_name("K")
-      .excludes(samples);
+  for (const Option& each : add_sampler_options(parser, options->sampler)) each.excludes(samples);
   parser
       .add_option(
           "--class", options->chosen_class,
@@ -363,6 +375,12 @@ Command add_eval(CommandLine& program, const Streams& streams) {
       .add_number("--batch", options->batch, whole(1, 1 << 20),
                   "Samples computed at a time (default: 64 images, 1000 points)")
       .type_name("B")
+      .excludes(samples);
+  parser
+      .add_number("--probes", options->probes, whole(0, 100000),
+                  "likelihood: Hutchinson probes of the divergence; 0: exact (default: 0 up to 16 "
+                  "dimensions, else 1)")
+      .type_name("N")
       .excludes(samples);
   add_precision(parser, options->precision).excludes(samples);
   parser

@@ -25,10 +25,17 @@ std::vector<std::int64_t> read_labels(const std::string& path, std::int64_t coun
   return labels;
 }
 
+SamplerOptions eval_sampler(const EvalArguments& options, const ModelInfo& info) {
+  SamplerOptions usual = default_sampler(info);
+  usual.guidance = options.guidance;
+  return chosen_sampler(options.sampler, usual, "eval");
+}
+
 }  // namespace
 
 Samples plan_samples(const EvalArguments& options, const Model& model) {
   check_guidance(model.info, options.guidance);
+  eval_sampler(options, model.info);
   Samples result{.shape = sample_shape(model.info.network)};
   result.count = options.count.value_or(result.shape.rank() == 3 ? default_images : default_points);
   return result;
@@ -47,11 +54,8 @@ void draw_samples(const EvalArguments& options, const Model& model, Samples& sam
   const std::int64_t batch =
       options.batch.value_or(samples.shape.rank() == 3 ? image_batch : point_batch);
   check_room_for_samples(options, samples.shape, samples.count, batch);
-  SamplerOptions how = default_sampler(model.info);
-  if (options.steps) how.steps = *options.steps;
-  how.guidance = options.guidance;
   const Sampler sampler(with_precision(model.info.network, precision_from(options.precision)),
-                        model.parameters, how);
+                        model.parameters, eval_sampler(options, model.info));
   const auto report = [&](std::int64_t done) {
     if (line.due())
       line.show("drawing samples: " + grouped(done) + " of " + grouped(samples.count));
@@ -60,7 +64,7 @@ void draw_samples(const EvalArguments& options, const Model& model, Samples& sam
                                   samples.drawn, {}, report);
   samples.what =
       grouped(samples.count) + " of " + printable(options.model) + ", " +
-      std::to_string(sampler.evaluations()) +
+      evaluations_text(sampler.evaluations()) +
       (sampler.evaluations() == 1 ? " network evaluation each" : " network evaluations each");
   check_samples(samples.view(), 1, options.model.c_str());
 }

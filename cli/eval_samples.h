@@ -10,6 +10,7 @@
 #include "cli/data_options.h"
 #include "cli/judged_classes.h"
 #include "cli/progress.h"
+#include "cli/sampler_choice.h"
 #include "models/data/data_set.h"
 #include "models/evaluation/evaluation.h"
 #include "models/model_file.h"
@@ -21,7 +22,8 @@ struct EvalArguments : CommonOptions {
   DataOptions data;
   std::string model, samples, labels;
   std::vector<std::string> metrics;
-  std::optional<std::int64_t> count, steps, batch;
+  SamplerChoice sampler;
+  std::optional<std::int64_t> count, batch, probes;
   std::optional<std::string> chosen_class;
   double guidance = 1;
   std::uint64_t seed = 0;

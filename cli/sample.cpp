@@ -9,6 +9,7 @@
 
 #include "cli/command.h"
 #include "cli/progress.h"
+#include "cli/sampler_choice.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
@@ -24,8 +25,7 @@ namespace {
 struct SampleArguments : CommonOptions {
   std::string model;
   std::int64_t count = 64;
-  std::optional<std::int64_t> steps;
-  std::optional<std::string> sampler;
+  SamplerChoice sampler;
   std::string chosen_class = "balanced";
   double guidance = 1;
   std::uint64_t seed = 0;
@@ -36,17 +36,10 @@ struct SampleArguments : CommonOptions {
 };
 
 SamplerOptions sampler_for(const SampleArguments& options, const ModelInfo& info) {
-  SamplerOptions sampler = default_sampler(info);
-  if (options.sampler) {
-    if (*options.sampler == "meanflow") sampler.kind = SamplerKind::meanflow;
-    if (*options.sampler == "euler") sampler.kind = SamplerKind::ode_euler;
-    if (*options.sampler == "heun") sampler.kind = SamplerKind::ode_heun;
-    if (*options.sampler == "rk4") sampler.kind = SamplerKind::ode_rk4;
-  }
-  if (options.steps) sampler.steps = *options.steps;
+  SamplerOptions usual = default_sampler(info);
   check_guidance(info, options.guidance);
-  sampler.guidance = options.guidance;
-  return sampler;
+  usual.guidance = options.guidance;
+  return chosen_sampler(options.sampler, usual, "sample");
 }
 
 // The classes to draw, one after the other. Empty: left open.
@@ -122,13 +115,16 @@ int sample(SampleArguments options, const Streams& streams) {
                              a_column_a_class ? static_cast<int>(columns) : options.columns));
   }
   if (options.json) {
-    nlohmann::json object = {{"model", options.model},
-                             {"count", options.count},
-                             {"shape", shape},
-                             {"evaluations", sampler.evaluations()},
-                             {"seed", options.seed},
-                             {"seconds", seconds},
-                             {"traces", sampler.traces()}};
+    nlohmann::json object = {
+        {"model", options.model},    {"count", options.count}, {"shape", shape},
+        {"evaluations", nullptr},    {"seed", options.seed},   {"seconds", seconds},
+        {"traces", sampler.traces()}};
+    // The mean over the samples is whole but for samplers with error control.
+    const double evaluations = sampler.evaluations();
+    if (evaluations == std::round(evaluations))
+      object["evaluations"] = static_cast<std::int64_t>(evaluations);
+    else
+      object["evaluations"] = evaluations;
     object["out"] = options.out.empty() ? nlohmann::json() : nlohmann::json(options.out);
     object["npy"] = options.npy.empty() ? nlohmann::json() : nlohmann::json(options.npy);
     write_json(streams.out, object);
@@ -136,7 +132,7 @@ int sample(SampleArguments options, const Streams& streams) {
     // What goes into a pipe is the array or the picture alone.
     const bool taken = is_standard_output(options.npy) || is_standard_output(options.out);
     std::ostream& out = taken ? streams.error : streams.out;
-    out << options.count << " samples, " << sampler.evaluations()
+    out << options.count << " samples, " << evaluations_text(sampler.evaluations())
         << (sampler.evaluations() == 1 ? " network evaluation" : " network evaluations")
         << " each, " << fixed_text(seconds, 2) << " s\n";
     if (!options.out.empty()) out << "picture  " << options.out << "\n";
@@ -166,16 +162,7 @@ Command add_sample(CommandLine& program, const Streams& streams) {
   parser.add_number("--count", options->count, whole(1, most_samples), "Number of samples, any")
       .type_name("N")
       .show_default();
-  parser
-      .add_number(
-          "--steps", options->steps, whole(1, most_sampler_steps),
-          "Steps from noise to data (default: 1 for meanflow models, 50 for flow-matching models)")
-      .type_name("K");
-  parser
-      .add_option("--sampler", options->sampler,
-                  "meanflow, euler, heun or rk4 (default: what the model was trained for)")
-      .check(one_of({"meanflow", "euler", "heun", "rk4"}))
-      .type_name("NAME");
+  add_sampler_options(parser, options->sampler);
   parser
       .add_option("--class", options->chosen_class,
                   "A class by name, or by number where names are none; balanced: each in turn that "

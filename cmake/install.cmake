@@ -51,7 +51,7 @@ endif()
 if(FLUXION_AUTOGRAD)
   install(DIRECTORY autograd models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN rules.h EXCLUDE PATTERN batching.h EXCLUDE)
 else()
-  install(DIRECTORY models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN objectives EXCLUDE PATTERN methods EXCLUDE PATTERN training EXCLUDE PATTERN benchmark EXCLUDE
+  install(DIRECTORY models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN objectives EXCLUDE PATTERN likelihood EXCLUDE PATTERN methods EXCLUDE PATTERN training EXCLUDE PATTERN benchmark EXCLUDE
           PATTERN optimisers EXCLUDE)
 endif()
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <numeric>
 
 #include "engine/error.h"
@@ -247,6 +248,8 @@ class Evaluator {
                  .note = "data balls with a sample inside"}};
       };
     }
+    if (name == "likelihood")
+      throw Error("evaluation: the likelihood is a model's, and samples don't tell it");
     throw Error("evaluation: no metric \"" + name + "\"");
   }
 
@@ -298,6 +301,31 @@ class Evaluator {
 
 }  // namespace
 
+std::optional<double> known_surprise(const DataSet& data, const SampleView& points) {
+  const std::optional<KnownModes> known = known_modes(data);
+  if (!known) return std::nullopt;
+  check_samples(points, 1, "likelihood");
+  if (known->board) {
+    const double side = known->board->high - known->board->low;
+    return std::log(side * side / 2);  // half of the cells are occupied
+  }
+  const double variance = known->deviation * known->deviation;
+  double total = 0;
+  for (std::int64_t i = 0; i < points.count; ++i) {
+    const auto at = static_cast<std::size_t>(2 * i);
+    std::vector<double> squares;
+    for (const auto& [x, y] : known->centres)
+      squares.push_back(std::pow(points.values[at] - x, 2) +
+                        std::pow(points.values[at + 1] - y, 2));
+    const double nearest = *std::min_element(squares.begin(), squares.end());
+    double sum = 0;
+    for (const double square : squares) sum += std::exp((nearest - square) / (2 * variance));
+    total += nearest / (2 * variance) - std::log(sum / static_cast<double>(squares.size())) +
+             std::log(2 * std::numbers::pi * variance);
+  }
+  return total / static_cast<double>(points.count);
+}
+
 const std::vector<MetricName>& metric_names() {
   static const std::vector<MetricName> names = {
       {"sliced-wasserstein", "sliced 2-Wasserstein distance"},
@@ -308,6 +336,7 @@ const std::vector<MetricName>& metric_names() {
       {"classifier", "share of samples that a classifier takes for what was asked"},
       {"frechet", "Frechet distance of a classifier's features"},
       {"recall", "precision, recall, density and coverage"},
+      {"likelihood", "how likely real samples are to a model, in nats and bits per dimension"},
   };
   return names;
 }

@@ -99,6 +99,10 @@ void check_metrics(const std::vector<std::string>& metrics, const DataSet& data)
 void check_counts(const std::vector<std::string>& metrics, std::int64_t count,
                   const EvaluationData& data);
 
+// Minus the mean log density, in nats, that a built-in set's own distribution gives to points: what
+// no model's likelihood is above, but for chance. Empty where the density is not known.
+std::optional<double> known_surprise(const DataSet& data, const SampleView& points);
+
 // Told, in words, what is being computed.
 using EvaluationProgress = std::function<void(const std::string& doing)>;
 

@@ -12,7 +12,10 @@ SamplerOptions default_sampler(const ModelInfo& info) {
     throw Error("sampling: the model predicts " + to_string(info.prediction) + " on the path '" +
                 to_string(info.path.kind) +
                 "'; the samplers need a velocity or an average velocity on 'linear'");
-  return {.kind = sampler_kind_from(info.sampling.sampler), .steps = info.sampling.steps};
+  return {.kind = sampler_kind_from(info.sampling.sampler),
+          .steps = info.sampling.steps,
+          .path = info.path,
+          .prediction = info.prediction};
 }
 
 }  // namespace fluxion

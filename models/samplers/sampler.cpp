@@ -1,13 +1,11 @@
 #include "models/samplers/sampler.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "engine/compile.h"
+#include "engine/error.h"
 #include "engine/graph/ops.h"
-#include "engine/number_text.h"
-#include "engine/single_precision.h"
 
 namespace fluxion {
 namespace {
@@ -15,17 +13,8 @@ namespace {
 // Noise is drawn in blocks of this many samples with a key each, so that sample i is the same
 // whatever the batch and the count.
 constexpr std::int64_t noise_block = 64;
-
-constexpr std::array<std::pair<SamplerKind, const char*>, 4> kind_names = {
-    {{SamplerKind::meanflow, "meanflow"},
-     {SamplerKind::ode_euler, "euler"},
-     {SamplerKind::ode_heun, "heun"},
-     {SamplerKind::ode_rk4, "rk4"}}};
-
-Tensor scalar(double value, DType dtype, const Device& device) {
-  if (dtype == DType::f64) return Tensor::from(std::vector<double>{value}, {}, device);
-  return Tensor::from(std::vector<float>{static_cast<float>(value)}, {}, device).to(dtype);
-}
+// What the seed's key is folded with for the noise that steps draw: no number of a block.
+constexpr std::uint32_t steps_of_key = 0xffffffff;
 
 Shape with_batch(std::int64_t batch, const Shape& sample) {
   Dims sizes = sample.dims();
@@ -34,21 +23,6 @@ Shape with_batch(std::int64_t batch, const Shape& sample) {
 }
 
 }  // namespace
-
-std::string to_string(SamplerKind kind) {
-  for (const auto& [value, name] : kind_names)
-    if (value == kind) return name;
-  return "unknown";
-}
-
-SamplerKind sampler_kind_from(const std::string& name) {
-  std::string known;
-  for (const auto& [value, candidate] : kind_names) {
-    if (name == candidate) return value;
-    known += (known.empty() ? "'" : ", '") + std::string(candidate) + "'";
-  }
-  throw FormatError("sampler '" + name + "' is not one of " + known);
-}
 
 Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, const Tensor& t,
                     const Tensor& s, const Tensor& labels) {
@@ -70,100 +44,79 @@ Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, 
   if (kind == SamplerKind::ode_heun)
     return z + scaled(0.5 * h, k1 + velocity(z + scaled(h, k1), s));
   const Tensor half = 0.5 * h, middle = t + half;
+  if (kind == SamplerKind::ode_midpoint)
+    return z + scaled(h, velocity(z + scaled(half, k1), middle));
+  if (kind != SamplerKind::ode_rk4)
+    throw Error("sampler_step: " + to_string(kind) + " needs more than two times; Solver runs it");
   const Tensor k2 = velocity(z + scaled(half, k1), middle);
   const Tensor k3 = velocity(z + scaled(half, k2), middle);
   const Tensor k4 = velocity(z + scaled(h, k3), s);
   return z + scaled(h / 6.0, k1 + 2.0 * k2 + 2.0 * k3 + k4);
 }
 
-Velocity guided(const Velocity& network, double scale, std::int64_t null_class) {
-  return [=](const Tensor& z, const Times& times, const Tensor& labels) {
-    if (!labels) throw Error("guidance: needs labels");
-    const Tensor null = full_like(labels, static_cast<double>(null_class));
-    const auto twice = [](const Tensor& x) { return concat({x, x}, 0); };
-    const std::vector<Tensor> both =
-        split(network(twice(z), {twice(times.t), twice(times.r)}, concat({labels, null}, 0)), 2, 0);
-    return both[1] + scale * (both[0] - both[1]);
-  };
-}
-
 struct Sampler::State {
-  // Labels are a list of none or one, so that networks without classes compile without them.
-  using Step = std::function<Tensor(const Tensor& z, const Tensor& t, const Tensor& s,
-                                    const std::vector<Tensor>& labels)>;
   using Noise = std::function<Tensor(const Tensor& key, const Tensor& block)>;
 
-  NetworkConfig network;
-  SamplerOptions options;
+  Shape sample_shape;
+  std::int64_t classes;
   DType dtype;
   Device device;
-  Compiled<Step> step;
+  Solver solver;
   Compiled<Noise> noise;
 
+  State(Predictor predictor, Shape shape, std::int64_t num_classes, DType number_type,
+        const Device& on, const SamplerOptions& options)
+      : sample_shape(std::move(shape)),
+        classes(num_classes),
+        dtype(number_type),
+        device(on),
+        solver(std::move(predictor), options, num_classes),
+        noise(compile(Noise([block = with_batch(noise_block, sample_shape), number_type](
+                                const Tensor& key, const Tensor& number) {
+          return normal(fold_in(key, number), block, number_type);
+        }))) {}
+
   Tensor labels_or_null(const Tensor& labels, std::int64_t batch) const {
-    const std::int64_t classes = num_classes(network);
     if (classes == 0 || labels) return labels;
     return Tensor::from(std::vector<std::int32_t>(static_cast<std::size_t>(batch),
                                                   static_cast<std::int32_t>(classes)),
                         {batch}, device);
   }
-
-  // From noise to data; `visit` sees every state, the noise included.
-  Tensor walk(const Tensor& noise_in, const Tensor& labels_in, const RunOptions& run,
-              const std::function<void(const Tensor&)>& visit) const {
-    const Tensor labels = labels_or_null(labels_in, noise_in.size(0));
-    const std::vector<Tensor> labels_list =
-        num_classes(network) > 0 ? std::vector<Tensor>{labels} : std::vector<Tensor>{};
-    const auto time = [&](std::int64_t i) {
-      return scalar(1 - static_cast<double>(i) / static_cast<double>(options.steps), dtype, device);
-    };
-    Tensor z = noise_in;
-    visit(z);
-    for (std::int64_t i = 0; i < options.steps; ++i) {
-      z = step.run(run, z, time(i), time(i + 1), labels_list);
-      visit(z);
-    }
-    return z;
+  Tensor walk(const Tensor& from, const Tensor& labels, const NoiseRows& rows,
+              const RunOptions& run, std::int64_t used, const Solver::Visit& visit = {}) const {
+    const Tensor all = labels_or_null(labels, from.size(0));
+    return solver.run(from, classes > 0 ? all : Tensor(), rows, run, used, visit);
   }
 };
 
 Sampler::Sampler(NetworkConfig network, Parameters parameters, SamplerOptions options) {
-  if (options.steps < 1)
-    throw Error("sampler: wants at least 1 step, got " + std::to_string(options.steps));
-  if (!fits_single(options.guidance))
-    throw Error("sampler: guidance must be 0 or a number that single precision holds, got " +
-                number_text(options.guidance));
+  check(options);
   const std::int64_t classes = num_classes(network);
   if (options.guidance != 1 && classes == 0)
     throw Error("sampler: guidance needs a network with classes");
   if (parameters.empty()) throw Error("sampler: the network has no parameters");
   const Tensor& first = parameters.begin()->second;
-  const DType dtype = first.dtype();
-  const Device device = first.device();
+  state_ = std::make_shared<const State>(
+      Predictor{bind_parameters(network, parameters), options.path, options.prediction},
+      fluxion::sample_shape(network), classes, first.dtype(), first.device(), options);
+}
 
-  Velocity velocity = bind_parameters(network, parameters);
-  if (options.guidance != 1) velocity = guided(velocity, options.guidance, classes);
-  State::Step step = [velocity, kind = options.kind](const Tensor& z, const Tensor& t,
-                                                     const Tensor& s,
-                                                     const std::vector<Tensor>& labels) {
-    return sampler_step(kind, velocity, z, t, s, labels.empty() ? Tensor() : labels.front());
-  };
-  const Shape block_shape = with_batch(noise_block, sample_shape(network));
-  State::Noise noise = [block_shape, dtype](const Tensor& key, const Tensor& block) {
-    return normal(fold_in(key, block), block_shape, dtype);
-  };
-  state_ =
-      std::make_shared<const State>(State{std::move(network), options, dtype, device,
-                                          compile(std::move(step)), compile(std::move(noise))});
+Sampler::Sampler(Predictor predictor, Shape sample_shape, std::int64_t classes, DType dtype,
+                 const Device& device, SamplerOptions options) {
+  if (options.guidance != 1 && classes == 0)
+    throw Error("sampler: guidance needs a network with classes");
+  state_ = std::make_shared<const State>(std::move(predictor), std::move(sample_shape), classes,
+                                         dtype, device, options);
 }
 
 Tensor Sampler::operator()(const Tensor& noise, const Tensor& labels, const RunOptions& run) const {
-  return state_->walk(noise, labels, run, [](const Tensor&) {});
+  return state_->walk(noise, labels, {}, run, -1);
 }
 
 Tensor Sampler::path(const Tensor& noise, const Tensor& labels, const RunOptions& run) const {
   std::vector<Tensor> states;
-  state_->walk(noise, labels, run, [&](const Tensor& z) { states.push_back(expand_dims(z, 0)); });
+  state_->walk(noise, labels, {}, run, -1,
+               [&](const Tensor& z) { states.push_back(expand_dims(z, 0)); });
   return concat(states, 0);
 }
 
@@ -173,7 +126,7 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
   if (count < 0 || batch < 1)
     throw Error("sampler: wants a count of at least 0 in batches of at least 1, got " +
                 std::to_string(count) + " in batches of " + std::to_string(batch));
-  const std::int64_t classes = num_classes(state_->network);
+  const std::int64_t classes = state_->classes;
   if (!labels.empty() && (classes == 0 || static_cast<std::int64_t>(labels.size()) != count))
     throw Error("sampler: got " + std::to_string(labels.size()) + " labels for " +
                 std::to_string(count) + " samples of a network with " + std::to_string(classes) +
@@ -183,9 +136,9 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
       throw Error("sampler: label " + std::to_string(label) + " is outside 0.." +
                   std::to_string(classes) + ", the last being the null class");
 
-  const Shape sample = sample_shape(state_->network);
+  const Shape& sample = state_->sample_shape;
   const auto elements = static_cast<std::size_t>(sample.elements());
-  const Tensor key = random_key(seed, state_->device);
+  const Tensor key = random_key(seed, state_->device), step_key = fold_in(key, steps_of_key);
   std::vector<float> noise, result;
   std::int64_t noise_at = -1;  // the block that `noise` holds
   result.reserve(static_cast<std::size_t>(count) * elements);
@@ -215,7 +168,9 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
     const Tensor label_tensor =
         classes > 0 ? Tensor::from(chunk_labels, {batch}, state_->device) : Tensor();
     const std::vector<float> values =
-        (*this)(start, label_tensor, run).to(DType::f32).to_host<float>();
+        state_->walk(start, label_tensor, {step_key, begin}, run, used)
+            .to(DType::f32)
+            .to_host<float>();
     result.insert(
         result.end(), values.begin(),
         values.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(used) * elements));
@@ -234,13 +189,8 @@ std::uint64_t Sampler::host_bytes(const Shape& sample_shape, std::int64_t count,
   return static_cast<std::uint64_t>(std::min(bytes, most));
 }
 
-std::size_t Sampler::traces() const { return state_->step.traces(); }
+std::size_t Sampler::traces() const { return state_->solver.traces(); }
 
-std::int64_t Sampler::evaluations() const {
-  const std::int64_t per_step = state_->options.kind == SamplerKind::ode_rk4    ? 4
-                                : state_->options.kind == SamplerKind::ode_heun ? 2
-                                                                                : 1;
-  return state_->options.steps * per_step * (state_->options.guidance != 1 ? 2 : 1);
-}
+double Sampler::evaluations() const { return state_->solver.evaluations(); }
 
 }  // namespace fluxion

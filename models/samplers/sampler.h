@@ -1,49 +1,36 @@
-// Samplers: from noise at time 1 to data at time 0, step by step on an even grid; the step is
-// compiled once and reused.
+// Samplers: from noise at time 1 to data at time 0, step by step on a grid; the step is compiled
+// once and reused.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <string>
 
-#include "models/networks/network.h"
+#include "models/samplers/solver.h"
 
 namespace fluxion {
 
-enum class SamplerKind {
-  meanflow,   // z + h u(z, t, s): one network call per step, exact for a perfect average velocity
-  ode_euler,  // on v(z, t) = u(z, t, t): one call
-  ode_heun,   // two calls
-  ode_rk4,    // the classical Runge-Kutta step: four calls
-};
-std::string to_string(SamplerKind kind);
-SamplerKind sampler_kind_from(const std::string& name);  // throws FormatError for an unknown name
-
-// One step from time t to s, [] or [batch] each, h = s - t < 0.
+// One step from time t to s, [] or [batch] each, h = s - t < 0, of the kinds that need no more than
+// that: meanflow, Euler, midpoint, Heun and RK4. Throws Error for the others.
 Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, const Tensor& t,
                     const Tensor& s, const Tensor& labels = {});
-
-// v_null + scale (v_label - v_null), as one call of the network on the doubled batch. For networks
-// that learned both; scale 1 is no guidance.
-Velocity guided(const Velocity& network, double scale, std::int64_t null_class);
-
-struct SamplerOptions {
-  SamplerKind kind = SamplerKind::meanflow;
-  std::int64_t steps = 1;
-  double guidance = 1;  // classifier-free guidance scale of velocity models; 1: none
-};
 
 // A network with its parameters, ready to draw samples.
 class Sampler {
  public:
-  // Throws Error for steps < 1, or for guidance without classes.
+  // Throws Error as check(options) does, or for guidance without classes.
   Sampler(NetworkConfig network, Parameters parameters, SamplerOptions options = {});
+  // Any callable as the network: of samples of that shape, with `classes` classes and the null
+  // class after them (0: none). Path and prediction of the options are the predictor's.
+  Sampler(Predictor predictor, Shape sample_shape, std::int64_t classes, DType dtype,
+          const Device& device, SamplerOptions options);
 
-  // From noise [batch, ..] to samples of that shape; labels i32 [batch] or empty.
+  // From standard normal noise [batch, ..] to samples of that shape; labels i32 [batch] or empty.
+  // Stochastic samplers draw the noise of samples 0, 1, .. of seed 0 on their way.
   Tensor operator()(const Tensor& noise, const Tensor& labels = {},
                     const RunOptions& run = {}) const;
 
-  // All states on the way, [steps + 1, batch, ..], the noise first.
+  // All states on the way, [steps + 1, batch, ..], the noise first; of dopri5, one for each try.
   Tensor path(const Tensor& noise, const Tensor& labels = {}, const RunOptions& run = {}) const;
 
   // Called after each chunk of `sample` with the number of samples done.
@@ -51,8 +38,8 @@ class Sampler {
 
   // `count` samples, row-major [count, ..sample_shape], in chunks of `batch`; the last chunk is
   // padded so that one compiled step serves all. labels: one class per sample, or empty for none
-  // (the null class where the network has classes). Sample i starts from noise that depends on the
-  // seed and i alone, not on count or batch. Throws Error for labels that are not in [0,
+  // (the null class where the network has classes). All noise of sample i depends on the seed and i
+  // alone, not on count or batch. Throws Error for labels that are not in [0,
   // num_classes] or not one per sample.
   std::vector<float> sample(std::int64_t count, std::int64_t batch, std::uint64_t seed,
                             const std::vector<std::int32_t>& labels = {},
@@ -64,8 +51,9 @@ class Sampler {
 
   // How often the step was traced.
   std::size_t traces() const;
-  // Network evaluations per sample.
-  std::int64_t evaluations() const;
+  // Network evaluations of a sample, as counted while sampling: the mean over all samples so far, 0
+  // before the first. Guided ones count twice.
+  double evaluations() const;
 
  private:
   struct State;

@@ -42,7 +42,7 @@ const std::set<std::string>& options_of_text() {
       "--model", "--sampler", "--class", "--npy", "--samples", "--labels", "--metrics",
       "--classifier", "--neighbours", "--predicts", "--second-time", "--data-at", "--fill",
       "--rename", "--ignore", "--check", "--transform", "--stage", "--format", "--save", "--load",
-      "--along", "--wrt", "--report"};
+      "--along", "--wrt", "--report", "--grid"};
   return names;
 }
 

@@ -1,0 +1,127 @@
+#include "cli/eval_likelihood.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/error.h"
+#include "engine/graph/ops.h"
+#include "engine/number_text.h"
+#include "models/samplers/default_sampler.h"
+#if FLUXION_WITH_AUTOGRAD
+#include "models/likelihood/probability_flow.h"
+#endif
+
+namespace fluxion::cli {
+
+namespace {
+
+#if FLUXION_WITH_AUTOGRAD
+constexpr std::int64_t likelihood_points = 1000, likelihood_images = 32;
+// Up to so many dimensions the divergence is exact unless --probes says otherwise.
+constexpr std::int64_t exact_dimensions = 16;
+
+struct MeanAndError {
+  double mean = 0, error = 0;
+};
+MeanAndError mean_and_error(const std::vector<double>& values) {
+  const auto n = static_cast<double>(values.size());
+  double sum = 0, squares = 0;
+  for (const double value : values) sum += value;
+  for (const double value : values) squares += (value - sum / n) * (value - sum / n);
+  return {sum / n, n > 1 ? std::sqrt(squares / (n - 1) / n) : 0};
+}
+#endif
+
+}  // namespace
+
+void check_likelihood(const EvalArguments& options, const ModelInfo& info) {
+#if FLUXION_WITH_AUTOGRAD
+  if (options.guidance != 1)
+    throw Error("eval: the likelihood is that of the model itself: leave --guidance out");
+  default_sampler(info);  // refuses networks that have no velocity
+  check_open_class(info);
+#else
+  (void)options, (void)info;
+  throw Error("eval: the metric likelihood needs derivatives, which this build has not");
+#endif
+}
+
+std::vector<Measurement> model_likelihood([[maybe_unused]] const EvalArguments& options,
+                                          [[maybe_unused]] const Model& model,
+                                          [[maybe_unused]] const EvaluationData& data,
+                                          [[maybe_unused]] const Device& device,
+                                          [[maybe_unused]] ProgressLine& line) {
+#if FLUXION_WITH_AUTOGRAD
+  const Shape shape = sample_shape(model.info.network);
+  const bool images = shape.rank() == 3;
+  const std::int64_t dimensions = shape.elements(), classes = num_classes(model.info.network);
+  const HostBatch real =
+      data.reference(options.count.value_or(images ? likelihood_images : likelihood_points));
+  const SampleView samples = data.view(real);
+  const std::int64_t batch =
+      std::min(options.batch.value_or(images ? likelihood_images : 250), samples.count);
+  const SamplerOptions trained = default_sampler(model.info);
+  ProbabilityFlowOptions how;
+  how.probes = options.probes.value_or(dimensions <= exact_dimensions ? 0 : 1);
+  if (options.sampler.tolerance)
+    how.relative_tolerance = how.absolute_tolerance = *options.sampler.tolerance;
+  const NetworkConfig network =
+      with_precision(model.info.network, precision_from(options.precision));
+  const ProbabilityFlow flow(
+      {bind_parameters(network, model.parameters), trained.path, trained.prediction}, how);
+
+  const Tensor key = random_key(options.seed, device);
+  std::vector<double> surprise;  // -log p
+  double evaluations = 0;
+  for (std::int64_t begin = 0; begin < samples.count; begin += batch) {
+    if (line.due())
+      line.show("likelihood: " + grouped(begin) + " of " + grouped(samples.count) + " samples");
+    const std::int64_t used = std::min(batch, samples.count - begin);
+    // The last batch is filled up, so that all have one shape.
+    std::vector<float> values;
+    for (std::int64_t i = 0; i < batch; ++i) {
+      const auto row =
+          samples.values.subspan(static_cast<std::size_t>((begin + i % used) * dimensions),
+                                 static_cast<std::size_t>(dimensions));
+      values.insert(values.end(), row.begin(), row.end());
+    }
+    Dims sizes = shape.dims();
+    sizes.insert(sizes.begin(), batch);
+    Tensor x = Tensor::from(values, Shape(std::move(sizes)), device);
+    const Tensor chunk_key = fold_in(key, static_cast<std::uint32_t>(begin));
+    if (images) x = dequantised(x, fold_in(chunk_key, 1));
+    const Tensor labels =
+        classes > 0 ? full({batch}, static_cast<double>(classes), DType::i32, device) : Tensor();
+    const FlowLikelihood found = flow(x, labels, fold_in(chunk_key, 2));
+    const std::vector<float> log_p = found.log_p.to_host<float>();
+    for (std::int64_t i = 0; i < used; ++i)
+      surprise.push_back(-static_cast<double>(log_p[static_cast<std::size_t>(i)]));
+    evaluations += found.evaluations * static_cast<double>(used);
+  }
+
+  const MeanAndError nats = mean_and_error(surprise);
+  const double per_sample = evaluations / static_cast<double>(samples.count);
+  const std::string how_many =
+      grouped(samples.count) + (data.held_out() ? " test samples" : " real samples");
+  const std::string divergence =
+      how.probes == 0 ? "exact divergence" : counted(how.probes, "probe") + " for the divergence";
+  const double bits = images ? 7 : 0;
+  Measurement in_nats{.name = "nll", .value = nats.mean};
+  in_nats.note = "nats, -log p of " + how_many + ", +- " + rounded_text(nats.error, 2) + "; " +
+                 divergence + ", " + rounded_text(per_sample, 3) + " evaluations each";
+  if (!images) in_nats.floor = known_surprise(data.train(), samples);
+  if (in_nats.floor) in_nats.draws = 1, in_nats.floor_count = samples.count;
+  Measurement in_bits{.name = "bits/dim",
+                      .value = bits_per_dimension(-nats.mean, dimensions, bits)};
+  in_bits.note = images ? "of 256 levels, dequantised" : "of the density";
+  if (in_nats.floor) {
+    in_bits.floor = bits_per_dimension(-*in_nats.floor, dimensions, bits);
+    in_bits.draws = 1, in_bits.floor_count = samples.count;
+  }
+  return {in_nats, in_bits};
+#else
+  return {};
+#endif
+}
+
+}  // namespace fluxion::cli

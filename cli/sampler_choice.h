@@ -1,0 +1,32 @@
+// The options that choose a sampler: of `fluxion sample` and `fluxion eval`.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+#include "models/samplers/sampler_options.h"
+
+namespace fluxion::cli {
+
+struct SamplerChoice {
+  std::optional<std::string> sampler;
+  std::optional<std::int64_t> steps, corrections;
+  std::optional<double> eta, churn, churn_min, churn_max, churn_noise, tolerance, shift, rho,
+      sigma_min, sigma_max, signal_to_noise, guidance_low, guidance_high;
+  std::optional<std::string> grid;
+  bool batch_error = false, measured_norms = false;
+};
+
+// Adds --steps and --sampler, and the others under the heading "Samplers"; returns them all.
+std::vector<Option> add_sampler_options(const Parser& parser, SamplerChoice& choice);
+// `usual` as the command line changes it. Throws Error for an option that the sampler doesn't have,
+// naming those that do, and as check(SamplerOptions) does.
+SamplerOptions chosen_sampler(const SamplerChoice& choice, SamplerOptions usual,
+                              const std::string& command);
+
+// "50", or "18.4" of a mean.
+std::string evaluations_text(double evaluations);
+
+}  // namespace fluxion::cli

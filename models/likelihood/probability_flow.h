@@ -1,0 +1,65 @@
+// How likely a model thinks data are: the probability flow followed from the data to noise, with
+// the change of volume on its way (Chen et al. 2018; Grathwohl et al. 2019; Song et al. 2021).
+//
+//   dz/dt = v(z, t),  dl/dt = div v(z, t),  z = x and l = 0 at the least noise
+//   log p(x) = log N(z; 0, sigma^2 I) + l    at the most noise, sigma that of the path there
+//
+// It is the density of what a perfect solver makes of the sampler's noise. On vp and sub-vp, whose
+// times begin at 1e-3, it is that of data with so much noise.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "engine/graph/tensor.h"
+#include "models/paths/prediction.h"
+
+namespace fluxion {
+
+struct ProbabilityFlowOptions {
+  // The divergence: 0: exactly, one JVP per element of a sample; otherwise Hutchinson's estimate
+  // with so many probes of entries +-1, drawn once for a whole solve. Their mean is log p(x).
+  std::int64_t probes = 0;
+  // dopri5's, of z and l together, each sample with steps of its own; or so many RK4 steps.
+  double relative_tolerance = 1e-5, absolute_tolerance = 1e-5;
+  std::optional<std::int64_t> rk4_steps = {};
+  std::int64_t most_tries = 10'000;
+};
+
+struct FlowLikelihood {
+  Tensor log_p;            // [batch], in nats
+  Tensor z;                // the noise that x comes from, [batch, ..]
+  Tensor divergence;       // l, [batch]
+  double evaluations = 0;  // of velocity and divergence together, mean over the batch
+};
+
+class ProbabilityFlow {
+ public:
+  // Throws Error for options out of range, and for a network that predicts end points.
+  explicit ProbabilityFlow(Predictor predictor, const ProbabilityFlowOptions& options = {});
+
+  // Of x [batch, ..], floating; labels i32 [batch] or empty. key u32[2]: of the probes, may be
+  // empty without. Throws Error where error control does not arrive.
+  FlowLikelihood operator()(const Tensor& x, const Tensor& labels = {}, const Tensor& key = {},
+                            const RunOptions& run = {}) const;
+
+ private:
+  struct State;
+  std::shared_ptr<const State> state_;
+};
+
+// log p of one batch as a graph of `steps` RK4 steps, to differentiate or compile: [batch].
+// probes [m, batch, ..] for Hutchinson's estimate, or empty for the exact divergence.
+Tensor log_likelihood(const Predictor& predictor, const Tensor& x, std::int64_t steps,
+                      const Tensor& probes = {}, const Tensor& labels = {});
+
+// -log p / (dimensions log 2) + bits, log p in nats: bits per dimension of numbers that are
+// 2^-bits apart, such as 7 for the 256 levels of pictures in [-1, 1].
+double bits_per_dimension(double log_p, std::int64_t dimensions, double bits);
+
+// Pictures of 256 levels in [-1, 1], each level spread evenly over its width: level k of 0..255
+// becomes uniform in [k, k + 1) / 128 - 1. A density of x is then a bound on the probability of the
+// levels (Theis et al. 2016).
+Tensor dequantised(const Tensor& x, const Tensor& key);
+
+}  // namespace fluxion

@@ -1,0 +1,99 @@
+// Steppers of the probability-flow ODE dz/dt = v(z, t).
+#include "engine/graph/ops.h"
+#include "models/samplers/runge_kutta.h"
+#include "models/samplers/sampler.h"
+#include "models/samplers/steppers.h"
+
+namespace fluxion {
+namespace {
+
+// Whether the velocity of the network's path can be asked for where there is no noise.
+bool defined_without_noise(const SamplerOptions& options) {
+  const PathKind path = options.path.kind;
+  return (options.prediction == Prediction::velocity ||
+          options.prediction == Prediction::average_velocity) &&
+         (path == PathKind::linear || path == PathKind::trig || path == PathKind::trigflow);
+}
+
+// The kind of step i: near the data, kinds that would evaluate the velocity where it is not defined
+// give way to the best one that doesn't.
+SamplerKind last_kind(SamplerKind kind) {
+  if (kind == SamplerKind::ode_heun) return SamplerKind::ode_euler;
+  if (kind == SamplerKind::ode_rk4) return SamplerKind::ode_midpoint;
+  return kind;
+}
+
+// The network as a velocity that takes both times, for sampler_step.
+Velocity velocity_of(const LabelledPredictor& network, SamplerKind kind) {
+  if (kind == SamplerKind::meanflow) return network.predictor.network;
+  return [&network](const Tensor& z, const Times& times, const Tensor&) {
+    return network(Prediction::velocity, z, times.t);
+  };
+}
+
+}  // namespace
+
+Stepper single_stepper(const SamplerOptions& options) {
+  Stepper stepper;
+  stepper.path = options.path;
+  // On ve, no noise is at no time.
+  const bool to_data = options.path.kind != PathKind::ve;
+  stepper.grid = time_grid(options, options.path, to_data);
+  const std::size_t last = stepper.grid.size() - 2;
+  const bool other_last =
+      to_data && !defined_without_noise(options) && last_kind(options.kind) != options.kind;
+  stepper.call = [grid = stepper.grid, last, other_last](std::size_t i) -> Stepper::Call {
+    return {i == last && other_last ? 1 : 0, {grid[i].t, grid[i + 1].t}};
+  };
+  stepper.step = [kind = options.kind](int form, const LabelledPredictor& network,
+                                       const StepInput& input) -> StepOutput {
+    const SamplerKind used = form == 1 ? last_kind(kind) : kind;
+    return {sampler_step(used, velocity_of(network, used), input.z, input.numbers[0],
+                         input.numbers[1], network.labels)};
+  };
+  return stepper;
+}
+
+Stepper adaptive_stepper(const SamplerOptions& options) {
+  Stepper stepper;
+  stepper.path = options.path;
+  SamplerOptions ends = options;
+  ends.steps = 1;
+  ends.grid = GridKind::uniform;
+  stepper.grid = time_grid(ends, options.path, defined_without_noise(options));
+  stepper.most_tries = options.steps;
+  const double from = stepper.grid.front().t, to = stepper.grid.back().t;
+  const AdaptiveOptions control{options.relative_tolerance, options.absolute_tolerance,
+                                options.per_sample_error};
+  const auto slope_of = [](const LabelledPredictor& network) {
+    return [&network](const Tensor& z, const Tensor& t) {
+      return network(Prediction::velocity, z, t);
+    };
+  };
+  const auto number = [](const Tensor& like, double value) {
+    return full({}, value, like.dtype(), like.device());
+  };
+  // Memory: time, step, velocity and whether the last try failed.
+  stepper.start = [=](const LabelledPredictor& network, const Tensor& z) -> std::vector<Tensor> {
+    const AdaptiveState state =
+        adaptive_start(slope_of(network), z, number(z, from), number(z, to), control);
+    return {state.t, state.h, state.slope, state.rejected};
+  };
+  stepper.call = [](std::size_t) -> Stepper::Call { return {}; };
+  stepper.step = [=](int, const LabelledPredictor& network, const StepInput& input) -> StepOutput {
+    const AdaptiveState state{.y = input.z,
+                              .t = input.memory[0],
+                              .h = input.memory[1],
+                              .slope = input.memory[2],
+                              .rejected = input.memory[3]};
+    const AdaptiveState next =
+        adaptive_step(slope_of(network), state, number(input.z, to), control);
+    return {next.y, {next.t, next.h, next.slope, next.rejected}};
+  };
+  stepper.unfinished = [=](const std::vector<Tensor>& memory) {
+    return ne(memory[0], number(memory[0], to));
+  };
+  return stepper;
+}
+
+}  // namespace fluxion

@@ -1,0 +1,152 @@
+#include "models/samplers/sampler_options.h"
+
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "engine/error.h"
+#include "engine/number_text.h"
+#include "engine/single_precision.h"
+
+namespace fluxion {
+namespace {
+
+constexpr std::array<std::pair<SamplerKind, const char*>, 12> kind_names = {
+    {{SamplerKind::meanflow, "meanflow"},
+     {SamplerKind::ode_euler, "euler"},
+     {SamplerKind::ode_heun, "heun"},
+     {SamplerKind::ode_rk4, "rk4"},
+     {SamplerKind::ode_midpoint, "midpoint"},
+     {SamplerKind::ode_dopri5, "dopri5"},
+     {SamplerKind::edm, "edm"},
+     {SamplerKind::ddim, "ddim"},
+     {SamplerKind::dpm_solver, "dpm-solver++"},
+     {SamplerKind::sde, "sde"},
+     {SamplerKind::predictor_corrector, "predictor-corrector"},
+     {SamplerKind::consistency, "consistency"}}};
+
+constexpr std::array<std::pair<GridKind, const char*>, 4> grid_names = {
+    {{GridKind::automatic, "auto"},
+     {GridKind::uniform, "uniform"},
+     {GridKind::karras, "karras"},
+     {GridKind::log_snr, "log-snr"}}};
+
+template <class Kind, std::size_t n>
+Kind named(const std::array<std::pair<Kind, const char*>, n>& names, const std::string& name,
+           const char* what) {
+  std::string known;
+  for (const auto& [value, candidate] : names) {
+    if (name == candidate) return value;
+    known += (known.empty() ? "'" : ", '") + std::string(candidate) + "'";
+  }
+  throw FormatError(std::string(what) + " '" + name + "' is not one of " + known);
+}
+
+[[noreturn]] void refuse(const std::string& what, double got) {
+  throw Error("sampler: " + what + ", got " + number_text(got));
+}
+
+}  // namespace
+
+std::string to_string(SamplerKind kind) {
+  for (const auto& [value, name] : kind_names)
+    if (value == kind) return name;
+  return "unknown";
+}
+
+SamplerKind sampler_kind_from(const std::string& name) {
+  return named(kind_names, name, "sampler");
+}
+
+const std::vector<std::string>& sampler_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> result;
+    for (const auto& [value, name] : kind_names) result.push_back(name);
+    return result;
+  }();
+  return names;
+}
+
+std::int64_t usual_steps(SamplerKind kind) {
+  switch (kind) {
+    case SamplerKind::meanflow:
+      return 1;
+    case SamplerKind::ode_dopri5:
+      return 1000;
+    case SamplerKind::edm:
+      return 18;
+    case SamplerKind::dpm_solver:
+      return 20;
+    case SamplerKind::sde:
+    case SamplerKind::predictor_corrector:
+      return 250;
+    case SamplerKind::consistency:
+      return 2;
+    default:
+      return 50;
+  }
+}
+
+std::string to_string(GridKind kind) {
+  for (const auto& [value, name] : grid_names)
+    if (value == kind) return name;
+  return "unknown";
+}
+
+GridKind grid_kind_from(const std::string& name) { return named(grid_names, name, "grid"); }
+
+void check(const SamplerOptions& options) {
+  if (options.steps < 1)
+    throw Error("sampler: wants at least 1 step, got " + std::to_string(options.steps));
+  if (!fits_single(options.guidance))
+    refuse("guidance must be 0 or a number that single precision holds", options.guidance);
+  if (!(options.guidance_low <= options.guidance_high))
+    throw Error("sampler: guidance holds between two times, low to high, got " +
+                number_text(options.guidance_low) + " and " + number_text(options.guidance_high));
+  check(options.path);
+  const auto at_least = [](const char* name, double value, double least) {
+    if (!(value >= least) || !fits_single(value))
+      refuse(std::string(name) + " must be at least " + number_text(least), value);
+  };
+  const auto above_0 = [](const char* name, double value) {
+    if (!(value > 0) || !fits_single(value)) refuse(std::string(name) + " must be above 0", value);
+  };
+  above_0("shift", options.shift);
+  above_0("rho", options.rho);
+  above_0("sigma_min", options.sigma_min);
+  if (!(options.sigma_min < options.sigma_max) || !fits_single(options.sigma_max))
+    throw Error("sampler: wants sigma_min < sigma_max, got " + number_text(options.sigma_min) +
+                " and " + number_text(options.sigma_max));
+  above_0("relative_tolerance", options.relative_tolerance);
+  above_0("absolute_tolerance", options.absolute_tolerance);
+  above_0("signal_to_noise", options.signal_to_noise);
+  at_least("churn", options.churn, 0);
+  at_least("churn_noise", options.churn_noise, 0);
+  if (options.corrections < 0 || options.corrections > 1000)
+    throw Error("sampler: corrections must be 0 to 1000, got " +
+                std::to_string(options.corrections));
+  if (options.eta) {
+    at_least("eta", *options.eta, 0);
+    if (options.kind == SamplerKind::ddim && *options.eta > 1)
+      refuse("eta of ddim must be in [0, 1]", *options.eta);
+  }
+
+  const bool jumps = options.prediction == Prediction::average_velocity ||
+                     options.prediction == Prediction::end_point;
+  const std::string serves = "; this network predicts " + to_string(options.prediction);
+  if (options.kind == SamplerKind::consistency && !jumps)
+    throw Error(
+        "sampler: consistency jumps to the end of a trajectory, which average velocities and end "
+        "points tell" +
+        serves);
+  // A velocity of a network without a second time is its own average.
+  if (options.kind == SamplerKind::meanflow && options.prediction != Prediction::average_velocity &&
+      options.prediction != Prediction::velocity)
+    throw Error("sampler: meanflow wants an average velocity" + serves);
+  if (options.kind != SamplerKind::consistency && options.prediction == Prediction::end_point)
+    throw Error("sampler: " + to_string(options.kind) +
+                " follows velocities, noise or data; this network predicts end points, which the "
+                "sampler consistency takes");
+}
+
+}  // namespace fluxion

@@ -1,0 +1,49 @@
+// A stepper at work: its step compiled once, whatever the number of steps, and run from noise to
+// data. The calls of the network are counted where they happen.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "models/samplers/stepper.h"
+
+namespace fluxion {
+
+// The standard normal numbers of samples first, first + 1, .., [count, ..sample]: those of sample i
+// depend on the key u32[2] and on i alone. `first` and `rows` are the numbers of a NoiseRows.
+struct NoiseRows {
+  Tensor key;
+  std::int64_t first = 0;
+};
+
+// v_null + scale (v_label - v_null), as one call of the network on the doubled batch, for networks
+// that learned both; scale 1 is no guidance. Outside of the times [low, high] the scale is 1.
+Velocity guided(const Velocity& network, double scale, std::int64_t null_class, double low = 0,
+                double high = 1e30);
+
+class Solver {
+ public:
+  // path and prediction of the options are the predictor's. null_class is that of guidance. Throws
+  // Error as check(options) does.
+  Solver(Predictor predictor, const SamplerOptions& options, std::int64_t null_class = 0);
+
+  using Visit = std::function<void(const Tensor& z)>;
+  // From standard normal noise [batch, ..] to samples. labels: i32 [batch], or empty for networks
+  // without classes. `used`: of the batch's samples, those that count in evaluations(); -1: all.
+  // `visit` sees every state on the way, the scaled noise first. Throws Error where error control
+  // does not arrive in options.steps tries.
+  Tensor run(const Tensor& noise, const Tensor& labels, const NoiseRows& rows,
+             const RunOptions& run = {}, std::int64_t used = -1, const Visit& visit = {}) const;
+
+  const TimeGrid& grid() const;
+  std::size_t traces() const;  // of the step
+  // Network evaluations of a sample, the mean over all since the solver was made; 0 before. Guided
+  // ones count twice.
+  double evaluations() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace fluxion
