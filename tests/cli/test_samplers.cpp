@@ -16,10 +16,10 @@ namespace {
 struct TwoModels {
   ScratchFolder folder;
   TwoModels() {
-    for (const char* objective : {"flow_matching", "meanflow"})
+    for (const char* objective : {"flow-matching", "meanflow"})
       REQUIRE(run_program(std::string("train --data 8gaussians --width 16 --depth 1 --batch 32 "
                                       "--steps 5 --quiet --threads 1 --out ") +
-                              objective + " --objective " + objective,
+                              objective + " --method " + objective,
                           folder.path())
                   .code == 0);
   }
@@ -47,7 +47,7 @@ TEST_CASE("fluxion sample runs every sampler and counts its evaluations", "[cli]
       {"dpm-solver++", 6}, {"sde --eta 0.5", 6},      {"predictor-corrector --corrections 2", 18},
       {"meanflow", 6},     {"euler --shift 3", 6},    {"heun --grid karras --sigma-max 20", 12},
       {"edm --rho 5", 11}, {"ddim --grid log-snr", 6}};
-  for (const std::string objective : {"flow_matching", "meanflow"})
+  for (const std::string objective : {"flow-matching", "meanflow"})
     for (const auto& [sampler, evaluations] : rows) {
       INFO(objective << " " << sampler);
       const ProgramRun run =
@@ -59,7 +59,7 @@ TEST_CASE("fluxion sample runs every sampler and counts its evaluations", "[cli]
   const ProgramRun multistep = models.sample("meanflow", "--sampler consistency --json");
   REQUIRE(multistep.code == 0);
   CHECK(nlohmann::json::parse(multistep.out).at("evaluations") == 2);
-  const ProgramRun adaptive = models.sample("flow_matching", "--sampler dopri5 --json");
+  const ProgramRun adaptive = models.sample("flow-matching", "--sampler dopri5 --json");
   REQUIRE(adaptive.code == 0);
   CHECK(nlohmann::json::parse(adaptive.out).at("evaluations").get<double>() >= 14);
 }
@@ -68,7 +68,7 @@ TEST_CASE("samplers refuse what they can't do in one line", "[cli]") {
   const TwoModels models;
   const auto refused = [&](const std::string& arguments, const std::string& text) {
     INFO(arguments);
-    check_one_line(models.sample("flow_matching", arguments), text);
+    check_one_line(models.sample("flow-matching", arguments), text);
   };
   refused("--sampler euler --eta 1", "--eta is for --sampler ddim, sde, not for euler");
   refused("--churn 1", "--churn is for --sampler edm, not for euler");
@@ -77,7 +77,7 @@ TEST_CASE("samplers refuse what they can't do in one line", "[cli]") {
   refused("--sampler dopri5 --steps 2 --tolerance 1e-9", "after 2 tries");
   refused("--sampler dopri5 --grid karras", "--grid has no meaning for dopri5");
   refused("--sampler edm --sigma-min 9 --sigma-max 3", "sigma_min < sigma_max");
-  const ProgramRun unknown = models.sample("flow_matching", "--sampler magic");
+  const ProgramRun unknown = models.sample("flow-matching", "--sampler magic");
   CHECK(unknown.code == 2);
   CHECK(is_one_line(unknown.error));
   CHECK_THAT(unknown.error, has_text("dpm-solver++"));
@@ -86,13 +86,13 @@ TEST_CASE("samplers refuse what they can't do in one line", "[cli]") {
 TEST_CASE("fluxion eval draws with any sampler", "[cli]") {
   const TwoModels models;
   const ProgramRun run = run_program(
-      "eval --model flow_matching/model.safetensors --sampler heun --steps 3 --count 32 "
+      "eval --model flow-matching/model.safetensors --sampler heun --steps 3 --count 32 "
       "--metrics energy --draws 1 --threads 1",
       models.folder.path());
   INFO(run.error);
   CHECK(run.code == 0);
   CHECK_THAT(run.out, has_text("6 network evaluations each"));
   check_one_line(
-      run_program("eval --model flow_matching/model.safetensors --churn 1", models.folder.path()),
+      run_program("eval --model flow-matching/model.safetensors --churn 1", models.folder.path()),
       "eval: --churn is for --sampler edm");
 }
