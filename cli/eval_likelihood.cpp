@@ -38,7 +38,9 @@ void check_likelihood(const EvalArguments& options, const ModelInfo& info) {
 #if FLUXION_WITH_AUTOGRAD
   if (options.guidance != 1)
     throw Error("eval: the likelihood is that of the model itself: leave --guidance out");
-  default_sampler(info);  // refuses networks that have no velocity
+  if (info.prediction == Prediction::end_point)
+    throw Error("eval: the likelihood needs a velocity, and this model predicts end points");
+  default_sampler(info);  // refuses models that do not say on which path they predict
   check_open_class(info);
 #else
   (void)options, (void)info;
@@ -60,15 +62,14 @@ std::vector<Measurement> model_likelihood([[maybe_unused]] const EvalArguments& 
   const SampleView samples = data.view(real);
   const std::int64_t batch =
       std::min(options.batch.value_or(images ? likelihood_images : 250), samples.count);
-  const SamplerOptions trained = default_sampler(model.info);
   ProbabilityFlowOptions how;
   how.probes = options.probes.value_or(dimensions <= exact_dimensions ? 0 : 1);
   if (options.sampler.tolerance)
     how.relative_tolerance = how.absolute_tolerance = *options.sampler.tolerance;
   const NetworkConfig network =
       with_precision(model.info.network, precision_from(options.precision));
-  const ProbabilityFlow flow(
-      {bind_parameters(network, model.parameters), trained.path, trained.prediction}, how);
+  const ProbabilityFlow flow(predictor(model.info, bind_parameters(network, model.parameters)),
+                             how);
 
   const Tensor key = random_key(options.seed, device);
   std::vector<double> surprise;  // -log p

@@ -6,7 +6,8 @@ namespace fluxion {
 // Each in the file of its name.
 using MakeMethod = Method();
 MakeMethod flow_matching_method, meanflow_method, imf_method, split_meanflow_method,
-    alpha_flow_method, lsd_method, esd_method, psd_method;
+    alpha_flow_method, lsd_method, esd_method, psd_method, edm_method, dsm_method, ct_method,
+    ict_method, ect_method, scm_method, cd_method;
 
 const MethodTable& built_in_methods() {
   static const MethodTable table = [] {
@@ -20,6 +21,13 @@ const MethodTable& built_in_methods() {
              &lsd_method,
              &esd_method,
              &psd_method,
+             &edm_method,
+             &dsm_method,
+             &ct_method,
+             &ict_method,
+             &ect_method,
+             &scm_method,
+             &cd_method,
          })
       rows = with_method(std::move(rows), make());
     return rows;

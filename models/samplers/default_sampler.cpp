@@ -6,16 +6,20 @@
 namespace fluxion {
 
 SamplerOptions default_sampler(const ModelInfo& info) {
-  const bool moves =
-      info.prediction == Prediction::velocity || info.prediction == Prediction::average_velocity;
-  if (!moves || info.path != Path{})
-    throw Error("sampling: the model predicts " + to_string(info.prediction) + " on the path '" +
-                to_string(info.path.kind) +
-                "'; the samplers need a velocity or an average velocity on 'linear'");
-  return {.kind = sampler_kind_from(info.sampling.sampler),
-          .steps = info.sampling.steps,
-          .path = info.path,
-          .prediction = info.prediction};
+  if (info.prediction == Prediction::noise && info.path == Path{})
+    throw Error(
+        "sampling: the model predicts noise, as diffusion models do, and its file does not say on "
+        "which path");
+  SamplerOptions options{.kind = sampler_kind_from(info.sampling.sampler),
+                         .steps = info.sampling.steps,
+                         .path = info.path,
+                         .prediction = info.prediction,
+                         .wrapping = info.wrapping};
+  if (info.path.kind == PathKind::edm) {
+    options.sigma_min = info.path.sigma_min;
+    options.sigma_max = info.path.sigma_max;
+  }
+  return options;
 }
 
 }  // namespace fluxion

@@ -97,7 +97,8 @@ Sampler::Sampler(NetworkConfig network, Parameters parameters, SamplerOptions op
   if (parameters.empty()) throw Error("sampler: the network has no parameters");
   const Tensor& first = parameters.begin()->second;
   state_ = std::make_shared<const State>(
-      Predictor{bind_parameters(network, parameters), options.path, options.prediction},
+      Predictor{wrapped(options.wrapping, bind_parameters(network, parameters), options.path),
+                options.path, options.prediction},
       fluxion::sample_shape(network), classes, first.dtype(), first.device(), options);
 }
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "models/paths/prediction.h"
+#include "models/paths/wrapping.h"
 
 namespace fluxion {
 
@@ -53,6 +53,7 @@ struct SamplerOptions {
   // What the network was trained to say.
   Path path = {};
   Prediction prediction = Prediction::average_velocity;
+  Wrapping wrapping = Wrapping::none;  // how its raw output becomes that
 
   GridKind grid = GridKind::automatic;
   double shift = 1;  // uniform grids of paths in [0, 1]: t becomes shift t / (1 + (shift - 1) t)

@@ -1,0 +1,71 @@
+// Consistency distillation: neighbouring noise levels on a trajectory of a trained EDM model; from
+// the higher to the lower by one of Heun's steps, there as a slow average of the network sees it.
+#include "engine/graph/ops.h"
+#include "models/layers/layers.h"
+#include "models/methods/consistency_pair.h"
+
+namespace fluxion {
+namespace {
+
+// dx/dsigma = (x - D(x, sigma)) / sigma, the velocity of this path.
+Tensor slope_of(const Predictor& teacher, const Tensor& x, const Tensor& sigma,
+                const Tensor& labels) {
+  return teacher(Prediction::velocity, x, sigma, labels);
+}
+
+Tensor heun_step(const Predictor& teacher, const Tensor& x, const Tensor& from, const Tensor& to,
+                 const Tensor& labels) {
+  const Tensor h = per_sample(to - from, x.rank());
+  const Tensor first = slope_of(teacher, x, from, labels);
+  const Tensor second = slope_of(teacher, x + h * first, to, labels);
+  return x + 0.5 * h * (first + second);
+}
+
+LossValue cd_loss(const LossArguments& arguments) {
+  const MethodOptions& options = arguments.use.options;
+  const Path path = noise_level_path(options);
+  const Tensor &x = arguments.x, e = drawn_noise(arguments), labels = drawn_labels(arguments);
+  const Tensor n =
+      full_like(arguments.step.to(x.dtype()), static_cast<double>(options.whole("levels")));
+  const Tensor u = uniform(fold_in(arguments.key, 1), {x.size(0)}, x.dtype());
+  const Tensor i = minimum(floor(u * (n - 1.0)), n - 2.0);
+  const Tensor low = karras_level(path, i, n), high = karras_level(path, i + 1.0, n);
+  const Predictor teacher{
+      .network = wrapped(Wrapping::edm, arguments.bind(arguments.state.at("teacher")), path),
+      .path = path,
+      .prediction = Prediction::F};
+  const Tensor above = noised(path, x, e, high);
+  const Tensor below = stop_gradient(heun_step(teacher, above, high, low, labels));
+  const Velocity student = end_of_trajectory(arguments.velocity, path),
+                 slow = end_of_trajectory(arguments.bind(arguments.state.at("slow")), path);
+  const Tensor difference = student(above, {.t = high, .r = high}, labels) -
+                            stop_gradient(slow(below, {.t = low, .r = low}, labels));
+  const Tensor loss = per_element(squared_norm(difference), x);
+  return {loss, loss};
+}
+
+}  // namespace
+
+Method cd_method() {
+  Method method = consistency_method();
+  method.name = "cd";
+  method.summary = "The end of the trajectory through a point, from a trained EDM model";
+  method.paper = "Song et al. 2023, Consistency Models, arXiv 2303.01469";
+  method.options = noise_level_options(
+      {file_option("teacher", "Model file of the trained model"),
+       whole_option("levels", 2, 10000, {.images = std::int64_t{18}}, "Noise levels of the grid"),
+       real_option("slow-decay", 0, 0.9999, {.images = 0.95}, "Decay of the slow average")});
+  method.loss = cd_loss;
+  method.copies = {"slow"};
+  method.teacher_option = "teacher";
+  method.teacher_refusal = [](const ModelInfo& info) -> std::string {
+    return info.wrapping == Wrapping::edm ? "" : "predicts no F of EDM; --method edm trains one";
+  };
+  method.after_update = [](const UpdateArguments& update) -> MethodState {
+    return {{"slow",
+             update.average(update.state.at("slow"), 1 - update.use.options.real("slow-decay"))}};
+  };
+  return method;
+}
+
+}  // namespace fluxion

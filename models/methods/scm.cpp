@@ -1,0 +1,65 @@
+// sCM: consistency training in continuous time, on TrigFlow: f(x_t, t) = cos(t) x_t - sin(t) s
+// F(x_t / s, t) does not change along a trajectory; the change comes from a JVP, its second term
+// with a share that rises from 0 to 1, and w(t) is a learned log-weight.
+#include "engine/graph/ops.h"
+#include "models/methods/learned_weight.h"
+#include "models/methods/noise_levels.h"
+#include "models/objectives/consistency.h"
+
+namespace fluxion {
+namespace {
+
+Path trigflow_path(const MethodOptions& options) {
+  return Path::trigflow(options.real("sigma-data"));
+}
+
+// The share of the tangent's second term rises over the first part of the run.
+Tensor warm_up(const LossArguments& arguments, DType dtype) {
+  const double steps = std::max(1.0, arguments.use.options.real("tangent-warm-up") *
+                                         static_cast<double>(arguments.use.total_steps));
+  return minimum(arguments.step.to(dtype) / steps, 1.0);
+}
+
+LossValue scm_loss(const LossArguments& arguments) {
+  const MethodOptions& options = arguments.use.options;
+  const Tensor& x = arguments.x;
+  const double data = options.real("sigma-data");
+  const Tensor n = normal(fold_in(arguments.key, 1), {x.size(0)}, x.dtype());
+  const Tensor level = exp(options.real("level-mean") + options.real("level-std") * n);
+  const Tensor t = atan2(level, data);
+  const TrigFlowOptions how{.sigma_data = data, .warmup_now = warm_up(arguments, x.dtype())};
+  const Tensor w = weight_of(arguments.learned, expand_dims(t, 1));
+  Labels labels;
+  if (num_classes(arguments.use.network) > 0) labels.label = drawn_labels(arguments);
+  const TrigFlowResult result =
+      consistency_trigflow(arguments.velocity, x, drawn_noise(arguments), t, w, labels, how);
+  return {result.loss, mean(result.square)};
+}
+
+}  // namespace
+
+Method scm_method() {
+  return {
+      .name = "scm",
+      .summary =
+          "The end of the trajectory through a point, in continuous time; one step or two "
+          "draw a sample",
+      .paper =
+          "Lu and Song 2024, Simplifying, Stabilizing and Scaling Continuous-Time Consistency "
+          "Models, arXiv 2410.11081",
+      .options = {sigma_data_option(), level_mean_option(-1.0), level_std_option(1.4),
+                  real_option("tangent-warm-up", 0, 1, {.images = 0.1},
+                              "Share of the run over which the tangent's second term comes in"),
+                  label_dropout_option()},
+      .prediction = Prediction::end_point,
+      .wrapping = Wrapping::trigflow,
+      .path = trigflow_path,
+      .sampling = {.sampler = "consistency", .steps = 2},
+      .loss = scm_loss,
+      .has_schedule = true,
+      .learned_shapes = [](const MethodUse&) { return weight_shapes(1); },
+      .learned = [](const MethodUse&, const Tensor& key) { return fresh_weight(1, key); },
+  };
+}
+
+}  // namespace fluxion
