@@ -144,6 +144,22 @@ TEST_CASE("every method trains every network with classes", "[methods]") {
     }
 }
 
+TEST_CASE("an update whose gradient is not finite leaves a method's state as it is", "[methods]") {
+  TrainingConfig config = planar_config("ct", 50);
+  config.precision = precision_from("f16");
+  config.loss_scale = {.initial = 0x1p99, .least = 1, .most = 0x1p99, .interval = 1000};
+  Trainer trainer(config, eight_gaussians(), cpu({.threads = 1}));
+  const auto teacher = [&] {
+    std::vector<std::vector<float>> values;
+    for (const auto& [name, tensor] : trainer.state().method.at("teacher"))
+      values.push_back(tensor.to_host<float>());
+    return values;
+  };
+  const auto before = teacher();
+  CHECK_FALSE(std::isfinite(trainer.step().gradient_norm.item<float>()));
+  CHECK(teacher() == before);
+}
+
 TEST_CASE("a method says what it lacks in one line", "[methods]") {
   const ScratchFolder folder;
   const auto refusal = [](const TrainingConfig& config) {
