@@ -51,39 +51,40 @@ struct NumberOption {
   bool whole = true;
 };
 
-// The options of a command that take a number, with the ranges in its help. Fails for one that
-// takes a value and is neither a number with a range nor known to be text.
-std::vector<NumberOption> number_options(const std::string& command) {
-  std::vector<NumberOption> result;
-  std::istringstream help(run_program(command + " --help").out);
-  // "  --width N:[1, 8192]     Hidden size", "  --channels N:{1, 3}", "  --json"
-  const std::regex option(R"(^  (?:-\w,)?(--[a-z-]+)( \S.*)?$)"),
-      range(R"(^ \S*?:[\[{](\S+), ([^\]}\s]+)[\]}].*$)");
-  for (std::string line; std::getline(help, line);) {
-    std::smatch found;
-    if (!std::regex_match(line, found, option)) continue;
-    const std::string name = found[1], rest = found[2];
-    if (rest.empty() || rest.starts_with("  ") || rest.starts_with(" Excludes:"))
-      continue;  // a flag
-    std::smatch numbers;
-    if (std::regex_match(rest, numbers, range)) {
-      const std::string low = numbers[1], high = numbers[2];
-      result.push_back({command, name, low, high,
-                        rest.starts_with(" N") || rest.starts_with(" B") ||
-                            rest.starts_with(" K") || rest.starts_with(" T:")});
-    } else {
-      INFO(command << " " << name << rest);
-      CHECK(options_of_text().contains(name));
-    }
-  }
-  return result;
-}
-
 // Required options, so that a number is what is wrong.
 std::string required(const std::string& command) {
   if (command == "sample") return " --model x";
   if (command == "import") return " x --predicts velocity";
   return "";
+}
+
+// The options of a command that take a number, with the ranges that they name when they refuse a
+// text. Fails for one that takes a value and is neither such a number nor known to be text.
+std::vector<NumberOption> number_options(const std::string& command) {
+  std::vector<NumberOption> result;
+  std::istringstream help(run_program(command + " --help").out);
+  // "  --width N                 Hidden size", "  --json                    Print ..": a flag
+  const std::regex option(R"(^  (?:-\w,)?(--[a-z-]+)( \S+)(?:  .*)?$)"),
+      range(R"(must be (a whole|a) number from (\S+) to (\S+?)( or \S+)?, got)"),
+      choice(R"(must be (\d+) or (\d+), got)");
+  for (std::string line; std::getline(help, line);) {
+    std::smatch found;
+    if (!std::regex_match(line, found, option)) continue;
+    const std::string name = found[1];
+    if (options_of_text().contains(name)) continue;
+    const std::string refused =
+        run_program(command + required(command) + " " + name + "=no-number").error;
+    INFO(line << "\n" << refused);
+    std::smatch said;
+    if (std::regex_search(refused, said, range)) {
+      result.push_back({command, name, said[2], said[3], said[1] == "a whole"});
+    } else {
+      const bool chosen = std::regex_search(refused, said, choice);
+      CHECK(chosen);
+      if (chosen) result.push_back({command, name, said[1], said[2]});
+    }
+  }
+  return result;
 }
 
 void check_refused(const NumberOption& option, const std::string& value) {

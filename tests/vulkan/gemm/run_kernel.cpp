@@ -1,6 +1,7 @@
 #include "tests/vulkan/gemm/run_kernel.h"
 
 #include <algorithm>
+#include <span>
 
 #include "engine/error.h"
 #include "tests/vulkan/run_work.h"
