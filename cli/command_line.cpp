@@ -402,8 +402,8 @@ std::optional<int> CommandLine::parse(int argc, const char* const* argv, const S
   } catch (const CLI::ParseError& error) {
     std::string command;
     for (const CLI::App* chosen : app_->get_subcommands()) command = chosen->get_name() + " ";
-    streams.error << app_->get_name() << ": " << fault(error) << "; see `" << app_->get_name()
-                  << " " << command << "--help`\n";
+    streams.error << app_->get_name() << ": " << fault(error, argc > 1 ? argv[1] : "") << "; see `"
+                  << app_->get_name() << " " << command << "--help`\n";
     return 2;
   }
 }
@@ -415,15 +415,15 @@ std::vector<Parser> CommandLine::subcommands() const {
 }
 
 // One line on what is wrong, naming what was probably meant.
-std::string CommandLine::fault(const CLI::ParseError& error) const {
+std::string CommandLine::fault(const CLI::ParseError& error, const std::string& first) const {
   const std::vector<CLI::App*> chosen = app_->get_subcommands();
   const std::vector<std::string> extras = app_->remaining(true);
   const auto written = std::find_if(extras.begin(), extras.end(),
                                     [](const std::string& text) { return text.starts_with('-'); });
   std::vector<std::string> names;
-  if (chosen.empty() && !extras.empty() && written == extras.end()) {
+  if (chosen.empty() && !first.empty() && !first.starts_with('-')) {
     for (const Parser& command : subcommands()) names.push_back(command.name());
-    return "there is no command \"" + extras[0].substr(0, 64) + "\"" + suggestion(extras[0], names);
+    return "there is no command \"" + first.substr(0, 64) + "\"" + suggestion(first, names);
   }
   if (written != extras.end() &&
       (chosen.empty() || dynamic_cast<const CLI::ExtrasError*>(&error))) {

@@ -131,7 +131,8 @@ class CommandLine {
   std::optional<int> parse(int argc, const char* const* argv, const Streams& streams);
 
  private:
-  std::string fault(const CLI::ParseError& error) const;
+  // `first` is the first word after the program's name.
+  std::string fault(const CLI::ParseError& error, const std::string& first) const;
 
   std::unique_ptr<CLI::App> app_;
 };

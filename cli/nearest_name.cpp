@@ -29,7 +29,9 @@ std::optional<std::string> nearest_name(const std::string& written,
   constexpr std::size_t longest_written = 64, least_begun = 4;
   if (written.size() > longest_written) return std::nullopt;
   std::optional<std::string> nearest;
-  std::size_t least = written.size() / 3 + 2;
+  const std::size_t letters =
+      written.size() - std::min(written.find_first_not_of('-'), written.size());
+  std::size_t least = letters / 3 + 2;
   for (const std::string& name : names) {
     const bool begun = written.size() >= least_begun && name.starts_with(written);
     const std::size_t distance = begun ? 0 : edit_distance(written, name);

@@ -149,10 +149,10 @@ TEST_CASE("completion knows every command, option and word", "[cli]") {
       "completion bash", {},
       "bash -c 'eval \"$(\"$@\")\"; COMP_WORDS=(fluxion graph --format \"\"); COMP_CWORD=3; "
       "_fluxion; "
-      "echo \"${COMPREPLY[@]}\"; COMP_WORDS=(fluxion sample --gui); COMP_CWORD=2; _fluxion; "
+      "echo \"${COMPREPLY[@]}\"; COMP_WORDS=(fluxion sample --np); COMP_CWORD=2; _fluxion; "
       "echo \"${COMPREPLY[@]}\"' bash");
   INFO(offered.error);
-  CHECK(offered.out == "svg dot text\n--guidance\n");
+  CHECK(offered.out == "svg dot text\n--npy\n");
 }
 
 TEST_CASE("what can't be done is one line on standard error and exit code 1", "[cli]") {
