@@ -1,6 +1,5 @@
 #include "models/paths/path.h"
 
-#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numbers>
@@ -8,19 +7,19 @@
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "engine/number_text.h"
+#include "models/enum_names.h"
 #include "models/layers/layers.h"
 
 namespace fluxion {
 namespace {
 
-constexpr std::array<std::pair<PathKind, const char*>, 7> path_names = {
-    {{PathKind::linear, "linear"},
-     {PathKind::trig, "trig"},
-     {PathKind::vp, "vp"},
-     {PathKind::sub_vp, "sub-vp"},
-     {PathKind::ve, "ve"},
-     {PathKind::edm, "edm"},
-     {PathKind::trigflow, "trigflow"}}};
+constexpr EnumNames<PathKind, 7> path_names = {{{PathKind::linear, "linear"},
+                                                {PathKind::trig, "trig"},
+                                                {PathKind::vp, "vp"},
+                                                {PathKind::sub_vp, "sub-vp"},
+                                                {PathKind::ve, "ve"},
+                                                {PathKind::edm, "edm"},
+                                                {PathKind::trigflow, "trigflow"}}};
 
 constexpr double half_turn = std::numbers::pi / 2;
 
@@ -126,20 +125,9 @@ Path with_kind(PathKind kind) {
 
 }  // namespace
 
-std::string to_string(PathKind kind) {
-  for (const auto& [value, name] : path_names)
-    if (value == kind) return name;
-  return "unknown";
-}
+std::string to_string(PathKind kind) { return name_of(path_names, kind); }
 
-PathKind path_kind_from(const std::string& name) {
-  std::string known;
-  for (const auto& [value, candidate] : path_names) {
-    if (name == candidate) return value;
-    known += (known.empty() ? "'" : ", '") + std::string(candidate) + "'";
-  }
-  throw FormatError("path '" + name + "' is not one of " + known);
-}
+PathKind path_kind_from(const std::string& name) { return value_named(path_names, name, "path"); }
 
 Path Path::linear() { return {}; }
 Path Path::trig() { return {.kind = PathKind::trig}; }

@@ -1,15 +1,15 @@
 #include "models/paths/prediction.h"
 
-#include <array>
 #include <utility>
 
 #include "engine/error.h"
 #include "engine/graph/ops.h"
+#include "models/enum_names.h"
 
 namespace fluxion {
 namespace {
 
-constexpr std::array<std::pair<Prediction, const char*>, 8> prediction_names = {
+constexpr EnumNames<Prediction, 8> prediction_names = {
     {{Prediction::velocity, "velocity"},
      {Prediction::noise, "noise"},
      {Prediction::data, "data"},
@@ -50,19 +50,10 @@ Tensor over_batch(const Tensor& time, const Tensor& z) {
 
 }  // namespace
 
-std::string to_string(Prediction prediction) {
-  for (const auto& [value, name] : prediction_names)
-    if (value == prediction) return name;
-  return "unknown";
-}
+std::string to_string(Prediction prediction) { return name_of(prediction_names, prediction); }
 
 Prediction prediction_from(const std::string& name) {
-  std::string known;
-  for (const auto& [value, candidate] : prediction_names) {
-    if (name == candidate) return value;
-    known += (known.empty() ? "'" : ", '") + std::string(candidate) + "'";
-  }
-  throw FormatError("prediction '" + name + "' is not one of " + known);
+  return value_named(prediction_names, name, "prediction");
 }
 
 Combination combination(Prediction prediction, const Path& path, const Tensor& t) {

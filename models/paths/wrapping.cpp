@@ -1,20 +1,17 @@
 #include "models/paths/wrapping.h"
 
-#include <array>
-#include <utility>
-
 #include "engine/error.h"
 #include "engine/graph/ops.h"
+#include "models/enum_names.h"
 
 namespace fluxion {
 namespace {
 
-constexpr std::array<std::pair<Wrapping, const char*>, 5> wrapping_names = {
-    {{Wrapping::none, "none"},
-     {Wrapping::edm, "edm"},
-     {Wrapping::consistency, "consistency"},
-     {Wrapping::score, "score"},
-     {Wrapping::trigflow, "trigflow"}}};
+constexpr EnumNames<Wrapping, 5> wrapping_names = {{{Wrapping::none, "none"},
+                                                    {Wrapping::edm, "edm"},
+                                                    {Wrapping::consistency, "consistency"},
+                                                    {Wrapping::score, "score"},
+                                                    {Wrapping::trigflow, "trigflow"}}};
 
 // The end of a trajectory, which is z itself at the least noise.
 Velocity consistency_function(const Velocity& network, const Path& path) {
@@ -48,19 +45,10 @@ Velocity trigflow_end(const Velocity& network, const Path& path) {
 
 }  // namespace
 
-std::string to_string(Wrapping wrapping) {
-  for (const auto& [value, name] : wrapping_names)
-    if (value == wrapping) return name;
-  return "unknown";
-}
+std::string to_string(Wrapping wrapping) { return name_of(wrapping_names, wrapping); }
 
 Wrapping wrapping_from(const std::string& name) {
-  std::string known;
-  for (const auto& [value, candidate] : wrapping_names) {
-    if (name == candidate) return value;
-    known += (known.empty() ? "'" : ", '") + std::string(candidate) + "'";
-  }
-  throw FormatError("wrapping '" + name + "' is not one of " + known);
+  return value_named(wrapping_names, name, "wrapping");
 }
 
 Velocity wrapped(Wrapping wrapping, const Velocity& network, const Path& path) {

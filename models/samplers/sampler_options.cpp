@@ -1,17 +1,16 @@
 #include "models/samplers/sampler_options.h"
 
-#include <array>
 #include <cmath>
-#include <utility>
 
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/single_precision.h"
+#include "models/enum_names.h"
 
 namespace fluxion {
 namespace {
 
-constexpr std::array<std::pair<SamplerKind, const char*>, 12> kind_names = {
+constexpr EnumNames<SamplerKind, 12> kind_names = {
     {{SamplerKind::meanflow, "meanflow"},
      {SamplerKind::ode_euler, "euler"},
      {SamplerKind::ode_heun, "heun"},
@@ -25,22 +24,10 @@ constexpr std::array<std::pair<SamplerKind, const char*>, 12> kind_names = {
      {SamplerKind::predictor_corrector, "predictor-corrector"},
      {SamplerKind::consistency, "consistency"}}};
 
-constexpr std::array<std::pair<GridKind, const char*>, 4> grid_names = {
-    {{GridKind::automatic, "auto"},
-     {GridKind::uniform, "uniform"},
-     {GridKind::karras, "karras"},
-     {GridKind::log_snr, "log-snr"}}};
-
-template <class Kind, std::size_t n>
-Kind named(const std::array<std::pair<Kind, const char*>, n>& names, const std::string& name,
-           const char* what) {
-  std::string known;
-  for (const auto& [value, candidate] : names) {
-    if (name == candidate) return value;
-    known += (known.empty() ? "'" : ", '") + std::string(candidate) + "'";
-  }
-  throw FormatError(std::string(what) + " '" + name + "' is not one of " + known);
-}
+constexpr EnumNames<GridKind, 4> grid_names = {{{GridKind::automatic, "auto"},
+                                                {GridKind::uniform, "uniform"},
+                                                {GridKind::karras, "karras"},
+                                                {GridKind::log_snr, "log-snr"}}};
 
 [[noreturn]] void refuse(const std::string& what, double got) {
   throw Error("sampler: " + what + ", got " + number_text(got));
@@ -48,14 +35,10 @@ Kind named(const std::array<std::pair<Kind, const char*>, n>& names, const std::
 
 }  // namespace
 
-std::string to_string(SamplerKind kind) {
-  for (const auto& [value, name] : kind_names)
-    if (value == kind) return name;
-  return "unknown";
-}
+std::string to_string(SamplerKind kind) { return name_of(kind_names, kind); }
 
 SamplerKind sampler_kind_from(const std::string& name) {
-  return named(kind_names, name, "sampler");
+  return value_named(kind_names, name, "sampler");
 }
 
 const std::vector<std::string>& sampler_names() {
@@ -87,13 +70,9 @@ std::int64_t usual_steps(SamplerKind kind) {
   }
 }
 
-std::string to_string(GridKind kind) {
-  for (const auto& [value, name] : grid_names)
-    if (value == kind) return name;
-  return "unknown";
-}
+std::string to_string(GridKind kind) { return name_of(grid_names, kind); }
 
-GridKind grid_kind_from(const std::string& name) { return named(grid_names, name, "grid"); }
+GridKind grid_kind_from(const std::string& name) { return value_named(grid_names, name, "grid"); }
 
 void check(const SamplerOptions& options) {
   if (options.steps < 1)
