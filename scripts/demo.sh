@@ -25,7 +25,7 @@ fi
 NINJA_STATUS="[%f of %t, %es] " cmake --build --preset release --target fluxion
 built=$(date +%s)
 
-echo "demo: 2 of 3: training on built-in digits for $minutes minutes; Ctrl-C ends it early and keeps what it learned"
+echo "demo: 2 of 3: training on built-in digits for at most $minutes min; Ctrl-C ends it early and keeps what it learned"
 trap : INT  # it is for the training, which saves and ends with 130
 "$fluxion" train --data glyphs --kappa 0.5 --minutes "$minutes" --out "$out" >/dev/null || [ $? -eq 130 ]
 trap - INT

@@ -17,10 +17,12 @@ constexpr std::int64_t path_steps = 24;  // of one of them
 constexpr std::uint64_t seed = 1;        // of the noise
 
 // [path_steps + 1, paths, 2], noise first. A model of average velocities is walked in short steps
-// too: its single step shows where a sample ends, and these show the flow that it learned.
+// too: its single step shows where a sample ends, and these show the flow that it learned. Empty
+// where steps draw noise, and a sample follows no path.
 std::vector<float> paths_of(const Model& model, const Device& device) {
   SamplerOptions options = default_sampler(model.info);
   options.steps = path_steps;
+  if (make_stepper(options).draws_noise) return {};
   const Sampler sampler(model.info.network, model.parameters, options);
   const Tensor noise = normal(fold_in(random_key(seed, device), 1), {paths, 2}, DType::f32);
   eval(noise);
