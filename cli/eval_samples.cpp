@@ -26,16 +26,19 @@ std::vector<std::int64_t> read_labels(const std::string& path, std::int64_t coun
 }
 
 SamplerOptions eval_sampler(const EvalArguments& options, const ModelInfo& info) {
-  SamplerOptions usual = default_sampler(info);
-  usual.guidance = options.guidance;
-  return chosen_sampler(options.sampler, usual, "eval");
+  SamplerChoice choice = options.sampler;
+  // The likelihood has the tolerance where the sampler has none.
+  const std::string kind = choice.sampler.value_or(info.sampling.sampler);
+  if (std::ranges::count(options.metrics, "likelihood") > 0 &&
+      kind != to_string(SamplerKind::ode_dopri5))
+    choice.tolerance.reset();
+  return chosen_sampler(choice, options.guidance, info, "eval");
 }
 
 }  // namespace
 
 Samples plan_samples(const EvalArguments& options, const Model& model) {
-  check_guidance(model.info, options.guidance);
-  eval_sampler(options, model.info);
+  eval_sampler(options, model.info);  // refuses what does not fit
   Samples result{.shape = sample_shape(model.info.network)};
   result.count = options.count.value_or(result.shape.rank() == 3 ? default_images : default_points);
   return result;

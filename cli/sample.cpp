@@ -35,13 +35,6 @@ struct SampleArguments : CommonOptions {
   std::string out, npy;
 };
 
-SamplerOptions sampler_for(const SampleArguments& options, const ModelInfo& info) {
-  SamplerOptions usual = default_sampler(info);
-  check_guidance(info, options.guidance);
-  usual.guidance = options.guidance;
-  return chosen_sampler(options.sampler, usual, "sample");
-}
-
 // The classes to draw, one after the other. Empty: left open.
 std::vector<std::int32_t> classes_for(const SampleArguments& options, const ModelInfo& info) {
   if (options.chosen_class == "balanced") return trained_classes(info);
@@ -82,7 +75,8 @@ int sample(SampleArguments options, const Streams& streams) {
   for (std::int64_t i = 0; !classes.empty() && i < options.count; ++i)
     labels.push_back(classes[static_cast<std::size_t>(i % std::ssize(classes))]);
   const Sampler sampler(with_precision(model.info.network, precision_from(options.precision)),
-                        model.parameters, sampler_for(options, model.info));
+                        model.parameters,
+                        chosen_sampler(options.sampler, options.guidance, model.info, "sample"));
 
   const auto start = std::chrono::steady_clock::now();
   std::vector<float> values;

@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "engine/number_text.h"
+#include "models/samplers/default_sampler.h"
 
 namespace fluxion::cli {
 
@@ -103,9 +104,11 @@ std::vector<Option> add_sampler_options(const Parser& parser, SamplerChoice& cho
   return all;
 }
 
-SamplerOptions chosen_sampler(const SamplerChoice& choice, SamplerOptions usual,
+SamplerOptions chosen_sampler(const SamplerChoice& choice, double guidance, const ModelInfo& info,
                               const std::string& command) {
-  SamplerOptions options = std::move(usual);
+  SamplerOptions options = default_sampler(info);
+  check_guidance(info, guidance);
+  options.guidance = guidance;
   if (choice.sampler) {
     const SamplerKind before = options.kind;
     options.kind = sampler_kind_from(*choice.sampler);
@@ -122,31 +125,29 @@ SamplerOptions chosen_sampler(const SamplerChoice& choice, SamplerOptions usual,
   const auto use = [&](bool given, const char* option, const Kinds& kinds) {
     check_use(command, given, option, options.kind, kinds);
   };
+  const auto set = [](auto& member, const std::optional<double>& given) {
+    if (given) member = *given;
+  };
+  const auto take = [&](auto& member, const std::optional<double>& given, const char* option,
+                        const Kinds& kinds) {
+    use(given.has_value(), option, kinds);
+    set(member, given);
+  };
   const Kinds edm{SamplerKind::edm}, dopri5{SamplerKind::ode_dopri5},
       corrector{SamplerKind::predictor_corrector};
-  use(choice.eta.has_value(), "--eta", {SamplerKind::ddim, SamplerKind::sde});
-  use(choice.churn.has_value(), "--churn", edm);
-  use(choice.churn_min.has_value(), "--churn-min", edm);
-  use(choice.churn_max.has_value(), "--churn-max", edm);
-  use(choice.churn_noise.has_value(), "--churn-noise", edm);
-  use(choice.tolerance.has_value(), "--tolerance", dopri5);
+  take(options.eta, choice.eta, "--eta", {SamplerKind::ddim, SamplerKind::sde});
+  take(options.churn, choice.churn, "--churn", edm);
+  take(options.churn_min, choice.churn_min, "--churn-min", edm);
+  take(options.churn_max, choice.churn_max, "--churn-max", edm);
+  take(options.churn_noise, choice.churn_noise, "--churn-noise", edm);
+  take(options.relative_tolerance, choice.tolerance, "--tolerance", dopri5);
+  set(options.absolute_tolerance, choice.tolerance);
   use(choice.batch_error, "--batch-error", dopri5);
-  use(choice.signal_to_noise.has_value(), "--snr", corrector);
+  take(options.signal_to_noise, choice.signal_to_noise, "--snr", corrector);
   use(choice.corrections.has_value(), "--corrections", corrector);
   use(choice.measured_norms, "--measured-norms", corrector);
   if (options.kind == SamplerKind::ode_dopri5 && choice.grid)
     throw Error(command + ": --grid has no meaning for dopri5, which chooses its steps");
-  if (choice.eta) options.eta = choice.eta;
-  const auto set = [](double& member, const std::optional<double>& given) {
-    if (given) member = *given;
-  };
-  set(options.churn, choice.churn);
-  set(options.churn_min, choice.churn_min);
-  set(options.churn_max, choice.churn_max);
-  set(options.churn_noise, choice.churn_noise);
-  set(options.relative_tolerance, choice.tolerance);
-  set(options.absolute_tolerance, choice.tolerance);
-  set(options.signal_to_noise, choice.signal_to_noise);
   set(options.shift, choice.shift);
   set(options.rho, choice.rho);
   set(options.sigma_min, choice.sigma_min);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "models/model_file.h"
 #include "models/samplers/sampler_options.h"
 
 namespace fluxion::cli {
@@ -21,9 +22,10 @@ struct SamplerChoice {
 
 // Adds --steps and --sampler, and the others under the heading "Samplers"; returns them all.
 std::vector<Option> add_sampler_options(const Parser& parser, SamplerChoice& choice);
-// `usual` as the command line changes it. Throws Error for an option that the sampler doesn't have,
-// naming those that do, and as check(SamplerOptions) does.
-SamplerOptions chosen_sampler(const SamplerChoice& choice, SamplerOptions usual,
+// The model's default sampler as the command line changes it, with --guidance. Throws Error for an
+// option that the sampler doesn't have, naming those that do, and as check_guidance and
+// check(SamplerOptions) do.
+SamplerOptions chosen_sampler(const SamplerChoice& choice, double guidance, const ModelInfo& info,
                               const std::string& command);
 
 // "50", or "18.4" of a mean.

@@ -33,10 +33,6 @@ std::vector<SharedOption> shared_options(const MethodTable& methods) {
   return shared;
 }
 
-const MethodOption& option_of(const Method& method, const std::string& name) {
-  return *std::ranges::find(method.options, name, &MethodOption::name);
-}
-
 std::string default_text(const MethodOption& option) {
   const std::string images = to_string(option.fallback.images);
   if (!option.fallback.points) return images.empty() ? "none" : images;
@@ -48,7 +44,7 @@ std::string defaults_text(const SharedOption& shared) {
   const std::string usual = default_text(*shared.option);
   std::string text = usual;
   for (const Method* method : shared.users)
-    if (const std::string own = default_text(option_of(*method, shared.option->name)); own != usual)
+    if (const std::string own = default_text(method->option(shared.option->name)); own != usual)
       text += "; " + method->name + ": " + own;
   return text;
 }
@@ -100,12 +96,12 @@ std::optional<OptionValue> given_value(const MethodValues& values, const std::st
   return in(values.texts);
 }
 
-GivenOptions given_options(const TrainOptions& options, const Method& method) {
+MethodConfig configured(const TrainOptions& options, SampleKind kind) {
   GivenOptions given;
-  for (const MethodOption& option : method.options)
+  for (const MethodOption& option : method_named(options.method, options.methods)->options)
     if (const auto value = given_value(options.method_values, option.name))
       given.emplace(option.name, *value);
-  return given;
+  return configure(options.method, given, kind, options.methods);
 }
 
 // A path that holds from anywhere, so that a run goes on from anywhere.
@@ -142,23 +138,19 @@ std::string method_list(const MethodTable& methods) {
 }
 
 void resolve_method(TrainOptions& options, SampleKind kind) {
-  const MethodConfig unset = configure(options.method, {}, kind, options.methods);
-  const MethodConfig config =
-      configure(options.method, given_options(options, *unset.method), kind, options.methods);
+  const MethodConfig config = configured(options, kind);
   MethodValues& values = options.method_values;
   for (const auto& [name, value] : config.options.values()) {
     if (const double* real = std::get_if<double>(&value)) values.reals[name] = *real;
     if (const std::int64_t* whole = std::get_if<std::int64_t>(&value)) values.wholes[name] = *whole;
     if (const std::string* text = std::get_if<std::string>(&value))
       values.texts[name] =
-          option_of(*config.method, name).choices.empty() ? from_anywhere(*text) : *text;
+          config.method->option(name).choices.empty() ? from_anywhere(*text) : *text;
   }
 }
 
 MethodConfig method_for(const TrainOptions& options) {
-  const MethodConfig unset = configure(options.method, {}, SampleKind::images, options.methods);
-  return configure(options.method, given_options(options, *unset.method), SampleKind::images,
-                   options.methods);
+  return configured(options, SampleKind::images);
 }
 
 void set_method(json& settings, const MethodConfig& method, const MethodTable& methods) {
@@ -178,7 +170,7 @@ void check_method_read(const MethodConfig& method, bool has_classes, const Metho
     if (!method.options.has(name))
       throw Error("train: --" + name + " has no effect on --method " + method.method->name +
                   "; leave it out");
-    if (option_of(*method.method, name).needs_classes && !has_classes)
+    if (method.method->option(name).needs_classes && !has_classes)
       throw Error("train: --" + name + " has no effect without classes; leave it out");
   }
 }

@@ -11,6 +11,7 @@
 #include "models/data/class_names.h"
 #include "models/files/safetensors.h"
 #include "models/json_text.h"
+#include "models/older_objectives.h"
 #include "models/samplers/sampler.h"
 
 namespace fluxion {
@@ -29,19 +30,6 @@ void check_sampling(const DefaultSampling& sampling) {
     throw FormatError("a sampler of " + std::to_string(sampling.steps) + " steps");
 }
 
-// What files of version 1 name instead of what their network predicts.
-struct OlderObjective {
-  const char* name;
-  const char* method;
-  Prediction prediction;
-};
-constexpr std::array<OlderObjective, 5> older_objectives = {
-    {{"flow_matching", "flow-matching", Prediction::velocity},
-     {"meanflow", "meanflow", Prediction::average_velocity},
-     {"meanflow_cfg", "meanflow", Prediction::average_velocity},
-     {"split_meanflow", "split-meanflow", Prediction::average_velocity},
-     {"noise_prediction", "", Prediction::noise}}};
-
 // Options of a training method, kept as text for whoever wants to know: an object of plain members.
 json options_in(const std::string& text, const std::string& name) {
   const json options = parse_json(text, name);
@@ -57,20 +45,14 @@ json options_in(const std::string& text, const std::string& name) {
 }
 
 void take_older_objective(const json& object, ModelInfo& info) {
-  const std::string name = json_member<std::string>(object, "objective");
-  std::string known;
-  for (const OlderObjective& each : older_objectives) {
-    known += (known.empty() ? "'" : ", '") + std::string(each.name) + "'";
-    if (name != each.name) continue;
-    info.method = each.method;
-    info.prediction = each.prediction;
-    info.sampling = usual_sampling(each.prediction);
-    info.method_options = json_member<std::string>(object, "objective_config");
-    const json options = options_in(info.method_options, "objective_config");
-    info.open_class = json_member_or(options, "label_dropout", 1.0) != 0;
-    return;
-  }
-  throw FormatError("objective '" + name + "' is not one of " + known);
+  const OlderObjective& older =
+      older_objective_named(json_member<std::string>(object, "objective"));
+  info.method = older.method;
+  info.prediction = older.prediction;
+  info.sampling = usual_sampling(older.prediction);
+  info.method_options = json_member<std::string>(object, "objective_config");
+  const json options = options_in(info.method_options, "objective_config");
+  info.open_class = json_member_or(options, "label_dropout", 1.0) != 0;
 }
 
 void take_method(const json& object, ModelInfo& info) {

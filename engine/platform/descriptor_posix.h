@@ -1,11 +1,23 @@
-// A file descriptor that closes itself.
+// A file descriptor that closes itself, and paths that the system can take.
 #pragma once
 
 #include <unistd.h>
 
+#include <filesystem>
+#include <string>
 #include <utility>
 
+#include "engine/error.h"
+
 namespace fluxion {
+
+// The system would read such a path up to its first NUL.
+inline void refuse_nul(const std::filesystem::path& path, const char* doing) {
+  const std::size_t end = path.native().find('\0');
+  if (end != std::string::npos)
+    throw IoError(std::string(doing) + " " + path.native().substr(0, end) +
+                  "..: a path can't hold the character NUL");
+}
 
 class Descriptor {
  public:

@@ -138,9 +138,7 @@ void remove_temporary_files() noexcept {
 
 ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_t expected_bytes)
     : path_(path), target_(path) {
-  if (path.native().find('\0') != std::string::npos)
-    throw IoError("writing " + path.native().substr(0, path.native().find('\0')) +
-                  "..: a path can't hold the character NUL");
+  refuse_nul(path, "writing");
   if (const std::optional<int> number = named_descriptor(path)) {
     descriptor_ = ::fcntl(*number, F_DUPFD_CLOEXEC, 0);
     if (descriptor_ < 0) fail("writing", errno);

@@ -77,9 +77,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const auto fail = [&](int error) {
     throw IoError("reading " + path.string() + ": " + std::generic_category().message(error));
   };
-  if (path.native().find('\0') != std::string::npos)
-    throw IoError("reading " + path.native().substr(0, path.native().find('\0')) +
-                  "..: a path can't hold the character NUL");
+  refuse_nul(path, "reading");
   // Opening a pipe must not wait for a writer.
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) fail(errno);

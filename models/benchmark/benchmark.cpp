@@ -6,6 +6,7 @@
 
 #include "autograd/transforms.h"
 #include "engine/graph/ops.h"
+#include "models/names.h"
 #include "models/optimisers/adamw.h"
 
 namespace fluxion {
@@ -124,12 +125,10 @@ const std::vector<BenchmarkNetwork>& benchmark_networks() {
 }
 
 const BenchmarkNetwork& benchmark_network(const std::string& name) {
-  std::string known;
-  for (const BenchmarkNetwork& network : benchmark_networks()) {
+  for (const BenchmarkNetwork& network : benchmark_networks())
     if (network.name == name) return network;
-    known += (known.empty() ? "'" : ", '") + network.name + "'";
-  }
-  throw Error("benchmark: network '" + name + "' is not one of " + known);
+  throw Error("benchmark: network '" + name + "' is not one of " +
+              quoted_names(benchmark_networks(), &BenchmarkNetwork::name));
 }
 
 ProductFlops product_flops(const NetworkConfig& network, std::int64_t batch) {

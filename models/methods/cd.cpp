@@ -1,25 +1,11 @@
 // Consistency distillation: neighbouring noise levels on a trajectory of a trained EDM model; from
 // the higher to the lower by one of Heun's steps, there as a slow average of the network sees it.
 #include "engine/graph/ops.h"
-#include "models/layers/layers.h"
 #include "models/methods/consistency_pair.h"
+#include "models/samplers/sampler.h"
 
 namespace fluxion {
 namespace {
-
-// dx/dsigma = (x - D(x, sigma)) / sigma, the velocity of this path.
-Tensor slope_of(const Predictor& teacher, const Tensor& x, const Tensor& sigma,
-                const Tensor& labels) {
-  return teacher(Prediction::velocity, x, sigma, labels);
-}
-
-Tensor heun_step(const Predictor& teacher, const Tensor& x, const Tensor& from, const Tensor& to,
-                 const Tensor& labels) {
-  const Tensor h = per_sample(to - from, x.rank());
-  const Tensor first = slope_of(teacher, x, from, labels);
-  const Tensor second = slope_of(teacher, x + h * first, to, labels);
-  return x + 0.5 * h * (first + second);
-}
 
 LossValue cd_loss(const LossArguments& arguments) {
   const MethodOptions& options = arguments.use.options;
@@ -35,7 +21,11 @@ LossValue cd_loss(const LossArguments& arguments) {
       .path = path,
       .prediction = Prediction::F};
   const Tensor above = noised(path, x, e, high);
-  const Tensor below = stop_gradient(heun_step(teacher, above, high, low, labels));
+  const Velocity slope = [&](const Tensor& z, const Times& times, const Tensor& labels) {
+    return teacher(Prediction::velocity, z, times.t, labels);
+  };
+  const Tensor below =
+      stop_gradient(sampler_step(SamplerKind::ode_heun, slope, above, high, low, labels));
   const Velocity student = end_of_trajectory(arguments.velocity, path),
                  slow = end_of_trajectory(arguments.bind(arguments.state.at("slow")), path);
   const Tensor difference = student(above, {.t = high, .r = high}, labels) -

@@ -5,6 +5,7 @@
 #include "models/layers/layers.h"
 #include "models/layers/losses.h"
 #include "models/methods/flow_options.h"
+#include "models/objectives/flow.h"
 
 namespace fluxion {
 namespace {
@@ -18,9 +19,8 @@ std::map<std::string, Shape> velocity_shapes(const MethodUse& use) {
 
 // mean of l / (l + c)^p, the weight held constant.
 Tensor adaptive(const Tensor& squares, const MethodOptions& options) {
-  const Tensor weight =
-      stop_gradient(pow(squares + options.real("weight-offset"), -options.real("power")));
-  return mean(weight * squares);
+  return mean(adaptive_weight(squares, options.real("weight-offset"), options.real("power")) *
+              squares);
 }
 
 LossValue imf_loss(const LossArguments& arguments) {

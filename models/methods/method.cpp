@@ -5,27 +5,14 @@
 
 #include "engine/error.h"
 #include "engine/graph/ops.h"
+#include "models/json_text.h"
 #include "models/methods/older.h"
+#include "models/names.h"
 
 namespace fluxion {
 namespace {
 
 using nlohmann::json;
-
-const std::shared_ptr<const Method>& row_of(const std::string& name, const MethodTable& table) {
-  for (const auto& method : table)
-    if (method->name == name) return method;
-  throw FormatError("method '" + name + "' is not one of " + method_names(table));
-}
-
-const MethodOption& option_of(const Method& method, const std::string& name) {
-  const auto found = std::ranges::find(method.options, name, &MethodOption::name);
-  if (found != method.options.end()) return *found;
-  std::string names;
-  for (const MethodOption& option : method.options)
-    names += (names.empty() ? "" : ", ") + option.name;
-  throw Error("method " + method.name + ": there is no option '" + name + "'; there are " + names);
-}
 
 MethodOptions completed(const Method& method, const GivenOptions& given, SampleKind kind) {
   MethodOptions options;
@@ -33,7 +20,7 @@ MethodOptions completed(const Method& method, const GivenOptions& given, SampleK
     options.set(option.name, option.default_for(kind));
   for (const auto& [name, value] : given) {
     try {
-      options.set(name, option_of(method, name).checked(value));
+      options.set(name, method.option(name).checked(value));
     } catch (const FormatError&) {
       throw;
     } catch (const Error& error) {
@@ -53,6 +40,21 @@ OptionValue value_from(const std::string& name, const json& value) {
 
 }  // namespace
 
+const MethodOption& Method::option(const std::string& name) const {
+  const auto found = std::ranges::find(options, name, &MethodOption::name);
+  if (found != options.end()) return *found;
+  std::string names;
+  for (const MethodOption& each : options) names += (names.empty() ? "" : ", ") + each.name;
+  throw Error("method " + this->name + ": there is no option '" + name + "'; there are " + names);
+}
+
+const std::shared_ptr<const Method>& method_named(const std::string& name,
+                                                  const MethodTable& table) {
+  for (const auto& method : table)
+    if (method->name == name) return method;
+  throw FormatError("method '" + name + "' is not one of " + method_names(table));
+}
+
 MethodTable with_method(MethodTable table, Method method) {
   if (!method.loss) throw Error("method " + method.name + ": has no loss");
   if (std::ranges::any_of(table, [&](const auto& row) { return row->name == method.name; }))
@@ -64,9 +66,7 @@ MethodTable with_method(MethodTable table, Method method) {
 }
 
 std::string method_names(const MethodTable& table) {
-  std::string names;
-  for (const auto& method : table) names += (names.empty() ? "'" : ", '") + method->name + "'";
-  return names;
+  return quoted_names(table, [](const auto& method) { return method->name; });
 }
 
 MethodConfig::MethodConfig() : MethodConfig(configure("meanflow")) {}
@@ -80,17 +80,11 @@ bool MethodConfig::operator==(const MethodConfig& other) const {
 
 MethodConfig configure(const std::string& name, const GivenOptions& given, SampleKind kind,
                        const MethodTable& table) {
-  const std::shared_ptr<const Method>& method = row_of(name, table);
+  const std::shared_ptr<const Method>& method = method_named(name, table);
   return {method, completed(*method, given, kind)};
 }
 
-Parameters UpdateArguments::average(const Parameters& tree, const Tensor& share) const {
-  return zip_tree(tree, trained, [&](const Tensor& before, const Tensor& fresh) {
-    return before + share * (fresh - before);
-  });
-}
-
-Parameters UpdateArguments::average(const Parameters& tree, double share) const {
+Parameters UpdateArguments::average(const Parameters& tree, const Operand& share) const {
   return zip_tree(tree, trained, [&](const Tensor& before, const Tensor& fresh) {
     return before + share * (fresh - before);
   });
@@ -136,10 +130,8 @@ json method_to_json(const MethodConfig& config) {
 
 MethodConfig method_from_json(const json& object, const MethodTable& table) {
   if (is_older_objective(object)) return older_objective(object, table);
-  if (!object.is_object() || !object.contains("method") || !object["method"].is_string())
-    throw FormatError("method: wants an object with the member 'method', got " + object.dump());
-  const std::string name = object["method"].get<std::string>();
-  const std::shared_ptr<const Method>& method = row_of(name, table);
+  const std::shared_ptr<const Method>& method =
+      method_named(json_member<std::string>(object, "method"), table);
   GivenOptions given;
   if (const auto options = object.find("options"); options != object.end()) {
     if (!options->is_object())

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 
+#include "engine/graph/ops.h"
 #include "engine/graph/tree.h"
 #include "models/methods/option.h"
 #include "models/model_file.h"
@@ -53,8 +54,7 @@ struct UpdateArguments {
   Tensor step;                // i32, updates done before this one
   // tree + share (trained - tree) over all parameters: an average that moves by a share, which may
   // be a scalar that depends on the step.
-  Parameters average(const Parameters& tree, const Tensor& share) const;
-  Parameters average(const Parameters& tree, double share) const;
+  Parameters average(const Parameters& tree, const Operand& share) const;
 };
 
 struct Method {
@@ -95,6 +95,9 @@ struct Method {
   std::function<std::string(const ModelInfo&)> teacher_refusal = {};
   // The state after an update; pure, as the loss is. Trees that it leaves out stay as they are.
   std::function<MethodState(const UpdateArguments&)> after_update = {};
+
+  // The option of that name. Throws Error that lists them where there is none.
+  const MethodOption& option(const std::string& name) const;
 };
 
 // The names of a method's trees of state.
@@ -104,6 +107,9 @@ using MethodTable = std::vector<std::shared_ptr<const Method>>;
 
 // The rows of table.cpp.
 const MethodTable& built_in_methods();
+// The row of that name. Throws FormatError, listing the names, where there is none.
+const std::shared_ptr<const Method>& method_named(const std::string& name,
+                                                  const MethodTable& table);
 // A table with one more row. Throws Error for a name that is there already, or a row without a
 // loss.
 MethodTable with_method(MethodTable table, Method method);

@@ -1,33 +1,15 @@
 #include "models/methods/older.h"
 
-#include <array>
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
 #include "models/json_text.h"
+#include "models/older_objectives.h"
 
 namespace fluxion {
 namespace {
 
 using nlohmann::json;
-
-struct OlderKind {
-  const char* kind;
-  const char* method;
-};
-constexpr std::array<OlderKind, 4> older_kinds = {{{"flow_matching", "flow-matching"},
-                                                   {"meanflow", "meanflow"},
-                                                   {"meanflow_cfg", "meanflow"},
-                                                   {"split_meanflow", "split-meanflow"}}};
-
-const OlderKind& older_kind(const std::string& name) {
-  std::string known;
-  for (const OlderKind& each : older_kinds) {
-    if (name == each.kind) return each;
-    known += (known.empty() ? "'" : ", '") + std::string(each.kind) + "'";
-  }
-  throw FormatError("objective '" + name + "' is not one of " + known);
-}
 
 template <class T>
 T member(const json& object, const char* name, T otherwise) {
@@ -43,8 +25,10 @@ bool is_older_objective(const json& object) {
 }
 
 MethodConfig older_objective(const json& object, const MethodTable& table) {
-  const OlderKind& kind = older_kind(object.at("kind").get<std::string>());
+  const OlderObjective& kind = older_objective_named(object.at("kind").get<std::string>());
   const std::string method = kind.method;
+  if (method.empty())
+    throw FormatError("objective '" + std::string(kind.name) + "' is not one to train with");
   GivenOptions given = {{"time-mean", member(object, "time_mean", -0.4)},
                         {"time-std", member(object, "time_std", 1.0)},
                         {"label-dropout", member(object, "label_dropout", 0.1)}};
@@ -56,7 +40,7 @@ MethodConfig older_objective(const json& object, const MethodTable& table) {
     given["direction"] = member(object, "own_direction", false) ? "network" : "data";
   }
   // Every objective had these members, and only one read them.
-  if (kind.kind == std::string("meanflow_cfg")) {
+  if (kind.name == std::string("meanflow_cfg")) {
     given["omega"] = member(object, "omega", 1.0);
     given["kappa"] = member(object, "kappa", 0.5);
   }

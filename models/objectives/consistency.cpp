@@ -6,30 +6,20 @@
 #include "engine/graph/ops.h"
 #include "models/layers/layers.h"
 #include "models/layers/losses.h"
+#include "models/paths/wrapping.h"
 
 namespace fluxion {
-namespace {
-
-Tensor consistency_function(const Velocity& network, const Tensor& x, const Tensor& sigma,
-                            const Tensor& labels, const ConsistencyOptions& options) {
-  const double data = options.sigma_data;
-  const Tensor level = per_sample(sigma, x.rank());
-  const Tensor above = level - options.sigma_min, total = square(level) + data * data;
-  const Tensor skip = data * data / (square(above) + data * data), in = rsqrt(total),
-               out = data * above * in;
-  return skip * x + out * network(in * x, {.t = 0.25 * log(sigma), .r = zeros_like(sigma)}, labels);
-}
-
-}  // namespace
 
 ConsistencyTrainingResult consistency_training(const Velocity& network, const Tensor& x,
                                                const Tensor& e, const Tensor& sigma_lo,
                                                const Tensor& sigma_hi, const Labels& labels,
                                                const ConsistencyOptions& options) {
   const Tensor label = labels.dropped();
+  Path path = Path::edm(options.sigma_min);
+  path.sigma_data = options.sigma_data;
+  const Velocity f = wrapped(Wrapping::consistency, network, path);
   const auto at = [&](const Tensor& sigma) {
-    return consistency_function(network, x + per_sample(sigma, x.rank()) * e, sigma, label,
-                                options);
+    return f(noised(path, x, e, sigma), {.t = sigma, .r = sigma}, label);
   };
   ConsistencyTrainingResult result;
   result.student = at(sigma_hi);

@@ -47,7 +47,7 @@ MeanFlowResult meanflow_along(const Velocity& network, const FlowDraws& draws, c
       network, z, draws.t, r, draws.labels.dropped(), direction, options.jvp_rows);
   result.target = stop_gradient(v - per_sample(draws.t - r, z.rank()) * result.dudt);
   result.error = squared_norm(result.u - result.target);
-  result.weight = stop_gradient(pow(result.error + options.c, -options.p));
+  result.weight = adaptive_weight(result.error, options.c, options.p);
   result.loss = mean(result.weight * result.error);
   return result;
 }
@@ -65,6 +65,10 @@ FlowMatchingResult flow_matching(const Velocity& network, const FlowDraws& draws
         result.per_sample / static_cast<double>(draws.x.elements() / draws.x.size(0));
   result.loss = mean(result.per_sample);
   return result;
+}
+
+Tensor adaptive_weight(const Tensor& error, double c, double p) {
+  return stop_gradient(pow(error + c, -p));
 }
 
 MeanFlowResult meanflow(const Velocity& network, const FlowDraws& draws,

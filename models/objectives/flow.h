@@ -40,6 +40,8 @@ struct MeanFlowResult {
     return std::tie(self.loss, self.u, self.dudt, self.target, self.error, self.weight);
   }
 };
+// (error + c)^-p, held constant: MeanFlow's weight of a sample. error [batch].
+Tensor adaptive_weight(const Tensor& error, double c, double p);
 MeanFlowResult meanflow(const Velocity& network, const FlowDraws& draws,
                         const MeanFlowOptions& options = {});
 

@@ -7,8 +7,9 @@
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "engine/number_text.h"
-#include "models/enum_names.h"
+#include "models/json_text.h"
 #include "models/layers/layers.h"
+#include "models/names.h"
 
 namespace fluxion {
 namespace {
@@ -202,12 +203,8 @@ Path path_from_json(const nlohmann::json& json) {
     throw FormatError("path: wants an object with the member 'kind', got " + json.dump());
   Path path = with_kind(path_kind_from(json["kind"].get<std::string>()));
   visit_numbers(path, [&](const char* name, double& value) {
-    const auto found = json.find(name);
-    if (found == json.end()) return;
-    if (!found->is_number())
-      throw FormatError(std::string("path: member '") + name + "' must be a number, got " +
-                        found->dump());
-    value = found->get<double>();
+    if (const auto* const found = find_json_member(json, name))
+      value = json_number(*found, std::string("path: member '") + name + "'");
   });
   try {
     check(path);

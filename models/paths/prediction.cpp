@@ -4,7 +4,7 @@
 
 #include "engine/error.h"
 #include "engine/graph/ops.h"
-#include "models/enum_names.h"
+#include "models/names.h"
 
 namespace fluxion {
 namespace {
@@ -119,14 +119,6 @@ Predictor Predictor::on(const Path& other) const {
   return {.network = moved, .path = other, .prediction = Prediction::velocity};
 }
 
-EdmScales edm_scales(const Tensor& sigma, double sigma_data) {
-  const Tensor q = hypot(sigma, full_like(sigma, sigma_data));
-  return {.skip = square(sigma_data / q),
-          .out = sigma * sigma_data / q,
-          .in = 1.0 / q,
-          .noise = 0.25 * log(sigma)};
-}
-
 Velocity edm_inputs(Velocity network, const Path& path) {
   return [network = std::move(network), path](const Tensor& z, const Times& times,
                                               const Tensor& labels) {
@@ -134,12 +126,6 @@ Velocity edm_inputs(Velocity network, const Path& path) {
     const Tensor q = hypot(at.sigma, path.sigma_data * at.alpha);
     const Tensor level = 0.25 * log(at.sigma / at.alpha);
     return network(z / over_samples(q, z.rank()), {.t = level, .r = zeros_like(level)}, labels);
-  };
-}
-
-Velocity time_reversed(Velocity network) {
-  return [network = std::move(network)](const Tensor& z, const Times& times, const Tensor& labels) {
-    return -network(z, {.t = 1.0 - times.t, .r = 1.0 - times.r}, labels);
   };
 }
 

@@ -72,19 +72,8 @@ struct Predictor {
   Predictor on(const Path& other) const;
 };
 
-// EDM's scales (Karras et al. 2022, table 1) for noise level sigma, of the shape of sigma:
-// D(x) = skip x + out F(in x, noise), noise = log(sigma) / 4.
-struct EdmScales {
-  Tensor skip, out, in, noise;
-};
-EdmScales edm_scales(const Tensor& sigma, double sigma_data);
-
 // A raw network F(x, c) behind EDM's input scales, as a network on `path` that predicts F:
 // network(z / q, {log(sigma / alpha) / 4, 0}), q^2 = sigma^2 + alpha^2 sigma_data^2.
 Velocity edm_inputs(Velocity network, const Path& path);
-
-// A network of a path in time 1 - t (0 noise, 1 data) with velocity x - e, as most flow-matching
-// code has it, in this library's convention: -network(z, 1 - t, 1 - r).
-Velocity time_reversed(Velocity network);
 
 }  // namespace fluxion

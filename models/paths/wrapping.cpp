@@ -2,7 +2,7 @@
 
 #include "engine/error.h"
 #include "engine/graph/ops.h"
-#include "models/enum_names.h"
+#include "models/names.h"
 
 namespace fluxion {
 namespace {
@@ -20,9 +20,7 @@ Velocity consistency_function(const Velocity& network, const Path& path) {
     const Tensor sigma = path.at(times.t).sigma, above = sigma - path.sigma_min;
     const Tensor q = hypot(sigma, full_like(sigma, data));
     const Tensor skip = data * data / (square(above) + data * data), out = data * above / q;
-    const Tensor level = 0.25 * log(sigma);
-    const Tensor F =
-        network(z / over_samples(q, z.rank()), {.t = level, .r = zeros_like(level)}, labels);
+    const Tensor F = edm_inputs(network, path)(z, times, labels);
     return over_samples(skip, z.rank()) * z + over_samples(out, z.rank()) * F;
   };
 }

@@ -10,9 +10,6 @@
 namespace fluxion {
 namespace {
 
-// Noise is drawn in blocks of this many samples with a key each, so that sample i is the same
-// whatever the batch and the count.
-constexpr std::int64_t noise_block = 64;
 // What the seed's key is folded with for the noise that steps draw: no number of a block.
 constexpr std::uint32_t steps_of_key = 0xffffffff;
 
@@ -29,9 +26,7 @@ Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, 
   const Shape batch{z.size(0)};
   const Tensor h = s - t;
   const auto scaled = [&](const Tensor& step, const Tensor& slope) {
-    Dims shape(static_cast<std::size_t>(z.rank()), 1);
-    if (step.rank() == 1) shape.front() = batch[0];
-    return reshape(step, Shape(std::move(shape))) * slope;
+    return over_samples(step, z.rank()) * slope;
   };
   const auto times = [&](const Tensor& time) { return broadcast_to(time, batch); };
   if (kind == SamplerKind::meanflow) return z + scaled(h, network(z, {times(t), times(s)}, labels));
@@ -71,7 +66,7 @@ struct Sampler::State {
         dtype(number_type),
         device(on),
         solver(std::move(predictor), options, num_classes),
-        noise(compile(Noise([block = with_batch(noise_block, sample_shape), number_type](
+        noise(compile(Noise([block = with_batch(samples_per_key, sample_shape), number_type](
                                 const Tensor& key, const Tensor& number) {
           return normal(fold_in(key, number), block, number_type);
         }))) {}
@@ -149,7 +144,7 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
     std::vector<std::int32_t> chunk_labels(static_cast<std::size_t>(batch),
                                            static_cast<std::int32_t>(classes));
     for (std::int64_t i = 0; i < used; ++i) {
-      const std::int64_t index = begin + i, block = index / noise_block;
+      const std::int64_t index = begin + i, block = index / samples_per_key;
       if (block != noise_at) {
         const Tensor number = Tensor::from(
             std::vector<std::int32_t>{static_cast<std::int32_t>(block)}, {}, state_->device);
@@ -158,7 +153,7 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
       }
       const auto from =
           noise.begin() +
-          static_cast<std::ptrdiff_t>(static_cast<std::size_t>(index % noise_block) * elements);
+          static_cast<std::ptrdiff_t>(static_cast<std::size_t>(index % samples_per_key) * elements);
       std::copy_n(from, elements,
                   z.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(i) * elements));
       if (!labels.empty())
@@ -184,7 +179,7 @@ std::uint64_t Sampler::host_bytes(const Shape& sample_shape, std::int64_t count,
                                   std::int64_t batch) {
   // The samples, a batch before and after its steps, and two blocks of noise.
   const double samples = static_cast<double>(count) +
-                         2.0 * static_cast<double>(std::min(batch, count)) + 2.0 * noise_block;
+                         2.0 * static_cast<double>(std::min(batch, count)) + 2.0 * samples_per_key;
   const double bytes = samples * static_cast<double>(sample_shape.elements()) * sizeof(float);
   constexpr double most = 9e18;
   return static_cast<std::uint64_t>(std::min(bytes, most));

@@ -5,7 +5,7 @@
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/single_precision.h"
-#include "models/enum_names.h"
+#include "models/names.h"
 
 namespace fluxion {
 namespace {

@@ -12,9 +12,6 @@
 namespace fluxion {
 namespace {
 
-// Noise is drawn in blocks of this many samples with a key each.
-constexpr std::int64_t rows_per_key = 64;
-
 Tensor solver_number(double value, DType dtype, const Device& device) {
   if (dtype == DType::f64) return Tensor::from(std::vector<double>{value}, {}, device);
   return Tensor::from(std::vector<float>{static_cast<float>(value)}, {}, device).to(dtype);
@@ -23,9 +20,10 @@ Tensor solver_number(double value, DType dtype, const Device& device) {
 // Enough whole blocks to hold `like`'s rows wherever they begin, and those rows.
 Tensor drawn_rows(const Tensor& key, const Tensor& first_block, const Tensor& rows,
                   const Tensor& like) {
-  const std::int64_t batch = like.size(0), blocks = (batch + rows_per_key - 2) / rows_per_key + 1;
+  const std::int64_t batch = like.size(0),
+                     blocks = (batch + samples_per_key - 2) / samples_per_key + 1;
   Dims shape = like.shape().dims();
-  shape.front() = rows_per_key;
+  shape.front() = samples_per_key;
   std::vector<Tensor> parts;
   for (std::int64_t b = 0; b < blocks; ++b)
     parts.push_back(
@@ -101,12 +99,12 @@ Solver::Solver(Predictor predictor, const SamplerOptions& given, std::int64_t nu
   const Stepper& stepper = state_->stepper;
   if (!(stepper.path == predictor.path)) predictor = predictor.on(stepper.path);
 
-  // What `body` builds, and how many calls a sample makes in it.
-  const auto counting = [counts](std::int64_t batch, const auto& body, auto& calls) {
+  // What `body` builds; `keep` gets how many calls a sample makes in it.
+  const auto counting = [counts](std::int64_t batch, const auto& body, const auto& keep) {
     std::lock_guard lock(counts->mutex);
     counts->rows = 0;
     auto result = body();
-    calls = static_cast<double>(counts->rows) / static_cast<double>(batch);
+    keep(static_cast<double>(counts->rows) / static_cast<double>(batch));
     return result;
   };
   const auto labels_of = [](const std::vector<Tensor>& labels) {
@@ -121,27 +119,20 @@ Solver::Solver(Predictor predictor, const SamplerOptions& given, std::int64_t nu
           return drawn_rows(fold_in(fold_in(noise.at(0), noise.at(1)), draw), noise.at(2),
                             noise.at(3), z);
         };
-        double calls = 0;
-        StepOutput result = counting(
+        return counting(
             z.size(0),
             [&] {
               return body(form, network, {z, memory, numbers, drawn});
             },
-            calls);
-        std::lock_guard lock(counts->mutex);
-        counts->of_form[form] = calls;
-        return result;
+            [&](double calls) { counts->of_form[form] = calls; });
       }));
   if (stepper.start)
     state_->start = compile(
         State::Start([=, body = stepper.start](const Tensor& z, const std::vector<Tensor>& labels) {
           const LabelledPredictor network{predictor, labels_of(labels)};
-          double calls = 0;
-          std::vector<Tensor> result = counting(
-              z.size(0), [&] { return body(network, z); }, calls);
-          std::lock_guard lock(counts->mutex);
-          counts->of_start = calls;
-          return result;
+          return counting(
+              z.size(0), [&] { return body(network, z); },
+              [&](double calls) { counts->of_start = calls; });
         }));
 }
 
@@ -159,11 +150,11 @@ Tensor Solver::run(const Tensor& noise, const Tensor& labels, const NoiseRows& r
     const Tensor key = rows.key ? rows.key : random_key(0, device);
     std::vector<std::int32_t> offsets;
     for (std::int64_t i = 0; i < batch; ++i)
-      offsets.push_back(static_cast<std::int32_t>(rows.first % rows_per_key + i));
+      offsets.push_back(static_cast<std::int32_t>(rows.first % samples_per_key + i));
     const auto integer = [&](std::int64_t value) {
       return Tensor::from(std::vector<std::int32_t>{static_cast<std::int32_t>(value)}, {}, device);
     };
-    noise_list = {key, integer(0), integer(rows.first / rows_per_key),
+    noise_list = {key, integer(0), integer(rows.first / samples_per_key),
                   Tensor::from(offsets, {batch}, device)};
   }
 

@@ -86,6 +86,23 @@ nlohmann::json evaluated(const std::string& options) {
 
 }  // namespace
 
+TEST_CASE("eval measures the likelihood of a model alone, with a tolerance of its own", "[cli]") {
+  const std::string common =
+      "--model points/model.safetensors --metrics likelihood --count 20 --tolerance ";
+  const double exact = evaluated(common + "1e-7").at("metrics").at("nll").at("value").get<double>();
+  CHECK(std::isfinite(exact));
+  for (const char* tolerance : {"1e-3", "1e-3 --sampler dopri5"}) {
+    INFO(tolerance);
+    const double nats = evaluated(common + tolerance).at("metrics").at("nll").at("value");
+    CHECK(std::abs(nats - exact) < 0.05);
+  }
+  // Without the likelihood, the tolerance is the sampler's, and this one has none.
+  const ProgramRun run = run_program(
+      "eval --model points/model.safetensors --metrics energy --tolerance 1e-3", folder().path());
+  CHECK(run.code == 1);
+  CHECK(contains(run.error, "--tolerance is for --sampler dopri5"));
+}
+
 TEST_CASE("eval measures a model of points against what it was trained on", "[cli][evaluation]") {
   const nlohmann::json result =
       evaluated("--model points/model.safetensors --count 300 --draws 2 --threads 2");

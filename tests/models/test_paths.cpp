@@ -14,6 +14,19 @@ using namespace fluxion::testing;
 
 namespace {
 
+// EDM's scales (Karras et al. 2022, table 1) for noise level sigma, of the shape of sigma:
+// D(x) = skip x + out F(in x, noise), noise = log(sigma) / 4.
+struct EdmScales {
+  Tensor skip, out, in, noise;
+};
+EdmScales edm_scales(const Tensor& sigma, double sigma_data) {
+  const Tensor q = hypot(sigma, full_like(sigma, sigma_data));
+  return {.skip = square(sigma_data / q),
+          .out = sigma * sigma_data / q,
+          .in = 1.0 / q,
+          .noise = 0.25 * log(sigma)};
+}
+
 const std::vector<Path>& all_paths() {
   static const std::vector<Path> paths = {Path::linear(),  Path::trig(), Path::vp(),
                                           Path::sub_vp(),  Path::ve(),   Path::edm(),
