@@ -3,31 +3,21 @@
 // and a reader refuses what it does not know by name.
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cstring>
-#include <map>
-#include <optional>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
 #include "engine/error.h"
-#include "engine/export/crc32.h"
 #include "engine/export/stored_graph.h"
+#include "engine/export/tagged_bytes.h"
 #include "engine/graph/op_names.h"
 
 namespace fluxion {
 
 namespace {
 
-constexpr std::string_view magic = "fluxgrph";
-constexpr std::uint32_t version = 1;
-constexpr std::size_t header_bytes = 8 + 4 + 4 + 8;
-
-// Bounds on the numbers in a file, far beyond any use. They keep sums of sizes from overflowing.
-constexpr std::int64_t most_elements = std::int64_t{1} << 48;
-constexpr std::uint32_t most_axes = 64;
+constexpr FileKind graph_file{"graph file", "graph", "fluxgrph", 1};
 
 // The names of each attribute type's members, in the order of its list (engine/graph/op.h).
 template <class T>
@@ -89,199 +79,45 @@ constexpr std::string_view kind_of(bool) { return "bool"; }
 constexpr std::string_view kind_of(const Dims&) { return "ints"; }
 constexpr std::string_view kind_of(DType) { return "dtype"; }
 
-constexpr DType all_dtypes[] = {DType::boolean, DType::u8,  DType::i32, DType::u32, DType::i64,
-                                DType::bf16,    DType::f16, DType::f32, DType::f64};
-
 constexpr std::string_view sections[] = {"name",    "inputs",  "constants",
                                          "outputs", "scalars", "nodes"};
 
-class Writer {
- public:
-  std::vector<std::byte> bytes;
+void write_value(TaggedWriter& writer, plan::Value value) {
+  writer.number(static_cast<std::uint32_t>(value.node.number));
+  writer.number(static_cast<std::uint32_t>(value.output));
+}
 
-  template <class T>
-  requires std::is_integral_v<T>
-  void number(T value) {
-    auto rest = static_cast<std::uint64_t>(value);
-    for (std::size_t i = 0; i < sizeof(T); ++i, rest >>= 8)
-      bytes.push_back(static_cast<std::byte>(rest & 0xFF));
-  }
-  void number(double value) { number(std::bit_cast<std::uint64_t>(value)); }
-  void raw(std::string_view text) { append(std::as_bytes(std::span(text))); }
-  void append(std::span<const std::byte> more) {
-    bytes.insert(bytes.end(), more.begin(), more.end());
-  }
-  void count(std::size_t value) { number(static_cast<std::uint32_t>(value)); }
-  // A word of the format: at most 255 characters.
-  void word(std::string_view text) {
-    number(static_cast<std::uint8_t>(text.size()));
-    raw(text);
-  }
-  // A text from the user, of any length.
-  void text(std::string_view text) {
-    count(text.size());
-    raw(text);
-  }
-  void dims(const Dims& dims) {
-    count(dims.size());
-    for (const std::int64_t size : dims) number(size);
-  }
-  void type(const TensorType& type) {
-    word(to_string(type.dtype));
-    dims(type.shape.dims());
-  }
-  void section(std::string_view name, const Writer& body) {
-    word(name);
-    number(static_cast<std::uint64_t>(body.bytes.size()));
-    append(body.bytes);
-  }
+void write_node(TaggedWriter& writer, const plan::GraphNode& node) {
+  writer.word(to_string(node.op));
+  TaggedWriter attributes;
+  std::uint8_t how_many = 0;
+  const auto add = [&](std::string_view name, const auto& value) {
+    attributes.word(name);
+    attributes.word(kind_of(value));
+    attributes.item(value);
+    ++how_many;
+  };
+  std::visit([&](const auto& value) { visit_members(value, add); }, node.attributes);
+  if (node.scalar >= 0) add("scalar", static_cast<std::int64_t>(node.scalar));
+  writer.number(how_many);
+  writer.append(attributes.bytes);
+  writer.count(node.inputs.size());
+  for (const plan::Value input : node.inputs) write_value(writer, input);
+  writer.count(node.outputs.size());
+  for (const TensorType& output : node.outputs) writer.type(output);
+}
 
-  void attribute_value(std::int64_t value) { number(value); }
-  void attribute_value(double value) { number(value); }
-  void attribute_value(bool value) { number(static_cast<std::uint8_t>(value)); }
-  void attribute_value(const Dims& value) { dims(value); }
-  void attribute_value(DType value) { word(to_string(value)); }
-  template <class T>
-  void attribute(std::string_view name, const T& value) {
-    word(name);
-    word(kind_of(value));
-    attribute_value(value);
-  }
+plan::Value read_value(TaggedReader& reader) {
+  const auto node = reader.number<std::uint32_t>(), output = reader.number<std::uint32_t>();
+  constexpr std::uint32_t most = 0x7FFFFFFF;
+  if (node > most || output > most) reader.fail("a value of node " + std::to_string(node));
+  return {plan::NodeId(node), static_cast<std::int32_t>(output)};
+}
 
-  void node(const plan::GraphNode& node) {
-    word(to_string(node.op));
-    Writer attributes;
-    std::uint8_t how_many = 0;
-    const auto add = [&](std::string_view name, const auto& value) {
-      attributes.attribute(name, value);
-      ++how_many;
-    };
-    std::visit([&](const auto& value) { visit_members(value, add); }, node.attributes);
-    if (node.scalar >= 0) add("scalar", static_cast<std::int64_t>(node.scalar));
-    number(how_many);
-    append(attributes.bytes);
-    count(node.inputs.size());
-    for (const plan::Value input : node.inputs) value(input);
-    count(node.outputs.size());
-    for (const TensorType& output : node.outputs) type(output);
-  }
-  void value(plan::Value value) {
-    number(static_cast<std::uint32_t>(value.node.number));
-    number(static_cast<std::uint32_t>(value.output));
-  }
-};
-
-// Reads from one span of bytes. It checks that enough bytes follow before it allocates for them.
-class Reader {
- public:
-  Reader(std::span<const std::byte> bytes, std::string what)
-      : bytes_(bytes), what_(std::move(what)) {}
-
-  [[noreturn]] void fail(const std::string& why) const {
-    throw FormatError("graph file: " + what_ + ": " + why + " (at byte " +
-                      std::to_string(position_) + " of " + std::to_string(bytes_.size()) + ")");
-  }
-  void finish() const {
-    if (position_ != bytes_.size()) fail("bytes follow its end");
-  }
-  bool at_end() const { return position_ == bytes_.size(); }
-
-  std::span<const std::byte> take(std::uint64_t count) {
-    if (count > bytes_.size() - position_) fail("the bytes end within a value");
-    const auto taken = bytes_.subspan(position_, static_cast<std::size_t>(count));
-    position_ += taken.size();
-    return taken;
-  }
-  template <class T>
-  T number() {
-    std::uint64_t result = 0;
-    const auto taken = take(sizeof(T));
-    for (std::size_t i = 0; i < sizeof(T); ++i)
-      result |= std::to_integer<std::uint64_t>(taken[i]) << (8 * i);
-    if constexpr (std::is_same_v<T, double>)
-      return std::bit_cast<double>(result);
-    else
-      return static_cast<T>(result);
-  }
-  std::string_view raw(std::uint64_t count) {
-    const auto taken = take(count);
-    return {reinterpret_cast<const char*>(taken.data()), taken.size()};
-  }
-  std::string_view word() { return raw(number<std::uint8_t>()); }
-  std::string text() { return std::string(raw(number<std::uint32_t>())); }
-  // The number of items that follow, each of at least one byte.
-  std::uint32_t count(const char* items) {
-    const auto result = number<std::uint32_t>();
-    if (result > bytes_.size() - position_)
-      fail(std::to_string(result) + " " + items + " do not fit the bytes that are left");
-    return result;
-  }
-  Dims dims() {
-    const std::uint32_t rank = count("sizes");
-    if (rank > most_axes) fail(std::to_string(rank) + " axes; at most 64 are read");
-    Dims result;
-    for (std::uint32_t axis = 0; axis < rank; ++axis) {
-      result.push_back(number<std::int64_t>());
-      bounded(result.back());
-    }
-    return result;
-  }
-  DType dtype() {
-    const std::string_view name = word();
-    for (const DType each : all_dtypes)
-      if (to_string(each) == name) return each;
-    fail("element type " + quoted(name) + " is not one that this version knows");
-  }
-  TensorType type() {
-    const DType dtype = this->dtype();
-    Dims sizes = dims();
-    std::int64_t elements = 1;
-    for (const std::int64_t size : sizes) {
-      if (size < 0) fail("a tensor has an axis of negative size");
-      if (size > most_elements / elements) fail("a tensor has absurdly many elements");
-      elements *= std::max<std::int64_t>(size, 1);
-    }
-    return {Shape(std::move(sizes)), dtype};
-  }
-  plan::Value value() {
-    const auto node = number<std::uint32_t>(), output = number<std::uint32_t>();
-    constexpr std::uint32_t most = 0x7FFFFFFF;
-    if (node > most || output > most) fail("a value of node " + std::to_string(node));
-    return {plan::NodeId(node), static_cast<std::int32_t>(output)};
-  }
-
-  void attribute_value(std::int64_t& value) { bounded(value = number<std::int64_t>()); }
-  void attribute_value(double& value) { value = number<double>(); }
-  void attribute_value(bool& value) {
-    const auto byte = number<std::uint8_t>();
-    if (byte > 1) fail("a truth value of " + std::to_string(byte));
-    value = byte == 1;
-  }
-  void attribute_value(Dims& value) { value = dims(); }
-  void attribute_value(DType& value) { value = dtype(); }
-
-  static std::string quoted(std::string_view name) {
-    std::string text = "'";
-    for (const char c : name)
-      text += static_cast<unsigned char>(c) < 32 || c == 127 ? std::string("?") : std::string(1, c);
-    return text + "'";
-  }
-
- private:
-  void bounded(std::int64_t value) const {
-    if (value > most_elements || value < -most_elements)
-      fail("the number " + std::to_string(value) + " is beyond every size");
-  }
-
-  std::span<const std::byte> bytes_;
-  std::size_t position_ = 0;
-  std::string what_;
-};
-
-Op op_of(const Reader& reader, std::string_view name) {
+Op op_of(const TaggedReader& reader, std::string_view name) {
   for (int number = 0; number < op_count; ++number)
     if (info(static_cast<Op>(number)).name == name) return static_cast<Op>(number);
-  reader.fail("op " + Reader::quoted(name) + " is not one that this version knows");
+  reader.fail("op " + TaggedReader::quoted(name) + " is not one that this version knows");
 }
 
 template <std::size_t... i>
@@ -291,7 +127,7 @@ Attributes default_attributes(std::size_t wanted, std::index_sequence<i...>) {
   return result;
 }
 
-plan::GraphNode read_node(Reader& reader) {
+plan::GraphNode read_node(TaggedReader& reader) {
   plan::GraphNode node;
   node.op = op_of(reader, reader.word());
   const std::string op_name(to_string(node.op));
@@ -305,9 +141,10 @@ plan::GraphNode read_node(Reader& reader) {
     const auto read = [&](std::string_view member, auto& value) {
       if (member != name) return;
       if (kind != kind_of(value))
-        reader.fail("attribute " + Reader::quoted(name) + " of " + op_name + " is of the kind " +
-                    Reader::quoted(kind) + ", not " + std::string(kind_of(value)));
-      reader.attribute_value(value);
+        reader.fail("attribute " + TaggedReader::quoted(name) + " of " + op_name +
+                    " is of the kind " + TaggedReader::quoted(kind) + ", not " +
+                    std::string(kind_of(value)));
+      reader.item(value);
       known = true;
     };
     std::visit([&](auto& attributes) { visit_members(attributes, read); }, node.attributes);
@@ -318,10 +155,10 @@ plan::GraphNode read_node(Reader& reader) {
       node.scalar = static_cast<std::int32_t>(scalar);
     }
     if (!known)
-      reader.fail("attribute " + Reader::quoted(name) + " of " + op_name +
+      reader.fail("attribute " + TaggedReader::quoted(name) + " of " + op_name +
                   " is not one that this version knows");
     if (std::find(seen.begin(), seen.end(), name) != seen.end())
-      reader.fail("attribute " + Reader::quoted(name) + " of " + op_name + " is given twice");
+      reader.fail("attribute " + TaggedReader::quoted(name) + " of " + op_name + " is given twice");
     seen.push_back(name);
   }
   std::visit(
@@ -333,49 +170,13 @@ plan::GraphNode read_node(Reader& reader) {
       },
       node.attributes);
   const std::uint32_t inputs = reader.count("operands");
-  for (std::uint32_t k = 0; k < inputs; ++k) node.inputs.push_back(reader.value());
+  for (std::uint32_t k = 0; k < inputs; ++k) node.inputs.push_back(read_value(reader));
   const std::uint32_t outputs = reader.count("outputs");
   for (std::uint32_t k = 0; k < outputs; ++k) node.outputs.push_back(reader.type());
   return node;
 }
 
-// The sections by name. Fails unless each known one is there exactly once, and no other.
-std::map<std::string_view, std::span<const std::byte>> read_sections(
-    std::span<const std::byte> bytes) {
-  std::map<std::string_view, std::span<const std::byte>> found;
-  Reader reader(bytes, "sections");
-  while (!reader.at_end()) {
-    const std::string_view name = reader.word();
-    if (std::find(std::begin(sections), std::end(sections), name) == std::end(sections))
-      reader.fail("section " + Reader::quoted(name) + " is not one that this version knows");
-    if (!found.emplace(name, reader.take(reader.number<std::uint64_t>())).second)
-      reader.fail("section '" + std::string(name) + "' is given twice");
-  }
-  for (const std::string_view name : sections)
-    if (!found.contains(name)) reader.fail("section '" + std::string(name) + "' is missing");
-  return found;
-}
-
-// Checks the header and the checksum. Returns the bytes of the sections.
-std::span<const std::byte> body_of(std::span<const std::byte> bytes) {
-  Reader header(bytes, "header");
-  if (bytes.size() < magic.size() || header.raw(magic.size()) != magic)
-    header.fail("these bytes are no graph: they do not start with \"fluxgrph\"");
-  const auto found = header.number<std::uint32_t>();
-  if (found != version)
-    header.fail("version " + std::to_string(found) + ", this library reads version " +
-                std::to_string(version));
-  const auto checksum = header.number<std::uint32_t>();
-  const auto length = header.number<std::uint64_t>();
-  const std::span<const std::byte> body = bytes.subspan(header_bytes);
-  if (body.size() != length)
-    header.fail(std::to_string(length) + " bytes should follow, there are " +
-                std::to_string(body.size()) + ": the file is cut short, or something follows it");
-  if (crc32(body) != checksum) header.fail("the checksum differs: the file is damaged");
-  return body;
-}
-
-StoredValue read_name(Reader& reader) {
+StoredValue read_name(TaggedReader& reader) {
   std::string name = reader.text();
   return {std::move(name), std::string(reader.word())};
 }
@@ -385,7 +186,7 @@ StoredValue read_name(Reader& reader) {
 std::vector<std::byte> serialise(const StoredGraph& stored) {
   check(stored);
   const plan::Graph& graph = stored.graph;
-  Writer name, inputs, constants, outputs, scalars, nodes;
+  TaggedWriter name, inputs, constants, outputs, scalars, nodes;
   name.text(stored.name);
   inputs.count(stored.inputs.size());
   for (std::size_t i = 0; i < stored.inputs.size(); ++i) {
@@ -394,7 +195,7 @@ std::vector<std::byte> serialise(const StoredGraph& stored) {
     inputs.type(graph.inputs[i]);
     const bool donated = std::find(graph.donated.begin(), graph.donated.end(),
                                    static_cast<std::int32_t>(i)) != graph.donated.end();
-    inputs.attribute_value(donated);
+    inputs.item(donated);
   }
   constants.count(stored.constants.size());
   for (std::size_t i = 0; i < stored.constants.size(); ++i) {
@@ -406,53 +207,46 @@ std::vector<std::byte> serialise(const StoredGraph& stored) {
   for (std::size_t i = 0; i < stored.outputs.size(); ++i) {
     outputs.text(stored.outputs[i].name);
     outputs.word(stored.outputs[i].role);
-    outputs.value(graph.outputs[i]);
+    write_value(outputs, graph.outputs[i]);
   }
   scalars.count(stored.scalars.size());
   for (const double scalar : stored.scalars) scalars.number(scalar);
   nodes.count(graph.nodes.size());
-  for (const plan::GraphNode& node : graph.nodes) nodes.node(node);
+  for (const plan::GraphNode& node : graph.nodes) write_node(nodes, node);
 
-  Writer body, file;
+  TaggedWriter body;
   body.section("name", name);
   body.section("inputs", inputs);
   body.section("constants", constants);
   body.section("outputs", outputs);
   body.section("scalars", scalars);
   body.section("nodes", nodes);
-  file.raw(magic);
-  file.number(version);
-  file.number(crc32(body.bytes));
-  file.number(static_cast<std::uint64_t>(body.bytes.size()));
-  file.append(body.bytes);
-  return std::move(file.bytes);
+  return whole_file(graph_file, body.bytes);
 }
 
 namespace {
 
 StoredGraph read_graph(std::span<const std::byte> bytes) {
-  const auto sections_of = read_sections(body_of(bytes));
-  const auto section = [&](std::string_view name) {
-    return Reader(sections_of.at(name), "section '" + std::string(name) + "'");
-  };
+  const TaggedSections sections_of(graph_file, bytes, sections);
+  const auto section = [&](std::string_view name) { return sections_of.reader(name); };
   StoredGraph stored;
   plan::Graph& graph = stored.graph;
-  Reader name = section("name");
+  TaggedReader name = section("name");
   stored.name = name.text();
   name.finish();
 
-  Reader inputs = section("inputs");
+  TaggedReader inputs = section("inputs");
   const std::uint32_t input_count = inputs.count("inputs");
   for (std::uint32_t i = 0; i < input_count; ++i) {
     stored.inputs.push_back(read_name(inputs));
     graph.inputs.push_back(inputs.type());
     bool donated = false;
-    inputs.attribute_value(donated);
+    inputs.item(donated);
     if (donated) graph.donated.push_back(static_cast<std::int32_t>(i));
   }
   inputs.finish();
 
-  Reader constants = section("constants");
+  TaggedReader constants = section("constants");
   const std::uint32_t constant_count = constants.count("constants");
   for (std::uint32_t i = 0; i < constant_count; ++i) {
     graph.inputs.push_back(constants.type());
@@ -461,22 +255,22 @@ StoredGraph read_graph(std::span<const std::byte> bytes) {
   }
   constants.finish();
 
-  Reader outputs = section("outputs");
+  TaggedReader outputs = section("outputs");
   const std::uint32_t output_count = outputs.count("outputs");
   for (std::uint32_t i = 0; i < output_count; ++i) {
     stored.outputs.push_back(read_name(outputs));
-    graph.outputs.push_back(outputs.value());
+    graph.outputs.push_back(read_value(outputs));
   }
   outputs.finish();
 
-  Reader scalars = section("scalars");
+  TaggedReader scalars = section("scalars");
   const std::uint32_t scalar_count = scalars.count("scalars");
-  for (std::uint32_t i = 0; i < scalar_count; ++i)
-    stored.scalars.push_back(scalars.number<double>());
+  stored.scalars.resize(scalar_count);
+  for (double& scalar : stored.scalars) scalars.item(scalar);
   scalars.finish();
   graph.scalars = static_cast<std::int32_t>(std::min<std::uint32_t>(scalar_count, 0x7FFFFFFF));
 
-  Reader nodes = section("nodes");
+  TaggedReader nodes = section("nodes");
   const std::uint32_t node_count = nodes.count("nodes");
   for (std::uint32_t i = 0; i < node_count; ++i) graph.nodes.add(read_node(nodes));
   nodes.finish();

@@ -35,7 +35,7 @@ class SampleNoise {
   Device device_;
   std::size_t elements_;
   Compiled<Block> block_;
-  Tensor key_;               // that `kept_` was drawn from
+  Tensor key_;                // that `kept_` was drawn from
   std::int64_t number_ = -1;  // of the block that `kept_` holds
   std::vector<float> kept_;
 };

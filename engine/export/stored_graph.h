@@ -29,7 +29,7 @@ struct StoredGraph {
   plan::Graph graph;
   std::vector<StoredValue>
       inputs;  // one for each of the first graph.inputs; the rest are constants
-  std::vector<StoredValue> outputs;  // one for each of graph.outputs
+  std::vector<StoredValue> outputs;               // one for each of graph.outputs
   std::vector<std::vector<std::byte>> constants;  // row-major, little-endian elements
   std::vector<double> scalars;                    // one for each of graph.scalars
   bool operator==(const StoredGraph&) const = default;

@@ -22,6 +22,13 @@ namespace fluxion {
 enum class WeightEncoding { f32, f16, bf16, int8 };
 std::string to_string(WeightEncoding encoding);
 WeightEncoding weight_encoding_from(const std::string& name);  // throws FormatError
+const std::vector<std::string>& weight_encoding_names();
+
+// The bytes of these elements. Throws Error for an element that is not finite, or too large for the
+// encoding.
+std::vector<std::byte> encoded(std::span<const float> values, WeightEncoding encoding);
+// How many bytes that many elements take.
+std::uint64_t encoded_bytes(std::uint64_t elements, WeightEncoding encoding);
 
 struct StoredWeight {
   std::string name;  // its key in the model file
@@ -54,10 +61,10 @@ struct StoredSampler {
   Shape sample_shape;
   // 0: samples have no class. Otherwise labels are 0 .. classes - 1, and `classes` leaves it open.
   std::int64_t classes = 0;
-  std::vector<std::string> class_names;      // empty, or one for each class
-  std::vector<std::int32_t> usual_classes;   // to draw in turn where none is asked for
-  bool open_class = false;                   // whether the class can be left open
-  double evaluations = 0;                    // of the network, for each sample
+  std::vector<std::string> class_names;     // empty, or one for each class
+  std::vector<std::int32_t> usual_classes;  // to draw in turn where none is asked for
+  bool open_class = false;                  // whether the class can be left open
+  double evaluations = 0;                   // of the network, for each sample
 
   std::vector<StoredWeight> weights;
   double scale = 1;
@@ -72,8 +79,8 @@ struct StoredSampler {
 void check(const StoredSampler& sampler);
 
 // Convert to the bytes of a file and back. parse_sampler checks all that `check` does; the
-// weights refer to `bytes`, which `owner`, kept as storage, has to hold. Throws FormatError. It uses
-// memory proportional to the number of bytes.
+// weights refer to `bytes`, which `owner`, kept as storage, has to hold. Throws FormatError. It
+// uses memory proportional to the number of bytes.
 std::vector<std::byte> serialise(const StoredSampler& sampler);
 StoredSampler parse_sampler(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
 

@@ -5,13 +5,11 @@
 
 #include "engine/compile.h"
 #include "engine/error.h"
+#include "engine/export/sample_noise.h"
 #include "engine/graph/ops.h"
 
 namespace fluxion {
 namespace {
-
-// What the seed's key is folded with for the noise that steps draw: no number of a block.
-constexpr std::uint32_t steps_of_key = 0xffffffff;
 
 Shape with_batch(std::int64_t batch, const Shape& sample) {
   Dims sizes = sample.dims();
@@ -50,14 +48,12 @@ Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, 
 }
 
 struct Sampler::State {
-  using Noise = std::function<Tensor(const Tensor& key, const Tensor& block)>;
-
   Shape sample_shape;
   std::int64_t classes;
   DType dtype;
   Device device;
   Solver solver;
-  Compiled<Noise> noise;
+  SampleNoise noise;  // copied by each call, for the block that it keeps
 
   State(Predictor predictor, Shape shape, std::int64_t num_classes, DType number_type,
         const Device& on, const SamplerOptions& options)
@@ -66,10 +62,7 @@ struct Sampler::State {
         dtype(number_type),
         device(on),
         solver(std::move(predictor), options, num_classes),
-        noise(compile(Noise([block = with_batch(samples_per_key, sample_shape), number_type](
-                                const Tensor& key, const Tensor& number) {
-          return normal(fold_in(key, number), block, number_type);
-        }))) {}
+        noise(sample_shape, dtype, device) {}
 
   Tensor labels_or_null(const Tensor& labels, std::int64_t batch) const {
     if (classes == 0 || labels) return labels;
@@ -134,37 +127,24 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
 
   const Shape& sample = state_->sample_shape;
   const auto elements = static_cast<std::size_t>(sample.elements());
-  const Tensor key = random_key(seed, state_->device), step_key = fold_in(key, steps_of_key);
-  std::vector<float> noise, result;
-  std::int64_t noise_at = -1;  // the block that `noise` holds
+  const NoiseKeys keys = noise_keys(seed, state_->device);
+  SampleNoise noise = state_->noise;
+  std::vector<float> result;
   result.reserve(static_cast<std::size_t>(count) * elements);
   for (std::int64_t begin = 0; begin < count; begin += batch) {
     const std::int64_t used = std::min(batch, count - begin);
     std::vector<float> z(static_cast<std::size_t>(batch) * elements, 0.0f);
+    noise.draw(keys.of_start, begin, used,
+               std::span(z).first(static_cast<std::size_t>(used) * elements), run);
     std::vector<std::int32_t> chunk_labels(static_cast<std::size_t>(batch),
                                            static_cast<std::int32_t>(classes));
-    for (std::int64_t i = 0; i < used; ++i) {
-      const std::int64_t index = begin + i, block = index / samples_per_key;
-      if (block != noise_at) {
-        const Tensor number = Tensor::from(
-            std::vector<std::int32_t>{static_cast<std::int32_t>(block)}, {}, state_->device);
-        noise = state_->noise.run(run, key, number).to(DType::f32).to_host<float>();
-        noise_at = block;
-      }
-      const auto from =
-          noise.begin() +
-          static_cast<std::ptrdiff_t>(static_cast<std::size_t>(index % samples_per_key) * elements);
-      std::copy_n(from, elements,
-                  z.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(i) * elements));
-      if (!labels.empty())
-        chunk_labels[static_cast<std::size_t>(i)] = labels[static_cast<std::size_t>(index)];
-    }
+    if (!labels.empty()) std::copy_n(labels.begin() + begin, used, chunk_labels.begin());
     const Tensor start =
         Tensor::from(z, with_batch(batch, sample), state_->device).to(state_->dtype);
     const Tensor label_tensor =
         classes > 0 ? Tensor::from(chunk_labels, {batch}, state_->device) : Tensor();
     const std::vector<float> values =
-        state_->walk(start, label_tensor, {step_key, begin}, run, used)
+        state_->walk(start, label_tensor, {keys.of_steps, begin}, run, used)
             .to(DType::f32)
             .to_host<float>();
     result.insert(

@@ -5,13 +5,10 @@
 #include <functional>
 #include <memory>
 
+#include "engine/export/sample_noise.h"
 #include "models/samplers/stepper.h"
 
 namespace fluxion {
-
-// Noise is drawn in blocks of this many samples with a key each, so that sample i is the same
-// whatever the batch and the count.
-inline constexpr std::int64_t samples_per_key = 64;
 
 // The standard normal numbers of samples first, first + 1, .., [count, ..sample]: those of sample i
 // depend on the key u32[2] and on i alone. `first` and `rows` are the numbers of a NoiseRows.
