@@ -26,6 +26,7 @@ Command add_sample(CommandLine& program, const Streams& streams);
 Command add_eval(CommandLine& program, const Streams& streams);
 Command add_inspect(CommandLine& program, const Streams& streams);
 Command add_import(CommandLine& program, const Streams& streams);
+Command add_export(CommandLine& program, const Streams& streams);
 Command add_check(CommandLine& program, const Streams& streams);
 Command add_bench(CommandLine& program, const Streams& streams);
 Command add_graph(CommandLine& program, const Streams& streams);

@@ -55,6 +55,7 @@ int run_command(int argc, const char* const* argv, const Streams& streams,
   commands.push_back(add_eval(program, streams));
   commands.push_back(add_inspect(program, streams));
   commands.push_back(add_import(program, streams));
+  commands.push_back(add_export(program, streams));
   commands.push_back(add_check(program, streams));
 #if FLUXION_WITH_AUTOGRAD
   commands.push_back(add_bench(program, streams));

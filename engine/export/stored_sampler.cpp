@@ -204,15 +204,6 @@ std::string to_string(WeightEncoding encoding) {
   throw Error("weights: unknown encoding");
 }
 
-const std::vector<std::string>& weight_encoding_names() {
-  static const std::vector<std::string> names = [] {
-    std::vector<std::string> all;
-    for (const EncodingName& each : encodings) all.emplace_back(each.name);
-    return all;
-  }();
-  return names;
-}
-
 WeightEncoding weight_encoding_from(const std::string& name) {
   std::string known;
   for (const EncodingName& each : encodings) {

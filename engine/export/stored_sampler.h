@@ -22,7 +22,6 @@ namespace fluxion {
 enum class WeightEncoding { f32, f16, bf16, int8 };
 std::string to_string(WeightEncoding encoding);
 WeightEncoding weight_encoding_from(const std::string& name);  // throws FormatError
-const std::vector<std::string>& weight_encoding_names();
 
 // The bytes of these elements. Throws Error for an element that is not finite, or too large for the
 // encoding.

@@ -48,6 +48,14 @@ Velocity guided(const Velocity& network, double scale, std::int64_t null_class, 
   };
 }
 
+Predictor stepped(Predictor predictor, const SamplerOptions& options, const Stepper& stepper,
+                  std::int64_t null_class) {
+  if (options.guidance != 1)
+    predictor.network = guided(predictor.network, options.guidance, null_class,
+                               options.guidance_low, options.guidance_high);
+  return stepper.path == predictor.path ? predictor : predictor.on(stepper.path);
+}
+
 struct Solver::State {
   using Step =
       std::function<StepOutput(int form, const Tensor& z, const std::vector<Tensor>& memory,
@@ -93,11 +101,8 @@ Solver::Solver(Predictor predictor, const SamplerOptions& given, std::int64_t nu
     counts->rows += z.size(0);
     return network(z, times, labels);
   };
-  if (options.guidance != 1)
-    predictor.network = guided(predictor.network, options.guidance, null_class,
-                               options.guidance_low, options.guidance_high);
   const Stepper& stepper = state_->stepper;
-  if (!(stepper.path == predictor.path)) predictor = predictor.on(stepper.path);
+  predictor = stepped(std::move(predictor), options, stepper, null_class);
 
   // What `body` builds; `keep` gets how many calls a sample makes in it.
   const auto counting = [counts](std::int64_t batch, const auto& body, const auto& keep) {

@@ -22,6 +22,11 @@ struct NoiseRows {
 Velocity guided(const Velocity& network, double scale, std::int64_t null_class, double low = 0,
                 double high = 1e30);
 
+// The predictor as the steps of `stepper` ask it: guided, and on the stepper's path. Path and
+// prediction of the options are the predictor's own.
+Predictor stepped(Predictor predictor, const SamplerOptions& options, const Stepper& stepper,
+                  std::int64_t null_class);
+
 class Solver {
  public:
   // path and prediction of the options are the predictor's. null_class is that of guidance. Throws

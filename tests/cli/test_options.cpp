@@ -21,7 +21,7 @@ namespace {
 
 const std::vector<std::string>& commands() {
   static const std::vector<std::string> names = {"train", "sample", "eval",  "inspect", "import",
-                                                 "check", "bench",  "graph", "devices"};
+                                                 "export", "check", "bench",  "graph", "devices"};
   return names;
 }
 
@@ -42,7 +42,7 @@ const std::set<std::string>& options_of_text() {
       "--model", "--sampler", "--class", "--npy", "--samples", "--labels", "--metrics",
       "--classifier", "--neighbours", "--predicts", "--second-time", "--data-at", "--fill",
       "--rename", "--ignore", "--check", "--transform", "--stage", "--format", "--save", "--load",
-      "--along", "--wrt", "--report", "--grid"};
+      "--along", "--wrt", "--report", "--grid", "--dtype"};
   return names;
 }
 
@@ -53,7 +53,7 @@ struct NumberOption {
 
 // Required options, so that a number is what is wrong.
 std::string required(const std::string& command) {
-  if (command == "sample") return " --model x";
+  if (command == "sample" || command == "export") return " --model x";
   if (command == "import") return " x --predicts velocity";
   return "";
 }
@@ -121,6 +121,7 @@ TEST_CASE("every option of a number has a range, and refuses what lies outside b
   CHECK(counts["sample"] >= 7);
   CHECK(counts["eval"] >= 8);
   CHECK(counts["import"] >= 3);
+  CHECK(counts["export"] >= 8);
   CHECK(counts["bench"] >= 4);
   CHECK(counts["graph"] >= 5);
 }

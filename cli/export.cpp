@@ -1,0 +1,96 @@
+// fluxion export: a trained model becomes a sampler file for embed/.
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+#include "cli/sampler_choice.h"
+#include "engine/error.h"
+#include "engine/number_text.h"
+#include "models/samplers/export_sampler.h"
+
+namespace fluxion::cli {
+
+namespace {
+
+struct ExportArguments : CommonOptions {
+  std::string model, out = "model.fxn", dtype = "f32";
+  SamplerChoice sampler;
+  double guidance = 1;
+};
+
+WeightEncoding encoding_from(const std::string& name) {
+  return weight_encoding_from(name == "int8-weights" ? "int8" : name);
+}
+
+int run_export(const ExportArguments& options, const Streams& streams) {
+  const Model model = read_model(options.model, open_device(options, streams));
+  const SamplerOptions chosen =
+      chosen_sampler(options.sampler, options.guidance, model.info, "export");
+  const StoredSampler sampler = export_sampler(model, chosen, encoding_from(options.dtype));
+  save_sampler(options.out, sampler);
+  const std::uint64_t bytes = std::filesystem::file_size(options.out);
+  const Shape shape = sampler.sample_shape;
+  if (options.json) {
+    write_json(streams.out, {{"model", options.model},
+                             {"out", options.out},
+                             {"bytes", bytes},
+                             {"dtype", options.dtype},
+                             {"parameters", parameter_count(model.info.network)},
+                             {"shape", shape.dims()},
+                             {"classes", sampler.classes},
+                             {"sampler", to_string(chosen.kind)},
+                             {"steps", sampler.steps.size()},
+                             {"guidance", options.guidance},
+                             {"evaluations", sampler.evaluations}});
+    return 0;
+  }
+  streams.out << "sampler  " << to_string(chosen.kind) << ", " << sampler.steps.size()
+              << (sampler.steps.size() == 1 ? " step, " : " steps, ")
+              << evaluations_text(sampler.evaluations)
+              << (sampler.evaluations == 1 ? " network evaluation" : " network evaluations")
+              << " each sample\n"
+              << "samples  " << to_string(shape);
+  if (sampler.classes > 0) streams.out << " of " << sampler.classes << " classes";
+  streams.out << "\nfile     " << options.out << ", " << grouped(static_cast<std::int64_t>(bytes))
+              << " bytes, " << grouped(parameter_count(model.info.network)) << " parameters as "
+              << options.dtype << std::endl;
+  return 0;
+}
+
+}  // namespace
+
+Command add_export(CommandLine& program, const Streams& streams) {
+  auto options = std::make_shared<ExportArguments>();
+  const Parser parser =
+      program.add_subcommand("export", "Make a file that applications draw samples from");
+  parser.footer(
+      "The file holds the sampler with its steps and its guidance, for a batch of any size; the "
+      "runtime library runs it without network or training code: docs/embedding.md.\n\n"
+      "Examples:\n"
+      "  fluxion export --model out/digits/model.safetensors --out digits.fxn\n"
+      "  fluxion export --model out/digits/model.safetensors --dtype f16 --out digits.fxn\n"
+      "  fluxion export --model out/flow/model.safetensors --steps 20 --sampler heun --guidance 2 "
+      "--out flow.fxn");
+  parser.add_option("--model", options->model, "Model file (.safetensors)")
+      .required()
+      .type_name("FILE");
+  parser.add_option("--out", options->out, "File to write").type_name("FILE.fxn").show_default();
+  parser
+      .add_option("--dtype", options->dtype,
+                  "How the file keeps the weights: f32, f16, bf16 or int8-weights (8 bits each, "
+                  "and a scale for 32 of them); samples are computed in f32")
+      .check(one_of({"f32", "f16", "bf16", "int8-weights"}))
+      .type_name("TYPE")
+      .show_default();
+  add_sampler_options(parser, options->sampler);
+  parser
+      .add_number("--guidance", options->guidance, guidance_scales(),
+                  "Scale of classifier-free guidance, for models trained without it; 1: none")
+      .type_name("W")
+      .show_default();
+  add_device(parser, *options);
+  add_json(parser, *options);
+  return {parser, [options, &streams] { return run_export(*options, streams); }};
+}
+
+}  // namespace fluxion::cli
