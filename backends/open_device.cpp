@@ -4,8 +4,10 @@
 #include <string>
 
 #include "backends/cpu/cpu.h"
-#include "backends/reference/reference.h"
 #include "engine/error.h"
+#if FLUXION_WITH_REFERENCE
+#include "backends/reference/reference.h"
+#endif
 #if FLUXION_WITH_VULKAN
 #include "backends/vulkan/vulkan.h"
 #endif
@@ -23,7 +25,10 @@ constexpr int most_threads = 4096, most_devices = 256;
 #if FLUXION_WITH_VULKAN
 
 Device open_vulkan(const DeviceName& wanted, const OpenOptions& options) {
-  return vulkan({.device = wanted.number, .compiling = options.compiling});
+  return vulkan({.device = wanted.number,
+                 .cache = options.kernel_cache,
+                 .compiling = options.compiling,
+                 .memory_budget = options.memory_budget});
 }
 
 void list_vulkan(DeviceList& list) {
@@ -59,20 +64,30 @@ std::vector<ListedTileSpeed> vulkan_tiles(const Device&, double) { return {}; }
 
 #endif
 
+#if FLUXION_WITH_REFERENCE
+constexpr bool with_reference = true;
+#else
+constexpr bool with_reference = false;
+Device reference() { return {}; }  // its name is refused before
+#endif
+
 }  // namespace
 
 std::string device_names() {
   return "cpu (a thread for each core), cpu:1 (one thread), cpu:N (N threads, at most " +
          std::to_string(most_threads) +
-         "), vulkan (the first discrete GPU, else the first integrated one), vulkan:N (GPU N of "
-         "`fluxion devices`), and reference (op by op in double precision, slowly)";
+         "), vulkan (the first discrete GPU, else the first integrated one), vulkan:N (GPU N of " +
+         (with_reference
+              ? "`fluxion devices`), and reference (op by op in double precision, slowly)"
+              : "the list of devices)");
 }
 
 DeviceName parse_device_name(std::string_view name) {
   const std::size_t colon = name.find(':');
   DeviceName result{std::string(name.substr(0, colon))};
   const bool is_cpu = result.backend == "cpu", is_vulkan = result.backend == "vulkan";
-  if (!is_cpu && !is_vulkan && result.backend != "reference") throw_unknown(name);
+  if (!is_cpu && !is_vulkan && !(with_reference && result.backend == "reference"))
+    throw_unknown(name);
   if (colon == std::string_view::npos) return result;
   const std::string_view text = name.substr(colon + 1);
   const char* const end = text.data() + text.size();

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -28,7 +29,9 @@ struct OpenOptions {
   // Told how many of a program's kernels are compiled, of how many, by devices whose driver
   // compiles them (VulkanOptions::compiling).
   std::function<void(std::size_t done, std::size_t all)> compiling{};
-  std::size_t memory_budget = no_limit;  // of the CPU: bytes of buffers and temporaries together
+  std::size_t memory_budget = no_limit;  // bytes of buffers and temporaries together
+  // Of Vulkan: see VulkanOptions::cache.
+  std::optional<std::filesystem::path> kernel_cache{};
 };
 
 // Both throw DeviceError, which lists all names, for any other name. open_device() also throws it

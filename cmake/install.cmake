@@ -1,6 +1,5 @@
 # Installation: the program, the libraries, the public headers, and what CMake (find_package) and pkg-config need to find them. The prefix may be moved.
 include(GNUInstallDirs)
-include(CMakePackageConfigHelpers)
 
 # Public headers name JSON types.
 find_package(nlohmann_json REQUIRED)
@@ -55,12 +54,7 @@ else()
           PATTERN optimisers EXCLUDE)
 endif()
 
-set(package ${CMAKE_INSTALL_LIBDIR}/cmake/fluxion)
-configure_package_config_file(cmake/fluxionConfig.cmake.in ${PROJECT_BINARY_DIR}/fluxionConfig.cmake INSTALL_DESTINATION ${package})
-# Before 1.0 interfaces change with the minor version.
-write_basic_package_version_file(${PROJECT_BINARY_DIR}/fluxionConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${PROJECT_BINARY_DIR}/fluxionConfig.cmake ${PROJECT_BINARY_DIR}/fluxionConfigVersion.cmake DESTINATION ${package})
-install(EXPORT fluxion NAMESPACE fluxion:: FILE fluxionTargets.cmake DESTINATION ${package})
+install(EXPORT fluxion NAMESPACE fluxion:: FILE fluxionTargets.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/fluxion)
 
 list(TRANSFORM libraries PREPEND "-l" OUTPUT_VARIABLE FLUXION_LINK)
 list(JOIN FLUXION_LINK " " FLUXION_LINK)

@@ -90,7 +90,7 @@ class VulkanBackend final : public Backend {
     if (const auto free = device_->free_bytes()) most = std::min(most, taken + *free);
     if (device_->facts().unified_memory)
       if (const auto free = available_memory_bytes()) most = std::min(most, taken + *free);
-    return most;
+    return std::min<std::uint64_t>(most, device_->memory().budget());
   }
 
   void trim() override {

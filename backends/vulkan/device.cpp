@@ -74,7 +74,8 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
     queue_ = std::make_unique<Queue>(device_, call_, facts_, options_.faults);
     VkPhysicalDeviceMemoryProperties memory{};
     instance_.call().GetPhysicalDeviceMemoryProperties(physical_, &memory);
-    memory_ = std::make_unique<Memory>(device_, call_, memory, facts_, *queue_, options_.faults);
+    memory_ = std::make_unique<Memory>(device_, call_, memory, facts_, *queue_,
+                                       options_.choice.memory_budget, options_.faults);
     pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_,
                                              options_.choice.cache.value_or(default_cache_folder()),
                                              options_.faults, options_.choice.compiling);

@@ -76,12 +76,13 @@ MemoryRange::~MemoryRange() {
 
 Memory::Memory(VkDevice device, const DeviceFunctions& call,
                const VkPhysicalDeviceMemoryProperties& properties, const DeviceFacts& facts,
-               Queue& queue, std::shared_ptr<Faults> faults)
+               Queue& queue, std::size_t budget, std::shared_ptr<Faults> faults)
     : device_(device),
       call_(call),
       properties_(properties),
       most_bytes_(facts.max_allocation_bytes / step * step),
       most_blocks_(facts.max_allocations),
+      budget_(budget),
       queue_(queue),
       faults_(std::move(faults)) {
   const VkBufferCreateInfo info = buffer_of(step);
@@ -123,18 +124,20 @@ std::int64_t Memory::block_bytes(const Pool& pool) const {
 
 Memory::Block* Memory::make_block(Pool& pool, std::int64_t bytes, bool single, std::uint32_t type) {
   std::size_t blocks = 0;
-  std::uint64_t in_heap = 0;
+  std::uint64_t in_heap = 0, taken = 0;
   const std::uint32_t heap = properties_.memoryTypes[type].heapIndex;
   for (const Pool* each : {&buffers_, &staging_})
     for (const auto& block : each->blocks) {
       ++blocks;
+      taken += static_cast<std::uint64_t>(block->bytes);
       if (properties_.memoryTypes[block->type].heapIndex == heap)
         in_heap += static_cast<std::uint64_t>(block->bytes);
     }
   // A driver may give more than there is, and fail when it is used.
   const std::uint64_t heap_size = properties_.memoryHeaps[heap].size;
   if (blocks >= most_blocks_ || in_heap > heap_size ||
-      static_cast<std::uint64_t>(bytes) > heap_size - in_heap)
+      static_cast<std::uint64_t>(bytes) > heap_size - in_heap || taken > budget_ ||
+      static_cast<std::uint64_t>(bytes) > budget_ - taken)
     return nullptr;
   auto block = std::make_unique<Block>();
   block->number = next_number_;
@@ -276,7 +279,9 @@ MemoryRange Memory::take(Pool& pool, std::size_t wanted, const char* what) {
       if (block) return cut(pool, *block, 0, bytes);
     }
   }
-  throw refuse("the device is out of memory");
+  throw refuse(budget_ == no_limit ? "the device is out of memory"
+                                   : "the device is out of memory, or its budget of " +
+                                         std::to_string(budget_) + " bytes is used up");
 }
 
 MemoryRange Memory::buffer(std::size_t bytes) { return take(buffers_, bytes, "a buffer"); }

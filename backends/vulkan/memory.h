@@ -88,9 +88,10 @@ class Arena {
 
 class Memory {
  public:
+  // Takes at most `budget` bytes from the driver at once, for all purposes together.
   Memory(VkDevice device, const DeviceFunctions& call,
          const VkPhysicalDeviceMemoryProperties& properties, const DeviceFacts& facts, Queue& queue,
-         std::shared_ptr<Faults> faults);
+         std::size_t budget, std::shared_ptr<Faults> faults);
   ~Memory();
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -110,6 +111,7 @@ class Memory {
   // The heap that buffers come from, and its bytes.
   std::uint32_t heap() const;
   std::uint64_t heap_bytes() const;
+  std::size_t budget() const { return budget_; }
   // Bytes taken from the driver.
   std::uint64_t taken_bytes();
 
@@ -153,6 +155,7 @@ class Memory {
   const VkPhysicalDeviceMemoryProperties properties_;
   const std::int64_t most_bytes_;  // of one allocation
   const std::size_t most_blocks_;
+  const std::size_t budget_;  // bytes that blocks may have together
   Queue& queue_;
   const std::shared_ptr<Faults> faults_;
 

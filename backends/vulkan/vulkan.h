@@ -24,6 +24,9 @@ struct VulkanOptions {
   // before: 0 first, then each. Calls come from the threads that compile, one at a time for each
   // program; an exception ends the compilation.
   std::function<void(std::size_t done, std::size_t all)> compiling{};
+  // Bytes of device memory, and of host memory for copies, that may be taken from the driver at
+  // once. They are taken in blocks, the smallest of 1 MiB.
+  std::size_t memory_budget = no_limit;
 };
 
 // Throws DeviceError if there is no loader, driver or device of this number, or if the device lacks

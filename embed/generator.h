@@ -1,0 +1,70 @@
+// A stored sampler on a device, ready to draw samples. It needs neither networks nor derivatives.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <vector>
+
+#include "engine/device.h"
+#include "engine/export/stored_sampler.h"
+
+namespace fluxion {
+
+// Misuse by the caller of Generator or of the C API.
+class InvalidArgument : public Error {
+ public:
+  using Error::Error;
+};
+
+struct SampleRequest {
+  std::uint64_t seed = 0;
+  std::int64_t first = 0;  // number of the first sample
+  std::int64_t count = 1;
+  // One class for each sample, open_class to leave one open. Empty: see Generator::generate.
+  std::span<const std::int32_t> classes = {};
+  std::int64_t batch = 1;
+  std::stop_token cancel = {};
+  // Called after each step of each batch, while the step's memory is still in use. The call throws
+  // Cancelled once it returns false.
+  std::function<bool(std::int64_t done, std::int64_t all)> progress = {};
+};
+
+class Generator {
+ public:
+  static constexpr std::int32_t open_class = -1;
+  static constexpr std::int64_t most_batch = 65536;
+  static constexpr std::int64_t most_samples = std::int64_t{1} << 37;  // numbers of a seed
+
+  // Copies the weights to the device. `sampler` has passed check(), as those of parse_sampler have.
+  // Throws OutOfMemory.
+  Generator(StoredSampler sampler, const Device& device);
+
+  // What it was made from, without the bytes of the weights.
+  const StoredSampler& sampler() const;
+  std::uint64_t weight_bytes() const;  // on the device
+
+  // Plans and compiles for batches of that size. The result: how much memory generate() needs on
+  // the device for such a batch, weights included. Throws InvalidArgument.
+  std::uint64_t prepare(std::int64_t batch) const;
+
+  // Samples first .. first + count of the seed, row-major [count, ..sample_shape], into `to`, in
+  // batches of which the last is filled up. All noise of a sample depends on the seed and its
+  // number alone. Without classes in the request, sample i is of class usual_classes[i % their
+  // number] or, where there are none, left open; where it can't be, of class i % classes.
+  // May be called from several threads at once.
+  // Throws InvalidArgument, OutOfMemory, Cancelled.
+  void generate(const SampleRequest& request, std::span<float> to) const;
+  // The same as bytes: round((x + 1) 127.5), clamped to 0..255, NaN as 0. Throws InvalidArgument
+  // unless samples are images.
+  void generate_pixels(const SampleRequest& request, std::span<std::uint8_t> to) const;
+  bool has_images() const;  // [height, width, channels], grey or RGB
+
+ private:
+  struct State;
+  std::shared_ptr<const State> state_;
+};
+
+}  // namespace fluxion

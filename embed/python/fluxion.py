@@ -1,0 +1,380 @@
+"""Draws samples from generators that `fluxion export` wrote, with the runtime library.
+
+    import fluxion
+
+    digits = fluxion.Generator("digits.fxn")
+    images = digits.pixels(count=10, seed=1, classes=range(10))   # [10, height, width, channels]
+
+This file is all there is: it loads libfluxion-runtime through ctypes. Results are numpy arrays where
+numpy is installed, else memoryviews of the same shape. Functions release Python's lock while they
+run, and may be called from several threads. Errors are fluxion.Error.
+
+The library is looked for in $FLUXION_RUNTIME (a file), beside this file, in the lib folder of the
+installation that this file lies in, and where the system looks."""
+
+import ctypes
+import ctypes.util
+import os
+import pathlib
+
+__all__ = ["Error", "Cancelled", "Device", "Cancel", "Generator", "OPEN_CLASS", "devices", "version"]
+
+OPEN_CLASS = -1
+
+_MESSAGE_BYTES = 1020
+_OK, _CANCELLED = 0, 6
+
+
+class Error(Exception):
+    """What the library said; `status` is its number, `status_name` its name."""
+
+    def __init__(self, status, message):
+        super().__init__(message)
+        self.status = status
+        self.status_name = _library().fluxion_status_name(status).decode()
+
+
+class Cancelled(Error):
+    """A call was stopped through its Cancel, or by its progress function."""
+
+
+class _Error(ctypes.Structure):
+    _fields_ = [("status", ctypes.c_int32), ("message", ctypes.c_char * _MESSAGE_BYTES)]
+
+
+class _Sized(ctypes.Structure):
+    """A structure that begins with its size."""
+
+    def __init__(self, **values):
+        super().__init__(struct_size=ctypes.sizeof(type(self)), **values)
+
+
+class _DeviceInfo(_Sized):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("kind", ctypes.c_char_p),
+        ("driver", ctypes.c_char_p),
+        ("refused", ctypes.c_char_p),
+        ("memory_bytes", ctypes.c_uint64),
+        ("preferred", ctypes.c_int32),
+    ]
+
+
+class _DeviceOptions(_Sized):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("memory_budget", ctypes.c_uint64),
+        ("kernel_cache", ctypes.c_char_p),
+    ]
+
+
+class _Memory(_Sized):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("in_use", ctypes.c_uint64),
+        ("kept", ctypes.c_uint64),
+        ("peak", ctypes.c_uint64),
+        ("budget", ctypes.c_uint64),
+    ]
+
+
+class _Info(_Sized):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("name", ctypes.c_char_p),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("rank", ctypes.c_int64),
+        ("elements", ctypes.c_int64),
+        ("height", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("classes", ctypes.c_int64),
+        ("class_names", ctypes.POINTER(ctypes.c_char_p)),
+        ("usual_classes", ctypes.POINTER(ctypes.c_int32)),
+        ("usual_class_count", ctypes.c_int64),
+        ("open_class", ctypes.c_int32),
+        ("steps", ctypes.c_int64),
+        ("evaluations", ctypes.c_double),
+        ("weights", ctypes.c_uint64),
+    ]
+
+
+_Progress = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_EachDevice = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(_DeviceInfo))
+
+
+class _Request(_Sized):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("seed", ctypes.c_uint64),
+        ("first", ctypes.c_int64),
+        ("count", ctypes.c_int64),
+        ("classes", ctypes.POINTER(ctypes.c_int32)),
+        ("batch", ctypes.c_int64),
+        ("progress", _Progress),
+        ("progress_data", ctypes.c_void_p),
+        ("cancel", ctypes.c_void_p),
+    ]
+
+
+_loaded = None
+
+
+def _places():
+    if "FLUXION_RUNTIME" in os.environ:
+        yield os.environ["FLUXION_RUNTIME"]
+        return
+    names = ["libfluxion-runtime.so", "libfluxion-runtime.dylib", "fluxion-runtime.dll"]
+    here = pathlib.Path(__file__).resolve().parent
+    folders = [here]
+    if len(here.parents) >= 3:  # PREFIX/share/fluxion/python
+        prefix = here.parents[2]
+        folders += [prefix / "lib", *sorted((prefix / "lib").glob("*-linux-gnu*")), prefix / "bin"]
+    for folder in folders:
+        for name in names:
+            if (folder / name).exists():
+                yield str(folder / name)
+    found = ctypes.util.find_library("fluxion-runtime")
+    if found:
+        yield found
+
+
+def _library():
+    global _loaded
+    if _loaded is not None:
+        return _loaded
+    place = next(_places(), None)
+    if place is None:
+        raise ImportError("libfluxion-runtime was not found; say where it is in FLUXION_RUNTIME")
+    library = ctypes.CDLL(place)
+    pointer, text, error = ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(_Error)
+    out = ctypes.POINTER(pointer)
+    request = ctypes.POINTER(_Request)
+    signatures = {
+        "fluxion_status_name": (text, [ctypes.c_int32]),
+        "fluxion_version": (text, []),
+        "fluxion_list_devices": (ctypes.c_int, [_EachDevice, pointer, error]),
+        "fluxion_device_open": (
+            ctypes.c_int, [text, ctypes.POINTER(_DeviceOptions), out, error]),
+        "fluxion_device_close": (None, [pointer]),
+        "fluxion_device_description": (text, [pointer]),
+        "fluxion_device_memory": (ctypes.c_int, [pointer, ctypes.POINTER(_Memory), error]),
+        "fluxion_device_trim": (ctypes.c_int, [pointer, error]),
+        "fluxion_generator_open": (ctypes.c_int, [pointer, text, out, error]),
+        "fluxion_generator_open_memory": (
+            ctypes.c_int, [pointer, text, ctypes.c_size_t, out, error]),
+        "fluxion_generator_close": (None, [pointer]),
+        "fluxion_generator_info": (ctypes.c_int, [pointer, ctypes.POINTER(_Info), error]),
+        "fluxion_generator_prepare": (
+            ctypes.c_int, [pointer, ctypes.c_int64, ctypes.POINTER(ctypes.c_uint64), error]),
+        "fluxion_cancel_create": (ctypes.c_int, [out, error]),
+        "fluxion_cancel_request": (None, [pointer]),
+        "fluxion_cancel_destroy": (None, [pointer]),
+        "fluxion_generate": (ctypes.c_int, [pointer, request, pointer, ctypes.c_size_t, error]),
+        "fluxion_generate_pixels": (
+            ctypes.c_int, [pointer, request, pointer, ctypes.c_size_t, error]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    _loaded = library
+    return library
+
+
+def _call(name, *arguments):
+    error = _Error()
+    status = getattr(_library(), name)(*arguments, ctypes.byref(error))
+    if status != _OK:
+        kind = Cancelled if status == _CANCELLED else Error
+        raise kind(status, error.message.decode(errors="replace"))
+
+
+class _Handle:
+    """Closes what it holds at the end of a `with`, at close(), or with its last reference."""
+
+    _close = None
+
+    def __init__(self, name, *arguments):
+        self._pointer = None
+        made = ctypes.c_void_p()
+        _call(name, *arguments, ctypes.byref(made))
+        self._pointer = made
+
+    def close(self):
+        if self._pointer is not None:
+            getattr(_library(), self._close)(self._pointer)
+            self._pointer = None
+
+    def __del__(self):
+        if getattr(self, "_pointer", None) is not None:
+            self.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def _open(self):
+        if self._pointer is None:
+            raise ValueError(type(self).__name__ + " is closed")
+        return self._pointer
+
+
+def version():
+    """That of the library: "0.1.0"."""
+    return _library().fluxion_version().decode()
+
+
+def devices():
+    """The CPU and all GPUs of this machine, a dictionary each."""
+    found = []
+
+    def each(_, info):
+        one = info.contents
+        found.append({
+            "name": one.name.decode(),
+            "description": one.description.decode(),
+            "kind": one.kind.decode(),
+            "driver": one.driver.decode(),
+            "refused": one.refused.decode(),
+            "memory_bytes": one.memory_bytes,
+            "preferred": bool(one.preferred),
+        })
+
+    _call("fluxion_list_devices", _EachDevice(each), None)
+    return found
+
+
+class Device(_Handle):
+    """"cpu", "cpu:N" threads, "vulkan" or "vulkan:N". memory_budget: bytes, 0 for no limit.
+    kernel_cache, of Vulkan: a folder, "" for none, None for the user's cache folder."""
+
+    _close = "fluxion_device_close"
+
+    def __init__(self, name="cpu", memory_budget=0, kernel_cache=None):
+        cache = None if kernel_cache is None else os.fsencode(kernel_cache)
+        options = _DeviceOptions(memory_budget=memory_budget, kernel_cache=cache)
+        super().__init__("fluxion_device_open", name.encode(), ctypes.byref(options))
+
+    @property
+    def description(self):
+        return _library().fluxion_device_description(self._open).decode()
+
+    def memory(self):
+        """Bytes: in_use, kept, peak and budget."""
+        memory = _Memory()
+        _call("fluxion_device_memory", self._open, ctypes.byref(memory))
+        return {name: getattr(memory, name) for name in ("in_use", "kept", "peak", "budget")}
+
+    def trim(self):
+        """Gives memory that is kept for reuse back to the system."""
+        _call("fluxion_device_trim", self._open)
+
+
+class Cancel(_Handle):
+    """Stops the calls that it was given to: request() from any thread."""
+
+    _close = "fluxion_cancel_destroy"
+
+    def __init__(self):
+        super().__init__("fluxion_cancel_create")
+
+    def request(self):
+        _library().fluxion_cancel_request(self._open)
+
+
+class Generator(_Handle):
+    """A generator from a path, or from the bytes of a file, on a Device (default: a CPU of its
+    own)."""
+
+    _close = "fluxion_generator_close"
+
+    def __init__(self, source, device=None):
+        self.device = device or Device()
+        on = self.device._open
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            held = bytes(source)
+            super().__init__("fluxion_generator_open_memory", on, held, len(held))
+        else:
+            super().__init__("fluxion_generator_open", on, os.fsencode(source))
+        info = _Info()
+        _call("fluxion_generator_info", self._open, ctypes.byref(info))
+        self.name = info.name.decode()
+        self.shape = tuple(info.shape[i] for i in range(info.rank))
+        self.is_image = info.channels > 0
+        self.classes = info.classes
+        self.class_names = (
+            [info.class_names[i].decode() for i in range(info.classes)] if info.class_names else [])
+        self.usual_classes = [info.usual_classes[i] for i in range(info.usual_class_count)]
+        self.open_class = bool(info.open_class)
+        self.steps = info.steps
+        self.evaluations = info.evaluations
+        self.weight_bytes = info.weights
+        self._elements = info.elements
+
+    def prepare(self, batch):
+        """Plans for batches of that size, and returns the bytes that one needs on the device."""
+        needed = ctypes.c_uint64()
+        _call("fluxion_generator_prepare", self._open, batch, ctypes.byref(needed))
+        return needed.value
+
+    def generate(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None):
+        """Samples first .. first + count of the seed, f32 [count, *shape]. classes: one for each
+        sample (OPEN_CLASS leaves it open), one for all, or None for the usual ones in turn.
+        batch: samples that run together; 0: count, at most 64. progress(done, all) is called after
+        each step; if it returns False, or `cancel` is requested, Cancelled is raised."""
+        return self._draw("fluxion_generate", ctypes.c_float, "f", count, seed, first, classes,
+                          batch, progress, cancel)
+
+    def pixels(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None):
+        """The same for images, as bytes 0 .. 255 [count, height, width, channels]."""
+        return self._draw("fluxion_generate_pixels", ctypes.c_uint8, "B", count, seed, first,
+                          classes, batch, progress, cancel)
+
+    def _draw(self, function, kind, letter, count, seed, first, classes, batch, progress, cancel):
+        # ctypes would cut numbers off silently.
+        for name, value, low, high in (("count", count, 0, 2**37), ("seed", seed, 0, 2**64 - 1),
+                                       ("first", first, 0, 2**37), ("batch", batch, 0, 2**31)):
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value}, which is outside of {low} to {high}")
+        request = _Request(seed=seed, first=first, count=count, batch=batch)
+        if classes is not None:
+            chosen = [int(classes)] * count if hasattr(classes, "__index__") else list(classes)
+            if len(chosen) != count:
+                raise ValueError(f"{len(chosen)} classes for {count} samples")
+            held = (ctypes.c_int32 * max(count, 1))(*chosen)
+            request.classes = ctypes.cast(held, ctypes.POINTER(ctypes.c_int32))
+        failures = []
+        if progress is not None:
+            def step(_, done, all_steps):
+                try:
+                    return 1 if progress(done, all_steps) is False else 0
+                except BaseException as failure:  # it must not cross the library
+                    failures.append(failure)
+                    return 1
+            request.progress = _Progress(step)
+        if cancel is not None:
+            request.cancel = cancel._open
+        numbers = count * self._elements
+        values = (kind * max(numbers, 1))()
+        try:
+            _call(function, self._open, ctypes.byref(request), values, numbers)
+        except Cancelled:
+            if failures:
+                raise failures[0] from None
+            raise
+        return _shaped(values, letter, numbers, (count, *self.shape))
+
+
+def _shaped(values, letter, numbers, shape):
+    try:
+        import numpy
+    except ImportError:
+        flat = memoryview(values).cast("B")[:numbers * ctypes.sizeof(values._type_)]
+        return flat.cast(letter, shape) if numbers > 0 else flat.cast(letter)
+    return numpy.frombuffer(values, dtype=letter, count=numbers).reshape(shape)

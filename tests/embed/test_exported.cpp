@@ -1,0 +1,113 @@
+// Exported models in the runtime library.
+#include <random>
+
+#include "backends/cpu/cpu.h"
+#include "engine/graph/ops.h"
+#include "models/samplers/export_sampler.h"
+#include "models/samplers/sampler.h"
+#include "tests/embed/handles.h"
+#include "tests/embed/tiny_samplers.h"
+#include "tests/files/mutate.h"
+#include "tests/files/seal.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+const NetworkConfig points_mlp = MlpConfig{.data_dim = 2, .hidden = {16}};
+const NetworkConfig digits_dit = DitConfig{.image_size = 8,
+                                           .channels = 1,
+                                           .patch_size = 4,
+                                           .hidden_size = 16,
+                                           .depth = 2,
+                                           .num_heads = 2,
+                                           .num_classes = 3};
+
+// Parameters that are all different from zero, as training leaves them.
+Model random_model(const NetworkConfig& network, const Device& device) {
+  Model model;
+  model.info.network = network;
+  model.parameters = initialise(network, random_key(1, device));
+  std::uint32_t number = 0;
+  for (auto& [key, value] : model.parameters)
+    value = value + 0.05 * normal(fold_in(random_key(2, device), number++), value.shape());
+  eval(leaves(model.parameters));
+  return model;
+}
+
+}  // namespace
+
+TEST_CASE("the runtime draws from an exported model what its sampler draws, bit for bit",
+          "[embed][export]") {
+  const Device device = cpu({.threads = 1});
+  const DeviceHandle runtime_device = open_device_handle("cpu:1");
+  for (const NetworkConfig& network : {points_mlp, digits_dit}) {
+    const Model model = random_model(network, device);
+    const bool classes = num_classes(network) > 0;
+    std::vector<SamplerOptions> all{{.kind = SamplerKind::meanflow, .steps = 1}};
+    for (const SamplerKind kind : {SamplerKind::ode_heun, SamplerKind::edm, SamplerKind::dpm_solver,
+                                   SamplerKind::sde, SamplerKind::predictor_corrector})
+      all.push_back({.kind = kind, .steps = 3, .prediction = Prediction::velocity});
+    if (classes)
+      all.push_back({.kind = SamplerKind::ddim,
+                     .steps = 3,
+                     .guidance = 1.5,
+                     .prediction = Prediction::velocity,
+                     .eta = 1});
+    for (const SamplerOptions& options : all) {
+      INFO(family(network) << " " << to_string(options.kind));
+      const Sampler sampler(network, model.parameters, options);
+      const GeneratorHandle generator =
+          open_bytes(runtime_device.get(), serialise(export_sampler(model, options)));
+      // Three batches, the last of them filled up, from a block of noise into the next.
+      std::vector<std::int32_t> labels, given;
+      for (std::int32_t i = 0; classes && i < 70; ++i) {
+        labels.push_back(i % 4);
+        given.push_back(i % 4 == 3 ? FLUXION_OPEN_CLASS : i % 4);
+      }
+      fluxion_request request = request_for(8, 0, 70, 32);
+      if (classes) request.classes = given.data();
+      CHECK(drawn(generator.get(), request) == sampler.sample(70, 32, 8, labels));
+    }
+  }
+}
+
+TEST_CASE("hostile files with a right checksum are refused, or run within their budget",
+          "[embed][errors]") {
+  constexpr std::uint64_t budget = 64 << 20;
+  const DeviceHandle device = open_device_handle("cpu:1", budget);
+  const Model model = random_model(points_mlp, cpu({.threads = 1}));
+  const std::vector<std::byte> files[] = {
+      tiny_generator(2).bytes, restless_sampler(),
+      serialise(export_sampler(
+          model, {.kind = SamplerKind::ode_heun, .steps = 2, .prediction = Prediction::velocity}))};
+  std::mt19937 random(3);
+  int opened = 0, drew = 0;
+  std::vector<float> samples(4096);
+  for (int round = 0; round < 1500; ++round) {
+    std::vector<std::byte> bytes = mutate(files[round % std::size(files)], random);
+    seal(bytes);
+    CAPTURE(round);
+    fluxion_generator* made = nullptr;
+    fluxion_error error;
+    const fluxion_status status =
+        fluxion_generator_open_memory(device.get(), bytes.data(), bytes.size(), &made, &error);
+    INFO(error.message);
+    const GeneratorHandle generator(made);
+    REQUIRE((status == FLUXION_OK) == (made != nullptr));
+    if (!made) {
+      REQUIRE((status == FLUXION_BAD_FILE || status == FLUXION_OUT_OF_MEMORY));
+      continue;
+    }
+    ++opened;
+    const fluxion_request request = request_for(1, 62, 3, 2);
+    if (fluxion_generate(made, &request, samples.data(), samples.size(), &error) == FLUXION_OK)
+      ++drew;
+    REQUIRE(memory_of(device.get()).peak <= budget);
+  }
+  INFO(opened << " of 1500 opened, " << drew << " drew");
+  CHECK(opened > 20);
+  CHECK(drew > 0);
+  CHECK(memory_of(device.get()).in_use == 0);
+}
