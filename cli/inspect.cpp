@@ -1,4 +1,4 @@
-// fluxion inspect: what a safetensors file holds.
+// fluxion inspect: what a safetensors file or a sampler file holds.
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -6,6 +6,9 @@
 
 #include "cli/command.h"
 #include "engine/error.h"
+#include "engine/export/stored_sampler.h"
+#include "engine/number_text.h"
+#include "engine/platform/file.h"
 #include "models/data/class_names.h"
 #include "models/files/safetensors.h"
 #include "models/model_file.h"
@@ -89,7 +92,56 @@ void write_json_with_tensors(std::ostream& out, const nlohmann::json& object,
   out << (file.entries().empty() ? "]" : "\n  ]") << "\n}\n" << std::flush;
 }
 
+int inspect_sampler(const InspectArguments& options, const Streams& streams) {
+  const StoredSampler sampler = load_sampler(options.file);
+  std::int64_t elements = 0;
+  std::uint64_t bytes = 0;
+  for (const StoredWeight& weight : sampler.weights)
+    elements += weight.shape.elements(), bytes += weight.bytes.size();
+  if (options.json) {
+    nlohmann::json tensors = nlohmann::json::array();
+    for (const StoredWeight& weight : sampler.weights)
+      tensors.push_back({{"name", weight.name},
+                         {"dtype", to_string(weight.encoding)},
+                         {"shape", weight.shape.dims()},
+                         {"bytes", weight.bytes.size()}});
+    write_json(streams.out, {{"file", options.file},
+                             {"parameters", elements},
+                             {"bytes", bytes},
+                             {"sampler",
+                              {{"name", sampler.name},
+                               {"shape", sampler.sample_shape.dims()},
+                               {"classes", sampler.classes},
+                               {"class_names", sampler.class_names},
+                               {"usual_classes", sampler.usual_classes},
+                               {"open_class", sampler.open_class},
+                               {"steps", sampler.steps.size()},
+                               {"evaluations", sampler.evaluations}}},
+                             {"tensors", tensors}});
+    return 0;
+  }
+  streams.out << "sampler      " << counted(std::ssize(sampler.steps), "step") << " of "
+              << counted(std::ssize(sampler.forms), "form") << ", "
+              << rounded_text(sampler.evaluations, 6) << " network evaluations a sample\n"
+              << "samples      " << to_string(sampler.sample_shape);
+  if (!sampler.name.empty()) streams.out << " of " << printable(sampler.name);
+  if (sampler.classes > 0) {
+    streams.out << ", " << sampler.classes << " classes";
+    if (!sampler.class_names.empty())
+      streams.out << ": " << printable(class_list(sampler.class_names), 500);
+    streams.out << (sampler.open_class ? "; may be left open" : "");
+  }
+  streams.out << "\n\n";
+  for (const StoredWeight& weight : sampler.weights)
+    streams.out << printable(weight.name, 60) << "  " << to_string(weight.encoding)
+                << to_string(weight.shape) << "  " << bytes_text(weight.bytes.size()) << "\n";
+  streams.out << counted(std::ssize(sampler.weights), "tensor") << ", "
+              << counted(elements, "parameter") << ", " << bytes_text(bytes) << std::endl;
+  return 0;
+}
+
 int inspect(const InspectArguments& options, const Streams& streams) {
+  if (is_sampler_file(MappedFile(options.file).bytes())) return inspect_sampler(options, streams);
   const SafetensorsFile file{std::filesystem::path(options.file)};
   const Reading model = read_as_model(options.file);
   std::int64_t elements = 0;
@@ -152,9 +204,10 @@ int inspect(const InspectArguments& options, const Streams& streams) {
 
 Command add_inspect(CommandLine& program, const Streams& streams) {
   auto options = std::make_shared<InspectArguments>();
-  const Parser parser =
-      program.add_subcommand("inspect", "Show what a model file, or any safetensors file, holds");
-  parser.footer("Example:\n  fluxion inspect out/digits/model.safetensors");
+  const Parser parser = program.add_subcommand(
+      "inspect", "Show what a model file, a sampler file, or any safetensors file holds");
+  parser.footer(
+      "Examples:\n  fluxion inspect out/digits/model.safetensors\n  fluxion inspect digits.fxn");
   parser.add_option("FILE", options->file, "The file").required();
   add_json(parser, *options);
   return {parser, [options, &streams] { return inspect(*options, streams); }};

@@ -17,7 +17,7 @@ namespace fluxion {
 
 namespace {
 
-constexpr FileKind graph_file{"graph file", "graph", "fluxgrph", 1};
+constexpr FileFormat graph_file{"graph file", "graph", "fluxgrph", 1};
 
 // The names of each attribute type's members, in the order of its list (engine/graph/op.h).
 template <class T>

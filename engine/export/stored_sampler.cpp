@@ -14,7 +14,7 @@ namespace fluxion {
 
 namespace {
 
-constexpr FileKind sampler_file{"sampler file", "sampler", "fluxsmpl", 1};
+constexpr FileFormat sampler_file{"sampler file", "sampler", "fluxsmpl", 1};
 constexpr std::string_view sampler_sections[] = {"about", "weights", "forms",
                                                  "start", "steps",   "data"};
 // Weights begin at multiples of this in a file, as vector loads from a map like it.
@@ -409,6 +409,11 @@ StoredSampler parse_sampler(std::span<const std::byte> bytes, std::shared_ptr<co
   } catch (const Error& error) {
     throw FormatError(std::string("sampler file: ") + error.what());
   }
+}
+
+bool is_sampler_file(std::span<const std::byte> bytes) {
+  const std::string_view magic = sampler_file.magic;
+  return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
 }
 
 void save_sampler(const std::filesystem::path& path, const StoredSampler& sampler) {

@@ -83,6 +83,9 @@ void check(const StoredSampler& sampler);
 std::vector<std::byte> serialise(const StoredSampler& sampler);
 StoredSampler parse_sampler(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
 
+// Whether these bytes begin as a sampler file does.
+bool is_sampler_file(std::span<const std::byte> bytes);
+
 // Write a file, under a temporary name that is then renamed, and map one. Throw IoError, and
 // FormatError with the path.
 void save_sampler(const std::filesystem::path& path, const StoredSampler& sampler);

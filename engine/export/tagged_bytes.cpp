@@ -17,7 +17,7 @@ constexpr DType all_dtypes[] = {DType::boolean, DType::u8,  DType::i32, DType::u
                                 DType::bf16,    DType::f16, DType::f32, DType::f64};
 
 // Checks the header and the checksum. Returns the bytes of the sections.
-std::span<const std::byte> body_of(const FileKind& kind, std::span<const std::byte> bytes) {
+std::span<const std::byte> body_of(const FileFormat& kind, std::span<const std::byte> bytes) {
   TaggedReader header(bytes, std::string(kind.name) + ": header");
   if (bytes.size() < kind.magic.size() || header.raw(kind.magic.size()) != kind.magic)
     header.fail("these bytes are no " + std::string(kind.thing) + ": they do not start with \"" +
@@ -139,7 +139,7 @@ std::string TaggedReader::quoted(std::string_view name) {
   return text + "'";
 }
 
-std::vector<std::byte> whole_file(const FileKind& kind, std::span<const std::byte> body) {
+std::vector<std::byte> whole_file(const FileFormat& kind, std::span<const std::byte> body) {
   TaggedWriter file;
   file.bytes.reserve(header_bytes + body.size());
   file.raw(kind.magic);
@@ -150,7 +150,7 @@ std::vector<std::byte> whole_file(const FileKind& kind, std::span<const std::byt
   return std::move(file.bytes);
 }
 
-TaggedSections::TaggedSections(const FileKind& kind, std::span<const std::byte> bytes,
+TaggedSections::TaggedSections(const FileFormat& kind, std::span<const std::byte> bytes,
                                std::span<const std::string_view> names)
     : kind_(kind.name) {
   TaggedReader reader(body_of(kind, bytes), kind_ + ": sections");

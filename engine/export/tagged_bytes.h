@@ -18,7 +18,7 @@ namespace fluxion {
 // Bounds on the integers in a file, far beyond any use. They keep sums of sizes from overflowing.
 inline constexpr std::int64_t most_in_file = std::int64_t{1} << 48;
 
-struct FileKind {
+struct FileFormat {
   std::string_view name;   // in errors: "graph file"
   std::string_view thing;  // what it holds: "graph"
   std::string_view magic;  // its first 8 bytes
@@ -94,14 +94,14 @@ class TaggedReader {
 };
 
 // A file: the header, and `body`, its sections.
-std::vector<std::byte> whole_file(const FileKind& kind, std::span<const std::byte> body);
+std::vector<std::byte> whole_file(const FileFormat& kind, std::span<const std::byte> body);
 
 // The sections of a file by name.
 class TaggedSections {
  public:
   // Throws FormatError unless the header is that of this kind, the checksum is right, and each of
   // the names is that of exactly one section, and no other is there.
-  TaggedSections(const FileKind& kind, std::span<const std::byte> bytes,
+  TaggedSections(const FileFormat& kind, std::span<const std::byte> bytes,
                  std::span<const std::string_view> names);
   TaggedReader reader(std::string_view name) const;
   std::span<const std::byte> bytes(std::string_view name) const {

@@ -7,6 +7,7 @@
 #include "engine/compile.h"
 #include "engine/export/sample_noise.h"
 #include "engine/graph/ops.h"
+#include "models/files/npy.h"
 #include "models/samplers/export_sampler.h"
 #include "models/samplers/sampler.h"
 #include "tests/catch.h"
@@ -318,4 +319,18 @@ TEST_CASE("damaged sampler files are refused", "[export]") {
   INFO(accepted << " of 3000 were whole");
   CHECK(accepted > 0);
   CHECK(accepted < 2'500);
+}
+
+TEST_CASE("sampler files of this version stay readable", "[export]") {
+  // Written by version 1 from tests/methods/golden/flow-matching.safetensors, with samples 0 to 3
+  // of seed 7: one has a start, a scale and memory, the other draws noise on its way.
+  const Device device = cpu({.threads = 1});
+  for (const std::string name : {"dpm-solver-1", "sde-1"}) {
+    INFO(name);
+    const std::string path = FLUXION_SOURCE_DIR "/tests/models/golden/" + name;
+    const std::vector<float> expected = read_npy(path + ".npy").values<float>(),
+                             got = run_stored(load_sampler(path + ".fxn"), 4, 7, {}, device);
+    REQUIRE(got.size() == expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(expected[i]).margin(1e-5));
+  }
 }

@@ -1,0 +1,70 @@
+// `fluxion export` and what `fluxion inspect` says of its files.
+#include <nlohmann/json.hpp>
+
+#include "engine/export/stored_sampler.h"
+#include "tests/catch.h"
+#include "tests/cli/program.h"
+#include "tests/files/scratch.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+void check_one_line(const ProgramRun& run, const std::string& text) {
+  INFO(run.error);
+  CHECK(run.code == 1);
+  CHECK(is_one_line(run.error));
+  CHECK_THAT(run.error, has_text(text));
+}
+
+}  // namespace
+
+TEST_CASE("fluxion export writes a sampler, and inspect shows it", "[cli]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program("train --data 8gaussians --width 16 --depth 1 --batch 32 --steps 5 --quiet "
+                      "--threads 1 --out m --method flow-matching",
+                      folder.path())
+              .code == 0);
+  const std::string model = "export --model m/model.safetensors ";
+  const ProgramRun plain = run_program(model + "--out a.fxn", folder.path());
+  INFO(plain.error);
+  REQUIRE(plain.code == 0);
+  CHECK_THAT(plain.out, has_text("euler, 50 steps, 50 network evaluations each sample"));
+  CHECK_THAT(plain.out, has_text("a.fxn"));
+
+  const ProgramRun run = run_program(
+      model + "--sampler heun --steps 4 --dtype int8-weights --out b.fxn --json", folder.path());
+  REQUIRE(run.code == 0);
+  const nlohmann::json object = nlohmann::json::parse(run.out);
+  CHECK(object.at("sampler") == "heun");
+  CHECK(object.at("steps") == 4);
+  CHECK(object.at("evaluations") == 8);
+  CHECK(object.at("bytes") == std::filesystem::file_size(folder / "b.fxn"));
+  CHECK(load_sampler(folder / "b.fxn").steps.size() == 4);
+
+  const ProgramRun shown = run_program("inspect b.fxn", folder.path());
+  REQUIRE(shown.code == 0);
+  CHECK_THAT(shown.out, has_text("4 steps of 1 form"));
+  CHECK_THAT(shown.out, has_text("int8["));
+  const ProgramRun json = run_program("inspect b.fxn --json", folder.path());
+  REQUIRE(json.code == 0);
+  CHECK(nlohmann::json::parse(json.out).at("parameters") == object.at("parameters"));
+}
+
+TEST_CASE("fluxion export refuses in one line and leaves no file", "[cli]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program("train --data 8gaussians --width 16 --depth 1 --batch 32 --steps 5 --quiet "
+                      "--threads 1 --out m",
+                      folder.path())
+              .code == 0);
+  const std::string model = "export --model m/model.safetensors --out a.fxn ";
+  check_one_line(run_program(model + "--sampler dopri5", folder.path()), "chooses its steps");
+  check_one_line(run_program(model + "--guidance 2", folder.path()), "classes");
+  CHECK(run_program(model + "--dtype f8", folder.path()).code == 2);
+  check_one_line(run_program("export --model none.safetensors", folder.path()), "none.safetensors");
+  CHECK(!std::filesystem::exists(folder / "a.fxn"));
+  check_one_line(
+      run_program("export --model m/model.safetensors --out nowhere/a.fxn", folder.path()),
+      "nowhere");
+}
