@@ -1,14 +1,14 @@
 #!/bin/sh
 # Fuzzes for some seconds (600 unless told), a part of them each: random programs, the readers of files, serialised programs that strangers
-# changed, and pictures, under the address and undefined-behaviour sanitizers. Installs clang 16 where it is missing. What is interesting stays in build/fuzz/corpus for the next time; a finding's bytes land in
+# changed, sampler files, and pictures, under the address and undefined-behaviour sanitizers. Installs clang 16 where it is missing. What is interesting stays in build/fuzz/corpus for the next time; a finding's bytes land in
 # build/fuzz/findings, and the script exits with 1.
 #
-#   scripts/fuzz.sh [seconds] [target]      target: programs, files, hostile, pictures
+#   scripts/fuzz.sh [seconds] [target]      target: programs, files, hostile, samplers, pictures
 set -eu
 cd "$(dirname "$0")/.."
 
 seconds=${1:-600}
-targets=${2:-programs files hostile pictures}
+targets=${2:-programs files hostile samplers pictures}
 
 if ! command -v clang++-16 >/dev/null 2>&1 || [ ! -e /usr/lib/llvm-16/lib/clang/16/lib/linux ]; then
   as_root=""
@@ -27,7 +27,8 @@ if ! { cmake --preset fuzz && cmake --build --preset fuzz; } >build/fuzz/build.l
 fi
 build/fuzz/bin/fluxion-fuzz-seeds build/fuzz/corpus/files build/fuzz/corpus/hostile
 build/fuzz/bin/fluxion-fuzz-picture-seeds build/fuzz/corpus/pictures
-mkdir -p build/fuzz/corpus/programs
+mkdir -p build/fuzz/corpus/programs build/fuzz/corpus/samplers
+cp tests/models/golden/*.fxn build/fuzz/corpus/samplers
 
 set -- $targets
 each=$((seconds / $#))
@@ -35,9 +36,11 @@ failed=0
 for target in $targets; do
   echo "fuzz: $target for $each s"
   # Random programs draw some five hundred bytes; files are small; serialised programs have some thousand.
-  length=1024
-  [ "$target" = hostile ] && length=8192
-  [ "$target" = pictures ] && length=4096
+  case $target in
+    hostile | samplers) length=8192 ;;
+    pictures) length=4096 ;;
+    *) length=1024 ;;
+  esac
   if build/fuzz/bin/fluxion-fuzz-"$target" -max_total_time="$each" -max_len=$length -timeout=60 -rss_limit_mb=4096 -print_final_stats=1 \
       -artifact_prefix=build/fuzz/findings/ build/fuzz/corpus/"$target" >build/fuzz/"$target".log 2>&1; then
     grep -E "^Done|number_of_executed_units|cov:" build/fuzz/"$target".log | tail -n 3

@@ -1,0 +1,54 @@
+// Fuzz target: sampler files of strangers. What is read is checked, written again and, where it is
+// small, planned and run on the CPU backend for batches of one and two samples.
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backends/cpu/cpu.h"
+#include "embed/generator.h"
+#include "engine/error.h"
+#include "tests/files/seal.h"
+
+using namespace fluxion;
+
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+// Whether a run takes little memory and time: few nodes of few elements.
+bool is_small(const StoredSampler& sampler) {
+  constexpr std::size_t most_bytes = 1 << 14, most_nodes = 400;
+  if (sampler.steps.size() > 16 || sampler.sample_shape.elements() > (1 << 12)) return false;
+  for (const auto* forms : {&sampler.forms, &sampler.start})
+    for (const StoredForm& form : *forms) {
+      const StoredGraph graph = at_batch(form.graph, 2);
+      if (graph.graph.nodes.size() > most_nodes || form.draws.size() > 16) return false;
+      for (const plan::GraphNode& node : graph.graph.nodes)
+        for (const TensorType& output : node.outputs)
+          if (output.bytes() > most_bytes) return false;
+    }
+  return true;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const Device device = cpu({.threads = 1});
+  const auto bytes = std::as_bytes(std::span(data, size));
+  const auto file = std::make_shared<Bytes>(bytes.begin(), bytes.end());
+  testing::seal(*file);
+  try {
+    StoredSampler sampler = parse_sampler(*file, file);
+    if (serialise(sampler).empty()) std::abort();
+    if (!is_small(sampler)) return 0;
+    const std::size_t elements = static_cast<std::size_t>(sampler.sample_shape.elements());
+    const Generator generator(std::move(sampler), device);
+    std::vector<float> samples(3 * elements);
+    generator.generate({.seed = 1, .count = 1, .batch = 1}, std::span(samples).first(elements));
+    generator.generate({.seed = 1, .count = 3, .batch = 2}, samples);
+  } catch (const Error&) {
+  }
+  return 0;
+}
