@@ -201,6 +201,10 @@ SampleRequest request_of(const fluxion_generator& generator, const fluxion_reque
   if (given.batch == 0) request.batch = std::clamp<std::int64_t>(given.count, 1, most_by_default);
   if (given.count < 0) throw InvalidArgument("generate: a count of " + std::to_string(given.count));
   if (given.classes) request.classes = {given.classes, static_cast<std::size_t>(given.count)};
+  if (given.noise)
+    request.noise = {given.noise, static_cast<std::size_t>(given.count) *
+                                      static_cast<std::size_t>(
+                                          generator.generator.sampler().sample_shape.elements())};
   if (given.cancel) request.cancel = given.cancel->source.get_token();
   request.progress = [&generator, call = given.progress, data = given.progress_data](
                          std::int64_t done, std::int64_t all) {
@@ -409,5 +413,16 @@ fluxion_status fluxion_generate_pixels(const fluxion_generator* generator,
     const fluxion_request given = taken(required(request, function, "request"), function);
     if (given.count > 0) required(pixels, function, "pixels");
     from.generator.generate_pixels(request_of(from, given), {pixels, pixels ? capacity : 0});
+  });
+}
+
+fluxion_status fluxion_noise(const fluxion_generator* generator, const fluxion_request* request,
+                             float* noise, std::size_t capacity, fluxion_error* error) noexcept {
+  return guarded(error, [&] {
+    constexpr const char* function = "noise";
+    const fluxion_generator& from = required(generator, function, "generator");
+    const fluxion_request given = taken(required(request, function, "request"), function);
+    if (given.count > 0) required(noise, function, "noise");
+    from.generator.noise(request_of(from, given), {noise, noise ? capacity : 0});
   });
 }

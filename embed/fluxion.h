@@ -241,9 +241,13 @@ typedef struct fluxion_request {
   fluxion_progress progress; /* or NULL */
   void* progress_data;
   const fluxion_cancel* cancel; /* or NULL */
+  /* What the samples begin with in place of the seed's noise, [count][..shape], standard normal
+   * numbers such as mixtures a * x + b * y with a^2 + b^2 = 1 of what fluxion_noise gives; or NULL.
+   * Steps that draw noise on their way draw that of the seed. */
+  const float* noise;
 } fluxion_request;
 #define FLUXION_REQUEST \
-  { sizeof(fluxion_request), 0, 0, 1, NULL, 0, NULL, NULL, NULL }
+  { sizeof(fluxion_request), 0, 0, 1, NULL, 0, NULL, NULL, NULL, NULL }
 
 /* Draws samples into samples[count][..shape], row-major. Images have values in about [-1, 1].
  * `capacity` is the number of floats that `samples` has room for, at least count * elements. After
@@ -258,6 +262,12 @@ FLUXION_API fluxion_status fluxion_generate_pixels(const fluxion_generator* gene
                                                    const fluxion_request* request, uint8_t* pixels,
                                                    size_t capacity,
                                                    fluxion_error* error) FLUXION_NOEXCEPT;
+
+/* The noise that these samples begin with, noise[count][..shape]: handed back in a request, it gives
+ * the same samples. Of the request it uses seed, first, count and cancel. */
+FLUXION_API fluxion_status fluxion_noise(const fluxion_generator* generator,
+                                         const fluxion_request* request, float* noise,
+                                         size_t capacity, fluxion_error* error) FLUXION_NOEXCEPT;
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -131,6 +131,7 @@ struct Request {
   // Returns whether to go on. What it throws leaves generate().
   std::function<bool(std::int64_t done, std::int64_t all)> progress = {};
   const Cancel* cancel = nullptr;
+  std::vector<float> noise = {};  // [count, ..shape] as noise() gives it, or empty
 };
 
 // See fluxion_generator_open. All functions may be called from several threads at once.
@@ -170,6 +171,10 @@ class Generator {
   // [count, height, width, channels].
   std::vector<std::uint8_t> pixels(const Request& request = {}) const {
     return run<std::uint8_t>(request, fluxion_generate_pixels);
+  }
+  // What the samples begin with, [count, ..shape].
+  std::vector<float> noise(const Request& request = {}) const {
+    return run<float>(request, fluxion_noise);
   }
   fluxion_generator* get() const noexcept { return handle_.get(); }
 
@@ -211,10 +216,15 @@ class Generator {
       given.progress_data = &call;
     }
     given.cancel = request.cancel ? request.cancel->get() : nullptr;
-    std::vector<T> values;
-    if (request.count > 0)
-      values.resize(static_cast<std::size_t>(request.count) *
-                    static_cast<std::size_t>(info().elements));
+    const std::size_t numbers = request.count > 0 ? static_cast<std::size_t>(request.count) *
+                                                        static_cast<std::size_t>(info().elements)
+                                                  : 0;
+    if (!request.noise.empty()) {
+      if (request.noise.size() != numbers)
+        throw Error(FLUXION_INVALID_ARGUMENT, "generate: wants noise for each sample, or none");
+      given.noise = request.noise.data();
+    }
+    std::vector<T> values(numbers);
     fluxion_error error;
     const fluxion_status status = function(get(), &given, values.data(), values.size(), &error);
     if (call.failure) std::rethrow_exception(call.failure);

@@ -47,6 +47,13 @@ void check_request(const StoredSampler& sampler, const SampleRequest& request) {
     throw InvalidArgument("generate: samples " + std::to_string(request.first) + " and " +
                           std::to_string(request.count) +
                           " - 1 more are outside of the numbers 0 to 2^37 - 1");
+  const auto elements = static_cast<std::size_t>(sampler.sample_shape.elements());
+  if (!request.noise.empty() &&
+      (request.noise.size() % elements != 0 ||
+       static_cast<std::int64_t>(request.noise.size() / elements) != request.count))
+    throw InvalidArgument("generate: got " + std::to_string(request.noise.size()) +
+                          " numbers of noise for " + std::to_string(request.count) +
+                          " samples of " + std::to_string(elements));
   if (request.classes.empty()) return;
   if (sampler.classes == 0)
     throw InvalidArgument("generate: got classes, and the generator has none; pass no classes");
@@ -274,7 +281,14 @@ void Generator::State::generate(
       class_list.push_back(Tensor::from(labels, {request.batch}, device));
     }
 
-    noise(drawn->of_start, keys.of_start);
+    if (request.noise.empty()) {
+      noise(drawn->of_start, keys.of_start);
+    } else {
+      const auto given =
+          request.noise.subspan(static_cast<std::size_t>(begin) * elements, used_host.size());
+      std::copy(given.begin(), given.end(), host.begin());
+      std::fill(host.begin() + std::ssize(used_host), host.end(), 0.0f);
+    }
     if (sampler.scale != 1)
       for (float& each : used_host) each *= static_cast<float>(sampler.scale);
     Tensors state{Tensor::from(host, shape, device)};  // z, then the memory
@@ -339,6 +353,16 @@ void Generator::generate_pixels(const SampleRequest& request, std::span<std::uin
     std::transform(values.begin(), values.end(),
                    to.begin() + first * static_cast<std::ptrdiff_t>(elements), pixel_of);
   });
+}
+
+void Generator::noise(const SampleRequest& request, std::span<float> to) const {
+  check_request(sampler(), request);
+  check_room(sampler(), request.count, to.size());
+  const State::NoiseLease drawn(*state_);
+  const auto elements = static_cast<std::size_t>(sampler().sample_shape.elements());
+  drawn->of_start.draw(noise_keys(request.seed, state_->device).of_start, request.first,
+                       request.count, to.first(static_cast<std::size_t>(request.count) * elements),
+                       {.cancel = request.cancel});
 }
 
 bool Generator::has_images() const {

@@ -26,6 +26,9 @@ struct SampleRequest {
   // One class for each sample, open_class to leave one open. Empty: see Generator::generate.
   std::span<const std::int32_t> classes = {};
   std::int64_t batch = 1;
+  // What the samples begin with, [count, ..sample_shape], in place of the noise of the seed: N(0,
+  // 1) each, as noise() gives it. Steps that draw noise on their way draw that of the seed.
+  std::span<const float> noise = {};
   std::stop_token cancel = {};
   // Called after each step of each batch, while the step's memory is still in use. The call throws
   // Cancelled once it returns false.
@@ -60,6 +63,9 @@ class Generator {
   // The same as bytes: round((x + 1) 127.5), clamped to 0..255, NaN as 0. Throws InvalidArgument
   // unless samples are images.
   void generate_pixels(const SampleRequest& request, std::span<std::uint8_t> to) const;
+  // The noise that those samples begin with, [count, ..sample_shape]: to mix, and to hand to
+  // generate(). Uses seed, first, count and cancel of the request.
+  void noise(const SampleRequest& request, std::span<float> to) const;
   bool has_images() const;  // [height, width, channels], grey or RGB
 
  private:

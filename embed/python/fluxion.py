@@ -116,6 +116,7 @@ class _Request(_Sized):
         ("progress", _Progress),
         ("progress_data", ctypes.c_void_p),
         ("cancel", ctypes.c_void_p),
+        ("noise", ctypes.POINTER(ctypes.c_float)),
     ]
 
 
@@ -173,6 +174,7 @@ def _library():
         "fluxion_cancel_request": (None, [pointer]),
         "fluxion_cancel_destroy": (None, [pointer]),
         "fluxion_generate": (ctypes.c_int, [pointer, request, pointer, ctypes.c_size_t, error]),
+        "fluxion_noise": (ctypes.c_int, [pointer, request, pointer, ctypes.c_size_t, error]),
         "fluxion_generate_pixels": (
             ctypes.c_int, [pointer, request, pointer, ctypes.c_size_t, error]),
     }
@@ -323,20 +325,29 @@ class Generator(_Handle):
         _call("fluxion_generator_prepare", self._open, batch, ctypes.byref(needed))
         return needed.value
 
-    def generate(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None):
+    def generate(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None,
+                 noise=None):
         """Samples first .. first + count of the seed, f32 [count, *shape]. classes: one for each
         sample (OPEN_CLASS leaves it open), one for all, or None for the usual ones in turn.
         batch: samples that run together; 0: count, at most 64. progress(done, all) is called after
-        each step; if it returns False, or `cancel` is requested, Cancelled is raised."""
+        each step; if it returns False, or `cancel` is requested, Cancelled is raised. noise: f32
+        [count, *shape] to begin with in place of the seed's, as noise() returns it."""
         return self._draw("fluxion_generate", ctypes.c_float, "f", count, seed, first, classes,
-                          batch, progress, cancel)
+                          batch, progress, cancel, noise)
 
-    def pixels(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None):
+    def pixels(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None,
+               noise=None):
         """The same for images, as bytes 0 .. 255 [count, height, width, channels]."""
         return self._draw("fluxion_generate_pixels", ctypes.c_uint8, "B", count, seed, first,
-                          classes, batch, progress, cancel)
+                          classes, batch, progress, cancel, noise)
 
-    def _draw(self, function, kind, letter, count, seed, first, classes, batch, progress, cancel):
+    def noise(self, count=1, seed=0, first=0):
+        """What those samples begin with, f32 [count, *shape], N(0, 1) each."""
+        return self._draw("fluxion_noise", ctypes.c_float, "f", count, seed, first, None, 0, None,
+                          None, None)
+
+    def _draw(self, function, kind, letter, count, seed, first, classes, batch, progress, cancel,
+              noise):
         # ctypes would cut numbers off silently.
         for name, value, low, high in (("count", count, 0, 2**37), ("seed", seed, 0, 2**64 - 1),
                                        ("first", first, 0, 2**37), ("batch", batch, 0, 2**31)):
@@ -361,6 +372,12 @@ class Generator(_Handle):
         if cancel is not None:
             request.cancel = cancel._open
         numbers = count * self._elements
+        if noise is not None:
+            given = bytes(memoryview(noise).cast("B"))
+            if len(given) != numbers * ctypes.sizeof(ctypes.c_float):
+                raise ValueError(f"{len(given)} bytes of noise for {numbers} numbers of f32")
+            start = (ctypes.c_float * max(numbers, 1)).from_buffer_copy(given or bytes(4))
+            request.noise = ctypes.cast(start, ctypes.POINTER(ctypes.c_float))
         values = (kind * max(numbers, 1))()
         try:
             _call(function, self._open, ctypes.byref(request), values, numbers)

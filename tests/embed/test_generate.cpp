@@ -139,3 +139,28 @@ TEST_CASE("a generator opens from a file as from memory, and outlives both", "[e
   const fluxion_request request = request_for(3, 0, 2, 2);
   CHECK(drawn(from_file.get(), request) == drawn(from_memory.get(), request));
 }
+
+TEST_CASE("noise that was asked for gives the same samples, and mixtures of it give others",
+          "[embed]") {
+  const DeviceHandle device = open_device_handle("cpu:1");
+  const TinyGenerator tiny = tiny_generator(3);
+  for (const std::vector<std::byte>& bytes : {tiny.bytes, restless_sampler()}) {
+    const GeneratorHandle generator = open_bytes(device.get(), bytes);
+    const auto elements = static_cast<std::size_t>(info_of(generator.get()).elements);
+    const std::vector<float> expected = drawn(generator.get(), request_for(4, 62, 5, 3));
+    fluxion_request request = request_for(4, 62, 5, 3);
+    std::vector<float> noise(5 * elements);
+    fluxion_error error;
+    REQUIRE(fluxion_noise(generator.get(), &request, noise.data(), noise.size(), &error) ==
+            FLUXION_OK);
+    request.noise = noise.data();
+    CHECK(drawn(generator.get(), request) == expected);
+    for (float& each : noise) each = -each;
+    CHECK(drawn(generator.get(), request) != expected);
+    CHECK(fluxion_noise(generator.get(), &request, noise.data(), noise.size() - 1, &error) ==
+          FLUXION_INVALID_ARGUMENT);
+    CHECK(fluxion_noise(generator.get(), &request, nullptr, 0, &error) == FLUXION_INVALID_ARGUMENT);
+    CHECK(fluxion_noise(nullptr, &request, noise.data(), noise.size(), &error) ==
+          FLUXION_INVALID_ARGUMENT);
+  }
+}
