@@ -4,6 +4,7 @@
 #include <cmath>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -147,7 +148,8 @@ struct Generator::State {
   std::optional<Form> start;
   std::vector<Tensors> numbers;  // of each step
 
-  mutable std::mutex planning;  // so that several threads do not make the same plan
+  mutable std::mutex planning;             // so that several threads do not make the same plan
+  mutable std::set<std::int64_t> planned;  // batch sizes; plans that were forgotten are made anew
   mutable std::mutex noise_mutex;
   mutable std::vector<std::unique_ptr<Noise>> noise;  // those that rest
   mutable std::size_t noises = 0;                     // all
@@ -236,8 +238,11 @@ void Generator::State::generate(
   {
     // Whoever comes second finds the plans of the first.
     std::lock_guard lock(planning);
-    for (const Form& form : forms) form.run.program(placeholders(form, request.batch));
-    if (start) start->run.program(placeholders(*start, request.batch));
+    if (!planned.contains(request.batch)) {
+      for (const Form& form : forms) form.run.program(placeholders(form, request.batch));
+      if (start) start->run.program(placeholders(*start, request.batch));
+      planned.insert(request.batch);
+    }
   }
 
   const RunOptions run{.cancel = request.cancel};
