@@ -263,8 +263,8 @@ FLUXION_API fluxion_status fluxion_generate_pixels(const fluxion_generator* gene
                                                    size_t capacity,
                                                    fluxion_error* error) FLUXION_NOEXCEPT;
 
-/* The noise that these samples begin with, noise[count][..shape]: handed back in a request, it gives
- * the same samples. Of the request it uses seed, first, count and cancel. */
+/* The noise that these samples begin with, noise[count][..shape]: handed back in a request, it
+ * gives the same samples. Of the request it uses seed, first, count and cancel. */
 FLUXION_API fluxion_status fluxion_noise(const fluxion_generator* generator,
                                          const fluxion_request* request, float* noise,
                                          size_t capacity, fluxion_error* error) FLUXION_NOEXCEPT;

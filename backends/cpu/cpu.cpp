@@ -161,7 +161,9 @@ class CpuBackend final : public Backend {
     const int count = threads_->threads();
     capabilities_.name = "cpu (" + std::to_string(count) +
                          (count == 1 ? " thread, " : " threads, ") + vector_target() + ")";
-    capabilities_.f64 = true;
+#if defined(FLUXION_CPU_WITHOUT_F64)
+    capabilities_.f64 = false;
+#endif
     capabilities_.limits.max_attention_head = max_attention_head;
     capabilities_.limits.max_axes = AffineRuns::max_axes;
     capabilities_.limits.max_guards = AffineRuns::max_functions - 1;  // beside the address

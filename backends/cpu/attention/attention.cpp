@@ -558,14 +558,21 @@ void Attention<T>::backward_block(const Call& call, const Slot& slot, std::int64
              output(call, 0) + (batch * queries_ + queries.begin) * features_);
 }
 
+// (The runtime library alone: no exported sampler computes in f64.)
+#if defined(FLUXION_CPU_WITHOUT_F64)
+using AnyAttention = std::variant<Attention<float>>;
+#else
 using AnyAttention = std::variant<Attention<float>, Attention<double>>;
+#endif
 
 AnyAttention prepare(const OpKernel& kernel) {
   if (!is_attention(kernel.op))
     throw Error("attention: can't run " + std::string(to_string(kernel.op)));
   const DType dtype = kernel.input_types.at(0).dtype;
   if (dtype == DType::f32) return AnyAttention(std::in_place_type<Attention<float>>, kernel);
+#if !defined(FLUXION_CPU_WITHOUT_F64)
   if (dtype == DType::f64) return AnyAttention(std::in_place_type<Attention<double>>, kernel);
+#endif
   throw DTypeError("attention: runs in f32 or f64, got " + std::string(to_string(dtype)));
 }
 

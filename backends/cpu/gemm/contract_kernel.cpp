@@ -642,15 +642,22 @@ void Contraction<T>::add_chunks(const Call& call, const Slot& slot, std::int64_t
   }
 }
 
+// (The runtime library alone: no exported sampler computes in f64.)
+#if defined(FLUXION_CPU_WITHOUT_F64)
+using AnyContraction = std::variant<Contraction<float>>;
+#else
 using AnyContraction = std::variant<Contraction<float>, Contraction<double>>;
+#endif
 
 AnyContraction prepare(const ContractKernel& kernel) {
   const auto each = [&](auto holds) { return holds(kernel.lhs) && holds(kernel.rhs); };
   if (kernel.accumulate == DType::f32 &&
       each([](DType dtype) { return is_floating(dtype) && dtype != DType::f64; }))
     return Contraction<float>(kernel);
+#if !defined(FLUXION_CPU_WITHOUT_F64)
   if (kernel.accumulate == DType::f64 && each([](DType dtype) { return dtype == DType::f64; }))
     return Contraction<double>(kernel);
+#endif
   throw DTypeError(
       "contraction: sums products of bf16, f16 and f32 in f32 and of f64 in f64, not " +
       std::string(to_string(kernel.lhs)) + " x " + std::string(to_string(kernel.rhs)) + " in " +

@@ -1,0 +1,65 @@
+#!/bin/sh
+# Checks the runtime library as an application gets it: installs it alone, moves it, builds the C example with CMake, with pkg-config, against the
+# static library and as a folder of another project, and compares what each draws. Says how large it is and what it needs.
+# Usage: scripts/check_runtime.sh BUILD_FOLDER GENERATOR.fxn, after the folder's targets are built.
+set -eu
+cd "$(dirname "$0")/.."
+build=$1
+generator=$(realpath "$2")
+place=$build/check-runtime
+rm -rf "$place"
+mkdir -p "$place"
+place=$(realpath "$place")
+source=$PWD
+
+cmake --install "$build" --component runtime --prefix "$place/first" --strip >"$place/install.log"
+mv "$place/first" "$place/moved"
+prefix=$place/moved
+if grep -rIlF -e "$place/first" -e "$source/" "$prefix"; then
+  echo "check_runtime: these files name the folder they were built in or installed to" >&2
+  exit 1
+fi
+[ ! -e "$prefix/include/fluxion" ] && [ ! -e "$prefix/bin" ]
+PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name fluxion-runtime.pc)")
+export PKG_CONFIG_PATH
+libraries=$(dirname "$PKG_CONFIG_PATH")
+LD_LIBRARY_PATH=$libraries
+export LD_LIBRARY_PATH
+
+cmake -S examples/embed/c -B "$place/cmake" -DCMAKE_PREFIX_PATH="$prefix" >"$place/cmake.log"
+cmake --build "$place/cmake" >>"$place/cmake.log"
+# pkg-config's answers are lists of words.
+# shellcheck disable=SC2046
+cc -std=c99 -pedantic -Wall -Wextra -Werror examples/embed/c/picture.c -o "$place/pkg-config" $(pkg-config --cflags --libs fluxion-runtime)
+cc -std=c99 -I"$prefix/include" examples/embed/c/picture.c -o "$place/static" "$libraries/libfluxion-runtime.a" -lstdc++ -lm -ldl -pthread
+"$place/cmake/picture" "$generator" "$place/cmake.png" 3
+"$place/pkg-config" "$generator" "$place/pkg-config.png" 3
+LD_LIBRARY_PATH='' "$place/static" "$generator" "$place/static.png" 3
+cmp "$place/cmake.png" "$place/pkg-config.png"
+cmp "$place/cmake.png" "$place/static.png"
+code=0
+"$place/static" "$place/cmake.png" "$place/none.png" 2>"$place/refused.log" || code=$?
+[ "$code" -eq 1 ] && grep -q "cmake.png" "$place/refused.log"
+
+# C++ without exceptions may include the C API, C++17 the wrapper.
+echo '#include <fluxion.h>' >"$place/plain.cpp"
+c++ -std=c++11 -fno-exceptions -Wall -Wextra -Werror -pedantic -fsyntax-only -I"$prefix/include" "$place/plain.cpp"
+echo '#include <fluxion.hpp>' >"$place/wrapped.cpp"
+c++ -std=c++17 -Wall -Wextra -Werror -pedantic -fsyntax-only -I"$prefix/include" "$place/wrapped.cpp"
+if command -v python3 >/dev/null 2>&1; then
+  PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$prefix/share/fluxion/python python3 -c "
+import fluxion, sys
+generator = fluxion.Generator(sys.argv[1])
+assert len(generator.generate(count=2, seed=3).tobytes()) > 0" "$generator"
+fi
+
+# As a folder of another project.
+mkdir "$place/inside"
+printf 'cmake_minimum_required(VERSION 3.25)\nproject(inside C CXX)\nset(FLUXION_RUNTIME_ONLY ON)\nadd_subdirectory(%s fluxion)\nadd_executable(picture %s)\ntarget_link_libraries(picture fluxion::runtime)\n' \
+  "$source" "$source/examples/embed/c/picture.c" >"$place/inside/CMakeLists.txt"
+cmake -S "$place/inside" -B "$place/inside/build" >"$place/inside.log"
+
+library=$libraries/libfluxion-runtime.so
+needs=$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | tr '\n' ' ')
+shown=$(nm -D --defined-only "$library" | wc -l)
+echo "check_runtime: $(stat -Lc %s "$library") bytes, $shown names, needs ${needs}"

@@ -1,0 +1,70 @@
+"""What tests/embed/test_wrappers.cpp runs: tiny.fxn and the samples expected of it lie here."""
+
+import threading
+
+import fluxion
+
+
+def raised(call, kind=fluxion.Error):
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def floats(samples):
+    return samples.tobytes()
+
+
+expected = open("expected", "rb").read()
+assert fluxion.version().count(".") == 2
+assert fluxion.devices()[0]["name"] == "cpu"
+with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
+    assert "1 thread" in device.description
+    with fluxion.Generator("tiny.fxn", device) as tiny:
+        assert tiny.name == "tiny images" and tiny.shape == (4, 4, 1) and tiny.is_image
+        assert tiny.classes == 3 and tiny.class_names[2] == "\u00e9toile"
+        assert tiny.usual_classes == [2, 0] and tiny.open_class and tiny.steps == 2
+        classes = [0, fluxion.OPEN_CLASS, 2]
+        samples = tiny.generate(count=3, seed=4, classes=classes)
+        assert samples.shape == (3, 4, 4, 1) and floats(samples) == expected
+        memory = fluxion.Generator(open("tiny.fxn", "rb").read(), device)
+        assert floats(memory.generate(count=3, seed=4, classes=classes)) == expected
+        pixels = tiny.pixels(count=2, seed=2**64 - 1, classes=1)
+        assert pixels.shape == (2, 4, 4, 1) and len(pixels.tobytes()) == 32
+        assert len(tiny.generate(count=0).tobytes()) == 0
+        assert tiny.prepare(2) > tiny.weight_bytes
+        assert device.memory()["budget"] == 2**30
+        device.trim()
+        assert device.memory()["kept"] == 0
+
+        assert raised(lambda: tiny.generate(classes=7)).status_name == "invalid argument"
+        raised(lambda: tiny.generate(seed=-1), ValueError)
+        raised(lambda: tiny.generate(count=2, classes=[1]), ValueError)
+        done = []
+        stopped = raised(
+            lambda: tiny.generate(count=9, batch=1, progress=lambda n, _: done.append(n) or n < 4),
+            fluxion.Cancelled)
+        assert done == [1, 2, 3, 4] and "step 4 of 18" in str(stopped)
+        raised(lambda: tiny.generate(progress=lambda n, all_steps: n / 0), ZeroDivisionError)
+        cancel = fluxion.Cancel()
+        other = threading.Thread(target=cancel.request)
+        other.start()
+        other.join()
+        raised(lambda: tiny.generate(cancel=cancel), fluxion.Cancelled)
+
+        found = [None] * 4
+        def draw(i):
+            found[i] = floats(tiny.generate(count=3, seed=4, classes=classes))
+        threads = [threading.Thread(target=draw, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [expected] * 4
+    raised(lambda: tiny.generate(), ValueError)
+assert raised(lambda: fluxion.Generator("none.fxn")).status_name == "cannot read"
+assert raised(lambda: fluxion.Generator(b"x")).status_name == "bad file"
+assert raised(lambda: fluxion.Device("nothing")).status_name == "invalid argument"
+print("it draws, reports and raises")

@@ -1,0 +1,107 @@
+// The wrappers for C++ and Python draw what the C API draws, and raise what it reports.
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+
+#include "embed/fluxion.hpp"
+#include "tests/embed/handles.h"
+#include "tests/embed/tiny_samplers.h"
+#include "tests/files/scratch.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+void write_bytes(const std::filesystem::path& path, const std::vector<std::byte>& bytes) {
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+}
+
+}  // namespace
+
+TEST_CASE("the C++ wrapper draws, reports and throws", "[embed][wrappers]") {
+  const TinyGenerator tiny = tiny_generator(2);
+  const ScratchFolder folder;
+  const std::string path = (folder / "tiny.fxn").string();
+  write_bytes(path, tiny.bytes);
+  CHECK(runtime::devices().front().name == "cpu");
+
+  runtime::Device device("cpu:1", 1 << 30);
+  CHECK(device.description().find("1 thread") != std::string::npos);
+  CHECK(device.memory().budget == 1 << 30);
+  const runtime::Generator generator(device, path),
+      from_memory(device, tiny.bytes.data(), tiny.bytes.size());
+  CHECK(generator.info().elements == 16);
+  CHECK(generator.prepare(2) > generator.info().weights);
+  const std::vector<float> samples =
+      generator.generate({.seed = 4, .count = 3, .classes = {0, 1, 2}});
+  CHECK(samples == tiny.sampler.sample(3, 3, 4, {0, 1, 2}));
+  CHECK(from_memory.generate({.seed = 4, .count = 3, .classes = {0, 1, 2}}) == samples);
+  CHECK(generator.pixels({.seed = 4, .count = 3}).size() == 48);
+  CHECK(generator.generate({.count = 0}).empty());
+  device.trim();
+
+  const auto status_of = [](const auto& call) {
+    try {
+      call();
+    } catch (const runtime::Error& error) {
+      CHECK(std::strlen(error.what()) > 0);
+      return error.status();
+    }
+    return FLUXION_OK;
+  };
+  CHECK(status_of([&] { runtime::Device("nothing"); }) == FLUXION_INVALID_ARGUMENT);
+  CHECK(status_of([&] { runtime::Generator(device, path + "x"); }) == FLUXION_CANNOT_READ);
+  CHECK(status_of([&] { runtime::Generator(device, "x", 1); }) == FLUXION_BAD_FILE);
+  CHECK(status_of([&] { generator.generate({.count = -1}); }) == FLUXION_INVALID_ARGUMENT);
+  CHECK(status_of([&] { generator.generate({.count = 2, .classes = {1}}); }) ==
+        FLUXION_INVALID_ARGUMENT);
+
+  std::int64_t last = 0;
+  CHECK(status_of([&] {
+          generator.generate({.count = 8, .batch = 2, .progress = [&](std::int64_t done, auto) {
+                                last = done;
+                                return done < 3;
+                              }});
+        }) == FLUXION_CANCELLED);
+  CHECK(last == 3);
+  CHECK_THROWS_AS(generator.generate({.progress = [](auto, auto) -> bool {
+    throw std::out_of_range("of the caller's own");
+  }}),
+                  std::out_of_range);
+  runtime::Cancel cancel;
+  std::thread([&] { cancel.request(); }).join();
+  CHECK(status_of([&] { generator.generate({.cancel = &cancel}); }) == FLUXION_CANCELLED);
+}
+
+#if defined(__unix__)
+
+TEST_CASE("the Python wrapper draws, reports and raises", "[embed][wrappers]") {
+  const TinyGenerator tiny = tiny_generator(2);
+  const ScratchFolder folder;
+  write_bytes(folder / "tiny.fxn", tiny.bytes);
+  const std::vector<float> expected = tiny.sampler.sample(3, 3, 4, {0, 3, 2});
+  std::vector<std::byte> bytes(expected.size() * sizeof(float));
+  std::memcpy(bytes.data(), expected.data(), bytes.size());
+  write_bytes(folder / "expected", bytes);
+  const std::string command = "cd " + folder.path().string() +
+                              " && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=" FLUXION_SOURCE_DIR
+                              "/embed/python FLUXION_RUNTIME=" FLUXION_RUNTIME_LIBRARY
+                              " python3 " FLUXION_SOURCE_DIR "/tests/embed/python_caller.py 2>&1";
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(::popen(command.c_str(), "r"),
+                                                             &::pclose);
+  REQUIRE(pipe);
+  std::string text;
+  for (char part[512]; std::fgets(part, sizeof part, pipe.get());) text += part;
+  if (contains(text, "python3: not found")) {
+    WARN("there is no Python: skipped");
+    return;
+  }
+  CHECK(text == "it draws, reports and raises\n");
+}
+
+#endif
