@@ -1,4 +1,4 @@
-// fluxion inspect: what a safetensors file or a sampler file holds.
+// fluxion inspect: what a safetensors file, a sampler file or a picture of samples holds.
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,6 +11,7 @@
 #include "engine/platform/file.h"
 #include "models/data/class_names.h"
 #include "models/files/safetensors.h"
+#include "models/images/image.h"
 #include "models/model_file.h"
 
 namespace fluxion::cli {
@@ -140,8 +141,29 @@ int inspect_sampler(const InspectArguments& options, const Streams& streams) {
   return 0;
 }
 
+int inspect_picture(const InspectArguments& options, std::span<const std::byte> file,
+                    const Streams& streams) {
+  const std::vector<ImageText> texts = png_texts(file);
+  if (options.json) {
+    nlohmann::json notes = nlohmann::json::object();
+    for (const ImageText& note : texts) notes[note.key] = note.text;
+    write_json(streams.out, {{"file", options.file}, {"bytes", file.size()}, {"notes", notes}});
+    return 0;
+  }
+  streams.out << "PNG picture, " << bytes_text(file.size()) << "\n";
+  if (texts.empty()) streams.out << "without notes on how it was made\n";
+  for (const ImageText& note : texts)
+    streams.out << printable(note.key, 79) << "  " << printable(note.text, 2000) << "\n";
+  streams.out << std::flush;
+  return 0;
+}
+
 int inspect(const InspectArguments& options, const Streams& streams) {
-  if (is_sampler_file(MappedFile(options.file).bytes())) return inspect_sampler(options, streams);
+  {
+    const MappedFile file(options.file);
+    if (is_sampler_file(file.bytes())) return inspect_sampler(options, streams);
+    if (is_png(file.bytes())) return inspect_picture(options, file.bytes(), streams);
+  }
   const SafetensorsFile file{std::filesystem::path(options.file)};
   const Reading model = read_as_model(options.file);
   std::int64_t elements = 0;
@@ -205,7 +227,8 @@ int inspect(const InspectArguments& options, const Streams& streams) {
 Command add_inspect(CommandLine& program, const Streams& streams) {
   auto options = std::make_shared<InspectArguments>();
   const Parser parser = program.add_subcommand(
-      "inspect", "Show what a model file, a sampler file, or any safetensors file holds");
+      "inspect",
+      "Show what a model, a sampler, any safetensors file, or a picture of samples holds");
   parser.footer(
       "Examples:\n  fluxion inspect out/digits/model.safetensors\n  fluxion inspect digits.fxn");
   parser.add_option("FILE", options->file, "The file").required();

@@ -13,6 +13,7 @@
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
+#include "models/files/lower_case.h"
 #include "models/files/npy.h"
 #include "models/images/sample_picture.h"
 #include "models/model_file.h"
@@ -31,7 +32,7 @@ struct SampleArguments : CommonOptions {
   std::uint64_t seed = 0;
   std::int64_t batch = 64;
   std::string precision = "f32";
-  int columns = 0;
+  int columns = 0, scale = 0;
   std::string out, npy;
 };
 
@@ -62,21 +63,102 @@ void check_finite(const std::vector<float>& values, std::size_t per_sample,
                 "damaged");
 }
 
+// Whether --out names a folder, for a picture of each sample.
+bool is_folder(const std::string& out) {
+  return !out.empty() && (out.back() == '/' || std::filesystem::is_directory(out));
+}
+
+// Throws for names that promise what is not written.
+void check_picture_name(const std::string& out) {
+  if (out.empty() || is_folder(out) || is_standard_output(out)) return;
+  if (std::filesystem::exists(out) && !std::filesystem::is_regular_file(out)) return;  // a pipe
+  const std::string ending = lower_case(std::filesystem::path(out).extension().string());
+  if (ending == ".png" || ending.empty()) return;
+  for (const char* other :
+       {".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".npy", ".npz", ".pdf"})
+    if (ending == other)
+      throw Error("sample: --out " + out + ": pictures are written as PNG; name the file .png" +
+                  (ending == ".npy" ? ", or give it to --npy" : "") +
+                  ", or a folder with a slash at its end for a file of each sample");
+}
+
+// How the samples were drawn, as PNG files keep it and `fluxion inspect` shows it.
+nlohmann::json drawn_how(const SampleArguments& options, const ModelInfo& info,
+                         const SamplerOptions& sampler) {
+  nlohmann::json how = {{"model", options.model},
+                        {"seed", options.seed},
+                        {"sampler", to_string(sampler.kind)},
+                        {"steps", sampler.steps}};
+  if (num_classes(info.network) > 0) how["class"] = options.chosen_class;
+  if (options.guidance != 1) how["guidance"] = options.guidance;
+  if (!info.dataset.empty()) how["dataset"] = info.dataset;
+  return how;
+}
+std::vector<ImageText> notes(const nlohmann::json& how) {
+  return {{"Software", "fluxion " FLUXION_VERSION},
+          {"fluxion", how.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)}};
+}
+
+// Columns of a grid where nobody says how many: nearly square and, where samples are of each class
+// in turn, such that a column holds one class alone.
+int usual_columns(std::int64_t count, std::int64_t classes) {
+  constexpr std::int64_t most_classes = 20;
+  if (classes < 2 || classes > most_classes || count <= classes) return 0;
+  const double square = std::sqrt(static_cast<double>(count));
+  const auto times = std::max<std::int64_t>(1, std::llround(square / static_cast<double>(classes)));
+  return static_cast<int>(times * classes);
+}
+
+void write_each(const SampleArguments& options, const Shape& one, const std::vector<float>& values,
+                const std::vector<std::int32_t>& labels, const ModelInfo& info,
+                nlohmann::json how) {
+  const std::filesystem::path folder = options.out;
+  std::error_code refused;
+  std::filesystem::create_directories(folder, refused);
+  if (!std::filesystem::is_directory(folder))
+    throw IoError("sample: " + options.out + ": the folder can't be made: " + refused.message());
+  const auto elements = static_cast<std::size_t>(one.elements());
+  const std::size_t digits = std::max<std::size_t>(4, std::to_string(options.count - 1).size());
+  for (std::int64_t i = 0; i < options.count; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    how["number"] = i;
+    if (!labels.empty()) {
+      const auto label = static_cast<std::size_t>(labels[at]);
+      if (label < info.class_names.size())
+        how["class"] = info.class_names[label];
+      else
+        how["class"] = label;
+    }
+    std::string name = std::to_string(i);
+    name.insert(0, digits - std::min(digits, name.size()), '0');
+    write_png(folder / (name + ".png"),
+              image_grid(std::span(values).subspan(at * elements, elements), 1, one[0], one[1],
+                         one[2], {.columns = 1, .padding = 0, .scale = std::max(options.scale, 1)}),
+              notes(how));
+  }
+}
+
 int sample(SampleArguments options, const Streams& streams) {
   if (options.out.empty() && options.npy.empty()) options.out = "samples.png";
+  for (std::string* name : {&options.out, &options.npy})
+    if (*name == "-") *name = "/dev/stdout";
+  check_picture_name(options.out);
   const Device device = open_device(options, streams);
   const Model model = read_model(options.model, device);
   if (!options.out.empty() && !can_be_drawn(sample_shape(model.info.network)))
     throw ShapeError("sample: samples of shape " + to_string(sample_shape(model.info.network)) +
                      " can't be drawn; --npy writes their numbers");
+  if (is_folder(options.out) && sample_shape(model.info.network).rank() != 3)
+    throw ShapeError("sample: points are drawn into one picture, not into a folder: name a file");
   check_room_for_samples(options, sample_shape(model.info.network), options.count, options.batch);
   const std::vector<std::int32_t> classes = classes_for(options, model.info);
   std::vector<std::int32_t> labels;
   for (std::int64_t i = 0; !classes.empty() && i < options.count; ++i)
     labels.push_back(classes[static_cast<std::size_t>(i % std::ssize(classes))]);
+  const SamplerOptions how =
+      chosen_sampler(options.sampler, options.guidance, model.info, "sample");
   const Sampler sampler(with_precision(model.info.network, precision_from(options.precision)),
-                        model.parameters,
-                        chosen_sampler(options.sampler, options.guidance, model.info, "sample"));
+                        model.parameters, how);
 
   const auto start = std::chrono::steady_clock::now();
   std::vector<float> values;
@@ -100,13 +182,18 @@ int sample(SampleArguments options, const Streams& streams) {
   check_finite(values, static_cast<std::size_t>(one.elements()), options.model);
   shape.insert(shape.end(), one.begin(), one.end());
   if (!options.npy.empty()) write_npy(options.npy, values, Shape(shape));
-  if (!options.out.empty()) {
-    const std::int64_t columns = std::ssize(classes);
-    const bool a_column_a_class = options.columns == 0 && options.chosen_class == "balanced" &&
-                                  columns > 0 && columns <= 20 && options.count > columns;
+  if (is_folder(options.out)) {
+    write_each(options, one, values, labels, model.info, drawn_how(options, model.info, how));
+  } else if (!options.out.empty()) {
+    const std::int64_t in_turn =
+        options.chosen_class == "balanced" ? std::ssize(classes) : std::int64_t{0};
+    const int columns =
+        options.columns > 0 ? options.columns : usual_columns(options.count, in_turn);
+    nlohmann::json about = drawn_how(options, model.info, how);
+    about["count"] = options.count;
     write_png(options.out,
-              sample_picture(one, values,
-                             a_column_a_class ? static_cast<int>(columns) : options.columns));
+              sample_picture(one, values, {.columns = columns, .scale = options.scale}),
+              notes(about));
   }
   if (options.json) {
     nlohmann::json object = {
@@ -129,7 +216,8 @@ int sample(SampleArguments options, const Streams& streams) {
     out << options.count << " samples, " << evaluations_text(sampler.evaluations())
         << (sampler.evaluations() == 1 ? " network evaluation" : " network evaluations")
         << " each, " << fixed_text(seconds, 2) << " s\n";
-    if (!options.out.empty()) out << "picture  " << options.out << "\n";
+    if (!options.out.empty())
+      out << (is_folder(options.out) ? "pictures " : "picture  ") << options.out << "\n";
     if (!options.npy.empty()) out << "array    " << options.npy << "\n";
     out << std::flush;
   }
@@ -177,14 +265,22 @@ Command add_sample(CommandLine& program, const Streams& streams) {
   add_precision(parser, options->precision);
   parser
       .add_option("--out", options->out,
-                  "Picture to write (default: samples.png, unless --npy is given)")
+                  "Picture to write (default: samples.png, unless --npy is given); a folder/ for a "
+                  "file of each sample; - for standard output")
       .type_name("FILE.png");
   parser
       .add_number("--columns", options->columns, whole(0, 1000),
-                  "Columns of the picture; 0: one for each class, else nearly square")
+                  "Columns of the picture; 0: nearly square, a class a column")
       .type_name("N")
       .show_default();
-  parser.add_option("--npy", options->npy, "NumPy array to write, [count, ..], f32")
+  parser
+      .add_number("--scale", options->scale, whole(0, 64),
+                  "Enlarge images that many times; 0: small ones of a grid, those of a folder not")
+      .type_name("N")
+      .show_default();
+  parser
+      .add_option("--npy", options->npy,
+                  "NumPy array to write, [count, ..], f32; - for standard output")
       .type_name("FILE.npy");
   add_device(parser, *options);
   add_memory_limit(parser, *options);

@@ -62,6 +62,6 @@ int main(int argc, char** argv) {
   const Tensor samples =
       noise - apply(network, state.ema[0], noise, {.t = one, .r = zeros_like(one)});
   write_png("meanflow.png",
-            sample_picture({2}, samples.to_host<float>(), 0, data->batch(4000, 1, 0).x));
+            sample_picture({2}, samples.to_host<float>(), {}, data->batch(4000, 1, 0).x));
   std::printf("wrote meanflow.png: data, and samples drawn with one evaluation of the network\n");
 }

@@ -28,7 +28,7 @@ int main(int argc, char** argv) {
 
     const std::vector<float> samples = sampler.sample(count, 32, /*seed=*/0, labels);
     write_png(argv[2],
-              sample_picture(sample_shape(model.info.network), samples, static_cast<int>(columns)));
+              sample_picture(sample_shape(model.info.network), samples, {.columns = static_cast<int>(columns)}));
     std::printf("%lld samples, %lld network evaluations each\n", static_cast<long long>(count),
                 static_cast<long long>(sampler.evaluations()));
   } catch (const Error& error) {

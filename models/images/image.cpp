@@ -23,6 +23,8 @@ Image::Image(int width, int height, int channels, std::uint8_t value)
 
 namespace {
 
+constexpr std::string_view png_signature = "\x89PNG\r\n\x1a\n";
+
 void append_u32(std::vector<std::byte>& bytes, std::uint32_t value) {
   for (int shift = 24; shift >= 0; shift -= 8)
     bytes.push_back(static_cast<std::byte>(value >> shift));
@@ -85,7 +87,7 @@ std::vector<std::uint8_t> filter_rows(const Image& image) {
 
 }  // namespace
 
-std::vector<std::byte> encode_png(const Image& image) {
+std::vector<std::byte> encode_png(const Image& image, std::span<const ImageText> texts) {
   const bool fits =
       image.width > 0 && image.height > 0 && (image.channels == 1 || image.channels == 3) &&
       image.pixels.size() == Image(image.width, image.height, image.channels).pixels.size();
@@ -94,9 +96,8 @@ std::vector<std::byte> encode_png(const Image& image) {
         "png: an image of " + std::to_string(image.width) + " x " + std::to_string(image.height) +
         " pixels with " + std::to_string(image.channels) + " channels and " +
         std::to_string(image.pixels.size()) + " bytes (1 or 3 channels, sizes above 0)");
-  std::vector<std::byte> file;
-  for (const unsigned char value : std::string_view("\x89PNG\r\n\x1a\n"))
-    file.push_back(static_cast<std::byte>(value));
+  const auto signature = std::as_bytes(std::span(png_signature));
+  std::vector<std::byte> file(signature.begin(), signature.end());
 
   std::vector<std::byte> header;
   append_u32(header, static_cast<std::uint32_t>(image.width));
@@ -106,6 +107,15 @@ std::vector<std::byte> encode_png(const Image& image) {
   for (const int value : {8, image.channels == 3 ? 2 : 0, 0, 0, 0})
     header.push_back(static_cast<std::byte>(value));
   append_chunk(file, "IHDR", header);
+  for (const ImageText& note : texts) {
+    const bool plain =
+        std::all_of(note.key.begin(), note.key.end(), [](char c) { return c >= ' ' && c <= '~'; });
+    if (note.key.empty() || note.key.size() > 79 || !plain)
+      throw Error("png: '" + note.key + "' can't be the key of a note");
+    // Not compressed, of no language, with no translated key.
+    std::string content = note.key + std::string(5, '\0') + note.text;
+    append_chunk(file, "iTXt", std::as_bytes(std::span(content)));
+  }
 
   const std::vector<std::uint8_t> rows = filter_rows(image);
   uLongf size = ::compressBound(rows.size());
@@ -120,8 +130,50 @@ std::vector<std::byte> encode_png(const Image& image) {
   return file;
 }
 
-void write_png(const std::filesystem::path& path, const Image& image) {
-  replace_file(path, encode_png(image));
+void write_png(const std::filesystem::path& path, const Image& image,
+               std::span<const ImageText> texts) {
+  replace_file(path, encode_png(image, texts));
+}
+
+bool is_png(std::span<const std::byte> file) {
+  const auto signature = std::as_bytes(std::span(png_signature));
+  return file.size() >= signature.size() &&
+         std::equal(signature.begin(), signature.end(), file.begin());
+}
+
+std::vector<ImageText> png_texts(std::span<const std::byte> file) {
+  if (!is_png(file)) throw FormatError("png: the bytes do not begin as a PNG file's do");
+  const auto fail = [](const char* why) { throw FormatError(std::string("png: ") + why); };
+  std::vector<ImageText> texts;
+  for (std::size_t at = png_signature.size();;) {
+    if (file.size() - at < 12) fail("the file is cut short");
+    std::size_t size = 0;
+    for (int i = 0; i < 4; ++i)
+      size = size << 8 | std::to_integer<std::size_t>(file[at + static_cast<std::size_t>(i)]);
+    if (size > file.size() - at - 12) fail("the file is cut short");
+    const auto named = file.subspan(at + 4, 4 + size);
+    std::uint32_t checksum = 0;
+    for (std::size_t i = 0; i < 4; ++i)
+      checksum = checksum << 8 | std::to_integer<std::uint32_t>(file[at + 8 + size + i]);
+    if (::crc32_z(0, reinterpret_cast<const Bytef*>(named.data()), named.size()) != checksum)
+      fail("a checksum differs: the file is damaged");
+    const std::string_view name(reinterpret_cast<const char*>(named.data()), 4),
+        content(reinterpret_cast<const char*>(named.data()) + 4, size);
+    const std::size_t key = content.find('\0');
+    if (name == "tEXt" && key != content.npos) {
+      texts.push_back({std::string(content.substr(0, key)), std::string(content.substr(key + 1))});
+    } else if (name == "iTXt" && key != content.npos && size - key > 4 && content[key + 1] == 0) {
+      const std::size_t language = content.find('\0', key + 3);
+      const std::size_t translated =
+          language == content.npos ? language : content.find('\0', language + 1);
+      if (translated != content.npos)
+        texts.push_back(
+            {std::string(content.substr(0, key)), std::string(content.substr(translated + 1))});
+    } else if (name == "IEND") {
+      return texts;
+    }
+    at += 12 + size;
+  }
 }
 
 Image image_grid(std::span<const float> samples, std::int64_t count, std::int64_t height,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace fluxion {
@@ -24,11 +25,23 @@ struct Image {
   }
 };
 
+// A note in a picture file: what it shows, how it was made. UTF-8; the key has 1 to 79 characters
+// of ASCII.
+struct ImageText {
+  std::string key, text;
+  bool operator==(const ImageText&) const = default;
+};
+
 // The bytes of a PNG file. Throws ShapeError if the image is empty or its pixels do not fit its
-// size.
-std::vector<std::byte> encode_png(const Image& image);
+// size, Error for a key that can't be.
+std::vector<std::byte> encode_png(const Image& image, std::span<const ImageText> texts = {});
 // Replaces the file in one piece. Throws IoError.
-void write_png(const std::filesystem::path& path, const Image& image);
+void write_png(const std::filesystem::path& path, const Image& image,
+               std::span<const ImageText> texts = {});
+bool is_png(std::span<const std::byte> file);
+// The notes of a PNG file, of anybody's, in their order: tEXt as it is, and iTXt that is not
+// compressed. Throws FormatError where the file is cut short or damaged before its end.
+std::vector<ImageText> png_texts(std::span<const std::byte> file);
 
 struct GridOptions {
   int columns = 0;  // 0: nearly square

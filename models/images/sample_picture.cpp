@@ -40,13 +40,12 @@ bool can_be_drawn(const Shape& sample_shape) {
          (sample_shape.rank() == 3 && (sample_shape[2] == 1 || sample_shape[2] == 3));
 }
 
-Image sample_picture(const Shape& sample_shape, std::span<const float> samples, int columns,
-                     std::span<const float> reference, std::span<const float> paths,
-                     std::int64_t states) {
+Image sample_picture(const Shape& sample_shape, std::span<const float> samples,
+                     const GridOptions& grid, std::span<const float> reference,
+                     std::span<const float> paths, std::int64_t states) {
   if (sample_shape.rank() == 3) {
     const auto count = static_cast<std::int64_t>(samples.size()) / sample_shape.elements();
-    return image_grid(samples, count, sample_shape[0], sample_shape[1], sample_shape[2],
-                      {.columns = columns});
+    return image_grid(samples, count, sample_shape[0], sample_shape[1], sample_shape[2], grid);
   }
   if (sample_shape.rank() != 1)
     throw ShapeError("picture: samples of shape " + to_string(sample_shape) +

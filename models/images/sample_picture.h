@@ -10,13 +10,13 @@ namespace fluxion {
 // Whether sample_picture can show samples of this shape: images of 1 or 3 channels, and points.
 bool can_be_drawn(const Shape& sample_shape);
 
-// samples [count, ..sample_shape]; sample_shape [height, width, channels] or [dim]. `columns` of a
-// grid, 0: nearly square. Points get a panel, between one of `reference` points and one of `paths`
+// samples [count, ..sample_shape]; sample_shape [height, width, channels] or [dim]. `grid`: of
+// images. Points get a panel, between one of `reference` points and one of `paths`
 // [states, count, 2] of points in the plane, noise first, where these are given. Points of more
 // dimensions are shown by their first two coordinates, those of one by it and their number. Throws
 // ShapeError for samples that are neither images nor points.
-Image sample_picture(const Shape& sample_shape, std::span<const float> samples, int columns = 0,
-                     std::span<const float> reference = {}, std::span<const float> paths = {},
-                     std::int64_t states = 0);
+Image sample_picture(const Shape& sample_shape, std::span<const float> samples,
+                     const GridOptions& grid = {}, std::span<const float> reference = {},
+                     std::span<const float> paths = {}, std::int64_t states = 0);
 
 }  // namespace fluxion

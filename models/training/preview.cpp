@@ -47,12 +47,12 @@ Image preview(const Trainer& trainer) {
   const std::vector<float> samples =
       sampler.sample(count, std::min(count, trainer.config().batch), seed, labels);
   if (data.is_image())
-    return sample_picture(data.sample_shape(), samples, static_cast<int>(columns));
+    return sample_picture(data.sample_shape(), samples, {.columns = static_cast<int>(columns)});
   const std::vector<float> reference = data.batch(count, seed, 0).x;
   const std::vector<float> ways =
       data.sample_shape() == Shape{2} ? paths_of(model, trainer.device()) : std::vector<float>();
-  return sample_picture(data.sample_shape(), samples, static_cast<int>(columns), reference, ways,
-                        path_steps + 1);
+  return sample_picture(data.sample_shape(), samples, {.columns = static_cast<int>(columns)},
+                        reference, ways, path_steps + 1);
 }
 
 }  // namespace fluxion

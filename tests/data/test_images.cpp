@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "engine/error.h"
+#include "models/images/decode.h"
 #include "models/images/image.h"
 #include "models/images/scatter.h"
 #include "models/images/text.h"
@@ -177,4 +178,25 @@ TEST_CASE("draw_text: letters leave ink, and text beyond the edge is cut off", "
   CHECK(text_width("mm") > text_width("ii"));
   Image grey(10, 10, 1);
   CHECK_THROWS_AS(draw_text(grey, 0, 0, "a"), ShapeError);
+}
+
+TEST_CASE("notes of a picture come back, and damaged ones are refused", "[images]") {
+  const std::vector<ImageText> texts{
+      {"Software", "fluxion"}, {"about", "seed 7, gr\u00fcn\n"}, {"e", ""}};
+  const std::vector<std::byte> file = encode_png(Image(3, 2, 1, 7), texts);
+  CHECK(is_png(file));
+  CHECK(png_texts(file) == texts);
+  CHECK(png_texts(encode_png(Image(3, 2, 3))).empty());
+  CHECK(decode_image(file).pixels == std::vector<std::uint8_t>(6, 7));
+  for (std::size_t bytes = 0; bytes < file.size(); ++bytes)
+    CHECK_THROWS_AS(png_texts(std::span(file).first(bytes)), FormatError);
+  for (std::size_t at = 0; at < file.size(); ++at) {
+    std::vector<std::byte> damaged = file;
+    damaged[at] ^= std::byte{1};
+    CHECK_THROWS_AS(png_texts(damaged), FormatError);
+  }
+  for (const char* key : {"", "a\nb", "\xc3\xbc"})
+    CHECK_THROWS_AS(encode_png(Image(1, 1, 1), std::vector<ImageText>{{key, "x"}}), Error);
+  CHECK_THROWS_AS(encode_png(Image(1, 1, 1), std::vector<ImageText>{{std::string(80, 'k'), "x"}}),
+                  Error);
 }
