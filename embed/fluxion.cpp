@@ -9,6 +9,7 @@
 #include <fstream>
 #include <memory>
 #include <new>
+#include <span>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -148,7 +149,12 @@ std::filesystem::path path_of(const char* text) {
 }
 
 // Read, not mapped: a file that is cut short while it is mapped ends the process.
-std::vector<std::byte> read_whole(const std::filesystem::path& path) {
+struct Content {
+  std::unique_ptr<std::byte[]> memory;
+  std::size_t size;
+  std::span<const std::byte> bytes() const { return {memory.get(), size}; }
+};
+Content read_whole(const std::filesystem::path& path) {
   std::error_code refused;
   const auto fail = [&](const std::string& why) { throw IoError(path.string() + ": " + why); };
   const std::filesystem::file_status status = std::filesystem::status(path, refused);
@@ -156,12 +162,12 @@ std::vector<std::byte> read_whole(const std::filesystem::path& path) {
   if (!std::filesystem::is_regular_file(status)) fail("it is not a regular file");
   const std::uintmax_t size = std::filesystem::file_size(path, refused);
   if (refused) fail(refused.message());
-  std::vector<std::byte> bytes(size);
+  Content content{std::make_unique_for_overwrite<std::byte[]>(size), size};
   std::ifstream file(path, std::ios::binary);
   if (!file) fail("it can't be opened for reading");
-  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
+  file.read(reinterpret_cast<char*>(content.memory.get()), static_cast<std::streamsize>(size));
   if (static_cast<std::uintmax_t>(file.gcount()) != size) fail("it can't be read to its end");
-  return bytes;
+  return content;
 }
 
 }  // namespace
@@ -316,9 +322,9 @@ fluxion_status fluxion_generator_open(fluxion_device* device, const char* path,
     const std::shared_ptr<OpenDevice>& on = required(device, function, "device").open;
     const std::filesystem::path file = path_of(&required(path, function, "path"));
     fluxion_generator*& to = required(generator, function, "generator");
-    const std::vector<std::byte> bytes = read_whole(file);
+    const Content content = read_whole(file);
     try {
-      to = new fluxion_generator(parse_sampler(bytes, nullptr), on);
+      to = new fluxion_generator(parse_sampler(content.bytes(), nullptr), on);
     } catch (const FormatError& caught) {
       throw FormatError(file.string() + ": " + caught.what());
     }

@@ -85,6 +85,19 @@ std::uint8_t pixel_of(float value) {
   return level > 0 ? static_cast<std::uint8_t>(std::lround(std::min(level, 255.0f))) : 0;
 }
 
+// Decoded in place where the host sees the device's memory: weights are most of what there is.
+Tensor upload(const StoredWeight& weight, const Device& device) {
+  const TensorType type(weight.shape, DType::f32);
+  std::shared_ptr<Buffer> buffer = device.backend().allocate(type);
+  if (void* const memory = buffer->host()) {
+    weight.copy_to({static_cast<float*>(memory), static_cast<std::size_t>(type.shape.elements())});
+  } else {
+    const std::vector<float> values = weight.values();
+    device.backend().upload(*buffer, DType::f32, std::as_bytes(std::span(values)));
+  }
+  return Tensor::from_buffer(std::move(buffer), type, device);
+}
+
 void wait_for(const Tensor& tensor) { tensor.node()->value(tensor.output())->written().wait(); }
 
 }  // namespace
@@ -159,7 +172,7 @@ Generator::State::State(StoredSampler from, const Device& on)
     : sampler(std::move(from)), device(on) {
   Tensors uploaded;
   for (StoredWeight& weight : sampler.weights) {
-    uploaded.push_back(Tensor::from(weight.values(), weight.shape, device));
+    uploaded.push_back(upload(weight, device));
     weight.bytes = {};
   }
   sampler.storage.reset();

@@ -35,7 +35,8 @@ struct StoredWeight {
   WeightEncoding encoding = WeightEncoding::f32;
   std::span<const std::byte> bytes;  // of StoredSampler::storage
 
-  std::vector<float> values() const;  // row-major
+  std::vector<float> values() const;        // row-major
+  void copy_to(std::span<float> to) const;  // the same into `to`, one for each element
 };
 
 struct StoredStep {

@@ -1,5 +1,6 @@
 // Samplers in files (engine/export/stored_sampler.h): equal bits for every kind, sizes of batch,
 // encodings of weights, and what is refused.
+#include <bit>
 #include <cmath>
 #include <random>
 
@@ -244,6 +245,29 @@ TEST_CASE("weights in fewer bits are as near as their encoding allows", "[export
   const Bytes bytes = encoded(std::vector<float>(33, -2), WeightEncoding::int8);
   weight.bytes = bytes;
   for (const float value : weight.values()) CHECK(std::abs(value + 2) < 2e-3);
+}
+
+TEST_CASE("every half in a file is the number that it is elsewhere", "[export]") {
+  for (const WeightEncoding encoding : {WeightEncoding::f16, WeightEncoding::bf16}) {
+    Bytes bytes(2 << 16);
+    for (std::uint32_t bits = 0; bits < 1 << 16; ++bits) {
+      bytes[2 * bits] = static_cast<std::byte>(bits);
+      bytes[2 * bits + 1] = static_cast<std::byte>(bits >> 8);
+    }
+    const std::vector<float> values = StoredWeight{"all", {1 << 16}, encoding, bytes}.values();
+    for (std::uint32_t bits = 0; bits < 1 << 16; ++bits) {
+      const auto half = static_cast<std::uint16_t>(bits);
+      const float expected =
+          encoding == WeightEncoding::f16 ? to_f32(Float16{half}) : to_f32(BFloat16{half});
+      if (std::isnan(expected) ? !std::isnan(values[bits])
+                               : std::bit_cast<std::uint32_t>(values[bits]) !=
+                                     std::bit_cast<std::uint32_t>(expected))
+        FAIL(to_string(encoding) << " " << bits << ": " << values[bits] << " for " << expected);
+    }
+  }
+  std::vector<float> few(2);
+  CHECK_THROWS_AS((StoredWeight{"w", {3}, WeightEncoding::f32, {}}.copy_to(few)), Error);
+  CHECK_NOTHROW(StoredWeight{"w", {0}, WeightEncoding::f32, {}}.copy_to({}));
 }
 
 TEST_CASE("what a fixed list of steps can't do is not exported", "[export]") {
