@@ -14,6 +14,7 @@ installation that this file lies in, and where the system looks."""
 
 import ctypes
 import ctypes.util
+import operator
 import os
 import pathlib
 
@@ -355,7 +356,10 @@ class Generator(_Handle):
                 raise ValueError(f"{name} is {value}, which is outside of {low} to {high}")
         request = _Request(seed=seed, first=first, count=count, batch=batch)
         if classes is not None:
-            chosen = [int(classes)] * count if hasattr(classes, "__index__") else list(classes)
+            try:
+                chosen = [operator.index(classes)] * count
+            except TypeError:  # no single number; arrays of numpy seem to be one
+                chosen = [operator.index(one) for one in classes]
             if len(chosen) != count:
                 raise ValueError(f"{len(chosen)} classes for {count} samples")
             held = (ctypes.c_int32 * max(count, 1))(*chosen)

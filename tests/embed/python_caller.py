@@ -33,6 +33,18 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
         assert floats(memory.generate(count=3, seed=4, classes=classes)) == expected
         pixels = tiny.pixels(count=2, seed=2**64 - 1, classes=1)
         assert pixels.shape == (2, 4, 4, 1) and len(pixels.tobytes()) == 32
+        one = tiny.generate(count=2, seed=4, classes=[1, 1])
+        assert floats(tiny.generate(count=2, seed=4, classes=1)) == floats(one)
+        assert floats(tiny.generate(count=2, seed=4, noise=tiny.noise(2, 4), classes=1)) == floats(one)
+        try:
+            import numpy
+            classes_array = numpy.array([1, 1])
+            assert isinstance(one, numpy.ndarray) and one.dtype == numpy.float32
+            assert floats(tiny.generate(count=2, seed=4, classes=classes_array)) == floats(one)
+            raised(lambda: tiny.generate(noise=numpy.zeros((1, 4, 4, 1))), ValueError)
+        except ImportError:
+            pass
+        raised(lambda: tiny.generate(classes=[1.5]), TypeError)
         assert len(tiny.generate(count=0).tobytes()) == 0
         assert tiny.prepare(2) > tiny.weight_bytes
         assert device.memory()["budget"] == 2**30
