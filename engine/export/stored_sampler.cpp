@@ -155,6 +155,7 @@ StoredSampler read_sampler(std::span<const std::byte> bytes) {
 
   TaggedReader weights = sections.reader("weights");
   const std::uint32_t weight_count = weights.count("weights");
+  std::uint64_t end_of_last = 0;
   for (std::uint32_t i = 0; i < weight_count; ++i) {
     StoredWeight weight;
     weight.name = weights.text();
@@ -173,6 +174,11 @@ StoredSampler read_sampler(std::span<const std::byte> bytes) {
         encoded_bytes(static_cast<std::uint64_t>(weight.shape.elements()), weight.encoding);
     if (offset > bytes.size() || length > bytes.size() - offset)
       weights.fail("weight " + TaggedReader::quoted(weight.name) + " lies beyond the file's end");
+    // A small file must not stand for many large weights.
+    if (offset < end_of_last)
+      weights.fail("weight " + TaggedReader::quoted(weight.name) + " begins before byte " +
+                   std::to_string(end_of_last) + ", where the one before it ends");
+    end_of_last = offset + length;
     weight.bytes =
         bytes.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(length));
     sampler.weights.push_back(std::move(weight));

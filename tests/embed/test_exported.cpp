@@ -1,4 +1,6 @@
 // Exported models in the runtime library.
+#include <algorithm>
+#include <cstring>
 #include <random>
 
 #include "backends/cpu/cpu.h"
@@ -71,6 +73,30 @@ TEST_CASE("the runtime draws from an exported model what its sampler draws, bit 
       CHECK(drawn(generator.get(), request) == sampler.sample(70, 32, 8, labels));
     }
   }
+}
+
+TEST_CASE("weights that share their bytes are refused, for they would multiply a file's size",
+          "[embed][errors]") {
+  std::vector<std::byte> bytes = tiny_generator(1).bytes;
+  const StoredSampler sampler = parse_sampler(bytes, nullptr);
+  const auto offset = [&](std::size_t weight) {
+    return static_cast<std::uint64_t>(sampler.weights[weight].bytes.data() - bytes.data());
+  };
+  // Where the file says that its second weight begins.
+  const std::uint64_t second = offset(1), first = offset(0);
+  std::byte wanted[8];
+  std::memcpy(wanted, &second, 8);
+  const auto place = std::search(bytes.begin(), bytes.end(), std::begin(wanted), std::end(wanted));
+  REQUIRE(place != bytes.end());
+  std::memcpy(&*place, &first, 8);
+  seal(bytes);
+  const DeviceHandle device = open_device_handle("cpu:1");
+  fluxion_generator* generator = nullptr;
+  fluxion_error error;
+  check_failed(
+      fluxion_generator_open_memory(device.get(), bytes.data(), bytes.size(), &generator, &error),
+      error, FLUXION_BAD_FILE, "'rows' begins before");
+  CHECK(generator == nullptr);
 }
 
 TEST_CASE("hostile files with a right checksum are refused, or run within their budget",
