@@ -35,6 +35,7 @@ namespace {
 
 // A device, and the most memory that was seen in use on it.
 struct OpenDevice {
+  OpenDevice(Device opened, std::uint64_t budget) : device(std::move(opened)), budget(budget) {}
   Device device;
   std::uint64_t budget;
   std::atomic<std::uint64_t> peak{0};

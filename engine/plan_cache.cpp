@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/error.h"
+#include "engine/platform/memory_size.h"
 
 namespace fluxion {
 
@@ -81,7 +82,7 @@ MemoryReport ExecutablePlan::memory_report() const {
     report.output_bytes += bytes;
     if (program.donations[o] >= 0) report.donated_bytes += bytes;
   }
-  report.arena_bytes = static_cast<std::size_t>(program.arena_bytes);
+  report.arena_bytes = memory_size(program.arena_bytes, "the arena");
   report.workspace_bytes = compiled_->executable->workspace_bytes();
   report.kernels = static_cast<int>(program.kernels.size());
   return report;

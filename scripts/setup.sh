@@ -2,10 +2,17 @@
 # Installs what Fluxion needs to build on Debian 12 (or a relative of it): only what is missing, without a question, without a word if nothing is.
 #
 #   scripts/setup.sh [tests]      tests: also a Vulkan driver that needs no GPU, and the layers that check how Vulkan is used
+#   scripts/setup.sh arm64, wasm or windows      what builds the engine for that system, and runs it here
 set -eu
 
 packages="g++ cmake ninja-build pkg-config ccache libtbb-dev libhwy-dev catch2 nlohmann-json3-dev libcli11-dev libstb-dev libjpeg62-turbo-dev zlib1g-dev libeigen3-dev libvulkan-dev spirv-headers spirv-tools"
-[ "${1:-}" != tests ] || packages="$packages libvulkan1 mesa-vulkan-drivers vulkan-validationlayers"
+engine="g++ cmake ninja-build ccache libhwy-dev libvulkan-dev spirv-headers"
+case "${1:-}" in
+  tests) packages="$packages libvulkan1 mesa-vulkan-drivers vulkan-validationlayers" ;;
+  arm64) packages="$engine g++-aarch64-linux-gnu qemu-user-static" ;;
+  wasm) packages="$engine emscripten nodejs" ;;
+  windows) packages="$engine g++-mingw-w64-x86-64-posix wine64" ;;
+esac
 
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
   echo "setup: this is not a Debian system; install the counterparts of: $packages" >&2

@@ -160,7 +160,9 @@ HostValue distinct(const Shape& shape, std::uint64_t seed) {
   HostValue value = random_value(shape, 0, 0.02, seed);
   std::vector<std::size_t> order(value.values.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
+  // (std::shuffle gives another order with each standard library.)
+  std::mt19937_64 random(seed);
+  for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
   for (std::size_t i = 0; i < order.size(); ++i)
     value.values[i] +=
         0.125 * (static_cast<double>(order[i]) - static_cast<double>(order.size()) / 2);

@@ -19,6 +19,7 @@
 #include "engine/error.h"
 #include "engine/graph/expansion.h"
 #include "engine/platform/machine.h"
+#include "engine/platform/memory_size.h"
 
 namespace fluxion {
 
@@ -54,7 +55,7 @@ class CpuExecutable final : public Executable {
                 std::shared_ptr<const ThreadPool> threads, std::shared_ptr<MemoryPool> pool)
       : Executable(program, owner),
         buffers_(program.buffers),
-        arena_bytes_(static_cast<std::size_t>(program.arena_bytes)),
+        arena_bytes_(memory_size(program.arena_bytes, "cpu: the arena")),
         commit_point_(program.commit_point),
         threads_(std::move(threads)),
         pool_(std::move(pool)) {
@@ -67,6 +68,10 @@ class CpuExecutable final : public Executable {
     }
     arena_bytes_ = round_up(arena_bytes_, alignment);
     scratch_bytes_ = round_up(scratch_bytes_, alignment);
+    memory_size(static_cast<std::int64_t>(arena_bytes_) +
+                    static_cast<std::int64_t>(scratch_bytes_) +
+                    static_cast<std::int64_t>(buffers_.size() * sizeof(std::byte*)),
+                "cpu: the workspace of a program");
   }
 
   // The arena, then scratch, then where each buffer lies.

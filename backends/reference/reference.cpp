@@ -8,6 +8,7 @@
 #include "backends/reference/kernels.h"
 #include "engine/error.h"
 #include "engine/graph/op_names.h"
+#include "engine/platform/memory_size.h"
 
 namespace fluxion {
 namespace reference_backend {
@@ -77,7 +78,7 @@ class ReferenceExecutable final : public Executable {
   }
 
   std::size_t workspace_bytes() const override {
-    return static_cast<std::size_t>(program_.arena_bytes);
+    return memory_size(program_.arena_bytes, "reference: the arena");
   }
 
  private:

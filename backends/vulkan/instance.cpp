@@ -15,11 +15,7 @@ constexpr const char* validation_layer = "VK_LAYER_KHRONOS_validation";
 
 std::vector<std::string> loader_names() {
   if (const char* const path = std::getenv("FLUXION_VULKAN_LIBRARY"); path && *path) return {path};
-#if defined(__APPLE__)
-  return {"libvulkan.1.dylib", "libvulkan.dylib", "libMoltenVK.dylib"};
-#else
-  return {"libvulkan.so.1", "libvulkan.so"};
-#endif
+  return system_loader_names();
 }
 
 bool has_extension(const std::vector<VkExtensionProperties>& extensions, const char* name) {

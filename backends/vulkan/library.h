@@ -4,8 +4,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace fluxion::vulkan_backend {
+
+// What the Vulkan loader is called on this system, the likeliest first.
+std::vector<std::string> system_loader_names();
 
 class SharedLibrary {
  public:

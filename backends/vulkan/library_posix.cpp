@@ -5,6 +5,14 @@
 
 namespace fluxion::vulkan_backend {
 
+std::vector<std::string> system_loader_names() {
+#if defined(__APPLE__)
+  return {"libvulkan.1.dylib", "libvulkan.dylib", "libMoltenVK.dylib"};
+#else
+  return {"libvulkan.so.1", "libvulkan.so"};
+#endif
+}
+
 SharedLibrary::SharedLibrary(std::span<const std::string> names) {
   std::string reasons;
   for (const std::string& name : names) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/error.h"
+#include "engine/platform/memory_size.h"
 
 namespace fluxion {
 
@@ -65,7 +66,8 @@ TensorType::TensorType(Shape shape, DType dtype) : shape(std::move(shape)), dtyp
 std::size_t TensorType::bytes() const {
   const std::int64_t elements = shape.elements();
   std::int64_t bytes = 0;
-  if (__builtin_mul_overflow(elements, static_cast<std::int64_t>(size_of(dtype)), &bytes))
+  if (__builtin_mul_overflow(elements, static_cast<std::int64_t>(size_of(dtype)), &bytes) ||
+      !fits_memory(bytes))
     throw ShapeError("the bytes of " + to_string(*this) + " can't be counted");
   return static_cast<std::size_t>(bytes);
 }

@@ -370,7 +370,9 @@ class TapeWriter {
   struct Key {
     Value value;
     Dims where;
-    auto operator<=>(const Key&) const = default;
+    bool operator<(const Key& other) const {
+      return std::tie(value, where) < std::tie(other.value, other.where);
+    }
   };
   static Dims flat(const Point& point, const Ranges& conditions) {
     Dims result;

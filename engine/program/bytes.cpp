@@ -63,12 +63,13 @@ class Writer {
       for (const auto& item : value) write(item);
     } else if constexpr (IsVariant<T>::value) {
       write(static_cast<std::uint8_t>(value.index()));
-      std::visit([this](const auto& alternative) { write(alternative); }, value);
+      std::visit([this](const auto& alternative) { this->write(alternative); }, value);
     } else if constexpr (std::is_same_v<T, TensorType>) {
       write(value.shape.dims());
       write(value.dtype);
     } else {
-      std::apply([this](const auto&... members) { (write(members), ...); }, T::members(value));
+      std::apply([this](const auto&... members) { (this->write(members), ...); },
+                 T::members(value));
     }
   }
 };
@@ -128,7 +129,7 @@ class Reader {
       if (!is_representable(sizes, dtype)) fail("a tensor of absurd shape " + to_string(sizes));
       value = TensorType(Shape(std::move(sizes)), dtype);
     } else {
-      std::apply([this](auto&... members) { (read(members), ...); }, T::members(value));
+      std::apply([this](auto&... members) { (this->read(members), ...); }, T::members(value));
     }
   }
 

@@ -1,5 +1,5 @@
-// All parallelism of the CPU backend. Two implementations: oneTBB (parallel_tbb.cpp) and
-// std::thread (parallel_std.cpp).
+// All parallelism of the CPU backend. CMake takes one of three implementations (FLUXION_THREADS):
+// oneTBB (parallel_tbb.cpp), std::thread (parallel_std.cpp) or none (parallel_none.cpp).
 #pragma once
 
 #include <cstddef>

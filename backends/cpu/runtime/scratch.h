@@ -13,8 +13,10 @@ namespace fluxion::cpu_backend {
 // The pieces of scratch memory begin at multiples of 64 bytes: a cache line, and the widest vector.
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// More than any machine has: what would need more is refused before anything is allocated.
-inline constexpr std::int64_t most_scratch_bytes = std::int64_t{1} << 46;
+// More than any machine has, or its addresses can count: what would need more is refused before
+// anything is allocated.
+inline constexpr std::int64_t most_scratch_bytes =
+    sizeof(void*) > 4 ? std::int64_t{1} << 46 : std::int64_t{1} << 30;
 
 // The product of some sizes, none of them negative. Throws OutOfMemory beyond most_scratch_bytes.
 inline std::int64_t scratch_product(std::initializer_list<std::int64_t> factors) {
@@ -33,8 +35,8 @@ inline std::size_t scratch_sum(std::initializer_list<std::size_t> terms) {
   for (const std::size_t term : terms) {
     if (term > static_cast<std::size_t>(most_scratch_bytes)) scratch_product({-1});
     sum += term;
+    scratch_product({static_cast<std::int64_t>(sum)});
   }
-  scratch_product({static_cast<std::int64_t>(sum)});
   return sum;
 }
 
