@@ -1,8 +1,9 @@
-// fluxion sample: model file in, picture and numbers out.
+// fluxion sample: model or sampler file in, picture and numbers out.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -10,9 +11,12 @@
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "cli/sampler_choice.h"
+#include "embed/generator.h"
 #include "engine/error.h"
+#include "engine/export/stored_sampler.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
+#include "models/data/class_names.h"
 #include "models/files/lower_case.h"
 #include "models/files/npy.h"
 #include "models/images/sample_picture.h"
@@ -36,15 +40,32 @@ struct SampleArguments : CommonOptions {
   std::string out, npy;
 };
 
-// The classes to draw, one after the other. Empty: left open.
-std::vector<std::int32_t> classes_for(const SampleArguments& options, const ModelInfo& info) {
-  if (options.chosen_class == "balanced") return trained_classes(info);
+// What samples are drawn from: a model, or a sampler file.
+struct SampleSource {
+  Shape shape;                        // of a sample
+  std::vector<std::int32_t> classes;  // to draw, one after the other; empty: left open
+  std::vector<std::string> class_names;
+  nlohmann::json how;  // they are drawn, as PNG files keep it and `fluxion inspect` shows it
+  // One class for each sample, or none.
+  std::function<std::vector<float>(const std::vector<std::int32_t>& labels,
+                                   const std::function<void(std::int64_t done)>& progress)>
+      draw;
+  std::function<double()> evaluations;
+  std::function<std::size_t()> traces;
+};
+
+// The classes that --class asks for.
+std::vector<std::int32_t> chosen_classes(
+    const SampleArguments& options, const std::vector<std::int32_t>& balanced,
+    const std::function<void()>& check_open,
+    const std::function<std::int32_t(const std::string& text)>& named) {
+  if (options.chosen_class == "balanced") return balanced;
   if (options.chosen_class == "none") {
-    check_open_class(info);
+    check_open();
     return {};
   }
   try {
-    return {class_of(info, options.chosen_class)};
+    return {named(options.chosen_class)};
   } catch (const Error& error) {
     throw Error("sample: --" + std::string(error.what()) +
                 "; --class balanced takes each in turn, --class none leaves the class open");
@@ -82,18 +103,91 @@ void check_picture_name(const std::string& out) {
                   ", or a folder with a slash at its end for a file of each sample");
 }
 
-// How the samples were drawn, as PNG files keep it and `fluxion inspect` shows it.
-nlohmann::json drawn_how(const SampleArguments& options, const ModelInfo& info,
-                         const SamplerOptions& sampler) {
-  nlohmann::json how = {{"model", options.model},
-                        {"seed", options.seed},
-                        {"sampler", to_string(sampler.kind)},
-                        {"steps", sampler.steps}};
-  if (num_classes(info.network) > 0) how["class"] = options.chosen_class;
-  if (options.guidance != 1) how["guidance"] = options.guidance;
-  if (!info.dataset.empty()) how["dataset"] = info.dataset;
-  return how;
+SampleSource model_source(const SampleArguments& options, const Device& device) {
+  const Model model = read_model(options.model, device);
+  const ModelInfo& info = model.info;
+  const SamplerOptions chosen = chosen_sampler(options.sampler, options.guidance, info, "sample");
+  SampleSource source;
+  source.shape = sample_shape(info.network);
+  source.classes = chosen_classes(
+      options, trained_classes(info), [&] { check_open_class(info); },
+      [&](const std::string& text) { return class_of(info, text); });
+  source.class_names = info.class_names;
+  source.how = {{"model", options.model},
+                {"seed", options.seed},
+                {"sampler", to_string(chosen.kind)},
+                {"steps", chosen.steps}};
+  if (num_classes(info.network) > 0) source.how["class"] = options.chosen_class;
+  if (options.guidance != 1) source.how["guidance"] = options.guidance;
+  if (!info.dataset.empty()) source.how["dataset"] = info.dataset;
+  const Sampler sampler(with_precision(info.network, precision_from(options.precision)),
+                        model.parameters, chosen);
+  source.draw = [sampler, options](const std::vector<std::int32_t>& labels, const auto& progress) {
+    return sampler.sample(options.count, std::min(options.batch, options.count), options.seed,
+                          labels, {}, progress);
+  };
+  source.evaluations = [sampler] { return sampler.evaluations(); };
+  source.traces = [sampler] { return sampler.traces(); };
+  return source;
 }
+
+SampleSource file_source(const SampleArguments& options, const Device& device) {
+  if (options.sampler != SamplerChoice{} || options.guidance != 1 || options.precision != "f32")
+    throw Error("sample: " + options.model +
+                " is a sampler file: its steps, sampler, guidance and precision were chosen by "
+                "`fluxion export`");
+  const Generator generator(load_sampler(options.model), device);
+  const StoredSampler& stored = generator.sampler();
+  SampleSource source;
+  source.shape = stored.sample_shape;
+  source.class_names = stored.class_names;
+  const auto named = [&](const std::string& text) {
+    if (stored.classes == 0) throw Error("class " + text + ": this sampler has no classes");
+    std::vector<std::string> names = stored.class_names;
+    for (std::int64_t i = std::ssize(names); i < stored.classes; ++i)
+      names.push_back(std::to_string(i));
+    const std::optional<std::int32_t> found = find_class_in_any_case(names, text);
+    if (!found) throw Error("class " + text + ": the sampler has the classes " + class_list(names));
+    return *found;
+  };
+  source.classes = chosen_classes(
+      options, stored.usual_classes,
+      [&] {
+        if (!stored.open_class && stored.classes > 0)
+          throw Error("sample: the sampler can't leave the class open");
+      },
+      named);
+  source.how = {{"sampler file", options.model}, {"seed", options.seed}};
+  if (stored.classes > 0) source.how["class"] = options.chosen_class;
+  if (!stored.name.empty()) source.how["dataset"] = stored.name;
+  source.draw = [generator, options](const std::vector<std::int32_t>& labels,
+                                     const std::function<void(std::int64_t)>& progress) {
+    const std::int64_t steps = std::ssize(generator.sampler().steps),
+                       batch = std::min(options.batch, options.count);
+    // Without labels the class is left open, not one of the usual ones.
+    std::vector<std::int32_t> classes = labels;
+    if (classes.empty() && generator.sampler().classes > 0)
+      classes.assign(static_cast<std::size_t>(options.count), Generator::open_class);
+    std::vector<float> values(
+        static_cast<std::size_t>(options.count) *
+        static_cast<std::size_t>(generator.sampler().sample_shape.elements()));
+    generator.generate({.seed = options.seed,
+                        .count = options.count,
+                        .classes = classes,
+                        .batch = batch,
+                        .progress =
+                            [&](std::int64_t done, std::int64_t) {
+                              progress(std::min(options.count, done / steps * batch));
+                              return true;
+                            }},
+                       values);
+    return values;
+  };
+  source.evaluations = [generator] { return generator.sampler().evaluations; };
+  source.traces = [generator] { return generator.sampler().forms.size(); };
+  return source;
+}
+
 std::vector<ImageText> notes(const nlohmann::json& how) {
   return {{"Software", "fluxion " FLUXION_VERSION},
           {"fluxion", how.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)}};
@@ -109,9 +203,10 @@ int usual_columns(std::int64_t count, std::int64_t classes) {
   return static_cast<int>(times * classes);
 }
 
-void write_each(const SampleArguments& options, const Shape& one, const std::vector<float>& values,
-                const std::vector<std::int32_t>& labels, const ModelInfo& info,
-                nlohmann::json how) {
+void write_each(const SampleArguments& options, const SampleSource& source,
+                const std::vector<float>& values, const std::vector<std::int32_t>& labels) {
+  const Shape& one = source.shape;
+  nlohmann::json how = source.how;
   const std::filesystem::path folder = options.out;
   std::error_code refused;
   std::filesystem::create_directories(folder, refused);
@@ -124,8 +219,8 @@ void write_each(const SampleArguments& options, const Shape& one, const std::vec
     how["number"] = i;
     if (!labels.empty()) {
       const auto label = static_cast<std::size_t>(labels[at]);
-      if (label < info.class_names.size())
-        how["class"] = info.class_names[label];
+      if (label < source.class_names.size())
+        how["class"] = source.class_names[label];
       else
         how["class"] = label;
     }
@@ -144,21 +239,20 @@ int sample(SampleArguments options, const Streams& streams) {
     if (*name == "-") *name = "/dev/stdout";
   check_picture_name(options.out);
   const Device device = open_device(options, streams);
-  const Model model = read_model(options.model, device);
-  if (!options.out.empty() && !can_be_drawn(sample_shape(model.info.network)))
-    throw ShapeError("sample: samples of shape " + to_string(sample_shape(model.info.network)) +
+  const SampleSource source = is_sampler_file(MappedFile(options.model).bytes())
+                                  ? file_source(options, device)
+                                  : model_source(options, device);
+  const Shape& one = source.shape;
+  if (!options.out.empty() && !can_be_drawn(one))
+    throw ShapeError("sample: samples of shape " + to_string(one) +
                      " can't be drawn; --npy writes their numbers");
-  if (is_folder(options.out) && sample_shape(model.info.network).rank() != 3)
+  if (is_folder(options.out) && one.rank() != 3)
     throw ShapeError("sample: points are drawn into one picture, not into a folder: name a file");
-  check_room_for_samples(options, sample_shape(model.info.network), options.count, options.batch);
-  const std::vector<std::int32_t> classes = classes_for(options, model.info);
+  check_room_for_samples(options, one, options.count, options.batch);
+  const std::vector<std::int32_t>& classes = source.classes;
   std::vector<std::int32_t> labels;
   for (std::int64_t i = 0; !classes.empty() && i < options.count; ++i)
     labels.push_back(classes[static_cast<std::size_t>(i % std::ssize(classes))]);
-  const SamplerOptions how =
-      chosen_sampler(options.sampler, options.guidance, model.info, "sample");
-  const Sampler sampler(with_precision(model.info.network, precision_from(options.precision)),
-                        model.parameters, how);
 
   const auto start = std::chrono::steady_clock::now();
   std::vector<float> values;
@@ -167,41 +261,38 @@ int sample(SampleArguments options, const Streams& streams) {
     const auto takes_long = [&] {
       return std::chrono::steady_clock::now() - start > std::chrono::seconds(1);
     };
-    values = sampler.sample(
-        options.count, std::min(options.batch, options.count), options.seed, labels, {},
-        [&](std::int64_t done) {
-          if (done < options.count && takes_long() && line.due())
-            line.show(std::to_string(done) + "/" + std::to_string(options.count) + " samples");
-        });
+    values = source.draw(labels, [&](std::int64_t done) {
+      if (done < options.count && takes_long() && line.due())
+        line.show(std::to_string(done) + "/" + std::to_string(options.count) + " samples");
+    });
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   Dims shape{options.count};
-  const Shape one = sample_shape(model.info.network);
   check_finite(values, static_cast<std::size_t>(one.elements()), options.model);
   shape.insert(shape.end(), one.begin(), one.end());
   if (!options.npy.empty()) write_npy(options.npy, values, Shape(shape));
   if (is_folder(options.out)) {
-    write_each(options, one, values, labels, model.info, drawn_how(options, model.info, how));
+    write_each(options, source, values, labels);
   } else if (!options.out.empty()) {
     const std::int64_t in_turn =
         options.chosen_class == "balanced" ? std::ssize(classes) : std::int64_t{0};
     const int columns =
         options.columns > 0 ? options.columns : usual_columns(options.count, in_turn);
-    nlohmann::json about = drawn_how(options, model.info, how);
+    nlohmann::json about = source.how;
     about["count"] = options.count;
     write_png(options.out,
               sample_picture(one, values, {.columns = columns, .scale = options.scale}),
               notes(about));
   }
   if (options.json) {
-    nlohmann::json object = {
-        {"model", options.model},    {"count", options.count}, {"shape", shape},
-        {"evaluations", nullptr},    {"seed", options.seed},   {"seconds", seconds},
-        {"traces", sampler.traces()}};
+    nlohmann::json object = {{"model", options.model},   {"count", options.count},
+                             {"shape", shape},           {"evaluations", nullptr},
+                             {"seed", options.seed},     {"seconds", seconds},
+                             {"traces", source.traces()}};
     // The mean over the samples is whole but for samplers with error control.
-    const double evaluations = sampler.evaluations();
+    const double evaluations = source.evaluations();
     if (evaluations == std::round(evaluations))
       object["evaluations"] = static_cast<std::int64_t>(evaluations);
     else
@@ -213,9 +304,9 @@ int sample(SampleArguments options, const Streams& streams) {
     // What goes into a pipe is the array or the picture alone.
     const bool taken = is_standard_output(options.npy) || is_standard_output(options.out);
     std::ostream& out = taken ? streams.error : streams.out;
-    out << options.count << " samples, " << evaluations_text(sampler.evaluations())
-        << (sampler.evaluations() == 1 ? " network evaluation" : " network evaluations")
-        << " each, " << fixed_text(seconds, 2) << " s\n";
+    out << options.count << " samples, " << evaluations_text(source.evaluations())
+        << (source.evaluations() == 1 ? " network evaluation" : " network evaluations") << " each, "
+        << fixed_text(seconds, 2) << " s\n";
     if (!options.out.empty())
       out << (is_folder(options.out) ? "pictures " : "picture  ") << options.out << "\n";
     if (!options.npy.empty()) out << "array    " << options.npy << "\n";
@@ -236,9 +327,10 @@ Command add_sample(CommandLine& program, const Streams& streams) {
       "  fluxion sample --model out/digits/model.safetensors --out grid.png\n"
       "  fluxion sample --model out/digits/model.safetensors --class 7 --count 25 --seed 3 --out "
       "sevens.png\n"
+      "  fluxion sample --model digits.fxn --class 7 --out sevens/\n"
       "  fluxion sample --model out/flow/model.safetensors --steps 20 --sampler heun --count 10000 "
       "--npy points.npy");
-  parser.add_option("--model", options->model, "Model file (.safetensors)")
+  parser.add_option("--model", options->model, "Model file (.safetensors) or sampler file (.fxn)")
       .required()
       .type_name("FILE");
   parser.add_number("--count", options->count, whole(1, most_samples), "Number of samples, any")

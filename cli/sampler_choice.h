@@ -18,6 +18,7 @@ struct SamplerChoice {
       sigma_min, sigma_max, signal_to_noise, guidance_low, guidance_high;
   std::optional<std::string> grid;
   bool batch_error = false, measured_norms = false;
+  bool operator==(const SamplerChoice&) const = default;
 };
 
 // Adds --steps and --sampler, and the others under the heading "Samplers"; returns them all.

@@ -9,7 +9,6 @@
 #include "engine/number_text.h"
 #include "engine/single_precision.h"
 #include "models/data/class_names.h"
-#include "models/files/lower_case.h"
 #include "models/files/safetensors.h"
 #include "models/json_text.h"
 #include "models/older_objectives.h"
@@ -246,14 +245,7 @@ std::int32_t class_of(const ModelInfo& info, const std::string& text) {
   const bool named = static_cast<std::int64_t>(info.class_names.size()) == classes;
   std::optional<std::int32_t> found;
   if (named) {
-    found = find_class(info.class_names, text);
-    // A person may write Cat for cat, where that is one class alone.
-    const auto alike = [&](const std::string& name) {
-      return lower_case(name) == lower_case(text);
-    };
-    if (!found && std::ranges::count_if(info.class_names, alike) == 1)
-      found = static_cast<std::int32_t>(std::ranges::find_if(info.class_names, alike) -
-                                        info.class_names.begin());
+    found = find_class_in_any_case(info.class_names, text);
   } else if (const auto number = parse_number<std::int32_t>(text); number && *number < classes) {
     found = number;
   }

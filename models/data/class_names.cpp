@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "engine/number_text.h"
+#include "models/files/lower_case.h"
 
 namespace fluxion {
 
@@ -73,6 +74,14 @@ std::optional<std::int32_t> find_class(const std::vector<std::string>& names,
   const std::optional<std::int32_t> number = parse_number<std::int32_t>(text);
   if (!number || static_cast<std::size_t>(*number) >= names.size()) return std::nullopt;
   return number;
+}
+
+std::optional<std::int32_t> find_class_in_any_case(const std::vector<std::string>& names,
+                                                   const std::string& text) {
+  if (const auto found = find_class(names, text)) return found;
+  const auto alike = [&](const std::string& name) { return lower_case(name) == lower_case(text); };
+  if (std::ranges::count_if(names, alike) != 1) return std::nullopt;
+  return static_cast<std::int32_t>(std::ranges::find_if(names, alike) - names.begin());
 }
 
 std::vector<std::int32_t> places_of(const std::vector<std::string>& classes,

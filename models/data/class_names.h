@@ -20,6 +20,9 @@ std::string class_text(const std::string& name);
 // number for a name, the one with that number. Empty: there is none.
 std::optional<std::int32_t> find_class(const std::vector<std::string>& names,
                                        const std::string& text);
+// The same, and Cat for cat where that is one class alone.
+std::optional<std::int32_t> find_class_in_any_case(const std::vector<std::string>& names,
+                                                   const std::string& text);
 
 // Where each of `classes` is among `names`; -1: it is not there.
 std::vector<std::int32_t> places_of(const std::vector<std::string>& classes,
