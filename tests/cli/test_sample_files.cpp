@@ -91,3 +91,33 @@ TEST_CASE("a grid holds whole columns of a class and is nearly square", "[cli]")
   CHECK(shape("--count 64 --class 3") == std::pair(8, 8));
   CHECK(shape("--count 64 --columns 4") == std::pair(4, 16));
 }
+
+TEST_CASE("sample draws from a sampler file what it draws from the model", "[cli]") {
+  const DigitModel model;
+  REQUIRE(run_program("export --model m/model.safetensors --out d.fxn", model.folder.path()).code ==
+          0);
+  const auto from_file = [&](const std::string& arguments) {
+    return run_program("sample --threads 1 --model d.fxn " + arguments, model.folder.path());
+  };
+  for (const std::string chosen : {"", " --class 3", " --class none"}) {
+    const std::string arguments = "--count 13 --batch 5 --seed 9 --npy ";
+    REQUIRE(model.sample(arguments + "a.npy" + chosen).code == 0);
+    const ProgramRun run = from_file(arguments + "b.npy" + chosen);
+    INFO(run.error);
+    REQUIRE(run.code == 0);
+    CHECK(model.bytes("a.npy") == model.bytes("b.npy"));
+  }
+  REQUIRE(from_file("--count 12 --out f/").code == 0);
+  CHECK(std::filesystem::exists(model.folder / "f/0011.png"));
+  const nlohmann::json object = nlohmann::json::parse(from_file("--count 2 --json").out);
+  CHECK(object.at("evaluations") == 1);
+  for (const auto& [arguments, text] :
+       {std::pair("--steps 3", "chosen by `fluxion export`"), std::pair("--class x", "the classes"),
+        std::pair("--precision bf16", "chosen by `fluxion export`")}) {
+    const ProgramRun run = from_file(arguments);
+    INFO(run.error);
+    CHECK(run.code == 1);
+    CHECK(is_one_line(run.error));
+    CHECK_THAT(run.error, has_text(text));
+  }
+}
