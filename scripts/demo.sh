@@ -1,5 +1,6 @@
 #!/bin/sh
-# Trains a MeanFlow generator on built-in digits and draws new ones, each with one evaluation of the network. At most five minutes of training.
+# Draws digits with the generator that comes with the program, then trains one like it, and draws with that: each digit with one evaluation of
+# the network. At most five minutes of training.
 #
 #   scripts/demo.sh [MINUTES] [FOLDER]      default: 5 out/demo
 set -eu
@@ -13,9 +14,9 @@ start=$(date +%s)
 sh scripts/setup.sh
 mkdir -p build
 if [ -x "$fluxion" ]; then
-  echo "demo: 1 of 3: building what has changed"
+  echo "demo: 1 of 4: building what has changed"
 else
-  echo "demo: 1 of 3: building the program, once: about $((9 / $(nproc) + 1)) minutes on this machine's $(nproc) cores"
+  echo "demo: 1 of 4: building the program, once: about $((9 / $(nproc) + 1)) minutes on this machine's $(nproc) cores"
 fi
 if ! cmake --preset release >build/demo.log 2>&1; then
   tail -n 60 build/demo.log >&2
@@ -25,11 +26,15 @@ fi
 NINJA_STATUS="[%f of %t, %es] " cmake --build --preset release --target fluxion
 built=$(date +%s)
 
-echo "demo: 2 of 3: training on built-in digits for at most $minutes min; Ctrl-C ends it early and keeps what it learned"
+mkdir -p "$out"
+"$fluxion" sample --model examples/generators/glyphs.fxn --count 80 --seed 7 --out "$out/ready-made.png" >/dev/null
+echo "demo: 2 of 4: digits of the generator that comes with it: $out/ready-made.png"
+
+echo "demo: 3 of 4: training on built-in digits for at most $minutes min; Ctrl-C ends it early and keeps what it learned"
 trap : INT  # it is for the training, which saves and ends with 130
 "$fluxion" train --data glyphs --kappa 0.5 --minutes "$minutes" --out "$out" >/dev/null || [ $? -eq 130 ]
 trap - INT
-echo "demo: 3 of 3: drawing"
+echo "demo: 4 of 4: drawing"
 "$fluxion" sample --model "$out/model.safetensors" --count 80 --steps 1 --seed 7 --out "$out/samples.png" >/dev/null
 end=$(date +%s)
 
