@@ -75,9 +75,10 @@ std::string json_string(const json& value, const std::string& name) {
   return value.get<std::string>();
 }
 
-std::vector<json> json_list(const json& value, const std::string& name) {
+void visit_json_list(const json& value, const std::string& name,
+                     const std::function<void(const json& item)>& visit) {
   if (!value.is_array()) refuse_json_value(value, name, "a list");
-  return {value.begin(), value.end()};
+  for (const json& item : value) visit(item);
 }
 
 const json& json_member(const json& object, const std::string& name) {

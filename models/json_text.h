@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -25,7 +26,9 @@ std::uint64_t json_natural_number(const nlohmann::json& value, const std::string
 double json_number(const nlohmann::json& value, const std::string& name);
 bool json_boolean(const nlohmann::json& value, const std::string& name);
 std::string json_string(const nlohmann::json& value, const std::string& name);
-std::vector<nlohmann::json> json_list(const nlohmann::json& value, const std::string& name);
+// Calls visit(item) for each item of a list.
+void visit_json_list(const nlohmann::json& value, const std::string& name,
+                     const std::function<void(const nlohmann::json& item)>& visit);
 
 template <class T>
 struct JsonValue {
@@ -61,8 +64,9 @@ template <class T>
 struct JsonValue<std::vector<T>> {
   static std::vector<T> from(const nlohmann::json& value, const std::string& name) {
     std::vector<T> result;
-    for (const auto& item : json_list(value, name))
+    visit_json_list(value, name, [&](const nlohmann::json& item) {
       result.push_back(JsonValue<T>::from(item, "each of " + name));
+    });
     return result;
   }
 };
