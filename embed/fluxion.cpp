@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <new>
 #include <span>
@@ -163,7 +166,10 @@ Content read_whole(const std::filesystem::path& path) {
   if (!std::filesystem::is_regular_file(status)) fail("it is not a regular file");
   const std::uintmax_t size = std::filesystem::file_size(path, refused);
   if (refused) fail(refused.message());
-  Content content{std::make_unique_for_overwrite<std::byte[]>(size), size};
+  if (size > static_cast<std::uintmax_t>(std::numeric_limits<std::ptrdiff_t>::max()))
+    fail("it has more bytes than this system's addresses can count");
+  const auto bytes = static_cast<std::size_t>(size);
+  Content content{std::make_unique_for_overwrite<std::byte[]>(bytes), bytes};
   std::ifstream file(path, std::ios::binary);
   if (!file) fail("it can't be opened for reading");
   file.read(reinterpret_cast<char*>(content.memory.get()), static_cast<std::streamsize>(size));
