@@ -471,12 +471,16 @@ TEST_CASE("contractions of every blocking equal a triple loop, on any number of 
       {DType::f32, 1, 150, 1200, 500, 1, 1, true, Epilogue::bias},
       {DType::f32, 1, 1, 500, 700, 1, 1, true, Epilogue::store},
       {DType::f32, 1, 500, 1, 700, 1, 1, true, Epilogue::store},
+      // Strips of lhs in groups: more than one group, the last one and its last strip not full.
+      {DType::f32, 1, 131, 137, 300, 1, 1, true, Epilogue::store},
+      {DType::f32, 1, 205, 61, 290, 1, 2, true, Epilogue::permuted},
+      {DType::f32, 1, 101, 530, 70, 2, 3, true, Epilogue::bias},  // ... up to the epilogue
+      {DType::f64, 2, 107, 83, 140, 2, 2, true, Epilogue::bias},
   };
   for_each_gemm_target([&] {
     std::uint32_t seed = 1;
     for (const ContractCase& c : cases) {
-      check_case(c, seed);
-      check_case(c, seed + 1000);
+      for (const std::uint32_t more : {0, 1000, 2000}) check_case(c, seed + more);
       ++seed;
     }
   });
@@ -651,26 +655,29 @@ TEST_CASE("a result without terms is zero", "[cpu][contract]") {
 }
 
 TEST_CASE("contractions carry NaN and infinity to the elements they belong to", "[cpu][contract]") {
-  const std::int64_t m = 30, k = 20, n = 50;
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
-    for (const double special :
-         {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
-      Arrays arrays(DType::f32);
-      arrays.fill(arrays.add(m * k, dtype), 1);
-      arrays.fill(arrays.add(k * n, dtype), 1);
-      arrays.fill(arrays.add(m * n), 0);
-      arrays.set(0, 17 * k + 3, special);
-      arrays.set(1, 5 * n + 49, special);
-      ContractKernel kernel = simple_product(1, m, k, n);
-      kernel.lhs = kernel.rhs = dtype;
-      run(kernel, arrays, 1);
-      bool right = true;
-      for (std::int64_t i = 0; i < m; ++i) {
-        for (std::int64_t j = 0; j < n; ++j)
-          right = right && std::isfinite(arrays.get(2, i * n + j)) == (i != 17 && j != 49);
+  struct Sizes {
+    std::int64_t m, k, n;
+  };
+  for (const auto& [m, k, n] : {Sizes{30, 20, 50}, Sizes{110, 300, 70}})
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+      for (const double special :
+           {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+        Arrays arrays(DType::f32);
+        arrays.fill(arrays.add(m * k, dtype), 1);
+        arrays.fill(arrays.add(k * n, dtype), 1);
+        arrays.fill(arrays.add(m * n), 0);
+        arrays.set(0, 17 * k + 3, special);
+        arrays.set(1, 5 * n + 49, special);
+        ContractKernel kernel = simple_product(1, m, k, n);
+        kernel.lhs = kernel.rhs = dtype;
+        run(kernel, arrays, 1);
+        bool right = true;
+        for (std::int64_t i = 0; i < m; ++i) {
+          for (std::int64_t j = 0; j < n; ++j)
+            right = right && std::isfinite(arrays.get(2, i * n + j)) == (i != 17 && j != 49);
+        }
+        CHECK(right);
       }
-      CHECK(right);
-    }
 }
 
 TEST_CASE("an epilogue's extents may straddle the axes of a row-major result", "[cpu][contract]") {

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -62,10 +63,11 @@ class Contraction {
   };
   // Scratch memory of one task.
   struct Slot {
-    T* lhs;  // [lhs operand][inner][lhs width]: one strip of each
+    T* lhs;  // [lhs operand][strip of a group][inner][lhs width]
     T* rhs;  // [rhs operand][strip][inner][tile columns]: the block of each, or only its last strip
-    T* tile;  // [result][resident row][column]
-    Strip* lhs_strips;
+    T* tile;             // [result][resident row][column]
+    Strip* lhs_strips;   // [lhs operand][strip of a group]
+    Rows* destinations;  // [result][strip of a group]
     GemmSegment<T>* segments;
     const void** results;
     std::byte* epilogue;
@@ -88,6 +90,11 @@ class Contraction {
     std::int64_t panel_begin = 0, panel_end = 0;  // columns
     std::int64_t units = 0, units_at_once = 1;
     std::atomic<std::int64_t> next{0};
+  };
+  // Neighbouring strips of lhs that pass a strip of rhs together.
+  struct Group {
+    std::int64_t row = 0, rows = 0, strips = 0;
+    std::int64_t heights[gemm_max_group];  // of the first `strips`
   };
   // What a task works on: a block of the result, for a block of the inner axis.
   struct Block {
@@ -112,17 +119,20 @@ class Contraction {
   void add_chunks(const Call& call, const Slot& slot, std::int64_t unit) const;
 
   void pack_task_rhs(const Call& call, const Slot& slot, const Block& block) const;
-  void multiply_rows(const Call& call, const Slot& slot, const Block& block, std::int64_t row,
-                     std::int64_t rows) const;
-  void run_epilogue(const Call& call, const Slot& slot, const Block& block, std::int64_t row,
-                    std::int64_t rows) const;
+  Group group_at(const Call& call, const Block& block, std::int64_t row) const;
+  void multiply_group(const Call& call, const Slot& slot, const Block& block,
+                      const Group& group) const;
+  void multiply_column(const Call& call, const Slot& slot, const Block& block, const Group& group,
+                       std::int64_t column) const;
+  void run_epilogue(const Call& call, const Slot& slot, const Block& block,
+                    const Group& group) const;
 
-  Strip lhs_strip(const Call& call, const Slot& slot, const Block& block, std::size_t operand,
-                  std::int64_t row, std::int64_t rows) const;
+  void prepare_lhs(const Call& call, const Slot& slot, const Block& block, const Group& group,
+                   std::size_t operand) const;
   Strip rhs_strip(const Call& call, const Slot& slot, const Block& block, std::int32_t operand,
                   std::int64_t column) const;
-  Rows destination(const Call& call, const Slot& slot, const Block& block, std::int64_t result,
-                   std::int64_t row) const;
+  Rows destination(const Call& call, const Slot& slot, const Block& block, const Group& group,
+                   std::int64_t result, std::int64_t row) const;
   Rows stored(const Call& call, std::int64_t batch, std::int64_t result, std::int64_t row) const;
   T* partial(const Call& call, std::int64_t batch, std::int64_t chunk, std::int64_t result,
              std::int64_t row) const;
@@ -224,13 +234,18 @@ GemmBlocking Contraction<T>::plan(int threads) const {
   problem.tile_columns = tile_columns();
   problem.epilogue = stores_.empty();
   problem.rhs_broadcast = rhs_broadcast();
-  // Rows a multiple of the page apart fall on the same few lines of the caches: worth packing where
-  // many strips of lhs pass by.
-  const bool tall = m_ > 16 * kernels_.rows;
+  // Rows far apart share a few sets of the caches, and many of them push one another out: worth
+  // packing where many strips of lhs pass by.
+  constexpr std::int64_t first_level_bytes = 32 * 1024;
+  const bool tall = m_ > 8 * kernels_.rows;
+  const auto scattered = [&](const GemmOperand& rhs) {
+    const std::int64_t rows = std::clamp<std::int64_t>(k_, 1, max_block_inner(sizeof(T)));
+    return std::abs(rhs.inner.stride()) >
+           first_level_bytes / (rows * static_cast<std::int64_t>(sizeof(T)));
+  };
   problem.rhs_readable = std::all_of(rhs_.begin(), rhs_.end(), [&](const GemmOperand& rhs) {
     return is_native(rhs) && rhs.inner.is_affine() && rhs.strips.stride() == 1 &&
-           rhs.strips.aligned_stretches(tile_columns()) &&
-           !(tall && rhs.inner.stride() * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0);
+           rhs.strips.aligned_stretches(tile_columns()) && !(tall && scattered(rhs));
   });
   return choose_blocking(problem, threads);
 }
@@ -249,9 +264,11 @@ auto Contraction<T>::carve_slot(Carver& carver, const GemmBlocking& plan,
     max_segments = std::max(max_segments, segments);
   }
   Slot slot{};
-  slot.lhs = carver.take<T>(scratch_product({std::ssize(lhs_), plan.block_inner, lhs_width()}));
+  slot.lhs = carver.take<T>(
+      scratch_product({std::ssize(lhs_), plan.group_strips, plan.block_inner, lhs_width()}));
   slot.rhs = carver.take<T>(scratch_product({std::ssize(rhs_), plan.block_inner, rhs_columns}));
-  slot.lhs_strips = carver.take<Strip>(std::ssize(lhs_));
+  slot.lhs_strips = carver.take<Strip>(scratch_product({std::ssize(lhs_), plan.group_strips}));
+  slot.destinations = carver.take<Rows>(scratch_product({results(), plan.group_strips}));
   slot.segments = carver.take<GemmSegment<T>>(max_segments);
   if (stores_.empty()) {
     const std::int64_t tile = plan.chunks > 1 ? std::min<std::int64_t>(m_, kernels_.rows) * n_
@@ -424,10 +441,11 @@ void Contraction<T>::multiply(const Call& call, const Slot& slot, std::int64_t u
     block.first = block.inner_begin == chunk_begin;
     block.last = block.inner_end == chunk_end;
     pack_task_rhs(call, slot, block);
-    for (std::int64_t row = block.row_begin, rows = 0; row < block.row_end; row += rows) {
-      rows = strip_height(row, block.row_end);
-      multiply_rows(call, slot, block, row, rows);
-      if (block.last && plan.resident_rows > 0) run_epilogue(call, slot, block, row, rows);
+    for (std::int64_t row = block.row_begin; row < block.row_end;) {
+      const Group group = group_at(call, block, row);
+      multiply_group(call, slot, block, group);
+      if (block.last && plan.resident_rows > 0) run_epilogue(call, slot, block, group);
+      row += group.rows;
     }
   } while (!block.last);
 }
@@ -501,28 +519,72 @@ std::int64_t Contraction<T>::strip_height(std::int64_t row, std::int64_t row_end
   return rows / ceil_div(rows, kernels_.rows);
 }
 
+// The strips from `row` on that share a group.
 template <class T>
-auto Contraction<T>::lhs_strip(const Call& call, const Slot& slot, const Block& block,
-                               std::size_t operand, std::int64_t row, std::int64_t rows) const
-    -> Strip {
-  const GemmOperand& lhs = lhs_[operand];
-  const std::int64_t stride = lhs.strips.stride();
-  // Rows whose distance is a multiple of the page fall on the same few lines of the first-level
-  // cache, where most are lost before they are used again.
-  const bool aliases = stride * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0 &&
-                       block.columns() > 2 * tile_columns();
-  if (is_native(lhs) && lhs.inner.is_affine() && lhs.strips.stretch(row, rows) == rows &&
-      (stride == 1 || (lhs.inner.stride() == 1 && !aliases))) {
-    return {native(call, lhs, block.batch,
-                   lhs.strips.offset(row) + lhs.inner.offset(block.inner_begin)),
-            stride, lhs.inner.stride()};
+auto Contraction<T>::group_at(const Call& call, const Block& block, std::int64_t row) const
+    -> Group {
+  Group group;
+  group.row = row;
+  while (group.strips < call.plan.group_strips && row + group.rows < block.row_end) {
+    const std::int64_t height = strip_height(row + group.rows, block.row_end);
+    group.heights[group.strips++] = height;
+    group.rows += height;
   }
-  if (!lhs.inner.is_affine() && !aliases && lhs_by_stretches(lhs) &&
-      lhs.strips.stretch(row, rows) == rows)
-    return {native(call, lhs, block.batch, lhs.strips.offset(row)), stride, 1, &lhs.inner};
-  T* to = slot.lhs + static_cast<std::int64_t>(operand) * call.plan.block_inner * lhs_width();
-  pack(call, lhs, block.batch, row, rows, block.inner_begin, block.inner_end, to, lhs_width());
-  return {to, 1, lhs_width()};
+  return group;
+}
+
+// Finds the group's strips of one lhs: in the operand itself where the kernel can read them there,
+// else packed.
+template <class T>
+void Contraction<T>::prepare_lhs(const Call& call, const Slot& slot, const Block& block,
+                                 const Group& group, std::size_t operand) const {
+  const GemmOperand& lhs = lhs_[operand];
+  const std::int64_t first_strip = static_cast<std::int64_t>(operand) * call.plan.group_strips;
+  Strip* const strips = slot.lhs_strips + first_strip;
+  const auto packed = [&](std::int64_t s) {
+    return slot.lhs + (first_strip + s) * call.plan.block_inner * lhs_width();
+  };
+  const std::int64_t stride = lhs.strips.stride();
+  const bool passes_often = block.columns() > 2 * tile_columns();
+  // Rows whose distance is a multiple of the page fall on the same few lines of the first-level
+  // cache, where most are lost before they are used again. So do the few elements that a strip has
+  // in each row of a transposed operand.
+  const bool aliases = stride * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0 && passes_often;
+  const bool readable = is_native(lhs) && lhs.inner.is_affine() &&
+                        ((lhs.inner.stride() == 1 && !aliases) || (stride == 1 && !passes_often));
+  const bool by_stretches = !lhs.inner.is_affine() && !aliases && lhs_by_stretches(lhs);
+  bool packs = false;
+  for (std::int64_t s = 0, row = group.row; s < group.strips; ++s) {
+    const std::int64_t rows = group.heights[s];
+    const bool straight = lhs.strips.stretch(row, rows) == rows;
+    if (readable && straight) {
+      strips[s] = {native(call, lhs, block.batch,
+                          lhs.strips.offset(row) + lhs.inner.offset(block.inner_begin)),
+                   stride, lhs.inner.stride()};
+    } else if (by_stretches && straight) {
+      strips[s] = {native(call, lhs, block.batch, lhs.strips.offset(row)), stride, 1, &lhs.inner};
+    } else {
+      strips[s] = {packed(s), 1, lhs_width()};
+      packs = true;
+    }
+    row += rows;
+  }
+  if (!packs) return;
+  // A few rows of a transposed operand for all strips, then the next few, so that what comes from
+  // memory is used whole.
+  constexpr std::int64_t transposed_rows = 16;
+  const std::int64_t at_once = stride == 1 && lhs.inner.is_affine()
+                                   ? transposed_rows
+                                   : std::max<std::int64_t>(block.inner(), 1);
+  for (std::int64_t p = block.inner_begin; p < block.inner_end; p += at_once) {
+    for (std::int64_t s = 0, row = group.row; s < group.strips; ++s) {
+      const std::int64_t rows = group.heights[s];
+      if (strips[s].data == packed(s))
+        pack(call, lhs, block.batch, row, rows, p, std::min(p + at_once, block.inner_end),
+             packed(s) + (p - block.inner_begin) * lhs_width(), lhs_width());
+      row += rows;
+    }
+  }
 }
 
 template <class T>
@@ -544,11 +606,12 @@ auto Contraction<T>::stored(const Call& call, std::int64_t batch, std::int64_t r
 // Where the block's part of a result goes, from `row` on.
 template <class T>
 auto Contraction<T>::destination(const Call& call, const Slot& slot, const Block& block,
-                                 std::int64_t result, std::int64_t row) const -> Rows {
+                                 const Group& group, std::int64_t result, std::int64_t row) const
+    -> Rows {
   if (call.plan.chunks > 1)
     return {partial(call, block.batch, block.chunk, result, row) + block.column_begin, n_};
   if (call.plan.resident_rows > 0) {
-    const std::int64_t tile_row = block.first && block.last ? 0 : row - block.row_begin;
+    const std::int64_t tile_row = row - (block.first && block.last ? group.row : block.row_begin);
     return {slot.tile + (result * call.plan.resident_rows + tile_row) * block.columns(),
             block.columns()};
   }
@@ -557,56 +620,69 @@ auto Contraction<T>::destination(const Call& call, const Slot& slot, const Block
 }
 
 template <class T>
-void Contraction<T>::multiply_rows(const Call& call, const Slot& slot, const Block& block,
-                                   std::int64_t row, std::int64_t rows) const {
-  for (std::size_t l = 0; l < lhs_.size(); ++l)
-    slot.lhs_strips[l] = lhs_strip(call, slot, block, l, row, rows);
+void Contraction<T>::multiply_group(const Call& call, const Slot& slot, const Block& block,
+                                    const Group& group) const {
+  for (std::size_t l = 0; l < lhs_.size(); ++l) prepare_lhs(call, slot, block, group, l);
+  for (std::int64_t result = 0; result < results(); ++result) {
+    for (std::int64_t s = 0, row = group.row; s < group.strips; ++s) {
+      slot.destinations[result * call.plan.group_strips + s] =
+          destination(call, slot, block, group, result, row);
+      row += group.heights[s];
+    }
+  }
+  for (std::int64_t column = block.column_begin; column < block.column_end;
+       column += tile_columns())
+    multiply_column(call, slot, block, group, column);
+}
+
+// The group's tiles beside one strip of rhs, which stays in the first-level cache meanwhile.
+template <class T>
+void Contraction<T>::multiply_column(const Call& call, const Slot& slot, const Block& block,
+                                     const Group& group, std::int64_t column) const {
   GemmTile<T> tile{};
   tile.segments = slot.segments;
   tile.accumulate = !block.first;
-  for (std::int64_t column = block.column_begin; column < block.column_end;
-       column += tile_columns()) {
-    tile.columns = std::min(tile_columns(), block.column_end - column);
-    const auto kernel = kernels_.tile[tile.columns > kernels_.lanes ? 1 : 0][rows - 1];
-    for (std::int64_t result = 0; result < results(); ++result) {
-      tile.segment_count = 0;
-      for (const Term& term : terms_[static_cast<std::size_t>(result)]) {
-        const Strip &lhs = slot.lhs_strips[term.lhs],
-                    rhs = rhs_strip(call, slot, block, term.rhs, column);
+  tile.columns = std::min(tile_columns(), block.column_end - column);
+  const auto& kernels = kernels_.tile[tile.columns > kernels_.lanes ? 1 : 0];
+  for (std::int64_t result = 0; result < results(); ++result) {
+    const std::vector<Term>& terms = terms_[static_cast<std::size_t>(result)];
+    for (std::int64_t s = 0; s < group.strips; ++s) {
+      GemmSegment<T>* segment = slot.segments;
+      for (const Term& term : terms) {
+        const Strip& lhs = slot.lhs_strips[term.lhs * call.plan.group_strips + s];
+        const Strip rhs = rhs_strip(call, slot, block, term.rhs, column);
         if (!lhs.stretches) {
-          slot.segments[tile.segment_count++] = {lhs.data, lhs.strip, lhs.inner,
-                                                 rhs.data, rhs.inner, block.inner()};
+          *segment++ = {lhs.data, lhs.strip, lhs.inner, rhs.data, rhs.inner, block.inner()};
           continue;
         }
         for (std::int64_t p = block.inner_begin, length = 0; p < block.inner_end; p += length) {
           length = lhs.stretches->stretch(p, block.inner_end - p);
-          slot.segments[tile.segment_count++] = {lhs.data + lhs.stretches->offset(p),
-                                                 lhs.strip,
-                                                 1,
-                                                 rhs.data + (p - block.inner_begin) * rhs.inner,
-                                                 rhs.inner,
-                                                 length};
+          *segment++ = {lhs.data + lhs.stretches->offset(p),
+                        lhs.strip,
+                        1,
+                        rhs.data + (p - block.inner_begin) * rhs.inner,
+                        rhs.inner,
+                        length};
         }
       }
-      const Rows to = destination(call, slot, block, result, row);
+      tile.segment_count = segment - slot.segments;
+      const Rows& to = slot.destinations[result * call.plan.group_strips + s];
       tile.c = to.data + (column - block.column_begin);
       tile.c_row = to.row;
-      kernel(tile);
+      kernels[group.heights[s] - 1](tile);
     }
   }
 }
 
 template <class T>
 void Contraction<T>::run_epilogue(const Call& call, const Slot& slot, const Block& block,
-                                  std::int64_t row, std::int64_t rows) const {
+                                  const Group& group) const {
   // Rows that reach from edge to edge are consecutive points.
-  const std::int64_t rows_at_once = block.columns() == n_ ? rows : 1;
-  for (std::int64_t i = 0; i < rows; i += rows_at_once) {
-    for (std::int64_t result = 0; result < results(); ++result) {
-      const Rows from = destination(call, slot, block, result, row);
-      slot.results[result] = from.data + i * from.row;
-    }
-    call.epilogue.run_points((block.batch * m_ + row + i) * n_ + block.column_begin,
+  const std::int64_t rows_at_once = block.columns() == n_ ? group.rows : 1;
+  for (std::int64_t i = 0; i < group.rows; i += rows_at_once) {
+    for (std::int64_t result = 0; result < results(); ++result)
+      slot.results[result] = destination(call, slot, block, group, result, group.row + i).data;
+    call.epilogue.run_points((block.batch * m_ + group.row + i) * n_ + block.column_begin,
                              rows_at_once * block.columns(), call.memory,
                              {slot.results, terms_.size()}, slot.epilogue);
   }

@@ -7,9 +7,13 @@ namespace fluxion::cpu_backend {
 namespace {
 
 constexpr std::int64_t max_block_inner_bytes =
-    1536;  // of one row of lhs: a strip of them stays in the first-level cache
+    1024;  // of one row of lhs: a strip of each operand stays in the first-level cache
+constexpr std::int64_t group_bytes = 96 * 1024;  // of results that a group of strips leaves for the
+                                                 // epilogue
 constexpr std::int64_t rhs_block_bytes =
     384 * 1024;  // of rhs: well within the second-level cache, which operands in place use unevenly
+constexpr std::int64_t first_level_rhs_bytes =
+    16 * 1024;  // a block of rhs up to this stays in the first-level cache by itself
 constexpr std::int64_t resident_bytes =
     256 * 1024;  // of results that wait for further blocks of the inner axis
 constexpr std::int64_t resident_strip_bytes = 64 * 1024;  // of results that wait for the epilogue
@@ -25,6 +29,10 @@ constexpr std::int64_t chunked_results = 256 * 256, min_chunk_inner = 1024, max_
 
 }  // namespace
 
+std::int64_t max_block_inner(std::int64_t element_bytes) {
+  return max_block_inner_bytes / element_bytes;
+}
+
 GemmBlocking choose_blocking(const GemmProblem& p, int threads) {
   GemmBlocking plan{};
   plan.chunks = p.batch * p.m * p.n <= chunked_results
@@ -33,7 +41,7 @@ GemmBlocking choose_blocking(const GemmProblem& p, int threads) {
   plan.chunk_inner = plan.chunks == 1 ? p.k : round_up(ceil_div(p.k, plan.chunks), 8);
   plan.chunks =
       std::max<std::int64_t>(1, ceil_div(p.k, std::max<std::int64_t>(1, plan.chunk_inner)));
-  const std::int64_t max_block_inner = max_block_inner_bytes / p.element_bytes;
+  const std::int64_t max_block_inner = fluxion::cpu_backend::max_block_inner(p.element_bytes);
   const std::int64_t inner_blocks =
       std::max<std::int64_t>(1, ceil_div(plan.chunk_inner, max_block_inner));
   plan.block_inner =
@@ -53,19 +61,24 @@ GemmBlocking choose_blocking(const GemmProblem& p, int threads) {
   const bool waits = p.epilogue && plan.chunks == 1;
   std::int64_t max_columns = rhs_block_bytes / (std::max<std::int64_t>(1, plan.block_inner) *
                                                 p.element_bytes * rhs_operands);
-  if (waits)
-    max_columns =
-        std::min(max_columns, resident_strip_bytes / (p.tile_rows * p.element_bytes * p.results));
+  // Results that wait come in whole rows where possible, along which the epilogue runs best. A block
+  // of rhs may then exceed the second-level cache: a group of strips shares what comes from beyond.
+  if (waits) {
+    constexpr std::int64_t fewest_strips = 2;
+    const std::int64_t column_bytes = p.tile_rows * p.element_bytes * p.results;
+    max_columns = std::max(std::min(max_columns, resident_strip_bytes / column_bytes),
+                           group_bytes / (fewest_strips * column_bytes));
+  }
   max_columns = std::max(p.tile_columns, max_columns / p.tile_columns * p.tile_columns);
   plan.block_columns = round_up(ceil_div(p.n, ceil_div(p.n, max_columns)), p.tile_columns);
 
-  // Rows: results of several blocks of the inner axis stay in the second-level cache. Beyond that,
-  // as many as leave every slot some blocks.
+  // Rows: results of several blocks of the inner axis stay in the second-level cache, those that
+  // wait for the epilogue with much else. Beyond that, as many as leave every slot some blocks.
   const std::int64_t row_bytes = plan.block_columns * p.element_bytes * p.results;
   const std::int64_t max_rows =
-      inner_blocks == 1
-          ? p.m
-          : std::max(p.tile_rows, resident_bytes / row_bytes / p.tile_rows * p.tile_rows);
+      inner_blocks == 1 ? p.m
+                        : std::max(p.tile_rows, (waits ? group_bytes : resident_bytes) / row_bytes /
+                                                    p.tile_rows * p.tile_rows);
   const std::int64_t items = p.batch * plan.chunks;
   const auto split_rows = [&](std::int64_t parts) {
     return std::min({p.m, max_rows, round_up(ceil_div(p.m, parts), p.tile_rows)});
@@ -105,8 +118,16 @@ GemmBlocking choose_blocking(const GemmProblem& p, int threads) {
       std::min(round_up(p.n, p.tile_columns),
                std::max(plan.block_columns, panel / plan.block_columns * plan.block_columns));
   if (plan.rhs != RhsSource::shared) plan.panel_columns = p.n;
+  plan.group_strips =
+      plan.block_inner * plan.block_columns * p.element_bytes <= first_level_rhs_bytes
+          ? 1
+          : std::min(gemm_max_group, ceil_div(plan.block_rows, p.tile_rows));
+  if (waits)
+    plan.group_strips = std::clamp<std::int64_t>(
+        group_bytes / (p.tile_rows * plan.block_columns * p.element_bytes * p.results), 1,
+        plan.group_strips);
   plan.resident_rows = !waits              ? 0
-                       : inner_blocks == 1 ? std::min(p.m, p.tile_rows)
+                       : inner_blocks == 1 ? std::min(p.m, p.tile_rows * plan.group_strips)
                                            : plan.block_rows;
   return plan;
 }

@@ -8,6 +8,8 @@
 
 namespace fluxion::cpu_backend {
 
+inline constexpr std::int64_t gemm_max_group = 16;
+
 // What the cut depends on.
 struct GemmProblem {
   std::int64_t batch, m, n, k;
@@ -38,8 +40,12 @@ struct GemmBlocking {
   std::int64_t panel_columns;  // of the result, worked on at a time: as many as there is room to
                                // pack a shared rhs for
   std::int64_t slots;  // tasks that may run at the same time, each with scratch memory of its own
+  std::int64_t group_strips;   // of lhs that pass a strip of rhs together; at most gemm_max_group
   std::int64_t resident_rows;  // rows of results that a task holds for the epilogue; 0: none
 };
+
+// The longest block of the inner axis.
+std::int64_t max_block_inner(std::int64_t element_bytes);
 
 GemmBlocking choose_blocking(const GemmProblem& problem, int threads);
 

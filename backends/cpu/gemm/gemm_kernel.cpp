@@ -126,9 +126,12 @@ void Tile(const GemmTile<T>& tile) {
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) sum[i][v] = hn::Zero(d);
   }
-  if (tile.accumulate) {
+  // The lines of C arrive while the tile is computed, unless that takes too short a time.
+  constexpr std::int64_t long_inner = 64;
+  if (tile.accumulate || (tile.segment_count > 0 && tile.segments[0].inner >= long_inner)) {
+    constexpr int line = 64 / sizeof(T);
     for (int i = 0; i < rows; ++i) {
-      for (int v = 0; v < vectors; ++v) hwy::Prefetch(tile.c + i * tile.c_row + v * lanes);
+      for (int j = 0; j < vectors * lanes; j += line) hwy::Prefetch(tile.c + i * tile.c_row + j);
     }
   }
   for (std::int64_t s = 0; s < tile.segment_count; ++s) {
@@ -257,8 +260,15 @@ void Pack(const GemmStrip<T>& strip) {
   if (strip.contiguous) {
     const S* from = begin + strip.offsets[0];
     const std::int64_t whole = strip.width / lanes * lanes, rest = strip.width - whole;
+    // The processor does not foresee steps from page to page. What lies ahead may be outside the
+    // operand, so its address is a number here.
+    constexpr std::uintptr_t rows_ahead = 16;
+    const std::uintptr_t ahead = (rows_ahead * static_cast<std::uintptr_t>(strip.inner_stride) +
+                                  static_cast<std::uintptr_t>(strip.width - 1)) *
+                                 sizeof(S);
     for (std::int64_t p = 0; p < strip.inner; ++p) {
       T* to = strip.to + p * strip.to_inner;
+      hwy::Prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(from) + ahead));
       for (std::int64_t j = 0; j < whole; j += lanes) hn::StoreU(LoadAs(d, from + j), d, to + j);
       if (rest != 0) hn::StoreU(LoadPartAs(d, from + whole, rest), d, to + whole);
       from += strip.inner_stride;

@@ -56,22 +56,26 @@ std::vector<int> range_of(int first, int last) {
   return axes;
 }
 
-// Whether most loads of the row move fastest in memory along a kept axis.
+// Whether most of what the row reads lies contiguous in memory along a kept axis. A load counts as
+// much as it has elements: statistics of the row, few but often many loads, don't decide.
 bool kept_axes_are_innermost(const Tape& tape, int kept) {
-  int balance = 0;
+  double balance = 0;
   for (const TapeLoad& load : tape.loads) {
     std::int64_t least = 0;
     bool least_is_kept = false, reduced = false;
+    double elements = 1;
     for (int axis = 0; axis < static_cast<int>(tape.extents.size()); ++axis) {
+      const std::int64_t extent = tape.extents[static_cast<std::size_t>(axis)];
       const std::int64_t step = std::abs(coefficient(load.address, axis));
-      if (step == 0 || tape.extents[static_cast<std::size_t>(axis)] == 1) continue;
+      if (step == 0 || extent == 1) continue;
+      elements *= static_cast<double>(extent);
       reduced = reduced || axis >= kept;
       if (least == 0 || step < least) {
         least = step;
         least_is_kept = axis < kept;
       }
     }
-    if (reduced) balance += least_is_kept ? 1 : -1;
+    if (reduced) balance += least_is_kept ? elements : -elements;
   }
   return balance > 0;
 }
