@@ -38,7 +38,7 @@ install(TARGETS fluxion RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 # Kept private: the planner and its pictures, the kernels, and what only the engine's own rules need.
 set(headers ${CMAKE_INSTALL_INCLUDEDIR}/fluxion)
 install(DIRECTORY engine DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN "ops.def" PATTERN plan EXCLUDE PATTERN show EXCLUDE
-        PATTERN walk.h EXCLUDE PATTERN shape_rules.h EXCLUDE PATTERN plan_cache.h EXCLUDE PATTERN verify_parts.h EXCLUDE)
+        PATTERN walk.h EXCLUDE PATTERN shape_rules.h EXCLUDE PATTERN plan_cache.h EXCLUDE PATTERN verify_parts.h EXCLUDE PATTERN system_windows.h EXCLUDE)
 # Of the planner, the graph that engine/export stores.
 install(FILES engine/plan/graph.h engine/plan/id.h DESTINATION ${headers}/engine/plan)
 install(FILES backends/open_device.h DESTINATION ${headers}/backends)
