@@ -9,9 +9,7 @@
 namespace fluxion {
 
 Tensor repeated(const Tensor& x, std::int64_t size) {
-  Dims sizes = x.shape().dims();
-  sizes.insert(sizes.begin(), size);
-  return broadcast_to(x, Shape(std::move(sizes)));
+  return broadcast_to(x, with_leading_axis(size, x.shape()));
 }
 
 namespace {

@@ -50,11 +50,7 @@ std::vector<Tensor> batch_region(const BatchCall& call) {
     leaves.push_back({one->parameters[i], all.parameters[i], batched[i]});
   }
   all.outputs = batch_graph(one->outputs, leaves, call.size, without_value);
-  for (TensorType& type : all.types) {
-    Dims sizes = type.shape.dims();
-    sizes.insert(sizes.begin(), call.size);
-    type.shape = Shape(std::move(sizes));
-  }
+  for (TensorType& type : all.types) type.shape = with_leading_axis(call.size, type.shape);
   if (one->jvp)
     all.jvp = [one, batched, of_graph](const Tensors& inputs, const Tensors& tangents) {
       return for_each_example(one->jvp, inputs, batched, tangents, batched, of_graph);

@@ -85,7 +85,7 @@ Tensor folded(const Tensor& x) {
   return fluxion::reshape(x, Shape(sizes));
 }
 Tensor unfolded(const BatchCall& call, const Tensor& y) {
-  return fluxion::reshape(y, Shape(in_front(call.size, call.node->outputs[0].shape.dims())));
+  return fluxion::reshape(y, with_leading_axis(call.size, call.node->outputs[0].shape));
 }
 Outputs windows(const BatchCall& call) {
   return {unfolded(call, make_node(Op::windows, call.node->attributes, {folded(call.inputs[0])}))};
@@ -152,8 +152,8 @@ Outputs index_add(const BatchCall& call) {
 // Counters belong to a key: draw once per key.
 Outputs random_bits(const BatchCall& call) {
   if (call.size == 0)
-    return {zeros(Shape(in_front(0, call.node->outputs[0].shape.dims())), DType::u32,
-                  call.node->device)};
+    return {
+        zeros(with_leading_axis(0, call.node->outputs[0].shape), DType::u32, call.node->device)};
   const auto of = [&](std::size_t i, std::int64_t example) {
     if (!call.batched[i]) return call.inputs[i];
     const Tensor one = slice_axis(call.inputs[i], 0, example, example + 1);
@@ -172,8 +172,7 @@ Outputs conv2d(const BatchCall& call) {
   auto attributes = call.get<ConvAttributes>();
   const Tensor &x = call.inputs[0], &w = call.inputs[1];
   const TensorType& y = call.node->outputs[0];
-  if (call.size == 0)
-    return {zeros(Shape(in_front(0, y.shape.dims())), y.dtype, call.node->device)};
+  if (call.size == 0) return {zeros(with_leading_axis(0, y.shape), y.dtype, call.node->device)};
   if (!call.batched[1]) return {unfolded(call, make_node(Op::conv2d, attributes, {folded(x), w}))};
 
   const std::int64_t n = call.size, groups = attributes.groups, out = y.shape[3] / groups;

@@ -92,9 +92,7 @@ std::vector<Tensor> orthonormal(const std::vector<Tensor>& columns) {
 Shape probes_shape(const char* who, const Tensor& x, std::int64_t count) {
   if (count < 0)
     throw ShapeError(std::string(who) + ": wants a number of probes, got " + std::to_string(count));
-  Dims sizes = x.shape().dims();
-  sizes.insert(sizes.begin(), count);
-  return Shape(std::move(sizes));
+  return with_leading_axis(count, x.shape());
 }
 
 }  // namespace

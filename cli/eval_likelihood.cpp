@@ -86,9 +86,7 @@ std::vector<Measurement> model_likelihood([[maybe_unused]] const EvalArguments& 
                                  static_cast<std::size_t>(dimensions));
       values.insert(values.end(), row.begin(), row.end());
     }
-    Dims sizes = shape.dims();
-    sizes.insert(sizes.begin(), batch);
-    Tensor x = Tensor::from(values, Shape(std::move(sizes)), device);
+    Tensor x = Tensor::from(values, with_leading_axis(batch, shape), device);
     const Tensor chunk_key = fold_in(key, static_cast<std::uint32_t>(begin));
     if (images) x = dequantised(x, fold_in(chunk_key, 1));
     const Tensor labels =

@@ -266,10 +266,8 @@ GraphFunction model_function(const Model& model, const GraphSizes& sizes) {
     names.push_back(name);
     made.arguments.push_back({name, value, true});
   }
-  Dims sample = sample_shape(config).dims();
-  sample.insert(sample.begin(), batch);
   const bool classes = num_classes(config) > 0;
-  made.arguments.push_back({"z", like(Shape(sample), device)});
+  made.arguments.push_back({"z", like(with_leading_axis(batch, sample_shape(config)), device)});
   made.arguments.push_back({"t", like({batch}, device)});
   made.arguments.push_back({"r", like({batch}, device)});
   if (classes) made.arguments.push_back({"labels", like({batch}, device, DType::i32)});

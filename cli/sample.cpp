@@ -269,10 +269,9 @@ int sample(SampleArguments options, const Streams& streams) {
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  Dims shape{options.count};
+  const Shape shape = with_leading_axis(options.count, one);
   check_finite(values, static_cast<std::size_t>(one.elements()), options.model);
-  shape.insert(shape.end(), one.begin(), one.end());
-  if (!options.npy.empty()) write_npy(options.npy, values, Shape(shape));
+  if (!options.npy.empty()) write_npy(options.npy, values, shape);
   if (is_folder(options.out)) {
     write_each(options, source, values, labels);
   } else if (!options.out.empty()) {
@@ -288,7 +287,7 @@ int sample(SampleArguments options, const Streams& streams) {
   }
   if (options.json) {
     nlohmann::json object = {{"model", options.model},   {"count", options.count},
-                             {"shape", shape},           {"evaluations", nullptr},
+                             {"shape", shape.dims()},    {"evaluations", nullptr},
                              {"seed", options.seed},     {"seconds", seconds},
                              {"traces", source.traces()}};
     // The mean over the samples is whole but for samplers with error control.

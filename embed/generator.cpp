@@ -29,12 +29,6 @@ std::uint64_t with_rounding(std::uint64_t bytes, std::uint64_t pieces) {
   return bytes + bytes / 8 + pieces * smallest_piece;
 }
 
-Shape with_batch(std::int64_t batch, const Shape& sample) {
-  Dims sizes = sample.dims();
-  sizes.insert(sizes.begin(), batch);
-  return Shape(std::move(sizes));
-}
-
 void check_batch(std::int64_t batch) {
   if (batch < 1 || batch > Generator::most_batch)
     throw InvalidArgument("generate: batches have 1 to " + std::to_string(Generator::most_batch) +
@@ -263,7 +257,7 @@ void Generator::State::generate(
   const NoiseKeys keys = noise_keys(request.seed, device);
   const NoiseLease drawn(*this);
   const auto rows = static_cast<std::size_t>(request.batch);
-  const Shape shape = with_batch(request.batch, sampler.sample_shape);
+  const Shape shape = with_leading_axis(request.batch, sampler.sample_shape);
   std::vector<float> host(rows * elements);
   std::vector<std::int32_t> labels(rows);
   const std::int64_t batches = (request.count + request.batch - 1) / request.batch,

@@ -17,9 +17,8 @@ SampleNoise::SampleNoise(Shape sample_shape, DType dtype, const Device& device)
     : device_(device),
       elements_(static_cast<std::size_t>(sample_shape.elements())),
       block_(compile(Block([sample_shape, dtype](const Tensor& key, const Tensor& number) {
-        Dims sizes = sample_shape.dims();
-        sizes.insert(sizes.begin(), samples_per_key);
-        return normal(fold_in(key, number), Shape(std::move(sizes)), dtype);
+        return normal(fold_in(key, number), with_leading_axis(samples_per_key, sample_shape),
+                      dtype);
       }))) {}
 
 void SampleNoise::draw(const Tensor& key, std::int64_t first, std::int64_t count,

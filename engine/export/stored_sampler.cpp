@@ -47,9 +47,7 @@ float half_at(const std::byte* bytes) {
 }
 
 TensorType batch_of(const Shape& sample, std::int64_t batch) {
-  Dims sizes = sample.dims();
-  sizes.insert(sizes.begin(), batch);
-  return {Shape(std::move(sizes)), DType::f32};
+  return {with_leading_axis(batch, sample), DType::f32};
 }
 
 // The input types that a form has to have.

@@ -24,6 +24,12 @@ void Shape::no_such_axis(std::int64_t axis) const {
   throw ShapeError("shape " + to_string(sizes_) + " has no axis " + std::to_string(axis));
 }
 
+Shape with_leading_axis(std::int64_t size, const Shape& shape) {
+  Dims sizes = shape.dims();
+  sizes.insert(sizes.begin(), size);
+  return Shape(std::move(sizes));
+}
+
 std::string to_string(const Dims& dims) {
   std::string text = "[";
   for (std::size_t axis = 0; axis < dims.size(); ++axis) {

@@ -45,6 +45,9 @@ class Shape {
   Dims sizes_;
 };
 
+// [size, ..shape]: a batch of what has that shape.
+Shape with_leading_axis(std::int64_t size, const Shape& shape);
+
 std::string to_string(const Dims& dims);    // "[2, 3]"
 std::string to_string(const Shape& shape);  // "[2, 3]"
 

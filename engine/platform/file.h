@@ -1,5 +1,5 @@
 // Files of the operating system: read-only maps, and replacement that is all or nothing. The system
-// calls are in file_posix.cpp; a port to another system adds a twin of that file.
+// calls are in file_posix.cpp and its twins for other systems.
 #pragma once
 
 #include <cstddef>

@@ -57,8 +57,7 @@ Classifier train_classifier(const EvaluationData& data, const ClassifierTraining
         return update({.ema_decays = {}}, state, grad(loss)(state.parameters), rate).state;
       },
       {.donate = {0}});
-  Dims dims = train.sample_shape().dims();
-  dims.insert(dims.begin(), training.batch);
+  const Shape shape = with_leading_axis(training.batch, train.sample_shape());
   for (std::int64_t i = 0; i < training.steps; ++i) {
     if (stop.stop_requested()) throw Cancelled("classifier: training was interrupted");
     const HostBatch batch =
@@ -66,7 +65,7 @@ Classifier train_classifier(const EvaluationData& data, const ClassifierTraining
     const auto rate =
         static_cast<float>(training.learning_rate *
                            (1 - static_cast<double>(i) / static_cast<double>(training.steps)));
-    state = step(state, Tensor::from(batch.x, Shape(dims), device),
+    state = step(state, Tensor::from(batch.x, shape, device),
                  Tensor::from(batch.labels, {training.batch}, device),
                  Tensor::from(std::span<const float>(&rate, 1), {}, device));
     if (progress) progress(i + 1);

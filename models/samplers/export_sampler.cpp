@@ -95,15 +95,13 @@ class SamplerTracer {
   Trace trace(const std::string& name, std::int64_t batch, const Given& given, bool returns_z,
               const Body& body) const {
     const NetworkConfig& network = model_.info.network;
-    Dims sizes = sample_shape(network).dims();
-    sizes.insert(sizes.begin(), batch);
     std::vector<Tensor> arguments;
     std::vector<StoredValue> names;
     const auto add = [&](std::string argument, const TensorType& type) {
       arguments.push_back(full(type.shape, 0, type.dtype, device()));
       names.push_back({std::move(argument)});
     };
-    const TensorType z(Shape(sizes), DType::f32);
+    const TensorType z(with_leading_axis(batch, sample_shape(network)), DType::f32);
     for (const auto& [key, value] : model_.parameters) {
       arguments.push_back(value);
       names.push_back({key});

@@ -9,16 +9,6 @@
 #include "engine/graph/ops.h"
 
 namespace fluxion {
-namespace {
-
-Shape with_batch(std::int64_t batch, const Shape& sample) {
-  Dims sizes = sample.dims();
-  sizes.insert(sizes.begin(), batch);
-  return Shape(std::move(sizes));
-}
-
-}  // namespace
-
 Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, const Tensor& t,
                     const Tensor& s, const Tensor& labels) {
   const Shape batch{z.size(0)};
@@ -140,7 +130,7 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
                                            static_cast<std::int32_t>(classes));
     if (!labels.empty()) std::copy_n(labels.begin() + begin, used, chunk_labels.begin());
     const Tensor start =
-        Tensor::from(z, with_batch(batch, sample), state_->device).to(state_->dtype);
+        Tensor::from(z, with_leading_axis(batch, sample), state_->device).to(state_->dtype);
     const Tensor label_tensor =
         classes > 0 ? Tensor::from(chunk_labels, {batch}, state_->device) : Tensor();
     const std::vector<float> values =

@@ -103,9 +103,7 @@ void check_fit(const TrainingConfig& config, const DataSet& data) {
 }
 
 Shape batch_shape(const TrainingConfig& config) {
-  Dims shape = sample_shape(config.network).dims();
-  shape.insert(shape.begin(), config.batch);
-  return Shape(std::move(shape));
+  return with_leading_axis(config.batch, sample_shape(config.network));
 }
 
 // Independent keys of one seed: for the network's parameters, the training steps, and what the

@@ -45,9 +45,7 @@ Tensor stack(const Tensors& examples) {
 // `count` variants of an operand, in its own domain: its values moved around, and floating ones
 // made a little smaller.
 HostValue variants(const HostValue& value, std::int64_t count) {
-  Dims sizes = value.shape.dims();
-  sizes.insert(sizes.begin(), count);
-  HostValue all{Shape(sizes), value.dtype, {}};
+  HostValue all{with_leading_axis(count, value.shape), value.dtype, {}};
   const std::size_t elements = value.values.size();
   for (std::int64_t i = 0; i < count; ++i)
     for (std::size_t k = 0; k < elements; ++k) {

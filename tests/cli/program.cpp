@@ -31,6 +31,13 @@ ProgramRun run_program(const std::string& arguments, const std::filesystem::path
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text_of(out), text_of(error)};
 }
 
+void check_one_line(const ProgramRun& run, const std::string& text) {
+  INFO(run.error);
+  CHECK(run.code == 1);
+  CHECK(is_one_line(run.error));
+  CHECK_THAT(run.error, has_text(text));
+}
+
 Process::Process(std::vector<std::string> arguments, const std::filesystem::path& folder,
                  const std::function<void()>& prepare) {
   arguments.insert(arguments.begin(), program_path().string());

@@ -48,6 +48,9 @@ inline bool is_one_line(const std::string& text) {
   return !text.empty() && text.find('\n') == text.size() - 1;
 }
 
+// That the program failed, with one line on its error stream that has this text.
+void check_one_line(const ProgramRun& run, const std::string& text);
+
 // Waits until the condition holds, for half a minute.
 void wait_for(const std::function<bool()>& condition);
 

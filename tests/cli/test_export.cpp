@@ -9,17 +9,6 @@
 using namespace fluxion;
 using namespace fluxion::testing;
 
-namespace {
-
-void check_one_line(const ProgramRun& run, const std::string& text) {
-  INFO(run.error);
-  CHECK(run.code == 1);
-  CHECK(is_one_line(run.error));
-  CHECK_THAT(run.error, has_text(text));
-}
-
-}  // namespace
-
 TEST_CASE("fluxion export writes a sampler, and inspect shows it", "[cli]") {
   const ScratchFolder folder;
   REQUIRE(run_program("train --data 8gaussians --width 16 --depth 1 --batch 32 --steps 5 --quiet "

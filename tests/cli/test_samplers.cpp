@@ -30,13 +30,6 @@ struct TwoModels {
   }
 };
 
-void check_one_line(const ProgramRun& run, const std::string& text) {
-  INFO(run.error);
-  CHECK(run.code == 1);
-  CHECK(is_one_line(run.error));
-  CHECK_THAT(run.error, has_text(text));
-}
-
 }  // namespace
 
 TEST_CASE("fluxion sample runs every sampler and counts its evaluations", "[cli]") {

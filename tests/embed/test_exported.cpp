@@ -11,41 +11,17 @@
 #include "tests/embed/tiny_samplers.h"
 #include "tests/files/mutate.h"
 #include "tests/files/seal.h"
+#include "tests/models/export_models.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
-
-namespace {
-
-const NetworkConfig points_mlp = MlpConfig{.data_dim = 2, .hidden = {16}};
-const NetworkConfig digits_dit = DitConfig{.image_size = 8,
-                                           .channels = 1,
-                                           .patch_size = 4,
-                                           .hidden_size = 16,
-                                           .depth = 2,
-                                           .num_heads = 2,
-                                           .num_classes = 3};
-
-// Parameters that are all different from zero, as training leaves them.
-Model random_model(const NetworkConfig& network, const Device& device) {
-  Model model;
-  model.info.network = network;
-  model.parameters = initialise(network, random_key(1, device));
-  std::uint32_t number = 0;
-  for (auto& [key, value] : model.parameters)
-    value = value + 0.05 * normal(fold_in(random_key(2, device), number++), value.shape());
-  eval(leaves(model.parameters));
-  return model;
-}
-
-}  // namespace
 
 TEST_CASE("the runtime draws from an exported model what its sampler draws, bit for bit",
           "[embed][export]") {
   const Device device = cpu({.threads = 1});
   const DeviceHandle runtime_device = open_device_handle("cpu:1");
-  for (const NetworkConfig& network : {points_mlp, digits_dit}) {
-    const Model model = random_model(network, device);
+  for (const NetworkConfig& network : {export_mlp, export_dit}) {
+    const Model model = exported_model(network, device);
     const bool classes = num_classes(network) > 0;
     std::vector<SamplerOptions> all{{.kind = SamplerKind::meanflow, .steps = 1}};
     for (const SamplerKind kind : {SamplerKind::ode_heun, SamplerKind::edm, SamplerKind::dpm_solver,
@@ -103,7 +79,7 @@ TEST_CASE("hostile files with a right checksum are refused, or run within their 
           "[embed][errors]") {
   constexpr std::uint64_t budget = 64 << 20;
   const DeviceHandle device = open_device_handle("cpu:1", budget);
-  const Model model = random_model(points_mlp, cpu({.threads = 1}));
+  const Model model = exported_model(export_mlp, cpu({.threads = 1}));
   const std::vector<std::byte> files[] = {
       tiny_generator(2).bytes, restless_sampler(),
       serialise(export_sampler(

@@ -9,12 +9,6 @@ namespace fluxion::testing {
 
 namespace {
 
-Shape batch_shape(std::int64_t batch, const Shape& sample) {
-  Dims sizes = sample.dims();
-  sizes.insert(sizes.begin(), batch);
-  return Shape(std::move(sizes));
-}
-
 Tensor numbers_like(const Shape& shape, double start, const Device& device) {
   std::vector<float> values(static_cast<std::size_t>(shape.elements()));
   for (std::size_t i = 0; i < values.size(); ++i)
@@ -103,7 +97,9 @@ TinyGenerator tiny_generator(std::int64_t steps, Shape image) {
            {{"mix", [&](auto) { return mix.type(); }},
             {"rows", [&](auto) { return rows.type(); }},
             {"z",
-             [&](std::int64_t batch) { return TensorType(batch_shape(batch, image), DType::f32); }},
+             [&](std::int64_t batch) {
+               return TensorType(with_leading_axis(batch, image), DType::f32);
+             }},
             {"t", scalar},
             {"s", scalar},
             {"labels", [](std::int64_t batch) { return TensorType({batch}, DType::i32); }}},
@@ -195,7 +191,7 @@ std::vector<std::byte> constant_image(const std::vector<float>& pixels, std::int
       {batched_graph({{"pixels", [&](auto) { return TensorType(image, DType::f32); }},
                       {"z",
                        [&](std::int64_t batch) {
-                         return TensorType(batch_shape(batch, image), DType::f32);
+                         return TensorType(with_leading_axis(batch, image), DType::f32);
                        }}},
                      {{"z", "primal"}},
                      [](const std::vector<Tensor>& x) -> std::vector<Tensor> {

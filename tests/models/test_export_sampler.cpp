@@ -16,6 +16,7 @@
 #include "tests/files/mutate.h"
 #include "tests/files/scratch.h"
 #include "tests/files/seal.h"
+#include "tests/models/export_models.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -24,42 +25,6 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-// Parameters that are all different from zero, as training leaves them.
-Parameters trained(const NetworkConfig& network, const Device& device) {
-  Parameters parameters = initialise(network, random_key(1, device));
-  std::uint32_t number = 0;
-  for (auto& [key, value] : parameters)
-    value = value + 0.05 * normal(fold_in(random_key(2, device), number++), value.shape());
-  eval(leaves(parameters));
-  return parameters;
-}
-
-Model model_of(const NetworkConfig& network, const Device& device) {
-  Model model;
-  model.info.network = network;
-  model.info.dataset = "test";
-  model.parameters = trained(network, device);
-  return model;
-}
-
-const NetworkConfig small_mlp = MlpConfig{.data_dim = 2, .hidden = {16}};
-const NetworkConfig small_dit = DitConfig{.image_size = 8,
-                                          .channels = 1,
-                                          .patch_size = 4,
-                                          .hidden_size = 16,
-                                          .depth = 2,
-                                          .num_heads = 2,
-                                          .num_classes = 3};
-const NetworkConfig small_unet = UnetConfig{.image_size = {8, 8},
-                                            .channels = 1,
-                                            .base = 8,
-                                            .channel_mult = {1, 2},
-                                            .num_res_blocks = 1,
-                                            .attention_ds = {2},
-                                            .norm_groups = 4,
-                                            .num_heads = 2,
-                                            .num_classes = 3};
-
 // What a file says, step by step, in the plainest way.
 std::vector<float> run_stored(const StoredSampler& sampler, std::int64_t count, std::uint64_t seed,
                               const std::vector<std::int32_t>& labels, const Device& device) {
@@ -67,13 +32,12 @@ std::vector<float> run_stored(const StoredSampler& sampler, std::int64_t count, 
     return Tensor::from(std::vector<float>{static_cast<float>(value)}, {}, device);
   };
   const auto elements = static_cast<std::size_t>(sampler.sample_shape.elements());
-  Dims sizes = sampler.sample_shape.dims();
-  sizes.insert(sizes.begin(), count);
+  const Shape shape = with_leading_axis(count, sampler.sample_shape);
   SampleNoise noise(sampler.sample_shape, DType::f32, device);
   const auto draw = [&](const Tensor& key) {
     std::vector<float> values(static_cast<std::size_t>(count) * elements);
     noise.draw(key, 0, count, values);
-    return Tensor::from(values, Shape(sizes), device);
+    return Tensor::from(values, shape, device);
   };
   const auto run = [&](const StoredForm& form, const std::vector<Tensor>& arguments) {
     const StoredGraph graph = at_batch(form.graph, count);
@@ -135,8 +99,8 @@ StoredSampler read_file(const Bytes& file) {
 
 TEST_CASE("an exported sampler draws what the sampler draws, bit for bit", "[export]") {
   const Device device = cpu({.threads = 1});
-  for (const NetworkConfig& network : {small_mlp, small_dit, small_unet}) {
-    const Model model = model_of(network, device);
+  for (const NetworkConfig& network : {export_mlp, export_dit, export_unet}) {
+    const Model model = exported_model(network, device);
     const bool classes = num_classes(network) > 0;
     std::vector<SamplerOptions> all{{.kind = SamplerKind::meanflow, .steps = 1},
                                     {.kind = SamplerKind::meanflow, .steps = 3}};
@@ -178,7 +142,7 @@ TEST_CASE("an exported sampler draws what the sampler draws, bit for bit", "[exp
 
 TEST_CASE("a sampler file keeps names, classes and weights", "[export]") {
   const Device device = cpu({.threads = 1});
-  Model model = model_of(small_dit, device);
+  Model model = exported_model(export_dit, device);
   model.info.class_names = {"zero", "one", "two"};
   model.info.untrained_classes = {1};
   const ScratchFolder scratch;
@@ -204,7 +168,7 @@ TEST_CASE("a sampler file keeps names, classes and weights", "[export]") {
 
 TEST_CASE("weights in fewer bits are as near as their encoding allows", "[export]") {
   const Device device = cpu({.threads = 1});
-  const Model model = model_of(small_dit, device);
+  const Model model = exported_model(export_dit, device);
   const std::size_t whole = file_of(model, {}).size();
   for (const auto& [encoding, relative, smaller] : {std::tuple(WeightEncoding::f16, 0x1p-11, 2.0),
                                                     std::tuple(WeightEncoding::bf16, 0x1p-8, 2.0),
@@ -272,7 +236,7 @@ TEST_CASE("every half in a file is the number that it is elsewhere", "[export]")
 
 TEST_CASE("what a fixed list of steps can't do is not exported", "[export]") {
   const Device device = cpu({.threads = 1});
-  Model model = model_of(small_mlp, device);
+  Model model = exported_model(export_mlp, device);
   CHECK(contains(message_of<Error>([&] {
                    export_sampler(model, {.kind = SamplerKind::ode_dopri5,
                                           .steps = 10,
@@ -318,7 +282,7 @@ TEST_CASE("a function whose sizes do not grow evenly is stored for no batch", "[
 TEST_CASE("damaged sampler files are refused", "[export]") {
   const Device device = cpu({.threads = 1});
   const Bytes file =
-      file_of(model_of(small_mlp, device),
+      file_of(exported_model(export_mlp, device),
               {.kind = SamplerKind::ode_heun, .steps = 2, .prediction = Prediction::velocity});
   for (std::size_t bytes = 0; bytes < file.size(); bytes += 97)
     CHECK_THROWS_AS(
