@@ -67,6 +67,8 @@ constexpr Magic magics[] = {
     {0, "SQLite format 3\0"sv, "an SQLite data base", "write its pictures into a folder"},
     {0, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"sv,
      "a PyTorch checkpoint (of before version 1.6)", checkpoint_advice, FileKind::checkpoint},
+    {0, "fluxsmpl"sv, "a sampler file, which fluxion sample and the runtime library draw from", ""},
+    {0, "fluxgrph"sv, "a graph file, which fluxion graph --load reads", ""},
     {257, "ustar"sv, "a tar archive", unpack_advice},
     {0, "BZh"sv, "compressed with bzip2", unpack_advice},
     {0,

@@ -53,6 +53,8 @@ TEST_CASE("fluxion export refuses in one line and leaves no file", "[cli]") {
   CHECK(run_program(model + "--dtype f8", folder.path()).code == 2);
   check_one_line(run_program("export --model none.safetensors", folder.path()), "none.safetensors");
   CHECK(!std::filesystem::exists(folder / "a.fxn"));
+  REQUIRE(run_program("export --model m/model.safetensors --out b.fxn", folder.path()).code == 0);
+  check_one_line(run_program("export --model b.fxn", folder.path()), "it is a sampler file");
   check_one_line(
       run_program("export --model m/model.safetensors --out nowhere/a.fxn", folder.path()),
       "nowhere");
