@@ -3,74 +3,22 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "cli/command.h"
 #include "cli/progress.h"
-#include "cli/sampler_choice.h"
-#include "embed/generator.h"
+#include "cli/sample_source.h"
 #include "engine/error.h"
-#include "engine/export/stored_sampler.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
-#include "models/data/class_names.h"
 #include "models/files/lower_case.h"
 #include "models/files/npy.h"
 #include "models/images/sample_picture.h"
-#include "models/model_file.h"
-#include "models/samplers/default_sampler.h"
 
 namespace fluxion::cli {
 
 namespace {
-
-struct SampleArguments : CommonOptions {
-  std::string model;
-  std::int64_t count = 64;
-  SamplerChoice sampler;
-  std::string chosen_class = "balanced";
-  double guidance = 1;
-  std::uint64_t seed = 0;
-  std::int64_t batch = 64;
-  std::string precision = "f32";
-  int columns = 0, scale = 0;
-  std::string out, npy;
-};
-
-// What samples are drawn from: a model, or a sampler file.
-struct SampleSource {
-  Shape shape;                        // of a sample
-  std::vector<std::int32_t> classes;  // to draw, one after the other; empty: left open
-  std::vector<std::string> class_names;
-  nlohmann::json how;  // they are drawn, as PNG files keep it and `fluxion inspect` shows it
-  // One class for each sample, or none.
-  std::function<std::vector<float>(const std::vector<std::int32_t>& labels,
-                                   const std::function<void(std::int64_t done)>& progress)>
-      draw;
-  std::function<double()> evaluations;
-  std::function<std::size_t()> traces;
-};
-
-// The classes that --class asks for.
-std::vector<std::int32_t> chosen_classes(
-    const SampleArguments& options, const std::vector<std::int32_t>& balanced,
-    const std::function<void()>& check_open,
-    const std::function<std::int32_t(const std::string& text)>& named) {
-  if (options.chosen_class == "balanced") return balanced;
-  if (options.chosen_class == "none") {
-    check_open();
-    return {};
-  }
-  try {
-    return {named(options.chosen_class)};
-  } catch (const Error& error) {
-    throw Error("sample: --" + std::string(error.what()) +
-                "; --class balanced takes each in turn, --class none leaves the class open");
-  }
-}
 
 // Exploded or damaged weights make samples that nothing can be drawn from.
 void check_finite(const std::vector<float>& values, std::size_t per_sample,
@@ -101,91 +49,6 @@ void check_picture_name(const std::string& out) {
       throw Error("sample: --out " + out + ": pictures are written as PNG; name the file .png" +
                   (ending == ".npy" ? ", or give it to --npy" : "") +
                   ", or a folder with a slash at its end for a file of each sample");
-}
-
-SampleSource model_source(const SampleArguments& options, const Device& device) {
-  const Model model = read_model(options.model, device);
-  const ModelInfo& info = model.info;
-  const SamplerOptions chosen = chosen_sampler(options.sampler, options.guidance, info, "sample");
-  SampleSource source;
-  source.shape = sample_shape(info.network);
-  source.classes = chosen_classes(
-      options, trained_classes(info), [&] { check_open_class(info); },
-      [&](const std::string& text) { return class_of(info, text); });
-  source.class_names = info.class_names;
-  source.how = {{"model", options.model},
-                {"seed", options.seed},
-                {"sampler", to_string(chosen.kind)},
-                {"steps", chosen.steps}};
-  if (num_classes(info.network) > 0) source.how["class"] = options.chosen_class;
-  if (options.guidance != 1) source.how["guidance"] = options.guidance;
-  if (!info.dataset.empty()) source.how["dataset"] = info.dataset;
-  const Sampler sampler(with_precision(info.network, precision_from(options.precision)),
-                        model.parameters, chosen);
-  source.draw = [sampler, options](const std::vector<std::int32_t>& labels, const auto& progress) {
-    return sampler.sample(options.count, std::min(options.batch, options.count), options.seed,
-                          labels, {}, progress);
-  };
-  source.evaluations = [sampler] { return sampler.evaluations(); };
-  source.traces = [sampler] { return sampler.traces(); };
-  return source;
-}
-
-SampleSource file_source(const SampleArguments& options, const Device& device) {
-  if (options.sampler != SamplerChoice{} || options.guidance != 1 || options.precision != "f32")
-    throw Error("sample: " + options.model +
-                " is a sampler file: its steps, sampler, guidance and precision were chosen by "
-                "`fluxion export`");
-  const Generator generator(load_sampler(options.model), device);
-  const StoredSampler& stored = generator.sampler();
-  SampleSource source;
-  source.shape = stored.sample_shape;
-  source.class_names = stored.class_names;
-  const auto named = [&](const std::string& text) {
-    if (stored.classes == 0) throw Error("class " + text + ": this sampler has no classes");
-    std::vector<std::string> names = stored.class_names;
-    for (std::int64_t i = std::ssize(names); i < stored.classes; ++i)
-      names.push_back(std::to_string(i));
-    const std::optional<std::int32_t> found = find_class_in_any_case(names, text);
-    if (!found) throw Error("class " + text + ": the sampler has the classes " + class_list(names));
-    return *found;
-  };
-  source.classes = chosen_classes(
-      options, stored.usual_classes,
-      [&] {
-        if (!stored.open_class && stored.classes > 0)
-          throw Error("sample: the sampler can't leave the class open");
-      },
-      named);
-  source.how = {{"sampler file", options.model}, {"seed", options.seed}};
-  if (stored.classes > 0) source.how["class"] = options.chosen_class;
-  if (!stored.name.empty()) source.how["dataset"] = stored.name;
-  source.draw = [generator, options](const std::vector<std::int32_t>& labels,
-                                     const std::function<void(std::int64_t)>& progress) {
-    const std::int64_t steps = std::ssize(generator.sampler().steps),
-                       batch = std::min(options.batch, options.count);
-    // Without labels the class is left open, not one of the usual ones.
-    std::vector<std::int32_t> classes = labels;
-    if (classes.empty() && generator.sampler().classes > 0)
-      classes.assign(static_cast<std::size_t>(options.count), Generator::open_class);
-    std::vector<float> values(
-        static_cast<std::size_t>(options.count) *
-        static_cast<std::size_t>(generator.sampler().sample_shape.elements()));
-    generator.generate({.seed = options.seed,
-                        .count = options.count,
-                        .classes = classes,
-                        .batch = batch,
-                        .progress =
-                            [&](std::int64_t done, std::int64_t) {
-                              progress(std::min(options.count, done / steps * batch));
-                              return true;
-                            }},
-                       values);
-    return values;
-  };
-  source.evaluations = [generator] { return generator.sampler().evaluations; };
-  source.traces = [generator] { return generator.sampler().forms.size(); };
-  return source;
 }
 
 std::vector<ImageText> notes(const nlohmann::json& how) {
@@ -234,25 +97,77 @@ void write_each(const SampleArguments& options, const SampleSource& source,
 }
 
 int sample(SampleArguments options, const Streams& streams) {
-  if (options.out.empty() && options.npy.empty()) options.out = "samples.png";
+  if (options.out.empty() && options.npy.empty() && options.task.animate.empty())
+    options.out = "samples.png";
   for (std::string* name : {&options.out, &options.npy})
     if (*name == "-") *name = "/dev/stdout";
   check_picture_name(options.out);
+  check(options.task);
+  const SampleTask& task = options.task;
+  const bool between = task.interpolate || task.to_class;
+  constexpr std::int64_t usual_count = 64, usual_between = 8;
+  options.count = options.given_count    ? *options.given_count
+                  : !between             ? usual_count
+                  : task.animate.empty() ? usual_between
+                                         : frames_of(task);
   const Device device = open_device(options, streams);
-  const SampleSource source = is_sampler_file(MappedFile(options.model).bytes())
-                                  ? file_source(options, device)
-                                  : model_source(options, device);
+  const SampleSource source = sample_source(options, device);
   const Shape& one = source.shape;
   if (!options.out.empty() && !can_be_drawn(one))
     throw ShapeError("sample: samples of shape " + to_string(one) +
                      " can't be drawn; --npy writes their numbers");
   if (is_folder(options.out) && one.rank() != 3)
     throw ShapeError("sample: points are drawn into one picture, not into a folder: name a file");
-  check_room_for_samples(options, one, options.count, options.batch);
   const std::vector<std::int32_t>& classes = source.classes;
+  if (task.to_class && classes.size() != 1)
+    throw Error("sample: --to-class wants --class, the one to go from");
+  // Between two seeds each class has a row of its own.
+  const std::int64_t columns_between = options.count,
+                     rows = between ? std::max<std::int64_t>(1, std::ssize(classes)) : 1;
+  options.count *= rows;
+  check_room_for_samples(options, one, options.count, options.batch);
   std::vector<std::int32_t> labels;
   for (std::int64_t i = 0; !classes.empty() && i < options.count; ++i)
-    labels.push_back(classes[static_cast<std::size_t>(i % std::ssize(classes))]);
+    labels.push_back(
+        classes[static_cast<std::size_t>(between ? i / columns_between : i % std::ssize(classes))]);
+  Sampler::Request request{.count = options.count,
+                           .batch = std::min(options.batch, options.count),
+                           .seed = options.seed,
+                           .labels = labels};
+  if (between) {
+    const auto noise_of = [&](std::uint64_t seed) {
+      std::vector<float> noise(static_cast<std::size_t>(one.elements()));
+      SampleNoise(one, DType::f32, device).draw(noise_keys(seed, device).of_start, 0, 1, noise);
+      return noise;
+    };
+    if (task.interpolate) {
+      const auto [from, to] = seeds_between(*task.interpolate);
+      request.noise = noise_between(noise_of(from), noise_of(to), columns_between, rows);
+    } else {
+      const std::vector<float> same = noise_of(options.seed);
+      for (std::int64_t i = 0; i < options.count; ++i)
+        request.noise.insert(request.noise.end(), same.begin(), same.end());
+    }
+  }
+  std::optional<Animation> animation;
+  const std::int64_t in_turn =
+      options.chosen_class == "balanced" ? std::ssize(classes) : std::int64_t{0};
+  const GridOptions grid{.columns = options.columns > 0 ? options.columns
+                                    : between           ? static_cast<int>(columns_between)
+                                                        : usual_columns(options.count, in_turn),
+                         .scale = options.scale};
+  if (!task.animate.empty() && !between) {
+    if (!can_be_drawn(one) || (one.rank() == 1 && one[0] != 2))
+      throw ShapeError(
+          "sample: --animate draws images and points of the plane, not samples of shape " +
+          to_string(one));
+    if (source.steps == 0)
+      throw Error("sample: --animate wants a sampler of fixed steps, not dopri5");
+    animation.emplace(one, options.count, source.steps, frames_of(task), grid);
+    request.visit = [&](std::size_t state, std::int64_t first, std::span<const float> values) {
+      animation->see(state, first, values);
+    };
+  }
 
   const auto start = std::chrono::steady_clock::now();
   std::vector<float> values;
@@ -261,10 +176,11 @@ int sample(SampleArguments options, const Streams& streams) {
     const auto takes_long = [&] {
       return std::chrono::steady_clock::now() - start > std::chrono::seconds(1);
     };
-    values = source.draw(labels, [&](std::int64_t done) {
+    request.progress = [&](std::int64_t done) {
       if (done < options.count && takes_long() && line.due())
         line.show(std::to_string(done) + "/" + std::to_string(options.count) + " samples");
-    });
+    };
+    values = source.draw(request);
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -275,15 +191,17 @@ int sample(SampleArguments options, const Streams& streams) {
   if (is_folder(options.out)) {
     write_each(options, source, values, labels);
   } else if (!options.out.empty()) {
-    const std::int64_t in_turn =
-        options.chosen_class == "balanced" ? std::ssize(classes) : std::int64_t{0};
-    const int columns =
-        options.columns > 0 ? options.columns : usual_columns(options.count, in_turn);
     nlohmann::json about = source.how;
     about["count"] = options.count;
-    write_png(options.out,
-              sample_picture(one, values, {.columns = columns, .scale = options.scale}),
-              notes(about));
+    write_png(options.out, sample_picture(one, values, grid), notes(about));
+  }
+  if (!task.animate.empty()) {
+    GridOptions of_frame = grid;
+    of_frame.columns = options.columns > 0 ? options.columns : static_cast<int>(rows);
+    write_animation(
+        task.animate,
+        animation ? animation->frames() : frames_of_rows(one, values, columns_between, of_frame),
+        notes(source.how));
   }
   if (options.json) {
     nlohmann::json object = {{"model", options.model},   {"count", options.count},
@@ -297,6 +215,7 @@ int sample(SampleArguments options, const Streams& streams) {
     else
       object["evaluations"] = evaluations;
     object["out"] = options.out.empty() ? nlohmann::json() : nlohmann::json(options.out);
+    if (!task.animate.empty()) object["animation"] = task.animate;
     object["npy"] = options.npy.empty() ? nlohmann::json() : nlohmann::json(options.npy);
     write_json(streams.out, object);
   } else {
@@ -308,6 +227,7 @@ int sample(SampleArguments options, const Streams& streams) {
         << fixed_text(seconds, 2) << " s\n";
     if (!options.out.empty())
       out << (is_folder(options.out) ? "pictures " : "picture  ") << options.out << "\n";
+    if (!task.animate.empty()) out << "moving   " << task.animate << "\n";
     if (!options.npy.empty()) out << "array    " << options.npy << "\n";
     out << std::flush;
   }
@@ -327,14 +247,19 @@ Command add_sample(CommandLine& program, const Streams& streams) {
       "  fluxion sample --model out/digits/model.safetensors --class 7 --count 25 --seed 3 --out "
       "sevens.png\n"
       "  fluxion sample --model digits.fxn --class 7 --out sevens/\n"
+      "  fluxion sample --model digits.fxn --interpolate 3:8 --out walk.png\n"
+      "  fluxion sample --model out/faces/model.safetensors --inpaint me.png --mask hat.png\n"
       "  fluxion sample --model out/flow/model.safetensors --steps 20 --sampler heun --count 10000 "
       "--npy points.npy");
   parser.add_option("--model", options->model, "Model file (.safetensors) or sampler file (.fxn)")
       .required()
       .type_name("FILE");
-  parser.add_number("--count", options->count, whole(1, most_samples), "Number of samples, any")
-      .type_name("N")
-      .show_default();
+  parser
+      .add_number(
+          "--count", options->given_count, whole(1, most_samples),
+          "Number of samples, any (default: 64; from one seed or class to another 8, or the "
+          "frames of --animate)")
+      .type_name("N");
   add_sampler_options(parser, options->sampler);
   parser
       .add_option("--class", options->chosen_class,
@@ -356,7 +281,8 @@ Command add_sample(CommandLine& program, const Streams& streams) {
   add_precision(parser, options->precision);
   parser
       .add_option("--out", options->out,
-                  "Picture to write (default: samples.png, unless --npy is given); a folder/ for a "
+                  "Picture to write (default: samples.png, unless --npy or --animate is given); a "
+                  "folder/ for a "
                   "file of each sample; - for standard output")
       .type_name("FILE.png");
   parser
@@ -373,6 +299,7 @@ Command add_sample(CommandLine& program, const Streams& streams) {
       .add_option("--npy", options->npy,
                   "NumPy array to write, [count, ..], f32; - for standard output")
       .type_name("FILE.npy");
+  add_sample_task(parser, options->task);
   add_device(parser, *options);
   add_memory_limit(parser, *options);
   add_json(parser, *options);

@@ -10,6 +10,7 @@
 
 #include "engine/error.h"
 #include "engine/platform/file.h"
+#include "models/images/png_file.h"
 
 namespace fluxion {
 
@@ -88,44 +89,83 @@ std::vector<std::uint8_t> filter_rows(const Image& image) {
 }  // namespace
 
 std::vector<std::byte> encode_png(const Image& image, std::span<const ImageText> texts) {
-  const bool fits =
-      image.width > 0 && image.height > 0 && (image.channels == 1 || image.channels == 3) &&
-      image.pixels.size() == Image(image.width, image.height, image.channels).pixels.size();
-  if (!fits)
-    throw ShapeError(
-        "png: an image of " + std::to_string(image.width) + " x " + std::to_string(image.height) +
-        " pixels with " + std::to_string(image.channels) + " channels and " +
-        std::to_string(image.pixels.size()) + " bytes (1 or 3 channels, sizes above 0)");
+  return encode_png_frames(std::span(&image, 1), {}, texts);
+}
+
+std::vector<std::byte> encode_png_frames(std::span<const Image> frames, std::span<const int> ms,
+                                         std::span<const ImageText> texts) {
+  const Image& image = frames.front();
+  for (const Image& frame : frames) {
+    const bool fits =
+        frame.width > 0 && frame.height > 0 && (frame.channels == 1 || frame.channels == 3) &&
+        frame.pixels.size() == Image(frame.width, frame.height, frame.channels).pixels.size();
+    if (!fits)
+      throw ShapeError(
+          "png: an image of " + std::to_string(frame.width) + " x " + std::to_string(frame.height) +
+          " pixels with " + std::to_string(frame.channels) + " channels and " +
+          std::to_string(frame.pixels.size()) + " bytes (1 or 3 channels, sizes above 0)");
+  }
   const auto signature = std::as_bytes(std::span(png_signature));
   std::vector<std::byte> file(signature.begin(), signature.end());
 
-  std::vector<std::byte> header;
-  append_u32(header, static_cast<std::uint32_t>(image.width));
-  append_u32(header, static_cast<std::uint32_t>(image.height));
+  std::vector<std::byte> content;
+  append_u32(content, static_cast<std::uint32_t>(image.width));
+  append_u32(content, static_cast<std::uint32_t>(image.height));
   // 8 bits, colour type (0 grey, 2 RGB), and the only compression, filter and interlace methods
   // worth having: 0.
   for (const int value : {8, image.channels == 3 ? 2 : 0, 0, 0, 0})
-    header.push_back(static_cast<std::byte>(value));
-  append_chunk(file, "IHDR", header);
+    content.push_back(static_cast<std::byte>(value));
+  append_chunk(file, "IHDR", content);
   for (const ImageText& note : texts) {
     const bool plain =
         std::all_of(note.key.begin(), note.key.end(), [](char c) { return c >= ' ' && c <= '~'; });
     if (note.key.empty() || note.key.size() > 79 || !plain)
       throw Error("png: '" + note.key + "' can't be the key of a note");
     // Not compressed, of no language, with no translated key.
-    std::string content = note.key + std::string(5, '\0') + note.text;
-    append_chunk(file, "iTXt", std::as_bytes(std::span(content)));
+    std::string text = note.key + std::string(5, '\0') + note.text;
+    append_chunk(file, "iTXt", std::as_bytes(std::span(text)));
+  }
+  if (frames.size() > 1) {
+    content.clear();
+    append_u32(content, static_cast<std::uint32_t>(frames.size()));
+    append_u32(content, 0);  // repeated without end
+    append_chunk(file, "acTL", content);
   }
 
-  const std::vector<std::uint8_t> rows = filter_rows(image);
-  uLongf size = ::compressBound(rows.size());
-  std::vector<std::byte> compressed(size);
-  if (::compress2(reinterpret_cast<Bytef*>(compressed.data()), &size, rows.data(), rows.size(),
-                  Z_BEST_COMPRESSION) != Z_OK)
-    throw OutOfMemory("png: zlib has no memory to compress " + std::to_string(rows.size()) +
-                      " bytes");
-  if (size >= std::size_t{1} << 31) throw ShapeError("png: the image is too large for one chunk");
-  append_chunk(file, "IDAT", std::span(compressed).first(size));
+  // Chunks of an animation are numbered; the first frame is the picture that other readers show.
+  std::uint32_t number = 0;
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    if (frames.size() > 1) {
+      content.clear();
+      append_u32(content, number++);
+      append_u32(content, static_cast<std::uint32_t>(image.width));
+      append_u32(content, static_cast<std::uint32_t>(image.height));
+      append_u32(content, 0);
+      append_u32(content, 0);
+      // So many thousandths of a second; it stays, and the next replaces it.
+      append_u32(content, static_cast<std::uint32_t>(std::clamp(ms[i], 0, 65535)) << 16 | 1000);
+      content.push_back(std::byte{0});
+      content.push_back(std::byte{0});
+      append_chunk(file, "fcTL", content);
+    }
+    const std::vector<std::uint8_t> rows = filter_rows(frames[i]);
+    uLongf size = ::compressBound(rows.size());
+    std::vector<std::byte> compressed(size);
+    if (::compress2(reinterpret_cast<Bytef*>(compressed.data()), &size, rows.data(), rows.size(),
+                    Z_BEST_COMPRESSION) != Z_OK)
+      throw OutOfMemory("png: zlib has no memory to compress " + std::to_string(rows.size()) +
+                        " bytes");
+    if (size >= std::size_t{1} << 31) throw ShapeError("png: the image is too large for one chunk");
+    compressed.resize(size);
+    if (i == 0) {
+      append_chunk(file, "IDAT", compressed);
+    } else {
+      content.clear();
+      append_u32(content, number++);
+      content.insert(content.end(), compressed.begin(), compressed.end());
+      append_chunk(file, "fdAT", content);
+    }
+  }
   append_chunk(file, "IEND", {});
   return file;
 }

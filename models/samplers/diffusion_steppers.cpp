@@ -105,9 +105,8 @@ Stepper dpm_solver_stepper(const SamplerOptions& options) {
     return {0, {t.t, s.sigma / t.sigma, of_data, first_order ? 0 : of_data * h / (2 * before)}};
   };
   // Memory: the data seen one step before.
-  stepper.start = [](const LabelledPredictor&, const Tensor& z) -> std::vector<Tensor> {
-    return {zeros_like(z)};
-  };
+  stepper.start = [](const LabelledPredictor&, const Tensor& z,
+                     const Tensor&) -> std::vector<Tensor> { return {zeros_like(z)}; };
   stepper.step = [](int, const LabelledPredictor& network, const StepInput& input) -> StepOutput {
     const std::vector<Tensor>& n = input.numbers;
     const Tensor x = network(Prediction::data, input.z, n[0]);

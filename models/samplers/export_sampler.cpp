@@ -67,7 +67,8 @@ class SamplerTracer {
     std::vector<TensorType> memory;
     if (stepper_.start) {
       const auto body = [&](const LabelledPredictor& network, const StepInput& input) {
-        return StepOutput{input.z, stepper_.start(network, input.z)};
+        // No exported sampler's memory holds the noise: those that steer do.
+        return StepOutput{input.z, stepper_.start(network, input.z, Tensor())};
       };
       traces.push_back(trace("start", batch, {}, false, body));
       memory = traces.back().memory;

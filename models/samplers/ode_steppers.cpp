@@ -74,7 +74,8 @@ Stepper adaptive_stepper(const SamplerOptions& options) {
     return full({}, value, like.dtype(), like.device());
   };
   // Memory: time, step, velocity and whether the last try failed.
-  stepper.start = [=](const LabelledPredictor& network, const Tensor& z) -> std::vector<Tensor> {
+  stepper.start = [=](const LabelledPredictor& network, const Tensor& z,
+                      const Tensor&) -> std::vector<Tensor> {
     const AdaptiveState state =
         adaptive_start(slope_of(network), z, number(z, from), number(z, to), control);
     return {state.t, state.h, state.slope, state.rejected};

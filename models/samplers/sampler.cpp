@@ -46,13 +46,15 @@ struct Sampler::State {
   SampleNoise noise;  // copied by each call, for the block that it keeps
 
   State(Predictor predictor, Shape shape, std::int64_t num_classes, DType number_type,
-        const Device& on, const SamplerOptions& options)
+        const Device& on, const SamplerOptions& options, const std::optional<Steering>& steering)
       : sample_shape(std::move(shape)),
         classes(num_classes),
         dtype(number_type),
         device(on),
-        solver(std::move(predictor), options, num_classes),
-        noise(sample_shape, dtype, device) {}
+        solver(std::move(predictor), options, num_classes, steering),
+        noise(sample_shape, dtype, device) {
+    if (steering) check(*steering, sample_shape);
+  }
 
   Tensor labels_or_null(const Tensor& labels, std::int64_t batch) const {
     if (classes == 0 || labels) return labels;
@@ -60,14 +62,14 @@ struct Sampler::State {
                                                   static_cast<std::int32_t>(classes)),
                         {batch}, device);
   }
-  Tensor walk(const Tensor& from, const Tensor& labels, const NoiseRows& rows,
-              const RunOptions& run, std::int64_t used, const Solver::Visit& visit = {}) const {
-    const Tensor all = labels_or_null(labels, from.size(0));
-    return solver.run(from, classes > 0 ? all : Tensor(), rows, run, used, visit);
+  Tensor walk(SolverBatch batch, const RunOptions& run) const {
+    batch.labels = classes > 0 ? labels_or_null(batch.labels, batch.noise.size(0)) : Tensor();
+    return solver.run(batch, run);
   }
 };
 
-Sampler::Sampler(NetworkConfig network, Parameters parameters, SamplerOptions options) {
+Sampler::Sampler(NetworkConfig network, Parameters parameters, SamplerOptions options,
+                 const std::optional<Steering>& steering) {
   check(options);
   const std::int64_t classes = num_classes(network);
   if (options.guidance != 1 && classes == 0)
@@ -77,31 +79,34 @@ Sampler::Sampler(NetworkConfig network, Parameters parameters, SamplerOptions op
   state_ = std::make_shared<const State>(
       Predictor{wrapped(options.wrapping, bind_parameters(network, parameters), options.path),
                 options.path, options.prediction},
-      fluxion::sample_shape(network), classes, first.dtype(), first.device(), options);
+      fluxion::sample_shape(network), classes, first.dtype(), first.device(), options, steering);
 }
 
 Sampler::Sampler(Predictor predictor, Shape sample_shape, std::int64_t classes, DType dtype,
-                 const Device& device, SamplerOptions options) {
+                 const Device& device, SamplerOptions options,
+                 const std::optional<Steering>& steering) {
   if (options.guidance != 1 && classes == 0)
     throw Error("sampler: guidance needs a network with classes");
   state_ = std::make_shared<const State>(std::move(predictor), std::move(sample_shape), classes,
-                                         dtype, device, options);
+                                         dtype, device, options, steering);
 }
 
 Tensor Sampler::operator()(const Tensor& noise, const Tensor& labels, const RunOptions& run) const {
-  return state_->walk(noise, labels, {}, run, -1);
+  return state_->walk({.noise = noise, .labels = labels}, run);
 }
 
 Tensor Sampler::path(const Tensor& noise, const Tensor& labels, const RunOptions& run) const {
   std::vector<Tensor> states;
-  state_->walk(noise, labels, {}, run, -1,
-               [&](const Tensor& z) { states.push_back(expand_dims(z, 0)); });
+  state_->walk({.noise = noise,
+                .labels = labels,
+                .visit = [&](const Tensor& z) { states.push_back(expand_dims(z, 0)); }},
+               run);
   return concat(states, 0);
 }
 
-std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::uint64_t seed,
-                                   const std::vector<std::int32_t>& labels, const RunOptions& run,
-                                   const Progress& progress) const {
+std::vector<float> Sampler::sample(const Request& request, const RunOptions& run) const {
+  const std::int64_t count = request.count, batch = request.batch;
+  const std::vector<std::int32_t>& labels = request.labels;
   if (count < 0 || batch < 1)
     throw Error("sampler: wants a count of at least 0 in batches of at least 1, got " +
                 std::to_string(count) + " in batches of " + std::to_string(batch));
@@ -117,15 +122,29 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
 
   const Shape& sample = state_->sample_shape;
   const auto elements = static_cast<std::size_t>(sample.elements());
-  const NoiseKeys keys = noise_keys(seed, state_->device);
+  const auto check_size = [](const char* what, std::size_t got, std::size_t wanted) {
+    if (got != 0 && got != wanted)
+      throw Error("sampler: " + std::string(what) + " must hold " + std::to_string(wanted) +
+                  " numbers, got " + std::to_string(got));
+  };
+  check_size("noise", request.noise.size(), static_cast<std::size_t>(count) * elements);
+  check_size("data", request.data.size(), elements);
+  const NoiseKeys keys = noise_keys(request.seed, state_->device);
+  const Tensor data = request.data.empty()
+                          ? Tensor()
+                          : Tensor::from(request.data, sample, state_->device).to(state_->dtype);
   SampleNoise noise = state_->noise;
   std::vector<float> result;
   result.reserve(static_cast<std::size_t>(count) * elements);
   for (std::int64_t begin = 0; begin < count; begin += batch) {
     const std::int64_t used = std::min(batch, count - begin);
     std::vector<float> z(static_cast<std::size_t>(batch) * elements, 0.0f);
-    noise.draw(keys.of_start, begin, used,
-               std::span(z).first(static_cast<std::size_t>(used) * elements), run);
+    const auto numbers = static_cast<std::size_t>(used) * elements;
+    if (request.noise.empty())
+      noise.draw(keys.of_start, begin, used, std::span(z).first(numbers), run);
+    else
+      std::copy_n(request.noise.begin() + begin * static_cast<std::ptrdiff_t>(elements), numbers,
+                  z.begin());
     std::vector<std::int32_t> chunk_labels(static_cast<std::size_t>(batch),
                                            static_cast<std::int32_t>(classes));
     if (!labels.empty()) std::copy_n(labels.begin() + begin, used, chunk_labels.begin());
@@ -133,14 +152,23 @@ std::vector<float> Sampler::sample(std::int64_t count, std::int64_t batch, std::
         Tensor::from(z, with_leading_axis(batch, sample), state_->device).to(state_->dtype);
     const Tensor label_tensor =
         classes > 0 ? Tensor::from(chunk_labels, {batch}, state_->device) : Tensor();
-    const std::vector<float> values =
-        state_->walk(start, label_tensor, {keys.of_steps, begin}, run, used)
-            .to(DType::f32)
-            .to_host<float>();
-    result.insert(
-        result.end(), values.begin(),
-        values.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(used) * elements));
-    if (progress) progress(begin + used);
+    const auto host_values = [&](const Tensor& at) {
+      std::vector<float> values = at.to(DType::f32).to_host<float>();
+      values.resize(numbers);
+      return values;
+    };
+    SolverBatch walked{.noise = start,
+                       .labels = label_tensor,
+                       .data = data,
+                       .rows = {keys.of_steps, begin},
+                       .used = used};
+    if (request.visit)
+      walked.visit = [&, state = std::size_t{0}](const Tensor& at) mutable {
+        request.visit(state++, begin, host_values(at));
+      };
+    const std::vector<float> values = host_values(state_->walk(std::move(walked), run));
+    result.insert(result.end(), values.begin(), values.end());
+    if (request.progress) request.progress(begin + used);
   }
   return result;
 }

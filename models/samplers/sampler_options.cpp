@@ -90,6 +90,8 @@ void check(const SamplerOptions& options) {
   const auto above_0 = [](const char* name, double value) {
     if (!(value > 0) || !fits_single(value)) refuse(std::string(name) + " must be above 0", value);
   };
+  if (!(options.begin >= 0 && options.begin < 1))
+    refuse("begin must be at least 0 and below 1", options.begin);
   above_0("shift", options.shift);
   above_0("rho", options.rho);
   above_0("sigma_min", options.sigma_min);

@@ -56,6 +56,9 @@ struct SamplerOptions {
   Wrapping wrapping = Wrapping::none;  // how its raw output becomes that
 
   GridKind grid = GridKind::automatic;
+  // Share of the grid, as it measures the way from noise to data, that is left out: samples then
+  // begin with data under noise (Sampler::Request::data). [0, 1).
+  double begin = 0;
   double shift = 1;  // uniform grids of paths in [0, 1]: t becomes shift t / (1 + (shift - 1) t)
   double rho = 7;    // karras
   double sigma_min = 0.002, sigma_max = 80;  // ends of sigma / alpha of karras and log-snr

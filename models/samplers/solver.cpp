@@ -61,8 +61,8 @@ struct Solver::State {
       std::function<StepOutput(int form, const Tensor& z, const std::vector<Tensor>& memory,
                                const std::vector<Tensor>& numbers, const std::vector<Tensor>& noise,
                                const std::vector<Tensor>& labels)>;
-  using Start =
-      std::function<std::vector<Tensor>(const Tensor& z, const std::vector<Tensor>& labels)>;
+  using Start = std::function<std::vector<Tensor>(const Tensor& z, const Tensor& noise,
+                                                  const std::vector<Tensor>& labels)>;
 
   // What traces have counted, and what runs have.
   struct Counts {
@@ -89,12 +89,14 @@ struct Solver::State {
   }
 };
 
-Solver::Solver(Predictor predictor, const SamplerOptions& given, std::int64_t null_class)
+Solver::Solver(Predictor predictor, const SamplerOptions& given, std::int64_t null_class,
+               const std::optional<Steering>& steering)
     : state_(std::make_shared<State>()) {
   SamplerOptions options = given;
   options.path = predictor.path;
   options.prediction = predictor.prediction;
   state_->stepper = make_stepper(options);
+  if (steering) state_->stepper = steered(std::move(state_->stepper), *steering);
   const std::shared_ptr<State::Counts> counts = state_->counts;
   predictor.network = [counts, network = predictor.network](const Tensor& z, const Times& times,
                                                             const Tensor& labels) {
@@ -132,22 +134,22 @@ Solver::Solver(Predictor predictor, const SamplerOptions& given, std::int64_t nu
             [&](double calls) { counts->of_form[form] = calls; });
       }));
   if (stepper.start)
-    state_->start = compile(
-        State::Start([=, body = stepper.start](const Tensor& z, const std::vector<Tensor>& labels) {
+    state_->start =
+        compile(State::Start([=, body = stepper.start](const Tensor& z, const Tensor& noise,
+                                                       const std::vector<Tensor>& labels) {
           const LabelledPredictor network{predictor, labels_of(labels)};
           return counting(
-              z.size(0), [&] { return body(network, z); },
+              z.size(0), [&] { return body(network, z, noise); },
               [&](double calls) { counts->of_start = calls; });
         }));
 }
 
-Tensor Solver::run(const Tensor& noise, const Tensor& labels, const NoiseRows& rows,
-                   const RunOptions& run, std::int64_t used, const Visit& visit) const {
+Tensor Solver::run(const SolverBatch& given, const RunOptions& run) const {
+  const auto& [noise, labels, data, rows, counted, visit] = given;
   const Stepper& stepper = state_->stepper;
   const Device device = noise.device();
   const DType dtype = noise.dtype();
-  const std::int64_t batch = noise.size(0);
-  if (used < 0) used = batch;
+  const std::int64_t batch = noise.size(0), used = counted < 0 ? batch : counted;
   const std::vector<Tensor> label_list =
       labels ? std::vector<Tensor>{labels} : std::vector<Tensor>{};
   std::vector<Tensor> noise_list;
@@ -165,6 +167,7 @@ Tensor Solver::run(const Tensor& noise, const Tensor& labels, const NoiseRows& r
 
   const double scale = stepper.grid.front().sigma;
   Tensor z = scale == 1 ? noise : scale * noise;
+  if (data) z = stepper.grid.front().alpha * data + z;
   const auto see = [&] {
     if (visit) visit(z);
   };
@@ -172,7 +175,7 @@ Tensor Solver::run(const Tensor& noise, const Tensor& labels, const NoiseRows& r
   std::vector<Tensor> memory;
   double calls = 0;
   if (stepper.start) {
-    memory = state_->start->run(run, z, label_list);
+    memory = state_->start->run(run, z, noise, label_list);
     std::lock_guard lock(state_->counts->mutex);
     calls += state_->counts->of_start * static_cast<double>(used);
   }

@@ -4,9 +4,10 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "engine/export/sample_noise.h"
-#include "models/samplers/stepper.h"
+#include "models/samplers/steering.h"
 
 namespace fluxion {
 
@@ -27,19 +28,28 @@ Velocity guided(const Velocity& network, double scale, std::int64_t null_class, 
 Predictor stepped(Predictor predictor, const SamplerOptions& options, const Stepper& stepper,
                   std::int64_t null_class);
 
+// A batch that a solver takes to data.
+struct SolverBatch {
+  Tensor noise;        // standard normal, [batch, ..]
+  Tensor labels = {};  // i32 [batch]; empty for networks without classes
+  // [..] or [batch, ..]: it begins at alpha data + sigma noise, with the numbers of the grid's
+  // first point. Empty: at sigma noise.
+  Tensor data = {};
+  NoiseRows rows = {};     // of what stochastic steps draw
+  std::int64_t used = -1;  // of the samples, those that count in evaluations(); -1: all
+  // Sees every state on the way, that at the beginning first.
+  std::function<void(const Tensor& z)> visit = {};
+};
+
 class Solver {
  public:
   // path and prediction of the options are the predictor's. null_class is that of guidance. Throws
-  // Error as check(options) does.
-  Solver(Predictor predictor, const SamplerOptions& options, std::int64_t null_class = 0);
+  // Error as check(options) and steered() do.
+  Solver(Predictor predictor, const SamplerOptions& options, std::int64_t null_class = 0,
+         const std::optional<Steering>& steering = {});
 
-  using Visit = std::function<void(const Tensor& z)>;
-  // From standard normal noise [batch, ..] to samples. labels: i32 [batch], or empty for networks
-  // without classes. `used`: of the batch's samples, those that count in evaluations(); -1: all.
-  // `visit` sees every state on the way, the scaled noise first. Throws Error where error control
-  // does not arrive in options.steps tries.
-  Tensor run(const Tensor& noise, const Tensor& labels, const NoiseRows& rows,
-             const RunOptions& run = {}, std::int64_t used = -1, const Visit& visit = {}) const;
+  // To samples. Throws Error where error control does not arrive in options.steps tries.
+  Tensor run(const SolverBatch& batch, const RunOptions& run = {}) const;
 
   const TimeGrid& grid() const;
   std::size_t traces() const;  // of the step

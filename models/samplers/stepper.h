@@ -51,8 +51,11 @@ struct Stepper {
   Path path = {};
   TimeGrid grid = {};
   bool draws_noise = false;
-  // What it remembers before the first step; empty: nothing.
-  std::function<std::vector<Tensor>(const LabelledPredictor& network, const Tensor& z)> start = {};
+  // What it remembers before the first step, from where it begins and the noise in it; empty:
+  // nothing.
+  std::function<std::vector<Tensor>(const LabelledPredictor& network, const Tensor& z,
+                                    const Tensor& noise)>
+      start = {};
   // Step i, from grid[i] to grid[i + 1].
   std::function<Call(std::size_t i)> call = {};
   std::function<StepOutput(int form, const LabelledPredictor& network, const StepInput& input)>

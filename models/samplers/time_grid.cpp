@@ -29,6 +29,18 @@ double ratio_at(const Path& path, double t) {
   return at.alpha < 1e-12 ? infinite : at.sigma / at.alpha;
 }
 
+double share_of(std::int64_t i, std::int64_t last) {
+  return last > 0 ? static_cast<double>(i) / static_cast<double>(last) : 0;
+}
+
+// The level that far on the way from `high` to `low`: evenly in its rho-th root, or, with rho = 0,
+// in its logarithm.
+double level_at(double share, double low, double high, double rho) {
+  if (rho == 0) return std::exp(std::log(high) + share * (std::log(low) - std::log(high)));
+  const double from = std::pow(high, 1 / rho), to = std::pow(low, 1 / rho);
+  return std::pow(from + share * (to - from), rho);
+}
+
 bool shiftable(const Path& path) {
   return path.kind == PathKind::linear || path.kind == PathKind::trig;
 }
@@ -37,11 +49,8 @@ bool shiftable(const Path& path) {
 
 std::vector<double> karras_levels(std::int64_t n, double low, double high, double rho) {
   std::vector<double> levels;
-  const double from = std::pow(high, 1 / rho), to = std::pow(low, 1 / rho);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const double share = n > 1 ? static_cast<double>(i) / static_cast<double>(n - 1) : 0;
-    levels.push_back(std::pow(from + share * (to - from), rho));
-  }
+  for (std::int64_t i = 0; i < n; ++i)
+    levels.push_back(level_at(share_of(i, n - 1), low, high, rho));
   return levels;
 }
 
@@ -66,24 +75,21 @@ TimeGrid time_grid(const SamplerOptions& options, const Path& path, bool to_data
   TimeGrid grid;
   const bool karras = options.grid == GridKind::karras;
   if (karras || options.grid == GridKind::log_snr) {
-    const double low = std::max(range.low, options.sigma_min),
-                 high = std::min(range.high, options.sigma_max);
+    const double low = std::max(range.low, options.sigma_min);
+    double high = std::min(range.high, options.sigma_max);
     if (!(low < high))
       throw Error("sampler: the grid wants sigma_min < sigma_max within [" +
                   number_text(range.low) + ", " + number_text(range.high) + "], got " +
                   number_text(options.sigma_min) + " and " + number_text(options.sigma_max));
+    if (options.begin > 0) high = level_at(options.begin, low, high, karras ? options.rho : 0);
     // The last of steps + 1 points is `low`, or, to the data, that of no noise.
     const std::int64_t levels = to_data ? steps : steps + 1;
     if (karras) {
       for (const double ratio : karras_levels(levels, low, high, options.rho))
         grid.push_back(point_of_ratio(path, ratio));
     } else {
-      for (std::int64_t i = 0; i < levels; ++i) {
-        const double share =
-            levels > 1 ? static_cast<double>(i) / static_cast<double>(levels - 1) : 0;
-        grid.push_back(point_of_ratio(
-            path, std::exp(std::log(high) + share * (std::log(low) - std::log(high)))));
-      }
+      for (std::int64_t i = 0; i < levels; ++i)
+        grid.push_back(point_of_ratio(path, level_at(share_of(i, levels - 1), low, high, 0)));
     }
     if (to_data) grid.push_back(data);
     return grid;
@@ -95,7 +101,7 @@ TimeGrid time_grid(const SamplerOptions& options, const Path& path, bool to_data
     throw Error("sampler: shift wants a path whose times are [0, 1], linear or trig, not " +
                 to_string(path.kind));
   for (std::int64_t i = 0; i <= steps; ++i) {
-    const double share = static_cast<double>(i) / static_cast<double>(steps);
+    const double share = options.begin + (1 - options.begin) * share_of(i, steps);
     double t = from + share * (to - from);
     t = options.shift * t / (1 + (options.shift - 1) * t);
     grid.push_back(point_at(path, t));

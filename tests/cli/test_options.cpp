@@ -20,8 +20,8 @@ using namespace fluxion::testing;
 namespace {
 
 const std::vector<std::string>& commands() {
-  static const std::vector<std::string> names = {"train", "sample", "eval",  "inspect", "import",
-                                                 "export", "check", "bench",  "graph", "devices"};
+  static const std::vector<std::string> names = {"train",  "sample", "eval",  "inspect", "import",
+                                                 "export", "check",  "bench", "graph",   "devices"};
   return names;
 }
 
@@ -42,7 +42,8 @@ const std::set<std::string>& options_of_text() {
       "--model", "--sampler", "--class", "--npy", "--samples", "--labels", "--metrics",
       "--classifier", "--neighbours", "--predicts", "--second-time", "--data-at", "--fill",
       "--rename", "--ignore", "--check", "--transform", "--stage", "--format", "--save", "--load",
-      "--along", "--wrt", "--report", "--grid", "--dtype"};
+      "--init-image", "--inpaint", "--mask", "--enlarge", "--deblur", "--steering", "--interpolate",
+      "--to-class", "--animate", "--along", "--wrt", "--report", "--grid", "--dtype"};
   return names;
 }
 

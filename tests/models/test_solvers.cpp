@@ -46,7 +46,7 @@ EndError end_error(const SolverCase& c, const SamplerOptions& options, const Pat
   const Predictor exact = c.mixture.predictor(Prediction::velocity, path);
   const Solver solver(exact, options);
   std::vector<Tensor> states;
-  solver.run(c.noise, {}, {}, {}, -1, [&](const Tensor& z) { states.push_back(z); });
+  solver.run({.noise = c.noise, .visit = [&](const Tensor& z) { states.push_back(z); }});
   const std::size_t at = states.size() - 1 - from_end;
   const Slope slope = [&](const Tensor& z, const Tensor& t) {
     return exact(Prediction::velocity, z, t);
@@ -143,7 +143,7 @@ TEST_CASE("a step of dopri5 has order 5, and error control keeps its tolerance",
       options.relative_tolerance = options.absolute_tolerance = tolerance;
       options.per_sample_error = per_sample;
       const Solver solver(exact, options);
-      const Tensor z = solver.run(c.noise, {}, {});
+      const Tensor z = solver.run({.noise = c.noise});
       const double worst = distance(z, c.gaussian.flow_map(path, c.noise, c.time(1), c.time(0)));
       CAPTURE(tolerance, per_sample, worst, solver.evaluations());
       CHECK(worst < 100 * tolerance);
@@ -161,20 +161,20 @@ TEST_CASE("what a sample of dopri5 costs and becomes does not depend on the othe
   const Predictor exact = c.mixture.predictor(Prediction::velocity, Path::linear());
   SamplerOptions options{.kind = SamplerKind::ode_dopri5, .steps = 1000};
   const Solver together(exact, options), alone(exact, options);
-  const Tensor all = together.run(c.noise, {}, {});
+  const Tensor all = together.run({.noise = c.noise});
   double total = 0;
   for (std::int64_t i = 0; i < 4; ++i) {
     const Solver one(exact, options);
-    const Tensor z = one.run(slice_axis(c.noise, 0, i, i + 1), {}, {});
+    const Tensor z = one.run({.noise = slice_axis(c.noise, 0, i, i + 1)});
     CHECK(distance(z, slice_axis(all, 0, i, i + 1)) < 1e-12);
     total += one.evaluations();
   }
   const Solver four(exact, options);
-  four.run(slice_axis(c.noise, 0, 0, 4), {}, {});
+  four.run({.noise = slice_axis(c.noise, 0, 0, 4)});
   CHECK(four.evaluations() == Approx(total / 4).epsilon(1e-12));
 
   options.steps = 2;
-  CHECK_THAT(message_of([&] { Solver(exact, options).run(c.noise, {}, {}); }),
+  CHECK_THAT(message_of([&] { Solver(exact, options).run({.noise = c.noise}); }),
              has_text("after 2 tries"));
 }
 
@@ -182,8 +182,8 @@ TEST_CASE("without eta, DDIM on the linear path is Euler", "[samplers]") {
   const SolverCase c;
   const Predictor exact = c.mixture.predictor(Prediction::velocity, Path::linear());
   const Tensor euler =
-      Solver(exact, {.kind = SamplerKind::ode_euler, .steps = 7}).run(c.noise, {}, {});
-  const Tensor ddim = Solver(exact, {.kind = SamplerKind::ddim, .steps = 7}).run(c.noise, {}, {});
+      Solver(exact, {.kind = SamplerKind::ode_euler, .steps = 7}).run({.noise = c.noise});
+  const Tensor ddim = Solver(exact, {.kind = SamplerKind::ddim, .steps = 7}).run({.noise = c.noise});
   CHECK(distance(euler, ddim) < 1e-12);
 }
 
@@ -203,7 +203,7 @@ TEST_CASE("any prediction on any path is sampled by any sampler", "[samplers]") 
         if (kind == SamplerKind::ode_dopri5) options.steps = 1000;
         const Predictor exact = c.gaussian.predictor(prediction, path);
         const Solver solver(exact, options);
-        const Tensor z = solver.run(c.noise, {}, {});
+        const Tensor z = solver.run({.noise = c.noise});
         // The flow from where the sampler began to the least noise.
         const GridPoint first = solver.grid().front();
         const double began = path.time_of(PathNumbers{first.alpha, first.sigma, 0, 0});
@@ -293,14 +293,14 @@ TEST_CASE("evaluations are the calls of the network", "[samplers]") {
     options.corrections = 2;
     const Solver solver(counted, options);
     CHECK(solver.evaluations() == 0);
-    solver.run(c.noise, {}, {});
-    solver.run(c.noise, {}, {});
+    solver.run({.noise = c.noise});
+    solver.run({.noise = c.noise});
     CHECK(solver.evaluations() == row.calls);
     CHECK(rows == row.traced);
   }
   SamplerOptions guidance{.kind = SamplerKind::ode_heun, .steps = 6, .guidance = 2};
   const Solver solver(counted, guidance, 10);
-  solver.run(c.noise, full({16}, 3, DType::i32, c.device), {});
+  solver.run({.noise = c.noise, .labels = full({16}, 3, DType::i32, c.device)});
   CHECK(solver.evaluations() == 24);
 }
 

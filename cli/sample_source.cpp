@@ -1,0 +1,175 @@
+#include "cli/sample_source.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "embed/generator.h"
+#include "engine/error.h"
+#include "engine/export/stored_sampler.h"
+#include "engine/platform/file.h"
+#include "models/data/class_names.h"
+#include "models/model_file.h"
+
+namespace fluxion::cli {
+
+namespace {
+
+// The classes that --class asks for.
+std::vector<std::int32_t> chosen_classes(
+    const SampleArguments& options, const std::vector<std::int32_t>& balanced,
+    const std::function<void()>& check_open,
+    const std::function<std::int32_t(const std::string& text)>& named) {
+  if (options.chosen_class == "balanced") return balanced;
+  if (options.chosen_class == "none") {
+    check_open();
+    return {};
+  }
+  try {
+    return {named(options.chosen_class)};
+  } catch (const Error& error) {
+    throw Error("sample: --" + std::string(error.what()) +
+                "; --class balanced takes each in turn, --class none leaves the class open");
+  }
+}
+
+// The sampler of --to-class: its network is asked for both classes.
+Sampler sampler_between(const Model& model, const NetworkConfig& network,
+                        const SampleArguments& options, const SamplerOptions& chosen,
+                        const std::optional<Steering>& steering) {
+  std::vector<float> shares;
+  for (std::int64_t i = 0; i < options.count; ++i)
+    shares.push_back(static_cast<float>(i) /
+                     static_cast<float>(std::max<std::int64_t>(1, options.count - 1)));
+  const Tensor& any = model.parameters.begin()->second;
+  Predictor predictor = fluxion::predictor(model.info, bind_parameters(network, model.parameters));
+  predictor.network =
+      between_classes(predictor.network, class_of(model.info, *options.task.to_class),
+                      num_classes(network), Tensor::from(shares, {options.count}, any.device()));
+  return Sampler(predictor, sample_shape(network), num_classes(network), any.dtype(), any.device(),
+                 chosen, steering);
+}
+
+SampleSource model_source(const SampleArguments& options, const Device& device) {
+  const SampleTask& task = options.task;
+  const Model model = read_model(options.model, device);
+  const ModelInfo& info = model.info;
+  SamplerOptions chosen = chosen_sampler(options.sampler, options.guidance, info, "sample");
+  constexpr std::int64_t steered_steps = 50;
+  if (task.steers() && !options.sampler.steps) chosen.steps = std::max(chosen.steps, steered_steps);
+  if (!task.init_image.empty()) chosen.begin = 1 - task.strength.value_or(usual_strength);
+  if ((task.interpolate || task.to_class) && make_stepper(chosen).draws_noise)
+    throw Error(
+        "sample: " + to_string(chosen.kind) +
+        " draws noise on its way, so that neighbours on the way between two samples are not "
+        "alike; take --sampler " +
+        (info.prediction == Prediction::end_point ? "consistency with --steps 1" : "heun"));
+  SampleSource source;
+  source.shape = sample_shape(info.network);
+  source.classes = chosen_classes(
+      options, trained_classes(info), [&] { check_open_class(info); },
+      [&](const std::string& text) { return class_of(info, text); });
+  source.class_names = info.class_names;
+  source.how = {{"model", options.model},
+                {"seed", options.seed},
+                {"sampler", to_string(chosen.kind)},
+                {"steps", chosen.steps}};
+  if (num_classes(info.network) > 0) source.how["class"] = options.chosen_class;
+  if (options.guidance != 1) source.how["guidance"] = options.guidance;
+  if (!info.dataset.empty()) source.how["dataset"] = info.dataset;
+  if (!task.init_image.empty()) {
+    source.how["init image"] = task.init_image;
+    source.how["strength"] = 1 - chosen.begin;
+  }
+  for (const auto& [name, file] : {std::pair("inpaint", task.inpaint),
+                                   {"mask", task.mask},
+                                   {"enlarge", task.enlarge},
+                                   {"deblur", task.deblur}})
+    if (!file.empty()) source.how[name] = file;
+  if (task.interpolate) source.how["interpolate"] = *task.interpolate;
+  if (task.to_class) source.how["to class"] = *task.to_class;
+  const NetworkConfig network = with_precision(info.network, precision_from(options.precision));
+  const std::optional<Steering> steering = chosen_steering(task, source.shape, device);
+  const Sampler sampler = task.to_class ? sampler_between(model, network, options, chosen, steering)
+                                        : Sampler(network, model.parameters, chosen, steering);
+  if (chosen.kind != SamplerKind::ode_dopri5) source.steps = chosen.steps;
+  source.draw = [sampler, data = initial_data(task, source.shape),
+                 one_batch = task.to_class.has_value()](Sampler::Request request) {
+    request.data = data;
+    // The shares of two classes are those of one batch.
+    if (one_batch) request.batch = request.count;
+    return sampler.sample(request);
+  };
+  source.evaluations = [sampler] { return sampler.evaluations(); };
+  source.traces = [sampler] { return sampler.traces(); };
+  return source;
+}
+
+SampleSource file_source(const SampleArguments& options, const Device& device) {
+  if (options.sampler != SamplerChoice{} || options.guidance != 1 || options.precision != "f32")
+    throw Error("sample: " + options.model +
+                " is a sampler file: its steps, sampler, guidance and precision were chosen by "
+                "`fluxion export`");
+  const std::string wants_model = options.task.wants_model();
+  if (!wants_model.empty())
+    throw Error("sample: " + wants_model + " wants a model; " + options.model +
+                " is a sampler file, whose steps are fixed");
+  const Generator generator(load_sampler(options.model), device);
+  const StoredSampler& stored = generator.sampler();
+  SampleSource source;
+  source.shape = stored.sample_shape;
+  source.class_names = stored.class_names;
+  const auto named = [&](const std::string& text) {
+    if (stored.classes == 0) throw Error("class " + text + ": this sampler has no classes");
+    std::vector<std::string> names = stored.class_names;
+    for (std::int64_t i = std::ssize(names); i < stored.classes; ++i)
+      names.push_back(std::to_string(i));
+    const std::optional<std::int32_t> found = find_class_in_any_case(names, text);
+    if (!found) throw Error("class " + text + ": the sampler has the classes " + class_list(names));
+    return *found;
+  };
+  source.classes = chosen_classes(
+      options, stored.usual_classes,
+      [&] {
+        if (!stored.open_class && stored.classes > 0)
+          throw Error("sample: the sampler can't leave the class open");
+      },
+      named);
+  source.how = {{"sampler file", options.model}, {"seed", options.seed}};
+  if (stored.classes > 0) source.how["class"] = options.chosen_class;
+  if (!stored.name.empty()) source.how["dataset"] = stored.name;
+  source.draw = [generator](const Sampler::Request& request) {
+    const std::int64_t steps = std::ssize(generator.sampler().steps);
+    // Without labels the class is left open, not one of the usual ones.
+    std::vector<std::int32_t> classes = request.labels;
+    if (classes.empty() && generator.sampler().classes > 0)
+      classes.assign(static_cast<std::size_t>(request.count), Generator::open_class);
+    std::vector<float> values(
+        static_cast<std::size_t>(request.count) *
+        static_cast<std::size_t>(generator.sampler().sample_shape.elements()));
+    generator.generate(
+        {.seed = request.seed,
+         .count = request.count,
+         .classes = classes,
+         .batch = request.batch,
+         .noise = request.noise,
+         .progress =
+             [&](std::int64_t done, std::int64_t) {
+               request.progress(std::min(request.count, done / steps * request.batch));
+               return true;
+             }},
+        values);
+    return values;
+  };
+  source.evaluations = [generator] { return generator.sampler().evaluations; };
+  source.traces = [generator] { return generator.sampler().forms.size(); };
+  return source;
+}
+
+}  // namespace
+
+SampleSource sample_source(const SampleArguments& options, const Device& device) {
+  return is_sampler_file(MappedFile(options.model).bytes()) ? file_source(options, device)
+                                                            : model_source(options, device);
+}
+
+}  // namespace fluxion::cli
