@@ -44,13 +44,6 @@ class Download final : public Copy {
   std::vector<std::span<std::byte>> to;
 };
 
-void record_copy(const DeviceFunctions& call, VkCommandBuffer commands, const Place& from,
-                 std::size_t from_at, const Place& to, std::size_t to_at, std::size_t bytes) {
-  const VkBufferCopy region{static_cast<VkDeviceSize>(from.offset) + from_at,
-                            static_cast<VkDeviceSize>(to.offset) + to_at, bytes};
-  call.CmdCopyBuffer(commands, from.buffer, to.buffer, 1, &region);
-}
-
 // Throws DTypeError if a buffer of the program has a dtype that kernels can't hold.
 void refuse_wide_dtypes(const Program& program) {
   for (const BufferSlot& slot : program.buffers) switch (slot.type.dtype) {
@@ -62,6 +55,18 @@ void refuse_wide_dtypes(const Program& program) {
       default:
         break;
     }
+}
+
+// Whether one of its matrix products takes long enough to be worth tuning for.
+bool has_large_product(const Program& program) {
+  constexpr double large = 256.0 * 256 * 256;
+  return std::any_of(program.kernels.begin(), program.kernels.end(), [](const Kernel& kernel) {
+    const auto* const product = std::get_if<ContractKernel>(&kernel);
+    const auto number = [](std::int64_t x) { return static_cast<double>(x); };
+    return product &&
+           number(product->batch) * number(product->m) * number(product->n) * number(product->k) >=
+               large;
+  });
 }
 
 class VulkanBackend final : public Backend {
@@ -157,20 +162,15 @@ class VulkanBackend final : public Backend {
   std::unique_ptr<Executable> make_executable(const Program& program) override {
     refuse_wide_dtypes(program);
     device_->queue().check_alive();
-    return vulkan_backend::make_executable(
-        device_, *this, program, lower(program, capabilities_.storage, device_->facts().shaders));
+    const ShaderTarget& shaders = device_->shaders(*this, has_large_product(program));
+    return vulkan_backend::make_executable(device_, *this, program,
+                                           lower(program, capabilities_.storage, shaders));
   }
 
  private:
-  // Submits what `record` records, between barriers.
   template <class Record>
   std::uint64_t submit(const Record& record, const std::shared_ptr<Work>& work) {
-    Queue& queue = device_->queue();
-    OnceCommands* const once = queue.begin_once();
-    record_full_barrier(device_->call(), once->commands);
-    record(once->commands);
-    record_host_barrier(device_->call(), once->commands);
-    return queue.submit(once, {}, work);
+    return submit_once(device_->queue(), device_->call(), record, work);
   }
 
   const std::shared_ptr<LogicalDevice> device_;

@@ -128,7 +128,9 @@ void Recording::make_descriptors(const CallPlaces& places) {
       const Place place = place_of(binding, places);
       // Into the guard: a driver that drops what lies beyond the binding would hide a write there.
       const std::int64_t guard =
-          guarded && binding.bytes > 0 && binding.kind == BindingKind::buffer ? guard_bytes : 0;
+          guarded && binding.bytes > 0 && binding.kind == BindingKind::buffer && !place.imported()
+              ? guard_bytes
+              : 0;
       buffers.push_back({place.buffer, static_cast<VkDeviceSize>(place.offset),
                          static_cast<VkDeviceSize>(place.bytes + guard)});
     }
@@ -193,8 +195,13 @@ void Recording::record(const CallPlaces& places, RecordedFor purpose) {
 
   Hazards hazards;
   slices_.reserve(slice_count);
-  for (std::size_t slice = 0; slice < slice_count; ++slice)
+  for (std::size_t slice = 0; slice < slice_count; ++slice) {
     sizes_.push_back(starts[slice + 1] - starts[slice]);
+    const std::size_t first = starts[slice], kernel = steps_->all[first].kernel;
+    const bool begins = first == 0 || steps_->all[first - 1].kernel != kernel;
+    if (kernel < steps_->commit_point || (begins && kernel == steps_->commit_point))
+      stoppable_ = slice + 1;
+  }
   for (std::size_t slice = 0; slice < slice_count; ++slice) {
     begin_slice();
     const VkCommandBuffer commands = slices_.back();
