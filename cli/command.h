@@ -22,6 +22,7 @@ struct Command {
 
 // Each adds one subcommand to the program. The streams outlive it.
 Command add_train(CommandLine& program, const Streams& streams, const MethodTable& methods);
+Command add_zoo(CommandLine& program, const Streams& streams, const MethodTable& methods);
 Command add_sample(CommandLine& program, const Streams& streams);
 Command add_eval(CommandLine& program, const Streams& streams);
 Command add_inspect(CommandLine& program, const Streams& streams);

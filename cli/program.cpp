@@ -60,6 +60,7 @@ int run_command(int argc, const char* const* argv, const Streams& streams,
 #if FLUXION_WITH_AUTOGRAD
   commands.push_back(add_bench(program, streams));
   commands.push_back(add_graph(program, streams));
+  commands.push_back(add_zoo(program, streams, methods));
 #endif
   commands.push_back(add_devices(program, streams));
   commands.push_back(add_completion(program, streams));

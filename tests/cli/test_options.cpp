@@ -20,8 +20,9 @@ using namespace fluxion::testing;
 namespace {
 
 const std::vector<std::string>& commands() {
-  static const std::vector<std::string> names = {"train",  "sample", "eval",  "inspect", "import",
-                                                 "export", "check",  "bench", "graph",   "devices"};
+  static const std::vector<std::string> names = {"train",  "sample", "eval",   "inspect",
+                                                 "import", "zoo",    "export", "check",
+                                                 "bench",  "graph",  "devices"};
   return names;
 }
 
@@ -33,8 +34,7 @@ const std::set<std::string>& options_of_text() {
       // of data and networks
       "--data", "--net", "--method", "--objective", "--tangent", "--direction", "--weighting",
       "--gradient", "--split", "--teacher", "--schedule", "--out", "--resume", "--preset",
-      "--config",
-      "--architecture", "--optimiser", "--coupling", "--pair-sampler",
+      "--config", "--architecture", "--optimiser", "--coupling", "--pair-sampler",
       // of precisions (tests/cli/test_mixed_precision.cpp)
       "--precision",
       // of intervals, which have a test of their own below

@@ -1,0 +1,101 @@
+// `fluxion zoo`: every method on one page.
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/catch.h"
+#include "tests/cli/program.h"
+#include "tests/files/scratch.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+constexpr const char* small =
+    "zoo --device cpu:1 --width 8 --depth 1 --batch 16 --count 50 --out z ";
+
+std::size_t count(const std::string& text, const std::string& part) {
+  std::size_t found = 0;
+  for (std::size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("the zoo trains each method, teachers first, and writes a page of its own", "[cli]") {
+  const ScratchFolder folder;
+  const std::string arguments =
+      std::string(small) + "--steps 4 --methods cd,flow-matching,edm,reflow,ict --json";
+  const ProgramRun run = run_program(arguments, folder.path());
+  INFO(run.error);
+  REQUIRE(run.code == 0);
+  const nlohmann::json result = nlohmann::json::parse(run.out);
+  const nlohmann::json& methods = result.at("methods");
+  REQUIRE(methods.size() == 5);
+  std::vector<std::string> names;
+  for (const nlohmann::json& method : methods) {
+    names.push_back(method.at("method"));
+    CHECK(method.at("failure") == "");
+    CHECK(method.at("steps") == 4);
+    REQUIRE(method.at("draws").size() >= 4);
+    for (const std::size_t i : {0, 1, 2, 3})
+      CHECK(method.at("draws")[i].at("steps") == std::size_t{1} << i);
+  }
+  // Those that learn from a model come last, from the first that they can take.
+  CHECK(names == std::vector<std::string>{"flow-matching", "edm", "ict", "cd", "reflow"});
+  CHECK(methods[3].at("teacher") == "edm");
+  CHECK(methods[4].at("teacher") == "flow-matching");
+  CHECK(result.at("floor").at("energy distance") > 0);
+
+  const std::string page = text_of(folder / "z/index.html");
+  CHECK(count(page, "<article") == 5);
+  CHECK(count(page, "</article>") == 5);
+  std::size_t draws = 0;
+  for (const nlohmann::json& method : methods) draws += method.at("draws").size();
+  CHECK(count(page, "data:image/png;base64,") == 1 + 5 + draws);
+  CHECK(count(page, "data:image/svg+xml;base64,") == 5);
+  for (const char* outside : {"http:", "https:", "<script", "<link"})
+    CHECK(count(page, outside) == 0);
+
+  // The same command again trains nothing; another setting does.
+  const auto written = [&] {
+    return std::filesystem::last_write_time(folder / "z/ict/checkpoint.safetensors");
+  };
+  const auto before = written();
+  REQUIRE(run_program(arguments, folder.path()).code == 0);
+  CHECK(written() == before);
+  REQUIRE(run_program(std::string(small) + "--steps 5 --methods ict", folder.path()).code == 0);
+  CHECK(written() != before);
+}
+
+TEST_CASE("a zoo that was stopped goes on, and a method that fails keeps the page", "[cli]") {
+  const ScratchFolder folder;
+  {
+    Process process(
+        {"zoo", "--device", "cpu:1", "--width", "8", "--depth", "1", "--batch", "16", "--count",
+         "50", "--out", "z", "--steps", "100000000", "--methods", "flow-matching"},
+        folder.path());
+    wait_for([&] { return std::filesystem::exists(folder / "z/flow-matching/log.csv"); });
+    process.signal(SIGINT);
+    process.wait();
+    CHECK_THAT(text_of(folder / "stderr"), has_text("the same command goes on"));
+  }
+  CHECK_THAT(text_of(folder / "z/flow-matching/zoo.json"), has_text("\"ended\": false"));
+
+  // No model that consistency distillation could learn from.
+  const ProgramRun run = run_program(
+      std::string(small) + "--minutes 0.02 --methods flow-matching,cd,ict", folder.path());
+  CHECK(run.code == 1);
+  CHECK_THAT(run.error, has_text("zoo: cd failed"));
+  const std::string page = text_of(folder / "z/index.html");
+  CHECK(count(page, "<article") == 3);
+  CHECK_THAT(page, has_text("It learns from a trained model"));
+  // By time, a schedule gets the number of updates that fit into it.
+  CHECK(nlohmann::json::parse(text_of(folder / "z/ict/zoo.json")).at("updates") > 0);
+
+  check_one_line(run_program(std::string(small) + "--methods nothing", folder.path()), "nothing");
+  check_one_line(run_program(std::string(small) + "--methods ict,ict", folder.path()), "twice");
+  check_one_line(run_program(std::string(small) + "--data glyphs", folder.path()),
+                 "points of the plane");
+}
