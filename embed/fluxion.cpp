@@ -2,7 +2,6 @@
 #include "embed/fluxion.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -14,7 +13,6 @@
 #include <new>
 #include <span>
 #include <stdexcept>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,34 +20,13 @@
 
 #include "backends/open_device.h"
 #include "embed/generator.h"
+#include "embed/handles.h"
 #include "engine/error.h"
 
-#define FLUXION_TEXT_OF(x) #x
-#define FLUXION_TEXT(x) FLUXION_TEXT_OF(x)
-#define FLUXION_HEADER_VERSION        \
-  FLUXION_TEXT(FLUXION_VERSION_MAJOR) \
-  "." FLUXION_TEXT(FLUXION_VERSION_MINOR) "." FLUXION_TEXT(FLUXION_VERSION_PATCH)
 static_assert(std::string_view(FLUXION_HEADER_VERSION) == FLUXION_PROJECT_VERSION,
               "fluxion.h states another version than CMakeLists.txt");
 
 namespace fluxion {
-
-namespace {
-
-// A device, and the most memory that was seen in use on it.
-struct OpenDevice {
-  OpenDevice(Device opened, std::uint64_t budget) : device(std::move(opened)), budget(budget) {}
-  Device device;
-  std::uint64_t budget;
-  std::atomic<std::uint64_t> peak{0};
-
-  void note_peak() {
-    const std::uint64_t now = device.backend().in_use().total();
-    std::uint64_t seen = peak.load(std::memory_order_relaxed);
-    while (seen < now && !peak.compare_exchange_weak(seen, now, std::memory_order_relaxed)) {
-    }
-  }
-};
 
 // Writes into the caller's memory alone: it must not fail for want of any.
 fluxion_status report(fluxion_error* error, fluxion_status status, const char* message) noexcept {
@@ -66,7 +43,6 @@ fluxion_status report(fluxion_error* error, fluxion_status status, const char* m
   return status;
 }
 
-// Call it in a catch block: what the exception says, as a status.
 fluxion_status report_exception(fluxion_error* error) noexcept {
   try {
     throw;
@@ -99,58 +75,42 @@ fluxion_status report_exception(fluxion_error* error) noexcept {
   }
 }
 
-template <class Body>
-fluxion_status guarded(fluxion_error* error, const Body& body) noexcept {
-  try {
-    body();
-  } catch (...) {
-    return report_exception(error);
-  }
-  return report(error, FLUXION_OK, "");
-}
-
-template <class T>
-T& required(T* pointer, const char* function, const char* argument) {
-  if (!pointer) throw InvalidArgument(std::string(function) + ": " + argument + " is NULL");
-  return *pointer;
-}
-
-// No structure of this API will be larger: a size beyond it was never set.
-constexpr std::size_t most_struct_bytes = 4096;
-
-template <class T>
-std::size_t checked_size(const T& given, const char* function) {
-  if (given.struct_size < sizeof(T) || given.struct_size > most_struct_bytes)
-    throw InvalidArgument(std::string(function) + ": a struct_size of " +
-                          std::to_string(given.struct_size) + "; this structure has " +
-                          std::to_string(sizeof(T)) + " bytes, which its initialiser sets");
-  return given.struct_size;
-}
-
-// The structure as this version knows it. What a later version has added must be unset.
-template <class T>
-T taken(const T& given, const char* function) {
-  const std::size_t size = checked_size(given, function);
-  const auto* const bytes = reinterpret_cast<const unsigned char*>(&given);
-  for (std::size_t i = sizeof(T); i < size; ++i)
-    if (bytes[i] != 0)
-      throw InvalidArgument(std::string(function) +
-                            ": an option of a later version is set, which version " +
-                            FLUXION_HEADER_VERSION " does not have");
-  return given;
-}
-
-template <class T>
-void give(T& to, T value, const char* function) {
-  const std::size_t size = checked_size(to, function);
-  value.struct_size = size;
-  std::memcpy(&to, &value, sizeof(T));
-  std::memset(reinterpret_cast<unsigned char*>(&to) + sizeof(T), 0, size - sizeof(T));
-}
-
 std::filesystem::path path_of(const char* text) {
   return std::filesystem::path(reinterpret_cast<const char8_t*>(text));
 }
+
+SampleRequest request_of(const fluxion_generator& generator, const fluxion_request& given) {
+  SampleRequest request{.seed = given.seed, .first = given.first, .count = given.count};
+  constexpr std::int64_t most_by_default = 64;
+  request.batch = given.batch;
+  if (given.batch == 0) request.batch = std::clamp<std::int64_t>(given.count, 1, most_by_default);
+  if (given.count < 0) throw InvalidArgument("generate: a count of " + std::to_string(given.count));
+  if (given.classes) request.classes = {given.classes, static_cast<std::size_t>(given.count)};
+  if (given.noise)
+    request.noise = {given.noise, static_cast<std::size_t>(given.count) *
+                                      static_cast<std::size_t>(
+                                          generator.generator.sampler().sample_shape.elements())};
+  if (given.cancel) request.cancel = given.cancel->source.get_token();
+  request.progress = [&generator, call = given.progress, data = given.progress_data](
+                         std::int64_t done, std::int64_t all) {
+    generator.on->note_peak();
+    return !call || call(data, done, all) == 0;
+  };
+  return request;
+}
+
+OpenOptions open_options_of(const fluxion_device_options* given, const char* function) {
+  fluxion_device_options chosen = FLUXION_DEVICE_OPTIONS;
+  if (given) chosen = taken(*given, function);
+  OpenOptions open;
+  if (chosen.memory_budget != 0)
+    open.memory_budget =
+        static_cast<std::size_t>(std::min<std::uint64_t>(chosen.memory_budget, no_limit));
+  if (chosen.kernel_cache) open.kernel_cache = path_of(chosen.kernel_cache);
+  return open;
+}
+
+namespace {
 
 // Read, not mapped: a file that is cut short while it is mapped ends the process.
 struct Content {
@@ -181,53 +141,7 @@ Content read_whole(const std::filesystem::path& path) {
 
 }  // namespace fluxion
 
-struct fluxion_device {
-  std::shared_ptr<fluxion::OpenDevice> open;
-};
-
-struct fluxion_generator {
-  std::shared_ptr<fluxion::OpenDevice> on;
-  fluxion::Generator generator;
-  std::vector<const char*> class_names;
-
-  fluxion_generator(const fluxion::StoredSampler& sampler,
-                    std::shared_ptr<fluxion::OpenDevice> device)
-      : on(std::move(device)), generator(sampler, on->device) {
-    for (const std::string& name : generator.sampler().class_names)
-      class_names.push_back(name.c_str());
-    on->note_peak();
-  }
-};
-
-struct fluxion_cancel {
-  std::stop_source source;
-};
-
 using namespace fluxion;
-
-namespace {
-
-SampleRequest request_of(const fluxion_generator& generator, const fluxion_request& given) {
-  SampleRequest request{.seed = given.seed, .first = given.first, .count = given.count};
-  constexpr std::int64_t most_by_default = 64;
-  request.batch = given.batch;
-  if (given.batch == 0) request.batch = std::clamp<std::int64_t>(given.count, 1, most_by_default);
-  if (given.count < 0) throw InvalidArgument("generate: a count of " + std::to_string(given.count));
-  if (given.classes) request.classes = {given.classes, static_cast<std::size_t>(given.count)};
-  if (given.noise)
-    request.noise = {given.noise, static_cast<std::size_t>(given.count) *
-                                      static_cast<std::size_t>(
-                                          generator.generator.sampler().sample_shape.elements())};
-  if (given.cancel) request.cancel = given.cancel->source.get_token();
-  request.progress = [&generator, call = given.progress, data = given.progress_data](
-                         std::int64_t done, std::int64_t all) {
-    generator.on->note_peak();
-    return !call || call(data, done, all) == 0;
-  };
-  return request;
-}
-
-}  // namespace
 
 const char* fluxion_status_name(std::int32_t status) noexcept {
   switch (status) {
@@ -277,21 +191,15 @@ fluxion_status fluxion_device_open(const char* name, const fluxion_device_option
   return guarded(error, [&] {
     constexpr const char* function = "device_open";
     fluxion_device*& to = required(device, function, "device");
-    fluxion_device_options chosen = FLUXION_DEVICE_OPTIONS;
-    if (options) chosen = taken(*options, function);
+    const OpenOptions open = open_options_of(options, function);
     const std::string wanted = name ? name : "cpu";
     try {
       parse_device_name(wanted);
     } catch (const DeviceError& caught) {
       throw InvalidArgument(caught.what());
     }
-    OpenOptions open;
-    if (chosen.memory_budget != 0)
-      open.memory_budget =
-          static_cast<std::size_t>(std::min<std::uint64_t>(chosen.memory_budget, no_limit));
-    if (chosen.kernel_cache) open.kernel_cache = path_of(chosen.kernel_cache);
     auto made = std::make_unique<fluxion_device>();
-    made->open = std::make_shared<OpenDevice>(open_device(wanted, open), chosen.memory_budget);
+    made->open = std::make_shared<OpenDevice>(open_device(wanted, open), open);
     to = made.release();
   });
 }

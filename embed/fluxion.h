@@ -269,6 +269,84 @@ FLUXION_API fluxion_status fluxion_noise(const fluxion_generator* generator,
                                          const fluxion_request* request, float* noise,
                                          size_t capacity, fluxion_error* error) FLUXION_NOEXCEPT;
 
+/* ---- Vulkan of the application's own
+ *
+ * A device on the VkDevice of the application, and samples in its VkBuffer, which never pass
+ * through the host. Handles are those of <vulkan/vulkan.h>, which this header does not include:
+ * those that are pointers everywhere as void*, VkBuffer and VkSemaphore as numbers,
+ * (uint64_t)buffer. The library destroys none of them. In a build without Vulkan all three
+ * functions return FLUXION_NO_DEVICE. */
+
+typedef struct fluxion_vulkan {
+  size_t struct_size;
+  void (*get_instance_proc_addr)(void); /* vkGetInstanceProcAddr, of any loader, cast */
+  void* instance;                       /* VkInstance */
+  void* physical_device;                /* VkPhysicalDevice */
+  uint32_t api_version;                 /* VkApplicationInfo::apiVersion of the instance: 1.1 .. */
+  uint32_t queue_family, queue_index;   /* the queue that work goes to; its family computes */
+  /* 1: while a call uses the device, no other thread uses the queue, or waits for all of the
+   * VkDevice. 0: lock and unlock are called around each use of the queue, from any thread. */
+  int32_t queue_is_unshared;
+  void (*lock)(void* data);
+  void (*unlock)(void* data);
+  void* lock_data;
+  void* device; /* VkDevice */
+  /* The VkDeviceCreateInfo that the device was made with, or one that says the same: queues,
+   * extensions and features, also in structures of Vulkan 1.1 to 1.3. Read during the call. */
+  const void* device_info;
+} fluxion_vulkan;
+#define FLUXION_VULKAN \
+  { sizeof(fluxion_vulkan), NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL }
+
+typedef struct fluxion_vulkan_need {
+  size_t struct_size;
+  const char* name;      /* "timelineSemaphore", "VK_EXT_memory_budget" */
+  const char* structure; /* of a feature: "VkPhysicalDeviceTimelineSemaphoreFeatures"; empty: it is
+                          * an extension */
+  int32_t required;      /* 1: a device without it is refused; 0: it makes kernels better */
+} fluxion_vulkan_need;
+
+/* Calls each(data, need) for everything that a VkDevice should have enabled, of what this physical
+ * device has, before it is made. Of *vulkan it uses the members down to api_version. Needs live
+ * until `each` returns. FLUXION_NO_DEVICE where the physical device can't be used. */
+FLUXION_API fluxion_status fluxion_vulkan_needs(const fluxion_vulkan* vulkan,
+                                                void (*each)(void* data,
+                                                             const fluxion_vulkan_need* need),
+                                                void* data, fluxion_error* error) FLUXION_NOEXCEPT;
+
+/* A device for generators that computes on the application's VkDevice, in one of its queues. Close
+ * it, and its generators, before the VkDevice is destroyed. FLUXION_NO_DEVICE names what is not
+ * enabled. */
+FLUXION_API fluxion_status fluxion_device_from_vulkan(const fluxion_vulkan* vulkan,
+                                                      const fluxion_device_options* options,
+                                                      fluxion_device** device,
+                                                      fluxion_error* error) FLUXION_NOEXCEPT;
+
+/* Where samples go, when they may, and what says that they are there. */
+typedef struct fluxion_vulkan_target {
+  size_t struct_size;
+  uint64_t buffer;       /* VkBuffer of the same VkDevice; of the queue's family, or concurrent */
+  uint64_t offset, size; /* the bytes that the call may write; offset is a multiple of 4 */
+  uint32_t usage;        /* VkBufferUsageFlags it was made with: transfer destination at least */
+  /* Timeline semaphores, 0: none. The buffer is written after wait_semaphore has wait_value, and
+   * signal_semaphore has signal_value after it was written. */
+  uint64_t wait_semaphore, wait_value;
+  uint64_t signal_semaphore, signal_value;
+} fluxion_vulkan_target;
+#define FLUXION_VULKAN_TARGET \
+  { sizeof(fluxion_vulkan_target), 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Draws samples as fluxion_generate does, floats [count][..shape], into the application's buffer.
+ * With a signal_semaphore it returns while the last batch is under way, and nothing is signalled if
+ * it fails; without one it returns when the samples are there. Where it draws several batches, it
+ * waits for the first one to be written. After a failure the content of the bytes is undefined.
+ * FLUXION_INVALID_ARGUMENT for a buffer that is too small, misaligned, or of another usage, and for
+ * a generator on a device that fluxion_device_open has opened. */
+FLUXION_API fluxion_status fluxion_generate_to_vulkan(const fluxion_generator* generator,
+                                                      const fluxion_request* request,
+                                                      const fluxion_vulkan_target* target,
+                                                      fluxion_error* error) FLUXION_NOEXCEPT;
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif

@@ -76,6 +76,13 @@ class Device {
     open(name, options);
   }
   Device(const std::string& name, const fluxion_device_options& options) { open(name, options); }
+  // On a VkDevice of the application's own: see fluxion_device_from_vulkan.
+  explicit Device(const fluxion_vulkan& vulkan, const fluxion_device_options* options = nullptr) {
+    fluxion_device* made = nullptr;
+    fluxion_error error;
+    require(fluxion_device_from_vulkan(&vulkan, options, &made, &error), error);
+    handle_.reset(made);
+  }
 
   std::string description() const { return fluxion_device_description(get()); }
   fluxion_memory memory() const {
@@ -172,6 +179,12 @@ class Generator {
   std::vector<std::uint8_t> pixels(const Request& request = {}) const {
     return run<std::uint8_t>(request, fluxion_generate_pixels);
   }
+  // Into a VkBuffer of the application's: see fluxion_generate_to_vulkan.
+  void generate_to(const fluxion_vulkan_target& target, const Request& request = {}) const {
+    make(request, [&](const fluxion_request& given, fluxion_error* error) {
+      return fluxion_generate_to_vulkan(get(), &given, &target, error);
+    });
+  }
   // What the samples begin with, [count, ..shape].
   std::vector<float> noise(const Request& request = {}) const {
     return run<float>(request, fluxion_noise);
@@ -201,6 +214,21 @@ class Generator {
 
   template <class T, class Function>
   std::vector<T> run(const Request& request, Function function) const {
+    std::vector<T> values(numbers_of(request));
+    make(request, [&](const fluxion_request& given, fluxion_error* error) {
+      return function(get(), &given, values.data(), values.size(), error);
+    });
+    return values;
+  }
+
+  std::size_t numbers_of(const Request& request) const {
+    return request.count > 0 ? static_cast<std::size_t>(request.count) *
+                                   static_cast<std::size_t>(info().elements)
+                             : 0;
+  }
+
+  template <class Function>
+  void make(const Request& request, Function function) const {
     if (!request.classes.empty() &&
         static_cast<std::int64_t>(request.classes.size()) != request.count)
       throw Error(FLUXION_INVALID_ARGUMENT, "generate: wants one class for each sample, or none");
@@ -216,20 +244,15 @@ class Generator {
       given.progress_data = &call;
     }
     given.cancel = request.cancel ? request.cancel->get() : nullptr;
-    const std::size_t numbers = request.count > 0 ? static_cast<std::size_t>(request.count) *
-                                                        static_cast<std::size_t>(info().elements)
-                                                  : 0;
     if (!request.noise.empty()) {
-      if (request.noise.size() != numbers)
+      if (request.noise.size() != numbers_of(request))
         throw Error(FLUXION_INVALID_ARGUMENT, "generate: wants noise for each sample, or none");
       given.noise = request.noise.data();
     }
-    std::vector<T> values(numbers);
     fluxion_error error;
-    const fluxion_status status = function(get(), &given, values.data(), values.size(), &error);
+    const fluxion_status status = function(given, &error);
     if (call.failure) std::rethrow_exception(call.failure);
     require(status, error);
-    return values;
   }
 
   std::unique_ptr<fluxion_generator, Close> handle_;

@@ -144,9 +144,12 @@ struct Generator::State {
   // Arguments of these sizes without values, to plan with.
   Tensors placeholders(const Form& form, std::int64_t batch) const;
   std::uint64_t prepare(std::int64_t batch) const;
-  // `take` gets the samples of each batch, and the number within the request of the first of them.
-  void generate(const SampleRequest& request,
-                const std::function<void(std::int64_t first, std::span<const float>)>& take) const;
+  void generate(const SampleRequest& request, const Take& take) const;
+  // `take` gets the samples of each batch on the host, and the number within the request of the
+  // first of them.
+  void generate_on_host(
+      const SampleRequest& request,
+      const std::function<void(std::int64_t first, std::span<const float>)>& take) const;
 
   StoredSampler sampler;  // without forms, start and bytes of weights
   Device device;
@@ -236,9 +239,7 @@ std::uint64_t Generator::State::prepare(std::int64_t batch) const {
   return most + with_rounding(constants, pieces) + with_rounding(weight_bytes, weights->size());
 }
 
-void Generator::State::generate(
-    const SampleRequest& request,
-    const std::function<void(std::int64_t first, std::span<const float>)>& take) const {
+void Generator::State::generate(const SampleRequest& request, const Take& take) const {
   if (request.cancel.stop_requested()) throw Cancelled("generate: stopped before it began");
   if (request.count == 0) return;
 
@@ -326,9 +327,20 @@ void Generator::State::generate(
                         std::to_string(done) + " of " + std::to_string(all));
       state = std::move(next);
     }
-    state.front().copy_to(std::as_writable_bytes(std::span(host)), DType::f32);
-    take(begin, used_host);
+    take(begin, used, state.front());
   }
+}
+
+void Generator::State::generate_on_host(
+    const SampleRequest& request,
+    const std::function<void(std::int64_t first, std::span<const float>)>& take) const {
+  const auto elements = static_cast<std::size_t>(sampler.sample_shape.elements());
+  std::vector<float> host;
+  generate(request, [&](std::int64_t begin, std::int64_t used, const Tensor& samples) {
+    host.resize(static_cast<std::size_t>(samples.elements()));
+    samples.copy_to(std::as_writable_bytes(std::span(host)), DType::f32);
+    take(begin, std::span(host).first(static_cast<std::size_t>(used) * elements));
+  });
 }
 
 Generator::Generator(StoredSampler sampler, const Device& device)
@@ -348,10 +360,15 @@ void Generator::generate(const SampleRequest& request, std::span<float> to) cons
   check_request(sampler(), request);
   check_room(sampler(), request.count, to.size());
   const auto elements = static_cast<std::size_t>(sampler().sample_shape.elements());
-  state_->generate(request, [&](std::int64_t first, std::span<const float> values) {
+  state_->generate_on_host(request, [&](std::int64_t first, std::span<const float> values) {
     std::copy(values.begin(), values.end(),
               to.begin() + first * static_cast<std::ptrdiff_t>(elements));
   });
+}
+
+void Generator::generate(const SampleRequest& request, const Take& take) const {
+  check_request(sampler(), request);
+  state_->generate(request, take);
 }
 
 void Generator::generate_pixels(const SampleRequest& request, std::span<std::uint8_t> to) const {
@@ -361,7 +378,7 @@ void Generator::generate_pixels(const SampleRequest& request, std::span<std::uin
   check_request(sampler(), request);
   check_room(sampler(), request.count, to.size());
   const auto elements = static_cast<std::size_t>(sampler().sample_shape.elements());
-  state_->generate(request, [&](std::int64_t first, std::span<const float> values) {
+  state_->generate_on_host(request, [&](std::int64_t first, std::span<const float> values) {
     std::transform(values.begin(), values.end(),
                    to.begin() + first * static_cast<std::ptrdiff_t>(elements), pixel_of);
   });

@@ -44,13 +44,6 @@ class Download final : public Copy {
   std::vector<std::span<std::byte>> to;
 };
 
-void record_copy(const DeviceFunctions& call, VkCommandBuffer commands, const Place& from,
-                 std::size_t from_at, const Place& to, std::size_t to_at, std::size_t bytes) {
-  const VkBufferCopy region{static_cast<VkDeviceSize>(from.offset) + from_at,
-                            static_cast<VkDeviceSize>(to.offset) + to_at, bytes};
-  call.CmdCopyBuffer(commands, from.buffer, to.buffer, 1, &region);
-}
-
 // Throws DTypeError if a buffer of the program has a dtype that kernels can't hold.
 void refuse_wide_dtypes(const Program& program) {
   for (const BufferSlot& slot : program.buffers) switch (slot.type.dtype) {
@@ -162,15 +155,9 @@ class VulkanBackend final : public Backend {
   }
 
  private:
-  // Submits what `record` records, between barriers.
   template <class Record>
   std::uint64_t submit(const Record& record, const std::shared_ptr<Work>& work) {
-    Queue& queue = device_->queue();
-    OnceCommands* const once = queue.begin_once();
-    record_full_barrier(device_->call(), once->commands);
-    record(once->commands);
-    record_host_barrier(device_->call(), once->commands);
-    return queue.submit(once, {}, work);
+    return submit_once(device_->queue(), device_->call(), record, work);
   }
 
   const std::shared_ptr<LogicalDevice> device_;

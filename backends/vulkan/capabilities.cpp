@@ -4,10 +4,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "backends/vulkan/features.h"
 #include "backends/vulkan/kernels/attention.h"
 #include "backends/vulkan/kernels/tape_limits.h"
+#include "backends/vulkan/own_device.h"
 #include "engine/error.h"
 
 namespace fluxion::vulkan_backend {
@@ -29,26 +31,6 @@ DeviceKind kind_of(VkPhysicalDeviceType type) {
   }
 }
 
-class Extensions {
- public:
-  Extensions(const InstanceFunctions& call, VkPhysicalDevice device) {
-    std::uint32_t count = 0;
-    check(call.EnumerateDeviceExtensionProperties(device, nullptr, &count, nullptr),
-          "list a device's extensions");
-    all_.resize(count);
-    check(call.EnumerateDeviceExtensionProperties(device, nullptr, &count, all_.data()),
-          "list a device's extensions");
-  }
-  bool has(const char* name) const {
-    return std::any_of(all_.begin(), all_.end(), [&](const VkExtensionProperties& each) {
-      return std::strcmp(each.extensionName, name) == 0;
-    });
-  }
-
- private:
-  std::vector<VkExtensionProperties> all_;
-};
-
 // Links structures into a pNext chain.
 template <class Head, class... Structures>
 void chain(Head& head, Structures*... structures) {
@@ -58,12 +40,20 @@ void chain(Head& head, Structures*... structures) {
   }
 }
 
+// The family of the queue: the one that is `chosen`, if one is.
 std::uint32_t compute_queue(const InstanceFunctions& call, VkPhysicalDevice device,
-                            DeviceFacts& facts) {
+                            std::optional<std::uint32_t> chosen, DeviceFacts& facts) {
   std::uint32_t count = 0;
   call.GetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
   std::vector<VkQueueFamilyProperties> families(count);
   call.GetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
+  if (chosen) {
+    if (*chosen >= count || !(families[*chosen].queueFlags & VK_QUEUE_COMPUTE_BIT))
+      facts.refused = "queue family " + std::to_string(*chosen) + " can't compute";
+    else
+      facts.timestamp_bits = families[*chosen].timestampValidBits;
+    return *chosen;
+  }
   // One for compute alone leaves the queue that draws the desktop free.
   for (const bool alone : {true, false})
     for (std::uint32_t i = 0; i < count; ++i) {
@@ -118,7 +108,7 @@ std::string_view to_string(DeviceKind kind) {
   return "";
 }
 
-DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
+DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device, const Enabled* enabled) {
   const InstanceFunctions& call = instance.call();
   DeviceFacts facts;
   VkPhysicalDeviceProperties basic{};
@@ -128,16 +118,21 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
   facts.vendor = basic.vendorID;
   facts.device = basic.deviceID;
   facts.driver_version = basic.driverVersion;
-  facts.api_version = basic.apiVersion;
+  facts.api_version = std::min(basic.apiVersion, instance.api_version());
   std::copy(std::begin(basic.pipelineCacheUUID), std::end(basic.pipelineCacheUUID),
             facts.cache_uuid.begin());
   if (basic.apiVersion < VK_API_VERSION_1_1) {
     facts.refused = "its driver is older than Vulkan 1.1";
     return facts;
   }
-  const Extensions extensions(call, device);
+  const DeviceExtensions extensions(call, device);
   const auto from = [&](std::uint32_t version, const char* extension) {
-    return basic.apiVersion >= version || extensions.has(extension);
+    return facts.api_version >= version || extensions.has(extension);
+  };
+  // Whether a device that the application made may use it, too.
+  const auto on = [&](std::uint32_t version, const char* extension) {
+    return from(version, extension) &&
+           (!enabled || facts.api_version >= version || enabled->has(extension));
   };
 
   auto properties =
@@ -166,10 +161,13 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
   call.GetPhysicalDeviceProperties2(device, &properties);
 
   DeviceFeatures features;
-  features.link([&](bool, std::uint32_t core, const char* extension) {
-    return !extension || from(core, extension);
-  });
-  call.GetPhysicalDeviceFeatures2(device, &features.basic);
+  ask_features(call, device, facts.api_version, extensions, features);
+  if (enabled) {
+    std::size_t number = 0;
+    for (const NamedFeature& each : features.named())
+      if (!enabled->has_feature(number++) || (each.extension && !on(each.core, each.extension)))
+        *each.value = VK_FALSE;
+  }
 
   const VkPhysicalDeviceLimits& limits = properties.properties.limits;
   if (has_driver) {
@@ -190,7 +188,8 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
   shaders.integer_8 = features.small_types.shaderInt8;
   shaders.integer_16 = features.basic.features.shaderInt16;
   shaders.preserves_special_values =
-      has_floats && floats.shaderSignedZeroInfNanPreserveFloat32 == VK_TRUE;
+      on(VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME) &&
+      floats.shaderSignedZeroInfNanPreserveFloat32 == VK_TRUE;
   const bool compute_subgroups = (subgroups.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
   constexpr VkSubgroupFeatureFlags needed =
       VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
@@ -225,14 +224,18 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device) {
       static_cast<std::int64_t>(std::min<std::uint64_t>(most, std::uint64_t{1} << 60));
   facts.max_allocations = limits.maxMemoryAllocationCount;
   facts.timeline_semaphore = features.timeline.timelineSemaphore;
-  facts.memory_budget = extensions.has(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-  facts.portability = extensions.has("VK_KHR_portability_subset");
+  facts.memory_budget = extensions.has(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME) &&
+                        (!enabled || enabled->has(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME));
+  facts.portability = extensions.has(portability_extension);
   facts.timestamp_seconds = 1e-9 * static_cast<double>(limits.timestampPeriod);
-  facts.queue_family = compute_queue(call, device, facts);
+  facts.queue_family = compute_queue(
+      call, device, enabled ? std::optional(enabled->queue_family()) : std::nullopt, facts);
   ask_memory(call, device, facts);
   if (facts.max_storage_buffers < least_storage_buffers)
     facts.refused = "its kernels can use " + std::to_string(facts.max_storage_buffers) +
                     " storage buffers, " + std::to_string(least_storage_buffers) + " are needed";
+  if (enabled && facts.refused.empty())
+    facts.refused = missing(*enabled, facts.api_version, extensions);
   return facts;
 }
 

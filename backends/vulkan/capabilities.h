@@ -51,7 +51,11 @@ struct DeviceFacts {
   std::string refused;
 };
 
-DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device);
+class Enabled;
+
+// Of a device that the application made, no more than it has `enabled`.
+DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device,
+                     const Enabled* enabled = nullptr);
 // Works around the known bugs of this driver.
 void apply_quirks(DeviceFacts& facts);
 // Software devices compile kernels for seconds: theirs have short code, unless the environment's

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "backends/vulkan/features.h"
+#include "backends/vulkan/own_device.h"
 #include "backends/vulkan/pipeline_cache.h"
 #include "engine/error.h"
 
@@ -56,22 +57,30 @@ std::size_t choose_device(const std::vector<DeviceFacts>& all, const VulkanOptio
                     ". A software device is used only if it is named, as in vulkan:0");
 }
 
+namespace {
+
+Instance instance_for(const DeviceOptions& options) {
+  if (options.choice.own) return Instance(*options.choice.own);
+  return Instance(
+      {.validate = static_cast<bool>(options.validation), .message = options.validation});
+}
+
+}  // namespace
+
 LogicalDevice::LogicalDevice(const DeviceOptions& options)
-    : options_(options),
-      instance_(
-          {.validate = static_cast<bool>(options.validation), .message = options.validation}) {
-  std::vector<DeviceFacts> all;
-  for (const VkPhysicalDevice device : instance_.devices())
-    all.push_back(facts_of(instance_, device));
-  const std::size_t chosen = choose_device(all, options_.choice);
-  physical_ = instance_.devices()[chosen];
-  facts_ = all[chosen];
+    : options_(options), instance_(instance_for(options)) {
+  if (is_own())
+    take_own();
+  else
+    choose();
   apply_quirks(facts_);
   choose_kernels(facts_);
   if (options_.adjust) options_.adjust(facts_);
   try {
-    create();
-    queue_ = std::make_unique<Queue>(device_, call_, facts_, options_.faults);
+    if (!is_own()) create();
+    const OwnVulkan own = options_.choice.own.value_or(OwnVulkan{});
+    queue_ = std::make_unique<Queue>(device_, call_, facts_, options_.faults,
+                                     QueueSharing{own.queue_index, own.lock, own.unlock});
     VkPhysicalDeviceMemoryProperties memory{};
     instance_.call().GetPhysicalDeviceMemoryProperties(physical_, &memory);
     memory_ = std::make_unique<Memory>(device_, call_, memory, facts_, *queue_,
@@ -80,22 +89,52 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
                                              options_.choice.cache.value_or(default_cache_folder()),
                                              options_.faults, options_.choice.compiling);
   } catch (...) {
-    pipelines_.reset();
-    memory_.reset();
-    queue_.reset();
-    if (device_ && call_.DestroyDevice) call_.DestroyDevice(device_, nullptr);
+    destroy();
     throw;
   }
 }
 
 LogicalDevice::~LogicalDevice() {
-  call_.DeviceWaitIdle(device_);
+  // To wait for an application's whole device would need all its queues.
+  if (is_own())
+    queue_->wait_until_idle();
+  else
+    call_.DeviceWaitIdle(device_);
   // What work in flight holds goes back to memory and pipelines; so the queue's work goes first.
   queue_->forget();
+  destroy();
+}
+
+void LogicalDevice::destroy() {
   pipelines_.reset();
   memory_.reset();
   queue_.reset();
-  call_.DestroyDevice(device_, nullptr);
+  if (!is_own() && device_ && call_.DestroyDevice) call_.DestroyDevice(device_, nullptr);
+}
+
+void LogicalDevice::choose() {
+  std::vector<DeviceFacts> all;
+  for (const VkPhysicalDevice device : instance_.devices())
+    all.push_back(facts_of(instance_, device));
+  const std::size_t chosen = choose_device(all, options_.choice);
+  physical_ = instance_.devices()[chosen];
+  facts_ = all[chosen];
+}
+
+void LogicalDevice::take_own() {
+  const OwnVulkan& own = *options_.choice.own;
+  if (options_.choice.device)
+    throw DeviceError(
+        "vulkan: the application's own device is given, and the number of one to open: one of the "
+        "two");
+  const Enabled enabled(own);
+  physical_ = instance_.devices().front();
+  facts_ = facts_of(instance_, physical_, &enabled);
+  if (!facts_.refused.empty())
+    throw DeviceError("vulkan: the application's own device '" + facts_.name +
+                      "' can't be used: " + facts_.refused);
+  device_ = static_cast<VkDevice>(own.device);
+  call_ = load_device(instance_.call().GetDeviceProcAddr, device_);
 }
 
 void LogicalDevice::create() {
@@ -117,7 +156,7 @@ void LogicalDevice::create() {
   if (shaders.preserves_special_values && facts_.api_version < VK_API_VERSION_1_2)
     extensions.push_back(VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME);
   if (facts_.memory_budget) extensions.push_back(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-  if (facts_.portability) extensions.push_back("VK_KHR_portability_subset");
+  if (facts_.portability) extensions.push_back(portability_extension);
 
   const float priority = 0.5f;
   auto queue = structure<VkDeviceQueueCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO);

@@ -45,6 +45,8 @@ class LogicalDevice {
   const DeviceFacts& facts() const { return facts_; }
   const DeviceFunctions& call() const { return call_; }
   VkDevice handle() const { return device_; }
+  // Whether the application made it, and will destroy it.
+  bool is_own() const { return options_.choice.own.has_value(); }
   Queue& queue() { return *queue_; }
   Memory& memory() { return *memory_; }
   Pipelines& pipelines() { return *pipelines_; }
@@ -59,7 +61,10 @@ class LogicalDevice {
   void note_recording() { ++recordings_; }
 
  private:
+  void choose();
+  void take_own();
   void create();
+  void destroy();
 
   const DeviceOptions options_;
   const Instance instance_;

@@ -36,9 +36,9 @@ VKAPI_ATTR VkBool32 VKAPI_CALL report(VkDebugUtilsMessageSeverityFlagBitsEXT,
 }  // namespace
 
 Instance::Instance(const InstanceOptions& options)
-    : library_(loader_names()), message_(options.message) {
+    : library_(std::in_place, loader_names()), message_(options.message) {
   const auto get =
-      reinterpret_cast<PFN_vkGetInstanceProcAddr>(library_.find("vkGetInstanceProcAddr"));
+      reinterpret_cast<PFN_vkGetInstanceProcAddr>(library_->find("vkGetInstanceProcAddr"));
   if (!get) throw DeviceError("vulkan: the loader has no function vkGetInstanceProcAddr");
   const auto enumerate_version =
       reinterpret_cast<PFN_vkEnumerateInstanceVersion>(get(nullptr, "vkEnumerateInstanceVersion"));
@@ -102,7 +102,8 @@ Instance::Instance(const InstanceOptions& options)
   }
   auto application = structure<VkApplicationInfo>(VK_STRUCTURE_TYPE_APPLICATION_INFO);
   application.pEngineName = "fluxion";
-  application.apiVersion = std::min<std::uint32_t>(version, VK_API_VERSION_1_3);
+  api_version_ = std::min<std::uint32_t>(version, VK_API_VERSION_1_3);
+  application.apiVersion = api_version_;
   info.pApplicationInfo = &application;
   info.enabledExtensionCount = static_cast<std::uint32_t>(enabled.size());
   info.ppEnabledExtensionNames = enabled.data();
@@ -134,8 +135,24 @@ Instance::Instance(const InstanceOptions& options)
   }
 }
 
+Instance::Instance(const OwnVulkan& own) : api_version_(own.api_version) {
+  const auto require = [](bool holds, const char* what) {
+    if (!holds) throw DeviceError("vulkan: of the application's own device, " + std::string(what));
+  };
+  require(own.get_instance_proc_addr, "get_instance_proc_addr is missing (vkGetInstanceProcAddr)");
+  require(own.instance, "instance is missing (a VkInstance)");
+  require(own.physical_device, "physical_device is missing (a VkPhysicalDevice)");
+  require(own.api_version >= VK_API_VERSION_1_1,
+          "api_version is below Vulkan 1.1: it is VkApplicationInfo::apiVersion of the instance, "
+          "which must be VK_API_VERSION_1_1 or more");
+  call_ = load_instance(reinterpret_cast<PFN_vkGetInstanceProcAddr>(own.get_instance_proc_addr),
+                        static_cast<VkInstance>(own.instance));
+  devices_.push_back(static_cast<VkPhysicalDevice>(own.physical_device));
+}
+
 Instance::~Instance() { destroy(); }
 
+// (instance_ is null for the application's.)
 void Instance::destroy() {
   if (messenger_ && call_.DestroyDebugUtilsMessengerEXT)
     call_.DestroyDebugUtilsMessengerEXT(instance_, messenger_, nullptr);

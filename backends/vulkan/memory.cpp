@@ -57,6 +57,13 @@ VkBufferCreateInfo buffer_of(std::int64_t bytes) {
 
 }  // namespace
 
+void record_copy(const DeviceFunctions& call, VkCommandBuffer commands, const Place& from,
+                 std::size_t from_at, const Place& to, std::size_t to_at, std::size_t bytes) {
+  const VkBufferCopy region{static_cast<VkDeviceSize>(from.offset) + from_at,
+                            static_cast<VkDeviceSize>(to.offset) + to_at, bytes};
+  call.CmdCopyBuffer(commands, from.buffer, to.buffer, 1, &region);
+}
+
 // ---- MemoryRange
 
 MemoryRange& MemoryRange::operator=(MemoryRange&& other) noexcept {
@@ -363,6 +370,25 @@ void Memory::give(const Place& place, std::uint64_t busy_until) noexcept {
       if (block->live == 0) free_empty(*pool, std::max(pool->most_used, smallest_block));
       return;
     }
+}
+
+Place Memory::import(VkBuffer buffer, std::int64_t offset, std::int64_t bytes) {
+  std::lock_guard lock(mutex_);
+  auto found = std::find_if(imports_.begin(), imports_.end(),
+                            [&](const Import& each) { return each.buffer == buffer; });
+  if (found == imports_.end()) {
+    imports_.push_back({buffer, next_import_++, 0});
+    found = std::prev(imports_.end());
+  }
+  ++found->live;
+  return {found->number, buffer, offset, bytes, nullptr};
+}
+
+void Memory::release(const Place& imported) noexcept {
+  std::lock_guard lock(mutex_);
+  std::erase_if(imports_, [&](Import& each) {
+    return each.number == imported.block && --each.live == 0;
+  });
 }
 
 MemoryUse Memory::in_use() {

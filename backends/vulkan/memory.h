@@ -30,6 +30,9 @@ struct Place {
   std::int64_t offset = 0, bytes = 0;
   std::byte* host = nullptr;  // where the host sees them, if it does
   bool operator==(const Place&) const = default;
+  // Whether they are of a buffer that the application made.
+  bool imported() const { return block >= first_imported; }
+  static constexpr std::uint64_t first_imported = std::uint64_t{1} << 63;
 };
 
 // Bytes [offset, offset + bytes) of it; nothing if they are none.
@@ -38,6 +41,10 @@ inline Place part(const Place& whole, std::int64_t offset, std::int64_t bytes) {
   return {whole.block, whole.buffer, whole.offset + offset, bytes,
           whole.host ? whole.host + offset : nullptr};
 }
+
+// Copies `bytes` from one place to another, which do not overlap.
+void record_copy(const DeviceFunctions& call, VkCommandBuffer commands, const Place& from,
+                 std::size_t from_at, const Place& to, std::size_t to_at, std::size_t bytes);
 
 class Memory;
 
@@ -105,6 +112,11 @@ class Memory {
   // The arena, grown to at least `bytes`. Hold it until the work that uses it was submitted.
   std::shared_ptr<Arena> arena(std::size_t bytes);
 
+  // Bytes of a buffer of the application's, until they are released. All that are imported of one
+  // buffer at the same time have one number, which is never used again after them.
+  Place import(VkBuffer buffer, std::int64_t offset, std::int64_t bytes);
+  void release(const Place& imported) noexcept;
+
   MemoryUse in_use();
   // Gives everything back that no work uses.
   void trim();
@@ -163,6 +175,13 @@ class Memory {
   Pool buffers_, staging_;
   std::uint64_t next_number_ = 1;
   std::shared_ptr<Arena> arena_;
+  struct Import {
+    VkBuffer buffer;
+    std::uint64_t number;
+    std::size_t live;
+  };
+  std::vector<Import> imports_;
+  std::uint64_t next_import_ = Place::first_imported;
 };
 
 }  // namespace fluxion::vulkan_backend

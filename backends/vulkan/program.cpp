@@ -372,7 +372,17 @@ VulkanBuffer::VulkanBuffer(std::size_t bytes, const Backend* owner,
   fill_guarded(range_.place());
 }
 
+VulkanBuffer::VulkanBuffer(const Place& imported, const Backend* owner,
+                           std::shared_ptr<LogicalDevice> device)
+    : Buffer(static_cast<std::size_t>(imported.bytes), owner, timeline_of(device)),
+      device_(std::move(device)),
+      place_(imported) {}
+
 VulkanBuffer::~VulkanBuffer() {
+  if (place_.imported()) {
+    device_->memory().release(place_);
+    return;
+  }
   range_.used_until(idle().point());
   if (!device_->options().guards || place_.block == 0) return;
   try {

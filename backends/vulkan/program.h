@@ -16,13 +16,15 @@ namespace fluxion::vulkan_backend {
 class VulkanBuffer final : public Buffer {
  public:
   VulkanBuffer(std::size_t bytes, const Backend* owner, std::shared_ptr<LogicalDevice> device);
+  // Over bytes that were imported; it releases them.
+  VulkanBuffer(const Place& imported, const Backend* owner, std::shared_ptr<LogicalDevice> device);
   ~VulkanBuffer() override;
   const Place& place() const { return place_; }
 
  private:
   const std::shared_ptr<LogicalDevice> device_;
   MemoryRange range_;
-  Place place_;  // the range without its guards
+  Place place_;  // the range without its guards, or what was imported
 };
 
 std::shared_ptr<Timeline> timeline_of(const std::shared_ptr<LogicalDevice>& device);

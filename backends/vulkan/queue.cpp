@@ -31,13 +31,14 @@ class Queue::Fence {
 };
 
 Queue::Queue(VkDevice device, const DeviceFunctions& call, const DeviceFacts& facts,
-             std::shared_ptr<Faults> faults)
+             std::shared_ptr<Faults> faults, QueueSharing sharing)
     : device_(device),
       call_(call),
       faults_(std::move(faults)),
       family_(facts.queue_family),
+      sharing_(std::move(sharing)),
       ring_(most_in_flight) {
-  call_.GetDeviceQueue(device_, family_, 0, &queue_);
+  call_.GetDeviceQueue(device_, family_, sharing_.index, &queue_);
   if (!facts.timeline_semaphore || !call_.WaitSemaphores || !call_.GetSemaphoreCounterValue) return;
   auto type = structure<VkSemaphoreTypeCreateInfo>(VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO);
   type.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE;
@@ -151,6 +152,13 @@ void Queue::wait(std::uint64_t point) {
   }
 }
 
+void Queue::wait_until_idle() noexcept {
+  try {
+    wait(submitted());
+  } catch (const Error&) {  // a dead device does nothing more
+  }
+}
+
 void Queue::die(std::string_view why) {
   std::lock_guard lock(death_mutex_);
   if (dead_) return;
@@ -230,7 +238,7 @@ void Queue::give_back(OnceCommands* once) noexcept {
 }
 
 void Queue::submit_one(std::span<const VkCommandBuffer> commands, const std::shared_ptr<Work>& work,
-                       bool last) {
+                       bool last, const Semaphores& semaphores) {
   // Only submit() adds, and it holds submit_mutex_: room that is there stays.
   for (;;) {
     std::uint64_t oldest = 0;
@@ -248,19 +256,37 @@ void Queue::submit_one(std::span<const VkCommandBuffer> commands, const std::sha
   auto values =
       structure<VkTimelineSemaphoreSubmitInfo>(VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO);
   std::shared_ptr<Fence> fence;
+  const std::array signalled{semaphore_, semaphores.signal};
+  const std::array signalled_values{point, semaphores.signal_value};
+  constexpr VkPipelineStageFlags everything = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT;
   if (semaphore_) {
-    values.signalSemaphoreValueCount = 1;
-    values.pSignalSemaphoreValues = &point;
+    values.signalSemaphoreValueCount = semaphores.signal ? 2 : 1;
+    values.pSignalSemaphoreValues = signalled_values.data();
     info.pNext = &values;
-    info.signalSemaphoreCount = 1;
-    info.pSignalSemaphores = &semaphore_;
+    info.signalSemaphoreCount = values.signalSemaphoreValueCount;
+    info.pSignalSemaphores = signalled.data();
+    if (semaphores.wait) {
+      values.waitSemaphoreValueCount = info.waitSemaphoreCount = 1;
+      values.pWaitSemaphoreValues = &semaphores.wait_value;
+      info.pWaitSemaphores = &semaphores.wait;
+      info.pWaitDstStageMask = &everything;
+    }
   } else {
     fence = std::make_shared<Fence>(device_, call_);
   }
-  const VkResult result =
-      faults_ && faults_->submit.due()
-          ? VK_ERROR_DEVICE_LOST
-          : call_.QueueSubmit(queue_, 1, &info, fence ? fence->get() : VkFence{});
+  VkResult result = VK_ERROR_DEVICE_LOST;
+  if (!faults_ || !faults_->submit.due()) {
+    struct Locked {
+      const QueueSharing& sharing;
+      explicit Locked(const QueueSharing& sharing) : sharing(sharing) {
+        if (sharing.lock) sharing.lock();
+      }
+      ~Locked() {
+        if (sharing.unlock) sharing.unlock();
+      }
+    } const locked(sharing_);
+    result = call_.QueueSubmit(queue_, 1, &info, fence ? fence->get() : VkFence{});
+  }
   if (result != VK_SUCCESS) {
     if (result == VK_ERROR_DEVICE_LOST) {
       die("a submission failed: " + vulkan_backend::to_string(result));
@@ -275,7 +301,7 @@ void Queue::submit_one(std::span<const VkCommandBuffer> commands, const std::sha
 }
 
 std::uint64_t Queue::submit(OnceCommands* first, std::span<const VkCommandBuffer> slices,
-                            const std::shared_ptr<Work>& work) {
+                            const std::shared_ptr<Work>& work, const Semaphores& semaphores) {
   struct Returned {
     Queue* queue;
     OnceCommands* once;
@@ -284,18 +310,33 @@ std::uint64_t Queue::submit(OnceCommands* first, std::span<const VkCommandBuffer
     }
   } returned{this, first};
   if (first) check(call_.EndCommandBuffer(first->commands), "end a command buffer");
+  if ((semaphores.wait || semaphores.signal) && !semaphore_)
+    throw DeviceError("vulkan: the device has no timeline semaphores to wait for or to signal");
   std::lock_guard lock(submit_mutex_);
   check_alive();
   std::size_t sent = 0;
+  // Those of submission `sent`: the first one waits, the last one signals.
+  const auto of = [&](bool last) {
+    Semaphores some = semaphores;
+    if (sent > 0) some.wait = VK_NULL_HANDLE;
+    if (!last) some.signal = VK_NULL_HANDLE;
+    return some;
+  };
   try {
-    if (first) {
-      const std::array both{first->commands, slices.empty() ? VkCommandBuffer{} : slices[0]};
-      submit_one(std::span(both).first(slices.empty() ? 1 : 2), work, slices.size() <= 1);
+    if (first || slices.empty()) {
+      std::array<VkCommandBuffer, 2> both{};
+      std::size_t count = 0;
+      if (first) both[count++] = first->commands;
+      if (!slices.empty()) both[count++] = slices[0];
+      const bool last = slices.size() <= 1;
+      submit_one(std::span(both).first(count), work, last, of(last));
       sent = 1;
-      first->busy_until = submitted();
+      if (first) first->busy_until = submitted();
     }
-    for (; sent < slices.size(); ++sent)
-      submit_one(slices.subspan(sent, 1), work, sent + 1 == slices.size());
+    for (; sent < slices.size(); ++sent) {
+      const bool last = sent + 1 == slices.size();
+      submit_one(slices.subspan(sent, 1), work, last, of(last));
+    }
   } catch (...) {
     rethrow_stating(sent == 0 ? Aftermath::nothing_written : Aftermath::state_lost);
   }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -38,6 +39,20 @@ class OnceCommands {
   std::uint64_t busy_until = 0;
 };
 
+// Which queue of its family, and what is called around each use of it, if anything is.
+struct QueueSharing {
+  std::uint32_t index = 0;
+  std::function<void()> lock{}, unlock{};
+};
+
+// Timeline semaphores of the application; null: none.
+struct Semaphores {
+  VkSemaphore wait = VK_NULL_HANDLE;
+  std::uint64_t wait_value = 0;
+  VkSemaphore signal = VK_NULL_HANDLE;
+  std::uint64_t signal_value = 0;
+};
+
 class Queue final : public Timeline {
  public:
   // A device that makes no progress for this long counts as lost.
@@ -47,7 +62,7 @@ class Queue final : public Timeline {
   static constexpr std::size_t most_in_flight = 256;
 
   Queue(VkDevice device, const DeviceFunctions& call, const DeviceFacts& facts,
-        std::shared_ptr<Faults> faults);
+        std::shared_ptr<Faults> faults, QueueSharing sharing = {});
   ~Queue() override;
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
@@ -59,6 +74,8 @@ class Queue final : public Timeline {
   std::uint64_t done() const { return done_.load(std::memory_order_acquire); }
   // The last point that was given.
   std::uint64_t submitted() const { return submitted_.load(std::memory_order_acquire); }
+  // Returns when all work is done, or the device is dead.
+  void wait_until_idle() noexcept;
   // Lets go of all work, which nobody waits for any more; the device must be idle.
   void forget();
   // Asks the device, and finishes what it has executed.
@@ -71,10 +88,12 @@ class Queue final : public Timeline {
   void give_back(OnceCommands* once) noexcept;
 
   // Submits `first` (if given; ended here) and then each slice by itself; the last one's point is
-  // returned, and belongs to `work`. Throws OutOfMemory or DeviceError: "nothing written" if
+  // returned, and belongs to `work`. All of it, and what is submitted later, waits for one of the
+  // semaphores; the other is signalled when all of it, and what was submitted earlier, is done.
+  // Throws OutOfMemory or DeviceError: "nothing written" if
   // nothing was submitted, else "state lost" or "device dead".
   std::uint64_t submit(OnceCommands* first, std::span<const VkCommandBuffer> slices,
-                       const std::shared_ptr<Work>& work);
+                       const std::shared_ptr<Work>& work, const Semaphores& semaphores = {});
 
  private:
   class Fence;
@@ -87,7 +106,7 @@ class Queue final : public Timeline {
 
   std::uint64_t completed();  // asks the device; pending_mutex_ is held
   void submit_one(std::span<const VkCommandBuffer> commands, const std::shared_ptr<Work>& work,
-                  bool last);
+                  bool last, const Semaphores& semaphores);
   // Waits until the counter has moved to `point`, or for `wait_slice`.
   VkResult wait_slice_for(std::uint64_t point);
   void die(std::string_view why);
@@ -97,6 +116,7 @@ class Queue final : public Timeline {
   const DeviceFunctions& call_;
   const std::shared_ptr<Faults> faults_;
   const std::uint32_t family_;
+  const QueueSharing sharing_;
   VkQueue queue_ = VK_NULL_HANDLE;
   VkSemaphore semaphore_ = VK_NULL_HANDLE;  // null: fences
 
@@ -118,5 +138,16 @@ class Queue final : public Timeline {
 void record_full_barrier(const DeviceFunctions& call, VkCommandBuffer commands);
 // What was written is visible to the host once the submission is done.
 void record_host_barrier(const DeviceFunctions& call, VkCommandBuffer commands);
+
+// Submits what `record` records, between barriers.
+template <class Record>
+std::uint64_t submit_once(Queue& queue, const DeviceFunctions& call, const Record& record,
+                          const std::shared_ptr<Work>& work, const Semaphores& semaphores = {}) {
+  OnceCommands* const once = queue.begin_once();
+  record_full_barrier(call, once->commands);
+  record(once->commands);
+  record_host_barrier(call, once->commands);
+  return queue.submit(once, {}, work, semaphores);
+}
 
 }  // namespace fluxion::vulkan_backend

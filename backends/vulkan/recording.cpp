@@ -128,7 +128,9 @@ void Recording::make_descriptors(const CallPlaces& places) {
       const Place place = place_of(binding, places);
       // Into the guard: a driver that drops what lies beyond the binding would hide a write there.
       const std::int64_t guard =
-          guarded && binding.bytes > 0 && binding.kind == BindingKind::buffer ? guard_bytes : 0;
+          guarded && binding.bytes > 0 && binding.kind == BindingKind::buffer && !place.imported()
+              ? guard_bytes
+              : 0;
       buffers.push_back({place.buffer, static_cast<VkDeviceSize>(place.offset),
                          static_cast<VkDeviceSize>(place.bytes + guard)});
     }

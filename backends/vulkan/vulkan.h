@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -11,6 +12,36 @@
 #include "engine/device.h"
 
 namespace fluxion {
+
+// A device that the application made itself. Handles are those of vulkan.h, as plain pointers; none
+// is ever destroyed, and all must live as long as the device, its tensors and what was compiled for
+// it.
+struct OwnVulkan {
+  void (*get_instance_proc_addr)() = nullptr;  // PFN_vkGetInstanceProcAddr
+  void* instance = nullptr;                    // VkInstance
+  std::uint32_t api_version = 0;               // VkApplicationInfo::apiVersion of it
+  void* physical_device = nullptr;             // VkPhysicalDevice
+  void* device = nullptr;                      // VkDevice
+  // The VkDeviceCreateInfo that the device was made with, or one that says the same: its queues,
+  // extensions and features. Read during the call alone.
+  const void* device_info = nullptr;
+  std::uint32_t queue_family = 0, queue_index = 0;  // of the queue that the work goes to
+  // Called around each use of the queue, from any thread, by one thread at a time. Without them
+  // nobody else may use the queue, or wait for the whole device, during a call that uses this
+  // device: say so with `queue_is_unshared`.
+  std::function<void()> lock{}, unlock{};
+  bool queue_is_unshared = false;
+};
+
+// What a VkDevice should have enabled, of what this physical device has.
+struct VulkanNeed {
+  std::string name;       // "timelineSemaphore", "VK_EXT_memory_budget"
+  std::string structure;  // what has the feature; empty: it is an extension
+  bool required = false;  // it is refused without; others make kernels better
+};
+// Uses get_instance_proc_addr, instance, api_version and physical_device alone. Throws DeviceError
+// if the physical device can't be used, or lacks what is required.
+std::vector<VulkanNeed> vulkan_needs(const OwnVulkan& own);
 
 struct VulkanOptions {
   // Which device: its number in vulkan_devices(). Without it, the environment's choice: the number,
@@ -27,6 +58,8 @@ struct VulkanOptions {
   // Bytes of device memory, and of host memory for copies, that may be taken from the driver at
   // once. They are taken in blocks, the smallest of 1 MiB.
   std::size_t memory_budget = no_limit;
+  // The application's own device in place of one that is opened. `device` must be empty then.
+  std::optional<OwnVulkan> own{};
 };
 
 // Throws DeviceError if there is no loader, driver or device of this number, or if the device lacks

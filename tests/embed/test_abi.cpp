@@ -56,4 +56,33 @@ TEST_CASE("structures keep their layout", "[embed][abi]") {
   CHECK(offsetof(fluxion_request, cancel) == 64);
   CHECK(offsetof(fluxion_request, noise) == 72);
   CHECK(sizeof(fluxion_request) == 80);
+
+  CHECK(offsetof(fluxion_vulkan, get_instance_proc_addr) == 8);
+  CHECK(offsetof(fluxion_vulkan, instance) == 16);
+  CHECK(offsetof(fluxion_vulkan, physical_device) == 24);
+  CHECK(offsetof(fluxion_vulkan, api_version) == 32);
+  CHECK(offsetof(fluxion_vulkan, queue_family) == 36);
+  CHECK(offsetof(fluxion_vulkan, queue_index) == 40);
+  CHECK(offsetof(fluxion_vulkan, queue_is_unshared) == 44);
+  CHECK(offsetof(fluxion_vulkan, lock) == 48);
+  CHECK(offsetof(fluxion_vulkan, unlock) == 56);
+  CHECK(offsetof(fluxion_vulkan, lock_data) == 64);
+  CHECK(offsetof(fluxion_vulkan, device) == 72);
+  CHECK(offsetof(fluxion_vulkan, device_info) == 80);
+  CHECK(sizeof(fluxion_vulkan) == 88);
+
+  CHECK(offsetof(fluxion_vulkan_need, name) == 8);
+  CHECK(offsetof(fluxion_vulkan_need, structure) == 16);
+  CHECK(offsetof(fluxion_vulkan_need, required) == 24);
+  CHECK(sizeof(fluxion_vulkan_need) == 32);
+
+  CHECK(offsetof(fluxion_vulkan_target, buffer) == 8);
+  CHECK(offsetof(fluxion_vulkan_target, offset) == 16);
+  CHECK(offsetof(fluxion_vulkan_target, size) == 24);
+  CHECK(offsetof(fluxion_vulkan_target, usage) == 32);
+  CHECK(offsetof(fluxion_vulkan_target, wait_semaphore) == 40);
+  CHECK(offsetof(fluxion_vulkan_target, wait_value) == 48);
+  CHECK(offsetof(fluxion_vulkan_target, signal_semaphore) == 56);
+  CHECK(offsetof(fluxion_vulkan_target, signal_value) == 64);
+  CHECK(sizeof(fluxion_vulkan_target) == 72);
 }
