@@ -222,9 +222,9 @@ class Generator {
   }
 
   std::size_t numbers_of(const Request& request) const {
-    return request.count > 0 ? static_cast<std::size_t>(request.count) *
-                                   static_cast<std::size_t>(info().elements)
-                             : 0;
+    return request.count > 0
+               ? static_cast<std::size_t>(request.count) * static_cast<std::size_t>(info().elements)
+               : 0;
   }
 
   template <class Function>

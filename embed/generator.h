@@ -63,8 +63,7 @@ class Generator {
   void generate(const SampleRequest& request, std::span<float> to) const;
   // The same batch by batch, on the device: f32 [batch, ..sample_shape], of which the first `used`
   // are samples `begin` .. of the request. The last batch may still be under way.
-  using Take =
-      std::function<void(std::int64_t begin, std::int64_t used, const Tensor& samples)>;
+  using Take = std::function<void(std::int64_t begin, std::int64_t used, const Tensor& samples)>;
   void generate(const SampleRequest& request, const Take& take) const;
   // The same as bytes: round((x + 1) 127.5), clamped to 0..255, NaN as 0. Throws InvalidArgument
   // unless samples are images.

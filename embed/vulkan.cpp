@@ -42,8 +42,8 @@ OwnVulkan own_of(const fluxion_vulkan& given, const char* function) {
 
 void generate_to(const Generator& generator, const SampleRequest& request,
                  const fluxion_vulkan_target& target, const Device& device) {
-  const auto sample = static_cast<std::uint64_t>(generator.sampler().sample_shape.elements()) *
-                      sizeof(float);
+  const auto sample =
+      static_cast<std::uint64_t>(generator.sampler().sample_shape.elements()) * sizeof(float);
   const auto count = static_cast<std::uint64_t>(request.count);
   if (target.size / sample < count)
     throw InvalidArgument("generate_to_vulkan: " + std::to_string(count) + " samples of " +
@@ -60,12 +60,12 @@ void generate_to(const Generator& generator, const SampleRequest& request,
   Event written;
   generator.generate(request, [&](std::int64_t begin, std::int64_t used, const Tensor& samples) {
     const auto bytes = static_cast<std::uint64_t>(used) * sample;
-    written = vulkan_copy(samples, bytes,
-                          {target.buffer,
-                           target.offset + static_cast<std::uint64_t>(begin) * sample, bytes,
-                           target.usage},
-                          begin == 0 ? wait : VulkanSemaphore{},
-                          begin + used == request.count ? signal : VulkanSemaphore{});
+    written =
+        vulkan_copy(samples, bytes,
+                    {target.buffer, target.offset + static_cast<std::uint64_t>(begin) * sample,
+                     bytes, target.usage},
+                    begin == 0 ? wait : VulkanSemaphore{},
+                    begin + used == request.count ? signal : VulkanSemaphore{});
   });
   if (count == 0) {
     vulkan_wait(device, wait);
@@ -115,11 +115,10 @@ fluxion_status fluxion_device_from_vulkan(const fluxion_vulkan* vulkan,
     const OpenOptions open = open_options_of(options, function);
 #if FLUXION_WITH_VULKAN
     auto made = std::make_unique<fluxion_device>();
-    made->open = std::make_shared<OpenDevice>(
-        fluxion::vulkan({.cache = open.kernel_cache,
-                         .memory_budget = open.memory_budget,
-                         .own = own_of(given, function)}),
-        open);
+    made->open = std::make_shared<OpenDevice>(fluxion::vulkan({.cache = open.kernel_cache,
+                                                               .memory_budget = open.memory_budget,
+                                                               .own = own_of(given, function)}),
+                                              open);
     to = made.release();
 #else
     (void)given, (void)to;

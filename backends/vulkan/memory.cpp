@@ -386,9 +386,8 @@ Place Memory::import(VkBuffer buffer, std::int64_t offset, std::int64_t bytes) {
 
 void Memory::release(const Place& imported) noexcept {
   std::lock_guard lock(mutex_);
-  std::erase_if(imports_, [&](Import& each) {
-    return each.number == imported.block && --each.live == 0;
-  });
+  std::erase_if(imports_,
+                [&](Import& each) { return each.number == imported.block && --each.live == 0; });
 }
 
 MemoryUse Memory::in_use() {

@@ -34,9 +34,8 @@ DeviceExtensions::DeviceExtensions(const InstanceFunctions& call, VkPhysicalDevi
 }
 
 bool DeviceExtensions::has(std::string_view name) const {
-  return std::any_of(all_.begin(), all_.end(), [&](const VkExtensionProperties& each) {
-    return each.extensionName == name;
-  });
+  return std::any_of(all_.begin(), all_.end(),
+                     [&](const VkExtensionProperties& each) { return each.extensionName == name; });
 }
 
 void ask_features(const InstanceFunctions& call, VkPhysicalDevice device, std::uint32_t api_version,
@@ -121,26 +120,23 @@ void Enabled::read_features(const VkDeviceCreateInfo& info) {
             });
         break;
       case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES:
-        read<VkPhysicalDeviceVulkan11Features>(
-            on, *each, [](DeviceFeatures& to, const auto& from) {
-              turn_on(to.storage_16.storageBuffer16BitAccess, from.storageBuffer16BitAccess);
-            });
+        read<VkPhysicalDeviceVulkan11Features>(on, *each, [](DeviceFeatures& to, const auto& from) {
+          turn_on(to.storage_16.storageBuffer16BitAccess, from.storageBuffer16BitAccess);
+        });
         break;
       case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES:
-        read<VkPhysicalDeviceVulkan12Features>(
-            on, *each, [](DeviceFeatures& to, const auto& from) {
-              turn_on(to.storage_8.storageBuffer8BitAccess, from.storageBuffer8BitAccess);
-              turn_on(to.small_types.shaderFloat16, from.shaderFloat16);
-              turn_on(to.small_types.shaderInt8, from.shaderInt8);
-              turn_on(to.timeline.timelineSemaphore, from.timelineSemaphore);
-            });
+        read<VkPhysicalDeviceVulkan12Features>(on, *each, [](DeviceFeatures& to, const auto& from) {
+          turn_on(to.storage_8.storageBuffer8BitAccess, from.storageBuffer8BitAccess);
+          turn_on(to.small_types.shaderFloat16, from.shaderFloat16);
+          turn_on(to.small_types.shaderInt8, from.shaderInt8);
+          turn_on(to.timeline.timelineSemaphore, from.timelineSemaphore);
+        });
         break;
       case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES:
-        read<VkPhysicalDeviceVulkan13Features>(
-            on, *each, [](DeviceFeatures& to, const auto& from) {
-              turn_on(to.subgroup_sizes.subgroupSizeControl, from.subgroupSizeControl);
-              turn_on(to.subgroup_sizes.computeFullSubgroups, from.computeFullSubgroups);
-            });
+        read<VkPhysicalDeviceVulkan13Features>(on, *each, [](DeviceFeatures& to, const auto& from) {
+          turn_on(to.subgroup_sizes.subgroupSizeControl, from.subgroupSizeControl);
+          turn_on(to.subgroup_sizes.computeFullSubgroups, from.computeFullSubgroups);
+        });
         break;
       default:
         break;

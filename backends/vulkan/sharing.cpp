@@ -151,16 +151,15 @@ Event vulkan_copy(const Tensor& from, std::uint64_t bytes, const VulkanRange& to
   const std::shared_ptr<Buffer> value = value_of(from);
   const Place target{0, handle_of<VkBuffer>(to.buffer), static_cast<std::int64_t>(to.offset),
                      static_cast<std::int64_t>(bytes), nullptr};
-  const Event event{
-      timeline_of(logical),
-      submit_once(
-          queue, logical->call(),
-          [&](VkCommandBuffer commands) {
-            record_copy(logical->call(), commands,
-                        static_cast<const VulkanBuffer&>(*value).place(), 0, target, 0,
-                        static_cast<std::size_t>(bytes));
-          },
-          nullptr, semaphores)};
+  const Event event{timeline_of(logical),
+                    submit_once(
+                        queue, logical->call(),
+                        [&](VkCommandBuffer commands) {
+                          record_copy(logical->call(), commands,
+                                      static_cast<const VulkanBuffer&>(*value).place(), 0, target,
+                                      0, static_cast<std::size_t>(bytes));
+                        },
+                        nullptr, semaphores)};
   value->note_read(event);
   return event;
 }

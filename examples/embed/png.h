@@ -11,7 +11,8 @@ static void put_u32(unsigned char* to, uint32_t value) {
   for (int i = 0; i < 4; ++i) to[i] = (unsigned char)(value >> (24 - 8 * i));
 }
 
-/* Length, name and content, checksum; `chunk` has the name in bytes 4 to 7, and room for the rest. */
+/* Length, name and content, checksum; `chunk` has the name in bytes 4 to 7, and room for the rest.
+ */
 static void write_chunk(FILE* file, unsigned char* chunk, size_t length) {
   uint32_t crc = 0xFFFFFFFFu;
   for (size_t i = 4; i < 8 + length; ++i) {
@@ -40,8 +41,8 @@ static int write_png(const char* path, const uint8_t* pixels, size_t width, size
   unsigned char* to = data + 10;
   uint32_t a = 1, b = 0; /* Adler-32 */
   for (size_t y = 0; y < height; ++y) {
-    const unsigned char start[6] = {y + 1 == height, block & 255, block >> 8 & 255, ~block & 255,
-                                    ~block >> 8 & 255, 0 /* no filter */};
+    const unsigned char start[6] = {y + 1 == height, block & 255,       block >> 8 & 255,
+                                    ~block & 255,    ~block >> 8 & 255, 0 /* no filter */};
     memcpy(to, start, 6);
     memcpy(to + 6, pixels + y * row, row);
     for (size_t i = 0; i < block; ++i) {

@@ -283,10 +283,12 @@ std::vector<int> grey_pixels(const std::string& png, std::size_t width, std::siz
 TEST_CASE("the example draws into a buffer of its own device", "[embed][vulkan][own]") {
   if (!Application::start()) return;
   const ScratchFolder folder;
-  const std::string generator = (folder / "tiny.fxn").string(), png = (folder / "tiny.png").string();
+  const std::string generator = (folder / "tiny.fxn").string(),
+                    png = (folder / "tiny.png").string();
   const std::vector<std::byte> bytes = tiny_generator(2, {6, 5, 1}).bytes;
   std::ofstream(generator, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
   const std::string run = "FLUXION_VULKAN_CACHE= " FLUXION_VULKAN_EXAMPLE " ";
   const std::string log = (folder / "log").string();
   const int code = std::system((run + generator + " " + png + " 9 2> " + log).c_str());

@@ -131,8 +131,7 @@ bool Application::open() {
     timeline_.timelineSemaphore = timeline;
   }
   require(FLUXION_FIND(CreateDevice)(physical_, &info_, nullptr, &device_), "make a device");
-  get_device_ =
-      reinterpret_cast<PFN_vkGetDeviceProcAddr>(get_(instance_, "vkGetDeviceProcAddr"));
+  get_device_ = reinterpret_cast<PFN_vkGetDeviceProcAddr>(get_(instance_, "vkGetDeviceProcAddr"));
 
   VkCommandPoolCreateInfo pool{};
   pool.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO;
@@ -258,8 +257,7 @@ VkCommandBuffer Application::begin() {
 }
 
 void Application::submit(std::uint32_t index, VkCommandBuffer commands, VkSemaphore wait,
-                         std::uint64_t wait_value, VkSemaphore signal,
-                         std::uint64_t signal_value) {
+                         std::uint64_t wait_value, VkSemaphore signal, std::uint64_t signal_value) {
   // What the host reads from mapped memory.
   VkMemoryBarrier barrier{};
   barrier.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER;
@@ -306,8 +304,6 @@ void Application::copy(std::uint32_t index, VkBuffer from, std::uint64_t from_at
   FLUXION_FIND(CmdCopyBuffer)(commands, from, to.buffer, 1, &region);
   submit(index, commands, wait, wait_value, signal, signal_value);
 }
-
-
 
 bool Application::works() const { return FLUXION_FIND(DeviceWaitIdle)(device_) == VK_SUCCESS; }
 

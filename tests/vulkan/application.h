@@ -1,5 +1,5 @@
-// An application that uses Vulkan itself: its own instance, device, queue, buffers and semaphores on
-// the software device. It knows nothing of the engine.
+// An application that uses Vulkan itself: its own instance, device, queue, buffers and semaphores
+// on the software device. It knows nothing of the engine.
 #pragma once
 
 #include <cstddef>

@@ -1,11 +1,11 @@
 /* Draws one image and writes it as a PNG file:
  *
  *   picture GENERATOR.fxn OUT.png [SEED [CLASS]] */
-#include "../png.h"
-
 #include <fluxion.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "../png.h"
 
 int main(int argc, char** argv) {
   fluxion_error error;
@@ -32,8 +32,8 @@ int main(int argc, char** argv) {
     pixels = malloc((size_t)info.elements);
     if (pixels && fluxion_generate_pixels(generator, &request, pixels, (size_t)info.elements,
                                           &error) == FLUXION_OK)
-      done = write_png(argv[2], pixels, (size_t)info.width, (size_t)info.height,
-                       (int)info.channels);
+      done =
+          write_png(argv[2], pixels, (size_t)info.width, (size_t)info.height, (int)info.channels);
   }
   if (!done) fprintf(stderr, "picture: %s\n", error.message[0] ? error.message : "can't write it");
   free(pixels);

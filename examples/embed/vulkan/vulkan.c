@@ -1,9 +1,7 @@
-/* Draws one image into a buffer of its own VkDevice, copies it back after a semaphore, and writes it
- * as a PNG file:
+/* Draws one image into a buffer of its own VkDevice, copies it back after a semaphore, and writes
+ * it as a PNG file:
  *
  *   vulkan GENERATOR.fxn OUT.png [SEED] */
-#include "../png.h"
-
 #include <fluxion.h>
 #include <math.h>
 #include <stddef.h>
@@ -11,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <vulkan/vulkan.h>
+
+#include "../png.h"
 
 #define MOST_EXTENSIONS 16
 
@@ -107,10 +107,12 @@ static int copy_back(VkDevice device, VkQueue queue, VkCommandPool pool, const m
   const uint64_t drawn = 1, copied = 2, a_minute = 60000000000u;
   const VkPipelineStageFlags stage = VK_PIPELINE_STAGE_TRANSFER_BIT;
   const VkBufferCopy region = {0, 0, bytes};
-  VkCommandBufferAllocateInfo allocation = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
+  VkCommandBufferAllocateInfo allocation = {.sType =
+                                                VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
   VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
   VkMemoryBarrier barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER};
-  VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO};
+  VkTimelineSemaphoreSubmitInfo values = {.sType =
+                                              VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO};
   VkSubmitInfo submit = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO};
   VkSemaphoreWaitInfo wait = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO};
   VkCommandBuffer commands;

@@ -337,10 +337,9 @@ TEST_CASE("a buffer of the application's that does not fit is refused", "[vulkan
   CHECK_THAT(refusal({0, 0, 1024, memory.usage}), has_text("is missing"));
   CHECK_THAT(refusal({memory.number(), ~std::uint64_t{0}, 1024, memory.usage}),
              has_text("can't have"));
-  for (const auto& [flag, name] :
-       {std::pair(VK_BUFFER_USAGE_STORAGE_BUFFER_BIT, "STORAGE_BUFFER"),
-        std::pair(VK_BUFFER_USAGE_TRANSFER_SRC_BIT, "TRANSFER_SRC"),
-        std::pair(VK_BUFFER_USAGE_TRANSFER_DST_BIT, "TRANSFER_DST")})
+  for (const auto& [flag, name] : {std::pair(VK_BUFFER_USAGE_STORAGE_BUFFER_BIT, "STORAGE_BUFFER"),
+                                   std::pair(VK_BUFFER_USAGE_TRANSFER_SRC_BIT, "TRANSFER_SRC"),
+                                   std::pair(VK_BUFFER_USAGE_TRANSFER_DST_BIT, "TRANSFER_DST")})
     CHECK_THAT(refusal({memory.number(), 0, 1024, memory.usage & ~VkBufferUsageFlags(flag)}),
                has_text(name));
   const Tensor x = zeros({100}, DType::f32, device);
@@ -348,8 +347,9 @@ TEST_CASE("a buffer of the application's that does not fit is refused", "[vulkan
              has_text("which has 400"));
   CHECK_THAT(message_of<DeviceError>([&] { vulkan_copy(x, 400, range_of(memory, 2)); }),
              has_text("no multiple of 4"));
-  CHECK_THAT(message_of<DeviceError>(
-                 [&] { vulkan_copy(x, 400, {memory.number(), 1000, 24, memory.usage}); }),
+  CHECK_THAT(message_of<DeviceError>([&] {
+               vulkan_copy(x, 400, {memory.number(), 1000, 24, memory.usage});
+             }),
              has_text("400 are needed"));
   // A device that the engine opened shares nothing.
   const std::optional<Device> opened = software_vulkan();
