@@ -37,6 +37,12 @@ cc -std=c99 -I"$prefix/include" examples/embed/c/picture.c -o "$place/static" "$
 LD_LIBRARY_PATH='' "$place/static" "$generator" "$place/static.png" 3
 cmp "$place/cmake.png" "$place/pkg-config.png"
 cmp "$place/cmake.png" "$place/static.png"
+# The example of an application's own VkDevice, where there is a loader to link and a device.
+if pkg-config --exists vulkan; then
+  cmake -S examples/embed/vulkan -B "$place/vulkan" -DCMAKE_PREFIX_PATH="$prefix" >"$place/vulkan.log"
+  cmake --build "$place/vulkan" >>"$place/vulkan.log"
+  FLUXION_VULKAN_CACHE= "$place/vulkan/vulkan" "$generator" "$place/vulkan.png" 3 2>"$place/vulkan.err" || grep -q "no device" "$place/vulkan.err" || { cat "$place/vulkan.err" >&2; exit 1; }
+fi
 code=0
 "$place/static" "$place/cmake.png" "$place/none.png" 2>"$place/refused.log" || code=$?
 [ "$code" -eq 1 ] && grep -q "cmake.png" "$place/refused.log"

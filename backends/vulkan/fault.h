@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 
 namespace fluxion::vulkan_backend {
 
@@ -34,6 +35,7 @@ struct Faults {
   CountedFault wait;       // a wait for the device: device lost
   CountedFault pipeline;   // vkCreateComputePipelines: unknown error
   CountedFault recording;  // making a recording: out of host memory
+  std::function<void()> before_submit{};  // called before each vkQueueSubmit
 };
 
 }  // namespace fluxion::vulkan_backend

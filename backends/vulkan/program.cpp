@@ -175,6 +175,7 @@ class VulkanExecutable final : public Executable {
     const auto pipelines = device_->pipelines().make(shaders);
     auto steps = std::make_shared<Steps>();
     steps->kernels = program.kernels.size();
+    steps->commit_point = static_cast<std::size_t>(program.commit_point);
     std::size_t first = 0;
     for (std::size_t k = 0; k < work.size(); ++k) {
       for (Dispatch& dispatch : work[k].dispatches) {
@@ -234,7 +235,8 @@ class VulkanExecutable final : public Executable {
         queue.wait(queue.submitted());
         fill_guarded(arena->place());
       }
-      point = queue.submit(first, recording->slices(), work);
+      point = queue.submit(first, recording->slices(), work, {},
+                           {options.cancel, recording->stoppable()});
     } catch (...) {
       if (!options.kernel_seconds) recording->not_submitted();
       if (arena) arena->used_until(queue.submitted());

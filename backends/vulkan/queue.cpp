@@ -274,6 +274,7 @@ void Queue::submit_one(std::span<const VkCommandBuffer> commands, const std::sha
   } else {
     fence = std::make_shared<Fence>(device_, call_);
   }
+  if (faults_ && faults_->before_submit) faults_->before_submit();
   VkResult result = VK_ERROR_DEVICE_LOST;
   if (!faults_ || !faults_->submit.due()) {
     struct Locked {
@@ -300,8 +301,21 @@ void Queue::submit_one(std::span<const VkCommandBuffer> commands, const std::sha
   submitted_.store(point, std::memory_order_release);
 }
 
+void Queue::wait_to_continue(const Stop& stop, std::size_t slice, std::size_t slices) {
+  if (slice == 0 || slice >= stop.slices || !stop.token.stop_possible()) return;
+  wait(submitted() - 1);
+  if (!stop.token.stop_requested()) return;
+  // What was submitted still uses the call's buffers.
+  wait(submitted());
+  Cancelled stopped("vulkan: stopped before part " + std::to_string(slice + 1) + " of " +
+                    std::to_string(slices));
+  stopped.state_aftermath(Aftermath::nothing_written);
+  throw stopped;
+}
+
 std::uint64_t Queue::submit(OnceCommands* first, std::span<const VkCommandBuffer> slices,
-                            const std::shared_ptr<Work>& work, const Semaphores& semaphores) {
+                            const std::shared_ptr<Work>& work, const Semaphores& semaphores,
+                            const Stop& stop) {
   struct Returned {
     Queue* queue;
     OnceCommands* once;
@@ -334,6 +348,7 @@ std::uint64_t Queue::submit(OnceCommands* first, std::span<const VkCommandBuffer
       if (first) first->busy_until = submitted();
     }
     for (; sent < slices.size(); ++sent) {
+      wait_to_continue(stop, sent, slices.size());
       const bool last = sent + 1 == slices.size();
       submit_one(slices.subspan(sent, 1), work, last, of(last));
     }

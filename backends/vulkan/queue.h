@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +54,12 @@ struct Semaphores {
   std::uint64_t signal_value = 0;
 };
 
+// Lets submit() end early.
+struct Stop {
+  std::stop_token token{};
+  std::size_t slices = 0;  // those that may be left out, from some one of them on, are the first
+};
+
 class Queue final : public Timeline {
  public:
   // A device that makes no progress for this long counts as lost.
@@ -90,12 +97,16 @@ class Queue final : public Timeline {
   // Submits `first` (if given; ended here) and then each slice by itself; the last one's point is
   // returned, and belongs to `work`. All of it, and what is submitted later, waits for one of the
   // semaphores; the other is signalled when all of it, and what was submitted earlier, is done.
-  // Throws OutOfMemory or DeviceError: "nothing written" if
+  // Where it may be stopped, it waits so that no more than one slice lies behind the one that runs,
+  // and throws Cancelled, "nothing written", in place of the next one that it may leave out, when
+  // those before it are done. Throws OutOfMemory or DeviceError: "nothing written" if
   // nothing was submitted, else "state lost" or "device dead".
   std::uint64_t submit(OnceCommands* first, std::span<const VkCommandBuffer> slices,
-                       const std::shared_ptr<Work>& work, const Semaphores& semaphores = {});
+                       const std::shared_ptr<Work>& work, const Semaphores& semaphores = {},
+                       const Stop& stop = {});
 
  private:
+  void wait_to_continue(const Stop& stop, std::size_t slice, std::size_t slices);
   class Fence;
   struct Pending {
     std::uint64_t point = 0;

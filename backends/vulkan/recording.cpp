@@ -195,8 +195,13 @@ void Recording::record(const CallPlaces& places, RecordedFor purpose) {
 
   Hazards hazards;
   slices_.reserve(slice_count);
-  for (std::size_t slice = 0; slice < slice_count; ++slice)
+  for (std::size_t slice = 0; slice < slice_count; ++slice) {
     sizes_.push_back(starts[slice + 1] - starts[slice]);
+    const std::size_t first = starts[slice], kernel = steps_->all[first].kernel;
+    const bool begins = first == 0 || steps_->all[first - 1].kernel != kernel;
+    if (kernel < steps_->commit_point || (begins && kernel == steps_->commit_point))
+      stoppable_ = slice + 1;
+  }
   for (std::size_t slice = 0; slice < slice_count; ++slice) {
     begin_slice();
     const VkCommandBuffer commands = slices_.back();

@@ -24,6 +24,7 @@ struct Step {
 struct Steps {
   std::vector<Step> all;
   std::size_t kernels = 0;
+  std::size_t commit_point = 0;  // of the program: its first kernel that must not be left out
 };
 
 // Where a call's memory lies.
@@ -53,6 +54,8 @@ class Recording final : public Work {
 
   // Submitted one by one, in order.
   std::span<const VkCommandBuffer> slices() const { return slices_; }
+  // How many of the first of them begin before the program's commit point: a call may end there.
+  std::size_t stoppable() const { return stoppable_; }
   const RecordingCounts& counts() const { return counts_; }
   // Whether a slice was found to take much longer than it should: record anew.
   bool too_coarse() const { return too_coarse_.load(std::memory_order_relaxed); }
@@ -83,6 +86,7 @@ class Recording final : public Work {
   std::vector<VkCommandBuffer> slices_;
   std::vector<double> estimates_;   // seconds of each slice, without the device's slowness
   std::vector<std::size_t> sizes_;  // dispatches of each slice
+  std::size_t stoppable_ = 0;
   RecordingCounts counts_;
 
   std::atomic<int> in_flight_{0};

@@ -30,7 +30,7 @@ std::optional<Device> software_vulkan(vulkan_backend::DeviceOptions options) {
 }
 
 Call::Call(const Device& device, const vulkan_backend::KernelWork& work,
-           const std::vector<Words>& buffers, const std::vector<double>& scalars)
+           const std::vector<Words>& buffers, const std::vector<double>& scalars, bool commits)
     : device_(device), scalars_(scalars) {
   Program program;
   for (const Words& words : buffers) {
@@ -46,6 +46,7 @@ Call::Call(const Device& device, const vulkan_backend::KernelWork& work,
   }
   program.scalars = static_cast<std::int32_t>(scalars.size());
   program.kernels.resize(1);  // what it is does not matter: it is lowered already
+  program.commit_point = commits ? 0 : 1;
   executable_ = vulkan_backend::compile(device_, program, {work});
 }
 

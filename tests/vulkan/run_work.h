@@ -21,11 +21,13 @@ std::optional<Device> software_vulkan(vulkan_backend::DeviceOptions options = {}
 
 using Words = std::vector<std::uint32_t>;
 
-// A call of the dispatches, whose buffers stay. Buffer i of their bindings holds `buffers[i]`.
+// A call of the dispatches, whose buffers stay. Buffer i of their bindings holds `buffers[i]`. With
+// `commits` it can't be cancelled once it has begun, like a program that writes to what it was given.
 class Call {
  public:
   Call(const Device& device, const vulkan_backend::KernelWork& work,
-       const std::vector<Words>& buffers, const std::vector<double>& scalars = {});
+       const std::vector<Words>& buffers, const std::vector<double>& scalars = {},
+       bool commits = false);
   Event submit(const RunOptions& options = {}) const;
   void run(const RunOptions& options = {}) const { submit(options).wait(); }
   Words read(std::size_t buffer) const;

@@ -1,7 +1,10 @@
 // Vulkan: what fails, how it is said, and what goes on afterwards.
+#include <bit>
 #include <functional>
+#include <stop_token>
 
 #include "backends/vulkan/backend.h"
+#include "backends/vulkan/program.h"
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
@@ -159,5 +162,51 @@ TEST_CASE("devices are opened and closed a hundred times, with work between", "[
     if (!device) return;
     if (i % 10 == 0)
       CHECK(is_doubled(run_work(*device, doubling(1000), {counting(1000), Words(1000)})[1]));
+  }
+}
+
+TEST_CASE("a stop takes effect before the next slice of a call, not after its last one",
+          "[vulkan][faults][cancel]") {
+  for (const bool timeline : {true, false}) {
+    const auto faults = std::make_shared<Faults>();
+    const std::optional<Device> device = software_vulkan(
+        {.adjust = [=](DeviceFacts& facts) { facts.timeline_semaphore = timeline; },
+         .faults = faults,
+         .slice_seconds = 1e-4});
+    if (!device) return;
+    Queue& queue = logical_device(*device)->queue();
+    constexpr int dispatches = 20;
+    const Call call(*device, doubling_in_place(1000, dispatches), {counting(1000)});
+    std::stop_source source;
+    int submissions = 0, far_behind = 0;
+    faults->before_submit = [&] {
+      ++submissions;
+      if (submissions > 1 && queue.submitted() - queue.done() > 1) ++far_behind;
+      if (submissions == 3) source.request_stop();
+    };
+    CHECK(aftermath_of([&] { call.run({.cancel = source.get_token()}); }) ==
+          Aftermath::nothing_written);
+    CHECK(submissions == 3);
+    CHECK(far_behind == 0);
+    const std::size_t slices = recorded(call.executable()).slices;
+    REQUIRE(slices > 4);
+    // Three slices have run, and are done.
+    CHECK(queue.done() == queue.submitted());
+    const float first = std::bit_cast<float>(call.read(0)[1]);
+    CHECK(first >= 8);
+    CHECK(first < 1 << dispatches);
+
+    // A call that has begun to write to what it was given goes on to its end.
+    const Call committed(*device, doubling_in_place(1000, dispatches), {counting(1000)}, {}, true);
+    submissions = 0;
+    source = std::stop_source();
+    CHECK_NOTHROW(committed.run({.cancel = source.get_token()}));
+    CHECK(source.stop_requested());
+    CHECK(is_doubled(committed.read(0), 1 << dispatches));
+    // So does one that nobody can stop, without waiting between slices.
+    faults->before_submit = nullptr;
+    const Call other(*device, doubling_in_place(1000, dispatches), {counting(1000)});
+    other.run();
+    CHECK(is_doubled(other.read(0), 1 << dispatches));
   }
 }
