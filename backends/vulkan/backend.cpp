@@ -57,6 +57,18 @@ void refuse_wide_dtypes(const Program& program) {
     }
 }
 
+// Whether one of its matrix products takes long enough to be worth tuning for.
+bool has_large_product(const Program& program) {
+  constexpr double large = 256.0 * 256 * 256;
+  return std::any_of(program.kernels.begin(), program.kernels.end(), [](const Kernel& kernel) {
+    const auto* const product = std::get_if<ContractKernel>(&kernel);
+    const auto number = [](std::int64_t x) { return static_cast<double>(x); };
+    return product &&
+           number(product->batch) * number(product->m) * number(product->n) * number(product->k) >=
+               large;
+  });
+}
+
 class VulkanBackend final : public Backend {
  public:
   explicit VulkanBackend(const DeviceOptions& options)
@@ -150,8 +162,9 @@ class VulkanBackend final : public Backend {
   std::unique_ptr<Executable> make_executable(const Program& program) override {
     refuse_wide_dtypes(program);
     device_->queue().check_alive();
-    return vulkan_backend::make_executable(
-        device_, *this, program, lower(program, capabilities_.storage, device_->facts().shaders));
+    const ShaderTarget& shaders = device_->shaders(*this, has_large_product(program));
+    return vulkan_backend::make_executable(device_, *this, program,
+                                           lower(program, capabilities_.storage, shaders));
   }
 
  private:

@@ -57,6 +57,18 @@ std::size_t choose_device(const std::vector<DeviceFacts>& all, const VulkanOptio
                     ". A software device is used only if it is named, as in vulkan:0");
 }
 
+bool tunes(const VulkanOptions& options, const std::filesystem::path& folder,
+           const DeviceFacts& facts) {
+  if (options.tune) return *options.tune;
+  const char* const variable = std::getenv("FLUXION_VULKAN_TUNE");
+  const std::string_view wanted = variable ? variable : "";
+  if (!wanted.empty() && wanted != "on" && wanted != "off")
+    throw DeviceError("vulkan: FLUXION_VULKAN_TUNE is '" + std::string(wanted) +
+                      "'; it may be on or off");
+  if (!wanted.empty()) return wanted == "on";
+  return facts.kind != DeviceKind::software && !folder.empty();
+}
+
 namespace {
 
 Instance instance_for(const DeviceOptions& options) {
@@ -85,9 +97,10 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
     instance_.call().GetPhysicalDeviceMemoryProperties(physical_, &memory);
     memory_ = std::make_unique<Memory>(device_, call_, memory, facts_, *queue_,
                                        options_.choice.memory_budget, options_.faults);
-    pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_,
-                                             options_.choice.cache.value_or(default_cache_folder()),
-                                             options_.faults, options_.choice.compiling);
+    const std::filesystem::path folder = options_.choice.cache.value_or(default_cache_folder());
+    pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_, folder, options_.faults,
+                                             options_.choice.compiling);
+    read_factors(folder);
   } catch (...) {
     destroy();
     throw;
@@ -173,6 +186,39 @@ void LogicalDevice::create() {
   call_.DestroyDevice = reinterpret_cast<PFN_vkDestroyDevice>(
       instance_.call().GetDeviceProcAddr(device_, "vkDestroyDevice"));
   call_ = load_device(instance_.call().GetDeviceProcAddr, device_);
+}
+
+void LogicalDevice::read_factors(const std::filesystem::path& folder) {
+  tunes_ = tunes(options_.choice, folder, facts_);
+  if (!tunes_) return;
+  tuned_ = facts_.shaders;
+  if (folder.empty()) return;
+  factors_file_ = cache_file(folder, facts_, CacheKind::tiles);
+  const auto data = read_cache(factors_file_, facts_, CacheKind::tiles);
+  const auto factors = data ? decode_factors(*data) : std::nullopt;
+  if (!factors) return;
+  std::call_once(tuned_once_, [&] { tuned_.tile_factors = *factors; });
+  tuned_ready_ = true;
+}
+
+const ShaderTarget& LogicalDevice::shaders(Backend& backend, bool large_product) {
+  constexpr double seconds = 1;
+  if (!tunes_ || (!large_product && !tuned_ready_)) return facts_.shaders;
+  std::call_once(tuned_once_, [&] {
+    try {
+      {
+        const TileTiming timing =
+            options_.tile_timing ? *options_.tile_timing : timing_of(backend, shared_from_this());
+        tuned_.tile_factors = measure_factors(facts_.shaders, timing, seconds);
+      }
+      memory_->trim();
+      if (!factors_file_.empty())
+        write_cache(factors_file_, encode_factors(tuned_.tile_factors), facts_, CacheKind::tiles);
+    } catch (const OutOfMemory&) {  // what was to be run may need less
+    }
+    tuned_ready_ = true;
+  });
+  return tuned_;
 }
 
 std::optional<std::uint64_t> LogicalDevice::free_bytes() const {

@@ -1,8 +1,11 @@
 // A logical device: its queue, memory and pipelines. Whoever uses one of them holds it.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string_view>
 
 #include "backends/vulkan/api.h"
@@ -12,6 +15,7 @@
 #include "backends/vulkan/memory.h"
 #include "backends/vulkan/pipelines.h"
 #include "backends/vulkan/queue.h"
+#include "backends/vulkan/tile_speed.h"
 #include "backends/vulkan/vulkan.h"
 
 namespace fluxion::vulkan_backend {
@@ -28,13 +32,21 @@ struct DeviceOptions {
   std::function<void(std::string_view)> guards{};
   // The time that one submission may take, as far as is known before.
   double slice_seconds = 0.1;
+  // Where times of tiles come from, in place of the device.
+  std::optional<TileTiming> tile_timing{};
 };
+
+// Whether tiles are measured at their first use: what the options say, else the environment's
+// FLUXION_VULKAN_TUNE (on or off), else true for GPUs whose measurements are kept in `folder`.
+// Throws DeviceError for another word.
+bool tunes(const VulkanOptions& options, const std::filesystem::path& folder,
+           const DeviceFacts& facts);
 
 // The number of the device that the options, the environment or the preference of vulkan.h choose.
 // Throws DeviceError, with what there is, if that can't be used.
 std::size_t choose_device(const std::vector<DeviceFacts>& all, const VulkanOptions& options);
 
-class LogicalDevice {
+class LogicalDevice : public std::enable_shared_from_this<LogicalDevice> {
  public:
   explicit LogicalDevice(const DeviceOptions& options);
   ~LogicalDevice();
@@ -50,6 +62,9 @@ class LogicalDevice {
   Queue& queue() { return *queue_; }
   Memory& memory() { return *memory_; }
   Pipelines& pipelines() { return *pipelines_; }
+  // What kernels are made for: facts().shaders, with what was measured of tiles, which is read from
+  // disk or, if it is not there, measured when a program first has a `large_product`. Any thread.
+  const ShaderTarget& shaders(Backend& backend, bool large_product);
   // What the driver says is free, if it says so.
   std::optional<std::uint64_t> free_bytes() const;
 
@@ -63,6 +78,7 @@ class LogicalDevice {
  private:
   void choose();
   void take_own();
+  void read_factors(const std::filesystem::path& folder);
   void create();
   void destroy();
 
@@ -75,6 +91,11 @@ class LogicalDevice {
   std::unique_ptr<Queue> queue_;
   std::unique_ptr<Memory> memory_;
   std::unique_ptr<Pipelines> pipelines_;
+  bool tunes_ = false;
+  std::filesystem::path factors_file_;  // empty: they are not kept
+  std::once_flag tuned_once_;
+  ShaderTarget tuned_;
+  std::atomic<bool> tuned_ready_{false};
   std::atomic<double> slowness_{1};
   std::atomic<std::size_t> recordings_{0};
 };

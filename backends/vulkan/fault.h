@@ -30,11 +30,11 @@ class CountedFault {
 };
 
 struct Faults {
-  CountedFault memory;     // vkAllocateMemory: out of device memory
-  CountedFault submit;     // vkQueueSubmit: device lost
-  CountedFault wait;       // a wait for the device: device lost
-  CountedFault pipeline;   // vkCreateComputePipelines: unknown error
-  CountedFault recording;  // making a recording: out of host memory
+  CountedFault memory;                    // vkAllocateMemory: out of device memory
+  CountedFault submit;                    // vkQueueSubmit: device lost
+  CountedFault wait;                      // a wait for the device: device lost
+  CountedFault pipeline;                  // vkCreateComputePipelines: unknown error
+  CountedFault recording;                 // making a recording: out of host memory
   std::function<void()> before_submit{};  // called before each vkQueueSubmit
 };
 

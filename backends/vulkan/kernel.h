@@ -31,6 +31,9 @@ struct ShaderTarget {
   // Compiling a kernel costs more than running it, as on a software device: code is kept short,
   // with one element at a time and nothing unrolled.
   bool short_code = false;
+  // How much longer a matrix product takes with each of gemm_tiles() than the model of their cost
+  // says, as measured; empty: the model's word is taken.
+  std::vector<float> tile_factors{};
   bool operator==(const ShaderTarget&) const = default;
 };
 

@@ -13,12 +13,13 @@ namespace fluxion::vulkan_backend {
 
 namespace {
 
-constexpr std::array<char, 8> magic{'F', 'L', 'X', 'V', 'K', 'P', 'C', '\n'};
+constexpr std::array<char, 8> pipeline_magic{'F', 'L', 'X', 'V', 'K', 'P', 'C', '\n'},
+    tile_magic{'F', 'L', 'X', 'V', 'K', 'T', 'S', '\n'};
 constexpr std::uint32_t format_version = 1;
 constexpr std::uint64_t largest_file = std::uint64_t{1} << 28;
 
 struct Header {
-  std::array<char, 8> name = magic;
+  std::array<char, 8> name{};
   std::uint32_t version = format_version;
   std::uint32_t vendor = 0, device = 0, driver = 0, driver_version = 0;
   std::uint32_t reserved = 0;
@@ -42,8 +43,9 @@ std::uint64_t hash_of(std::span<const std::byte> data) {
   return hash ^ hash >> 32;
 }
 
-Header header_of(std::span<const std::byte> data, const DeviceFacts& facts) {
+Header header_of(std::span<const std::byte> data, const DeviceFacts& facts, CacheKind kind) {
   Header header;
+  header.name = kind == CacheKind::tiles ? tile_magic : pipeline_magic;
   header.vendor = facts.vendor;
   header.device = facts.device;
   header.driver = facts.driver;
@@ -67,8 +69,9 @@ bool is_drivers_own(std::span<const std::byte> data, const DeviceFacts& facts) {
 
 }  // namespace
 
-std::vector<std::byte> encode_cache(std::span<const std::byte> data, const DeviceFacts& facts) {
-  const Header header = header_of(data, facts);
+std::vector<std::byte> encode_cache(std::span<const std::byte> data, const DeviceFacts& facts,
+                                    CacheKind kind) {
+  const Header header = header_of(data, facts, kind);
   std::vector<std::byte> file(sizeof(header) + data.size());
   std::memcpy(file.data(), &header, sizeof(header));
   if (!data.empty()) std::memcpy(file.data() + sizeof(header), data.data(), data.size());
@@ -76,12 +79,12 @@ std::vector<std::byte> encode_cache(std::span<const std::byte> data, const Devic
 }
 
 std::optional<std::vector<std::byte>> decode_cache(std::span<const std::byte> file,
-                                                   const DeviceFacts& facts) {
+                                                   const DeviceFacts& facts, CacheKind kind) {
   if (file.size() < sizeof(Header)) return std::nullopt;
   const std::span<const std::byte> data = file.subspan(sizeof(Header));
-  const Header wanted = header_of(data, facts);
-  if (std::memcmp(&wanted, file.data(), sizeof(wanted)) != 0 || !is_drivers_own(data, facts))
-    return std::nullopt;
+  const Header wanted = header_of(data, facts, kind);
+  if (std::memcmp(&wanted, file.data(), sizeof(wanted)) != 0) return std::nullopt;
+  if (kind == CacheKind::pipelines && !is_drivers_own(data, facts)) return std::nullopt;
   return std::vector<std::byte>(data.begin(), data.end());
 }
 
@@ -94,7 +97,8 @@ std::filesystem::path default_cache_folder() {
   return {};
 }
 
-std::filesystem::path cache_file(const std::filesystem::path& folder, const DeviceFacts& facts) {
+std::filesystem::path cache_file(const std::filesystem::path& folder, const DeviceFacts& facts,
+                                 CacheKind kind) {
   // The driver's UUID too: two drivers of one device keep a file each.
   constexpr const char* digits = "0123456789abcdef";
   std::string name = "vulkan-";
@@ -103,11 +107,11 @@ std::filesystem::path cache_file(const std::filesystem::path& folder, const Devi
     name += digits[byte & 15];
   }
   return folder / (name + "-" + std::to_string(facts.vendor) + "-" + std::to_string(facts.device) +
-                   ".pipelines");
+                   (kind == CacheKind::tiles ? ".tiles" : ".pipelines"));
 }
 
 std::optional<std::vector<std::byte>> read_cache(const std::filesystem::path& file,
-                                                 const DeviceFacts& facts) {
+                                                 const DeviceFacts& facts, CacheKind kind) {
   std::error_code error;
   const std::uintmax_t bytes = std::filesystem::file_size(file, error);
   if (error || bytes > largest_file) return std::nullopt;
@@ -116,17 +120,17 @@ std::optional<std::vector<std::byte>> read_cache(const std::filesystem::path& fi
   if (!stream.read(reinterpret_cast<char*>(content.data()),
                    static_cast<std::streamsize>(content.size())))
     return std::nullopt;
-  return decode_cache(content, facts);
+  return decode_cache(content, facts, kind);
 }
 
 bool write_cache(const std::filesystem::path& file, std::span<const std::byte> data,
-                 const DeviceFacts& facts) {
+                 const DeviceFacts& facts, CacheKind kind) {
   if (data.size() + sizeof(Header) > largest_file) return false;
   std::error_code error;
   std::filesystem::create_directories(file.parent_path(), error);
   if (error) return false;
   try {
-    replace_file(file, encode_cache(data, facts));
+    replace_file(file, encode_cache(data, facts, kind));
     return true;
   } catch (const Error&) {
     return false;

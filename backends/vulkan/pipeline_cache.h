@@ -12,24 +12,31 @@
 
 namespace fluxion::vulkan_backend {
 
+// What a file holds: the driver's pipelines, or how fast tiles of matrix products are.
+enum class CacheKind : std::uint8_t { pipelines, tiles };
+
 // The content of a cache file for this device and driver.
-std::vector<std::byte> encode_cache(std::span<const std::byte> data, const DeviceFacts& facts);
-// What the driver once gave, or nothing if the file is cut short, damaged, or another device's,
-// driver's or version's.
+std::vector<std::byte> encode_cache(std::span<const std::byte> data, const DeviceFacts& facts,
+                                    CacheKind kind = CacheKind::pipelines);
+// What it was made of, or nothing if the file is cut short, damaged, or of another kind, device,
+// driver or version.
 std::optional<std::vector<std::byte>> decode_cache(std::span<const std::byte> file,
-                                                   const DeviceFacts& facts);
+                                                   const DeviceFacts& facts,
+                                                   CacheKind kind = CacheKind::pipelines);
 
 // The file of this device in `folder`.
-std::filesystem::path cache_file(const std::filesystem::path& folder, const DeviceFacts& facts);
+std::filesystem::path cache_file(const std::filesystem::path& folder, const DeviceFacts& facts,
+                                 CacheKind kind = CacheKind::pipelines);
 // The folder that the environment states; empty: none.
 std::filesystem::path default_cache_folder();
 
 // Reads and decodes; a file that can't be read is as good as none.
 std::optional<std::vector<std::byte>> read_cache(const std::filesystem::path& file,
-                                                 const DeviceFacts& facts);
+                                                 const DeviceFacts& facts,
+                                                 CacheKind kind = CacheKind::pipelines);
 // Replaces the file at once, so that another process sees all or nothing. A cache that can't be
 // written costs time, and nothing else: returns whether it was.
 bool write_cache(const std::filesystem::path& file, std::span<const std::byte> data,
-                 const DeviceFacts& facts);
+                 const DeviceFacts& facts, CacheKind kind = CacheKind::pipelines);
 
 }  // namespace fluxion::vulkan_backend

@@ -1,11 +1,17 @@
 #include "backends/vulkan/tile_speed.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <cstring>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "backends/vulkan/backend.h"
 #include "backends/vulkan/kernels/gemm.h"
+#include "backends/vulkan/program.h"
+#include "engine/error.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -54,21 +60,22 @@ Program product_program(std::int64_t n) {
 // A product of one size with tiles of choice.
 class TimedProduct {
  public:
-  TimedProduct(const Device& device, std::int64_t n)
-      : device_(device), program_(product_program(n)) {
-    for (int i = 0; i < 3; ++i) buffers_.push_back(device_.backend().allocate(program_.outputs[0]));
+  TimedProduct(Backend& backend, std::shared_ptr<LogicalDevice> device, std::int64_t n)
+      : backend_(backend), device_(std::move(device)), n_(n), program_(product_program(n)) {
+    for (int i = 0; i < 3; ++i) buffers_.push_back(backend_.allocate(program_.outputs[0]));
     const std::vector<std::byte> zeros(program_.outputs[0].bytes());
     for (int i = 0; i < 2; ++i)
-      device_.backend().upload(*buffers_[static_cast<std::size_t>(i)], DType::f32, zeros);
+      backend_.upload(*buffers_[static_cast<std::size_t>(i)], DType::f32, zeros);
   }
+  std::int64_t n() const { return n_; }
 
   // Seconds of a call, the shortest of a few; the first does not count.
   double seconds(const GemmTile& tile) const {
-    const LoweringContext context{program_, device_.backend().capabilities().storage,
-                                  logical_device(device_)->facts().shaders};
+    const LoweringContext context{program_, backend_.capabilities().storage,
+                                  device_->facts().shaders};
     const auto& kernel = std::get<ContractKernel>(program_.kernels.front());
-    const auto executable =
-        compile(device_, program_, {lower_contraction(kernel, context, {tile, 1})});
+    const auto executable = make_executable(device_, backend_, program_,
+                                            {lower_contraction(kernel, context, {tile, 1})});
     Buffer* const inputs[] = {buffers_[0].get(), buffers_[1].get()};
     Buffer* const outputs[] = {buffers_[2].get()};
     double least = std::numeric_limits<double>::infinity();
@@ -81,34 +88,132 @@ class TimedProduct {
   }
 
  private:
-  const Device device_;
+  Backend& backend_;
+  const std::shared_ptr<LogicalDevice> device_;
+  const std::int64_t n_;
   const Program program_;
   std::vector<std::shared_ptr<Buffer>> buffers_;
 };
 
-}  // namespace
-
-std::vector<TileSpeed> tile_speeds(const Device& device, double seconds) {
+// The size whose product takes a few milliseconds, found in about `seconds`.
+std::int64_t size_to_time(const ShaderTarget& target, const TileTiming& timing, double seconds) {
   constexpr std::int64_t least = 128, most = 2048;
   constexpr double long_enough = 2e-3;
-  const auto start = Clock::now();
-  const ShaderTarget& target = logical_device(device)->facts().shaders;
+  const double start = timing.now();
   std::int64_t n = least;
-  while (n < most && since(start) < seconds / 4) {
+  while (n < most && timing.now() - start < seconds) {
     const GemmTile tile = choose_tile({.m = n, .n = n, .k = n}, target).tile;
-    if (TimedProduct(device, n).seconds(tile) >= long_enough) break;
+    if (timing.product(tile, n) >= long_enough) break;
     n *= 2;
   }
-  const TimedProduct product(device, n);
+  return n;
+}
+
+}  // namespace
+
+TileTiming timing_of(Backend& backend, const std::shared_ptr<LogicalDevice>& device) {
+  const auto product = std::make_shared<std::optional<TimedProduct>>();
+  return {[product, &backend, device](const GemmTile& tile, std::int64_t n) {
+            if (!*product || (*product)->n() != n) product->emplace(backend, device, n);
+            return (*product)->seconds(tile);
+          },
+          [start = Clock::now()] { return since(start); }};
+}
+
+std::vector<TileSpeed> tile_speeds(const Device& device, double seconds) {
+  const std::shared_ptr<LogicalDevice>& logical = logical_device(device);
+  const TileTiming timing = timing_of(device.backend(), logical);
+  const ShaderTarget& target = logical->facts().shaders;
+  const double start = timing.now();
+  const std::int64_t n = size_to_time(target, timing, seconds / 4);
   const double size = static_cast<double>(n), flops = 2 * size * size * size;
   std::vector<TileSpeed> speeds;
   for (const GemmTile& candidate : gemm_tiles()) {
     const std::optional<GemmTile> tile = suited(candidate, 1, target);
     if (!tile) continue;
-    if (since(start) > seconds) break;
-    speeds.push_back({*tile, flops / product.seconds(*tile)});
+    if (timing.now() - start > seconds) break;
+    speeds.push_back({*tile, flops / timing.product(*tile, n)});
   }
   return speeds;
+}
+
+std::vector<float> measure_factors(const ShaderTarget& target, const TileTiming& timing,
+                                   double seconds) {
+  const std::span<const GemmTile> tiles = gemm_tiles();
+  std::vector<float> factors(tiles.size(), 1);
+  const double start = timing.now();
+  const std::int64_t n = size_to_time(target, timing, seconds / 4);
+  const GemmProblem problem{.m = n, .n = n, .k = n};
+  struct Candidate {
+    std::size_t number;
+    GemmTile tile;
+    double modelled;
+  };
+  std::vector<Candidate> candidates;
+  for (std::size_t i = 0; i < tiles.size(); ++i)
+    if (const std::optional<GemmTile> tile = suited(tiles[i], 1, target))
+      candidates.push_back({i, *tile, modelled_cost(problem, *tile, target)});
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.modelled < b.modelled; });
+  double unit = 0;  // seconds of the model's unit, by its best tile
+  for (const Candidate& each : candidates) {
+    if (unit > 0 && timing.now() - start > seconds) break;
+    double measured = 0;
+    try {
+      measured = timing.product(each.tile, n);
+    } catch (const Error& error) {
+      // A driver that can't run this tile may well run the others.
+      if (error.aftermath() == Aftermath::device_dead) throw;
+      factors[each.number] = most_factor;
+      continue;
+    }
+    if (unit == 0) unit = measured / each.modelled;
+    const double factor = measured / (each.modelled * unit);
+    factors[each.number] = std::clamp(static_cast<float>(factor), 1 / most_factor, most_factor);
+  }
+  return factors;
+}
+
+// ---- on disk: each tile, so that those of another version are seen, and its factor
+
+namespace {
+
+struct StoredFactor {
+  std::array<std::uint32_t, 7> tile{};
+  float factor = 0;
+};
+static_assert(std::is_trivially_copyable_v<StoredFactor> && sizeof(StoredFactor) == 32);
+
+std::array<std::uint32_t, 7> numbers_of(const GemmTile& tile) {
+  return {tile.rows,           tile.columns, tile.depth, tile.thread_rows,
+          tile.thread_columns, tile.unroll,  tile.stages};
+}
+
+}  // namespace
+
+std::vector<std::byte> encode_factors(std::span<const float> factors) {
+  std::vector<std::byte> data(factors.size() * sizeof(StoredFactor));
+  for (std::size_t i = 0; i < factors.size(); ++i) {
+    const StoredFactor stored{numbers_of(gemm_tiles()[i]), factors[i]};
+    std::memcpy(data.data() + i * sizeof(stored), &stored, sizeof(stored));
+  }
+  return data;
+}
+
+std::optional<std::vector<float>> decode_factors(std::span<const std::byte> data) {
+  const std::span<const GemmTile> tiles = gemm_tiles();
+  if (data.size() != tiles.size() * sizeof(StoredFactor)) return std::nullopt;
+  std::vector<float> factors;
+  for (std::size_t i = 0; i < tiles.size(); ++i) {
+    StoredFactor stored;
+    std::memcpy(&stored, data.data() + i * sizeof(stored), sizeof(stored));
+    // (NaN is in no interval.)
+    if (stored.tile != numbers_of(tiles[i]) ||
+        !(stored.factor >= 1 / most_factor && stored.factor <= most_factor))
+      return std::nullopt;
+    factors.push_back(stored.factor);
+  }
+  return factors;
 }
 
 }  // namespace fluxion::vulkan_backend

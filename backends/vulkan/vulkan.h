@@ -58,6 +58,10 @@ struct VulkanOptions {
   // Bytes of device memory, and of host memory for copies, that may be taken from the driver at
   // once. They are taken in blocks, the smallest of 1 MiB.
   std::size_t memory_budget = no_limit;
+  // Whether tile shapes of matrix products are measured when the first large one is compiled, once
+  // for each device and driver, for about a second. What is found changes speed, never results.
+  // Default: FLUXION_VULKAN_TUNE (on or off), else on for GPUs whose cache is kept.
+  std::optional<bool> tune{};
   // The application's own device in place of one that is opened. `device` must be empty then.
   std::optional<OwnVulkan> own{};
 };

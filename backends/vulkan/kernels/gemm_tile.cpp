@@ -73,6 +73,19 @@ double cost(const GemmProblem& problem, const GemmTile& tile, std::int64_t split
   return total;
 }
 
+// Whether both add up each result in the same order, where sums are split into the same parts.
+bool same_order(const GemmProblem& problem, const GemmTile& a, const GemmTile& b,
+                std::int64_t splits, const ShaderTarget& target) {
+  // Parts are whole steps through `depth`.
+  if (splits > 1 && a.depth != b.depth) return false;
+  if (problem.terms <= static_cast<std::size_t>(problem.results)) return true;
+  // Terms of one result take turns, in steps, as far as their tiles fit together.
+  const auto together = [&](const GemmTile& tile) {
+    return tile_bytes(tile, problem.lhs, problem.rhs) <= target.shared_bytes;
+  };
+  return a.depth == b.depth && a.unroll == b.unroll && together(a) && together(b);
+}
+
 }  // namespace
 
 std::span<const GemmTile> gemm_tiles() { return tiles; }
@@ -122,7 +135,21 @@ GemmChoice choose_tile(const GemmProblem& problem, const ShaderTarget& target) {
       if (time < least) least = time, best = {*tile, splits};
     }
   }
+  if (target.tile_factors.size() != tiles.size()) return best;
+  const GemmTile modelled = best.tile;
+  least = std::numeric_limits<double>::infinity();
+  for (std::size_t i = 0; i < tiles.size(); ++i) {
+    const std::optional<GemmTile> tile = suited(tiles[i], problem.results, target);
+    if (!tile || !(*tile == modelled || same_order(problem, *tile, modelled, best.splits, target)))
+      continue;
+    const double time = cost(problem, *tile, best.splits, target) * target.tile_factors[i];
+    if (time < least) least = time, best.tile = *tile;
+  }
   return best;
+}
+
+double modelled_cost(const GemmProblem& problem, const GemmTile& tile, const ShaderTarget& target) {
+  return cost(problem, tile, 1, target);
 }
 
 }  // namespace fluxion::vulkan_backend

@@ -55,6 +55,10 @@ struct GemmChoice {
   std::int64_t splits = 1;
   bool operator==(const GemmChoice&) const = default;
 };
+// What was measured (ShaderTarget::tile_factors) never changes the order of sums, so that results
+// are the same, bit for bit, whichever tile is found to be the fastest.
 GemmChoice choose_tile(const GemmProblem& problem, const ShaderTarget& target);
+// What the model says of one tile, for comparison alone.
+double modelled_cost(const GemmProblem& problem, const GemmTile& tile, const ShaderTarget& target);
 
 }  // namespace fluxion::vulkan_backend

@@ -8,6 +8,7 @@
 #include "tests/catch.h"
 #include "tests/error_message.h"
 #include "tests/vulkan/run_work.h"
+#include "tests/vulkan/runtime/environment.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -22,30 +23,6 @@ DeviceFacts named(const char* name, DeviceKind kind, const char* refused = "") {
   facts.refused = refused;
   return facts;
 }
-
-// Sets a variable of the environment, and puts back what was there.
-class Environment {
- public:
-  Environment(const char* name, const char* value) : name_(name) {
-    if (const char* const before = std::getenv(name)) before_ = before;
-    if (value)
-      setenv(name, value, 1);
-    else
-      unsetenv(name);
-  }
-  ~Environment() {
-    if (before_)
-      setenv(name_, before_->c_str(), 1);
-    else
-      unsetenv(name_);
-  }
-  Environment(const Environment&) = delete;
-  Environment& operator=(const Environment&) = delete;
-
- private:
-  const char* name_;
-  std::optional<std::string> before_;
-};
 
 }  // namespace
 
