@@ -120,7 +120,19 @@ const std::vector<BenchmarkNetwork>& benchmark_networks() {
                  .gelu = Gelu::erf,
                  .positions = Positions::learned},
        64},
-      {"unet32", UnetConfig{.time_scale = 1000, .frequency_embedding_size = 256}, 16}};
+      {"unet32", UnetConfig{.time_scale = 1000, .frequency_embedding_size = 256}, 16},
+      {"ditb2",
+       DitConfig{.image_size = 32,
+                 .channels = 4,
+                 .patch_size = 2,
+                 .hidden_size = 768,
+                 .depth = 12,
+                 .num_heads = 12,
+                 .num_classes = 1000,
+                 .time_scale = 1000,
+                 .gelu = Gelu::erf,
+                 .positions = Positions::learned},
+       16}};
   return networks;
 }
 
