@@ -8,7 +8,7 @@
 #   OUT        the folder of results: results.json, table.md, report.json, and the output of each step
 #   --device   default: vulkan, the machine's best
 #   --seconds  for everything (default: 340)
-#   --small    tiny sizes, to rehearse on a software device
+#   --small    tiny sizes and no DiT-B/2, to rehearse on a software device
 #
 # It tests the contract of a backend, compares with reference vectors ($FLUXION_ORACLES, or ../shared/oracles), tests and measures kernel families
 # (report.json), compares 200 training steps with the processor's, and times steps and samples, of DiT-B/2 on 32 x 32 x 4 latents, too. Where
@@ -156,7 +156,6 @@ for net in dit28 unet32 ditb2; do
     time_of "$net-$task" 40 10 "--net $net --objective $task $few"
   done
 done
-[ "$small" -eq 0 ] || time_of ditb2-sample 120 1 "--net ditb2 --objective sample --batch 1 --steps 1 --peak-seconds 0"
 
 # The same steps in PyTorch, as far as it gets.
 if [ -f "$peer" ] && "$python" -c "import torch" 2>/dev/null; then
