@@ -245,10 +245,17 @@ MemoryReport Benchmark::memory_report() const {
 
 Tensor Benchmark::step(const RunOptions& options) {
   State& s = *state_;
-  if (!trains(s.task)) return s.evaluation.run(options, s.parameters, s.x, s.labels, s.key, s.t);
-  auto [next, loss] = s.training_step.run(options, s.training, s.x, s.labels, s.key, s.rate);
-  s.training = std::move(next);
-  return loss;
+  Tensor result;
+  if (trains(s.task)) {
+    auto [next, loss] = s.training_step.run(options, s.training, s.x, s.labels, s.key, s.rate);
+    s.training = std::move(next);
+    result = loss;
+  } else {
+    result = s.evaluation.run(options, s.parameters, s.x, s.labels, s.key, s.t);
+  }
+  // A GPU may still be at work. (All results of a call are there at once.)
+  result.node()->value(result.output())->written().wait();
+  return result;
 }
 
 }  // namespace fluxion
