@@ -148,12 +148,13 @@ time_of() {
   fi
 }
 few=""
-[ "$small" -eq 0 ] || few="--batch 2 --steps 2 --peak-seconds 0"
+most=40
+# (A software device compiles for a minute, and takes minutes for a step of DiT-B/2.)
+[ "$small" -eq 0 ] || { few="--batch 2 --steps 2 --peak-seconds 0"; most=150; }
 for net in dit28 unet32 ditb2; do
   for task in flow-matching meanflow sample; do
-    # (A software device takes minutes for a step of DiT-B/2.)
     [ "$small" -eq 1 ] && [ "$net" = ditb2 ] && continue
-    time_of "$net-$task" 40 10 "--net $net --objective $task $few"
+    time_of "$net-$task" "$most" 10 "--net $net --objective $task $few"
   done
 done
 
