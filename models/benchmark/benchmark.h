@@ -18,7 +18,8 @@ namespace fluxion {
 // of 4 heads, 10 classes, exact gelu, learned positions; 1,924,752 parameters. "unet32": 32 x 32 x
 // 3, base 64, levels 1, 2, 2 of two residual blocks, attention of 4 heads at 16 x 16 and 8 x 8;
 // 7,461,443 parameters. "ditb2": DiT-B/2 on latents 32 x 32 x 4, as of ImageNet: patch 2 (256
-// tokens), width 768, 12 blocks of 12 heads, 1,000 classes, for GPUs. Throws Error for another name.
+// tokens), width 768, 12 blocks of 12 heads, 1,000 classes, for GPUs. Throws Error for another
+// name.
 struct BenchmarkNetwork {
   std::string name;
   NetworkConfig config;
