@@ -284,9 +284,9 @@ Command add_bench(CommandLine& program, const Streams& streams) {
       program.add_subcommand("bench", "Time training steps and samples on this machine");
   parser
       .add_option("--net", options->net,
-                  "mlp2d (points in the plane), dit28 (28 x 28 digits) or unet32 (32 x 32 colour "
-                  "images) (default: dit28)")
-      .check(one_of({"mlp2d", "dit28", "unet32"}))
+                  "mlp2d (points in the plane), dit28 (28 x 28 digits), unet32 (32 x 32 colour "
+                  "images) or ditb2 (DiT-B/2 on latents 32 x 32 x 4, for GPUs) (default: dit28)")
+      .check(one_of({"mlp2d", "dit28", "unet32", "ditb2"}))
       .type_name("NAME");
   parser
       .add_option("--objective", options->objective,
@@ -302,7 +302,7 @@ Command add_bench(CommandLine& program, const Streams& streams) {
       .type_name("ROWS");
   parser
       .add_number("--batch", options->batch, whole(0, 1 << 24),
-                  "Samples a step, 0: the network's own, 4096, 64 or 16 (default: 0)")
+                  "Samples a step, 0: the network's own, 4096, 64, 16 or 16 (default: 0)")
       .type_name("B");
   parser
       .add_number("--steps", options->steps, whole(1, 1 << 20),

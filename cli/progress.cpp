@@ -37,7 +37,9 @@ void CompilingProgress::show(std::size_t done, std::size_t all) {
   const std::lock_guard lock(mutex_);
   const auto now = std::chrono::steady_clock::now();
   if (done == 0) start_ = now;
-  if (now - start_ >= moment && line_.due())
+  // What stays on the terminal is the last number.
+  const bool ends = done == all && line_.open();
+  if (ends || (now - start_ >= moment && line_.due()))
     line_.show("building shaders " + std::to_string(done) + "/" + std::to_string(all));
   if (done == all) line_.finish();
 }

@@ -27,6 +27,8 @@ class ProgressLine {
   // True if a line written now would be shown: saves making its text.
   bool due() const;
   void show(const std::string& text);
+  // Whether a line stands that is rewritten in place.
+  bool open() const { return open_; }
   // Ends the line, so that other output starts on a new one.
   void finish();
 

@@ -81,7 +81,7 @@ inline constexpr std::size_t no_limit = std::numeric_limits<std::size_t>::max();
 
 struct RunOptions {
   // Once a stop is requested, the call throws Cancelled: before the work is submitted, or between
-  // kernels on a backend that submits them one by one. Never after the commit point.
+  // its parts on a backend that submits it in parts. Never after the commit point.
   std::stop_token cancel;
   // The call throws OutOfMemory, before it allocates, if Executable::workspace_bytes() is larger.
   std::size_t memory_limit = no_limit;

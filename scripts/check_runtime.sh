@@ -41,7 +41,7 @@ cmp "$place/cmake.png" "$place/static.png"
 if pkg-config --exists vulkan; then
   cmake -S examples/embed/vulkan -B "$place/vulkan" -DCMAKE_PREFIX_PATH="$prefix" >"$place/vulkan.log"
   cmake --build "$place/vulkan" >>"$place/vulkan.log"
-  FLUXION_VULKAN_CACHE= "$place/vulkan/vulkan" "$generator" "$place/vulkan.png" 3 2>"$place/vulkan.err" || grep -q "no device" "$place/vulkan.err" || { cat "$place/vulkan.err" >&2; exit 1; }
+  FLUXION_VULKAN_CACHE="" "$place/vulkan/vulkan" "$generator" "$place/vulkan.png" 3 2>"$place/vulkan.err" || grep -q "no device" "$place/vulkan.err" || { cat "$place/vulkan.err" >&2; exit 1; }
 fi
 code=0
 "$place/static" "$place/cmake.png" "$place/none.png" 2>"$place/refused.log" || code=$?

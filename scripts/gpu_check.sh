@@ -8,10 +8,11 @@
 #   OUT        the folder of results: results.json, table.md, report.json, and the output of each step
 #   --device   default: vulkan, the machine's best
 #   --seconds  for everything (default: 340)
-#   --small    tiny sizes, to rehearse on a software device
+#   --small    tiny sizes, no U-Net's training and no DiT-B/2, to rehearse on a software device
 #
 # It tests the contract of a backend, compares with reference vectors ($FLUXION_ORACLES, or ../shared/oracles), tests and measures kernel families
-# (report.json), compares 200 training steps with the processor's, and times steps and samples.
+# (report.json), compares 200 training steps with the processor's, and times steps and samples, of DiT-B/2 on 32 x 32 x 4 latents, too. Where
+# ${PYTHON:-python3} has PyTorch, it times the same steps there, on the GPU if PyTorch sees one ($FLUXION_PEER, or ../shared/peers/torch_meanflow_bench.py).
 set -u
 
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }
@@ -39,6 +40,8 @@ for program in fluxion fluxion-tests fluxion-oracles; do
 done
 root=$(cd "$(dirname "$0")/.." && pwd)
 oracles=${FLUXION_ORACLES:-$root/../shared/oracles}
+peer=${FLUXION_PEER:-$root/../shared/peers/torch_meanflow_bench.py}
+python=${PYTHON:-python3}
 
 start=$(date +%s)
 left() { echo $((seconds - $(date +%s) + start)); }
@@ -68,10 +71,12 @@ note() {
   write_results
 }
 
-# step NAME LIMIT COMMAND..: runs it within LIMIT seconds and what is left of all; its output goes to OUT/NAME.log. Sets code, took.
+# step NAME LIMIT COMMAND..: runs it within LIMIT seconds (a software device gets four times as many) and what is left of all; its output goes to
+# OUT/NAME.log. Sets code, took.
 step() {
   name=$1
   limit=$2
+  [ "$small" -eq 0 ] || limit=$((4 * limit))
   shift 2
   rest=$(left)
   [ "$limit" -le "$rest" ] || limit=$rest
@@ -146,11 +151,31 @@ time_of() {
 }
 few=""
 [ "$small" -eq 0 ] || few="--batch 2 --steps 2 --peak-seconds 0"
-for net in dit28 unet32; do
+for net in dit28 unet32 ditb2; do
   for task in flow-matching meanflow sample; do
+    # (A software device compiles for minutes, or computes for minutes, what is left out here.)
+    case "$small-$net-$task" in 1-unet32-flow* | 1-unet32-mean* | 1-ditb2-*) continue ;; esac
     time_of "$net-$task" 40 10 "--net $net --objective $task $few"
   done
 done
+
+# The same steps in PyTorch, as far as it gets.
+if [ -f "$peer" ] && "$python" -c "import torch" 2>/dev/null; then
+  few="--seconds 3"
+  [ "$small" -eq 0 ] || few="--net dit28 --batch 2 --seconds 0.1 --steps 2"
+  # shellcheck disable=SC2086
+  step torch 60 "$python" "$root/bench/torch_on_device.py" "$peer" $few
+  note torch "$(passed_if [ -s "$out/torch.log" ])" "$took" "$(grep -c . "$out/torch.log" || true) steps timed $([ "$code" -eq 0 ] || why torch)"
+  while read -r line; do
+    field() { echo "$line" | sed -nE "s/.*\"$1\": \"?([^\",}]*).*/\1/p"; }
+    name=$(field net)-$(field objective)
+    theirs=$(field ms_median)
+    ours=$(sed -nE 's/.*"ms_median": ?([0-9.e+-]+).*/\1/p' "$out/$name.log" 2>/dev/null | head -n 1)
+    ratio=""
+    [ -z "$ours" ] || ratio=", ours takes $(awk "BEGIN { printf \"%.2f\", $ours / $theirs }") times as long"
+    note "torch-$name" true 0 "$theirs ms on $(field device)$ratio" "$line"
+  done <"$out/torch.log"
+fi
 
 echo
 cat "$out/table.md"

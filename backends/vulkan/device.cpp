@@ -98,8 +98,12 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
     memory_ = std::make_unique<Memory>(device_, call_, memory, facts_, *queue_,
                                        options_.choice.memory_budget, options_.faults);
     const std::filesystem::path folder = options_.choice.cache.value_or(default_cache_folder());
-    pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_, folder, options_.faults,
-                                             options_.choice.compiling);
+    Pipelines::Compiling told;  // of programs, not of the tiles that are tried
+    if (options_.choice.compiling)
+      told = [this](std::size_t done, std::size_t all) {
+        if (!tuning_) options_.choice.compiling(done, all);
+      };
+    pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_, folder, options_.faults, told);
     read_factors(folder);
   } catch (...) {
     destroy();
@@ -205,6 +209,11 @@ const ShaderTarget& LogicalDevice::shaders(Backend& backend, bool large_product)
   constexpr double seconds = 1;
   if (!tunes_ || (!large_product && !tuned_ready_)) return facts_.shaders;
   std::call_once(tuned_once_, [&] {
+    struct Tuning {
+      std::atomic<bool>& flag;
+      explicit Tuning(std::atomic<bool>& flag) : flag(flag) { flag = true; }
+      ~Tuning() { flag = false; }
+    } const tuning(tuning_);
     try {
       {
         const TileTiming timing =

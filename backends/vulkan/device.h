@@ -95,7 +95,7 @@ class LogicalDevice : public std::enable_shared_from_this<LogicalDevice> {
   std::filesystem::path factors_file_;  // empty: they are not kept
   std::once_flag tuned_once_;
   ShaderTarget tuned_;
-  std::atomic<bool> tuned_ready_{false};
+  std::atomic<bool> tuned_ready_{false}, tuning_{false};
   std::atomic<double> slowness_{1};
   std::atomic<std::size_t> recordings_{0};
 };

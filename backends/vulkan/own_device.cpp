@@ -1,6 +1,8 @@
 #include "backends/vulkan/own_device.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 
 #include "backends/vulkan/capabilities.h"
 #include "engine/error.h"
@@ -11,16 +13,38 @@ namespace {
 
 constexpr std::string_view required_feature = "timelineSemaphore";
 
-// Adds the features of a structure that has several, as versions of Vulkan do.
-template <class Structure>
-void read(DeviceFeatures& to, const VkBaseInStructure& from,
-          void (*take)(DeviceFeatures& to, const Structure& from)) {
-  take(to, *reinterpret_cast<const Structure*>(&from));
-}
-
-void turn_on(VkBool32& to, VkBool32 from) {
-  if (from != VK_FALSE) to = VK_TRUE;
-}
+// Where a feature lies in the structures that have it.
+struct FeatureMember {
+  VkStructureType structure;
+  std::size_t offset;
+  std::string_view feature;
+};
+#define FLUXION_FEATURE(structure, type, member)                                             \
+  {                                                                                          \
+    VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_##type, offsetof(VkPhysicalDevice##structure, member), \
+        #member                                                                              \
+  }
+constexpr FeatureMember feature_members[] = {
+    {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+     offsetof(VkPhysicalDeviceFeatures2, features.shaderInt16), "shaderInt16"},
+    FLUXION_FEATURE(16BitStorageFeatures, 16BIT_STORAGE_FEATURES, storageBuffer16BitAccess),
+    FLUXION_FEATURE(Vulkan11Features, VULKAN_1_1_FEATURES, storageBuffer16BitAccess),
+    FLUXION_FEATURE(8BitStorageFeatures, 8BIT_STORAGE_FEATURES, storageBuffer8BitAccess),
+    FLUXION_FEATURE(Vulkan12Features, VULKAN_1_2_FEATURES, storageBuffer8BitAccess),
+    FLUXION_FEATURE(ShaderFloat16Int8Features, SHADER_FLOAT16_INT8_FEATURES, shaderFloat16),
+    FLUXION_FEATURE(Vulkan12Features, VULKAN_1_2_FEATURES, shaderFloat16),
+    FLUXION_FEATURE(ShaderFloat16Int8Features, SHADER_FLOAT16_INT8_FEATURES, shaderInt8),
+    FLUXION_FEATURE(Vulkan12Features, VULKAN_1_2_FEATURES, shaderInt8),
+    FLUXION_FEATURE(TimelineSemaphoreFeatures, TIMELINE_SEMAPHORE_FEATURES, timelineSemaphore),
+    FLUXION_FEATURE(Vulkan12Features, VULKAN_1_2_FEATURES, timelineSemaphore),
+    FLUXION_FEATURE(SubgroupSizeControlFeatures, SUBGROUP_SIZE_CONTROL_FEATURES,
+                    subgroupSizeControl),
+    FLUXION_FEATURE(Vulkan13Features, VULKAN_1_3_FEATURES, subgroupSizeControl),
+    FLUXION_FEATURE(SubgroupSizeControlFeatures, SUBGROUP_SIZE_CONTROL_FEATURES,
+                    computeFullSubgroups),
+    FLUXION_FEATURE(Vulkan13Features, VULKAN_1_3_FEATURES, computeFullSubgroups),
+};
+#undef FLUXION_FEATURE
 
 }  // namespace
 
@@ -65,8 +89,9 @@ Enabled::Enabled(const OwnVulkan& own) : queue_family_(own.queue_family) {
                    : "lock and unlock are missing; where no other thread uses the queue "
                      "meanwhile, set queue_is_unshared");
   bool made = false;
-  for (std::uint32_t i = 0; i < info.queueCreateInfoCount; ++i)
-    made = made || (info.pQueueCreateInfos[i].queueFamilyIndex == own.queue_family &&
+  for (std::uint32_t i = 0; i < info.queueCreateInfoCount; ++i)  // (a protected queue is another)
+    made = made || (info.pQueueCreateInfos[i].flags == 0 &&
+                    info.pQueueCreateInfos[i].queueFamilyIndex == own.queue_family &&
                     own.queue_index < info.pQueueCreateInfos[i].queueCount);
   require(made, "queue " + std::to_string(own.queue_index) + " of family " +
                     std::to_string(own.queue_family) +
@@ -77,73 +102,22 @@ Enabled::Enabled(const OwnVulkan& own) : queue_family_(own.queue_family) {
 }
 
 void Enabled::read_features(const VkDeviceCreateInfo& info) {
-  DeviceFeatures on;
-  if (info.pEnabledFeatures) on.basic.features.shaderInt16 = info.pEnabledFeatures->shaderInt16;
-  for (const auto* each = static_cast<const VkBaseInStructure*>(info.pNext); each;
-       each = each->pNext) {
-    switch (each->sType) {
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2:
-        read<VkPhysicalDeviceFeatures2>(on, *each, [](DeviceFeatures& to, const auto& from) {
-          turn_on(to.basic.features.shaderInt16, from.features.shaderInt16);
-        });
-        break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES:
-        read<VkPhysicalDevice16BitStorageFeatures>(
-            on, *each, [](DeviceFeatures& to, const auto& from) {
-              turn_on(to.storage_16.storageBuffer16BitAccess, from.storageBuffer16BitAccess);
-            });
-        break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES:
-        read<VkPhysicalDevice8BitStorageFeatures>(
-            on, *each, [](DeviceFeatures& to, const auto& from) {
-              turn_on(to.storage_8.storageBuffer8BitAccess, from.storageBuffer8BitAccess);
-            });
-        break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES:
-        read<VkPhysicalDeviceShaderFloat16Int8Features>(
-            on, *each, [](DeviceFeatures& to, const auto& from) {
-              turn_on(to.small_types.shaderFloat16, from.shaderFloat16);
-              turn_on(to.small_types.shaderInt8, from.shaderInt8);
-            });
-        break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES:
-        read<VkPhysicalDeviceTimelineSemaphoreFeatures>(
-            on, *each, [](DeviceFeatures& to, const auto& from) {
-              turn_on(to.timeline.timelineSemaphore, from.timelineSemaphore);
-            });
-        break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES:
-        read<VkPhysicalDeviceSubgroupSizeControlFeatures>(
-            on, *each, [](DeviceFeatures& to, const auto& from) {
-              turn_on(to.subgroup_sizes.subgroupSizeControl, from.subgroupSizeControl);
-              turn_on(to.subgroup_sizes.computeFullSubgroups, from.computeFullSubgroups);
-            });
-        break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES:
-        read<VkPhysicalDeviceVulkan11Features>(on, *each, [](DeviceFeatures& to, const auto& from) {
-          turn_on(to.storage_16.storageBuffer16BitAccess, from.storageBuffer16BitAccess);
-        });
-        break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES:
-        read<VkPhysicalDeviceVulkan12Features>(on, *each, [](DeviceFeatures& to, const auto& from) {
-          turn_on(to.storage_8.storageBuffer8BitAccess, from.storageBuffer8BitAccess);
-          turn_on(to.small_types.shaderFloat16, from.shaderFloat16);
-          turn_on(to.small_types.shaderInt8, from.shaderInt8);
-          turn_on(to.timeline.timelineSemaphore, from.timelineSemaphore);
-        });
-        break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES:
-        read<VkPhysicalDeviceVulkan13Features>(on, *each, [](DeviceFeatures& to, const auto& from) {
-          turn_on(to.subgroup_sizes.subgroupSizeControl, from.subgroupSizeControl);
-          turn_on(to.subgroup_sizes.computeFullSubgroups, from.computeFullSubgroups);
-        });
-        break;
-      default:
-        break;
-    }
-  }
+  DeviceFeatures features;
   std::size_t number = 0;
-  for (const NamedFeature& each : on.named()) features_[number++] = *each.value != VK_FALSE;
+  for (const NamedFeature& each : features.named()) {
+    bool& on = features_[number++];
+    if (each.value == &features.basic.features.shaderInt16 && info.pEnabledFeatures)
+      on = info.pEnabledFeatures->shaderInt16 != VK_FALSE;
+    for (const auto* part = static_cast<const VkBaseInStructure*>(info.pNext); part;
+         part = part->pNext)
+      for (const FeatureMember& member : feature_members) {
+        if (member.structure != part->sType || member.feature != each.name) continue;
+        VkBool32 value = VK_FALSE;
+        std::memcpy(&value, reinterpret_cast<const std::byte*>(part) + member.offset,
+                    sizeof(value));
+        on = on || value != VK_FALSE;
+      }
+  }
 }
 
 bool Enabled::has(std::string_view extension) const {

@@ -137,7 +137,19 @@ const std::vector<BenchmarkNetwork>& benchmark_networks() {
                  .gelu = Gelu::erf,
                  .positions = Positions::learned},
        64},
-      {"unet32", UnetConfig{.time_scale = 1000, .frequency_embedding_size = 256}, 16}};
+      {"unet32", UnetConfig{.time_scale = 1000, .frequency_embedding_size = 256}, 16},
+      {"ditb2",
+       DitConfig{.image_size = 32,
+                 .channels = 4,
+                 .patch_size = 2,
+                 .hidden_size = 768,
+                 .depth = 12,
+                 .num_heads = 12,
+                 .num_classes = 1000,
+                 .time_scale = 1000,
+                 .gelu = Gelu::erf,
+                 .positions = Positions::learned},
+       16}};
   return networks;
 }
 
@@ -250,10 +262,17 @@ MemoryReport Benchmark::memory_report() const {
 
 Tensor Benchmark::step(const RunOptions& options) {
   State& s = *state_;
-  if (!trains(s.task)) return s.evaluation.run(options, s.parameters, s.x, s.labels, s.key, s.t);
-  auto [next, loss] = s.training_step.run(options, s.training, s.x, s.labels, s.key, s.rate);
-  s.training = std::move(next);
-  return loss;
+  Tensor result;
+  if (trains(s.task)) {
+    auto [next, loss] = s.training_step.run(options, s.training, s.x, s.labels, s.key, s.rate);
+    s.training = std::move(next);
+    result = loss;
+  } else {
+    result = s.evaluation.run(options, s.parameters, s.x, s.labels, s.key, s.t);
+  }
+  // A GPU may still be at work. (All results of a call are there at once.)
+  result.node()->value(result.output())->written().wait();
+  return result;
 }
 
 }  // namespace fluxion

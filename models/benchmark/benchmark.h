@@ -17,7 +17,9 @@ namespace fluxion {
 // first layer; 1,119,234 parameters. "dit28": 28 x 28 x 1, patch 4 (49 tokens), width 128, 6 blocks
 // of 4 heads, 10 classes, exact gelu, learned positions; 1,924,752 parameters. "unet32": 32 x 32 x
 // 3, base 64, levels 1, 2, 2 of two residual blocks, attention of 4 heads at 16 x 16 and 8 x 8;
-// 7,461,443 parameters. Throws Error for another name.
+// 7,461,443 parameters. "ditb2": DiT-B/2 on latents 32 x 32 x 4, as of ImageNet: patch 2 (256
+// tokens), width 768, 12 blocks of 12 heads, 1,000 classes, for GPUs. Throws Error for another
+// name.
 struct BenchmarkNetwork {
   std::string name;
   NetworkConfig config;

@@ -243,6 +243,59 @@ TEST_CASE("the application's lock is called around each use of its queue", "[emb
   CHECK(application->messages() == "");
 }
 
+TEST_CASE("a call on a GPU that is cancelled submits no more slices of its step",
+          "[embed][vulkan][own][cancel]") {
+  const auto application = application_for_tests();
+  if (!application) return;
+  fluxion_error error;
+  fluxion_cancel* made = nullptr;
+  check_done(fluxion_cancel_create(&made, &error), error);
+  const CancelHandle cancel(made);
+  // Uses of the queue so far, at the first step's end and at the second's, and when to cancel.
+  struct Uses {
+    fluxion_cancel* cancel;
+    int now = 0, first = 0, second = 0, cancel_at = -1;
+  } uses{cancel.get()};
+  fluxion_vulkan vulkan = vulkan_of(*application);
+  vulkan.queue_is_unshared = 0;
+  vulkan.lock_data = &uses;
+  vulkan.lock = [](void* data) {
+    auto& to = *static_cast<Uses*>(data);
+    if (++to.now == to.cancel_at) fluxion_cancel_request(to.cancel);
+  };
+  vulkan.unlock = [](void*) {};
+  {
+    const DeviceHandle device = device_on(vulkan);
+    // The product of a step is a slice by itself, as far as is known before it ran.
+    const GeneratorHandle generator =
+        open_bytes(device.get(), tiny_generator(3, {48, 48, 1}).bytes);
+    fluxion_request request = request_for(1, 0, 16, 16);
+    request.cancel = cancel.get();
+    request.progress_data = &uses;
+    request.progress = [](void* data, std::int64_t done, std::int64_t) {
+      auto& to = *static_cast<Uses*>(data);
+      if (done == 1) to.first = to.now;
+      if (done == 2) to.second = to.now;
+      return 0;
+    };
+    drawn(generator.get(), request);  // plans, too
+    uses.now = 0;
+    drawn(generator.get(), request);
+    REQUIRE(uses.second - uses.first >= 2);
+    uses.cancel_at = uses.now + uses.first + 1;  // the next call's second step begins
+    std::vector<float> samples(16 * 48 * 48);
+    check_failed(
+        fluxion_generate(generator.get(), &request, samples.data(), samples.size(), &error), error,
+        FLUXION_CANCELLED, "stopped before");
+    // (Where measured times have cut the first step anew meanwhile, it ends within that one.)
+    CHECK(uses.now == uses.cancel_at);
+    request.cancel = nullptr;
+    uses.cancel_at = -1;
+    drawn(generator.get(), request);
+  }
+  CHECK(application->messages() == "");
+}
+
 TEST_CASE("the C++ wrapper draws into the application's buffer", "[embed][vulkan][own]") {
   const auto application = application_for_tests();
   if (!application) return;

@@ -48,6 +48,7 @@ TEST_CASE("the benchmark networks have the sizes they are said to have", "[bench
   CHECK(parameter_count(dit) == 1'924'752);
   CHECK(frozen_parameters(dit).empty());
   CHECK(parameter_count(benchmark_network("unet32").config) == 7'461'443);
+  CHECK(parameter_count(benchmark_network("ditb2").config) == 131'288'080);  // as in PyTorch
   CHECK(benchmark_network("mlp2d").batch == 4096);
   CHECK(benchmark_network("dit28").batch == 64);
   CHECK(benchmark_network("unet32").batch == 16);
@@ -72,6 +73,11 @@ TEST_CASE("the necessary operations of the benchmark steps are counted", "[bench
   CHECK(giga("dit28", BenchmarkTask::flow_matching) == Approx(24.0).epsilon(2e-3));
   CHECK(giga("dit28", BenchmarkTask::meanflow) == Approx(32.4).epsilon(2e-3));
   CHECK(giga("unet32", BenchmarkTask::sample) == Approx(51.65809664).epsilon(1e-9));
+  // By hand: a token's products with weights and in attention, and a sample's conditioning.
+  const double token = 2 * (16 * 768 + 12 * (4 + 8) * 768 * 768 + 768 * 16) + 12 * 4 * 256 * 768;
+  const double condition = 2 * (2 * (256 + 768) * 768 + (12 * 6 + 2) * 768 * 768);
+  CHECK(giga("ditb2", BenchmarkTask::sample) ==
+        Approx(16 * (256 * token + condition) / 1e9).epsilon(1e-12));
   CHECK(giga("unet32", BenchmarkTask::flow_matching) == Approx(154.97428992).epsilon(1e-9));
   CHECK(giga("unet32", BenchmarkTask::meanflow) == Approx(209.518067712).epsilon(1e-9));
 }

@@ -22,7 +22,8 @@ std::optional<Device> software_vulkan(vulkan_backend::DeviceOptions options = {}
 using Words = std::vector<std::uint32_t>;
 
 // A call of the dispatches, whose buffers stay. Buffer i of their bindings holds `buffers[i]`. With
-// `commits` it can't be cancelled once it has begun, like a program that writes to what it was given.
+// `commits` it can't be cancelled once it has begun, like a program that writes to what it was
+// given.
 class Call {
  public:
   Call(const Device& device, const vulkan_backend::KernelWork& work,

@@ -3,7 +3,6 @@
  *
  *   vulkan GENERATOR.fxn OUT.png [SEED] */
 #include <fluxion.h>
-#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,7 +198,7 @@ static int draw(const fluxion_vulkan* vulkan, const char* generator_path, const 
   if (!pixels) goto end;
   for (int64_t i = 0; i < info.elements; ++i) {
     const float level = (((const float*)mapped)[i] + 1) * 127.5f;
-    pixels[i] = level > 0 ? (uint8_t)lroundf(level < 255 ? level : 255) : 0;
+    pixels[i] = level > 0 ? (uint8_t)((level < 255 ? level : 255) + 0.5f) : 0;
   }
   done = write_png(path, pixels, (size_t)info.width, (size_t)info.height, (int)info.channels);
   if (!done) fprintf(stderr, "vulkan: can't write %s\n", path);

@@ -169,10 +169,10 @@ TEST_CASE("a stop takes effect before the next slice of a call, not after its la
           "[vulkan][faults][cancel]") {
   for (const bool timeline : {true, false}) {
     const auto faults = std::make_shared<Faults>();
-    const std::optional<Device> device = software_vulkan(
-        {.adjust = [=](DeviceFacts& facts) { facts.timeline_semaphore = timeline; },
-         .faults = faults,
-         .slice_seconds = 1e-4});
+    const std::optional<Device> device =
+        software_vulkan({.adjust = [=](DeviceFacts& facts) { facts.timeline_semaphore = timeline; },
+                         .faults = faults,
+                         .slice_seconds = 1e-4});
     if (!device) return;
     Queue& queue = logical_device(*device)->queue();
     constexpr int dispatches = 20;

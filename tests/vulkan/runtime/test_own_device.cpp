@@ -5,6 +5,7 @@
 
 #include "backends/vulkan/backend.h"
 #include "backends/vulkan/hazards.h"
+#include "backends/vulkan/own_device.h"
 #include "backends/vulkan/program.h"
 #include "backends/vulkan/sharing.h"
 #include "engine/compile.h"
@@ -135,6 +136,54 @@ TEST_CASE("what an application should enable is listed before its device is made
   needs = vulkan_needs(own);
   CHECK(listed(needs, VK_KHR_TIMELINE_SEMAPHORE_EXTENSION_NAME) == std::pair(true, true));
   CHECK(listed(needs, VK_KHR_8BIT_STORAGE_EXTENSION_NAME) == std::pair(true, false));
+}
+
+TEST_CASE("enabled features are read from every structure that has them", "[vulkan][own]") {
+  const float priority = 1;
+  auto queue = structure<VkDeviceQueueCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO);
+  queue.queueCount = 1;
+  queue.pQueuePriorities = &priority;
+  auto info = structure<VkDeviceCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO);
+  info.queueCreateInfoCount = 1;
+  info.pQueueCreateInfos = &queue;
+  OwnVulkan own;
+  own.device = &own;  // never used
+  own.device_info = &info;
+  own.queue_is_unshared = true;
+  const auto on = [&](const void* chain, const VkPhysicalDeviceFeatures* basic = nullptr) {
+    info.pNext = chain;
+    info.pEnabledFeatures = basic;
+    const Enabled enabled(own);
+    DeviceFeatures features;
+    std::string names;
+    std::size_t number = 0;
+    for (const NamedFeature& each : features.named())
+      if (enabled.has_feature(number++)) names += std::string(each.name) + " ";
+    return names;
+  };
+  CHECK(on(nullptr) == "");
+  VkPhysicalDeviceFeatures basic{};
+  basic.shaderInt16 = VK_TRUE;
+  CHECK(on(nullptr, &basic) == "shaderInt16 ");
+  const std::string all =
+      "shaderInt16 storageBuffer16BitAccess storageBuffer8BitAccess shaderFloat16 shaderInt8 "
+      "timelineSemaphore subgroupSizeControl computeFullSubgroups ";
+  DeviceFeatures single;
+  for (const NamedFeature& each : single.named()) *each.value = VK_TRUE;
+  single.link([](bool, std::uint32_t, const char*) { return true; });
+  CHECK(on(&single.basic) == all);
+  auto v11 = structure<VkPhysicalDeviceVulkan11Features>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES);
+  auto v12 = structure<VkPhysicalDeviceVulkan12Features>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES);
+  auto v13 = structure<VkPhysicalDeviceVulkan13Features>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES);
+  v11.pNext = &v12, v12.pNext = &v13;
+  CHECK(on(&v11) == "");
+  v11.storageBuffer16BitAccess = v12.storageBuffer8BitAccess = VK_TRUE;
+  v12.shaderFloat16 = v12.shaderInt8 = v12.timelineSemaphore = VK_TRUE;
+  v13.subgroupSizeControl = v13.computeFullSubgroups = VK_TRUE;
+  CHECK(on(&v11) == all.substr(std::string("shaderInt16 ").size()));
 }
 
 TEST_CASE("what is missing of an application's device is refused by name", "[vulkan][own]") {

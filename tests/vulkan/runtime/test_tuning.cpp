@@ -18,6 +18,7 @@
 #include "tests/vulkan/gemm/run_kernel.h"
 #include "tests/vulkan/run_work.h"
 #include "tests/vulkan/runtime/environment.h"
+#include "tests/vulkan/runtime/small_kernels.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -253,6 +254,34 @@ TEST_CASE("a device is tuned at its first large product, once, and finds that ag
     CHECK(multiply(*device, 256) == 64);
     CHECK_FALSE(speeds.measured.empty());
   }
+}
+
+TEST_CASE("shaders of tiles that are tried are not among those that an application hears of",
+          "[vulkan][tuning]") {
+  std::optional<Device> device;
+  int told = 0, tried = 0, told_meanwhile = 0;
+  DeviceOptions options;
+  options.choice.cache = "";
+  options.choice.tune = true;
+  options.choice.compiling = [&](std::size_t, std::size_t) { ++told; };
+  InventedSpeeds speeds;
+  TileTiming timing = speeds.timing(usual_target());
+  options.tile_timing = timing;
+  options.tile_timing->product = [&](const GemmTile& tile, std::int64_t n) {
+    const int before = told;
+    const auto count = static_cast<std::uint32_t>(64 + ++tried);
+    CHECK(is_doubled(run_work(*device, doubling(count), {counting(count), Words(count)})[1]));
+    told_meanwhile += told - before;
+    return timing.product(tile, n);
+  };
+  options.adjust = [](DeviceFacts& facts) { facts.shaders = usual_target(); };
+  device = software_vulkan(options);
+  if (!device) return;
+  const Tensor x = full({256, 256}, 0.5, DType::f32, *device);
+  CHECK(matmul(x, x).to_host<float>()[0] == 64);
+  CHECK(tried > 5);
+  CHECK(told_meanwhile == 0);
+  CHECK(told > 0);
 }
 
 TEST_CASE("tiles are measured on GPUs that keep it, unless options or environment say otherwise",

@@ -184,6 +184,25 @@ TEST_CASE("a MeanFlow step in the kernels of a GPU has the loss and gradients of
   }
 }
 
+TEST_CASE("a step of a benchmark returns when its result is there, with the times of its kernels",
+          "[vulkan][steps][benchmark]") {
+  const std::optional<Device> device = software_vulkan();
+  if (!device) return;
+  const vulkan_backend::Queue& queue = vulkan_backend::logical_device(*device)->queue();
+  for (const BenchmarkTask task : {BenchmarkTask::flow_matching, BenchmarkTask::forward}) {
+    Benchmark benchmark(task, step_networks[0].config, 4, *device);
+    for (int i = 0; i < 3; ++i) {
+      std::vector<double> seconds;
+      RunOptions options;
+      if (i == 2) options.kernel_seconds = &seconds;
+      benchmark.step(options);
+      // (Neither asks the device.)
+      CHECK(queue.done() == queue.submitted());
+      if (i == 2) CHECK(*std::max_element(seconds.begin(), seconds.end()) > 0);
+    }
+  }
+}
+
 TEST_CASE("40 training steps on Vulkan have the losses of the CPU's", "[vulkan][steps]") {
   check_losses(40);
 }
