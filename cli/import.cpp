@@ -82,7 +82,7 @@ Command add_import(CommandLine& program, const Streams& streams) {
       "import", "Make a model file of somebody else's DiT or U-Net checkpoint");
   parser.footer(
       "FILE is a safetensors file with the parameter names of the public DiT code or of "
-      "guided-diffusion's U-Net;\nscripts/convert_checkpoint.py "
+      "guided-diffusion's U-Net and EDM's SongUNet;\nscripts/convert_checkpoint.py "
       "makes one of a PyTorch checkpoint.\n"
       "What does not fit is listed key by key, and nothing is written.\n\n"
       "Examples:\n"
@@ -91,14 +91,15 @@ Command add_import(CommandLine& program, const Streams& streams) {
       "  fluxion import sit-xl2.safetensors --predicts velocity --data-at 1 --drop-variance --fill "
       "second-time --out model.safetensors\n"
       "  fluxion import cfm-cifar10.safetensors --predicts velocity --data-at 1 --fill second-time "
-      "--heads 4 --image-size 32");
+      "--heads 4 --image-size 32\n"
+      "  fluxion import edm-cifar10.safetensors --predicts F --fill second-time");
   parser.add_option("FILE", options->file, "The checkpoint (.safetensors)").required();
   parser
       .add_option("--predicts", options->predicts,
-                  "What the network was trained to predict: velocity, average-velocity (MeanFlow) "
-                  "or noise (diffusion)")
+                  "What the network was trained to predict: velocity, average-velocity (MeanFlow), "
+                  "noise (diffusion) or F (EDM)")
       .required()
-      .check(one_of({"average-velocity", "noise", "velocity"}))
+      .check(one_of({"average-velocity", "noise", "velocity", "F"}))
       .type_name("WHAT");
   parser.add_option("--out", options->out, "Model file to write").type_name("FILE").show_default();
   parser

@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "cli/train_method.h"
 #include "cli/train_options.h"
+#include "cli/train_pairs.h"
 #include "cli/train_presets.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
@@ -68,7 +69,11 @@ nlohmann::json settings_in(const CheckpointInfo& info, const fs::path& path,
 }
 
 // Of --batch auto: larger batches learn little more from a step.
-std::int64_t most_for(const DataSet& data) { return data.is_image() ? 256 : 4096; }
+// A coupling takes time that grows with the cube of it.
+std::int64_t most_for(const DataSet& data, const TrainingConfig& config) {
+  if (data.is_image()) return 256;
+  return config.coupling.kind == CouplingKind::independent ? 4096 : 512;
+}
 
 // Chooses the batch of --batch auto, and refuses what the machine can't hold before anything runs.
 // Returns what a step needs.
@@ -77,15 +82,15 @@ MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, con
   std::uint64_t free = free_memory(options);
   free -= std::min(free, data.bytes_to_come());
   if (options.batch == "auto") {
-    config.batch = largest_batch(config, device, free, most_for(data));
+    config.batch = largest_batch(config, device, free, most_for(data, config));
     if (config.batch == 0)
       throw OutOfMemory(
           "train: " + bytes_text(free) +
           " of memory are free, which is too little for this network even with a batch of 1; " +
           "a smaller --width or --depth would fit");
-    return step_memory(config, device);
+    return step_memory(config, device, data.has_noise());
   }
-  const MemoryReport report = step_memory(config, device);
+  const MemoryReport report = step_memory(config, device, data.has_noise());
   if (const std::uint64_t needed = run_memory(config, report); needed > free) {
     const std::string problem = "train: a batch of " + std::to_string(config.batch) + " needs " +
                                 bytes_text(needed) + " of memory, " + bytes_text(free) +
@@ -106,16 +111,20 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
   const TrainingConfig& config = trainer.config();
   // Whole before it is written: what fails on the way must not leave half a line.
   std::ostringstream to;
-  to << "data       " << trainer.data().name() << " " << to_string(trainer.data().sample_shape());
+  to << "data       " << (trainer.data().has_noise() ? "pairs of " : "") << trainer.data().name() << " " << to_string(trainer.data().sample_shape());
   if (num_classes(config.network) > 0)
     to << ", " << num_classes(config.network)
        << " classes: " << printable(class_list(trainer.data().class_names()), 500);
   to << "\nnetwork    " << family(config.network) << ", "
      << grouped(parameter_count(config.network)) << " parameters\nmethod     "
-     << config.method.method->name << "\ndevice     " << trainer.device().name() << "\nbatch      "
+     << config.method.method->name
+     << (config.coupling.kind == CouplingKind::independent
+             ? ""
+             : ", noise coupled by " + to_string(config.coupling.kind))
+     << "\ndevice     " << trainer.device().name() << "\nbatch      "
      << config.batch
      << (options.batch == "auto" ? ", the largest that fits, of at most " +
-                                       std::to_string(most_for(trainer.data())) + "\n"
+                                       std::to_string(most_for(trainer.data(), config)) + "\n"
                                  : "\n");
   if (config.precision != fluxion::Precision{})
     to << "precision  " << to_string(config.precision) << "\n";
@@ -189,6 +198,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   if (options.out.empty()) throw Error("train: --out is empty; it wants a folder");
 
   const Device device = open_device(options, streams, options.quiet);
+  if (const int stopped = prepare_pairs(options, given, device, streams)) return stopped;
   options.memory_bytes_limit = free_memory(options);
   options.memory = *options.memory_bytes_limit / 2;  // of decoded images; the rest is to train in
   const std::shared_ptr<DataSet> data = open_data_set(options, streams, options.quiet);

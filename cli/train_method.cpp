@@ -125,6 +125,25 @@ void add_method_options(const Parser& parser, TrainOptions& options) {
       .group(group);
   for (const SharedOption& shared : shared_options(options.methods))
     add_option(parser, shared, options, group);
+  std::string takers;
+  for (const auto& method : options.methods)
+    if (method->takes_pairs) takers += (takers.empty() ? "" : ", ") + method->name;
+  parser
+      .add_option("--coupling", options.coupling,
+                  takers +
+                      ": which noise of a batch goes with which sample: independent, exact (the "
+                      "assignment of least distance) or sinkhorn (drawn from entropic transport); "
+                      "within each class, where there are classes")
+      .check(one_of(coupling_names()))
+      .type_name("NAME")
+      .show_default()
+      .group(group);
+  parser
+      .add_number("--coupling-epsilon", options.coupling_epsilon, real(1e-6, 1e6),
+                  "Entropy of --coupling sinkhorn, in means of the squared distances above the "
+                  "least of them (default: 0.05)")
+      .type_name("X")
+      .group(group);
 }
 
 std::string method_list(const MethodTable& methods) {

@@ -122,14 +122,11 @@ std::vector<std::int64_t> attending_levels(const TrainOptions& options) {
   return factors;
 }
 
-// What check(UnetConfig) would say of the network, in terms of the options that made it.
-void check_unet(const TrainOptions& options, const Shape& image) {
-  constexpr std::int64_t narrowest = 2, deepest = 64;
+// What check() would say of the levels of a unet or song-unet, in terms of the options that made
+// them.
+void check_levels(const TrainOptions& options, const Shape& image) {
+  constexpr std::int64_t deepest = 64;
   const auto text = [](std::int64_t value) { return std::to_string(value); };
-  const std::int64_t width = *options.width, heads = *options.heads;
-  if (width < narrowest)
-    throw Error("train: --width " + text(width) + " is too narrow for the times of a unet; " +
-                text(narrowest) + " is the least");
   if (*options.depth > deepest)
     throw Error("train: --depth " + text(*options.depth) +
                 " is too much for a unet, whose levels have at most " + text(deepest) +
@@ -150,6 +147,17 @@ void check_unet(const TrainOptions& options, const Shape& image) {
         throw Error("train: --attention " + text(scale) +
                     " is no level of this unet; levels are powers of 2 up to " + text(coarsest) +
                     (options.attention.size() > 1 ? "" : ", and 0 alone means none"));
+}
+
+// What check(UnetConfig) would say of the network, in terms of the options that made it.
+void check_unet(const TrainOptions& options, const Shape& image) {
+  constexpr std::int64_t narrowest = 2;
+  const auto text = [](std::int64_t value) { return std::to_string(value); };
+  const std::int64_t width = *options.width, heads = *options.heads;
+  if (width < narrowest)
+    throw Error("train: --width " + text(width) + " is too narrow for the times of a unet; " +
+                text(narrowest) + " is the least");
+  check_levels(options, image);
   const std::vector<std::int64_t> factors = attending_levels(options);
   const auto divides_all = [&](std::int64_t divisor) {
     return std::ranges::all_of(factors,
@@ -181,6 +189,39 @@ UnetConfig unet_for(const TrainOptions& options, const DataSet& data) {
   return config;
 }
 
+SongUnetConfig song_unet_for(const TrainOptions& options, const DataSet& data) {
+  const Shape& image = data.sample_shape();
+  SongUnetConfig config = options.architecture == "ncsn++" ? ncsnpp() : SongUnetConfig{};
+  config.image_size = {image[0], image[1]};
+  config.channels = image[2];
+  config.base = *options.width;
+  config.channel_mult = options.channel_mult;
+  config.num_blocks = *options.depth;
+  config.attention_ds = options.attention == std::vector<std::int64_t>{0}
+                            ? std::vector<std::int64_t>()
+                            : options.attention;
+  config.num_classes = data.classes();
+  return config;
+}
+
+// Norms have a group for every 4 channels, and at most 32.
+void check_song_unet(const TrainOptions& options, const DataSet& data) {
+  check_levels(options, data.sample_shape());
+  constexpr std::int64_t of_group = 4, most = 32;
+  const std::int64_t width = *options.width;
+  const auto refuse = [&](const std::string& why, std::int64_t unit) {
+    throw Error("train: --width " + std::to_string(width) + " " + why + "; " +
+                (width > unit ? std::to_string(width / unit * unit) + " or " : "") +
+                std::to_string((width / unit + 1) * unit) + " would do");
+  };
+  if (width % of_group != 0) refuse("is no multiple of 4, which the norms of a song-unet need", of_group);
+  for (const SongLayer& layer : song_layers(song_unet_for(options, data)))
+    for (const std::int64_t channels : {layer.in, layer.out})
+      if (layer.kind == SongLayer::Kind::block && channels >= of_group * most && channels % most != 0)
+        refuse("makes " + std::to_string(channels) + " channels, which the 32 groups of a song-unet's "
+               "norms do not divide", most);
+}
+
 }  // namespace
 
 void resolve_network(TrainOptions& options, const DataSet& data, const NetworkDefaults& defaults) {
@@ -190,7 +231,7 @@ void resolve_network(TrainOptions& options, const DataSet& data, const NetworkDe
   const std::string& net = *options.net;
   if (net == "mlp" && data.is_image())
     throw Error("train: --net mlp works on points; " + data.name() +
-                " holds images, which --net dit and --net unet take");
+                " holds images, which --net dit, unet and song-unet take");
   if (net != "mlp" && !data.is_image())
     throw Error("train: --net " + net + " works on images; " + data.name() +
                 " holds points, which --net mlp takes");
@@ -207,10 +248,13 @@ void resolve_network(TrainOptions& options, const DataSet& data, const NetworkDe
   belongs("--frequencies", options.frequencies.has_value(), {"mlp"}, "--net mlp");
   belongs("--patch", options.patch.has_value(), {"dit"}, "--net dit");
   belongs("--heads", options.heads.has_value(), {"dit", "unet"}, "--net dit and --net unet");
-  belongs("--channel-mult", !options.channel_mult.empty(), {"unet"}, "--net unet");
-  belongs("--attention", !options.attention.empty(), {"unet"}, "--net unet");
+  const std::set<std::string> levelled = {"unet", "song-unet"};
+  const char* const of_levels = "--net unet and --net song-unet";
+  belongs("--channel-mult", !options.channel_mult.empty(), levelled, of_levels);
+  belongs("--attention", !options.attention.empty(), levelled, of_levels);
+  belongs("--architecture", options.architecture.has_value(), {"song-unet"}, "--net song-unet");
 
-  default_to(options.depth, net == "unet" ? unet_depth : defaults.depth);
+  default_to(options.depth, levelled.contains(net) ? unet_depth : defaults.depth);
   if (net == "mlp") {
     default_to(options.width, defaults.width);
     default_to(options.frequencies, defaults.frequencies);
@@ -222,13 +266,20 @@ void resolve_network(TrainOptions& options, const DataSet& data, const NetworkDe
     default_to(options.heads, usual_heads(*options.width));
     check_dit(options, sample[0]);
   }
-  if (net == "unet") {
+  if (levelled.contains(net)) {
     if (options.channel_mult.empty()) options.channel_mult = usual_levels(sample);
     if (std::ssize(options.channel_mult) > most_unet_levels)
       throw Error("train: --channel-mult has " + std::to_string(options.channel_mult.size()) +
                   " levels; at most " + std::to_string(most_unet_levels) + " are possible");
     if (options.attention.empty())
       options.attention = usual_attention(sample, options.channel_mult.size());
+  }
+  if (net == "song-unet") {
+    default_to(options.architecture, "ddpm++");
+    default_to(options.width, unet_width);
+    check_song_unet(options, data);
+  }
+  if (net == "unet") {
     const bool fits =
         !options.heads || std::ranges::all_of(attending_levels(options), [&](std::int64_t factor) {
           return unet_width * factor % *options.heads == 0;
@@ -248,6 +299,7 @@ NetworkConfig network_for(const TrainOptions& options, const DataSet& data) {
     return config;
   }
   if (*options.net == "unet") return unet_for(options, data);
+  if (*options.net == "song-unet") return song_unet_for(options, data);
   const Shape& image = data.sample_shape();
   DitConfig config{.image_size = image[0], .channels = image[2]};
   config.patch_size = *options.patch;

@@ -53,6 +53,11 @@ constexpr std::int64_t usual_warm_up = 100;
 const std::set<std::string> limits = {"steps",  "minutes", "out", "save-every", "checkpoint-every",
                                       "device", "lr",      "clip"};
 
+// What runs from before there was a choice do.
+const std::map<std::string, std::string> once_the_only = {{"precision", "f32"},
+                                                          {"optimiser", "adamw"},
+                                                          {"coupling", "independent"}};
+
 std::string text_of(const json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
@@ -164,6 +169,8 @@ void check_read(const TrainOptions& options, const TrainingConfig& config,
   };
   if (options.schedule == "constant")
     refuse({"final-lr"}, "on a constant schedule, which --schedule cosine would change");
+  if (options.coupling != "sinkhorn")
+    refuse({"coupling-epsilon"}, "on --coupling " + options.coupling + ", but on sinkhorn");
   check_method_read(config.method, num_classes(config.network) > 0, options.methods, given);
 }
 
@@ -194,6 +201,7 @@ void resolve(TrainOptions& options, const DataSet& data) {
                 std::to_string(*options.steps) + " to --schedule cosine; a --warmup below " +
                 std::to_string(*options.steps) + " would");
   if (options.batch.empty()) options.batch = std::to_string(defaults.batch);
+  if (options.coupling == "sinkhorn") default_to(options.coupling_epsilon, Coupling().epsilon);
   default_to(options.learning_rate, defaults.learning_rate);
   if (options.schedule == "cosine" && options.final_learning_rate > *options.learning_rate)
     throw Error("train: --final-lr " + number_text(options.final_learning_rate) +
@@ -210,7 +218,10 @@ json settings_of(const TrainOptions& options) {
                    {"channels", optional_json(options.channels)},
                    {"flip", options.flip},
                    {"no-labels", options.no_labels},
+                   {"coupling", options.coupling},
+                   {"coupling-epsilon", optional_json(options.coupling_epsilon)},
                    {"net", optional_json(options.net)},
+                   {"architecture", optional_json(options.architecture)},
                    {"width", optional_json(options.width)},
                    {"depth", optional_json(options.depth)},
                    {"heads", optional_json(options.heads)},
@@ -220,6 +231,7 @@ json settings_of(const TrainOptions& options) {
                    {"attention", list_json(options.attention)},
                    {"steps", optional_json(options.steps)},
                    {"minutes", options.minutes},
+                   {"optimiser", options.optimiser},
                    {"lr", optional_json(options.learning_rate)},
                    {"schedule", optional_json(options.schedule)},
                    {"final-lr", options.final_learning_rate},
@@ -247,8 +259,9 @@ void check_unchanged(const json& before, const json& now) {
     if (limits.contains(name)) continue;
     const auto found = before.find(name);
     if (found != before.end() && *found == value) continue;
-    // Runs from before there was a choice.
-    if (name == "precision" && found == before.end() && value == "f32") continue;
+    if (const auto only = once_the_only.find(name);
+        only != once_the_only.end() && found == before.end() && value == only->second)
+      continue;
     // Files may have moved; that they hold the same kind of data is checked when they are open.
     if (name == "data" && found != before.end() && found->is_string() && !is_built_in(*found) &&
         !is_built_in(value))
@@ -268,14 +281,18 @@ TrainingConfig training_config(const TrainOptions& options, const DataSet& data)
   config.network = network_for(options, data);
   config.method = method_for(options);
   if (config.method.method->has_schedule) config.total_steps = options.steps.value_or(0);
-  config.optimiser = {
-      .weight_decay = options.weight_decay, .clip_norm = options.clip, .ema_decays = options.ema};
+  config.optimiser = {.kind = optimiser_kind_from(options.optimiser),
+                      .weight_decay = options.weight_decay,
+                      .clip_norm = options.clip,
+                      .ema_decays = options.ema};
   config.schedule = {.kind = schedule_kind_from(*options.schedule),
                      .learning_rate = *options.learning_rate,
                      .warm_up_steps = *options.warm_up,
                      .final_learning_rate = options.final_learning_rate,
                      .steps = options.schedule == "cosine" ? *options.steps : 0};
   config.batch = options.batch == "auto" ? 1 : std::stoll(options.batch);
+  config.coupling.kind = coupling_kind_from(options.coupling);
+  if (options.coupling_epsilon) config.coupling.epsilon = *options.coupling_epsilon;
   config.seed = options.seed;
   config.recompute = options.recompute;
   config.precision = precision_from(options.precision);

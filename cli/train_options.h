@@ -29,12 +29,15 @@ struct TrainOptions : CommonOptions, DataOptions {
   MethodTable methods = built_in_methods();
   std::string method = "meanflow";
   MethodValues method_values;
-  std::optional<std::string> net;
+  std::string coupling = "independent";
+  std::optional<double> coupling_epsilon;
+  std::optional<std::string> net, architecture;
   std::optional<std::int64_t> width, depth, heads, patch, frequencies;
   std::vector<std::int64_t> channel_mult, attention;  // attention {0}: at no level
   std::optional<std::int64_t> steps;
   double minutes = 0;
   std::string batch;  // a number, "auto", or empty
+  std::string optimiser = "adamw";
   std::optional<double> learning_rate;
   std::optional<std::string> schedule;
   double final_learning_rate = 0;

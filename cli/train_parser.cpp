@@ -42,21 +42,29 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
   parser
       .add_option(
           "--net", options.net,
-          "mlp, dit or unet (default: dit for square images, unet for others, mlp for points)")
-      .check(one_of({"mlp", "dit", "unet"}))
+          "mlp, dit, unet or song-unet (default: dit for square images, unet for others, mlp for "
+          "points)")
+      .check(one_of({"mlp", "dit", "unet", "song-unet"}))
       .type_name("NET")
+      .group(network);
+  parser
+      .add_option("--architecture", options.architecture,
+                  "Of a song-unet: ddpm++, or ncsn++, which has random frequencies of time, smooth "
+                  "filters between levels, and the image beside each of them (default: ddpm++)")
+      .check(one_of({"ddpm++", "ncsn++"}))
+      .type_name("NAME")
       .group(network);
   parser
       .add_number(
           "--width", options.width, whole(1, 8192),
-          "Hidden size, a unet's channels at full resolution (default: 128, a unet's 32, or "
-          "what is nearest of the multiples of --heads)")
+          "Hidden size, a unet's or song-unet's channels at full resolution (default: 128, of these "
+          "two 32, or what is nearest of the multiples of --heads)")
       .type_name("N")
       .group(network);
   parser
       .add_number("--depth", options.depth, whole(1, 256),
-                  "Blocks of a dit, hidden layers of an mlp, residual blocks in a unet's levels "
-                  "(default: 4, 3 and 1)")
+                  "Blocks of a dit, hidden layers of an mlp, residual blocks in the levels of a unet "
+                  "or song-unet (default: 4, 3 and 1)")
       .type_name("N")
       .group(network);
   parser
@@ -81,14 +89,14 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
 
   parser
       .add_number("--channel-mult", options.channel_mult, whole(1, 64),
-                  "A unet's levels, each half as high and wide as the one before: their channels "
+                  "Levels of a unet or song-unet, each half as high and wide as the one before: their channels "
                   "in widths, e.g. 1,2,2 (default: 1,2,2,.. down to 8 x 8)")
       .delimiter(',')
       .type_name("N,..")
       .group(network);
   parser
       .add_number("--attention", options.attention, whole(0, 2048),
-                  "Levels of a unet with attention, by how far they are scaled down, e.g. 2,4; 0: "
+                  "Levels of a unet or song-unet with attention, by how far they are scaled down, e.g. 2,4; 0: "
                   "none (default: those of at most 16 x 16)")
       .delimiter(',')
       .type_name("N,..")
@@ -130,8 +138,16 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .show_default()
       .group(optimiser);
   parser
+      .add_option("--optimiser", options.optimiser,
+                  "adamw, adam, or radam, which holds back while it has seen few gradients, as the "
+                  "papers of ict and ect train")
+      .check(one_of(optimiser_names()))
+      .type_name("NAME")
+      .show_default()
+      .group(optimiser);
+  parser
       .add_number("--lr", options.learning_rate, real(1e-20, 1e6),
-                  "Learning rate of AdamW (default: 0.001 for images, 0.005 for points)")
+                  "Learning rate (default: 0.001 for images, 0.005 for points)")
       .type_name("X")
       .group(optimiser);
   parser
@@ -161,7 +177,9 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .type_name("X")
       .show_default()
       .group(optimiser);
-  parser.add_number("--weight-decay", options.weight_decay, real(0, 1e6), "Decoupled weight decay")
+  parser
+      .add_number("--weight-decay", options.weight_decay, real(0, 1e6),
+                  "Weight decay: decoupled with adamw, in the gradient with adam and radam")
       .type_name("X")
       .show_default()
       .group(optimiser);

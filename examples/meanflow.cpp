@@ -10,7 +10,7 @@
 #include "models/data/points.h"
 #include "models/images/sample_picture.h"
 #include "models/networks/network.h"
-#include "models/optimisers/adamw.h"
+#include "models/optimisers/optimiser.h"
 
 using namespace fluxion;
 

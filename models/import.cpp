@@ -37,10 +37,11 @@ NetworkConfig with_overrides(const NetworkConfig& config, const std::string& tex
 
 // The family whose sign is among the keys.
 const PublicFamily& family_of(const NamedEntries& file) {
-  for (const PublicFamily* family : {&public_dit(), &public_unet()})
+  for (const PublicFamily* family : {&public_dit(), &public_unet(), &public_song_unet()})
     if (file.find(family->sign)) return *family;
   throw Error("no network that is known: a DiT has a '" + std::string(public_dit().sign) +
-              "', a U-Net a '" + public_unet().sign + "'; there is neither among " +
+              "', a U-Net a '" + public_unet().sign + "', a SongUNet a '" + public_song_unet().sign +
+              "'; there is none among " +
               std::to_string(file.entries.size()) + " keys");
 }
 
@@ -278,6 +279,12 @@ ImportedModel import_network(const std::filesystem::path& path, const ImportOpti
   result.model.info.network = config;
   result.model.info.prediction = options.prediction;
   result.model.info.sampling = usual_sampling(options.prediction);
+  if (options.prediction == Prediction::F) {
+    // As Karras et al. publish them.
+    result.model.info.path = Path::edm();
+    result.model.info.wrapping = Wrapping::edm;
+    result.model.info.sampling = {.sampler = "edm", .steps = 18};
+  }
   result.model.info.step = number_in(content.metadata(), "step");
   const auto weights = content.metadata().find("weights");
   result.model.info.ema = weights != content.metadata().end() && weights->second == "ema";

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/error.h"
 
@@ -27,6 +28,13 @@ std::string name_of(const EnumNames<Enum, n>& names, Enum value) {
   for (const auto& [candidate, name] : names)
     if (candidate == value) return name;
   return "unknown";
+}
+
+template <class Enum, std::size_t n>
+std::vector<std::string> names_of(const EnumNames<Enum, n>& names) {
+  std::vector<std::string> all;
+  for (const auto& [value, name] : names) all.emplace_back(name);
+  return all;
 }
 
 // Throws FormatError, listing the names, for any other; `what` says what is named.

@@ -7,7 +7,7 @@
 #include "autograd/transforms.h"
 #include "engine/graph/ops.h"
 #include "models/names.h"
-#include "models/optimisers/adamw.h"
+#include "models/optimisers/optimiser.h"
 
 namespace fluxion {
 namespace {
@@ -83,6 +83,16 @@ Rows rows_of(const UnetConfig& unet) {
   };
 }
 
+Rows rows_of(const SongUnetConfig& song) {
+  return [layers = song_layers(song)](const std::string& weight) -> std::int64_t {
+    if (weight.starts_with("map_label.")) return 0;
+    if (weight.ends_with(".affine.weight")) return 1;
+    const auto owner = std::ranges::find_if(
+        layers, [&](const SongLayer& layer) { return weight.starts_with(layer.name); });
+    return owner == layers.end() ? 1 : owner->image[0] * owner->image[1];
+  };
+}
+
 // The products of activations of one sample: scores and mixing, over all heads, of `tokens` with
 // each other.
 double attention_flops(std::int64_t tokens, std::int64_t width) {
@@ -100,6 +110,13 @@ double activation_flops(const UnetConfig& unet) {
   for (const UnetLayer& layer : unet_layers(unet))
     if (layer.kind == UnetLayer::Kind::attention)
       flops += attention_flops(layer.image[0] * layer.image[1], layer.in);
+  return flops;
+}
+
+double activation_flops(const SongUnetConfig& song) {
+  double flops = 0;
+  for (const SongLayer& layer : song_layers(song))
+    if (layer.attention) flops += attention_flops(layer.image[0] * layer.image[1], layer.out);
   return flops;
 }
 

@@ -10,6 +10,7 @@
 #include "models/data/glyphs.h"
 #include "models/data/idx_images.h"
 #include "models/data/image_folder.h"
+#include "models/data/pair_set.h"
 #include "models/data/points.h"
 #include "models/data/random.h"
 
@@ -115,12 +116,17 @@ void DataSet::flip_at_random() {
   flips_ = true;
 }
 
+void DataSet::noise(std::uint64_t, std::span<float>) const {
+  throw Error("data set " + name_ + ": holds no noise");
+}
+
 HostBatch DataSet::batch(std::int64_t count, std::uint64_t seed, std::uint64_t step) const {
   if (count < 0)
     throw Error("data set " + name_ + ": a batch of " + std::to_string(count) + " samples");
   const auto samples = static_cast<std::size_t>(count);
   const auto elements = static_cast<std::size_t>(sample_shape_.elements());
   HostBatch batch{std::vector<float>(samples * elements), std::vector<std::int32_t>(samples)};
+  if (has_noise()) batch.noise.resize(batch.x.size());
   for (std::size_t i = 0; i < samples; ++i) {
     const std::uint64_t position = step * samples + i;
     std::uint64_t index = position;
@@ -130,6 +136,7 @@ HostBatch DataSet::batch(std::int64_t count, std::uint64_t seed, std::uint64_t s
     }
     const auto x = std::span(batch.x).subspan(i * elements, elements);
     const std::int32_t label = sample(seed, index, x);
+    if (has_noise()) noise(index, std::span(batch.noise).subspan(i * elements, elements));
     batch.labels[i] = labels_dropped_      ? 0
                       : number_of_.empty() ? label
                                            : number_of_[static_cast<std::size_t>(label)];
@@ -237,6 +244,7 @@ std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path,
       if (is_idx_folder(folder)) return idx_images(folder, options);
       if (is_cifar10_folder(folder)) return cifar10(folder, options);
     }
+    if (is_pairs_folder(path)) return pair_set(path, options);
     check_known_folders(path);
     return image_folder(path, options);
   }
@@ -247,7 +255,7 @@ std::unique_ptr<DataSet> find_data_set(const std::string& name_or_path,
   throw Error(
       "no data set \"" + name_or_path + "\": neither a built-in name (" + names +
       ") nor the path of a folder of images, a .npy or .npz file, an IDX file, or a folder with "
-      "MNIST's or CIFAR-10's files");
+      "MNIST's or CIFAR-10's files or with pairs");
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ namespace fluxion {
 struct HostBatch {
   std::vector<float> x;              // [count, sample shape..]; images NHWC in [-1, 1]
   std::vector<std::int32_t> labels;  // [count]; all 0 where the set is unlabelled
+  std::vector<float> noise = {};     // [count, sample shape..], that x goes with; empty: any
 };
 
 class DataSet {
@@ -41,6 +42,8 @@ class DataSet {
     return class_names_;
   }  // in UTF-8; numbers where the set has no names for them
   std::optional<std::int64_t> size() const { return size_; }  // empty: endless
+  // Whether each sample goes with noise of its own, which batches hold.
+  virtual bool has_noise() const { return false; }
 
   // Each class that a set on disk opens with has a sample: a name without one is left out, with a
   // warning. Later one may lose them, to damage that only decoding shows.
@@ -86,6 +89,8 @@ class DataSet {
   // finite sets: the index of the sample.
   virtual std::int32_t sample(std::uint64_t seed, std::uint64_t position,
                               std::span<float> x) const = 0;
+  // The noise of the sample at that index, of sets that have it.
+  virtual void noise(std::uint64_t index, std::span<float> e) const;
   // labels() and class_marks() in the classes that `sample` speaks of.
   virtual std::vector<std::int32_t> stored_labels() const { return {}; }
   virtual std::vector<std::string> stored_marks() const { return {}; }

@@ -28,6 +28,7 @@ struct Prefetcher::State {
   std::shared_ptr<const DataSet> data;
   std::int64_t count;
   std::uint64_t seed, depth;
+  std::function<void(HostBatch&, std::uint64_t)> prepare;
 
   std::mutex mutex;
   std::condition_variable_any room, made;
@@ -36,11 +37,13 @@ struct Prefetcher::State {
   std::vector<std::jthread> workers;        // last, so that they end before what they use
 
   State(std::shared_ptr<const DataSet> data, std::int64_t count, std::uint64_t seed,
-        std::uint64_t first, std::uint64_t depth, int threads)
+        std::uint64_t first, std::uint64_t depth, int threads,
+        std::function<void(HostBatch&, std::uint64_t)> prepare)
       : data(std::move(data)),
         count(count),
         seed(seed),
         depth(depth),
+        prepare(std::move(prepare)),
         to_make(first),
         to_take(first),
         places(depth),
@@ -48,6 +51,12 @@ struct Prefetcher::State {
                               [this](std::stop_token stop) { work(stop); })) {}
   ~State() {
     for (std::jthread& worker : workers) worker.request_stop();
+  }
+
+  HostBatch make(std::uint64_t step) const {
+    HostBatch batch = data->batch(count, seed, step);
+    if (prepare) prepare(batch, step);
+    return batch;
   }
 
   std::optional<Made>& place_of(std::uint64_t step) { return places[step % depth]; }
@@ -65,7 +74,7 @@ struct Prefetcher::State {
       }
       Made result;
       try {
-        result.batch = data->batch(count, seed, step);
+        result.batch = make(step);
       } catch (...) {
         result.failure = std::current_exception();
       }
@@ -78,6 +87,8 @@ struct Prefetcher::State {
   }
 };
 
+int usual_prefetch_threads() { return std::clamp(usable_cpus() / 2, 1, 8); }
+
 Prefetcher::Prefetcher(std::shared_ptr<const DataSet> data, std::int64_t count, std::uint64_t seed,
                        std::uint64_t first, const PrefetchOptions& options) {
   if (!data) throw Error("prefetch: no data set");
@@ -85,10 +96,10 @@ Prefetcher::Prefetcher(std::shared_ptr<const DataSet> data, std::int64_t count, 
     throw Error("prefetch: batches of " + std::to_string(count) + " (at least 1), depth " +
                 std::to_string(options.depth) + " and threads " + std::to_string(options.threads) +
                 " (at least 0)");
-  const int threads = options.threads > 0 ? options.threads : std::clamp(usable_cpus() / 2, 1, 8);
+  const int threads = options.threads > 0 ? options.threads : usual_prefetch_threads();
   const int depth = options.depth > 0 ? options.depth : threads + 2;
   state_ = std::make_unique<State>(std::move(data), count, seed, first,
-                                   static_cast<std::uint64_t>(depth), threads);
+                                   static_cast<std::uint64_t>(depth), threads, options.prepare);
 }
 Prefetcher::~Prefetcher() = default;
 Prefetcher::Prefetcher(Prefetcher&&) noexcept = default;
@@ -96,7 +107,7 @@ Prefetcher& Prefetcher::operator=(Prefetcher&&) noexcept = default;
 
 HostBatch Prefetcher::next() {
   State& state = *state_;
-  if (state.workers.empty()) return state.data->batch(state.count, state.seed, state.to_take++);
+  if (state.workers.empty()) return state.make(state.to_take++);
   State::Made result;
   {
     std::unique_lock lock(state.mutex);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "models/data/data_set.h"
@@ -12,7 +13,11 @@ namespace fluxion {
 struct PrefetchOptions {
   int depth = 0;    // batches held ready or in the making; 0: two more than threads
   int threads = 0;  // 0: half of the processors, 1 to 8
+  // What is done to each batch, on the thread that made it; safe from several at once.
+  std::function<void(HostBatch& batch, std::uint64_t step)> prepare = {};
 };
+// What 0 stands for.
+int usual_prefetch_threads();
 
 class Prefetcher {
  public:
@@ -25,7 +30,7 @@ class Prefetcher {
   Prefetcher(Prefetcher&&) noexcept;
   Prefetcher& operator=(Prefetcher&&) noexcept;
 
-  // The batch of the next step: bit for bit data.batch(count, seed, step). Throws what making it
+  // The batch of the next step: bit for bit data.batch(count, seed, step), prepared. Throws what making it
   // threw, and goes on with the step after it.
   HostBatch next();
   // The step that next() will return.

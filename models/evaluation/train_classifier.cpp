@@ -6,7 +6,7 @@
 #include "engine/compile.h"
 #include "engine/graph/ops.h"
 #include "models/networks/initialise.h"
-#include "models/optimisers/adamw.h"
+#include "models/optimisers/optimiser.h"
 
 namespace fluxion {
 

@@ -12,6 +12,7 @@
 #include "models/data/random.h"
 #include "models/evaluation/blocks.h"
 #include "models/evaluation/distances.h"
+#include "models/evaluation/transport.h"
 
 namespace fluxion {
 
@@ -180,42 +181,9 @@ double wasserstein2(const SampleView& x, const SampleView& y, int threads) {
                   std::copy(squared.begin(), squared.end(), cost.begin() + row * x.count);
                 });
 
-  // Rows join one at a time, each along the shortest augmenting path (Dijkstra on reduced costs).
-  // Column n stands for "the row that is joining".
-  constexpr double infinite = std::numeric_limits<double>::infinity();
-  std::vector<double> row_price(n, 0), column_price(n + 1, 0);
-  std::vector<std::size_t> row_of(n + 1, n), before(n + 1, n);  // row_of[j] == n: column j is free
-  for (std::size_t start = 0; start < n; ++start) {
-    std::vector<double> distance(n, infinite);
-    std::vector<bool> settled(n + 1, false);
-    std::size_t column = n;
-    row_of[n] = start;
-    while (row_of[column] != n) {
-      settled[column] = true;
-      const std::size_t row = row_of[column];
-      std::size_t nearest = n;
-      double step = infinite;
-      for (std::size_t j = 0; j < n; ++j) {
-        if (settled[j]) continue;
-        const double reduced = cost[row * n + j] - row_price[row] - column_price[j];
-        if (reduced < distance[j]) distance[j] = reduced, before[j] = column;
-        if (distance[j] < step) step = distance[j], nearest = j;
-      }
-      for (std::size_t j = 0; j <= n; ++j) {
-        if (settled[j])
-          row_price[row_of[j]] += step, column_price[j] -= step;
-        else
-          distance[j] -= step;
-      }
-      column = nearest;
-    }
-    while (column != n) {
-      row_of[column] = row_of[before[column]];
-      column = before[column];
-    }
-  }
+  const std::vector<std::size_t> column_of = best_assignment(cost, n);
   double total = 0;
-  for (std::size_t j = 0; j < n; ++j) total += cost[row_of[j] * n + j];
+  for (std::size_t i = 0; i < n; ++i) total += cost[i * n + column_of[i]];
   return std::sqrt(total / static_cast<double>(n));
 }
 

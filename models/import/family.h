@@ -11,8 +11,10 @@ struct PublicFamily {
   const char* name;         // in messages: "DiT"
   const char* first_time;   // weight of the linear map of the first time's features
   const char* second_time;  // prefix of the second time's embedder
-  const char* class_table;  // a row a class, the last one the null class
-  const char* output;       // prefix of the last map, whose rows are the output's channels in turn
+  const char* class_table;  // a row a class, the last one the null class; where config() takes
+                            // Fill::null_class
+  const char* output;       // prefix of the last map, whose rows are the output's channels in turn;
+                            // where config() takes data_at_one and drop_variance
   const char* sign;         // a key that only this family has
   // The configuration that the shapes, the options and `options.config` say. Adds notes to the
   // file. Throws Error.
@@ -22,5 +24,6 @@ struct PublicFamily {
 
 const PublicFamily& public_dit();
 const PublicFamily& public_unet();
+const PublicFamily& public_song_unet();
 
 }  // namespace fluxion

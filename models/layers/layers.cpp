@@ -50,6 +50,18 @@ Tensor per_sample(const Tensor& values, std::int64_t rank, Location where) {
   return reshape(values, Shape(std::move(shape)), where);
 }
 
+Tensor sinusoids(const Tensor& t, const std::vector<double>& frequencies, double time_scale,
+                 Location where) {
+  require_tensor(t, "sinusoids", "t", where);
+  const auto half = static_cast<std::int64_t>(frequencies.size());
+  if (t.rank() != 1 || half < 1)
+    throw ShapeError(where_text("sinusoids", where) + "wants t [batch] and frequencies, got " +
+                     to_string(t.type()) + " and " + std::to_string(half));
+  const Tensor angles = expand_dims(mul({t, where}, {time_scale, where}), 1, where) *
+                        table(frequencies, {1, half}, t.dtype(), t.device());
+  return concat({cos(angles), sin(angles)}, 1, where);
+}
+
 Tensor timestep_embedding(const Tensor& t, std::int64_t dim, double time_scale, double max_period,
                           Location where) {
   require_tensor(t, "timestep_embedding", "t", where);
@@ -62,9 +74,7 @@ Tensor timestep_embedding(const Tensor& t, std::int64_t dim, double time_scale, 
   for (std::int64_t i = 0; i < half; ++i)
     frequencies[static_cast<std::size_t>(i)] =
         std::exp(-std::log(max_period) * static_cast<double>(i) / static_cast<double>(half));
-  const Tensor angles = expand_dims(mul({t, where}, {time_scale, where}), 1, where) *
-                        table(frequencies, {1, half}, t.dtype(), t.device());
-  const Tensor features = concat({cos(angles), sin(angles)}, 1, where);
+  const Tensor features = sinusoids(t, frequencies, time_scale, where);
   return dim % 2 == 0 ? features : pad(features, {0, 0}, {0, 1}, 0, where);
 }
 

@@ -17,7 +17,10 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
 // the other axes of a sample.
 Tensor per_sample(const Tensor& values, std::int64_t rank, Location where = Location::current());
 
-// [cos a, sin a] with a[n, i] = t[n] time_scale max_period^(-i / half), half = dim / 2: t [batch]
+// [cos a, sin a] with a[n, i] = t[n] time_scale frequencies[i]: t [batch] -> [batch, 2 half].
+Tensor sinusoids(const Tensor& t, const std::vector<double>& frequencies, double time_scale = 1,
+                 Location where = Location::current());
+// The same with a[n, i] = t[n] time_scale max_period^(-i / half), half = dim / 2: t [batch]
 // -> [batch, dim], cosines first, and a zero column if dim is odd. As in the public DiT and ADM
 // code.
 Tensor timestep_embedding(const Tensor& t, std::int64_t dim, double time_scale = 1,

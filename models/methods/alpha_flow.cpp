@@ -64,6 +64,7 @@ Method alpha_flow_method() {
                    : "alpha-begin must be below alpha-end";
       },
       .loss = alpha_flow_loss,
+      .takes_pairs = true,
       .has_schedule = true,
   };
 }

@@ -56,6 +56,7 @@ Method ct_method() {
                                        "Decay of the average at the start")});
   method.refusal = refuse_levels;
   method.loss = ct_loss;
+  method.takes_pairs = true;
   method.has_schedule = true;
   method.copies = {"teacher"};
   method.after_update = ct_teacher;

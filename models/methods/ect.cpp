@@ -51,6 +51,7 @@ Method ect_method() {
        real_option("huber-offset", 0, 1000, {.images = 0.0},
                    "c of the pseudo-Huber distance; 0: the plain norm")});
   method.loss = ect_loss;
+  method.takes_pairs = true;
   method.has_schedule = true;
   return method;
 }

@@ -20,6 +20,7 @@ Method flow_matching_method() {
                 arguments.velocity, draw(arguments, draw_options(arguments.use.options)));
             return LossValue{result.loss, result.loss};
           },
+      .takes_pairs = true,
   };
 }
 

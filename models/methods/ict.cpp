@@ -60,6 +60,7 @@ Method ict_method() {
                    "c of the pseudo-Huber distance, in roots of the number of elements")});
   method.refusal = refuse_levels;
   method.loss = ict_loss;
+  method.takes_pairs = true;
   method.has_schedule = true;
   return method;
 }

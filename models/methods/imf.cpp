@@ -72,6 +72,7 @@ Method imf_method() {
       .prediction = Prediction::average_velocity,
       .sampling = {.sampler = "meanflow", .steps = 1},
       .loss = imf_loss,
+      .takes_pairs = true,
       .learned_shapes = velocity_shapes,
       .learned =
           [](const MethodUse& use, const Tensor& key) {

@@ -72,6 +72,7 @@ Method meanflow_method() {
                    : "";
       },
       .loss = meanflow_loss,
+      .takes_pairs = true,
   };
 }
 

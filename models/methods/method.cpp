@@ -115,7 +115,7 @@ void describe(const MethodConfig& config, ModelInfo& info) {
   info.prediction = method.prediction;
   info.wrapping = method.wrapping;
   if (method.path) info.path = method.path(config.options);
-  info.sampling = method.sampling;
+  info.sampling = method.sampling_for ? method.sampling_for(config.options) : method.sampling;
   if (method.guidance) info.guidance = method.guidance(config.options);
   info.open_class =
       !config.options.has("label-dropout") || config.options.real("label-dropout") > 0;

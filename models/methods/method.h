@@ -35,6 +35,7 @@ struct LossArguments {
   // The network with other parameters of the same names, such as a tree of the state.
   std::function<Velocity(const Parameters&)> bind;
   Tensor x, labels;  // [batch, ..]; i32 [batch], unread where the network has no classes
+  Tensor noise;      // of the shape of x, that it goes with; empty: the loss draws its own
   Tensor key;        // u32[2], another at each step: all that is random comes from it
   Tensor step;       // i32, updates done before
 };
@@ -68,6 +69,7 @@ struct Method {
   Wrapping wrapping = Wrapping::none;
   std::function<Path(const MethodOptions&)> path = {};  // none: linear
   DefaultSampling sampling = {};
+  std::function<DefaultSampling(const MethodOptions&)> sampling_for = {};  // where options say more
   // The guidance that is trained in; none where samples may be guided later.
   std::function<std::optional<TrainedGuidance>(const MethodOptions&)> guidance = {};
 
@@ -78,6 +80,11 @@ struct Method {
   // step.
   std::function<LossValue(const LossArguments&)> loss = {};
 
+  // It learns the flow of the pairs of sample and noise that it gets, however they were coupled.
+  bool takes_pairs = false;
+  // It learns from pairs of a trained model alone (DataSet::has_noise); its options teacher, pairs,
+  // pair-sampler and pair-steps say how they are made (models/training/pairs.h).
+  bool needs_pairs = false;
   bool has_schedule = false;  // it reads use.total_steps, and needs to know them
 
   // State; each of these may be empty. All of it is in checkpoints.

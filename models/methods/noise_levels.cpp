@@ -43,6 +43,7 @@ Tensor drawn_levels(const LossArguments& arguments, const Path& path) {
 }
 
 Tensor drawn_noise(const LossArguments& arguments) {
+  if (arguments.noise) return arguments.noise;
   return normal(fold_in(arguments.key, 0), arguments.x.shape(), arguments.x.dtype());
 }
 

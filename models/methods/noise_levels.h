@@ -19,7 +19,7 @@ MethodOption level_std_option(double fallback);
 // exp(mean + std n), n ~ N(0, 1), within the ends of the path: [batch].
 Tensor drawn_levels(const LossArguments& arguments, const Path& path);
 
-// e ~ N(0, I), of the shape of x.
+// e ~ N(0, I), of the shape of x: what the batch goes with, or else drawn here.
 Tensor drawn_noise(const LossArguments& arguments);
 // The labels of the batch, some of them dropped; empty without classes.
 Tensor drawn_labels(const LossArguments& arguments);

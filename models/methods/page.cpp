@@ -28,6 +28,7 @@ std::string state_of(const Method& method) {
   add(static_cast<bool>(method.learned), "learned weights of its own");
   add(!method.copies.empty(), "an average of the network");
   add(!method.teacher_option.empty(), "a frozen teacher");
+  add(method.needs_pairs, "pairs of a teacher, on disk");
   return state.empty() ? "-" : state;
 }
 
@@ -49,6 +50,8 @@ std::string methods_page(const MethodTable& table) {
             (method->sampling.steps == 1 ? " step" : " steps") + " | " + state_of(*method) + " |\n";
   for (const auto& method : table) {
     page += "\n## " + method->name + "\n\n" + method->paper + ".\n\n";
+    if (method->takes_pairs && !method->needs_pairs)
+      page += "Takes `--coupling` and `--data` of pairs.\n\n";
     if (method->options.empty()) continue;
     page += "| option | range | default | |\n|---|---|---|---|\n";
     for (const MethodOption& option : method->options)

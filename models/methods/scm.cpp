@@ -56,6 +56,7 @@ Method scm_method() {
       .path = trigflow_path,
       .sampling = {.sampler = "consistency", .steps = 2},
       .loss = scm_loss,
+      .takes_pairs = true,
       .has_schedule = true,
       .learned_shapes = [](const MethodUse&) { return weight_shapes(1); },
       .learned = [](const MethodUse&, const Tensor& key) { return fresh_weight(1, key); },

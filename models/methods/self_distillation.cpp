@@ -52,7 +52,8 @@ LossValue self_distillation_loss(const LossArguments& arguments, const MapResidu
 
 Method self_distillation_method() {
   Method method{.prediction = Prediction::average_velocity,
-                .sampling = {.sampler = "meanflow", .steps = 4}};
+                .sampling = {.sampler = "meanflow", .steps = 4},
+                .takes_pairs = true};
   method.paper =
       "Boffi, Albergo and Vanden-Eijnden 2025, How to build a consistency model, arXiv 2505.18825";
   method.learned_shapes = [](const MethodUse& use) {

@@ -40,6 +40,7 @@ Method split_meanflow_method() {
       .prediction = Prediction::average_velocity,
       .sampling = {.sampler = "meanflow", .steps = 1},
       .loss = split_meanflow_loss,
+      .takes_pairs = true,
   };
 }
 

@@ -5,7 +5,7 @@ namespace fluxion {
 
 // Each in the file of its name.
 using MakeMethod = Method();
-MakeMethod flow_matching_method, meanflow_method, imf_method, split_meanflow_method,
+MakeMethod flow_matching_method, reflow_method, meanflow_method, imf_method, split_meanflow_method,
     alpha_flow_method, lsd_method, esd_method, psd_method, edm_method, dsm_method, ct_method,
     ict_method, ect_method, scm_method, cd_method;
 
@@ -14,6 +14,7 @@ const MethodTable& built_in_methods() {
     MethodTable rows;
     for (MakeMethod* make : {
              &flow_matching_method,
+             &reflow_method,
              &meanflow_method,
              &imf_method,
              &split_meanflow_method,

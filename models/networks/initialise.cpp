@@ -7,9 +7,13 @@
 namespace fluxion {
 
 Tensor xavier_uniform(const Tensor& key, const Shape& shape, DType dtype) {
-  const double outputs = static_cast<double>(shape[0]),
-               inputs = static_cast<double>(shape.elements()) / outputs;
-  const double bound = std::sqrt(6.0 / (inputs + outputs));
+  return xavier_uniform(key, {shape[0], shape.elements() / shape[0]}, shape, dtype);
+}
+
+Tensor xavier_uniform(const Tensor& key, std::array<std::int64_t, 2> outputs_inputs,
+                      const Shape& shape, DType dtype) {
+  const double bound =
+      std::sqrt(6.0 / static_cast<double>(outputs_inputs[0] + outputs_inputs[1]));
   return (uniform(key, shape, dtype) * 2.0 - 1.0) * bound;
 }
 

@@ -1,6 +1,7 @@
 // How parameters start.
 #pragma once
 
+#include <array>
 #include <functional>
 
 #include "models/networks/parameters.h"
@@ -10,6 +11,9 @@ namespace fluxion {
 // Uniform on +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010). weight [out, in], or [out,
 // ..] with all other axes counted as inputs.
 Tensor xavier_uniform(const Tensor& key, const Shape& shape, DType dtype);
+// The same of a weight of any shape that counts as so many outputs and inputs.
+Tensor xavier_uniform(const Tensor& key, std::array<std::int64_t, 2> outputs_inputs,
+                      const Shape& shape, DType dtype);
 
 // Uniform on +-1 / sqrt(inputs): PyTorch's default of weights and biases of linear maps and
 // convolutions, where each output has so many inputs.

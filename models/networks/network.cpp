@@ -81,6 +81,31 @@ json config_to_json(const UnetConfig& config) {
           {"frequency_embedding_size", config.frequency_embedding_size}};
 }
 
+json config_to_json(const SongUnetConfig& config) {
+  return {{"image_size", config.image_size},
+          {"channels", config.channels},
+          {"base", config.base},
+          {"channel_mult", config.channel_mult},
+          {"num_blocks", config.num_blocks},
+          {"attention_ds", config.attention_ds},
+          {"embedding", to_string(config.embedding)},
+          {"encoder", to_string(config.encoder)},
+          {"filter", to_string(config.filter)},
+          {"channel_mult_noise", config.channel_mult_noise},
+          {"channel_mult_emb", config.channel_mult_emb},
+          {"num_classes", config.num_classes},
+          {"second_time", to_string(config.second_time)},
+          {"time_scale", config.time_scale}};
+}
+
+std::array<std::int64_t, 2> sides_from_json(const json& object) {
+  const auto sides = member<std::vector<std::int64_t>>(object, "image_size");
+  if (sides.size() != 2)
+    throw FormatError("network configuration: image_size of a unet must be [height, width], got " +
+                      json(sides).dump());
+  return {sides[0], sides[1]};
+}
+
 MlpConfig mlp_from_json(const json& object) {
   return {.data_dim = member<std::int64_t>(object, "data_dim"),
           .hidden = member<std::vector<std::int64_t>>(object, "hidden"),
@@ -107,12 +132,8 @@ DitConfig dit_from_json(const json& object) {
 }
 
 UnetConfig unet_from_json(const json& object) {
-  const auto sides = member<std::vector<std::int64_t>>(object, "image_size");
-  if (sides.size() != 2)
-    throw FormatError("network configuration: image_size of a unet must be [height, width], got " +
-                      json(sides).dump());
   return {
-      .image_size = {sides[0], sides[1]},
+      .image_size = sides_from_json(object),
       .channels = member<std::int64_t>(object, "channels"),
       .base = member<std::int64_t>(object, "base"),
       .channel_mult = member<std::vector<std::int64_t>>(object, "channel_mult"),
@@ -131,6 +152,23 @@ UnetConfig unet_from_json(const json& object) {
       .frequency_embedding_size = member_or<std::int64_t>(object, "frequency_embedding_size", 0)};
 }
 
+SongUnetConfig song_unet_from_json(const json& object) {
+  return {.image_size = sides_from_json(object),
+          .channels = member<std::int64_t>(object, "channels"),
+          .base = member<std::int64_t>(object, "base"),
+          .channel_mult = member<std::vector<std::int64_t>>(object, "channel_mult"),
+          .num_blocks = member<std::int64_t>(object, "num_blocks"),
+          .attention_ds = member<std::vector<std::int64_t>>(object, "attention_ds"),
+          .embedding = song_embedding_from(member<std::string>(object, "embedding")),
+          .encoder = song_encoder_from(member<std::string>(object, "encoder")),
+          .filter = song_filter_from(member<std::string>(object, "filter")),
+          .channel_mult_noise = member<std::int64_t>(object, "channel_mult_noise"),
+          .channel_mult_emb = member<std::int64_t>(object, "channel_mult_emb"),
+          .num_classes = member<std::int64_t>(object, "num_classes"),
+          .second_time = second_time_from(member<std::string>(object, "second_time")),
+          .time_scale = member<double>(object, "time_scale")};
+}
+
 }  // namespace
 
 Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Tensor& z,
@@ -141,19 +179,16 @@ Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Te
                        (z ? to_string(z.type()) : "(empty)") + ", got " +
                        (time ? to_string(time.type()) : "(empty)"));
   return std::visit(
-      Overloaded{[&](const MlpConfig& mlp) { return apply(mlp, parameters, z, times); },
-                 [&](const DitConfig& dit) { return apply(dit, parameters, z, times, labels); },
-                 [&](const UnetConfig& unet) { return apply(unet, parameters, z, times, labels); }},
+      Overloaded{
+          [&](const MlpConfig& mlp) { return apply(mlp, parameters, z, times); },
+          [&](const auto& images) { return apply(images, parameters, z, times, labels); }},
       config);
 }
 
 NetworkConfig with_checkpoints(NetworkConfig config) {
-  if (auto* dit = std::get_if<DitConfig>(&config))
-    dit->running.checkpoint_blocks = true;
-  else if (auto* unet = std::get_if<UnetConfig>(&config))
-    unet->running.checkpoint_blocks = true;
-  else
+  if (std::holds_alternative<MlpConfig>(config))
     throw Error("an MLP has no blocks that could be computed again; only a DiT and a U-Net have");
+  std::visit([](auto& network) { network.running.checkpoint_blocks = true; }, config);
   return config;
 }
 
@@ -180,13 +215,17 @@ std::map<std::string, Shape> parameter_shapes(const NetworkConfig& config) {
 std::vector<std::string> frozen_parameters(const NetworkConfig& config) {
   if (const auto* dit = std::get_if<DitConfig>(&config); dit && dit->positions == Positions::sincos)
     return {"pos_embed"};
+  if (const auto* song = std::get_if<SongUnetConfig>(&config);
+      song && song->embedding == SongEmbedding::fourier)
+    return {"map_noise.freqs"};
   return {};
 }
 
 std::string family(const NetworkConfig& config) {
   return std::visit(
       Overloaded{[](const MlpConfig&) { return "mlp"; }, [](const DitConfig&) { return "dit"; },
-                 [](const UnetConfig&) { return "unet"; }},
+                 [](const UnetConfig&) { return "unet"; },
+                 [](const SongUnetConfig&) { return "song-unet"; }},
       config);
 }
 
@@ -202,7 +241,7 @@ Shape sample_shape(const NetworkConfig& config) {
                  [](const DitConfig& dit) {
                    return Shape{dit.image_size, dit.image_size, dit.channels};
                  },
-                 [](const UnetConfig& unet) {
+                 [](const auto& unet) {
                    return Shape{unet.image_size[0], unet.image_size[1], unet.channels};
                  }},
       config);
@@ -236,8 +275,11 @@ NetworkConfig network_from_json(const json& object) {
     result = dit_from_json(config);
   else if (name == "unet")
     result = unet_from_json(config);
+  else if (name == "song-unet")
+    result = song_unet_from_json(config);
   else
-    throw FormatError("network: family '" + name + "' is not one of 'mlp', 'dit', 'unet'");
+    throw FormatError("network: family '" + name +
+                      "' is not one of 'mlp', 'dit', 'unet', 'song-unet'");
   try {
     check(result);
   } catch (const FormatError&) {

@@ -16,11 +16,12 @@
 #include "models/networks/dit.h"
 #include "models/networks/mlp.h"
 #include "models/networks/parameters.h"
+#include "models/networks/song_unet.h"
 #include "models/networks/unet.h"
 
 namespace fluxion {
 
-using NetworkConfig = std::variant<MlpConfig, DitConfig, UnetConfig>;
+using NetworkConfig = std::variant<MlpConfig, DitConfig, UnetConfig, SongUnetConfig>;
 
 // The network's output, of the shape of z: the average velocity u(z, r, t) from time t back to r,
 // or whatever it was trained to be.
@@ -46,7 +47,7 @@ using Velocity = std::function<Tensor(const Tensor& z, const Times& times, const
 Velocity bind_parameters(const NetworkConfig& config, const Parameters& parameters);
 
 // Fresh parameters on the key's device. An MLP and a DiT: linear weights Xavier-uniform, biases 0,
-// embedding tables and time embedders N(0, 0.02^2), adaLN and output layers 0. A U-Net: unet.h.
+// embedding tables and time embedders N(0, 0.02^2), adaLN and output layers 0. U-Nets: unet.h, song_unet.h.
 Parameters initialise(const NetworkConfig& config, const Tensor& key, DType dtype = DType::f32);
 
 // Every parameter's name and shape.
@@ -54,7 +55,7 @@ std::map<std::string, Shape> parameter_shapes(const NetworkConfig& config);
 // Names of the parameters that are constants and are not trained.
 std::vector<std::string> frozen_parameters(const NetworkConfig& config);
 
-std::string family(const NetworkConfig& config);        // "mlp", "dit", "unet"
+std::string family(const NetworkConfig& config);        // "mlp", "dit", "unet", "song-unet"
 std::int64_t num_classes(const NetworkConfig& config);  // 0: not conditional
 Shape sample_shape(const NetworkConfig& config);        // of one sample, e.g. [28, 28, 1]
 std::int64_t parameter_count(const NetworkConfig& config);

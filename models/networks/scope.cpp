@@ -8,6 +8,12 @@ Tensor Scope::linear(const Tensor& x) const {
   return fluxion::linear(x, (*this)("weight"), (*this)("bias"), precision);
 }
 
+Tensor convolve(const Scope& at, const Tensor& x, const ConvolutionOptions& options) {
+  return product(at.precision, x, at("weight"), [&](const Tensor& a, const Tensor& b) {
+    return conv2d(a, transpose(b, {2, 3, 1, 0}), options) + at("bias");
+  });
+}
+
 Tensor embed_time(const Scope& mlp, const Tensor& time, std::int64_t features, double time_scale) {
   return (mlp / "2").linear(
       silu((mlp / "0").linear(timestep_embedding(time, features, time_scale))));

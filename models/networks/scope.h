@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "models/layers/image.h"
 #include "models/layers/precision.h"
 #include "models/networks/parameters.h"
 
@@ -26,6 +27,11 @@ struct Scope {
   // weight x + bias over the last axis.
   Tensor linear(const Tensor& x) const;
 };
+
+// A convolution of images [batch, height, width, channels]: weight [out, in, height, width] and bias.
+Tensor convolve(const Scope& at, const Tensor& x, const ConvolutionOptions& options);
+// A 3 x 3 kernel keeps the size.
+inline constexpr ConvolutionOptions same_size{.low = {1, 1}, .high = {1, 1}};
 
 // Linear "0", silu, linear "2" on the sinusoidal features of a time: [batch] -> [batch, width].
 Tensor embed_time(const Scope& mlp, const Tensor& time, std::int64_t features, double time_scale);

@@ -16,18 +16,9 @@ using Kind = UnetLayer::Kind;
 using Resampling = UnetLayer::Resampling;
 
 constexpr double group_norm_epsilon = 1e-5;
-constexpr ConvolutionOptions padded{.low = {1, 1},
-                                    .high = {1, 1}};  // a 3 x 3 kernel keeps the size
 constexpr ConvolutionOptions halving{.stride = {2, 2}, .low = {1, 1}, .high = {1, 1}};
 
 std::int64_t embedding_width(const UnetConfig& config) { return 4 * config.base; }
-
-// Weights are [out, in, height, width].
-Tensor convolve(const Scope& at, const Tensor& x, const ConvolutionOptions& options) {
-  return product(at.precision, x, at("weight"), [&](const Tensor& a, const Tensor& b) {
-    return conv2d(a, transpose(b, {2, 3, 1, 0}), options) + at("bias");
-  });
-}
 
 Tensor norm(const UnetConfig& config, const Scope& at, const Tensor& x) {
   return group_norm(x, config.norm_groups, group_norm_epsilon, at("weight"), at("bias"));
@@ -43,14 +34,14 @@ Tensor resample_layer(const UnetConfig& config, Resampling resampling, const Sco
                       const Tensor& h) {
   if (!config.conv_resample) return resample(h, resampling);
   return resampling == Resampling::down ? convolve(at / "op", h, halving)
-                                        : convolve(at / "conv", resample(h, resampling), padded);
+                                        : convolve(at / "conv", resample(h, resampling), same_size);
 }
 
 Tensor residual(const UnetConfig& config, const UnetLayer& layer, const Scope& at, const Tensor& h,
                 const Tensor& conditioning) {
   Tensor z =
       convolve(at / "in_layers.2",
-               resample(silu(norm(config, at / "in_layers.0", h)), layer.resampling), padded);
+               resample(silu(norm(config, at / "in_layers.0", h)), layer.resampling), same_size);
   const auto on_image = [&](const Tensor& x) { return reshape(x, {x.size(0), 1, 1, x.size(1)}); };
   const Tensor embedding = (at / "emb_layers.1").linear(conditioning);
   const Scope second_norm = at / "out_layers.0";
@@ -60,7 +51,7 @@ Tensor residual(const UnetConfig& config, const UnetLayer& layer, const Scope& a
   } else {
     z = norm(config, second_norm, z + on_image(embedding));
   }
-  z = convolve(at / "out_layers.3", silu(z), padded);
+  z = convolve(at / "out_layers.3", silu(z), same_size);
   const Tensor skip = resample(h, layer.resampling);
   return (layer.in == layer.out ? skip : convolve(at / "skip_connection", skip, {})) + z;
 }
@@ -105,7 +96,7 @@ Tensor apply_layer(const UnetConfig& config, const UnetLayer& layer, const Scope
   }
   switch (layer.kind) {
     case Kind::convolution:
-      return convolve(at, h, padded);
+      return convolve(at, h, same_size);
     case Kind::residual:
       return residual(config, layer, at, h, conditioning);
     case Kind::attention:
@@ -113,7 +104,7 @@ Tensor apply_layer(const UnetConfig& config, const UnetLayer& layer, const Scope
     case Kind::resample:
       return resample_layer(config, layer.resampling, at, h);
     case Kind::output:
-      return convolve(at / "2", silu(norm(config, at / "0", h)), padded);
+      return convolve(at / "2", silu(norm(config, at / "0", h)), same_size);
   }
   throw Error("unet: a layer of no kind");
 }

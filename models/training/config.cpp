@@ -13,10 +13,14 @@ namespace {
 
 using nlohmann::json;
 
-json optimiser_to_json(const AdamWOptions& options) {
-  return {{"beta1", options.beta1},         {"beta2", options.beta2},
-          {"epsilon", options.epsilon},     {"weight_decay", options.weight_decay},
-          {"clip_norm", options.clip_norm}, {"ema_decays", options.ema_decays}};
+json optimiser_to_json(const OptimiserOptions& options) {
+  return {{"kind", to_string(options.kind)},
+          {"beta1", options.beta1},
+          {"beta2", options.beta2},
+          {"epsilon", options.epsilon},
+          {"weight_decay", options.weight_decay},
+          {"clip_norm", options.clip_norm},
+          {"ema_decays", options.ema_decays}};
 }
 
 json schedule_to_json(const Schedule& schedule) {
@@ -27,8 +31,10 @@ json schedule_to_json(const Schedule& schedule) {
           {"steps", schedule.steps}};
 }
 
-AdamWOptions optimiser_from_json(const json& object) {
-  return {.beta1 = json_member<double>(object, "beta1"),
+OptimiserOptions optimiser_from_json(const json& object) {
+  return {.kind = optimiser_kind_from(
+              json_member_or<std::string>(object, "kind", "adamw")),  // older files have none
+          .beta1 = json_member<double>(object, "beta1"),
           .beta2 = json_member<double>(object, "beta2"),
           .epsilon = json_member<double>(object, "epsilon"),
           .weight_decay = json_member<double>(object, "weight_decay"),
@@ -42,6 +48,11 @@ Schedule schedule_from_json(const json& object) {
           .warm_up_steps = json_member<std::int64_t>(object, "warm_up_steps"),
           .final_learning_rate = json_member<double>(object, "final_learning_rate"),
           .steps = json_member<std::int64_t>(object, "steps")};
+}
+
+Coupling coupling_from_json(const json& object) {
+  return {.kind = coupling_kind_from(json_member<std::string>(object, "kind")),
+          .epsilon = json_member<double>(object, "epsilon")};
 }
 
 json loss_scale_to_json(const LossScaleOptions& options) {
@@ -60,6 +71,13 @@ LossScaleOptions loss_scale_from_json(const json& object) {
 
 }  // namespace
 
+void check_takes_pairs(const Method& method) {
+  if (method.takes_pairs) return;
+  throw Error("train: method " + method.name +
+              " learns from noise that is independent of the data, so it takes no coupling and no "
+              "pairs");
+}
+
 void check(const TrainingConfig& config) {
   check(config.network);
   if (config.recompute) with_checkpoints(config.network);
@@ -69,7 +87,9 @@ void check(const TrainingConfig& config) {
   constexpr std::int64_t largest_batch = std::int64_t{1} << 30;
   if (config.batch < 1 || config.batch > largest_batch)
     throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
-  const AdamWOptions& optimiser = config.optimiser;
+  check(config.coupling, config.batch);
+  if (config.coupling.kind != CouplingKind::independent) check_takes_pairs(*config.method.method);
+  const OptimiserOptions& optimiser = config.optimiser;
   if (optimiser.ema_decays.empty() || optimiser.ema_decays.size() > most_averages)
     throw Error("train: wants 1 to " + std::to_string(most_averages) +
                 " decays of averaged weights, got " + std::to_string(optimiser.ema_decays.size()));
@@ -79,7 +99,7 @@ void check(const TrainingConfig& config) {
                   number_text(decay));
   for (const double beta : {optimiser.beta1, optimiser.beta2})
     if (!(beta >= 0 && beta < 1))
-      throw Error("train: beta1 and beta2 of AdamW must be in [0, 1), got " + number_text(beta));
+      throw Error("train: beta1 and beta2 of the optimiser must be in [0, 1), got " + number_text(beta));
   for (const double value : {optimiser.epsilon, optimiser.weight_decay, optimiser.clip_norm})
     if (!(value >= 0) || !fits_single(value))
       throw Error(
@@ -98,6 +118,9 @@ json training_config_to_json(const TrainingConfig& config) {
                  {"recompute", config.recompute},
                  {"precision", to_string(config.precision)}};
   if (config.total_steps != 0) result["total_steps"] = config.total_steps;
+  if (config.coupling != Coupling{})
+    result["coupling"] = {{"kind", to_string(config.coupling.kind)},
+                          {"epsilon", config.coupling.epsilon}};
   if (needs_loss_scale(config.precision) || config.loss_scale != LossScaleOptions{})
     result["loss_scale"] = loss_scale_to_json(config.loss_scale);
   return result;
@@ -113,6 +136,8 @@ TrainingConfig training_config_from_json(const json& object, const MethodTable& 
         .optimiser = optimiser_from_json(json_member(object, "optimiser")),
         .schedule = schedule_from_json(json_member(object, "schedule")),
         .batch = json_member<std::int64_t>(object, "batch"),
+        .coupling = object.contains("coupling") ? coupling_from_json(json_member(object, "coupling"))
+                                                : Coupling{},
         .seed = json_member<std::uint64_t>(object, "seed"),
         .recompute =
             json_member_or(object, "recompute", false),  // older files have neither of these

@@ -6,7 +6,8 @@
 
 #include "models/methods/method.h"
 #include "models/networks/network.h"
-#include "models/optimisers/adamw.h"
+#include "models/objectives/coupling.h"
+#include "models/optimisers/optimiser.h"
 #include "models/optimisers/loss_scale.h"
 #include "models/optimisers/schedule.h"
 
@@ -18,9 +19,10 @@ struct TrainingConfig {
   // Updates of the whole run, where the method has a schedule (Method::has_schedule), which goes
   // over them; else 0.
   std::int64_t total_steps = 0;
-  AdamWOptions optimiser = {};
+  OptimiserOptions optimiser = {};
   Schedule schedule = {};  // of the learning rate
   std::int64_t batch = 64;
+  Coupling coupling = {};  // of the noise that each batch gets
   std::uint64_t seed = 0;
   bool recompute = false;  // gradients compute each block of the network again (with_checkpoints):
                            // less memory, some more time
@@ -32,10 +34,12 @@ struct TrainingConfig {
 // Throws Error, saying what would be right, for a configuration that can't be trained whatever the
 // data.
 void check(const TrainingConfig& config);
+// Throws Error unless the method learns from pairs of sample and noise that are given.
+void check_takes_pairs(const Method& method);
 
 // {"network": .., "method": .., "optimiser": .., "schedule": .., "batch": .., "seed": ..,
-// "recompute": .., "precision": ..}, and "total_steps" and "loss_scale" where they are read or not
-// the default; numbers come back bit for bit. training_config_from_json also reads files that have
+// "recompute": .., "precision": ..}, and "total_steps", "coupling" and "loss_scale" where they are
+// read or not the default; numbers come back bit for bit. training_config_from_json also reads files that have
 // an "objective" instead of a method; it throws FormatError for a missing or mistyped member, an
 // invalid configuration, or a method that the table lacks.
 nlohmann::json training_config_to_json(const TrainingConfig& config);

@@ -44,12 +44,14 @@ struct TrainStep {
   NetworkConfig network;
   MethodConfig method;
   std::int64_t total_steps = 0;
-  AdamWOptions optimiser;
+  OptimiserOptions optimiser;
   LossScaleOptions loss_scale;
   Parameters frozen;
 
+  // `noise`: one or none.
   StepResult operator()(const TrainState& state, const Tensor& x, const Tensor& labels,
-                        const Tensor& key, const Tensor& learning_rate) const {
+                        const std::vector<Tensor>& noise, const Tensor& key,
+                        const Tensor& learning_rate) const {
     std::vector<Tensor> scale;
     if (!state.loss_scale.empty()) scale.push_back(state.loss_scale[0].scale);
     const MethodUse use{network, method.options, total_steps};
@@ -65,6 +67,7 @@ struct TrainStep {
                                              .bind = bind,
                                              .x = x,
                                              .labels = labels,
+                                             .noise = noise.empty() ? Tensor() : noise[0],
                                              .key = fold_in(key, state.step),
                                              .step = state.step});
       const Tensor differentiated = scale.empty() ? value.loss : value.loss * scale[0];
@@ -90,12 +93,27 @@ struct TrainStep {
   }
 };
 
+bool is_coupled(const TrainingConfig& config) {
+  return config.coupling.kind != CouplingKind::independent;
+}
+
 void check_fit(const TrainingConfig& config, const DataSet& data) {
   check(config);
   const Shape expected = sample_shape(config.network);
   if (expected != data.sample_shape())
     throw ShapeError("train: the network makes samples of shape " + to_string(expected) + ", " +
                      data.name() + " holds " + to_string(data.sample_shape()));
+  if (config.method.method->needs_pairs && !data.has_noise())
+    throw Error("train: method " + config.method.method->name +
+                " learns from pairs of noise and sample, which --teacher MODEL makes and --data "
+                "FOLDER takes where they are made; " +
+                data.name() + " holds none");
+  if (data.has_noise()) {
+    check_takes_pairs(*config.method.method);
+    if (is_coupled(config))
+      throw Error("train: " + data.name() +
+                  " holds pairs of sample and noise, which no coupling changes; leave it independent");
+  }
   // A network without classes takes labelled data, too.
   if (num_classes(config.network) != 0 && num_classes(config.network) != data.classes())
     throw Error("train: the network has " + std::to_string(num_classes(config.network)) +
@@ -124,11 +142,14 @@ Step compile_step(const TrainingConfig& config, const Parameters& frozen) {
 // can be planned without a batch.
 struct Placeholders {
   Tensor x, labels, key, learning_rate;
-  Placeholders(const TrainingConfig& config, const Device& device)
+  std::vector<Tensor> noise;
+  Placeholders(const TrainingConfig& config, bool paired, const Device& device)
       : x(zeros(batch_shape(config), DType::f32, device)),
         labels(zeros({config.batch}, DType::i32, device)),
         key(random_key(config.seed, device)),
-        learning_rate(zeros({}, DType::f32, device)) {}
+        learning_rate(zeros({}, DType::f32, device)) {
+    if (paired) noise.push_back(zeros(batch_shape(config), DType::f32, device));
+  }
 };
 
 Parameters initial_parameters(const TrainingConfig& config, const Device& device) {
@@ -268,10 +289,27 @@ struct Trainer::State {
 
   struct Batch {
     Tensor x, labels;
+    std::vector<Tensor> noise;
   };
   Batch batch_of(const HostBatch& host) const {
-    return {Tensor::from(host.x, batch_shape(config), device),
-            Tensor::from(host.labels, {config.batch}, device)};
+    Batch batch{.x = Tensor::from(host.x, batch_shape(config), device),
+                .labels = Tensor::from(host.labels, {config.batch}, device),
+                .noise = {}};
+    if (!host.noise.empty())
+      batch.noise.push_back(Tensor::from(host.noise, batch_shape(config), device));
+    return batch;
+  }
+
+  bool paired() const { return data->has_noise() || is_coupled(config); }
+  // Batches from `step` on, coupled where they are to be.
+  Prefetcher batches_from(std::uint64_t step) const {
+    PrefetchOptions options;
+    if (is_coupled(config))
+      options.prepare = [coupling = config.coupling, by_class = num_classes(config.network) > 0,
+                         seed = config.seed](HostBatch& batch, std::uint64_t at) {
+        batch.noise = coupled_noise(coupling, batch, by_class, seed, at);
+      };
+    return {data, config.batch, config.seed, step, options};
   }
 
   Tensor learning_rate() const {
@@ -310,15 +348,15 @@ Trainer::Trainer(Trainer&&) noexcept = default;
 Trainer& Trainer::operator=(Trainer&&) noexcept = default;
 
 const Program& Trainer::program() const {
-  const Placeholders arguments(state_->config, state_->device);
-  return state_->step.program(state_->train_state, arguments.x, arguments.labels, arguments.key,
-                              arguments.learning_rate);
+  const Placeholders arguments(state_->config, state_->paired(), state_->device);
+  return state_->step.program(state_->train_state, arguments.x, arguments.labels, arguments.noise,
+                              arguments.key, arguments.learning_rate);
 }
 
 MemoryReport Trainer::memory_report() const {
-  const Placeholders arguments(state_->config, state_->device);
+  const Placeholders arguments(state_->config, state_->paired(), state_->device);
   return state_->step.memory_report(state_->train_state, arguments.x, arguments.labels,
-                                    arguments.key, arguments.learning_rate);
+                                    arguments.noise, arguments.key, arguments.learning_rate);
 }
 
 std::map<std::string, Shape> network_shapes(const TrainingConfig& config) {
@@ -335,7 +373,7 @@ std::map<std::string, Shape> trained_shapes(const TrainingConfig& config) {
   return shapes;
 }
 
-MemoryReport step_memory(const TrainingConfig& config, const Device& device) {
+MemoryReport step_memory(const TrainingConfig& config, const Device& device, bool paired) {
   check(config);
   const SplitParameters split =
       split_frozen(initial_parameters(config, device), frozen_parameters(config.network));
@@ -349,9 +387,10 @@ MemoryReport step_memory(const TrainingConfig& config, const Device& device) {
   if (needs_loss_scale(config.precision))
     state.loss_scale.push_back(
         {.scale = zeros({}, DType::f32, device), .finite = state.step, .skipped = state.step});
-  const Placeholders arguments(config, device);
+  const Placeholders arguments(config, paired || is_coupled(config), device);
   return compile_step(config, split.frozen)
-      .memory_report(state, arguments.x, arguments.labels, arguments.key, arguments.learning_rate);
+      .memory_report(state, arguments.x, arguments.labels, arguments.noise, arguments.key,
+                     arguments.learning_rate);
 }
 
 StepMetrics Trainer::step() {
@@ -359,10 +398,11 @@ StepMetrics Trainer::step() {
   // A batch that failed and is asked for again is made again.
   const auto position = static_cast<std::uint64_t>(state.steps_done);
   if (!state.batches || state.batches->step() != position)
-    state.batches.emplace(state.data, state.config.batch, state.config.seed, position);
+    state.batches.emplace(state.batches_from(position));
   const State::Batch batch = state.batch_of(state.batches->next());
   StepResult result =
-      state.step(state.train_state, batch.x, batch.labels, state.key, state.learning_rate());
+      state.step(state.train_state, batch.x, batch.labels, batch.noise, state.key,
+                 state.learning_rate());
   state.train_state = std::move(result.state);
   ++state.steps_done;
   return {std::move(result.loss), std::move(result.error), std::move(result.gradient_norm),
@@ -385,6 +425,8 @@ Model Trainer::model(Weights weights, std::size_t average) const {
   Model model;
   model.info.network = config.network;
   describe(config.method, model.info);
+  if (is_coupled(config)) model.info.coupling = to_string(config.coupling.kind);
+  if (state_->data->has_noise()) model.info.coupling = "pairs";
   model.info.dataset = state_->data->name();
   if (num_classes(config.network) > 0) {
     model.info.class_names = state_->data->class_names();

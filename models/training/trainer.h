@@ -74,7 +74,7 @@ std::map<std::string, Shape> trained_shapes(const TrainingConfig& config);
 std::map<std::string, Shape> network_shapes(const TrainingConfig& config);
 
 // What a step of this configuration would need, without parameters or data: traces and plans, and
-// allocates nothing.
-MemoryReport step_memory(const TrainingConfig& config, const Device& device);
+// allocates nothing. paired: the data have noise of their own (DataSet::has_noise).
+MemoryReport step_memory(const TrainingConfig& config, const Device& device, bool paired = false);
 
 }  // namespace fluxion

@@ -9,6 +9,7 @@
 #include "models/evaluation/two_sample.h"
 #include "models/samplers/default_sampler.h"
 #include "models/training/checkpoint.h"
+#include "models/training/pairs.h"
 #include "tests/catch.h"
 #include "tests/error_message.h"
 #include "tests/files/scratch.h"
@@ -46,6 +47,24 @@ void give_teacher(TrainingConfig& config, const std::shared_ptr<const DataSet>& 
   config.method.options.set(option, (folder / "teacher.safetensors").string());
 }
 
+// Pairs of a flow-matching model after a few steps, for the methods that learn from such; else the
+// data themselves.
+std::shared_ptr<const DataSet> data_for(const TrainingConfig& config,
+                                        std::shared_ptr<const DataSet> data, int steps,
+                                        const ScratchFolder& folder) {
+  if (!config.method.method->needs_pairs) return data;
+  TrainingConfig of_teacher = config;
+  of_teacher.method =
+      configure("flow-matching", {}, data->is_image() ? SampleKind::images : SampleKind::points);
+  Trainer teacher(of_teacher, data, cpu({.threads = 1}));
+  for (int i = 0; i < steps; ++i) teacher.step();
+  const auto file = folder / "model.safetensors", pairs = folder / "pairs";
+  write_model(file, teacher.model(Weights::average));
+  const PairOptions options{.count = data->is_image() ? 20 : 3000, .steps = 8};
+  REQUIRE(make_pairs(pairs, file, plan_pairs(pairs, file, options), options, cpu({.threads = 1})));
+  return make_data_set(pairs.string());
+}
+
 // How far samples of the model are from data.
 double distance(const Trainer& trainer) {
   const Model model = trainer.model(Weights::average);
@@ -77,7 +96,13 @@ std::vector<NetworkConfig> small_networks() {
                      .attention_ds = {2},
                      .norm_groups = 4,
                      .num_heads = 2,
-                     .num_classes = 10}};
+                     .num_classes = 10},
+          SongUnetConfig{.image_size = {8, 8},
+                         .channels = 1,
+                         .base = 8,
+                         .channel_mult = {1, 2},
+                         .num_blocks = 1,
+                         .num_classes = 10}};
 }
 
 }  // namespace
@@ -86,8 +111,8 @@ TEST_CASE("after 200 steps of every method, samples are near eight Gaussians", "
   for (const auto& method : built_in_methods()) {
     INFO(method->name);
     const ScratchFolder folder;
-    const std::shared_ptr<const DataSet> data = eight_gaussians();
     TrainingConfig config = planar_config(method->name, 200);
+    const auto data = data_for(config, eight_gaussians(), 200, folder);
     give_teacher(config, data, 200, folder);
     Trainer trainer(config, data, cpu({.threads = 1}));
     const double before = distance(trainer);
@@ -108,9 +133,9 @@ TEST_CASE("every method goes on from a checkpoint bit for bit", "[methods]") {
     INFO(method->name);
     const ScratchFolder folder;
     const Device device = cpu({.threads = 2});
-    const std::shared_ptr<const DataSet> data = eight_gaussians();
     TrainingConfig config = planar_config(method->name, 8);
     config.batch = 32;
+    const auto data = data_for(config, eight_gaussians(), 3, folder);
     give_teacher(config, data, 3, folder);
     Trainer whole(config, data, device), first(config, data, device);
     for (int i = 0; i < 8; ++i) whole.step();
@@ -131,11 +156,11 @@ TEST_CASE("every method trains every network with classes", "[methods]") {
     for (const NetworkConfig& network : small_networks()) {
       INFO(method->name << ", " << family(network));
       const ScratchFolder folder;
-      const std::shared_ptr<const DataSet> data = glyphs(8);
       TrainingConfig config{.network = network,
                             .method = configure(method->name),
                             .total_steps = method->has_schedule ? 2 : 0,
                             .batch = 4};
+      const auto data = data_for(config, glyphs(8), 1, folder);
       give_teacher(config, data, 1, folder);
       Trainer trainer(config, data, cpu({.threads = 2}));
       for (int i = 0; i < 2; ++i) CHECK(std::isfinite(trainer.step().loss.item<float>()));

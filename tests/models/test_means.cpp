@@ -8,7 +8,7 @@
 #include "backends/reference/reference.h"
 #include "engine/graph/ops.h"
 #include "models/layers/image.h"
-#include "models/optimisers/adamw.h"
+#include "models/optimisers/optimiser.h"
 #include "tests/catch.h"
 #include "tests/op_examples.h"
 

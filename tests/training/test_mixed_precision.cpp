@@ -9,7 +9,7 @@
 #include "engine/graph/ops.h"
 #include "models/data/glyphs.h"
 #include "models/data/points.h"
-#include "models/optimisers/adamw.h"
+#include "models/optimisers/optimiser.h"
 #include "models/training/checkpoint.h"
 #include "models/training/run.h"
 #include "tests/catch.h"

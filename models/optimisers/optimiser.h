@@ -1,6 +1,5 @@
-// AdamW (Loshchilov and Hutter 2019) with clipping and exponential moving averages of the
-// parameters: pure functions on trees, made to be compiled into a training step with the state
-// donated.
+// Adam and its kin, with clipping and exponential moving averages of the parameters: pure functions
+// on trees, made to be compiled into a training step with the state donated.
 //
 //   auto step = compile([=](const TrainState& state, const Tensor& x, const Tensor& labels, const
 //   Tensor& key, const Tensor& learning_rate) {
@@ -10,6 +9,7 @@
 //   }, {.donate = {0}});
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "engine/graph/tree.h"
@@ -20,16 +20,30 @@ namespace fluxion {
 
 inline constexpr std::size_t most_averages = 16;
 
-struct AdamWOptions {
+// m and v are running means of the gradient and its square, both corrected for their start at 0.
+enum class OptimiserKind {
+  adamw,  // Loshchilov and Hutter 2019: m / (sqrt(v) + epsilon), and parameters shrink by
+          // learning_rate * weight_decay
+  adam,   // Kingma and Ba 2015: the same, with weight_decay * parameter in the gradient instead
+  radam,  // Liu et al. 2020: as adam, times how far the variance of 1 / sqrt(v) is known after so
+          // few updates; m alone while that is not known at all. As the authors' code and PyTorch,
+          // epsilon is added to sqrt(v) before v is corrected
+};
+std::string to_string(OptimiserKind kind);
+OptimiserKind optimiser_kind_from(const std::string& name);  // throws FormatError
+const std::vector<std::string>& optimiser_names();
+
+struct OptimiserOptions {
+  OptimiserKind kind = OptimiserKind::adamw;
   double beta1 = 0.9, beta2 = 0.999;
   double epsilon = 1e-8;
-  double weight_decay = 0;  // decoupled: parameters shrink by learning_rate * weight_decay
+  double weight_decay = 0;
   double clip_norm = 0;     // gradients longer than this, over all parameters together, are scaled
                             // down to it; 0: never
   // One average is kept for each; update n of an average uses min(decay, (1 + n) / (10 + n)), n = 0
   // first.
   std::vector<double> ema_decays = {0.9999};
-  bool operator==(const AdamWOptions&) const = default;
+  bool operator==(const OptimiserOptions&) const = default;
 };
 
 // What training changes. Frozen parameters are not in it.
@@ -37,7 +51,7 @@ struct TrainState {
   Parameters parameters;
   Parameters m, v;  // running means of the gradient and its square
   std::vector<Parameters>
-      ema;      // the averaged parameters, one set for each of AdamWOptions::ema_decays
+      ema;      // the averaged parameters, one set for each of OptimiserOptions::ema_decays
   Tensor step;  // i32, updates done so far, those that were skipped included
   // One where the loss is scaled, else none.
   std::vector<LossScale> loss_scale = {};
@@ -69,7 +83,7 @@ struct UpdateResult {
   Tensor gradient_norm;
   static auto members(auto& self) { return std::tie(self.state, self.gradient_norm); }
 };
-UpdateResult update(const AdamWOptions& options, const TrainState& state,
+UpdateResult update(const OptimiserOptions& options, const TrainState& state,
                     const Parameters& gradient, const Tensor& learning_rate,
                     const LossScaleOptions& loss_scale = {});
 

@@ -1,13 +1,19 @@
-#include "models/optimisers/adamw.h"
+#include "models/optimisers/optimiser.h"
 
 #include <cmath>
+#include <optional>
 
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/tree.h"
+#include "models/names.h"
 
 namespace fluxion {
 namespace {
+
+constexpr EnumNames<OptimiserKind, 3> optimiser_kinds = {{{OptimiserKind::adamw, "adamw"},
+                                                {OptimiserKind::adam, "adam"},
+                                                {OptimiserKind::radam, "radam"}}};
 
 // 1 - decay^n, accurate where decay is near 1.
 Tensor bias_correction(double decay, const Tensor& n) { return -expm1(n * std::log(decay)); }
@@ -18,7 +24,37 @@ Tensor blended(double decay, const Tensor& old, const Tensor& fresh) {
   return decay > 0.5 ? old + (1 - decay) * (fresh - old) : fresh + decay * (old - fresh);
 }
 
+// Of RAdam's update n: rho_n = rho - 2 n b^n / (1 - b^n), the number of gradients that v stands for,
+// and from it the share of Adam's direction; 0 while rho_n is at most 5, where m itself is taken.
+struct Rectification {
+  Tensor known, share;
+};
+Rectification rectification(double beta2, const Tensor& n) {
+  const double rho = 2 / (1 - beta2) - 1, rate = -std::log(beta2);
+  // With x = n rate, rho_n is rho - (2 / rate) x / (e^x - 1), which is a difference of large numbers
+  // while x is small: n + (rho - 2 / rate) - (2 / rate) (x / 2 coth(x / 2) - 1) is not.
+  const Tensor x = n * rate, x2 = square(x);
+  const Tensor tail = 1.0 / 30240 - x2 * (1.0 / 1209600 - x2 * (1.0 / 47900160));
+  const Tensor even = x2 * (1.0 / 12 - x2 * (1.0 / 720 - x2 * tail));
+  const Tensor rho_n = where(lt(x, 0.5), n + (rho - 2 / rate) - 2 / rate * even,
+                             rho - 2.0 * n / expm1(x));
+  const double ends = rho / ((rho - 4) * (rho - 2));
+  return {.known = gt(rho_n, 5.0),
+          .share = sqrt(maximum((rho_n - 4.0) * (rho_n - 2.0) / rho_n * ends, 0.0))};
+}
+
 }  // namespace
+
+std::string to_string(OptimiserKind kind) { return name_of(optimiser_kinds, kind); }
+
+OptimiserKind optimiser_kind_from(const std::string& name) {
+  return value_named(optimiser_kinds, name, "optimiser");
+}
+
+const std::vector<std::string>& optimiser_names() {
+  static const std::vector<std::string> names = names_of(optimiser_kinds);
+  return names;
+}
 
 TrainState make_train_state(const Parameters& trained, std::size_t averages) {
   if (trained.empty()) throw Error("make_train_state: there are no parameters to train");
@@ -51,7 +87,7 @@ Tensor global_norm(const Parameters& tensors) {
   return sqrt(total);
 }
 
-UpdateResult update(const AdamWOptions& options, const TrainState& state,
+UpdateResult update(const OptimiserOptions& options, const TrainState& state,
                     const Parameters& gradient, const Tensor& learning_rate,
                     const LossScaleOptions& loss_scale) {
   if (state.parameters.empty()) throw Error("update: the state has no parameters");
@@ -67,6 +103,10 @@ UpdateResult update(const AdamWOptions& options, const TrainState& state,
   const Tensor updates_before = counted.to(dtype), updates = updates_before + 1.0;
   const Tensor correction1 = bias_correction(options.beta1, updates),
                correction2 = bias_correction(options.beta2, updates);
+  std::optional<Rectification> rectified;
+  // With a smaller beta2, v never stands for more than 5 gradients.
+  if (options.kind == OptimiserKind::radam && 2 / (1 - options.beta2) - 1 > 5)
+    rectified = rectification(options.beta2, updates);
   const Tensor rate = learning_rate.to(dtype);
   std::vector<Tensor> ema_rates;
   for (const double decay : options.ema_decays)
@@ -78,11 +118,21 @@ UpdateResult update(const AdamWOptions& options, const TrainState& state,
     const auto found = gradient.find(name);
     if (found == gradient.end())
       throw Error("update: there is no gradient of parameter '" + name + "'");
-    const Tensor g = scale ? found->second * scale : found->second;
+    Tensor g = scale ? found->second * scale : found->second;
+    if (options.weight_decay != 0 && options.kind != OptimiserKind::adamw)
+      g = g + options.weight_decay * parameter;
     const Tensor m = blended(options.beta1, state.m.at(name), g);
     const Tensor v = blended(options.beta2, state.v.at(name), square(g));
-    Tensor direction = (m / correction1) / (sqrt(v / correction2) + options.epsilon);
-    if (options.weight_decay != 0) direction = direction + options.weight_decay * parameter;
+    Tensor direction = m / correction1;
+    if (options.kind != OptimiserKind::radam)
+      direction = direction / (sqrt(v / correction2) + options.epsilon);
+    else if (rectified)
+      direction = where(rectified->known,
+                        direction * rectified->share * (sqrt(correction2) /
+                                                        (sqrt(v) + options.epsilon)),
+                        direction);
+    if (options.weight_decay != 0 && options.kind == OptimiserKind::adamw)
+      direction = direction + options.weight_decay * parameter;
     const Tensor moved = parameter - rate * direction;
     result.state.parameters[name] = moved;
     result.state.m[name] = m;

@@ -1,4 +1,4 @@
-#include "models/optimisers/adamw.h"
+#include "models/optimisers/optimiser.h"
 
 #include <cmath>
 
@@ -22,7 +22,7 @@ Tensor rate(double value, const Device& device) {
 
 TEST_CASE("AdamW follows its definition, written out by hand") {
   const Device device = cpu({.threads = 1});
-  const AdamWOptions options{
+  const OptimiserOptions options{
       .beta1 = 0.8, .beta2 = 0.9, .epsilon = 1e-3, .weight_decay = 0.1, .ema_decays = {0.5, 0.25}};
   TrainState state = make_train_state(one(2, device), 2);
   double w = 2, m = 0, v = 0, ema[2] = {2, 2};
@@ -46,6 +46,68 @@ TEST_CASE("AdamW follows its definition, written out by hand") {
             Approx(ema[i]).epsilon(1e-12));
     CHECK(result.gradient_norm.item<double>() == Approx(std::abs(g)).margin(1e-15));
     CHECK(state.step.item<std::int32_t>() == n + 1);
+  }
+}
+
+TEST_CASE("Adam and RAdam follow their papers, written out by hand") {
+  const Device device = cpu({.threads = 1});
+  for (const OptimiserKind kind : {OptimiserKind::adam, OptimiserKind::radam})
+    for (const double beta2 : {0.5, 0.9, 0.999}) {
+      INFO(to_string(kind) << " " << beta2);
+      const OptimiserOptions options{
+          .kind = kind, .beta1 = 0.8, .beta2 = beta2, .epsilon = 1e-3, .weight_decay = 0.1};
+      TrainState state = make_train_state(one(2, device));
+      double w = 2, m = 0, v = 0;
+      int rectified = 0;
+      for (int n = 1; n <= 40; ++n) {
+        const double gradient = std::sin(3.0 * n) + 0.5, g = gradient + 0.1 * w;
+        m = 0.8 * m + 0.2 * g;
+        v = beta2 * v + (1 - beta2) * g * g;
+        const double m_hat = m / (1 - std::pow(0.8, n)), correction = 1 - std::pow(beta2, n);
+        double direction = m_hat / (std::sqrt(v / correction) + 1e-3);
+        if (kind == OptimiserKind::radam) {
+          const double rho = 2 / (1 - beta2) - 1,
+                       rho_n = rho - 2 * n * std::pow(beta2, n) / correction;
+          direction = m_hat;
+          if (rho_n > 5) {
+            ++rectified;
+            direction *= std::sqrt((rho_n - 4) * (rho_n - 2) * rho /
+                                   ((rho - 4) * (rho - 2) * rho_n)) *
+                         std::sqrt(correction) / (std::sqrt(v) + 1e-3);
+          }
+        }
+        w -= 0.1 * direction;
+        state = update(options, state, one(gradient, device), rate(0.1, device)).state;
+        CHECK(state.parameters.at("w").item<double>() == Approx(w).epsilon(1e-9));
+      }
+      if (kind == OptimiserKind::radam) CHECK(rectified == (beta2 == 0.5 ? 0 : 35));
+    }
+}
+
+// rho_n is a difference of 1999 and 1998 at first.
+TEST_CASE("RAdam's rectification keeps its digits in single precision, early and late") {
+  const Device device = cpu({.threads = 1});
+  const OptimiserOptions options{
+      .kind = OptimiserKind::radam, .beta1 = 0, .epsilon = 0, .ema_decays = {0}};
+  for (const int n : {1, 5, 6, 7, 100, 999, 1000, 1001, 20000, 10000000}) {
+    INFO(n);
+    const Parameters gradient = {{"w", Tensor::from(std::vector<float>{1}, {1}, device)}};
+    TrainState state = make_train_state(
+        Parameters{{"w", Tensor::from(std::vector<float>{0}, {1}, device)}});
+    // As if all gradients before had been 1.
+    const double correction = 1 - std::pow(0.999, n), before = 1 - std::pow(0.999, n - 1);
+    state.step = Tensor::from(std::vector<std::int32_t>{n - 1}, {}, device);
+    state.v["w"] =
+        Tensor::from(std::vector<float>{static_cast<float>(before)}, {1}, device);
+    const double rho = 1999, rho_n = rho - 2.0 * n * std::pow(0.999, n) / correction;
+    const double expected =
+        rho_n > 5 ? std::sqrt((rho_n - 4) * (rho_n - 2) * rho / ((rho - 4) * (rho - 2) * rho_n))
+                  : 1;
+    const float moved = update(options, state, gradient,
+                               Tensor::from(std::vector<float>{1}, {}, device))
+                            .state.parameters.at("w")
+                            .item<float>();
+    CHECK(-moved == Approx(expected).epsilon(3e-6));
   }
 }
 
@@ -99,7 +161,7 @@ TEST_CASE("an average more is no kernel more") {
   const auto kernels = [&](std::vector<double> decays) {
     const std::size_t averages = decays.size();
     const auto step = compile(
-        [options = AdamWOptions{.clip_norm = 1, .ema_decays = std::move(decays)}](
+        [options = OptimiserOptions{.clip_norm = 1, .ema_decays = std::move(decays)}](
             const TrainState& state, const Parameters& gradient, const Tensor& learning_rate) {
           return update(options, state, gradient, learning_rate).state;
         },

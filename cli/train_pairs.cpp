@@ -1,0 +1,106 @@
+#include "cli/train_pairs.h"
+
+#include <filesystem>
+
+#include "cli/progress.h"
+#include "cli/train_method.h"
+#include "engine/error.h"
+#include "engine/platform/file.h"
+#include "engine/platform/interrupt.h"
+#include "models/training/pairs.h"
+
+namespace fluxion::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t points_at_once = 4096, images_at_once = 64;
+
+// Pairs that are made already; empty: they are to be made.
+bool has_pairs(const TrainOptions& options) {
+  std::error_code missing;
+  return fs::is_directory(options.data, missing) && is_pairs_folder(options.data);
+}
+
+// A run's folder may have moved since, with its pairs in it.
+void find_moved_pairs(TrainOptions& options) {
+  const fs::path place = options.resume->empty() ? options.out : *options.resume;
+  const fs::path beside = (fs::is_directory(place) ? place : place.parent_path()) / "pairs";
+  std::error_code missing;
+  if (!fs::exists(options.data, missing) && is_pairs_folder(beside)) options.data = beside.string();
+}
+
+}  // namespace
+
+int prepare_pairs(TrainOptions& options, const std::set<std::string>& given, const Device& device,
+                  const Streams& streams) {
+  if (!method_named(options.method, options.methods)->needs_pairs) return 0;
+  if (options.resume) {
+    find_moved_pairs(options);
+    return 0;
+  }
+  const std::string start = "train: --method " + options.method;
+  const std::string teacher = options.method_values.texts["teacher"].value_or("");
+  if (teacher.empty()) {
+    for (const char* name : {"pairs", "pair-sampler", "pair-steps"})
+      if (given.contains(name))
+        throw Error("train: --" + std::string(name) +
+                    " has no effect without --teacher, of which pairs are made; leave it out");
+    if (!has_pairs(options))
+      throw Error(start +
+                  " learns from pairs of noise and sample: --teacher MODEL makes them, --data "
+                  "FOLDER takes pairs that are made");
+    return 0;
+  }
+  if (given.contains("data")) {
+    if (given.contains("teacher"))
+      throw Error(start + " trains on the pairs that --teacher makes; leave out --data");
+    if (has_pairs(options)) return 0;
+  } else if (!given.contains("teacher") && has_pairs(options)) {
+    return 0;  // a configuration of a run that has made them
+  }
+
+  const ModelInfo info = read_model_info(teacher);
+  const bool images = sample_shape(info.network).rank() == 3;
+  resolve_method(options, images ? SampleKind::images : SampleKind::points);
+  PairOptions wanted = pair_options(method_for(options).options, options.seed);
+  wanted.batch = std::min(wanted.count, images ? images_at_once : points_at_once);
+  const fs::path out = fs::absolute(options.out).lexically_normal(), folder = out / "pairs";
+  std::error_code failure;
+  fs::create_directories(out, failure);
+  if (failure)
+    throw IoError("train: can't make the folder " + out.string() + ": " + failure.message());
+  const FolderLock lock(out);
+  const PairsPlan plan = plan_pairs(folder, teacher, wanted);
+  if (!options.quiet) {
+    streams.error << "pairs      " + grouped(wanted.count) + " of " + printable(teacher) +
+                         ", drawn with " + plan.info.sampler + " steps: " + bytes_text(plan.bytes) +
+                         " in " + folder.string() +
+                         (plan.present > 0 ? ", " + grouped(plan.present) + " of them there\n"
+                                           : "\n")
+                  << std::flush;
+  }
+  int signal = 0;
+  bool whole = false;
+  {
+    ProgressLine line(streams);
+    InterruptGuard interrupt;
+    whole = make_pairs(
+        folder, teacher, plan, wanted, device,
+        [&](std::int64_t done) {
+          interrupt.signal();
+          if (!options.quiet && line.due())
+            line.show("drawing pairs: " + grouped(done) + " of " + grouped(wanted.count));
+        },
+        interrupt.token());
+    signal = interrupt.signal();
+  }
+  options.data = folder.string();
+  if (whole) return 0;
+  if (!options.quiet)
+    streams.error << "interrupted before all pairs were drawn; the same command goes on\n";
+  return 128 + signal;
+}
+
+}  // namespace fluxion::cli

@@ -1,0 +1,65 @@
+// Reflow: flow matching on pairs of noise and what a trained model draws from it, whose paths cross
+// less than those of independent pairs. Its distillation to k steps learns the velocity at the times
+// 1/k, 2/k, .., 1 of those steps alone.
+#include "engine/graph/ops.h"
+#include "models/methods/flow_options.h"
+#include "models/objectives/flow.h"
+#include "models/samplers/sampler_options.h"
+
+namespace fluxion {
+namespace {
+
+constexpr std::int64_t usual_reflow_steps = 4;
+
+MethodOption pair_sampler_option() {
+  std::vector<std::string> words = {"own"};
+  words.insert(words.end(), sampler_names().begin(), sampler_names().end());
+  return choice_option("pair-sampler", words, {.images = "own"},
+                       "Sampler that draws the pairs of --teacher; own: that of its file");
+}
+
+LossValue reflow_loss(const LossArguments& arguments) {
+  FlowDraws draws = draw(arguments, draw_options(arguments.use.options));
+  if (const std::int64_t k = arguments.use.options.whole("distil-steps"); k > 0) {
+    const Tensor u = uniform(fold_in(arguments.key, 1), {arguments.x.size(0)}, arguments.x.dtype());
+    const auto steps = static_cast<double>(k);
+    draws.t = draws.r = minimum(floor(u * steps) + 1.0, steps) / steps;
+  }
+  const FlowMatchingResult result = flow_matching(arguments.velocity, draws);
+  return {result.loss, result.loss};
+}
+
+}  // namespace
+
+Method reflow_method() {
+  return {
+      .name = "reflow",
+      .summary = "The velocity between noise and what a trained model draws from it; few steps draw "
+                 "a sample",
+      .paper = "Liu et al. 2022, Flow Straight and Fast, arXiv 2209.03003",
+      .options = {file_option("teacher", "Model file of the trained model"),
+                  whole_option("pairs", 1, 1'000'000'000,
+                               {.images = std::int64_t{50000}, .points = std::int64_t{100000}},
+                               "Pairs that are drawn of --teacher before training"),
+                  pair_sampler_option(),
+                  whole_option("pair-steps", 0, 10000, {.images = std::int64_t{0}},
+                               "Steps of that sampler; 0: those of the teacher's file, or what is "
+                               "usual for the sampler"),
+                  whole_option("distil-steps", 0, 1000, {.images = std::int64_t{0}},
+                               "Learn the velocity at the times of so many of Euler's steps alone; "
+                               "0: at all times"),
+                  label_dropout_option(), time_mean_option(), time_std_option()},
+      .prediction = Prediction::velocity,
+      .sampling = {.sampler = "euler", .steps = usual_reflow_steps},
+      .sampling_for =
+          [](const MethodOptions& options) {
+            const std::int64_t k = options.whole("distil-steps");
+            return DefaultSampling{.sampler = "euler", .steps = k > 0 ? k : usual_reflow_steps};
+          },
+      .loss = reflow_loss,
+      .takes_pairs = true,
+      .needs_pairs = true,
+  };
+}
+
+}  // namespace fluxion
