@@ -33,8 +33,7 @@ const std::set<std::string>& options_of_text() {
       // of data and networks
       "--data", "--net", "--method", "--objective", "--tangent", "--direction", "--weighting",
       "--gradient", "--split", "--teacher", "--schedule", "--out", "--resume", "--preset",
-      "--config",
-      "--architecture", "--optimiser", "--coupling", "--pair-sampler",
+      "--config", "--architecture", "--init", "--optimiser", "--coupling", "--pair-sampler",
       // of precisions (tests/cli/test_mixed_precision.cpp)
       "--precision",
       // of intervals, which have a test of their own below
