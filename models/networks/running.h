@@ -11,8 +11,8 @@ struct Running {
   bool checkpoint_blocks = false;  // gradients compute each block again: the blocks' inputs are all
                                    // that a step keeps of them
   Precision precision = {};        // of the products of linear maps and convolutions
-  double dropout = 0;  // share of what is left out before the last convolution of each block
-  Tensor dropout_key;  // u32[2], that decides which: calls with one key leave out the same
+  double dropout = 0;       // share of what is left out before the last convolution of each block
+  Tensor dropout_key = {};  // u32[2], that decides which: calls with one key leave out the same
   bool operator==(const Running&) const { return true; }
 };
 

@@ -257,6 +257,7 @@ TEST_CASE("distillation to k steps sees the times of k steps alone", "[methods][
                          .learned = none,
                          .state = state,
                          .bind = {},
+                         .bind_trained = {},
                          .x = x,
                          .labels = {},
                          .noise = ones_like(x),
