@@ -50,7 +50,8 @@ void print_model(std::ostream& out, const ModelInfo& info) {
   if (info.guidance)
     out << ", guidance trained in: omega " << info.guidance->omega << ", kappa "
         << info.guidance->kappa;
-  if (!info.coupling.empty()) out << "\ncoupling     of noise and data: " << printable(info.coupling);
+  if (!info.coupling.empty())
+    out << "\ncoupling     of noise and data: " << printable(info.coupling);
   out << "\nweights      " << (info.ema ? "moving average" : "raw") << " after "
       << grouped(info.step) << " steps";
   if (!info.dataset.empty()) out << " on " << printable(info.dataset);

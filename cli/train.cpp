@@ -111,7 +111,8 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
   const TrainingConfig& config = trainer.config();
   // Whole before it is written: what fails on the way must not leave half a line.
   std::ostringstream to;
-  to << "data       " << (trainer.data().has_noise() ? "pairs of " : "") << trainer.data().name() << " " << to_string(trainer.data().sample_shape());
+  to << "data       " << (trainer.data().has_noise() ? "pairs of " : "") << trainer.data().name()
+     << " " << to_string(trainer.data().sample_shape());
   if (num_classes(config.network) > 0)
     to << ", " << num_classes(config.network)
        << " classes: " << printable(class_list(trainer.data().class_names()), 500);
@@ -121,8 +122,7 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
      << (config.coupling.kind == CouplingKind::independent
              ? ""
              : ", noise coupled by " + to_string(config.coupling.kind))
-     << "\ndevice     " << trainer.device().name() << "\nbatch      "
-     << config.batch
+     << "\ndevice     " << trainer.device().name() << "\nbatch      " << config.batch
      << (options.batch == "auto" ? ", the largest that fits, of at most " +
                                        std::to_string(most_for(trainer.data(), config)) + "\n"
                                  : "\n");
@@ -207,6 +207,13 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   if (before && !options.relabel) match_classes(*data, *before);
 
   TrainingConfig config = before ? before->config : training_config(options, *data);
+  Start start;
+  std::string start_note;
+  if (!before && options.init) {
+    const Model model = read_model(*options.init, device);
+    start_note = take_start(config, model, *options.init);
+    start.parameters = model.parameters;
+  }
   ResumedRate rate;
   if (before && !settings_before.empty()) {
     if (*options.learning_rate != config.schedule.learning_rate)
@@ -236,8 +243,12 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   Trainer trainer = before ? resume_trainer(checkpoint, data, device,
                                             options.relabel ? ClassesBy::number : ClassesBy::name,
                                             options.methods, rate)
-                           : Trainer(config, data, device);
+                           : Trainer(config, data, device, start);
+  start = {};
   if (!options.quiet) describe(trainer, memory, options, streams);
+  if (!options.quiet && !start_note.empty())
+    streams.error << "begins     with " + printable(start_note, 1000) + " of " +
+                         printable(*options.init) + "\n";
 
   const std::size_t warnings = data->warnings().size();
   RunSummary summary;

@@ -214,12 +214,16 @@ void check_song_unet(const TrainOptions& options, const DataSet& data) {
                 (width > unit ? std::to_string(width / unit * unit) + " or " : "") +
                 std::to_string((width / unit + 1) * unit) + " would do");
   };
-  if (width % of_group != 0) refuse("is no multiple of 4, which the norms of a song-unet need", of_group);
+  if (width % of_group != 0)
+    refuse("is no multiple of 4, which the norms of a song-unet need", of_group);
   for (const SongLayer& layer : song_layers(song_unet_for(options, data)))
     for (const std::int64_t channels : {layer.in, layer.out})
-      if (layer.kind == SongLayer::Kind::block && channels >= of_group * most && channels % most != 0)
-        refuse("makes " + std::to_string(channels) + " channels, which the 32 groups of a song-unet's "
-               "norms do not divide", most);
+      if (layer.kind == SongLayer::Kind::block && channels >= of_group * most &&
+          channels % most != 0)
+        refuse("makes " + std::to_string(channels) +
+                   " channels, which the 32 groups of a song-unet's "
+                   "norms do not divide",
+               most);
 }
 
 }  // namespace
@@ -252,6 +256,7 @@ void resolve_network(TrainOptions& options, const DataSet& data, const NetworkDe
   const char* const of_levels = "--net unet and --net song-unet";
   belongs("--channel-mult", !options.channel_mult.empty(), levelled, of_levels);
   belongs("--attention", !options.attention.empty(), levelled, of_levels);
+  belongs("--dropout", options.dropout > 0, levelled, of_levels);
   belongs("--architecture", options.architecture.has_value(), {"song-unet"}, "--net song-unet");
 
   default_to(options.depth, levelled.contains(net) ? unet_depth : defaults.depth);

@@ -54,9 +54,8 @@ const std::set<std::string> limits = {"steps",  "minutes", "out", "save-every", 
                                       "device", "lr",      "clip"};
 
 // What runs from before there was a choice do.
-const std::map<std::string, std::string> once_the_only = {{"precision", "f32"},
-                                                          {"optimiser", "adamw"},
-                                                          {"coupling", "independent"}};
+const std::map<std::string, std::string> once_the_only = {
+    {"precision", "f32"}, {"optimiser", "adamw"}, {"coupling", "independent"}};
 
 std::string text_of(const json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
@@ -181,6 +180,8 @@ void resolve(TrainOptions& options, const DataSet& data) {
   if (!is_built_in(options.data) && std::filesystem::exists(options.data, ignored))
     options.data = std::filesystem::absolute(options.data).lexically_normal().string();
 
+  if (options.init && std::filesystem::exists(*options.init, ignored))
+    options.init = std::filesystem::absolute(*options.init).lexically_normal().string();
   resolve_network(options, data, {defaults.width, defaults.depth, defaults.frequencies});
   resolve_method(options, data.is_image() ? SampleKind::images : SampleKind::points);
 
@@ -240,6 +241,8 @@ json settings_of(const TrainOptions& options) {
                    {"weight-decay", options.weight_decay},
                    {"ema", options.ema},
                    {"recompute", options.recompute ? json(true) : json()},
+                   {"dropout", options.dropout > 0 ? json(options.dropout) : json()},
+                   {"init", optional_json(options.init)},
                    {"precision", options.precision},
                    {"seed", options.seed},
                    {"out", options.out},
@@ -295,6 +298,7 @@ TrainingConfig training_config(const TrainOptions& options, const DataSet& data)
   if (options.coupling_epsilon) config.coupling.epsilon = *options.coupling_epsilon;
   config.seed = options.seed;
   config.recompute = options.recompute;
+  config.dropout = options.dropout;
   config.precision = precision_from(options.precision);
   return config;
 }

@@ -46,6 +46,8 @@ struct TrainOptions : CommonOptions, DataOptions {
   double weight_decay = 0;
   std::vector<double> ema = {0.999};
   bool recompute = false;
+  double dropout = 0;
+  std::optional<std::string> init;
   std::string precision = "f32";
   std::uint64_t seed = 0;
   std::string out = "out";

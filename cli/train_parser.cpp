@@ -55,16 +55,17 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .type_name("NAME")
       .group(network);
   parser
-      .add_number(
-          "--width", options.width, whole(1, 8192),
-          "Hidden size, a unet's or song-unet's channels at full resolution (default: 128, of these "
-          "two 32, or what is nearest of the multiples of --heads)")
+      .add_number("--width", options.width, whole(1, 8192),
+                  "Hidden size, a unet's or song-unet's channels at full resolution (default: 128, "
+                  "of these "
+                  "two 32, or what is nearest of the multiples of --heads)")
       .type_name("N")
       .group(network);
   parser
-      .add_number("--depth", options.depth, whole(1, 256),
-                  "Blocks of a dit, hidden layers of an mlp, residual blocks in the levels of a unet "
-                  "or song-unet (default: 4, 3 and 1)")
+      .add_number(
+          "--depth", options.depth, whole(1, 256),
+          "Blocks of a dit, hidden layers of an mlp, residual blocks in the levels of a unet "
+          "or song-unet (default: 4, 3 and 1)")
       .type_name("N")
       .group(network);
   parser
@@ -89,17 +90,33 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
 
   parser
       .add_number("--channel-mult", options.channel_mult, whole(1, 64),
-                  "Levels of a unet or song-unet, each half as high and wide as the one before: their channels "
+                  "Levels of a unet or song-unet, each half as high and wide as the one before: "
+                  "their channels "
                   "in widths, e.g. 1,2,2 (default: 1,2,2,.. down to 8 x 8)")
       .delimiter(',')
       .type_name("N,..")
       .group(network);
   parser
       .add_number("--attention", options.attention, whole(0, 2048),
-                  "Levels of a unet or song-unet with attention, by how far they are scaled down, e.g. 2,4; 0: "
+                  "Levels of a unet or song-unet with attention, by how far they are scaled down, "
+                  "e.g. 2,4; 0: "
                   "none (default: those of at most 16 x 16)")
       .delimiter(',')
       .type_name("N,..")
+      .group(network);
+
+  parser
+      .add_number("--dropout", options.dropout, real(0, 0.95),
+                  "Share of the activations in the blocks of a unet or song-unet that an update "
+                  "leaves out, the same in all that it compares; ict and ect use 0.3 and 0.2")
+      .type_name("X")
+      .show_default()
+      .group(network);
+  parser
+      .add_option("--init", options.init,
+                  "Begin with the weights of this model, however it was trained, where the network "
+                  "has parameters of their names and shapes")
+      .type_name("MODEL")
       .group(network);
 
   add_method_options(parser, options);

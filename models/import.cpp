@@ -40,8 +40,8 @@ const PublicFamily& family_of(const NamedEntries& file) {
   for (const PublicFamily* family : {&public_dit(), &public_unet(), &public_song_unet()})
     if (file.find(family->sign)) return *family;
   throw Error("no network that is known: a DiT has a '" + std::string(public_dit().sign) +
-              "', a U-Net a '" + public_unet().sign + "', a SongUNet a '" + public_song_unet().sign +
-              "'; there is none among " +
+              "', a U-Net a '" + public_unet().sign + "', a SongUNet a '" +
+              public_song_unet().sign + "'; there is none among " +
               std::to_string(file.entries.size()) + " keys");
 }
 

@@ -80,9 +80,9 @@ class MismatchError : public FormatError {
   std::vector<Mismatch> mismatches_;
 };
 
-// Reads a DiT, a U-Net or a SongUNet. Prefixes that wrappers add to all keys ("module.", "_orig_mod.",
-// "model.", ..) are taken off, h_embedder becomes r_embedder, the configuration comes from the
-// shapes; a U-Net wants image_size, or a height and width in `config`, and num_heads, or
+// Reads a DiT, a U-Net or a SongUNet. Prefixes that wrappers add to all keys ("module.",
+// "_orig_mod.", "model.", ..) are taken off, h_embedder becomes r_embedder, the configuration comes
+// from the shapes; a U-Net wants image_size, or a height and width in `config`, and num_heads, or
 // num_head_channels in `config`, and is taken to have the legacy order of attention. The device
 // must have the file's element types and f32. Throws MismatchError, Error for options that do not
 // fit the file or each other, FormatError for a damaged file, IoError.

@@ -41,8 +41,9 @@ struct ModelInfo {
   Wrapping wrapping = Wrapping::none;
   DefaultSampling sampling = {};
   std::optional<TrainedGuidance> guidance;
-  // How noise and data were paired: "" (independently), "exact", "sinkhorn" or "pairs" of a teacher.
-  // Where they were not independent, the velocity says nothing of the score of what is on the way.
+  // How noise and data were paired: "" (independently), "exact", "sinkhorn" or "pairs" of a
+  // teacher. Where they were not independent, the velocity says nothing of the score of what is on
+  // the way.
   std::string coupling;
   bool open_class = true;  // where there are classes: samples without one were trained, too
   std::string dataset;     // informative

@@ -18,7 +18,8 @@ using nlohmann::json;
 constexpr const char* pairs_key = "fluxion.pairs";
 constexpr const char* first_file = "pairs-00000-of-";
 constexpr int pairs_version = 1;
-constexpr std::int64_t most_pairs = std::int64_t{1} << 40, most_pair_elements = std::int64_t{1} << 31;
+constexpr std::int64_t most_pairs = std::int64_t{1} << 40,
+                       most_pair_elements = std::int64_t{1} << 31;
 
 std::string pairs_place(std::int64_t file, std::int64_t files) {
   char name[64];
@@ -117,8 +118,7 @@ class PairSet : public DataSet {
   void load(const std::vector<std::span<const std::byte>>& parts, std::uint64_t index,
             std::span<float> to) const {
     const auto per_file = static_cast<std::uint64_t>(info_.per_file);
-    std::memcpy(to.data(),
-                parts[index / per_file].data() + (index % per_file) * to.size_bytes(),
+    std::memcpy(to.data(), parts[index / per_file].data() + (index % per_file) * to.size_bytes(),
                 to.size_bytes());
   }
 
@@ -216,7 +216,8 @@ std::unique_ptr<DataSet> pair_set(const std::filesystem::path& folder,
     throw Error(name +
                 ": holds pairs of noise and sample, which are taken as they are: no image size, "
                 "channels or flips");
-  if (options.split == Split::test) throw NoTestPart(name + ": holds pairs, which have no test part");
+  if (options.split == Split::test)
+    throw NoTestPart(name + ": holds pairs, which have no test part");
   const std::filesystem::path first = first_of(folder);
   if (first.empty()) throw IoError(name + ": holds no pairs");
   const PairsInfo info = pairs_info_of(SafetensorsFile(first), first.string());

@@ -1,7 +1,7 @@
 // Pairs of noise and the sample that a trained model draws from it, on disk: a folder of files
-// pairs-00000-of-00007.safetensors, each with tensors noise and sample, f32 [n, ..sample shape], and
-// label, i32 [n], where there are classes. Each says in its metadata ("fluxion.pairs") which part of
-// which pairs it holds (models/training/pairs.h makes them).
+// pairs-00000-of-00007.safetensors, each with tensors noise and sample, f32 [n, ..sample shape],
+// and label, i32 [n], where there are classes. Each says in its metadata ("fluxion.pairs") which
+// part of which pairs it holds (models/training/pairs.h makes them).
 #pragma once
 
 #include <filesystem>

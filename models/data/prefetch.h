@@ -30,8 +30,8 @@ class Prefetcher {
   Prefetcher(Prefetcher&&) noexcept;
   Prefetcher& operator=(Prefetcher&&) noexcept;
 
-  // The batch of the next step: bit for bit data.batch(count, seed, step), prepared. Throws what making it
-  // threw, and goes on with the step after it.
+  // The batch of the next step: bit for bit data.batch(count, seed, step), prepared. Throws what
+  // making it threw, and goes on with the step after it.
   HostBatch next();
   // The step that next() will return.
   std::uint64_t step() const;

@@ -27,54 +27,47 @@ std::vector<std::size_t> best_assignment(std::span<const double> cost, std::size
   const std::size_t none = n;
   constexpr double infinite = std::numeric_limits<double>::infinity();
   std::vector<std::size_t> column_of(n, none), row_of(n, none);
-  // Each column is worth its smallest cost, to the first row that has it if that one is still free:
-  // most rows find a place here.
-  std::vector<double> price(n, infinite);
-  std::vector<std::size_t> cheapest(n, 0);
-  for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t j = 0; j < n; ++j)
-      if (cost[i * n + j] < price[j]) price[j] = cost[i * n + j], cheapest[j] = i;
-  for (std::size_t j = 0; j < n; ++j)
-    if (column_of[cheapest[j]] == none) column_of[cheapest[j]] = j, row_of[j] = cheapest[j];
-
-  // Rows that are left bid for their best columns against each other: a price falls by what the best
-  // is better than the next, and who held it looks on. Two rounds place nearly all.
-  std::vector<std::size_t> free;
-  for (std::size_t i = 0; i < n; ++i)
-    if (column_of[i] == none) free.push_back(i);
-  for (int round = 0; round < 2 && n > 1; ++round) {
-    std::vector<std::size_t> waiting(free.rbegin(), free.rend()), later;
+  // Prices near the best come from auctions (Bertsekas 1988): a row takes the column that is best
+  // for it, and lowers its price by what it is better than the next and a little more, so that bids
+  // end; who held it bids again. With ever less of that little, prices come nearer.
+  std::vector<double> price(n, 0);
+  const auto [low, high] = std::minmax_element(cost.begin(), cost.end());
+  const double range = n > 1 ? *high - *low : 0;
+  for (double little = range / 8; little > range / (20 * static_cast<double>(n)); little /= 8) {
+    std::ranges::fill(row_of, none);
+    std::vector<std::size_t> waiting(n);
+    std::iota(waiting.rbegin(), waiting.rend(), std::size_t{0});
     while (!waiting.empty()) {
       const std::size_t row = waiting.back();
       waiting.pop_back();
+      const double* const costs = &cost[row * n];
       double least = infinite, next = infinite;
-      std::size_t best = none, second = none;
+      std::size_t best = 0;
       for (std::size_t j = 0; j < n; ++j) {
-        const double reduced = cost[row * n + j] - price[j];
-        if (reduced < least) {
-          next = least, second = best, least = reduced, best = j;
-        } else if (reduced < next) {
-          next = reduced, second = j;
+        const double reduced = costs[j] - price[j];
+        if (reduced < next) {
+          if (reduced < least)
+            next = least, least = reduced, best = j;
+          else
+            next = reduced;
         }
       }
-      // Rounding may leave a price where it is: then it is a tie.
-      const double lower = price[best] - (next - least);
-      const bool wins = lower < price[best];
-      if (wins)
-        price[best] = lower;
-      else if (row_of[best] != none)
-        best = second;
-      const std::size_t held = row_of[best];
-      row_of[best] = row, column_of[row] = best;
-      if (held == none) continue;
-      column_of[held] = none;
-      (wins ? waiting : later).push_back(held);
+      price[best] -= next - least + little;
+      if (row_of[best] != none) waiting.push_back(row_of[best]);
+      row_of[best] = row;
     }
-    free = later;
+  }
+  // Rows whose best column is free take it at these prices.
+  std::ranges::fill(row_of, none);
+  for (std::size_t i = 0; i < n; ++i) {
+    std::size_t best = 0;
+    for (std::size_t j = 1; j < n; ++j)
+      if (cost[i * n + j] - price[j] < cost[i * n + best] - price[best]) best = j;
+    if (row_of[best] == none) row_of[best] = i, column_of[i] = best;
   }
 
-  // What is left joins one at a time, each along the shortest augmenting path (Dijkstra on the costs
-  // less the prices).
+  // What is left joins one at a time, each along the shortest augmenting path (Dijkstra on the
+  // costs less the prices).
   std::vector<double> distance(n);
   std::vector<std::size_t> before(n), open(n);
   for (std::size_t start = 0; start < n; ++start) {
@@ -128,7 +121,8 @@ std::vector<double> sinkhorn_plan(std::span<const double> cost, std::size_t n,
   if (!(last > 0)) return result;
 
   const double mass = 1 / static_cast<double>(n);
-  constexpr double tiny = 1e-300, far = 1e30;  // of a scaling: what it has gathered is absorbed then
+  constexpr double tiny = 1e-300,
+                   far = 1e30;  // of a scaling: what it has gathered is absorbed then
   Eigen::ArrayXd f = Eigen::ArrayXd::Zero(size), g = f, u, v;
   Matrix kernel;
   double epsilon = std::max(most, last);

@@ -57,8 +57,9 @@ std::optional<SongFilter> take_filters(NamedEntries& file) {
 
 NetworkConfig song_config_of(NamedEntries& file, const ImportOptions& options) {
   if (options.data_at_one)
-    throw Error("data_at_one is for networks whose times are embedded by sines of t alone; a "
-                "SongUNet's are turned first");
+    throw Error(
+        "data_at_one is for networks whose times are embedded by sines of t alone; a "
+        "SongUNet's are turned first");
   if (options.drop_variance) throw Error("a SongUNet predicts no variance that could be dropped");
   if (options.fill.contains(Fill::null_class))
     throw Error("a SongUNet has a null class without a row of its own; leave null-class out");
@@ -111,7 +112,7 @@ NetworkConfig song_config_of(NamedEntries& file, const ImportOptions& options) {
   }
   if (file.find(song_frequencies)) config.embedding = SongEmbedding::fourier;
   const std::optional<SongFilter> filter = take_filters(file);
-  config.filter = filter ? *filter
+  config.filter = filter                                    ? *filter
                   : config.encoder == SongEncoder::residual ? SongFilter::fir
                                                             : SongFilter::box;
   if (!filter && config.channel_mult.size() > 1)

@@ -17,7 +17,8 @@ LossValue cd_loss(const LossArguments& arguments) {
   const Tensor i = minimum(floor(u * (n - 1.0)), n - 2.0);
   const Tensor low = karras_level(path, i, n), high = karras_level(path, i + 1.0, n);
   const Predictor teacher{
-      .network = wrapped(Wrapping::edm, arguments.bind(arguments.state.at("teacher")), path),
+      .network =
+          wrapped(Wrapping::edm, arguments.bind_trained(arguments.state.at("teacher")), path),
       .path = path,
       .prediction = Prediction::F};
   const Tensor above = noised(path, x, e, high);

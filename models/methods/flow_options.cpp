@@ -44,8 +44,8 @@ DrawOptions draw_options(const MethodOptions& options) {
 }
 
 FlowDraws draw(const LossArguments& arguments, const DrawOptions& options) {
-  FlowDraws draws = draw(options, arguments.x, arguments.labels,
-                         num_classes(arguments.use.network), fold_in(arguments.key, 0));
+  FlowDraws draws = draw(options, arguments.x, arguments.labels, num_classes(arguments.use.network),
+                         fold_in(arguments.key, 0));
   if (arguments.noise) draws.e = arguments.noise;
   return draws;
 }

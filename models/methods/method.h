@@ -34,6 +34,8 @@ struct LossArguments {
   const MethodState& state;
   // The network with other parameters of the same names, such as a tree of the state.
   std::function<Velocity(const Parameters&)> bind;
+  // The same without dropout: a trained model that stays as it is.
+  std::function<Velocity(const Parameters&)> bind_trained;
   Tensor x, labels;  // [batch, ..]; i32 [batch], unread where the network has no classes
   Tensor noise;      // of the shape of x, that it goes with; empty: the loss draws its own
   Tensor key;        // u32[2], another at each step: all that is random comes from it

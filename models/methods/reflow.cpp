@@ -1,6 +1,6 @@
 // Reflow: flow matching on pairs of noise and what a trained model draws from it, whose paths cross
-// less than those of independent pairs. Its distillation to k steps learns the velocity at the times
-// 1/k, 2/k, .., 1 of those steps alone.
+// less than those of independent pairs. Its distillation to k steps learns the velocity at the
+// times 1/k, 2/k, .., 1 of those steps alone.
 #include "engine/graph/ops.h"
 #include "models/methods/flow_options.h"
 #include "models/objectives/flow.h"
@@ -34,8 +34,9 @@ LossValue reflow_loss(const LossArguments& arguments) {
 Method reflow_method() {
   return {
       .name = "reflow",
-      .summary = "The velocity between noise and what a trained model draws from it; few steps draw "
-                 "a sample",
+      .summary =
+          "The velocity between noise and what a trained model draws from it; few steps draw "
+          "a sample",
       .paper = "Liu et al. 2022, Flow Straight and Fast, arXiv 2209.03003",
       .options = {file_option("teacher", "Model file of the trained model"),
                   whole_option("pairs", 1, 1'000'000'000,

@@ -12,8 +12,7 @@ Tensor xavier_uniform(const Tensor& key, const Shape& shape, DType dtype) {
 
 Tensor xavier_uniform(const Tensor& key, std::array<std::int64_t, 2> outputs_inputs,
                       const Shape& shape, DType dtype) {
-  const double bound =
-      std::sqrt(6.0 / static_cast<double>(outputs_inputs[0] + outputs_inputs[1]));
+  const double bound = std::sqrt(6.0 / static_cast<double>(outputs_inputs[0] + outputs_inputs[1]));
   return (uniform(key, shape, dtype) * 2.0 - 1.0) * bound;
 }
 

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/graph/ops.h"
+#include "engine/number_text.h"
 #include "models/json_text.h"
 
 namespace fluxion {
@@ -82,20 +83,22 @@ json config_to_json(const UnetConfig& config) {
 }
 
 json config_to_json(const SongUnetConfig& config) {
-  return {{"image_size", config.image_size},
-          {"channels", config.channels},
-          {"base", config.base},
-          {"channel_mult", config.channel_mult},
-          {"num_blocks", config.num_blocks},
-          {"attention_ds", config.attention_ds},
-          {"embedding", to_string(config.embedding)},
-          {"encoder", to_string(config.encoder)},
-          {"filter", to_string(config.filter)},
-          {"channel_mult_noise", config.channel_mult_noise},
-          {"channel_mult_emb", config.channel_mult_emb},
-          {"num_classes", config.num_classes},
-          {"second_time", to_string(config.second_time)},
-          {"time_scale", config.time_scale}};
+  json result = {{"image_size", config.image_size},
+                 {"channels", config.channels},
+                 {"base", config.base},
+                 {"channel_mult", config.channel_mult},
+                 {"num_blocks", config.num_blocks},
+                 {"attention_ds", config.attention_ds},
+                 {"embedding", to_string(config.embedding)},
+                 {"encoder", to_string(config.encoder)},
+                 {"filter", to_string(config.filter)},
+                 {"channel_mult_noise", config.channel_mult_noise},
+                 {"channel_mult_emb", config.channel_mult_emb},
+                 {"num_classes", config.num_classes},
+                 {"second_time", to_string(config.second_time)},
+                 {"time_scale", config.time_scale}};
+  if (!config.frequencies.values.empty()) result["frequencies"] = config.frequencies.values;
+  return result;
 }
 
 std::array<std::int64_t, 2> sides_from_json(const json& object) {
@@ -166,7 +169,8 @@ SongUnetConfig song_unet_from_json(const json& object) {
           .channel_mult_emb = member<std::int64_t>(object, "channel_mult_emb"),
           .num_classes = member<std::int64_t>(object, "num_classes"),
           .second_time = second_time_from(member<std::string>(object, "second_time")),
-          .time_scale = member<double>(object, "time_scale")};
+          .time_scale = member<double>(object, "time_scale"),
+          .frequencies = {member_or<std::vector<double>>(object, "frequencies", {})}};
 }
 
 }  // namespace
@@ -179,9 +183,8 @@ Tensor apply(const NetworkConfig& config, const Parameters& parameters, const Te
                        (z ? to_string(z.type()) : "(empty)") + ", got " +
                        (time ? to_string(time.type()) : "(empty)"));
   return std::visit(
-      Overloaded{
-          [&](const MlpConfig& mlp) { return apply(mlp, parameters, z, times); },
-          [&](const auto& images) { return apply(images, parameters, z, times, labels); }},
+      Overloaded{[&](const MlpConfig& mlp) { return apply(mlp, parameters, z, times); },
+                 [&](const auto& images) { return apply(images, parameters, z, times, labels); }},
       config);
 }
 
@@ -194,6 +197,22 @@ NetworkConfig with_checkpoints(NetworkConfig config) {
 
 NetworkConfig with_precision(NetworkConfig config, const Precision& precision) {
   std::visit([&](auto& network) { network.running.precision = precision; }, config);
+  return config;
+}
+
+NetworkConfig with_dropout(NetworkConfig config, double share, const Tensor& key) {
+  if (!(share >= 0 && share < 1))
+    throw Error("dropout must be a share from 0 to below 1, got " + number_text(share));
+  if (share > 0 && !std::holds_alternative<UnetConfig>(config) &&
+      !std::holds_alternative<SongUnetConfig>(config))
+    throw Error("dropout is for a unet and a song-unet, whose papers have it; a " + family(config) +
+                " has none");
+  std::visit(
+      [&](auto& network) {
+        network.running.dropout = share;
+        network.running.dropout_key = key;
+      },
+      config);
   return config;
 }
 

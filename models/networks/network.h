@@ -41,13 +41,19 @@ NetworkConfig with_checkpoints(NetworkConfig config);
 // network is: configurations stay equal, and files don't hold it.
 NetworkConfig with_precision(NetworkConfig config, const Precision& precision);
 
+// The same network, which leaves a share of its activations out, by this key, as in training
+// (Srivastava et al. 2014). Throws Error for a share that is not in [0, 1), and for networks that
+// have no such place.
+NetworkConfig with_dropout(NetworkConfig config, double share, const Tensor& key);
+
 // A network with its parameters bound: what objectives and samplers work on. Any callable of this
 // form will do.
 using Velocity = std::function<Tensor(const Tensor& z, const Times& times, const Tensor& labels)>;
 Velocity bind_parameters(const NetworkConfig& config, const Parameters& parameters);
 
 // Fresh parameters on the key's device. An MLP and a DiT: linear weights Xavier-uniform, biases 0,
-// embedding tables and time embedders N(0, 0.02^2), adaLN and output layers 0. U-Nets: unet.h, song_unet.h.
+// embedding tables and time embedders N(0, 0.02^2), adaLN and output layers 0. U-Nets: unet.h,
+// song_unet.h.
 Parameters initialise(const NetworkConfig& config, const Tensor& key, DType dtype = DType::f32);
 
 // Every parameter's name and shape.

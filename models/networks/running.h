@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/graph/tensor.h"
 #include "models/layers/precision.h"
 
 namespace fluxion {
@@ -10,6 +11,8 @@ struct Running {
   bool checkpoint_blocks = false;  // gradients compute each block again: the blocks' inputs are all
                                    // that a step keeps of them
   Precision precision = {};        // of the products of linear maps and convolutions
+  double dropout = 0;       // share of what is left out before the last convolution of each block
+  Tensor dropout_key = {};  // u32[2], that decides which: calls with one key leave out the same
   bool operator==(const Running&) const { return true; }
 };
 

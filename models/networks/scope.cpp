@@ -14,6 +14,13 @@ Tensor convolve(const Scope& at, const Tensor& x, const ConvolutionOptions& opti
   });
 }
 
+Tensor with_dropout(const Tensor& x, const Running& running, std::uint32_t place) {
+  if (running.dropout == 0) return x;
+  const double kept = 1 - running.dropout;
+  const Tensor drawn = uniform(fold_in(running.dropout_key, place), x.shape(), x.dtype());
+  return x * (lt(drawn, kept).to(x.dtype()) * (1 / kept));
+}
+
 Tensor embed_time(const Scope& mlp, const Tensor& time, std::int64_t features, double time_scale) {
   return (mlp / "2").linear(
       silu((mlp / "0").linear(timestep_embedding(time, features, time_scale))));

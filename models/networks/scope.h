@@ -8,6 +8,7 @@
 #include "models/layers/image.h"
 #include "models/layers/precision.h"
 #include "models/networks/parameters.h"
+#include "models/networks/running.h"
 
 namespace fluxion {
 
@@ -28,10 +29,15 @@ struct Scope {
   Tensor linear(const Tensor& x) const;
 };
 
-// A convolution of images [batch, height, width, channels]: weight [out, in, height, width] and bias.
+// A convolution of images [batch, height, width, channels]: weight [out, in, height, width] and
+// bias.
 Tensor convolve(const Scope& at, const Tensor& x, const ConvolutionOptions& options);
 // A 3 x 3 kernel keeps the size.
 inline constexpr ConvolutionOptions same_size{.low = {1, 1}, .high = {1, 1}};
+
+// x with a share of its elements left out and the others scaled up, as `running` says; `place`
+// keeps the places of a network apart.
+Tensor with_dropout(const Tensor& x, const Running& running, std::uint32_t place);
 
 // Linear "0", silu, linear "2" on the sinusoidal features of a time: [batch] -> [batch, width].
 Tensor embed_time(const Scope& mlp, const Tensor& time, std::int64_t features, double time_scale);

@@ -67,9 +67,9 @@ Tensor fir_doubled(const Tensor& x, std::int64_t axis) {
   one[static_cast<std::size_t>(axis)] = 1;
   const Tensor before = slice_axis(pad(x, one, none), axis, 0, count),
                after = slice_axis(pad(x, none, one), axis, 1, count + 1), most = x * 0.75;
-  const Tensor both =
-      concat({expand_dims(most + before * 0.25, axis + 1), expand_dims(most + after * 0.25, axis + 1)},
-             axis + 1);
+  const Tensor both = concat(
+      {expand_dims(most + before * 0.25, axis + 1), expand_dims(most + after * 0.25, axis + 1)},
+      axis + 1);
   Dims doubled = x.shape().dims();
   doubled[static_cast<std::size_t>(axis)] = 2 * count;
   return reshape(both, Shape(doubled));
@@ -84,12 +84,13 @@ Tensor song_resample(SongFilter filter, const Tensor& x, SongResampling resampli
   return fir_halved(fir_halved(pad(x, {0, 1, 1, 0}, {0, 1, 1, 0}), 1), 2);
 }
 
-// The convolution of the image's own way through the encoder: its filter comes after it, on a border
-// that the convolution has left.
+// The convolution of the image's own way through the encoder: its filter comes after it, on a
+// border that the convolution has left.
 Tensor halved_input(SongFilter filter, const Scope& at, const Tensor& x) {
   const std::int64_t border = filter == SongFilter::fir ? 2 : 1;
   const Tensor wide = product(at.precision, x, at("weight"), [&](const Tensor& a, const Tensor& b) {
-    return conv2d(a, transpose(b, {2, 3, 1, 0}), {.low = {border, border}, .high = {border, border}});
+    return conv2d(a, transpose(b, {2, 3, 1, 0}),
+                  {.low = {border, border}, .high = {border, border}});
   });
   const Tensor half = filter == SongFilter::fir ? fir_halved(fir_halved(wide, 1), 2)
                                                 : avg_pool2d(wide, {2, 2}, {2, 2});
@@ -125,13 +126,13 @@ bool has_skip(const SongLayer& layer) {
 }
 
 Tensor song_block(const SongUnetConfig& config, const SongLayer& layer, const Scope& at,
-                  const Tensor& h, const Tensor& embedding) {
+                  std::uint32_t place, const Tensor& h, const Tensor& embedding) {
   if (config.running.checkpoint_blocks) {
     SongUnetConfig plain = config;
     plain.running.checkpoint_blocks = false;
     return checkpoint(
-        [plain, layer, at](const Tensor& x, const Tensor& e) {
-          return song_block(plain, layer, at, x, e);
+        [plain, layer, at, place](const Tensor& x, const Tensor& e) {
+          return song_block(plain, layer, at, place, x, e);
         },
         layer.name)(h, embedding);
   }
@@ -141,7 +142,7 @@ Tensor song_block(const SongUnetConfig& config, const SongLayer& layer, const Sc
   Tensor z = convolve(at / "conv0", resampled(silu(song_norm(at / "norm0", h))), same_size);
   const Tensor shift = (at / "affine").linear(embedding);
   z = silu(song_norm(at / "norm1", z + reshape(shift, {shift.size(0), 1, 1, shift.size(1)})));
-  z = convolve(at / "conv1", z, same_size);
+  z = convolve(at / "conv1", with_dropout(z, config.running, place), same_size);
   const Tensor skip = has_skip(layer) ? convolve(at / "skip", resampled(h), {}) : h;
   z = (z + skip) * half_root;
   return layer.attention ? song_attend(at, z) : z;
@@ -165,8 +166,8 @@ Tensor song_features(const SongUnetConfig& config, const Scope& root, const Tens
   return concat({slice_axis(features, 1, half, 2 * half), slice_axis(features, 1, 0, half)}, 1);
 }
 
-// What the public code makes of a row with root(classes) at the label and zeros elsewhere, all zeros
-// for the null class.
+// What the public code makes of a row with root(classes) at the label and zeros elsewhere, all
+// zeros for the null class.
 Tensor label_features(const SongUnetConfig& config, const Scope& at, const Tensor& labels) {
   const Tensor weight = at("weight") * std::sqrt(static_cast<double>(config.num_classes));
   const Tensor rows = pad(transpose(weight, {1, 0}), {0, 0}, {1, 0});
@@ -296,7 +297,9 @@ Tensor apply(const SongUnetConfig& config, const Parameters& parameters, const T
 
   Tensor h = z, image = z;
   std::vector<Tensor> kept;
+  std::uint32_t place = 0;
   for (const SongLayer& layer : song_layers(config)) {
+    ++place;
     const Scope at = root / layer.name;
     if (layer.takes) {
       h = concat({h, kept.back()}, 3);
@@ -307,14 +310,14 @@ Tensor apply(const SongUnetConfig& config, const Parameters& parameters, const T
         h = convolve(at, h, same_size);
         break;
       case SongKind::block:
-        h = song_block(config, layer, at, h, embedding);
+        h = song_block(config, layer, at, place, h, embedding);
         break;
       case SongKind::residual_input:
         h = image = (h + halved_input(config.filter, at, image)) * half_root;
         break;
       case SongKind::output:
-        h = convolve(root / (layer.name + "_conv"), silu(song_norm(root / (layer.name + "_norm"), h)),
-                     same_size);
+        h = convolve(root / (layer.name + "_conv"),
+                     silu(song_norm(root / (layer.name + "_norm"), h)), same_size);
         break;
     }
     if (layer.keeps) kept.push_back(h);
@@ -340,7 +343,13 @@ Parameters initialise(const SongUnetConfig& config, const Tensor& key, DType dty
   return initialise_each(
       parameter_shapes(config), key,
       [&](const std::string& name, const Shape& shape, const Tensor& own_key) {
-        if (name == fourier_frequencies) return normal(own_key, shape, dtype) * fourier_deviation;
+        if (name == fourier_frequencies)
+          return config.frequencies.values.empty()
+                     ? normal(own_key, shape, dtype) * fourier_deviation
+                     : Tensor::from(std::vector<float>(config.frequencies.values.begin(),
+                                                       config.frequencies.values.end()),
+                                    shape, device)
+                           .to(dtype);
         if (shape.rank() == 1) {
           const bool of_norm = name.find("norm") != name.npos && name.ends_with(".weight");
           return full(shape, of_norm ? 1 : 0, dtype, device);
@@ -384,8 +393,9 @@ void check(const SongUnetConfig& config) {
             "height and width of image_size must be in 1..65536 and multiples of " +
                 text(coarsest) + ", as every one of the " + text(levels) +
                 " levels but the last halves them; got " + text(side));
-  require(config.num_blocks >= 1 && config.num_blocks <= most_song_blocks,
-          "num_blocks must be in 1.." + text(most_song_blocks) + ", got " + text(config.num_blocks));
+  require(
+      config.num_blocks >= 1 && config.num_blocks <= most_song_blocks,
+      "num_blocks must be in 1.." + text(most_song_blocks) + ", got " + text(config.num_blocks));
   require(config.attention_ds.size() <= config.channel_mult.size(),
           "attention_ds names more levels than channel_mult has");
   for (const std::int64_t ds : config.attention_ds)
@@ -396,12 +406,19 @@ void check(const SongUnetConfig& config) {
           "num_classes must be in 0..16777216, got " + text(config.num_classes));
   require(fits_single(config.time_scale),
           "time_scale must be 0 or a number that single precision holds");
+  const std::vector<double>& frequencies = config.frequencies.values;
+  require(frequencies.empty() || (config.embedding == SongEmbedding::fourier &&
+                                  std::ssize(frequencies) == config.time_features() / 2),
+          "frequencies must be " + text(config.time_features() / 2) +
+              " of a fourier embedding, got " + text(std::ssize(frequencies)));
+  require(std::ranges::all_of(frequencies, [](double value) { return fits_single(value); }),
+          "frequencies must be numbers that single precision holds");
   for (const SongLayer& layer : song_layers(config))
     for (const std::int64_t width : {layer.in, layer.out})
       if (layer.kind == SongKind::block || (layer.kind == SongKind::output && width == layer.in))
-        require(width % song_groups(width) == 0,
-                "norms have " + text(song_groups(width)) + " groups, which must divide the " +
-                    text(width) + " channels of " + layer.name);
+        require(width % song_groups(width) == 0, "norms have " + text(song_groups(width)) +
+                                                     " groups, which must divide the " +
+                                                     text(width) + " channels of " + layer.name);
 }
 
 std::string to_string(SongEmbedding embedding) { return name_of(song_embeddings, embedding); }

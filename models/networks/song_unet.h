@@ -1,8 +1,8 @@
 // The U-Nets DDPM++ and NCSN++ of Song et al., "Score-Based Generative Modeling through Stochastic
-// Differential Equations" (2021), as Karras et al., "Elucidating the Design Space of Diffusion-Based
-// Generative Models" (2022), have them: SongUNet, with a second time input (map_r). Parameters have
-// the names and layouts of the public code, so converted checkpoints load key by key. Images need
-// not be square.
+// Differential Equations" (2021), as Karras et al., "Elucidating the Design Space of
+// Diffusion-Based Generative Models" (2022), have them: SongUNet, with a second time input (map_r).
+// Parameters have the names and layouts of the public code, so converted checkpoints load key by
+// key. Images need not be square.
 #pragma once
 
 #include <array>
@@ -22,6 +22,13 @@ enum class SongFilter { box, fir };
 
 inline constexpr std::int64_t most_song_levels = 12, most_song_blocks = 64;  // blocks: of a level
 
+// Random frequencies that are another network's: they are weights that do not train, so networks
+// that differ in them alone have one shape.
+struct SongFrequencies {
+  std::vector<double> values = {};  // empty: drawn with the other parameters
+  bool operator==(const SongFrequencies&) const { return true; }
+};
+
 struct SongUnetConfig {
   std::array<std::int64_t, 2> image_size{
       32, 32};                // height and width; every level but the last halves both
@@ -29,8 +36,9 @@ struct SongUnetConfig {
   std::int64_t base = 128;    // channels that channel_mult multiplies
   std::vector<std::int64_t> channel_mult = {2, 2, 2};  // a level each, the finest first
   std::int64_t num_blocks = 4;  // of a level, on the way down; one more on the way up
-  std::vector<std::int64_t> attention_ds = {2};  // levels with attention, by how far they are scaled
-                                                 // down: 1, 2, 4, ..; the coarsest has one anyway
+  std::vector<std::int64_t> attention_ds = {
+      2};  // levels with attention, by how far they are scaled
+           // down: 1, 2, 4, ..; the coarsest has one anyway
   SongEmbedding embedding = SongEmbedding::positional;
   SongEncoder encoder = SongEncoder::standard;
   SongFilter filter = SongFilter::box;
@@ -38,7 +46,8 @@ struct SongUnetConfig {
   std::int64_t channel_mult_emb = 4;    // what they become, in base
   std::int64_t num_classes = 0;         // 0: no labels; the null class adds nothing, and has no row
   SecondTime second_time = SecondTime::difference;
-  double time_scale = 1;  // multiplies a time before its features
+  double time_scale = 1;             // multiplies a time before its features
+  SongFrequencies frequencies = {};  // of a fourier embedding
   Running running = {};
   bool operator==(const SongUnetConfig&) const = default;
 
@@ -69,12 +78,13 @@ Tensor apply(const SongUnetConfig& config, const Parameters& parameters, const T
              const Times& times, const Tensor& labels);
 
 std::map<std::string, Shape> parameter_shapes(const SongUnetConfig& config);
-// As the public code starts: Xavier-uniform weights, those of the last convolution of each block and
-// of the network a hundred-thousandth of that, biases 0.
+// As the public code starts: Xavier-uniform weights, those of the last convolution of each block
+// and of the network a hundred-thousandth of that, biases 0.
 Parameters initialise(const SongUnetConfig& config, const Tensor& key, DType dtype);
 void check(const SongUnetConfig& config);
 
-// "positional" or "fourier", "standard" or "residual", "box" or "fir". Throw FormatError for others.
+// "positional" or "fourier", "standard" or "residual", "box" or "fir". Throw FormatError for
+// others.
 std::string to_string(SongEmbedding embedding);
 std::string to_string(SongEncoder encoder);
 std::string to_string(SongFilter filter);

@@ -37,8 +37,8 @@ Tensor resample_layer(const UnetConfig& config, Resampling resampling, const Sco
                                         : convolve(at / "conv", resample(h, resampling), same_size);
 }
 
-Tensor residual(const UnetConfig& config, const UnetLayer& layer, const Scope& at, const Tensor& h,
-                const Tensor& conditioning) {
+Tensor residual(const UnetConfig& config, const UnetLayer& layer, const Scope& at,
+                std::uint32_t place, const Tensor& h, const Tensor& conditioning) {
   Tensor z =
       convolve(at / "in_layers.2",
                resample(silu(norm(config, at / "in_layers.0", h)), layer.resampling), same_size);
@@ -51,7 +51,7 @@ Tensor residual(const UnetConfig& config, const UnetLayer& layer, const Scope& a
   } else {
     z = norm(config, second_norm, z + on_image(embedding));
   }
-  z = convolve(at / "out_layers.3", silu(z), same_size);
+  z = convolve(at / "out_layers.3", with_dropout(silu(z), config.running, place), same_size);
   const Tensor skip = resample(h, layer.resampling);
   return (layer.in == layer.out ? skip : convolve(at / "skip_connection", skip, {})) + z;
 }
@@ -83,14 +83,14 @@ Tensor attend(const UnetConfig& config, const Scope& at, const Tensor& h) {
 }
 
 Tensor apply_layer(const UnetConfig& config, const UnetLayer& layer, const Scope& at,
-                   const Tensor& h, const Tensor& conditioning) {
+                   std::uint32_t place, const Tensor& h, const Tensor& conditioning) {
   if (config.running.checkpoint_blocks &&
       (layer.kind == Kind::residual || layer.kind == Kind::attention)) {
     UnetConfig plain = config;
     plain.running.checkpoint_blocks = false;
     return checkpoint(
-        [plain, layer, at](const Tensor& x, const Tensor& c) {
-          return apply_layer(plain, layer, at, x, c);
+        [plain, layer, at, place](const Tensor& x, const Tensor& c) {
+          return apply_layer(plain, layer, at, place, x, c);
         },
         layer.name)(h, conditioning);
   }
@@ -98,7 +98,7 @@ Tensor apply_layer(const UnetConfig& config, const UnetLayer& layer, const Scope
     case Kind::convolution:
       return convolve(at, h, same_size);
     case Kind::residual:
-      return residual(config, layer, at, h, conditioning);
+      return residual(config, layer, at, place, h, conditioning);
     case Kind::attention:
       return attend(config, at, h);
     case Kind::resample:
@@ -237,12 +237,14 @@ Tensor apply(const UnetConfig& config, const Parameters& parameters, const Tenso
 
   Tensor h = z;
   std::vector<Tensor> kept;
+  std::uint32_t place = 0;
   for (const UnetLayer& layer : unet_layers(config)) {
+    ++place;
     if (layer.takes) {
       h = concat({h, kept.back()}, 3);
       kept.pop_back();
     }
-    h = apply_layer(config, layer, root / layer.name, h, conditioning);
+    h = apply_layer(config, layer, root / layer.name, place, h, conditioning);
     if (layer.keeps) kept.push_back(h);
   }
   return h;

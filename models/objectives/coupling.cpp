@@ -15,10 +15,9 @@
 namespace fluxion {
 namespace {
 
-constexpr EnumNames<CouplingKind, 3> coupling_kinds = {
-    {{CouplingKind::independent, "independent"},
-     {CouplingKind::exact, "exact"},
-     {CouplingKind::sinkhorn, "sinkhorn"}}};
+constexpr EnumNames<CouplingKind, 3> coupling_kinds = {{{CouplingKind::independent, "independent"},
+                                                        {CouplingKind::exact, "exact"},
+                                                        {CouplingKind::sinkhorn, "sinkhorn"}}};
 
 // Keep the draws of noise and of a plan's columns apart from those of the data.
 constexpr std::uint32_t noise_purpose = 0x6e6f6973u, plan_purpose = 0x706c616eu;

@@ -12,8 +12,8 @@ namespace fluxion {
 namespace {
 
 constexpr EnumNames<OptimiserKind, 3> optimiser_kinds = {{{OptimiserKind::adamw, "adamw"},
-                                                {OptimiserKind::adam, "adam"},
-                                                {OptimiserKind::radam, "radam"}}};
+                                                          {OptimiserKind::adam, "adam"},
+                                                          {OptimiserKind::radam, "radam"}}};
 
 // 1 - decay^n, accurate where decay is near 1.
 Tensor bias_correction(double decay, const Tensor& n) { return -expm1(n * std::log(decay)); }
@@ -24,20 +24,21 @@ Tensor blended(double decay, const Tensor& old, const Tensor& fresh) {
   return decay > 0.5 ? old + (1 - decay) * (fresh - old) : fresh + decay * (old - fresh);
 }
 
-// Of RAdam's update n: rho_n = rho - 2 n b^n / (1 - b^n), the number of gradients that v stands for,
-// and from it the share of Adam's direction; 0 while rho_n is at most 5, where m itself is taken.
+// Of RAdam's update n: rho_n = rho - 2 n b^n / (1 - b^n), the number of gradients that v stands
+// for, and from it the share of Adam's direction; 0 while rho_n is at most 5, where m itself is
+// taken.
 struct Rectification {
   Tensor known, share;
 };
 Rectification rectification(double beta2, const Tensor& n) {
   const double rho = 2 / (1 - beta2) - 1, rate = -std::log(beta2);
-  // With x = n rate, rho_n is rho - (2 / rate) x / (e^x - 1), which is a difference of large numbers
-  // while x is small: n + (rho - 2 / rate) - (2 / rate) (x / 2 coth(x / 2) - 1) is not.
+  // With x = n rate, rho_n is rho - (2 / rate) x / (e^x - 1), which is a difference of large
+  // numbers while x is small: n + (rho - 2 / rate) - (2 / rate) (x / 2 coth(x / 2) - 1) is not.
   const Tensor x = n * rate, x2 = square(x);
   const Tensor tail = 1.0 / 30240 - x2 * (1.0 / 1209600 - x2 * (1.0 / 47900160));
   const Tensor even = x2 * (1.0 / 12 - x2 * (1.0 / 720 - x2 * tail));
-  const Tensor rho_n = where(lt(x, 0.5), n + (rho - 2 / rate) - 2 / rate * even,
-                             rho - 2.0 * n / expm1(x));
+  const Tensor rho_n =
+      where(lt(x, 0.5), n + (rho - 2 / rate) - 2 / rate * even, rho - 2.0 * n / expm1(x));
   const double ends = rho / ((rho - 4) * (rho - 2));
   return {.known = gt(rho_n, 5.0),
           .share = sqrt(maximum((rho_n - 4.0) * (rho_n - 2.0) / rho_n * ends, 0.0))};
@@ -127,10 +128,10 @@ UpdateResult update(const OptimiserOptions& options, const TrainState& state,
     if (options.kind != OptimiserKind::radam)
       direction = direction / (sqrt(v / correction2) + options.epsilon);
     else if (rectified)
-      direction = where(rectified->known,
-                        direction * rectified->share * (sqrt(correction2) /
-                                                        (sqrt(v) + options.epsilon)),
-                        direction);
+      direction =
+          where(rectified->known,
+                direction * rectified->share * (sqrt(correction2) / (sqrt(v) + options.epsilon)),
+                direction);
     if (options.weight_decay != 0 && options.kind == OptimiserKind::adamw)
       direction = direction + options.weight_decay * parameter;
     const Tensor moved = parameter - rate * direction;

@@ -38,8 +38,8 @@ struct OptimiserOptions {
   double beta1 = 0.9, beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0;
-  double clip_norm = 0;     // gradients longer than this, over all parameters together, are scaled
-                            // down to it; 0: never
+  double clip_norm = 0;  // gradients longer than this, over all parameters together, are scaled
+                         // down to it; 0: never
   // One average is kept for each; update n of an average uses min(decay, (1 + n) / (10 + n)), n = 0
   // first.
   std::vector<double> ema_decays = {0.9999};

@@ -81,6 +81,7 @@ void check_takes_pairs(const Method& method) {
 void check(const TrainingConfig& config) {
   check(config.network);
   if (config.recompute) with_checkpoints(config.network);
+  with_dropout(config.network, config.dropout, {});
   check(config.schedule);
   check(config.method, config.network, config.total_steps);
   check(config.loss_scale);
@@ -99,7 +100,8 @@ void check(const TrainingConfig& config) {
                   number_text(decay));
   for (const double beta : {optimiser.beta1, optimiser.beta2})
     if (!(beta >= 0 && beta < 1))
-      throw Error("train: beta1 and beta2 of the optimiser must be in [0, 1), got " + number_text(beta));
+      throw Error("train: beta1 and beta2 of the optimiser must be in [0, 1), got " +
+                  number_text(beta));
   for (const double value : {optimiser.epsilon, optimiser.weight_decay, optimiser.clip_norm})
     if (!(value >= 0) || !fits_single(value))
       throw Error(
@@ -118,6 +120,7 @@ json training_config_to_json(const TrainingConfig& config) {
                  {"recompute", config.recompute},
                  {"precision", to_string(config.precision)}};
   if (config.total_steps != 0) result["total_steps"] = config.total_steps;
+  if (config.dropout != 0) result["dropout"] = config.dropout;
   if (config.coupling != Coupling{})
     result["coupling"] = {{"kind", to_string(config.coupling.kind)},
                           {"epsilon", config.coupling.epsilon}};
@@ -136,11 +139,13 @@ TrainingConfig training_config_from_json(const json& object, const MethodTable& 
         .optimiser = optimiser_from_json(json_member(object, "optimiser")),
         .schedule = schedule_from_json(json_member(object, "schedule")),
         .batch = json_member<std::int64_t>(object, "batch"),
-        .coupling = object.contains("coupling") ? coupling_from_json(json_member(object, "coupling"))
-                                                : Coupling{},
+        .coupling = object.contains("coupling")
+                        ? coupling_from_json(json_member(object, "coupling"))
+                        : Coupling{},
         .seed = json_member<std::uint64_t>(object, "seed"),
         .recompute =
             json_member_or(object, "recompute", false),  // older files have neither of these
+        .dropout = json_member_or(object, "dropout", 0.0),
         .precision = precision_from(json_member_or<std::string>(object, "precision", "f32")),
         .loss_scale = object.contains("loss_scale")
                           ? loss_scale_from_json(json_member(object, "loss_scale"))

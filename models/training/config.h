@@ -7,8 +7,8 @@
 #include "models/methods/method.h"
 #include "models/networks/network.h"
 #include "models/objectives/coupling.h"
-#include "models/optimisers/optimiser.h"
 #include "models/optimisers/loss_scale.h"
+#include "models/optimisers/optimiser.h"
 #include "models/optimisers/schedule.h"
 
 namespace fluxion {
@@ -26,6 +26,8 @@ struct TrainingConfig {
   std::uint64_t seed = 0;
   bool recompute = false;  // gradients compute each block of the network again (with_checkpoints):
                            // less memory, some more time
+  double dropout = 0;      // of networks that have a place for it (with_dropout); all calls
+                           // of a step leave out the same
   Precision precision = {};          // of the network's products with weights
   LossScaleOptions loss_scale = {};  // read where the precision needs one
   bool operator==(const TrainingConfig&) const = default;
@@ -38,10 +40,10 @@ void check(const TrainingConfig& config);
 void check_takes_pairs(const Method& method);
 
 // {"network": .., "method": .., "optimiser": .., "schedule": .., "batch": .., "seed": ..,
-// "recompute": .., "precision": ..}, and "total_steps", "coupling" and "loss_scale" where they are
-// read or not the default; numbers come back bit for bit. training_config_from_json also reads files that have
-// an "objective" instead of a method; it throws FormatError for a missing or mistyped member, an
-// invalid configuration, or a method that the table lacks.
+// "recompute": .., "precision": ..}, and "total_steps", "coupling", "dropout" and "loss_scale"
+// where they are read or not the default; numbers come back bit for bit. training_config_from_json
+// also reads files that have an "objective" instead of a method; it throws FormatError for a
+// missing or mistyped member, an invalid configuration, or a method that the table lacks.
 nlohmann::json training_config_to_json(const TrainingConfig& config);
 TrainingConfig training_config_from_json(const nlohmann::json& json,
                                          const MethodTable& methods = built_in_methods());

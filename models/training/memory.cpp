@@ -25,13 +25,14 @@ std::uint64_t run_memory(const TrainingConfig& config, const MemoryReport& step)
   // A model file is sampled from and written while the state stays where it is: one set of weights
   // and its packed copies.
   const std::uint64_t weights = floats(parameter_count(config.network));
-  // Every thread that couples a batch holds its costs and a plan, and noise lies beside its samples.
+  // Every thread that couples a batch holds its costs and a plan, and noise lies beside its
+  // samples.
   std::uint64_t coupled = 0;
   if (config.coupling.kind != CouplingKind::independent)
-    coupled = host_batches * batch +
-              4 * sizeof(double) * static_cast<std::uint64_t>(usual_prefetch_threads()) *
-                  static_cast<std::uint64_t>(config.batch) *
-                  static_cast<std::uint64_t>(config.batch);
+    coupled = host_batches * batch + 4 * sizeof(double) *
+                                         static_cast<std::uint64_t>(usual_prefetch_threads()) *
+                                         static_cast<std::uint64_t>(config.batch) *
+                                         static_cast<std::uint64_t>(config.batch);
   return step.peak_bytes() + host_batches * batch + coupled + 2 * weights + fixed_bytes;
 }
 

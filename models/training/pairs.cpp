@@ -13,6 +13,9 @@
 namespace fluxion {
 namespace {
 
+// A stop loses what was drawn since the last file.
+constexpr std::uint64_t most_in_file = 16384;
+constexpr std::int64_t most_made = 1'000'000'000'000;
 // Keeps the noise of pairs apart from that of pictures and samples of the same seed.
 constexpr std::uint64_t pair_seed = 0x7061697273;
 
@@ -67,7 +70,8 @@ PairOptions pair_options(const MethodOptions& options, std::uint64_t seed) {
 PairsPlan plan_pairs(const std::filesystem::path& folder, const std::filesystem::path& teacher,
                      const PairOptions& options) {
   const ModelInfo info = read_model_info(teacher);
-  if (options.count < 1) throw Error("pairs: wants at least 1, got " + std::to_string(options.count));
+  if (options.count < 1 || options.count > most_made)
+    throw Error("pairs: wants 1 to 1e12, got " + std::to_string(options.count));
   PairsPlan plan;
   plan.sampler = sampler_of(info, options, teacher.string());
   const std::int64_t classes = num_classes(info.network);
@@ -86,10 +90,12 @@ PairsPlan plan_pairs(const std::filesystem::path& folder, const std::filesystem:
   }
   pairs.per_file = 1;
   const std::uint64_t each = pairs.bytes_of(0);
-  pairs.per_file = static_cast<std::int64_t>(std::max<std::uint64_t>(1, options.file_bytes / each));
+  pairs.per_file = static_cast<std::int64_t>(
+      std::clamp<std::uint64_t>(options.file_bytes / each, 1, most_in_file));
 
   std::error_code missing;
   const bool others = is_pairs_folder(folder);
+  if (!others) check_disk(folder, each * static_cast<std::uint64_t>(pairs.count));
   for (std::int64_t file = 0; file < pairs.files(); ++file) {
     plan.bytes += pairs.bytes_of(file);
     const std::filesystem::path path = folder / pairs_file_name(pairs, file);
@@ -148,8 +154,8 @@ bool make_pairs(const std::filesystem::path& folder, const std::filesystem::path
       const Tensor start =
           Tensor::from(z, with_leading_axis(options.batch, info.sample_shape), device);
       const std::vector<float> drawn =
-          sampler(start, classes.empty() ? Tensor()
-                                         : Tensor::from(batch_labels, {options.batch}, device))
+          sampler(start,
+                  classes.empty() ? Tensor() : Tensor::from(batch_labels, {options.batch}, device))
               .to_host<float>();
       const auto kept = static_cast<std::ptrdiff_t>(static_cast<std::size_t>(used) * elements);
       if (!std::all_of(drawn.begin(), drawn.begin() + kept,

@@ -1,5 +1,5 @@
-// Makes pairs of noise and sample with a trained model, on disk (models/data/pair_set.h): what reflow
-// and its distillation train on (Liu et al. 2022, "Flow Straight and Fast").
+// Makes pairs of noise and sample with a trained model, on disk (models/data/pair_set.h): what
+// reflow and its distillation train on (Liu et al. 2022, "Flow Straight and Fast").
 #pragma once
 
 #include <filesystem>
@@ -26,20 +26,21 @@ PairOptions pair_options(const MethodOptions& options, std::uint64_t seed);
 struct PairsPlan {
   PairsInfo info;
   SamplerOptions sampler;
-  std::uint64_t bytes = 0;                // of all files
-  std::uint64_t bytes_to_come = 0;        // of those that are not there yet
-  std::int64_t present = 0;               // pairs that are there
+  std::uint64_t bytes = 0;          // of all files
+  std::uint64_t bytes_to_come = 0;  // of those that are not there yet
+  std::int64_t present = 0;         // pairs that are there
   std::vector<std::int64_t> files_to_come = {};
 };
 // Reads the teacher and looks at what the folder, which need not exist, holds already. Throws Error
-// where no pairs can be made of this model: its sampler draws noise on its way, or others than these
-// lie there; IoError, FormatError for a file that can't be read, and where the disk has no room.
+// where no pairs can be made of this model: its sampler draws noise on its way, or others than
+// these lie there; IoError, FormatError for a file that can't be read, and where the disk has no
+// room.
 PairsPlan plan_pairs(const std::filesystem::path& folder, const std::filesystem::path& teacher,
                      const PairOptions& options);
 
-// Makes what is not there, file by file, each in one piece: what a stop or a crash leaves is gone on
-// from. The noise of a pair depends on the seed and its number alone. Returns whether all are there:
-// false after a stop. Throws Error for samples that are not finite.
+// Makes what is not there, file by file, each in one piece: what a stop or a crash leaves is gone
+// on from. The noise of a pair depends on the seed and its number alone. Returns whether all are
+// there: false after a stop. Throws Error for samples that are not finite.
 bool make_pairs(const std::filesystem::path& folder, const std::filesystem::path& teacher,
                 const PairsPlan& plan, const PairOptions& options, const Device& device,
                 const std::function<void(std::int64_t done)>& progress = {},

@@ -1,5 +1,6 @@
 #include "models/training/trainer.h"
 
+#include <algorithm>
 #include <optional>
 #include <string_view>
 
@@ -21,6 +22,8 @@ struct StepResult {
 };
 
 constexpr std::string_view learned_prefix = "learned.";
+// Of a step's key: apart from the small numbers that methods fold into it.
+constexpr std::uint32_t dropout_stream = 0x64726f70;
 
 // Parameters that training changes, as those of the network and those of its method.
 struct Owners {
@@ -47,6 +50,7 @@ struct TrainStep {
   OptimiserOptions optimiser;
   LossScaleOptions loss_scale;
   Parameters frozen;
+  double dropout = 0;
 
   // `noise`: one or none.
   StepResult operator()(const TrainState& state, const Tensor& x, const Tensor& labels,
@@ -55,7 +59,13 @@ struct TrainStep {
     std::vector<Tensor> scale;
     if (!state.loss_scale.empty()) scale.push_back(state.loss_scale[0].scale);
     const MethodUse use{network, method.options, total_steps};
+    const Tensor step_key = fold_in(key, state.step);
+    const NetworkConfig training =
+        dropout > 0 ? with_dropout(network, dropout, fold_in(step_key, dropout_stream)) : network;
     const auto bind = [&](const Parameters& own) {
+      return bind_parameters(training, merge(own, frozen));
+    };
+    const auto bind_trained = [&](const Parameters& own) {
       return bind_parameters(network, merge(own, frozen));
     };
     const auto loss = [&](const Parameters& trained) {
@@ -65,10 +75,11 @@ struct TrainStep {
                                              .learned = owners.learned,
                                              .state = state.method,
                                              .bind = bind,
+                                             .bind_trained = bind_trained,
                                              .x = x,
                                              .labels = labels,
                                              .noise = noise.empty() ? Tensor() : noise[0],
-                                             .key = fold_in(key, state.step),
+                                             .key = step_key,
                                              .step = state.step});
       const Tensor differentiated = scale.empty() ? value.loss : value.loss * scale[0];
       return std::pair(differentiated, std::pair(value.loss, value.error));
@@ -111,8 +122,9 @@ void check_fit(const TrainingConfig& config, const DataSet& data) {
   if (data.has_noise()) {
     check_takes_pairs(*config.method.method);
     if (is_coupled(config))
-      throw Error("train: " + data.name() +
-                  " holds pairs of sample and noise, which no coupling changes; leave it independent");
+      throw Error(
+          "train: " + data.name() +
+          " holds pairs of sample and noise, which no coupling changes; leave it independent");
   }
   // A network without classes takes labelled data, too.
   if (num_classes(config.network) != 0 && num_classes(config.network) != data.classes())
@@ -134,7 +146,7 @@ Step compile_step(const TrainingConfig& config, const Parameters& frozen) {
   const NetworkConfig network = with_precision(
       config.recompute ? with_checkpoints(config.network) : config.network, config.precision);
   return compile(TrainStep{network, config.method, config.total_steps, config.optimiser,
-                           config.loss_scale, frozen},
+                           config.loss_scale, frozen, config.dropout},
                  {.donate = {0}});
 }
 
@@ -170,6 +182,40 @@ Parameters initial_learned(const TrainingConfig& config, const Device& device) {
   return learned;
 }
 
+bool fits(const Tensor& tensor, const Shape& shape) {
+  return tensor.type() == TensorType{shape, DType::f32};
+}
+
+// Names for a line: the first few, and how many more.
+class NameList {
+ public:
+  void add(const std::string& name) {
+    constexpr std::size_t most = 4;
+    if (++count_ <= most) names_ += (names_.empty() ? "" : ", ") + name;
+    more_ = count_ - std::min(count_, most);
+  }
+  std::string text(const std::string& start) const {
+    if (count_ == 0) return "";
+    return start + names_ + (more_ > 0 ? " and " + std::to_string(more_) + " more" : "");
+  }
+
+ private:
+  std::string names_;
+  std::size_t count_ = 0, more_ = 0;
+};
+
+// A network whose frozen parameters are drawn is another where they are others.
+void check_frozen(const TrainingConfig& config, const Parameters& theirs, const Device& device,
+                  const std::string& option, const std::string& file) {
+  const std::vector<std::string> frozen = frozen_parameters(config.network);
+  if (frozen.empty()) return;
+  const Parameters own = split_frozen(initial_parameters(config, device), frozen).frozen;
+  for (const auto& [name, tensor] : own)
+    if (theirs.at(name).to_host<float>() != tensor.to_host<float>())
+      throw Error("train: --" + option + " " + file + " has another '" + name +
+                  "' than the network that is trained; --init " + file + " begins with its own");
+}
+
 Parameters read_teacher(const TrainingConfig& config, const Device& device) {
   const std::string& option = config.method.method->teacher_option;
   const std::string& file = config.method.options.text(option);
@@ -187,6 +233,7 @@ Parameters read_teacher(const TrainingConfig& config, const Device& device) {
     throw Error("train: --" + option + " " + file + " is a " + family(teacher.info.network) +
                 " of another shape than the network that is trained; give both the same network "
                 "options");
+  check_frozen(config, teacher.parameters, device, option, file);
   return split_frozen(teacher.parameters, frozen_parameters(config.network)).trained;
 }
 
@@ -318,10 +365,17 @@ struct Trainer::State {
   }
 };
 
-Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device) {
+Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device)
+    : Trainer(std::move(config), std::move(data), device, Start{}) {}
+Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device,
+                 const Start& start) {
   check_fit(config, *data);
-  const Parameters initial = initial_parameters(config, device);
+  Parameters initial = initial_parameters(config, device);
   eval_tree(initial);
+  const std::map<std::string, Shape> own = network_shapes(config);
+  for (const auto& [name, tensor] : start.parameters)
+    if (const auto found = own.find(name); found != own.end() && fits(tensor, found->second))
+      initial[name] = tensor;
   SplitParameters split = split_frozen(initial, frozen_parameters(config.network));
   const Parameters learned = initial_learned(config, device);
   if (!learned.empty()) eval_tree(learned);
@@ -357,6 +411,40 @@ MemoryReport Trainer::memory_report() const {
   const Placeholders arguments(state_->config, state_->paired(), state_->device);
   return state_->step.memory_report(state_->train_state, arguments.x, arguments.labels,
                                     arguments.noise, arguments.key, arguments.learning_rate);
+}
+
+std::string take_start(TrainingConfig& config, const Model& model, const std::string& where) {
+  auto* song = std::get_if<SongUnetConfig>(&config.network);
+  const auto frequencies = model.parameters.find("map_noise.freqs");
+  const std::map<std::string, Shape> all = parameter_shapes(config.network),
+                                     own = network_shapes(config);
+  if (const auto wanted = all.find("map_noise.freqs"); song && wanted != all.end() &&
+                                                       frequencies != model.parameters.end() &&
+                                                       fits(frequencies->second, wanted->second)) {
+    const std::vector<float> values = frequencies->second.to_host<float>();
+    song->frequencies.values.assign(values.begin(), values.end());
+  }
+  NameList missing, other, unused;
+  std::size_t taken = 0;
+  for (const auto& [name, shape] : own) {
+    const auto found = model.parameters.find(name);
+    if (found == model.parameters.end())
+      missing.add(name);
+    else if (!fits(found->second, shape))
+      other.add(name);
+    else
+      ++taken;
+  }
+  for (const auto& [name, tensor] : model.parameters)
+    if (!all.contains(name)) unused.add(name);
+  if (taken == 0)
+    throw Error("train: --init " + where + " is a " + family(model.info.network) +
+                " none of whose parameters fits the " + family(config.network) +
+                " that is trained");
+  std::string line = std::to_string(taken) + " of " + std::to_string(own.size()) + " parameters";
+  line += missing.text("; not in it: ") + other.text("; of another shape: ") +
+          unused.text("; not used: ");
+  return line;
 }
 
 std::map<std::string, Shape> network_shapes(const TrainingConfig& config) {
@@ -400,9 +488,8 @@ StepMetrics Trainer::step() {
   if (!state.batches || state.batches->step() != position)
     state.batches.emplace(state.batches_from(position));
   const State::Batch batch = state.batch_of(state.batches->next());
-  StepResult result =
-      state.step(state.train_state, batch.x, batch.labels, batch.noise, state.key,
-                 state.learning_rate());
+  StepResult result = state.step(state.train_state, batch.x, batch.labels, batch.noise, state.key,
+                                 state.learning_rate());
   state.train_state = std::move(result.state);
   ++state.steps_done;
   return {std::move(result.loss), std::move(result.error), std::move(result.gradient_norm),

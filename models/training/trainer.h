@@ -25,6 +25,15 @@ struct StepMetrics {
   Tensor loss_scale;     // what the loss was multiplied by; empty where it is not scaled
 };
 
+// Weights that a new run begins with where its network has them, by name and shape.
+struct Start {
+  Parameters parameters = {};
+};
+// Gives the configuration what a run that begins with this model has to know of it, and says in a
+// line which parameters are taken and which do not fit. `where` names the model. Throws Error where
+// none fits.
+std::string take_start(TrainingConfig& config, const Model& model, const std::string& where);
+
 enum class Weights { raw, average };
 
 class Trainer {
@@ -32,6 +41,9 @@ class Trainer {
   // Initialises the network from the seed. Throws Error where network, method and data do not fit
   // together; IoError and FormatError for a teacher that can't be read.
   Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device);
+  // The same with other weights to begin with.
+  Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device,
+          const Start& start);
   // Goes on from `state` of an earlier trainer of this configuration, whose buffers it takes over.
   // Throws Error where the state is not one of this configuration.
   Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, const Device& device,

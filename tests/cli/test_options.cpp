@@ -34,7 +34,7 @@ const std::set<std::string>& options_of_text() {
       // of data and networks
       "--data", "--net", "--method", "--objective", "--tangent", "--direction", "--weighting",
       "--gradient", "--split", "--teacher", "--schedule", "--out", "--resume", "--preset",
-      "--config", "--architecture", "--optimiser", "--coupling", "--pair-sampler",
+      "--config", "--architecture", "--init", "--optimiser", "--coupling", "--pair-sampler",
       // of precisions (tests/cli/test_mixed_precision.cpp)
       "--precision",
       // of intervals, which have a test of their own below
@@ -44,7 +44,7 @@ const std::set<std::string>& options_of_text() {
       "--classifier", "--neighbours", "--predicts", "--second-time", "--data-at", "--fill",
       "--rename", "--ignore", "--check", "--transform", "--stage", "--format", "--save", "--load",
       "--init-image", "--inpaint", "--mask", "--enlarge", "--deblur", "--steering", "--interpolate",
-      "--to-class", "--animate", "--along", "--wrt", "--report", "--grid", "--dtype"};
+      "--to-class", "--animate", "--methods", "--along", "--wrt", "--report", "--grid", "--dtype"};
   return names;
 }
 

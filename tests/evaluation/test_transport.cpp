@@ -22,7 +22,8 @@ std::vector<double> random_costs(std::size_t n, std::uint64_t seed, bool tied = 
 
 double total(const std::vector<double>& cost, const std::vector<std::size_t>& column_of) {
   double sum = 0;
-  for (std::size_t i = 0; i < column_of.size(); ++i) sum += cost[i * column_of.size() + column_of[i]];
+  for (std::size_t i = 0; i < column_of.size(); ++i)
+    sum += cost[i * column_of.size() + column_of[i]];
   return sum;
 }
 
@@ -101,7 +102,8 @@ TEST_CASE("Sinkhorn's plan goes from any pair alike to the assignment", "[evalua
     const std::vector<double> cost = random_costs(n, 8);
     const double best = total(cost, best_assignment(cost, n)) / static_cast<double>(n);
     const auto at = [&](double epsilon) {
-      return plan_cost(cost, sinkhorn_plan(cost, n, {.epsilon = epsilon, .most_iterations = 20000}));
+      return plan_cost(cost,
+                       sinkhorn_plan(cost, n, {.epsilon = epsilon, .most_iterations = 20000}));
     };
     CHECK(at(1e-4) == Approx(best).margin(1e-3));
     CHECK(at(1e6) ==

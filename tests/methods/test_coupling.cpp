@@ -93,7 +93,8 @@ TEST_CASE("the exact coupling of a few points is the best of all", "[methods][co
       double best = 1e30;
       do {
         std::vector<float> moved;
-        for (const std::size_t row : order) moved.insert(moved.end(), {any[2 * row], any[2 * row + 1]});
+        for (const std::size_t row : order)
+          moved.insert(moved.end(), {any[2 * row], any[2 * row + 1]});
         best = std::min(best, mean_cost(batch, moved));
       } while (std::next_permutation(order.begin(), order.end()));
       const std::vector<float> exact =
@@ -192,9 +193,8 @@ TEST_CASE("few steps follow coupled paths better", "[methods][coupling]") {
     const Model model = trainer.model(Weights::average);
     SamplerOptions options = default_sampler(model.info);
     options.steps = 2;
-    const std::vector<float> drawn =
-                                 Sampler(model.info.network, model.parameters, options)
-                                     .sample(500, 500, 9),
+    const std::vector<float> drawn = Sampler(model.info.network, model.parameters, options)
+                                         .sample(500, 500, 9),
                              real = data->batch(500, 77, 0).x;
     return energy_distance({drawn, 500, 2}, {real, 500, 2}, true, 1);
   };
@@ -213,6 +213,6 @@ TEST_CASE("what can't be coupled is refused in a line", "[methods][coupling]") {
   CHECK(contains(message_of([&] { check(config); }), "epsilon"));
   CHECK_THROWS_AS(coupling_kind_from("best"), FormatError);
   config.coupling = {.kind = CouplingKind::sinkhorn, .epsilon = 1.0 / 3};
-  CHECK(training_config_from_json(
-            nlohmann::json::parse(training_config_to_json(config).dump())) == config);
+  CHECK(training_config_from_json(nlohmann::json::parse(training_config_to_json(config).dump())) ==
+        config);
 }

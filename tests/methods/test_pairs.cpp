@@ -116,7 +116,8 @@ TEST_CASE("pairs that were stopped go on where they were, bit for bit", "[method
   REQUIRE(make("parts", 1000));
   for (const auto& entry : std::filesystem::directory_iterator(folder / "whole"))
     CHECK(text_of(entry.path()) == text_of(folder / "parts" / entry.path().filename()));
-  CHECK_FALSE(std::filesystem::exists(folder / "parts/.pairs-00002-of-00004.safetensors.1-2-3.part"));
+  CHECK_FALSE(
+      std::filesystem::exists(folder / "parts/.pairs-00002-of-00004.safetensors.1-2-3.part"));
   CHECK(plan_pairs(folder / "parts", teacher, few).files_to_come.empty());
 }
 
@@ -150,8 +151,7 @@ TEST_CASE("what makes no pairs is refused in a line", "[methods][pairs]") {
   options.sampler = "sde";
   CHECK(contains(message_of([&] { plan_pairs(folder / "p", teacher, options); }), "draws noise"));
   options = few;
-  options.count = std::int64_t{1} << 55;
-  options.file_bytes = std::uint64_t{1} << 60;
+  options.count = 1'000'000'000'000;
   CHECK(contains(message_of<IoError>([&] { plan_pairs(folder / "p", teacher, options); }),
                  "fewer --pairs"));
   CHECK_THROWS_AS(plan_pairs(folder / "p", folder / "none", few), IoError);
@@ -159,15 +159,16 @@ TEST_CASE("what makes no pairs is refused in a line", "[methods][pairs]") {
                      pair_device()));
   options = few;
   options.seed = 6;
-  CHECK(contains(message_of([&] { plan_pairs(folder / "p", teacher, options); }), "another teacher"));
+  CHECK(
+      contains(message_of([&] { plan_pairs(folder / "p", teacher, options); }), "another teacher"));
   options.count = 90;
   CHECK(contains(message_of([&] { plan_pairs(folder / "p", teacher, options); }), "other pairs"));
 
   TrainingConfig reflow = pair_teacher("reflow");
   CHECK(contains(message_of([&] { Trainer(reflow, moons(), pair_device()); }), "--teacher MODEL"));
   const std::shared_ptr<const DataSet> set = make_data_set((folder / "p").string());
-  CHECK(contains(message_of([&] { Trainer(pair_teacher("edm"), set, pair_device()); }),
-                 "no pairs"));
+  CHECK(
+      contains(message_of([&] { Trainer(pair_teacher("edm"), set, pair_device()); }), "no pairs"));
   reflow.coupling.kind = CouplingKind::exact;
   CHECK(contains(message_of([&] { Trainer(reflow, set, pair_device()); }), "no coupling changes"));
   Trainer meanflow(pair_teacher("meanflow"), set, pair_device());
@@ -199,10 +200,9 @@ TEST_CASE("a damaged file of pairs is a clear error, whatever the damage", "[met
   };
   CHECK(message_with([](TensorFile&) {}).empty());
   CHECK(contains(message_with([](TensorFile& file) { file.tensors.erase("noise"); }), "'noise'"));
-  CHECK(contains(message_with([](TensorFile& file) {
-                   file.tensors["more"] = file.tensors.at("noise");
-                 }),
-                 "no part of pairs"));
+  CHECK(contains(
+      message_with([](TensorFile& file) { file.tensors["more"] = file.tensors.at("noise"); }),
+      "no part of pairs"));
   CHECK(contains(message_with([&](TensorFile& file) {
                    file.tensors["sample"] = full({4, 2}, NAN, DType::f32, pair_device());
                  }),
@@ -257,6 +257,7 @@ TEST_CASE("distillation to k steps sees the times of k steps alone", "[methods][
                          .learned = none,
                          .state = state,
                          .bind = {},
+                         .bind_trained = {},
                          .x = x,
                          .labels = {},
                          .noise = ones_like(x),
@@ -281,14 +282,18 @@ TEST_CASE("the program makes pairs, trains on them, goes on, and takes them agai
   const ScratchFolder folder;
   const std::string small = " --width 16 --depth 2 --batch 64 --threads 1 ";
   const auto run = [&](const std::string& line) { return run_program(line, folder.path()); };
-  REQUIRE(run("train --quiet --data 8gaussians --method flow-matching --steps 30 --out first" + small)
-              .code == 0);
-  const std::string reflow = "train --method reflow --teacher first/model.safetensors --pairs 500 "
-                             "--pair-steps 5 --schedule constant" + small;
+  REQUIRE(
+      run("train --quiet --data 8gaussians --method flow-matching --steps 30 --out first" + small)
+          .code == 0);
+  const std::string reflow =
+      "train --method reflow --teacher first/model.safetensors --pairs 500 "
+      "--pair-steps 5 --schedule constant" +
+      small;
   const ProgramRun whole = run(reflow + "--steps 30 --out whole");
   INFO(whole.error);
   REQUIRE(whole.code == 0);
-  CHECK(contains(whole.error, "pairs      500 of first/model.safetensors, drawn with euler 5 steps"));
+  CHECK(
+      contains(whole.error, "pairs      500 of first/model.safetensors, drawn with euler 5 steps"));
   CHECK(contains(whole.error, "pairs of 8gaussians"));
   REQUIRE(run(reflow + "--quiet --steps 12 --out parts").code == 0);
   std::filesystem::remove_all(folder / "first");
@@ -297,9 +302,9 @@ TEST_CASE("the program makes pairs, trains on them, goes on, and takes them agai
   INFO(resumed.error);
   REQUIRE(resumed.code == 0);
   CHECK(text_of(folder / "moved/model.safetensors") == text_of(folder / "whole/model.safetensors"));
-  const ProgramRun again =
-      run("train --quiet --method reflow --distil-steps 1 --data whole/pairs --steps 5 --out again" +
-          small);
+  const ProgramRun again = run(
+      "train --quiet --method reflow --distil-steps 1 --data whole/pairs --steps 5 --out again" +
+      small);
   INFO(again.error);
   CHECK(again.code == 0);
   CHECK(read_model_info(folder / "again/model.safetensors").sampling.steps == 1);

@@ -71,9 +71,9 @@ TEST_CASE("Adam and RAdam follow their papers, written out by hand") {
           direction = m_hat;
           if (rho_n > 5) {
             ++rectified;
-            direction *= std::sqrt((rho_n - 4) * (rho_n - 2) * rho /
-                                   ((rho - 4) * (rho - 2) * rho_n)) *
-                         std::sqrt(correction) / (std::sqrt(v) + 1e-3);
+            direction *=
+                std::sqrt((rho_n - 4) * (rho_n - 2) * rho / ((rho - 4) * (rho - 2) * rho_n)) *
+                std::sqrt(correction) / (std::sqrt(v) + 1e-3);
           }
         }
         w -= 0.1 * direction;
@@ -92,21 +92,20 @@ TEST_CASE("RAdam's rectification keeps its digits in single precision, early and
   for (const int n : {1, 5, 6, 7, 100, 999, 1000, 1001, 20000, 10000000}) {
     INFO(n);
     const Parameters gradient = {{"w", Tensor::from(std::vector<float>{1}, {1}, device)}};
-    TrainState state = make_train_state(
-        Parameters{{"w", Tensor::from(std::vector<float>{0}, {1}, device)}});
+    TrainState state =
+        make_train_state(Parameters{{"w", Tensor::from(std::vector<float>{0}, {1}, device)}});
     // As if all gradients before had been 1.
     const double correction = 1 - std::pow(0.999, n), before = 1 - std::pow(0.999, n - 1);
     state.step = Tensor::from(std::vector<std::int32_t>{n - 1}, {}, device);
-    state.v["w"] =
-        Tensor::from(std::vector<float>{static_cast<float>(before)}, {1}, device);
+    state.v["w"] = Tensor::from(std::vector<float>{static_cast<float>(before)}, {1}, device);
     const double rho = 1999, rho_n = rho - 2.0 * n * std::pow(0.999, n) / correction;
     const double expected =
         rho_n > 5 ? std::sqrt((rho_n - 4) * (rho_n - 2) * rho / ((rho - 4) * (rho - 2) * rho_n))
                   : 1;
-    const float moved = update(options, state, gradient,
-                               Tensor::from(std::vector<float>{1}, {}, device))
-                            .state.parameters.at("w")
-                            .item<float>();
+    const float moved =
+        update(options, state, gradient, Tensor::from(std::vector<float>{1}, {}, device))
+            .state.parameters.at("w")
+            .item<float>();
     CHECK(-moved == Approx(expected).epsilon(3e-6));
   }
 }

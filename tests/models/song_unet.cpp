@@ -60,7 +60,8 @@ struct SongCall {
 };
 
 SongCall song_call(const SongUnetConfig& config, const Device& device) {
-  const Tensor key = random_key(7, device), t = uniform(fold_in(key, 1), {2}, DType::f64) * 0.5 + 0.5;
+  const Tensor key = random_key(7, device),
+               t = uniform(fold_in(key, 1), {2}, DType::f64) * 0.5 + 0.5;
   return {normal(fold_in(key, 0), {2, config.image_size[0], config.image_size[1], config.channels},
                  DType::f64),
           t, 0.4 * t, Tensor::from(std::vector<std::int32_t>{2, 3}, {2}, device)};
@@ -79,8 +80,8 @@ std::int64_t count_without_second_time(const SongUnetConfig& config) {
 
 }  // namespace
 
-// Of the public code for CIFAR-10 and FFHQ-64 without labels, as Karras et al. and Song and Dhariwal
-// print them in millions: 55.7, 56.4, 61.8 and 62.8.
+// Of the public code for CIFAR-10 and FFHQ-64 without labels, as Karras et al. and Song and
+// Dhariwal print them in millions: 55.7, 56.4, 61.8 and 62.8.
 TEST_CASE("SongUNets of the published sizes have the published numbers of parameters",
           "[song-unet]") {
   CHECK(count_without_second_time({}) == 55'732'739);

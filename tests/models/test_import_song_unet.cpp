@@ -1,6 +1,6 @@
-// Importing DDPM++ and NCSN++ of others. The files were written by tests/models/public_song_unet.py:
-// weights of small networks of public code, in 16 bits under their names behind "module.model.", and what
-// that code makes of some input ("value.*").
+// Importing DDPM++ and NCSN++ of others. The files were written by
+// tests/models/public_song_unet.py: weights of small networks of public code, in 16 bits under
+// their names behind "module.model.", and what that code makes of some input ("value.*").
 #include "models/samplers/default_sampler.h"
 #include "tests/catch.h"
 #include "tests/cli/program.h"
@@ -40,9 +40,8 @@ TEST_CASE("public SongUNets give the outputs that their own code computed", "[im
     CHECK(largest_difference(file.output(imported.model, t, t), expected) < 2e-5);
     CHECK(largest_difference(file.output(imported.model, t, 0.5 * t), expected) < 2e-5);
     CHECK(max(abs(expected)).item<double>() > 0.5);
-    CHECK(std::ranges::any_of(imported.notes, [](const std::string& note) {
-      return contains(note, "map_augment");
-    }));
+    CHECK(std::ranges::any_of(
+        imported.notes, [](const std::string& note) { return contains(note, "map_augment"); }));
   }
 }
 
@@ -98,7 +97,8 @@ TEST_CASE("the program imports a SongUNet, draws of it and trains one", "[cli][s
   INFO(drawn.error);
   CHECK(drawn.code == 0);
   const std::string train =
-      "train --data glyphs --image-size 8 --net song-unet --batch 4 --threads 1 --schedule constant ";
+      "train --data glyphs --image-size 8 --net song-unet --batch 4 --threads 1 --schedule "
+      "constant ";
   for (const std::string architecture : {"", "--architecture ncsn++ --recompute "}) {
     const std::string settings = train + "--width 8 --channel-mult 1,2 " + architecture;
     const ProgramRun whole = run(settings + "--steps 4 --out whole");
@@ -116,12 +116,11 @@ TEST_CASE("the program imports a SongUNet, draws of it and trains one", "[cli][s
   struct Case {
     std::string arguments, says;
   };
-  for (const Case& wrong :
-       {Case{"--heads 2", "--heads belongs to --net dit and --net unet"},
-        Case{"--width 6", "--width 6 is no multiple of 4"},
-        Case{"--width 36 --channel-mult 1,4", "a multiple"},
-        Case{"--channel-mult 1,1,1,1,1", "multiples of 16"},
-        Case{"--attention 3", "--attention 3"}}) {
+  for (const Case& wrong : {Case{"--heads 2", "--heads belongs to --net dit and --net unet"},
+                            Case{"--width 6", "--width 6 is no multiple of 4"},
+                            Case{"--width 36 --channel-mult 1,4", "a multiple"},
+                            Case{"--channel-mult 1,1,1,1,1", "multiples of 16"},
+                            Case{"--attention 3", "--attention 3"}}) {
     const ProgramRun refused = run(train + "--steps 1 --out no " + wrong.arguments);
     INFO(wrong.arguments << "\n" << refused.error);
     CHECK(refused.code == 1);
