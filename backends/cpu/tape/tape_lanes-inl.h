@@ -41,6 +41,32 @@ HWY_INLINE V strong_product(D d, V a, V b) {
   return hn::IfThenZeroElse(hn::Or(hn::Eq(a, zero), hn::Eq(b, zero)), hn::Mul(a, b));
 }
 
+struct Add {
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Add(a, b);
+  }
+};
+struct Sub {
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Sub(a, b);
+  }
+};
+struct Mul {
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V a, V b) const {
+    return hn::Mul(a, b);
+  }
+};
+// 0 wins over infinity and NaN.
+struct StrongMul {
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V a, V b) const {
+    return strong_product(d, a, b);
+  }
+};
+
 template <class T>
 HWY_INLINE T* row_of(std::byte* out, std::int64_t out_step, std::int64_t row) {
   return reinterpret_cast<T*>(out + row * out_step);

@@ -72,35 +72,10 @@ struct Rsqrt {
     return hn::Div(hn::Set(d, hn::TFromD<D>(1)), hn::Sqrt(x));
   }
 };
-struct Add {
-  template <class D, class V>
-  HWY_INLINE V operator()(D, V a, V b) const {
-    return hn::Add(a, b);
-  }
-};
-struct Sub {
-  template <class D, class V>
-  HWY_INLINE V operator()(D, V a, V b) const {
-    return hn::Sub(a, b);
-  }
-};
-struct Mul {
-  template <class D, class V>
-  HWY_INLINE V operator()(D, V a, V b) const {
-    return hn::Mul(a, b);
-  }
-};
 struct Div {
   template <class D, class V>
   HWY_INLINE V operator()(D, V a, V b) const {
     return hn::Div(a, b);
-  }
-};
-// 0 wins over infinity and NaN.
-struct StrongMul {
-  template <class D, class V>
-  HWY_INLINE V operator()(D d, V a, V b) const {
-    return strong_product(d, a, b);
   }
 };
 struct StrongDiv {
