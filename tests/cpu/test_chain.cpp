@@ -90,3 +90,33 @@ TEST_CASE("sigmoid and its slope in one pass have the bits of either alone", "[c
       CHECK(host_bytes(std::get<3>(both)) == host_bytes(slope));
     }
 }
+
+TEST_CASE("erfc and exp(-x^2) in one pass have the bits of either alone", "[cpu][tape]") {
+  const Device device = cpu({.threads = 1});
+  const auto alone = [](const Tensor& result) {
+    eval(result);
+    return result;
+  };
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const Shape& shape : {Shape{}, Shape{5}, Shape{3, 17}, Shape{40, 128}, Shape{2, 3000}}) {
+      INFO(to_string(TensorType{shape, dtype}));
+      HostValue values = random_value(shape, -12, 12, 4);
+      const double special[] = {INFINITY, -INFINITY, NAN, 0.0, -0.0};
+      for (std::size_t i = 0; i < std::size(special) && i + 1 < values.values.size(); ++i)
+        values.values[i] = special[i];
+      const Tensor x = to_tensor(values, device, dtype);
+      // In either order, with the square read elsewhere too, beside the exponential of the operand
+      // itself and of another square.
+      const auto all = compile([](const Tensor& x) {
+        const Tensor bell = exp(-(x * x)), y = x * 0.5, square = y * y, tail = erfc(y);
+        return std::tuple(bell, erfc(x), exp(-square) * tail + square, exp(y), exp(-(x * y)));
+      })(x);
+      const Tensor y = alone(x * 0.5), square = alone(y * y), bell = alone(exp(alone(-square)));
+      CHECK(host_bytes(std::get<0>(all)) == host_bytes(exp(alone(-alone(x * x)))));
+      CHECK(host_bytes(std::get<1>(all)) == host_bytes(erfc(x)));
+      CHECK(host_bytes(std::get<2>(all)) ==
+            host_bytes(alone(alone(bell * alone(erfc(y))) + square)));
+      CHECK(host_bytes(std::get<3>(all)) == host_bytes(exp(y)));
+      CHECK(host_bytes(std::get<4>(all)) == host_bytes(exp(alone(-alone(x * y)))));
+    }
+}

@@ -43,6 +43,23 @@ BlockShape shape_of(const Access& access) {
          (access.columns.varies() ? BlockShape::per_column : BlockShape::scalar);
 }
 
+// The operand of a bell curve: x where an instruction is exp(-(x x)) in f32 or f64, else -1.
+std::int32_t bell_operand(const Tape& tape, std::size_t index) {
+  const auto operand_of = [&](std::size_t i, Op op) {
+    const TapeInstruction& instruction = tape.instructions[i];
+    return instruction.code == TapeCode::apply && instruction.op == op &&
+                   find_bell_kernel(instruction.dtype)
+               ? instruction.operands[0]
+               : -1;
+  };
+  const std::int32_t negative = operand_of(index, Op::exp);
+  if (negative < 0) return -1;
+  const std::int32_t square = operand_of(static_cast<std::size_t>(negative), Op::neg);
+  if (square < 0) return -1;
+  const std::int32_t x = operand_of(static_cast<std::size_t>(square), Op::mul);
+  return x == tape.instructions[static_cast<std::size_t>(square)].operands[1] ? x : -1;
+}
+
 // The instructions to run: those that the wanted stores need and, with `partial`, all reductions.
 std::vector<bool> needed(const Tape& tape, const BlockedTapeOptions& options) {
   std::vector<bool> need(tape.instructions.size(), false);
@@ -56,6 +73,10 @@ std::vector<bool> needed(const Tape& tape, const BlockedTapeOptions& options) {
   }
   for (std::size_t i = need.size(); i-- > 0;) {
     if (!need[i]) continue;
+    if (const std::int32_t x = bell_operand(tape, i); x >= 0) {
+      need[static_cast<std::size_t>(x)] = true;
+      continue;
+    }
     for (const std::int32_t operand : tape.instructions[i].operands)
       if (operand >= 0) need[static_cast<std::size_t>(operand)] = true;
   }
@@ -215,7 +236,13 @@ void BlockedTape::add_instruction(const Tape& tape, std::size_t index,
       step.fixed = true;
       break;
     case TapeCode::apply:
-      add_apply(instruction, value_of, value);
+      if (const std::int32_t x = bell_operand(tape, index); x >= 0) {
+        TapeInstruction bell = instruction;
+        bell.operands = {x, -1, -1};
+        add_apply(bell, value_of, value, true);
+      } else {
+        add_apply(instruction, value_of, value, false);
+      }
       return;
     case TapeCode::reduce:
       return;
@@ -224,7 +251,8 @@ void BlockedTape::add_instruction(const Tape& tape, std::size_t index,
 }
 
 void BlockedTape::add_apply(const TapeInstruction& instruction,
-                            const std::vector<std::int32_t>& value_of, std::int32_t value) {
+                            const std::vector<std::int32_t>& value_of, std::int32_t value,
+                            bool bell) {
   Step step;
   step.action = Action::apply;
   step.value = value;
@@ -249,8 +277,10 @@ void BlockedTape::add_apply(const TapeInstruction& instruction,
     step.chain = find_chain_kernel(instruction.dtype);
     step.links[0] = *link;
   }
-  step.op = instruction.op;
-  if (!step.chain) step.apply = find_apply_kernel(instruction.op, operand_type, instruction.dtype);
+  step.function = {instruction.op, bell};
+  if (!step.chain)
+    step.apply = bell ? find_bell_kernel(instruction.dtype)
+                      : find_apply_kernel(instruction.op, operand_type, instruction.dtype);
   if (!step.chain && !step.apply)
     throw DTypeError("cpu: no kernel for " + std::string(to_string(instruction.op)) + " of " +
                      std::string(to_string(operand_type)));
@@ -271,9 +301,9 @@ void BlockedTape::join_pairs() {
           earlier.operands[0] != step.operands[0] || earlier.splat[0] || earlier.fixed)
         return false;
       const DType dtype = values_[static_cast<std::size_t>(step.value)].dtype;
-      if (PairKernel kernel = find_pair_kernel(earlier.op, step.op, dtype)) {
+      if (PairKernel kernel = find_pair_kernel(earlier.function, step.function, dtype)) {
         earlier.pair = kernel, earlier.second = step.value;
-      } else if ((kernel = find_pair_kernel(step.op, earlier.op, dtype))) {
+      } else if ((kernel = find_pair_kernel(step.function, earlier.function, dtype))) {
         earlier.pair = kernel, earlier.second = earlier.value, earlier.value = step.value;
       }
       return earlier.pair != nullptr;

@@ -100,7 +100,7 @@ class BlockedTape {
     std::array<std::int32_t, max_chain_links + 1> operands{};
     std::array<bool, max_chain_links + 1> splat{};
     std::int32_t direct_store = -1;  // a store that the kernel may write itself
-    Op op = Op{};                    // of an `apply`
+    LaneFunction function;           // of an `apply`
     ApplyKernel apply = nullptr;
     ChainKernel chain = nullptr;  // instead of `apply`, with a link per operand but the first
     std::array<ChainLink, max_chain_links> links{};
@@ -143,8 +143,9 @@ class BlockedTape {
   std::int32_t spread_to(std::int32_t value, BlockShape shape);
   void add_instruction(const Tape& tape, std::size_t index, const BlockedTapeOptions& options,
                        std::vector<std::int32_t>& value_of);
+  // `bell`: the instruction ends a bell curve and has that curve's operand.
   void add_apply(const TapeInstruction& instruction, const std::vector<std::int32_t>& value_of,
-                 std::int32_t value);
+                 std::int32_t value, bool bell);
   void join_pairs();
   void join_chains();
   void find_direct_accesses();

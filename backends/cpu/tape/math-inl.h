@@ -62,21 +62,83 @@ using Float32 = hwy::EnableIf<hwy::IsSame<hn::TFromD<D>, float>()>*;
 template <class D>
 using Float64 = hwy::EnableIf<hwy::IsSame<hn::TFromD<D>, double>()>*;
 
-// 2^n for integers n in [-126, 127].
-template <class D, class VI>
-HWY_INLINE hn::Vec<D> power_of_two(D d, VI n) {
-  const hn::RebindToSigned<D> di;
-  return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
+// The bounds let NaN pass.
+template <class D, class V>
+HWY_INLINE V not_below(D d, float low, V x) {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  return hn::IfThenElse(hn::Lt(x, hn::Set(d, low)), hn::Set(d, low), x);
+#else  // x86 returns the second operand where either is NaN, others NaN
+  return hn::Max(hn::Set(d, low), x);
+#endif
 }
+template <class D, class V>
+HWY_INLINE V not_above(D d, float high, V x) {
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+  return hn::IfThenElse(hn::Gt(x, hn::Set(d, high)), hn::Set(d, high), x);
+#else
+  return hn::Min(hn::Set(d, high), x);
+#endif
+}
+
+// An integer n as a number, and as 1.5 * 2^23 + n, whose last bits are those of n.
+template <class V>
+struct Exponent {
+  V n, shifted;
+};
+
+// The integer nearest to x y, |x y| < 2^22.
+template <class D, class V>
+HWY_INLINE Exponent<V> nearest_to_product(D d, V x, float y) {
+  const V shift = hn::Set(d, 12582912.0f);
+  const V shifted = hn::MulAdd(x, hn::Set(d, y), shift);
+  return {hn::Sub(shifted, shift), shifted};
+}
+
+// 2^(n + more) for integers in [-126, 127].
+template <class D, class V>
+HWY_INLINE V power_of_two(D d, const Exponent<V>& exponent, int more = 0) {
+  const hn::RebindToSigned<D> di;
+  return hn::BitCast(d, hn::Add(hn::ShiftLeft<23>(hn::BitCast(di, exponent.shifted)),
+                                hn::Set(di, (127 + more) << 23)));
+}
+
+#if HWY_TARGET == HWY_AVX3
+// It has an instruction for y 2^n, which rounds once.
+template <class D>
+using ScalesItself = hwy::EnableIf<hn::MaxLanes(D()) == 16>*;
+template <class D>
+using ScalesByProducts = hwy::EnableIf<hn::MaxLanes(D()) != 16>*;
+
+template <class D, class V, ScalesItself<D> = nullptr>
+HWY_INLINE V times_power_of_two(D, V y, const Exponent<V>& exponent) {
+  return V{_mm512_scalef_ps(y.raw, exponent.n.raw)};
+}
+template <class D, class V, ScalesItself<D> = nullptr>
+HWY_INLINE V times_small_power_of_two(D, V y, const Exponent<V>& exponent) {
+  return V{_mm512_scalef_ps(y.raw, exponent.n.raw)};
+}
+#else
+template <class D>
+using ScalesByProducts = void*;
+#endif
 
 // y 2^n for integers n in [-252, 254]. Two scalings, so that subnormals round once and the top
 // binade does not overflow early.
-template <class D, class V>
-HWY_INLINE V times_power_of_two(D d, V y, V n) {
+template <class D, class V, ScalesByProducts<D> = nullptr>
+HWY_INLINE V times_power_of_two(D d, V y, const Exponent<V>& exponent) {
   const hn::RebindToSigned<D> di;
-  const auto exponent = hn::ConvertTo(di, n);
-  const auto half = hn::ShiftRight<1>(exponent);
-  return hn::Mul(hn::Mul(y, power_of_two(d, half)), power_of_two(d, hn::Sub(exponent, half)));
+  // Half of 1.5 * 2^23 has nine last bits of zero too.
+  const auto all = hn::BitCast(di, exponent.shifted), half = hn::ShiftRight<1>(all);
+  const auto power = [&](auto n) {
+    return hn::BitCast(d, hn::Add(hn::ShiftLeft<23>(n), hn::Set(di, 127 << 23)));
+  };
+  return hn::Mul(hn::Mul(y, power(half)), power(hn::Sub(all, half)));
+}
+
+// y 2^n for integers n in [-190, 0].
+template <class D, class V, ScalesByProducts<D> = nullptr>
+HWY_INLINE V times_small_power_of_two(D d, V y, const Exponent<V>& exponent) {
+  return hn::Mul(hn::Mul(y, power_of_two(d, exponent, 64)), hn::Set(d, 0x1p-64f));
 }
 
 // The first part of ln 2 has nine bits, so that small integers times it are exact.
@@ -93,44 +155,46 @@ HWY_INLINE V expm1_near_zero(D d, V r) {
 
 // x = n ln 2 + r with |r| <= ln 2 / 2: returns e^r - 1 and n.
 template <class D, class V>
-HWY_INLINE V exp_reduced_minus_one(D d, V x, V& n) {
-  n = hn::Round(hn::Mul(x, hn::Set(d, inverse_ln2)));
-  const V r = hn::NegMulAdd(n, hn::Set(d, ln2_high), x);
-  return expm1_near_zero(d, hn::NegMulAdd(n, hn::Set(d, ln2_low), r));
+HWY_INLINE V exp_reduced_minus_one(D d, V x, Exponent<V>& exponent) {
+  exponent = nearest_to_product(d, x, inverse_ln2);
+  const V r = hn::NegMulAdd(exponent.n, hn::Set(d, ln2_high), x);
+  return expm1_near_zero(d, hn::NegMulAdd(exponent.n, hn::Set(d, ln2_low), r));
 }
 
-// e^x for x in [-87, 88]: no special values, no subnormal results.
+// e^x for x in [-87, 88]: no special values but NaN, no subnormal results.
 template <class D, class V>
 HWY_INLINE V exp_moderate(D d, V x) {
-  const hn::RebindToSigned<D> di;
-  V n;
-  const V p = exp_reduced_minus_one(d, x, n);
-  return hn::Mul(hn::Add(p, hn::Set(d, 1.0f)), power_of_two(d, hn::ConvertTo(di, n)));
+  Exponent<V> exponent;
+  const V p = exp_reduced_minus_one(d, x, exponent);
+  return hn::Mul(hn::Add(p, hn::Set(d, 1.0f)), power_of_two(d, exponent));
 }
 
 template <class D, class V, Float32<D> = nullptr>
 HWY_INLINE V exp(D d, V x) {
   // Below -104 e^x rounds to 0; above 89 it is infinite.
-  const V clamped = hn::Min(hn::Max(x, hn::Set(d, -104.0f)), hn::Set(d, 89.0f));
-  V n;
-  const V p = exp_reduced_minus_one(d, clamped, n);
-  const V y = times_power_of_two(d, hn::Add(p, hn::Set(d, 1.0f)), n);
-  return hn::IfThenElse(hn::IsNaN(x), x, y);
+  Exponent<V> exponent;
+  const V p = exp_reduced_minus_one(d, not_above(d, 89.0f, not_below(d, -104.0f, x)), exponent);
+  return times_power_of_two(d, hn::Add(p, hn::Set(d, 1.0f)), exponent);
+}
+
+// e^x for x <= 0, with the same bits.
+template <class D, class V, Float32<D> = nullptr>
+HWY_INLINE V exp_not_positive(D d, V x) {
+  Exponent<V> exponent;
+  const V p = exp_reduced_minus_one(d, not_below(d, -104.0f, x), exponent);
+  return times_small_power_of_two(d, hn::Add(p, hn::Set(d, 1.0f)), exponent);
 }
 
 template <class D, class V, Float32<D> = nullptr>
 HWY_INLINE V expm1(D d, V x) {
-  const hn::RebindToSigned<D> di;
-  const V clamped = hn::Min(hn::Max(x, hn::Set(d, -25.0f)), hn::Set(d, 89.0f));
-  V n;
-  const V p = exp_reduced_minus_one(d, clamped, n);
+  const V clamped = not_above(d, 89.0f, not_below(d, -25.0f, x));
+  Exponent<V> exponent;
+  const V p = exp_reduced_minus_one(d, clamped, exponent);
   // 2^n p + (2^n - 1), halved while it is formed so that n = 128 fits.
-  const V scale = power_of_two(d, hn::Sub(hn::ConvertTo(di, n), hn::Set(di, 1)));
+  const V scale = power_of_two(d, exponent, -1);
   const V half = hn::MulAdd(scale, p, hn::Sub(scale, hn::Set(d, 0.5f)));
-  const V y = hn::Add(half, half);
-  // Where x^2 does not change x, return x. Keeps -0, subnormals and NaN.
-  const auto plain = hn::Or(hn::Lt(hn::Abs(x), hn::Set(d, 1e-8f)), hn::IsNaN(x));
-  return hn::IfThenElse(plain, x, y);
+  // Where x^2 does not change x, return x. Keeps -0 and subnormals.
+  return hn::IfThenElse(hn::Lt(hn::Abs(x), hn::Set(d, 1e-8f)), x, hn::Add(half, half));
 }
 
 // log of a positive normal number, plus a small correction (log1p's rounding error of 1 + x).
@@ -245,11 +309,10 @@ HWY_INLINE V tanh(D d, V x) {
                          -0.00818267771f, 0.002147540129f);
   const V near = hn::MulAdd(hn::Mul(s, x), g, x);
   // 1 - 2 / (e^2x + 1), which rounds to 1 from 9.02 on
-  const V twice = hn::Min(hn::Add(magnitude, magnitude), hn::Set(d, 20.0f));
+  const V twice = not_above(d, 20.0f, hn::Add(magnitude, magnitude));
   const V e = hn::Add(exp_moderate(d, twice), hn::Set(d, 1.0f));
   const V far = hn::Sub(hn::Set(d, 1.0f), hn::Div(hn::Set(d, 2.0f), e));
-  const V y = hn::CopySign(hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 0.625f)), near, far), x);
-  return hn::IfThenElse(hn::IsNaN(x), x, y);
+  return hn::CopySign(hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 0.625f)), near, far), x);
 }
 
 template <class D, class V, Float32<D> = nullptr>
@@ -261,20 +324,37 @@ HWY_INLINE V erf(D d, V x) {
                          0.005220945445f, -0.0008482829024f, 0.0001125694919f, -9.641519694e-6f);
   const V near = hn::MulAdd(x, g, x);
   // log(erfc(t)), 0.98 <= t <= 4; erf rounds to 1 from 3.92 on
-  const V t = hn::Min(magnitude, hn::Set(d, 4.0f));
+  const V t = not_above(d, 4.0f, magnitude);
   const V q = polynomial(d, t, 0.0001884684285f, -1.129580314f, -0.6332163929f, -0.1084221032f,
                          0.02521034172f, -0.004205285398f, 0.0004414727672f, -2.16976229e-5f);
   const V far = hn::CopySign(hn::Sub(hn::Set(d, 1.0f), exp_moderate(d, q)), x);
-  const V y = hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 1.0f)), near, far);
-  return hn::IfThenElse(hn::IsNaN(x), x, y);
+  return hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, 1.0f)), near, far);
 }
 
-// e^(-t^2) times a function of t = |x| that varies little. From 10.06 on it rounds to 0.
-template <class D, class V, Float32<D> = nullptr>
-HWY_INLINE V erfc(D d, V x) {
+// x^2 - square, the rounding error of square = x x.
+template <class D, class V>
+HWY_INLINE V error_of_square(D d, V x, V square) {
+#if HWY_NATIVE_FMA
+  (void)d;
+  return hn::MulSub(x, x, square);
+#else  // x^2 = h^2 + (x - h) (x + h): of h, the first twelve bits of x, the square is exact
   const hn::RebindToUnsigned<D> du;
+  const V h = hn::BitCast(d, hn::And(hn::BitCast(du, x), hn::Set(du, 0xFFFFF000u)));
+  return hn::Add(hn::Sub(hn::Mul(h, h), square), hn::Mul(hn::Sub(x, h), hn::Add(x, h)));
+#endif
+}
+
+// erfc(x) and the bell curve e^(-x^2), which erfc is times a function of |x| that varies little;
+// from 10.06 on it rounds to 0. (Either function alone gives the same bits, and the bell those of
+// exp(-(x x)).)
+template <class V>
+struct ErfcAndBell {
+  V erfc, bell;
+};
+template <class D, class V, Float32<D> = nullptr>
+HWY_INLINE ErfcAndBell<V> erfc_and_bell(D d, V x) {
   const V one = hn::Set(d, 1.0f);
-  const V t = hn::Min(hn::Abs(x), hn::Set(d, 10.5f));
+  const V t = not_above(d, 10.5f, hn::Abs(x));
   const V w = hn::Div(one, hn::MulAdd(t, hn::Set(d, 0.425f), one));
   const V u = hn::MulAdd(w, hn::Set(d, -2.0f), one);
   // e^(t^2) erfc(t) / w, 0 <= t <= 10.2
@@ -282,15 +362,18 @@ HWY_INLINE V erfc(D d, V x) {
       hn::Mul(w, polynomial(d, u, 0.4446115494f, -0.3293590546f, 0.1728224903f, -0.05513115972f,
                             0.003422215348f, 0.004871973302f, -0.001111454447f, -0.0005684368662f,
                             0.0001490826544f, 8.05624295e-05f));
-  // t^2 = h^2 + (t - h) (t + h): of h, the first twelve bits of t, the square is exact.
-  const V h = hn::BitCast(d, hn::And(hn::BitCast(du, t), hn::Set(du, 0xFFFFF000u)));
-  const V high = hn::Mul(h, h), low = hn::Mul(hn::Sub(t, h), hn::Add(t, h));
-  const V n = hn::Round(hn::Mul(hn::Add(high, low), hn::Set(d, -inverse_ln2)));
-  const V r = hn::Neg(hn::Add(hn::MulAdd(n, hn::Set(d, ln2_high), high), low));
-  const V p = expm1_near_zero(d, hn::NegMulAdd(n, hn::Set(d, ln2_low), r));
-  const V y = times_power_of_two(d, hn::MulAdd(p, g, g), n);
-  return hn::IfThenElse(hn::IsNaN(x), x,
-                        hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Sub(hn::Set(d, 2.0f), y), y));
+  const V square = hn::Mul(t, t);
+  Exponent<V> exponent;
+  const V p = exp_reduced_minus_one(d, hn::Neg(square), exponent), e = hn::Add(p, one);
+  // The square is rounded, by an error that e^-error = 1 - error makes good.
+  const V q = hn::NegMulAdd(error_of_square(d, t, square), e, p);
+  const V y = times_small_power_of_two(d, hn::MulAdd(q, g, g), exponent);
+  return {hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Sub(hn::Set(d, 2.0f), y), y),
+          times_small_power_of_two(d, e, exponent)};
+}
+template <class D, class V, Float32<D> = nullptr>
+HWY_INLINE V erfc(D d, V x) {
+  return erfc_and_bell(d, x).erfc;
 }
 
 // ---- f64
@@ -298,6 +381,10 @@ HWY_INLINE V erfc(D d, V x) {
 template <class D, class V, Float64<D> = nullptr>
 HWY_INLINE V exp(D d, V x) {
   return each_lane(d, x, [](double lane) { return std::exp(lane); });
+}
+template <class D, class V, Float64<D> = nullptr>
+HWY_INLINE V exp_not_positive(D d, V x) {
+  return exp(d, x);
 }
 template <class D, class V, Float64<D> = nullptr>
 HWY_INLINE V expm1(D d, V x) {
@@ -343,10 +430,19 @@ struct SigmoidAndSlope {
 };
 template <class D, class V>
 HWY_INLINE SigmoidAndSlope<V> sigmoid_and_slope(D d, V x) {
-  const V one = hn::Set(d, hn::TFromD<D>(1)), e = exp(d, hn::Neg(hn::Abs(x)));
+  const V one = hn::Set(d, hn::TFromD<D>(1)), e = exp_not_positive(d, hn::Neg(hn::Abs(x)));
   const V most = hn::Div(one, hn::Add(one, e)), least = hn::Mul(e, most);
   return {hn::IfThenElse(hn::Lt(x, hn::Zero(d)), least, most), hn::Mul(least, most)};
 }
+template <class D, class V, Float64<D> = nullptr>
+HWY_INLINE ErfcAndBell<V> erfc_and_bell(D d, V x) {
+  return {erfc(d, x), exp_not_positive(d, hn::Neg(hn::Mul(x, x)))};
+}
+template <class D, class V>
+HWY_INLINE V bell(D d, V x) {
+  return exp_not_positive(d, hn::Neg(hn::Mul(x, x)));
+}
+
 template <class D, class V>
 HWY_INLINE V sigmoid(D d, V x) {
   return sigmoid_and_slope(d, x).value;

@@ -61,9 +61,19 @@ ApplyKernel find_spread_kernel(DType dtype);
 ReduceKernel find_row_kernel(Op op, DType dtype);
 ReduceKernel find_column_kernel(Op op, DType dtype);
 
-// sigmoid and sigmoid_slope, which share an exponential and a division; else nullptr. Gives the
-// same bits as either alone.
-PairKernel find_pair_kernel(Op first, Op second, DType dtype);
+// A function of one operand: an op's, or the bell curve exp(-x^2), which erf and erfc have for
+// slope.
+struct LaneFunction {
+  Op op{};  // of the bell curve exp, its last
+  bool bell = false;
+  bool operator==(const LaneFunction&) const = default;
+};
+// exp(-(x x)) with the bits of its ops one by one; f32 and f64, else nullptr.
+ApplyKernel find_bell_kernel(DType dtype);
+
+// sigmoid and sigmoid_slope, which share an exponential and a division; erfc and the bell curve,
+// which share an exponential; else nullptr. Gives the same bits as either alone.
+PairKernel find_pair_kernel(LaneFunction first, LaneFunction second, DType dtype);
 
 // f32 and f64; else nullptr (tape_lanes_chain.cpp).
 ChainKernel find_chain_kernel(DType dtype);

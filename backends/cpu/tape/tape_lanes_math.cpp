@@ -50,28 +50,56 @@ ApplyKernel math_kernel(Op op) {
   return nullptr;
 }
 
-template <class T>
-void sigmoid_pair(std::byte* first, std::int64_t first_step, std::byte* second,
-                  std::int64_t second_step, const Lanes& in, std::int64_t rows,
-                  std::int64_t columns) {
+// f(d, x) -> both results
+template <class T, class F>
+void pair(std::byte* first, std::int64_t first_step, std::byte* second, std::int64_t second_step,
+          const Lanes& in, std::int64_t rows, std::int64_t columns) {
   const hn::ScalableTag<T> d;
   const size_t vector = hn::Lanes(d);
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = reinterpret_cast<const T*>(in.data + row * in.row_step);
-    T* value = row_of<T>(first, first_step, row);
-    T* slope = row_of<T>(second, second_step, row);
+    T* a = row_of<T>(first, first_step, row);
+    T* b = row_of<T>(second, second_step, row);
     for (std::int64_t i = 0; i < columns; i += vector) {
-      const auto both = sigmoid_and_slope(d, hn::LoadU(d, x + i));
-      hn::StoreU(both.value, d, value + i);
-      hn::StoreU(both.slope, d, slope + i);
+      const auto [one, other] = F()(d, hn::LoadU(d, x + i));
+      hn::StoreU(one, d, a + i);
+      hn::StoreU(other, d, b + i);
     }
   }
 }
 
-PairKernel FindPairKernel(Op first, Op second, DType dtype) {
-  if (first != Op::sigmoid || second != Op::sigmoid_slope) return nullptr;
-  return dtype == DType::f32   ? sigmoid_pair<float>
-         : dtype == DType::f64 ? sigmoid_pair<double>
+struct SigmoidPair {
+  template <class D, class V>
+  HWY_INLINE auto operator()(D d, V x) const {
+    return sigmoid_and_slope(d, x);
+  }
+};
+struct ErfcPair {
+  template <class D, class V>
+  HWY_INLINE auto operator()(D d, V x) const {
+    return erfc_and_bell(d, x);
+  }
+};
+struct Bell {
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x) const {
+    return bell(d, x);
+  }
+};
+
+PairKernel FindPairKernel(LaneFunction first, LaneFunction second, DType dtype) {
+  const bool single = dtype == DType::f32;
+  if (!single && dtype != DType::f64) return nullptr;
+  if (first == LaneFunction{Op::sigmoid} && second == LaneFunction{Op::sigmoid_slope})
+    return single ? pair<float, SigmoidPair> : pair<double, SigmoidPair>;
+  if (first == LaneFunction{Op::erfc} && second == LaneFunction{Op::exp, true})
+    return single ? pair<float, ErfcPair> : pair<double, ErfcPair>;
+  return nullptr;
+}
+
+ApplyKernel FindBellKernel(DType dtype) {
+  return dtype == DType::f32   ? unary<float, Bell>
+         : dtype == DType::f64 ? unary<double, Bell>
                                : nullptr;
 }
 
@@ -90,11 +118,13 @@ namespace fluxion::cpu_backend {
 
 HWY_EXPORT(FindMathKernel);
 HWY_EXPORT(FindPairKernel);
+HWY_EXPORT(FindBellKernel);
 
 ApplyKernel find_math_kernel(Op op, DType dtype) {
   return HWY_DYNAMIC_DISPATCH(FindMathKernel)(op, dtype);
 }
-PairKernel find_pair_kernel(Op first, Op second, DType dtype) {
+ApplyKernel find_bell_kernel(DType dtype) { return HWY_DYNAMIC_DISPATCH(FindBellKernel)(dtype); }
+PairKernel find_pair_kernel(LaneFunction first, LaneFunction second, DType dtype) {
   return HWY_DYNAMIC_DISPATCH(FindPairKernel)(first, second, dtype);
 }
 
