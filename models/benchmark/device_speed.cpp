@@ -54,8 +54,7 @@ std::int64_t elements_that_fit(const Device& device) {
 double map_rate(const Device& device, std::int64_t count, double seconds) {
   const auto twice = compile([](const Tensor& x) { return x * 2.0 + 1.0; });
   BoundProgram call(twice.program(zeros({count}, DType::f32, device)), device);
-  return 2e-9 * sizeof(float) * static_cast<double>(count) /
-         shortest([&] { call.run(); }, seconds);
+  return 2e-9 * sizeof(float) * static_cast<double>(count) / shortest([&] { call.run(); }, seconds);
 }
 
 double map_rate(const Device& device, double seconds) {

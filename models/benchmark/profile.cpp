@@ -50,15 +50,14 @@ std::string work_on(const ContractKernel& kernel, const Description& to) {
   const bool fused = kernel.epilogue.instructions.size() > static_cast<std::size_t>(kernel.results);
   to.work.kind = fused ? WorkKind::fused_product : WorkKind::product;
   to.work.flops = 2.0 * static_cast<double>(kernel.batch) * static_cast<double>(kernel.m) *
-          static_cast<double>(kernel.n) * static_cast<double>(kernel.k) *
-          static_cast<double>(kernel.terms.size());
+                  static_cast<double>(kernel.n) * static_cast<double>(kernel.k) *
+                  static_cast<double>(kernel.terms.size());
   std::string text = "contract ";
   if (kernel.batch > 1) text += std::to_string(kernel.batch) + ": ";
   text += std::to_string(kernel.m) + " x " + std::to_string(kernel.k) + " x " +
           std::to_string(kernel.n) + ", " + counted(kernel.terms.size(), "term");
   // The first instructions are the results themselves.
-  if (fused)
-    text += ", epilogue of " + std::to_string(kernel.epilogue.instructions.size());
+  if (fused) text += ", epilogue of " + std::to_string(kernel.epilogue.instructions.size());
   return text;
 }
 
@@ -66,8 +65,7 @@ std::string work_on(const ContractKernel& kernel, const Description& to) {
 // backwards five.
 double attention_flops(Op op, const Shape& q, const Shape& k) {
   const double products = op == Op::attention ? 2 : op == Op::attention_dual ? 6 : 5;
-  return 2 * products * static_cast<double>(q.elements()) *
-         static_cast<double>(k[k.rank() - 2]);
+  return 2 * products * static_cast<double>(q.elements()) * static_cast<double>(k[k.rank() - 2]);
 }
 
 std::string work_on(const OpKernel& kernel, const Description& to) {
@@ -209,7 +207,8 @@ std::string timeline_svg(const Program& program, std::span<const double> seconds
     };
     std::string says = "kernel " + std::to_string(k) + ": " + work.text + "\n" +
                        fixed_text(1e3 * took, 3) + " ms at " + fixed_text(1e3 * start, 3) + " ms";
-    if (took > 0 && work.flops > 0) says += ", " + fixed_text(work.flops / took / 1e9, 1) + " GFLOP/s";
+    if (took > 0 && work.flops > 0)
+      says += ", " + fixed_text(work.flops / took / 1e9, 1) + " GFLOP/s";
     if (took > 0) says += ", " + fixed_text(work.bytes / took / 1e9, 1) + " GB/s";
     if (allowed > 0) says += ", " + percent(allowed, took) + " of the roofline";
     bars += "<g><title>" + show::xml_escaped(says) + "</title>" + box("took", bar) +

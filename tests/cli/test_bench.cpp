@@ -44,8 +44,9 @@ TEST_CASE("bench prints a readable report with the slowest kernels", "[cli][benc
       run_program("bench --net mlp2d --objective flow-matching --batch 8 --profile" + quick);
   INFO(run.error);
   REQUIRE(run.code == 0);
-  for (const char* part : {"mlp2d, flow-matching, batch 8", "median", "GFLOP/s", "kernels",
-                           "allocations", "1,119,234", "contract 8 x 512 x 512", "roofline", "roof"})
+  for (const char* part :
+       {"mlp2d, flow-matching, batch 8", "median", "GFLOP/s", "kernels", "allocations", "1,119,234",
+        "contract 8 x 512 x 512", "roofline", "roof"})
     CHECK(run.out.find(part) != std::string::npos);
 }
 
@@ -63,8 +64,8 @@ TEST_CASE("bench draws the kernels of a step, with or without the table", "[cli]
   for (const char* part : {"mlp2d, flow-matching, batch 8", "contract 8 x 512 x 512", "roofline"})
     CHECK(svg.find(part) != std::string::npos);
 
-  const ProgramRun both = run_program("bench --json --net mlp2d --batch 8 --profile --timeline " +
-                                      file + quick);
+  const ProgramRun both =
+      run_program("bench --json --net mlp2d --batch 8 --profile --timeline " + file + quick);
   INFO(both.error);
   REQUIRE(both.code == 0);
   const nlohmann::json result = nlohmann::json::parse(both.out);
