@@ -12,11 +12,13 @@
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "engine/number_text.h"
+#include "engine/platform/file.h"
 #include "engine/platform/machine.h"
 #include "engine/platform/usage.h"
 #include "models/benchmark/benchmark.h"
 #include "models/benchmark/bound_program.h"
 #include "models/benchmark/comparison.h"
+#include "models/benchmark/device_speed.h"
 #include "models/benchmark/profile.h"
 #include "models/benchmark/timing.h"
 
@@ -32,7 +34,7 @@ struct BenchArguments : CommonOptions {
   double peak_seconds = 0.5;
   std::string precision = "f32";
   bool profile = false;
-  std::string check;
+  std::string timeline, check;
 };
 
 constexpr double mebi = 1 << 20;
@@ -64,8 +66,10 @@ struct StepMeasurement {
   std::uint64_t allocations = 0, kernel_allocations = 0;  // per step; of it, while kernels run
   std::uint64_t resident_before = 0, resident_peak = 0;
   double last = 0;
-  std::vector<ProfileRow> profile;
+  std::vector<double> kernel_seconds;
   double profiled_seconds = 0;
+  Roofline roofline;
+  std::vector<ProfileRow> profile;
 
   double rate() const { return flops / timings.median; }
 };
@@ -96,6 +100,17 @@ std::uint64_t allocations_of_kernels(const Program& program, const Device& devic
   return allocation_count() - before;
 }
 
+// What kernels are compared with. Products on another device than the processor: the fastest of its
+// own. Nothing where nothing is to be measured.
+Roofline measure_roofline(const BenchArguments& options, const Device& device, double peak_rate) {
+  if (options.peak_seconds <= 0) return {};
+  constexpr std::size_t products_of_f32 = 4;  // of device_speeds()
+  const bool processor = device.name().starts_with("cpu");
+  return {
+      processor ? peak_rate : 1e9 * device_speed(products_of_f32, device, options.peak_seconds / 2),
+      memory_rate(device, options.peak_seconds / 2)};
+}
+
 StepMeasurement measure(const BenchArguments& options, BenchmarkTask task,
                         const NetworkConfig& network, std::int64_t batch, const Device& device) {
   StepMeasurement result;
@@ -124,18 +139,37 @@ StepMeasurement measure(const BenchArguments& options, BenchmarkTask task,
                                 measure_fma_rate(host_threads(options), options.peak_seconds / 2));
   result.last = mean(value).item<float>();
   result.kernel_allocations = allocations_of_kernels(benchmark.program(), device);
-  if (options.profile) {
-    const std::vector<double> times = kernel_times(benchmark, result.kernels);
-    for (const double seconds : times) result.profiled_seconds += seconds;
-    result.profile = profile(benchmark.program(), times);
+  if (options.profile || !options.timeline.empty()) {
+    result.kernel_seconds = kernel_times(benchmark, result.kernels);
+    for (const double seconds : result.kernel_seconds) result.profiled_seconds += seconds;
+    result.roofline = measure_roofline(options, device, result.peak_rate);
+    result.profile = profile(benchmark.program(), result.kernel_seconds, result.roofline);
   }
+  if (!options.timeline.empty())
+    replace_file(options.timeline,
+                 timeline_svg(benchmark.program(), result.kernel_seconds, result.roofline,
+                              options.net + ", " + options.objective + ", batch " +
+                                  std::to_string(batch) + ", " + device.name()));
   return result;
 }
 
+// "-" where there is none.
+std::string rate_in_column(double amount, double seconds, int decimals, std::size_t width) {
+  return amount > 0 && seconds > 0 ? in_column(amount / seconds, decimals, width)
+                                   : in_column("-", width);
+}
+
 void print_profile(std::ostream& out, const StepMeasurement& result) {
+  const Roofline& roofline = result.roofline;
+  double least = 0;
+  for (const ProfileRow& row : result.profile) least += row.least_seconds;
   out << "\nkernels by time: " << fixed_text(1e3 * result.profiled_seconds, 2)
-      << " ms in all, medians of single kernels\n";
-  out << "      ms  share  count  GFLOP/s   GB/s  kernel\n";
+      << " ms in all, medians of single kernels";
+  if (least > 0)
+    out << "; " << fixed_text(1e3 * least, 2) << " ms if each reached the roofline, "
+        << fixed_text(roofline.flops / 1e9, 1) << " GFLOP/s and "
+        << fixed_text(roofline.bytes / 1e9, 1) << " GB/s";
+  out << "\n      ms  share  count    GFLOP  GFLOP/s       MB   GB/s   roof  kernel\n";
   constexpr std::size_t shown = 30;
   double rest = 0;
   for (std::size_t i = 0; i < result.profile.size(); ++i) {
@@ -144,13 +178,15 @@ void print_profile(std::ostream& out, const StepMeasurement& result) {
       rest += row.seconds;
       continue;
     }
-    const std::string rate =
-        row.flops > 0 ? in_column(row.flops / row.seconds / 1e9, 1, 8) : in_column("-", 8);
     out << in_column(1e3 * row.seconds, 3, 8) << ' '
         << in_column(100 * row.seconds / result.profiled_seconds, 1, 5) << "% "
-        << in_column(std::to_string(row.kernels.size()), 6) << ' ' << rate << ' '
-        << in_column(row.bytes / row.seconds / 1e9, 1, 6) << "  " << row.text << " (no. "
-        << row.kernels.front() << (row.kernels.size() > 1 ? ", ..." : "") << ")\n";
+        << in_column(std::to_string(row.kernels.size()), 6) << ' '
+        << rate_in_column(row.flops / 1e9, 1, 3, 8) << ' '
+        << rate_in_column(row.flops / 1e9, row.seconds, 1, 8) << ' '
+        << in_column(row.bytes / 1e6, 2, 8) << ' '
+        << rate_in_column(row.bytes / 1e9, row.seconds, 1, 6) << ' '
+        << rate_in_column(100 * row.least_seconds, row.seconds, 0, 5) << "% " << row.text
+        << " (no. " << row.kernels.front() << (row.kernels.size() > 1 ? ", ..." : "") << ")\n";
   }
   if (result.profile.size() > shown)
     out << in_column(1e3 * rest, 3, 8) << ' '
@@ -163,6 +199,7 @@ nlohmann::json profile_json(const StepMeasurement& result) {
   for (const ProfileRow& row : result.profile)
     rows.push_back({{"kernel", row.text},
                     {"ms", 1e3 * row.seconds},
+                    {"roofline_ms", 1e3 * row.least_seconds},
                     {"gflop", row.flops / 1e9},
                     {"bytes", row.bytes},
                     {"numbers", row.kernels}});
@@ -238,7 +275,9 @@ int bench(const BenchArguments& options, const Streams& streams) {
       object["peak_gflops"] = result.peak_rate / 1e9;
       object["peak_fraction"] = result.rate() / result.peak_rate;
     }
+    if (result.roofline.bytes > 0) object["memory_gbytes"] = result.roofline.bytes / 1e9;
     if (options.profile) object["profile"] = profile_json(result);
+    if (!options.timeline.empty()) object["timeline"] = options.timeline;
     write_json(streams.out, object);
     return 0;
   }
@@ -272,6 +311,7 @@ int bench(const BenchArguments& options, const Streams& streams) {
       << " of them while kernels run\n"
       << "parameters   " << grouped(parameter_count(network.config)) << "\n";
   if (options.profile) print_profile(out, result);
+  if (!options.timeline.empty()) out << "timeline     " << printable(options.timeline) << "\n";
   out << std::flush;
   return 0;
 }
@@ -318,7 +358,13 @@ Command add_bench(CommandLine& program, const Streams& streams) {
           "Time for measuring the multiply-adds that the processor can do, 0: don't (default: 0.5)")
       .type_name("S");
   add_precision(parser, options->precision);
-  parser.add_flag("--profile", options->profile, "List the slowest kernels");
+  parser.add_flag("--profile", options->profile,
+                  "List the slowest kernels: their operations, their bytes, and how much of the "
+                  "roofline they reach");
+  parser
+      .add_option("--timeline", options->timeline,
+                  "Draw the kernels of a step one after the other, as SVG")
+      .type_name("FILE");
   parser
       .add_option("--check", options->check,
                   "Time nothing; compute the step in this safetensors file and compare with the "
@@ -330,7 +376,8 @@ Command add_bench(CommandLine& program, const Streams& streams) {
       "Steps during which other processes used the machine are timed again.\n\n"
       "Examples:\n"
       "  fluxion bench --net dit28 --objective meanflow --tangent subset\n"
-      "  fluxion bench --net mlp2d --objective flow-matching --device cpu:1 --profile");
+      "  fluxion bench --net mlp2d --objective flow-matching --device cpu:1 --profile\n"
+      "  fluxion bench --net dit28 --timeline step.svg");
   return {parser, [options, &streams] { return bench(*options, streams); }};
 }
 

@@ -50,14 +50,17 @@ std::int64_t elements_that_fit(const Device& device) {
   return static_cast<std::int64_t>(std::min(device.backend().budget() / sizeof(float) / 8, most));
 }
 
+// Gigabytes per second of a map over `count` elements.
+double map_rate(const Device& device, std::int64_t count, double seconds) {
+  const auto twice = compile([](const Tensor& x) { return x * 2.0 + 1.0; });
+  BoundProgram call(twice.program(zeros({count}, DType::f32, device)), device);
+  return 2e-9 * sizeof(float) * static_cast<double>(count) / shortest([&] { call.run(); }, seconds);
+}
+
 double map_rate(const Device& device, double seconds) {
-  return best_rate(1 << 16, elements_that_fit(device), 4, seconds,
-                   [&](std::int64_t count, double share) {
-                     const auto twice = compile([](const Tensor& x) { return x * 2.0 + 1.0; });
-                     BoundProgram call(twice.program(zeros({count}, DType::f32, device)), device);
-                     const double took = shortest([&] { call.run(); }, share);
-                     return 2e-9 * sizeof(float) * static_cast<double>(count) / took;
-                   });
+  return best_rate(
+      1 << 16, elements_that_fit(device), 4, seconds,
+      [&](std::int64_t count, double share) { return map_rate(device, count, share); });
 }
 
 double copy_rate(const Device& device, double seconds, bool up) {
@@ -123,6 +126,11 @@ double device_speed(std::size_t number, const Device& device, double seconds) {
     default:
       return product_rate(device, seconds, DType::bf16);
   }
+}
+
+double memory_rate(const Device& device, double seconds) {
+  constexpr std::int64_t beyond_caches = 1 << 25;
+  return 1e9 * map_rate(device, std::min(beyond_caches, elements_that_fit(device)), seconds);
 }
 
 }  // namespace fluxion

@@ -3,6 +3,8 @@
 
 #include "tests/catch.h"
 #include "tests/cli/program.h"
+#include "tests/files/scratch.h"
+#include "tests/show/well_formed.h"
 
 using namespace fluxion::testing;
 
@@ -42,9 +44,41 @@ TEST_CASE("bench prints a readable report with the slowest kernels", "[cli][benc
       run_program("bench --net mlp2d --objective flow-matching --batch 8 --profile" + quick);
   INFO(run.error);
   REQUIRE(run.code == 0);
-  for (const char* part : {"mlp2d, flow-matching, batch 8", "median", "GFLOP/s", "kernels",
-                           "allocations", "1,119,234", "contract 8 x 512 x 512"})
+  for (const char* part :
+       {"mlp2d, flow-matching, batch 8", "median", "GFLOP/s", "kernels", "allocations", "1,119,234",
+        "contract 8 x 512 x 512", "roofline", "roof"})
     CHECK(run.out.find(part) != std::string::npos);
+}
+
+TEST_CASE("bench draws the kernels of a step, with or without the table", "[cli][bench]") {
+  const ScratchFolder folder;
+  const std::string file = (folder / "step.svg").string();
+  const ProgramRun run = run_program(
+      "bench --net mlp2d --objective flow-matching --batch 8 --timeline " + file + quick);
+  INFO(run.error);
+  REQUIRE(run.code == 0);
+  CHECK(run.out.find("timeline     " + file) != std::string::npos);
+  CHECK(run.out.find("kernels by time") == std::string::npos);
+  const std::string svg = text_of(file);
+  CHECK(xml_fault(svg) == "");
+  for (const char* part : {"mlp2d, flow-matching, batch 8", "contract 8 x 512 x 512", "roofline"})
+    CHECK(svg.find(part) != std::string::npos);
+
+  const ProgramRun both =
+      run_program("bench --json --net mlp2d --batch 8 --profile --timeline " + file + quick);
+  INFO(both.error);
+  REQUIRE(both.code == 0);
+  const nlohmann::json result = nlohmann::json::parse(both.out);
+  CHECK(result.at("timeline") == file);
+  CHECK(result.at("memory_gbytes").get<double>() > 0);
+  for (const nlohmann::json& row : result.at("profile"))
+    CHECK(row.at("roofline_ms").get<double>() > 0);
+
+  const std::string nowhere = (folder / "none" / "step.svg").string();
+  const ProgramRun missing =
+      run_program("bench --net mlp2d --batch 8 --timeline " + nowhere + quick);
+  CHECK(missing.code == 1);
+  CHECK(missing.error.find("step.svg") != std::string::npos);
 }
 
 TEST_CASE("bench refuses what makes no sense", "[cli][bench]") {

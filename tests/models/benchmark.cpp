@@ -16,6 +16,7 @@
 #include "models/files/safetensors.h"
 #include "tests/catch.h"
 #include "tests/files/scratch.h"
+#include "tests/show/well_formed.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -194,6 +195,86 @@ TEST_CASE("a profile adds up, the costliest kernels first", "[benchmark]") {
   CHECK(flops > 0);
   seconds.pop_back();
   CHECK_THROWS_AS(profile(benchmark.program(), seconds), Error);
+}
+
+TEST_CASE("the work of attention kernels is counted in products", "[benchmark]") {
+  // [2, 3, 5, 4] queries, 7 keys: a product of queries and keys is 2 * 3 * 5 * 7 * 4 multiply-adds.
+  const Device device = cpu({.threads = 1});
+  constexpr double product = 2.0 * 2 * 3 * 5 * 7 * 4;
+  const auto work_of = [](const Program& program) {
+    double flops = 0;
+    for (const Kernel& kernel : program.kernels) {
+      const KernelWork work = describe(program, kernel);
+      if (work.kind == WorkKind::attention) flops += work.flops;
+    }
+    return flops;
+  };
+  const Tensor q = normal(random_key(1, device), {2, 3, 5, 4}),
+               k = normal(random_key(2, device), {2, 3, 7, 4}),
+               v = normal(random_key(3, device), {2, 3, 7, 4});
+  const auto f = [](const Tensor& q, const Tensor& k, const Tensor& v) {
+    return attention(q, k, v);
+  };
+  CHECK(work_of(compile(f).program(q, k, v)) == 2 * product);
+  const auto dual = compile([&](const Tensor& q, const Tensor& k, const Tensor& v) {
+    return jvp(f, std::tuple(q, k, v), std::tuple(q, k, v));
+  });
+  CHECK(work_of(dual.program(q, k, v)) == 6 * product);
+  const auto backward = compile([&](const Tensor& q, const Tensor& k, const Tensor& v) {
+    return grad([&](const Tensor& q) { return sum(square(f(q, k, v))); })(q);
+  });
+  CHECK(work_of(backward.program(q, k, v)) == (2 + 5) * product);
+}
+
+TEST_CASE("the roofline is the slower of a kernel's operations and its bytes", "[benchmark]") {
+  KernelWork work;
+  work.flops = 6e9, work.bytes = 1e9;
+  CHECK(Roofline{}.seconds(work) == 0);
+  CHECK(Roofline{.flops = 2e9}.seconds(work) == Approx(3));
+  CHECK(Roofline{.bytes = 4e9}.seconds(work) == Approx(0.25));
+  CHECK(Roofline{.flops = 2e9, .bytes = 4e9}.seconds(work) == Approx(3));
+  CHECK(Roofline{.flops = 2e9, .bytes = 0.1e9}.seconds(work) == Approx(10));
+}
+
+TEST_CASE("a timeline draws every kernel as long as it took", "[benchmark]") {
+  const Device device = cpu({.threads = 1});
+  Benchmark benchmark(BenchmarkTask::flow_matching, MlpConfig{.hidden = {16, 16, 16}}, 8, device);
+  const std::size_t kernels = benchmark.program().kernels.size();
+  std::vector<double> seconds(kernels, 1e-3);
+  seconds[1] = 0;
+  seconds[2] = 3e-3;
+  const Roofline roofline{.flops = 1e9, .bytes = 1e9};
+  const std::string svg =
+      timeline_svg(benchmark.program(), seconds, roofline, "a step <of> one & another");
+  CHECK(xml_fault(svg) == "");
+  CHECK(svg.find("a step &lt;of&gt; one &amp; another") != std::string::npos);
+  std::size_t bars = 0;
+  for (std::size_t at = svg.find("<g>"); at != std::string::npos; at = svg.find("<g>", at + 1))
+    ++bars;
+  CHECK(bars == kernels);
+  const auto width_of = [&](std::size_t kernel) {
+    const std::size_t bar = svg.find("<title>kernel " + std::to_string(kernel) + ":"),
+                      at = svg.find("width=\"", bar);
+    return std::stod(svg.substr(at + 7));
+  };
+  CHECK(width_of(2) == Approx(3 * width_of(0)).epsilon(0.01));
+  CHECK(width_of(1) == 0);
+
+  // The same in numbers; rows without a roofline have none.
+  double least = 0;
+  for (const ProfileRow& row : profile(benchmark.program(), seconds, roofline))
+    least += row.least_seconds;
+  double expected = 0;
+  for (const Kernel& kernel : benchmark.program().kernels)
+    expected += roofline.seconds(describe(benchmark.program(), kernel));
+  CHECK(expected > 0);
+  CHECK(least == Approx(expected));
+  CHECK(profile(benchmark.program(), seconds).front().least_seconds == 0);
+
+  const std::vector<double> nothing(kernels, 0);
+  CHECK(xml_fault(timeline_svg(benchmark.program(), nothing, {}, "")) == "");
+  seconds.pop_back();
+  CHECK_THROWS_AS(timeline_svg(benchmark.program(), seconds, roofline, ""), Error);
 }
 
 TEST_CASE("order statistics of times", "[benchmark]") {

@@ -12,10 +12,11 @@ namespace fluxion::cpu_backend {
 
 namespace {
 
-// All live registers of a block together should stay well inside a first-level cache of 32 KiB or
-// more.
-constexpr std::int64_t register_budget = 24 * 1024;
-constexpr std::int64_t least_block = 256, greatest_block = 1024;
+// All live registers of a block together stay inside a second-level cache of 256 KiB or more. Long
+// blocks pay: each instruction has a cost per block, and what it reads in memory arrives ahead of
+// it only along a long run. Blocks that fit the first-level cache are slower.
+constexpr std::int64_t register_budget = 128 * 1024;
+constexpr std::int64_t least_block = 256, greatest_block = 4096;
 // Columns of a block whose rows are reduced: enough for long runs in memory, few enough for a block
 // of many rows.
 constexpr std::int64_t reduced_block_columns = 256, reduced_block_rows = 16;

@@ -1,5 +1,5 @@
 // Runs expression tapes (engine/program/program.h) on the CPU: instruction by instruction over
-// blocks that stay in the first-level cache.
+// blocks that stay in the caches of one core.
 #pragma once
 
 #include <cstddef>
