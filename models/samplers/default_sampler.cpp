@@ -14,7 +14,10 @@ SamplerOptions default_sampler(const ModelInfo& info) {
                          .steps = info.sampling.steps,
                          .path = info.path,
                          .prediction = info.prediction,
-                         .wrapping = info.wrapping};
+                         .wrapping = info.wrapping,
+                         .independent_noise = info.coupling.empty()};
+  // Every step but the last would add noise, which goes with no data of the training.
+  if (!options.independent_noise && options.kind == SamplerKind::consistency) options.steps = 1;
   if (info.path.kind == PathKind::edm) {
     options.sigma_min = info.path.sigma_min;
     options.sigma_max = info.path.sigma_max;

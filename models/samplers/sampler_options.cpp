@@ -112,6 +112,18 @@ void check(const SamplerOptions& options) {
       refuse("eta of ddim must be in [0, 1]", *options.eta);
   }
 
+  const double eta = options.eta.value_or(options.kind == SamplerKind::sde ? 1 : 0);
+  const bool adds_noise =
+      options.kind == SamplerKind::predictor_corrector ||
+      ((options.kind == SamplerKind::sde || options.kind == SamplerKind::ddim) && eta > 0) ||
+      (options.kind == SamplerKind::edm && options.churn > 0) ||
+      (options.kind == SamplerKind::consistency && options.steps > 1);
+  if (adds_noise && !options.independent_noise)
+    throw Error(
+        "sampler: " + to_string(options.kind) +
+        (options.kind == SamplerKind::consistency ? " of several steps" : "") +
+        " adds noise on its way, and this model was trained with noise coupled to the data, "
+        "of which it has no score; take a sampler without noise, such as heun");
   const bool jumps = options.prediction == Prediction::average_velocity ||
                      options.prediction == Prediction::end_point;
   const std::string serves = "; this network predicts " + to_string(options.prediction);

@@ -55,6 +55,10 @@ struct SamplerOptions {
   Prediction prediction = Prediction::average_velocity;
   Wrapping wrapping = Wrapping::none;  // how its raw output becomes that
 
+  // The noise of its training was drawn independently of the data. Otherwise the velocity says
+  // nothing of the score, and what adds noise on its way is refused.
+  bool independent_noise = true;
+
   GridKind grid = GridKind::automatic;
   // Share of the grid, as it measures the way from noise to data, that is left out: samples then
   // begin with data under noise (Sampler::Request::data). [0, 1).

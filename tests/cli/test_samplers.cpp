@@ -89,3 +89,29 @@ TEST_CASE("fluxion eval draws with any sampler", "[cli]") {
       run_program("eval --model flow-matching/model.safetensors --churn 1", models.folder.path()),
       "eval: --churn is for --sampler edm");
 }
+
+TEST_CASE("a model of coupled noise is not drawn by samplers that add noise", "[cli]") {
+  const ScratchFolder folder;
+  for (const char* method : {"flow-matching", "scm"})
+    REQUIRE(
+        run_program(std::string("train --data 8gaussians --width 16 --depth 1 --batch 32 --steps "
+                                "5 --quiet --threads 1 --coupling exact --method ") +
+                        method + " --out " + method,
+                    folder.path())
+            .code == 0);
+  const auto sample = [&](const std::string& method, const std::string& arguments) {
+    return run_program("sample --count 4 --threads 1 --npy points.npy --model " + method +
+                           "/model.safetensors " + arguments,
+                       folder.path());
+  };
+  for (const char* arguments : {"--sampler sde", "--sampler predictor-corrector",
+                                "--sampler ddim --eta 0.5", "--sampler edm --churn 1"})
+    check_one_line(sample("flow-matching", arguments), "noise coupled to the data");
+  for (const char* arguments : {"", "--sampler heun --steps 4", "--sampler sde --eta 0",
+                                "--sampler ddim", "--sampler edm", "--sampler dpm-solver++"}) {
+    INFO(arguments);
+    CHECK(sample("flow-matching", arguments).code == 0);
+  }
+  CHECK(sample("scm", "").code == 0);
+  check_one_line(sample("scm", "--steps 2"), "of several steps adds noise");
+}
