@@ -302,6 +302,12 @@ std::vector<SpecialPoint> special_points() {
   add(
       "timestep_embedding", "x, its sine", 0,
       [](const Tensor& x) { return element(timestep_embedding(reshape(x, {1}), 2), 1); }, sine(0));
+  add(
+      "sinusoids", "x, its cosine", 0,
+      [](const Tensor& x) { return element(sinusoids(reshape(x, {1}), {1}), 0); }, cosine(0));
+  add(
+      "sinusoids", "x, its sine", 0,
+      [](const Tensor& x) { return element(sinusoids(reshape(x, {1}), {1}), 1); }, sine(0));
   return all;
 }
 

@@ -44,7 +44,8 @@ const std::set<std::string>& options_of_text() {
       "--classifier", "--neighbours", "--predicts", "--second-time", "--data-at", "--fill",
       "--rename", "--ignore", "--check", "--transform", "--stage", "--format", "--save", "--load",
       "--init-image", "--inpaint", "--mask", "--enlarge", "--deblur", "--steering", "--interpolate",
-      "--to-class", "--animate", "--methods", "--along", "--wrt", "--report", "--grid", "--dtype"};
+      "--to-class", "--animate", "--methods", "--timeline", "--along", "--wrt", "--report",
+      "--grid", "--dtype"};
   return names;
 }
 
