@@ -39,11 +39,15 @@ p { margin: .3rem 0; } .soft { color: var(--soft); font-size: .9rem; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: Canvas; }
-td.best { color: var(--best); font-weight: 700; } td.group, th.group { border-left: 1px solid var(--line); }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
+th, td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; }
+th:first-child, td:first-child { background: Canvas; }
+td.best { color: var(--best); font-weight: 700; }
+td.group, th.group { border-left: 1px solid var(--line); }
 article { border-top: 1px solid var(--line); padding: 1rem 0; }
-.pictures { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr)); margin-top: .5rem; }
+.pictures { display: grid; gap: .75rem; margin-top: .5rem; }
+.pictures { grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr)); }
 .pictures.drawn { grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .85rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }

@@ -183,7 +183,8 @@ TEST_CASE("without eta, DDIM on the linear path is Euler", "[samplers]") {
   const Predictor exact = c.mixture.predictor(Prediction::velocity, Path::linear());
   const Tensor euler =
       Solver(exact, {.kind = SamplerKind::ode_euler, .steps = 7}).run({.noise = c.noise});
-  const Tensor ddim = Solver(exact, {.kind = SamplerKind::ddim, .steps = 7}).run({.noise = c.noise});
+  const Tensor ddim =
+      Solver(exact, {.kind = SamplerKind::ddim, .steps = 7}).run({.noise = c.noise});
   CHECK(distance(euler, ddim) < 1e-12);
 }
 
