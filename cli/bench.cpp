@@ -104,11 +104,9 @@ std::uint64_t allocations_of_kernels(const Program& program, const Device& devic
 // own. Nothing where nothing is to be measured.
 Roofline measure_roofline(const BenchArguments& options, const Device& device, double peak_rate) {
   if (options.peak_seconds <= 0) return {};
-  constexpr std::size_t products_of_f32 = 4;  // of device_speeds()
   const bool processor = device.name().starts_with("cpu");
-  return {
-      processor ? peak_rate : 1e9 * device_speed(products_of_f32, device, options.peak_seconds / 2),
-      memory_rate(device, options.peak_seconds / 2)};
+  return {processor ? peak_rate : product_rate(device, options.peak_seconds / 2, DType::f32),
+          memory_rate(device, options.peak_seconds / 2)};
 }
 
 StepMeasurement measure(const BenchArguments& options, BenchmarkTask task,

@@ -135,10 +135,11 @@ int sample(SampleArguments options, const Streams& streams) {
                            .seed = options.seed,
                            .labels = labels};
   if (between) {
+    SampleNoise noise(one, DType::f32, device);
     const auto noise_of = [&](std::uint64_t seed) {
-      std::vector<float> noise(static_cast<std::size_t>(one.elements()));
-      SampleNoise(one, DType::f32, device).draw(noise_keys(seed, device).of_start, 0, 1, noise);
-      return noise;
+      std::vector<float> drawn(static_cast<std::size_t>(one.elements()));
+      noise.draw(noise_keys(seed, device).of_start, 0, 1, drawn);
+      return drawn;
     };
     if (task.interpolate) {
       const auto [from, to] = seeds_between(*task.interpolate);

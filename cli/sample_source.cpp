@@ -85,6 +85,9 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
                                    {"enlarge", task.enlarge},
                                    {"deblur", task.deblur}})
     if (!file.empty()) source.how[name] = file;
+  if (task.steering) source.how["steering"] = *task.steering;
+  if (task.steering_scale) source.how["steering scale"] = *task.steering_scale;
+  if (task.blur) source.how["blur"] = *task.blur;
   if (task.interpolate) source.how["interpolate"] = *task.interpolate;
   if (task.to_class) source.how["to class"] = *task.to_class;
   const NetworkConfig network = with_precision(info.network, precision_from(options.precision));

@@ -27,9 +27,8 @@ std::string pixels_text(std::int64_t height, std::int64_t width) {
 }
 
 // A picture file as [height, width, channels] in [-1, 1].
-std::vector<float> read_values(const std::string& option, const std::string& file, Shape& shape,
-                               std::int64_t channels) {
-  const Image image = decode_image(MappedFile(file).bytes(), option + " " + file);
+std::vector<float> read_values(const std::string& file, Shape& shape, std::int64_t channels) {
+  const Image image = read_image(file);
   std::vector<float> levels(image.pixels.begin(), image.pixels.end());
   std::vector<float> values(levels.size() / static_cast<std::size_t>(image.channels) *
                             static_cast<std::size_t>(channels));
@@ -44,7 +43,7 @@ std::vector<float> read_values(const std::string& option, const std::string& fil
 std::vector<float> fitted(const std::string& option, const std::string& file,
                           const Shape& sample_shape) {
   Shape shape;
-  std::vector<float> values = read_values(option, file, shape, sample_shape[2]);
+  std::vector<float> values = read_values(file, shape, sample_shape[2]);
   if (shape == sample_shape) return values;
   if (sample_shape[0] != sample_shape[1])
     throw Error("sample: " + option + " " + file + " has " + pixels_text(shape[0], shape[1]) +
@@ -203,8 +202,7 @@ std::optional<Steering> chosen_steering(const SampleTask& task, const Shape& sam
     check_images("--enlarge", sample_shape);
     known.kind = ObservationKind::reduced;
     Shape shape;
-    const std::vector<float> values =
-        read_values("--enlarge", task.enlarge, shape, sample_shape[2]);
+    const std::vector<float> values = read_values(task.enlarge, shape, sample_shape[2]);
     known.factor = std::max<std::int64_t>(1, sample_shape[0] / std::max<std::int64_t>(1, shape[0]));
     if (shape[0] * known.factor != sample_shape[0] || shape[1] * known.factor != sample_shape[1])
       throw Error("sample: --enlarge " + task.enlarge + " has " + pixels_text(shape[0], shape[1]) +
@@ -284,13 +282,16 @@ double Animation::place(std::int64_t frame) const {
 void Animation::see(std::size_t state, std::int64_t first, std::span<const float> values) {
   std::vector<float>& kept = states_.at(state);
   if (kept.empty()) return;
-  // On some paths noise is far larger than data: it is shown as large as N(0, 1).
+  std::copy(values.begin(), values.end(), kept.begin() + first * sample_shape_.elements());
+}
+
+// What a state is shown multiplied by: on some paths noise is far larger than data, and images of
+// it are shown as large as N(0, 1).
+double Animation::scale_of(const std::vector<float>& state) const {
+  if (sample_shape_.rank() != 3) return 1;
   double sum = 0;
-  for (const float value : values) sum += static_cast<double>(value) * value;
-  const double size = std::sqrt(sum / static_cast<double>(std::max<std::size_t>(1, values.size())));
-  const float scale = sample_shape_.rank() == 3 ? static_cast<float>(1 / std::max(1.0, size)) : 1;
-  std::transform(values.begin(), values.end(), kept.begin() + first * sample_shape_.elements(),
-                 [&](float value) { return scale * value; });
+  for (const float value : state) sum += static_cast<double>(value) * value;
+  return 1 / std::max(1.0, std::sqrt(sum / static_cast<double>(state.size())));
 }
 
 std::vector<Image> Animation::frames() const {
@@ -303,9 +304,10 @@ std::vector<Image> Animation::frames() const {
     const double at = place(i), share = at - std::floor(at);
     const std::vector<float>&before = states_[static_cast<std::size_t>(std::floor(at))],
           &after = states_[static_cast<std::size_t>(std::ceil(at))];
+    const double of_before = (1 - share) * scale_of(before), of_after = share * scale_of(after);
     std::vector<float> values(before.size());
     for (std::size_t k = 0; k < values.size(); ++k)
-      values[k] = static_cast<float>((1 - share) * before[k] + share * after[k]);
+      values[k] = static_cast<float>(of_before * before[k] + of_after * after[k]);
     if (sample_shape_.rank() == 3)
       frames.push_back(sample_picture(sample_shape_, values, grid_));
     else

@@ -65,6 +65,7 @@ class Animation {
  private:
   // Frame i shows the state before this place and the one after it.
   double place(std::int64_t frame) const;
+  double scale_of(const std::vector<float>& state) const;
 
   Shape sample_shape_;
   std::int64_t count_, steps_, frames_;

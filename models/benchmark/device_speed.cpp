@@ -86,17 +86,6 @@ double call_microseconds(const Device& device, double seconds) {
   return 1e6 * shortest([&] { call.run(); }, seconds);
 }
 
-double product_rate(const Device& device, double seconds, DType operands) {
-  return best_rate(64, 4096, 2, seconds, [&](std::int64_t n, double share) {
-    const auto product =
-        compile([](const Tensor& a, const Tensor& b) { return matmul(a, b, DType::f32); });
-    const Tensor a = zeros({n, n}, operands, device), b = zeros({n, n}, operands, device);
-    BoundProgram call(product.program(a, b), device);
-    const double size = static_cast<double>(n);
-    return 2e-9 * size * size * size / shortest([&] { call.run(); }, share);
-  });
-}
-
 }  // namespace
 
 const std::vector<SpeedName>& device_speeds() {
@@ -122,10 +111,21 @@ double device_speed(std::size_t number, const Device& device, double seconds) {
     case 3:
       return call_microseconds(device, seconds);
     case 4:
-      return product_rate(device, seconds, DType::f32);
+      return 1e-9 * product_rate(device, seconds, DType::f32);
     default:
-      return product_rate(device, seconds, DType::bf16);
+      return 1e-9 * product_rate(device, seconds, DType::bf16);
   }
+}
+
+double product_rate(const Device& device, double seconds, DType operands) {
+  return best_rate(64, 4096, 2, seconds, [&](std::int64_t n, double share) {
+    const auto product =
+        compile([](const Tensor& a, const Tensor& b) { return matmul(a, b, DType::f32); });
+    const Tensor a = zeros({n, n}, operands, device), b = zeros({n, n}, operands, device);
+    BoundProgram call(product.program(a, b), device);
+    const double size = static_cast<double>(n);
+    return 2 * size * size * size / shortest([&] { call.run(); }, share);
+  });
 }
 
 double memory_rate(const Device& device, double seconds) {

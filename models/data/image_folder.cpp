@@ -255,10 +255,7 @@ class ImageFolder : public DataSet {
   }
 
   std::vector<std::uint8_t> decode(const std::filesystem::path& path) const {
-    const MappedFile file(path);
-    const Image image = decode_image(file.bytes(), path.string());
-    if (file.cut_short())
-      throw FormatError(path.string() + ": it was cut short while it was being read");
+    const Image image = read_image(path);
     const std::int64_t size = sample_shape()[0], channels = sample_shape()[2];
     std::vector<float> resized(static_cast<std::size_t>(size * size * image.channels));
     SquareResize(image.height, image.width, size)(image.pixels, image.channels, resized);

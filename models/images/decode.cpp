@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/platform/file.h"
 #include "models/files/file_kind.h"
 #include "models/images/jpeg.h"
 #include "models/images/stb.h"
@@ -200,6 +201,14 @@ ImageInfo image_info(std::span<const std::byte> file, std::string_view name) {
 Image decode_image(std::span<const std::byte> file, std::string_view name) {
   if (kind_of(file, name) == Kind::png) return Png(file, name, true).decode();
   return jpeg::decode(file, jpeg::read_structure(file, name), name);
+}
+
+Image read_image(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  Image image = decode_image(file.bytes(), path.string());
+  if (file.cut_short())
+    throw FormatError(path.string() + ": it was cut short while it was being read");
+  return image;
 }
 
 }  // namespace fluxion

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <span>
 #include <string_view>
 
@@ -23,5 +24,8 @@ ImageInfo image_info(std::span<const std::byte> file, std::string_view name = "i
 // transparency laid over white. Colour profiles and the orientation that cameras note are not
 // looked at. Throws FormatError.
 Image decode_image(std::span<const std::byte> file, std::string_view name = "image");
+// The same of a file by its path, which messages name. Throws IoError too; FormatError also where
+// the file is cut short while it is read.
+Image read_image(const std::filesystem::path& path);
 
 }  // namespace fluxion

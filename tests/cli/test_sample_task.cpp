@@ -163,6 +163,12 @@ TEST_CASE("samples move from noise to data, and between seeds", "[cli]") {
   CHECK(first.width == last.width);
   CHECK(first.height == last.height);
   CHECK(first.pixels != last.pixels);
+  // Nor do frames depend on the batch.
+  for (const char* batch : {"1", "3"})
+    REQUIRE(
+        c.sample(std::string("--animate ") + batch + ".gif --frames 3 --count 4 --batch " + batch)
+            .code == 0);
+  CHECK(text_of(c.folder / "1.gif") == text_of(c.folder / "3.gif"));
   const ProgramRun run = c.sample("--animate w.png --interpolate 1:2 --frames 3 --json");
   REQUIRE(run.code == 0);
   CHECK(nlohmann::json::parse(run.out).at("count") == 30);
