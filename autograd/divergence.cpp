@@ -37,7 +37,7 @@ class At {
   Tensor each(const Tensor& vectors, G g) {
     require_probes(vectors);
     return vmap([&](const Tensor& v) {
-      const auto [y, Jv] = jvp(f_, std::tuple(x_), std::tuple(v));
+      const auto [y, Jv] = jvp(f_, x_, v);
       if (y.type() != x_.type())
         throw ShapeError(std::string(who_) + ": the field maps " + to_string(x_.type()) + " to " +
                          to_string(y.type()) + "; a trace wants equal shapes");

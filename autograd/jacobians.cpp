@@ -37,7 +37,7 @@ Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x) {
   require_floating("jacfwd", "the argument", x);
   Tensor y;
   const auto column = [&](const Tensor& dx) {
-    const auto [value, dy] = jvp(f, std::tuple(x), std::tuple(dx));
+    const auto [value, dy] = jvp(f, x, dx);
     require_floating("jacfwd", "the result", value);
     y = value;
     return dy;

@@ -93,13 +93,18 @@ void spread(const std::vector<WalkedNode>& order, DependenceMap& map) {
   }
 }
 
-void check_like(const char* what, const Tensor& given, const TensorType& wanted) {
-  if (given.dtype() != wanted.dtype)
-    throw DTypeError(std::string(what) + " is " + to_string(given.type()) + " for a value of " +
-                     to_string(wanted));
-  if (given.shape() != wanted.shape)
-    throw ShapeError(std::string(what) + " is " + to_string(given.type()) + " for a value of " +
-                     to_string(wanted));
+std::string place(const std::optional<Location>& where) {
+  return where ? " (" + to_string(*where) + ")" : "";
+}
+
+void check_like(const char* what, const Tensor& given, const TensorType& wanted,
+                const std::optional<Location>& where) {
+  const auto message = [&] {
+    return std::string(what) + " is " + to_string(given.type()) + " for a value of " +
+           to_string(wanted) + place(where);
+  };
+  if (given.dtype() != wanted.dtype) throw DTypeError(message());
+  if (given.shape() != wanted.shape) throw ShapeError(message());
 }
 
 }  // namespace
@@ -173,13 +178,13 @@ std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<T
 std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const {
   if (tangents.size() != input_types_.size())
     throw Error("linearize: wants " + std::to_string(input_types_.size()) + " tangents, got " +
-                std::to_string(tangents.size()));
+                std::to_string(tangents.size()) + place(where_));
   // A linear map is its own JVP at any point: push the given tangents through it, as tangents of
   // the placeholders.
   TangentMap map;
   for (std::size_t i = 0; i < tangents.size(); ++i) {
     if (!placeholders_[i] || !tangents[i]) continue;
-    check_like("linearize: a tangent", tangents[i], input_types_[i]);
+    check_like("linearize: a tangent", tangents[i], input_types_[i], where_);
     map[placeholders_[i].node().get()] = {tangents[i]};
   }
   push(walk(outputs_, [](const Node& node) { return !node.evaluated(); }), map);
@@ -197,9 +202,9 @@ std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const 
 std::vector<Tensor> LinearMap::transpose(const std::vector<Tensor>& cotangents) const {
   if (cotangents.size() != output_types_.size())
     throw Error("vjp: wants " + std::to_string(output_types_.size()) + " cotangents, got " +
-                std::to_string(cotangents.size()));
+                std::to_string(cotangents.size()) + place(where_));
   for (std::size_t i = 0; i < cotangents.size(); ++i)
-    if (cotangents[i]) check_like("vjp: a cotangent", cotangents[i], output_types_[i]);
+    if (cotangents[i]) check_like("vjp: a cotangent", cotangents[i], output_types_[i], where_);
   std::vector<Tensor> result = pull(outputs_, cotangents, placeholders_);
   for (std::size_t i = 0; i < result.size(); ++i)
     if (!result[i] && placeholders_[i])
@@ -215,29 +220,31 @@ Tensor placeholder_for(const TensorType& type, const Device& device) {
 }
 }  // namespace
 
-Leaves::Leaves(std::vector<Tensor> values) : Leaves(values, std::vector<Tensor>(values.size())) {
+Leaves::Leaves(std::vector<Tensor> values, std::optional<Location> where)
+    : Leaves(values, std::vector<Tensor>(values.size()), where) {
   for (std::size_t i = 0; i < values_.size(); ++i)
     if (values_[i] && is_floating(values_[i].dtype()))
       tangents_[i] = placeholder_for(values_[i].type(), values_[i].device());
 }
 
-Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents)
-    : values_(std::move(values)), tangents_(std::move(tangents)) {
+Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents,
+               std::optional<Location> where)
+    : values_(std::move(values)), tangents_(std::move(tangents)), where_(where) {
   if (tangents_.size() != values_.size())
     throw Error("jvp: " + std::to_string(values_.size()) + " primals but " +
-                std::to_string(tangents_.size()) + " tangents");
+                std::to_string(tangents_.size()) + " tangents" + place(where_));
   for (std::size_t i = 0; i < values_.size(); ++i) {
     if (!values_[i]) {
       if (tangents_[i])
         throw Error("jvp: a tangent " + to_string(tangents_[i].type()) +
-                    " for a value that holds no tensor");
+                    " for a value that holds no tensor" + place(where_));
       leaves_.emplace_back();
       continue;
     }
     if (tangents_[i] && !is_floating(values_[i].dtype()))
       throw DTypeError("jvp: " + to_string(values_[i].type()) +
-                       " can't carry a tangent: only floating tensors can");
-    if (tangents_[i]) check_like("jvp: a tangent", tangents_[i], values_[i].type());
+                       " can't carry a tangent: only floating tensors can" + place(where_));
+    if (tangents_[i]) check_like("jvp: a tangent", tangents_[i], values_[i].type(), where_);
     leaves_.push_back(make_node(Op::identity, NoAttributes{}, {values_[i]}));
     scope_.add(leaves_.back());
   }
@@ -282,6 +289,7 @@ LinearMap Leaves::linear_map(const std::vector<Tensor>& outputs) const {
 
 LinearMap Leaves::placeholder_map(const std::vector<Tensor>& outputs) const {
   LinearMap map;
+  map.where_ = where_;
   map.placeholders_ = tangents_;
   map.outputs_ = outputs;
   // An empty place in a tree has no derivative, like a boolean tensor.
@@ -297,14 +305,15 @@ LinearMap Leaves::placeholder_map(const std::vector<Tensor>& outputs) const {
 
 std::vector<Tensor> Leaves::gradient(const Tensor& scalar) const {
   if (!is_floating(scalar.dtype()))
-    throw DTypeError("grad: wants a floating scalar, got " + to_string(scalar.type()));
+    throw DTypeError("grad: wants a floating scalar, got " + to_string(scalar.type()) +
+                     place(where_));
   if (scalar.elements() != 1)
     throw ShapeError("grad: wants a scalar, got " + to_string(scalar.type()) +
-                     "; sum or average it first");
+                     "; sum or average it first" + place(where_));
   for (const Tensor& value : values_)
     if (value && !is_floating(value.dtype()))
       throw DTypeError("grad: can't differentiate with respect to " + to_string(value.type()) +
-                       ": only floating tensors");
+                       ": only floating tensors" + place(where_));
   return linear_map({scalar}).transpose({ones_like(scalar)});
 }
 

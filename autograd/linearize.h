@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "autograd/live_scope.h"
+#include "engine/error.h"
 #include "engine/graph/tensor.h"
 
 namespace fluxion {
@@ -37,18 +39,21 @@ class LinearMap {
   std::vector<Tensor> outputs_;  // empty where zero
   std::vector<TensorType> output_types_;
   Device device_;
+  std::optional<Location> where_;
 };
 
 // Fresh identity leaves for one call of a transform. Every call has leaves of its own, so nested
-// transforms can't confuse their perturbations. The leaves are live until this object dies.
+// transforms can't confuse their perturbations. The leaves are live until this object dies. Errors
+// name the place `where`, the user's call, if it is known.
 class Leaves {
  public:
   enum Linear { linear };
   // Leaves for vjp and linearize: every floating value gets a tangent placeholder.
-  explicit Leaves(std::vector<Tensor> values);
+  explicit Leaves(std::vector<Tensor> values, std::optional<Location> where = {});
   // Leaves for jvp: tangents given, empty = zero. Throws ShapeError or DTypeError where a tangent
   // does not fit its value.
-  Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents);
+  Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents,
+         std::optional<Location> where = {});
   // Leaves for linear_transpose: the placeholders themselves are the traced tensors.
   Leaves(std::vector<Tensor> values, Linear);
 
@@ -62,6 +67,7 @@ class Leaves {
 
  private:
   std::vector<Tensor> values_, leaves_, tangents_;
+  std::optional<Location> where_;
   LiveScope scope_;
 };
 

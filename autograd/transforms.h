@@ -1,13 +1,16 @@
 // Derivatives as functions of functions. Each takes a C++ callable over trees and returns values or
 // callables of ordinary tensors, so transforms nest in any order, inside and outside compile().
 //
-//   auto [y, dy]   = jvp(f, std::tuple{x}, std::tuple{dx});   // forward mode: dy = J dx
-//   auto [y, pull] = vjp(f, x);   auto [gx] = pull(gy);       // reverse mode: gx = J' gy
-//   auto [loss, g] = value_and_grad(f)(parameters, batch);    // in argument 0 unless told
-//   otherwise
+//   auto [y, dy]   = jvp(f, x, dx);                         // forward mode: dy = J dx
+//   auto [y, dy]   = jvp(f, std::tuple(x, t), std::tuple(dx, dt));
+//   auto [y, pull] = vjp(f, x);   auto [gx] = pull(gy);     // reverse mode: gx = J' gy
+//   auto [loss, g] = value_and_grad(f)(parameters, batch);  // in argument 0 unless told otherwise
+//
+// Errors name the file and line of the call; those of vjp and linearize do with one argument.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -21,23 +24,36 @@ namespace fluxion {
 // empty Tensor is a zero tangent, and the only tangent of a tensor that is not floating. Zeros in
 // the result are full-shaped.
 template <class F, class... Args>
-auto jvp(F&& f, const std::tuple<Args...>& primals, const std::tuple<Args...>& tangents) {
+auto jvp(F&& f, const std::tuple<Args...>& primals, const std::tuple<Args...>& tangents,
+         Location where = Location::current()) {
   using Result = std::invoke_result_t<F, const Args&...>;
-  const std::vector<Tensor> values = leaves(primals);
-  Leaves traced(values, leaves(tangents));
+  Leaves traced(leaves(primals), leaves(tangents), where);
   Result outputs = std::apply(f, with_leaves(primals, traced.tensors()));
   Result output_tangents = with_leaves(outputs, traced.push_forward(leaves(outputs)));
   return std::pair<Result, Result>(std::move(outputs), std::move(output_tangents));
 }
 
-// f(args...) and the linear map dx -> J dx at that point. The map takes the tangents of all
-// arguments as a tuple, and may be applied any number of times.
+// The same for a function of one argument.
+template <class F, class T>
+auto jvp(F&& f, const T& primal, const T& tangent, Location where = Location::current()) {
+  return jvp(std::forward<F>(f), std::tuple<T>(primal), std::tuple<T>(tangent), where);
+}
+
+// Anything else is a mistake; one line says so.
+template <class F, class... Wrong>
+void jvp(F&&, const Wrong&...) {
+  static_assert(sizeof...(Wrong) > 1000,
+                "jvp(f, x, dx) and jvp(f, std::tuple(x, y), std::tuple(dx, dy)) take a tangent of "
+                "the same type for every argument");
+}
+
+namespace detail {
 template <class F, class... Args>
-auto linearize(F&& f, const Args&... args) {
+auto linearize(std::optional<Location> where, F&& f, const Args&... args) {
   using Result = std::invoke_result_t<F, const Args&...>;
   const std::tuple<Args...> primals(args...);
   auto map = std::make_shared<LinearMap>();
-  Leaves traced(leaves(primals));
+  Leaves traced(leaves(primals), where);
   Result outputs = std::apply(f, with_leaves(primals, traced.tensors()));
   *map = traced.linear_map(leaves(outputs));
   return std::pair(outputs, [map, outputs](const std::tuple<Args...>& tangents) {
@@ -45,19 +61,40 @@ auto linearize(F&& f, const Args&... args) {
   });
 }
 
-// f(args...) and its pull-back: cotangents of the result -> cotangents of all arguments, as a
-// tuple. Tensors that are not floating get an empty Tensor.
 template <class F, class... Args>
-auto vjp(F&& f, const Args&... args) {
+auto vjp(std::optional<Location> where, F&& f, const Args&... args) {
   using Result = std::invoke_result_t<F, const Args&...>;
   const std::tuple<Args...> primals(args...);
   auto map = std::make_shared<LinearMap>();
-  Leaves traced(leaves(primals));
+  Leaves traced(leaves(primals), where);
   Result outputs = std::apply(f, with_leaves(primals, traced.tensors()));
   *map = traced.linear_map(leaves(outputs));
   return std::pair(outputs, [map, primals](const Result& cotangents) {
     return with_leaves(primals, map->transpose(leaves(cotangents)));
   });
+}
+}  // namespace detail
+
+// f(args...) and the linear map dx -> J dx at that point. The map takes the tangents of all
+// arguments as a tuple, and may be applied any number of times.
+template <class F, class... Args>
+auto linearize(F&& f, const Args&... args) {
+  return detail::linearize({}, std::forward<F>(f), args...);
+}
+template <class F, class T>
+auto linearize(F&& f, const T& x, Location where = Location::current()) {
+  return detail::linearize(where, std::forward<F>(f), x);
+}
+
+// f(args...) and its pull-back: cotangents of the result -> cotangents of all arguments, as a
+// tuple. Tensors that are not floating get an empty Tensor.
+template <class F, class... Args>
+auto vjp(F&& f, const Args&... args) {
+  return detail::vjp({}, std::forward<F>(f), args...);
+}
+template <class F, class T>
+auto vjp(F&& f, const T& x, Location where = Location::current()) {
+  return detail::vjp(where, std::forward<F>(f), x);
 }
 
 // The transpose of a linear f at the shapes of `example`: cotangents of f's result -> cotangents of
@@ -89,13 +126,13 @@ struct SplitAuxiliary<std::pair<Tensor, A>> {  // f returned (loss, auxiliary tr
 // f -> (value, gradient with respect to argument `argument`). f returns a scalar floating tensor,
 // or a pair (scalar, auxiliary tree); then the value is that pair.
 template <std::size_t argument = 0, class F>
-auto value_and_grad(F f) {
-  return [f = std::move(f)]<class... Args>(const Args&... args) {
+auto value_and_grad(F f, Location where = Location::current()) {
+  return [f = std::move(f), where]<class... Args>(const Args&... args) {
     using Result = std::invoke_result_t<const F&, const Args&...>;
     std::tuple<Args...> arguments(args...);
     auto& chosen = std::get<argument>(arguments);
     const auto original = chosen;
-    Leaves traced(leaves(chosen));
+    Leaves traced(leaves(chosen), where);
     chosen = with_leaves(chosen, traced.tensors());
     Result result = std::apply(f, std::as_const(arguments));
     const Tensor& loss = detail::SplitAuxiliary<Result>::loss(result);
@@ -107,17 +144,16 @@ auto value_and_grad(F f) {
 
 // f -> gradient of the scalar f with respect to argument `argument`.
 template <std::size_t argument = 0, class F>
-auto grad(F f) {
-  return [inner = value_and_grad<argument>(std::move(f))]<class... Args>(const Args&... args) {
-    return inner(args...).second;
-  };
+auto grad(F f, Location where = Location::current()) {
+  return [inner = value_and_grad<argument>(std::move(f), where)]<class... Args>(
+             const Args&... args) { return inner(args...).second; };
 }
 
 // The Hessian of the scalar f at x times v: forward over reverse. A custom_vjp has no forward mode;
 // through one, take grad of the scalar <grad f, v> instead.
 template <class F, class T>
-T hvp(F f, const T& x, const T& v) {
-  return jvp(grad(std::move(f)), std::tuple<T>(x), std::tuple<T>(v)).second;
+T hvp(F f, const T& x, const T& v, Location where = Location::current()) {
+  return jvp(grad(std::move(f), where), x, v, where).second;
 }
 
 // The Jacobian dy/dx of y = f(x), shape [y.., x..]. Evaluates f once and applies the linear map at

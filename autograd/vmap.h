@@ -6,7 +6,7 @@
 //   [n, ..]
 //
 //   // Many directions, one primal pass:
-//   vmap([&](const Tensor& v) { return jvp(f, std::tuple(x), std::tuple(v)).second; })(directions);
+//   vmap([&](const Tensor& v) { return jvp(f, x, v).second; })(directions);
 //
 // The function is called once, on tensors that stand for one example. The nodes that depend on them
 // are rebuilt for all examples at once (autograd/batching.h); the others are computed once. vmap

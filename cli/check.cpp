@@ -122,7 +122,7 @@ std::vector<Function> functions() {
        [](const std::vector<Tensor>& x) {
          const auto along = [](const Tensor& point) {
            const auto f = [](const Tensor& y) { return sin(y) * sum(square(y)); };
-           return sum(square(jvp(f, std::tuple(point), std::tuple(ones_like(point))).second));
+           return sum(square(jvp(f, point, ones_like(point)).second));
          };
          return grad(along)(x[0]);
        }},

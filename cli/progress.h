@@ -48,9 +48,12 @@ class TrainingProgress {
   void warn(const std::string& text);  // also where quiet
 
  private:
+  void estimate(const RunProgress& progress);
+
   const Streams& streams_;
   ProgressLine line_;
   bool quiet_;
+  int steps_seen_ = 0;
 };
 
 // What a driver does before a program first runs: "building shaders 37/108", where that takes

@@ -68,11 +68,26 @@ nlohmann::json settings_in(const CheckpointInfo& info, const fs::path& path,
   return settings;
 }
 
-// Of --batch auto: larger batches learn little more from a step.
+// Of --batch auto: larger batches learn little more from a step, least of all those beyond the set.
 // A coupling takes time that grows with the cube of it.
 std::int64_t most_for(const DataSet& data, const TrainingConfig& config) {
-  if (data.is_image()) return 256;
-  return config.coupling.kind == CouplingKind::independent ? 4096 : 512;
+  std::int64_t most = 256;
+  if (!data.is_image()) most = config.coupling.kind == CouplingKind::independent ? 4096 : 512;
+  return std::min(most, std::max<std::int64_t>(1, data.size().value_or(most)));
+}
+
+// What the data make likely to disappoint.
+void warn_of(const DataSet& data, const TrainingConfig& config, const Streams& streams) {
+  constexpr std::int64_t few_images = 1000;
+  if (!data.is_image() || !data.size()) return;
+  if (const std::int64_t count = *data.size(); count < few_images) {
+    streams.error << "warning    only " << counted(count, "image")
+                  << ": samples may be copies of them, which `fluxion eval --neighbours FILE` "
+                     "shows; --flip adds their mirror images\n";
+    if (config.batch > count)
+      streams.error << "warning    a batch of " << config.batch << " holds images more than once; "
+                    << "--batch " << count << " or less makes each step faster\n";
+  }
 }
 
 // Chooses the batch of --batch auto, and refuses what the machine can't hold before anything runs.
@@ -245,7 +260,10 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
                                             options.methods, rate)
                            : Trainer(config, data, device, start);
   start = {};
-  if (!options.quiet) describe(trainer, memory, options, streams);
+  if (!options.quiet) {
+    describe(trainer, memory, options, streams);
+    if (!before) warn_of(*data, config, streams);
+  }
   if (!options.quiet && !start_note.empty())
     streams.error << "begins     with " + printable(start_note, 1000) + " of " +
                          printable(*options.init) + "\n";

@@ -25,10 +25,12 @@ constexpr std::array presets = {
            R"({"data": "glyphs", "kappa": 0.5, "minutes": 5})"},
     Preset{"mnist", "MNIST; give its folder with --data; fifteen minutes",
            R"({"data": "mnist", "patch": 4, "depth": 6, "heads": 4, "kappa": 0.5, "minutes": 15})"},
-    Preset{
-        "images", "a folder of images of your own, at 32 x 32; give it with --data; hours",
-        R"({"data": "images", "image-size": 32, "patch": 4, "width": 256, "depth": 8, "heads": 4, "lr": 0.0005, "warmup": 500,
-               "ema": [0.999, 0.9999], "steps": 100000, "schedule": "cosine", "batch": "auto"})"},
+    Preset{"images", "a folder of images of your own, at 32 x 32; give it with --data; an hour",
+           R"({"data": "images", "image-size": 32, "patch": 4, "minutes": 60})"},
+    Preset{"images-large", "the same with a larger network, for a GPU or for days",
+           R"({"data": "images", "image-size": 32, "patch": 4, "width": 256, "depth": 8, "heads": 4,
+               "lr": 0.0005, "ema": [0.999, 0.9999], "steps": 100000, "schedule": "cosine",
+               "batch": "auto"})"},
 };
 
 }  // namespace

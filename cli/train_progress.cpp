@@ -24,7 +24,21 @@ std::string text_of(const RunProgress& progress) {
 
 }  // namespace
 
+// Once it is known how long a step takes: says so of a run that takes days, and what would not.
+void TrainingProgress::estimate(const RunProgress& progress) {
+  constexpr int warm = 3;  // steps, the first of which do more
+  constexpr double hour = 3600, long_run = 12 * hour, day = 24 * hour;
+  if (++steps_seen_ != warm || progress.seconds_left < long_run) return;
+  const double left = progress.seconds_left;
+  warn("the steps left take about " +
+       (left < 2 * day ? counted(std::llround(left / hour), "hour")
+                       : counted(std::llround(left / day), "day")) +
+       " here; --minutes or fewer --steps end earlier, as Ctrl-C does, which saves; a smaller "
+       "--batch, --width or --depth makes each step faster");
+}
+
 void TrainingProgress::show(const RunProgress& progress) {
+  if (!quiet_) estimate(progress);
   if (quiet_ || !(line_.due() || progress.seconds_left == 0)) return;
   const std::string text = text_of(progress);
   std::string percent = fixed_text(100 * progress.fraction, 0) + "%  ";

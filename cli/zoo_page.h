@@ -14,32 +14,32 @@ namespace fluxion::cli {
 // Samples drawn in so many steps.
 struct ZooDraw {
   std::int64_t steps = 0;
-  double evaluations = 0;                 // of the network, for a sample
-  std::map<std::string, double> metrics;  // by name
-  std::string picture;                    // of the samples, as a data: address
+  double evaluations = 0;                      // of the network, for a sample
+  std::map<std::string, double> metrics = {};  // by name
+  std::string picture = {};                    // of the samples, as a data: address
 };
 
 struct ZooEntry {
-  std::string name, summary, paper;
-  std::string failure;  // why there is no model; "": there is one
-  std::string teacher;  // the entry that it learned from
-  std::string prediction, sampler;
+  std::string name = {}, summary = {}, paper = {};
+  std::string failure = {};  // why there is no model; "": there is one
+  std::string teacher = {};  // the entry that it learned from
+  std::string prediction = {}, sampler = {};
   std::int64_t usual_steps = 0;  // of that sampler
   std::int64_t steps = 0;        // of training
   double seconds = 0;
-  std::vector<ZooDraw> draws;
-  std::string ways, field;       // pictures, as data: addresses
+  std::vector<ZooDraw> draws = {};
+  std::string ways = {}, field = {};  // pictures, as data: addresses
 };
 
 struct ZooPage {
-  std::string data, network, device, command;
+  std::string data = {}, network = {}, device = {}, command = {};
   std::int64_t parameters = 0, count = 0;
   double minutes = 0;  // of training a method; 0: `steps` instead
   std::int64_t steps = 0;
-  std::vector<std::string> metrics;     // in their order
-  std::map<std::string, double> floor;  // of each metric: what as many real samples get
-  std::string real;                     // picture of real samples, as a data: address
-  std::vector<ZooEntry> entries;
+  std::vector<std::string> metrics = {};     // in their order
+  std::map<std::string, double> floor = {};  // of each metric: what as many real samples get
+  std::string real = {};                     // picture of real samples, as a data: address
+  std::vector<ZooEntry> entries = {};
 };
 
 std::string zoo_html(const ZooPage& page);

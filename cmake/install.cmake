@@ -28,31 +28,17 @@ foreach(target IN LISTS libraries ITEMS fluxion_inference fluxion_flags)
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
 endforeach()
 
-# Headers include each other as "engine/graph/tensor.h"; a program may write <fluxion/engine/graph/tensor.h> or "engine/graph/tensor.h".
-target_include_directories(fluxion_flags INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
-                                                   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/fluxion>)
+target_include_directories(fluxion_flags INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 
 install(TARGETS ${libraries} fluxion_everything fluxion_inference fluxion_flags EXPORT fluxion ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS fluxion RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
-# Kept private: the planner and its pictures, the kernels, and what only the engine's own rules need.
-set(headers ${CMAKE_INSTALL_INCLUDEDIR}/fluxion)
-install(DIRECTORY engine DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN "ops.def" PATTERN plan EXCLUDE PATTERN show EXCLUDE
-        PATTERN walk.h EXCLUDE PATTERN shape_rules.h EXCLUDE PATTERN plan_cache.h EXCLUDE PATTERN verify_parts.h EXCLUDE PATTERN system_windows.h EXCLUDE)
-# Of the planner, the graph that engine/export stores.
-install(FILES engine/plan/graph.h engine/plan/id.h DESTINATION ${headers}/engine/plan)
-install(FILES backends/open_device.h DESTINATION ${headers}/backends)
-install(FILES backends/cpu/cpu.h DESTINATION ${headers}/backends/cpu)
-install(FILES backends/reference/reference.h DESTINATION ${headers}/backends/reference)
-if(FLUXION_VULKAN)
-  install(FILES backends/vulkan/vulkan.h backends/vulkan/sharing.h DESTINATION ${headers}/backends/vulkan)
-endif()
-if(FLUXION_AUTOGRAD)
-  install(DIRECTORY autograd models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN rules.h EXCLUDE PATTERN batching.h EXCLUDE)
-else()
-  install(DIRECTORY models DESTINATION ${headers} FILES_MATCHING PATTERN "*.h" PATTERN objectives EXCLUDE PATTERN likelihood EXCLUDE PATTERN methods EXCLUDE PATTERN training EXCLUDE PATTERN benchmark EXCLUDE
-          PATTERN optimisers EXCLUDE)
-endif()
+include(cmake/public_headers.cmake)
+fluxion_public_headers(headers)
+install(CODE "file(REMOVE_RECURSE \"${PROJECT_BINARY_DIR}/include/fluxion\")
+include(\"${PROJECT_SOURCE_DIR}/cmake/public_headers.cmake\")
+fluxion_write_headers(\"${PROJECT_SOURCE_DIR}\" \"${PROJECT_BINARY_DIR}/include\" ${headers})")
+install(DIRECTORY ${PROJECT_BINARY_DIR}/include/fluxion DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 install(EXPORT fluxion NAMESPACE fluxion:: FILE fluxionTargets.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/fluxion)
 

@@ -79,8 +79,7 @@ int main() {
   print("the same by the rule", grad(total(safe_length))(points));
   // Forward mode, and forward over reverse, from the same rule.
   const Tensor direction = ones_like(points);
-  print("change of |x| along (1, 1)",
-        jvp(safe_length, std::tuple(points), std::tuple(direction)).second);
+  print("change of |x| along (1, 1)", jvp(safe_length, points, direction).second);
   print("Hessian of |x| times (1, 1)", hvp(total(safe_length), points, direction));
   const Tensor away = slice_axis(points, 0, 0, 1);
   const DerivativeCheck check = check_derivatives(
@@ -94,7 +93,7 @@ int main() {
   const auto steep = [](const Tensor& x) { return sum(100.0 * square(clip_gradient(x))); };
   print("clipped gradient", grad(steep)(points));
   try {
-    jvp(steep, std::tuple(points), std::tuple(direction)).second.item<double>();
+    jvp(steep, points, direction).second.item<double>();
     right = false;
   } catch (const Error& error) {
     std::printf("forward mode through it is refused:\n  %s\n", error.what());

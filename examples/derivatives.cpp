@@ -27,7 +27,7 @@ int main() {
 
   // Forward mode: the value of f and its derivative along a direction, in one pass and without a
   // tape.
-  const auto [y, along] = jvp(f, std::tuple(x), std::tuple(direction));
+  const auto [y, along] = jvp(f, x, direction);
   print("f(x)", y);
   print("J d", along);
 
@@ -41,9 +41,7 @@ int main() {
 
   // The gradient of a function that contains a derivative, as objectives with a velocity's rate of
   // change need it.
-  const auto speed = [&](const Tensor& x) {
-    return sum(square(jvp(f, std::tuple(x), std::tuple(direction)).second));
-  };
+  const auto speed = [&](const Tensor& x) { return sum(square(jvp(f, x, direction).second)); };
   print("gradient of |J d|^2", grad(speed)(x));
 
   // A Hessian times a vector is forward mode over reverse mode.

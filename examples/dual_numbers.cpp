@@ -75,7 +75,7 @@ int main() {
     return jvp([](const Tensor& x) { return f(x); }, std::tuple(x), std::tuple(ones_like(x)))
         .second;
   };
-  const Tensor curvature = jvp(slope, std::tuple(x), std::tuple(ones_like(x))).second;
+  const Tensor curvature = jvp(slope, x, ones_like(x)).second;
   const double h = 1e-4;
   double error = 0;
   const std::vector<double> second = curvature.to_host<double>();

@@ -39,7 +39,7 @@ struct Network {
 
 Tensor loss(const Network& u, const Tensor& z, const Tensor& t, const Tensor& r) {
   const auto map = [&](const Tensor& r) { return z - expand_dims(t - r, 1) * u(z, t, r); };
-  const auto [end, speed] = jvp(map, std::tuple(r), std::tuple(ones_like(r)));  // X and dX/dr
+  const auto [end, speed] = jvp(map, r, ones_like(r));  // X and dX/dr
   return mean(square(speed - u(end, r, r)));
 }
 

@@ -64,7 +64,7 @@ int main() {
   std::printf("\nbut its derivative at a point is linear, and has one: vjp\n");
   const Tensor x = normal(fold_in(key, 2), {5}, DType::f64),
                w = normal(fold_in(key, 3), {5}, DType::f64);
-  const Tensor forward = jvp(curved, std::tuple(x), std::tuple(v)).second;
+  const Tensor forward = jvp(curved, x, v).second;
   const auto [y, pull] = vjp(curved, x);
   const auto [backward] = pull(w);
   good &= same("<w, J(x) v>", inner(w, forward), "<J(x)' w, v>", inner(backward, v));

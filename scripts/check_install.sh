@@ -24,12 +24,18 @@ if command -v ccache >/dev/null 2>&1; then
   export CMAKE_CXX_COMPILER_LAUNCHER=ccache
 fi
 
-# Every header can be included, with warnings as errors.
+# Every header can be included, with warnings as errors, by an application that has folders of the same names.
+for folder in engine engine/graph autograd models; do
+  mkdir -p "$place/application/$folder"
+done
+for header in engine/error.h engine/graph/tensor.h autograd/linearize.h models/model_file.h; do
+  echo '#error "this is the application'"'"'s own"' >"$place/application/$header"
+done
 (cd "$prefix/include" && find fluxion -name '*.h' | sort | sed 's/.*/#include <&>/') >"$place/headers.cpp"
 [ "$(wc -l <"$place/headers.cpp")" -gt 20 ]
 # pkg-config's answers are lists of words.
 # shellcheck disable=SC2046
-c++ -std=c++20 -Wall -Wextra -Werror -fsyntax-only $(pkg-config --cflags fluxion) "$place/headers.cpp"
+c++ -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I"$place/application" -iquote "$place/application" $(pkg-config --cflags fluxion) "$place/headers.cpp"
 
 cmake -G Ninja -S examples/outside -B "$place/cmake" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" >"$place/cmake.log"
 cmake --build "$place/cmake"
@@ -45,6 +51,34 @@ for folder in "$place/cmake" "$place"; do
   cmp "$folder/samples.npy" "$place/expected.npy"
   [ ! -x "$folder/derive" ] || [ "$("$folder/derive")" = "f = 36, f' along the direction = -24, gradient = (3, 12, 27)" ]
 done
+# The same project with the source as one of its folders: the same targets and headers. (Only its own files are compiled.)
+mkdir "$place/folder"
+cat >"$place/folder/CMakeLists.txt" <<EOF
+cmake_minimum_required(VERSION 3.25)
+project(folder LANGUAGES CXX)
+include(FetchContent)
+FetchContent_Declare(fluxion SOURCE_DIR "$PWD")
+FetchContent_MakeAvailable(fluxion)
+add_executable(sample "$PWD/examples/outside/sample.cpp")
+target_include_directories(sample PRIVATE "$place/application")
+target_link_libraries(sample PRIVATE fluxion::inference)
+if(TARGET fluxion::autograd)
+  add_executable(derive "$PWD/examples/outside/derive.cpp")
+  target_link_libraries(derive PRIVATE fluxion::fluxion)
+endif()
+EOF
+autograd=OFF
+[ ! -x "$place/derive" ] || autograd=ON
+cmake -G Ninja -S "$place/folder" -B "$place/folder/build" -DFLUXION_AUTOGRAD=$autograd >"$place/folder.log"
+cmake --build "$place/folder/build" --target help >"$place/folder.targets"
+if grep -qE '(fluxion-tests|example_jacobians)' "$place/folder.targets"; then
+  echo "check_install: a project that has the source as a folder would build its tests or examples" >&2
+  exit 1
+fi
+for program in sample derive; do
+  [ ! -x "$place/$program" ] || ninja -C "$place/folder/build" "$(ninja -C "$place/folder/build" -t query "$program" | grep -o "CMakeFiles/$program\.dir/.*\.o")"
+done
+
 # A build without autograd says so to those who want to train.
 mkdir "$place/training"
 printf 'cmake_minimum_required(VERSION 3.25)\nproject(training LANGUAGES CXX)\nfind_package(fluxion REQUIRED COMPONENTS training)\n' >"$place/training/CMakeLists.txt"

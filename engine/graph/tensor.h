@@ -61,9 +61,10 @@ class Tensor {
     return values;
   }
   template <class T>
-  T item() const {
+  T item(Location where = Location::current()) const {
     if (elements() != 1)
-      throw ShapeError("item: wants a tensor of one element, got " + to_string(type()));
+      throw ShapeError("item: wants a tensor of one element, got " + to_string(type()) + " (" +
+                       to_string(where) + ")");
     T value{};
     copy_to(std::as_writable_bytes(std::span<T>(&value, 1)), dtype_of<T>);
     return value;

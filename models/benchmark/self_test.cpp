@@ -52,7 +52,7 @@ Tensor input_of(const TensorType& type, std::uint32_t number, const Device& devi
 
 // f(x), its tangent along the inputs themselves, and the gradients of the sum of f's squares.
 Tensors with_derivatives(const std::function<Tensor(const Tensors&)>& f, const Tensors& x) {
-  const auto [y, dy] = jvp(f, std::tuple(x), std::tuple(x));
+  const auto [y, dy] = jvp(f, x, x);
   Tensors all{y, dy};
   const Tensors gradients = grad([&](const Tensors& at) { return sum(square(f(at))); })(x);
   all.insert(all.end(), gradients.begin(), gradients.end());

@@ -11,6 +11,7 @@
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -145,6 +146,25 @@ TEST_CASE("tangents keep the dtype of their value across conversions", "[autogra
 TEST_CASE("integers have no gradient and say so", "[autograd][derivatives]") {
   const Tensor n = Tensor::from(std::vector<std::int32_t>{1, 2}, {2}, cpu());
   CHECK_THROWS_AS(grad([](const Tensor& x) { return sum(convert(x, DType::f32)); })(n), DTypeError);
+}
+
+TEST_CASE("errors of derivatives name the caller's line", "[autograd][derivatives]") {
+  const Device device = cpu();
+  const Tensor x = Tensor::from(std::vector<float>{1, 2}, {2}, device);
+  const Tensor three = zeros({3}, DType::f32, device), n = convert(x, DType::i32);
+  const auto f = [](const Tensor& y) { return y * y; };
+  const auto names_a_line = [](const std::string& message, std::uint_least32_t line) {
+    return message.ends_with("test_derivatives.cpp:" + std::to_string(line) + ")");
+  };
+  const auto line = Location::current().line();
+  CHECK(names_a_line(message_of([&] { jvp(f, x, three); }), line + 1));
+  CHECK(names_a_line(message_of([&] { jvp(f, std::tuple(x), std::tuple(three)); }), line + 2));
+  CHECK(names_a_line(message_of([&] { vjp(f, x).second(three); }), line + 3));
+  CHECK(names_a_line(message_of([&] { linearize(f, x).second({three}); }), line + 4));
+  CHECK(names_a_line(message_of([&] { grad(f)(x); }), line + 5));
+  CHECK(names_a_line(message_of([&] { value_and_grad(f)(n); }), line + 6));
+  CHECK(names_a_line(message_of([&] { hvp(f, x, x); }), line + 7));
+  CHECK(names_a_line(message_of([&] { x.item<float>(); }), line + 8));
 }
 
 TEST_CASE("nested transforms keep their perturbations apart", "[autograd][derivatives]") {

@@ -33,7 +33,7 @@ Tensor nested_values(const Shape& shape, std::uint64_t seed) {
 // The directional derivative of f along v, forward or reverse; f may return any shape if forward, a
 // scalar if reverse.
 Tensor along(bool forward, const Function& f, const Tensor& x, const Tensor& v) {
-  return forward ? jvp(f, std::tuple(x), std::tuple(v)).second : sum(grad(f)(x) * v);
+  return forward ? jvp(f, x, v).second : sum(grad(f)(x) * v);
 }
 // d/dx of a function of a scalar.
 Tensor slope(bool forward, const Function& f, const Tensor& x) {

@@ -82,7 +82,7 @@ std::vector<Kind> kinds() {
 }
 
 Tensor directional(const Function& f, const Tensor& x, const Tensor& dx) {
-  return jvp(f, std::tuple(x), std::tuple(dx)).second;
+  return jvp(f, x, dx).second;
 }
 Tensor pulled(const Function& f, const Tensor& x, const Tensor& u) {
   return std::get<0>(vjp(f, x).second(u));
@@ -192,7 +192,7 @@ TEST_CASE("forward mode through custom_vjp names the function and what to do",
       message_of([&] { compile([&](const Tensor& y) { return directional(f, y, y); })(x); }),
       "forward mode through custom_vjp plain"));
   // Built and not asked for: no error.
-  const auto [y, dy] = jvp(f, std::tuple(x), std::tuple(x));
+  const auto [y, dy] = jvp(f, x, x);
   CHECK(difference(y, plain(x), 0, 0) == "");
 }
 

@@ -314,7 +314,7 @@ std::vector<SpecialPoint> special_points() {
 // ---- nestings
 
 Function forward_mode(const Function& f) {
-  return [f](const Tensor& x) { return jvp(f, std::tuple(x), std::tuple(ones_like(x))).second; };
+  return [f](const Tensor& x) { return jvp(f, x, ones_like(x)).second; };
 }
 Function reverse_mode(const Function& f) { return grad(f); }
 Function kept_whole(const Function& f) { return checkpoint(f); }

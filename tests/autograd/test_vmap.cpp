@@ -386,9 +386,7 @@ TEST_CASE("vmap nests with itself and with the other transforms, in any order",
   const Weights w = weights(20);
   const Tensor xs = random({3, 4}, 23), vs = random({5, 4}, 24), v = example(vs, 0);
   const auto f = [&](const Tensor& x) { return network(w, x); };
-  const auto along = [&](const Tensor& x, const Tensor& d) {
-    return jvp(f, std::tuple(x), std::tuple(d)).second;
-  };
+  const auto along = [&](const Tensor& x, const Tensor& d) { return jvp(f, x, d).second; };
 
   SECTION("inside itself: all pairs") {
     const auto over_directions = [&](const Tensor& x) {
@@ -415,7 +413,7 @@ TEST_CASE("vmap nests with itself and with the other transforms, in any order",
   SECTION("under jvp and vjp") {
     const auto many = [&](const Tensor& x) { return vmap(f)(x); };
     const Tensor dx = random({3, 4}, 25), u = random({3, 3}, 26);
-    const Tensor dy = jvp(many, std::tuple(xs), std::tuple(dx)).second;
+    const Tensor dy = jvp(many, xs, dx).second;
     const auto [y, pull] = vjp(many, xs);
     const auto [back] = pull(u);
     for (std::int64_t i = 0; i < 3; ++i) {

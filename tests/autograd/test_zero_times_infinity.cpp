@@ -127,7 +127,7 @@ const std::vector<Branch>& branches() {
 
 // The derivative of a function of [1], in either mode.
 Function forward(const Function& f) {
-  return [f](const Tensor& x) { return jvp(f, std::tuple(x), std::tuple(ones_like(x))).second; };
+  return [f](const Tensor& x) { return jvp(f, x, ones_like(x)).second; };
 }
 Function reverse(const Function& f) {
   return [f](const Tensor& x) {

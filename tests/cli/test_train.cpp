@@ -16,6 +16,7 @@
 #include "models/training/checkpoint.h"
 #include "tests/catch.h"
 #include "tests/cli/program.h"
+#include "tests/faults/faults.h"
 #include "tests/files/scratch.h"
 
 using namespace fluxion;
@@ -306,6 +307,21 @@ TEST_CASE("a wrong configuration is one line that names the file, the setting an
   CHECK(list.code == 0);
   for (const char* word : {"points", "mnist", "--kappa 0.5", "--ema 0.999,0.9999"})
     CHECK(contains(list.out, word));
+}
+
+TEST_CASE("few images, and a batch beyond them, are warned of", "[cli]") {
+  const ScratchFolder folder;
+  write_images(folder / "few", 9);
+  const std::string train =
+      "train --data few --image-size 8 --patch 4 --width 16 --depth 1 --steps 1 ";
+  const ProgramRun beyond = run_program(train + "--batch 10 --out a", folder.path());
+  REQUIRE(beyond.code == 0);
+  CHECK(contains(beyond.error, "only 9 images"));
+  CHECK(contains(beyond.error, "--batch 9 or less"));
+  const ProgramRun chosen = run_program(train + "--batch auto --json --out b", folder.path());
+  REQUIRE(chosen.code == 0);
+  CHECK(json::parse(chosen.out).at("batch") <= 9);
+  CHECK(!contains(chosen.error, "or less"));
 }
 
 TEST_CASE("a cosine schedule wants to know its steps", "[cli]") {

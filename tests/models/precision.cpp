@@ -274,7 +274,7 @@ TEST_CASE("the gradient of a JVP of rounded factors is that at the rounded facto
     const auto energy = [&](const Precision& precision) {
       return [&, precision](const Tensor& w) {
         const auto f = [&](const Tensor& x) { return product.f(precision, x, w); };
-        const auto [y, dy] = jvp(f, std::tuple(x), std::tuple(dx));
+        const auto [y, dy] = jvp(f, x, dx);
         return sum(y * dy);
       };
     };
@@ -291,7 +291,7 @@ TEST_CASE("the gradient of a JVP of rounded factors is that at the rounded facto
   const auto gradient = [&](const Precision& precision) {
     const auto energy = [&](const Tensor& z) {
       const auto f = [&](const Tensor& z) { return net.velocity(precision)(net.parameters, z); };
-      return sum(square(jvp(f, std::tuple(z), std::tuple(dz)).second));
+      return sum(square(jvp(f, z, dz).second));
     };
     return grad(energy)(net.z);
   };

@@ -76,7 +76,7 @@ TEST_CASE("a Gaussian's flow map solves its flow, and its average velocity the i
     const Velocity velocity = c.gaussian.network(Prediction::velocity, path);
     const auto map = [&](const Tensor& r) { return c.gaussian.flow_map(path, c.z, c.t, r); };
     const Tensor r = path.kind == PathKind::vp ? c.r + 0.01 : c.r;
-    const auto [end, rate] = jvp(map, std::tuple(r), std::tuple(ones_like(r)));
+    const auto [end, rate] = jvp(map, r, ones_like(r));
     CHECK(worst_of(rate, velocity(end, {.t = r, .r = r}, {})) < 1e-10);
     CHECK(worst_of(c.gaussian.flow_map(path, end, r, c.t), c.z) < 1e-11);
   }

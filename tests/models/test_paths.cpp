@@ -70,7 +70,7 @@ TEST_CASE("rates of a path are the derivatives of alpha and sigma, and numbers a
       const PathPoint at = path.at(time);
       return std::pair(at.alpha, at.sigma);
     };
-    const auto [value, rate] = jvp(levels, std::tuple(t), std::tuple(ones_like(t)));
+    const auto [value, rate] = jvp(levels, t, ones_like(t));
     const PathPoint at = path.at(t);
     CHECK(error_of(at.alpha_rate, rate.first) < 1e-12);
     CHECK(error_of(at.sigma_rate, rate.second) < 1e-12);

@@ -125,8 +125,7 @@ class Derivatives {
 
   void add_jvp(Results& results) const {
     const auto f = [this](const std::vector<Tensor>& x) { return floating_outputs_at(x); };
-    const auto [outputs, tangents] =
-        jvp(f, std::tuple(floating_inputs_), std::tuple(floating_tangents_));
+    const auto [outputs, tangents] = jvp(f, floating_inputs_, floating_tangents_);
     for (std::size_t i = 0; i < tangents.size(); ++i)
       results[numbered("jvp", floating_outputs_[i])] = tangents[i];
   }
@@ -137,8 +136,7 @@ class Derivatives {
   }
   void add_hvp(Results& results) const {
     const auto f = [this](const std::vector<Tensor>& x) { return pull_back(x); };
-    const auto [cotangents, tangents] =
-        jvp(f, std::tuple(floating_inputs_), std::tuple(floating_tangents_));
+    const auto [cotangents, tangents] = jvp(f, floating_inputs_, floating_tangents_);
     for (std::size_t i = 0; i < tangents.size(); ++i)
       results[numbered("hvp", floating_[i])] = tangents[i];
   }

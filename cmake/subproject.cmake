@@ -1,0 +1,32 @@
+# Fluxion as a folder of another project, by add_subdirectory or FetchContent: the targets that find_package(fluxion) gives, with the same
+# headers. They don't pass on the source folder, whose names (engine/, models/) may be those of that project.
+include(cmake/public_headers.cmake)
+find_package(nlohmann_json REQUIRED)  # public headers name JSON types
+
+fluxion_public_headers(headers)
+set(include ${PROJECT_BINARY_DIR}/include)
+fluxion_write_headers(${PROJECT_SOURCE_DIR} ${include} ${headers})
+list(TRANSFORM headers PREPEND ${PROJECT_SOURCE_DIR}/ OUTPUT_VARIABLE sources)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${sources})
+
+set(names models devices cpu reference engine)
+foreach(name autograd vulkan)
+  if(TARGET fluxion_${name})
+    list(APPEND names ${name})
+  endif()
+endforeach()
+function(fluxion_public_target name)
+  add_library(fluxion_public_${name} INTERFACE)
+  add_library(fluxion::${name} ALIAS fluxion_public_${name})
+  target_compile_features(fluxion_public_${name} INTERFACE cxx_std_20)
+  target_include_directories(fluxion_public_${name} SYSTEM INTERFACE ${include})
+  target_link_libraries(fluxion_public_${name} INTERFACE nlohmann_json::nlohmann_json)
+  foreach(library ${ARGN})
+    target_link_libraries(fluxion_public_${name} INTERFACE $<LINK_ONLY:fluxion_${library}>)
+  endforeach()
+endfunction()
+foreach(name ${names})
+  fluxion_public_target(${name} ${name})
+endforeach()
+fluxion_public_target(inference models cpu engine)
+fluxion_public_target(fluxion ${names})
