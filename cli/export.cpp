@@ -16,6 +16,7 @@ struct ExportArguments : CommonOptions {
   std::string model, out = "model.fxn", dtype = "f32";
   SamplerChoice sampler;
   double guidance = 1;
+  bool free_guidance = false;
 };
 
 WeightEncoding encoding_from(const std::string& name) {
@@ -26,7 +27,8 @@ int run_export(const ExportArguments& options, const Streams& streams) {
   const Model model = read_model(options.model, open_device(options, streams));
   const SamplerOptions chosen =
       chosen_sampler(options.sampler, options.guidance, model.info, "export");
-  const StoredSampler sampler = export_sampler(model, chosen, encoding_from(options.dtype));
+  const StoredSampler sampler =
+      export_sampler(model, chosen, encoding_from(options.dtype), options.free_guidance);
   save_sampler(options.out, sampler);
   const std::uint64_t bytes = std::filesystem::file_size(options.out);
   const Shape shape = sampler.sample_shape;
@@ -41,6 +43,7 @@ int run_export(const ExportArguments& options, const Streams& streams) {
                              {"sampler", to_string(chosen.kind)},
                              {"steps", sampler.steps.size()},
                              {"guidance", options.guidance},
+                             {"free_guidance", options.free_guidance},
                              {"evaluations", sampler.evaluations}});
     return 0;
   }
@@ -49,6 +52,9 @@ int run_export(const ExportArguments& options, const Streams& streams) {
               << evaluations_text(sampler.evaluations)
               << (sampler.evaluations == 1 ? " network evaluation" : " network evaluations")
               << " each sample\n"
+              << (options.free_guidance
+                      ? "guidance " + rounded_text(options.guidance, 6) + ", or as a call says\n"
+                      : "")
               << "samples  " << to_string(shape);
   if (sampler.classes > 0) streams.out << " of " << sampler.classes << " classes";
   streams.out << "\nfile     " << options.out << ", " << grouped(static_cast<std::int64_t>(bytes))
@@ -88,6 +94,9 @@ Command add_export(CommandLine& program, const Streams& streams) {
                   "Scale of classifier-free guidance, for models trained without it; 1: none")
       .type_name("W")
       .show_default();
+  parser.add_flag("--free-guidance", options->free_guidance,
+                  "Let each call choose another scale, for twice the network evaluations whatever "
+                  "the scale");
   add_device(parser, *options);
   add_json(parser, *options);
   return {parser, [options, &streams] { return run_export(*options, streams); }};

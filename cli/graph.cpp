@@ -3,9 +3,11 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/command.h"
 #include "cli/graph_functions.h"
+#include "cli/nearest_name.h"
 #include "engine/error.h"
 #include "engine/plan/plan.h"
 #include "engine/platform/file.h"
@@ -112,14 +114,18 @@ GraphFunction function_of(const GraphArguments& options, const std::string& tran
   }
   const std::string name = options.function.empty() ? "silu-product" : options.function;
   std::string known;
+  std::vector<std::string> names;
   for (const GraphFunctionEntry& entry : graph_functions()) {
     if (entry.name == name) {
       check_heeded(options, name, entry.sizes, transform);
       return entry.make(options.sizes, device);
     }
-    known += (known.empty() ? "" : ", ") + std::string(entry.name);
+    names.emplace_back(entry.name);
+    known += (known.empty() ? "" : ", ") + names.back();
   }
-  throw Error("graph: there is no function '" + name + "'; there are " + known);
+  const std::optional<std::string> meant = nearest_name(name, names);
+  throw Error("graph: there is no function '" + name + "'; " +
+              (meant ? "did you mean '" + *meant + "'? " : "") + "there are " + known);
 }
 
 struct Picture {

@@ -79,7 +79,7 @@ int run_import(const ImportArguments& options, const Streams& streams) {
 Command add_import(CommandLine& program, const Streams& streams) {
   auto options = std::make_shared<ImportArguments>();
   const Parser parser = program.add_subcommand(
-      "import", "Make a model file of somebody else's DiT or U-Net checkpoint");
+      "import", "Make a model file of somebody else's DiT, U-Net or SongUNet checkpoint");
   parser.footer(
       "FILE is a safetensors file with the parameter names of the public DiT code or of "
       "guided-diffusion's U-Net and EDM's SongUNet;\nscripts/convert_checkpoint.py "

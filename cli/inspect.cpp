@@ -108,24 +108,29 @@ int inspect_sampler(const InspectArguments& options, const Streams& streams) {
                          {"dtype", to_string(weight.encoding)},
                          {"shape", weight.shape.dims()},
                          {"bytes", weight.bytes.size()}});
-    write_json(streams.out, {{"file", options.file},
-                             {"parameters", elements},
-                             {"bytes", bytes},
-                             {"sampler",
-                              {{"name", sampler.name},
-                               {"shape", sampler.sample_shape.dims()},
-                               {"classes", sampler.classes},
-                               {"class_names", sampler.class_names},
-                               {"usual_classes", sampler.usual_classes},
-                               {"open_class", sampler.open_class},
-                               {"steps", sampler.steps.size()},
-                               {"evaluations", sampler.evaluations}}},
-                             {"tensors", tensors}});
+    write_json(
+        streams.out,
+        {{"file", options.file},
+         {"parameters", elements},
+         {"bytes", bytes},
+         {"sampler",
+          {{"name", sampler.name},
+           {"shape", sampler.sample_shape.dims()},
+           {"classes", sampler.classes},
+           {"class_names", sampler.class_names},
+           {"usual_classes", sampler.usual_classes},
+           {"open_class", sampler.open_class},
+           {"guidance", sampler.guidance ? nlohmann::json(*sampler.guidance) : nlohmann::json()},
+           {"steps", sampler.steps.size()},
+           {"evaluations", sampler.evaluations}}},
+         {"tensors", tensors}});
     return 0;
   }
   streams.out << "sampler      " << counted(std::ssize(sampler.steps), "step") << " of "
               << counted(std::ssize(sampler.forms), "form") << ", "
-              << rounded_text(sampler.evaluations, 6) << " network evaluations a sample\n"
+              << rounded_text(sampler.evaluations, 6)
+              << (sampler.evaluations == 1 ? " network evaluation" : " network evaluations")
+              << " each sample\n"
               << "samples      " << to_string(sampler.sample_shape);
   if (!sampler.name.empty()) streams.out << " of " << printable(sampler.name);
   if (sampler.classes > 0) {
@@ -134,6 +139,8 @@ int inspect_sampler(const InspectArguments& options, const Streams& streams) {
       streams.out << ": " << printable(class_list(sampler.class_names), 500);
     streams.out << (sampler.open_class ? "; may be left open" : "");
   }
+  if (sampler.guidance)
+    streams.out << "\nguidance     " << rounded_text(*sampler.guidance, 6) << ", or as a call says";
   streams.out << "\n\n";
   for (const StoredWeight& weight : sampler.weights)
     streams.out << printable(weight.name, 60) << "  " << to_string(weight.encoding)

@@ -270,9 +270,9 @@ Command add_sample(CommandLine& program, const Streams& streams) {
       .show_default();
   parser
       .add_number("--guidance", options->guidance, guidance_scales(),
-                  "Scale of classifier-free guidance, for models trained without it; 1: none")
-      .type_name("W")
-      .show_default();
+                  "Scale of classifier-free guidance, for models trained without it; 1: none "
+                  "(default: 1; that of a sampler file)")
+      .type_name("W");
   parser.add_number("--seed", options->seed, seeds(), "Seed of the noise")
       .type_name("S")
       .show_default();

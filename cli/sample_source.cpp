@@ -53,7 +53,8 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
   const SampleTask& task = options.task;
   const Model model = read_model(options.model, device);
   const ModelInfo& info = model.info;
-  SamplerOptions chosen = chosen_sampler(options.sampler, options.guidance, info, "sample");
+  SamplerOptions chosen =
+      chosen_sampler(options.sampler, options.guidance.value_or(1), info, "sample");
   constexpr std::int64_t steered_steps = 50;
   if (task.steers() && !options.sampler.steps) chosen.steps = std::max(chosen.steps, steered_steps);
   if (!task.init_image.empty()) chosen.begin = 1 - task.strength.value_or(usual_strength);
@@ -74,7 +75,7 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
                 {"sampler", to_string(chosen.kind)},
                 {"steps", chosen.steps}};
   if (num_classes(info.network) > 0) source.how["class"] = options.chosen_class;
-  if (options.guidance != 1) source.how["guidance"] = options.guidance;
+  if (options.guidance.value_or(1) != 1) source.how["guidance"] = *options.guidance;
   if (!info.dataset.empty()) source.how["dataset"] = info.dataset;
   if (!task.init_image.empty()) {
     source.how["init image"] = task.init_image;
@@ -108,16 +109,20 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
 }
 
 SampleSource file_source(const SampleArguments& options, const Device& device) {
-  if (options.sampler != SamplerChoice{} || options.guidance != 1 || options.precision != "f32")
+  if (options.sampler != SamplerChoice{} || options.precision != "f32")
     throw Error("sample: " + options.model +
-                " is a sampler file: its steps, sampler, guidance and precision were chosen by "
-                "`fluxion export`");
+                " is a sampler file: its steps, sampler and precision were chosen by `fluxion "
+                "export`");
   const std::string wants_model = options.task.wants_model();
   if (!wants_model.empty())
     throw Error("sample: " + wants_model + " wants a model; " + options.model +
                 " is a sampler file, whose steps are fixed");
   const Generator generator(load_sampler(options.model), device);
   const StoredSampler& stored = generator.sampler();
+  if (options.guidance && !stored.guidance)
+    throw Error("sample: " + options.model +
+                " is a sampler file whose guidance was chosen by `fluxion export`; its "
+                "--free-guidance leaves the choice to each call");
   SampleSource source;
   source.shape = stored.sample_shape;
   source.class_names = stored.class_names;
@@ -140,7 +145,8 @@ SampleSource file_source(const SampleArguments& options, const Device& device) {
   source.how = {{"sampler file", options.model}, {"seed", options.seed}};
   if (stored.classes > 0) source.how["class"] = options.chosen_class;
   if (!stored.name.empty()) source.how["dataset"] = stored.name;
-  source.draw = [generator](const Sampler::Request& request) {
+  if (options.guidance) source.how["guidance"] = *options.guidance;
+  source.draw = [generator, guidance = options.guidance](const Sampler::Request& request) {
     const std::int64_t steps = std::ssize(generator.sampler().steps);
     // Without labels the class is left open, not one of the usual ones.
     std::vector<std::int32_t> classes = request.labels;
@@ -155,6 +161,7 @@ SampleSource file_source(const SampleArguments& options, const Device& device) {
          .classes = classes,
          .batch = request.batch,
          .noise = request.noise,
+         .guidance = guidance,
          .progress =
              [&](std::int64_t done, std::int64_t) {
                request.progress(std::min(request.count, done / steps * request.batch));

@@ -19,7 +19,7 @@ struct SampleArguments : CommonOptions {
   std::int64_t count = 64;  // of all samples, once `sample` has begun
   SamplerChoice sampler;
   std::string chosen_class = "balanced";
-  double guidance = 1;
+  std::optional<double> guidance = {};  // empty: none, or what a sampler file says
   std::uint64_t seed = 0;
   std::int64_t batch = 64;
   std::string precision = "f32";

@@ -196,7 +196,8 @@ std::optional<Steering> chosen_steering(const SampleTask& task, const Shape& sam
     for (float& value : mask) value = value > 0 ? 0.0f : 1.0f;
     const auto unknown = std::count(mask.begin(), mask.end(), 0.0f);
     if (unknown == 0)
-      throw Error("sample: --mask " + task.mask + " has no white pixel: nothing is to be drawn");
+      throw Error("sample: --mask " + task.mask +
+                  " is black everywhere: make white what is to be drawn anew");
     known.mask = Tensor::from(mask, of_mask, device);
   } else if (!task.enlarge.empty()) {
     check_images("--enlarge", sample_shape);

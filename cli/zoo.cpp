@@ -328,7 +328,8 @@ int zoo(const ZooOptions& options, const Streams& streams) {
       entry.teacher = teacher_for(method, page.entries, folder);
       if (entry.teacher.empty()) {
         entry.failure =
-            "It learns from a trained model, and none of the methods above made one that it takes.";
+            "It learns from a trained model, and none of the methods above made one that it takes: "
+            "add one to --methods, such as flow-matching.";
       } else {
         arguments.insert(arguments.end(),
                          {"--teacher", (folder / entry.teacher / "model.safetensors").string()});

@@ -90,6 +90,10 @@ SampleRequest request_of(const fluxion_generator& generator, const fluxion_reque
     request.noise = {given.noise, static_cast<std::size_t>(given.count) *
                                       static_cast<std::size_t>(
                                           generator.generator.sampler().sample_shape.elements())};
+  if (given.set_guidance != 0 && given.set_guidance != 1)
+    throw InvalidArgument("generate: set_guidance is " + std::to_string(given.set_guidance) +
+                          ", which is neither 0 nor 1");
+  if (given.set_guidance == 1) request.guidance = given.guidance;
   if (given.cancel) request.cancel = given.cancel->source.get_token();
   request.progress = [&generator, call = given.progress, data = given.progress_data](
                          std::int64_t done, std::int64_t all) {
@@ -287,6 +291,8 @@ fluxion_status fluxion_generator_info(const fluxion_generator* generator, fluxio
     filled.steps = std::ssize(sampler.steps);
     filled.evaluations = sampler.evaluations;
     filled.weights = asked.generator.weight_bytes();
+    filled.free_guidance = sampler.guidance ? 1 : 0;
+    filled.guidance = sampler.guidance.value_or(0);
     give(to, filled, function);
   });
 }

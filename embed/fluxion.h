@@ -186,9 +186,13 @@ typedef struct fluxion_info {
   int64_t steps;      /* of a batch from noise to samples */
   double evaluations; /* of the network for each sample, which guidance doubles */
   uint64_t weights;   /* bytes on the device */
+  /* 1: a request may set the scale of classifier-free guidance (1: none; larger: samples keep
+   * closer to their class and differ less); `guidance` is what it is otherwise. */
+  int64_t free_guidance;
+  double guidance;
 } fluxion_info;
 #define FLUXION_INFO \
-  { sizeof(fluxion_info), NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0 }
+  { sizeof(fluxion_info), NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Fills in *info, whose struct_size the caller has set. Its pointers live until the generator is
  * closed. */
@@ -245,9 +249,13 @@ typedef struct fluxion_request {
    * numbers such as mixtures a * x + b * y with a^2 + b^2 = 1 of what fluxion_noise gives; or NULL.
    * Steps that draw noise on their way draw that of the seed. */
   const float* noise;
+  /* 1: samples are guided with the scale `guidance`, of a generator that leaves it free; 0: with
+   * the generator's own. */
+  int64_t set_guidance;
+  double guidance;
 } fluxion_request;
 #define FLUXION_REQUEST \
-  { sizeof(fluxion_request), 0, 0, 1, NULL, 0, NULL, NULL, NULL, NULL }
+  { sizeof(fluxion_request), 0, 0, 1, NULL, 0, NULL, NULL, NULL, NULL, 0, 0 }
 
 /* Draws samples into samples[count][..shape], row-major. Images have values in about [-1, 1].
  * `capacity` is the number of floats that `samples` has room for, at least count * elements. After

@@ -11,6 +11,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -138,7 +139,8 @@ struct Request {
   // Returns whether to go on. What it throws leaves generate().
   std::function<bool(std::int64_t done, std::int64_t all)> progress = {};
   const Cancel* cancel = nullptr;
-  std::vector<float> noise = {};  // [count, ..shape] as noise() gives it, or empty
+  std::vector<float> noise = {};        // [count, ..shape] as noise() gives it, or empty
+  std::optional<double> guidance = {};  // empty: the generator's own
 };
 
 // See fluxion_generator_open. All functions may be called from several threads at once.
@@ -244,6 +246,7 @@ class Generator {
       given.progress_data = &call;
     }
     given.cancel = request.cancel ? request.cancel->get() : nullptr;
+    if (request.guidance) given.set_guidance = 1, given.guidance = *request.guidance;
     if (!request.noise.empty()) {
       if (request.noise.size() != numbers_of(request))
         throw Error(FLUXION_INVALID_ARGUMENT, "generate: wants noise for each sample, or none");

@@ -49,6 +49,13 @@ void check_request(const StoredSampler& sampler, const SampleRequest& request) {
     throw InvalidArgument("generate: got " + std::to_string(request.noise.size()) +
                           " numbers of noise for " + std::to_string(request.count) +
                           " samples of " + std::to_string(elements));
+  if (request.guidance && !sampler.guidance)
+    throw InvalidArgument(
+        "generate: the guidance of this generator is fixed; `fluxion export --free-guidance` "
+        "leaves "
+        "it free");
+  if (request.guidance && !std::isfinite(static_cast<float>(*request.guidance)))
+    throw InvalidArgument("generate: a scale of guidance that single precision can't hold");
   if (request.classes.empty()) return;
   if (sampler.classes == 0)
     throw InvalidArgument("generate: got classes, and the generator has none; pass no classes");
@@ -90,6 +97,10 @@ Tensor upload(const StoredWeight& weight, const Device& device) {
     device.backend().upload(*buffer, DType::f32, std::as_bytes(std::span(values)));
   }
   return Tensor::from_buffer(std::move(buffer), type, device);
+}
+
+Tensor number_tensor(double number, const Device& device) {
+  return Tensor::from(std::vector<float>{static_cast<float>(number)}, Shape{}, device);
 }
 
 void wait_for(const Tensor& tensor) { tensor.node()->value(tensor.output())->written().wait(); }
@@ -178,9 +189,7 @@ Generator::State::State(StoredSampler from, const Device& on)
   if (!sampler.start.empty()) start = compiled(std::move(sampler.start.front()));
   for (const StoredStep& step : sampler.steps) {
     Tensors of_step;
-    for (const double number : step.numbers)
-      of_step.push_back(
-          Tensor::from(std::vector<float>{static_cast<float>(number)}, Shape{}, device));
+    for (const double number : step.numbers) of_step.push_back(number_tensor(number, device));
     numbers.push_back(std::move(of_step));
   }
 }
@@ -259,6 +268,8 @@ void Generator::State::generate(const SampleRequest& request, const Take& take) 
   const NoiseLease drawn(*this);
   const auto rows = static_cast<std::size_t>(request.batch);
   const Shape shape = with_leading_axis(request.batch, sampler.sample_shape);
+  Tensor guidance;
+  if (request.guidance) guidance = number_tensor(*request.guidance, device);
   std::vector<float> host(rows * elements);
   std::vector<std::int32_t> labels(rows);
   const std::int64_t batches = (request.count + request.batch - 1) / request.batch,
@@ -314,6 +325,7 @@ void Generator::State::generate(const SampleRequest& request, const Take& take) 
       const Form& form = forms[static_cast<std::size_t>(sampler.steps[i].form)];
       Tensors arguments = state;
       arguments.insert(arguments.end(), numbers[i].begin(), numbers[i].end());
+      if (guidance) arguments.back() = guidance;
       for (const std::uint32_t draw : form.stored->draws) {
         noise(drawn->of_steps,
               fold_in(fold_in(keys.of_steps, static_cast<std::uint32_t>(i)), draw));

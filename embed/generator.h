@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <vector>
@@ -30,6 +31,8 @@ struct SampleRequest {
   // What the samples begin with, [count, ..sample_shape], in place of the noise of the seed: N(0,
   // 1) each, as noise() gives it. Steps that draw noise on their way draw that of the seed.
   std::span<const float> noise = {};
+  // The scale of guidance, of generators that leave it free; empty: their own.
+  std::optional<double> guidance = {};
   std::stop_token cancel = {};
   // Called after each step of each batch, while the step's memory is still in use. The call throws
   // Cancelled once it returns false.

@@ -2,7 +2,9 @@
 // become a status.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -63,19 +65,30 @@ T& required(T* pointer, const char* function, const char* argument) {
   return *pointer;
 }
 
+// The size of a structure in the version that had it first: a caller that was compiled with that
+// header has no more.
+template <class T>
+constexpr std::size_t first_bytes = sizeof(T);
+template <>
+inline constexpr std::size_t first_bytes<fluxion_request> = offsetof(fluxion_request, set_guidance);
+template <>
+inline constexpr std::size_t first_bytes<fluxion_info> = offsetof(fluxion_info, free_guidance);
+
 // No structure of this API will be larger: a size beyond it was never set.
 constexpr std::size_t most_struct_bytes = 4096;
 
 template <class T>
 std::size_t checked_size(const T& given, const char* function) {
-  if (given.struct_size < sizeof(T) || given.struct_size > most_struct_bytes)
+  if ((given.struct_size < sizeof(T) && given.struct_size != first_bytes<T>) ||
+      given.struct_size > most_struct_bytes)
     throw InvalidArgument(std::string(function) + ": a struct_size of " +
                           std::to_string(given.struct_size) + "; this structure has " +
                           std::to_string(sizeof(T)) + " bytes, which its initialiser sets");
   return given.struct_size;
 }
 
-// The structure as this version knows it. What a later version has added must be unset.
+// The structure as this version knows it: what the caller's has not is unset, and what a later
+// version has added must be.
 template <class T>
 T taken(const T& given, const char* function) {
   const std::size_t size = checked_size(given, function);
@@ -85,15 +98,18 @@ T taken(const T& given, const char* function) {
       throw InvalidArgument(std::string(function) +
                             ": an option of a later version is set, which version " +
                             FLUXION_HEADER_VERSION " does not have");
-  return given;
+  T result{};
+  std::memcpy(&result, &given, std::min(size, sizeof(T)));
+  return result;
 }
 
 template <class T>
 void give(T& to, T value, const char* function) {
   const std::size_t size = checked_size(to, function);
   value.struct_size = size;
-  std::memcpy(&to, &value, sizeof(T));
-  std::memset(reinterpret_cast<unsigned char*>(&to) + sizeof(T), 0, size - sizeof(T));
+  std::memcpy(&to, &value, std::min(size, sizeof(T)));
+  if (size > sizeof(T))
+    std::memset(reinterpret_cast<unsigned char*>(&to) + sizeof(T), 0, size - sizeof(T));
 }
 
 std::filesystem::path path_of(const char* text);

@@ -262,6 +262,10 @@ MismatchError::MismatchError(const std::string& heading, std::vector<Mismatch> m
 ImportedModel import_network(const std::filesystem::path& path, const ImportOptions& options,
                              const Device& device) {
   const SafetensorsFile content(path);
+  for (const char* ours : {"fluxion.model", "fluxion.checkpoint", "fluxion.classifier"})
+    if (content.metadata().contains(ours))
+      throw FormatError("import " + path.string() + ": this program made it ('" + ours +
+                        "' in its metadata); a model needs no import");
   NamedEntries file = named_entries(content, options);
   const auto [family, config, wanted] = wanted_of(file, options, path.string());
   compare(*family, wanted, file);

@@ -99,6 +99,8 @@ class _Info(_Sized):
         ("steps", ctypes.c_int64),
         ("evaluations", ctypes.c_double),
         ("weights", ctypes.c_uint64),
+        ("free_guidance", ctypes.c_int64),
+        ("guidance", ctypes.c_double),
     ]
 
 
@@ -118,6 +120,8 @@ class _Request(_Sized):
         ("progress_data", ctypes.c_void_p),
         ("cancel", ctypes.c_void_p),
         ("noise", ctypes.POINTER(ctypes.c_float)),
+        ("set_guidance", ctypes.c_int64),
+        ("guidance", ctypes.c_double),
     ]
 
 
@@ -318,6 +322,7 @@ class Generator(_Handle):
         self.steps = info.steps
         self.evaluations = info.evaluations
         self.weight_bytes = info.weights
+        self.guidance = info.guidance if info.free_guidance else None  # None: it is fixed
         self._elements = info.elements
 
     def prepare(self, batch):
@@ -327,28 +332,29 @@ class Generator(_Handle):
         return needed.value
 
     def generate(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None,
-                 noise=None):
+                 noise=None, guidance=None):
         """Samples first .. first + count of the seed, f32 [count, *shape]. classes: one for each
         sample (OPEN_CLASS leaves it open), one for all, or None for the usual ones in turn.
         batch: samples that run together; 0: count, at most 64. progress(done, all) is called after
         each step; if it returns False, or `cancel` is requested, Cancelled is raised. noise: f32
-        [count, *shape] to begin with in place of the seed's, as noise() returns it."""
+        [count, *shape] to begin with in place of the seed's, as noise() returns it. guidance: the
+        scale of guidance, of generators that leave it free (self.guidance is their own)."""
         return self._draw("fluxion_generate", ctypes.c_float, "f", count, seed, first, classes,
-                          batch, progress, cancel, noise)
+                          batch, progress, cancel, noise, guidance)
 
     def pixels(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None,
-               noise=None):
+               noise=None, guidance=None):
         """The same for images, as bytes 0 .. 255 [count, height, width, channels]."""
         return self._draw("fluxion_generate_pixels", ctypes.c_uint8, "B", count, seed, first,
-                          classes, batch, progress, cancel, noise)
+                          classes, batch, progress, cancel, noise, guidance)
 
     def noise(self, count=1, seed=0, first=0):
         """What those samples begin with, f32 [count, *shape], N(0, 1) each."""
         return self._draw("fluxion_noise", ctypes.c_float, "f", count, seed, first, None, 0, None,
-                          None, None)
+                          None, None, None)
 
     def _draw(self, function, kind, letter, count, seed, first, classes, batch, progress, cancel,
-              noise):
+              noise, guidance):
         # ctypes would cut numbers off silently.
         for name, value, low, high in (("count", count, 0, 2**37), ("seed", seed, 0, 2**64 - 1),
                                        ("first", first, 0, 2**37), ("batch", batch, 0, 2**31)):
@@ -375,6 +381,8 @@ class Generator(_Handle):
             request.progress = _Progress(step)
         if cancel is not None:
             request.cancel = cancel._open
+        if guidance is not None:
+            request.set_guidance, request.guidance = 1, guidance
         numbers = count * self._elements
         if noise is not None:
             given = bytes(memoryview(noise).cast("B"))

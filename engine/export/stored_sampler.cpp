@@ -17,6 +17,7 @@ namespace {
 constexpr FileFormat sampler_file{"sampler file", "sampler", "fluxsmpl", 1};
 constexpr std::string_view sampler_sections[] = {"about", "weights", "forms",
                                                  "start", "steps",   "data"};
+constexpr std::string_view optional_sections[] = {"guidance"};
 // Weights begin at multiples of this in a file, as vector loads from a map like it.
 constexpr std::size_t weight_alignment = 64;
 constexpr std::size_t block_elements = 32, block_bytes = 2 + block_elements;
@@ -133,7 +134,7 @@ StoredForm read_form(TaggedReader& reader) {
 }
 
 StoredSampler read_sampler(std::span<const std::byte> bytes) {
-  const TaggedSections sections(sampler_file, bytes, sampler_sections);
+  const TaggedSections sections(sampler_file, bytes, sampler_sections, optional_sections);
   StoredSampler sampler;
   TaggedReader about = sections.reader("about");
   sampler.name = about.text();
@@ -201,6 +202,11 @@ StoredSampler read_sampler(std::span<const std::byte> bytes) {
     sampler.steps.push_back(std::move(step));
   }
   steps.finish();
+  if (sections.contains("guidance")) {
+    TaggedReader guidance = sections.reader("guidance");
+    guidance.item(sampler.guidance.emplace());
+    guidance.finish();
+  }
   check(sampler);
   return sampler;
 }
@@ -346,6 +352,14 @@ void check(const StoredSampler& sampler) {
     if (step.form < 0 || step.form >= std::ssize(sampler.forms))
       fail(sampler, "a step of form " + std::to_string(step.form) + " of " +
                         std::to_string(sampler.forms.size()));
+  if (sampler.guidance) {
+    if (sampler.classes == 0 || !sampler.open_class)
+      fail(sampler, "guidance between classes and none, and it has not both");
+    if (!std::isfinite(*sampler.guidance)) fail(sampler, "its guidance is not finite");
+    for (const StoredStep& step : sampler.steps)
+      if (step.numbers.empty() || step.numbers.back() != *sampler.guidance)
+        fail(sampler, "the last number of a step is not its guidance");
+  }
   // Sizes grow evenly: what fits for two sizes of a batch fits for every size.
   check_steps(sampler, 1);
   check_steps(sampler, 2);
@@ -353,7 +367,7 @@ void check(const StoredSampler& sampler) {
 
 std::vector<std::byte> serialise(const StoredSampler& sampler) {
   check(sampler);
-  TaggedWriter about, forms, start, steps;
+  TaggedWriter about, forms, start, steps, guidance;
   about.text(sampler.name);
   about.item(sampler.sample_shape.dims());
   about.item(sampler.classes);
@@ -377,6 +391,8 @@ std::vector<std::byte> serialise(const StoredSampler& sampler) {
     for (const double number : step.numbers) steps.item(number);
   }
 
+  if (sampler.guidance) guidance.item(*sampler.guidance);
+
   // The list of weights is as long whatever their offsets, so a first one tells where the data are.
   const auto weights_at = [&](std::uint64_t offset) {
     TaggedWriter weights;
@@ -397,6 +413,7 @@ std::vector<std::byte> serialise(const StoredSampler& sampler) {
     body.section("forms", forms);
     body.section("start", start);
     body.section("steps", steps);
+    if (sampler.guidance) body.section("guidance", guidance);
     return body;
   };
   const TaggedWriter empty;

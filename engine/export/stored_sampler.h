@@ -10,6 +10,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "engine/export/batched_graph.h"
 
@@ -71,6 +72,9 @@ struct StoredSampler {
   std::vector<StoredForm> forms;
   std::vector<StoredForm> start;  // none or one
   std::vector<StoredStep> steps;
+  // Where there is one, whoever draws may choose the scale of guidance: the last number of every
+  // step is the scale, and this is what the steps say.
+  std::optional<double> guidance;
 
   std::shared_ptr<const void> storage;  // what the weights' bytes are part of
 };

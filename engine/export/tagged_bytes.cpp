@@ -151,12 +151,16 @@ std::vector<std::byte> whole_file(const FileFormat& kind, std::span<const std::b
 }
 
 TaggedSections::TaggedSections(const FileFormat& kind, std::span<const std::byte> bytes,
-                               std::span<const std::string_view> names)
+                               std::span<const std::string_view> names,
+                               std::span<const std::string_view> optional)
     : kind_(kind.name) {
   TaggedReader reader(body_of(kind, bytes), kind_ + ": sections");
   while (!reader.at_end()) {
     const std::string_view name = reader.word();
-    if (std::find(names.begin(), names.end(), name) == names.end())
+    const auto among = [name](std::span<const std::string_view> list) {
+      return std::find(list.begin(), list.end(), name) != list.end();
+    };
+    if (!among(names) && !among(optional))
       reader.fail("section " + TaggedReader::quoted(name) + " is not one that this version knows");
     if (!found_.emplace(name, reader.take(reader.number<std::uint64_t>())).second)
       reader.fail("section '" + std::string(name) + "' is given twice");

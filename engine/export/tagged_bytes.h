@@ -100,9 +100,12 @@ std::vector<std::byte> whole_file(const FileFormat& kind, std::span<const std::b
 class TaggedSections {
  public:
   // Throws FormatError unless the header is that of this kind, the checksum is right, and each of
-  // the names is that of exactly one section, and no other is there.
+  // the names is that of exactly one section, each of `optional` that of one or none, and no other
+  // is there.
   TaggedSections(const FileFormat& kind, std::span<const std::byte> bytes,
-                 std::span<const std::string_view> names);
+                 std::span<const std::string_view> names,
+                 std::span<const std::string_view> optional = {});
+  bool contains(std::string_view name) const { return found_.contains(name); }
   TaggedReader reader(std::string_view name) const;
   std::span<const std::byte> bytes(std::string_view name) const {
     return found_.find(name)->second;

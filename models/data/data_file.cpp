@@ -27,7 +27,7 @@ constexpr std::size_t most_files_looked_at = 100;
 constexpr std::size_t cifar10_record = 3073, cifar100_record = 3074;
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& what, const std::string& advice) {
-  throw FormatError("data set " + path.string() + ": is " + what +
+  throw FormatError("data set " + path.string() + ": it is " + what +
                     (advice.empty() ? "" : ": " + advice));
 }
 

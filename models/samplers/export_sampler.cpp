@@ -14,10 +14,14 @@ namespace {
 // Traces the graphs of a sampler for one size of batch after another.
 class SamplerTracer {
  public:
-  SamplerTracer(const Model& model, const SamplerOptions& given)
-      : model_(model), options_(given), stepper_(make_stepper(given)) {
+  SamplerTracer(const Model& model, const SamplerOptions& given, bool free_guidance)
+      : model_(model),
+        options_(given),
+        stepper_(make_stepper(given)),
+        free_guidance_(free_guidance) {
     for (std::size_t i = 0; i + 1 < stepper_.grid.size(); ++i) {
-      const Stepper::Call call = stepper_.call(i);
+      Stepper::Call call = stepper_.call(i);
+      if (free_guidance_) call.numbers.push_back(options_.guidance);
       steps_.push_back({call.form, call.numbers});
       const auto form = static_cast<std::size_t>(call.form);
       if (form >= numbers_.size()) numbers_.resize(form + 1);
@@ -36,7 +40,12 @@ class SamplerTracer {
     for (std::size_t form = 0; form < numbers_.size(); ++form) add(sampler.forms, at++);
     sampler.scale = stepper_.grid.front().sigma;
     sampler.steps = steps_;
+    if (free_guidance_) sampler.guidance = options_.guidance;
     sampler.evaluations = stepper_.start ? traces_of(2).front().evaluations : 0;
+    if (free_guidance_ && sampler.evaluations > 0)
+      throw Error("export: " + to_string(options_.kind) +
+                  " asks its network before the first step, which no later choice of guidance "
+                  "reaches; choose another sampler");
     for (const StoredStep& step : steps_)
       sampler.evaluations +=
           traces_of(2).at(static_cast<std::size_t>(step.form) + sampler.start.size()).evaluations;
@@ -124,6 +133,11 @@ class SamplerTracer {
     input.z = *next++;
     for (std::size_t i = 0; i < given.memory.size(); ++i) input.memory.push_back(*next++);
     for (std::size_t i = 0; i < given.numbers; ++i) input.numbers.push_back(*next++);
+    Tensor guidance;
+    if (free_guidance_ && !input.numbers.empty()) {
+      guidance = input.numbers.back();
+      input.numbers.pop_back();
+    }
     const std::vector<Tensor> noise(next, next + std::ssize(given.draws));
     const Tensor labels = labelled ? traced.tensors().back() : Tensor();
 
@@ -143,7 +157,7 @@ class SamplerTracer {
     };
     const Predictor predictor = stepped(
         {wrapped(options_.wrapping, counted, options_.path), options_.path, options_.prediction},
-        options_, stepper_, num_classes(network));
+        options_, stepper_, num_classes(network), guidance);
     const StepOutput output = body(LabelledPredictor{predictor, labels}, input);
     std::vector<Tensor> results = output.memory;
     if (returns_z) results.insert(results.begin(), output.z);
@@ -161,6 +175,7 @@ class SamplerTracer {
   const Model& model_;
   const SamplerOptions options_;
   const Stepper stepper_;
+  const bool free_guidance_;
   std::vector<StoredStep> steps_;
   std::vector<std::size_t> numbers_;  // of the steps of each form
   std::map<std::int64_t, std::vector<Trace>> traces_;
@@ -169,9 +184,10 @@ class SamplerTracer {
 }  // namespace
 
 StoredSampler export_sampler(const Model& model, const SamplerOptions& options,
-                             WeightEncoding encoding) {
+                             WeightEncoding encoding, bool free_guidance) {
   check(options);
   const ModelInfo& info = model.info;
+  if (free_guidance) check_guidance(info, /*scale=*/0);
   if (options.kind == SamplerKind::ode_dopri5)
     throw Error(
         "export: dopri5 chooses its steps as it goes, and a file holds a fixed list of steps; "
@@ -185,7 +201,7 @@ StoredSampler export_sampler(const Model& model, const SamplerOptions& options,
   sampler.class_names = info.class_names;
   sampler.usual_classes = trained_classes(info);
   sampler.open_class = sampler.classes > 0 && info.open_class;
-  SamplerTracer(model, options).fill(sampler);
+  SamplerTracer(model, options, free_guidance).fill(sampler);
 
   std::uint64_t total = 0;
   for (const auto& [key, value] : model.parameters)

@@ -12,7 +12,11 @@ namespace fluxion {
 // draws what Sampler::sample draws, bit for bit on one device. Throws Error as check(options) does;
 // for error control (dopri5) and norms that are measured over a batch, which no fixed list of steps
 // has; and where a weight does not fit the encoding, which it names.
+//
+// With free_guidance whoever draws may choose another scale of guidance, for twice the network
+// evaluations whatever it is. Throws Error for models that check_guidance refuses.
 StoredSampler export_sampler(const Model& model, const SamplerOptions& options,
-                             WeightEncoding encoding = WeightEncoding::f32);
+                             WeightEncoding encoding = WeightEncoding::f32,
+                             bool free_guidance = false);
 
 }  // namespace fluxion

@@ -33,7 +33,7 @@ Tensor drawn_rows(const Tensor& key, const Tensor& first_block, const Tensor& ro
 
 }  // namespace
 
-Velocity guided(const Velocity& network, double scale, std::int64_t null_class, double low,
+Velocity guided(const Velocity& network, const Operand& scale, std::int64_t null_class, double low,
                 double high) {
   return [=](const Tensor& z, const Times& times, const Tensor& labels) {
     if (!labels) throw Error("guidance: needs labels");
@@ -49,10 +49,11 @@ Velocity guided(const Velocity& network, double scale, std::int64_t null_class, 
 }
 
 Predictor stepped(Predictor predictor, const SamplerOptions& options, const Stepper& stepper,
-                  std::int64_t null_class) {
-  if (options.guidance != 1)
-    predictor.network = guided(predictor.network, options.guidance, null_class,
-                               options.guidance_low, options.guidance_high);
+                  std::int64_t null_class, const Tensor& guidance) {
+  if (guidance || options.guidance != 1)
+    predictor.network =
+        guided(predictor.network, guidance ? Operand(guidance) : Operand(options.guidance),
+               null_class, options.guidance_low, options.guidance_high);
   return stepper.path == predictor.path ? predictor : predictor.on(stepper.path);
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "engine/export/sample_noise.h"
+#include "engine/graph/ops.h"
 #include "models/samplers/steering.h"
 
 namespace fluxion {
@@ -20,13 +21,14 @@ struct NoiseRows {
 
 // v_null + scale (v_label - v_null), as one call of the network on the doubled batch, for networks
 // that learned both; scale 1 is no guidance. Outside of the times [low, high] the scale is 1.
-Velocity guided(const Velocity& network, double scale, std::int64_t null_class, double low = 0,
-                double high = 1e30);
+Velocity guided(const Velocity& network, const Operand& scale, std::int64_t null_class,
+                double low = 0, double high = 1e30);
 
 // The predictor as the steps of `stepper` ask it: guided, and on the stepper's path. Path and
-// prediction of the options are the predictor's own.
+// prediction of the options are the predictor's own. `guidance`, a scalar, is a scale to be chosen
+// later in place of that of the options.
 Predictor stepped(Predictor predictor, const SamplerOptions& options, const Stepper& stepper,
-                  std::int64_t null_class);
+                  std::int64_t null_class, const Tensor& guidance = {});
 
 // A batch that a solver takes to data.
 struct SolverBatch {

@@ -120,11 +120,11 @@ void check_limits(const Trainer& trainer, const RunLimits& limits, double second
   const std::int64_t done = trainer.steps_done();
   if (done >= limits.steps)
     throw Error("train: the run has done " + std::to_string(done) + " steps of " +
-                std::to_string(limits.steps) + " already; a higher limit of steps goes on");
+                std::to_string(limits.steps) + " already; raise the limit of steps to continue");
   if (seconds_before >= seconds_limit)
     throw Error("train: the run has lasted " +
                 std::to_string(static_cast<std::int64_t>(seconds_before / 60)) +
-                " minutes already; a higher limit of minutes goes on");
+                " minutes already; raise the limit of minutes to continue");
 }
 
 }  // namespace

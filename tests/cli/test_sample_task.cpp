@@ -192,7 +192,7 @@ TEST_CASE("what can't be drawn from a picture is refused in a line", "[cli]") {
         std::pair("--blur 2", "--blur is for --deblur"),
         std::pair("--steering flowchef", "--inpaint, --enlarge or --deblur"),
         std::pair("--inpaint picture.png --mask mask.png --steering-scale 1", "flowchef"),
-        std::pair("--inpaint picture.png --mask black.png", "no white pixel"),
+        std::pair("--inpaint picture.png --mask black.png", "black everywhere"),
         std::pair("--inpaint picture.png --mask mask.png --deblur picture.png", "one at a time"),
         std::pair("--enlarge odd.png", "whole fraction"),
         std::pair("--enlarge small.png --steering replacement", "wants known pixels"),

@@ -44,7 +44,9 @@ TEST_CASE("structures keep their layout", "[embed][abi]") {
   CHECK(offsetof(fluxion_info, steps) == 104);
   CHECK(offsetof(fluxion_info, evaluations) == 112);
   CHECK(offsetof(fluxion_info, weights) == 120);
-  CHECK(sizeof(fluxion_info) == 128);
+  CHECK(offsetof(fluxion_info, free_guidance) == 128);
+  CHECK(offsetof(fluxion_info, guidance) == 136);
+  CHECK(sizeof(fluxion_info) == 144);
 
   CHECK(offsetof(fluxion_request, seed) == 8);
   CHECK(offsetof(fluxion_request, first) == 16);
@@ -55,7 +57,9 @@ TEST_CASE("structures keep their layout", "[embed][abi]") {
   CHECK(offsetof(fluxion_request, progress_data) == 56);
   CHECK(offsetof(fluxion_request, cancel) == 64);
   CHECK(offsetof(fluxion_request, noise) == 72);
-  CHECK(sizeof(fluxion_request) == 80);
+  CHECK(offsetof(fluxion_request, set_guidance) == 80);
+  CHECK(offsetof(fluxion_request, guidance) == 88);
+  CHECK(sizeof(fluxion_request) == 96);
 
   CHECK(offsetof(fluxion_vulkan, get_instance_proc_addr) == 8);
   CHECK(offsetof(fluxion_vulkan, instance) == 16);

@@ -1,6 +1,8 @@
 // Exported models in the runtime library.
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <limits>
 #include <random>
 
 #include "backends/cpu/cpu.h"
@@ -49,6 +51,107 @@ TEST_CASE("the runtime draws from an exported model what its sampler draws, bit 
       CHECK(drawn(generator.get(), request) == sampler.sample(70, 32, 8, labels));
     }
   }
+}
+
+TEST_CASE(
+    "a request sets the guidance of a generator that leaves it free, bit for bit as the sampler "
+    "with that scale",
+    "[embed][export]") {
+  const Device device = cpu({.threads = 1});
+  const DeviceHandle runtime_device = open_device_handle("cpu:1");
+  const Model model = exported_model(export_dit, device);
+  std::vector<std::int32_t> labels;
+  for (std::int32_t i = 0; i < 9; ++i) labels.push_back(i % 4);
+  fluxion_request request = request_for(5, 0, 9, 4);
+  std::vector<std::int32_t> given;
+  for (const std::int32_t label : labels) given.push_back(label == 3 ? FLUXION_OPEN_CLASS : label);
+  request.classes = given.data();
+  for (SamplerOptions options : {SamplerOptions{.kind = SamplerKind::ode_heun, .steps = 3},
+                                 SamplerOptions{.kind = SamplerKind::dpm_solver, .steps = 3},
+                                 SamplerOptions{.kind = SamplerKind::edm, .steps = 2},
+                                 SamplerOptions{.kind = SamplerKind::ddim, .steps = 2, .eta = 1}}) {
+    options.prediction = Prediction::velocity;
+    options.guidance = 1.5;
+    options.guidance_high = 0.9;
+    INFO(to_string(options.kind));
+    const StoredSampler stored = export_sampler(model, options, WeightEncoding::f32, true);
+    CHECK(stored.guidance == 1.5);
+    const GeneratorHandle generator = open_bytes(runtime_device.get(), serialise(stored));
+    fluxion_info info = FLUXION_INFO;
+    fluxion_error error;
+    REQUIRE(fluxion_generator_info(generator.get(), &info, &error) == FLUXION_OK);
+    CHECK(info.free_guidance == 1);
+    CHECK(info.guidance == 1.5);
+    const auto sampled = [&] {
+      return Sampler(export_dit, model.parameters, options).sample(9, 4, 5, labels);
+    };
+    request.set_guidance = 0;
+    const std::vector<float> usual = drawn(generator.get(), request);
+    CHECK(usual == sampled());
+    request.set_guidance = 1;
+    for (const double scale : {3.0, -0.5, 0.0}) {
+      request.guidance = options.guidance = scale;
+      CHECK(drawn(generator.get(), request) == sampled());
+      CHECK(drawn(generator.get(), request) != usual);
+    }
+    request.guidance = 1.5;
+    CHECK(drawn(generator.get(), request) == usual);
+  }
+}
+
+TEST_CASE("guidance that can't be chosen is refused, and callers of before there was one go on",
+          "[embed][errors]") {
+  const Device device = cpu({.threads = 1});
+  const DeviceHandle runtime_device = open_device_handle("cpu:1");
+  const Model model = exported_model(export_dit, device);
+  const SamplerOptions options{
+      .kind = SamplerKind::ode_heun, .steps = 2, .prediction = Prediction::velocity};
+  const GeneratorHandle fixed =
+      open_bytes(runtime_device.get(), serialise(export_sampler(model, options)));
+  const StoredSampler stored = export_sampler(model, options, WeightEncoding::f32, true);
+  const GeneratorHandle free = open_bytes(runtime_device.get(), serialise(stored));
+  fluxion_request request = request_for(5, 0, 2, 2);
+  std::vector<float> samples(2 * static_cast<std::size_t>(stored.sample_shape.elements()));
+  fluxion_error error;
+  const auto draw = [&](const GeneratorHandle& from) {
+    return fluxion_generate(from.get(), &request, samples.data(), samples.size(), &error);
+  };
+  request.set_guidance = 1;
+  check_failed(draw(fixed), error, FLUXION_INVALID_ARGUMENT, "--free-guidance");
+  request.guidance = std::numeric_limits<double>::infinity();
+  check_failed(draw(free), error, FLUXION_INVALID_ARGUMENT, "guidance");
+  request.set_guidance = 2;
+  check_failed(draw(free), error, FLUXION_INVALID_ARGUMENT, "set_guidance is 2");
+
+  // A program that was compiled with the structures of before.
+  request.struct_size = offsetof(fluxion_request, set_guidance);
+  CHECK(draw(free) == FLUXION_OK);
+  fluxion_info info = FLUXION_INFO;
+  info.struct_size = offsetof(fluxion_info, free_guidance);
+  info.free_guidance = 77;
+  CHECK(fluxion_generator_info(free.get(), &info, &error) == FLUXION_OK);
+  CHECK(info.steps == 2);
+  CHECK(info.free_guidance == 77);
+  info.struct_size -= 8;
+  check_failed(fluxion_generator_info(free.get(), &info, &error), error, FLUXION_INVALID_ARGUMENT,
+               "struct_size");
+
+  // A file that says one thing and does another.
+  StoredSampler other = stored;
+  other.guidance = 2;
+  CHECK_THROWS_AS(check(other), Error);
+  other.guidance = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_AS(check(other), Error);
+  other = stored;
+  other.open_class = false;
+  CHECK_THROWS_AS(check(other), Error);
+  // A model whose guidance is trained in, and one without classes.
+  Model guided = model;
+  guided.info.guidance.emplace();
+  CHECK_THROWS_AS(export_sampler(guided, options, WeightEncoding::f32, true), Error);
+  CHECK_THROWS_AS(
+      export_sampler(exported_model(export_mlp, device), options, WeightEncoding::f32, true),
+      Error);
 }
 
 TEST_CASE("weights that share their bytes are refused, for they would multiply a file's size",
