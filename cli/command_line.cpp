@@ -156,7 +156,14 @@ class HelpFormatter : public CLI::Formatter {
     if (const std::string value = option->get_default_str(); !value.empty())
       note("default: " + value);
     for (const CLI::Option* other : option->get_needs()) note("with " + other->get_name());
-    for (const CLI::Option* other : option->get_excludes()) note("not with " + other->get_name());
+    // What excludes most others, such as --list, would be said at each of them.
+    constexpr std::size_t most_excluded = 4;
+    const auto excludes_few = [](const CLI::Option* each) {
+      return each->get_excludes().size() <= most_excluded;
+    };
+    if (excludes_few(option))
+      for (const CLI::Option* other : option->get_excludes())
+        if (excludes_few(other)) note("not with " + other->get_name());
     if (!notes.empty()) text += " [" + notes + "]";
     return help_entry(name, text, columns_);
   }
