@@ -1,4 +1,6 @@
 // `fluxion export` and what `fluxion inspect` says of its files.
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "engine/export/stored_sampler.h"
@@ -58,4 +60,42 @@ TEST_CASE("fluxion export refuses in one line and leaves no file", "[cli]") {
   check_one_line(
       run_program("export --model m/model.safetensors --out nowhere/a.fxn", folder.path()),
       "nowhere");
+  check_one_line(run_program("import m/model.safetensors --predicts velocity", folder.path()),
+                 "needs no import");
+}
+
+TEST_CASE("fluxion export --free-guidance leaves the scale to fluxion sample", "[cli]") {
+  const ScratchFolder folder;
+  REQUIRE(
+      run_program("train --data glyphs --image-size 8 --patch 4 --width 16 --depth 1 --batch 16 "
+                  "--steps 3 --quiet --threads 1 --method flow-matching --out m",
+                  folder.path())
+          .code == 0);
+  const std::string steps = "--sampler heun --steps 2 ";
+  REQUIRE(
+      run_program(
+          "export --model m/model.safetensors --guidance 2 --free-guidance --out free.fxn " + steps,
+          folder.path())
+          .code == 0);
+  REQUIRE(run_program("export --model m/model.safetensors --guidance 2 --out fixed.fxn " + steps,
+                      folder.path())
+              .code == 0);
+  const auto drawn = [&](const std::string& arguments) {
+    const ProgramRun run =
+        run_program("sample --threads 1 --count 5 --npy x.npy " + arguments, folder.path());
+    INFO(run.error);
+    REQUIRE(run.code == 0);
+    std::ifstream file(folder / "x.npy", std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  const std::string usual = drawn("--model free.fxn");
+  CHECK(usual == drawn("--model fixed.fxn"));
+  CHECK(usual == drawn("--model m/model.safetensors --guidance 2 " + steps));
+  const std::string stronger = drawn("--model free.fxn --guidance 5");
+  CHECK(stronger != usual);
+  CHECK(stronger == drawn("--model m/model.safetensors --guidance 5 " + steps));
+  check_one_line(run_program("sample --model fixed.fxn --guidance 5", folder.path()),
+                 "--free-guidance");
+  CHECK_THAT(run_program("inspect free.fxn", folder.path()).out,
+             has_text("guidance     2, or as a call says"));
 }
