@@ -103,7 +103,9 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
       told = [this](std::size_t done, std::size_t all) {
         if (!tuning_) options_.choice.compiling(done, all);
       };
-    pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_, folder, options_.faults, told);
+    pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_,
+                                             CacheChoice{folder, options_.choice.cache_budget},
+                                             options_.faults, told);
     read_factors(folder);
   } catch (...) {
     destroy();

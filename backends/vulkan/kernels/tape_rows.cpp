@@ -17,7 +17,7 @@ using namespace spirv;
 namespace {
 
 // Units that one round of a loop takes: their loads are under way together.
-constexpr std::uint32_t loop_units = 4;
+std::uint32_t units_of_round(const RowPlan& plan) { return plan.width == 8 ? 2 : 4; }
 
 // The tape with its row axes first, for rows that lie across: then the last axis, along which the
 // emitter takes four neighbours, is one of rows. No axis is reduced for the emitter.
@@ -73,7 +73,7 @@ class RowShader {
     if (plan_.unrolled)
       add_emitters(plan_.unrolled);
     else
-      add_emitters(context_.target.short_code ? 1 : loop_units);
+      add_emitters(context_.target.short_code ? 1 : units_of_round(plan_));
     const bool compensated = plan_.unrolled == 0;  // kept elements are few
     for (std::size_t pass = 0; pass < stages_.passes; ++pass) {
       prepare(pass);
@@ -229,11 +229,14 @@ class RowShader {
           accumulators_[next++].add(counted(emitter.value(operand, lane)));
         continue;
       }
-      Value sum = emitter.value(operand, 0);
-      if (plan_.width == 4)
-        sum = combined(reduce.op, combined(reduce.op, sum, emitter.value(operand, 1)),
-                       combined(reduce.op, emitter.value(operand, 2), emitter.value(operand, 3)));
-      accumulators_[next++].add(counted(sum));
+      // A tree over the neighbours.
+      std::vector<Value> sums;
+      for (std::uint32_t lane = 0; lane < plan_.width; ++lane)
+        sums.push_back(emitter.value(operand, lane));
+      for (; sums.size() > 1; sums.resize(sums.size() / 2))
+        for (std::size_t i = 0; i < sums.size() / 2; ++i)
+          sums[i] = combined(reduce.op, sums[2 * i], sums[2 * i + 1]);
+      accumulators_[next++].add(counted(sums[0]));
     }
     if (pass == stages_.store_pass && !stages_.wide_stores.empty())
       module_.if_then(valid & active_, [&] { emitter.store(stages_.wide_stores); });
@@ -260,7 +263,7 @@ class RowShader {
           coordinates(unit_coordinates(unit, unit_extents_, plan_.across ? 1 : plan_.width)));
       visit(emitter, pass, m.boolean(true));
     };
-    const std::uint32_t round = loop_units * lanes_.lanes;
+    const std::uint32_t together = units_of_round(plan_), round = together * lanes_.lanes;
     Value rest = first;
     if (emitters_.size() > 1 && plan_.units / plan_.splits >= 2 * round &&
         tape_.instructions.size() <= 64) {
@@ -269,7 +272,7 @@ class RowShader {
       m.for_range(
           m.u32(0), rounds, 1,
           [&](Value i) {
-            for (std::uint32_t k = 0; k < loop_units; ++k)
+            for (std::uint32_t k = 0; k < together; ++k)
               visit_unit(*emitters_[k], first + i * round + (lane_ + k * lanes_.lanes));
           },
           Unroll::no);
@@ -337,7 +340,7 @@ class RowShader {
 
 KernelWork lower_rows(const Tape& tape, const LoweringContext& context) {
   const TapeStages stages = stages_of(tape);
-  const RowPlan plan = plan_rows(tape, stages, context.target);
+  const RowPlan plan = plan_rows(tape, stages, context.target, context.storage);
   KernelWork work;
   if (plan.rows == 0) return work;
   Dispatch dispatch;
