@@ -84,9 +84,7 @@ class RowShader {
         run_loop(pass, first, end);
       finish_pass(pass);
     }
-    if (plan_.splits > 1) return;
-    prepare(stages_.passes);
-    store_rows();
+    if (plan_.splits == 1) store_rows();
   }
 
   // The second dispatch of split rows: combines the parts, and stores what rows give.
@@ -94,7 +92,6 @@ class RowShader {
     Module& m = module_;
     begin(dispatch, 1);
     add_emitters(1);
-    prepare(0);
     start_pass(0, true);
     const spirv::Buffer partial = scratch(true);
     const std::size_t together = values_per_row();
@@ -107,7 +104,6 @@ class RowShader {
       }
     });
     finish_reductions(0);
-    prepare(1);
     store_rows();
   }
 
@@ -186,20 +182,29 @@ class RowShader {
     for (const auto& emitter : emitters_) emitter->set_value(instruction, value, lane);
   }
 
-  // Computes what is constant along the row and known before pass `pass`, here where it is in scope
-  // for all loops to come.
+  // Computes what is constant along the row and is used by the elements of pass `pass`, here where
+  // it is in scope for its loop. Not earlier: what is alive across barriers costs registers. (And
+  // llvmpipe with LLVM 15 loses some of it: a tanh that was computed before two barriers was stored
+  // as another number.)
   void prepare(std::size_t pass) {
-    for (std::size_t i = 0; i < tape_.instructions.size(); ++i) {
-      const TapeInstruction& instruction = tape_.instructions[i];
-      if (!instruction.narrow || !stages_.used[i] || instruction.code == TapeCode::reduce ||
-          stages_.stage[i] != static_cast<int>(pass))
-        continue;
-      const auto number = static_cast<std::int32_t>(i);
-      for (std::uint32_t lane = 0; lane < plan_.width; ++lane) {
-        const Value value = emitters_[0]->value(number, lane);
-        for (std::size_t other = 1; other < emitters_.size(); ++other)
-          emitters_[other]->set_value(number, value, lane);
-      }
+    std::vector<std::int32_t> wanted;
+    for (const std::int32_t reduction : stages_.reductions[pass])
+      wanted.push_back(tape_.instructions[static_cast<std::size_t>(reduction)].operands[0]);
+    if (pass == stages_.store_pass)
+      for (const std::int32_t store : stages_.wide_stores)
+        wanted.push_back(tape_.stores[static_cast<std::size_t>(store)].value);
+    std::vector<bool> seen(tape_.instructions.size());
+    while (!wanted.empty()) {
+      const std::int32_t number = wanted.back();
+      wanted.pop_back();
+      if (number < 0 || seen[static_cast<std::size_t>(number)]) continue;
+      seen[static_cast<std::size_t>(number)] = true;
+      const TapeInstruction& instruction = tape_.instructions[static_cast<std::size_t>(number)];
+      if (!instruction.narrow)
+        wanted.insert(wanted.end(), instruction.operands.begin(), instruction.operands.end());
+      else if (instruction.code != TapeCode::reduce)
+        for (std::uint32_t lane = 0; lane < plan_.width; ++lane)
+          set_for_all(number, emitters_[0]->value(number, lane), lane);
     }
   }
 
