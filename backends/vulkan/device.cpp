@@ -232,6 +232,22 @@ const ShaderTarget& LogicalDevice::shaders(Backend& backend, bool large_product)
   return tuned_;
 }
 
+void LogicalDevice::let_driver_free() {
+  constexpr std::size_t many = 64;
+  if (!facts_.frees_when_submitting) return;
+  std::lock_guard lock(freed_mutex_);
+  const std::size_t dropped = pipelines_->dropped();
+  const std::uint64_t submitted = queue_->submitted();
+  if (submitted != freed_at_point_) {
+    freed_ = dropped;
+    freed_at_point_ = submitted;
+  }
+  if (dropped - freed_ < many) return;
+  freed_at_point_ = submit_once(
+      *queue_, call_, [](VkCommandBuffer) {}, nullptr);
+  freed_ = dropped;
+}
+
 std::optional<std::uint64_t> LogicalDevice::free_bytes() const {
   if (!facts_.memory_budget) return std::nullopt;
   auto budget = structure<VkPhysicalDeviceMemoryBudgetPropertiesEXT>(

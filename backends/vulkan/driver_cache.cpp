@@ -56,21 +56,26 @@ std::shared_ptr<const DriverCache::Handle> DriverCache::current() {
   return current_;
 }
 
-void DriverCache::note_made(std::size_t pipelines) {
+void DriverCache::note_made(std::size_t shader_bytes) {
   std::shared_ptr<const Handle> full;
+  bool too_many = false;
   {
     std::lock_guard lock(mutex_);
-    made_ += pipelines;
-    if (made_ == 0 || made_ < most_bytes_ / share_unasked / usual_bytes) return;
+    ++made_;
+    shader_bytes_ += shader_bytes;
+    too_many = shader_bytes_ > most_bytes_;
+    if (!too_many && made_ < most_bytes_ / share_unasked / usual_bytes) return;
     made_ = 0;
     full = current_;
   }
-  if (full->bytes() <= most_bytes_) return;
+  if (!too_many && full->bytes() <= most_bytes_) return;
   try {
     auto fresh = std::make_shared<const Handle>(device_, call_);
     std::lock_guard lock(mutex_);
     // Another thread may have found the same.
-    if (current_ == full) current_ = std::move(fresh);
+    if (current_ != full) return;
+    current_ = std::move(fresh);
+    shader_bytes_ = 0;
   } catch (const Error&) {  // the full one does, until there is memory for another
   }
 }

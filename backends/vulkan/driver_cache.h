@@ -12,8 +12,10 @@
 namespace fluxion::vulkan_backend {
 
 // A VkPipelineCache keeps whatever was made with it, used or not, and nothing can be taken out of
-// it. So when its data are larger than `most_bytes`, a fresh one takes its place; the old one goes
-// when the last pipeline that is being made with it is done. Any thread.
+// it. So when its data, or the shaders that were compiled with it, are larger than `most_bytes`, a
+// fresh one takes its place; the old one goes when the last pipeline that is being made with it is
+// done. (Shaders count, because llvmpipe keeps them there and says that it has no data.) Any
+// thread.
 class DriverCache {
  public:
   // One VkPipelineCache.
@@ -42,8 +44,8 @@ class DriverCache {
   bool warm() const { return warm_; }  // whether it took the data that it was given
   // What pipelines are made with now. Hold it while one is made.
   std::shared_ptr<const Handle> current();
-  // Says that so many pipelines were made.
-  void note_made(std::size_t pipelines);
+  // Says that a pipeline was made of a shader with so many bytes.
+  void note_made(std::size_t shader_bytes);
   // Its data together with those that were saved; without them, if all are too many; nothing, if
   // its own are.
   std::vector<std::byte> merged_with(std::span<const std::byte> saved);
@@ -57,7 +59,8 @@ class DriverCache {
 
   std::mutex mutex_;
   std::shared_ptr<const Handle> current_;
-  std::size_t made_ = 0;  // since its size was asked for
+  std::size_t made_ = 0;          // since its size was asked for
+  std::size_t shader_bytes_ = 0;  // of all shaders compiled with it
 };
 
 }  // namespace fluxion::vulkan_backend

@@ -77,6 +77,7 @@ Pipeline::Pipeline(Pipelines& owner, const Shader& shader, std::uint64_t hash)
 Pipeline::~Pipeline() {
   owner_.call_.DestroyPipeline(owner_.device_, pipeline_, nullptr);
   owner_.forget(hash_);
+  ++owner_.dropped_;
 }
 
 // ---- Pipelines
@@ -220,7 +221,7 @@ std::vector<std::shared_ptr<const Pipeline>> Pipelines::make(
           ++unsaved_;
           counts_.seconds += took.count();
         }
-        cache_.note_made(1);
+        cache_.note_made(shaders[i]->words.size() * sizeof(std::uint32_t));
         if (!compiling_) continue;
         std::lock_guard lock(progress_mutex);
         compiling_(++done, missing.size());

@@ -1,7 +1,7 @@
 // Compute pipelines: made once for each different shader, several at a time.
 #pragma once
 
-#include <condition_variable>
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -81,6 +81,8 @@ class Pipelines {
   // Writes the cache if something was added to it.
   void save();
   PipelineCounts counts();
+  // How many pipelines were destroyed since the device was opened.
+  std::size_t dropped() const { return dropped_; }
 
  private:
   friend class Pipeline;
@@ -110,6 +112,7 @@ class Pipelines {
   std::unordered_multimap<std::uint64_t, Entry> entries_;  // of the pipelines alive
   PipelineCounts counts_;
   std::size_t unsaved_ = 0;
+  std::atomic<std::size_t> dropped_{0};
   double saved_seconds_ = 0;  // of counts_.seconds, at the last save
 };
 

@@ -185,8 +185,17 @@ class RowShader {
   // Computes what is constant along the row and is used by the elements of pass `pass`, here where
   // it is in scope for its loop. Not earlier: what is alive across barriers costs registers. (And
   // llvmpipe with LLVM 15 loses some of it: a tanh that was computed before two barriers was stored
-  // as another number.)
+  // as another number.) But loads come before the first store, which may take over their memory.
   void prepare(std::size_t pass) {
+    const auto compute = [&](std::int32_t number) {
+      for (std::uint32_t lane = 0; lane < plan_.width; ++lane)
+        set_for_all(number, emitters_[0]->value(number, lane), lane);
+    };
+    if (pass == 0 && plan_.splits == 1)
+      for (std::size_t i = 0; i < tape_.instructions.size(); ++i)
+        if (stages_.used[i] && tape_.instructions[i].narrow &&
+            tape_.instructions[i].code == TapeCode::load)
+          compute(static_cast<std::int32_t>(i));
     std::vector<std::int32_t> wanted;
     for (const std::int32_t reduction : stages_.reductions[pass])
       wanted.push_back(tape_.instructions[static_cast<std::size_t>(reduction)].operands[0]);
@@ -203,8 +212,7 @@ class RowShader {
       if (!instruction.narrow)
         wanted.insert(wanted.end(), instruction.operands.begin(), instruction.operands.end());
       else if (instruction.code != TapeCode::reduce)
-        for (std::uint32_t lane = 0; lane < plan_.width; ++lane)
-          set_for_all(number, emitters_[0]->value(number, lane), lane);
+        compute(number);
     }
   }
 

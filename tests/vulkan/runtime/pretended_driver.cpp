@@ -86,7 +86,8 @@ void destroy_cache(VkDevice, VkPipelineCache cache, const VkAllocationCallbacks*
 VkResult cache_data(VkDevice, VkPipelineCache cache, std::size_t* bytes, void* data) {
   std::lock_guard lock(pretended_mutex);
   const auto& numbers = object_of<PretendedCache>(cache)->numbers;
-  const std::size_t all = object_of<PretendedCache>(cache)->bytes();
+  const std::size_t all = pretended->hides_data ? PretendedDriver::header_bytes
+                                                : object_of<PretendedCache>(cache)->bytes();
   if (!data) {
     *bytes = all;
     return VK_SUCCESS;
@@ -106,6 +107,7 @@ VkResult cache_data(VkDevice, VkPipelineCache cache, std::size_t* bytes, void* d
   header.deviceID = facts.device;
   std::copy(facts.cache_uuid.begin(), facts.cache_uuid.end(), header.pipelineCacheUUID);
   std::memcpy(data, &header, sizeof(header));
+  if (pretended->hides_data) return VK_SUCCESS;
   auto* at = static_cast<std::byte*>(data) + sizeof(header);
   for (const std::uint32_t number : numbers) {
     std::memcpy(at, &number, sizeof(number));
@@ -206,10 +208,15 @@ void Pretended::refuse_caches(bool refuse) {
   pretended->refuses_caches = refuse;
 }
 
+void Pretended::hide_data() {
+  std::lock_guard lock(pretended_mutex);
+  pretended->hides_data = true;
+}
+
 Shader numbered_shader(std::uint32_t number) {
   Shader shader;
   shader.name = "number " + std::to_string(number);
-  shader.words = {number};
+  shader.words.assign(PretendedDriver::pipeline_bytes / sizeof(std::uint32_t), number);
   shader.local_size = {1, 1, 1};
   shader.bindings = 1 + number % 3;
   return shader;

@@ -22,6 +22,7 @@ struct PretendedDriver {
   int misused = 0;                // a cache was destroyed while a pipeline was made with it
   std::size_t largest_cache = 0;  // bytes of its data
   bool refuses_caches = false;    // out of memory when one is to be made
+  bool hides_data = false;        // says that caches have none
 };
 
 // One at a time: the functions are C, and know it by a variable of its file.
@@ -36,13 +37,14 @@ class Pretended {
   const vulkan_backend::DeviceFacts& facts() const { return facts_; }
   PretendedDriver state() const;
   void refuse_caches(bool refuse);
+  void hide_data();
 
  private:
   vulkan_backend::DeviceFunctions call_;
   vulkan_backend::DeviceFacts facts_;
 };
 
-// A shader that is different for each number.
+// A shader that is different for each number, with as many bytes as its pipeline takes.
 vulkan_backend::Shader numbered_shader(std::uint32_t number);
 
 }  // namespace fluxion::testing

@@ -70,6 +70,15 @@ TEST_CASE("programs that are compiled and dropped leave nothing but a bounded ca
   CHECK(std::filesystem::file_size(file) <= room_for_100 + 64);
 }
 
+TEST_CASE("a driver that does not say what its cache holds has a bound, too", "[vulkan][cache]") {
+  Pretended driver;
+  driver.hide_data();
+  Pipelines pipelines(nullptr, driver.call(), driver.facts(), {{}, room_for_100}, nullptr);
+  for (std::uint32_t i = 0; i < 1600; ++i) make_one(pipelines, i);
+  CHECK(driver.state().largest_cache <= room_for_100 + PretendedDriver::pipeline_bytes);
+  CHECK(driver.state().largest_cache >= room_for_100 / 2);
+}
+
 TEST_CASE("a cache that is full is replaced while other threads make pipelines with it",
           "[vulkan][cache]") {
   const Pretended driver;
@@ -128,6 +137,27 @@ TEST_CASE("a cache goes on, though too large, while the driver has no memory for
   const int before = driver.state().compiled;
   make_one(pipelines, 0);
   CHECK(driver.state().compiled == before + 1);  // the cache that knew it is gone
+}
+
+TEST_CASE("programs that are dropped and never run are freed where the driver waits for work",
+          "[vulkan][cache]") {
+  for (const bool waits : {true, false}) {
+    DeviceOptions options;
+    options.adjust = [=](DeviceFacts& facts) { facts.frees_when_submitting = waits; };
+    const std::optional<Device> device = software_vulkan(options);
+    if (!device) return;
+    LogicalDevice& logical = *logical_device(*device);
+    const auto drop = [&](std::uint32_t programs) {
+      for (std::uint32_t i = 1; i <= programs; ++i)
+        Call(*device, doubling(i), {Words(i), Words(i)});
+    };
+    drop(1);  // its buffers are written to in place
+    const std::uint64_t before = logical.queue().submitted();
+    drop(200);
+    CHECK(logical.queue().submitted() - before == (waits ? 3 : 0));
+    CHECK(logical.pipelines().counts().alive == 0);
+    logical.queue().wait(logical.queue().submitted());
+  }
 }
 
 TEST_CASE("a device forgets the kernels of programs that are dropped", "[vulkan][cache]") {
