@@ -338,7 +338,9 @@ def _address(handle):
     """Of a handle that is a pointer or a number, as ctypes, cffi and other bindings have them."""
     if isinstance(handle, int):
         return handle
-    if isinstance(handle, (ctypes._SimpleCData, ctypes._Pointer, ctypes._CFuncPtr)):
+    if isinstance(handle, ctypes._SimpleCData) and isinstance(handle.value, (int, type(None))):
+        return handle.value or 0
+    if isinstance(handle, (ctypes._Pointer, ctypes._CFuncPtr)):
         return ctypes.cast(handle, ctypes.c_void_p).value or 0
     if isinstance(handle, ctypes.Structure):
         return ctypes.addressof(handle)
