@@ -120,10 +120,10 @@ Written by `fluxion-amd-report --page`; ctest compares. Where a change is meant,
 `FLUXION_UPDATE_PINNED=1` and look at the difference.
 
 Debian's RADV compiles shaders for a card that is not there (`tests/vulkan/amd`). These are all
-shaders of a MeanFlow training step of the networks `dit28` (batch 64), in f32 and with the factors of
-products in bf16, and `unet32` (batch 16), each different one counted once, and those of index ops on
-usual sizes. A shader that spills registers or needs scratch memory fails the test. One shader, one
-family, with its machine code:
+shaders of a MeanFlow training step of the networks `dit28` (batch 64), in f32 and with the factors
+of products in bf16, and `unet32` (batch 16), each different one counted once, and those of index
+ops on usual sizes. A shader that spills registers or needs scratch memory fails the test. One
+shader, one family, with its machine code:
 
     fluxion-amd-report --shader FILE.spv --family gfx1030 --isa
 
@@ -184,7 +184,8 @@ int run(int argc, char** argv) {
   app.add_option("--family", options.family, "polaris10, vega10, gfx1030 or gfx1100");
   app.add_option("--subgroup-size", options.subgroup_size, "Require it of the shader");
   app.add_flag("--isa", options.isa, "Print the machine code of --shader or --kernel");
-  app.add_option("--net", options.net, "Only this: dit28, \"dit28 in bf16\", unet32 or \"index ops\"");
+  app.add_option("--net", options.net,
+                 "Only this: dit28, \"dit28 in bf16\", unet32 or \"index ops\"");
   app.add_option("--kernel", options.kernel, "Only the shaders of this kernel of --net");
   app.add_option("--save", options.save, "Write them into this folder, as SPIR-V");
   app.add_flag("--section", options.section, "One family's part of the page");
