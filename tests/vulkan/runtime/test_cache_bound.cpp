@@ -160,6 +160,22 @@ TEST_CASE("programs that are dropped and never run are freed where the driver wa
   }
 }
 
+TEST_CASE("a device whose options leave its cache no bytes keeps none", "[vulkan][cache]") {
+  for (const std::size_t budget : {std::size_t{0}, std::size_t{1} << 20}) {
+    const ScratchFolder folder;
+    for (const bool again : {false, true}) {
+      DeviceOptions options;
+      options.choice.cache = folder.path();
+      options.choice.cache_budget = budget;
+      const std::optional<Device> device = software_vulkan(options);
+      if (!device) return;
+      CHECK(logical_device(*device)->pipelines().counts().warm == (again && budget > 0));
+      CHECK(is_doubled(run_work(*device, doubling(50), {counting(50), Words(50)})[1]));
+    }
+    CHECK(folder.files() == (budget > 0 ? 1 : 0));
+  }
+}
+
 TEST_CASE("a device forgets the kernels of programs that are dropped", "[vulkan][cache]") {
   const std::optional<Device> device = software_vulkan();
   if (!device) return;
