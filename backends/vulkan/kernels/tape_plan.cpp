@@ -111,6 +111,18 @@ Tape ordered_for_memory(const Tape& tape) {
   return ordered;
 }
 
+Tape rows_last(const Tape& tape) {
+  Tape turned = tape;
+  const auto outer = static_cast<std::ptrdiff_t>(tape.extents.size()) - tape.reduced_axes;
+  const auto turn = [&](Dims& dims) {
+    std::rotate(dims.begin(), dims.begin() + outer, dims.end());
+  };
+  turn(turned.extents);
+  for_each_affine(turned, [&](Affine& affine) { turn(affine.coefficients); });
+  turned.reduced_axes = 0;
+  return turned;
+}
+
 RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget& target,
                   const Storage& storage) {
   RowPlan plan;
@@ -128,8 +140,12 @@ RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget
   if (!target.short_code && tape.extents[fast] > 0 && tape.extents[fast] % 4 == 0 &&
       contiguous_operands(tape, fast) > 0) {
     plan.width = 4;
-    if (!plan.across && tape.instructions.size() <= most_instructions_of_eights &&
-        TapeEmitter::gains_from(tape, 8, storage))
+    // (Across, a lane has eight running values of each reduction.)
+    std::size_t reductions = 0;
+    for (const auto& each : stages.reductions) reductions += each.size();
+    if (tape.instructions.size() <= most_instructions_of_eights &&
+        (!plan.across || reductions <= 2) &&
+        TapeEmitter::gains_from(plan.across ? rows_last(tape) : tape, 8, storage))
       plan.width = 8;
   }
   plan.rows = static_cast<std::uint32_t>(plan.across ? rows / plan.width : rows);

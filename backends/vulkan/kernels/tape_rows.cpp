@@ -19,20 +19,6 @@ namespace {
 // Units that one round of a loop takes: their loads are under way together.
 std::uint32_t units_of_round(const RowPlan& plan) { return plan.width == 8 ? 2 : 4; }
 
-// The tape with its row axes first, for rows that lie across: then the last axis, along which the
-// emitter takes four neighbours, is one of rows. No axis is reduced for the emitter.
-Tape rows_last(const Tape& tape) {
-  Tape turned = tape;
-  const auto outer = static_cast<std::ptrdiff_t>(tape.extents.size()) - tape.reduced_axes;
-  const auto turn = [&](Dims& dims) {
-    std::rotate(dims.begin(), dims.begin() + outer, dims.end());
-  };
-  turn(turned.extents);
-  for_each_affine(turned, [&](Affine& affine) { turn(affine.coefficients); });
-  turned.reduced_axes = 0;
-  return turned;
-}
-
 // The coordinates of unit `index`: of the first of its `width` neighbours on the last axis.
 std::vector<Value> unit_coordinates(Value index, Dims extents, std::uint32_t width) {
   if (extents.empty()) return {};
@@ -94,10 +80,10 @@ class RowShader {
     add_emitters(1);
     start_pass(0, true);
     const spirv::Buffer partial = scratch(true);
-    const std::size_t together = values_per_row();
+    const std::size_t together = values_at_once();
     m.for_range(lane_, m.u32(plan_.splits), lanes_.lanes, [&](Value each) {
       for (std::size_t i = 0; i < accumulators_.size(); i += together) {
-        const Value values = partial.load(scratch_index(i / together, each));
+        const Value values = partial.load(scratch_index(i, each));
         for (std::size_t k = 0; k < together; ++k)
           accumulators_[i + k].add(
               bitcast(types_[i + k], part(values, static_cast<std::uint32_t>(k))));
@@ -123,14 +109,19 @@ class RowShader {
   // Across, an invocation holds the reductions of `width` rows.
   std::uint32_t values_per_row() const { return plan_.across ? plan_.width : 1; }
 
-  // Partial values of one part of a row in scratch: of each reduction, those of all parts and rows,
-  // of which an invocation's neighbours lie together.
-  Value scratch_index(std::size_t reduction, Value part) {
-    const auto first = static_cast<std::uint32_t>(reduction) * plan_.splits;
-    return (part + first) * plan_.rows + row_;
+  // Of which so many are written to scratch at once.
+  std::uint32_t values_at_once() const { return std::min(values_per_row(), 4u); }
+
+  // Where partial value `number` of one part of a row lies in scratch: of each reduction, those of
+  // all parts and rows, of which an invocation's neighbours lie together.
+  Value scratch_index(std::size_t number, Value part) {
+    const std::size_t of_row = values_per_row();
+    const auto first = static_cast<std::uint32_t>(number / of_row) * plan_.splits,
+               within = static_cast<std::uint32_t>(number % of_row / values_at_once());
+    return ((part + first) * plan_.rows + row_) * (values_per_row() / values_at_once()) + within;
   }
   spirv::Buffer scratch(bool reads) {
-    const Type type{Scalar::u32, static_cast<std::uint8_t>(values_per_row())};
+    const Type type{Scalar::u32, static_cast<std::uint8_t>(values_at_once())};
     return module_.buffer(bindings_.scratch(scratch_bytes(), reads, !reads), type);
   }
 
@@ -319,11 +310,11 @@ class RowShader {
     const std::vector<Value> totals = reduced_over_lanes(pass);
     const spirv::Buffer partial = scratch(false);
     m.if_then((lane_ == 0) & active_, [&] {
-      const std::size_t together = values_per_row();
+      const std::size_t together = values_at_once();
       for (std::size_t i = 0; i < totals.size(); i += together) {
         std::vector<Value> bits;
         for (std::size_t k = 0; k < together; ++k) bits.push_back(bitcast(U32, totals[i + k]));
-        partial.store(scratch_index(i / together, part_), compose(bits));
+        partial.store(scratch_index(i, part_), compose(bits));
       }
     });
   }

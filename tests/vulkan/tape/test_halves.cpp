@@ -118,6 +118,27 @@ TEST_CASE("a map takes eight 16-bit numbers at once, or four where they are kept
   CHECK(family_of(shifted, DType::bf16, 68) == "map");
 }
 
+TEST_CASE("rows of 16-bit numbers are taken in eights", "[vulkan][tape][halves]") {
+  const auto width_of = [](DType dtype, std::int64_t rows, std::int64_t length, bool across) {
+    Tape tape;
+    tape.extents = {rows, length};
+    tape.reduced_axes = 1;
+    tape.loads.push_back({0, dtype, {0, across ? Dims{1, rows} : Dims{length, 1}}, {}});
+    tape.instructions.push_back({TapeCode::load, Op::identity, DType::f32, false, 0, {-1, -1, -1}});
+    tape.instructions.push_back({TapeCode::reduce, Op::sum, DType::f32, true, 0, {0, -1, -1}});
+    tape.stores.push_back({1, 1, DType::f32, {0, {1, 0}}});
+    const auto plan = vulkan_backend::plan_rows(tape, vulkan_backend::stages_of(tape), {}, {});
+    CHECK(plan.across == across);
+    return plan.width;
+  };
+  CHECK(width_of(DType::bf16, 100, 96, false) == 8);
+  CHECK(width_of(DType::f16, 100, 100, false) == 4);
+  CHECK(width_of(DType::f32, 100, 96, false) == 4);
+  CHECK(width_of(DType::bf16, 96, 100, true) == 8);
+  CHECK(width_of(DType::bf16, 100, 96, true) == 4);
+  CHECK(width_of(DType::f32, 96, 100, true) == 4);
+}
+
 TEST_CASE("maps of 16-bit numbers of every size, on Vulkan", "[vulkan][tape][halves]") {
   for (const std::int64_t size : {0, 1, 2, 7, 8, 9, 15, 16, 24, 63, 64, 65, 68, 71, 72, 512, 1027})
     for (const bool special : {false, true}) {
@@ -192,9 +213,22 @@ TEST_CASE("rows of 16-bit numbers of every length, on Vulkan", "[vulkan][tape][h
   }
   compare_halves(sums_of, {1, 1 << 17}, 1e-5);  // in parts
   compare_halves(sums_of, {2, 16, 8}, 1e-5);
-  // Across the memory.
-  compare_halves([](const Tensor& t, const Tensor&) { return sum(f32_of(t), {0}); }, {300, 64},
-                 1e-5);
+  // Across the memory; the long ones in parts.
+  for (const Shape& shape : {Shape{300, 64}, Shape{50, 16}, Shape{50, 24}, Shape{50, 20},
+                             Shape{4000, 64}, Shape{3000, 384}, Shape{7, 40}}) {
+    compare_halves([](const Tensor& t, const Tensor&) { return sum(f32_of(t), {0}); }, shape, 1e-4);
+    compare_halves(
+        [](const Tensor& t, const Tensor& x) {
+          return convert(sum(f32_of(t) * x, {0}) * 0.01 + max(x, {0}), t.dtype());
+        },
+        shape, 0.01);
+    compare_halves(
+        [](const Tensor& t, const Tensor& x) {
+          const Tensor each = f32_of(t);
+          return sum(each, {0}) + max(each, {0}) + sum(each * x, {0});
+        },
+        shape, 1e-4);
+  }
   // NaN and infinities stay in their rows.
   compare_halves([](const Tensor& t, const Tensor&) { return max(f32_of(t), {1}); }, {40, 8}, 0,
                  true);
