@@ -39,7 +39,8 @@ struct DeviceFacts {
   bool unified_memory = false;  // the host reads and writes device memory in place
   bool timeline_semaphore = false;
   bool memory_budget = false;
-  bool portability = false;  // VK_KHR_portability_subset must be enabled
+  bool frees_when_submitting = false;  // pipelines that are destroyed wait for the next submission
+  bool portability = false;            // VK_KHR_portability_subset must be enabled
   std::uint32_t queue_family = 0;
   std::uint32_t timestamp_bits = 0;
   double timestamp_seconds = 0;  // of one tick

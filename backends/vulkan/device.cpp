@@ -103,7 +103,9 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
       told = [this](std::size_t done, std::size_t all) {
         if (!tuning_) options_.choice.compiling(done, all);
       };
-    pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_, folder, options_.faults, told);
+    pipelines_ = std::make_unique<Pipelines>(device_, call_, facts_,
+                                             CacheChoice{folder, options_.choice.cache_budget},
+                                             options_.faults, told);
     read_factors(folder);
   } catch (...) {
     destroy();
@@ -228,6 +230,22 @@ const ShaderTarget& LogicalDevice::shaders(Backend& backend, bool large_product)
     tuned_ready_ = true;
   });
   return tuned_;
+}
+
+void LogicalDevice::let_driver_free() {
+  constexpr std::size_t many = 64;
+  if (!facts_.frees_when_submitting) return;
+  std::lock_guard lock(freed_mutex_);
+  const std::size_t dropped = pipelines_->dropped();
+  const std::uint64_t submitted = queue_->submitted();
+  if (submitted != freed_at_point_) {
+    freed_ = dropped;
+    freed_at_point_ = submitted;
+  }
+  if (dropped - freed_ < many) return;
+  freed_at_point_ = submit_once(
+      *queue_, call_, [](VkCommandBuffer) {}, nullptr);
+  freed_ = dropped;
 }
 
 std::optional<std::uint64_t> LogicalDevice::free_bytes() const {

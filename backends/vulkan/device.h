@@ -65,6 +65,9 @@ class LogicalDevice : public std::enable_shared_from_this<LogicalDevice> {
   // What kernels are made for: facts().shaders, with what was measured of tiles, which is read from
   // disk or, if it is not there, measured when a program first has a `large_product`. Any thread.
   const ShaderTarget& shaders(Backend& backend, bool large_product);
+  // Submits nothing, where many pipelines were destroyed since the last submission and the driver
+  // waits for one to free them. Throws DeviceError.
+  void let_driver_free();
   // What the driver says is free, if it says so.
   std::optional<std::uint64_t> free_bytes() const;
 
@@ -96,6 +99,9 @@ class LogicalDevice : public std::enable_shared_from_this<LogicalDevice> {
   std::once_flag tuned_once_;
   ShaderTarget tuned_;
   std::atomic<bool> tuned_ready_{false}, tuning_{false};
+  std::mutex freed_mutex_;
+  std::size_t freed_ = 0;             // pipelines(), destroyed before
+  std::uint64_t freed_at_point_ = 0;  // this point was submitted
   std::atomic<double> slowness_{1};
   std::atomic<std::size_t> recordings_{0};
 };

@@ -16,7 +16,6 @@ namespace {
 constexpr std::array<char, 8> pipeline_magic{'F', 'L', 'X', 'V', 'K', 'P', 'C', '\n'},
     tile_magic{'F', 'L', 'X', 'V', 'K', 'T', 'S', '\n'};
 constexpr std::uint32_t format_version = 1;
-constexpr std::uint64_t largest_file = std::uint64_t{1} << 28;
 
 struct Header {
   std::array<char, 8> name{};
@@ -111,10 +110,11 @@ std::filesystem::path cache_file(const std::filesystem::path& folder, const Devi
 }
 
 std::optional<std::vector<std::byte>> read_cache(const std::filesystem::path& file,
-                                                 const DeviceFacts& facts, CacheKind kind) {
+                                                 const DeviceFacts& facts, CacheKind kind,
+                                                 std::size_t most_bytes) {
   std::error_code error;
   const std::uintmax_t bytes = std::filesystem::file_size(file, error);
-  if (error || bytes > largest_file) return std::nullopt;
+  if (error || bytes < sizeof(Header) || bytes - sizeof(Header) > most_bytes) return std::nullopt;
   std::ifstream stream(file, std::ios::binary);
   std::vector<std::byte> content(static_cast<std::size_t>(bytes));
   if (!stream.read(reinterpret_cast<char*>(content.data()),
@@ -125,7 +125,6 @@ std::optional<std::vector<std::byte>> read_cache(const std::filesystem::path& fi
 
 bool write_cache(const std::filesystem::path& file, std::span<const std::byte> data,
                  const DeviceFacts& facts, CacheKind kind) {
-  if (data.size() + sizeof(Header) > largest_file) return false;
   std::error_code error;
   std::filesystem::create_directories(file.parent_path(), error);
   if (error) return false;

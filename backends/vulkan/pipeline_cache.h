@@ -30,10 +30,12 @@ std::filesystem::path cache_file(const std::filesystem::path& folder, const Devi
 // The folder that the environment states; empty: none.
 std::filesystem::path default_cache_folder();
 
-// Reads and decodes; a file that can't be read is as good as none.
+// Reads and decodes; a file that can't be read, or has more than `most_bytes` beside its header, is
+// as good as none.
 std::optional<std::vector<std::byte>> read_cache(const std::filesystem::path& file,
                                                  const DeviceFacts& facts,
-                                                 CacheKind kind = CacheKind::pipelines);
+                                                 CacheKind kind = CacheKind::pipelines,
+                                                 std::size_t most_bytes = std::size_t{1} << 28);
 // Replaces the file at once, so that another process sees all or nothing. A cache that can't be
 // written costs time, and nothing else: returns whether it was.
 bool write_cache(const std::filesystem::path& file, std::span<const std::byte> data,

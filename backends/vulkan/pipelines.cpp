@@ -36,8 +36,9 @@ bool same_pipeline(const Shader& a, const Shader& b) {
 
 // ---- Pipeline
 
-Pipeline::Pipeline(Pipelines& owner, const Shader& shader)
+Pipeline::Pipeline(Pipelines& owner, const Shader& shader, std::uint64_t hash)
     : owner_(owner),
+      hash_(hash),
       bindings_(shader.bindings),
       push_bytes_(shader.push_bytes),
       layout_(owner.layout_of(shader.bindings, shader.push_bytes)) {
@@ -64,39 +65,39 @@ Pipeline::Pipeline(Pipelines& owner, const Shader& shader)
       info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
   }
   info.layout = layout_.layout;
+  const std::shared_ptr<const DriverCache::Handle> cache = owner_.cache_.current();
   const VkResult result = owner_.faults_ && owner_.faults_->pipeline.due()
                               ? VK_ERROR_UNKNOWN
-                              : call.CreateComputePipelines(owner_.device_, owner_.cache_, 1, &info,
+                              : call.CreateComputePipelines(owner_.device_, cache->get(), 1, &info,
                                                             nullptr, &pipeline_);
   call.DestroyShaderModule(owner_.device_, module, nullptr);
   check(result, doing);
 }
 
-Pipeline::~Pipeline() { owner_.call_.DestroyPipeline(owner_.device_, pipeline_, nullptr); }
+Pipeline::~Pipeline() {
+  owner_.call_.DestroyPipeline(owner_.device_, pipeline_, nullptr);
+  owner_.forget(hash_);
+  ++owner_.dropped_;
+}
 
 // ---- Pipelines
 
 Pipelines::Pipelines(VkDevice device, const DeviceFunctions& call, const DeviceFacts& facts,
-                     const std::filesystem::path& folder, std::shared_ptr<Faults> faults,
-                     Compiling compiling)
+                     const CacheChoice& cache, std::shared_ptr<Faults> faults, Compiling compiling)
     : device_(device),
       call_(call),
       facts_(facts),
       faults_(std::move(faults)),
-      file_(folder.empty() ? folder : cache_file(folder, facts)),
-      compiling_(std::move(compiling)) {
-  std::optional<std::vector<std::byte>> saved;
-  if (!file_.empty()) saved = read_cache(file_, facts_);
-  auto info = structure<VkPipelineCacheCreateInfo>(VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO);
-  if (saved) {
-    info.initialDataSize = saved->size();
-    info.pInitialData = saved->data();
-    counts_.warm = call_.CreatePipelineCache(device_, &info, nullptr, &cache_) == VK_SUCCESS;
-    if (counts_.warm) return;
-    info.initialDataSize = 0;
-    info.pInitialData = nullptr;
-  }
-  check(call_.CreatePipelineCache(device_, &info, nullptr, &cache_), "make a pipeline cache");
+      file_(cache.folder.empty() ? cache.folder : cache_file(cache.folder, facts)),
+      compiling_(std::move(compiling)),
+      cache_(device, call, cache.most_bytes, saved(cache.most_bytes)) {
+  counts_.warm = cache_.warm();
+}
+
+std::vector<std::byte> Pipelines::saved(std::size_t most_bytes) const {
+  if (file_.empty()) return {};
+  return read_cache(file_, facts_, CacheKind::pipelines, most_bytes)
+      .value_or(std::vector<std::byte>{});
 }
 
 Pipelines::~Pipelines() {
@@ -108,7 +109,6 @@ Pipelines::~Pipelines() {
     call_.DestroyPipelineLayout(device_, layout.layout, nullptr);
     call_.DestroyDescriptorSetLayout(device_, layout.bindings, nullptr);
   }
-  call_.DestroyPipelineCache(device_, cache_, nullptr);
 }
 
 void Pipelines::check_fits(const Shader& shader) const {
@@ -172,6 +172,13 @@ std::shared_ptr<const Pipeline> Pipelines::find(std::uint64_t hash, const Shader
   return nullptr;
 }
 
+void Pipelines::forget(std::uint64_t hash) {
+  std::lock_guard lock(mutex_);
+  const auto [begin, end] = entries_.equal_range(hash);
+  for (auto entry = begin; entry != end;)
+    entry = entry->second.pipeline.expired() ? entries_.erase(entry) : std::next(entry);
+}
+
 std::vector<std::shared_ptr<const Pipeline>> Pipelines::make(
     std::span<const Shader* const> shaders) {
   std::vector<std::shared_ptr<const Pipeline>> result(shaders.size());
@@ -205,7 +212,7 @@ std::vector<std::shared_ptr<const Pipeline>> Pipelines::make(
       const std::size_t i = missing[m];
       try {
         const auto start = std::chrono::steady_clock::now();
-        result[i] = std::make_shared<const Pipeline>(*this, *shaders[i]);
+        result[i] = std::make_shared<const Pipeline>(*this, *shaders[i], hashes[i]);
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
         {
           std::lock_guard lock(mutex_);
@@ -214,6 +221,7 @@ std::vector<std::shared_ptr<const Pipeline>> Pipelines::make(
           ++unsaved_;
           counts_.seconds += took.count();
         }
+        cache_.note_made(shaders[i]->words.size() * sizeof(std::uint32_t));
         if (!compiling_) continue;
         std::lock_guard lock(progress_mutex);
         compiling_(++done, missing.size());
@@ -239,7 +247,6 @@ std::vector<std::shared_ptr<const Pipeline>> Pipelines::make(
   bool worth_saving = false;
   {
     std::lock_guard lock(mutex_);
-    std::erase_if(entries_, [](const auto& each) { return each.second.pipeline.expired(); });
     worth_saving = counts_.seconds - saved_seconds_ > worth_saving_seconds;
   }
   if (worth_saving) save();
@@ -255,37 +262,14 @@ void Pipelines::save() {
     saved_seconds_ = counts_.seconds;
   }
   // Another process may have saved what it made: what is written holds both.
-  VkPipelineCache both = VK_NULL_HANDLE;
-  if (const auto saved = read_cache(file_, facts_)) {
-    auto info = structure<VkPipelineCacheCreateInfo>(VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO);
-    info.initialDataSize = saved->size();
-    info.pInitialData = saved->data();
-    if (call_.CreatePipelineCache(device_, &info, nullptr, &both) != VK_SUCCESS)
-      both = VK_NULL_HANDLE;
-    else if (call_.MergePipelineCaches(device_, both, 1, &cache_) != VK_SUCCESS) {
-      call_.DestroyPipelineCache(device_, both, nullptr);
-      both = VK_NULL_HANDLE;
-    }
-  }
-  const VkPipelineCache from = both ? both : cache_;
-  std::vector<std::byte> data;
-  std::size_t bytes = 0;
-  VkResult result = call_.GetPipelineCacheData(device_, from, &bytes, nullptr);
-  if (result == VK_SUCCESS) {
-    data.resize(bytes);
-    result = call_.GetPipelineCacheData(device_, from, &bytes, data.data());
-    data.resize(bytes);
-  }
-  if (both) call_.DestroyPipelineCache(device_, both, nullptr);
-  if (result == VK_SUCCESS) write_cache(file_, data, facts_);
+  const std::vector<std::byte> data = cache_.merged_with(saved(cache_.most_bytes()));
+  if (!data.empty()) write_cache(file_, data, facts_);
 }
 
 PipelineCounts Pipelines::counts() {
   std::lock_guard lock(mutex_);
   PipelineCounts counts = counts_;
-  counts.alive = static_cast<std::size_t>(
-      std::count_if(entries_.begin(), entries_.end(),
-                    [](const auto& each) { return !each.second.pipeline.expired(); }));
+  counts.alive = entries_.size();
   return counts;
 }
 

@@ -173,6 +173,7 @@ class VulkanExecutable final : public Executable {
       for (const Shader& shader : kernel.shaders) shaders.push_back(&shader);
     }
     const auto pipelines = device_->pipelines().make(shaders);
+    device_->let_driver_free();
     auto steps = std::make_shared<Steps>();
     steps->kernels = program.kernels.size();
     steps->commit_point = static_cast<std::size_t>(program.commit_point);

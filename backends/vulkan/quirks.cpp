@@ -18,6 +18,8 @@ void forget_subgroup_size(DeviceFacts& facts) {
   facts.shaders.subgroup_size_control = false;
 }
 
+void submit_to_free(DeviceFacts& facts) { facts.frees_when_submitting = true; }
+
 constexpr std::uint32_t arm = 0x13b5, qualcomm = 0x5143;
 
 constexpr Quirk quirks[] = {
@@ -29,6 +31,10 @@ constexpr Quirk quirks[] = {
      "Adreno: matrix products tiled by subgroups of 128 are wrong (llama.cpp#25734): the subgroup "
      "size is not used",
      forget_subgroup_size},
+    {VK_DRIVER_ID_MESA_LLVMPIPE, 0, 0,
+     "llvmpipe: kernels that are dropped stay until work is submitted: where they are many, an "
+     "empty submission frees them",
+     submit_to_free},
 };
 
 }  // namespace

@@ -51,6 +51,9 @@ struct VulkanOptions {
   // Compiled kernels are kept here between runs; an empty path keeps nothing. Default: the folder
   // in FLUXION_VULKAN_CACHE, which may be empty, else fluxion/ in the user's cache folder.
   std::optional<std::filesystem::path> cache{};
+  // Bytes of compiled kernels that are kept for programs to come, in memory and in that folder's
+  // file. When there are more, the driver's cache begins anew; kernels in use stay.
+  std::size_t cache_budget = std::size_t{256} << 20;
   // Told how many kernels of a program the driver has compiled, of how many that were not compiled
   // before: 0 first, then each. Calls come from the threads that compile, one at a time for each
   // program; an exception ends the compilation.

@@ -18,7 +18,8 @@ import operator
 import os
 import pathlib
 
-__all__ = ["Error", "Cancelled", "Device", "Cancel", "Generator", "OPEN_CLASS", "devices", "version"]
+__all__ = ["Error", "Cancelled", "Device", "Cancel", "Generator", "Vulkan", "VulkanDevice",
+           "OPEN_CLASS", "devices", "version"]
 
 OPEN_CLASS = -1
 
@@ -125,6 +126,53 @@ class _Request(_Sized):
     ]
 
 
+_Lock = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class _Vulkan(_Sized):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("get_instance_proc_addr", ctypes.c_void_p),
+        ("instance", ctypes.c_void_p),
+        ("physical_device", ctypes.c_void_p),
+        ("api_version", ctypes.c_uint32),
+        ("queue_family", ctypes.c_uint32),
+        ("queue_index", ctypes.c_uint32),
+        ("queue_is_unshared", ctypes.c_int32),
+        ("lock", _Lock),
+        ("unlock", _Lock),
+        ("lock_data", ctypes.c_void_p),
+        ("device", ctypes.c_void_p),
+        ("device_info", ctypes.c_void_p),
+    ]
+
+
+class _VulkanNeed(_Sized):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("name", ctypes.c_char_p),
+        ("structure", ctypes.c_char_p),
+        ("required", ctypes.c_int32),
+    ]
+
+
+_EachNeed = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(_VulkanNeed))
+
+
+class _VulkanTarget(_Sized):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("buffer", ctypes.c_uint64),
+        ("offset", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("usage", ctypes.c_uint32),
+        ("wait_semaphore", ctypes.c_uint64),
+        ("wait_value", ctypes.c_uint64),
+        ("signal_semaphore", ctypes.c_uint64),
+        ("signal_value", ctypes.c_uint64),
+    ]
+
+
 _loaded = None
 
 
@@ -182,6 +230,13 @@ def _library():
         "fluxion_noise": (ctypes.c_int, [pointer, request, pointer, ctypes.c_size_t, error]),
         "fluxion_generate_pixels": (
             ctypes.c_int, [pointer, request, pointer, ctypes.c_size_t, error]),
+        "fluxion_vulkan_needs": (
+            ctypes.c_int, [ctypes.POINTER(_Vulkan), _EachNeed, pointer, error]),
+        "fluxion_device_from_vulkan": (
+            ctypes.c_int,
+            [ctypes.POINTER(_Vulkan), ctypes.POINTER(_DeviceOptions), out, error]),
+        "fluxion_generate_to_vulkan": (
+            ctypes.c_int, [pointer, request, ctypes.POINTER(_VulkanTarget), error]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)
@@ -283,6 +338,72 @@ class Device(_Handle):
         _call("fluxion_device_trim", self._open)
 
 
+def _address(handle):
+    """Of a handle that is a pointer or a number, as ctypes, cffi and other bindings have them."""
+    if isinstance(handle, int):
+        return handle
+    if isinstance(handle, ctypes._SimpleCData) and isinstance(handle.value, (int, type(None))):
+        return handle.value or 0
+    if isinstance(handle, (ctypes._Pointer, ctypes._CFuncPtr)):
+        return ctypes.cast(handle, ctypes.c_void_p).value or 0
+    if isinstance(handle, ctypes.Structure):
+        return ctypes.addressof(handle)
+    raise TypeError(f"a handle is a number or of ctypes, not {type(handle).__name__}")
+
+
+class Vulkan:
+    """Vulkan of the application's own. Handles are numbers (of cffi: int(ffi.cast("uintptr_t",
+    handle))) or of ctypes: vkGetInstanceProcAddr, the VkInstance, the VkPhysicalDevice, and the
+    apiVersion of the instance's VkApplicationInfo. All stay the application's."""
+
+    def __init__(self, get_instance_proc_addr, instance, physical_device, api_version):
+        self._held = (get_instance_proc_addr, instance, physical_device)
+        self._members = {
+            "get_instance_proc_addr": _address(get_instance_proc_addr),
+            "instance": _address(instance),
+            "physical_device": _address(physical_device),
+            "api_version": api_version,
+        }
+
+    def needs(self):
+        """What a VkDevice should have enabled, before it is made, a dictionary each: its name, the
+        structure of a feature ("": it is an extension), and whether it is required."""
+        found = []
+
+        def each(_, need):
+            one = need.contents
+            found.append({
+                "name": one.name.decode(),
+                "structure": one.structure.decode(),
+                "required": bool(one.required),
+            })
+
+        _call("fluxion_vulkan_needs", ctypes.byref(_Vulkan(**self._members)), _EachNeed(each), None)
+        return found
+
+
+class VulkanDevice(Device):
+    """A device that computes on the application's VkDevice, in one of its queues. device_info is
+    the VkDeviceCreateInfo that it was made with. lock (with acquire and release, such as a
+    threading.Lock) is held around each use of the queue; without one, nobody else uses the queue
+    during a call. Close it, and its generators, before the VkDevice is destroyed."""
+
+    def __init__(self, vulkan, device, device_info, queue_family=0, queue_index=0, lock=None,
+                 memory_budget=0, kernel_cache=None):
+        cache = None if kernel_cache is None else os.fsencode(kernel_cache)
+        options = _DeviceOptions(memory_budget=memory_budget, kernel_cache=cache)
+        own = _Vulkan(queue_family=queue_family, queue_index=queue_index,
+                      queue_is_unshared=0 if lock else 1, device=_address(device),
+                      device_info=_address(device_info), **vulkan._members)
+        if lock:
+            def hold(_):
+                lock.acquire()
+            own.lock, own.unlock = _Lock(hold), _Lock(lambda _: lock.release())
+        self._own = (vulkan, own, device, device_info)  # what the library calls and reads
+        _Handle.__init__(self, "fluxion_device_from_vulkan", ctypes.byref(own),
+                         ctypes.byref(options))
+
+
 class Cancel(_Handle):
     """Stops the calls that it was given to: request() from any thread."""
 
@@ -353,13 +474,53 @@ class Generator(_Handle):
         return self._draw("fluxion_noise", ctypes.c_float, "f", count, seed, first, None, 0, None,
                           None, None, None)
 
+    def generate_to(self, buffer, size, usage, offset=0, wait=None, signal=None, count=1, seed=0,
+                    first=0, classes=None, batch=0, progress=None, cancel=None, noise=None,
+                    guidance=None):
+        """Draws what generate() draws into a VkBuffer, of the VkDevice of its VulkanDevice: into
+        bytes offset .. offset + size. usage: the VkBufferUsageFlags that it was made with. wait and
+        signal: (VkSemaphore, value) of timeline semaphores, or None; with `signal` it returns
+        while the last batch is under way."""
+        for name, value in (("size", size), ("offset", offset)):
+            if not 0 <= value < 2**64:
+                raise ValueError(f"{name} is {value}, which is outside of 0 to 2^64 - 1")
+        (wait_semaphore, wait_value), (signal_semaphore, signal_value) = (
+            (_address(of[0]), of[1]) if of else (0, 0) for of in (wait, signal))
+        target = _VulkanTarget(
+            buffer=_address(buffer), offset=offset, size=size, usage=usage,
+            wait_semaphore=wait_semaphore, wait_value=wait_value,
+            signal_semaphore=signal_semaphore, signal_value=signal_value)
+        request, failures, held = self._request(count, seed, first, classes, batch, progress,
+                                                cancel, noise, guidance)
+        self._run("fluxion_generate_to_vulkan", failures, ctypes.byref(request),
+                  ctypes.byref(target))
+
     def _draw(self, function, kind, letter, count, seed, first, classes, batch, progress, cancel,
-              noise, guidance):
+              noise):
+        request, failures, held = self._request(count, seed, first, classes, batch, progress,
+                                                cancel, noise)
+        numbers = count * self._elements
+        values = (kind * max(numbers, 1))()
+        self._run(function, failures, ctypes.byref(request), values, numbers)
+        return _shaped(values, letter, numbers, (count, *self.shape))
+
+    def _run(self, function, failures, *arguments):
+        try:
+            _call(function, self._open, *arguments)
+        except Cancelled:
+            if failures:
+                raise failures[0] from None
+            raise
+
+    def _request(self, count, seed, first, classes, batch, progress, cancel, noise,
+                 guidance):
+        """A request, what its progress function will raise, and what it points to."""
         # ctypes would cut numbers off silently.
         for name, value, low, high in (("count", count, 0, 2**37), ("seed", seed, 0, 2**64 - 1),
                                        ("first", first, 0, 2**37), ("batch", batch, 0, 2**31)):
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}, which is outside of {low} to {high}")
+        held = []
         request = _Request(seed=seed, first=first, count=count, batch=batch)
         if classes is not None:
             try:
@@ -368,8 +529,9 @@ class Generator(_Handle):
                 chosen = [operator.index(one) for one in classes]
             if len(chosen) != count:
                 raise ValueError(f"{len(chosen)} classes for {count} samples")
-            held = (ctypes.c_int32 * max(count, 1))(*chosen)
-            request.classes = ctypes.cast(held, ctypes.POINTER(ctypes.c_int32))
+            numbered = (ctypes.c_int32 * max(count, 1))(*chosen)
+            request.classes = ctypes.cast(numbered, ctypes.POINTER(ctypes.c_int32))
+            held.append(numbered)
         failures = []
         if progress is not None:
             def step(_, done, all_steps):
@@ -383,21 +545,15 @@ class Generator(_Handle):
             request.cancel = cancel._open
         if guidance is not None:
             request.set_guidance, request.guidance = 1, guidance
-        numbers = count * self._elements
         if noise is not None:
+            numbers = count * self._elements
             given = bytes(memoryview(noise).cast("B"))
             if len(given) != numbers * ctypes.sizeof(ctypes.c_float):
                 raise ValueError(f"{len(given)} bytes of noise for {numbers} numbers of f32")
             start = (ctypes.c_float * max(numbers, 1)).from_buffer_copy(given or bytes(4))
             request.noise = ctypes.cast(start, ctypes.POINTER(ctypes.c_float))
-        values = (kind * max(numbers, 1))()
-        try:
-            _call(function, self._open, ctypes.byref(request), values, numbers)
-        except Cancelled:
-            if failures:
-                raise failures[0] from None
-            raise
-        return _shaped(values, letter, numbers, (count, *self.shape))
+            held.append(start)
+        return request, failures, held
 
 
 def _shaped(values, letter, numbers, shape):

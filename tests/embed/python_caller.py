@@ -4,13 +4,7 @@ import threading
 
 import fluxion
 
-
-def raised(call, kind=fluxion.Error):
-    try:
-        call()
-    except kind as error:
-        return error
-    raise AssertionError("nothing was raised")
+from raised import raised
 
 
 def floats(samples):

@@ -7,6 +7,7 @@
 
 #include "embed/fluxion.hpp"
 #include "tests/embed/handles.h"
+#include "tests/embed/run_python.h"
 #include "tests/embed/tiny_samplers.h"
 #include "tests/files/scratch.h"
 #include "tests/vulkan/application.h"
@@ -315,6 +316,22 @@ TEST_CASE("the C++ wrapper draws into the application's buffer", "[embed][vulkan
   }
   CHECK(application->messages() == "");
 }
+
+#if defined(__unix__)
+
+TEST_CASE("the Python wrapper draws into the application's buffer",
+          "[embed][vulkan][own][wrappers]") {
+  const ScratchFolder folder;
+  write_bytes(folder / "tiny.fxn", tiny_generator(2).bytes);
+  const std::string text = run_python("python_vulkan_caller.py", folder);
+  if (contains(text, "python3: not found") || text == "there is no software device\n") {
+    WARN("there is no Python, or no software device: skipped");
+    return;
+  }
+  CHECK(text == "it draws into the application's buffer\n");
+}
+
+#endif
 
 #if defined(FLUXION_VULKAN_EXAMPLE)
 

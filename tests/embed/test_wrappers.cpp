@@ -1,27 +1,16 @@
 // The wrappers for C++ and Python draw what the C API draws, and raise what it reports.
-#include <cstdio>
 #include <cstring>
-#include <memory>
 #include <stdexcept>
 #include <thread>
 
 #include "embed/fluxion.hpp"
 #include "tests/embed/handles.h"
+#include "tests/embed/run_python.h"
 #include "tests/embed/tiny_samplers.h"
 #include "tests/files/scratch.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
-
-namespace {
-
-void write_bytes(const std::filesystem::path& path, const std::vector<std::byte>& bytes) {
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()),
-             static_cast<std::streamsize>(bytes.size()));
-}
-
-}  // namespace
 
 TEST_CASE("the C++ wrapper draws, reports and throws", "[embed][wrappers]") {
   const TinyGenerator tiny = tiny_generator(2);
@@ -88,15 +77,7 @@ TEST_CASE("the Python wrapper draws, reports and raises", "[embed][wrappers]") {
   std::vector<std::byte> bytes(expected.size() * sizeof(float));
   std::memcpy(bytes.data(), expected.data(), bytes.size());
   write_bytes(folder / "expected", bytes);
-  const std::string command = "cd " + folder.path().string() +
-                              " && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=" FLUXION_SOURCE_DIR
-                              "/embed/python FLUXION_RUNTIME=" FLUXION_RUNTIME_LIBRARY
-                              " python3 " FLUXION_SOURCE_DIR "/tests/embed/python_caller.py 2>&1";
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(::popen(command.c_str(), "r"),
-                                                             &::pclose);
-  REQUIRE(pipe);
-  std::string text;
-  for (char part[512]; std::fgets(part, sizeof part, pipe.get());) text += part;
+  const std::string text = run_python("python_caller.py", folder);
   if (contains(text, "python3: not found")) {
     WARN("there is no Python: skipped");
     return;

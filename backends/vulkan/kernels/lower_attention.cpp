@@ -506,7 +506,7 @@ class AttentionKernel {
         m_.if_then(at < m_.u32(features), body);
     };
     if (features % 4 == 0) {
-      when_inside(feature, [&] { to.store_four(first + feature, quad); });
+      when_inside(feature, [&] { to.store_many(first + feature, quad); });
       return;
     }
     for (std::uint32_t f = 0; f < 4; ++f)

@@ -32,7 +32,7 @@ double total_bytes(const ShaderBindings& bindings) {
 // Whether the epilogue runs at four neighbours of a row at once. (An axis of size 1 may be left out
 // of its space, so that the last one is not always of the columns.)
 std::uint32_t epilogue_width(const ContractKernel& kernel, const ShaderTarget& target) {
-  const bool fours = kernel.n % 4 == 0 && TapeEmitter::takes_four(kernel.epilogue);
+  const bool fours = kernel.n % 4 == 0 && TapeEmitter::takes(kernel.epilogue, 4);
   return fours && !target.short_code ? 4 : 1;
 }
 

@@ -13,8 +13,8 @@ using namespace spirv;
 namespace {
 
 constexpr std::uint32_t map_group = 128;
-// A contiguous map of at least this many points takes four at a time, though some remain.
-constexpr std::int64_t least_fours = 64;
+// A contiguous map of at least this many points takes several at a time, though some remain.
+constexpr std::int64_t least_points = 64;
 
 KernelWork lower_map(const Tape& tape, const LoweringContext& context) {
   KernelWork work;
@@ -22,18 +22,23 @@ KernelWork lower_map(const Tape& tape, const LoweringContext& context) {
   for (const std::int64_t extent : tape.extents) points *= extent;
   if (points == 0) return work;
 
-  // Invocation i takes four points while i < fours, and then one.
+  // Invocation i takes `width` points while i < wholes, and then one.
   Tape body = tape;
   std::int64_t remaining = 0;
-  const bool may_take_four = !context.target.short_code;
-  bool by_fours = may_take_four && TapeEmitter::gains_from_four(tape);
-  if (may_take_four && !by_fours && tape.extents.size() == 1 && points >= least_fours) {
-    remaining = points % 4;
-    body.extents[0] -= remaining;
-    by_fours = TapeEmitter::gains_from_four(body);
+  std::uint32_t width = 1;
+  for (const std::uint32_t wide : {8u, 4u}) {
+    if (context.target.short_code) break;
+    if (wide == 8 && tape.instructions.size() > most_instructions_of_eights) continue;
+    body.extents = tape.extents;
+    remaining = tape.extents.size() == 1 && points >= least_points ? points % wide : 0;
+    if (remaining > 0) body.extents[0] = points - remaining;
+    if (!TapeEmitter::gains_from(body, wide, context.storage)) continue;
+    width = wide;
+    break;
   }
-  const std::int64_t fours = by_fours ? (points - remaining) / 4 : 0;
-  const std::int64_t invocations = by_fours ? fours + remaining : points;
+  if (width == 1) remaining = 0;
+  const std::int64_t wholes = width > 1 ? (points - remaining) / width : 0;
+  const std::int64_t invocations = width > 1 ? wholes + remaining : points;
 
   const std::uint32_t group =
       std::min({map_group, context.target.max_invocations, context.target.max_local_size[0]});
@@ -42,7 +47,11 @@ KernelWork lower_map(const Tape& tape, const LoweringContext& context) {
       folded_groups(static_cast<std::uint64_t>(ceil_div(invocations, group)), context.target);
   estimate(tape, context, dispatch);
 
-  Module m(context.target, by_fours ? "map of fours" : "map", {group, 1, 1});
+  Module m(context.target,
+           width == 8   ? "map of eights"
+           : width == 4 ? "map of fours"
+                        : "map",
+           {group, 1, 1});
   ShaderBindings bindings(context);
   Value number = m.workgroup_id(0);
   if (dispatch.groups[1] > 1) number = number + m.workgroup_id(1) * dispatch.groups[0];
@@ -51,18 +60,18 @@ KernelWork lower_map(const Tape& tape, const LoweringContext& context) {
       static_cast<std::int64_t>(dispatch.groups[0]) * dispatch.groups[1] * group == invocations;
   TapeEmitter one(m, bindings, tape, 1);
   m.if_then(exact ? m.boolean(true) : index < static_cast<std::uint32_t>(invocations), [&] {
-    if (!by_fours) return one.emit(coordinates_of(index, tape.extents));
-    TapeEmitter four(m, bindings, body, 4);
-    const auto emit_four = [&] {
+    if (width == 1) return one.emit(coordinates_of(index, tape.extents));
+    TapeEmitter several(m, bindings, body, width);
+    const auto emit_several = [&] {
       Dims extents = body.extents;
-      extents.back() /= 4;
+      extents.back() /= width;
       std::vector<Value> coordinates = coordinates_of(index, extents);
-      coordinates.back() = coordinates.back() * 4;
-      four.emit(std::move(coordinates));
+      coordinates.back() = coordinates.back() * width;
+      several.emit(std::move(coordinates));
     };
-    if (remaining == 0) return emit_four();
-    m.if_else(index < static_cast<std::uint32_t>(fours), emit_four,
-              [&] { one.emit({index + static_cast<std::uint32_t>(3 * fours)}); });
+    if (remaining == 0) return emit_several();
+    m.if_else(index < static_cast<std::uint32_t>(wholes), emit_several,
+              [&] { one.emit({index + static_cast<std::uint32_t>((width - 1) * wholes)}); });
   });
   dispatch.bindings = bindings.list();
   Shader shader = m.finish();

@@ -7,20 +7,18 @@ namespace fluxion::vulkan_backend {
 
 namespace {
 
-constexpr std::int64_t quad = 4;
-
-bool all_whole_quads(const Dims& strides, std::size_t count) {
+bool all_multiples(const Dims& strides, std::size_t count, std::int64_t of) {
   return std::all_of(strides.begin(), strides.begin() + static_cast<std::ptrdiff_t>(count),
-                     [](std::int64_t stride) { return stride % quad == 0; });
+                     [=](std::int64_t stride) { return stride % of == 0; });
 }
-bool all_whole_quads(const ViewAxis& axis) {
-  return all_whole_quads(axis.strides, axis.strides.size());
+bool all_multiples(const ViewAxis& axis, std::int64_t of) {
+  return all_multiples(axis.strides, axis.strides.size(), of);
 }
-// Whether positions 4 i to 4 i + 3 of `axis` lie side by side, at a multiple of 4 as far as this
-// axis is concerned.
-bool in_quads(const ViewAxis& axis) {
-  return axis.stride() == 1 && axis.run() % quad == 0 &&
-         all_whole_quads(axis.strides, axis.strides.size() - 1);
+// Whether positions `together` i and those after it lie side by side, at a multiple of `together`
+// as far as this axis is concerned.
+bool lie_together(const ViewAxis& axis, std::int64_t together) {
+  return axis.stride() == 1 && axis.run() % together == 0 &&
+         all_multiples(axis.strides, axis.strides.size() - 1, together);
 }
 
 }  // namespace
@@ -66,10 +64,12 @@ OperandView OperandView::of_rhs(const ContractOperand& operand, DType kept) {
           ViewAxis::of(operand.rows)};
 }
 
-TileAccess OperandView::access() const {
-  if (offset % quad != 0 || !all_whole_quads(batch)) return TileAccess::single;
-  if (in_quads(strips) && all_whole_quads(inner)) return TileAccess::along_strips;
-  if (in_quads(inner) && all_whole_quads(strips)) return TileAccess::along_inner;
+TileAccess OperandView::access(std::int64_t together) const {
+  if (offset % together != 0 || !all_multiples(batch, together)) return TileAccess::single;
+  if (lie_together(strips, together) && all_multiples(inner, together))
+    return TileAccess::along_strips;
+  if (lie_together(inner, together) && all_multiples(strips, together))
+    return TileAccess::along_inner;
   return TileAccess::single;
 }
 

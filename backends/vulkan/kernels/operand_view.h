@@ -1,5 +1,5 @@
 // A matrix operand as tiles are read from it: axes made of digits, and the axis along which memory
-// can be read 16 bytes at a time.
+// can be read several elements at a time.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ struct ViewAxis {
 // How a tile of strips x inner elements is read.
 enum class TileAccess : std::uint8_t {
   single,        // element by element
-  along_strips,  // four strips at once
-  along_inner,   // four inner elements at once
+  along_strips,  // several strips at once
+  along_inner,   // several inner elements at once
 };
 
 // An operand of a product, seen from the summed axis: `strips` runs over the rows of the left
@@ -41,7 +41,8 @@ struct OperandView {
 
   static OperandView of_lhs(const ContractOperand& operand, DType kept);
   static OperandView of_rhs(const ContractOperand& operand, DType kept);
-  TileAccess access() const;
+  // With so many elements at once: 4 or 8.
+  TileAccess access(std::int64_t together = 4) const;
   // Of two neighbours in a tile, whether those along `inner` are nearer in memory.
   bool inner_is_nearer() const;
 };

@@ -14,19 +14,18 @@ using namespace spirv;
 
 namespace {
 
-constexpr std::int64_t four = 4;
-
 std::int64_t last_coefficient(const Affine& affine, const Dims& extents) {
   return extents.empty() || extents.back() <= 1 ? 0 : affine.coefficients.back();
 }
 
-// Whether the affine function is `constant` modulo 4 at the first of four neighbours, and then
-// counts on by one.
-bool counts_fours(const Affine& affine, std::int64_t constant, const Dims& extents) {
-  if (last_coefficient(affine, extents) != 1 || (affine.constant - constant) % four != 0)
+// Whether the affine function is `constant` modulo `width` at the first of as many neighbours, and
+// then counts on by one.
+bool counts_on(const Affine& affine, std::int64_t constant, std::int64_t width,
+               const Dims& extents) {
+  if (last_coefficient(affine, extents) != 1 || (affine.constant - constant) % width != 0)
     return false;
   for (std::size_t axis = 0; axis + 1 < extents.size(); ++axis)
-    if (extents[axis] > 1 && affine.coefficients[axis] % four != 0) return false;
+    if (extents[axis] > 1 && affine.coefficients[axis] % width != 0) return false;
   return true;
 }
 
@@ -53,14 +52,18 @@ AffineRange tightened(const AffineRange& range, const Dims& extents) {
   return tight;
 }
 
-// Whether a load's four neighbours lie together, and its guards hold for all or none of them.
-bool loads_four(const TapeLoad& load, const Dims& extents) {
-  if (!counts_fours(load.address, 0, extents)) return false;
+// Whether a load's `width` neighbours lie together, and its guards hold for all or none of them.
+bool moves_together(const TapeLoad& load, std::int64_t width, const Dims& extents) {
+  if (!counts_on(load.address, 0, width, extents)) return false;
   return std::all_of(load.guards.begin(), load.guards.end(), [&](const LoadGuard& guard) {
     const AffineRange range = tightened(guard.range, extents);
     return last_coefficient(range.index, extents) == 0 ||
-           (counts_fours(range.index, range.low, extents) && (range.high - range.low) % four == 0);
+           (counts_on(range.index, range.low, width, extents) &&
+            (range.high - range.low) % width == 0);
   });
+}
+bool moves_together(const TapeStore& store, std::int64_t width, const Dims& extents) {
+  return counts_on(store.address, 0, width, extents);
 }
 
 Type type_of(const TapeInstruction& instruction) { return register_type(instruction.dtype); }
@@ -111,17 +114,25 @@ TapeEmitter::TapeEmitter(Module& module, ShaderBindings& bindings, const Tape& t
   }
 }
 
-bool TapeEmitter::takes_four(const Tape& tape) {
-  return !tape.extents.empty() && tape.extents.back() > 0 && tape.extents.back() % four == 0;
+bool TapeEmitter::takes(const Tape& tape, std::uint32_t width) {
+  return !tape.extents.empty() && tape.extents.back() > 0 && tape.extents.back() % width == 0;
 }
 
-bool TapeEmitter::gains_from_four(const Tape& tape) {
-  if (!takes_four(tape)) return false;
-  return std::any_of(tape.loads.begin(), tape.loads.end(),
-                     [&](const TapeLoad& load) { return loads_four(load, tape.extents); }) ||
-         std::any_of(tape.stores.begin(), tape.stores.end(), [&](const TapeStore& store) {
-           return counts_fours(store.address, 0, tape.extents);
-         });
+bool TapeEmitter::gains_from(const Tape& tape, std::uint32_t width, const Storage& storage) {
+  if (!takes(tape, width)) return false;
+  const auto gains = [&](const auto& access) {
+    return TensorMemory::most_at_once(storage.kept(access.dtype)) >= width &&
+           moves_together(access, width, tape.extents);
+  };
+  return std::any_of(tape.loads.begin(), tape.loads.end(), gains) ||
+         std::any_of(tape.stores.begin(), tape.stores.end(), gains);
+}
+
+template <class Access>
+std::uint32_t TapeEmitter::moved_at_once(const Access& access, const TensorMemory& memory) const {
+  for (std::uint32_t width = std::min(width_, memory.most_at_once()); width >= 4; width /= 2)
+    if (moves_together(access, width, tape_.extents)) return width;
+  return 1;
 }
 
 bool TapeEmitter::varies(const Affine& affine) const {
@@ -175,25 +186,24 @@ TapeEmitter::Lanes TapeEmitter::load(const TapeLoad& load, Type type) {
   const Value zero = module_.constant(type, 0);
   bool differs = varies(load.address);
   for (const LoadGuard& guard : load.guards) differs = differs || varies(guard.range.index);
-  const bool together = width_ == 4 && loads_four(load, tape_.extents);
+  const std::uint32_t together = moved_at_once(load, from);
   const std::uint32_t lanes = differs && width_ > 1 ? width_ : 1;
   Lanes values;
-  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
+  for (std::uint32_t lane = 0; lane < lanes; lane += together) {
+    const std::span<Value> some = std::span(values).subspan(lane, together);
     Value inside = module_.boolean(from.elements() > 0);
     for (const LoadGuard& guard : load.guards) inside = inside & holds(guard.range, lane);
     if (inside.is(0)) {
-      if (together) return {zero, zero, zero, zero};
-      values[lane] = zero;
+      std::ranges::fill(some, zero);
       continue;
     }
     // Outside nothing may be read: element 0 stands in, and is not used.
     const Value at = select(inside, address(load.address, lane), module_.u32(0));
-    if (together) {
-      values = from.load_four(at);
-      for (Value& value : values) value = select(inside, convert_number(type, value), zero);
-      return values;
-    }
-    values[lane] = select(inside, convert_number(type, from.load(at)), zero);
+    if (together > 1)
+      from.load_many(at, some);
+    else
+      some[0] = from.load(at);
+    for (Value& value : some) value = select(inside, convert_number(type, value), zero);
   }
   if (lanes == 1) values.fill(values[0]);
   return values;
@@ -275,16 +285,19 @@ void TapeEmitter::store(std::span<const std::int32_t> stores) {
   for (const std::int32_t number : stores) {
     const TapeStore& store = tape_.stores[static_cast<std::size_t>(number)];
     const TensorMemory& to = memory(store.buffer, false, true);
-    if (width_ == 4 && counts_fours(store.address, 0, tape_.extents)) {
-      Lanes values;
-      for (std::uint32_t lane = 0; lane < width_; ++lane) values[lane] = value(store.value, lane);
-      to.store_four(address(store.address, 0), values);
-      continue;
-    }
     // One value per row has one address.
-    const std::uint32_t lanes = varies(store.address) ? width_ : 1;
-    for (std::uint32_t lane = 0; lane < lanes; ++lane)
-      to.store(address(store.address, lane), value(store.value, lane));
+    const std::uint32_t lanes = varies(store.address) ? width_ : 1,
+                        together = moved_at_once(store, to);
+    for (std::uint32_t lane = 0; lane < lanes; lane += together) {
+      const Value at = address(store.address, lane);
+      if (together == 1) {
+        to.store(at, value(store.value, lane));
+        continue;
+      }
+      Lanes values;
+      for (std::uint32_t i = 0; i < together; ++i) values[i] = value(store.value, lane + i);
+      to.store_many(at, std::span(values).first(together));
+    }
   }
 }
 

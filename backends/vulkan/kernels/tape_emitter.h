@@ -1,4 +1,5 @@
-// Emits the instructions of a tape at one point of its iteration space, or at four neighbours.
+// Emits the instructions of a tape at one point of its iteration space, or at four or eight
+// neighbours.
 //
 // As the epilogue of a product, for each point of a register tile:
 //
@@ -27,18 +28,20 @@ class TapeEmitter {
   // Result number `result` of the contraction at lane `lane`, 0 to width - 1.
   using Results = std::function<spirv::Value(std::int32_t result, std::uint32_t lane)>;
 
-  // With width 4 a point is four neighbours along the last axis: coordinates are those of the
-  // first, a multiple of 4 on that axis, whose extent is a multiple of 4 too. Loads and stores that
-  // are contiguous there move four elements at once. (If no axis is reduced, the neighbours are of
-  // four rows: reductions differ between them.) The tape must outlive the emitter. Throws
-  // DTypeError if the tape holds f64 or i64.
+  // With width 4 or 8 a point is as many neighbours along the last axis: coordinates are those of
+  // the first, a multiple of the width on that axis, whose extent is a multiple of it too. Loads
+  // and stores that are contiguous there move as many elements at once as 16 bytes hold. (If no
+  // axis is reduced, the neighbours are of as many rows: reductions differ between them.) The tape
+  // must outlive the emitter. Throws DTypeError if the tape holds f64 or i64.
   TapeEmitter(spirv::Module& module, ShaderBindings& bindings, const Tape& tape,
               std::uint32_t width = 1);
 
-  // Whether four neighbours may be taken at once, and whether at least one load or store then moves
-  // them at once.
-  static bool takes_four(const Tape& tape);
-  static bool gains_from_four(const Tape& tape);
+  static constexpr std::uint32_t most_width = 8;
+
+  // Whether `width` neighbours may be taken at once, and whether at least one load or store then
+  // moves them at once.
+  static bool takes(const Tape& tape, std::uint32_t width);
+  static bool gains_from(const Tape& tape, std::uint32_t width, const Storage& storage);
 
   // Moves to the point with these coordinates (u32), one for each axis of the iteration space.
   // Forgets the values of the point before, but not those that are constant along the row.
@@ -66,13 +69,16 @@ class TapeEmitter {
   std::uint32_t width() const { return width_; }
 
  private:
-  using Lanes = std::array<spirv::Value, 4>;
+  using Lanes = std::array<spirv::Value, most_width>;
 
   spirv::Value address(const Affine& affine, std::uint32_t lane) const;
   spirv::Value holds(const AffineRange& range, std::uint32_t lane) const;
   bool varies(const Affine& affine) const;
   Lanes lanes_of(std::int32_t instruction);
   Lanes load(const TapeLoad& load, spirv::Type type);
+  // How many neighbours a load or store moves at once: 8, 4 or 1.
+  template <class Access>
+  std::uint32_t moved_at_once(const Access& access, const TensorMemory& memory) const;
   spirv::Value scalar(std::int32_t number, spirv::Type type) const;
   const TensorMemory& memory(std::int32_t buffer, bool reads, bool writes);
 

@@ -111,7 +111,20 @@ Tape ordered_for_memory(const Tape& tape) {
   return ordered;
 }
 
-RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget& target) {
+Tape rows_last(const Tape& tape) {
+  Tape turned = tape;
+  const auto outer = static_cast<std::ptrdiff_t>(tape.extents.size()) - tape.reduced_axes;
+  const auto turn = [&](Dims& dims) {
+    std::rotate(dims.begin(), dims.begin() + outer, dims.end());
+  };
+  turn(turned.extents);
+  for_each_affine(turned, [&](Affine& affine) { turn(affine.coefficients); });
+  turned.reduced_axes = 0;
+  return turned;
+}
+
+RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget& target,
+                  const Storage& storage) {
   RowPlan plan;
   const std::size_t axes = tape.extents.size(),
                     outer = axes - static_cast<std::size_t>(tape.reduced_axes);
@@ -125,8 +138,16 @@ RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget
                 contiguous_operands(tape, outer - 1) > contiguous_operands(tape, axes - 1);
   const std::size_t fast = plan.across ? outer - 1 : axes - 1;
   if (!target.short_code && tape.extents[fast] > 0 && tape.extents[fast] % 4 == 0 &&
-      contiguous_operands(tape, fast) > 0)
+      contiguous_operands(tape, fast) > 0) {
     plan.width = 4;
+    // (Across, a lane has eight running values of each reduction.)
+    std::size_t reductions = 0;
+    for (const auto& each : stages.reductions) reductions += each.size();
+    if (tape.instructions.size() <= most_instructions_of_eights &&
+        (!plan.across || reductions <= 2) &&
+        TapeEmitter::gains_from(plan.across ? rows_last(tape) : tape, 8, storage))
+      plan.width = 8;
+  }
   plan.rows = static_cast<std::uint32_t>(plan.across ? rows / plan.width : rows);
   plan.units = static_cast<std::uint32_t>(plan.across ? elements : elements / plan.width);
 
@@ -139,7 +160,8 @@ RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget
     plan.lanes = group / plan.slots;
   } else {
     // Four units a lane, or fewer where rows are few.
-    plan.lanes = std::min(group, std::bit_ceil(std::max(ceil_div(plan.units, 4), 1u)));
+    plan.lanes = std::min(
+        group, std::bit_ceil(std::max(ceil_div(plan.units, plan.width == 8 ? 2u : 4u), 1u)));
     while (plan.lanes < group && plan.lanes < plan.units &&
            std::uint64_t{plan.rows} * plan.lanes < busy)
       plan.lanes *= 2;
@@ -156,7 +178,8 @@ RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget
 
   // (Values of a lane's units are all alive at once.)
   const std::size_t instructions = std::max<std::size_t>(tape.instructions.size(), 1);
-  if (!target.short_code && plan.splits == 1 && per_lane <= (plan.width == 4 ? 4u : 8u) &&
+  const std::uint32_t most_units = plan.width == 8 ? 2 : plan.width == 4 ? 4 : 8;
+  if (!target.short_code && plan.splits == 1 && per_lane <= most_units &&
       per_lane * plan.width * instructions <= 1024)
     plan.unrolled = per_lane;
   return plan;

@@ -17,21 +17,7 @@ using namespace spirv;
 namespace {
 
 // Units that one round of a loop takes: their loads are under way together.
-constexpr std::uint32_t loop_units = 4;
-
-// The tape with its row axes first, for rows that lie across: then the last axis, along which the
-// emitter takes four neighbours, is one of rows. No axis is reduced for the emitter.
-Tape rows_last(const Tape& tape) {
-  Tape turned = tape;
-  const auto outer = static_cast<std::ptrdiff_t>(tape.extents.size()) - tape.reduced_axes;
-  const auto turn = [&](Dims& dims) {
-    std::rotate(dims.begin(), dims.begin() + outer, dims.end());
-  };
-  turn(turned.extents);
-  for_each_affine(turned, [&](Affine& affine) { turn(affine.coefficients); });
-  turned.reduced_axes = 0;
-  return turned;
-}
+std::uint32_t units_of_round(const RowPlan& plan) { return plan.width == 8 ? 2 : 4; }
 
 // The coordinates of unit `index`: of the first of its `width` neighbours on the last axis.
 std::vector<Value> unit_coordinates(Value index, Dims extents, std::uint32_t width) {
@@ -73,7 +59,7 @@ class RowShader {
     if (plan_.unrolled)
       add_emitters(plan_.unrolled);
     else
-      add_emitters(context_.target.short_code ? 1 : loop_units);
+      add_emitters(context_.target.short_code ? 1 : units_of_round(plan_));
     const bool compensated = plan_.unrolled == 0;  // kept elements are few
     for (std::size_t pass = 0; pass < stages_.passes; ++pass) {
       prepare(pass);
@@ -84,9 +70,7 @@ class RowShader {
         run_loop(pass, first, end);
       finish_pass(pass);
     }
-    if (plan_.splits > 1) return;
-    prepare(stages_.passes);
-    store_rows();
+    if (plan_.splits == 1) store_rows();
   }
 
   // The second dispatch of split rows: combines the parts, and stores what rows give.
@@ -94,20 +78,18 @@ class RowShader {
     Module& m = module_;
     begin(dispatch, 1);
     add_emitters(1);
-    prepare(0);
     start_pass(0, true);
     const spirv::Buffer partial = scratch(true);
-    const std::size_t together = values_per_row();
+    const std::size_t together = values_at_once();
     m.for_range(lane_, m.u32(plan_.splits), lanes_.lanes, [&](Value each) {
       for (std::size_t i = 0; i < accumulators_.size(); i += together) {
-        const Value values = partial.load(scratch_index(i / together, each));
+        const Value values = partial.load(scratch_index(i, each));
         for (std::size_t k = 0; k < together; ++k)
           accumulators_[i + k].add(
               bitcast(types_[i + k], part(values, static_cast<std::uint32_t>(k))));
       }
     });
     finish_reductions(0);
-    prepare(1);
     store_rows();
   }
 
@@ -127,14 +109,19 @@ class RowShader {
   // Across, an invocation holds the reductions of `width` rows.
   std::uint32_t values_per_row() const { return plan_.across ? plan_.width : 1; }
 
-  // Partial values of one part of a row in scratch: of each reduction, those of all parts and rows,
-  // of which an invocation's neighbours lie together.
-  Value scratch_index(std::size_t reduction, Value part) {
-    const auto first = static_cast<std::uint32_t>(reduction) * plan_.splits;
-    return (part + first) * plan_.rows + row_;
+  // Of which so many are written to scratch at once.
+  std::uint32_t values_at_once() const { return std::min(values_per_row(), 4u); }
+
+  // Where partial value `number` of one part of a row lies in scratch: of each reduction, those of
+  // all parts and rows, of which an invocation's neighbours lie together.
+  Value scratch_index(std::size_t number, Value part) {
+    const std::size_t of_row = values_per_row();
+    const auto first = static_cast<std::uint32_t>(number / of_row) * plan_.splits,
+               within = static_cast<std::uint32_t>(number % of_row / values_at_once());
+    return ((part + first) * plan_.rows + row_) * (values_per_row() / values_at_once()) + within;
   }
   spirv::Buffer scratch(bool reads) {
-    const Type type{Scalar::u32, static_cast<std::uint8_t>(values_per_row())};
+    const Type type{Scalar::u32, static_cast<std::uint8_t>(values_at_once())};
     return module_.buffer(bindings_.scratch(scratch_bytes(), reads, !reads), type);
   }
 
@@ -186,20 +173,37 @@ class RowShader {
     for (const auto& emitter : emitters_) emitter->set_value(instruction, value, lane);
   }
 
-  // Computes what is constant along the row and known before pass `pass`, here where it is in scope
-  // for all loops to come.
+  // Computes what is constant along the row and is used by the elements of pass `pass`, here where
+  // it is in scope for its loop. Not earlier: what is alive across barriers costs registers. (And
+  // llvmpipe with LLVM 15 loses some of it: a tanh that was computed before two barriers was stored
+  // as another number.) But loads come before the first store, which may take over their memory.
   void prepare(std::size_t pass) {
-    for (std::size_t i = 0; i < tape_.instructions.size(); ++i) {
-      const TapeInstruction& instruction = tape_.instructions[i];
-      if (!instruction.narrow || !stages_.used[i] || instruction.code == TapeCode::reduce ||
-          stages_.stage[i] != static_cast<int>(pass))
-        continue;
-      const auto number = static_cast<std::int32_t>(i);
-      for (std::uint32_t lane = 0; lane < plan_.width; ++lane) {
-        const Value value = emitters_[0]->value(number, lane);
-        for (std::size_t other = 1; other < emitters_.size(); ++other)
-          emitters_[other]->set_value(number, value, lane);
-      }
+    const auto compute = [&](std::int32_t number) {
+      for (std::uint32_t lane = 0; lane < plan_.width; ++lane)
+        set_for_all(number, emitters_[0]->value(number, lane), lane);
+    };
+    if (pass == 0 && plan_.splits == 1)
+      for (std::size_t i = 0; i < tape_.instructions.size(); ++i)
+        if (stages_.used[i] && tape_.instructions[i].narrow &&
+            tape_.instructions[i].code == TapeCode::load)
+          compute(static_cast<std::int32_t>(i));
+    std::vector<std::int32_t> wanted;
+    for (const std::int32_t reduction : stages_.reductions[pass])
+      wanted.push_back(tape_.instructions[static_cast<std::size_t>(reduction)].operands[0]);
+    if (pass == stages_.store_pass)
+      for (const std::int32_t store : stages_.wide_stores)
+        wanted.push_back(tape_.stores[static_cast<std::size_t>(store)].value);
+    std::vector<bool> seen(tape_.instructions.size());
+    while (!wanted.empty()) {
+      const std::int32_t number = wanted.back();
+      wanted.pop_back();
+      if (number < 0 || seen[static_cast<std::size_t>(number)]) continue;
+      seen[static_cast<std::size_t>(number)] = true;
+      const TapeInstruction& instruction = tape_.instructions[static_cast<std::size_t>(number)];
+      if (!instruction.narrow)
+        wanted.insert(wanted.end(), instruction.operands.begin(), instruction.operands.end());
+      else if (instruction.code != TapeCode::reduce)
+        compute(number);
     }
   }
 
@@ -229,11 +233,14 @@ class RowShader {
           accumulators_[next++].add(counted(emitter.value(operand, lane)));
         continue;
       }
-      Value sum = emitter.value(operand, 0);
-      if (plan_.width == 4)
-        sum = combined(reduce.op, combined(reduce.op, sum, emitter.value(operand, 1)),
-                       combined(reduce.op, emitter.value(operand, 2), emitter.value(operand, 3)));
-      accumulators_[next++].add(counted(sum));
+      // A tree over the neighbours.
+      std::vector<Value> sums;
+      for (std::uint32_t lane = 0; lane < plan_.width; ++lane)
+        sums.push_back(emitter.value(operand, lane));
+      for (; sums.size() > 1; sums.resize(sums.size() / 2))
+        for (std::size_t i = 0; i < sums.size() / 2; ++i)
+          sums[i] = combined(reduce.op, sums[2 * i], sums[2 * i + 1]);
+      accumulators_[next++].add(counted(sums[0]));
     }
     if (pass == stages_.store_pass && !stages_.wide_stores.empty())
       module_.if_then(valid & active_, [&] { emitter.store(stages_.wide_stores); });
@@ -260,7 +267,7 @@ class RowShader {
           coordinates(unit_coordinates(unit, unit_extents_, plan_.across ? 1 : plan_.width)));
       visit(emitter, pass, m.boolean(true));
     };
-    const std::uint32_t round = loop_units * lanes_.lanes;
+    const std::uint32_t together = units_of_round(plan_), round = together * lanes_.lanes;
     Value rest = first;
     if (emitters_.size() > 1 && plan_.units / plan_.splits >= 2 * round &&
         tape_.instructions.size() <= 64) {
@@ -269,7 +276,7 @@ class RowShader {
       m.for_range(
           m.u32(0), rounds, 1,
           [&](Value i) {
-            for (std::uint32_t k = 0; k < loop_units; ++k)
+            for (std::uint32_t k = 0; k < together; ++k)
               visit_unit(*emitters_[k], first + i * round + (lane_ + k * lanes_.lanes));
           },
           Unroll::no);
@@ -303,11 +310,11 @@ class RowShader {
     const std::vector<Value> totals = reduced_over_lanes(pass);
     const spirv::Buffer partial = scratch(false);
     m.if_then((lane_ == 0) & active_, [&] {
-      const std::size_t together = values_per_row();
+      const std::size_t together = values_at_once();
       for (std::size_t i = 0; i < totals.size(); i += together) {
         std::vector<Value> bits;
         for (std::size_t k = 0; k < together; ++k) bits.push_back(bitcast(U32, totals[i + k]));
-        partial.store(scratch_index(i / together, part_), compose(bits));
+        partial.store(scratch_index(i, part_), compose(bits));
       }
     });
   }
@@ -337,7 +344,7 @@ class RowShader {
 
 KernelWork lower_rows(const Tape& tape, const LoweringContext& context) {
   const TapeStages stages = stages_of(tape);
-  const RowPlan plan = plan_rows(tape, stages, context.target);
+  const RowPlan plan = plan_rows(tape, stages, context.target, context.storage);
   KernelWork work;
   if (plan.rows == 0) return work;
   Dispatch dispatch;

@@ -42,7 +42,14 @@ struct RowPlan {
 // The tape with the axes in the order that suits memory: of the row axes, and of the others, the
 // one whose neighbours are neighbours in memory comes last.
 Tape ordered_for_memory(const Tape& tape);
-RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget& target);
+// The tape with its row axes first, for rows that lie across: then the last axis, along which the
+// emitter takes neighbours, is one of rows. No axis is reduced for the emitter.
+Tape rows_last(const Tape& tape);
+RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget& target,
+                  const Storage& storage);
+// Of a tape whose points are taken in eights: registers hold eight values of each instruction that
+// is alive.
+constexpr std::size_t most_instructions_of_eights = 64;
 
 // `tape` is simplified and ordered.
 KernelWork lower_rows(const Tape& tape, const LoweringContext& context);

@@ -1,5 +1,7 @@
 #include "backends/vulkan/kernels/tensor_memory.h"
 
+#include <bit>
+
 #include "backends/vulkan/spirv/math.h"
 #include "engine/error.h"
 
@@ -145,50 +147,45 @@ void TensorMemory::store(Value index, Value value) const {
   }
 }
 
-std::array<Value, 4> TensorMemory::load_four(Value index) const {
-  std::array<Value, 4> values;
-  const Value four = index >> 2;
-  switch (size_of(kept_)) {
-    case 1: {
-      const Value word = module_.buffer(binding_, U32).load(four);
-      for (std::uint32_t i = 0; i < 4; ++i) values[i] = from_memory((word >> (8 * i)) & 255);
-      break;
-    }
-    case 2: {
-      const Value words = module_.buffer(binding_, U32x2).load(four);
-      for (std::uint32_t i = 0; i < 4; ++i) {
-        const Value word = part(words, i / 2);
-        values[i] = from_memory(i % 2 ? word >> 16 : word & 0xFFFF);
-      }
-      break;
-    }
-    default: {
-      const Scalar scalar = memory_type(kept_).scalar;
-      const Value elements = module_.buffer(binding_, {scalar, 4}).load(four);
-      for (std::uint32_t i = 0; i < 4; ++i) {
-        const Value element = part(elements, i);
-        values[i] = from_memory(type_ == U32 ? bitcast(U32, element) : element);
-      }
-    }
-  }
-  return values;
+spirv::Buffer TensorMemory::vectors(std::size_t count) const {
+  const std::size_t words = count * size_of(kept_) / 4;
+  const Scalar scalar = size_of(kept_) == 4 ? memory_type(kept_).scalar : Scalar::u32;
+  return module_.buffer(binding_, {scalar, static_cast<std::uint8_t>(words)});
 }
 
-void TensorMemory::store_four(Value index, const std::array<Value, 4>& values) const {
-  std::array<Value, 4> kept;
-  for (std::size_t i = 0; i < 4; ++i) kept[i] = to_memory(values[i]);
-  const Value four = index >> 2;
-  switch (size_of(kept_)) {
-    case 1:
-      return module_.buffer(binding_, U32)
-          .store(four, kept[0] | (kept[1] << 8) | (kept[2] << 16) | (kept[3] << 24));
-    case 2: {
-      const std::array words{kept[0] | (kept[1] << 16), kept[2] | (kept[3] << 16)};
-      return module_.buffer(binding_, U32x2).store(four, compose(words));
+void TensorMemory::load_many(Value index, std::span<Value> values) const {
+  const auto count = static_cast<std::uint32_t>(values.size());
+  const Value loaded =
+      vectors(count).load(index >> static_cast<std::uint32_t>(std::countr_zero(count)));
+  if (size_of(kept_) == 4) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const Value element = part(loaded, i);
+      values[i] = from_memory(type_ == U32 ? bitcast(U32, element) : element);
     }
-    default:
-      return module_.buffer(binding_, {memory_type(kept_).scalar, 4}).store(four, compose(kept));
+    return;
   }
+  const auto bits = static_cast<std::uint32_t>(8 * size_of(kept_)), of_word = 32 / bits;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Value word = count == of_word ? loaded : part(loaded, i / of_word);
+    const std::uint32_t place = i % of_word;
+    const Value shifted = place > 0 ? word >> (bits * place) : word;
+    values[i] = from_memory(place + 1 < of_word ? shifted & ((1u << bits) - 1) : shifted);
+  }
+}
+
+void TensorMemory::store_many(Value index, std::span<const Value> values) const {
+  const auto count = static_cast<std::uint32_t>(values.size());
+  const auto bits = static_cast<std::uint32_t>(8 * size_of(kept_)), of_word = 32 / bits;
+  std::vector<Value> words;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Value kept = to_memory(values[i]);
+    if (i % of_word == 0)
+      words.push_back(kept);
+    else
+      words.back() = words.back() | (kept << (bits * (i % of_word)));
+  }
+  vectors(count).store(index >> static_cast<std::uint32_t>(std::countr_zero(count)),
+                       words.size() == 1 ? words[0] : compose(words));
 }
 
 }  // namespace fluxion::vulkan_backend

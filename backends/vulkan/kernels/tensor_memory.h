@@ -1,8 +1,8 @@
 // A program's buffers in a shader: bindings, and elements between memory and registers.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "backends/vulkan/kernel.h"
@@ -52,13 +52,18 @@ class TensorMemory {
   // Converts a value of any register type as engine/graph/numbers.h says.
   void store(spirv::Value index, spirv::Value value) const;
 
-  // Four neighbouring elements at once; the index is a multiple of 4. 16 bytes of 32-bit elements.
-  std::array<spirv::Value, 4> load_four(spirv::Value index) const;
-  void store_four(spirv::Value index, const std::array<spirv::Value, 4>& values) const;
+  // How many neighbours load_many and store_many take at most: as many as 16 bytes hold, up to 8.
+  std::uint32_t most_at_once() const { return most_at_once(kept_); }
+  static std::uint32_t most_at_once(DType kept) { return size_of(kept) < 4 ? 8 : 4; }
+  // 4 or 8 neighbouring elements at once; the index is a multiple of their number.
+  void load_many(spirv::Value index, std::span<spirv::Value> values) const;
+  void store_many(spirv::Value index, std::span<const spirv::Value> values) const;
 
  private:
   spirv::Value from_memory(spirv::Value kept) const;  // of 8- and 16-bit elements: as u32
   spirv::Value to_memory(spirv::Value value) const;
+  // The buffer as vectors of `count` elements, of which 8- and 16-bit ones share words.
+  spirv::Buffer vectors(std::size_t count) const;
 
   spirv::Module& module_;
   DType dtype_, kept_;

@@ -35,7 +35,7 @@ Value axis_offset(const ViewAxis& axis, Value position) {
 // ---- elements
 
 FloatReader::FloatReader(Module& module, std::uint32_t binding, DType kept)
-    : module_(&module), kept_(kept) {
+    : module_(&module), kept_(kept), binding_(binding) {
   const bool wide = kept == DType::f32;
   elements_ = module.buffer(binding, wide ? F32 : U32);
   quads_ = module.buffer(binding, wide ? F32x4 : U32x2);
@@ -50,13 +50,11 @@ Value FloatReader::load(Value address) const {
   return select(odd == 0, part(both, 0), part(both, 1));
 }
 
-Value FloatReader::load_quad(Value quad) const {
+Value FloatReader::quad_of(Value first, Value second) const {
   Module& m = *module_;
-  const Value loaded = quads_.load(quad);
-  if (kept_ == DType::f32) return loaded;
   std::array<Value, 4> four;
   for (std::uint32_t i = 0; i < 2; ++i) {
-    const Value pair = part(loaded, i);
+    const Value pair = i == 0 ? first : second;
     if (kept_ == DType::bf16) {
       four[2 * i] = bitcast(F32, pair << m.u32(16));
       four[2 * i + 1] = bitcast(F32, pair & m.u32(0xffff0000u));
@@ -68,25 +66,46 @@ Value FloatReader::load_quad(Value quad) const {
   return compose(four);
 }
 
+Value FloatReader::load_quad(Value quad) const {
+  const Value loaded = quads_.load(quad);
+  return kept_ == DType::f32 ? loaded : quad_of(part(loaded, 0), part(loaded, 1));
+}
+
+std::array<Value, 2> FloatReader::load_eight(Value eight) const {
+  const Value loaded = module_->buffer(binding_, U32x4).load(eight);
+  return {quad_of(part(loaded, 0), part(loaded, 1)), quad_of(part(loaded, 2), part(loaded, 3))};
+}
+
 // ---- tiles
 
+bool TileRequest::may_take_eights() const {
+  if (size_of(view.kept) != 2) return false;
+  const TileAccess access = view.access(8);
+  return (access == TileAccess::along_strips && strips % 8 == 0) ||
+         (access == TileAccess::along_inner && depth % 8 == 0);
+}
+std::uint32_t TileRequest::strips_per_unit() const {
+  return eights && access() == TileAccess::along_strips ? 8 : 4;
+}
 std::uint32_t TileRequest::inner_per_unit() const {
-  return view.access() == TileAccess::along_inner ? 4 : 1;
+  return access() == TileAccess::along_inner ? (eights ? 8 : 4) : 1;
 }
 
 TileLoader::TileLoader(Module& module, const TileRequest& request, std::uint32_t first_thread)
     : module_(&module),
       view_(request.view),
-      access_(request.view.access()),
+      access_(request.access()),
       reader_(module, request.binding, request.view.kept),
+      eights_(request.eights),
       strips_(request.strips),
       depth_(request.depth),
+      strips_per_unit_(request.strips_per_unit()),
       inner_per_unit_(request.inner_per_unit()),
       units_in_all_(request.units()),
       inner_first_(access_ == TileAccess::along_inner ||
                    (access_ == TileAccess::single && view_.inner_is_nearer())) {
   Module& m = module;
-  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit_ : strips_ / 4;
+  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit_ : strips_ / strips_per_unit_;
   const std::uint32_t threads = m.invocations();
   Split first_place{};
   for (std::uint32_t first = 0; first < units_in_all_; first += threads) {
@@ -101,14 +120,14 @@ TileLoader::TileLoader(Module& module, const TileRequest& request, std::uint32_t
       if (first == 0) first_place = place;
     }
     Unit unit;
-    unit.quad = inner_first_ ? place.quotient : place.remainder;
+    unit.quad = (inner_first_ ? place.quotient : place.remainder) * m.u32(strips_per_unit_ / 4);
     unit.inner = (inner_first_ ? place.remainder : place.quotient) * m.u32(inner_per_unit_);
     units_.push_back(std::move(unit));
   }
 }
 
 bool TileLoader::even_units() const {
-  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit_ : strips_ / 4;
+  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit_ : strips_ / strips_per_unit_;
   return even_quads() && view_.strips.is_affine() && view_.strips.size % strips_ == 0 &&
          view_.inner.is_affine() && !has_tail() && module_->invocations() % extent == 0 &&
          units_in_all_ % module_->invocations() == 0;
@@ -119,7 +138,7 @@ void TileLoader::start(Value batch, Value first_strip) {
   const ViewAxis& strips = view_.strips;
   const Value base = wrapped(m, view_.offset) + axis_offset(view_.batch, batch);
   const bool whole = strips.size % strips_ == 0;
-  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit_ : strips_ / 4,
+  const std::uint32_t extent = inner_first_ ? depth_ / inner_per_unit_ : strips_ / strips_per_unit_,
                       places = m.invocations() / extent;
   for (std::size_t u = 0; u < units_.size(); ++u) {
     Unit& unit = units_[u];
@@ -132,7 +151,8 @@ void TileLoader::start(Value batch, Value first_strip) {
     const Value first = first_strip + unit.quad * m.u32(4);
     for (std::uint32_t j = 0; j < (even_quads() ? 1 : 4); ++j) {
       Value strip = first + m.u32(j);
-      if (!whole) strip = min(strip, wrapped(m, strips.size - (even_quads() ? 4 : 1)));
+      if (!whole)
+        strip = min(strip, wrapped(m, strips.size - (even_quads() ? strips_per_unit_ : 1)));
       Value offset = base + axis_offset(strips, strip);
       // What an affine inner axis adds is the same for all tiles.
       if (view_.inner.is_affine() && !has_tail())
@@ -157,40 +177,43 @@ Value TileLoader::inner_offset(Value first, Value within) const {
 std::vector<Value> TileLoader::fetch(Value first_inner) const {
   Module& m = *module_;
   std::vector<Value> fetched;
-  const bool quads = access_ != TileAccess::single;
+  const bool together = access_ != TileAccess::single;
   for (const Unit& unit : units_) {
     const Value inner = inner_offset(first_inner, unit.inner);
     const Value valid =
         has_tail() ? first_inner + unit.inner < wrapped(m, view_.inner.size) : m.boolean(true);
     const auto kept = [&](Value element) { return select(valid, element, m.f32(0)); };
-    // Of strip j: its element, or four neighbours.
+    // Of strip j: its element, or four or eight neighbours.
     const auto load = [&](std::uint32_t j) {
       Value address = unit.offsets[even_quads() ? 0 : j] + inner;
       const std::int64_t shift = even_quads() ? unit.shift + j * view_.strips.stride() : 0;
-      if (!quads) return reader_.load(address + wrapped(m, shift));
-      return reader_.load_quad((address >> m.u32(2)) + wrapped(m, shift / 4));
+      if (!together) return std::array{reader_.load(address + wrapped(m, shift)), Value{}};
+      if (eights_) return reader_.load_eight((address >> m.u32(3)) + wrapped(m, shift / 8));
+      return std::array{reader_.load_quad((address >> m.u32(2)) + wrapped(m, shift / 4)), Value{}};
     };
     switch (access_) {
       case TileAccess::along_strips: {
-        const Value loaded = load(0);
-        std::array<Value, 4> quad;
-        for (std::uint32_t i = 0; i < 4; ++i) quad[i] = kept(part(loaded, i));
-        fetched.push_back(has_tail() ? compose(quad) : loaded);
+        const std::array<Value, 2> loaded = load(0);
+        for (std::uint32_t q = 0; q < strips_per_unit_ / 4; ++q) {
+          std::array<Value, 4> quad;
+          for (std::uint32_t i = 0; i < 4; ++i) quad[i] = kept(part(loaded[q], i));
+          fetched.push_back(has_tail() ? compose(quad) : loaded[q]);
+        }
         break;
       }
       case TileAccess::along_inner: {
-        std::array<Value, 4> strips;
+        std::array<std::array<Value, 2>, 4> strips;
         for (std::uint32_t j = 0; j < 4; ++j) strips[j] = load(j);
-        for (std::uint32_t i = 0; i < 4; ++i) {
+        for (std::uint32_t i = 0; i < inner_per_unit_; ++i) {
           std::array<Value, 4> quad;
-          for (std::uint32_t j = 0; j < 4; ++j) quad[j] = kept(part(strips[j], i));
+          for (std::uint32_t j = 0; j < 4; ++j) quad[j] = kept(part(strips[j][i / 4], i % 4));
           fetched.push_back(compose(quad));
         }
         break;
       }
       case TileAccess::single: {
         std::array<Value, 4> quad;
-        for (std::uint32_t j = 0; j < 4; ++j) quad[j] = kept(load(j));
+        for (std::uint32_t j = 0; j < 4; ++j) quad[j] = kept(load(j)[0]);
         fetched.push_back(compose(quad));
         break;
       }
@@ -201,20 +224,21 @@ std::vector<Value> TileLoader::fetch(Value first_inner) const {
 
 void TileLoader::store(const SharedTile& tile, std::span<const Value> fetched, bool guarded) const {
   Module& m = *module_;
-  const std::uint32_t threads = m.invocations();
+  const std::uint32_t threads = m.invocations(), quads = strips_per_unit_ / 4;
   std::size_t next = 0;
   for (std::uint32_t u = 0; u < units_.size(); ++u) {
     const Unit& unit = units_[u];
     const auto store_unit = [&] {
       const Value at = tile.first + unit.inner * m.u32(tile.pitch_quads) + unit.quad;
       for (std::uint32_t i = 0; i < inner_per_unit_; ++i)
-        tile.array.store(at + m.u32(i * tile.pitch_quads), fetched[next + i]);
+        for (std::uint32_t q = 0; q < quads; ++q)
+          tile.array.store(at + m.u32(i * tile.pitch_quads + q), fetched[next + i * quads + q]);
     };
     if ((u + 1) * threads <= units_in_all_ || !guarded)
       store_unit();
     else
       m.if_then(m.local_index() < m.u32(units_in_all_ - u * threads), store_unit);
-    next += inner_per_unit_;
+    next += inner_per_unit_ * quads;
   }
 }
 
@@ -222,12 +246,16 @@ TileSet::TileSet(Module& module, const std::vector<TileRequest>& requests)
     : module_(&module), requests_(requests) {
   const std::uint32_t threads = module.invocations();
   for (std::size_t i = 0; i < requests.size(); ++i) {
-    const std::uint32_t units = requests[i].units(), quads = requests[i].inner_per_unit();
+    // Eights, unless that leaves invocations without work while others hold twice as much.
+    TileRequest& request = requests_[i];
+    request.eights =
+        !module.target().short_code && request.may_take_eights() && request.units() >= threads;
+    const std::uint32_t units = request.units(), quads = request.quads_per_unit();
     auto round = std::find_if(rounds_.begin(), rounds_.end(), [&](const Round& each) {
       return each.quads == quads && each.threads + units <= threads;
     });
     if (round == rounds_.end()) round = rounds_.insert(rounds_.end(), {{}, 0, quads});
-    loaders_.emplace_back(module, requests[i], round->threads);
+    loaders_.emplace_back(module, request, round->threads);
     round->operands.push_back(i);
     round->threads += units;
   }

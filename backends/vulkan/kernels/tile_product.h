@@ -24,12 +24,18 @@ class FloatReader {
  public:
   FloatReader(spirv::Module& module, std::uint32_t binding, DType kept);
   spirv::Value load(spirv::Value address) const;
-  // Elements 4 quad to 4 quad + 3, as a vector.
+  // Elements 4 quad to 4 quad + 3, as a vector; and of 16-bit elements 8 eight to 8 eight + 7, as
+  // two.
   spirv::Value load_quad(spirv::Value quad) const;
+  std::array<spirv::Value, 2> load_eight(spirv::Value eight) const;
 
  private:
+  // Four 16-bit elements from two words.
+  spirv::Value quad_of(spirv::Value first, spirv::Value second) const;
+
   spirv::Module* module_;
   DType kept_;
+  std::uint32_t binding_;
   spirv::Buffer elements_, quads_;
 };
 
@@ -50,9 +56,16 @@ struct TileRequest {
   std::uint32_t binding = 0;
   std::uint32_t strips = 0, depth = 0;
 
+  bool eights = false;  // 16-bit elements are read eight at once
+
+  // Whether they can be.
+  bool may_take_eights() const;
+  TileAccess access() const { return view.access(eights ? 8 : 4); }
+  // Units that invocations read one by one: this many strips by so many inner elements.
+  std::uint32_t strips_per_unit() const;
   std::uint32_t inner_per_unit() const;
-  // Units that invocations read one by one: four strips by one or four inner elements.
-  std::uint32_t units() const { return strips / 4 * (depth / inner_per_unit()); }
+  std::uint32_t quads_per_unit() const { return strips_per_unit() / 4 * inner_per_unit(); }
+  std::uint32_t units() const { return strips / strips_per_unit() * (depth / inner_per_unit()); }
 };
 
 // Reads tiles of one operand, by the invocations from `first_thread` on. What lies beyond the
@@ -88,7 +101,8 @@ class TileLoader {
   OperandView view_;
   TileAccess access_;
   FloatReader reader_;
-  std::uint32_t strips_, depth_, inner_per_unit_, units_in_all_;
+  bool eights_;
+  std::uint32_t strips_, depth_, strips_per_unit_, inner_per_unit_, units_in_all_;
   bool inner_first_;  // neighbours among the invocations read neighbours along `inner`
   std::vector<Unit> units_;
 };

@@ -358,22 +358,35 @@ Value erf(Value x) {
   return select(is_nan(x), x, select(magnitude < 1, near, far));
 }
 
-// e^(-t^2) times a function of t = |x| that varies little. From 10.06 on it rounds to 0.
+// e^(-t^2) times a function of t = |x| that varies little. From 10.06 on it rounds to 0. The parts
+// that would err by a unit each are pairs: without a fused multiply-add they add up.
 Value erfc(Value x) {
-  const Value t = clamped(absolute(x), 0, 10.5f);
-  const Value w = 1 / fma(t, constant_of(x, 0.425f), constant_of(x, 1));
-  const Value u = fma(w, constant_of(x, -2), constant_of(x, 1));
-  // e^(t^2) erfc(t) / w, 0 <= t <= 10.2
-  const Value g = w * polynomial(u, {0.4446115494f, -0.3293590546f, 0.1728224903f, -0.05513115972f,
-                                     0.003422215348f, 0.004871973302f, -0.001111454447f,
-                                     -0.0005684368662f, 0.0001490826544f, 8.05624295e-05f});
+  const Value one = constant_of(x, 1), t = clamped(absolute(x), 0, 10.5f);
+  // w = 1 / (1 + 0.425 t), with what its rounding and the division lose.
+  const Pair product = two_product(t, constant_of(x, 0.425f)), below = two_sum(one, product.high);
+  const Value w = one / below.high;
+  const Pair back = two_product(w, below.high);
+  const Value w_low = w * (((one - back.high) - back.low) - w * (below.low + product.low));
+  const Value u = (one - (w + w)) - (w_low + w_low);
+  // e^(t^2) erfc(t) / w, 0 <= t <= 10.2, is a constant of two f32 and u times the polynomial.
+  const Pair varying = two_product(
+      u, polynomial(u, {-0.32935905f, 0.17282246f, -0.055131286f, 0.0034224845f, 0.004872508f,
+                        -0.0011121645f, -0.00056939485f, 0.00014964605f, 8.120432e-05f}));
+  const Pair sum = quick_sum(constant_of(x, 0.44461155f), varying.high);
+  const Value sum_low = sum.low + (varying.low - 4.0755683e-09f);
+  const Pair g = two_product(w, sum.high);
+  const Value g_low = g.low + (w * sum_low + w_low * sum.high);
   // t^2 = h^2 + (t - h) (t + h): of h, the first twelve bits of t, the square is exact.
   const Value h = bitcast(F32, bits_of(t) & 0xFFFFF000u);
   const Value high = h * h, low = (t - h) * (t + h);
   const Value n = round_even((high + low) * -inverse_ln2);
-  const Value r = -(fma(n, constant_of(x, ln2_high), high) + low);
-  const Value p = expm1_near_zero(fma(-n, constant_of(x, ln2_low), r));
-  const Value y = times_power_of_two(fma(p, g, g), n);
+  const Pair rest = two_sum(-fma(n, constant_of(x, ln2_high), high), -low),
+             r = two_sum(rest.high, n * -ln2_low);
+  Pair e = quick_sum(one, expm1_near_zero(r.high));
+  e.low = e.low + (rest.low + r.low) * e.high;
+  const Pair scaled = two_product(g.high, e.high);
+  const Value y =
+      times_power_of_two(scaled.high + (scaled.low + (g.high * e.low + g_low * e.high)), n);
   return select(is_nan(x), x, select(x < 0, 2 - y, y));
 }
 

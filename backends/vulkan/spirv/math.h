@@ -2,9 +2,9 @@
 //
 // The f32 functions are good to one or two units in the last place, with relative accuracy in the
 // tails. They are those of the CPU backend (backends/cpu/tape/math-inl.h), whose polynomials they
-// share; sin and cos reduce large arguments in integers instead of f64, and pow and atan2 are their
-// own. Special values are right on devices that keep infinities and NaN; results and operands below
-// 2^-126 may count as zero. Nothing here needs a fused multiply-add to be fused.
+// share; sin and cos reduce large arguments in integers instead of f64, and erfc, pow and atan2 are
+// their own. Special values are right on devices that keep infinities and NaN; results and operands
+// below 2^-126 may count as zero. Nothing here needs a fused multiply-add to be fused.
 #pragma once
 
 #include <span>

@@ -29,7 +29,7 @@ constexpr Family families[] = {{"polaris10", "RX 480, RX 580"},
                                {"vega10", "RX Vega 56, RX Vega 64"},
                                {"gfx1030", "RX 6800, RX 6900"},
                                {"gfx1100", "RX 7900"}};
-const std::vector<std::string> all_nets{"dit28", "unet32", "index ops"};
+const std::vector<std::string> all_nets{"dit28", "dit28 in bf16", "unet32", "index ops"};
 
 struct Arguments {
   std::string family = "gfx1030", shader, page, net, save;
@@ -120,9 +120,10 @@ Written by `fluxion-amd-report --page`; ctest compares. Where a change is meant,
 `FLUXION_UPDATE_PINNED=1` and look at the difference.
 
 Debian's RADV compiles shaders for a card that is not there (`tests/vulkan/amd`). These are all
-shaders of a MeanFlow training step of the networks `dit28` (batch 64) and `unet32` (batch 16), each
-different one counted once, and those of index ops on usual sizes. A shader that spills registers or
-needs scratch memory fails the test. One shader, one family, with its machine code:
+shaders of a MeanFlow training step of the networks `dit28` (batch 64), in f32 and with the factors
+of products in bf16, and `unet32` (batch 16), each different one counted once, and those of index
+ops on usual sizes. A shader that spills registers or needs scratch memory fails the test. One
+shader, one family, with its machine code:
 
     fluxion-amd-report --shader FILE.spv --family gfx1030 --isa
 
@@ -183,7 +184,8 @@ int run(int argc, char** argv) {
   app.add_option("--family", options.family, "polaris10, vega10, gfx1030 or gfx1100");
   app.add_option("--subgroup-size", options.subgroup_size, "Require it of the shader");
   app.add_flag("--isa", options.isa, "Print the machine code of --shader or --kernel");
-  app.add_option("--net", options.net, "Only this: dit28, unet32 or \"index ops\"");
+  app.add_option("--net", options.net,
+                 "Only this: dit28, \"dit28 in bf16\", unet32 or \"index ops\"");
   app.add_option("--kernel", options.kernel, "Only the shaders of this kernel of --net");
   app.add_option("--save", options.save, "Write them into this folder, as SPIR-V");
   app.add_flag("--section", options.section, "One family's part of the page");

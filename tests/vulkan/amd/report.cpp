@@ -133,7 +133,9 @@ std::vector<Bar> all_bars() {
           {"gemm ", "loads of 16 B", loads, 0.8, true, false},
           {"attention", "multiply-adds in the inner loop", multiply_adds, 0.6, true, false},
           {"map of fours", "loads of 16 B", loads, 0.8, true, false},
-          {"map of fours", "stores of 16 B", stores, 0.8, true, false}};
+          {"map of fours", "stores of 16 B", stores, 0.8, true, false},
+          {"map of eights", "loads of 16 B", loads, 0.8, true, false},
+          {"map of eights", "stores of 16 B", stores, 0.8, true, false}};
 }
 
 }  // namespace

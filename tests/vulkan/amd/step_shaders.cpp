@@ -104,11 +104,16 @@ StepShaders shaders_of(const std::string& net, const Program& program, const Sto
 }  // namespace
 
 StepShaders shaders_of_step(const std::string& net, const vulkan_backend::DeviceFacts& facts) {
-  const BenchmarkNetwork& network = benchmark_network(net);
+  constexpr std::string_view halved = " in bf16";
+  const bool halves = net.ends_with(halved);
+  const BenchmarkNetwork& network =
+      benchmark_network(halves ? net.substr(0, net.size() - halved.size()) : net);
+  const NetworkConfig config =
+      halves ? with_precision(network.config, {DType::bf16, DType::bf16, DType::bf16})
+             : network.config;
   const Device device(std::make_unique<PlannedDevice>(capabilities_of(facts)));
-  const Benchmark benchmark(BenchmarkTask::meanflow, network.config, network.batch, device);
+  const Benchmark benchmark(BenchmarkTask::meanflow, config, network.batch, device);
   const Program& program = benchmark.program();
-
   return shaders_of(net, program, device.backend().capabilities().storage, facts);
 }
 

@@ -25,7 +25,7 @@ struct StepShaders {
 };
 
 // A MeanFlow training step (all rows with a tangent) of a network of models/benchmark, with its
-// usual batch.
+// usual batch: "dit28"; or with factors of products in bf16: "dit28 in bf16".
 StepShaders shaders_of_step(const std::string& net, const vulkan_backend::DeviceFacts& facts);
 
 // The shaders of the ops on whole tensors that no step above has, on sizes of the usual kind:

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "backends/vulkan/kernels/gemm.h"
+#include "backends/vulkan/kernels/tile_product.h"
 #include "engine/error.h"
 #include "tests/catch.h"
 #include "tests/vulkan/gemm/contraction.h"
@@ -100,6 +101,51 @@ TEST_CASE("products of random shapes, views, terms and dtypes", "[vulkan][gemm]"
     if (c.lhs != DType::f32 || c.rhs != DType::f32 || c.stored != DType::f32)
       check(c, static_cast<std::uint32_t>(round), usual_target(), storage_of(true));
   }
+}
+
+TEST_CASE("16-bit operands are read eight at once where memory allows it", "[vulkan][gemm]") {
+  const auto view_of = [](std::int64_t strips, std::int64_t inner, std::int64_t strip_stride,
+                          std::int64_t inner_stride, std::int64_t offset, DType kept) {
+    OperandView view;
+    view.kept = kept;
+    view.offset = offset;
+    view.strips = ViewAxis::of({{strips}, {strip_stride}});
+    view.inner = ViewAxis::of({{inner}, {inner_stride}});
+    return TileRequest{view, 0, 64, 16};
+  };
+  CHECK(view_of(72, 56, 56, 1, 0, DType::bf16).may_take_eights());  // along the sum
+  CHECK(view_of(72, 56, 1, 72, 8, DType::f16).may_take_eights());   // along the strips
+  CHECK_FALSE(view_of(72, 56, 56, 1, 4, DType::bf16).may_take_eights());
+  CHECK_FALSE(view_of(72, 60, 60, 1, 0, DType::bf16).may_take_eights());
+  CHECK_FALSE(view_of(72, 56, 60, 1, 0, DType::bf16).may_take_eights());
+  CHECK_FALSE(view_of(72, 56, 56, 1, 0, DType::f32).may_take_eights());
+  TileRequest eights = view_of(72, 56, 1, 72, 0, DType::bf16);
+  CHECK(eights.units() == 16 * 16);
+  eights.eights = true;
+  CHECK(eights.units() == 8 * 16);
+  CHECK(eights.quads_per_unit() == 2);
+
+  if (!can_run_kernels()) return;
+  std::uint32_t seed = 500;
+  for (const GemmTile& tile : gemm_tiles())
+    for (const bool transposed : {false, true}) {
+      ContractionCase c{.batch = 2, .m = 136, .n = 144, .k = seed % 3 == 0 ? 56 : 64};
+      c.lhs = seed % 2 ? DType::bf16 : DType::f16;
+      c.rhs = seed % 5 ? DType::bf16 : DType::f32;
+      GemmChoice choice{tile, seed % 4 == 0 ? 2 : 1};
+      choice.tile.stages = 1 + seed % 2;
+      if (!runs(choice.tile, 1, usual_target())) choice.tile.stages = 1;
+      Contraction made = random_contraction(c, seed++);
+      if (transposed) {
+        ContractTerm& term =
+            std::get<ContractKernel>(made.memory.program.kernels.front()).terms.front();
+        term.lhs.rows = {{c.m}, {1}}, term.lhs.columns = {{c.k}, {c.m}};
+        term.rhs.rows = {{c.k}, {1}}, term.rhs.columns = {{c.n}, {c.k}};
+      }
+      INFO(c << ", " << to_string(tile) << (transposed ? ", transposed" : "") << ", stages "
+             << choice.tile.stages << ", parts " << choice.splits);
+      CHECK(run(made, usual_target(), storage_of(true), &choice) == "");
+    }
 }
 
 TEST_CASE("products over nothing are 0, and run the epilogue", "[vulkan][gemm]") {

@@ -8,6 +8,7 @@
 #include "backends/vulkan/backend.h"
 #include "backends/vulkan/pipeline_cache.h"
 #include "tests/catch.h"
+#include "tests/files/scratch.h"
 #include "tests/vulkan/run_work.h"
 #include "tests/vulkan/runtime/small_kernels.h"
 
@@ -16,23 +17,6 @@ using namespace fluxion::testing;
 using namespace fluxion::vulkan_backend;
 
 namespace {
-
-// A folder that goes away.
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "fluxion-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()));
-    path_ = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 DeviceFacts some_device() {
   DeviceFacts facts;
@@ -63,7 +47,7 @@ void write_file(const std::filesystem::path& file, const std::vector<std::byte>&
              static_cast<std::streamsize>(bytes.size()));
 }
 
-std::optional<Device> caching_in(const Folder& folder) {
+std::optional<Device> caching_in(const ScratchFolder& folder) {
   DeviceOptions options;
   options.choice.cache = folder.path();
   return software_vulkan(options);
@@ -105,7 +89,7 @@ TEST_CASE("a cache file with any byte changed, or cut anywhere, is ignored", "[v
 
 TEST_CASE("a device finds what an earlier one has compiled, and survives a damaged file",
           "[vulkan][cache]") {
-  const Folder folder;
+  const ScratchFolder folder;
   std::filesystem::path file;
   const auto run = [&](const Device& device) {
     CHECK(is_doubled(run_work(device, doubling(1000), {counting(1000), Words(1000)})[1]));
@@ -141,7 +125,7 @@ TEST_CASE("a device finds what an earlier one has compiled, and survives a damag
 }
 
 TEST_CASE("devices that write one cache at once leave a whole one", "[vulkan][cache]") {
-  const Folder folder;
+  const ScratchFolder folder;
   if (!software_device()) return;
   std::vector<std::thread> writers;
   std::atomic<int> wrong{0};

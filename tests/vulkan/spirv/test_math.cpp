@@ -122,7 +122,7 @@ TEST_CASE("f32 functions of one operand are good to a few units everywhere", "[v
       {Op::sigmoid_slope, [](double x) { return want_sigmoid(x) * want_sigmoid(-x); }, -100, 100,
        2},
       {Op::erf, std::erf, -5, 5, 2},
-      {Op::erfc, std::erfc, -5, 11, 5},
+      {Op::erfc, std::erfc, -5, 11, 2},
       {Op::sqrt, std::sqrt, 0, 100, 1},
       {Op::rsqrt, [](double x) { return 1 / std::sqrt(x); }, 0, 100, 2.5},
       {Op::floor, std::floor, -100, 100, 0},

@@ -62,7 +62,7 @@ TEST_CASE("axes through which addresses run on are one axis", "[vulkan][tape]") 
 TEST_CASE("rows go to lanes by where their memory is and how many they are", "[vulkan][tape]") {
   const auto plan_of = [](const Tape& tape) {
     const Tape ordered = ordered_for_memory(simplified(tape));
-    return plan_rows(ordered, stages_of(ordered), {});
+    return plan_rows(ordered, stages_of(ordered), {}, {});
   };
   // Many short rows: several a workgroup. Few rows: all lanes on each.
   CHECK(plan_of(sum_of_rows({100000, 32}, 1)).slots > 1);
