@@ -496,9 +496,9 @@ class Generator(_Handle):
                   ctypes.byref(target))
 
     def _draw(self, function, kind, letter, count, seed, first, classes, batch, progress, cancel,
-              noise):
+              noise, guidance):
         request, failures, held = self._request(count, seed, first, classes, batch, progress,
-                                                cancel, noise)
+                                                cancel, noise, guidance)
         numbers = count * self._elements
         values = (kind * max(numbers, 1))()
         self._run(function, failures, ctypes.byref(request), values, numbers)
@@ -512,8 +512,7 @@ class Generator(_Handle):
                 raise failures[0] from None
             raise
 
-    def _request(self, count, seed, first, classes, batch, progress, cancel, noise,
-                 guidance):
+    def _request(self, count, seed, first, classes, batch, progress, cancel, noise, guidance):
         """A request, what its progress function will raise, and what it points to."""
         # ctypes would cut numbers off silently.
         for name, value, low, high in (("count", count, 0, 2**37), ("seed", seed, 0, 2**64 - 1),

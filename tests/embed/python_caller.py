@@ -46,6 +46,8 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
         assert device.memory()["kept"] == 0
 
         assert raised(lambda: tiny.generate(classes=7)).status_name == "invalid argument"
+        assert tiny.guidance is None
+        assert "--free-guidance" in str(raised(lambda: tiny.generate(guidance=2)))
         raised(lambda: tiny.generate(seed=-1), ValueError)
         raised(lambda: tiny.generate(count=2, classes=[1]), ValueError)
         done = []
