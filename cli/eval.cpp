@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "cli/eval_diagnostics.h"
 #include "cli/eval_likelihood.h"
 #include "cli/eval_report.h"
 #include "cli/eval_samples.h"
@@ -147,6 +148,8 @@ JudgedClasses judged_classes(const DataSet& data, const ChosenJudge& chosen) {
   return {chosen.file.string(), info.classes, info.class_names, info.class_marks};
 }
 
+bool is_likelihood(const std::string& metric) { return metric == "likelihood" || metric == "elbo"; }
+
 int eval(const EvalArguments& options, const Streams& streams) {
   if (options.model.empty() == options.samples.empty())
     throw Error("eval: wants either --model or --samples");
@@ -194,13 +197,18 @@ int eval(const EvalArguments& options, const Streams& streams) {
       .metrics = options.metrics, .draws = options.draws, .threads = host_threads(options)};
   if (how.metrics.empty()) how.metrics = default_metrics(train, train.classes() > 1);
   check_metrics(how.metrics, train);
-  const bool wants_likelihood = std::ranges::count(how.metrics, "likelihood") > 0;
-  if (wants_likelihood && !model)
-    throw Error("eval: the metric likelihood is a model's; --samples have none");
-  if (!wants_likelihood && options.probes)
-    throw Error("eval: --probes are for --metrics likelihood");
-  if (wants_likelihood) check_likelihood(options, model->info);
-  std::erase(how.metrics, "likelihood");
+  std::vector<std::string> of_model;
+  std::erase_if(how.metrics, [&](const std::string& name) {
+    if (is_of_model(name)) of_model.push_back(name);
+    return is_of_model(name);
+  });
+  if (!of_model.empty() && !model)
+    throw Error("eval: the metric " + of_model.front() + " is a model's; --samples have none");
+  if (of_model.empty() && options.probes)
+    throw Error("eval: --probes are for --metrics likelihood, conservativity and dimension");
+  for (const std::string& name : of_model) check_model_metric(name, options, model->info);
+  if (options.trace && std::ranges::count(of_model, "likelihood") == 0)
+    throw Error("eval: --trace is for --metrics likelihood");
   const bool wants_samples = !how.metrics.empty() || !options.neighbours.empty();
   const auto wants_class = [&] {
     return std::find(how.metrics.begin(), how.metrics.end(), "classifier") != how.metrics.end();
@@ -251,7 +259,7 @@ int eval(const EvalArguments& options, const Streams& streams) {
   }
   if (model && wants_samples) {
     ask(samples, drawn);
-    draw_samples(options, *model, samples, line);
+    draw_samples(options, *model, train, samples, line);
   }
   std::unique_ptr<Judge> judge;
   if (wants_judge) {
@@ -264,11 +272,12 @@ int eval(const EvalArguments& options, const Streams& streams) {
                                     [&](const std::string& doing) {
                                       if (line.due()) line.show("measuring " + doing);
                                     });
-  if (wants_likelihood) {
-    for (Measurement& each : model_likelihood(options, *model, data, device, line))
+  for (const std::string& name : of_model)
+    for (Measurement& each : is_likelihood(name)
+                                 ? model_likelihood(name, options, *model, data, device, line)
+                                 : model_diagnostic(name, options, *model, data, device, line))
       measurements.push_back(std::move(each));
-    if (!wants_samples) samples.count = 0, samples.what = "none: " + printable(options.model);
-  }
+  if (!wants_samples) samples.count = 0, samples.what = "none: " + printable(options.model);
   std::optional<NearestTraining> nearest;
   if (!options.neighbours.empty()) {
     nearest = nearest_training(
@@ -378,9 +387,16 @@ Command add_eval(CommandLine& program, const Streams& streams) {
       .excludes(samples);
   parser
       .add_number("--probes", options->probes, whole(0, 100000),
-                  "likelihood: Hutchinson probes of the divergence; 0: exact (default: 0 up to 16 "
-                  "dimensions, else 1)")
+                  "likelihood, conservativity, dimension: random probes of the Jacobian; 0: exact "
+                  "(default: 0 up to 16 dimensions, else 1)")
       .type_name("N")
+      .excludes(samples);
+  parser
+      .add_option("--trace", options->trace,
+                  "likelihood: what is made of the probes: hutchinson, or hutch++, exact for "
+                  "Jacobians of low rank at three times the cost (default: hutchinson)")
+      .check(one_of({"hutchinson", "hutch++"}))
+      .type_name("NAME")
       .excludes(samples);
   add_precision(parser, options->precision).excludes(samples);
   parser

@@ -6,8 +6,9 @@
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "engine/number_text.h"
-#include "models/samplers/default_sampler.h"
 #if FLUXION_WITH_AUTOGRAD
+#include "engine/compile.h"
+#include "models/likelihood/elbo.h"
 #include "models/likelihood/probability_flow.h"
 #endif
 
@@ -34,21 +35,8 @@ MeanAndError mean_and_error(const std::vector<double>& values) {
 
 }  // namespace
 
-void check_likelihood(const EvalArguments& options, const ModelInfo& info) {
-#if FLUXION_WITH_AUTOGRAD
-  if (options.guidance != 1)
-    throw Error("eval: the likelihood is that of the model itself: leave --guidance out");
-  if (info.prediction == Prediction::end_point)
-    throw Error("eval: the likelihood needs a velocity, and this model predicts end points");
-  default_sampler(info);  // refuses models that do not say on which path they predict
-  check_open_class(info);
-#else
-  (void)options, (void)info;
-  throw Error("eval: the metric likelihood needs derivatives, which this build has not");
-#endif
-}
-
-std::vector<Measurement> model_likelihood([[maybe_unused]] const EvalArguments& options,
+std::vector<Measurement> model_likelihood([[maybe_unused]] const std::string& metric,
+                                          [[maybe_unused]] const EvalArguments& options,
                                           [[maybe_unused]] const Model& model,
                                           [[maybe_unused]] const EvaluationData& data,
                                           [[maybe_unused]] const Device& device,
@@ -62,14 +50,22 @@ std::vector<Measurement> model_likelihood([[maybe_unused]] const EvalArguments& 
   const SampleView samples = data.view(real);
   const std::int64_t batch =
       std::min(options.batch.value_or(images ? likelihood_images : 250), samples.count);
+  const bool bound = metric == "elbo";
   ProbabilityFlowOptions how;
+  how.sketched = options.trace == "hutch++";
   how.probes = options.probes.value_or(dimensions <= exact_dimensions ? 0 : 1);
   if (options.sampler.tolerance)
     how.relative_tolerance = how.absolute_tolerance = *options.sampler.tolerance;
   const NetworkConfig network =
       with_precision(model.info.network, precision_from(options.precision));
-  const ProbabilityFlow flow(predictor(model.info, bind_parameters(network, model.parameters)),
-                             how);
+  const Predictor own = predictor(model.info, bind_parameters(network, model.parameters));
+  const ProbabilityFlow flow(own, how);
+  // The width of the levels of pictures; of points a hundredth of unit noise.
+  const ElboOptions levels{.least_noise = images ? 1.0 / 128 : 0.01};
+  const auto bounded = compile(std::function(
+      [&](const Tensor& x, const Tensor& bound_key, const std::vector<Tensor>& classes_of) {
+        return elbo(own, x, bound_key, levels, classes_of.empty() ? Tensor() : classes_of[0]);
+      }));
 
   const Tensor key = random_key(options.seed, device);
   std::vector<double> surprise;  // -log p
@@ -91,7 +87,14 @@ std::vector<Measurement> model_likelihood([[maybe_unused]] const EvalArguments& 
     if (images) x = dequantised(x, fold_in(chunk_key, 1));
     const Tensor labels =
         classes > 0 ? full({batch}, static_cast<double>(classes), DType::i32, device) : Tensor();
-    const FlowLikelihood found = flow(x, labels, fold_in(chunk_key, 2));
+    FlowLikelihood found{.log_p = {}, .z = {}, .divergence = {}};
+    if (bound) {
+      found.log_p = bounded(x, fold_in(chunk_key, 2),
+                            labels ? std::vector<Tensor>{labels} : std::vector<Tensor>{});
+      found.evaluations = static_cast<double>(levels.levels);
+    } else {
+      found = flow(x, labels, fold_in(chunk_key, 2));
+    }
     const std::vector<float> log_p = found.log_p.to_host<float>();
     for (std::int64_t i = 0; i < used; ++i)
       surprise.push_back(-static_cast<double>(log_p[static_cast<std::size_t>(i)]));
@@ -102,15 +105,18 @@ std::vector<Measurement> model_likelihood([[maybe_unused]] const EvalArguments& 
   const double per_sample = evaluations / static_cast<double>(samples.count);
   const std::string how_many =
       grouped(samples.count) + (data.held_out() ? " test samples" : " real samples");
-  const std::string divergence =
-      how.probes == 0 ? "exact divergence" : counted(how.probes, "probe") + " for the divergence";
+  const std::string divergence = how.probes == 0 ? "exact divergence"
+                                                 : counted(how.probes, "probe") +
+                                                       (how.sketched ? " of Hutch++" : "") +
+                                                       " for the divergence";
   const double bits = images ? 7 : 0;
-  Measurement in_nats{.name = "nll", .value = nats.mean};
-  in_nats.note = "nats, -log p of " + how_many + ", +- " + rounded_text(nats.error, 2) + "; " +
-                 divergence + ", " + rounded_text(per_sample, 3) + " evaluations each";
+  Measurement in_nats{.name = bound ? "elbo" : "nll", .value = nats.mean};
+  in_nats.note = (bound ? "nats, at least -log p of " : "nats, -log p of ") + how_many + ", +- " +
+                 rounded_text(nats.error, 2) + "; " + (bound ? "" : divergence + ", ") +
+                 rounded_text(per_sample, 3) + " evaluations each";
   if (!images) in_nats.floor = known_surprise(data.train(), samples);
   if (in_nats.floor) in_nats.draws = 1, in_nats.floor_count = samples.count;
-  Measurement in_bits{.name = "bits/dim",
+  Measurement in_bits{.name = bound ? "elbo-bits/dim" : "bits/dim",
                       .value = bits_per_dimension(-nats.mean, dimensions, bits)};
   in_bits.note = images ? "of 256 levels, dequantised" : "of the density";
   if (in_nats.floor) {

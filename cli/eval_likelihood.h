@@ -1,4 +1,4 @@
-// `fluxion eval --metrics likelihood`: what a model thinks of real samples.
+// `fluxion eval --metrics likelihood,elbo`: what a model thinks of real samples.
 #pragma once
 
 #include <vector>
@@ -7,13 +7,10 @@
 
 namespace fluxion::cli {
 
-// Throws Error where the likelihood can't be had: guidance, a model whose classes were never left
-// open, a build without derivatives.
-void check_likelihood(const EvalArguments& options, const ModelInfo& info);
 // The mean over samples of the reference, in nats and in bits per dimension; of pictures after
 // dequantisation to 256 levels.
-std::vector<Measurement> model_likelihood(const EvalArguments& options, const Model& model,
-                                          const EvaluationData& data, const Device& device,
-                                          ProgressLine& line);
+std::vector<Measurement> model_likelihood(const std::string& metric, const EvalArguments& options,
+                                          const Model& model, const EvaluationData& data,
+                                          const Device& device, ProgressLine& line);
 
 }  // namespace fluxion::cli

@@ -52,13 +52,15 @@ void ask(Samples& samples, const DrawnClasses& classes) {
   }
 }
 
-void draw_samples(const EvalArguments& options, const Model& model, Samples& samples,
-                  ProgressLine& line) {
+void draw_samples(const EvalArguments& options, const Model& model, const DataSet& data,
+                  Samples& samples, ProgressLine& line) {
   const std::int64_t batch =
       options.batch.value_or(samples.shape.rank() == 3 ? image_batch : point_batch);
   check_room_for_samples(options, samples.shape, samples.count, batch);
+  SamplerOptions chosen = eval_sampler(options, model.info);
+  take_head_start(options.sampler, chosen, data, samples.shape);
   const Sampler sampler(with_precision(model.info.network, precision_from(options.precision)),
-                        model.parameters, eval_sampler(options, model.info));
+                        model.parameters, chosen);
   const auto report = [&](std::int64_t done) {
     if (line.due())
       line.show("drawing samples: " + grouped(done) + " of " + grouped(samples.count));

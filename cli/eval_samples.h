@@ -24,7 +24,7 @@ struct EvalArguments : CommonOptions {
   std::vector<std::string> metrics;
   SamplerChoice sampler;
   std::optional<std::int64_t> count, batch, probes;
-  std::optional<std::string> chosen_class;
+  std::optional<std::string> chosen_class, trace;
   double guidance = 1;
   std::uint64_t seed = 0;
   std::int64_t draws = 4;
@@ -48,8 +48,8 @@ struct Samples {
 Samples plan_samples(const EvalArguments& options, const Model& model);
 // Each class in turn.
 void ask(Samples& samples, const DrawnClasses& classes);
-void draw_samples(const EvalArguments& options, const Model& model, Samples& samples,
-                  ProgressLine& line);
+void draw_samples(const EvalArguments& options, const Model& model, const DataSet& data,
+                  Samples& samples, ProgressLine& line);
 
 // Another program's samples are a data set like any other, but taken in the order of the file, with
 // the labels beside them.

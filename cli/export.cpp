@@ -27,6 +27,8 @@ int run_export(const ExportArguments& options, const Streams& streams) {
   const Model model = read_model(options.model, open_device(options, streams));
   const SamplerOptions chosen =
       chosen_sampler(options.sampler, options.guidance, model.info, "export");
+  if (options.sampler.head_start)
+    throw Error("export: a head start is made of data, which a sampler file does not hold");
   const StoredSampler sampler =
       export_sampler(model, chosen, encoding_from(options.dtype), options.free_guidance);
   save_sampler(options.out, sampler);

@@ -52,6 +52,8 @@ void print_model(std::ostream& out, const ModelInfo& info) {
         << info.guidance->kappa;
   if (!info.coupling.empty())
     out << "\ncoupling     of noise and data: " << printable(info.coupling);
+  if (!info.source.empty())
+    out << "\nsource       " << printable(info.source) << ", in place of noise";
   out << "\nweights      " << (info.ema ? "moving average" : "raw") << " after "
       << grouped(info.step) << " steps";
   if (!info.dataset.empty()) out << " on " << printable(info.dataset);

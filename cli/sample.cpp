@@ -162,8 +162,6 @@ int sample(SampleArguments options, const Streams& streams) {
       throw ShapeError(
           "sample: --animate draws images and points of the plane, not samples of shape " +
           to_string(one));
-    if (source.steps == 0)
-      throw Error("sample: --animate wants a sampler of fixed steps, not dopri5");
     animation.emplace(one, options.count, source.steps, frames_of(task), grid);
     request.visit = [&](std::size_t state, std::int64_t first, std::span<const float> values) {
       animation->see(state, first, values);
@@ -215,6 +213,10 @@ int sample(SampleArguments options, const Streams& streams) {
       object["evaluations"] = static_cast<std::int64_t>(evaluations);
     else
       object["evaluations"] = evaluations;
+    if (source.best) {
+      object["times"] = source.how.at("times");
+      object["cost"] = source.best->cost, object["equal_cost"] = source.best->equal_cost;
+    }
     object["out"] = options.out.empty() ? nlohmann::json() : nlohmann::json(options.out);
     if (!task.animate.empty()) object["animation"] = task.animate;
     object["npy"] = options.npy.empty() ? nlohmann::json() : nlohmann::json(options.npy);
@@ -226,6 +228,13 @@ int sample(SampleArguments options, const Streams& streams) {
     out << options.count << " samples, " << evaluations_text(source.evaluations())
         << (source.evaluations() == 1 ? " network evaluation" : " network evaluations") << " each, "
         << fixed_text(seconds, 2) << " s\n";
+    if (source.best) {
+      out << "steps    from";
+      for (const GridPoint& point : source.best->grid)
+        out << (point.t == source.best->grid.front().t ? " " : ", ") << rounded_text(point.t, 3);
+      out << "; cost " << rounded_text(source.best->cost, 3) << ", of equal steps "
+          << rounded_text(source.best->equal_cost, 3) << "\n";
+    }
     if (!options.out.empty())
       out << (is_folder(options.out) ? "pictures " : "picture  ") << options.out << "\n";
     if (!task.animate.empty()) out << "moving   " << task.animate << "\n";
@@ -262,6 +271,12 @@ Command add_sample(CommandLine& program, const Streams& streams) {
           "frames of --animate)")
       .type_name("N");
   add_sampler_options(parser, options->sampler);
+  parser
+      .add_option("--data", options->data,
+                  "Data set of --head-start: a built-in set or a path (default: what the model was "
+                  "trained on)")
+      .type_name("NAME|PATH")
+      .group("Samplers");
   parser
       .add_option("--class", options->chosen_class,
                   "A class by name, or by number where names are none; balanced: each in turn that "

@@ -8,6 +8,7 @@
 #include "engine/export/stored_sampler.h"
 #include "engine/platform/file.h"
 #include "models/data/class_names.h"
+#include "models/data/data_set.h"
 #include "models/model_file.h"
 
 namespace fluxion::cli {
@@ -57,13 +58,40 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
       chosen_sampler(options.sampler, options.guidance.value_or(1), info, "sample");
   constexpr std::int64_t steered_steps = 50;
   if (task.steers() && !options.sampler.steps) chosen.steps = std::max(chosen.steps, steered_steps);
+  if (chosen.kind == SamplerKind::ode_dopri5 && !task.animate.empty() && !task.interpolate &&
+      !task.to_class)
+    chosen.shown_steps = frames_of(task) - 1;
+  if (options.sampler.head_start) {
+    if (!task.init_image.empty())
+      throw Error(
+          "sample: --head-start begins with noise, --init-image with a picture; leave one "
+          "out");
+    const std::string name = options.data.empty() ? info.dataset : options.data;
+    if (name.empty())
+      throw Error("sample: " + options.model +
+                  " does not say what it was trained on; --data says whose mean and covariance "
+                  "--head-start takes");
+    const Shape shape = sample_shape(info.network);
+    const bool image = shape.rank() == 3;
+    take_head_start(options.sampler, chosen,
+                    *make_data_set(name, {.image_size = image ? shape[0] : 0,
+                                          .channels = image ? shape[2] : 0}),
+                    shape);
+  } else if (!options.data.empty()) {
+    throw Error("sample: --data says whose mean and covariance --head-start takes; leave it out");
+  }
   if (!task.init_image.empty()) chosen.begin = 1 - task.strength.value_or(usual_strength);
-  if ((task.interpolate || task.to_class) && make_stepper(chosen).draws_noise)
+  if ((task.interpolate || task.to_class) && chosen.grid != GridKind::best &&
+      make_stepper(chosen).draws_noise)
     throw Error(
         "sample: " + to_string(chosen.kind) +
         " draws noise on its way, so that neighbours on the way between two samples are not "
         "alike; take --sampler " +
         (info.prediction == Prediction::end_point ? "consistency with --steps 1" : "heun"));
+  if ((task.interpolate || task.to_class) && !chosen.source.empty())
+    throw Error("sample: the model begins with points of " + chosen.source +
+                ", between which nothing is noise: --interpolate and --to-class want a model of "
+                "noise");
   SampleSource source;
   source.shape = sample_shape(info.network);
   source.classes = chosen_classes(
@@ -95,7 +123,10 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
   const std::optional<Steering> steering = chosen_steering(task, source.shape, device);
   const Sampler sampler = task.to_class ? sampler_between(model, network, options, chosen, steering)
                                         : Sampler(network, model.parameters, chosen, steering);
-  if (chosen.kind != SamplerKind::ode_dopri5) source.steps = chosen.steps;
+  source.steps = chosen.kind == SamplerKind::ode_dopri5 ? chosen.shown_steps : chosen.steps;
+  source.best = sampler.best();
+  if (source.best)
+    for (const GridPoint& point : source.best->grid) source.how["times"].push_back(point.t);
   source.draw = [sampler, data = initial_data(task, source.shape),
                  one_batch = task.to_class.has_value()](Sampler::Request request) {
     request.data = data;

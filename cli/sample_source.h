@@ -18,6 +18,7 @@ struct SampleArguments : CommonOptions {
   std::optional<std::int64_t> given_count;
   std::int64_t count = 64;  // of all samples, once `sample` has begun
   SamplerChoice sampler;
+  std::string data;  // of --head-start; empty: what the model was trained on
   std::string chosen_class = "balanced";
   std::optional<double> guidance = {};  // empty: none, or what a sampler file says
   std::uint64_t seed = 0;
@@ -34,7 +35,8 @@ struct SampleSource {
   std::vector<std::string> class_names;
   nlohmann::json how;  // they are drawn, as PNG files keep it and `fluxion inspect` shows it
   std::function<std::vector<float>(const Sampler::Request& request)> draw;
-  std::int64_t steps = 0;  // of a sample; 0: they differ
+  std::int64_t steps = 0;              // of a sample, that visits see; 0: they differ
+  std::optional<BestSteps> best = {};  // where they lie, of --grid best
   std::function<double()> evaluations;
   std::function<std::size_t()> traces;
 };

@@ -7,6 +7,7 @@
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "models/samplers/default_sampler.h"
+#include "models/samplers/head_start.h"
 
 namespace fluxion::cli {
 
@@ -84,9 +85,10 @@ std::vector<Option> add_sampler_options(const Parser& parser, SamplerChoice& cho
       parser
           .add_option(
               "--grid", choice.grid,
-              "Where the steps lie: uniform in time, karras, log-snr or auto: karras for edm, "
-              "log-snr for dpm-solver++, else uniform (default: auto)")
-          .check(one_of({"auto", "uniform", "karras", "log-snr"}))
+              "Where the steps lie: uniform in time, karras, log-snr, best: where euler's err "
+              "least on the ways of some samples, or auto: karras for edm, log-snr for "
+              "dpm-solver++, else uniform (default: auto)")
+          .check(one_of({"auto", "uniform", "karras", "log-snr", "best"}))
           .type_name("NAME")
           .group(group));
   number("--shift", choice.shift, real(1e-3, 1000),
@@ -97,6 +99,10 @@ std::vector<Option> add_sampler_options(const Parser& parser, SamplerChoice& cho
          "karras and log-snr grids: least noise for each unit of data (default 0.002)", "X");
   number("--sigma-max", choice.sigma_max, real(1e-6, 1e6),
          "karras and log-snr grids: most noise for each unit of data (default 80)", "X");
+  number("--head-start", choice.head_start, real(0.001, 0.999),
+         "Share of the way that is gone in closed form, by the mean and covariance of the data, "
+         "before the network is asked (default: none)",
+         "X");
   number("--guidance-low", choice.guidance_low, real(0, 1000),
          "Least time at which --guidance holds (default 0)", "X");
   number("--guidance-high", choice.guidance_high, real(0, 1000),
@@ -159,6 +165,18 @@ SamplerOptions chosen_sampler(const SamplerChoice& choice, double guidance, cons
   options.measured_norms = choice.measured_norms;
   check(options);
   return options;
+}
+
+void take_head_start(const SamplerChoice& choice, SamplerOptions& options, const DataSet& data,
+                     const Shape& sample_shape) {
+  if (!choice.head_start) return;
+  if (data.sample_shape() != sample_shape)
+    throw ShapeError("--head-start: " + data.name() + " holds samples of shape " +
+                     to_string(data.sample_shape()) + ", the model's are " +
+                     to_string(sample_shape));
+  options.begin = *choice.head_start;
+  options.head_start = std::make_shared<const HeadStart>(fitted_head_start(data));
+  check(options);
 }
 
 std::string evaluations_text(double evaluations) {

@@ -134,6 +134,7 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
   to << "\nnetwork    " << family(config.network) << ", "
      << grouped(parameter_count(config.network)) << " parameters\nmethod     "
      << config.method.method->name
+     << (config.coupling.source.empty() ? "" : ", from " + config.coupling.source)
      << (config.coupling.kind == CouplingKind::independent
              ? ""
              : ", noise coupled by " + to_string(config.coupling.kind))

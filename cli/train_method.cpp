@@ -139,6 +139,12 @@ void add_method_options(const Parser& parser, TrainOptions& options) {
       .show_default()
       .group(group);
   parser
+      .add_option("--source", options.source,
+                  "A built-in set of points that the flow begins in, instead of standard normal "
+                  "noise: between two sets, for the methods that take --coupling")
+      .type_name("NAME")
+      .group(group);
+  parser
       .add_number("--coupling-epsilon", options.coupling_epsilon, real(1e-6, 1e6),
                   "Entropy of --coupling sinkhorn, in means of the squared distances above the "
                   "least of them (default: 0.05)")

@@ -221,6 +221,7 @@ json settings_of(const TrainOptions& options) {
                    {"no-labels", options.no_labels},
                    {"coupling", options.coupling},
                    {"coupling-epsilon", optional_json(options.coupling_epsilon)},
+                   {"source", optional_json(options.source)},
                    {"net", optional_json(options.net)},
                    {"architecture", optional_json(options.architecture)},
                    {"width", optional_json(options.width)},
@@ -296,6 +297,7 @@ TrainingConfig training_config(const TrainOptions& options, const DataSet& data)
   config.batch = options.batch == "auto" ? 1 : std::stoll(options.batch);
   config.coupling.kind = coupling_kind_from(options.coupling);
   if (options.coupling_epsilon) config.coupling.epsilon = *options.coupling_epsilon;
+  config.coupling.source = options.source.value_or("");
   config.seed = options.seed;
   config.recompute = options.recompute;
   config.dropout = options.dropout;

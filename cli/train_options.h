@@ -31,6 +31,7 @@ struct TrainOptions : CommonOptions, DataOptions {
   MethodValues method_values;
   std::string coupling = "independent";
   std::optional<double> coupling_epsilon;
+  std::optional<std::string> source;
   std::optional<std::string> net, architecture;
   std::optional<std::int64_t> width, depth, heads, patch, frequencies;
   std::vector<std::int64_t> channel_mult, attention;  // attention {0}: at no level

@@ -67,6 +67,7 @@ void take_method(const json& object, ModelInfo& info) {
                    .steps = json_member<std::int64_t>(sampling, "steps")};
   info.open_class = json_member_or(object, "open_class", true);
   info.coupling = json_member_or<std::string>(object, "coupling", "");
+  info.source = json_member_or<std::string>(object, "source", "");
   check_sampling(info.sampling);
 }
 
@@ -87,6 +88,7 @@ json info_to_json(const ModelInfo& info) {
   if (info.wrapping != Wrapping::none) result["wrapping"] = to_string(info.wrapping);
   if (!info.open_class) result["open_class"] = false;
   if (!info.coupling.empty()) result["coupling"] = info.coupling;
+  if (!info.source.empty()) result["source"] = info.source;
   if (!info.class_marks.empty()) result["class_marks"] = info.class_marks;
   if (!info.untrained_classes.empty()) result["untrained_classes"] = info.untrained_classes;
   if (info.ema_decay) result["ema_decay"] = *info.ema_decay;

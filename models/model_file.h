@@ -41,10 +41,14 @@ struct ModelInfo {
   Wrapping wrapping = Wrapping::none;
   DefaultSampling sampling = {};
   std::optional<TrainedGuidance> guidance;
-  // How noise and data were paired: "" (independently), "exact", "sinkhorn" or "pairs" of a
-  // teacher. Where they were not independent, the velocity says nothing of the score of what is on
-  // the way.
+  // How noise and data were paired: "" (independently), "exact", "sinkhorn", "pairs" of a teacher,
+  // "source" (independently, but the noise is none), or not at all: "flow", any that takes data to
+  // noise. Where they were not independent, the
+  // velocity says nothing of the score of what is on the way.
   std::string coupling;
+  // The built-in set of points that its flow begins in (models/data/source_set.h); "": standard
+  // normal noise.
+  std::string source;
   bool open_class = true;  // where there are classes: samples without one were trained, too
   std::string dataset;     // informative
   std::vector<std::string> class_names;  // may be empty: classes are known by number alone

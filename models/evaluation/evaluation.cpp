@@ -8,9 +8,11 @@
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "models/data/points.h"
+#include "models/evaluation/classifier_test.h"
 #include "models/evaluation/frechet.h"
 #include "models/evaluation/modes.h"
 #include "models/evaluation/neighbours.h"
+#include "models/evaluation/planar_divergence.h"
 #include "models/evaluation/two_sample.h"
 
 namespace fluxion {
@@ -183,16 +185,34 @@ class Evaluator {
                  .value = sliced_wasserstein2(x.samples, reference, Slices{}, threads),
                  .note = "512 directions"}};
       };
-    if (name == "wasserstein")
+    if (name == "wasserstein" || name == "wasserstein-1")
       return [=](const Subject& x) -> Numbers {
         const std::int64_t count = std::min({x.samples.count, reference.count, largest_assignment});
         const auto first = [&](const SampleView& set) {
           return SampleView{set.values.first(static_cast<std::size_t>(count * set.dim)), count,
                             set.dim};
         };
+        const auto distance = name == "wasserstein" ? wasserstein2 : wasserstein1;
         return {{.name = name,
-                 .value = wasserstein2(first(x.samples), first(reference), threads),
+                 .value = distance(first(x.samples), first(reference), threads),
                  .note = counted(count, "samples, exact")}};
+      };
+    if (name == "kl")
+      return [=](const Subject& x) -> Numbers {
+        const GridCells cells;
+        const std::string side = std::to_string(cells.per_axis);
+        return {{.name = name,
+                 .value = planar_divergence(reference, x.samples, cells),
+                 .note = "nats, of the data from the samples on " + side + " x " + side +
+                         " cells, 1/2 added to each"}};
+      };
+    if (name == "c2st")
+      return [=](const Subject& x) -> Numbers {
+        const ClassifierTest test;
+        const std::int64_t count = std::min({x.samples.count, reference.count, test.most_samples});
+        return {{.name = name,
+                 .value = classifier_test(x.samples, reference, test, threads),
+                 .note = "told from " + counted(count, "real ones by a classifier; best: 0.5")}};
       };
     if (name == "energy")
       return [=](const Subject& x) -> Numbers {
@@ -248,8 +268,8 @@ class Evaluator {
                  .note = "data balls with a sample inside"}};
       };
     }
-    if (name == "likelihood")
-      throw Error("evaluation: the likelihood is a model's, and samples don't tell it");
+    if (is_of_model(name))
+      throw Error("evaluation: the metric " + name + " is of a model, and samples don't tell it");
     throw Error("evaluation: no metric \"" + name + "\"");
   }
 
@@ -332,13 +352,24 @@ const std::vector<MetricName>& metric_names() {
       {"energy", "energy distance"},
       {"mmd", "squared maximum mean discrepancy"},
       {"wasserstein", "exact 2-Wasserstein distance of up to 2,000 samples"},
+      {"wasserstein-1", "exact 1-Wasserstein distance of up to 2,000 samples"},
+      {"kl", "Kullback-Leibler divergence on a grid, of points in the plane"},
+      {"c2st", "share of samples that a classifier tells from real ones"},
       {"modes", "share of points near the modes of a built-in set"},
       {"classifier", "share of samples that a classifier takes for what was asked"},
       {"frechet", "Frechet distance of a classifier's features"},
       {"recall", "precision, recall, density and coverage"},
       {"likelihood", "how likely real samples are to a model, in nats and bits per dimension"},
+      {"elbo", "the variational bound of that likelihood, which needs no derivative"},
+      {"conservativity", "how far a model's score is from a gradient"},
+      {"dimension", "directions in which data vary, by the Jacobian of a model's denoiser"},
   };
   return names;
+}
+
+bool is_of_model(const std::string& metric) {
+  return metric == "likelihood" || metric == "elbo" || metric == "conservativity" ||
+         metric == "dimension";
 }
 
 bool needs_judge(const std::string& metric, const DataSet& data) {
@@ -355,6 +386,10 @@ void check_metrics(const std::vector<std::string>& metrics, const DataSet& data)
       found = found || known.name == name;
     }
     if (!found) throw Error("evaluation: no metric \"" + name + "\"; there are " + names);
+    if (name == "kl" && data.sample_shape() != Shape{2})
+      throw Error("evaluation: kl counts points of the plane, and " + data.name() +
+                  " holds samples of shape " + to_string(data.sample_shape()) +
+                  "; leave the metric kl out");
     if (name == "modes" && !known_modes(data))
       throw Error("evaluation: the modes of " + data.name() +
                   " are not known; leave the metric modes out");
@@ -365,6 +400,7 @@ void check_counts(const std::vector<std::string>& metrics, std::int64_t count,
                   const EvaluationData& data) {
   for (const std::string& name : metrics) {
     const std::int64_t least = name == "recall" ? ball_neighbours + 1
+                               : name == "c2st" ? 2 * ClassifierTest().folds
                                : name == "frechet" || name == "energy" || name == "mmd" ? 2
                                                                                         : 1;
     if (count < least)

@@ -87,6 +87,9 @@ const std::vector<MetricName>& metric_names();
 // Those that suit the data: with a judge classifier, frechet and recall; points otherwise get
 // sliced-wasserstein, energy, mmd and, where the set's modes are known, modes.
 std::vector<std::string> default_metrics(const DataSet& data, bool with_judge);
+// Whether a metric measures a model instead of samples (cli/eval_model.h): evaluate_samples knows
+// none of these.
+bool is_of_model(const std::string& metric);
 // Whether a metric needs the judge of this data set.
 bool needs_judge(const std::string& metric, const DataSet& data);
 

@@ -167,7 +167,11 @@ double sliced_wasserstein2(const SampleView& x, const SampleView& y, const Sampl
                    static_cast<double>(directions.count));
 }
 
-double wasserstein2(const SampleView& x, const SampleView& y, int threads) {
+namespace {
+
+// The least mean of cost(squared distance) over assignments of two sets of equal size.
+template <class Cost>
+double least_mean_cost(const SampleView& x, const SampleView& y, int threads, const Cost& of) {
   check_samples(x, y, 1, "Wasserstein");
   constexpr std::int64_t most = 4000;
   if (x.count != y.count || x.count > most)
@@ -178,13 +182,22 @@ double wasserstein2(const SampleView& x, const SampleView& y, int threads) {
   std::vector<double> cost(n * n);
   for_distances(x, y, threads,
                 [&](std::int64_t row, std::int64_t, std::span<const double> squared) {
-                  std::copy(squared.begin(), squared.end(), cost.begin() + row * x.count);
+                  std::transform(squared.begin(), squared.end(), cost.begin() + row * x.count, of);
                 });
-
   const std::vector<std::size_t> column_of = best_assignment(cost, n);
   double total = 0;
   for (std::size_t i = 0; i < n; ++i) total += cost[i * n + column_of[i]];
-  return std::sqrt(total / static_cast<double>(n));
+  return total / static_cast<double>(n);
+}
+
+}  // namespace
+
+double wasserstein1(const SampleView& x, const SampleView& y, int threads) {
+  return least_mean_cost(x, y, threads, [](double squared) { return std::sqrt(squared); });
+}
+
+double wasserstein2(const SampleView& x, const SampleView& y, int threads) {
+  return std::sqrt(least_mean_cost(x, y, threads, [](double squared) { return squared; }));
 }
 
 }  // namespace fluxion

@@ -44,9 +44,10 @@ double sliced_wasserstein2(const SampleView& x, const SampleView& y, const Slice
 double sliced_wasserstein2(const SampleView& x, const SampleView& y, const SampleView& directions,
                            int threads = 0);
 
-// Exact 2-Wasserstein distance of two sets of equal size: the root of the mean squared distance
-// under the best assignment (shortest augmenting paths, Jonker and Volgenant 1987). Time n^3,
-// memory n^2: throws ShapeError above 4,000 samples.
+// Exact Wasserstein distances of two sets of equal size: the mean distance, or the root of the mean
+// squared distance, under the assignment where it is least (shortest augmenting paths, Jonker and
+// Volgenant 1987). Time n^3, memory n^2: both throw ShapeError above 4,000 samples.
+double wasserstein1(const SampleView& x, const SampleView& y, int threads = 0);
 double wasserstein2(const SampleView& x, const SampleView& y, int threads = 0);
 
 }  // namespace fluxion

@@ -5,8 +5,10 @@
 #include <numbers>
 
 #include "autograd/divergence.h"
+#include "autograd/transforms.h"
 #include "engine/compile.h"
 #include "engine/error.h"
+#include "engine/graph/custom.h"
 #include "engine/graph/ops.h"
 #include "models/layers/losses.h"
 #include "models/samplers/runge_kutta.h"
@@ -38,13 +40,14 @@ Tensor packed_l(const Tensor& y) {
 }
 
 Slope flow_slope(const Predictor& predictor, const Shape& shape, const Tensor& probes,
-                 const Tensor& labels) {
+                 const Tensor& labels, const Tensor& sketch = {}) {
   return [=](const Tensor& y, const Tensor& t) {
     const Tensor z = packed_z(y, shape);
     const Field field = [&](const Tensor& at) {
       return predictor(Prediction::velocity, at, t, labels);
     };
-    const FieldDivergence found = probes
+    const FieldDivergence found = sketch ? hutch_plus_plus(field, z, sketch, probes)
+                                  : probes
                                       ? hutchinson(field, z, probes)
                                       : divergence(field, z, z.device().costs().tangents_at_once);
     return packed(found.value, found.divergence);
@@ -57,12 +60,19 @@ Tensor log_normal(const Tensor& z, double sigma) {
          0.5 * dimensions * std::log(2 * std::numbers::pi * sigma * sigma);
 }
 
-// The classical step for a slope of packed states.
-Tensor rk4_step(const Slope& f, const Tensor& y, const Tensor& t, const Tensor& h) {
+// The classical step for a slope of packed states, or of trees of them.
+template <class State, class F>
+State rk4_step(const F& f, const State& y, const Tensor& t, const Tensor& h) {
   const Tensor half = 0.5 * h, middle = t + half;
-  const Tensor k1 = f(y, t), k2 = f(y + half * k1, middle), k3 = f(y + half * k2, middle),
-               k4 = f(y + h * k3, t + h);
-  return y + h / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4);
+  const auto moved = [&](const Tensor& by, const State& slope) {
+    return zip_tree(y, slope, [&](const Tensor& a, const Tensor& b) { return a + by * b; });
+  };
+  const State k1 = f(y, t), k2 = f(moved(half, k1), middle), k3 = f(moved(half, k2), middle),
+              k4 = f(moved(h, k3), t + h);
+  const auto inner = zip_tree(k2, k3, [](const Tensor& a, const Tensor& b) { return a + b; });
+  const auto outer = zip_tree(k1, k4, [](const Tensor& a, const Tensor& b) { return a + b; });
+  return moved(h / 6.0, zip_tree(outer, inner,
+                                 [](const Tensor& a, const Tensor& b) { return a + 2.0 * b; }));
 }
 
 void check_data(const Tensor& x) {
@@ -80,7 +90,7 @@ void check_predictor(const Predictor& predictor) {
 }  // namespace
 
 struct ProbabilityFlow::State {
-  using List = std::vector<Tensor>;  // none or one tensor
+  using List = std::vector<Tensor>;  // none or one tensor; of probes also a sketch behind them
   using Start = std::function<AdaptiveState(const Tensor& y, const Shape& shape, const List& probes,
                                             const List& labels)>;
   using Attempt = std::function<AdaptiveState(const AdaptiveState& state, const Shape& shape,
@@ -130,14 +140,18 @@ ProbabilityFlow::ProbabilityFlow(Predictor predictor, const ProbabilityFlowOptio
     throw Error("likelihood: wants 0 or more probes and at least 1 step, got " +
                 std::to_string(options.probes) + " probes and " +
                 std::to_string(options.rk4_steps.value_or(options.most_tries)) + " steps");
+  if (options.sketched && options.probes == 0)
+    throw Error("likelihood: a sketch goes with probes, and the exact divergence has none");
   if (!(options.relative_tolerance > 0) || !(options.absolute_tolerance > 0))
     throw Error("likelihood: tolerances must be above 0");
   const FlowTimes times = flow_times(predictor);
   const AdaptiveOptions control{options.relative_tolerance, options.absolute_tolerance, true};
   const auto slope = [predictor](const Shape& shape, const State::List& probes,
                                  const State::List& labels) {
-    const auto first = [](const State::List& list) { return list.empty() ? Tensor() : list[0]; };
-    return flow_slope(predictor, shape, first(probes), first(labels));
+    const auto at = [](const State::List& list, std::size_t i) {
+      return i < list.size() ? list[i] : Tensor();
+    };
+    return flow_slope(predictor, shape, at(probes, 0), at(labels, 0), at(probes, 1));
   };
   const auto end = [to = times.to](const Tensor& like) {
     return full({}, to, like.dtype(), like.device());
@@ -168,7 +182,8 @@ FlowLikelihood ProbabilityFlow::operator()(const Tensor& x, const Tensor& labels
   State::List probes, label_list;
   if (options.probes > 0) {
     probes.push_back(rademacher_probes(key, x, options.probes));
-    eval(probes.front());
+    if (options.sketched) probes.push_back(gaussian_probes(fold_in(key, 1), x, options.probes));
+    eval(probes);
   }
   if (labels) label_list.push_back(labels);
   const Tensor y = packed(x, zeros({x.size(0)}, x.dtype(), x.device()));
@@ -182,19 +197,95 @@ FlowLikelihood ProbabilityFlow::operator()(const Tensor& x, const Tensor& labels
           .evaluations = evaluations};
 }
 
+namespace {
+
+// What is fixed about a flow that is followed by equal steps.
+struct EqualSteps {
+  FlowTimes times;
+  double sigma;  // of the noise at the end
+  std::int64_t steps;
+
+  EqualSteps(const Predictor& predictor, const Tensor& x, std::int64_t wanted)
+      : times(), sigma(0), steps(wanted) {
+    check_predictor(predictor);
+    check_data(x);
+    if (steps < 1) throw Error("likelihood: wants at least 1 step, got " + std::to_string(steps));
+    times = flow_times(predictor);
+    sigma = predictor.path.at(times.to).sigma;
+  }
+  double step() const { return (times.to - times.from) / static_cast<double>(steps); }
+  double time(std::int64_t i) const { return times.from + static_cast<double>(i) * step(); }
+  FollowedFlow end(const Tensor& y, const Shape& shape) const {
+    const Tensor z = packed_z(y, shape);
+    return {log_normal(z, sigma) + packed_l(y), z};
+  }
+};
+
+Tensor with_no_volume(const Tensor& x) {
+  return packed(x, zeros({x.size(0)}, x.dtype(), x.device()));
+}
+
+// On the way back: the state, the cotangent of the end with respect to it, and that with respect to
+// the parameters so far.
+struct AdjointState {
+  Tensor y, a;
+  Parameters g;
+  static auto members(auto& self) { return std::tie(self.y, self.a, self.g); }
+};
+
+}  // namespace
+
+FollowedFlow follow_flow(const Predictor& predictor, const Tensor& x,
+                         const FollowOptions& options) {
+  const EqualSteps way(predictor, x, options.steps);
+  const Slope slope = flow_slope(predictor, x.shape(), options.probes, options.labels);
+  const auto number = [&](double value) { return full({}, value, x.dtype(), x.device()); };
+  Tensor y = with_no_volume(x);
+  for (std::int64_t i = 0; i < options.steps; ++i) {
+    const auto step = [&](const Tensor& at) {
+      return rk4_step(slope, at, number(way.time(i)), number(way.step()));
+    };
+    y = options.recompute ? checkpoint(step, "step of the flow")(y) : step(y);
+  }
+  return way.end(y, x.shape());
+}
+
+FollowedFlow follow_flow_by_adjoint(const std::function<Predictor(const Parameters&)>& bind,
+                                    const Parameters& parameters, const Tensor& x,
+                                    const FollowOptions& options) {
+  const EqualSteps way(bind(parameters), x, options.steps);
+  const auto number = [dtype = x.dtype(), device = x.device()](double value) {
+    return full({}, value, dtype, device);
+  };
+  const auto slope = [bind, options, shape = x.shape()](const Parameters& p) {
+    return flow_slope(bind(p), shape, options.probes, options.labels);
+  };
+  const auto there = [=](const Parameters& p, const Tensor& start) {
+    Tensor y = start;
+    for (std::int64_t i = 0; i < way.steps; ++i)
+      y = rk4_step(slope(p), y, number(way.time(i)), number(way.step()));
+    return y;
+  };
+  const auto back = [=](const std::tuple<Parameters, Tensor>& primals, const Tensor& end,
+                        const Tensor& cotangent) {
+    const Parameters& p = std::get<0>(primals);
+    const auto rates = [&](const AdjointState& state, const Tensor& t) -> AdjointState {
+      const auto f = [&](const Parameters& q, const Tensor& y) { return slope(q)(y, t); };
+      const auto [rate, pull] = vjp(f, p, state.y);
+      const auto [of_p, of_y] = pull(state.a);
+      return {rate, neg(of_y), map_tree(of_p, [](const Tensor& g) { return neg(g); })};
+    };
+    AdjointState state{end, cotangent, map_tree(p, [](const Tensor& q) { return zeros_like(q); })};
+    for (std::int64_t i = way.steps; i > 0; --i)
+      state = rk4_step(rates, state, number(way.time(i)), number(-way.step()));
+    return std::tuple(state.g, state.a);
+  };
+  return way.end(custom_vjp(there, back, "flow")(parameters, with_no_volume(x)), x.shape());
+}
+
 Tensor log_likelihood(const Predictor& predictor, const Tensor& x, std::int64_t steps,
                       const Tensor& probes, const Tensor& labels) {
-  check_predictor(predictor);
-  check_data(x);
-  if (steps < 1) throw Error("likelihood: wants at least 1 step, got " + std::to_string(steps));
-  const FlowTimes times = flow_times(predictor);
-  const Slope slope = flow_slope(predictor, x.shape(), probes, labels);
-  const double h = (times.to - times.from) / static_cast<double>(steps);
-  const auto number = [&](double value) { return full({}, value, x.dtype(), x.device()); };
-  Tensor y = packed(x, zeros({x.size(0)}, x.dtype(), x.device()));
-  for (std::int64_t i = 0; i < steps; ++i)
-    y = rk4_step(slope, y, number(times.from + static_cast<double>(i) * h), number(h));
-  return log_normal(packed_z(y, x.shape()), predictor.path.at(times.to).sigma) + packed_l(y);
+  return follow_flow(predictor, x, {.steps = steps, .probes = probes, .labels = labels}).log_p;
 }
 
 double bits_per_dimension(double log_p, std::int64_t dimensions, double bits) {

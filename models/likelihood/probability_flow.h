@@ -8,6 +8,7 @@
 // times begin at 1e-3, it is that of data with so much noise.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -20,6 +21,9 @@ struct ProbabilityFlowOptions {
   // The divergence: 0: exactly, one JVP per element of a sample; otherwise Hutchinson's estimate
   // with so many probes of entries +-1, drawn once for a whole solve. Their mean is log p(x).
   std::int64_t probes = 0;
+  // Hutch++ (autograd/divergence.h) with as many vectors of its sketch as probes, at the cost of
+  // three products with the Jacobian for each.
+  bool sketched = false;
   // dopri5's, of z and l together, each sample with steps of its own; or so many RK4 steps.
   double relative_tolerance = 1e-5, absolute_tolerance = 1e-5;
   std::optional<std::int64_t> rk4_steps = {};
@@ -48,8 +52,28 @@ class ProbabilityFlow {
   std::shared_ptr<const State> state_;
 };
 
-// log p of one batch as a graph of `steps` RK4 steps, to differentiate or compile: [batch].
-// probes [m, batch, ..] for Hutchinson's estimate, or empty for the exact divergence.
+// The flow of one batch followed by `steps` RK4 steps, as a graph to differentiate or compile.
+struct FollowedFlow {
+  Tensor log_p;  // [batch], in nats
+  Tensor z;      // the noise that x comes from
+  static auto members(auto& self) { return std::tie(self.log_p, self.z); }
+};
+struct FollowOptions {
+  std::int64_t steps = 8;
+  Tensor probes = {};      // [m, batch, ..] for Hutchinson's estimate; empty: the exact divergence
+  Tensor labels = {};      // i32 [batch], or empty
+  bool recompute = false;  // gradients compute each step again instead of keeping it
+};
+FollowedFlow follow_flow(const Predictor& predictor, const Tensor& x, const FollowOptions& options);
+// The same for parameters whose gradient is wanted, by the adjoint equation (Chen et al. 2018):
+//   da/dt = -a' df/dy,  dg/dt = -a' df/dp,  y = (z, l), followed back from the end together with y
+// by as many RK4 steps. Nothing of the way there is kept. It differs from the gradient of
+// follow_flow by the error of the steps. bind(p) is the predictor with parameters p, and must not
+// hold others that are differentiated.
+FollowedFlow follow_flow_by_adjoint(const std::function<Predictor(const Parameters&)>& bind,
+                                    const Parameters& parameters, const Tensor& x,
+                                    const FollowOptions& options);
+// log p alone: [batch].
 Tensor log_likelihood(const Predictor& predictor, const Tensor& x, std::int64_t steps,
                       const Tensor& probes = {}, const Tensor& labels = {});
 

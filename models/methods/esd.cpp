@@ -12,13 +12,18 @@ Method esd_method() {
       "The flow map, by u = v - (t - r) du/dt along its own velocity v; one step or a few draw a "
       "sample";
   method.options = self_distillation_options(
-      {choice_option("gradient", {"stopped", "through"}, {.images = "stopped"},
-                     "Hold v - (t - r) du/dt constant, or let gradients through it")});
+      {choice_option("gradient", {"stopped", "time", "convex", "through"}, {.images = "stopped"},
+                     "What of v - (t - r) du/dt gradients go through: nothing, the part of du/dt "
+                     "along t, du/dt with its direction held constant, or all of it")});
   method.loss = [](const LossArguments& arguments) {
-    const bool stopped = arguments.use.options.text("gradient") == "stopped";
+    const std::string& name = arguments.use.options.text("gradient");
+    const EulerianGradient gradient = name == "stopped"  ? EulerianGradient::stopped
+                                      : name == "time"   ? EulerianGradient::time
+                                      : name == "convex" ? EulerianGradient::convex
+                                                         : EulerianGradient::through;
     return self_distillation_loss(
         arguments, [&](const Velocity& network, const FlowDraws& draws, const Tensor&) {
-          return eulerian_self_distillation(network, draws, stopped).per_sample;
+          return eulerian_self_distillation(network, draws, gradient).per_sample;
         });
   };
   return method;

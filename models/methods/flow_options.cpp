@@ -1,6 +1,7 @@
 #include "models/methods/flow_options.h"
 
 #include "engine/graph/ops.h"
+#include "models/samplers/sampler_options.h"
 
 namespace fluxion {
 
@@ -20,10 +21,8 @@ MethodOption equal_share_option() {
 }
 
 MethodOption label_dropout_option() {
-  MethodOption option = real_option("label-dropout", 0, 1, {.images = 0.1},
-                                    "Share of rows trained without their label");
-  option.needs_classes = true;
-  return option;
+  return for_classes(real_option("label-dropout", 0, 1, {.images = 0.1},
+                                 "Share of rows trained without their label"));
 }
 
 MethodOption adaptive_power_option() {
@@ -34,6 +33,20 @@ MethodOption adaptive_power_option() {
 MethodOption adaptive_offset_option() {
   return real_option("weight-offset", 1e-12, 1e6, {.images = 1e-3},
                      "c of the adaptive weight (error + c)^-p");
+}
+
+std::vector<MethodOption> pair_making_options() {
+  std::vector<std::string> samplers = {"own"};
+  samplers.insert(samplers.end(), sampler_names().begin(), sampler_names().end());
+  return {file_option("teacher", "Model file of the trained model"),
+          whole_option("pairs", 1, 1'000'000'000,
+                       {.images = std::int64_t{50000}, .points = std::int64_t{100000}},
+                       "Pairs that are drawn of --teacher before training"),
+          choice_option("pair-sampler", samplers, {.images = "own"},
+                        "Sampler that draws the pairs of --teacher; own: that of its file"),
+          whole_option("pair-steps", 0, 10000, {.images = std::int64_t{0}},
+                       "Steps of that sampler; 0: those of the teacher's file, or what is usual "
+                       "for the sampler")};
 }
 
 DrawOptions draw_options(const MethodOptions& options) {

@@ -11,6 +11,8 @@ MethodOption time_std_option();
 MethodOption equal_share_option();
 MethodOption label_dropout_option();
 MethodOption adaptive_power_option();
+// teacher, pairs, pair-sampler and pair-steps, of methods that need pairs.
+std::vector<MethodOption> pair_making_options();
 MethodOption adaptive_offset_option();
 
 // Those of the options that the method has; without an equal share, r = t in all rows.

@@ -1,5 +1,7 @@
 // Improved MeanFlow: the velocity as a compound prediction u + (t - r) du/dt, along a velocity that
-// a second network learns beside it and that samples do without. Guidance is not trained in.
+// a second network learns beside it and that samples do without. Guidance of scale w, where asked
+// for, is in the target: e - x + (1 - 1/w) (v(z; label) - v(z; null)), whose mean is v where
+// v = w E[e - x | label] + (1 - w) v(null).
 #include "autograd/transforms.h"
 #include "engine/graph/ops.h"
 #include "models/layers/layers.h"
@@ -30,8 +32,16 @@ LossValue imf_loss(const LossArguments& arguments) {
   const FlowDraws draws = draw(arguments, how);
   const std::int64_t batch = draws.x.size(0), k = unequal_rows(how, batch);
   const Tensor z = interpolate(draws.x, draws.e, draws.t), labels = draws.labels.dropped(),
-               target = draws.e - draws.x;
-  const Tensor v = arguments.bind(arguments.learned)(z, {.t = draws.t, .r = draws.t}, labels);
+               drawn = draws.e - draws.x;
+  const Velocity second = arguments.bind(arguments.learned);
+  const Times now{.t = draws.t, .r = draws.t};
+  const Tensor v = second(z, now, labels);
+  Tensor target = drawn;
+  if (const double scale = options.real("guidance-scale"); scale != 1 && labels) {
+    const Tensor difference = stop_gradient(v - second(z, now, draws.labels.null()));
+    // 0 where the label was dropped.
+    target = drawn + (1 - 1 / scale) * difference;
+  }
 
   const auto part = [&](const Tensor& tensor, std::int64_t begin, std::int64_t end) {
     return tensor ? slice_axis(tensor, 0, begin, end) : tensor;
@@ -66,11 +76,23 @@ Method imf_method() {
           "The average velocity, by regression of u + (t - r) du/dt on the velocity; one "
           "step draws a sample",
       .paper = "Geng et al. 2025, Improved Mean Flows, arXiv 2512.02012",
-      .options = {label_dropout_option(), with_default(equal_share_option(), {.images = 0.5}),
+      .options = {for_classes(real_option("guidance-scale", 1, 1000, {.images = 1.0},
+                                          "Scale of guidance that is trained in; 1: none")),
+                  label_dropout_option(), with_default(equal_share_option(), {.images = 0.5}),
                   adaptive_power_option(), with_default(adaptive_offset_option(), {.images = 1e-2}),
                   time_mean_option(), time_std_option()},
       .prediction = Prediction::average_velocity,
       .sampling = {.sampler = "meanflow", .steps = 1},
+      .guidance = [](const MethodOptions& options) -> std::optional<TrainedGuidance> {
+        const double scale = options.real("guidance-scale");
+        if (scale == 1) return std::nullopt;
+        return TrainedGuidance{.omega = scale, .kappa = 0};
+      },
+      .refusal = [](const MethodUse& use) -> std::string {
+        return use.options.real("guidance-scale") != 1 && num_classes(use.network) == 0
+                   ? "guidance-scale needs classes, and this network has none"
+                   : "";
+      },
       .loss = imf_loss,
       .takes_pairs = true,
       .learned_shapes = velocity_shapes,

@@ -10,11 +10,6 @@ bool is_guided(const MethodOptions& options) {
   return options.real("omega") != 1 || options.real("kappa") != 0;
 }
 
-MethodOption for_classes(MethodOption option) {
-  option.needs_classes = true;
-  return option;
-}
-
 LossValue meanflow_loss(const LossArguments& arguments) {
   const MethodOptions& options = arguments.use.options;
   const bool subset = options.text("tangent") == "subset";

@@ -117,6 +117,7 @@ void describe(const MethodConfig& config, ModelInfo& info) {
   if (method.path) info.path = method.path(config.options);
   info.sampling = method.sampling_for ? method.sampling_for(config.options) : method.sampling;
   if (method.guidance) info.guidance = method.guidance(config.options);
+  if (method.any_flow) info.coupling = "flow";
   info.open_class =
       !config.options.has("label-dropout") || config.options.real("label-dropout") > 0;
 }

@@ -29,8 +29,9 @@ using MethodState = std::map<std::string, Parameters>;
 // What a loss is a function of.
 struct LossArguments {
   MethodUse use;
-  Velocity velocity;          // the network, with the parameters that are differentiated
-  const Parameters& learned;  // the method's own, differentiated too
+  Velocity velocity;             // the network, with the parameters that are differentiated
+  const Parameters& parameters;  // those, as `bind` takes them
+  const Parameters& learned;     // the method's own, differentiated too
   const MethodState& state;
   // The network with other parameters of the same names, such as a tree of the state.
   std::function<Velocity(const Parameters&)> bind;
@@ -88,6 +89,9 @@ struct Method {
   // pair-sampler and pair-steps say how they are made (models/training/pairs.h).
   bool needs_pairs = false;
   bool has_schedule = false;  // it reads use.total_steps, and needs to know them
+  // Its velocity is that of any flow from data to noise, not of data under noise that was drawn
+  // independently of them: samplers that add noise on their way are refused.
+  bool any_flow = false;
 
   // State; each of these may be empty. All of it is in checkpoints.
   // Parameters of the method's own that are trained with the network's: names and shapes, and fresh

@@ -100,6 +100,11 @@ MethodOption with_default(MethodOption option, OptionDefault fallback) {
   return option;
 }
 
+MethodOption for_classes(MethodOption option) {
+  option.needs_classes = true;
+  return option;
+}
+
 double MethodOptions::real(const std::string& name) const {
   return value_of<double>(values_, name);
 }

@@ -47,8 +47,9 @@ MethodOption choice_option(std::string name, std::vector<std::string> choices,
                            OptionDefault fallback, std::string help);
 MethodOption file_option(std::string name, std::string help);  // default: none, ""
 
-// The same option with another default.
+// The same option with another default, or for networks with classes alone.
 MethodOption with_default(MethodOption option, OptionDefault fallback);
+MethodOption for_classes(MethodOption option);
 
 // A value for every option of a method. Asking for one that the method does not have, or for
 // another type, throws Error.

@@ -51,7 +51,7 @@ std::string methods_page(const MethodTable& table) {
   for (const auto& method : table) {
     page += "\n## " + method->name + "\n\n" + method->paper + ".\n\n";
     if (method->takes_pairs && !method->needs_pairs)
-      page += "Takes `--coupling` and `--data` of pairs.\n\n";
+      page += "Takes `--coupling`, `--source` and `--data` of pairs.\n\n";
     if (method->options.empty()) continue;
     page += "| option | range | default | |\n|---|---|---|---|\n";
     for (const MethodOption& option : method->options)

@@ -4,19 +4,11 @@
 #include "engine/graph/ops.h"
 #include "models/methods/flow_options.h"
 #include "models/objectives/flow.h"
-#include "models/samplers/sampler_options.h"
 
 namespace fluxion {
 namespace {
 
 constexpr std::int64_t usual_reflow_steps = 4;
-
-MethodOption pair_sampler_option() {
-  std::vector<std::string> words = {"own"};
-  words.insert(words.end(), sampler_names().begin(), sampler_names().end());
-  return choice_option("pair-sampler", words, {.images = "own"},
-                       "Sampler that draws the pairs of --teacher; own: that of its file");
-}
 
 LossValue reflow_loss(const LossArguments& arguments) {
   FlowDraws draws = draw(arguments, draw_options(arguments.use.options));
@@ -29,6 +21,16 @@ LossValue reflow_loss(const LossArguments& arguments) {
   return {result.loss, result.loss};
 }
 
+std::vector<MethodOption> reflow_options() {
+  std::vector<MethodOption> options = pair_making_options();
+  options.insert(options.end(),
+                 {whole_option("distil-steps", 0, 1000, {.images = std::int64_t{0}},
+                               "Learn the velocity at the times of so many of Euler's steps alone; "
+                               "0: at all times"),
+                  label_dropout_option(), time_mean_option(), time_std_option()});
+  return options;
+}
+
 }  // namespace
 
 Method reflow_method() {
@@ -38,18 +40,7 @@ Method reflow_method() {
           "The velocity between noise and what a trained model draws from it; few steps draw "
           "a sample",
       .paper = "Liu et al. 2022, Flow Straight and Fast, arXiv 2209.03003",
-      .options = {file_option("teacher", "Model file of the trained model"),
-                  whole_option("pairs", 1, 1'000'000'000,
-                               {.images = std::int64_t{50000}, .points = std::int64_t{100000}},
-                               "Pairs that are drawn of --teacher before training"),
-                  pair_sampler_option(),
-                  whole_option("pair-steps", 0, 10000, {.images = std::int64_t{0}},
-                               "Steps of that sampler; 0: those of the teacher's file, or what is "
-                               "usual for the sampler"),
-                  whole_option("distil-steps", 0, 1000, {.images = std::int64_t{0}},
-                               "Learn the velocity at the times of so many of Euler's steps alone; "
-                               "0: at all times"),
-                  label_dropout_option(), time_mean_option(), time_std_option()},
+      .options = reflow_options(),
       .prediction = Prediction::velocity,
       .sampling = {.sampler = "euler", .steps = usual_reflow_steps},
       .sampling_for =

@@ -8,6 +8,7 @@
 #include "engine/number_text.h"
 #include "engine/single_precision.h"
 #include "models/data/random.h"
+#include "models/data/source_set.h"
 #include "models/evaluation/distances.h"
 #include "models/evaluation/transport.h"
 #include "models/names.h"
@@ -57,6 +58,15 @@ const std::vector<std::string>& coupling_names() {
   return names;
 }
 
+bool gives_noise(const Coupling& coupling) {
+  return coupling.kind != CouplingKind::independent || !coupling.source.empty();
+}
+
+std::string coupling_note(const Coupling& coupling) {
+  if (coupling.kind != CouplingKind::independent) return to_string(coupling.kind);
+  return coupling.source.empty() ? "" : "source";
+}
+
 void check(const Coupling& coupling, std::int64_t batch) {
   if (!(coupling.epsilon > 0) || !fits_single(coupling.epsilon))
     throw Error("train: the epsilon of a coupling must be above 0 and finite, got " +
@@ -67,11 +77,16 @@ void check(const Coupling& coupling, std::int64_t batch) {
 }
 
 std::vector<float> coupled_noise(const Coupling& coupling, const HostBatch& batch, bool by_class,
-                                 std::uint64_t seed, std::uint64_t step) {
+                                 std::uint64_t seed, std::uint64_t step, const DataSet* source) {
   const std::size_t count = batch.labels.size();
   const std::size_t elements = count == 0 ? 0 : batch.x.size() / count;
   std::vector<float> noise(count * elements);
-  for (std::size_t i = 0; i < count; ++i) {
+  if (source) {
+    const auto number = static_cast<std::int64_t>(count);
+    noise = source_points(*source, SourceUse::training, seed,
+                          static_cast<std::int64_t>(step) * number, number);
+  }
+  for (std::size_t i = 0; i < count && !source; ++i) {
     RandomSequence random(seed, step * count + i, noise_purpose);
     for (std::size_t k = 0; k < elements; ++k) noise[i * elements + k] = random.normal();
   }

@@ -39,6 +39,13 @@ std::int64_t unequal_rows(const DrawOptions& options, std::int64_t batch) {
   return std::clamp<std::int64_t>(rows, options.equal_share < 1 ? 1 : 0, batch);
 }
 
+Tensor u_shaped_times(const Tensor& key, std::int64_t count, double a, DType dtype) {
+  if (!(a > 0)) throw Error("u-shaped times: a must be above 0");
+  const Tensor u = uniform(fold_in(key, 0), {count}, dtype);
+  const Tensor late = log(1.0 + u * std::expm1(a)) / a;
+  return where(lt(uniform(fold_in(key, 1), {count}, dtype), 0.5), late, 1.0 - late);
+}
+
 FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels,
                std::int64_t num_classes, const Tensor& key) {
   const std::int64_t batch = x.size(0);

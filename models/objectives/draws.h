@@ -44,6 +44,10 @@ struct DrawOptions {
 // least 1 unless equal_share is 1.
 std::int64_t unequal_rows(const DrawOptions& options, std::int64_t batch);
 
+// Times in [0, 1] of density a (e^(a t) + e^(a (1 - t))) / (2 (e^a - 1)): most at both ends (Lee et
+// al. 2024). [count]; a above 0.
+Tensor u_shaped_times(const Tensor& key, std::int64_t count, double a, DType dtype);
+
 // e ~ N(0, I); t and r the larger and smaller of two logit-normal draws, or one and the same if
 // equal_share is 1; masks. `labels` is empty without classes (num_classes 0). key u32[2].
 FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels,

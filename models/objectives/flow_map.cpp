@@ -24,17 +24,29 @@ LagrangianResult lagrangian_self_distillation(const Velocity& network, const Flo
 }
 
 EulerianResult eulerian_self_distillation(const Velocity& network, const FlowDraws& draws,
-                                          bool stop_target) {
+                                          EulerianGradient gradient) {
   const Tensor z = interpolate(draws.x, draws.e, draws.t), labels = draws.labels.dropped();
   EulerianResult result;
+  const bool through = gradient == EulerianGradient::through;
   result.v = network(z, {.t = draws.t, .r = draws.t}, labels);
+  const Tensor v = through ? result.v : stop_gradient(result.v);
   const auto u = [&](const Tensor& z, const Tensor& t) {
     return network(z, {.t = t, .r = draws.r}, labels);
   };
-  std::tie(result.u, result.dudt) =
-      jvp(u, std::tuple(z, draws.t), std::tuple(result.v, ones_like(draws.t)));
-  const Tensor target = result.v - per_sample(draws.t - draws.r, z.rank()) * result.dudt;
-  result.per_sample = squared_norm(result.u - (stop_target ? stop_gradient(target) : target));
+  const auto change = [&](const Tensor& dz, const Tensor& dt) {
+    return jvp(u, std::tuple(z, draws.t), std::tuple(dz, dt));
+  };
+  const Tensor one = ones_like(draws.t);
+  if (gradient == EulerianGradient::time) {
+    const auto [value, along_time] = change(Tensor(), one);
+    result.u = value;
+    result.dudt = along_time + stop_gradient(change(v, Tensor()).second);
+  } else {
+    std::tie(result.u, result.dudt) = change(v, one);
+  }
+  const Tensor target = v - per_sample(draws.t - draws.r, z.rank()) * result.dudt;
+  const bool stopped = gradient == EulerianGradient::stopped;
+  result.per_sample = squared_norm(result.u - (stopped ? stop_gradient(target) : target));
   result.loss = mean(result.per_sample);
   return result;
 }

@@ -27,9 +27,15 @@ struct EulerianResult {
     return std::tie(self.loss, self.u, self.v, self.dudt, self.per_sample);
   }
 };
-// stop_target: the bracket is held constant; otherwise gradients flow through v, the JVP's
-// direction and the JVP.
+// What gradients flow through beside the first u. Where v is held constant, and with it the JVP's
+// direction, the bracket is linear in the map u(z, t, r), and the loss convex in it.
+enum class EulerianGradient {
+  stopped,  // nothing: the bracket is held constant
+  time,     // the part of du/dt along t alone
+  convex,   // du/dt, along a direction that is held constant
+  through,  // du/dt, its direction and v
+};
 EulerianResult eulerian_self_distillation(const Velocity& network, const FlowDraws& draws,
-                                          bool stop_target = true);
+                                          EulerianGradient gradient = EulerianGradient::stopped);
 
 }  // namespace fluxion

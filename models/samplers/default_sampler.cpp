@@ -15,7 +15,8 @@ SamplerOptions default_sampler(const ModelInfo& info) {
                          .path = info.path,
                          .prediction = info.prediction,
                          .wrapping = info.wrapping,
-                         .independent_noise = info.coupling.empty()};
+                         .independent_noise = info.coupling.empty(),
+                         .source = info.source};
   // Every step but the last would add noise, which goes with no data of the training.
   if (!options.independent_noise && options.kind == SamplerKind::consistency) options.steps = 1;
   if (info.path.kind == PathKind::edm) {

@@ -211,4 +211,22 @@ Stepper consistency_stepper(const SamplerOptions& options) {
   return stepper;
 }
 
+Stepper rectified_stepper(const SamplerOptions& options) {
+  Stepper stepper;
+  stepper.path = options.path;
+  stepper.grid = time_grid(options, options.path, true);
+  stepper.call = [grid = stepper.grid](std::size_t i) -> Stepper::Call {
+    return {0, {grid[i].t, grid[i + 1].alpha, grid[i + 1].sigma}};
+  };
+  // Memory: the noise at the start.
+  stepper.start = [](const LabelledPredictor&, const Tensor&,
+                     const Tensor& noise) -> std::vector<Tensor> { return {noise}; };
+  stepper.step = [](int, const LabelledPredictor& network, const StepInput& input) -> StepOutput {
+    const std::vector<Tensor>& n = input.numbers;
+    const Tensor x = network(Prediction::data, input.z, n[0]);
+    return {n[1] * x + n[2] * input.memory[0], {input.memory[0]}};
+  };
+  return stepper;
+}
+
 }  // namespace fluxion

@@ -6,7 +6,7 @@
 #include "engine/compile.h"
 #include "engine/error.h"
 #include "engine/graph/ops.h"
-#include "models/samplers/solver.h"
+#include "models/samplers/sampler.h"
 
 namespace fluxion {
 namespace {
@@ -188,6 +188,22 @@ StoredSampler export_sampler(const Model& model, const SamplerOptions& options,
   check(options);
   const ModelInfo& info = model.info;
   if (free_guidance) check_guidance(info, /*scale=*/0);
+  if (options.grid == GridKind::best && options.times.empty()) {
+    const Tensor& any = model.parameters.begin()->second;
+    SamplerOptions found = options;
+    for (const GridPoint& point :
+         find_best_steps(options, predictor(info, bind_parameters(info.network, model.parameters)),
+                         sample_shape(info.network), num_classes(info.network), any.dtype(),
+                         any.device())
+             .grid)
+      found.times.push_back(point.t);
+    return export_sampler(model, found, encoding, free_guidance);
+  }
+  if (options.head_start)
+    throw Error("export: a head start is made of data, which a sampler file does not hold");
+  if (!options.source.empty())
+    throw Error("export: the model begins with points of " + options.source +
+                ", and a sampler file draws standard normal noise");
   if (options.kind == SamplerKind::ode_dopri5)
     throw Error(
         "export: dopri5 chooses its steps as it goes, and a file holds a fixed list of steps; "

@@ -73,12 +73,24 @@ Stepper adaptive_stepper(const SamplerOptions& options) {
   const auto number = [](const Tensor& like, double value) {
     return full({}, value, like.dtype(), like.device());
   };
-  // Memory: time, step, velocity and whether the last try failed.
+  std::vector<double> times;
+  for (std::int64_t i = 1; i <= options.shown_steps; ++i)
+    times.push_back(i == options.shown_steps ? to
+                                             : from + (to - from) * static_cast<double>(i) /
+                                                          static_cast<double>(options.shown_steps));
+  // Memory: time, step, velocity and whether the last try failed; with states to show, where it
+  // began and those.
   stepper.start = [=](const LabelledPredictor& network, const Tensor& z,
                       const Tensor&) -> std::vector<Tensor> {
     const AdaptiveState state =
         adaptive_start(slope_of(network), z, number(z, from), number(z, to), control);
-    return {state.t, state.h, state.slope, state.rejected};
+    std::vector<Tensor> memory{state.t, state.h, state.slope, state.rejected};
+    if (!times.empty()) {
+      memory.push_back(expand_dims(z, 0));
+      memory.push_back(
+          zeros(with_leading_axis(std::ssize(times), z.shape()), z.dtype(), z.device()));
+    }
+    return memory;
   };
   stepper.call = [](std::size_t) -> Stepper::Call { return {}; };
   stepper.step = [=](int, const LabelledPredictor& network, const StepInput& input) -> StepOutput {
@@ -87,10 +99,17 @@ Stepper adaptive_stepper(const SamplerOptions& options) {
                               .h = input.memory[1],
                               .slope = input.memory[2],
                               .rejected = input.memory[3]};
-    const AdaptiveState next =
-        adaptive_step(slope_of(network), state, number(input.z, to), control);
-    return {next.y, {next.t, next.h, next.slope, next.rejected}};
+    DenseOutput dense{.times = times, .states = times.empty() ? Tensor() : input.memory[5]};
+    const AdaptiveState next = adaptive_step(slope_of(network), state, number(input.z, to), control,
+                                             times.empty() ? nullptr : &dense);
+    std::vector<Tensor> memory{next.t, next.h, next.slope, next.rejected};
+    if (!times.empty()) memory.insert(memory.end(), {input.memory[4], dense.states});
+    return {next.y, memory};
   };
+  if (!times.empty())
+    stepper.shown = [](const std::vector<Tensor>& memory) {
+      return concat({memory[4], memory[5]}, 0);
+    };
   stepper.unfinished = [=](const std::vector<Tensor>& memory) {
     return ne(memory[0], number(memory[0], to));
   };

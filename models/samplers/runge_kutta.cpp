@@ -90,8 +90,23 @@ AdaptiveState adaptive_start(const Slope& f, const Tensor& y, const Tensor& from
   return {.y = y, .t = t, .h = direction * h, .slope = slope, .rejected = lt(t, t)};
 }
 
+Tensor dopri5_between(const Tensor& y, const Tensor& next, const std::vector<Tensor>& slopes,
+                      const Tensor& h, const Tensor& theta) {
+  // Hermite's cubic through both ends, and a quartic that the stages add, 0 at both with its slope.
+  static const std::vector<double> quartic{
+      -12715105075.0 / 11282082432,  0,
+      87487479700.0 / 32700410799,   -10690763975.0 / 1880347072,
+      701980252875.0 / 199316789632, -1453857185.0 / 822651844,
+      69997945.0 / 29380423};
+  const Tensor step = over_samples(h, y.rank()), at = over_samples(theta, y.rank()),
+               left = 1.0 - at, moved = next - y;
+  const Tensor bend = step * slopes.front() - moved, other = moved - step * slopes.back() - bend;
+  return y +
+         at * (moved + left * (bend + at * (other + left * weighted_slopes(quartic, slopes, h))));
+}
+
 AdaptiveState adaptive_step(const Slope& f, const AdaptiveState& state, const Tensor& to,
-                            const AdaptiveOptions& options) {
+                            const AdaptiveOptions& options, DenseOutput* dense) {
   const Tableau& tableau = dopri5_tableau();
   const std::int64_t rank = state.y.rank();
   const Tensor left = to - state.t;
@@ -113,6 +128,18 @@ AdaptiveState adaptive_step(const Slope& f, const AdaptiveState& state, const Te
   const auto rows = [&](const Tensor& condition) { return over_samples(condition, rank); };
   const Tensor never = ne(left, left);
   const Tensor moves = where(finished, never, accepted);
+  if (dense) {
+    std::vector<Tensor> states;
+    for (std::size_t i = 0; i < dense->times.size(); ++i) {
+      const auto place = static_cast<std::int64_t>(i);
+      const Tensor before = reshape(slice_axis(dense->states, 0, place, place + 1), y.shape());
+      const Tensor theta = (dense->times[i] - state.t) / h;
+      const Tensor passed = where(moves, where(gt(theta, 0.0), le(theta, 1.0), never), never);
+      states.push_back(expand_dims(
+          where(rows(passed), dopri5_between(state.y, y, slopes, h, theta), before), 0));
+    }
+    dense->states = concat(states, 0);
+  }
   return {.y = where(rows(moves), y, state.y),
           .t = where(moves, where(last, broadcast_to(to, h.shape()), state.t + h), state.t),
           .h = where(finished, state.h, h * growth),

@@ -45,10 +45,20 @@ struct AdaptiveState {
     return std::tie(self.y, self.t, self.h, self.slope, self.rejected);
   }
 };
+// Dense output: where the solution is at times of one's own, from the stages of the steps that pass
+// them, of order 4 (Hairer, Norsett, Wanner 1993, II.6). No evaluation more.
+struct DenseOutput {
+  std::vector<double> times;
+  Tensor states;  // [times, batch, ..], of those that were passed; the others stay as they are
+};
+// The solution at share theta, [] or [batch], of a step of dopri5 from y to next, by its seven
+// slopes.
+Tensor dopri5_between(const Tensor& y, const Tensor& next, const std::vector<Tensor>& slopes,
+                      const Tensor& h, const Tensor& theta);
 AdaptiveState adaptive_start(const Slope& f, const Tensor& y, const Tensor& from, const Tensor& to,
                              const AdaptiveOptions& options);
 // One try of every sample that is not at `to` []; the others stay as they are.
 AdaptiveState adaptive_step(const Slope& f, const AdaptiveState& state, const Tensor& to,
-                            const AdaptiveOptions& options);
+                            const AdaptiveOptions& options, DenseOutput* dense = nullptr);
 
 }  // namespace fluxion

@@ -7,6 +7,9 @@
 #include "engine/error.h"
 #include "engine/export/sample_noise.h"
 #include "engine/graph/ops.h"
+#include "models/data/source_set.h"
+#include "models/exact/gaussian_mixture.h"
+#include "models/samplers/head_start.h"
 
 namespace fluxion {
 Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, const Tensor& t,
@@ -37,13 +40,26 @@ Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, 
   return z + scaled(h / 6.0, k1 + 2.0 * k2 + 2.0 * k3 + k4);
 }
 
+namespace {
+
+SamplerOptions with_times(SamplerOptions options, const TimeGrid& grid) {
+  options.times.clear();
+  for (const GridPoint& point : grid) options.times.push_back(point.t);
+  return options;
+}
+
+}  // namespace
+
 struct Sampler::State {
   Shape sample_shape;
   std::int64_t classes;
   DType dtype;
   Device device;
+  std::optional<BestSteps> best;
   Solver solver;
-  SampleNoise noise;  // copied by each call, for the block that it keeps
+  SampleNoise noise;                      // copied by each call, for the block that it keeps
+  std::optional<Gaussian> head_start;     // of the data, whose flow is gone first
+  std::shared_ptr<const DataSet> source;  // of what samples begin with; none: the noise
 
   State(Predictor predictor, Shape shape, std::int64_t num_classes, DType number_type,
         const Device& on, const SamplerOptions& options, const std::optional<Steering>& steering)
@@ -51,19 +67,44 @@ struct Sampler::State {
         classes(num_classes),
         dtype(number_type),
         device(on),
-        solver(std::move(predictor), options, num_classes, steering),
+        best(found_best(predictor, options)),
+        solver(std::move(predictor), best ? with_times(options, best->grid) : options, num_classes,
+               steering),
         noise(sample_shape, dtype, device) {
     if (steering) check(*steering, sample_shape);
+    if (options.head_start) {
+      const HeadStart& fitted = *options.head_start;
+      if (std::ssize(fitted.mean) != sample_shape.elements())
+        throw ShapeError("sampler: the head start is of " + std::to_string(fitted.mean.size()) +
+                         " numbers, samples have " + std::to_string(sample_shape.elements()));
+      head_start.emplace(fitted.mean, fitted.covariance, device, dtype);
+    }
+    if (!options.source.empty()) source = source_set(options.source, sample_shape);
   }
 
+  std::optional<BestSteps> found_best(const Predictor& predictor,
+                                      const SamplerOptions& options) const {
+    if (options.grid != GridKind::best || !options.times.empty()) return std::nullopt;
+    return find_best_steps(options, predictor, sample_shape, classes, dtype, device);
+  }
   Tensor labels_or_null(const Tensor& labels, std::int64_t batch) const {
     if (classes == 0 || labels) return labels;
     return Tensor::from(std::vector<std::int32_t>(static_cast<std::size_t>(batch),
                                                   static_cast<std::int32_t>(classes)),
                         {batch}, device);
   }
+  // Noise at the noisiest time, at that where the grid begins.
+  Tensor started(const Tensor& noise) const {
+    const Path& path = solver.path();
+    const auto time = [&](double t) { return full({}, t, dtype, device); };
+    const double from = path.noise_time();
+    const Tensor z = reshape(path.at(from).sigma * noise, {noise.size(0), -1});
+    return reshape(head_start->flow_map(path, z, time(from), time(solver.grid().front().t)),
+                   noise.shape());
+  }
   Tensor walk(SolverBatch batch, const RunOptions& run) const {
     batch.labels = classes > 0 ? labels_or_null(batch.labels, batch.noise.size(0)) : Tensor();
+    if (head_start) batch.start = [this](const Tensor& z) { return started(z); };
     return solver.run(batch, run);
   }
 };
@@ -140,7 +181,10 @@ std::vector<float> Sampler::sample(const Request& request, const RunOptions& run
     const std::int64_t used = std::min(batch, count - begin);
     std::vector<float> z(static_cast<std::size_t>(batch) * elements, 0.0f);
     const auto numbers = static_cast<std::size_t>(used) * elements;
-    if (request.noise.empty())
+    if (request.noise.empty() && state_->source)
+      std::ranges::copy(
+          source_points(*state_->source, SourceUse::drawing, request.seed, begin, used), z.begin());
+    else if (request.noise.empty())
       noise.draw(keys.of_start, begin, used, std::span(z).first(numbers), run);
     else
       std::copy_n(request.noise.begin() + begin * static_cast<std::ptrdiff_t>(elements), numbers,
@@ -184,6 +228,35 @@ std::uint64_t Sampler::host_bytes(const Shape& sample_shape, std::int64_t count,
 }
 
 std::size_t Sampler::traces() const { return state_->solver.traces(); }
+
+const TimeGrid& Sampler::grid() const { return state_->solver.grid(); }
+
+const std::optional<BestSteps>& Sampler::best() const { return state_->best; }
+
+BestSteps find_best_steps(const SamplerOptions& given, const Predictor& predictor,
+                          const Shape& sample_shape, std::int64_t classes, DType dtype,
+                          const Device& device) {
+  SamplerOptions options = given;
+  options.path = predictor.path;
+  options.prediction = predictor.prediction;
+  check(options);
+  if (options.grid != GridKind::best) throw Error("best steps: the grid is another");
+  options.grid = GridKind::uniform;
+  options.times.clear();
+  options.steps = fine_steps(options.steps);
+  const Sampler sampler(predictor, sample_shape, classes, dtype, device, options);
+  // Ways are alike: fewer of large samples will do.
+  const std::int64_t ways = sample_shape.elements() > 64 ? 32 : 128;
+  Sampler::Request request{.count = ways, .batch = ways, .seed = 0x626f7373};
+  for (std::int64_t i = 0; classes > 0 && i < ways; ++i)
+    request.labels.push_back(static_cast<std::int32_t>(i % classes));
+  std::vector<std::vector<float>> states;
+  request.visit = [&](std::size_t, std::int64_t, std::span<const float> values) {
+    states.emplace_back(values.begin(), values.end());
+  };
+  sampler.sample(request);
+  return best_steps(sampler.grid(), states, ways, given.steps);
+}
 
 double Sampler::evaluations() const { return state_->solver.evaluations(); }
 

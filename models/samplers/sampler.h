@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "models/samplers/best_steps.h"
 #include "models/samplers/solver.h"
 
 namespace fluxion {
@@ -33,7 +34,8 @@ class Sampler {
   Tensor operator()(const Tensor& noise, const Tensor& labels = {},
                     const RunOptions& run = {}) const;
 
-  // All states on the way, [steps + 1, batch, ..], the noise first; of dopri5, one for each try.
+  // All states on the way, [steps + 1, batch, ..], the noise first; of dopri5, one for each try, or
+  // SamplerOptions::shown_steps.
   Tensor path(const Tensor& noise, const Tensor& labels = {}, const RunOptions& run = {}) const;
 
   // Called after each chunk of `sample` with the number of samples done.
@@ -43,8 +45,8 @@ class Sampler {
     std::int64_t count = 1, batch = 64;
     std::uint64_t seed = 0;
     std::vector<std::int32_t> labels = {};  // one class per sample, or empty for none
-    // [count, ..sample_shape]: standard normal numbers that samples begin with, instead of the
-    // seed's.
+    // [count, ..sample_shape]: standard normal numbers, or points of SamplerOptions::source, that
+    // samples begin with, instead of the seed's.
     std::vector<float> noise = {};
     // [..sample_shape]: all samples begin with it under noise (SamplerOptions::begin).
     std::vector<float> data = {};
@@ -73,6 +75,10 @@ class Sampler {
 
   // How often the step was traced.
   std::size_t traces() const;
+  // Where the steps lie, noise first; of dopri5 its ends. With the costs of GridKind::best, where
+  // it was looked for.
+  const TimeGrid& grid() const;
+  const std::optional<BestSteps>& best() const;
   // Network evaluations of a sample, as counted while sampling: the mean over all samples so far, 0
   // before the first. Guided ones count twice.
   double evaluations() const;
@@ -81,5 +87,11 @@ class Sampler {
   struct State;
   std::shared_ptr<const State> state_;
 };
+
+// The steps that GridKind::best asks for: on the ways of some samples of the network, of each class
+// in turn. Throws Error for other grids.
+BestSteps find_best_steps(const SamplerOptions& options, const Predictor& predictor,
+                          const Shape& sample_shape, std::int64_t classes, DType dtype,
+                          const Device& device);
 
 }  // namespace fluxion

@@ -1,6 +1,8 @@
 #include "models/samplers/sampler_options.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "engine/error.h"
 #include "engine/number_text.h"
@@ -10,7 +12,7 @@
 namespace fluxion {
 namespace {
 
-constexpr EnumNames<SamplerKind, 12> kind_names = {
+constexpr EnumNames<SamplerKind, 13> kind_names = {
     {{SamplerKind::meanflow, "meanflow"},
      {SamplerKind::ode_euler, "euler"},
      {SamplerKind::ode_heun, "heun"},
@@ -22,12 +24,15 @@ constexpr EnumNames<SamplerKind, 12> kind_names = {
      {SamplerKind::dpm_solver, "dpm-solver++"},
      {SamplerKind::sde, "sde"},
      {SamplerKind::predictor_corrector, "predictor-corrector"},
-     {SamplerKind::consistency, "consistency"}}};
+     {SamplerKind::consistency, "consistency"},
+     {SamplerKind::rectified, "rf++"}}};
 
-constexpr EnumNames<GridKind, 4> grid_names = {{{GridKind::automatic, "auto"},
+constexpr EnumNames<GridKind, 5> grid_names = {{{GridKind::automatic, "auto"},
                                                 {GridKind::uniform, "uniform"},
                                                 {GridKind::karras, "karras"},
-                                                {GridKind::log_snr, "log-snr"}}};
+                                                {GridKind::log_snr, "log-snr"},
+                                                {GridKind::best, "best"}}};
+constexpr std::int64_t most_best_steps = 200;
 
 [[noreturn]] void refuse(const std::string& what, double got) {
   throw Error("sampler: " + what + ", got " + number_text(got));
@@ -64,6 +69,7 @@ std::int64_t usual_steps(SamplerKind kind) {
     case SamplerKind::predictor_corrector:
       return 250;
     case SamplerKind::consistency:
+    case SamplerKind::rectified:
       return 2;
     default:
       return 50;
@@ -92,7 +98,28 @@ void check(const SamplerOptions& options) {
   };
   if (!(options.begin >= 0 && options.begin < 1))
     refuse("begin must be at least 0 and below 1", options.begin);
+  if (options.head_start && !(options.begin > 0))
+    throw Error("sampler: a head start is a share of the way, above 0");
+  if (options.head_start && !options.source.empty())
+    throw Error("sampler: a head start begins in noise, and this model in points of " +
+                options.source);
   above_0("shift", options.shift);
+  if (options.grid == GridKind::best) {
+    if (options.kind != SamplerKind::ode_euler)
+      throw Error("sampler: the best grid is that of Euler's steps; take the sampler euler, not " +
+                  to_string(options.kind));
+    if (options.begin > 0 || options.shift != 1)
+      throw Error("sampler: the best grid goes from noise to data, with no begin or shift");
+    if (options.steps > most_best_steps)
+      throw Error("sampler: the best grid is looked for up to " + std::to_string(most_best_steps) +
+                  " steps, got " + std::to_string(options.steps));
+    const std::vector<double>& times = options.times;
+    if (!times.empty() && (std::ssize(times) != options.steps + 1 ||
+                           std::ranges::adjacent_find(times, std::less_equal()) != times.end() ||
+                           !std::ranges::all_of(times, [](double t) { return std::isfinite(t); })))
+      throw Error("sampler: a grid of " + std::to_string(options.steps) +
+                  " steps has one time more, each below the one before");
+  }
   above_0("rho", options.rho);
   above_0("sigma_min", options.sigma_min);
   if (!(options.sigma_min < options.sigma_max) || !fits_single(options.sigma_max))
@@ -100,6 +127,10 @@ void check(const SamplerOptions& options) {
                 " and " + number_text(options.sigma_max));
   above_0("relative_tolerance", options.relative_tolerance);
   above_0("absolute_tolerance", options.absolute_tolerance);
+  if (options.shown_steps < 0 ||
+      (options.shown_steps > 0 && options.kind != SamplerKind::ode_dopri5))
+    throw Error("sampler: shown_steps are dopri5's, 0 or more, got " +
+                std::to_string(options.shown_steps));
   above_0("signal_to_noise", options.signal_to_noise);
   at_least("churn", options.churn, 0);
   at_least("churn_noise", options.churn_noise, 0);
@@ -122,8 +153,8 @@ void check(const SamplerOptions& options) {
     throw Error(
         "sampler: " + to_string(options.kind) +
         (options.kind == SamplerKind::consistency ? " of several steps" : "") +
-        " adds noise on its way, and this model was trained with noise coupled to the data, "
-        "of which it has no score; take a sampler without noise, such as heun");
+        " adds noise on its way, and this model was trained without noise that is independent of "
+        "the data, of which it has no score; take a sampler without noise, such as heun");
   const bool jumps = options.prediction == Prediction::average_velocity ||
                      options.prediction == Prediction::end_point;
   const std::string serves = "; this network predicts " + to_string(options.prediction);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,8 @@
 namespace fluxion {
 
 // The samplers by name; docs/sampling.md has their formulas.
+struct HeadStart;
+
 enum class SamplerKind {
   meanflow,   // z + h u(z, t, s): one network call per step, exact for a perfect average velocity
   ode_euler,  // on v(z, t) = u(z, t, t): one call
@@ -24,6 +27,8 @@ enum class SamplerKind {
   sde,           // Euler-Maruyama on a reverse SDE: one call
   predictor_corrector,  // Song et al. 2021 (score SDE): one call and one for each correction
   consistency,          // Song et al. 2023, algorithm 1: to the end, noise again, and on: one call
+  rectified,  // Lee et al. 2024 (rf++): to the data seen, and back to the noise at the start: one
+              // call
 };
 std::string to_string(SamplerKind kind);
 SamplerKind sampler_kind_from(const std::string& name);  // throws FormatError for an unknown name
@@ -38,6 +43,8 @@ enum class GridKind {
   karras,     // sigma / alpha = (a + i / (n - 1) (b - a))^rho with a, b the rho-th roots of its
               // ends (Karras et al. 2022), and after them no noise
   log_snr,    // even in log(alpha / sigma), and after it no noise
+  best,       // of Euler's steps: at `times`, or where these are best for samples of the network
+              // (models/samplers/best_steps.h)
 };
 std::string to_string(GridKind kind);
 GridKind grid_kind_from(const std::string& name);  // throws FormatError for an unknown name
@@ -58,11 +65,17 @@ struct SamplerOptions {
   // The noise of its training was drawn independently of the data. Otherwise the velocity says
   // nothing of the score, and what adds noise on its way is refused.
   bool independent_noise = true;
+  // The set of points that it begins in (models/data/source_set.h); "": standard normal noise.
+  std::string source = {};
 
   GridKind grid = GridKind::automatic;
   // Share of the grid, as it measures the way from noise to data, that is left out: samples then
   // begin with data under noise (Sampler::Request::data). [0, 1).
   double begin = 0;
+  // Sampler: that share is gone in closed form (head_start.h); empty: samples begin with data.
+  std::shared_ptr<const HeadStart> head_start = {};
+  // Of the best grid: the path's times, steps + 1 of them, noise first; empty: to be found.
+  std::vector<double> times = {};
   double shift = 1;  // uniform grids of paths in [0, 1]: t becomes shift t / (1 + (shift - 1) t)
   double rho = 7;    // karras
   double sigma_min = 0.002, sigma_max = 80;  // ends of sigma / alpha of karras and log-snr
@@ -74,6 +87,9 @@ struct SamplerOptions {
   double churn = 0;                                             // edm: S_churn
   double churn_min = 0, churn_max = 1e30, churn_noise = 1;      // S_min, S_max, S_noise
   double relative_tolerance = 1e-5, absolute_tolerance = 1e-5;  // dopri5
+  // dopri5: Solver's visits see so many steps that are even in time, by its dense output, instead
+  // of its tries; 0: the tries.
+  std::int64_t shown_steps = 0;
   bool per_sample_error = true;  // dopri5: every sample has steps of its own, and no sample depends
                                  // on those beside it; otherwise the whole batch has one step
   double signal_to_noise = 0.16;  // predictor_corrector: of a correction

@@ -146,7 +146,7 @@ Solver::Solver(Predictor predictor, const SamplerOptions& given, std::int64_t nu
 }
 
 Tensor Solver::run(const SolverBatch& given, const RunOptions& run) const {
-  const auto& [noise, labels, data, rows, counted, visit] = given;
+  const auto& [noise, labels, data, start, rows, counted, visit] = given;
   const Stepper& stepper = state_->stepper;
   const Device device = noise.device();
   const DType dtype = noise.dtype();
@@ -167,10 +167,10 @@ Tensor Solver::run(const SolverBatch& given, const RunOptions& run) const {
   }
 
   const double scale = stepper.grid.front().sigma;
-  Tensor z = scale == 1 ? noise : scale * noise;
+  Tensor z = start ? start(noise) : scale == 1 ? noise : scale * noise;
   if (data) z = stepper.grid.front().alpha * data + z;
   const auto see = [&] {
-    if (visit) visit(z);
+    if (visit && !stepper.shown) visit(z);
   };
   see();
   std::vector<Tensor> memory;
@@ -210,9 +210,16 @@ Tensor Solver::run(const SolverBatch& given, const RunOptions& run) const {
                static_cast<double>(std::count(unfinished.begin(), unfinished.begin() + used, true));
     }
   }
+  if (visit && stepper.shown) {
+    const Tensor states = stepper.shown(memory);
+    for (std::int64_t i = 0; i < states.size(0); ++i)
+      visit(reshape(slice_axis(states, 0, i, i + 1), z.shape()));
+  }
   state_->count(calls, used);
   return z;
 }
+
+const Path& Solver::path() const { return state_->stepper.path; }
 
 const TimeGrid& Solver::grid() const { return state_->stepper.grid; }
 

@@ -37,6 +37,8 @@ struct SolverBatch {
   // [..] or [batch, ..]: it begins at alpha data + sigma noise, with the numbers of the grid's
   // first point. Empty: at sigma noise.
   Tensor data = {};
+  // Or at what this makes of the noise.
+  std::function<Tensor(const Tensor& noise)> start = {};
   NoiseRows rows = {};     // of what stochastic steps draw
   std::int64_t used = -1;  // of the samples, those that count in evaluations(); -1: all
   // Sees every state on the way, that at the beginning first.
@@ -54,6 +56,7 @@ class Solver {
   Tensor run(const SolverBatch& batch, const RunOptions& run = {}) const;
 
   const TimeGrid& grid() const;
+  const Path& path() const;    // that it walks on
   std::size_t traces() const;  // of the step
   // Network evaluations of a sample, the mean over all since the solver was made; 0 before. Guided
   // ones count twice.

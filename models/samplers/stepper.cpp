@@ -45,6 +45,8 @@ Stepper make_stepper(const SamplerOptions& given) {
       return predictor_corrector_stepper(options);
     case SamplerKind::consistency:
       return consistency_stepper(options);
+    case SamplerKind::rectified:
+      return rectified_stepper(options);
   }
   throw Error("sampler: unknown kind");
 }

@@ -64,6 +64,9 @@ struct Stepper {
   // then repeated until none is, at most most_tries times.
   std::function<Tensor(const std::vector<Tensor>& memory)> unfinished = {};
   std::int64_t most_tries = 0;
+  // Where visits see other states than those of the steps: all of them, [states, batch, ..], from
+  // what the last step remembers.
+  std::function<Tensor(const std::vector<Tensor>& memory)> shown = {};
 };
 
 // The sampler that the options describe. Throws Error as check(options) does.

@@ -14,5 +14,6 @@ Stepper dpm_solver_stepper(const SamplerOptions& options);
 Stepper sde_stepper(const SamplerOptions& options);
 Stepper predictor_corrector_stepper(const SamplerOptions& options);
 Stepper consistency_stepper(const SamplerOptions& options);
+Stepper rectified_stepper(const SamplerOptions& options);
 
 }  // namespace fluxion

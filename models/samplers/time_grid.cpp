@@ -73,6 +73,12 @@ TimeGrid time_grid(const SamplerOptions& options, const Path& path, bool to_data
   }
   const GridPoint data{.t = 0, .alpha = 1, .sigma = 0};
   TimeGrid grid;
+  if (options.grid == GridKind::best) {
+    if (options.times.empty()) throw Error("sampler: the best grid was not looked for");
+    for (const double t : options.times) grid.push_back(point_at(path, t));
+    if (to_data) grid.back() = data;
+    return grid;
+  }
   const bool karras = options.grid == GridKind::karras;
   if (karras || options.grid == GridKind::log_snr) {
     const double low = std::max(range.low, options.sigma_min);

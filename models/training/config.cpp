@@ -52,7 +52,8 @@ Schedule schedule_from_json(const json& object) {
 
 Coupling coupling_from_json(const json& object) {
   return {.kind = coupling_kind_from(json_member<std::string>(object, "kind")),
-          .epsilon = json_member<double>(object, "epsilon")};
+          .epsilon = json_member<double>(object, "epsilon"),
+          .source = json_member_or<std::string>(object, "source", "")};
 }
 
 json loss_scale_to_json(const LossScaleOptions& options) {
@@ -89,7 +90,7 @@ void check(const TrainingConfig& config) {
   if (config.batch < 1 || config.batch > largest_batch)
     throw Error("train: batch must be at least 1, got " + std::to_string(config.batch));
   check(config.coupling, config.batch);
-  if (config.coupling.kind != CouplingKind::independent) check_takes_pairs(*config.method.method);
+  if (gives_noise(config.coupling)) check_takes_pairs(*config.method.method);
   const OptimiserOptions& optimiser = config.optimiser;
   if (optimiser.ema_decays.empty() || optimiser.ema_decays.size() > most_averages)
     throw Error("train: wants 1 to " + std::to_string(most_averages) +
@@ -124,6 +125,7 @@ json training_config_to_json(const TrainingConfig& config) {
   if (config.coupling != Coupling{})
     result["coupling"] = {{"kind", to_string(config.coupling.kind)},
                           {"epsilon", config.coupling.epsilon}};
+  if (!config.coupling.source.empty()) result["coupling"]["source"] = config.coupling.source;
   if (needs_loss_scale(config.precision) || config.loss_scale != LossScaleOptions{})
     result["loss_scale"] = loss_scale_to_json(config.loss_scale);
   return result;

@@ -72,6 +72,9 @@ PairsPlan plan_pairs(const std::filesystem::path& folder, const std::filesystem:
   const ModelInfo info = read_model_info(teacher);
   if (options.count < 1 || options.count > most_made)
     throw Error("pairs: wants 1 to 1e12, got " + std::to_string(options.count));
+  if (!info.source.empty())
+    throw Error("pairs: " + teacher.string() + " begins with points of " + info.source +
+                ", and pairs are of standard normal noise");
   PairsPlan plan;
   plan.sampler = sampler_of(info, options, teacher.string());
   const std::int64_t classes = num_classes(info.network);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/graph/ops.h"
+#include "models/data/source_set.h"
 #include "models/images/sample_picture.h"
 #include "models/samplers/default_sampler.h"
 
@@ -24,7 +25,11 @@ std::vector<float> paths_of(const Model& model, const Device& device) {
   options.steps = path_steps;
   if (make_stepper(options).draws_noise) return {};
   const Sampler sampler(model.info.network, model.parameters, options);
-  const Tensor noise = normal(fold_in(random_key(seed, device), 1), {paths, 2}, DType::f32);
+  const Tensor noise = options.source.empty()
+                           ? normal(fold_in(random_key(seed, device), 1), {paths, 2}, DType::f32)
+                           : Tensor::from(source_points(*source_set(options.source, {2}),
+                                                        SourceUse::drawing, seed, 0, paths),
+                                          {paths, 2}, device);
   eval(noise);
   return sampler.path(noise).to_host<float>();
 }

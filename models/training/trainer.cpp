@@ -7,6 +7,7 @@
 #include "autograd/transforms.h"
 #include "engine/graph/ops.h"
 #include "models/data/prefetch.h"
+#include "models/data/source_set.h"
 
 namespace fluxion {
 
@@ -72,6 +73,7 @@ struct TrainStep {
       const Owners owners = by_owner(trained);
       LossValue value = method.method->loss({.use = use,
                                              .velocity = bind(owners.network),
+                                             .parameters = owners.network,
                                              .learned = owners.learned,
                                              .state = state.method,
                                              .bind = bind,
@@ -104,10 +106,6 @@ struct TrainStep {
   }
 };
 
-bool is_coupled(const TrainingConfig& config) {
-  return config.coupling.kind != CouplingKind::independent;
-}
-
 void check_fit(const TrainingConfig& config, const DataSet& data) {
   check(config);
   const Shape expected = sample_shape(config.network);
@@ -121,11 +119,12 @@ void check_fit(const TrainingConfig& config, const DataSet& data) {
                 data.name() + " holds none");
   if (data.has_noise()) {
     check_takes_pairs(*config.method.method);
-    if (is_coupled(config))
+    if (gives_noise(config.coupling))
       throw Error(
           "train: " + data.name() +
           " holds pairs of sample and noise, which no coupling changes; leave it independent");
   }
+  if (!config.coupling.source.empty()) source_set(config.coupling.source, data.sample_shape());
   // A network without classes takes labelled data, too.
   if (num_classes(config.network) != 0 && num_classes(config.network) != data.classes())
     throw Error("train: the network has " + std::to_string(num_classes(config.network)) +
@@ -347,15 +346,19 @@ struct Trainer::State {
     return batch;
   }
 
-  bool paired() const { return data->has_noise() || is_coupled(config); }
+  bool paired() const { return data->has_noise() || gives_noise(config.coupling); }
   // Batches from `step` on, coupled where they are to be.
   Prefetcher batches_from(std::uint64_t step) const {
     PrefetchOptions options;
-    if (is_coupled(config))
+    if (gives_noise(config.coupling)) {
+      std::shared_ptr<const DataSet> source;
+      if (!config.coupling.source.empty())
+        source = source_set(config.coupling.source, data->sample_shape());
       options.prepare = [coupling = config.coupling, by_class = num_classes(config.network) > 0,
-                         seed = config.seed](HostBatch& batch, std::uint64_t at) {
-        batch.noise = coupled_noise(coupling, batch, by_class, seed, at);
+                         seed = config.seed, source](HostBatch& batch, std::uint64_t at) {
+        batch.noise = coupled_noise(coupling, batch, by_class, seed, at, source.get());
       };
+    }
     return {data, config.batch, config.seed, step, options};
   }
 
@@ -475,7 +478,7 @@ MemoryReport step_memory(const TrainingConfig& config, const Device& device, boo
   if (needs_loss_scale(config.precision))
     state.loss_scale.push_back(
         {.scale = zeros({}, DType::f32, device), .finite = state.step, .skipped = state.step});
-  const Placeholders arguments(config, paired || is_coupled(config), device);
+  const Placeholders arguments(config, paired || gives_noise(config.coupling), device);
   return compile_step(config, split.frozen)
       .memory_report(state, arguments.x, arguments.labels, arguments.noise, arguments.key,
                      arguments.learning_rate);
@@ -512,7 +515,8 @@ Model Trainer::model(Weights weights, std::size_t average) const {
   Model model;
   model.info.network = config.network;
   describe(config.method, model.info);
-  if (is_coupled(config)) model.info.coupling = to_string(config.coupling.kind);
+  if (gives_noise(config.coupling)) model.info.coupling = coupling_note(config.coupling);
+  model.info.source = config.coupling.source;
   if (state_->data->has_noise()) model.info.coupling = "pairs";
   model.info.dataset = state_->data->name();
   if (num_classes(config.network) > 0) {

@@ -96,11 +96,45 @@ TEST_CASE("eval measures the likelihood of a model alone, with a tolerance of it
     const double nats = evaluated(common + tolerance).at("metrics").at("nll").at("value");
     CHECK(std::abs(nats - exact) < 0.05);
   }
+  // The bound is there beside it.
+  const nlohmann::json bound =
+      evaluated("--model points/model.safetensors --metrics likelihood,elbo --count 20")
+          .at("metrics");
+  CHECK(bound.at("elbo").at("value") > 0);
+  CHECK(std::isfinite(bound.at("elbo-bits/dim").at("value").get<double>()));
   // Without the likelihood, the tolerance is the sampler's, and this one has none.
   const ProgramRun run = run_program(
       "eval --model points/model.safetensors --metrics energy --tolerance 1e-3", folder().path());
   CHECK(run.code == 1);
   CHECK(contains(run.error, "--tolerance is for --sampler dopri5"));
+}
+
+TEST_CASE("eval measures the Jacobian of a model beside that of the exact score",
+          "[cli][diagnostics]") {
+  const nlohmann::json metrics =
+      evaluated("--model points/model.safetensors --metrics conservativity,dimension --count 40")
+          .at("metrics");
+  for (const char* level : {"0.1", "0.5", "2"}) {
+    INFO(level);
+    const nlohmann::json& row = metrics.at(std::string("asymmetry@") + level);
+    CHECK(row.at("value") > 1e-4);  // five steps of training make no gradient
+    CHECK(row.at("value") < 2);
+    CHECK(row.at("floor") < 1e-9);
+  }
+  for (const char* level : {"0.05", "0.1", "0.2"}) {
+    INFO(level);
+    // A fifth of the deviation is more than the width of one Gaussian of the eight.
+    const double floor = metrics.at(std::string("dimension@") + level).at("floor");
+    CHECK((level == std::string("0.2") ? floor < 1 : floor == 2));
+    CHECK(std::isfinite(metrics.at(std::string("flipd@") + level).at("value").get<double>()));
+  }
+  CHECK(metrics.at("flipd@0.05").at("floor") == Approx(2).margin(0.3));
+  // Probes instead of all directions.
+  CHECK(evaluated("--model points/model.safetensors --metrics conservativity --count 40 --probes 3")
+            .at("metrics")
+            .at("asymmetry@0.5")
+            .at("value") ==
+        Approx(metrics.at("asymmetry@0.5").at("value").get<double>()).epsilon(0.5));
 }
 
 TEST_CASE("eval measures a model of points against what it was trained on", "[cli][evaluation]") {
@@ -209,6 +243,9 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
         Case{"--samples glyphs --data glyphs", "file or folder"},
         Case{"--samples digits.npy --data glyphs --classifier digits.npy", "digits.npy"},
         Case{"--model no/such.safetensors", "no/such.safetensors"},
+        Case{"--samples digits.npy --data glyphs --metrics dimension", "dimension is a model's"},
+        Case{"--samples digits.npy --data glyphs --metrics kl", "plane"},
+        Case{"--model points/model.safetensors --metrics energy --probes 2", "--probes"},
         Case{"--model points/model.safetensors --metrics classifier", "no labels"},
         Case{"--model points/model.safetensors --class 3", "no classes"},
         Case{"--model points/model.safetensors --neighbours n.png --count 10", "images"}}) {

@@ -81,7 +81,8 @@ TEST_CASE("reference and fresh draws of a finite set never share a sample", "[ev
 
 TEST_CASE("real samples measure as their noise floor, others above it", "[evaluation]") {
   const EvaluationData data(make_data_set("8gaussians"));
-  const std::vector<std::string> metrics = {"sliced-wasserstein", "energy", "mmd", "wasserstein"};
+  const std::vector<std::string> metrics = {
+      "sliced-wasserstein", "energy", "mmd", "wasserstein", "kl", "wasserstein-1", "c2st"};
   const std::vector<Measurement> real =
       measured(data_points("8gaussians", 400, 77), data, metrics, 4);
   const std::vector<Measurement> wrong = measured(data_points("moons", 400, 77), data, metrics, 4);
@@ -136,6 +137,8 @@ TEST_CASE("what can't be measured is refused with a reason", "[evaluation]") {
   CHECK_THROWS_WITH(measured(images, digits, {"frechet"}), has_text("classifier"));
   CHECK_THROWS_AS(measured(images, points, {"energy"}), ShapeError);
   CHECK_THROWS_WITH(measured(gaussian(1, 2, 1), points, {"energy"}), has_text("at least 2"));
+  CHECK_THROWS_WITH(measured(gaussian(9, 2, 1), points, {"c2st"}), has_text("at least 10"));
+  CHECK_THROWS_WITH(measured(x, points, {"dimension"}), has_text("of a model"));
   CHECK_THROWS_AS(nearest_training(x, points), ShapeError);
 }
 

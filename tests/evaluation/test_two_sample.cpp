@@ -94,6 +94,7 @@ TEST_CASE(
   CHECK(energy_distance(x, x, false) == Approx(0).margin(1e-12));
   CHECK(sliced_wasserstein2(x, x) == 0);
   CHECK(wasserstein2(x, x) == 0);
+  CHECK(wasserstein1(x, x) == 0);
 
   const auto turned = [](SampleSet set) {
     for (std::int64_t i = 0; i < set.count; ++i) {
@@ -117,6 +118,7 @@ TEST_CASE("Wasserstein distances of a set and its translation are the translatio
           "[evaluation]") {
   const SampleSet x = gaussian(150, 3, 7), y = moved(x, {1, -2, 2});
   CHECK(wasserstein2(x, y) == Approx(3).epsilon(1e-5));
+  CHECK(wasserstein1(x, y) == Approx(3).epsilon(1e-5));
   // Every direction sees the translation's component along it, whose mean square over the sphere is
   // |a|^2 / 3.
   CHECK(sliced_wasserstein2(x, y, Slices{.directions = 4000}) ==
@@ -179,6 +181,7 @@ TEST_CASE("metrics do not depend on the number of threads, bit for bit", "[evalu
           mmd2_rbf(x, y, {.bandwidth = 1, .octaves = 2}, 3));
     CHECK(sliced_wasserstein2(x, y, Slices{}, 1) == sliced_wasserstein2(x, y, Slices{}, 3));
     CHECK(wasserstein2(x, y, 1) == wasserstein2(x, y, 3));
+    CHECK(wasserstein1(x, y, 1) == wasserstein1(x, y, 3));
     CHECK(median_distance(x, 1) == median_distance(x, 3));
   }
 }
@@ -201,6 +204,7 @@ TEST_CASE("sets that can't be compared are refused with a reason", "[evaluation]
   CHECK_THROWS_AS(energy_distance(x, other), ShapeError);
   CHECK_THROWS_AS(sliced_wasserstein2(x, other), ShapeError);
   CHECK_THROWS_AS(wasserstein2(x, fewer), ShapeError);
+  CHECK_THROWS_AS(wasserstein1(x, fewer), ShapeError);
   CHECK_THROWS_WITH(energy_distance(x, broken), has_text("sample 7") && has_text("not finite"));
   CHECK_THROWS_WITH(sliced_wasserstein2(broken, x), has_text("sample 7"));
   CHECK_THROWS_AS(mmd2_rbf(x, x, {.bandwidth = 0}), Error);

@@ -5,8 +5,10 @@
 #include <numeric>
 
 #include "backends/cpu/cpu.h"
+#include "engine/graph/ops.h"
 #include "models/data/glyphs.h"
 #include "models/data/points.h"
+#include "models/data/source_set.h"
 #include "models/evaluation/two_sample.h"
 #include "models/samplers/default_sampler.h"
 #include "models/training/checkpoint.h"
@@ -55,6 +57,18 @@ std::vector<std::vector<float>> coupled_state(const Trainer& trainer) {
   for (const Tensor& tensor : leaves(trainer.state()))
     if (tensor.dtype() == DType::f32) values.push_back(tensor.to_host<float>());
   return values;
+}
+
+// That a run which stops after 5 of 8 steps and goes on has the state of one that did not.
+void check_goes_on(const Trainer& whole, const std::shared_ptr<const DataSet>& data) {
+  const ScratchFolder folder;
+  Trainer first(whole.config(), data, whole.device());
+  for (int i = 0; i < 5; ++i) first.step();
+  write_checkpoint(folder / "c", first, 1);
+  CHECK(read_checkpoint_info(folder / "c").config == whole.config());
+  Trainer second = resume_trainer(folder / "c", data, whole.device());
+  for (int i = 0; i < 3; ++i) second.step();
+  CHECK(coupled_state(second) == coupled_state(whole));
 }
 
 }  // namespace
@@ -146,21 +160,14 @@ TEST_CASE("every method that takes pairs trains on coupled noise, and goes on bi
         continue;
       }
       ++takers;
-      const ScratchFolder folder;
       TrainingConfig independent = config;
       independent.coupling = {};
-      Trainer whole(config, data, device), first(config, data, device),
-          other(independent, data, device);
+      Trainer whole(config, data, device), other(independent, data, device);
       CHECK(whole.memory_report().peak_bytes() == step_memory(config, device).peak_bytes());
       for (int i = 0; i < 8; ++i) CHECK(std::isfinite(whole.step().loss.item<float>()));
       for (int i = 0; i < 8; ++i) other.step();
       CHECK(coupled_state(other) != coupled_state(whole));
-      for (int i = 0; i < 5; ++i) first.step();
-      write_checkpoint(folder / "c", first, 1);
-      CHECK(read_checkpoint_info(folder / "c").config == config);
-      Trainer second = resume_trainer(folder / "c", data, device);
-      for (int i = 0; i < 3; ++i) second.step();
-      CHECK(coupled_state(second) == coupled_state(whole));
+      check_goes_on(whole, data);
       CHECK(whole.traces() == 1);
       CHECK(whole.model(Weights::raw).info.coupling == to_string(kind));
       CHECK(other.model(Weights::raw).info.coupling.empty());
@@ -181,6 +188,58 @@ TEST_CASE("classes are coupled each on its own while a network with classes is t
                         .coupling = {.kind = CouplingKind::exact}};
   Trainer trainer(config, glyphs(8), cpu({.threads = 1}));
   for (int i = 0; i < 2; ++i) CHECK(std::isfinite(trainer.step().loss.item<float>()));
+}
+
+TEST_CASE("a flow may begin in a set of points, coupled or not", "[methods][coupling]") {
+  const std::shared_ptr<const DataSet> data = moons(), source = source_set("8gaussians", {2});
+  const HostBatch batch = data->batch(64, 4, 3);
+  const std::vector<float> any = coupled_noise({.source = "8gaussians"}, batch, false, 4, 3,
+                                               source.get()),
+                           exact = coupled_noise({.kind = CouplingKind::exact}, batch, false, 4, 3,
+                                                 source.get());
+  CHECK(any == source_points(*source, SourceUse::training, 4, 3 * 64, 64));
+  std::vector<Row> drawn = rows_of(any, 2), moved = rows_of(exact, 2);
+  CHECK(mean_cost(batch, exact) < mean_cost(batch, any));
+  std::ranges::sort(drawn), std::ranges::sort(moved);
+  CHECK(drawn == moved);
+  // Neither the data of that name, nor what samples begin with.
+  CHECK(any != source->batch(64, 4, 3).x);
+  CHECK(any != source_points(*source, SourceUse::drawing, 4, 3 * 64, 64));
+
+  for (const CouplingKind kind : {CouplingKind::independent, CouplingKind::exact}) {
+    INFO(to_string(kind));
+    TrainingConfig config = coupled_points("flow-matching", kind, 0);
+    config.coupling.source = "8gaussians";
+    const Device device = cpu({.threads = 1});
+    const ScratchFolder folder;
+    Trainer whole(config, data, device);
+    CHECK(whole.memory_report().peak_bytes() == step_memory(config, device).peak_bytes());
+    for (int i = 0; i < 8; ++i) whole.step();
+    check_goes_on(whole, data);
+    write_model(folder / "m", whole.model(Weights::raw));
+    const ModelInfo info = read_model_info(folder / "m");
+    CHECK(info.source == "8gaussians");
+    CHECK(info.coupling == (kind == CouplingKind::exact ? "exact" : "source"));
+    CHECK(default_sampler(info).source == "8gaussians");
+    CHECK_FALSE(default_sampler(info).independent_noise);
+  }
+}
+
+TEST_CASE("samples begin with points of the source, each by its number", "[methods][coupling]") {
+  const Device device = cpu({.threads = 1});
+  const Predictor still{[](const Tensor& z, const Times&, const Tensor&) { return zeros_like(z); },
+                        Path::linear(), Prediction::velocity};
+  SamplerOptions options{.kind = SamplerKind::ode_euler, .steps = 2};
+  options.source = "moons";
+  const Sampler sampler(still, {2}, 0, DType::f32, device, options);
+  const std::vector<float> want =
+      source_points(*source_set("moons", {2}), SourceUse::drawing, 7, 0, 23);
+  for (const std::int64_t batch : {1, 5, 8, 23}) CHECK(sampler.sample(23, batch, 7) == want);
+  CHECK(sampler.sample(23, 8, 8) != want);
+  options.source = "glyphs";
+  CHECK_THAT(message_of([&] { Sampler(still, {2}, 0, DType::f32, device, options); }),
+             has_text("built-in sets of points") && has_text("8gaussians"));
+  CHECK_THROWS_AS(source_set("moons", {3}), ShapeError);
 }
 
 TEST_CASE("few steps follow coupled paths better", "[methods][coupling]") {
@@ -212,7 +271,10 @@ TEST_CASE("what can't be coupled is refused in a line", "[methods][coupling]") {
   config.coupling.epsilon = 0;
   CHECK(contains(message_of([&] { check(config); }), "epsilon"));
   CHECK_THROWS_AS(coupling_kind_from("best"), FormatError);
-  config.coupling = {.kind = CouplingKind::sinkhorn, .epsilon = 1.0 / 3};
+  TrainingConfig denoiser = coupled_points("edm", CouplingKind::independent, 0);
+  denoiser.coupling.source = "moons";
+  CHECK(contains(message_of([&] { check(denoiser); }), "takes no coupling"));
+  config.coupling = {.kind = CouplingKind::sinkhorn, .epsilon = 1.0 / 3, .source = "moons"};
   CHECK(training_config_from_json(nlohmann::json::parse(training_config_to_json(config).dump())) ==
         config);
 }

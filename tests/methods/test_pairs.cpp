@@ -254,6 +254,7 @@ TEST_CASE("distillation to k steps sees the times of k steps alone", "[methods][
     const MethodState state;
     method.method->loss({.use = {network, method.options},
                          .velocity = watch,
+                         .parameters = none,
                          .learned = none,
                          .state = state,
                          .bind = {},

@@ -2,11 +2,13 @@
 // every network, and on from a checkpoint as if it had not stopped.
 #include <cmath>
 
+#include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
 #include "models/data/glyphs.h"
 #include "models/data/points.h"
 #include "models/evaluation/two_sample.h"
+#include "models/objectives/draws.h"
 #include "models/samplers/default_sampler.h"
 #include "models/training/checkpoint.h"
 #include "models/training/pairs.h"
@@ -82,8 +84,31 @@ std::vector<std::vector<float>> everything(const Trainer& trainer) {
   return values;
 }
 
+// What a method's loss is at update `step` of 1,000.
+Tensor loss_of(const MethodConfig& method, const NetworkConfig& network, const Parameters& own,
+               const Parameters& learned, const Tensor& x, const Tensor& labels,
+               std::int32_t step) {
+  const auto bind = [&](const Parameters& p) { return bind_parameters(network, p); };
+  const MethodState state;
+  return method.method
+      ->loss({.use = {network, method.options, 1000},
+              .velocity = bind(own),
+              .parameters = own,
+              .learned = learned,
+              .state = state,
+              .bind = bind,
+              .bind_trained = bind,
+              .x = x,
+              .labels = labels,
+              .noise = {},
+              .key = random_key(3, x.device()),
+              .step = Tensor::from(std::vector<std::int32_t>{step}, {}, x.device())})
+      .loss;
+}
+
 std::vector<NetworkConfig> small_networks() {
-  return {DitConfig{.image_size = 8,
+  return {MlpConfig{.hidden = {8}},
+          DitConfig{.image_size = 8,
                     .patch_size = 4,
                     .hidden_size = 16,
                     .depth = 1,
@@ -151,22 +176,132 @@ TEST_CASE("every method goes on from a checkpoint bit for bit", "[methods]") {
   }
 }
 
-TEST_CASE("every method trains every network with classes", "[methods]") {
+TEST_CASE("every method trains every network, with classes where it has them", "[methods]") {
   for (const auto& method : built_in_methods())
     for (const NetworkConfig& network : small_networks()) {
       INFO(method->name << ", " << family(network));
       const ScratchFolder folder;
-      TrainingConfig config{.network = network,
-                            .method = configure(method->name),
-                            .total_steps = method->has_schedule ? 2 : 0,
-                            .batch = 4};
-      const auto data = data_for(config, glyphs(8), 1, folder);
+      const bool points = sample_shape(network).rank() == 1;
+      TrainingConfig config{
+          .network = network,
+          .method = configure(method->name, {}, points ? SampleKind::points : SampleKind::images),
+          .total_steps = method->has_schedule ? 2 : 0,
+          .batch = 4};
+      // Each step of a flow is several networks to plan.
+      if (config.method.options.has("flow-steps"))
+        config.method.options.set("flow-steps", std::int64_t{1});
+      const auto data = data_for(config, points ? eight_gaussians() : glyphs(8), 1, folder);
       give_teacher(config, data, 1, folder);
       Trainer trainer(config, data, cpu({.threads = 2}));
       for (int i = 0; i < 2; ++i) CHECK(std::isfinite(trainer.step().loss.item<float>()));
       const Model model = trainer.model(Weights::raw);
       CHECK_NOTHROW(check_parameters(network, model.parameters, "test"));
     }
+}
+
+TEST_CASE("alpha-Flow ends as MeanFlow: with its derivative exactly, by differences nearly",
+          "[methods]") {
+  const Device device = cpu({.threads = 1});
+  const NetworkConfig network = MlpConfig{.hidden = {16, 16}};
+  const Parameters parameters = initialise(network, random_key(1, device), DType::f64), none;
+  const Tensor x = normal(random_key(2, device), {16, 2}, DType::f64);
+  // The loss of a method at an update, and its gradient.
+  const auto learned = [&](const MethodConfig& method, std::int32_t step) {
+    return value_and_grad([&](const Parameters& p) {
+      return loss_of(method, network, p, none, x, {}, step);
+    })(parameters);
+  };
+  const auto off = [](const Parameters& a, const Parameters& b) {
+    double worst = 0;
+    for (const auto& [name, tensor] : a)
+      worst = std::max(worst, max(abs(tensor - b.at(name))).item<double>());
+    return worst;
+  };
+  // alpha-Flow's errors are means over the two elements of a sample, MeanFlow's are sums.
+  const auto alpha_flow = [&](const char* small) {
+    return configure("alpha-flow", {{"small-alpha", small}, {"weight-offset", 0.05}});
+  };
+  const auto [loss, gradient] = learned(configure("meanflow", {{"tangent", "all"},
+                                                               {"direction", "data"},
+                                                               {"equal-share", 0.5},
+                                                               {"power", 1.0},
+                                                               {"weight-offset", 0.1}}),
+                                        999);
+  const auto [same, same_gradient] = learned(alpha_flow("derivative"), 999);
+  CHECK(same.item<double>() == Approx(loss.item<double>()).epsilon(1e-12));
+  CHECK(off(same_gradient, gradient) < 1e-12);
+  // Before the end both ways are one.
+  for (const std::int32_t step : {0, 300})
+    CHECK(off(learned(alpha_flow("derivative"), step).second,
+              learned(alpha_flow("differences"), step).second) < 1e-13);
+  // Differences: with errors alpha times as large as MeanFlow's, and a weight that is as much
+  // smaller, gradients are alpha^2 / offset times its plain ones where the offset prevails.
+  const double offset = 1e5, alpha = 0.005;
+  const auto plain =
+      learned(
+          configure(
+              "meanflow",
+              {{"tangent", "all"}, {"direction", "data"}, {"equal-share", 0.5}, {"power", 0.0}}),
+          999)
+          .second;
+  Parameters scaled = learned(configure("alpha-flow", {{"weight-offset", offset}}), 999).second;
+  for (auto& [name, tensor] : scaled) tensor = tensor * (2 * offset / (alpha * alpha));
+  double largest = 0;
+  for (const auto& [name, tensor] : plain)
+    largest = std::max(largest, max(abs(tensor)).item<double>());
+  CHECK(off(scaled, plain) < 0.02 * largest);
+}
+
+TEST_CASE("iMF's guidance is the difference of its second network with and without the class",
+          "[methods]") {
+  const Device device = cpu({.threads = 1});
+  const NetworkConfig network = DitConfig{.image_size = 4,
+                                          .patch_size = 2,
+                                          .hidden_size = 8,
+                                          .depth = 1,
+                                          .num_heads = 2,
+                                          .num_classes = 3};
+  // Weights without the zeros of fresh ones, of which every output is 0.
+  const auto drawn = [&](std::uint32_t number) {
+    Parameters parameters = initialise(network, random_key(number, device), DType::f64);
+    std::uint32_t next = 0;
+    for (auto& [name, tensor] : parameters)
+      tensor = tensor + 0.3 * normal(fold_in(random_key(number, device), ++next), tensor.shape(),
+                                     DType::f64);
+    return parameters;
+  };
+  const Parameters own = drawn(1), second = drawn(2);
+  const Tensor x = normal(random_key(4, device), {6, 4, 4, 1}, DType::f64);
+  const Tensor labels = Tensor::from(std::vector<std::int32_t>{0, 1, 2, 0, 1, 2}, {6}, device);
+  // r = t in all rows: both networks learn the guided velocity, each with the weight 1.
+  const auto guided = [&](double scale) {
+    return configure(
+        "imf",
+        {{"guidance-scale", scale}, {"equal-share", 1.0}, {"power", 0.0}, {"label-dropout", 0.4}});
+  };
+  const FlowDraws draws = draw({.equal_share = 1, .fixed_share = true, .label_dropout = 0.4}, x,
+                               labels, 3, fold_in(random_key(3, device), 0));
+  const Tensor z = interpolate(draws.x, draws.e, draws.t), given = draws.labels.dropped();
+  CHECK(max(abs(given.to(DType::f64) - labels.to(DType::f64))).item<double>() > 0);
+  const Times now{draws.t, draws.t};
+  const auto output = [&](const Parameters& p, const Tensor& asked) {
+    return bind_parameters(network, p)(z, now, asked);
+  };
+  for (const double scale : {1.0, 2.5}) {
+    const Tensor v = output(second, given), u = output(own, given);
+    const Tensor target =
+        draws.e - draws.x + (1 - 1 / scale) * (v - output(second, draws.labels.null()));
+    const auto squares = [&](const Tensor& off) { return mean(sum(square(off), {1, 2, 3})); };
+    const Tensor want = squares(u - target) + squares(v - target);
+    CHECK(loss_of(guided(scale), network, own, second, x, labels, 0).item<double>() ==
+          Approx(want.item<double>()).epsilon(1e-12));
+  }
+  ModelInfo info;
+  info.network = network;
+  describe(guided(2.5), info);
+  CHECK(info.guidance == TrainedGuidance{2.5, 0});
+  CHECK_THROWS_AS(check_guidance(info, 2), Error);
+  CHECK_THAT(message_of([&] { check(guided(2.5), MlpConfig{}, 0); }), has_text("needs classes"));
 }
 
 TEST_CASE("an update whose gradient is not finite leaves a method's state as it is", "[methods]") {

@@ -4,6 +4,7 @@
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
 #include "models/objectives/flow.h"
+#include "models/objectives/flow_map.h"
 #include "tests/catch.h"
 
 using namespace fluxion;
@@ -75,6 +76,51 @@ TEST_CASE("MeanFlow's JVP goes along the network's own velocity where asked to")
             .item<double>() < 1e-12);
 }
 
+TEST_CASE("gradients of Eulerian self-distillation flow where they are let") {
+  const Setup setup;
+  const FlowDraws draws = draw({.equal_share = 0}, setup.x, {}, 0, setup.key);
+  const Tensor z = interpolate(draws.x, draws.e, draws.t), gap = expand_dims(draws.t - draws.r, 1);
+  const auto network = [&](const Parameters& p) { return bind_parameters(setup.network, p); };
+  const auto gradient = [&](EulerianGradient kind) {
+    return grad([&](const Parameters& p) {
+      return eulerian_self_distillation(network(p), draws, kind).loss;
+    })(setup.parameters);
+  };
+  // Central differences of u along (dz, dt), with parameters of their own for its parts. Their
+  // error is of order step^2.
+  const double step = 1e-4;
+  const Tensor v = network(setup.parameters)(z, {draws.t, draws.t}, {});
+  const auto surrogate = [&](const Parameters& space, const Parameters& time, const Tensor& along) {
+    const auto u = [&](const Parameters& p, double by_z, double by_t) {
+      return network(p)(z + by_z * along, {draws.t + by_t, draws.r}, {});
+    };
+    return (u(space, step, 0) - u(space, -step, 0) + u(time, 0, step) - u(time, 0, -step)) /
+           (2 * step);
+  };
+  struct Case {
+    EulerianGradient kind;
+    bool space, time, own;
+  };
+  const Parameters& fixed = setup.parameters;
+  for (const Case& each : {Case{EulerianGradient::stopped, false, false, false},
+                           Case{EulerianGradient::time, false, true, false},
+                           Case{EulerianGradient::convex, true, true, false},
+                           Case{EulerianGradient::through, true, true, true}}) {
+    const Parameters want = grad([&](const Parameters& p) {
+      const Tensor own = each.own ? network(p)(z, {draws.t, draws.t}, {}) : v;
+      const Tensor dudt = surrogate(each.space ? p : fixed, each.time ? p : fixed, own);
+      const Tensor u = network(p)(z, {draws.t, draws.r}, {});
+      return mean(sum(square(u - own + gap * dudt), {1}));
+    })(fixed);
+    INFO(static_cast<int>(each.kind));
+    CHECK(largest_difference(gradient(each.kind), want) < 1e-5);
+    if (each.kind != EulerianGradient::stopped)
+      CHECK(largest_difference(gradient(EulerianGradient::stopped), want) > 1e-3);
+  }
+  CHECK(largest_difference(gradient(EulerianGradient::convex),
+                           gradient(EulerianGradient::through)) > 1e-3);
+}
+
 TEST_CASE("where r = t, MeanFlow's target is the velocity of flow matching") {
   const Setup setup;
   FlowDraws draws = draw({.equal_share = 0}, setup.x, {}, 0, setup.key);
@@ -85,6 +131,26 @@ TEST_CASE("where r = t, MeanFlow's target is the velocity of flow matching") {
   const FlowMatchingResult plain = flow_matching(bind_parameters(setup.network, setup.parameters),
                                                  draws, {.mean_over_elements = false});
   CHECK(result.loss.item<double>() == Approx(plain.loss.item<double>()).epsilon(1e-12));
+}
+
+TEST_CASE("u-shaped times have the density of their formula") {
+  const Device device = cpu({.threads = 1});
+  const double count = 1e5;
+  for (const double a : {0.1, 4.0, 10.0}) {
+    INFO(a);
+    const Tensor t = u_shaped_times(random_key(1, device), 100000, a, DType::f64);
+    CHECK(min(t).item<double>() >= 0);
+    CHECK(max(t).item<double>() <= 1);
+    // Shares below some times; the density's integral is (e^(a t) - e^(a (1 - t)) + e^a - 1) / 2
+    // (e^a - 1).
+    for (const double below : {0.05, 0.3, 0.5, 0.8}) {
+      const double want =
+          (std::exp(a * below) - std::exp(a * (1 - below)) + std::exp(a) - 1) / (2 * std::expm1(a));
+      CHECK(mean(lt(t, below).to(DType::f64)).item<double>() ==
+            Approx(want).margin(5 * std::sqrt(want * (1 - want) / count)));
+    }
+  }
+  CHECK_THROWS_AS(u_shaped_times(random_key(1, device), 3, 0, DType::f64), Error);
 }
 
 TEST_CASE("draws are a function of the key, ordered in time, and in the promised shares") {

@@ -156,6 +156,64 @@ TEST_CASE("a step of dopri5 has order 5, and error control keeps its tolerance",
   }
 }
 
+TEST_CASE("dopri5 says where the flow is between its steps", "[samplers]") {
+  const SolverCase c;
+  const Path path = Path::linear();
+  const Predictor exact = c.gaussian.predictor(Prediction::velocity, path);
+  const Slope slope = [&](const Tensor& z, const Tensor& t) {
+    return exact(Prediction::velocity, z, t);
+  };
+  // Within one step: of order 4, one more than its error there, and the ends themselves.
+  const auto off = [&](double h, double theta) {
+    const Tensor t = broadcast_to(c.time(0.75), {16});
+    const AdaptiveState state{.y = c.noise,
+                              .t = t,
+                              .h = broadcast_to(c.time(-h), {16}),
+                              .slope = slope(c.noise, t),
+                              .rejected = lt(t, t)};
+    DenseOutput dense{.times = {0.75 - theta * h},
+                      .states = zeros({1, 16, 2}, DType::f64, c.device)};
+    const AdaptiveOptions loose{1e3, 1e3, true};
+    const AdaptiveState next = adaptive_step(slope, state, c.time(0), loose, &dense);
+    if (theta == 1) CHECK(distance(reshape(dense.states, {16, 2}), next.y) < 1e-13);
+    return rms(reshape(dense.states, {16, 2}),
+               c.gaussian.flow_map(path, c.noise, c.time(0.75), c.time(0.75 - theta * h)));
+  };
+  for (const double theta : {0.2, 0.5, 0.9}) {
+    INFO(theta);
+    CHECK(std::log2(off(0.0625, theta) / off(0.03125, theta)) > 4.6);
+    CHECK(off(0.03125, theta) > 1e-13);
+  }
+  CHECK(off(0.125, 1) < 1e-5);
+
+  // On the way: visits see even times, and each sample is where its flow is then.
+  for (const bool per_sample : {true, false}) {
+    SamplerOptions options{.kind = SamplerKind::ode_dopri5, .steps = 1000};
+    options.relative_tolerance = options.absolute_tolerance = 1e-8;
+    options.per_sample_error = per_sample;
+    options.shown_steps = 10;
+    std::vector<Tensor> states;
+    const Solver solver(exact, options);
+    const Tensor end =
+        solver.run({.noise = c.noise, .visit = [&](const Tensor& z) { states.push_back(z); }});
+    REQUIRE(states.size() == 11);
+    CHECK(distance(states.front(), c.noise) == 0);
+    CHECK(distance(states.back(), end) < 1e-13);
+    for (std::size_t i = 0; i <= 10; ++i)
+      CHECK(distance(states[i], c.gaussian.flow_map(path, c.noise, c.time(1),
+                                                    c.time(1 - 0.1 * static_cast<double>(i)))) <
+            1e-6);
+    SamplerOptions plain = options;
+    plain.shown_steps = 0;
+    const Solver other(exact, plain);
+    CHECK(other.run({.noise = c.noise}).to_host<double>() == end.to_host<double>());
+    CHECK(other.evaluations() == solver.evaluations());
+  }
+  SamplerOptions euler{.kind = SamplerKind::ode_euler};
+  euler.shown_steps = 3;
+  CHECK_THROWS_AS(check(euler), Error);
+}
+
 TEST_CASE("what a sample of dopri5 costs and becomes does not depend on the others", "[samplers]") {
   const SolverCase c;
   const Predictor exact = c.mixture.predictor(Prediction::velocity, Path::linear());
@@ -186,6 +244,31 @@ TEST_CASE("without eta, DDIM on the linear path is Euler", "[samplers]") {
   const Tensor ddim =
       Solver(exact, {.kind = SamplerKind::ddim, .steps = 7}).run({.noise = c.noise});
   CHECK(distance(euler, ddim) < 1e-12);
+}
+
+TEST_CASE("the sampler of rf++ is exact for straight ways, in any number of steps", "[samplers]") {
+  // Noise e goes straight to M e: z = ((1 - t) M + t) e, and the data seen are M e all the way.
+  const SolverCase c;
+  const Tensor scales = Tensor::from(std::vector<double>{0.4, 2.5}, {1, 2}, c.device);
+  const Predictor straight{[&](const Tensor& z, const Times& times, const Tensor&) {
+                             const Tensor t = expand_dims(times.t, 1);
+                             return (1.0 - scales) * z / ((1.0 - t) * scales + t);
+                           },
+                           Path::linear(), Prediction::velocity};
+  for (const std::int64_t steps : {1, 2, 7}) {
+    const Solver solver(straight, {.kind = SamplerKind::rectified, .steps = steps});
+    CHECK(distance(solver.run({.noise = c.noise}), scales * c.noise) < 1e-12);
+    CHECK(solver.evaluations() == static_cast<double>(steps));
+  }
+  // Of a flow that bends, two steps are Euler's, three are not.
+  const Predictor bent = c.mixture.predictor(Prediction::velocity, Path::linear());
+  const auto ended = [&](SamplerKind kind, std::int64_t steps) {
+    return Solver(bent, {.kind = kind, .steps = steps}).run({.noise = c.noise});
+  };
+  for (const std::int64_t steps : {1, 2})
+    CHECK(distance(ended(SamplerKind::rectified, steps), ended(SamplerKind::ode_euler, steps)) <
+          1e-12);
+  CHECK(distance(ended(SamplerKind::rectified, 3), ended(SamplerKind::ode_euler, 3)) > 1e-3);
 }
 
 TEST_CASE("any prediction on any path is sampled by any sampler", "[samplers]") {

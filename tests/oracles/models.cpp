@@ -164,8 +164,9 @@ const std::map<std::string, ObjectiveMapping>& objective_mappings() {
        }},
       {"eulerian_self_distillation",
        [](const ObjectiveCall& call) {
-         return leaves(
-             eulerian_self_distillation(call.network, call.flow(), call.flag("stop_gradient")));
+         return leaves(eulerian_self_distillation(
+             call.network, call.flow(),
+             call.flag("stop_gradient") ? EulerianGradient::stopped : EulerianGradient::through));
        }},
   };
   return mappings;

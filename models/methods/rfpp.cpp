@@ -1,0 +1,61 @@
+// rf++: reflow with times near both ends, where learning is hardest, and a pseudo-Huber distance.
+//   loss = (sqrt(|u(z, t, t) - (e - x)|^2 + c^2) - c) / d,  c = 0.00054 d,  t u-shaped
+// on pairs of a teacher, as its authors' code has it but for the perceptual distance, which takes
+// weights of another network.
+#include "engine/graph/ops.h"
+#include "models/methods/flow_options.h"
+#include "models/objectives/flow.h"
+
+namespace fluxion {
+namespace {
+
+constexpr double ends = 1e-5;  // times keep away from both by so much
+
+LossValue rfpp_loss(const LossArguments& arguments) {
+  const MethodOptions& options = arguments.use.options;
+  FlowDraws draws =
+      draw(arguments, {.equal_share = 1, .label_dropout = options.real("label-dropout")});
+  const Tensor t = u_shaped_times(fold_in(arguments.key, 1), arguments.x.size(0),
+                                  options.real("time-slope"), arguments.x.dtype());
+  draws.t = draws.r = ends + (1 - 2 * ends) * t;
+  const Tensor squares =
+      flow_matching(arguments.velocity, draws, {.mean_over_elements = false}).per_sample;
+  const auto elements = static_cast<double>(arguments.x.elements() / arguments.x.size(0));
+  const double c = options.real("huber-share") * elements;
+  // sqrt(s + c^2) - c without its difference of equal numbers, and with a slope at s = 0.
+  const Tensor distance = squares / (sqrt(squares + std::max(c * c, 1e-24)) + c);
+  return {mean(distance) / elements, per_element(squares, arguments.x)};
+}
+
+std::vector<MethodOption> rfpp_options() {
+  std::vector<MethodOption> options = pair_making_options();
+  options.insert(options.end(),
+                 {real_option("time-slope", 0.01, 20, {.images = 4.0},
+                              "How much more often times are near noise and data than between: a "
+                              "of e^(a t) + e^(a (1 - t))"),
+                  real_option("huber-share", 0, 10, {.images = 0.00054},
+                              "c of the pseudo-Huber distance, in numbers of elements"),
+                  label_dropout_option()});
+  return options;
+}
+
+}  // namespace
+
+Method rfpp_method() {
+  return {
+      .name = "rf++",
+      .summary =
+          "As reflow, with times near noise and data and a pseudo-Huber distance; one step or two "
+          "draw a sample",
+      .paper =
+          "Lee, Lin and Fanti 2024, Improving the Training of Rectified Flows, arXiv 2405.20320",
+      .options = rfpp_options(),
+      .prediction = Prediction::velocity,
+      .sampling = {.sampler = "rf++", .steps = 2},
+      .loss = rfpp_loss,
+      .takes_pairs = true,
+      .needs_pairs = true,
+  };
+}
+
+}  // namespace fluxion
