@@ -60,6 +60,11 @@ NoiseRange noise_range(const Path& path, Prediction prediction) {
     range.low = std::max(range.low, 1 / widest_ratio);
   if (prediction == Prediction::noise || prediction == Prediction::score)
     range.high = std::min(range.high, widest_ratio);
+  // Behind EDM's scales a network is told the level's logarithm.
+  if (prediction == Prediction::F) {
+    if (range.low == 0) range.low = 1 / widest_ratio;
+    if (range.high == infinite) range.high = widest_ratio;
+  }
   return range;
 }
 

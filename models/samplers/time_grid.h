@@ -17,7 +17,8 @@ std::vector<double> karras_levels(std::int64_t n, double low, double high, doubl
 // The levels of sigma / alpha between which a network with this prediction can be asked for a
 // velocity, infinity where alpha may be 0: a network that predicts noise says nothing about the
 // data where there is only noise, one that predicts data nothing about the noise where there is
-// none; there 1,000 and 1 / 1,000 bound the range.
+// none, and one that predicts F is asked at the level's logarithm; there 1,000 and 1 / 1,000 bound
+// the range.
 struct NoiseRange {
   double low = 0, high = 0;
 };

@@ -196,6 +196,11 @@ TEST_CASE("the graph file that covers every op is up to date", "[export]") {
 
 // To write the golden file of a new version: fluxion-tests "[write-golden-graph]"
 TEST_CASE("write the graph file that covers every op", "[.][write-golden-graph]") {
+  // (A filter such as "*graph*" runs this too.)
+  if (std::filesystem::exists(golden_file())) {
+    WARN("it is there, and files of old versions stay as they are");
+    return;
+  }
   save_graph(golden_file(), every_op());
 }
 

@@ -49,6 +49,33 @@ constexpr PairOptions few{.count = 30, .steps = 3, .seed = 5, .batch = 5, .file_
 
 }  // namespace
 
+TEST_CASE("rf++ with the weights of an EDM model begins with its flow", "[methods][pairs]") {
+  const Device device = cpu({.threads = 1});
+  const NetworkConfig network = MlpConfig{.hidden = {12, 12}};
+  const Velocity raw =
+      bind_parameters(network, initialise(network, random_key(1, device), DType::f64));
+  ModelInfo edm, straight;
+  describe(configure("edm", {{"sigma-data", 1.5}}), edm);
+  describe(configure("rf++", {{"sigma-data", 1.5}}), straight);
+  CHECK(straight.sampling == DefaultSampling{.sampler = "rf++", .steps = 2});
+  const Predictor denoiser = predictor(edm, raw), flow = predictor(straight, raw);
+  const Tensor z = normal(random_key(2, device), {5, 2}, DType::f64);
+  for (const double t : {1e-3, 0.1, 0.5, 0.98}) {
+    INFO(t);
+    const auto at = [&](double time) { return full({5}, time, DType::f64, device); };
+    const Tensor D = denoiser(Prediction::data, z / (1 - t), at(t / (1 - t)));
+    const Tensor v = flow(Prediction::velocity, z, at(t));
+    CHECK(max(abs(v - (z - D) / t)).item<double>() < 1e-10);
+  }
+  // In one step and in two, from all the noise there is.
+  for (const std::int64_t steps : {1, 2}) {
+    SamplerOptions options = default_sampler(straight);
+    options.steps = steps;
+    const Tensor drawn = Sampler(flow, {2}, 0, DType::f64, device, options)(z);
+    CHECK(std::isfinite(sum(drawn).item<double>()));
+  }
+}
+
 TEST_CASE("a pair is noise and what the teacher's sampler makes of it", "[methods][pairs]") {
   for (const std::string method : {"flow-matching", "meanflow", "edm"}) {
     INFO(method);

@@ -1,13 +1,16 @@
 // Every method trains: on eight Gaussians until samples of its default sampler come near them, with
 // every network, and on from a checkpoint as if it had not stopped.
 #include <cmath>
+#include <numbers>
 
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
 #include "models/data/glyphs.h"
 #include "models/data/points.h"
+#include "models/data/random.h"
 #include "models/evaluation/two_sample.h"
+#include "models/files/npy.h"
 #include "models/objectives/draws.h"
 #include "models/samplers/default_sampler.h"
 #include "models/training/checkpoint.h"
@@ -302,6 +305,55 @@ TEST_CASE("iMF's guidance is the difference of its second network with and witho
   CHECK(info.guidance == TrainedGuidance{2.5, 0});
   CHECK_THROWS_AS(check_guidance(info, 2), Error);
   CHECK_THAT(message_of([&] { check(guided(2.5), MlpConfig{}, 0); }), has_text("needs classes"));
+}
+
+TEST_CASE("ffjord learns by either gradient, and with either divergence", "[methods]") {
+  const Device device = cpu({.threads = 1});
+  const NetworkConfig network = MlpConfig{.hidden = {12, 12}};
+  const Parameters parameters = initialise(network, random_key(1, device), DType::f64), none;
+  const Tensor x = normal(random_key(2, device), {8, 2}, DType::f64);
+  const auto learned = [&](const char* divergence, const char* gradient) {
+    const MethodConfig method = configure(
+        "ffjord", {{"divergence", divergence}, {"flow-gradient", gradient}}, SampleKind::points);
+    return value_and_grad([&](const Parameters& p) {
+      return loss_of(method, network, p, none, x, {}, 0);
+    })(parameters);
+  };
+  for (const char* divergence : {"exact", "hutchinson"}) {
+    INFO(divergence);
+    const auto [loss, gradient] = learned(divergence, "unrolled");
+    const auto [same, adjoint] = learned(divergence, "adjoint");
+    CHECK(same.item<double>() == Approx(loss.item<double>()).epsilon(1e-12));
+    double largest = 0, off = 0;
+    for (const auto& [name, tensor] : gradient) {
+      largest = std::max(largest, max(abs(tensor)).item<double>());
+      off = std::max(off, max(abs(tensor - adjoint.at(name))).item<double>());
+    }
+    CHECK(off < 1e-3 * largest);
+    CHECK(off > 0);
+  }
+  // A run by the adjoint equation: in 60 steps most of the way to the entropy of N(0, s^2).
+  const std::vector<float> narrow = [] {
+    std::vector<float> points;
+    RandomSequence random(5, 0);
+    for (int i = 0; i < 2000; ++i) points.push_back(0.3f * random.normal());
+    return points;
+  }();
+  const ScratchFolder folder;
+  write_npy(folder / "narrow.npy", narrow, {1000, 2});
+  TrainingConfig config = planar_config("ffjord", 0);
+  config.method.options.set("flow-gradient", "adjoint");
+  config.method.options.set("flow-steps", std::int64_t{4});
+  config.network = MlpConfig{.hidden = {16}};
+  Trainer trainer(config, make_data_set((folder / "narrow.npy").string()), device);
+  const double first = trainer.step().loss.item<float>();
+  double last = 0;
+  for (int i = 0; i < 60; ++i) last = trainer.step().loss.item<float>();
+  const double entropy = 0.5 * std::log(2 * std::numbers::pi * std::numbers::e * 0.09);
+  INFO("from " << first << " to " << last << ", the entropy is " << entropy);
+  CHECK(last - entropy < 0.3 * (first - entropy));
+  CHECK(last > entropy - 0.2);
+  CHECK(trainer.traces() == 1);
 }
 
 TEST_CASE("an update whose gradient is not finite leaves a method's state as it is", "[methods]") {
