@@ -204,7 +204,10 @@ int eval(const EvalArguments& options, const Streams& streams) {
   });
   if (!of_model.empty() && !model)
     throw Error("eval: the metric " + of_model.front() + " is a model's; --samples have none");
-  if (of_model.empty() && options.probes)
+  const bool probes = std::ranges::any_of(of_model, [](const std::string& name) {
+    return name == "likelihood" || name == "conservativity" || name == "dimension";
+  });
+  if (!probes && options.probes)
     throw Error("eval: --probes are for --metrics likelihood, conservativity and dimension");
   for (const std::string& name : of_model) check_model_metric(name, options, model->info);
   if (options.trace && std::ranges::count(of_model, "likelihood") == 0)

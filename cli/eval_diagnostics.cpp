@@ -201,14 +201,14 @@ void check_model_metric(const std::string& metric, const EvalArguments& options,
   if (options.guidance != 1) throw Error(start + "is of the model itself: leave --guidance out");
   if (info.prediction == Prediction::end_point)
     throw Error(start + "needs a velocity, and this model predicts end points");
-  if (!info.source.empty() && metric != "conservativity")
+  if (!info.source.empty())
     throw Error(start +
                 "is of a flow from standard normal noise, and this model begins with points "
                 "of " +
                 info.source);
-  if ((metric == "dimension" || metric == "elbo") && !info.coupling.empty())
+  if (metric != "likelihood" && !info.coupling.empty())
     throw Error(start +
-                "needs a denoiser, and this model was trained without noise that is "
+                "needs the score, and this model was trained without noise that is "
                 "independent of the data");
   default_sampler(info);  // refuses models that do not say on which path they predict
   check_open_class(info);

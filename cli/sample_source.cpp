@@ -59,8 +59,15 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
   constexpr std::int64_t steered_steps = 50;
   if (task.steers() && !options.sampler.steps) chosen.steps = std::max(chosen.steps, steered_steps);
   if (chosen.kind == SamplerKind::ode_dopri5 && !task.animate.empty() && !task.interpolate &&
-      !task.to_class)
-    chosen.shown_steps = frames_of(task) - 1;
+      !task.to_class) {
+    // The device holds a state for each; between them frames are interpolated.
+    constexpr std::int64_t most_shown = 60;
+    chosen.shown_steps = std::min(frames_of(task) - 1, most_shown);
+  }
+  if (task.to_class && chosen.grid == GridKind::best)
+    throw Error(
+        "sample: best steps are those of one class at a time, --to-class mixes two; take another "
+        "--grid");
   if (options.sampler.head_start) {
     if (!task.init_image.empty())
       throw Error(
@@ -150,6 +157,9 @@ SampleSource file_source(const SampleArguments& options, const Device& device) {
                 " is a sampler file, whose steps are fixed");
   const Generator generator(load_sampler(options.model), device);
   const StoredSampler& stored = generator.sampler();
+  if (!options.data.empty())
+    throw Error("sample: --data is for a head start, which wants a model; " + options.model +
+                " is a sampler file");
   if (options.guidance && !stored.guidance)
     throw Error("sample: " + options.model +
                 " is a sampler file whose guidance was chosen by `fluxion export`; its "

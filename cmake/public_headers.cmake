@@ -16,7 +16,7 @@ function(fluxion_public_headers result)
   list(FILTER headers EXCLUDE REGEX "^engine/(plan|show)/|^autograd/(rules|batching)\\.h$")
   list(FILTER headers EXCLUDE REGEX "/(walk|shape_rules|plan_cache|verify_parts|system_windows)\\.h$")
   if(NOT FLUXION_AUTOGRAD)
-    list(FILTER headers EXCLUDE REGEX "^models/(objectives|likelihood|methods|training|benchmark|optimisers)/")
+    list(FILTER headers EXCLUDE REGEX "^models/(objectives|likelihood|diagnostics|methods|training|benchmark|optimisers)/")
   endif()
   # Of the planner, the graph that engine/export stores.
   list(APPEND headers engine/plan/graph.h engine/plan/id.h backends/open_device.h backends/cpu/cpu.h backends/reference/reference.h)

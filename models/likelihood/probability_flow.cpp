@@ -141,7 +141,7 @@ ProbabilityFlow::ProbabilityFlow(Predictor predictor, const ProbabilityFlowOptio
                 std::to_string(options.probes) + " probes and " +
                 std::to_string(options.rk4_steps.value_or(options.most_tries)) + " steps");
   if (options.sketched && options.probes == 0)
-    throw Error("likelihood: a sketch goes with probes, and the exact divergence has none");
+    throw Error("likelihood: Hutch++ wants 1 probe or more, and the exact divergence has none");
   if (!(options.relative_tolerance > 0) || !(options.absolute_tolerance > 0))
     throw Error("likelihood: tolerances must be above 0");
   const FlowTimes times = flow_times(predictor);

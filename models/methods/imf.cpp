@@ -89,9 +89,12 @@ Method imf_method() {
         return TrainedGuidance{.omega = scale, .kappa = 0};
       },
       .refusal = [](const MethodUse& use) -> std::string {
-        return use.options.real("guidance-scale") != 1 && num_classes(use.network) == 0
-                   ? "guidance-scale needs classes, and this network has none"
-                   : "";
+        if (use.options.real("guidance-scale") == 1) return "";
+        if (num_classes(use.network) == 0)
+          return "guidance-scale needs classes, and this network has none";
+        return use.options.real("label-dropout") == 0 ? "guidance-scale needs rows without label "
+                                                        "to learn from: a label-dropout above 0"
+                                                      : "";
       },
       .loss = imf_loss,
       .takes_pairs = true,

@@ -62,8 +62,12 @@ Method meanflow_method() {
         return TrainedGuidance{options.real("omega"), options.real("kappa")};
       },
       .refusal = [](const MethodUse& use) -> std::string {
-        return is_guided(use.options) && num_classes(use.network) == 0
-                   ? "guidance (omega, kappa) needs classes, and this network has none"
+        if (!is_guided(use.options)) return "";
+        if (num_classes(use.network) == 0)
+          return "guidance (omega, kappa) needs classes, and this network has none";
+        return use.options.real("label-dropout") == 0
+                   ? "guidance (omega, kappa) needs rows without label to learn from: a "
+                     "label-dropout above 0"
                    : "";
       },
       .loss = meanflow_loss,

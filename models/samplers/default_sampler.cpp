@@ -16,6 +16,7 @@ SamplerOptions default_sampler(const ModelInfo& info) {
                          .prediction = info.prediction,
                          .wrapping = info.wrapping,
                          .independent_noise = info.coupling.empty(),
+                         .on_path = info.coupling != "flow",
                          .source = info.source};
   // Every step but the last would add noise, which goes with no data of the training.
   if (!options.independent_noise && options.kind == SamplerKind::consistency) options.steps = 1;

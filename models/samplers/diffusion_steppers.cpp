@@ -218,9 +218,13 @@ Stepper rectified_stepper(const SamplerOptions& options) {
   stepper.call = [grid = stepper.grid](std::size_t i) -> Stepper::Call {
     return {0, {grid[i].t, grid[i + 1].alpha, grid[i + 1].sigma}};
   };
-  // Memory: the noise at the start.
-  stepper.start = [](const LabelledPredictor&, const Tensor&,
-                     const Tensor& noise) -> std::vector<Tensor> { return {noise}; };
+  // Memory: the noise at the start, which is all there is where no data are in it.
+  stepper.start = [sigma = stepper.grid.front().sigma, pure = options.begin == 0](
+                      const LabelledPredictor&, const Tensor& z,
+                      const Tensor& noise) -> std::vector<Tensor> {
+    if (!pure) return {noise};
+    return {sigma == 1 ? z : z / sigma};
+  };
   stepper.step = [](int, const LabelledPredictor& network, const StepInput& input) -> StepOutput {
     const std::vector<Tensor>& n = input.numbers;
     const Tensor x = network(Prediction::data, input.z, n[0]);

@@ -76,7 +76,7 @@ class SamplerTracer {
     std::vector<TensorType> memory;
     if (stepper_.start) {
       const auto body = [&](const LabelledPredictor& network, const StepInput& input) {
-        // No exported sampler's memory holds the noise: those that steer do.
+        // Where a sampler begins in noise alone, its memory needs no other.
         return StepOutput{input.z, stepper_.start(network, input.z, Tensor())};
       };
       traces.push_back(trace("start", batch, {}, false, body));
@@ -199,6 +199,8 @@ StoredSampler export_sampler(const Model& model, const SamplerOptions& options,
       found.times.push_back(point.t);
     return export_sampler(model, found, encoding, free_guidance);
   }
+  if (options.begin > 0 && !options.head_start)
+    throw Error("export: a sampler file begins in noise, not with data");
   if (options.head_start)
     throw Error("export: a head start is made of data, which a sampler file does not hold");
   if (!options.source.empty())

@@ -128,20 +128,28 @@ AdaptiveState adaptive_step(const Slope& f, const AdaptiveState& state, const Te
   const auto rows = [&](const Tensor& condition) { return over_samples(condition, rank); };
   const Tensor never = ne(left, left);
   const Tensor moves = where(finished, never, accepted);
+  const Tensor next_t = where(last, broadcast_to(to, h.shape()), state.t + h);
   if (dense) {
     std::vector<Tensor> states;
     for (std::size_t i = 0; i < dense->times.size(); ++i) {
       const auto place = static_cast<std::int64_t>(i);
       const Tensor before = reshape(slice_axis(dense->states, 0, place, place + 1), y.shape());
-      const Tensor theta = (dense->times[i] - state.t) / h;
-      const Tensor passed = where(moves, where(gt(theta, 0.0), le(theta, 1.0), never), never);
+      // Times are compared, not their rounded quotient: what ends one step begins the next, so no
+      // time is missed between two.
+      const Tensor behind = dense->times[i] - state.t, ahead = dense->times[i] - next_t;
+      const Tensor forth = gt(h, 0.0);
+      const Tensor passed = where(moves,
+                                  where(where(forth, gt(behind, 0.0), lt(behind, 0.0)),
+                                        where(forth, le(ahead, 0.0), ge(ahead, 0.0)), never),
+                                  never);
+      const Tensor theta = minimum(behind / h, 1.0);
       states.push_back(expand_dims(
           where(rows(passed), dopri5_between(state.y, y, slopes, h, theta), before), 0));
     }
     dense->states = concat(states, 0);
   }
   return {.y = where(rows(moves), y, state.y),
-          .t = where(moves, where(last, broadcast_to(to, h.shape()), state.t + h), state.t),
+          .t = where(moves, next_t, state.t),
           .h = where(finished, state.h, h * growth),
           .slope = where(rows(moves), slopes.back(), state.slope),
           .rejected = where(finished, state.rejected, eq(accepted.to(DType::i32), 0.0))};

@@ -72,6 +72,10 @@ struct Sampler::State {
                steering),
         noise(sample_shape, dtype, device) {
     if (steering) check(*steering, sample_shape);
+    if (steering && !options.on_path)
+      throw Error(
+          "steering: this model is a flow of its own, whose states are not data under noise, and "
+          "what is steered is");
     if (options.head_start) {
       const HeadStart& fitted = *options.head_start;
       if (std::ssize(fitted.mean) != sample_shape.elements())
@@ -245,8 +249,13 @@ BestSteps find_best_steps(const SamplerOptions& given, const Predictor& predicto
   options.times.clear();
   options.steps = fine_steps(options.steps);
   const Sampler sampler(predictor, sample_shape, classes, dtype, device, options);
-  // Ways are alike: fewer of large samples will do.
-  const std::int64_t ways = sample_shape.elements() > 64 ? 32 : 128;
+  // Ways are alike: fewer of large samples will do, so that their states fit into this many bytes.
+  constexpr std::int64_t most_bytes = std::int64_t{256} << 20, fewest = 2;
+  const std::int64_t way_bytes =
+      sample_shape.elements() * (options.steps + 1) * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t ways =
+      std::clamp(most_bytes / way_bytes, fewest,
+                 sample_shape.elements() > 64 ? std::int64_t{32} : std::int64_t{128});
   Sampler::Request request{.count = ways, .batch = ways, .seed = 0x626f7373};
   for (std::int64_t i = 0; classes > 0 && i < ways; ++i)
     request.labels.push_back(static_cast<std::int32_t>(i % classes));

@@ -100,6 +100,18 @@ void check(const SamplerOptions& options) {
     refuse("begin must be at least 0 and below 1", options.begin);
   if (options.head_start && !(options.begin > 0))
     throw Error("sampler: a head start is a share of the way, above 0");
+  if (options.head_start && !options.independent_noise)
+    throw Error(
+        "sampler: a head start is the flow of data under independent noise, and this model was "
+        "trained on another; leave it out");
+  if (!options.on_path && options.begin > 0)
+    throw Error(
+        "sampler: this model is a flow of its own, whose states are not data under noise: nothing "
+        "can begin in between");
+  if (!options.on_path && options.kind == SamplerKind::rectified && options.steps > 1)
+    throw Error(
+        "sampler: the steps of rf++ end in data under noise, which a flow of its own does not "
+        "pass; take euler, heun or another");
   if (options.head_start && !options.source.empty())
     throw Error("sampler: a head start begins in noise, and this model in points of " +
                 options.source);
@@ -109,7 +121,10 @@ void check(const SamplerOptions& options) {
       throw Error("sampler: the best grid is that of Euler's steps; take the sampler euler, not " +
                   to_string(options.kind));
     if (options.begin > 0 || options.shift != 1)
-      throw Error("sampler: the best grid goes from noise to data, with no begin or shift");
+      throw Error(
+          "sampler: the best grid goes all the way from noise to data; leave out the shift, and "
+          "the "
+          "head start or image that it would begin with");
     if (options.steps > most_best_steps)
       throw Error("sampler: the best grid is looked for up to " + std::to_string(most_best_steps) +
                   " steps, got " + std::to_string(options.steps));

@@ -65,6 +65,9 @@ struct SamplerOptions {
   // The noise of its training was drawn independently of the data. Otherwise the velocity says
   // nothing of the score, and what adds noise on its way is refused.
   bool independent_noise = true;
+  // States on the way are alpha data + sigma noise. Otherwise (FFJORD) nothing can begin with data
+  // under noise, and no step ends there.
+  bool on_path = true;
   // The set of points that it begins in (models/data/source_set.h); "": standard normal noise.
   std::string source = {};
 

@@ -29,6 +29,11 @@ TEST_CASE("the runtime draws from an exported model what its sampler draws, bit 
     for (const SamplerKind kind : {SamplerKind::ode_heun, SamplerKind::edm, SamplerKind::dpm_solver,
                                    SamplerKind::sde, SamplerKind::predictor_corrector})
       all.push_back({.kind = kind, .steps = 3, .prediction = Prediction::velocity});
+    for (const Path& path : {Path::linear(), Path::edm()})
+      all.push_back({.kind = SamplerKind::rectified,
+                     .steps = 3,
+                     .path = path,
+                     .prediction = Prediction::velocity});
     if (classes)
       all.push_back({.kind = SamplerKind::ddim,
                      .steps = 3,

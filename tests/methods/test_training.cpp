@@ -307,6 +307,22 @@ TEST_CASE("iMF's guidance is the difference of its second network with and witho
   CHECK_THAT(message_of([&] { check(guided(2.5), MlpConfig{}, 0); }), has_text("needs classes"));
 }
 
+TEST_CASE("guidance of a class that no row is left open of is refused", "[methods]") {
+  MlpConfig classes;
+  classes.classes = 3;
+  for (const auto& [name, option, value] : {std::tuple("meanflow", "kappa", "0.5"),
+                                            {"meanflow", "omega", "2"},
+                                            {"imf", "guidance-scale", "3"}}) {
+    INFO(name << " " << option);
+    const auto with = [&](const char* dropout) {
+      return configure(name, {{option, value}, {"label-dropout", dropout}}, SampleKind::points);
+    };
+    CHECK_NOTHROW(check(with("0.1"), classes, 0));
+    CHECK_THAT(message_of([&] { check(with("0"), classes, 0); }),
+               has_text("label-dropout above 0"));
+  }
+}
+
 TEST_CASE("ffjord learns by either gradient, and with either divergence", "[methods]") {
   const Device device = cpu({.threads = 1});
   const NetworkConfig network = MlpConfig{.hidden = {12, 12}};

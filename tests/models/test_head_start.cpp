@@ -37,6 +37,30 @@ TEST_CASE("a Gaussian's whole way is its head start, on every path", "[samplers]
     }
 }
 
+TEST_CASE("what is of data under independent noise is refused for other flows", "[samplers]") {
+  const auto some = std::make_shared<const HeadStart>(HeadStart{{0, 0}, {1, 0, 0, 1}});
+  const SamplerOptions plain{.kind = SamplerKind::ode_heun, .steps = 4};
+  SamplerOptions coupled = plain;
+  coupled.independent_noise = false;
+  CHECK_NOTHROW(check(coupled));
+  coupled.begin = 0.5;
+  CHECK_NOTHROW(check(coupled));
+  coupled.head_start = some;
+  CHECK_THROWS_AS(check(coupled), Error);
+
+  SamplerOptions own = plain;
+  own.independent_noise = own.on_path = false;
+  own.prediction = Prediction::velocity;
+  CHECK_NOTHROW(check(own));
+  own.begin = 0.5;
+  CHECK_THROWS_AS(check(own), Error);
+  own.begin = 0;
+  own.kind = SamplerKind::rectified;
+  CHECK_THROWS_AS(check(own), Error);
+  own.steps = 1;
+  CHECK_NOTHROW(check(own));
+}
+
 TEST_CASE("a head start saves steps where data are many Gaussians", "[samplers]") {
   const Device device = cpu({.threads = 1});
   std::vector<GaussianComponent> components;

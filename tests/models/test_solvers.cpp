@@ -186,6 +186,22 @@ TEST_CASE("dopri5 says where the flow is between its steps", "[samplers]") {
   }
   CHECK(off(0.125, 1) < 1e-5);
 
+  // In single precision a step may end on a time while its share of the step rounds above 1, and
+  // the next begins there.
+  const auto f32 = [&](float value) {
+    return Tensor::from(std::vector<float>{value}, {1}, c.device);
+  };
+  const float t = 0.8910953f, h = -0.19190906f, end = t + h;
+  const Slope constant = [](const Tensor& z, const Tensor&) { return ones_like(z); };
+  const Tensor y = reshape(f32(5), {1, 1});
+  DenseOutput dense{.times = {static_cast<double>(end)},
+                    .states = zeros({1, 1, 1}, DType::f32, c.device)};
+  AdaptiveState state{
+      .y = y, .t = f32(t), .h = f32(h), .slope = ones_like(y), .rejected = lt(f32(0), f32(0))};
+  for (int step = 0; step < 2; ++step)
+    state = adaptive_step(constant, state, reshape(f32(0), {}), {}, &dense);
+  CHECK(dense.states.item<float>() == Approx(5 + h));
+
   // On the way: visits see even times, and each sample is where its flow is then.
   for (const bool per_sample : {true, false}) {
     SamplerOptions options{.kind = SamplerKind::ode_dopri5, .steps = 1000};
