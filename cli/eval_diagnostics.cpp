@@ -8,6 +8,7 @@
 #include "engine/number_text.h"
 #include "models/data/points.h"
 #include "models/exact/gaussian_mixture.h"
+#include "models/layers/host_numbers.h"
 #include "models/samplers/default_sampler.h"
 #if FLUXION_WITH_AUTOGRAD
 #include "models/diagnostics/jacobian.h"
@@ -122,8 +123,6 @@ class Diagnosis {
   double deviation_ = 1;
 };
 
-std::vector<double> values_of(const Tensor& x) { return x.to(DType::f64).to_host<double>(); }
-
 double mean_of(const std::vector<double>& values) {
   double sum = 0;
   for (const double value : values) sum += value;
@@ -155,7 +154,7 @@ Ratio asymmetry_at(const Diagnosis& diagnosis, const Predictor& predictor, doubl
       return predictor(Prediction::noise, at, time, labels);
     };
     const Asymmetry found = asymmetry(noise, z, diagnosis.probes_for(x, fold_in(key, 2)));
-    const std::vector<double> above = values_of(found.difference), below = values_of(found.size);
+    const std::vector<double> above = doubles_of(found.difference), below = doubles_of(found.size);
     std::vector<double> pairs;
     for (std::size_t i = 0; i < above.size(); ++i) pairs.insert(pairs.end(), {above[i], below[i]});
     return pairs;
@@ -180,7 +179,7 @@ double flipd_at(const Diagnosis& diagnosis, const Predictor& predictor, double l
   return mean_of(
       diagnosis.each("dimension", [&](const Tensor& x, const Tensor& labels, const Tensor& key) {
         const Tensor probes = diagnosis.probes() > 0 ? diagnosis.probes_for(x, key) : Tensor();
-        return values_of(flipd(predictor, x, t, probes, labels));
+        return doubles_of(flipd(predictor, x, t, probes, labels));
       }));
 }
 

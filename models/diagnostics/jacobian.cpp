@@ -11,6 +11,7 @@
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "models/data/random.h"
+#include "models/layers/host_numbers.h"
 #include "models/layers/losses.h"
 
 namespace fluxion {
@@ -51,10 +52,10 @@ struct Blocks {
     for (std::int64_t k = first; k < first + count; ++k)
       for (const Block& block : of_sample)
         values.insert(values.end(), block.col(k).begin(), block.col(k).end());
-    return Tensor::from(values, with_leading_axis(count, x.shape()), x.device()).to(x.dtype());
+    return tensor_of(values, with_leading_axis(count, x.shape()), x.dtype(), x.device());
   }
   void take(const Tensor& products, std::int64_t first) {
-    const std::vector<double> values = products.to(DType::f64).to_host<double>();
+    const std::vector<double> values = doubles_of(products);
     const double* next = values.data();
     for (std::int64_t k = 0; k < products.size(0); ++k)
       for (Block& block : of_sample) {

@@ -7,6 +7,7 @@
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "engine/number_text.h"
+#include "models/layers/host_numbers.h"
 
 namespace fluxion {
 namespace {
@@ -28,11 +29,6 @@ void check_component(const GaussianComponent& component, std::size_t dimensions)
                      " do not fit dimension " + std::to_string(dimensions));
   if (!(component.weight > 0) || !std::isfinite(component.weight))
     throw Error("Gaussian: a weight must be above 0, got " + number_text(component.weight));
-}
-
-Tensor constant_from(const std::vector<double>& values, const Shape& shape, const Device& device,
-                     DType dtype) {
-  return Tensor::from(values, shape, device).to(dtype);
 }
 
 void check_vectors(const Tensor& z, std::int64_t dimensions, const char* what) {
@@ -73,7 +69,8 @@ GaussianMixture::GaussianMixture(const std::vector<GaussianComponent>& component
         (covariance - covariance.transpose()).cwiseAbs().maxCoeff() > 1e-12 * scale)
       throw Error("Gaussian: the covariance is not a symmetric matrix of finite numbers");
     const Eigen::SelfAdjointEigenSolver<Matrix> solver(covariance);
-    if (solver.eigenvalues().minCoeff() < -1e-12 * scale)
+    // No eigenvalue is above d times the largest number.
+    if (solver.eigenvalues().minCoeff() < -1e-12 * static_cast<double>(d) * scale)
       throw Error("Gaussian: the covariance has the negative eigenvalue " +
                   number_text(solver.eigenvalues().minCoeff()));
     shares.push_back(std::log(each.weight / total));
@@ -84,10 +81,10 @@ GaussianMixture::GaussianMixture(const std::vector<GaussianComponent>& component
       variances.push_back(std::max(0.0, solver.eigenvalues()(i)));
   }
   const auto k = static_cast<std::int64_t>(components.size()), n = static_cast<std::int64_t>(d);
-  log_shares_ = constant_from(shares, {k}, device, dtype);
-  means_ = constant_from(means, {k, n}, device, dtype);
-  axes_ = constant_from(axes, {k, n, n}, device, dtype);
-  variances_ = constant_from(variances, {k, n}, device, dtype);
+  log_shares_ = tensor_of(shares, {k}, dtype, device);
+  means_ = tensor_of(means, {k, n}, dtype, device);
+  axes_ = tensor_of(axes, {k, n, n}, dtype, device);
+  variances_ = tensor_of(variances, {k, n}, dtype, device);
 }
 
 GaussianMixture::Responses GaussianMixture::responses(const Tensor& z, const PathPoint& at) const {

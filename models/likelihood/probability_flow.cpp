@@ -10,6 +10,7 @@
 #include "engine/error.h"
 #include "engine/graph/custom.h"
 #include "engine/graph/ops.h"
+#include "models/layers/host_numbers.h"
 #include "models/layers/losses.h"
 #include "models/samplers/runge_kutta.h"
 #include "models/samplers/time_grid.h"
@@ -124,9 +125,7 @@ struct ProbabilityFlow::State {
                                   const List& probes, const List& labels,
                                   const RunOptions& run) const {
     const double h = (to - from) / static_cast<double>(steps);
-    const auto number = [&](double value) {
-      return Tensor::from(std::vector<double>{value}, {}, y.device()).to(y.dtype());
-    };
+    const auto number = [&](double value) { return tensor_of({value}, {}, y.dtype(), y.device()); };
     for (std::int64_t i = 0; i < steps; ++i)
       y = step.run(run, y, number(from + static_cast<double>(i) * h), number(h), shape, probes,
                    labels);

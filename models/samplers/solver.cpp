@@ -7,15 +7,11 @@
 #include "engine/compile.h"
 #include "engine/error.h"
 #include "engine/graph/ops.h"
+#include "models/layers/host_numbers.h"
 #include "models/layers/layers.h"
 
 namespace fluxion {
 namespace {
-
-Tensor solver_number(double value, DType dtype, const Device& device) {
-  if (dtype == DType::f64) return Tensor::from(std::vector<double>{value}, {}, device);
-  return Tensor::from(std::vector<float>{static_cast<float>(value)}, {}, device).to(dtype);
-}
 
 // Enough whole blocks to hold `like`'s rows wherever they begin, and those rows.
 Tensor drawn_rows(const Tensor& key, const Tensor& first_block, const Tensor& rows,
@@ -184,7 +180,7 @@ Tensor Solver::run(const SolverBatch& given, const RunOptions& run) const {
     const Stepper::Call call = stepper.call(i);
     std::vector<Tensor> numbers;
     for (const double number : call.numbers)
-      numbers.push_back(solver_number(number, dtype, device));
+      numbers.push_back(tensor_of({number}, {}, dtype, device));
     if (!noise_list.empty())
       noise_list[1] =
           Tensor::from(std::vector<std::int32_t>{static_cast<std::int32_t>(i)}, {}, device);

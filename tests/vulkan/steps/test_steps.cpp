@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "autograd/transforms.h"
@@ -15,6 +16,7 @@
 #include "engine/graph/ops.h"
 #include "models/benchmark/benchmark.h"
 #include "models/data/points.h"
+#include "models/files/npy.h"
 #include "models/training/checkpoint.h"
 #include "models/training/trainer.h"
 #include "tests/catch.h"
@@ -258,5 +260,45 @@ TEST_CASE("a run that is killed on one device goes on on the other", "[vulkan][s
       REQUIRE(got.contains(step));
       CHECK(std::abs(got.at(step) - error) <= 0.01 * std::abs(error));
     }
+  }
+}
+
+TEST_CASE("models are diagnosed and drawn on Vulkan, which lacks f64, as on the CPU",
+          "[vulkan][steps]") {
+  const std::optional<int> number = software_device();
+  if (!number) return;
+  const ScratchFolder folder;
+  const auto run = [&](const std::string& command) {
+    const ProgramRun result = run_program(command, folder.path(), "FLUXION_VULKAN_CACHE=");
+    INFO(command << "\n" << result.error);
+    REQUIRE(result.code == 0);
+    return result.out;
+  };
+  run("train --data 8gaussians --method flow-matching --width 16 --depth 1 --frequencies 0 "
+      "--batch 64 --steps 50 --quiet --device cpu:1 --out run");
+  const std::string model = " --model run/model.safetensors --device ";
+  const std::vector<std::string> devices{"cpu:1", "vulkan:" + std::to_string(*number)};
+  std::vector<nlohmann::json> measured;
+  for (const std::string& device : devices)
+    measured.push_back(
+        nlohmann::json::parse(
+            run("eval --json --metrics conservativity,dimension,elbo --count 8" + model + device))
+            .at("metrics"));
+  CHECK(measured[0].size() == 3 + 6 + 2);
+  for (const auto& [name, row] : measured[0].items()) {
+    INFO(name);
+    CHECK(measured[1].at(name).at("value").get<double>() ==
+          Approx(row.at("value").get<double>()).epsilon(1e-3).margin(1e-6));
+  }
+  for (const std::string how :
+       {"--head-start 0.2 --sampler heun --steps 2", "--grid best --sampler euler --steps 2"}) {
+    std::vector<std::vector<float>> drawn;
+    for (const std::string& device : devices) {
+      run("sample " + how + " --count 8 --npy x.npy" + model + device);
+      drawn.push_back(read_npy(folder / "x.npy").values<float>());
+    }
+    INFO(how);
+    REQUIRE(drawn[0].size() == 16);
+    for (std::size_t i = 0; i < 16; ++i) CHECK(drawn[1][i] == Approx(drawn[0][i]).margin(1e-3));
   }
 }
