@@ -140,11 +140,12 @@ RowPlan plan_rows(const Tape& tape, const TapeStages& stages, const ShaderTarget
   if (!target.short_code && tape.extents[fast] > 0 && tape.extents[fast] % 4 == 0 &&
       contiguous_operands(tape, fast) > 0) {
     plan.width = 4;
-    // (Across, a lane has eight running values of each reduction.)
+    // (Across, a lane has eight running values of each reduction, and there are fewer lanes.)
     std::size_t reductions = 0;
     for (const auto& each : stages.reductions) reductions += each.size();
     if (tape.instructions.size() <= most_instructions_of_eights &&
-        (!plan.across || reductions <= 2) &&
+        (!plan.across ||
+         (reductions <= 2 && static_cast<std::uint64_t>(rows * elements) >= 4 * busy)) &&
         TapeEmitter::gains_from(plan.across ? rows_last(tape) : tape, 8, storage))
       plan.width = 8;
   }
