@@ -309,15 +309,15 @@ TEST_CASE("iMF's guidance is the difference of its second network with and witho
 
 TEST_CASE("guidance of a class that no row is left open of is refused", "[methods]") {
   const DitConfig classes{.image_size = 8, .channels = 1, .num_classes = 3};
-  for (const auto& [name, option, value] : {std::tuple("meanflow", "kappa", "0.5"),
-                                            {"meanflow", "omega", "2"},
-                                            {"imf", "guidance-scale", "3"}}) {
+  for (const auto& [name, option, value] : {std::tuple("meanflow", "kappa", 0.5),
+                                            {"meanflow", "omega", 2.0},
+                                            {"imf", "guidance-scale", 3.0}}) {
     INFO(name << " " << option);
-    const auto with = [&](const char* dropout) {
+    const auto with = [&](double dropout) {
       return configure(name, {{option, value}, {"label-dropout", dropout}}, SampleKind::images);
     };
-    CHECK_NOTHROW(check(with("0.1"), classes, 0));
-    CHECK_THAT(message_of([&] { check(with("0"), classes, 0); }),
+    CHECK_NOTHROW(check(with(0.1), classes, 0));
+    CHECK_THAT(message_of([&] { check(with(0), classes, 0); }),
                has_text("label-dropout above 0"));
   }
 }
