@@ -434,7 +434,8 @@ std::set<std::string> declared_functions() {
 const std::map<std::string, std::vector<std::string>> left_out{
     {"constant",
      {"full", "zeros", "zeros_like", "ones_like", "full_like", "iota", "one_hot", "random_key",
-      "fold_in", "split_key", "random_bits", "uniform", "normal", "sincos_pos_embed_2d"}},
+      "fold_in", "split_key", "random_bits", "uniform", "normal", "sincos_pos_embed_2d",
+      "tensor_of"}},
     {"whole numbers and truth values",
      {"lt", "le", "gt", "ge", "eq", "ne", "argmax", "argsort", "shift_right"}},
     {"linear, or linear in each operand",
