@@ -249,13 +249,11 @@ BestSteps find_best_steps(const SamplerOptions& given, const Predictor& predicto
   options.times.clear();
   options.steps = fine_steps(options.steps);
   const Sampler sampler(predictor, sample_shape, classes, dtype, device, options);
-  // Ways are alike: fewer of large samples will do, so that their states fit into this many bytes.
-  constexpr std::int64_t most_bytes = std::int64_t{256} << 20, fewest = 2;
-  const std::int64_t way_bytes =
-      sample_shape.elements() * (options.steps + 1) * static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t ways =
-      std::clamp(most_bytes / way_bytes, fewest,
-                 sample_shape.elements() > 64 ? std::int64_t{32} : std::int64_t{128});
+  // Ways are alike: fewer of large samples will do, as many as fit into some memory.
+  constexpr std::int64_t most_numbers = std::int64_t{1} << 24;
+  const std::int64_t usual = sample_shape.elements() > 64 ? 32 : 128;
+  const std::int64_t ways = std::clamp<std::int64_t>(
+      most_numbers / ((options.steps + 1) * sample_shape.elements()), 1, usual);
   Sampler::Request request{.count = ways, .batch = ways, .seed = 0x626f7373};
   for (std::int64_t i = 0; classes > 0 && i < ways; ++i)
     request.labels.push_back(static_cast<std::int32_t>(i % classes));

@@ -75,8 +75,8 @@ LossScaleOptions loss_scale_from_json(const json& object) {
 void check_takes_pairs(const Method& method) {
   if (method.takes_pairs) return;
   throw Error("train: method " + method.name +
-              " learns from noise that is independent of the data, so it takes no coupling and no "
-              "pairs");
+              " takes no coupling, no source and no pairs: its noise is independent of the data, or "
+              "it has none");
 }
 
 void check(const TrainingConfig& config) {
