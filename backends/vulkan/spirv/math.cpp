@@ -299,7 +299,9 @@ Value tanh(Value x) {
   // 1 - 2 / (e^2x + 1), which rounds to 1 from 9.02 on
   const Value e = exp_moderate(clamped(magnitude + magnitude, 0, 20)) + 1;
   const Value far = 1 - 2 / e;
-  return select(is_nan(x), x, with_sign_of(select(magnitude < 0.625f, near, far), x));
+  // (The sign last: llvmpipe with LLVM 15 may compile a choice between x and what has its sign to
+  // neither.)
+  return with_sign_of(select(is_nan(x), x, select(magnitude < 0.625f, near, far)), x);
 }
 
 namespace {
@@ -440,7 +442,7 @@ Value atan2(Value y, Value x) {
   const Value turned = select(steep == backward, near, -near);
   const Value angle = select(steep, m.f32(1.57079637f) + (turned - 4.37113883e-8f),
                              select(backward, m.f32(3.14159274f) - (near + 8.74227766e-8f), near));
-  return select(is_nan(x), x, select(is_nan(y), y, with_sign_of(angle, y)));
+  return select(is_nan(x), x, with_sign_of(select(is_nan(y), y, angle), y));
 }
 
 // Powers of two scale both sides where the square of the longer one would leave the normal numbers;
