@@ -190,14 +190,10 @@ StoredSampler export_sampler(const Model& model, const SamplerOptions& options,
   if (free_guidance) check_guidance(info, /*scale=*/0);
   if (options.grid == GridKind::best && options.times.empty()) {
     const Tensor& any = model.parameters.begin()->second;
-    SamplerOptions found = options;
-    for (const GridPoint& point :
-         find_best_steps(options, predictor(info, bind_parameters(info.network, model.parameters)),
-                         sample_shape(info.network), num_classes(info.network), any.dtype(),
-                         any.device())
-             .grid)
-      found.times.push_back(point.t);
-    return export_sampler(model, found, encoding, free_guidance);
+    const BestSteps best = find_best_steps(
+        options, predictor(info, bind_parameters(info.network, model.parameters)),
+        sample_shape(info.network), num_classes(info.network), any.dtype(), any.device());
+    return export_sampler(model, with_times(options, best.grid), encoding, free_guidance);
   }
   if (options.begin > 0 && !options.head_start)
     throw Error("export: a sampler file begins in noise, not with data");

@@ -40,15 +40,11 @@ Tensor sampler_step(SamplerKind kind, const Velocity& network, const Tensor& z, 
   return z + scaled(h / 6.0, k1 + 2.0 * k2 + 2.0 * k3 + k4);
 }
 
-namespace {
-
 SamplerOptions with_times(SamplerOptions options, const TimeGrid& grid) {
   options.times.clear();
   for (const GridPoint& point : grid) options.times.push_back(point.t);
   return options;
 }
-
-}  // namespace
 
 struct Sampler::State {
   Shape sample_shape;

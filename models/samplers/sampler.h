@@ -93,5 +93,7 @@ class Sampler {
 BestSteps find_best_steps(const SamplerOptions& options, const Predictor& predictor,
                           const Shape& sample_shape, std::int64_t classes, DType dtype,
                           const Device& device);
+// The same options with the times of that grid: no steps are looked for again.
+SamplerOptions with_times(SamplerOptions options, const TimeGrid& grid);
 
 }  // namespace fluxion
