@@ -195,8 +195,15 @@ void check_method_read(const MethodConfig& method, bool has_classes, const Metho
     if (!method.options.has(name))
       throw Error("train: --" + name + " has no effect on --method " + method.method->name +
                   "; leave it out");
-    if (method.method->option(name).needs_classes && !has_classes)
+    const MethodOption& option = method.method->option(name);
+    if (option.needs_classes && !has_classes)
       throw Error("train: --" + name + " has no effect without classes; leave it out");
+    if (!option.of_option.empty()) {
+      const std::string& chosen = method.options.text(option.of_option);
+      if (std::ranges::count(option.of_choices, chosen) == 0)
+        throw Error("train: --" + name + " has no effect with --" + option.of_option + " " +
+                    chosen + ", only with " + words_of(option.of_choices) + "; leave it out");
+    }
   }
 }
 

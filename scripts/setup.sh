@@ -8,7 +8,7 @@ set -eu
 packages="g++ cmake ninja-build pkg-config ccache libtbb-dev libhwy-dev catch2 nlohmann-json3-dev libcli11-dev libstb-dev libjpeg62-turbo-dev zlib1g-dev libeigen3-dev libvulkan-dev spirv-headers spirv-tools"
 engine="g++ cmake ninja-build ccache libhwy-dev libvulkan-dev spirv-headers"
 case "${1:-}" in
-  tests) packages="$packages libvulkan1 mesa-vulkan-drivers vulkan-validationlayers" ;;
+  tests) packages="$packages libvulkan1 mesa-vulkan-drivers vulkan-validationlayers locales" ;;
   arm64) packages="$engine g++-aarch64-linux-gnu qemu-user-static" ;;
   wasm) packages="$engine emscripten nodejs" ;;
   windows) packages="$engine g++-mingw-w64-x86-64-posix wine64" ;;

@@ -65,17 +65,18 @@ Method alpha_flow_method() {
       .paper =
           "Zhang et al. 2025, AlphaFlow: Understanding and Improving MeanFlow Models, arXiv "
           "2510.20771",
-      .options = {label_dropout_option(), with_default(equal_share_option(), {.images = 0.5}),
-                  real_option("alpha-begin", 0, 1, {.images = 0.0},
-                              "Where alpha begins to fall from 1, as a share of the run"),
-                  real_option("alpha-end", 0, 1, {.images = 0.75},
-                              "Where alpha has fallen to 0, as a share of the run"),
-                  choice_option("small-alpha", {"differences", "derivative"},
-                                {.images = "differences"},
-                                "Below alpha = 0.005: keep it there, which is MeanFlow by finite "
-                                "differences, or take MeanFlow's derivative, which then costs time "
-                                "in every step"),
-                  adaptive_offset_option(), time_mean_option(), time_std_option()},
+      .options = with_options(
+          {label_dropout_option(), with_default(equal_share_option(), {.images = 0.5}),
+           real_option("alpha-begin", 0, 1, {.images = 0.0},
+                       "Where alpha begins to fall from 1, as a share of the run"),
+           real_option("alpha-end", 0, 1, {.images = 0.75},
+                       "Where alpha has fallen to 0, as a share of the run"),
+           choice_option("small-alpha", {"differences", "derivative"}, {.images = "differences"},
+                         "Below alpha = 0.005: keep it there, which is MeanFlow by finite "
+                         "differences, or take MeanFlow's derivative, which then costs time "
+                         "in every step"),
+           adaptive_offset_option()},
+          {time_options()}),
       .prediction = Prediction::average_velocity,
       .sampling = {.sampler = "meanflow", .steps = 1},
       .refusal = [](const MethodUse& use) -> std::string {

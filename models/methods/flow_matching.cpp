@@ -1,6 +1,5 @@
 // Flow matching: the velocity from data to noise, by regression.
 #include "models/methods/flow_options.h"
-#include "models/objectives/flow.h"
 
 namespace fluxion {
 
@@ -11,14 +10,13 @@ Method flow_matching_method() {
       .paper =
           "Lipman et al. 2022, Flow Matching for Generative Modeling, arXiv 2210.02747; "
           "Liu et al. 2022, Flow Straight and Fast, arXiv 2209.03003",
-      .options = {label_dropout_option(), time_mean_option(), time_std_option()},
+      .options =
+          with_options({label_dropout_option()}, {single_time_options(), regression_options()}),
       .prediction = Prediction::velocity,
       .sampling = {.sampler = "euler", .steps = 50},
       .loss =
           [](const LossArguments& arguments) {
-            const FlowMatchingResult result = flow_matching(
-                arguments.velocity, draw(arguments, draw_options(arguments.use.options)));
-            return LossValue{result.loss, result.loss};
+            return flow_loss(arguments, draw(arguments, draw_options(arguments.use.options)));
           },
       .takes_pairs = true,
   };

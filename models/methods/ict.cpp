@@ -52,12 +52,10 @@ Method ict_method() {
   method.paper =
       "Song and Dhariwal 2023, Improved Techniques for Training Consistency Models, "
       "arXiv 2310.14189";
-  method.options = noise_level_options(
-      {with_default(first_levels_option(), {.images = std::int64_t{10}}),
-       with_default(last_levels_option(), {.images = std::int64_t{1280}}), level_mean_option(-1.1),
-       level_std_option(2.0),
-       real_option("huber", 0, 10, {.images = 0.00054},
-                   "c of the pseudo-Huber distance, in roots of the number of elements")});
+  method.options =
+      noise_level_options({with_default(first_levels_option(), {.images = std::int64_t{10}}),
+                           with_default(last_levels_option(), {.images = std::int64_t{1280}}),
+                           level_mean_option(-1.1), level_std_option(2.0), huber_option()});
   method.refusal = refuse_levels;
   method.loss = ict_loss;
   method.takes_pairs = true;

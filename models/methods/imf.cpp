@@ -76,11 +76,12 @@ Method imf_method() {
           "The average velocity, by regression of u + (t - r) du/dt on the velocity; one "
           "step draws a sample",
       .paper = "Geng et al. 2025, Improved Mean Flows, arXiv 2512.02012",
-      .options = {for_classes(real_option("guidance-scale", 1, 1000, {.images = 1.0},
-                                          "Scale of guidance that is trained in; 1: none")),
-                  label_dropout_option(), with_default(equal_share_option(), {.images = 0.5}),
-                  adaptive_power_option(), with_default(adaptive_offset_option(), {.images = 1e-2}),
-                  time_mean_option(), time_std_option()},
+      .options = with_options(
+          {for_classes(real_option("guidance-scale", 1, 1000, {.images = 1.0},
+                                   "Scale of guidance that is trained in; 1: none")),
+           label_dropout_option(), with_default(equal_share_option(), {.images = 0.5}),
+           adaptive_power_option(), with_default(adaptive_offset_option(), {.images = 1e-2})},
+          {time_options()}),
       .prediction = Prediction::average_velocity,
       .sampling = {.sampler = "meanflow", .steps = 1},
       .guidance = [](const MethodOptions& options) -> std::optional<TrainedGuidance> {

@@ -38,23 +38,22 @@ Method meanflow_method() {
       .name = "meanflow",
       .summary = "The average velocity over an interval; one step draws a sample",
       .paper = "Geng et al. 2025, Mean Flows for One-step Generative Modeling, arXiv 2505.13447",
-      .options = {for_classes(
-                      real_option("omega", -1000, 1000, {.images = 1.0},
-                                  "Guidance that is trained in; its scale is omega / (1 - kappa)")),
-                  for_classes(
-                      real_option("kappa", 0, 0.999, {.images = 0.0},
-                                  "Share of the conditional velocity in the guided target")),
-                  label_dropout_option(), equal_share_option(),
-                  choice_option(
-                      "tangent", {"subset", "all"}, {.images = "subset"},
-                      "Run the derivative over the rows that need it (subset) or over all; same "
-                      "numbers"),
-                  choice_option(
-                      "direction", {"data", "network"}, {.images = "data", .points = "network"},
-                      "Take the derivative along the velocity of the drawn pair (data), or along "
-                      "the network's own, which is less noisy"),
-                  adaptive_power_option(), adaptive_offset_option(), time_mean_option(),
-                  time_std_option()},
+      .options = with_options(
+          {for_classes(
+               real_option("omega", -1000, 1000, {.images = 1.0},
+                           "Guidance that is trained in; its scale is omega / (1 - kappa)")),
+           for_classes(real_option("kappa", 0, 0.999, {.images = 0.0},
+                                   "Share of the conditional velocity in the guided target")),
+           label_dropout_option(), equal_share_option(),
+           choice_option("tangent", {"subset", "all"}, {.images = "subset"},
+                         "Run the derivative over the rows that need it (subset) or over all; same "
+                         "numbers"),
+           choice_option(
+               "direction", {"data", "network"}, {.images = "data", .points = "network"},
+               "Take the derivative along the velocity of the drawn pair (data), or along "
+               "the network's own, which is less noisy"),
+           adaptive_power_option(), adaptive_offset_option()},
+          {time_options()}),
       .prediction = Prediction::average_velocity,
       .sampling = {.sampler = "meanflow", .steps = 1},
       .guidance = [](const MethodOptions& options) -> std::optional<TrainedGuidance> {

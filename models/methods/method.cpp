@@ -28,6 +28,11 @@ MethodOptions completed(const Method& method, const GivenOptions& given, SampleK
       throw Error(text.starts_with("method ") ? text : "method " + method.name + ": " + text);
     }
   }
+  // What changes nothing has one value, so that equal methods compare equal.
+  for (const MethodOption& option : method.options)
+    if (!option.of_option.empty() &&
+        std::ranges::count(option.of_choices, options.text(option.of_option)) == 0)
+      options.set(option.name, option.default_for(SampleKind::images));
   return options;
 }
 

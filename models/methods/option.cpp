@@ -18,12 +18,6 @@ const T& value_of(const std::map<std::string, OptionValue>& values, const std::s
   return *value;
 }
 
-std::string words_of(const std::vector<std::string>& choices) {
-  std::string words;
-  for (const std::string& choice : choices) words += (words.empty() ? "" : ", ") + choice;
-  return words;
-}
-
 OptionValue checked_number(const MethodOption& option, const OptionValue& value, bool is_whole) {
   double number = 0;
   bool fits = false;
@@ -43,6 +37,12 @@ OptionValue checked_number(const MethodOption& option, const OptionValue& value,
 }
 
 }  // namespace
+
+std::string words_of(const std::vector<std::string>& choices) {
+  std::string words;
+  for (const std::string& choice : choices) words += (words.empty() ? "" : ", ") + choice;
+  return words;
+}
 
 std::string to_string(const OptionValue& value) {
   if (const double* real = std::get_if<double>(&value)) return number_text(*real);
@@ -102,6 +102,12 @@ MethodOption with_default(MethodOption option, OptionDefault fallback) {
 
 MethodOption for_classes(MethodOption option) {
   option.needs_classes = true;
+  return option;
+}
+
+MethodOption for_choices(std::string other, std::vector<std::string> choices, MethodOption option) {
+  option.of_option = std::move(other);
+  option.of_choices = std::move(choices);
   return option;
 }
 

@@ -13,6 +13,8 @@ namespace fluxion {
 
 using OptionValue = std::variant<double, std::int64_t, std::string>;
 
+// "squared, huber".
+std::string words_of(const std::vector<std::string>& choices);
 // "0.5", "3" or the text itself.
 std::string to_string(const OptionValue& value);
 
@@ -33,6 +35,9 @@ struct MethodOption {
   // The words that a text may be; none: a text is the name of a file.
   std::vector<std::string> choices = {};
   bool needs_classes = false;  // it changes nothing where the network has no classes
+  // Nor where another option is none of these words.
+  std::string of_option = {};
+  std::vector<std::string> of_choices = {};
 
   const OptionValue& default_for(SampleKind kind) const;
   // The value as one of this option's type. Throws Error that says what would be right.
@@ -50,6 +55,8 @@ MethodOption file_option(std::string name, std::string help);  // default: none,
 // The same option with another default, or for networks with classes alone.
 MethodOption with_default(MethodOption option, OptionDefault fallback);
 MethodOption for_classes(MethodOption option);
+// The same option where another is one of these words.
+MethodOption for_choices(std::string other, std::vector<std::string> choices, MethodOption option);
 
 // A value for every option of a method. Asking for one that the method does not have, or for
 // another type, throws Error.

@@ -4,11 +4,7 @@ namespace fluxion {
 namespace {
 
 std::string range_of(const MethodOption& option) {
-  if (!option.choices.empty()) {
-    std::string words;
-    for (const std::string& choice : option.choices) words += (words.empty() ? "" : ", ") + choice;
-    return words;
-  }
+  if (!option.choices.empty()) return words_of(option.choices);
   if (std::holds_alternative<std::string>(option.fallback.images)) return "a file";
   return (std::holds_alternative<double>(option.fallback.images) ? "" : "whole, ") +
          to_string(OptionValue(option.low)) + " to " + to_string(OptionValue(option.high));
@@ -54,9 +50,13 @@ std::string methods_page(const MethodTable& table) {
       page += "Takes `--coupling`, `--source` and `--data` of pairs.\n\n";
     if (method->options.empty()) continue;
     page += "| option | range | default | |\n|---|---|---|---|\n";
-    for (const MethodOption& option : method->options)
+    for (const MethodOption& option : method->options) {
       page += "| `--" + option.name + "` | " + range_of(option) + " | " + default_of(option) +
-              " | " + option.help + " |\n";
+              " | " + option.help;
+      if (!option.of_option.empty())
+        page += " (with `--" + option.of_option + "` " + words_of(option.of_choices) + ")";
+      page += " |\n";
+    }
   }
   return page;
 }

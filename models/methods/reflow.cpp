@@ -3,7 +3,6 @@
 // times 1/k, 2/k, .., 1 of those steps alone.
 #include "engine/graph/ops.h"
 #include "models/methods/flow_options.h"
-#include "models/objectives/flow.h"
 
 namespace fluxion {
 namespace {
@@ -17,18 +16,18 @@ LossValue reflow_loss(const LossArguments& arguments) {
     const auto steps = static_cast<double>(k);
     draws.t = draws.r = minimum(floor(u * steps) + 1.0, steps) / steps;
   }
-  const FlowMatchingResult result = flow_matching(arguments.velocity, draws);
-  return {result.loss, result.loss};
+  return flow_loss(arguments, draws);
 }
 
 std::vector<MethodOption> reflow_options() {
-  std::vector<MethodOption> options = pair_making_options();
-  options.insert(options.end(),
-                 {whole_option("distil-steps", 0, 1000, {.images = std::int64_t{0}},
-                               "Learn the velocity at the times of so many of Euler's steps alone; "
-                               "0: at all times"),
-                  label_dropout_option(), time_mean_option(), time_std_option()});
-  return options;
+  return with_options(
+      pair_making_options(),
+      {{whole_option("distil-steps", 0, 1000, {.images = std::int64_t{0}},
+                     "Learn the velocity at the times of so many of Euler's steps alone; 0: at all "
+                     "times"),
+        label_dropout_option()},
+       single_time_options(),
+       regression_options()});
 }
 
 }  // namespace

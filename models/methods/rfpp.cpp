@@ -22,8 +22,9 @@ LossValue rfpp_loss(const LossArguments& arguments) {
   const MethodOptions& options = arguments.use.options;
   FlowDraws draws =
       draw(arguments, {.equal_share = 1, .label_dropout = options.real("label-dropout")});
-  const Tensor t = u_shaped_times(fold_in(arguments.key, 1), arguments.x.size(0),
-                                  options.real("time-slope"), arguments.x.dtype());
+  const Tensor t =
+      draw_times({.density = TimeDensity::u_shaped, .slope = options.real("time-slope")},
+                 fold_in(arguments.key, 1), {arguments.x.size(0)}, arguments.x.dtype());
   draws.t = draws.r = ends + (1 - 2 * ends) * t;
   const Path path = straight_path(options);
   const Predictor flow{wrapped(Wrapping::edm, arguments.velocity, path), path, Prediction::F};
@@ -38,15 +39,11 @@ LossValue rfpp_loss(const LossArguments& arguments) {
 }
 
 std::vector<MethodOption> rfpp_options() {
-  std::vector<MethodOption> options = pair_making_options();
-  options.insert(options.end(),
-                 {real_option("time-slope", 0.01, 20, {.images = 4.0},
-                              "How much more often times are near noise and data than between: a "
-                              "of e^(a t) + e^(a (1 - t))"),
-                  real_option("huber-share", 0, 10, {.images = 0.00054},
-                              "c of the pseudo-Huber distance, in numbers of elements"),
-                  sigma_data_option(), label_dropout_option()});
-  return options;
+  return with_options(pair_making_options(),
+                      {{time_slope_option(),
+                        real_option("huber-share", 0, 10, {.images = 0.00054},
+                                    "c of the pseudo-Huber distance, in numbers of elements"),
+                        sigma_data_option(), label_dropout_option()}});
 }
 
 }  // namespace

@@ -39,13 +39,6 @@ std::int64_t unequal_rows(const DrawOptions& options, std::int64_t batch) {
   return std::clamp<std::int64_t>(rows, options.equal_share < 1 ? 1 : 0, batch);
 }
 
-Tensor u_shaped_times(const Tensor& key, std::int64_t count, double a, DType dtype) {
-  if (!(a > 0)) throw Error("u-shaped times: a must be above 0");
-  const Tensor u = uniform(fold_in(key, 0), {count}, dtype);
-  const Tensor late = log(1.0 + u * std::expm1(a)) / a;
-  return where(lt(uniform(fold_in(key, 1), {count}, dtype), 0.5), late, 1.0 - late);
-}
-
 FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels,
                std::int64_t num_classes, const Tensor& key) {
   const std::int64_t batch = x.size(0);
@@ -55,12 +48,13 @@ FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels
   draws.e = normal(keys[0], x.shape(), x.dtype());
 
   const auto times = [&](std::int64_t count) {
-    return sigmoid(normal(keys[1], {count, batch}, x.dtype()) * options.time_std +
-                   options.time_mean);
+    return draw_times(options.times, keys[1], {count, batch}, x.dtype());
   };
   if (options.equal_share >= 1) {
     draws.t = draws.r = reshape(times(1), {batch});
   } else {
+    if (options.times.stratified)
+      throw Error("objective: two times a row can't both be stratified in one order");
     const Tensor both = times(2);
     draws.t = max(both, {0});
     draws.r = min(both, {0});

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "models/networks/network.h"
+#include "models/objectives/times.h"
 
 namespace fluxion {
 
@@ -34,9 +35,9 @@ struct FlowDraws {
 FlowDraws rows(const FlowDraws& draws, std::int64_t begin, std::int64_t end);
 
 struct DrawOptions {
-  double time_mean = -0.4, time_std = 1;  // t = sigmoid(mean + std n), n ~ N(0, 1)
-  double equal_share = 0.75;              // of the rows, those with r = t
-  bool fixed_share = false;  // the last rows of the batch have r = t, instead of random ones
+  TimeSampler times = {};
+  double equal_share = 0.75;  // of the rows, those with r = t
+  bool fixed_share = false;   // the last rows of the batch have r = t, instead of random ones
   double label_dropout = 0.1;
 };
 
@@ -44,12 +45,8 @@ struct DrawOptions {
 // least 1 unless equal_share is 1.
 std::int64_t unequal_rows(const DrawOptions& options, std::int64_t batch);
 
-// Times in [0, 1] of density a (e^(a t) + e^(a (1 - t))) / (2 (e^a - 1)): most at both ends (Lee et
-// al. 2024). [count]; a above 0.
-Tensor u_shaped_times(const Tensor& key, std::int64_t count, double a, DType dtype);
-
-// e ~ N(0, I); t and r the larger and smaller of two logit-normal draws, or one and the same if
-// equal_share is 1; masks. `labels` is empty without classes (num_classes 0). key u32[2].
+// e ~ N(0, I); t and r the later and earlier of two times, or one and the same if equal_share is 1;
+// masks. `labels` is empty without classes (num_classes 0). key u32[2].
 FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels,
                std::int64_t num_classes, const Tensor& key);
 

@@ -17,7 +17,8 @@ SamplerOptions default_sampler(const ModelInfo& info) {
                          .wrapping = info.wrapping,
                          .independent_noise = info.coupling.empty(),
                          .on_path = info.coupling != "flow",
-                         .source = info.source};
+                         .source = info.source,
+                         .best_classes = trained_classes(info)};
   // Every step but the last would add noise, which goes with no data of the training.
   if (!options.independent_noise && options.kind == SamplerKind::consistency) options.steps = 1;
   if (info.path.kind == PathKind::edm) {

@@ -246,13 +246,16 @@ BestSteps find_best_steps(const SamplerOptions& given, const Predictor& predicto
   options.steps = fine_steps(options.steps);
   const Sampler sampler(predictor, sample_shape, classes, dtype, device, options);
   // Ways are alike: fewer of large samples will do, as many as fit into some memory.
-  constexpr std::int64_t most_numbers = std::int64_t{1} << 24;
+  constexpr std::int64_t most_numbers = std::int64_t{1} << 22;
   const std::int64_t usual = sample_shape.elements() > 64 ? 32 : 128;
   const std::int64_t ways = std::clamp<std::int64_t>(
       most_numbers / ((options.steps + 1) * sample_shape.elements()), 1, usual);
   Sampler::Request request{.count = ways, .batch = ways, .seed = 0x626f7373};
-  for (std::int64_t i = 0; classes > 0 && i < ways; ++i)
-    request.labels.push_back(static_cast<std::int32_t>(i % classes));
+  std::vector<std::int32_t> in_turn = given.best_classes;
+  for (std::int64_t i = 0; given.best_classes.empty() && i < classes; ++i)
+    in_turn.push_back(static_cast<std::int32_t>(i));
+  for (std::size_t i = 0; !in_turn.empty() && i < static_cast<std::size_t>(ways); ++i)
+    request.labels.push_back(in_turn[i % in_turn.size()]);
   std::vector<std::vector<float>> states;
   request.visit = [&](std::size_t, std::int64_t, std::span<const float> values) {
     states.emplace_back(values.begin(), values.end());

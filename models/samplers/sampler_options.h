@@ -79,6 +79,8 @@ struct SamplerOptions {
   std::shared_ptr<const HeadStart> head_start = {};
   // Of the best grid: the path's times, steps + 1 of them, noise first; empty: to be found.
   std::vector<double> times = {};
+  // .. with samples of these classes in turn; empty: of every class that the network has.
+  std::vector<std::int32_t> best_classes = {};
   double shift = 1;  // uniform grids of paths in [0, 1]: t becomes shift t / (1 + (shift - 1) t)
   double rho = 7;    // karras
   double sigma_min = 0.002, sigma_max = 80;  // ends of sigma / alpha of karras and log-snr

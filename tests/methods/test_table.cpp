@@ -56,6 +56,9 @@ TEST_CASE("a configured method survives JSON bit for bit", "[methods]") {
       MethodConfig config = configure(method->name, {}, kind);
       if (config.options.has("time-mean")) config.options.set("time-mean", 1.0 / 3);
       CHECK(method_from_json(nlohmann::json::parse(method_to_json(config).dump())) == config);
+      if (!config.options.has("times")) continue;
+      config = configure(method->name, {{"times", std::string("uniform")}}, kind);
+      CHECK(method_from_json(nlohmann::json::parse(method_to_json(config).dump())) == config);
     }
   }
 }

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <numbers>
 
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
@@ -133,24 +134,123 @@ TEST_CASE("where r = t, MeanFlow's target is the velocity of flow matching") {
   CHECK(result.loss.item<double>() == Approx(plain.loss.item<double>()).epsilon(1e-12));
 }
 
-TEST_CASE("u-shaped times have the density of their formula") {
+namespace {
+
+// P(t < at) of the formulas of models/objectives/times.h.
+double share_below(const TimeSampler& sampler, double at) {
+  if (sampler.shift != 1) {
+    TimeSampler plain = sampler;
+    plain.shift = 1;
+    return share_below(plain, at / (sampler.shift - (sampler.shift - 1) * at));
+  }
+  const double pi = std::numbers::pi;
+  switch (sampler.density) {
+    case TimeDensity::uniform:
+      return at;
+    case TimeDensity::cosmap:
+      return 2 / pi * std::atan(at / (1 - at));
+    case TimeDensity::logit_normal:
+      return std::erfc(-(std::log(at / (1 - at)) - sampler.mean) / sampler.std / std::sqrt(2)) / 2;
+    case TimeDensity::u_shaped: {
+      const double a = sampler.slope;
+      return (std::exp(a * at) - std::exp(a * (1 - at)) + std::exp(a) - 1) / (2 * std::expm1(a));
+    }
+    case TimeDensity::mode:
+      break;
+  }
+  // t falls with u: t(u) < at beyond the u where they are equal.
+  double low = 0, high = 1;
+  for (int i = 0; i < 60; ++i) {
+    const double u = (low + high) / 2, c = std::cos(pi / 2 * u);
+    (1 - u - sampler.mode_scale * (c * c - 1 + u) > at ? low : high) = u;
+  }
+  return 1 - low;
+}
+
+std::vector<TimeSampler> time_samplers() {
+  return {{},
+          {.mean = 1, .std = 2},
+          {.density = TimeDensity::uniform},
+          {.density = TimeDensity::mode},
+          {.density = TimeDensity::mode, .mode_scale = -1},
+          {.density = TimeDensity::mode, .mode_scale = largest_mode_scale},
+          {.density = TimeDensity::cosmap},
+          {.density = TimeDensity::u_shaped, .slope = 0.1},
+          {.density = TimeDensity::u_shaped},
+          {.density = TimeDensity::u_shaped, .slope = 10},
+          {.shift = 3},
+          {.density = TimeDensity::uniform, .shift = 0.25},
+          {.density = TimeDensity::cosmap, .shift = 3}};
+}
+
+}  // namespace
+
+TEST_CASE("times have the densities of their formulas") {
   const Device device = cpu({.threads = 1});
-  const double count = 1e5;
-  for (const double a : {0.1, 4.0, 10.0}) {
-    INFO(a);
-    const Tensor t = u_shaped_times(random_key(1, device), 100000, a, DType::f64);
-    CHECK(min(t).item<double>() >= 0);
-    CHECK(max(t).item<double>() <= 1);
-    // Shares below some times; the density's integral is (e^(a t) - e^(a (1 - t)) + e^a - 1) / 2
-    // (e^a - 1).
-    for (const double below : {0.05, 0.3, 0.5, 0.8}) {
-      const double want =
-          (std::exp(a * below) - std::exp(a * (1 - below)) + std::exp(a) - 1) / (2 * std::expm1(a));
-      CHECK(mean(lt(t, below).to(DType::f64)).item<double>() ==
-            Approx(want).margin(5 * std::sqrt(want * (1 - want) / count)));
+  constexpr std::int64_t count = 100000;
+  for (const TimeSampler& sampler : time_samplers())
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      INFO(static_cast<int>(sampler.density)
+           << " " << sampler.mode_scale << " " << sampler.slope << " " << sampler.shift);
+      const Tensor t = draw_times(sampler, random_key(1, device), {count}, dtype).to(DType::f64);
+      CHECK(min(t).item<double>() >= 0);
+      CHECK(max(t).item<double>() <= 1);
+      for (const double below : {0.05, 0.3, 0.5, 0.8}) {
+        const double want = share_below(sampler, below);
+        CHECK(mean(lt(t, below).to(DType::f64)).item<double>() ==
+              Approx(want).margin(5 * std::sqrt(want * (1 - want) / count)));
+      }
+    }
+}
+
+TEST_CASE("stratified times come one from each share of their density") {
+  const Device device = cpu({.threads = 1});
+  for (TimeSampler sampler : time_samplers()) {
+    if (sampler.density == TimeDensity::u_shaped) continue;
+    sampler.stratified = true;
+    for (const std::int64_t count : {1, 7, 64}) {
+      INFO(static_cast<int>(sampler.density) << " " << sampler.shift << ", " << count);
+      const std::vector<double> t =
+          draw_times(sampler, random_key(1, device), {count}, DType::f64).to_host<double>();
+      for (std::int64_t i = 0; i < count; ++i) {
+        double share = share_below(sampler, t[static_cast<std::size_t>(i)]);
+        if (sampler.density == TimeDensity::mode) share = 1 - share;  // t falls with u
+        CHECK(share >= static_cast<double>(i) / static_cast<double>(count) - 1e-6);
+        CHECK(share <= static_cast<double>(i + 1) / static_cast<double>(count) + 1e-6);
+      }
     }
   }
-  CHECK_THROWS_AS(u_shaped_times(random_key(1, device), 3, 0, DType::f64), Error);
+  const Tensor x = zeros({8, 2}, DType::f64, device), key = random_key(2, device);
+  CHECK_NOTHROW(draw({.times = {.stratified = true}, .equal_share = 1}, x, {}, 0, key));
+  CHECK_THROWS_AS(draw({.times = {.stratified = true}}, x, {}, 0, key), Error);
+}
+
+TEST_CASE("times out of range are refused") {
+  const Tensor key = random_key(1, cpu({.threads = 1}));
+  for (const TimeSampler& sampler :
+       {TimeSampler{.density = TimeDensity::u_shaped, .slope = 0}, TimeSampler{.std = 0},
+        TimeSampler{.shift = 0}, TimeSampler{.shift = std::nan("")},
+        TimeSampler{.density = TimeDensity::mode, .mode_scale = 1.8},
+        TimeSampler{.density = TimeDensity::u_shaped, .stratified = true}})
+    CHECK_THROWS_AS(draw_times(sampler, key, {3}, DType::f32), Error);
+}
+
+TEST_CASE("the quantile of the normal distribution") {
+  const Device device = cpu({.threads = 1});
+  std::vector<double> u;
+  for (int i = 1; i < 200; ++i) u.push_back(i / 200.0);
+  for (const double small : {1e-7, 1e-5, 1e-3, 1 - 1e-5, 1 - 1e-3}) u.push_back(small);
+  const auto count = static_cast<std::int64_t>(u.size());
+  const std::vector<double> q = normal_quantile(Tensor::from(u, {count}, device)).to_host<double>();
+  for (std::size_t i = 0; i < u.size(); ++i) {
+    INFO(u[i]);
+    const double reached = std::erfc(-q[i] / std::sqrt(2)) / 2;
+    // The error of q is that of u over the density.
+    const double density = std::exp(-q[i] * q[i] / 2) / std::sqrt(2 * std::numbers::pi);
+    CHECK(std::abs(reached - u[i]) / density < 3e-6 * (1 + std::abs(q[i])));
+  }
+  for (const double end : {0.0, 1.0, 0.5})
+    CHECK(std::isfinite(normal_quantile(full({}, end, DType::f32, device)).item<float>()));
 }
 
 TEST_CASE("draws are a function of the key, ordered in time, and in the promised shares") {

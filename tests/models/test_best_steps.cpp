@@ -117,3 +117,26 @@ TEST_CASE("the best steps of eight Gaussians cost less than equal ones", "[sampl
   options.kind = SamplerKind::ode_heun;
   CHECK_THAT(message_of([&] { check(options); }), has_text("euler, not heun"));
 }
+
+TEST_CASE("the best steps are those of the classes that were trained", "[samplers]") {
+  // Class 0 goes straight, so that any steps cost nothing; class 1 does not.
+  const Device device = cpu({.threads = 1});
+  Predictor predictor;
+  predictor.network = [](const Tensor& z, const Times& times, const Tensor& labels) {
+    const Tensor bend = reshape(labels.to(DType::f64), {-1, 1}) * 20.0;
+    const Tensor time = times.t.rank() == 0 ? times.t : reshape(times.t, {-1, 1});
+    return 1.0 + bend * time * time + 0.0 * z;
+  };
+  SamplerOptions options;
+  options.kind = SamplerKind::ode_euler;
+  options.steps = 3;
+  options.grid = GridKind::best;
+  const auto cost = [&](const std::vector<std::int32_t>& classes) {
+    options.best_classes = classes;
+    return find_best_steps(options, predictor, {2}, 2, DType::f64, device).cost;
+  };
+  CHECK(cost({0}) < 1e-10);
+  CHECK(cost({1}) > 0.1);
+  CHECK(cost({}) == Approx(cost({1}) / 2));
+  CHECK(cost({0, 1}) == cost({}));
+}

@@ -1,0 +1,165 @@
+// The losses of methods that have several, or that no oracle computes, on networks for which they
+// can be written down.
+#include <cmath>
+
+#include "backends/cpu/cpu.h"
+#include "engine/graph/ops.h"
+#include "models/methods/flow_options.h"
+#include "models/methods/score_levels.h"
+#include "models/training/trainer.h"
+#include "tests/catch.h"
+#include "tests/cli/program.h"
+#include "tests/files/scratch.h"
+
+using namespace fluxion;
+using namespace fluxion::testing;
+
+namespace {
+
+constexpr std::int64_t loss_rows = 6, loss_elements = 3;
+
+// A batch of points, for a network that multiplies them by `a`.
+struct LinearCase {
+  Device device = cpu({.threads = 1});
+  NetworkConfig network = MlpConfig{.data_dim = loss_elements, .hidden = {4}};
+  MethodConfig method;
+  Tensor a = Tensor::from(std::vector<double>{-0.7}, {}, device);
+  Parameters none;
+  MethodState state;
+
+  explicit LinearCase(const std::string& name, const GivenOptions& given = {})
+      : method(configure(name, given, SampleKind::points)) {}
+
+  LossArguments arguments() const {
+    const Velocity linear = [a = a](const Tensor& z, const Times&, const Tensor&) { return a * z; };
+    return {.use = {network, method.options, 0},
+            .velocity = linear,
+            .parameters = none,
+            .learned = none,
+            .state = state,
+            .bind = {},
+            .bind_trained = {},
+            .x = normal(random_key(1, device), {loss_rows, loss_elements}, DType::f64),
+            .labels = {},
+            .noise = {},
+            .key = random_key(2, device),
+            .step = {}};
+  }
+  double loss() const { return method.method->loss(arguments()).loss.item<double>(); }
+  double error() const { return method.method->loss(arguments()).error.item<double>(); }
+};
+
+}  // namespace
+
+TEST_CASE("flow matching measures by each of its distances", "[methods]") {
+  const LinearCase plain("flow-matching");
+  const LossArguments arguments = plain.arguments();
+  const FlowDraws draws = draw(arguments, draw_options(plain.method.options));
+  const std::vector<double> d =
+      (plain.a * interpolate(draws.x, draws.e, draws.t) - (draws.e - draws.x)).to_host<double>();
+  const auto mean_of = [&](const auto& of_sample) {
+    double total = 0;
+    for (std::int64_t i = 0; i < loss_rows; ++i) {
+      double squares = 0;
+      for (std::int64_t j = 0; j < loss_elements; ++j)
+        squares += std::pow(d[static_cast<std::size_t>(i * loss_elements + j)], 2);
+      total += of_sample(squares) / loss_rows;
+    }
+    return total;
+  };
+  const double n = loss_elements, squared = mean_of([&](double s) { return s / n; });
+  CHECK(plain.loss() == Approx(squared).epsilon(1e-12));
+  const auto check = [&](const GivenOptions& given, double want) {
+    const LinearCase other("flow-matching", given);
+    CHECK(other.loss() == Approx(want).epsilon(1e-9));
+    CHECK(other.error() == Approx(squared).epsilon(1e-12));
+  };
+  check({{"loss", std::string("pseudo-huber")}, {"huber", 0.25}}, mean_of([&](double s) {
+          const double c = 0.25 * std::sqrt(n);
+          return (std::sqrt(s + c * c) - c) / n;
+        }));
+  double by_element = 0;
+  for (const double each : d) by_element += std::sqrt(each * each + 0.0625) - 0.25;
+  check({{"loss", std::string("element-huber")}, {"huber", 0.25}},
+        by_element / static_cast<double>(d.size()));
+  check({{"loss", std::string("cauchy")}, {"cauchy", 0.5}},
+        mean_of([&](double s) { return std::log1p(s / (2 * 0.25 * n)); }));
+  check({{"loss", std::string("adaptive")}, {"power", 0.5}, {"weight-offset", 0.01}},
+        mean_of([&](double s) { return s / std::sqrt(s + 0.01); }));
+}
+
+TEST_CASE("every distance and every density of times trains", "[methods]") {
+  const std::shared_ptr<const DataSet> data = make_data_set("8gaussians");
+  const auto train = [&](const std::string& name, const GivenOptions& given) {
+    TrainingConfig config{.network = MlpConfig{.hidden = {16}},
+                          .method = configure(name, given, SampleKind::points),
+                          .batch = 32};
+    Trainer trainer(config, data, cpu({.threads = 1}));
+    for (int i = 0; i < 2; ++i) {
+      const StepMetrics metrics = trainer.step();
+      CHECK(std::isfinite(metrics.loss.item<float>()));
+      CHECK(std::isfinite(metrics.gradient_norm.item<float>()));
+    }
+  };
+  for (const char* const loss : {"squared", "pseudo-huber", "element-huber", "cauchy", "adaptive"})
+    train("flow-matching", {{"loss", std::string(loss)}});
+  for (const char* const times : {"logit-normal", "uniform", "mode", "cosmap", "u-shaped"})
+    for (const char* const method : {"flow-matching", "meanflow", "split-meanflow", "imf"}) {
+      INFO(method << " " << times);
+      train(method, {{"times", std::string(times)}, {"time-shift", 2.0}});
+      if (method == std::string("flow-matching") && times != std::string("u-shaped"))
+        train(method, {{"times", std::string(times)}, {"time-draws", std::string("stratified")}});
+    }
+}
+
+TEST_CASE("score matching by derivatives is its formula on a linear score", "[methods]") {
+  // sigma s(z) = a z, so that sigma J = a I, whatever the probes are.
+  const double a = -0.7, n = loss_elements;
+  const auto mean_of = [&](const LinearCase& of, const auto& of_sample) {
+    const NoisedBatch batch = noised_batch(of.arguments());
+    const std::vector<double> z = batch.z.to_host<double>(), sigma = batch.sigma.to_host<double>();
+    double total = 0;
+    for (std::size_t i = 0; i < loss_rows; ++i) {
+      double squares = 0;
+      for (std::size_t j = 0; j < loss_elements; ++j)
+        squares += z[i * loss_elements + j] * z[i * loss_elements + j];
+      total += of_sample(squares, sigma[i]) / (loss_rows * n);
+    }
+    return total;
+  };
+  for (const std::int64_t probes : {1, 5}) {
+    const LinearCase sliced("ssm", {{"probes", probes}});
+    CHECK(sliced.loss() == Approx(mean_of(sliced, [&](double squares, double sigma) {
+                             return sigma * a * n + 0.5 * a * a * squares;
+                           })).epsilon(1e-12));
+  }
+  const LinearCase contracting("rcae", {{"contraction", 0.3}});
+  CHECK(contracting.loss() == Approx(mean_of(contracting, [&](double squares, double sigma) {
+                                return sigma * a * n + 0.5 * a * a * squares +
+                                       0.5 * 0.3 * sigma * sigma * a * a * n;
+                              })).epsilon(1e-12));
+  // The mean over all 2^3 directions of (v' s)^2 is |s|^2.
+  const LinearCase projected("ssm",
+                             {{"probes", std::int64_t{256}}, {"norm", std::string("projected")}});
+  CHECK(projected.loss() == Approx(mean_of(projected, [&](double squares, double sigma) {
+                              return sigma * a * n + 0.5 * a * a * squares;
+                            })).margin(0.1));
+  CHECK(projected.loss() != LinearCase("ssm", {{"probes", std::int64_t{256}}}).loss());
+}
+
+TEST_CASE("an option that another makes useless is refused", "[methods][cli]") {
+  const ScratchFolder folder;
+  const auto refusal = [&](const std::string& more) {
+    const ProgramRun run = run_program(
+        "train --data 8gaussians --method flow-matching --steps 1 --width 8 --depth 1 --threads 1 "
+        "--quiet --out run " +
+            more,
+        folder.path());
+    CHECK(run.code != 0);
+    return run.error;
+  };
+  CHECK(contains(refusal("--huber 0.1"), "only with pseudo-huber, element-huber"));
+  CHECK(contains(refusal("--times uniform --time-mean 1"), "--times uniform"));
+  CHECK(contains(refusal("--times u-shaped --time-draws stratified"), "--times u-shaped"));
+  CHECK(contains(refusal("--times never"), "logit-normal"));
+}
