@@ -1,4 +1,4 @@
-// The denoising auto-encoder r(z) = E[x | z], at every noise level of the variance-preserving path:
+// The denoising auto-encoder r(z) = E[x | z], at every noise level of a diffusion:
 //   |r(z) - x|^2,     (alpha r(z) - z) / sigma^2 = the score
 #include "models/layers/layers.h"
 #include "models/layers/losses.h"

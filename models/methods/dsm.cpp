@@ -1,4 +1,4 @@
-// Denoising score matching along the variance-preserving path: sigma s(z, t) = F, regressed on -e
+// Denoising score matching along a path of a diffusion: sigma s(z, t) = F, regressed on -e
 // with weight sigma^2, t uniform.
 #include "models/methods/score_levels.h"
 

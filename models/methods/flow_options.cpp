@@ -52,9 +52,9 @@ MethodOption time_slope_option() {
                      "t) + e^(a (1 - t))");
 }
 
-std::vector<MethodOption> regression_options() {
+std::vector<MethodOption> regression_options(const std::string& usual) {
   return {choice_option("loss", {"squared", "pseudo-huber", "element-huber", "cauchy", "adaptive"},
-                        {.images = "squared"}, "Distance between prediction and target"),
+                        {.images = usual}, "Distance between prediction and target"),
           for_choices("loss", {"pseudo-huber", "element-huber"}, huber_option()),
           for_choices("loss", {"cauchy"},
                       real_option("cauchy", 1e-6, 1e6, {.images = 0.5},
@@ -129,28 +129,35 @@ FlowDraws draw(const LossArguments& arguments, const DrawOptions& options) {
   return draws;
 }
 
+Tensor distance(const MethodOptions& options, const Tensor& prediction, const Tensor& target) {
+  const std::string& kind = options.text("loss");
+  const std::int64_t batch = target.size(0), elements = target.elements() / batch;
+  const auto n = static_cast<double>(elements);
+  if (kind == "pseudo-huber")
+    return pseudo_huber(prediction, target, options.real("huber") * std::sqrt(n));
+  if (kind == "element-huber") {
+    const auto flat = [](const Tensor& x) { return reshape(x, {-1}); };
+    const Tensor each = pseudo_huber(flat(prediction), flat(target), options.real("huber"));
+    return sum(reshape(each, {batch, elements}), {1});
+  }
+  const Tensor squares = squared_norm(prediction - target);
+  if (kind == "cauchy") {
+    const double c = options.real("cauchy");
+    return log1p(squares / (2 * c * c * n));
+  }
+  if (kind == "adaptive")
+    return adaptive_weight(squares, options.real("weight-offset"), options.real("power")) * squares;
+  return squares;
+}
+
 LossValue flow_loss(const LossArguments& arguments, const FlowDraws& draws) {
   const MethodOptions& options = arguments.use.options;
   const FlowMatchingResult result = flow_matching(arguments.velocity, draws);
   const std::string& kind = options.text("loss");
   if (kind == "squared") return {result.loss, result.loss};
-  const Tensor target = draws.e - draws.x, squares = squared_norm(result.u - target);
-  const auto elements = static_cast<double>(draws.x.elements() / draws.x.size(0));
-  const auto loss = [&] {
-    if (kind == "pseudo-huber")
-      return mean(pseudo_huber(result.u, target, options.real("huber") * std::sqrt(elements))) /
-             elements;
-    if (kind == "element-huber")
-      return mean(
-          pseudo_huber(reshape(result.u, {-1}), reshape(target, {-1}), options.real("huber")));
-    if (kind == "cauchy") {
-      const double c = options.real("cauchy");
-      return mean(log1p(squares / (2 * c * c * elements)));
-    }
-    return mean(adaptive_weight(squares, options.real("weight-offset"), options.real("power")) *
-                squares);
-  };
-  return {loss(), result.loss};
+  const Tensor of_sample = distance(options, result.u, draws.e - draws.x);
+  const bool grows = kind != "cauchy" && kind != "adaptive";
+  return {grows ? per_element(of_sample, draws.x) : mean(of_sample), result.loss};
 }
 
 Tensor per_element(const Tensor& per_sample, const Tensor& x) {

@@ -1,5 +1,5 @@
 // Improved consistency training: neighbouring noise levels of one trajectory, with a grid that
-// doubles over the run, pseudo-Huber distance, and no teacher but the network itself.
+// doubles over the run, a robust distance, and no teacher but the network itself.
 #include <cmath>
 #include <numbers>
 
@@ -37,9 +37,7 @@ LossValue ict_loss(const LossArguments& arguments) {
   const Tensor low = karras_level(path, i, n), high = karras_level(path, i + 1.0, n);
   const Tensor student = end_from(arguments.velocity, path, x, e, high, labels);
   const Tensor teacher = stop_gradient(end_from(arguments.velocity, path, x, e, low, labels));
-  const double elements = static_cast<double>(x.elements() / x.size(0));
-  const double c = options.real("huber") * std::sqrt(elements);
-  return {mean(pseudo_huber(student, teacher, c) / (high - low)),
+  return {mean(distance(options, student, teacher) / (high - low)),
           per_element(squared_norm(student - teacher), x)};
 }
 
@@ -50,12 +48,14 @@ Method ict_method() {
   method.name = "ict";
   method.summary = "The end of the trajectory through a point, from neighbouring noise levels";
   method.paper =
-      "Song and Dhariwal 2023, Improved Techniques for Training Consistency Models, "
-      "arXiv 2310.14189";
-  method.options =
+      "Song and Dhariwal 2023, Improved Techniques for Training Consistency Models, arXiv "
+      "2310.14189; with --loss cauchy as Dao et al. 2024, Improved Training Technique for Latent "
+      "Consistency Models, arXiv 2502.01441";
+  method.options = with_options(
       noise_level_options({with_default(first_levels_option(), {.images = std::int64_t{10}}),
                            with_default(last_levels_option(), {.images = std::int64_t{1280}}),
-                           level_mean_option(-1.1), level_std_option(2.0), huber_option()});
+                           level_mean_option(-1.1), level_std_option(2.0)}),
+      {regression_options("pseudo-huber")});
   method.refusal = refuse_levels;
   method.loss = ict_loss;
   method.takes_pairs = true;

@@ -11,12 +11,17 @@ MethodOption sigma_data_option() {
                      "Standard deviation of the data, which scales inputs and outputs");
 }
 
+MethodOption sigma_min_option() {
+  return real_option("sigma-min", 1e-5, 1, {.images = 0.002}, "The least noise level");
+}
+
+MethodOption sigma_max_option() {
+  return real_option("sigma-max", 1.5, 1e4, {.images = 80.0}, "The highest noise level");
+}
+
 std::vector<MethodOption> noise_level_options(std::vector<MethodOption> own) {
-  own.push_back(sigma_data_option());
-  own.push_back(real_option("sigma-min", 1e-5, 1, {.images = 0.002}, "The least noise level"));
-  own.push_back(real_option("sigma-max", 1.5, 1e4, {.images = 80.0}, "The highest noise level"));
-  own.push_back(label_dropout_option());
-  return own;
+  return with_options(std::move(own), {{sigma_data_option(), sigma_min_option(), sigma_max_option(),
+                                        label_dropout_option()}});
 }
 
 Path noise_level_path(const MethodOptions& options) {

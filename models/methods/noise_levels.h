@@ -8,6 +8,8 @@
 namespace fluxion {
 
 MethodOption sigma_data_option();
+MethodOption sigma_min_option();
+MethodOption sigma_max_option();
 // sigma-data, sigma-min, sigma-max and label-dropout, with a method's own before them.
 std::vector<MethodOption> noise_level_options(std::vector<MethodOption> own = {});
 // Karras et al. 2022: alpha = 1, sigma = t.

@@ -1,5 +1,5 @@
-// The regularised auto-encoder as an estimate of the score, at every noise level of the
-// variance-preserving path: r(z) = z + c s(z) with c = contraction sigma^2 is trained to return z
+// The regularised auto-encoder as an estimate of the score, at every noise level
+// of a diffusion: r(z) = z + c s(z) with c = contraction sigma^2 is trained to return z
 // and to contract,
 //   |r(z) - z|^2 + c |dr/dz|_F^2,     over 2 c^2 and times sigma^2 that is, but for a constant,
 //   sigma^2 (|s|^2 / 2 + tr J + c |J|_F^2 / 2),     J = ds/dz,

@@ -8,16 +8,30 @@
 namespace fluxion {
 
 std::vector<MethodOption> score_options(std::vector<MethodOption> own) {
+  const auto preserving = [](MethodOption option) {
+    return for_choices("path", {"vp", "sub-vp"}, std::move(option));
+  };
+  const auto exploding = [](MethodOption option, double fallback) {
+    return for_choices("path", {"ve"}, with_default(std::move(option), {.images = fallback}));
+  };
   return with_options(
       std::move(own),
-      {{real_option("beta-min", 1e-3, 10, {.images = 0.1},
-                    "Rate at which noise comes in at time 0"),
-        real_option("beta-max", 1, 100, {.images = 20.0}, "Rate at which noise comes in at time 1"),
+      {{choice_option("path", {"vp", "sub-vp", "ve"}, {.images = "vp"},
+                      "How noise comes in: while the variance stays, below that, or by itself"),
+        preserving(real_option("beta-min", 1e-3, 10, {.images = 0.1},
+                               "Rate at which noise comes in at time 0")),
+        preserving(real_option("beta-max", 1, 100, {.images = 20.0},
+                               "Rate at which noise comes in at time 1")),
+        exploding(sigma_min_option(), 0.01), exploding(sigma_max_option(), 50),
         label_dropout_option()}});
 }
 
 Path score_path(const MethodOptions& options) {
-  return Path::vp(options.real("beta-min"), options.real("beta-max"));
+  const PathKind kind = path_kind_from(options.text("path"));
+  if (kind == PathKind::ve) return Path::ve(options.real("sigma-min"), options.real("sigma-max"));
+  Path path = Path::vp(options.real("beta-min"), options.real("beta-max"));
+  path.kind = kind;
+  return path;
 }
 
 std::string score_refusal(const MethodUse& use) {

@@ -1,4 +1,4 @@
-// What methods share that learn the score along the variance-preserving path, t uniform.
+// What methods share that learn the score along a path of a diffusion, t uniform.
 #pragma once
 
 #include "autograd/divergence.h"
@@ -7,7 +7,7 @@
 
 namespace fluxion {
 
-// beta-min, beta-max and label-dropout, with a method's own before them.
+// path, its rates or levels, and label-dropout, with a method's own before them.
 std::vector<MethodOption> score_options(std::vector<MethodOption> own = {});
 Path score_path(const MethodOptions& options);
 // Where beta-min is not below beta-max.

@@ -1,4 +1,4 @@
-// Sliced score matching along the variance-preserving path: the score from its own derivative, with
+// Sliced score matching along a path of a diffusion: the score from its own derivative, with
 // no look at the noise. With s = s(z, t), its Jacobian J and probes v of entries +-1, the mean of
 //   sigma^2 (v' J v + |s|^2 / 2)       or, without reduced variance, (v' s)^2 / 2 in its last part
 // whose gradient runs in reverse over a derivative in forward mode.

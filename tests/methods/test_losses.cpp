@@ -88,12 +88,13 @@ TEST_CASE("flow matching measures by each of its distances", "[methods]") {
         mean_of([&](double s) { return s / std::sqrt(s + 0.01); }));
 }
 
-TEST_CASE("every distance and every density of times trains", "[methods]") {
+TEST_CASE("every distance, density of times and path trains", "[methods]") {
   const std::shared_ptr<const DataSet> data = make_data_set("8gaussians");
   const auto train = [&](const std::string& name, const GivenOptions& given) {
     TrainingConfig config{.network = MlpConfig{.hidden = {16}},
                           .method = configure(name, given, SampleKind::points),
                           .batch = 32};
+    if (config.method.method->has_schedule) config.total_steps = 2;
     Trainer trainer(config, data, cpu({.threads = 1}));
     for (int i = 0; i < 2; ++i) {
       const StepMetrics metrics = trainer.step();
@@ -102,7 +103,15 @@ TEST_CASE("every distance and every density of times trains", "[methods]") {
     }
   };
   for (const char* const loss : {"squared", "pseudo-huber", "element-huber", "cauchy", "adaptive"})
-    train("flow-matching", {{"loss", std::string(loss)}});
+    for (const char* const method : {"flow-matching", "ict"}) {
+      INFO(method << " " << loss);
+      train(method, {{"loss", std::string(loss)}});
+    }
+  for (const char* const path : {"vp", "sub-vp", "ve"})
+    for (const char* const method : {"dsm", "ssm", "rcae", "dae"}) {
+      INFO(method << " " << path);
+      train(method, {{"path", std::string(path)}});
+    }
   for (const char* const times : {"logit-normal", "uniform", "mode", "cosmap", "u-shaped"})
     for (const char* const method : {"flow-matching", "meanflow", "split-meanflow", "imf"}) {
       INFO(method << " " << times);
