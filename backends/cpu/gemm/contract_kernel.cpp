@@ -101,7 +101,8 @@ class Contraction {
     std::int64_t batch, chunk;
     std::int64_t row_begin, row_end, column_begin, column_end;
     std::int64_t inner_begin, inner_end;
-    bool first, last;  // of its inner axis
+    std::int64_t next_end;  // where the block of the inner axis after this one ends
+    bool first, last;       // of its inner axis
     std::int64_t columns() const { return column_end - column_begin; }
     std::int64_t inner() const { return inner_end - inner_begin; }
   };
@@ -124,6 +125,7 @@ class Contraction {
                       const Group& group) const;
   void multiply_column(const Call& call, const Slot& slot, const Block& block, const Group& group,
                        std::int64_t column) const;
+  void foresee(const Call& call, const Block& block, std::int64_t column, std::int64_t row) const;
   void run_epilogue(const Call& call, const Slot& slot, const Block& block,
                     const Group& group) const;
 
@@ -175,6 +177,8 @@ class Contraction {
                : 1;
   }
   std::int64_t strip_height(std::int64_t row, std::int64_t row_end) const;
+  // Strips that are multiplied before `foresee` is called again: some thousand cycles.
+  std::int64_t foreseeing_strips() const { return std::max(1, 24 / kernels_.rows); }
   std::int64_t lhs_width() const { return round_up(kernels_.rows, kernels_.lanes); }
 
   const GemmKernels<T>& kernels_;
@@ -440,6 +444,7 @@ void Contraction<T>::multiply(const Call& call, const Slot& slot, std::int64_t u
     block.inner_end = std::min(chunk_end, block.inner_begin + plan.block_inner);
     block.first = block.inner_begin == chunk_begin;
     block.last = block.inner_end == chunk_end;
+    block.next_end = std::min(chunk_end, block.inner_end + plan.block_inner);
     pack_task_rhs(call, slot, block);
     for (std::int64_t row = block.row_begin; row < block.row_end;) {
       const Group group = group_at(call, block, row);
@@ -635,6 +640,38 @@ void Contraction<T>::multiply_group(const Call& call, const Slot& slot, const Bl
     multiply_column(call, slot, block, group, column);
 }
 
+// Of a task that packs all that it multiplies: asks for what comes with the next block of the inner
+// axis, a part beside some tiles, so that it arrives from memory while this block is multiplied.
+template <class T>
+void Contraction<T>::foresee(const Call& call, const Block& block, std::int64_t column,
+                             std::int64_t row) const {
+  const std::int64_t begin = block.inner_end, length = block.next_end - begin;
+  // Of strip elements from `at` on: inner positions from `part` to `next_part` of `parts`. The last
+  // lines may be outside the operand, so addresses are numbers here.
+  const auto ask = [&](const GemmOperand& operand, std::int64_t at, std::int64_t width,
+                       std::int64_t part, std::int64_t next_part, std::int64_t parts) {
+    if (operand.strips.stride() != 1 || !operand.inner.is_affine()) return;
+    const auto bytes = static_cast<std::int64_t>(size_of(operand.dtype));
+    const std::int64_t first = begin + length * part / parts,
+                       end = begin + length * std::min(next_part, parts) / parts;
+    auto from = reinterpret_cast<std::uintptr_t>(element(
+        call, operand, block.batch, operand.strips.offset(at) + operand.inner.offset(first)));
+    for (std::int64_t p = first; p < end; ++p) {
+      for (std::int64_t line = 0; line < width * bytes; line += 64)
+        __builtin_prefetch(reinterpret_cast<const void*>(from + static_cast<std::uintptr_t>(line)),
+                           0, 2);
+      from += static_cast<std::uintptr_t>(operand.inner.stride() * bytes);
+    }
+  };
+  const std::int64_t rows = block.row_end - block.row_begin, down = row - block.row_begin,
+                     across = column - block.column_begin,
+                     rows_at_once = foreseeing_strips() * kernels_.rows;
+  for (const GemmOperand& rhs : rhs_)
+    ask(rhs, column, tile_columns(), down, down + rows_at_once, rows);
+  for (const GemmOperand& lhs : lhs_)
+    ask(lhs, row, rows_at_once, across, across + tile_columns(), block.columns());
+}
+
 // The group's tiles beside one strip of rhs, which stays in the first-level cache meanwhile.
 template <class T>
 void Contraction<T>::multiply_column(const Call& call, const Slot& slot, const Block& block,
@@ -644,9 +681,12 @@ void Contraction<T>::multiply_column(const Call& call, const Slot& slot, const B
   tile.accumulate = !block.first;
   tile.columns = std::min(tile_columns(), block.column_end - column);
   const auto& kernels = kernels_.tile[tile.columns > kernels_.lanes ? 1 : 0];
+  const bool foresees = call.plan.rhs == RhsSource::task && !block.last;
   for (std::int64_t result = 0; result < results(); ++result) {
     const std::vector<Term>& terms = terms_[static_cast<std::size_t>(result)];
-    for (std::int64_t s = 0; s < group.strips; ++s) {
+    for (std::int64_t s = 0, row = group.row; s < group.strips; row += group.heights[s++]) {
+      if (foresees && result == 0 && s % foreseeing_strips() == 0)
+        foresee(call, block, column, row);
       GemmSegment<T>* segment = slot.segments;
       for (const Term& term : terms) {
         const Strip& lhs = slot.lhs_strips[term.lhs * call.plan.group_strips + s];
