@@ -99,11 +99,15 @@ struct Layers {
 
 Layers find_layers(const Linked& boxes, bool blocks) {
   Layers found;
-  std::map<std::string, std::int32_t> number;
   std::vector<std::string> own(boxes.size());
-  const auto meet = [&](const std::string& layer) {
-    if (!layer.empty() && number.emplace(layer, static_cast<std::int32_t>(number.size())).second)
-      found.names.push_back(layer);
+  std::vector<std::int32_t> depth(boxes.size());
+  // The deepest use of a layer; of one with uses on the way back alone the least deep of those.
+  std::map<std::string, std::int32_t> forward, backward;
+  const auto meet = [&](const std::string& layer, std::int32_t at_depth, bool back) {
+    if (layer.empty()) return;
+    if (!forward.contains(layer) && !backward.contains(layer)) found.names.push_back(layer);
+    auto& place = (back ? backward : forward).emplace(layer, at_depth).first->second;
+    place = back ? std::min(place, at_depth) : std::max(place, at_depth);
   };
   for (std::size_t i = 0; i < boxes.size(); ++i) {
     const Box& box = boxes[i];
@@ -111,6 +115,7 @@ Layers find_layers(const Linked& boxes, bool blocks) {
     own[i] = layer_of_box(box, blocks);
     bool mixed = false;
     for (const std::int32_t input : boxes.inputs[i]) {
+      depth[i] = std::max(depth[i], depth[box_at(input)] + 1);
       if (!box.role && found.roles[box_at(input)] == Role::cotangent) role = Role::cotangent;
       if (boxes.free(box_at(input))) continue;
       mixed =
@@ -118,26 +123,46 @@ Layers find_layers(const Linked& boxes, bool blocks) {
       own[i] = own[box_at(input)];
     }
     if (mixed || !(light(box) || box.form != Form::plain)) {
-      for (const std::int32_t input : boxes.inputs[i]) meet(own[box_at(input)]);
+      for (const std::int32_t input : boxes.inputs[i])
+        meet(own[box_at(input)], depth[i], role == Role::cotangent);
       own[i].clear();
     }
     found.roles.push_back(role);
   }
-  for (const std::string& layer : own) meet(layer);
+  for (const std::string& layer : own) meet(layer, static_cast<std::int32_t>(boxes.size()), true);
+  // What depends on a layer's values is deeper than that layer.
+  const auto key = [&](const std::string& layer) {
+    const auto place = forward.find(layer);
+    return place != forward.end() ? place->second : backward[layer];
+  };
+  std::stable_sort(found.names.begin(), found.names.end(),
+                   [&](const std::string& a, const std::string& b) { return key(a) < key(b); });
+  std::map<std::string, std::int32_t> number;
+  for (const std::string& layer : found.names)
+    number.emplace(layer, static_cast<std::int32_t>(number.size()));
   const auto last = static_cast<std::int32_t>(found.names.size()) - 1;
   for (std::size_t i = 0; i < boxes.size(); ++i)
     found.own.push_back(own[i].empty() ? -1 : number[own[i]]);
 
   // Forward the latest layer of the inputs; backward the earliest of the cotangents and parameters.
+  // A kernel may serve many layers at once, so in a plan only the kernel's own parameters count, or
+  // the latest of its inputs.
+  const bool program = boxes.diagram.noun == "kernel";
   for (std::size_t i = 0; i < boxes.size(); ++i) {
     const bool back = found.roles[i] == Role::cotangent;
     std::int32_t position = found.own[i] >= 0 || !back ? found.own[i] : last;
+    std::pair<bool, std::int32_t> best;  // reads parameters, depth
     for (const std::int32_t input : boxes.inputs[i]) {
       const std::int32_t before = found.position[box_at(input)];
-      if (!back)
+      const bool owned = found.own[box_at(input)] >= 0;
+      if (program) {
+        const std::pair now(owned, owned ? before : depth[box_at(input)]);
+        if (before >= 0 && now >= best) best = now, position = before;
+      } else if (!back) {
         position = std::max(position, before);
-      else if (found.own[box_at(input)] >= 0 || found.roles[box_at(input)] == Role::cotangent)
+      } else if (owned || found.roles[box_at(input)] == Role::cotangent) {
         position = std::min(position, before);
+      }
     }
     found.position.push_back(position);
   }
@@ -239,8 +264,8 @@ void add_types(Box& box, const std::string& what, const std::vector<std::string>
   box.lines.insert(box.lines.end(), lines.begin(), lines.end());
 }
 
-// A box that holds `members`, more than one. `layer` is its heading, if it has one.
-Box box_of(const Linked& boxes, const std::vector<std::size_t>& members, const std::string& layer,
+// A box that holds `members`, more than one. `heading` names their layers, if they have some.
+Box box_of(const Linked& boxes, const std::vector<std::size_t>& members, const std::string& heading,
            const std::vector<std::int32_t>& group) {
   // The most telling first.
   constexpr std::array<Kind, 9> kinds = {Kind::contraction, Kind::fused,    Kind::reduction,
@@ -255,6 +280,10 @@ Box box_of(const Linked& boxes, const std::vector<std::size_t>& members, const s
           .form = alike ? boxes[members.back()].form : Form::plain};
   std::vector<std::string> words, entering, leaving, details;
   std::set<std::int32_t> outside;
+  // What a line carries: a kernel has no type, but its buffers do.
+  const auto carried = [&](std::size_t from, std::size_t to) {
+    return boxes[from].type.empty() ? boxes[to].type : boxes[from].type;
+  };
   const auto kernels = std::count_if(members.begin(), members.end(),
                                      [&](std::size_t i) { return boxes[i].form == Form::plain; });
   for (const std::size_t i : members) {
@@ -268,15 +297,19 @@ Box box_of(const Linked& boxes, const std::vector<std::size_t>& members, const s
     }
     details.push_back(one.detail.empty() ? one.lines.front() : one.detail);
     for (const std::int32_t input : boxes.inputs[i])
-      if (group[box_at(input)] != group[i] && outside.insert(input).second)
-        entering.push_back(boxes[box_at(input)].type);
-    const bool leaves =
-        std::any_of(boxes.users[i].begin(), boxes.users[i].end(),
-                    [&](std::int32_t user) { return group[box_at(user)] != group[i]; });
-    if (leaves || one.form == Form::result) leaving.push_back(one.type);
+      if (group[box_at(input)] != group[i] &&
+          (boxes[box_at(input)].type.empty() || outside.insert(input).second))
+        entering.push_back(carried(box_at(input), i));
+    bool leaves = false;
+    for (const std::int32_t user : boxes.users[i]) {
+      if (group[box_at(user)] == group[i]) continue;
+      if (!leaves || one.type.empty()) leaving.push_back(carried(i, box_at(user)));
+      leaves = true;
+    }
+    if (!leaves && one.form == Form::result) leaving.push_back(one.type);
     if (leaves || box.name.empty()) box.name = one.name;
   }
-  if (boxes.diagram.noun == "kernel" && kernels == 1 && layer.empty()) {
+  if (boxes.diagram.noun == "kernel" && kernels == 1 && heading.empty()) {
     // A kernel with the weights that only it reads.
     for (const std::size_t i : members)
       if (boxes[i].form == Form::plain) box = boxes[i];
@@ -284,7 +317,7 @@ Box box_of(const Linked& boxes, const std::vector<std::size_t>& members, const s
       if (boxes[i].form == Form::source)
         box.lines.push_back("reads " + boxes[i].lines.front() + " " + boxes[i].type);
   } else {
-    if (!layer.empty()) box.lines.push_back(layer);
+    if (!heading.empty()) box.lines.push_back(heading);
     const std::vector<std::string> ops =
         wrapped(with_counts(words), folded_characters, most_name_lines);
     box.lines.insert(box.lines.end(), ops.begin(), ops.end());
@@ -323,18 +356,19 @@ Folded folded(const Diagram& diagram, Fold fold) {
   result.diagram.columns_by_role = diagram.columns_by_role;
   for (const auto& [id, some] : members) {
     numbers[id] = static_cast<std::int32_t>(numbers.size());
-    // A layer is the heading where its parameters are used.
-    std::string layer;
+    // The heading: the layers whose parameters are used.
+    std::set<std::int32_t> used;
     if (!layers.names.empty())
       for (const std::size_t i : some) {
-        const std::int32_t position = layers.position[i];
-        bool uses = layers.own[i] == position;
-        for (const std::int32_t input : boxes.inputs[i])
-          uses = uses || layers.own[box_at(input)] == position;
-        if (uses) layer = layers.names[box_at(position)];
+        used.insert(layers.own[i]);
+        for (const std::int32_t input : boxes.inputs[i]) used.insert(layers.own[box_at(input)]);
       }
+    std::vector<std::string> names;
+    for (const std::int32_t layer : used)
+      if (layer >= 0) names.push_back(layers.names[box_at(layer)]);
+    const std::string heading = names.empty() ? "" : wrapped(names, folded_characters, 1).front();
     result.diagram.boxes.push_back(some.size() == 1 ? diagram.boxes[some.front()]
-                                                    : box_of(boxes, some, layer, group));
+                                                    : box_of(boxes, some, heading, group));
   }
   for (const std::int32_t id : group) result.box.push_back(numbers[id]);
   std::set<std::pair<std::int32_t, std::int32_t>> edges;

@@ -171,7 +171,9 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
             .role = role};
     box.type = shortened(types_text(node), 48);
     if (node.op != Op::constant) box.lines.push_back(box.type);
-    box.apart = node.op == Op::stop_gradient;  // where a derivative ends must be seen
+    // Where a tangent ends must be seen.
+    box.apart =
+        node.op == Op::stop_gradient && roles[node.inputs.front().node.index()] == Role::tangent;
     box.kind = kind_of(info(node.op).op_class);
     if (node.op == Op::parameter) box.form = Form::source;
     return box;

@@ -19,6 +19,8 @@ std::size_t index_of(std::int64_t index) { return static_cast<std::size_t>(index
 constexpr std::array<std::string_view, 8> block_colours = {
     "#5b8fd6", "#6cb28e", "#d9a04e", "#b07cc6", "#d1736d", "#58aeb4", "#98a65a", "#8f8fcf"};
 
+constexpr std::size_t most_key_lines = 10;
+
 constexpr std::string_view memory_style =
     R"(  .panel { fill: #f8f9fb } .frame { stroke: #b4bac6; stroke-width: 1; fill: none } )"
     R"(.grid { stroke: #e3e6ec; stroke-width: 1 }
@@ -136,6 +138,7 @@ std::string memory_svg(const Program& program, const PictureLabels& labels) {
                      std::to_string(k), "small", "text-anchor=\"middle\"");
   body += svg_text(left + width / 2, arena_bottom + 36, "kernel", {}, "text-anchor=\"middle\"");
 
+  std::vector<std::string> unnamed;
   for (const MemoryBlock& block : blocks) {
     // If a buffer takes over another's bytes, the hand-over is drawn in the middle of the kernel.
     const double from = block.first + (block.donor >= 0 ? 0.5 : 0.0),
@@ -157,14 +160,17 @@ std::string memory_svg(const Program& program, const PictureLabels& labels) {
             std::to_string(block.last) +
             (block.donor >= 0 ? ", in place of b" + std::to_string(block.donor) : "") +
             "</title>\n" + rect;
-    // As much as there is room for.
-    if (h > 12)
-      for (const std::string& text :
-           {number + " " + name + ", " + bytes, number + " " + name, number})
-        if (w > text_width(text, 11) + 6) {
-          body += svg_text(x + w / 2, y + h / 2 + 4, text, "name", "text-anchor=\"middle\"");
-          break;
-        }
+    // As much as there is room for; without the name the buffer is listed below.
+    const std::string full = number + " " + name + " " + bytes, named = number + " " + name;
+    const auto fits = [&](const std::string& text) {
+      return h > 12 && w > text_width(text, 11) + 6;
+    };
+    const std::string* shown = fits(full)     ? &full
+                               : fits(named)  ? &named
+                               : fits(number) ? &number
+                                              : nullptr;
+    if (shown) body += svg_text(x + w / 2, y + h / 2 + 4, *shown, "name", "text-anchor=\"middle\"");
+    if (shown != &full && shown != &named) unnamed.push_back(full);
     body += "</g>\n";
   }
   body += svg_rect(left, arena_top, width, arena_height, "frame");
@@ -178,7 +184,14 @@ std::string memory_svg(const Program& program, const PictureLabels& labels) {
     body += svg_text(left + column * (on_left ? index + 1 : index), top - 8, says, "peaktext",
                      on_left ? "text-anchor=\"end\"" : "");
   }
-  return svg_document(paper, arena_bottom + 52, memory_style, dark_memory_style, body);
+  double bottom = arena_bottom + 52;
+  for (const std::string& line :
+       wrapped(unnamed, static_cast<std::size_t>((paper - left) / 6.5), most_key_lines)) {
+    body += svg_text(left, bottom + 6, line, "small");
+    bottom += 15;
+  }
+  return svg_document(paper, unnamed.empty() ? bottom : bottom + 8, memory_style, dark_memory_style,
+                      body);
 }
 
 std::string memory_text(const Program& program, const PictureLabels& labels) {

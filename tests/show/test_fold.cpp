@@ -205,6 +205,35 @@ TEST_CASE("layers are known by the names of parameters, and their gradients stay
   CHECK(folded(whole, Fold::layers).box == folded(whole, Fold::ops).box);
 }
 
+TEST_CASE("a kernel that reads the weights of many layers names them", "[show][fold]") {
+  Diagram whole;
+  whole.noun = "kernel";
+  const Box buffer{.lines = {"copy"}, .name = "b0", .type = "f32[3]", .form = Form::memory};
+  Box both = plain("matmul"), later = plain("rows");
+  both.role = later.role = std::nullopt;
+  both.type = later.type = "";
+  whole.boxes = {outside("c", Form::source),
+                 outside("b.0.weight", Form::source),
+                 outside("b.1.weight", Form::source),
+                 both,
+                 buffer,
+                 buffer,
+                 outside("b.0.bias", Form::source),
+                 later,
+                 outside("b.1.bias", Form::source),
+                 later,
+                 outside("y", Form::result)};
+  whole.edges = {{0, 3}, {1, 3}, {2, 3}, {3, 4}, {3, 5}, {4, 7}, {6, 7}, {7, 9}, {8, 9}, {9, 10}};
+  const Folded result = folded(whole, Fold::layers);
+  const Box& first = result.diagram.boxes[index_of(result.box[3])];
+  CHECK(first.lines.front() == "b.0, b.1");
+  CHECK(std::count(first.lines.begin(), first.lines.end(), "1 kernel, 2 arguments, 2 buffers") ==
+        1);
+  CHECK(result.box[7] != result.box[3]);  // it reads parameters of b.0 alone
+  CHECK(result.box[5] == result.box[3]);
+  for (const Fold fold : every_fold) check_folded(whole, fold);
+}
+
 TEST_CASE("odd names of arguments are only names", "[show][fold]") {
   for (const char* name : {".", "..", ".weight", "0.", "a..b", "1.2.3", "</text>.\"x\"", ""}) {
     Diagram whole;
