@@ -394,7 +394,8 @@ Fold fold_for_page(const Diagram& diagram) {
     if (some.boxes.size() > comfortable_boxes) continue;
     const Point size = drawn_size(some);
     if (size.x <= page_width && size.y <= most_height) return fold;
-    if (least == 0 || size.x < least) best = fold, least = size.x;
+    const double over = std::max(size.x / page_width, 1.0) * std::max(size.y / most_height, 1.0);
+    if (least == 0 || over < least) best = fold, least = over;
   }
   return best;
 }

@@ -30,8 +30,8 @@ struct Folded {
 // members, so they form no cycle.
 Folded folded(const Diagram& diagram, Fold fold);
 
-// The least folding with which the drawing can be read in a page, or the one with the narrowest
-// drawing.
+// The least folding with which the drawing can be read in a page, or the one that exceeds a page
+// least.
 Fold fold_for_page(const Diagram& diagram);
 
 }  // namespace fluxion::show
