@@ -286,9 +286,9 @@ int graph(const GraphArguments& options, const Streams& streams) {
   }
   streams.out << name << ", " << options.stage << ": " << picture.says << "\n" << out << std::endl;
   if (format == "svg" && picture.boxes > show::comfortable_boxes)
-    streams.error << "fluxion: " << picture.boxes
-                  << " boxes make a large picture; --fold blocks, or --format dot, Graphviz and a "
-                     "viewer that zooms, may serve better\n";
+    streams.error << "fluxion: " << picture.boxes << " boxes make a large picture; "
+                  << (options.fold == "none" ? "--fold auto, or " : "")
+                  << "--format dot, Graphviz and a viewer that zooms may serve better\n";
   return 0;
 }
 

@@ -26,8 +26,8 @@ struct Folded {
 // Layers are known by the names of arguments: blocks.0.attn.qkv.weight belongs to layer
 // blocks.0.attn.qkv. What uses no parameters goes with the layer before. Without such names,
 // `layers` and `blocks` do what `ops` does. Arguments and outputs that belong to no layer stay
-// apart, as do stop_gradients of tangents. Deterministic; edges between folded boxes are those of their
-// members, so they form no cycle.
+// apart, as do stop_gradients of tangents. Deterministic; edges between folded boxes are those of
+// their members, so they form no cycle.
 Folded folded(const Diagram& diagram, Fold fold);
 
 // The least folding with which the drawing can be read in a page, or the one that exceeds a page

@@ -139,6 +139,11 @@ TEST_CASE("a large picture is folded and says so; --fold chooses", "[cli][graph]
   const std::string dot = run_program("graph " + loss + " --format dot --fold blocks").out;
   CHECK(dot_fault(dot) == "");
   CHECK_FALSE(contains(dot, "\"layers.0.weight bar\""));
+  // What is too large all the same is said so, and --fold named where it was refused.
+  const std::string chain = "graph tanh-chain --depth 200 --transform vjp --out a.svg";
+  const std::string kept = run_program(chain + " --fold none", folder.path()).error;
+  CHECK(contains(kept, "2605 boxes make a large picture; --fold auto, or --format dot"));
+  CHECK(contains(run_program(chain, folder.path()).error, "a large picture; --format dot"));
   const auto object = nlohmann::json::parse(
       run_program("graph " + loss + " --json --out a.svg", folder.path()).out);
   CHECK(object.at("fold") == "layers");
