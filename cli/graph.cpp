@@ -1,5 +1,6 @@
 // fluxion graph: a function, its derivatives and its plan, as pictures.
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 #include "engine/error.h"
 #include "engine/plan/plan.h"
 #include "engine/platform/file.h"
+#include "engine/show/fold.h"
 #include "engine/show/memory_picture.h"
 #include "engine/show/program_picture.h"
 
@@ -19,7 +21,7 @@ namespace fluxion::cli {
 namespace {
 
 struct GraphArguments : CommonOptions {
-  std::string function, model, transform, stage = "graph", format, out, save, load;
+  std::string function, model, transform, stage = "graph", format, fold, out, save, load;
   std::vector<std::string> along, wrt;
   GraphSizes sizes;
   bool list = false;
@@ -132,11 +134,33 @@ struct Picture {
   std::string text;
   std::size_t boxes = 0;  // nodes, or kernels and buffers
   std::string says;       // "14 nodes"
+  std::string fold = "none";
 };
 
-std::string of_format(const std::string& format, const show::Diagram& diagram,
-                      const std::string& text) {
-  return format == "svg" ? show::to_svg(diagram) : format == "dot" ? show::to_dot(diagram) : text;
+constexpr std::array folds = {"none", "ops", "layers", "blocks"};  // as show::Fold
+
+// A picture in SVG is folded until it can be read in a page; DOT is for viewers that zoom.
+show::Fold fold_of(const std::string& name, const std::string& format,
+                   const show::Diagram& diagram) {
+  if (name.empty() || name == "auto")
+    return format == "svg" ? show::fold_for_page(diagram) : show::Fold::none;
+  return static_cast<show::Fold>(std::find(folds.begin(), folds.end(), name) - folds.begin());
+}
+
+Picture in_format(const GraphArguments& options, const std::string& format,
+                  const show::Diagram& diagram, const std::string& text, const std::string& says) {
+  if (format == "text") return {text, 0, says};
+  const show::Fold fold = fold_of(options.fold, format, diagram);
+  const show::Diagram shown = show::folded(diagram, fold).diagram;
+  Picture picture{format == "svg" ? show::to_svg(shown) : show::to_dot(shown), shown.boxes.size(),
+                  says};
+  if (fold != show::Fold::none && shown.boxes.size() < diagram.boxes.size()) {
+    const char* name = folds[static_cast<std::size_t>(fold)];
+    picture.fold = name;
+    picture.says += ", in " + std::to_string(shown.boxes.size()) + " boxes (--fold " + name +
+                    "; --fold none draws each)";
+  }
+  return picture;
 }
 
 // "inputs: x, w, dx\noutputs: y, dy\n\n": what the text of a graph or a program only numbers.
@@ -153,8 +177,9 @@ std::string names_text(const show::PictureLabels& labels) {
 
 // On the CPU, what depends on the machine is how fast a kernel runs, not what it may hold, so the
 // picture is the same everywhere.
-Picture draw(TracedFunction traced, const std::string& stage, const std::string& format,
+Picture draw(TracedFunction traced, const GraphArguments& options, const std::string& format,
              const Capabilities& capabilities) {
+  const std::string& stage = options.stage;
   if (stage == "graph" || stage == "simplified") {
     if (stage == "simplified") {
       std::vector<double> more;
@@ -162,9 +187,9 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
       traced.labels.scalars.insert(traced.labels.scalars.end(), more.begin(), more.end());
     }
     const std::size_t nodes = traced.graph.nodes.size();
-    return {of_format(format, show::graph_diagram(traced.graph, traced.labels),
-                      names_text(traced.labels) + plan::to_string(traced.graph)),
-            nodes, counted(nodes, "node")};
+    return in_format(options, format, show::graph_diagram(traced.graph, traced.labels),
+                     names_text(traced.labels) + plan::to_string(traced.graph),
+                     counted(nodes, "node"));
   }
   const Plan plan = plan::make_plan(traced.graph, capabilities);
   // The program has one output for each distinct value, under the name it is first asked for.
@@ -177,13 +202,12 @@ Picture draw(TracedFunction traced, const std::string& stage, const std::string&
   if (stage == "memory") {
     if (format == "dot")
       throw Error("graph: memory is a picture over time and has no DOT form; --format svg or text");
-    return {format == "svg" ? show::memory_svg(plan.program, traced.labels.title)
-                            : show::memory_text(plan.program),
+    return {format == "svg" ? show::memory_svg(plan.program, traced.labels)
+                            : show::memory_text(plan.program, traced.labels),
             0, says};
   }
-  const show::Diagram diagram = show::program_diagram(plan.program, traced.labels);
-  return {of_format(format, diagram, names_text(traced.labels) + to_string(plan.program)),
-          diagram.boxes.size(), says};
+  return in_format(options, format, show::program_diagram(plan.program, traced.labels),
+                   names_text(traced.labels) + to_string(plan.program), says);
 }
 
 // What was written, for --save.
@@ -212,6 +236,9 @@ int graph(const GraphArguments& options, const Streams& streams) {
                                 : options.model.empty()    ? "jvp"
                                                            : "none";
   check_sizes(options.sizes);
+  if (!options.fold.empty() && (options.stage == "memory" || format == "text"))
+    throw Error("graph: --fold folds pictures of graphs and plans; it has no effect on " +
+                std::string(format == "text" ? "text, which has every node" : "memory"));
   const Device device = open_device(options, streams);
   std::string function_name, name, file_name;  // of what is drawn, and of its pictures
   TracedFunction traced;
@@ -234,8 +261,7 @@ int graph(const GraphArguments& options, const Streams& streams) {
     return report_saved(options, kept, streams);
   }
   traced.labels.title = name + (options.stage == "graph" ? "" : ": " + options.stage);
-  const Picture picture =
-      draw(std::move(traced), options.stage, format, device.backend().capabilities());
+  const Picture picture = draw(std::move(traced), options, format, device.backend().capabilities());
 
   std::string out = options.out;
   if (out.empty() && format == "svg") out = file_name + "-" + options.stage + ".svg";
@@ -248,8 +274,10 @@ int graph(const GraphArguments& options, const Streams& streams) {
     replace_file(out, picture.text);
   }
   if (options.json) {
-    nlohmann::json object = {
-        {"function", function_name}, {"stage", options.stage}, {"format", format}};
+    nlohmann::json object = {{"function", function_name},
+                             {"stage", options.stage},
+                             {"format", format},
+                             {"fold", picture.fold}};
     if (options.load.empty()) object["transform"] = transform;
     object["out"] = out.empty() || out == "-" ? nlohmann::json() : nlohmann::json(out);
     if (object["out"].is_null()) object["text"] = picture.text;
@@ -258,9 +286,9 @@ int graph(const GraphArguments& options, const Streams& streams) {
   }
   streams.out << name << ", " << options.stage << ": " << picture.says << "\n" << out << std::endl;
   if (format == "svg" && picture.boxes > show::comfortable_boxes)
-    streams.error << "fluxion: " << picture.boxes
-                  << " boxes make a large picture; --format dot, Graphviz and a viewer that zooms "
-                     "may serve better\n";
+    streams.error << "fluxion: " << picture.boxes << " boxes make a large picture; "
+                  << (options.fold == "none" ? "--fold auto, or " : "")
+                  << "--format dot, Graphviz and a viewer that zooms may serve better\n";
   return 0;
 }
 
@@ -275,10 +303,14 @@ Command add_graph(CommandLine& program, const Streams& streams) {
       "gradient of an inner product with the tangents.\n"
       "Stages: graph, as it was traced; simplified, with fused ops expanded and equal nodes "
       "merged; plan, the kernels; memory, the arena over "
-      "time.\n\n"
+      "time.\n"
+      "Folding: none, a box for each node; ops, for an op and those that only it uses; layers, for "
+      "what lies between the parameters of two layers; blocks, the same for blocks.0 instead of "
+      "blocks.0.attn.qkv. docs/pictures.md shows how to read them.\n\n"
       "Examples:\n"
       "  fluxion graph\n"
       "  fluxion graph softmax --transform vjp --stage simplified\n"
+      "  fluxion graph dit-block --transform vjp --fold blocks\n"
       "  fluxion graph dit-block --stage plan --out block.svg\n"
       "  fluxion graph mlp --transform grad-of-jvp --format dot | dot -Tpdf -o mlp.pdf\n"
       "  fluxion graph --model out/digits/model.safetensors --stage memory\n"
@@ -311,6 +343,13 @@ Command add_graph(CommandLine& program, const Streams& streams) {
       .add_option("--format", options->format,
                   "svg, dot or text (default: as --out says, else svg)")
       .check(one_of({"svg", "dot", "text"}))
+      .type_name("NAME");
+  parser
+      .add_option(
+          "--fold", options->fold,
+          "auto, none, ops, layers or blocks: what a box stands for (default: auto, as much "
+          "as an SVG needs to be read in a page)")
+      .check(one_of({"auto", "none", "ops", "layers", "blocks"}))
       .type_name("NAME");
   parser
       .add_option("--out", options->out,

@@ -90,6 +90,36 @@ std::string legend(const Diagram& diagram, double left, double width, double& y)
   return svg;
 }
 
+std::vector<LayeredNode> sizes_of(const Diagram& diagram) {
+  std::vector<LayeredNode> sizes;
+  for (const Box& box : diagram.boxes) sizes.push_back(size_of(box, diagram.columns_by_role));
+  return sizes;
+}
+
+constexpr double title_size = 15, note_size = 12;
+
+// A drawing that is wider than a page is drawn again, with less beside each other.
+Layered arranged(const Diagram& diagram, const std::vector<LayeredNode>& sizes) {
+  Layered drawing = layered(sizes, diagram.edges);
+  if (sizes.size() > comfortable_boxes) return drawing;
+  LayeredOptions options;
+  const auto lanes = static_cast<double>(
+      std::count_if(drawing.lanes.begin(), drawing.lanes.end(),
+                    [](const Layered::Lane& lane) { return lane.right > lane.left; }));
+  for (const double share : {1.0, 0.8, 0.6}) {
+    if (drawing.width + 2 * margin <= page_width) break;
+    options.lane_room = share * (page_width - 2 * margin) / lanes;
+    Layered thinner = layered(sizes, diagram.edges, options);
+    if (thinner.width < drawing.width) drawing = std::move(thinner);
+  }
+  return drawing;
+}
+
+double inner_width(const Diagram& diagram, const Layered& drawing) {
+  return std::max({drawing.width, text_width(diagram.title, title_size),
+                   text_width(diagram.note, note_size), 160.0});
+}
+
 std::string quoted(std::string_view text) { return "\"" + dot_escaped(text) + "\""; }
 
 std::string box_dot(const Box& box, std::size_t number, const std::string& indent) {
@@ -112,22 +142,20 @@ std::string box_dot(const Box& box, std::size_t number, const std::string& inden
 std::string to_string(Role role) { return std::string(colours(role).name); }
 
 std::string to_svg(const Diagram& diagram) {
-  std::vector<LayeredNode> sizes;
-  for (const Box& box : diagram.boxes) sizes.push_back(size_of(box, diagram.columns_by_role));
-  const Layered drawing = layered(sizes, diagram.edges);
+  const std::vector<LayeredNode> sizes = sizes_of(diagram);
+  const Layered drawing = arranged(diagram, sizes);
 
   double top = margin;
   std::string head;
   const auto write = [&](const std::string& text, std::string_view css_class, double size) {
-    if (text.empty()) return 0.0;
+    if (text.empty()) return;
     top += size;
     head += svg_text(margin, top, text, css_class);
     top += 8;
-    return text_width(text, size);
   };
-  const double title_width = write(diagram.title, "title", 15),
-               note_width = write(diagram.note, {}, 12);
-  const double width = std::max({drawing.width, title_width, note_width, 160.0});
+  write(diagram.title, "title", title_size);
+  write(diagram.note, {}, note_size);
+  const double width = inner_width(diagram, drawing);
   const double left = margin + (width - drawing.width) / 2;
   const double lane_top = top + 4;
   top += diagram.columns_by_role ? 38 : 12;
@@ -169,6 +197,11 @@ std::string to_svg(const Diagram& diagram) {
   return svg_document(width + 2 * margin, kinds.empty() ? bottom + margin : y + 14,
                       std::string(diagram_style) + palette_style(),
                       std::string(dark_diagram_style) + dark_palette_style(), body);
+}
+
+Point drawn_size(const Diagram& diagram) {
+  const Layered drawing = arranged(diagram, sizes_of(diagram));
+  return {inner_width(diagram, drawing) + 2 * margin, drawing.height};
 }
 
 std::string to_dot(const Diagram& diagram) {

@@ -45,9 +45,11 @@ struct Box {
   std::vector<std::string> lines{};  // the first in bold
   std::string name{};                // short, in small print: "%12"
   std::string detail{};              // shown where the reader points at the box
+  std::string type{};                // of its value
   std::optional<Role> role{};        // none: no role in particular
   Kind kind = Kind::other;
   Form form = Form::plain;
+  bool apart = false;  // never folded with others (fold.h)
 };
 
 struct Diagram {
@@ -56,13 +58,17 @@ struct Diagram {
   std::vector<Box> boxes;
   std::vector<LayeredEdge> edges;  // from boxes to later ones
   bool columns_by_role = false;
+  std::string noun = "node";  // what a plain box is
 };
 
 // A layered drawing (layered.h). Readable up to some 150 boxes; thousands are still drawn fast,
-// with the longest lines cut to names. Beyond `comfortable_boxes`, recommend Graphviz and a viewer
-// that zooms.
+// with the longest lines cut to names. Beyond `comfortable_boxes`, fold (fold.h), or recommend
+// Graphviz and a viewer that zooms.
 inline constexpr std::size_t comfortable_boxes = 300;
+inline constexpr double page_width = 1000;  // of a drawing whose labels can be read in a page
 std::string to_svg(const Diagram& diagram);
+// The width of that drawing, and the height of its boxes.
+Point drawn_size(const Diagram& diagram);
 
 // For `dot -Tsvg`. Roles become clusters if the drawing shows them as columns.
 std::string to_dot(const Diagram& diagram);

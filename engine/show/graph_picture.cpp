@@ -30,11 +30,6 @@ std::string rounded_down(const std::string& text) {
   return result;
 }
 
-std::string name_of(const std::vector<NamedValue>& names, std::size_t index, const char* what) {
-  if (index < names.size() && !names[index].name.empty()) return names[index].name;
-  return std::string(what) + " " + std::to_string(index);
-}
-
 std::optional<std::size_t> input_index(const plan::GraphNode& node) {
   if (node.op != Op::parameter) return std::nullopt;
   return static_cast<std::size_t>(std::get<IndexAttributes>(node.attributes).index);
@@ -80,6 +75,16 @@ std::string detail(const plan::Graph& graph, std::size_t index) {
 }
 
 }  // namespace
+
+std::string name_of(const std::vector<NamedValue>& names, std::size_t index, const char* what) {
+  if (index < names.size() && !names[index].name.empty()) return names[index].name;
+  return std::string(what) + " " + std::to_string(index);
+}
+
+std::string layer_of(const std::string& name) {
+  const std::size_t dot = name.find_last_of('.');
+  return dot == std::string::npos ? "" : name.substr(0, dot);
+}
 
 Kind kind_of(OpClass op_class) {
   switch (op_class) {
@@ -164,7 +169,11 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
             .name = "%" + std::to_string(i),
             .detail = detail(graph, node_index(i)),
             .role = role};
-    if (node.op != Op::constant) box.lines.push_back(shortened(types_text(node), 48));
+    box.type = shortened(types_text(node), 48);
+    if (node.op != Op::constant) box.lines.push_back(box.type);
+    // Where a tangent ends must be seen.
+    box.apart =
+        node.op == Op::stop_gradient && roles[node.inputs.front().node.index()] == Role::tangent;
     box.kind = kind_of(info(node.op).op_class);
     if (node.op == Op::parameter) box.form = Form::source;
     return box;
@@ -192,6 +201,7 @@ Diagram graph_diagram(const plan::Graph& graph, const PictureLabels& labels) {
     const std::int32_t from = take(value.node.number, role);
     connect({from}, add({.lines = {name_of(labels.outputs, k, "output")},
                          .detail = "output " + std::to_string(k) + ": " + value_name(graph, value),
+                         .type = to_string(graph.type(value)),
                          .role = role,
                          .form = Form::result}));
   }

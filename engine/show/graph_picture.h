@@ -17,6 +17,12 @@ struct NamedValue {
   Role role = Role::primal;
 };
 
+// The name of that index, or `what` with the index where there is none.
+std::string name_of(const std::vector<NamedValue>& names, std::size_t index, const char* what);
+
+// The layer that a parameter belongs to: "attn.qkv" of attn.qkv.weight, "" of a name without a dot.
+std::string layer_of(const std::string& name);
+
 // Labels of a picture. Without a name, an input is called "input 3", an output "output 0".
 struct PictureLabels {
   std::string title;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <set>
 #include <string>
@@ -49,6 +50,7 @@ class Drawing {
   Layered run() {
     if (vertices_.empty()) return {};
     assign_layers();
+    if (options_.lane_room > 0) thin_layers();
     make_bends();
     order_layers();
     place_across();
@@ -96,6 +98,46 @@ class Drawing {
         lowest = std::min(lowest, reach);
       }
       vertices_[at(v)].layer = std::max(vertices_[at(v)].layer, lowest);
+    }
+  }
+
+  // Where the nodes of a lane are wider together than its room, those whose users are farthest down
+  // go a layer down, and what is below them gives way. Every pass completes a layer.
+  void thin_layers() {
+    const auto count = static_cast<std::int32_t>(node_count_);
+    const auto reach = [&](std::int32_t v) {  // the first layer with a user
+      std::int32_t first = std::numeric_limits<std::int32_t>::max();
+      for (const std::int32_t user : users_[at(v)])
+        first = std::min(first, vertices_[at(user)].layer);
+      return first;
+    };
+    std::map<std::pair<std::int32_t, int>, double> taken;  // by layer and lane
+    const auto place = [&](std::int32_t v, std::int32_t layer) {
+      double& width = taken[{layer, vertices_[at(v)].lane}];
+      const double wider = width + (width > 0 ? options_.node_gap : 0) + vertices_[at(v)].width;
+      if (width > 0 && wider > options_.lane_room) return false;
+      width = wider;
+      return true;
+    };
+    for (std::int32_t layer = 0, last = 0; layer <= last; ++layer) {
+      Indices here;
+      for (std::int32_t v = 0; v < count; ++v) {
+        for (const std::int32_t input : inputs_[at(v)])
+          vertices_[at(v)].layer = std::max(vertices_[at(v)].layer, vertices_[at(input)].layer + 1);
+        last = std::max(last, vertices_[at(v)].layer);
+        if (vertices_[at(v)].layer == layer) here.push_back(v);
+      }
+      std::stable_sort(here.begin(), here.end(),
+                       [&](std::int32_t a, std::int32_t b) { return reach(a) < reach(b); });
+      for (const std::int32_t v : here)
+        if (!place(v, layer)) last = std::max(last, ++vertices_[at(v)].layer);
+    }
+    // Back to the users, who may have given way.
+    for (std::int32_t v = count - 1; v >= 0; --v) {
+      if (!inputs_[at(v)].empty() || users_[at(v)].empty()) continue;
+      std::int32_t layer = reach(v) - 1;
+      while (layer > vertices_[at(v)].layer && !place(v, layer)) --layer;
+      vertices_[at(v)].layer = layer;
     }
   }
 

@@ -1,7 +1,8 @@
 // Layered drawings of acyclic graphs, after Sugiyama, Tagawa and Toda, "Methods for Visual
 // Understanding of Hierarchical System Structures" (1981):
 //
-//   1. layers   every node lies below its inputs; then nodes move down where that shortens lines
+//   1. layers   every node lies below its inputs; then nodes move down where that shortens lines,
+//               or where a layer is too wide
 //   2. bends    a line gets a bend, a small vertex, in each layer it passes; the lines that leave
 //               one node share their bends
 //   3. order    barycentre sweeps and exchanges of neighbours lower the number of crossings
@@ -36,6 +37,8 @@ struct LayeredOptions {
   double node_gap = 14, bend_gap = 7, layer_gap = 26, lane_gap = 34;
   // A drawing may have least_bends + bends_per_node * nodes bends. If it would have more, the
   // longest lines are cut.
+  // Where the nodes of a lane in one layer are wider together, some move down; 0 for no limit.
+  double lane_room = 0;
   std::size_t least_bends = 400, bends_per_node = 5;
 };
 

@@ -97,6 +97,30 @@ std::string shortened(std::string_view text, std::size_t most) {
   return std::string(text.substr(0, end)) + "...";
 }
 
+std::string counted(std::size_t count, const std::string& noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+std::vector<std::string> wrapped(const std::vector<std::string>& words, std::size_t characters,
+                                 std::size_t most_lines) {
+  std::vector<std::string> lines;
+  std::string line;
+  for (std::size_t k = 0; k < words.size(); ++k) {
+    const std::string next = words[k] + (k + 1 < words.size() ? "," : "");
+    if (!line.empty() && line.size() + 1 + next.size() > characters) {
+      if (lines.size() + 1 == most_lines) {
+        line += " and " + std::to_string(words.size() - k) + " more";
+        break;
+      }
+      lines.push_back(line);
+      line.clear();
+    }
+    line += (line.empty() ? "" : " ") + next;
+  }
+  if (!line.empty()) lines.push_back(line);
+  return lines;
+}
+
 double text_width(std::string_view text, double size) {
   double width = 0;
   for (const char c : text) {

@@ -1,9 +1,11 @@
 // Text of pictures: escaping for XML and DOT, formatting of numbers, the width of words.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace fluxion::show {
 
@@ -21,9 +23,17 @@ std::string coordinate(double value);
 // "640 B", "1.6 KiB", "20.3 MiB".
 std::string bytes_text(std::uint64_t bytes);
 
+// "1 node", "2 nodes".
+std::string counted(std::size_t count, const std::string& noun);
+
 // At most `most` bytes of `text`, ending in "..." where something was cut; never inside a UTF-8
 // character.
 std::string shortened(std::string_view text, std::size_t most);
+
+// Words as lines of at most so many characters, with commas: "sub, exp," "row sum, div". The last
+// of `most_lines` ends in "and 3 more" where words are left out.
+std::vector<std::string> wrapped(const std::vector<std::string>& words, std::size_t characters,
+                                 std::size_t most_lines);
 
 // The width in pixels of `text` in a sans-serif font of this size. Generous, so that it fits in any
 // viewer's font.

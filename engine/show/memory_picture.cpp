@@ -6,6 +6,7 @@
 
 #include "engine/plan/lower.h"
 #include "engine/show/markup.h"
+#include "engine/show/program_picture.h"
 #include "engine/show/svg.h"
 
 namespace fluxion::show {
@@ -17,6 +18,8 @@ std::size_t index_of(std::int64_t index) { return static_cast<std::size_t>(index
 // Colours of blocks, in turn by the kernel that makes them.
 constexpr std::array<std::string_view, 8> block_colours = {
     "#5b8fd6", "#6cb28e", "#d9a04e", "#b07cc6", "#d1736d", "#58aeb4", "#98a65a", "#8f8fcf"};
+
+constexpr std::size_t most_key_lines = 10;
 
 constexpr std::string_view memory_style =
     R"(  .panel { fill: #f8f9fb } .frame { stroke: #b4bac6; stroke-width: 1; fill: none } )"
@@ -81,7 +84,9 @@ std::vector<std::int64_t> live_bytes(const Program& program) {
   return live;
 }
 
-std::string memory_svg(const Program& program, const std::string& title) {
+std::string memory_svg(const Program& program, const PictureLabels& labels) {
+  const std::string& title = labels.title;
+  const std::vector<std::string> names = buffer_names(program, labels);
   constexpr double left = 78, right = 24, arena_height = 320, live_height = 70, gap = 30;
   const std::vector<MemoryBlock> blocks = memory_blocks(program);
   const std::vector<std::int64_t> live = live_bytes(program);
@@ -133,6 +138,7 @@ std::string memory_svg(const Program& program, const std::string& title) {
                      std::to_string(k), "small", "text-anchor=\"middle\"");
   body += svg_text(left + width / 2, arena_bottom + 36, "kernel", {}, "text-anchor=\"middle\"");
 
+  std::vector<std::string> unnamed;
   for (const MemoryBlock& block : blocks) {
     // If a buffer takes over another's bytes, the hand-over is drawn in the middle of the kernel.
     const double from = block.first + (block.donor >= 0 ? 0.5 : 0.0),
@@ -140,23 +146,31 @@ std::string memory_svg(const Program& program, const std::string& title) {
     const double x = left + column * from, w = column * (to - from);
     const double h = arena_height * static_cast<double>(block.bytes) / arena;
     const double y = arena_bottom - arena_height * static_cast<double>(block.offset) / arena - h;
-    const std::string name = "b" + std::to_string(block.buffer),
+    const std::string number = "b" + std::to_string(block.buffer),
+                      &name = names[index_of(block.buffer)],
                       bytes = bytes_text(static_cast<std::uint64_t>(block.bytes));
     std::string rect = svg_rect(x, y, w, h, "block", std::min({3.0, w / 4, h / 4}));
     rect.insert(rect.find("/>"),
                 " fill=\"" +
                     std::string(block_colours[index_of(block.first) % block_colours.size()]) +
                     "\"");
-    body += "<g><title>" + name + ": " + to_string(program.buffers[index_of(block.buffer)].type) +
-            ", " + bytes + " at " + std::to_string(block.offset) + ", kernels " +
-            std::to_string(block.first) + " to " + std::to_string(block.last) +
+    body += "<g><title>" + xml_escaped(number + ", " + name) + ": " +
+            to_string(program.buffers[index_of(block.buffer)].type) + ", " + bytes + " at " +
+            std::to_string(block.offset) + ", kernels " + std::to_string(block.first) + " to " +
+            std::to_string(block.last) +
             (block.donor >= 0 ? ", in place of b" + std::to_string(block.donor) : "") +
             "</title>\n" + rect;
-    if (h > 12 && w > text_width(name, 11) + 4) {
-      const bool both = w > text_width(name + " " + bytes, 11) + 6;
-      body += svg_text(x + w / 2, y + h / 2 + 4, both ? name + " " + bytes : name, "name",
-                       "text-anchor=\"middle\"");
-    }
+    // As much as there is room for; without the name the buffer is listed below.
+    const std::string full = number + " " + name + " " + bytes, named = number + " " + name;
+    const auto fits = [&](const std::string& text) {
+      return h > 12 && w > text_width(text, 11) + 6;
+    };
+    const std::string* shown = fits(full)     ? &full
+                               : fits(named)  ? &named
+                               : fits(number) ? &number
+                                              : nullptr;
+    if (shown) body += svg_text(x + w / 2, y + h / 2 + 4, *shown, "name", "text-anchor=\"middle\"");
+    if (shown != &full && shown != &named) unnamed.push_back(full);
     body += "</g>\n";
   }
   body += svg_rect(left, arena_top, width, arena_height, "frame");
@@ -170,10 +184,18 @@ std::string memory_svg(const Program& program, const std::string& title) {
     body += svg_text(left + column * (on_left ? index + 1 : index), top - 8, says, "peaktext",
                      on_left ? "text-anchor=\"end\"" : "");
   }
-  return svg_document(paper, arena_bottom + 52, memory_style, dark_memory_style, body);
+  double bottom = arena_bottom + 52;
+  for (const std::string& line :
+       wrapped(unnamed, static_cast<std::size_t>((paper - left) / 6.5), most_key_lines)) {
+    body += svg_text(left, bottom + 6, line, "small");
+    bottom += 15;
+  }
+  return svg_document(paper, unnamed.empty() ? bottom : bottom + 8, memory_style, dark_memory_style,
+                      body);
 }
 
-std::string memory_text(const Program& program) {
+std::string memory_text(const Program& program, const PictureLabels& labels) {
+  const std::vector<std::string> names = buffer_names(program, labels);
   const std::vector<MemoryBlock> blocks = memory_blocks(program);
   const std::vector<std::int64_t> live = live_bytes(program);
   const std::int64_t peak = live.empty() ? 0 : *std::max_element(live.begin(), live.end());
@@ -184,13 +206,14 @@ std::string memory_text(const Program& program) {
   std::string text = "arena " + bytes_text(static_cast<std::uint64_t>(program.arena_bytes)) +
                      ", peak of live bytes " + bytes_text(static_cast<std::uint64_t>(peak)) +
                      "\n\n" + padded("buffer", 8) + padded("offset", 12) + padded("bytes", 12) +
-                     padded("kernels", 12) + "type\n";
+                     padded("kernels", 12) + padded("type", 22) + "  made by\n";
   for (const MemoryBlock& block : blocks)
     text += padded("b" + std::to_string(block.buffer), 8) +
             padded(std::to_string(block.offset), 12) + padded(std::to_string(block.bytes), 12) +
             padded(std::to_string(block.first) + " - " + std::to_string(block.last), 12) +
-            to_string(program.buffers[index_of(block.buffer)].type) +
-            (block.donor >= 0 ? "  in place of b" + std::to_string(block.donor) : "") + "\n";
+            padded(to_string(program.buffers[index_of(block.buffer)].type), 22) + "  " +
+            names[index_of(block.buffer)] +
+            (block.donor >= 0 ? ", in place of b" + std::to_string(block.donor) : "") + "\n";
   text += "\n" + padded("kernel", 8) + "live bytes\n";
   for (std::size_t k = 0; k < live.size(); ++k) {
     const auto bar = static_cast<std::size_t>(peak > 0 ? 50 * live[k] / peak : 0);

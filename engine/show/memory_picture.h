@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/program/program.h"
+#include "engine/show/graph_picture.h"
 
 namespace fluxion::show {
 
@@ -25,9 +26,9 @@ std::vector<MemoryBlock> memory_blocks(const Program& program);
 std::vector<std::int64_t> live_bytes(const Program& program);
 
 // Kernels run from left to right, the arena from bottom to top. The live bytes and their peak are
-// drawn above.
-std::string memory_svg(const Program& program, const std::string& title = {});
+// drawn above. A buffer is called as in a picture of the plan (program_picture.h).
+std::string memory_svg(const Program& program, const PictureLabels& labels = {});
 // The same as tables.
-std::string memory_text(const Program& program);
+std::string memory_text(const Program& program, const PictureLabels& labels = {});
 
 }  // namespace fluxion::show

@@ -12,10 +12,6 @@ namespace {
 
 constexpr std::size_t line_characters = 44, most_op_lines = 7;
 
-std::string counted(std::size_t count, const std::string& noun) {
-  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
-}
-
 std::string buffer_name(std::int32_t buffer) { return "b" + std::to_string(buffer); }
 
 // "[64, 49 | 128]": the axes after the bar form the row.
@@ -39,26 +35,51 @@ void add_ops(const Tape& tape, std::vector<std::string>& lines) {
     if (instruction.code == TapeCode::reduce)
       ops.push_back("row " + std::string(to_string(instruction.op)));
   }
-  std::vector<std::string> made;
-  std::string line;
-  for (std::size_t k = 0; k < ops.size(); ++k) {
-    const std::string next = ops[k] + (k + 1 < ops.size() ? "," : "");
-    if (!line.empty() && line.size() + 1 + next.size() > line_characters) {
-      if (made.size() + 1 == most_op_lines) {
-        line += " and " + std::to_string(ops.size() - k) + " more";
-        break;
-      }
-      made.push_back(line);
-      line.clear();
-    }
-    line += (line.empty() ? "" : " ") + next;
-  }
-  if (!line.empty()) made.push_back(line);
+  const std::vector<std::string> made = wrapped(ops, line_characters, most_op_lines);
   lines.insert(lines.end(), made.begin(), made.end());
+}
+
+// "add" where that made the value; of one that was only loaded "copy".
+std::string maker(const Tape& tape, std::int32_t value) {
+  const TapeInstruction& instruction = tape.instructions[static_cast<std::size_t>(value)];
+  switch (instruction.code) {
+    case TapeCode::apply:
+      return std::string(to_string(instruction.op));
+    case TapeCode::reduce:
+      return "row " + std::string(to_string(instruction.op));
+    case TapeCode::result:
+      return "matmul";
+    case TapeCode::load:
+      return "copy";
+    default:
+      return "fill";
+  }
+}
+
+// Calls f with each buffer that a kernel writes and what makes it.
+template <class F>
+void for_makers(const Kernel& kernel, const F& f) {
+  const auto stores = [&](const Tape& tape) {
+    for (const TapeStore& store : tape.stores) f(store.buffer, maker(tape, store.value));
+  };
+  if (const auto* map = std::get_if<TapeKernel>(&kernel)) stores(map->tape);
+  if (const auto* product = std::get_if<ContractKernel>(&kernel)) stores(product->epilogue);
+  if (const auto* op = std::get_if<OpKernel>(&kernel))
+    for (std::size_t k = 0; k < op->outputs.size(); ++k)
+      f(op->outputs[k],
+        std::string(to_string(op->op)) + (op->outputs.size() > 1 ? "." + std::to_string(k) : ""));
 }
 
 struct Describe {
   Box& box;
+  const std::vector<std::string>& names;
+  const Program& program;
+  // An argument by its name, a temporary by its number, which its box has, too.
+  std::string operand(std::int32_t buffer) const {
+    const auto index = static_cast<std::size_t>(buffer);
+    return program.buffers[index].kind == BufferKind::temporary ? buffer_name(buffer)
+                                                                : names[index];
+  }
   void operator()(const TapeKernel& kernel) const {
     const bool rows = kernel.tape.reduced_axes > 0;
     box.kind = rows ? Kind::reduction : Kind::elementwise;
@@ -73,8 +94,8 @@ struct Describe {
                         std::to_string(kernel.m) + ", " + std::to_string(kernel.k) + "] [" +
                         std::to_string(kernel.k) + ", " + std::to_string(kernel.n) + "]");
     for (const ContractTerm& term : kernel.terms)
-      box.lines.push_back("r" + std::to_string(term.result) + " += " +
-                          buffer_name(term.lhs.buffer) + " x " + buffer_name(term.rhs.buffer));
+      box.lines.push_back("r" + std::to_string(term.result) + " += " + operand(term.lhs.buffer) +
+                          " x " + operand(term.rhs.buffer));
     const std::size_t before = box.lines.size();
     add_ops(kernel.epilogue, box.lines);
     if (box.lines.size() > before) box.lines[before] = "then " + box.lines[before];
@@ -87,30 +108,59 @@ struct Describe {
   }
 };
 
-Box buffer_box(const Program& program, std::int32_t number, const PictureLabels& labels) {
-  const BufferSlot& slot = program.buffers[static_cast<std::size_t>(number)];
-  const std::string type = to_string(slot.type) + ", " + bytes_text(slot.type.bytes());
-  Box box{.lines = {buffer_name(number), type}, .kind = Kind::other, .form = Form::memory};
-  const auto label = [&](const std::vector<NamedValue>& values, const char* what) {
-    const auto index = static_cast<std::size_t>(slot.index);
-    const bool known = index < values.size();
-    box.lines[0] = known && !values[index].name.empty() ? values[index].name
-                                                        : what + (" " + std::to_string(slot.index));
-    if (known) box.role = values[index].role;
-    box.name = buffer_name(number);
+Box buffer_box(const Program& program, std::int32_t number, const std::vector<std::string>& names,
+               const PictureLabels& labels) {
+  const auto index = static_cast<std::size_t>(number);
+  const BufferSlot& slot = program.buffers[index];
+  Box box{.lines = {names[index], to_string(slot.type) + ", " + bytes_text(slot.type.bytes())},
+          .name = buffer_name(number),
+          .type = to_string(slot.type),
+          .kind = Kind::other,
+          .form = Form::memory};
+  const auto label = [&](const std::vector<NamedValue>& values, Form form) {
+    box.form = form;
+    const auto place = static_cast<std::size_t>(slot.index);
+    if (place < values.size()) box.role = values[place].role;
   };
-  if (slot.kind == BufferKind::input) label(labels.inputs, "input"), box.form = Form::source;
-  if (slot.kind == BufferKind::output) label(labels.outputs, "output"), box.form = Form::result;
+  if (slot.kind == BufferKind::input) label(labels.inputs, Form::source);
+  if (slot.kind == BufferKind::output) label(labels.outputs, Form::result);
   if (slot.kind == BufferKind::temporary)
-    box.detail = "in the arena at " + std::to_string(slot.offset);
+    box.detail = buffer_name(number) + ", " + names[index] + ": " + box.lines[1] +
+                 ", in the arena at " + std::to_string(slot.offset);
   return box;
 }
 
 }  // namespace
 
+std::vector<std::string> buffer_names(const Program& program, const PictureLabels& labels) {
+  std::vector<std::string> names(program.buffers.size());
+  for (std::size_t b = 0; b < names.size(); ++b) {
+    const BufferSlot& slot = program.buffers[b];
+    const auto index = static_cast<std::size_t>(slot.index);
+    if (slot.kind == BufferKind::input) names[b] = name_of(labels.inputs, index, "input");
+    if (slot.kind == BufferKind::output) names[b] = name_of(labels.outputs, index, "output");
+  }
+  for (const Kernel& kernel : program.kernels) {
+    std::string layer;
+    if (const auto* product = std::get_if<ContractKernel>(&kernel))
+      for (const ContractTerm& term : product->terms)
+        for (const std::int32_t operand : {term.lhs.buffer, term.rhs.buffer})
+          if (const auto b = static_cast<std::size_t>(operand);
+              layer.empty() && program.buffers[b].kind == BufferKind::input)
+            layer = layer_of(names[b]);
+    for_makers(kernel, [&](std::int32_t buffer, const std::string& op) {
+      std::string& name = names[static_cast<std::size_t>(buffer)];
+      if (name.empty()) name = (layer.empty() ? "" : layer + " ") + op;
+    });
+  }
+  return names;
+}
+
 Diagram program_diagram(const Program& program, const PictureLabels& labels) {
   Diagram diagram;
   diagram.title = labels.title;
+  diagram.noun = "kernel";
+  const std::vector<std::string> names = buffer_names(program, labels);
   std::int64_t outside = 0;
   for (const TensorType& type : program.inputs) outside += static_cast<std::int64_t>(type.bytes());
   for (const TensorType& type : program.outputs) outside += static_cast<std::int64_t>(type.bytes());
@@ -128,13 +178,15 @@ Diagram program_diagram(const Program& program, const PictureLabels& labels) {
     for (const plan::BufferId buffer : plan::writes(program.kernels[k]))
       (boxes.contains(buffer) ? before : after).push_back(buffer);
     for (const plan::BufferId buffer : before)
-      if (!boxes.contains(buffer)) boxes[buffer] = add(buffer_box(program, buffer.number, labels));
+      if (!boxes.contains(buffer))
+        boxes[buffer] = add(buffer_box(program, buffer.number, names, labels));
     Box box{.name = "kernel " + std::to_string(k), .detail = "kernel " + std::to_string(k)};
-    std::visit(Describe{box}, program.kernels[k]);
+    std::visit(Describe{box, names, program}, program.kernels[k]);
     const std::int32_t kernel = add(std::move(box));
     for (const plan::BufferId buffer : before) diagram.edges.push_back({boxes[buffer], kernel});
     for (const plan::BufferId buffer : after) {
-      if (!boxes.contains(buffer)) boxes[buffer] = add(buffer_box(program, buffer.number, labels));
+      if (!boxes.contains(buffer))
+        boxes[buffer] = add(buffer_box(program, buffer.number, names, labels));
       diagram.edges.push_back({kernel, boxes[buffer]});
     }
   }

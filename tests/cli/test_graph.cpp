@@ -105,7 +105,60 @@ TEST_CASE("a model's network is drawn from its file", "[cli][graph]") {
     REQUIRE(run.code == 0);
     CHECK(xml_fault(text_of(folder / ("dit-none-" + stage + ".svg"))) == "");
   }
-  CHECK(contains(text_of(folder / "dit-none-graph.svg"), ">blocks.0.attn.qkv.weight<"));
+  CHECK(contains(text_of(folder / "dit-none-graph.svg"), ">blocks.0.attn.qkv<"));
+  const ProgramRun whole =
+      run_program("graph --model run/model.safetensors --fold none --out whole.svg", folder.path());
+  CHECK(whole.code == 0);
+  CHECK(contains(text_of(folder / "whole.svg"), ">blocks.0.attn.qkv.weight<"));
+}
+
+TEST_CASE("a large picture is folded and says so; --fold chooses", "[cli][graph]") {
+  const ScratchFolder folder;
+  const auto drawn = [&](const std::string& options) {
+    const ProgramRun run = run_program("graph " + options + " --out a.svg", folder.path());
+    INFO(options << "\n" << run.error);
+    CHECK(run.code == 0);
+    return run.out;
+  };
+  const std::string loss = "meanflow-loss --transform vjp";
+  CHECK(contains(drawn(loss), "77 nodes, in 19 boxes (--fold layers; --fold none draws each)"));
+  const std::string svg = text_of(folder / "a.svg");
+  for (const char* part :
+       {">67 nodes, 10 arguments, 6 outputs in 19 boxes<", ">layers.0<", ">layers.1<",
+        ">stop_gradient<", ">loss bar<", ">15 nodes, 2 arguments<"})
+    CHECK(contains(svg, part));
+  CHECK(drawn(loss + " --fold auto") == drawn(loss));
+  CHECK(text_of(folder / "a.svg") == svg);
+  CHECK(contains(drawn(loss + " --fold none"), "vjp, graph: 77 nodes\n"));
+  CHECK(contains(text_of(folder / "a.svg"), ">layers.0.weight bar<"));
+  CHECK(contains(drawn(loss + " --fold ops"), "--fold ops"));
+  // A small one is not.
+  CHECK(contains(drawn("silu-product"), "silu-product, jvp, graph: 13 nodes\n"));
+  // DOT shows all, unless it is asked for less.
+  CHECK(contains(run_program("graph " + loss + " --format dot").out, "\"layers.0.weight bar\""));
+  const std::string dot = run_program("graph " + loss + " --format dot --fold blocks").out;
+  CHECK(dot_fault(dot) == "");
+  CHECK_FALSE(contains(dot, "\"layers.0.weight bar\""));
+  // What is too large all the same is said so, and --fold named where it was refused.
+  const std::string chain = "graph tanh-chain --depth 200 --transform vjp --out a.svg";
+  const std::string kept = run_program(chain + " --fold none", folder.path()).error;
+  CHECK(contains(kept, "2605 boxes make a large picture; --fold auto, or --format dot"));
+  CHECK(contains(run_program(chain, folder.path()).error, "a large picture; --format dot"));
+  const auto object = nlohmann::json::parse(
+      run_program("graph " + loss + " --json --out a.svg", folder.path()).out);
+  CHECK(object.at("fold") == "layers");
+}
+
+TEST_CASE("buffers of plans and memory have names", "[cli][graph]") {
+  const std::string block = "graph dit-block --stage ";
+  const std::string plan = run_program(block + "plan --out -").out;
+  for (const char* part : {">attn.qkv.weight<", ">r1 += b", " x attn.qkv.weight<", ">attn.qkv add<",
+                           ">attention_dual.0<", ">dy<"})
+    CHECK(contains(plan, part));
+  const std::string memory = run_program(block + "memory --format text").out;
+  CHECK(contains(memory, "  attn.qkv add"));
+  CHECK(contains(memory, "  attention_dual.1"));
+  CHECK(contains(run_program(block + "memory --out -").out, "attention_dual.1: f32["));
 }
 
 TEST_CASE("a function that was saved is shown in every form after it was loaded", "[cli][graph]") {
@@ -176,6 +229,9 @@ TEST_CASE("what can't be drawn is one line on standard error", "[cli][graph]") {
         Case{"graph dit-block --width 9 --heads 2", "heads", 1},
         Case{"graph softmax --out no/folder.svg", "no/folder.svg", 1},
         Case{"graph softmax --transform fly", "--transform", 2},
+        Case{"graph softmax --fold layer", "--fold", 2},
+        Case{"graph softmax --stage memory --fold ops", "--fold", 1},
+        Case{"graph softmax --format text --fold none", "--fold", 1},
         Case{"graph softmax --batch 0", "--batch", 2},
         Case{"graph softmax --model m.safetensors", "--model", 2},
         // A name that says no format.

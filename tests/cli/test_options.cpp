@@ -46,7 +46,7 @@ const std::set<std::string>& options_of_text() {
       "--rename", "--ignore", "--check", "--transform", "--stage", "--format", "--save", "--load",
       "--init-image", "--inpaint", "--mask", "--enlarge", "--deblur", "--steering", "--interpolate",
       "--to-class", "--animate", "--methods", "--timeline", "--along", "--wrt", "--report",
-      "--grid", "--dtype"};
+      "--grid", "--dtype", "--fold"};
   return names;
 }
 

@@ -1,6 +1,7 @@
 // Layered drawings.
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <random>
 
 #include "engine/error.h"
@@ -183,4 +184,31 @@ TEST_CASE("of a graph with many long lines the longest are cut", "[show]") {
   check_drawing(nodes, edges, drawing);
   CHECK(drawing.cuts.size() == 1000);
   CHECK(drawing.lines.size() <= edges.size() + options.least_bends + options.bends_per_node * size);
+}
+
+TEST_CASE("a lane with little room gets more layers instead of wide ones", "[show]") {
+  std::mt19937 random(11);
+  for (int trial = 0; trial < 20; ++trial) {
+    std::vector<LayeredNode> nodes;
+    std::vector<LayeredEdge> edges;
+    for (std::int32_t v = 0; v < 40; ++v) {
+      nodes.push_back({40.0 + static_cast<double>(random() % 60), 30, static_cast<int>(v % 2)});
+      if (v > 0 && random() % 2) edges.push_back({static_cast<std::int32_t>(random() % v), v});
+    }
+    LayeredOptions options;
+    options.lane_room = 220;
+    const Layered drawing = layered(nodes, edges, options);
+    check_drawing(nodes, edges, drawing);
+    std::map<std::pair<std::int32_t, int>, double> widths;
+    for (std::size_t v = 0; v < nodes.size(); ++v) {
+      double& width = widths[{drawing.layers[v], nodes[v].lane}];
+      width += (width > 0 ? options.node_gap : 0) + nodes[v].width;
+      REQUIRE(width <= options.lane_room);
+    }
+  }
+  // A node that is wider than the room stands alone.
+  const std::vector<LayeredNode> wide = {{50, 20}, {50, 20}, {50, 20}};
+  LayeredOptions options;
+  options.lane_room = 30;
+  CHECK(layered(wide, {}, options).layers == std::vector<std::int32_t>{0, 1, 2});
 }

@@ -277,7 +277,9 @@ TEST_CASE("buffers that live at one time share no bytes in the picture of memory
     CHECK(live[k] == expected);
     CHECK(live[k] <= program.arena_bytes);
   }
-  const std::string svg = memory_svg(program, "a < b"), text = memory_text(program);
+  const std::string svg = memory_svg(
+                        program, {.title = "a < b", .inputs = {}, .outputs = {}, .scalars = {}}),
+                    text = memory_text(program);
   CHECK(xml_fault(svg) == "");
   CHECK(occurrences(svg, "class=\"block\"") == blocks.size());
   CHECK(occurrences(svg, ">peak ") == 1);
