@@ -100,7 +100,7 @@ TEST_CASE("pixels are rounded, clamped, and black where they are no number", "[e
   CHECK(std::isnan(drawn(generator.get(), request)[9]));
 }
 
-TEST_CASE("steps, weights and guidance of every kind in one file", "[embed]") {
+TEST_CASE("a file with steps and weights of every kind and free guidance draws", "[embed]") {
   const DeviceHandle device = open_device_handle("cpu:1");
   const GeneratorHandle generator = open_bytes(device.get(), guided_sampler());
   const std::vector<std::int32_t> classes{0, 1, FLUXION_OPEN_CLASS};
