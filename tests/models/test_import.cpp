@@ -313,7 +313,7 @@ TEST_CASE("what is imported and exported draws what is sampled directly, bit for
   save_tensors(plain.path(), plain.weights, plain.metadata);
   const ProgramRun imported = run_program(
       "import public.safetensors --heads 2 --drop-variance --predicts velocity --fill second-time "
-      "--data-at 1 --out " +
+      "--out " +
           (file.folder / "velocity.safetensors").string(),
       plain.folder.path());
   INFO(imported.error);
