@@ -19,6 +19,7 @@ import time
 import urllib.request
 
 PATIENCE = 120  # seconds
+MOST_BYTES = 1_000_000  # of the WebAssembly
 
 
 def serve(folder):
@@ -109,6 +110,9 @@ LEVELS = """return [...document.querySelectorAll('canvas')].map(canvas => {
 def main():
     if len(sys.argv) not in (2, 3):
         raise SystemExit(__doc__)
+    code = os.path.getsize(os.path.join(sys.argv[1], "fluxion-web.wasm"))
+    if code > MOST_BYTES:
+        raise SystemExit(f"check_page: fluxion-web.wasm has {code} bytes, more than {MOST_BYTES}")
     port = serve(sys.argv[1])
     browser = Browser()
     try:
@@ -143,7 +147,7 @@ def main():
         browser.run("document.getElementById('walk').click()")
         if walked <= 321:
             raise SystemExit("check_page: it does not walk")
-        print(f"check_page: {len(before)} images, the first after {first:.2f} s; "
+        print(f"check_page: {code} bytes, {len(before)} images, the first after {first:.2f} s; "
               + browser.run("return document.getElementById('time').textContent"))
     finally:
         browser.close()

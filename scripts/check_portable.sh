@@ -34,7 +34,7 @@ skipped=0
 for system in $systems; do
   case "$system" in
     arm64) program=build/arm64/bin/fluxion-portable; runner="qemu-aarch64-static -L /usr/aarch64-linux-gnu" ;;
-    wasm) program=build/wasm/bin/fluxion-portable.js; runner=node ;;
+    wasm) program=build/wasm/bin/fluxion-portable.js; runner="node --no-experimental-fetch" ;;  # by which this emscripten would load the file beside the program
     windows) program=build/windows/bin/fluxion-portable.exe; runner="env WINEDEBUG=-all WINEPREFIX=$PWD/$place/wine wine64" ;;
     *)
       echo "check_portable: there is no system '$system'; there are arm64, wasm and windows" >&2

@@ -46,6 +46,14 @@ fi
 code=0
 "$place/static" "$place/cmake.png" "$place/none.png" 2>"$place/refused.log" || code=$?
 [ "$code" -eq 1 ] && grep -q "cmake.png" "$place/refused.log"
+# f64, which no exported sampler has: a build of the runtime alone has no kernels for it, and says so.
+code=0
+"$place/static" tests/embed/golden/wide-image.fxn "$place/wide.png" 2>"$place/wide.log" || code=$?
+if grep -q '^FLUXION_RUNTIME_ONLY:BOOL=ON' "$build/CMakeCache.txt" && ! grep -q '^FLUXION_TESTS:BOOL=ON' "$build/CMakeCache.txt"; then
+  [ "$code" -eq 1 ] && grep -q "can't compute with f64: convert to f32" "$place/wide.log"
+else
+  [ "$code" -eq 0 ]
+fi
 
 # C++ without exceptions may include the C API, C++17 the wrapper.
 echo '#include <fluxion.h>' >"$place/plain.cpp"
@@ -68,4 +76,10 @@ cmake -S "$place/inside" -B "$place/inside/build" >"$place/inside.log"
 library=$libraries/libfluxion-runtime.so
 needs=$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | tr '\n' ' ')
 shown=$(nm -D --defined-only "$library" | wc -l)
-echo "check_runtime: $(stat -Lc %s "$library") bytes, $shown names, needs ${needs}"
+bytes=$(stat -Lc %s "$library")
+echo "check_runtime: $bytes bytes, $shown names, needs ${needs}"
+# What docs/embedding.md says, of a build of the runtime alone.
+if grep -q '^FLUXION_RUNTIME_ONLY:BOOL=ON' "$build/CMakeCache.txt" && grep -q '^CMAKE_BUILD_TYPE:STRING=Release' "$build/CMakeCache.txt" && [ "$bytes" -gt 2000000 ]; then
+  echo "check_runtime: the library has more than 2,000,000 bytes" >&2
+  exit 1
+fi

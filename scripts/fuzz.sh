@@ -25,9 +25,9 @@ if ! { cmake --preset fuzz && cmake --build --preset fuzz; } >build/fuzz/build.l
   echo "fuzz: the build failed" >&2
   exit 1
 fi
-build/fuzz/bin/fluxion-fuzz-seeds build/fuzz/corpus/files build/fuzz/corpus/hostile
+build/fuzz/bin/fluxion-fuzz-seeds build/fuzz/corpus/files build/fuzz/corpus/hostile build/fuzz/corpus/samplers
 build/fuzz/bin/fluxion-fuzz-picture-seeds build/fuzz/corpus/pictures
-mkdir -p build/fuzz/corpus/programs build/fuzz/corpus/samplers
+mkdir -p build/fuzz/corpus/programs
 cp tests/models/golden/*.fxn build/fuzz/corpus/samplers
 
 set -- $targets

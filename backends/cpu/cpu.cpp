@@ -12,6 +12,7 @@
 #include "backends/cpu/index/op_kernel.h"
 #include "backends/cpu/runtime/memory.h"
 #include "backends/cpu/runtime/parallel.h"
+#include "backends/cpu/runtime/with_f64.h"
 #include "backends/cpu/tape/affine_runs.h"
 #include "backends/cpu/tape/tape_kernel.h"
 #include "backends/cpu/tape/tape_lanes.h"
@@ -47,6 +48,24 @@ Runner make_runner(const Kernel& kernel) {
   const OpKernel& op = std::get<OpKernel>(kernel);
   if (is_attention(op.op)) return AttentionRunner(op);
   return OpRunner(op);
+}
+
+bool has_f64(const Tape& tape) {
+  return std::any_of(tape.instructions.begin(), tape.instructions.end(),
+                     [](const auto& instruction) { return instruction.dtype == DType::f64; });
+}
+
+// Throws DTypeError if a program computes in f64, whose kernels are left out.
+void refuse_f64(const Program& program) {
+  bool found = std::any_of(program.buffers.begin(), program.buffers.end(),
+                           [](const auto& slot) { return slot.type.dtype == DType::f64; });
+  for (const Kernel& kernel : program.kernels) {
+    if (const auto* tape = std::get_if<TapeKernel>(&kernel)) found |= has_f64(tape->tape);
+    if (const auto* contract = std::get_if<ContractKernel>(&kernel))
+      found |= has_f64(contract->epilogue);
+  }
+  if (found)
+    throw DTypeError("cpu: this build of the runtime can't compute with f64: convert to f32");
 }
 
 class CpuExecutable final : public Executable {
@@ -166,9 +185,7 @@ class CpuBackend final : public Backend {
     const int count = threads_->threads();
     capabilities_.name = "cpu (" + std::to_string(count) +
                          (count == 1 ? " thread, " : " threads, ") + vector_target() + ")";
-#if defined(FLUXION_CPU_WITHOUT_F64)
-    capabilities_.f64 = false;
-#endif
+    capabilities_.f64 = with_f64;
     capabilities_.limits.max_attention_head = max_attention_head;
     capabilities_.limits.max_axes = AffineRuns::max_axes;
     capabilities_.limits.max_guards = AffineRuns::max_functions - 1;  // beside the address
@@ -200,6 +217,7 @@ class CpuBackend final : public Backend {
     return {};
   }
   std::unique_ptr<Executable> make_executable(const Program& program) override {
+    if constexpr (!with_f64) refuse_f64(program);
     return std::make_unique<CpuExecutable>(program, *this, threads_, pool_);
   }
 

@@ -1,6 +1,10 @@
 // What the runtime library draws.
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <limits>
 
 #include "tests/embed/handles.h"
@@ -94,6 +98,47 @@ TEST_CASE("pixels are rounded, clamped, and black where they are no number", "[e
   CHECK(pixels[2] == 128);
   CHECK(pixels[9] == 0);
   CHECK(std::isnan(drawn(generator.get(), request)[9]));
+}
+
+TEST_CASE("a file with steps and weights of every kind and free guidance draws", "[embed]") {
+  const DeviceHandle device = open_device_handle("cpu:1");
+  const GeneratorHandle generator = open_bytes(device.get(), guided_sampler());
+  const std::vector<std::int32_t> classes{0, 1, FLUXION_OPEN_CLASS};
+  fluxion_request request = request_for(4, 0, 3, 2);
+  request.classes = classes.data();
+  const std::vector<float> usual = drawn(generator.get(), request);
+  request.set_guidance = 1;
+  request.guidance = 1.5;
+  CHECK(drawn(generator.get(), request) == usual);
+  request.guidance = 4;
+  const std::vector<float> stronger = drawn(generator.get(), request);
+  for (const std::size_t sample : {0, 1})
+    CHECK(rows(stronger, 40, sample, 1) != rows(usual, 40, sample, 1));
+  // Nothing guides the open class away from itself.
+  CHECK(rows(stronger, 40, 2, 1) == rows(usual, 40, 2, 1));
+  for (const float value : stronger) CHECK(std::isfinite(value));
+}
+
+TEST_CASE("f64 is computed where there are kernels for it", "[embed]") {
+  // scripts/check_runtime.sh has this file drawn, or refused, by the library alone. After a change
+  // that is meant, set FLUXION_UPDATE_PINNED=1 and run this test once.
+  const std::filesystem::path path = FLUXION_SOURCE_DIR "/tests/embed/golden/wide-image.fxn";
+  const std::vector<std::byte> bytes = wide_image();
+  if (std::getenv("FLUXION_UPDATE_PINNED"))
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+  std::ifstream file(path, std::ios::binary);
+  const std::string pinned(std::istreambuf_iterator<char>(file), {});
+  CHECK(pinned == std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+
+  const DeviceHandle device = open_device_handle("cpu:1");
+  const GeneratorHandle generator = open_bytes(device.get(), bytes);
+  const fluxion_request request = request_for(7, 0, 3, 2);
+  std::vector<float> noise(3 * 16), samples = drawn(generator.get(), request);
+  fluxion_error error;
+  check_done(fluxion_noise(generator.get(), &request, noise.data(), noise.size(), &error), error);
+  for (float& value : noise) value *= 0.5f;
+  CHECK(samples == noise);
 }
 
 TEST_CASE("a generator says what it is", "[embed]") {

@@ -48,6 +48,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::vector<float> samples(3 * elements);
     generator.generate({.seed = 1, .count = 1, .batch = 1}, std::span(samples).first(elements));
     generator.generate({.seed = 1, .count = 3, .batch = 2}, samples);
+    // With what a call may choose: the classes, the noise, the scale of guidance.
+    std::vector<float> noise(samples.size());
+    generator.noise({.seed = 2, .first = 61, .count = 3}, noise);
+    const std::int32_t last = static_cast<std::int32_t>(generator.sampler().classes) - 1;
+    const std::int32_t open = generator.sampler().open_class ? Generator::open_class : last;
+    const std::int32_t classes[] = {0, last, open};
+    SampleRequest request{.seed = 2, .first = 61, .count = 3, .batch = 2, .noise = noise};
+    if (last >= 0) request.classes = classes;
+    if (generator.sampler().guidance) request.guidance = -2.5;
+    generator.generate(request, samples);
   } catch (const Error&) {
   }
   return 0;

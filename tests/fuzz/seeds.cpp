@@ -1,6 +1,6 @@
-// Writes files for the fuzzers to start from: fluxion-fuzz-seeds FILES PROGRAMS. Each in the folder
-// FILES is a valid one, after the byte that chooses its reader; each in PROGRAMS a serialised
-// program.
+// Writes files for the fuzzers to start from: fluxion-fuzz-seeds FILES PROGRAMS SAMPLERS. Each in
+// the folder FILES is a valid one, after the byte that chooses its reader; each in PROGRAMS a
+// serialised program; each in SAMPLERS a sampler.
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +15,7 @@
 #include "models/files/gz.h"
 #include "models/files/npy.h"
 #include "models/files/safetensors.h"
+#include "tests/embed/stored_samplers.h"
 #include "tests/files/containers.h"
 #include "tests/fuzz/program_seeds.h"
 
@@ -29,6 +30,12 @@ std::vector<std::byte> bytes_of(const std::filesystem::path& path) {
   return bytes;
 }
 
+void write(const std::filesystem::path& path, const std::vector<std::byte>& bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+}
+
 void write(const std::filesystem::path& path, std::uint8_t reader,
            const std::vector<std::byte>& bytes) {
   std::ofstream file(path, std::ios::binary);
@@ -40,17 +47,19 @@ void write(const std::filesystem::path& path, std::uint8_t reader,
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
+  if (argc != 4) return 2;
   const std::filesystem::path folder = argv[1], scratch = folder / "scratch";
   std::filesystem::create_directories(folder);
   const Device device = cpu({1});
   std::filesystem::create_directories(argv[2]);
-  for (const auto& [name, program] : testing::program_seeds(device)) {
-    const std::vector<std::byte> bytes = serialise(program);
-    std::ofstream file(std::filesystem::path(argv[2]) / name, std::ios::binary);
-    file.write(reinterpret_cast<const char*>(bytes.data()),
-               static_cast<std::streamsize>(bytes.size()));
-  }
+  for (const auto& [name, program] : testing::program_seeds(device))
+    write(std::filesystem::path(argv[2]) / name, serialise(program));
+  const std::filesystem::path samplers = argv[3];
+  std::filesystem::create_directories(samplers);
+  write(samplers / "guided", testing::guided_sampler());
+  write(samplers / "restless", testing::restless_sampler());
+  write(samplers / "constant", testing::constant_image({0, 1, -1, 1e30f, 0.5f, 2}, 2, 3));
+  write(samplers / "wide", testing::wide_image());
   const Tensor x = Tensor::from(std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3}, device);
 
   save_tensors(scratch, {{"weight", x}, {"bias", sum(x, {0})}}, {{"name", "seed"}});

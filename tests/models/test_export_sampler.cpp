@@ -136,6 +136,11 @@ TEST_CASE("an exported sampler draws what the sampler draws, bit for bit", "[exp
         CHECK(run_stored(stored, count, 5, labels, device) == expected);
       }
       CHECK(stored.evaluations == sampler.evaluations());
+      // The runtime library alone has no kernels for f64.
+      for (const auto* forms : {&stored.forms, &stored.start})
+        for (const StoredForm& form : *forms)
+          for (const plan::GraphNode& node : at_batch(form.graph, 2).graph.nodes)
+            for (const TensorType& output : node.outputs) CHECK(output.dtype != DType::f64);
     }
   }
 }

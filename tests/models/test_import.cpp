@@ -3,7 +3,10 @@
 // public code behind "module.", and what it makes of some input ("value.*").
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <functional>
+#include <iterator>
+#include <set>
 
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
@@ -294,4 +297,49 @@ TEST_CASE("fluxion import writes a model that can be sampled, or says line by li
   CHECK(run_program("sample --model model.safetensors --count 3 --npy samples.npy",
                     file.folder.path())
             .code == 0);
+}
+
+TEST_CASE("what is imported and exported draws what is sampled directly, bit for bit",
+          "[import][export][cli]") {
+  const PublicFile file("public_dit.safetensors");
+  save_tensors(file.path(), file.weights, file.metadata);
+  const std::string import = "import public.safetensors --heads 2 --drop-variance ";
+  REQUIRE(run_program(import + "--predicts average-velocity --out average.safetensors",
+                      file.folder.path())
+              .code == 0);
+  // (Of a velocity, the second time is nothing that the network knows.)
+  PublicFile plain("public_dit.safetensors");
+  plain.weights = without(plain.weights, "module.h_embedder.");
+  save_tensors(plain.path(), plain.weights, plain.metadata);
+  const ProgramRun imported = run_program(
+      "import public.safetensors --heads 2 --drop-variance --predicts velocity --fill second-time "
+      "--out " +
+          (file.folder / "velocity.safetensors").string(),
+      plain.folder.path());
+  INFO(imported.error);
+  REQUIRE(imported.code == 0);
+
+  const auto drawn = [&](const std::string& arguments) {
+    const ProgramRun run = run_program(
+        "sample --threads 1 --count 5 --seed 3 --npy x.npy " + arguments, file.folder.path());
+    INFO(run.error);
+    REQUIRE(run.code == 0);
+    std::ifstream samples(file.folder / "x.npy", std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(samples), {});
+  };
+  std::set<std::string> all;
+  for (const std::string how :
+       {"--model average.safetensors", "--model average.safetensors --steps 3",
+        "--model velocity.safetensors --steps 4",
+        "--model velocity.safetensors --sampler heun --steps 3 --guidance 2",
+        "--model velocity.safetensors --sampler ddim --steps 3 --eta 0.5"}) {
+    INFO(how);
+    const ProgramRun exported = run_program("export --out x.fxn " + how, file.folder.path());
+    INFO(exported.error);
+    REQUIRE(exported.code == 0);
+    const std::string direct = drawn(how);
+    CHECK(drawn("--model x.fxn") == direct);
+    all.insert(direct);
+  }
+  CHECK(all.size() == 5);  // each of them is another sampler
 }

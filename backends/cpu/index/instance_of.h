@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "backends/cpu/runtime/with_f64.h"
 #include "engine/graph/dtype.h"
 
 namespace fluxion::cpu_backend {
@@ -14,7 +15,7 @@ auto instance_of(DType dtype, const Of& of) -> decltype(of(float{})) {
     case DType::f32:
       return of(float{});
     case DType::f64:
-      return of(double{});
+      return of(Wide{});
     case DType::i32:
       return of(std::int32_t{});
     case DType::u32:

@@ -6,6 +6,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "backends/cpu/runtime/with_f64.h"
 #include "engine/graph/dtype.h"
 
 namespace fluxion::cpu_backend {
@@ -55,7 +56,7 @@ template <class F>
 decltype(auto) with_register_type(DType dtype, F&& f) {
   switch (dtype) {
     case DType::f64:
-      return f(double{});
+      return f(Wide{});
     case DType::i32:
       return f(std::int32_t{});
     case DType::u32:
@@ -88,7 +89,7 @@ decltype(auto) with_storage_type(DType dtype, F&& f) {
     case DType::f32:
       return f(float{});
     case DType::f64:
-      return f(double{});
+      return f(Wide{});
   }
   return f(float{});
 }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "backends/cpu/runtime/with_f64.h"
 #include "backends/cpu/tape/tape_convert.h"
 #include "backends/cpu/tape/tape_lanes-inl.h"
 #include "engine/graph/op_names.h"
@@ -445,7 +446,7 @@ ApplyKernel FindApplyKernel(Op op, DType operand, DType result) {
     case DType::f32:
       return arithmetic_kernel<float>(op);
     case DType::f64:
-      return arithmetic_kernel<double>(op);
+      return arithmetic_kernel<Wide>(op);
     case DType::i32:
       return arithmetic_kernel<std::int32_t>(op);
     case DType::u32:
@@ -458,7 +459,7 @@ ApplyKernel FindApplyKernel(Op op, DType operand, DType result) {
 }
 
 ApplyKernel FindSpreadKernel(DType dtype) {
-  return lane_bytes(dtype) == 8 ? spread<double> : spread<std::uint32_t>;
+  return lane_bytes(dtype) == 8 ? spread<Wide> : spread<std::uint32_t>;
 }
 
 template <template <class, class> class Choose>
@@ -479,7 +480,7 @@ ReduceKernel reduce_kernel(Op op, DType dtype) {
     case DType::f32:
       return of_type(float{});
     case DType::f64:
-      return of_type(double{});
+      return of_type(Wide{});
     case DType::i32:
       return of_type(std::int32_t{});
     case DType::u32:

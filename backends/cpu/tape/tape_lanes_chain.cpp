@@ -8,6 +8,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "backends/cpu/runtime/with_f64.h"
 #include "backends/cpu/tape/tape_lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -104,7 +105,7 @@ void chain(std::byte* out, std::int64_t out_step, const Lanes* in, const ChainLi
 }
 
 ChainKernel FindChainKernel(DType dtype) {
-  return dtype == DType::f32 ? chain<float> : dtype == DType::f64 ? chain<double> : nullptr;
+  return dtype == DType::f32 ? chain<float> : dtype == DType::f64 ? chain<Wide> : nullptr;
 }
 
 }  // namespace HWY_NAMESPACE

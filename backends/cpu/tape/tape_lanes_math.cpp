@@ -6,6 +6,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "backends/cpu/runtime/with_f64.h"
 #include "backends/cpu/tape/math-inl.h"
 #include "backends/cpu/tape/tape_lanes-inl.h"
 #include "engine/graph/op_names.h"
@@ -91,21 +92,21 @@ PairKernel FindPairKernel(LaneFunction first, LaneFunction second, DType dtype) 
   const bool single = dtype == DType::f32;
   if (!single && dtype != DType::f64) return nullptr;
   if (first == LaneFunction{Op::sigmoid} && second == LaneFunction{Op::sigmoid_slope})
-    return single ? pair<float, SigmoidPair> : pair<double, SigmoidPair>;
+    return single ? pair<float, SigmoidPair> : pair<Wide, SigmoidPair>;
   if (first == LaneFunction{Op::erfc} && second == LaneFunction{Op::exp, true})
-    return single ? pair<float, ErfcPair> : pair<double, ErfcPair>;
+    return single ? pair<float, ErfcPair> : pair<Wide, ErfcPair>;
   return nullptr;
 }
 
 ApplyKernel FindBellKernel(DType dtype) {
   return dtype == DType::f32   ? unary<float, Bell>
-         : dtype == DType::f64 ? unary<double, Bell>
+         : dtype == DType::f64 ? unary<Wide, Bell>
                                : nullptr;
 }
 
 ApplyKernel FindMathKernel(Op op, DType dtype) {
   return dtype == DType::f32   ? math_kernel<float>(op)
-         : dtype == DType::f64 ? math_kernel<double>(op)
+         : dtype == DType::f64 ? math_kernel<Wide>(op)
                                : nullptr;
 }
 
