@@ -443,6 +443,10 @@ std::string CommandLine::fault(const CLI::ParseError& error, const std::string& 
            suggestion(name, names);
   }
   std::string says = error.what();
+  if (!extras.empty() && dynamic_cast<const CLI::ExtrasError*>(&error)) {
+    says = "not expected here:";
+    for (const std::string& text : extras) says += " " + text.substr(0, 64);
+  }
   if (dynamic_cast<const CLI::RequiredError*>(&error) && chosen.empty())
     says = "a command is missing";
   std::replace(says.begin(), says.end(), '\n', ' ');

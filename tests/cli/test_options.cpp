@@ -35,7 +35,8 @@ const std::set<std::string>& options_of_text() {
       "--data", "--net", "--method", "--objective", "--tangent", "--direction", "--weighting",
       "--gradient", "--split", "--teacher", "--schedule", "--out", "--resume", "--preset",
       "--config", "--architecture", "--init", "--optimiser", "--coupling", "--pair-sampler",
-      "--small-alpha", "--trace", "--divergence", "--flow-gradient", "--source",
+      "--small-alpha", "--trace", "--divergence", "--flow-gradient", "--source", "--times",
+      "--time-draws", "--loss", "--path", "--norm",
       // of precisions (tests/cli/test_mixed_precision.cpp)
       "--precision",
       // of intervals, which have a test of their own below
