@@ -309,8 +309,10 @@ fluxion_status fluxion_generator_prepare(const fluxion_generator* generator, std
 // ---- samples
 
 fluxion_status fluxion_cancel_create(fluxion_cancel** cancel, fluxion_error* error) noexcept {
-  return guarded(error,
-                 [&] { required(cancel, "cancel_create", "cancel") = new fluxion_cancel(); });
+  return guarded(error, [&] {
+    fluxion_cancel*& to = required(cancel, "cancel_create", "cancel");  // before there is one
+    to = new fluxion_cancel();
+  });
 }
 
 void fluxion_cancel_request(fluxion_cancel* cancel) noexcept {

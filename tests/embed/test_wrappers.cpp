@@ -7,6 +7,7 @@
 #include "tests/embed/handles.h"
 #include "tests/embed/run_python.h"
 #include "tests/embed/tiny_samplers.h"
+#include "tests/faults/faults.h"
 #include "tests/files/scratch.h"
 
 using namespace fluxion;
@@ -70,6 +71,7 @@ TEST_CASE("the C++ wrapper draws, reports and throws", "[embed][wrappers]") {
 #if defined(__unix__)
 
 TEST_CASE("the Python wrapper draws, reports and raises", "[embed][wrappers]") {
+  if (sanitized) return;  // Python would have to be sanitized, too
   const TinyGenerator tiny = tiny_generator(2);
   const ScratchFolder folder;
   write_bytes(folder / "tiny.fxn", tiny.bytes);

@@ -148,11 +148,12 @@ void BlockedTape::add_instruction(const Tape& tape, std::size_t index,
     throw DTypeError("cpu: a tape register can't hold " +
                      std::string(to_string(instruction.dtype)) +
                      "; f32, f64, i32, u32 and bool can");
-  if (instruction.code == TapeCode::apply) {
+  if (instruction.code == TapeCode::apply &&
+      (instruction.op == Op::identity || instruction.op == Op::stop_gradient ||
+       instruction.op == Op::convert)) {
     const std::int32_t operand = value_of[static_cast<std::size_t>(instruction.operands[0])];
-    const bool same_type = values_[static_cast<std::size_t>(operand)].dtype == instruction.dtype;
-    if (instruction.op == Op::identity || instruction.op == Op::stop_gradient ||
-        (instruction.op == Op::convert && same_type)) {
+    if (instruction.op != Op::convert ||
+        values_[static_cast<std::size_t>(operand)].dtype == instruction.dtype) {
       value_of[index] = operand;
       return;
     }
