@@ -98,13 +98,16 @@ std::string place(const std::optional<Location>& where) {
 }
 
 void check_like(const char* what, const Tensor& given, const TensorType& wanted,
-                const std::optional<Location>& where) {
+                const Device& device, const std::optional<Location>& where) {
   const auto message = [&] {
     return std::string(what) + " is " + to_string(given.type()) + " for a value of " +
            to_string(wanted) + place(where);
   };
   if (given.dtype() != wanted.dtype) throw DTypeError(message());
   if (given.shape() != wanted.shape) throw ShapeError(message());
+  if (given.device() != device)
+    throw DeviceError(std::string(what) + " is on another device than its value, " +
+                      given.device().name() + " and " + device.name() + place(where));
 }
 
 }  // namespace
@@ -184,7 +187,7 @@ std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const 
   TangentMap map;
   for (std::size_t i = 0; i < tangents.size(); ++i) {
     if (!placeholders_[i] || !tangents[i]) continue;
-    check_like("linearize: a tangent", tangents[i], input_types_[i], where_);
+    check_like("linearize: a tangent", tangents[i], input_types_[i], device_, where_);
     map[placeholders_[i].node().get()] = {tangents[i]};
   }
   push(walk(outputs_, [](const Node& node) { return !node.evaluated(); }), map);
@@ -204,7 +207,8 @@ std::vector<Tensor> LinearMap::transpose(const std::vector<Tensor>& cotangents) 
     throw Error("vjp: wants " + std::to_string(output_types_.size()) + " cotangents, got " +
                 std::to_string(cotangents.size()) + place(where_));
   for (std::size_t i = 0; i < cotangents.size(); ++i)
-    if (cotangents[i]) check_like("vjp: a cotangent", cotangents[i], output_types_[i], where_);
+    if (cotangents[i])
+      check_like("vjp: a cotangent", cotangents[i], output_types_[i], device_, where_);
   std::vector<Tensor> result = pull(outputs_, cotangents, placeholders_);
   for (std::size_t i = 0; i < result.size(); ++i)
     if (!result[i] && placeholders_[i])
@@ -244,7 +248,8 @@ Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents,
     if (tangents_[i] && !is_floating(values_[i].dtype()))
       throw DTypeError("jvp: " + to_string(values_[i].type()) +
                        " can't carry a tangent: only floating tensors can" + place(where_));
-    if (tangents_[i]) check_like("jvp: a tangent", tangents_[i], values_[i].type(), where_);
+    if (tangents_[i])
+      check_like("jvp: a tangent", tangents_[i], values_[i].type(), values_[i].device(), where_);
     leaves_.push_back(make_node(Op::identity, NoAttributes{}, {values_[i]}));
     scope_.add(leaves_.back());
   }

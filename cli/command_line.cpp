@@ -447,6 +447,9 @@ std::string CommandLine::fault(const CLI::ParseError& error, const std::string& 
     says = "not expected here:";
     for (const std::string& text : extras) says += " " + text.substr(0, 64);
   }
+  constexpr const char* repeated = ": At Most 1 required but received";
+  if (const std::size_t at = says.find(repeated); at != says.npos)
+    says = says.substr(0, at) + " was given more than once";
   if (dynamic_cast<const CLI::RequiredError*>(&error) && chosen.empty())
     says = "a command is missing";
   std::replace(says.begin(), says.end(), '\n', ' ');

@@ -88,7 +88,8 @@ void write_report(std::ostream& out, const EvalArguments& options, const EvalRep
 void print_report(std::ostream& out, const EvalArguments& options, const EvalReport& report) {
   out << "samples     " << report.samples << "\ndata        " << printable(report.data);
   if (!report.no_test_part.empty())
-    out << " (no test part: " << printable(report.no_test_part, 300) << ")";
+    out << " (no test part: " << printable(report.no_test_part, 300)
+        << "; half of the data is the reference, and a model of all of it has seen that)";
   out << "\n";
   if (report.judge) {
     out << "classifier  "

@@ -169,7 +169,8 @@ int inspect_picture(const InspectArguments& options, std::span<const std::byte> 
   return 0;
 }
 
-int inspect(const InspectArguments& options, const Streams& streams) {
+int inspect(InspectArguments options, const Streams& streams) {
+  options.file = model_file(options.file).string();
   {
     const MappedFile file(options.file);
     if (is_sampler_file(file.bytes())) return inspect_sampler(options, streams);
@@ -242,7 +243,8 @@ Command add_inspect(CommandLine& program, const Streams& streams) {
       "Show what a model, a sampler, any safetensors file, or a picture of samples holds");
   parser.footer(
       "Examples:\n  fluxion inspect out/digits/model.safetensors\n  fluxion inspect digits.fxn");
-  parser.add_option("FILE", options->file, "The file").required();
+  parser.add_option("FILE", options->file, "The file, or the folder of a training run: its model")
+      .required();
   add_json(parser, *options);
   return {parser, [options, &streams] { return inspect(*options, streams); }};
 }

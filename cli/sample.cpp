@@ -225,7 +225,8 @@ int sample(SampleArguments options, const Streams& streams) {
     // What goes into a pipe is the array or the picture alone.
     const bool taken = is_standard_output(options.npy) || is_standard_output(options.out);
     std::ostream& out = taken ? streams.error : streams.out;
-    out << options.count << " samples, " << evaluations_text(source.evaluations())
+    out << options.count << (options.count == 1 ? " sample, " : " samples, ")
+        << evaluations_text(source.evaluations())
         << (source.evaluations() == 1 ? " network evaluation" : " network evaluations") << " each, "
         << fixed_text(seconds, 2) << " s\n";
     if (source.best) {

@@ -219,8 +219,9 @@ SampleSource file_source(const SampleArguments& options, const Device& device) {
 }  // namespace
 
 SampleSource sample_source(const SampleArguments& options, const Device& device) {
-  return is_sampler_file(MappedFile(options.model).bytes()) ? file_source(options, device)
-                                                            : model_source(options, device);
+  return is_sampler_file(MappedFile(model_file(options.model)).bytes())
+             ? file_source(options, device)
+             : model_source(options, device);
 }
 
 }  // namespace fluxion::cli

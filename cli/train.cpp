@@ -31,7 +31,22 @@ namespace fs = std::filesystem;
 fs::path checkpoint_of(const TrainOptions& options) {
   if (!options.resume) return {};
   const fs::path place = options.resume->empty() ? options.out : *options.resume;
-  return fs::is_directory(place) ? place / "checkpoint.safetensors" : place;
+  if (!fs::is_directory(place)) return place;
+  const fs::path own = place / "checkpoint.safetensors";
+  if (fs::exists(own)) return own;
+  // The run may have ended before it saved anything, in the folder of another.
+  std::vector<std::string> others;
+  for (const auto& entry : fs::directory_iterator(place))
+    if (const std::string name = entry.path().filename().string();
+        name.starts_with("checkpoint-") && name.ends_with(".safetensors"))
+      others.push_back((place / name).string());
+  std::sort(others.begin(), others.end());
+  std::string message =
+      "train: " + place.string() + " holds no checkpoint.safetensors: no run was saved there";
+  for (std::size_t i = 0; i < others.size(); ++i)
+    message += (i == 0 ? "; of a run before there is " : ", ") + others[i];
+  if (!others.empty()) message += ", which --resume takes";
+  throw IoError(message);
 }
 
 // Settings of a run that goes on, where the command line, --config and --preset have none.
@@ -201,6 +216,13 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     fill_settings(parser, read_settings(options.config_file), options.config_file);
   if (!options.preset.empty())
     fill_settings(parser, preset_settings(options.preset), "preset " + options.preset);
+  // Some presets are for data that only the user has, under a name that stands for it.
+  const auto& sets = built_in_data_sets();
+  if (!options.preset.empty() && !given.contains("data") && !fs::exists(options.data) &&
+      std::none_of(sets.begin(), sets.end(),
+                   [&](const auto& set) { return set.name == options.data; }))
+    throw Error("train: --preset " + options.preset +
+                " is for data of yours: add --data with the path of their folder");
   const fs::path checkpoint = checkpoint_of(options);
   std::optional<CheckpointInfo> before;
   if (options.relabel && !options.resume)
@@ -262,6 +284,9 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
                            : Trainer(config, data, device, start);
   start = {};
   if (!options.quiet) {
+    if (!before && !given.contains("data") && options.preset.empty() && options.config_file.empty())
+      streams.error
+          << "no --data  this trains on built-in digits; --data takes a folder of yours\n";
     describe(trainer, memory, options, streams);
     if (!before) warn_of(*data, config, streams);
   }

@@ -293,7 +293,16 @@ void write_model(const std::filesystem::path& path, const Model& model) {
                  info_to_json(model.info).dump(-1, ' ', false, json::error_handler_t::replace)}});
 }
 
-Model read_model(const std::filesystem::path& path, const Device& device, DType dtype) {
+std::filesystem::path model_file(const std::filesystem::path& path) {
+  std::error_code missing;
+  const std::filesystem::path within = path / "model.safetensors";
+  return std::filesystem::is_directory(path, missing) && std::filesystem::exists(within, missing)
+             ? within
+             : path;
+}
+
+Model read_model(const std::filesystem::path& place, const Device& device, DType dtype) {
+  const std::filesystem::path path = model_file(place);
   if (!is_floating(dtype))
     throw DTypeError("read_model: parameters must be floating, not " +
                      std::string(to_string(dtype)));
@@ -312,7 +321,8 @@ Model read_model(const std::filesystem::path& path, const Device& device, DType 
 }
 
 ModelInfo read_model_info(const std::filesystem::path& path) {
-  return info_of(SafetensorsFile(path), path.string());
+  const std::filesystem::path file = model_file(path);
+  return info_of(SafetensorsFile(file), file.string());
 }
 
 }  // namespace fluxion

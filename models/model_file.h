@@ -79,7 +79,10 @@ void write_model(const std::filesystem::path& path, const Model& model);
 // FormatError naming the key, what it is and what it should be; so does a name of a network, a
 // prediction or a sampler that this version does not know. Floating parameters of other types are
 // converted to `dtype`.
+// `path` may be the folder of a training run: its model.safetensors.
 Model read_model(const std::filesystem::path& path, const Device& device, DType dtype = DType::f32);
+// The file that read_model reads: `path`, or model.safetensors in that folder.
+std::filesystem::path model_file(const std::filesystem::path& path);
 // The metadata alone.
 ModelInfo read_model_info(const std::filesystem::path& path);
 

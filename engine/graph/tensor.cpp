@@ -248,6 +248,9 @@ std::vector<Tensor> make_nodes(Op op, Attributes attributes, std::vector<Tensor>
     if (input.device() != inputs.front().device()) {
       throw DeviceError(std::string(to_string(op)) + ": the operands live on different devices, " +
                         inputs.front().device().name() + " and " + input.device().name() +
+                        (inputs.front().device().name() == input.device().name()
+                             ? " (each call that opens a device makes another: share one)"
+                             : "") +
                         "; move one with Tensor::to (" + to_string(where) + ")");
     }
   }

@@ -35,7 +35,6 @@ std::string classifier_file_name(const DataSet& data, bool half) {
     numbers.push_back(number);
   if (half) numbers.push_back(2);
   checksum.add(numbers);
-  checksum.add(std::as_bytes(std::span(data.name())));
   for (const std::string& name : data.class_names()) {
     checksum.add(std::as_bytes(std::span(name)));
     checksum.add(std::vector<std::uint8_t>{0});
@@ -44,8 +43,10 @@ std::string classifier_file_name(const DataSet& data, bool half) {
   checksum.add(some.x);
   checksum.add(some.labels);
 
-  std::filesystem::path path(data.name());
-  if (!path.has_filename()) path = path.parent_path();  // "data/mnist/"
+  // A folder has one name however it is spelt: "mnist", "data/mnist/", ".".
+  std::error_code missing;
+  std::filesystem::path path = std::filesystem::canonical(data.name(), missing);
+  if (missing) path = data.name();
   std::string name = path.filename().string().substr(0, 40);
   std::replace_if(
       name.begin(), name.end(),

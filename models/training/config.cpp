@@ -74,9 +74,10 @@ LossScaleOptions loss_scale_from_json(const json& object) {
 
 void check_takes_pairs(const Method& method) {
   if (method.takes_pairs) return;
-  throw Error("train: method " + method.name +
-              " takes no coupling, no source and no pairs: its noise is independent of the data, or "
-              "it has none");
+  throw Error(
+      "train: method " + method.name +
+      " takes no coupling, no source and no pairs: its noise is independent of the data, or "
+      "it has none");
 }
 
 void check(const TrainingConfig& config) {

@@ -158,8 +158,9 @@ void RunFiles::keep_previous_checkpoint() const {
 
 void RunFiles::keep_other_checkpoint(const std::filesystem::path& checkpoint) const {
   std::filesystem::path kept = folder_ / (std::string(kept_name) + ".safetensors");
-  if (same_file(kept, resumed_from_)) kept = folder_ / (std::string(kept_name) + "-2.safetensors");
   std::error_code failure;
+  for (int i = 2; std::filesystem::exists(kept, failure); ++i)
+    kept = folder_ / (std::string(kept_name) + "-" + std::to_string(i) + ".safetensors");
   std::filesystem::rename(checkpoint, kept, failure);
   if (failure)
     throw IoError("train: can't move " + checkpoint.string() +

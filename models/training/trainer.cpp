@@ -83,6 +83,10 @@ struct TrainStep {
                                              .noise = noise.empty() ? Tensor() : noise[0],
                                              .key = step_key,
                                              .step = state.step});
+      if (value.loss.rank() != 0)
+        throw ShapeError("method " + method.method->name + ": its loss is " +
+                         to_string(value.loss.type()) +
+                         ", and must be a scalar, say the mean of that");
       const Tensor differentiated = scale.empty() ? value.loss : value.loss * scale[0];
       return std::pair(differentiated, std::pair(value.loss, value.error));
     };

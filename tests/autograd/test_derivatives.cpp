@@ -165,6 +165,14 @@ TEST_CASE("errors of derivatives name the caller's line", "[autograd][derivative
   CHECK(names_a_line(message_of([&] { value_and_grad(f)(n); }), line + 6));
   CHECK(names_a_line(message_of([&] { hvp(f, x, x); }), line + 7));
   CHECK(names_a_line(message_of([&] { x.item<float>(); }), line + 8));
+  const Tensor elsewhere = ones_like(x).to(cpu());
+  const auto from = Location::current().line();
+  CHECK(names_a_line(message_of([&] { jvp(f, x, elsewhere); }), from + 1));
+  CHECK(names_a_line(message_of([&] { vjp(f, x).second(elsewhere); }), from + 2));
+  CHECK(names_a_line(message_of([&] { linearize(f, x).second({elsewhere}); }), from + 3));
+  CHECK_THAT(message_of([&] { jvp(f, x, elsewhere); }),
+             has_text("on another device than its value"));
+  CHECK_THAT(message_of([&] { x + elsewhere; }), has_text("each call that opens a device"));
 }
 
 TEST_CASE("nested transforms keep their perturbations apart", "[autograd][derivatives]") {

@@ -195,6 +195,49 @@ TEST_CASE(
   CHECK(read_checkpoint_info(folder / "b/checkpoint.safetensors").step == 30);
 }
 
+TEST_CASE("no run in a folder costs one that was there before its checkpoint", "[cli][resume]") {
+  const ScratchFolder folder;
+  for (const std::string steps : {"12", "5", "6", "7"})
+    REQUIRE(run_program(tiny + "--quiet --out run --steps " + steps, folder.path()).code == 0);
+  const auto steps_of = [&](const std::string& name) {
+    return read_checkpoint_info(folder / ("run/" + name + ".safetensors")).step;
+  };
+  CHECK(steps_of("checkpoint-before") == 12);
+  CHECK(steps_of("checkpoint-before-2") == 5);
+  CHECK(steps_of("checkpoint-before-3") == 6);
+  CHECK(steps_of("checkpoint") == 7);
+  // A run that ends before it saves anything leaves those of others, and they are named.
+  std::filesystem::remove(folder / "run/checkpoint.safetensors");
+  const ProgramRun resumed = run_program("train --resume run --quiet", folder.path());
+  CHECK(resumed.code == 1);
+  CHECK(contains(resumed.error, "no run was saved there"));
+  CHECK(contains(resumed.error,
+                 "run/checkpoint-before-3.safetensors, run/checkpoint-before.safetensors, which"));
+  std::filesystem::create_directory(folder / "empty");
+  CHECK(contains(run_program("train --resume empty --quiet", folder.path()).error,
+                 "no run was saved there"));
+}
+
+TEST_CASE("what stands for data of the user is asked for, and a run's folder for its model",
+          "[cli]") {
+  const ScratchFolder folder;
+  for (const std::string preset : {"images", "mnist", "images-large"}) {
+    const ProgramRun asked = run_program("train --out run --preset " + preset, folder.path());
+    CHECK(asked.code != 0);
+    CHECK(contains(asked.error, "--preset " + preset + " is for data of yours: add --data"));
+  }
+  REQUIRE(run_program(tiny + "--quiet --out run --steps 2", folder.path()).code == 0);
+  for (const std::string command :
+       {"sample --npy a.npy --count 1", "eval --metrics energy --count 16 --draws 0", "inspect",
+        "export --out a.fxn"}) {
+    INFO(command);
+    const std::string model = command == "inspect" ? " run" : " --model run";
+    const ProgramRun run = run_program(command + model, folder.path());
+    INFO(run.error);
+    CHECK(run.code == 0);
+  }
+}
+
 TEST_CASE("a run goes on from another working directory, and with data that have moved",
           "[cli][resume]") {
   const ScratchFolder folder;

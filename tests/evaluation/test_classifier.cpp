@@ -6,6 +6,7 @@
 #include "models/data/points.h"
 #include "models/evaluation/classifier_cache.h"
 #include "models/evaluation/train_classifier.h"
+#include "models/files/npy.h"
 #include "models/files/safetensors.h"
 #include "models/layers/image.h"
 #include "models/layers/layers.h"
@@ -216,4 +217,17 @@ TEST_CASE("the cache tells data sets apart", "[evaluation]") {
   const auto renamed = make_data_set("glyphs", {.image_size = 8});
   renamed->number_classes({"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "ten"});
   CHECK(classifier_file_name(*eight) != classifier_file_name(*renamed));
+}
+
+TEST_CASE("a set has one classifier, however its path is written", "[evaluation]") {
+  const ScratchFolder folder;
+  const std::filesystem::path set = folder / "set.npy";
+  write_npy(set, std::vector<float>(8 * 8 * 3, 0.5f), {3, 8, 8, 1});
+  const std::string name = classifier_file_name(*make_data_set(set.string()));
+  CHECK(name.rfind("set.npy-", 0) == 0);
+  for (const std::filesystem::path& other :
+       {folder.path() / "." / "set.npy",
+        folder.path() / ".." / folder.path().filename() / "set.npy",
+        std::filesystem::relative(set)})
+    CHECK(classifier_file_name(*make_data_set(other.string())) == name);
 }
