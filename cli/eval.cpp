@@ -369,7 +369,7 @@ Command add_eval(CommandLine& program, const Streams& streams) {
   parser
       .add_option(
           "--class", options->chosen_class,
-          "Class asked for: a name, or a number where names are none; balanced: each in turn, "
+          "Class asked for: a name, or a number where there are no names; balanced: each in turn, "
           "sample i the class i mod classes; none: left open (default: balanced)")
       .type_name("C")
       .excludes(labels);

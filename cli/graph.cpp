@@ -253,7 +253,7 @@ int graph(const GraphArguments& options, const Streams& streams) {
     traced = trace(function, transform_from(transform), options.along, options.wrt);
     function_name = function.name;
     name = function.name + (transform == "none" ? "" : ", " + transform);
-    file_name = function.name + "-" + transform;
+    file_name = function.name + (transform == "none" ? "" : "-" + transform);
     if (!options.save.empty()) kept = stored(traced, name);
   }
   if (!options.save.empty()) {

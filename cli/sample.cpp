@@ -279,9 +279,10 @@ Command add_sample(CommandLine& program, const Streams& streams) {
       .type_name("NAME|PATH")
       .group("Samplers");
   parser
-      .add_option("--class", options->chosen_class,
-                  "A class by name, or by number where names are none; balanced: each in turn that "
-                  "training had samples of; none: left open")
+      .add_option(
+          "--class", options->chosen_class,
+          "A class by name, or by number where there are no names; balanced: each in turn that "
+          "training had samples of; none: left open")
       .type_name("C")
       .show_default();
   parser

@@ -99,10 +99,11 @@ std::vector<Option> add_sampler_options(const Parser& parser, SamplerChoice& cho
          "karras and log-snr grids: least noise for each unit of data (default 0.002)", "X");
   number("--sigma-max", choice.sigma_max, real(1e-6, 1e6),
          "karras and log-snr grids: most noise for each unit of data (default 80)", "X");
-  number("--head-start", choice.head_start, real(0.001, 0.999),
-         "Share of the way that is gone in closed form, by the mean and covariance of the data, "
-         "before the network is asked (default: none)",
-         "X");
+  number(
+      "--head-start", choice.head_start, real(0.001, 0.999),
+      "Cover this share of the path from noise to data by a formula, from the mean and covariance "
+      "of the data, without the network (default: none)",
+      "X");
   number("--guidance-low", choice.guidance_low, real(0, 1000),
          "Least time at which --guidance holds (default 0)", "X");
   number("--guidance-high", choice.guidance_high, real(0, 1000),

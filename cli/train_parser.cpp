@@ -130,7 +130,7 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .group(optimiser);
   parser
       .add_number("--minutes", options.minutes, real(0, 1e7, Precision::double_precision),
-                  "Stop after this much time of training, over all parts of the run; 0: no limit")
+                  "Stop after this many minutes of training, resumed parts included; 0: no limit")
       .type_name("M")
       .show_default()
       .group(optimiser);

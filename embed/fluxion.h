@@ -6,7 +6,7 @@
  *   fluxion_device* device = NULL;
  *   fluxion_generator* digits = NULL;
  *   fluxion_request request = FLUXION_REQUEST;  // one sample of seed 0
- *   uint8_t pixels[28 * 28];
+ *   uint8_t pixels[16 * 16];  // as many as fluxion_generator_info says
  *   if (fluxion_device_open("cpu", NULL, &device, &error) != FLUXION_OK ||
  *       fluxion_generator_open(device, "digits.fxn", &digits, &error) != FLUXION_OK ||
  *       fluxion_generate_pixels(digits, &request, pixels, sizeof pixels, &error) != FLUXION_OK)

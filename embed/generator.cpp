@@ -35,6 +35,23 @@ void check_batch(std::int64_t batch) {
                           " samples, got " + std::to_string(batch));
 }
 
+// The names of the classes in parentheses, unless they are their numbers.
+std::string in_parentheses(const std::vector<std::string>& names) {
+  constexpr std::size_t most = 12;
+  std::string text;
+  bool numbers = true;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    numbers = numbers && names[i] == std::to_string(i);
+    if (i < most) text += (i == 0 ? "" : ", ") + names[i];
+  }
+  if (numbers) return {};
+  if (names.size() > most) text += " and " + std::to_string(names.size() - most) + " more";
+  // A message is one line.
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return " (" + text + ")";
+}
+
 void check_request(const StoredSampler& sampler, const SampleRequest& request) {
   check_batch(request.batch);
   if (request.first < 0 || request.count < 0 || request.first > Generator::most_samples ||
@@ -68,7 +85,8 @@ void check_request(const StoredSampler& sampler, const SampleRequest& request) {
       throw InvalidArgument("generate: this generator can't leave the class open");
     if (each < 0 || each >= sampler.classes)
       throw InvalidArgument("generate: class " + std::to_string(each) + " is outside of 0 to " +
-                            std::to_string(sampler.classes - 1));
+                            std::to_string(sampler.classes - 1) +
+                            in_parentheses(sampler.class_names));
   }
 }
 

@@ -59,9 +59,10 @@ int main(int argc, char** argv) {
   const MethodTable methods = with_method(built_in_methods(), trajectory());
   if (argc > 1) return cli::run(argc, argv, {std::cout, std::cerr}, methods);
 
-  const TrainingConfig config{.network = MlpConfig{.hidden = {64, 64}},
-                              .method = configure("trajectory", {{"gap", 0.2}}, {}, methods),
-                              .batch = 256};
+  const TrainingConfig config{
+      .network = MlpConfig{.hidden = {64, 64}},
+      .method = configure("trajectory", {{"gap", 0.2}}, SampleKind::points, methods),
+      .batch = 256};
   const auto folder = std::filesystem::temp_directory_path() / "fluxion-own-method";
   Trainer trainer(config, eight_gaussians(), cpu());
   const RunSummary first = run_training(trainer, {.steps = 150}, {.folder = folder});

@@ -23,20 +23,27 @@ fi
 PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name fluxion-runtime.pc)")
 export PKG_CONFIG_PATH
 libraries=$(dirname "$PKG_CONFIG_PATH")
-LD_LIBRARY_PATH=$libraries
-export LD_LIBRARY_PATH
 
-cmake -S examples/embed/c -B "$place/cmake" -DCMAKE_PREFIX_PATH="$prefix" >"$place/cmake.log"
+# A copy of the example needs nothing beside it; programs find the library without a variable of the environment.
+cp -r examples/embed/c "$place/copy"
+cmake -S "$place/copy" -B "$place/cmake" -DCMAKE_PREFIX_PATH="$prefix" >"$place/cmake.log"
 cmake --build "$place/cmake" >>"$place/cmake.log"
 # pkg-config's answers are lists of words.
 # shellcheck disable=SC2046
-cc -std=c99 -pedantic -Wall -Wextra -Werror examples/embed/c/picture.c -o "$place/pkg-config" $(pkg-config --cflags --libs fluxion-runtime)
-cc -std=c99 -I"$prefix/include" examples/embed/c/picture.c -o "$place/static" "$libraries/libfluxion-runtime.a" -lstdc++ -lm -ldl -pthread
+cc -std=c99 -pedantic -Wall -Wextra -Werror "$place/copy/picture.c" -o "$place/pkg-config" $(pkg-config --cflags --libs fluxion-runtime) -Wl,-rpath,"$libraries"
+cc -std=c99 -I"$prefix/include" "$place/copy/picture.c" -o "$place/static" "$libraries/libfluxion-runtime.a" -lstdc++ -lm -ldl -pthread
 "$place/cmake/picture" "$generator" "$place/cmake.png" 3
 "$place/pkg-config" "$generator" "$place/pkg-config.png" 3
-LD_LIBRARY_PATH='' "$place/static" "$generator" "$place/static.png" 3
+"$place/static" "$generator" "$place/static.png" 3
 cmp "$place/cmake.png" "$place/pkg-config.png"
 cmp "$place/cmake.png" "$place/static.png"
+# Who asks for the C++ libraries hears that they are not there.
+mkdir "$place/asks"
+printf 'cmake_minimum_required(VERSION 3.20)\nproject(asks LANGUAGES C)\nfind_package(fluxion REQUIRED)\n' >"$place/asks/CMakeLists.txt"
+if cmake -S "$place/asks" -B "$place/asks/build" -DCMAKE_PREFIX_PATH="$prefix" >"$place/asks.log" 2>&1 || ! tr -s ' \n' ' ' <"$place/asks.log" | grep -q "COMPONENTS runtime"; then
+  echo "check_runtime: find_package(fluxion) of the runtime alone does not say what there is" >&2
+  exit 1
+fi
 # The example of an application's own VkDevice, where there is a loader to link and a device.
 if pkg-config --exists vulkan; then
   cmake -S examples/embed/vulkan -B "$place/vulkan" -DCMAKE_PREFIX_PATH="$prefix" >"$place/vulkan.log"

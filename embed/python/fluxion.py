@@ -417,13 +417,15 @@ class Cancel(_Handle):
 
 
 class Generator(_Handle):
-    """A generator from a path, or from the bytes of a file, on a Device (default: a CPU of its
-    own)."""
+    """A generator from a path, or from the bytes of a file, on a Device or one of that name
+    (default: a CPU of its own)."""
 
     _close = "fluxion_generator_close"
 
     def __init__(self, source, device=None):
-        self.device = device or Device()
+        if device is None or isinstance(device, str):
+            device = Device(device or "cpu")
+        self.device = device
         on = self.device._open
         if isinstance(source, (bytes, bytearray, memoryview)):
             held = bytes(source)
@@ -455,7 +457,8 @@ class Generator(_Handle):
     def generate(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None,
                  noise=None, guidance=None):
         """Samples first .. first + count of the seed, f32 [count, *shape]. classes: one for each
-        sample (OPEN_CLASS leaves it open), one for all, or None for the usual ones in turn.
+        sample (OPEN_CLASS leaves it open), one for all, or None for the usual ones in turn; a
+        class is a number or a name of class_names, in any case.
         batch: samples that run together; 0: count, at most 64. progress(done, all) is called after
         each step; if it returns False, or `cancel` is requested, Cancelled is raised. noise: f32
         [count, *shape] to begin with in place of the seed's, as noise() returns it. guidance: the
@@ -512,6 +515,22 @@ class Generator(_Handle):
                 raise failures[0] from None
             raise
 
+    def _class(self, one):
+        """The number of a class that is given by number or by name."""
+        if not isinstance(one, str):
+            return operator.index(one)
+        if one in self.class_names:
+            return self.class_names.index(one)
+        alike = [i for i, name in enumerate(self.class_names) if name.lower() == one.lower()]
+        if len(alike) == 1:
+            return alike[0]
+        if not self.class_names:
+            raise ValueError(f"class {one!r}: this generator's classes have no names")
+        named = ", ".join(self.class_names[:12])
+        more = len(self.class_names) - 12
+        raise ValueError(f"class {one!r}: the generator has the classes {named}"
+                         + (f" and {more} more" if more > 0 else ""))
+
     def _request(self, count, seed, first, classes, batch, progress, cancel, noise, guidance):
         """A request, what its progress function will raise, and what it points to."""
         # ctypes would cut numbers off silently.
@@ -523,9 +542,9 @@ class Generator(_Handle):
         request = _Request(seed=seed, first=first, count=count, batch=batch)
         if classes is not None:
             try:
-                chosen = [operator.index(classes)] * count
-            except TypeError:  # no single number; arrays of numpy seem to be one
-                chosen = [operator.index(one) for one in classes]
+                chosen = [self._class(classes)] * count
+            except TypeError:  # no single class; arrays of numpy seem to be one
+                chosen = [self._class(one) for one in classes]
             if len(chosen) != count:
                 raise ValueError(f"{len(chosen)} classes for {count} samples")
             numbered = (ctypes.c_int32 * max(count, 1))(*chosen)

@@ -433,7 +433,20 @@ std::vector<std::byte> serialise(const StoredSampler& sampler) {
   return whole_file(sampler_file, body.bytes);
 }
 
+namespace {
+
+// A safetensors file: the length of its header in 8 bytes, then the header, in JSON.
+bool is_model_file(std::span<const std::byte> bytes) {
+  return bytes.size() > 8 && bytes[8] == std::byte{'{'} && bytes[7] == std::byte{0};
+}
+
+}  // namespace
+
 StoredSampler parse_sampler(std::span<const std::byte> bytes, std::shared_ptr<const void> owner) {
+  if (!is_sampler_file(bytes) && is_model_file(bytes))
+    throw FormatError(
+        "this is a model file; `fluxion export --model FILE --out FILE.fxn` makes a generator of "
+        "it");
   try {
     StoredSampler sampler = read_sampler(bytes);
     sampler.storage = std::move(owner);

@@ -103,9 +103,9 @@ TEST_CASE("a model's network is drawn from its file", "[cli][graph]") {
         run_program("graph --model run/model.safetensors --stage " + stage, folder.path());
     INFO(run.error);
     REQUIRE(run.code == 0);
-    CHECK(xml_fault(text_of(folder / ("dit-none-" + stage + ".svg"))) == "");
+    CHECK(xml_fault(text_of(folder / ("dit-" + stage + ".svg"))) == "");
   }
-  CHECK(contains(text_of(folder / "dit-none-graph.svg"), ">blocks.0.attn.qkv<"));
+  CHECK(contains(text_of(folder / "dit-graph.svg"), ">blocks.0.attn.qkv<"));
   const ProgramRun whole =
       run_program("graph --model run/model.safetensors --fold none --out whole.svg", folder.path());
   CHECK(whole.code == 0);

@@ -29,6 +29,12 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
         assert pixels.shape == (2, 4, 4, 1) and len(pixels.tobytes()) == 32
         one = tiny.generate(count=2, seed=4, classes=[1, 1])
         assert floats(tiny.generate(count=2, seed=4, classes=1)) == floats(one)
+        assert floats(tiny.generate(count=2, seed=4, classes="A Square one")) == floats(one)
+        assert floats(tiny.generate(count=2, seed=4, classes=["a square one", 1])) == floats(one)
+        assert floats(tiny.generate(count=3, seed=4, classes=["a round one", -1, "\u00c9toile"])) == expected
+        wrong = raised(lambda: tiny.generate(classes=["apple"]), ValueError)
+        assert str(wrong) == ("class 'apple': the generator has the classes "
+                              "a round one, a square one, \u00e9toile")
         assert floats(tiny.generate(count=2, seed=4, noise=tiny.noise(2, 4), classes=1)) == floats(one)
         try:
             import numpy
@@ -75,4 +81,8 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
 assert raised(lambda: fluxion.Generator("none.fxn")).status_name == "cannot read"
 assert raised(lambda: fluxion.Generator(b"x")).status_name == "bad file"
 assert raised(lambda: fluxion.Device("nothing")).status_name == "invalid argument"
+with fluxion.Generator("tiny.fxn", "cpu:1") as tiny:
+    assert "1 thread" in tiny.device.description
+    assert floats(tiny.generate(count=3, seed=4, classes=classes)) == expected
+assert "there are cpu" in str(raised(lambda: fluxion.Generator("tiny.fxn", "nothing")))
 print("it draws, reports and raises")

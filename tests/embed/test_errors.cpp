@@ -100,7 +100,8 @@ TEST_CASE("requests that can't be right are refused", "[embed][errors]") {
   for (const std::int32_t wrong : {3, -2, std::numeric_limits<std::int32_t>::min()}) {
     const std::int32_t classes[] = {0, wrong};
     request.classes = classes;
-    says(request, "class " + std::to_string(wrong) + " is outside of 0 to 2");
+    says(request, "class " + std::to_string(wrong) +
+                      " is outside of 0 to 2 (a round one, a square one, \u00e9toile)");
   }
   const std::int32_t zeros[] = {0, 0};
   request.classes = zeros;
@@ -190,6 +191,9 @@ TEST_CASE("files that are no generators are refused", "[embed][errors]") {
   check_failed(open((folder / "empty.fxn").string()), error, FLUXION_BAD_FILE, "empty.fxn");
   std::ofstream(folder / "text.fxn") << "not a generator, by far";
   check_failed(open((folder / "text.fxn").string()), error, FLUXION_BAD_FILE, "text.fxn");
+  std::ofstream(folder / "model.safetensors") << std::string("\x02\0\0\0\0\0\0\0{}", 10);
+  check_failed(open((folder / "model.safetensors").string()), error, FLUXION_BAD_FILE,
+               "model.safetensors: this is a model file; `fluxion export");
   // A message is cut off at the end of a character.
   const std::string deep = (folder / std::string(200, 'x')).string();
   std::string path = "/";

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../png.h"
+#include "write_png.h"
 
 int main(int argc, char** argv) {
   fluxion_error error;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <vulkan/vulkan.h>
 
-#include "../png.h"
+#include "../c/write_png.h"
 
 #define MOST_EXTENSIONS 16
 

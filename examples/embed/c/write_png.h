@@ -1,6 +1,6 @@
 /* Writes PNG files, for the examples. */
-#ifndef FLUXION_EXAMPLES_PNG_H
-#define FLUXION_EXAMPLES_PNG_H
+#ifndef FLUXION_EXAMPLES_WRITE_PNG_H
+#define FLUXION_EXAMPLES_WRITE_PNG_H
 
 #include <stdint.h>
 #include <stdio.h>
