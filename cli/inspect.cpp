@@ -215,7 +215,11 @@ int inspect(InspectArguments options, const Streams& streams) {
   if (model.info) {
     print_model(streams.out, *model.info);
   } else {
-    streams.out << "not a model of this program (" << printable(model.reason) << ")\n";
+    if (file.metadata().contains("fluxion.checkpoint"))
+      streams.out << "a checkpoint of a training run, which `fluxion train --resume FILE` goes on "
+                     "from\n";
+    else
+      streams.out << "not a model of this program (" << printable(model.reason) << ")\n";
     for (const auto& [key, text] : file.metadata())
       streams.out << "  " << printable(key, 40) << " = " << printable(text) << "\n";
     streams.out << "\n";

@@ -101,7 +101,7 @@ void warn_of(const DataSet& data, const TrainingConfig& config, const Streams& s
                      "shows; --flip adds their mirror images\n";
     if (config.batch > count)
       streams.error << "warning    a batch of " << config.batch << " holds images more than once; "
-                    << "--batch " << count << " or less makes each step faster\n";
+                    << "--batch " << count << " makes each step faster\n";
   }
 }
 

@@ -18,8 +18,11 @@ std::string text_of(const RunProgress& progress) {
   return "step " + std::to_string(progress.step) + of + "  loss " + rounded_text(progress.loss, 4) +
          "  error " + rounded_text(progress.error, 4) + "  " +
          (progress.loss_scale > 0 ? "scale " + rounded_text(progress.loss_scale, 8) + "  " : "") +
-         fixed_text(progress.steps_per_second, 1) + " steps/s" + memory + "  " +
-         clock_text(progress.seconds_left) + " left";
+         fixed_text(progress.steps_per_second, 1) + " steps/s" + memory +
+         // The last line of a run that was stopped is of no step that is left.
+         (progress.seconds_left == 0 && progress.fraction < 1
+              ? ""
+              : "  " + clock_text(progress.seconds_left) + " left");
 }
 
 }  // namespace

@@ -236,6 +236,12 @@ TEST_CASE("what stands for data of the user is asked for, and a run's folder for
     INFO(run.error);
     CHECK(run.code == 0);
   }
+  CHECK(contains(run_program("inspect run/checkpoint.safetensors", folder.path()).out,
+                 "a checkpoint of a training run"));
+  CHECK(contains(run_program("sample --model run x y z", folder.path()).error,
+                 "not expected here: x y z"));
+  CHECK(contains(run_program("sample --model run --class a --class b", folder.path()).error,
+                 "--class was given more than once"));
 }
 
 TEST_CASE("a run goes on from another working directory, and with data that have moved",
