@@ -366,7 +366,7 @@ TEST_CASE("few images, and a batch beyond them, are warned of", "[cli]") {
   const ProgramRun beyond = run_program(train + "--batch 10 --out a", folder.path());
   REQUIRE(beyond.code == 0);
   CHECK(contains(beyond.error, "only 9 images"));
-  CHECK(contains(beyond.error, "--batch 9 or less"));
+  CHECK(contains(beyond.error, "--batch 9 makes each step faster"));
   const ProgramRun chosen = run_program(train + "--batch auto --json --out b", folder.path());
   REQUIRE(chosen.code == 0);
   CHECK(json::parse(chosen.out).at("batch") <= 9);
