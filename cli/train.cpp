@@ -36,7 +36,8 @@ fs::path checkpoint_of(const TrainOptions& options) {
   if (fs::exists(own)) return own;
   // The run may have ended before it saved anything, in the folder of another.
   std::vector<std::string> others;
-  for (const auto& entry : fs::directory_iterator(place))
+  std::error_code unreadable;
+  for (const auto& entry : fs::directory_iterator(place, unreadable))
     if (const std::string name = entry.path().filename().string();
         name.starts_with("checkpoint-") && name.ends_with(".safetensors"))
       others.push_back((place / name).string());

@@ -1,8 +1,6 @@
 // The denoising auto-encoder r(z) = E[x | z], at every noise level of a diffusion:
 //   |r(z) - x|^2,     (alpha r(z) - z) / sigma^2 = the score
-#include "models/layers/layers.h"
 #include "models/layers/losses.h"
-#include "models/methods/noise_levels.h"
 #include "models/methods/score_levels.h"
 
 namespace fluxion {

@@ -1,5 +1,5 @@
-// Denoising score matching along a path of a diffusion: sigma s(z, t) = F, regressed on -e
-// with weight sigma^2, t uniform.
+// Denoising score matching along a path of a diffusion: sigma s(z, t) = F, regressed on -e with
+// weight sigma^2, t uniform.
 #include "models/methods/score_levels.h"
 
 namespace fluxion {

@@ -1,13 +1,11 @@
-// The regularised auto-encoder as an estimate of the score, at every noise level
-// of a diffusion: r(z) = z + c s(z) with c = contraction sigma^2 is trained to return z
-// and to contract,
+// The regularised auto-encoder as an estimate of the score, at every noise level of a diffusion:
+// r(z) = z + c s(z) with c = contraction sigma^2 is trained to return z and to contract,
 //   |r(z) - z|^2 + c |dr/dz|_F^2,     over 2 c^2 and times sigma^2 that is, but for a constant,
 //   sigma^2 (|s|^2 / 2 + tr J + c |J|_F^2 / 2),     J = ds/dz,
-// implicit score matching with an even score preferred: of a Gaussian of variance q it finds the
+// implicit score matching with a smooth score preferred: of a Gaussian of variance q it finds the
 // score for q + c. One product J v with v of entries +-1 gives the trace and the norm.
 #include "autograd/transforms.h"
 #include "engine/graph/ops.h"
-#include "models/layers/layers.h"
 #include "models/layers/losses.h"
 #include "models/methods/score_levels.h"
 

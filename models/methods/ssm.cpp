@@ -3,7 +3,6 @@
 //   sigma^2 (v' J v + |s|^2 / 2)       or, without reduced variance, (v' s)^2 / 2 in its last part
 // whose gradient runs in reverse over a derivative in forward mode.
 #include "engine/graph/ops.h"
-#include "models/layers/layers.h"
 #include "models/layers/losses.h"
 #include "models/methods/score_levels.h"
 

@@ -9,6 +9,7 @@
 #include "models/training/trainer.h"
 #include "tests/catch.h"
 #include "tests/cli/program.h"
+#include "tests/error_message.h"
 #include "tests/files/scratch.h"
 
 using namespace fluxion;
@@ -154,6 +155,23 @@ TEST_CASE("score matching by derivatives is its formula on a linear score", "[me
                               return sigma * a * n + 0.5 * a * a * squares;
                             })).margin(0.1));
   CHECK(projected.loss() != LinearCase("ssm", {{"probes", std::int64_t{256}}}).loss());
+}
+
+TEST_CASE("a loss that is no scalar is refused by the method's name", "[methods]") {
+  const MethodTable table = with_method(
+      built_in_methods(), {.name = "by-row", .loss = [](const LossArguments& arguments) {
+                             const Tensor error = arguments.velocity(
+                                 arguments.x,
+                                 {.t = zeros({4}, DType::f32, arguments.x.device()),
+                                  .r = zeros({4}, DType::f32, arguments.x.device())},
+                                 {});
+                             return LossValue{error, sum(error)};
+                           }});
+  const TrainingConfig config{.network = MlpConfig{.hidden = {4}},
+                              .method = configure("by-row", {}, SampleKind::points, table),
+                              .batch = 4};
+  Trainer trainer(config, make_data_set("moons"), cpu({.threads = 1}));
+  CHECK_THAT(message_of([&] { trainer.step(); }), has_text("method by-row: its loss is f32[4, 2]"));
 }
 
 TEST_CASE("an option that another makes useless is refused", "[methods][cli]") {
