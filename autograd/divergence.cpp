@@ -1,6 +1,7 @@
 #include "autograd/divergence.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "autograd/transforms.h"
 #include "autograd/vmap.h"
@@ -15,6 +16,24 @@ Tensor inner(const Tensor& a, const Tensor& b) {
   Dims axes;
   for (std::int64_t axis = 1; axis < a.rank(); ++axis) axes.push_back(axis);
   return axes.empty() ? a * b : sum(a * b, axes);
+}
+
+// What one product J v says: v' J v and |J v|^2.
+struct Product {
+  Tensor vJv, squared_norm;
+  static auto members(auto& self) { return std::tie(self.vJv, self.squared_norm); }
+};
+Product product(const Tensor& v, const Tensor& Jv) { return {inner(v, Jv), inner(Jv, Jv)}; }
+
+// Over the vectors that the products are of.
+Product sum_of(const Product& products) {
+  return {sum(products.vJv, {0}), sum(products.squared_norm, {0})};
+}
+Product mean_of(const Product& products) {
+  return {mean(products.vJv, {0}), mean(products.squared_norm, {0})};
+}
+Product operator+(const Product& a, const Product& b) {
+  return {a.vJv + b.vJv, a.squared_norm + b.squared_norm};
 }
 
 std::int64_t elements_per_sample(const Tensor& x) {
@@ -34,7 +53,7 @@ class At {
 
   // g(v, J v) for each v of [count, batch, ..].
   template <class G>
-  Tensor each(const Tensor& vectors, G g) {
+  auto each(const Tensor& vectors, G g) {
     require_probes(vectors);
     return vmap([&](const Tensor& v) {
       const auto [y, Jv] = jvp(f_, x_, v);
@@ -102,7 +121,7 @@ FieldDivergence divergence(const Field& f, const Tensor& x, std::int64_t at_once
   const std::int64_t elements = elements_per_sample(x),
                      block = std::max<std::int64_t>(
                          at_once > 0 ? std::min(at_once, elements) : elements, 1);
-  Tensor trace;
+  std::optional<Product> total;
   std::int64_t first = 0;
   do {
     // Unit vectors first, first + 1, .., the same for every sample.
@@ -115,11 +134,11 @@ FieldDivergence divergence(const Field& f, const Tensor& x, std::int64_t at_once
     sizes.insert(sizes.begin(), rows[0]);
     const Tensor vectors =
         broadcast_to(reshape(convert(unit, x.dtype()), Shape(once)), Shape(sizes));
-    const Tensor part = sum(field.each(vectors, inner), {0});
-    trace = trace ? trace + part : part;
+    const Product part = sum_of(field.each(vectors, product));
+    total = total ? *total + part : part;
     first += block;
   } while (first < elements);
-  return {field.value(), trace};
+  return {field.value(), total->vJv, total->squared_norm};
 }
 
 ProbedField probe(const Field& f, const Tensor& x, const Tensor& probes) {
@@ -130,10 +149,11 @@ ProbedField probe(const Field& f, const Tensor& x, const Tensor& probes) {
 
 FieldDivergence hutchinson(const Field& f, const Tensor& x, const Tensor& probes) {
   At field("hutchinson", f, x);
-  const Tensor vJv = field.each(probes, inner);
-  if (vJv.size(0) == 0)
+  const Product products = field.each(probes, product);
+  if (products.vJv.size(0) == 0)
     throw ShapeError("hutchinson: wants at least one probe, got " + to_string(probes.type()));
-  return {field.value(), mean(vJv, {0})};
+  const Product found = mean_of(products);
+  return {field.value(), found.vJv, found.squared_norm};
 }
 
 FieldDivergence hutch_plus_plus(const Field& f, const Tensor& x, const Tensor& sketch,
@@ -147,17 +167,18 @@ FieldDivergence hutch_plus_plus(const Field& f, const Tensor& x, const Tensor& s
     columns.push_back(reshape(slice_axis(images, 0, k, k + 1), {batch, elements}));
   const std::vector<Tensor> basis = orthonormal(columns);
 
-  Tensor trace = zeros({batch}, x.dtype(), x.device());
+  const Tensor nothing = zeros({batch}, x.dtype(), x.device());
+  Product total{nothing, nothing};
   if (rank > 0) {
     std::vector<Tensor> stacked;
     for (const Tensor& q : basis) stacked.push_back(expand_dims(q, 0));
-    trace = sum(field.each(reshape(concat(stacked, 0), images.shape()), inner), {0});
+    total = sum_of(field.each(reshape(concat(stacked, 0), images.shape()), product));
   }
   Tensor rest = reshape(probes, {probes.size(0), batch, elements});
   for (const Tensor& q : basis) rest = rest - q * sum(q * rest, {2}, true);
   if (probes.size(0) > 0)
-    trace = trace + mean(field.each(reshape(rest, probes.shape()), inner), {0});
-  return {field.value(), trace};
+    total = total + mean_of(field.each(reshape(rest, probes.shape()), product));
+  return {field.value(), total.vJv, total.squared_norm};
 }
 
 Tensor rademacher_probes(const Tensor& key, const Tensor& x, std::int64_t count) {

@@ -15,6 +15,8 @@
 //   Hutch++      exact on the range of J applied to a few vectors, Hutchinson on the rest
 //                (Meyer, Musco, Musco, Woodruff 2021)
 //
+// The same products say how large J is: |J|_F^2 = sum_i |J e_i|^2 = E |J v|^2.
+//
 // Probes are arguments. Keep them fixed during an ODE solve: its error control would see new ones
 // as noise. Draw new ones for each training step.
 #pragma once
@@ -29,9 +31,12 @@ namespace fluxion {
 using Field = std::function<Tensor(const Tensor&)>;
 
 struct FieldDivergence {
-  Tensor value;       // f(x)
-  Tensor divergence;  // [batch], or its estimate
-  static auto members(auto& self) { return std::tie(self.value, self.divergence); }
+  Tensor value;         // f(x)
+  Tensor divergence;    // [batch], or its estimate
+  Tensor squared_norm;  // |J|_F^2, [batch], or its estimate by the same products
+  static auto members(auto& self) {
+    return std::tie(self.value, self.divergence, self.squared_norm);
+  }
 };
 
 // tr df/dx of each sample, exactly. `at_once` bounds how many of the d tangents are in memory at a

@@ -198,12 +198,12 @@ void check_method_read(const MethodConfig& method, bool has_classes, const Metho
     const MethodOption& option = method.method->option(name);
     if (option.needs_classes && !has_classes)
       throw Error("train: --" + name + " has no effect without classes; leave it out");
-    if (!option.of_option.empty()) {
-      const std::string& chosen = method.options.text(option.of_option);
-      if (std::ranges::count(option.of_choices, chosen) == 0)
-        throw Error("train: --" + name + " has no effect with --" + option.of_option + " " +
-                    chosen + ", only with " + words_of(option.of_choices) + "; leave it out");
-    }
+    if (const MethodOption* other = method.method->unread_by(option, method.options))
+      throw Error("train: --" + name + " has no effect with --" + other->name + " " +
+                  to_string(method.options.values().at(other->name)) +
+                  (other->name == option.of_option ? ", only with " + words_of(option.of_choices)
+                                                   : std::string()) +
+                  "; leave it out");
   }
 }
 

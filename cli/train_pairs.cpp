@@ -64,7 +64,10 @@ int prepare_pairs(TrainOptions& options, const std::set<std::string>& given, con
   const ModelInfo info = read_model_info(teacher);
   const bool images = sample_shape(info.network).rank() == 3;
   resolve_method(options, images ? SampleKind::images : SampleKind::points);
-  PairOptions wanted = pair_options(method_for(options).options, options.seed);
+  const MethodConfig method = method_for(options);
+  // Before pairs are drawn, which takes a while.
+  check_method_read(method, num_classes(info.network) > 0, options.methods, given);
+  PairOptions wanted = pair_options(method.options, options.seed);
   wanted.batch = std::min(wanted.count, images ? images_at_once : points_at_once);
   const fs::path out = fs::absolute(options.out).lexically_normal(), folder = out / "pairs";
   std::error_code failure;

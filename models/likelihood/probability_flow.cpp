@@ -29,19 +29,24 @@ FlowTimes flow_times(const Predictor& predictor) {
   return {grid.back().t, grid.front().t};
 }
 
-// y [batch, elements + 1]: z, and l in the last column.
-Tensor packed(const Tensor& z, const Tensor& l) {
-  return concat({reshape(z, {z.size(0), -1}), expand_dims(l, 1)}, 1);
+// y [batch, elements + n]: z, and n numbers of a sample in the last columns, the first of them l.
+Tensor packed(const Tensor& z, const std::vector<Tensor>& numbers) {
+  std::vector<Tensor> columns{reshape(z, {z.size(0), -1})};
+  for (const Tensor& number : numbers) columns.push_back(expand_dims(number, 1));
+  return concat(columns, 1);
 }
+std::int64_t elements_of(const Shape& shape) { return shape.elements() / shape[0]; }
 Tensor packed_z(const Tensor& y, const Shape& shape) {
-  return reshape(slice_axis(y, 1, 0, y.size(1) - 1), shape);
+  return reshape(slice_axis(y, 1, 0, elements_of(shape)), shape);
 }
-Tensor packed_l(const Tensor& y) {
-  return reshape(slice_axis(y, 1, y.size(1) - 1, y.size(1)), {y.size(0)});
+Tensor packed_number(const Tensor& y, const Shape& shape, std::int64_t which) {
+  const std::int64_t column = elements_of(shape) + which;
+  return reshape(slice_axis(y, 1, column, column + 1), {y.size(0)});
 }
 
+// Of z and l, and with `costs` of what the way costs: |v|^2 and |dv/dz|_F^2.
 Slope flow_slope(const Predictor& predictor, const Shape& shape, const Tensor& probes,
-                 const Tensor& labels, const Tensor& sketch = {}) {
+                 const Tensor& labels, const Tensor& sketch = {}, bool costs = false) {
   return [=](const Tensor& y, const Tensor& t) {
     const Tensor z = packed_z(y, shape);
     const Field field = [&](const Tensor& at) {
@@ -51,7 +56,12 @@ Slope flow_slope(const Predictor& predictor, const Shape& shape, const Tensor& p
                                   : probes
                                       ? hutchinson(field, z, probes)
                                       : divergence(field, z, z.device().costs().tangents_at_once);
-    return packed(found.value, found.divergence);
+    std::vector<Tensor> numbers{found.divergence};
+    if (costs) {
+      numbers.push_back(squared_norm(found.value));
+      numbers.push_back(found.squared_norm);
+    }
+    return packed(found.value, numbers);
   };
 }
 
@@ -185,11 +195,11 @@ FlowLikelihood ProbabilityFlow::operator()(const Tensor& x, const Tensor& labels
     eval(probes);
   }
   if (labels) label_list.push_back(labels);
-  const Tensor y = packed(x, zeros({x.size(0)}, x.dtype(), x.device()));
+  const Tensor y = packed(x, {zeros({x.size(0)}, x.dtype(), x.device())});
   const auto [end, evaluations] =
       options.rk4_steps ? state_->fixed(y, *options.rk4_steps, x.shape(), probes, label_list, run)
                         : state_->adaptive(y, x.shape(), probes, label_list, run);
-  const Tensor z = packed_z(end, x.shape()), l = packed_l(end);
+  const Tensor z = packed_z(end, x.shape()), l = packed_number(end, x.shape(), 0);
   return {.log_p = log_normal(z, state_->sigma) + l,
           .z = z,
           .divergence = l,
@@ -203,9 +213,10 @@ struct EqualSteps {
   FlowTimes times;
   double sigma;  // of the noise at the end
   std::int64_t steps;
+  bool costs;
 
-  EqualSteps(const Predictor& predictor, const Tensor& x, std::int64_t wanted)
-      : times(), sigma(0), steps(wanted) {
+  EqualSteps(const Predictor& predictor, const Tensor& x, const FollowOptions& options)
+      : times(), sigma(0), steps(options.steps), costs(options.costs) {
     check_predictor(predictor);
     check_data(x);
     if (steps < 1) throw Error("likelihood: wants at least 1 step, got " + std::to_string(steps));
@@ -214,15 +225,19 @@ struct EqualSteps {
   }
   double step() const { return (times.to - times.from) / static_cast<double>(steps); }
   double time(std::int64_t i) const { return times.from + static_cast<double>(i) * step(); }
+  Tensor start(const Tensor& x) const {
+    return packed(x, std::vector<Tensor>(costs ? 3 : 1, zeros({x.size(0)}, x.dtype(), x.device())));
+  }
   FollowedFlow end(const Tensor& y, const Shape& shape) const {
     const Tensor z = packed_z(y, shape);
-    return {log_normal(z, sigma) + packed_l(y), z};
+    FollowedFlow flow{.log_p = log_normal(z, sigma) + packed_number(y, shape, 0), .z = z};
+    if (costs) {
+      flow.kinetic_energy = packed_number(y, shape, 1);
+      flow.jacobian_norm = packed_number(y, shape, 2);
+    }
+    return flow;
   }
 };
-
-Tensor with_no_volume(const Tensor& x) {
-  return packed(x, zeros({x.size(0)}, x.dtype(), x.device()));
-}
 
 // On the way back: the state, the cotangent of the end with respect to it, and that with respect to
 // the parameters so far.
@@ -236,10 +251,11 @@ struct AdjointState {
 
 FollowedFlow follow_flow(const Predictor& predictor, const Tensor& x,
                          const FollowOptions& options) {
-  const EqualSteps way(predictor, x, options.steps);
-  const Slope slope = flow_slope(predictor, x.shape(), options.probes, options.labels);
+  const EqualSteps way(predictor, x, options);
+  const Slope slope =
+      flow_slope(predictor, x.shape(), options.probes, options.labels, {}, options.costs);
   const auto number = [&](double value) { return full({}, value, x.dtype(), x.device()); };
-  Tensor y = with_no_volume(x);
+  Tensor y = way.start(x);
   for (std::int64_t i = 0; i < options.steps; ++i) {
     const auto step = [&](const Tensor& at) {
       return rk4_step(slope, at, number(way.time(i)), number(way.step()));
@@ -252,12 +268,12 @@ FollowedFlow follow_flow(const Predictor& predictor, const Tensor& x,
 FollowedFlow follow_flow_by_adjoint(const std::function<Predictor(const Parameters&)>& bind,
                                     const Parameters& parameters, const Tensor& x,
                                     const FollowOptions& options) {
-  const EqualSteps way(bind(parameters), x, options.steps);
+  const EqualSteps way(bind(parameters), x, options);
   const auto number = [dtype = x.dtype(), device = x.device()](double value) {
     return full({}, value, dtype, device);
   };
   const auto slope = [bind, options, shape = x.shape()](const Parameters& p) {
-    return flow_slope(bind(p), shape, options.probes, options.labels);
+    return flow_slope(bind(p), shape, options.probes, options.labels, {}, options.costs);
   };
   const auto there = [=](const Parameters& p, const Tensor& start) {
     Tensor y = start;
@@ -279,7 +295,7 @@ FollowedFlow follow_flow_by_adjoint(const std::function<Predictor(const Paramete
       state = rk4_step(rates, state, number(way.time(i)), number(-way.step()));
     return std::tuple(state.g, state.a);
   };
-  return way.end(custom_vjp(there, back, "flow")(parameters, with_no_volume(x)), x.shape());
+  return way.end(custom_vjp(there, back, "flow")(parameters, way.start(x)), x.shape());
 }
 
 Tensor log_likelihood(const Predictor& predictor, const Tensor& x, std::int64_t steps,

@@ -56,10 +56,13 @@ class ProbabilityFlow {
 struct FollowedFlow {
   Tensor log_p;  // [batch], in nats
   Tensor z;      // the noise that x comes from
-  static auto members(auto& self) { return std::tie(self.log_p, self.z); }
+  // With FollowOptions::costs, [batch] each (Finlay et al. 2020, How to Train Your Neural ODE):
+  Tensor kinetic_energy = {};  // int |v|^2 dt
+  Tensor jacobian_norm = {};   // int |dv/dz|_F^2 dt, estimated where the divergence is
 };
 struct FollowOptions {
   std::int64_t steps = 8;
+  bool costs = false;      // also what a flow that few steps can follow has little of
   Tensor probes = {};      // [m, batch, ..] for Hutchinson's estimate; empty: the exact divergence
   Tensor labels = {};      // i32 [batch], or empty
   bool recompute = false;  // gradients compute each step again instead of keeping it

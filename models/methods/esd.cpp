@@ -12,9 +12,10 @@ Method esd_method() {
       "The flow map, by u = v - (t - r) du/dt along its own velocity v; one step or a few draw a "
       "sample";
   method.options = self_distillation_options(
-      {choice_option("gradient", {"stopped", "time", "convex", "through"}, {.images = "stopped"},
+      {choice_option("gradient", {"stopped", "time", "convex", "through"}, {.images = "convex"},
                      "What of v - (t - r) du/dt gradients go through: nothing, the part of du/dt "
-                     "along t, du/dt with its direction held constant, or all of it")});
+                     "along t, du/dt with its direction held constant, or all of it; the first "
+                     "two diverge at high learning rates")});
   method.loss = [](const LossArguments& arguments) {
     const std::string& name = arguments.use.options.text("gradient");
     const EulerianGradient gradient = name == "stopped"  ? EulerianGradient::stopped

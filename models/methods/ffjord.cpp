@@ -1,7 +1,10 @@
 // FFJORD: a continuous normalising flow, trained by the likelihood of the data itself. There are no
 // pairs and no path: any flow that takes the data to standard normal noise will do.
-//   dz/dt = v(z, t),  dl/dt = div v,  z = x, l = 0 at t = 0;  loss = -(log N(z(1); 0, I) + l(1)) /
-//   d
+//   dz/dt = v(z, t),  dl/dt = div v,  z = x, l = 0 at t = 0
+//   loss = (-log N(z(1); 0, I) - l(1) + a int |v|^2 dt + b int |dv/dz|_F^2 dt) / d
+// The weights a and b (Finlay et al. 2020) prefer, among flows of one likelihood, one with straight
+// ways and a smooth velocity, which few steps can follow. Without them the loss finds flows whose
+// likelihood is an error of the steps.
 #include "autograd/divergence.h"
 #include "engine/graph/ops.h"
 #include "models/likelihood/probability_flow.h"
@@ -11,13 +14,17 @@ namespace fluxion {
 namespace {
 
 constexpr std::int64_t image_steps = 4, point_steps = 8;
+constexpr double default_weight = 0.01;  // that of the paper, of both
 
 LossValue ffjord_loss(const LossArguments& arguments) {
   const MethodOptions& options = arguments.use.options;
   const bool images = arguments.x.rank() > 2;
   // A density is that of numbers, not of levels.
   const Tensor x = images ? dequantised(arguments.x, fold_in(arguments.key, 0)) : arguments.x;
-  FollowOptions how{.steps = options.whole("flow-steps"), .labels = drawn_labels(arguments)};
+  const double kinetic = options.real("kinetic-weight"), jacobian = options.real("jacobian-weight");
+  FollowOptions how{.steps = options.whole("flow-steps"),
+                    .costs = kinetic > 0 || jacobian > 0,
+                    .labels = drawn_labels(arguments)};
   if (options.text("divergence") == "hutchinson")
     how.probes = rademacher_probes(fold_in(arguments.key, 1), x, 1);
   const auto flow_of = [](const Velocity& velocity) {
@@ -33,7 +40,10 @@ LossValue ffjord_loss(const LossArguments& arguments) {
     flow = follow_flow(flow_of(arguments.velocity), x, how);
   }
   const auto dimensions = static_cast<double>(x.elements() / x.size(0));
-  return {mean(flow.log_p) * (-1 / dimensions), mean(square(flow.z))};
+  Tensor loss = neg(flow.log_p);
+  if (kinetic > 0) loss = loss + kinetic * flow.kinetic_energy;
+  if (jacobian > 0) loss = loss + jacobian * flow.jacobian_norm;
+  return {mean(loss) / dimensions, mean(square(flow.z))};
 }
 
 }  // namespace
@@ -47,7 +57,8 @@ Method ffjord_method() {
       .paper =
           "Grathwohl et al. 2019, FFJORD: Free-form Continuous Dynamics for Scalable Reversible "
           "Generative Models, arXiv 1810.01367; Chen et al. 2018, Neural Ordinary Differential "
-          "Equations, arXiv 1806.07366",
+          "Equations, arXiv 1806.07366; Finlay et al. 2020, How to Train Your Neural ODE, arXiv "
+          "2002.02798",
       .options = {whole_option("flow-steps", 1, 1000,
                                {.images = image_steps, .points = point_steps},
                                "Steps of RK4 that the flow is followed by"),
@@ -58,6 +69,11 @@ Method ffjord_method() {
                   choice_option("flow-gradient", {"unrolled", "adjoint"}, {.images = "unrolled"},
                                 "Through the steps, each computed again, or by the adjoint "
                                 "equation, which keeps nothing of them"),
+                  real_option("kinetic-weight", 0, 1e6, {.images = default_weight},
+                              "Of the mean square of the velocity along the way: straight ways"),
+                  real_option("jacobian-weight", 0, 1e6, {.images = default_weight},
+                              "Of the square of its Jacobian's norm: a velocity that few steps "
+                              "can follow"),
                   label_dropout_option()},
       .prediction = Prediction::velocity,
       .sampling = {.sampler = "rk4", .steps = image_steps},

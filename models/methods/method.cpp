@@ -30,8 +30,7 @@ MethodOptions completed(const Method& method, const GivenOptions& given, SampleK
   }
   // What changes nothing has one value, so that equal methods compare equal.
   for (const MethodOption& option : method.options)
-    if (!option.of_option.empty() &&
-        std::ranges::count(option.of_choices, options.text(option.of_option)) == 0)
+    if (method.unread_by(option, options))
       options.set(option.name, option.default_for(SampleKind::images));
   return options;
 }
@@ -44,6 +43,15 @@ OptionValue value_from(const std::string& name, const json& value) {
 }
 
 }  // namespace
+
+const MethodOption* Method::unread_by(const MethodOption& option,
+                                      const MethodOptions& values) const {
+  if (option.of_option.empty()) return nullptr;
+  const MethodOption& other = this->option(option.of_option);
+  const std::string value = to_string(values.values().at(other.name));
+  if (std::ranges::count(option.of_choices, value) == 0) return &other;
+  return unread_by(other, values);
+}
 
 const MethodOption& Method::option(const std::string& name) const {
   const auto found = std::ranges::find(options, name, &MethodOption::name);

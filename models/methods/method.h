@@ -111,6 +111,8 @@ struct Method {
 
   // The option of that name. Throws Error that lists them where there is none.
   const MethodOption& option(const std::string& name) const;
+  // The option whose value makes that one change nothing; nullptr: it counts.
+  const MethodOption* unread_by(const MethodOption& option, const MethodOptions& values) const;
 };
 
 // The names of a method's trees of state.

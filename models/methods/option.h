@@ -35,7 +35,7 @@ struct MethodOption {
   // The words that a text may be; none: a text is the name of a file.
   std::vector<std::string> choices = {};
   bool needs_classes = false;  // it changes nothing where the network has no classes
-  // Nor where another option is none of these words.
+  // Nor where another option is none of these words or numbers.
   std::string of_option = {};
   std::vector<std::string> of_choices = {};
 

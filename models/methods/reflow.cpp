@@ -19,6 +19,14 @@ LossValue reflow_loss(const LossArguments& arguments) {
   return flow_loss(arguments, draws);
 }
 
+// Distillation has times of its own.
+std::vector<MethodOption> times_of_reflow() {
+  std::vector<MethodOption> options = single_time_options();
+  for (MethodOption& option : options)
+    if (option.of_option.empty()) option = for_choices("distil-steps", {"0"}, option);
+  return options;
+}
+
 std::vector<MethodOption> reflow_options() {
   return with_options(
       pair_making_options(),
@@ -26,7 +34,7 @@ std::vector<MethodOption> reflow_options() {
                      "Learn the velocity at the times of so many of Euler's steps alone; 0: at all "
                      "times"),
         label_dropout_option()},
-       single_time_options(),
+       times_of_reflow(),
        regression_options()});
 }
 

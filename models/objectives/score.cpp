@@ -56,7 +56,7 @@ ProbedScoreMatchingResult implicit_score_matching_hutchinson(const Velocity& net
 
 ExactScoreMatchingResult implicit_score_matching_exact(const Velocity& network, const Tensor& x,
                                                        const Tensor& t, const Labels& labels) {
-  const auto [score, trace] =
+  const auto [score, trace, norm] =
       divergence(score_field(network, t, labels.dropped()), x, x.device().costs().tangents_at_once);
   ExactScoreMatchingResult result{
       .loss = {}, .score = score, .trace = trace, .per_sample = trace + 0.5 * squared_norm(score)};
@@ -66,7 +66,7 @@ ExactScoreMatchingResult implicit_score_matching_exact(const Velocity& network, 
 
 VelocityDivergence divergence_exact(const Velocity& network, const Tensor& x, const Tensor& t,
                                     const Tensor& labels) {
-  const auto [velocity, trace] =
+  const auto [velocity, trace, norm] =
       divergence([&](const Tensor& z) { return network(z, {.t = t, .r = t}, labels); }, x,
                  x.device().costs().tangents_at_once);
   return {velocity, trace};

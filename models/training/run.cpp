@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/error.h"
@@ -93,6 +94,12 @@ void check_finite(const RunProgress& progress) {
   throw Diverged("train: the loss is no longer finite after step " + std::to_string(progress.step));
 }
 
+// Whether an error is beyond what a run can come from, such as that of noisy targets or of a spike.
+bool diverges(double error, double at_first) {
+  constexpr double beyond = 1000;
+  return error > beyond * at_first;
+}
+
 // What may help against divergence, given the data.
 std::string advice(const Trainer& trainer) {
   constexpr std::int64_t looked_at = 64;
@@ -147,6 +154,8 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
   const auto start = std::chrono::steady_clock::now();
   double last_save = 0, last_checkpoint = 0;
   Window window(output.since_row);
+  std::optional<double> first_error;  // of the first row
+  bool warned = false;                // of an error beyond it
   RunProgress& progress = summary.last;
   progress.steps = limits.steps;
 
@@ -176,6 +185,11 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
       check_finite(progress);
     }
     if (row) {
+      if (!first_error) first_error = progress.error;
+      if (diverges(progress.error, *first_error) && !std::exchange(warned, true))
+        hooks.warn("the error at step " + std::to_string(step) + " is " +
+                   rounded_text(progress.error, 3) + ", and was " + rounded_text(*first_error, 3) +
+                   " at first: training diverges" + advice(trainer));
       // The row of a last step between two others is there until the run goes on.
       if (regular) window.clear();
       progress.peak_memory_bytes = peak_memory_bytes().value_or(0);

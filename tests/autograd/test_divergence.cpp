@@ -29,16 +29,26 @@ Field layer(const Tensor& w) {
 }
 
 // The trace of each sample's Jacobian, from the dense one.
-Tensor dense_trace(const Field& f, const Tensor& x) {
-  std::vector<Tensor> traces;
+// sum_ij w_ij of each sample, w a function of its Jacobian.
+template <class W>
+Tensor of_dense_jacobian(const Field& f, const Tensor& x, W weigh) {
+  std::vector<Tensor> sums;
   for (std::int64_t i = 0; i < x.size(0); ++i) {
     const Tensor one = slice_axis(x, 0, i, i + 1);
     const Tensor J = reshape(jacrev(f, one), {one.elements(), one.elements()});
-    const Tensor diagonal =
-        eq(iota(J.shape(), 0, DType::i32, x.device()), iota(J.shape(), 1, DType::i32, x.device()));
-    traces.push_back(reshape(sum(where(diagonal, J, 0.0)), {1}));
+    sums.push_back(reshape(sum(weigh(J)), {1}));
   }
-  return concat(traces, 0);
+  return concat(sums, 0);
+}
+Tensor dense_trace(const Field& f, const Tensor& x) {
+  return of_dense_jacobian(f, x, [](const Tensor& J) {
+    return where(
+        eq(iota(J.shape(), 0, DType::i32, J.device()), iota(J.shape(), 1, DType::i32, J.device())),
+        J, 0.0);
+  });
+}
+Tensor dense_squared_norm(const Field& f, const Tensor& x) {
+  return of_dense_jacobian(f, x, [](const Tensor& J) { return square(J); });
 }
 
 // The linear field x -> x A' with A = U V' of rank `rank`, the same for every sample: its
@@ -56,10 +66,11 @@ TEST_CASE("the exact divergence is the trace of the dense Jacobian", "[autograd]
       const Tensor x = random(shape, 1, device);
       const std::int64_t elements = x.elements() / x.size(0);
       const Field f = layer(random({elements, elements}, 2, device));
-      const Tensor expected = dense_trace(f, x);
+      const Tensor expected = dense_trace(f, x), norm = dense_squared_norm(f, x);
       for (const std::int64_t at_once : {0, 1, 3, 100}) {
         const FieldDivergence got = divergence(f, x, at_once);
         CHECK(difference(got.divergence, expected, 1e-13, 1e-13) == "");
+        CHECK(difference(got.squared_norm, norm, 1e-13, 1e-13) == "");
         CHECK(difference(got.value, f(x), 1e-14, 1e-14) == "");
       }
     }
@@ -95,8 +106,9 @@ TEST_CASE("probes give v' J v, and Hutchinson's estimate is their mean", "[autog
       for (int sample = 0; sample < 3; ++sample)
         for (int k = 0; k < 4; ++k) corners.push_back((bits >> k & 1) != 0 ? 1 : -1);
     const Tensor all = Tensor::from(corners, {16, 3, 2, 2}, device);
-    CHECK(difference(hutchinson(f, x, all).divergence, divergence(f, x).divergence, 1e-13, 1e-13) ==
-          "");
+    const FieldDivergence estimate = hutchinson(f, x, all), exact = divergence(f, x);
+    CHECK(difference(estimate.divergence, exact.divergence, 1e-13, 1e-13) == "");
+    CHECK(difference(estimate.squared_norm, exact.squared_norm, 1e-13, 1e-13) == "");
   }
 }
 
@@ -130,8 +142,9 @@ TEST_CASE("Hutch++ is unbiased over its probes, and Hutchinson's estimate withou
     for (int sample = 0; sample < 3; ++sample)
       for (int k = 0; k < 4; ++k) corners.push_back((bits >> k & 1) != 0 ? 1 : -1);
   const Tensor all = Tensor::from(corners, {16, 3, 4}, device);
-  CHECK(difference(hutch_plus_plus(f, x, sketch, all).divergence, divergence(f, x).divergence,
-                   1e-12, 1e-13) == "");
+  const FieldDivergence estimate = hutch_plus_plus(f, x, sketch, all), exact = divergence(f, x);
+  CHECK(difference(estimate.divergence, exact.divergence, 1e-12, 1e-13) == "");
+  CHECK(difference(estimate.squared_norm, exact.squared_norm, 1e-12, 1e-13) == "");
   const Tensor none = random({0, 3, 4}, 19, device);
   CHECK(difference(hutch_plus_plus(f, x, none, probes).divergence,
                    hutchinson(f, x, probes).divergence, 1e-13, 1e-13) == "");

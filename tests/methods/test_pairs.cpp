@@ -317,6 +317,14 @@ TEST_CASE("the program makes pairs, trains on them, goes on, and takes them agai
       "train --method reflow --teacher first/model.safetensors --pairs 500 "
       "--pair-steps 5 --schedule constant" +
       small;
+  // What has no effect is refused before pairs are drawn.
+  for (const char* times : {"--times uniform", "--time-shift 2", "--time-mean 0"}) {
+    const ProgramRun refused = run(reflow + "--distil-steps 2 --out x " + times);
+    INFO(refused.error);
+    CHECK(refused.code == 1);
+    CHECK_FALSE(contains(refused.error, "drawing pairs"));
+    CHECK(contains(refused.error, "has no effect with --distil-steps 2"));
+  }
   const ProgramRun whole = run(reflow + "--steps 30 --out whole");
   INFO(whole.error);
   REQUIRE(whole.code == 0);

@@ -317,8 +317,7 @@ TEST_CASE("guidance of a class that no row is left open of is refused", "[method
       return configure(name, {{option, value}, {"label-dropout", dropout}}, SampleKind::images);
     };
     CHECK_NOTHROW(check(with(0.1), classes, 0));
-    CHECK_THAT(message_of([&] { check(with(0), classes, 0); }),
-               has_text("label-dropout above 0"));
+    CHECK_THAT(message_of([&] { check(with(0), classes, 0); }), has_text("label-dropout above 0"));
   }
 }
 
@@ -328,8 +327,13 @@ TEST_CASE("ffjord learns by either gradient, and with either divergence", "[meth
   const Parameters parameters = initialise(network, random_key(1, device), DType::f64), none;
   const Tensor x = normal(random_key(2, device), {8, 2}, DType::f64);
   const auto learned = [&](const char* divergence, const char* gradient) {
-    const MethodConfig method = configure(
-        "ffjord", {{"divergence", divergence}, {"flow-gradient", gradient}}, SampleKind::points);
+    // Weights that count: both parts of the regulariser have gradients by either way.
+    const MethodConfig method = configure("ffjord",
+                                          {{"divergence", divergence},
+                                           {"flow-gradient", gradient},
+                                           {"kinetic-weight", 0.5},
+                                           {"jacobian-weight", 0.5}},
+                                          SampleKind::points);
     return value_and_grad([&](const Parameters& p) {
       return loss_of(method, network, p, none, x, {}, 0);
     })(parameters);

@@ -124,6 +124,16 @@ TEST_CASE("a flow of one rate has the likelihood and the gradient of its closed 
   };
   CHECK(nats_off(follow_flow(bind(rate), c.x, how).log_p, want, 2) < 1e-6);
   CHECK(nats_off(follow_flow_by_adjoint(bind, rate, c.x, how).log_p, want, 2) < 1e-6);
+  // int |a z|^2 dt = a (e^2a - 1) |x|^2 / 2, and the Jacobian is a I.
+  FollowOptions costly = how;
+  costly.costs = true;
+  const Tensor energy = 0.5 * a * (scale - 1) * squares;
+  for (const FollowedFlow& flow :
+       {follow_flow(bind(rate), c.x, costly), follow_flow_by_adjoint(bind, rate, c.x, costly)}) {
+    CHECK(nats_off(flow.log_p, want, 2) < 1e-6);
+    CHECK(nats_off(flow.kinetic_energy, energy, 2) < 1e-6);
+    CHECK(nats_off(flow.jacobian_norm, full({24}, 2 * a * a, DType::f64, c.device), 2) < 1e-9);
+  }
   CHECK(grad(total)(rate).at("a").item<double>() == Approx(slope).epsilon(1e-6));
   CHECK(grad(total_by_adjoint)(rate).at("a").item<double>() == Approx(slope).epsilon(1e-6));
 }
