@@ -5,9 +5,9 @@
 // task's scratch memory, where the epilogue finds it.
 //
 // Operands are read where they lie if the kernel can; a strip that it can't read - the wrong axis
-// contiguous, or none, or elements of 16 bits - is packed first, and converted on the way. Packing
-// changes neither the order nor the rounding of any sum: a product of 16-bit operands has the bits
-// of the same product of operands that were converted before.
+// contiguous, or none, or elements of 16 bits - is packed first, and converted on the way
+// (gemm_reader.h). Packing changes neither the order nor the rounding of any sum: a product of
+// 16-bit operands has the bits of the same product of operands that were converted before.
 #include "backends/cpu/gemm/contract_kernel.h"
 
 #include <algorithm>
@@ -19,7 +19,7 @@
 
 #include "backends/cpu/gemm/gemm_blocking.h"
 #include "backends/cpu/gemm/gemm_kernel.h"
-#include "backends/cpu/gemm/gemm_operand.h"
+#include "backends/cpu/gemm/gemm_reader.h"
 #include "backends/cpu/gemm/gemm_store.h"
 #include "backends/cpu/runtime/scratch.h"
 #include "engine/error.h"
@@ -45,17 +45,11 @@ class Contraction {
   std::size_t scratch_bytes(int threads, const TapeRunner& epilogue) const;
 
  private:
+  using Reader = GemmReader<T>;
   struct Term {
     std::int32_t lhs, rhs;
   };
-  // Part of an operand: strip element i, inner position p at data[i * strip + p * inner]. Of an
-  // operand in place whose inner axis is in stretches, at data[i * strip + stretches->offset(p)], p
-  // counted from the axis' beginning.
-  struct Strip {
-    const T* data;
-    std::int64_t strip, inner;
-    const GemmAxis* stretches = nullptr;
-  };
+  using Strip = GemmStripView<T>;
   // Part of a result: element (i, j) at data[i * row + j].
   struct Rows {
     T* data;
@@ -91,11 +85,6 @@ class Contraction {
     std::int64_t units = 0, units_at_once = 1;
     std::atomic<std::int64_t> next{0};
   };
-  // Neighbouring strips of lhs that pass a strip of rhs together.
-  struct Group {
-    std::int64_t row = 0, rows = 0, strips = 0;
-    std::int64_t heights[gemm_max_group];  // of the first `strips`
-  };
   // What a task works on: a block of the result, for a block of the inner axis.
   struct Block {
     std::int64_t batch, chunk;
@@ -120,70 +109,36 @@ class Contraction {
   void add_chunks(const Call& call, const Slot& slot, std::int64_t unit) const;
 
   void pack_task_rhs(const Call& call, const Slot& slot, const Block& block) const;
-  Group group_at(const Call& call, const Block& block, std::int64_t row) const;
+  GemmGroup group_at(const Call& call, const Block& block, std::int64_t row) const;
   void multiply_group(const Call& call, const Slot& slot, const Block& block,
-                      const Group& group) const;
-  void multiply_column(const Call& call, const Slot& slot, const Block& block, const Group& group,
-                       std::int64_t column) const;
+                      const GemmGroup& group) const;
+  void multiply_column(const Call& call, const Slot& slot, const Block& block,
+                       const GemmGroup& group, std::int64_t column) const;
   void foresee(const Call& call, const Block& block, std::int64_t column, std::int64_t row) const;
   void run_epilogue(const Call& call, const Slot& slot, const Block& block,
-                    const Group& group) const;
+                    const GemmGroup& group) const;
 
-  void prepare_lhs(const Call& call, const Slot& slot, const Block& block, const Group& group,
-                   std::size_t operand) const;
   Strip rhs_strip(const Call& call, const Slot& slot, const Block& block, std::int32_t operand,
                   std::int64_t column) const;
-  Rows destination(const Call& call, const Slot& slot, const Block& block, const Group& group,
+  Rows destination(const Call& call, const Slot& slot, const Block& block, const GemmGroup& group,
                    std::int64_t result, std::int64_t row) const;
   Rows stored(const Call& call, std::int64_t batch, std::int64_t result, std::int64_t row) const;
   T* partial(const Call& call, std::int64_t batch, std::int64_t chunk, std::int64_t result,
              std::int64_t row) const;
 
-  // Copies strip elements [begin, begin + width) x inner positions [inner_begin, inner_end) to
-  // [inner][to_inner].
-  void pack(const Call& call, const GemmOperand& operand, std::int64_t batch, std::int64_t begin,
-            std::int64_t width, std::int64_t inner_begin, std::int64_t inner_end, T* to,
-            std::int64_t to_inner) const;
-  // Element `at` of a batch item of an operand.
-  static const std::byte* element(const Call& call, const GemmOperand& operand, std::int64_t batch,
-                                  std::int64_t at) {
-    return call.memory.buffers[static_cast<std::size_t>(operand.buffer)] +
-           (operand.offset + operand.batch.offset(batch) + at) *
-               static_cast<std::int64_t>(size_of(operand.dtype));
-  }
-  // The same of one that lies in memory as the kernel reads it.
-  static const T* native(const Call& call, const GemmOperand& operand, std::int64_t batch,
-                         std::int64_t at) {
-    return reinterpret_cast<const T*>(element(call, operand, batch, at));
-  }
-  static bool is_native(const GemmOperand& operand) { return operand.dtype == dtype_of<T>; }
-  typename GemmKernels<T>::PackFunction pack_of(DType dtype) const {
-    return dtype == DType::bf16  ? kernels_.pack_bf16
-           : dtype == DType::f16 ? kernels_.pack_f16
-                                 : kernels_.pack;
-  }
-
   bool rhs_broadcast() const {
     return std::all_of(rhs_.begin(), rhs_.end(),
-                       [](const GemmOperand& rhs) { return rhs.batch.is_broadcast(); });
+                       [](const Reader& rhs) { return rhs.batch().is_broadcast(); });
   }
   std::int64_t results() const { return std::ssize(terms_); }
   std::int64_t tile_columns() const { return gemm_max_vectors * kernels_.lanes; }
-  bool has_long_rows(const GemmOperand& lhs) const;
-  bool lhs_by_stretches(const GemmOperand& lhs) const;
-  std::int64_t lhs_stretches(const GemmOperand& lhs, std::int64_t block_inner) const {
-    return lhs_by_stretches(lhs) && !lhs.inner.is_affine()
-               ? ceil_div(block_inner, lhs.inner.run()) + 1
-               : 1;
-  }
-  std::int64_t strip_height(std::int64_t row, std::int64_t row_end) const;
   // Strips that are multiplied before `foresee` is called again: some thousand cycles.
   std::int64_t foreseeing_strips() const { return std::max(1, 24 / kernels_.rows); }
   std::int64_t lhs_width() const { return round_up(kernels_.rows, kernels_.lanes); }
 
   const GemmKernels<T>& kernels_;
   std::int64_t batch_, m_, n_, k_;
-  std::vector<GemmOperand> lhs_, rhs_;    // distinct ones
+  std::vector<Reader> lhs_, rhs_;         // distinct ones
   std::vector<std::vector<Term>> terms_;  // by result
   std::vector<DirectStore> stores_;       // by result; empty: the epilogue's tape stores
 };
@@ -204,15 +159,17 @@ Contraction<T>::Contraction(const ContractKernel& kernel)
         {find_or_add(lhs, term.lhs), find_or_add(rhs, term.rhs)});
   }
   for (const ContractOperand& operand : lhs) {
-    const GemmOperand& added = lhs_.emplace_back(GemmOperand::of_lhs(operand, kernel.lhs));
-    if (added.batch.size() != batch_ || added.strips.size() != m_ || added.inner.size() != k_) {
+    const Reader& added = lhs_.emplace_back(GemmOperand::of_lhs(operand, kernel.lhs));
+    if (added.batch().size() != batch_ || added.strips().size() != m_ ||
+        added.inner().size() != k_) {
       throw ShapeError("contraction: the axes of lhs don't multiply to [batch, m, k] = " +
                        to_string(Dims{batch_, m_, k_}));
     }
   }
   for (const ContractOperand& operand : rhs) {
-    const GemmOperand& added = rhs_.emplace_back(GemmOperand::of_rhs(operand, kernel.rhs));
-    if (added.batch.size() != batch_ || added.inner.size() != k_ || added.strips.size() != n_) {
+    const Reader& added = rhs_.emplace_back(GemmOperand::of_rhs(operand, kernel.rhs));
+    if (added.batch().size() != batch_ || added.inner().size() != k_ ||
+        added.strips().size() != n_) {
       throw ShapeError("contraction: the axes of rhs don't multiply to [batch, k, n] = " +
                        to_string(Dims{batch_, k_, n_}));
     }
@@ -242,14 +199,14 @@ GemmBlocking Contraction<T>::plan(int threads) const {
   // packing where many strips of lhs pass by.
   constexpr std::int64_t first_level_bytes = 32 * 1024;
   const bool tall = m_ > 8 * kernels_.rows;
-  const auto scattered = [&](const GemmOperand& rhs) {
+  const auto scattered = [&](const Reader& rhs) {
     const std::int64_t rows = std::clamp<std::int64_t>(k_, 1, max_block_inner(sizeof(T)));
-    return std::abs(rhs.inner.stride()) >
+    return std::abs(rhs.inner().stride()) >
            first_level_bytes / (rows * static_cast<std::int64_t>(sizeof(T)));
   };
-  problem.rhs_readable = std::all_of(rhs_.begin(), rhs_.end(), [&](const GemmOperand& rhs) {
-    return is_native(rhs) && rhs.inner.is_affine() && rhs.strips.stride() == 1 &&
-           rhs.strips.aligned_stretches(tile_columns()) && !(tall && scattered(rhs));
+  problem.rhs_readable = std::all_of(rhs_.begin(), rhs_.end(), [&](const Reader& rhs) {
+    return rhs.is_native() && rhs.inner().is_affine() && rhs.strips().stride() == 1 &&
+           rhs.strips().aligned_stretches(tile_columns()) && !(tall && scattered(rhs));
   });
   return choose_blocking(problem, threads);
 }
@@ -264,7 +221,7 @@ auto Contraction<T>::carve_slot(Carver& carver, const GemmBlocking& plan,
   for (const auto& terms : terms_) {
     std::int64_t segments = 0;
     for (const Term& term : terms)
-      segments += lhs_stretches(lhs_[static_cast<std::size_t>(term.lhs)], plan.block_inner);
+      segments += lhs_[static_cast<std::size_t>(term.lhs)].segments(plan.block_inner);
     max_segments = std::max(max_segments, segments);
   }
   Slot slot{};
@@ -378,28 +335,6 @@ void Contraction<T>::run_phase(Call& call, const ThreadPool& pool, Work work, st
       });
 }
 
-template <class T>
-void Contraction<T>::pack(const Call& call, const GemmOperand& operand, std::int64_t batch,
-                          std::int64_t begin, std::int64_t width, std::int64_t inner_begin,
-                          std::int64_t inner_end, T* to, std::int64_t to_inner) const {
-  std::int64_t offsets[gemm_max_vectors * gemm_max_lanes<T>];
-  const std::int64_t first = operand.strips.offset(begin);
-  for (std::int64_t i = 0; i < width; ++i) offsets[i] = operand.strips.offset(begin + i) - first;
-  const auto pack = pack_of(operand.dtype);
-  GemmStrip<T> strip{};
-  strip.offsets = offsets;
-  strip.width = width;
-  strip.contiguous = operand.strips.stride() == 1 && operand.strips.stretch(begin, width) == width;
-  strip.inner_stride = operand.inner.stride();
-  strip.to_inner = to_inner;
-  for (std::int64_t p = inner_begin; p < inner_end; p += strip.inner) {
-    strip.from = element(call, operand, batch, first + operand.inner.offset(p));
-    strip.inner = operand.inner.stretch(p, inner_end - p);
-    strip.to = to + (p - inner_begin) * to_inner;
-    pack(strip);
-  }
-}
-
 // Unit: a strip of one rhs, along the whole inner axis.
 template <class T>
 void Contraction<T>::pack_shared_rhs(const Call& call, const Slot&, std::int64_t unit) const {
@@ -414,8 +349,9 @@ void Contraction<T>::pack_shared_rhs(const Call& call, const Slot&, std::int64_t
       const std::int64_t inner_end = std::min(chunk_end, inner_begin + plan.block_inner);
       T* to = call.layout.shared_rhs + (operand * k_ + inner_begin) * plan.panel_columns +
               column * (inner_end - inner_begin);
-      pack(call, rhs_[static_cast<std::size_t>(operand)], call.batch_begin,
-           call.panel_begin + column, width, inner_begin, inner_end, to, tile_columns());
+      rhs_[static_cast<std::size_t>(operand)].pack(call.memory, call.batch_begin,
+                                                   call.panel_begin + column, width, inner_begin,
+                                                   inner_end, to, tile_columns());
     }
   }
 }
@@ -447,7 +383,7 @@ void Contraction<T>::multiply(const Call& call, const Slot& slot, std::int64_t u
     block.next_end = std::min(chunk_end, block.inner_end + plan.block_inner);
     pack_task_rhs(call, slot, block);
     for (std::int64_t row = block.row_begin; row < block.row_end;) {
-      const Group group = group_at(call, block, row);
+      const GemmGroup group = group_at(call, block, row);
       multiply_group(call, slot, block, group);
       if (block.last && plan.resident_rows > 0) run_epilogue(call, slot, block, group);
       row += group.rows;
@@ -466,9 +402,9 @@ void Contraction<T>::pack_task_rhs(const Call& call, const Slot& slot, const Blo
   for (std::size_t r = 0; r < rhs_.size(); ++r) {
     T* to = slot.rhs + static_cast<std::int64_t>(r) * call.plan.block_inner * columns;
     for (std::int64_t column = begin; column < block.column_end; column += tile_columns()) {
-      pack(call, rhs_[r], block.batch, column, std::min(tile_columns(), block.column_end - column),
-           block.inner_begin, block.inner_end, to + (column - begin) * block.inner(),
-           tile_columns());
+      rhs_[r].pack(call.memory, block.batch, column,
+                   std::min(tile_columns(), block.column_end - column), block.inner_begin,
+                   block.inner_end, to + (column - begin) * block.inner(), tile_columns());
     }
   }
 }
@@ -489,107 +425,26 @@ auto Contraction<T>::rhs_strip(const Call& call, const Slot& slot, const Block& 
   }
   if (block.column_end - column < tile_columns())
     return {slot.rhs + operand * plan.block_inner * tile_columns(), 1, tile_columns()};
-  const GemmOperand& rhs = rhs_[static_cast<std::size_t>(operand)];
-  return {native(call, rhs, block.batch,
-                 rhs.strips.offset(column) + rhs.inner.offset(block.inner_begin)),
-          1, rhs.inner.stride()};
-}
-
-// Whether the rows of lhs come in stretches of one stride that strips of a fair height fit into.
-template <class T>
-bool Contraction<T>::has_long_rows(const GemmOperand& lhs) const {
-  const std::int64_t run = lhs.strips.run();
-  return run / ceil_div(run, kernels_.rows) > kernels_.rows / 2;
-}
-
-// Whether strips of lhs are best read in place, one stretch of the inner axis after the other, as
-// those of the windows of a convolution: neither its rows nor its inner axis have one stride
-// throughout, but both have long stretches of one.
-template <class T>
-bool Contraction<T>::lhs_by_stretches(const GemmOperand& lhs) const {
-  constexpr std::int64_t least_inner = 8;
-  return is_native(lhs) && lhs.inner.stride() == 1 &&
-         lhs.inner.run() >= std::min(least_inner, lhs.inner.size()) && has_long_rows(lhs);
-}
-
-// Of the strip that begins with `row`: strips don't reach from one stretch of rows into the next
-// where that would keep them from being read in place or packed whole vectors at a time, and the
-// heights within a stretch differ by one row at most.
-template <class T>
-std::int64_t Contraction<T>::strip_height(std::int64_t row, std::int64_t row_end) const {
-  std::int64_t rows = row_end - row;
-  if (!lhs_.empty() && has_long_rows(lhs_[0]) &&
-      (lhs_[0].strips.stride() == 1 || lhs_by_stretches(lhs_[0])))
-    rows = lhs_[0].strips.stretch(row, rows);
-  return rows / ceil_div(rows, kernels_.rows);
+  const Reader& rhs = rhs_[static_cast<std::size_t>(operand)];
+  return {rhs.native(call.memory, block.batch,
+                     rhs.strips().offset(column) + rhs.inner().offset(block.inner_begin)),
+          1, rhs.inner().stride()};
 }
 
 // The strips from `row` on that share a group.
 template <class T>
 auto Contraction<T>::group_at(const Call& call, const Block& block, std::int64_t row) const
-    -> Group {
-  Group group;
+    -> GemmGroup {
+  GemmGroup group;
   group.row = row;
   while (group.strips < call.plan.group_strips && row + group.rows < block.row_end) {
-    const std::int64_t height = strip_height(row + group.rows, block.row_end);
+    const std::int64_t begin = row + group.rows, left = block.row_end - begin;
+    const std::int64_t height = lhs_.empty() ? left / ceil_div(left, kernels_.rows)
+                                             : lhs_[0].strip_height(begin, block.row_end);
     group.heights[group.strips++] = height;
     group.rows += height;
   }
   return group;
-}
-
-// Finds the group's strips of one lhs: in the operand itself where the kernel can read them there,
-// else packed.
-template <class T>
-void Contraction<T>::prepare_lhs(const Call& call, const Slot& slot, const Block& block,
-                                 const Group& group, std::size_t operand) const {
-  const GemmOperand& lhs = lhs_[operand];
-  const std::int64_t first_strip = static_cast<std::int64_t>(operand) * call.plan.group_strips;
-  Strip* const strips = slot.lhs_strips + first_strip;
-  const auto packed = [&](std::int64_t s) {
-    return slot.lhs + (first_strip + s) * call.plan.block_inner * lhs_width();
-  };
-  const std::int64_t stride = lhs.strips.stride();
-  const bool passes_often = block.columns() > 2 * tile_columns();
-  // Rows whose distance is a multiple of the page fall on the same few lines of the first-level
-  // cache, where most are lost before they are used again. So do the few elements that a strip has
-  // in each row of a transposed operand.
-  const bool aliases = stride * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0 && passes_often;
-  const bool readable = is_native(lhs) && lhs.inner.is_affine() &&
-                        ((lhs.inner.stride() == 1 && !aliases) || (stride == 1 && !passes_often));
-  const bool by_stretches = !lhs.inner.is_affine() && !aliases && lhs_by_stretches(lhs);
-  bool packs = false;
-  for (std::int64_t s = 0, row = group.row; s < group.strips; ++s) {
-    const std::int64_t rows = group.heights[s];
-    const bool straight = lhs.strips.stretch(row, rows) == rows;
-    if (readable && straight) {
-      strips[s] = {native(call, lhs, block.batch,
-                          lhs.strips.offset(row) + lhs.inner.offset(block.inner_begin)),
-                   stride, lhs.inner.stride()};
-    } else if (by_stretches && straight) {
-      strips[s] = {native(call, lhs, block.batch, lhs.strips.offset(row)), stride, 1, &lhs.inner};
-    } else {
-      strips[s] = {packed(s), 1, lhs_width()};
-      packs = true;
-    }
-    row += rows;
-  }
-  if (!packs) return;
-  // A few rows of a transposed operand for all strips, then the next few, so that what comes from
-  // memory is used whole.
-  constexpr std::int64_t transposed_rows = 16;
-  const std::int64_t at_once = stride == 1 && lhs.inner.is_affine()
-                                   ? transposed_rows
-                                   : std::max<std::int64_t>(block.inner(), 1);
-  for (std::int64_t p = block.inner_begin; p < block.inner_end; p += at_once) {
-    for (std::int64_t s = 0, row = group.row; s < group.strips; ++s) {
-      const std::int64_t rows = group.heights[s];
-      if (strips[s].data == packed(s))
-        pack(call, lhs, block.batch, row, rows, p, std::min(p + at_once, block.inner_end),
-             packed(s) + (p - block.inner_begin) * lhs_width(), lhs_width());
-      row += rows;
-    }
-  }
 }
 
 template <class T>
@@ -611,8 +466,8 @@ auto Contraction<T>::stored(const Call& call, std::int64_t batch, std::int64_t r
 // Where the block's part of a result goes, from `row` on.
 template <class T>
 auto Contraction<T>::destination(const Call& call, const Slot& slot, const Block& block,
-                                 const Group& group, std::int64_t result, std::int64_t row) const
-    -> Rows {
+                                 const GemmGroup& group, std::int64_t result,
+                                 std::int64_t row) const -> Rows {
   if (call.plan.chunks > 1)
     return {partial(call, block.batch, block.chunk, result, row) + block.column_begin, n_};
   if (call.plan.resident_rows > 0) {
@@ -626,8 +481,21 @@ auto Contraction<T>::destination(const Call& call, const Slot& slot, const Block
 
 template <class T>
 void Contraction<T>::multiply_group(const Call& call, const Slot& slot, const Block& block,
-                                    const Group& group) const {
-  for (std::size_t l = 0; l < lhs_.size(); ++l) prepare_lhs(call, slot, block, group, l);
+                                    const GemmGroup& group) const {
+  const std::int64_t packed_strip = call.plan.block_inner * lhs_width();
+  for (std::size_t l = 0; l < lhs_.size(); ++l) {
+    const std::int64_t first = static_cast<std::int64_t>(l) * call.plan.group_strips;
+    lhs_[l].find_strips(call.memory,
+                        {.rows = group,
+                         .batch = block.batch,
+                         .inner_begin = block.inner_begin,
+                         .inner_end = block.inner_end,
+                         .columns = block.columns(),
+                         .packed = slot.lhs + first * packed_strip,
+                         .packed_strip = packed_strip,
+                         .width = lhs_width()},
+                        slot.lhs_strips + first);
+  }
   for (std::int64_t result = 0; result < results(); ++result) {
     for (std::int64_t s = 0, row = group.row; s < group.strips; ++s) {
       slot.destinations[result * call.plan.group_strips + s] =
@@ -646,36 +514,24 @@ template <class T>
 void Contraction<T>::foresee(const Call& call, const Block& block, std::int64_t column,
                              std::int64_t row) const {
   const std::int64_t begin = block.inner_end, length = block.next_end - begin;
-  // Of strip elements from `at` on: inner positions from `part` to `next_part` of `parts`. The last
-  // lines may be outside the operand, so addresses are numbers here.
-  const auto ask = [&](const GemmOperand& operand, std::int64_t at, std::int64_t width,
+  // Of strip elements from `at` on: inner positions from `part` to `next_part` of `parts`.
+  const auto ask = [&](const Reader& operand, std::int64_t at, std::int64_t width,
                        std::int64_t part, std::int64_t next_part, std::int64_t parts) {
-    if (operand.strips.stride() != 1 || !operand.inner.is_affine()) return;
-    const auto bytes = static_cast<std::int64_t>(size_of(operand.dtype));
-    const std::int64_t first = begin + length * part / parts,
-                       end = begin + length * std::min(next_part, parts) / parts;
-    auto from = reinterpret_cast<std::uintptr_t>(element(
-        call, operand, block.batch, operand.strips.offset(at) + operand.inner.offset(first)));
-    for (std::int64_t p = first; p < end; ++p) {
-      for (std::int64_t line = 0; line < width * bytes; line += 64)
-        __builtin_prefetch(reinterpret_cast<const void*>(from + static_cast<std::uintptr_t>(line)),
-                           0, 2);
-      from += static_cast<std::uintptr_t>(operand.inner.stride() * bytes);
-    }
+    operand.prefetch(call.memory, block.batch, at, width, begin + length * part / parts,
+                     begin + length * std::min(next_part, parts) / parts);
   };
   const std::int64_t rows = block.row_end - block.row_begin, down = row - block.row_begin,
                      across = column - block.column_begin,
                      rows_at_once = foreseeing_strips() * kernels_.rows;
-  for (const GemmOperand& rhs : rhs_)
-    ask(rhs, column, tile_columns(), down, down + rows_at_once, rows);
-  for (const GemmOperand& lhs : lhs_)
+  for (const Reader& rhs : rhs_) ask(rhs, column, tile_columns(), down, down + rows_at_once, rows);
+  for (const Reader& lhs : lhs_)
     ask(lhs, row, rows_at_once, across, across + tile_columns(), block.columns());
 }
 
 // The group's tiles beside one strip of rhs, which stays in the first-level cache meanwhile.
 template <class T>
 void Contraction<T>::multiply_column(const Call& call, const Slot& slot, const Block& block,
-                                     const Group& group, std::int64_t column) const {
+                                     const GemmGroup& group, std::int64_t column) const {
   GemmTile<T> tile{};
   tile.segments = slot.segments;
   tile.accumulate = !block.first;
@@ -716,7 +572,7 @@ void Contraction<T>::multiply_column(const Call& call, const Slot& slot, const B
 
 template <class T>
 void Contraction<T>::run_epilogue(const Call& call, const Slot& slot, const Block& block,
-                                  const Group& group) const {
+                                  const GemmGroup& group) const {
   // Rows that reach from edge to edge are consecutive points.
   const std::int64_t rows_at_once = block.columns() == n_ ? group.rows : 1;
   for (std::int64_t i = 0; i < group.rows; i += rows_at_once) {
