@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <numeric>
 #include <thread>
@@ -96,4 +97,22 @@ TEST_CASE("a pool works with the threads that the system lets it have", "[cpu][p
   REQUIRE(waitpid(child, &status, 0) == child);
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);
+}
+
+TEST_CASE("workers that still wait awake and those that sleep take every task", "[cpu][parallel]") {
+  const ThreadPool pool(3);
+  std::atomic<std::int64_t> done{0};
+  constexpr std::int64_t calls = 600, tasks = 5;
+  const auto call = [&] {
+    for (std::int64_t i = 0; i < calls; ++i) {
+      pool.parallel_for(tasks, [&](std::int64_t) { ++done; });
+      // Longer than a worker stays awake.
+      if (i % 100 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  };
+  {
+    const std::jthread other(call);
+    call();
+  }
+  CHECK(done == 2 * calls * tasks);
 }

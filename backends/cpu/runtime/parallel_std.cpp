@@ -2,8 +2,13 @@
 // puts a job in a queue; the caller works on its own job, and idle workers join the oldest one that
 // has tasks left. Since every caller can finish its job alone, nested and concurrent calls can't
 // deadlock.
+//
+// To put a thread to sleep and wake it again takes longer than many kernels do. So who waits stays
+// awake for a moment first, giving way to other threads: workers for the next job, callers for the
+// last helper, both for the mutex.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -21,13 +26,33 @@ namespace fluxion::cpu_backend {
 
 namespace {
 
+constexpr std::chrono::microseconds awake{50};
+
+// Whether the condition came true within that time.
+template <class Condition>
+bool comes_soon(const Condition& condition) {
+  if (condition()) return true;
+  const auto end = std::chrono::steady_clock::now() + awake;
+  do {
+    std::this_thread::yield();
+    if (condition()) return true;
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
+}
+
+std::unique_lock<std::mutex> locked(std::mutex& mutex) {
+  std::unique_lock lock(mutex, std::defer_lock);
+  if (!comes_soon([&] { return lock.try_lock(); })) lock.lock();
+  return lock;
+}
+
 struct Job {
   Job(const std::function<void(std::int64_t)>& body, std::int64_t tasks)
       : body(body), tasks(tasks) {}
   const std::function<void(std::int64_t)>& body;
   const std::int64_t tasks;
   std::atomic<std::int64_t> next{0};
-  int helpers = 0;               // workers inside work(); guarded by the pool's mutex
+  std::atomic<int> helpers{0};   // workers inside work(); changed with the pool's mutex held
   std::exception_ptr exception;  // the first; guarded by the pool's mutex
 
   // Takes tasks until none is left.
@@ -58,21 +83,31 @@ struct ThreadPool::State {
     {
       std::lock_guard lock(mutex);
       stopping = true;
+      ++calls;
     }
     job_waits.notify_all();
     workers.clear();
   }
 
   void serve() {
-    std::unique_lock lock(mutex);
+    std::unique_lock lock = locked(mutex);
     for (;;) {
-      job_waits.wait(lock, [this] { return stopping || !jobs.empty(); });
+      while (jobs.empty() && !stopping) {
+        const std::uint64_t before = calls;
+        lock.unlock();
+        const bool called = comes_soon([&] { return calls != before; });
+        lock = locked(mutex);
+        if (called) continue;
+        ++asleep;
+        job_waits.wait(lock, [this] { return stopping || !jobs.empty(); });
+        --asleep;
+      }
       if (stopping) return;
       Job* job = jobs.front();
       ++job->helpers;
       lock.unlock();
       job->work(mutex);
-      lock.lock();
+      lock = locked(mutex);
       remove(job);
       if (--job->helpers == 0) helper_left.notify_all();
     }
@@ -88,6 +123,8 @@ struct ThreadPool::State {
   std::mutex mutex;
   std::condition_variable job_waits, helper_left;
   std::deque<Job*> jobs;
+  std::atomic<std::uint64_t> calls{0};  // jobs so far, and the call to stop
+  std::int64_t asleep = 0;              // workers
   bool stopping = false;
   std::vector<std::jthread> workers;
 };
@@ -112,20 +149,21 @@ void ThreadPool::parallel_for(std::int64_t tasks,
   }
   State& state = *state_;
   Job job(body, tasks);
-  {
-    std::lock_guard lock(state.mutex);
-    state.jobs.push_back(&job);
-  }
-  const std::int64_t wanted = std::min<std::int64_t>(tasks - 1, state.threads - 1);
-  if (wanted == state.threads - 1) {
-    state.job_waits.notify_all();
-  } else {
-    for (std::int64_t i = 0; i < wanted; ++i) state.job_waits.notify_one();
-  }
+  std::unique_lock lock = locked(state.mutex);
+  state.jobs.push_back(&job);
+  ++state.calls;
+  const std::int64_t wanted = std::min(tasks - 1, state.asleep);
+  lock.unlock();
+  for (std::int64_t i = 0; i < wanted; ++i) state.job_waits.notify_one();
   job.work(state.mutex);
-  std::unique_lock lock(state.mutex);
+  lock = locked(state.mutex);
   state.remove(&job);
-  state.helper_left.wait(lock, [&] { return job.helpers == 0; });
+  if (job.helpers > 0) {
+    lock.unlock();
+    comes_soon([&] { return job.helpers == 0; });
+    lock = locked(state.mutex);
+    state.helper_left.wait(lock, [&] { return job.helpers == 0; });
+  }
   if (job.exception) std::rethrow_exception(job.exception);
 }
 
