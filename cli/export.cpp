@@ -25,8 +25,8 @@ WeightEncoding encoding_from(const std::string& name) {
 
 int run_export(const ExportArguments& options, const Streams& streams) {
   const Model model = read_model(options.model, open_device(options, streams));
-  const SamplerOptions chosen =
-      chosen_sampler(options.sampler, options.guidance, model.info, "export");
+  const SamplerOptions chosen = chosen_sampler(options.sampler, options.guidance, model.info,
+                                               "export", options.free_guidance);
   if (options.sampler.head_start)
     throw Error("export: a head start is made of data, which a sampler file does not hold");
   const StoredSampler sampler =

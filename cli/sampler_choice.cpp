@@ -86,7 +86,7 @@ std::vector<Option> add_sampler_options(const Parser& parser, SamplerChoice& cho
           .add_option(
               "--grid", choice.grid,
               "Where the steps lie: uniform in time, karras, log-snr, best: where euler's err "
-              "least on the ways of some samples, or auto: karras for edm, log-snr for "
+              "least on the paths of some samples, or auto: karras for edm, log-snr for "
               "dpm-solver++, else uniform (default: auto)")
           .check(one_of({"auto", "uniform", "karras", "log-snr", "best"}))
           .type_name("NAME")
@@ -112,7 +112,7 @@ std::vector<Option> add_sampler_options(const Parser& parser, SamplerChoice& cho
 }
 
 SamplerOptions chosen_sampler(const SamplerChoice& choice, double guidance, const ModelInfo& info,
-                              const std::string& command) {
+                              const std::string& command, bool free_guidance) {
   SamplerOptions options = default_sampler(info);
   check_guidance(info, guidance);
   options.guidance = guidance;
@@ -155,10 +155,28 @@ SamplerOptions chosen_sampler(const SamplerChoice& choice, double guidance, cons
   use(choice.measured_norms, "--measured-norms", corrector);
   if (options.kind == SamplerKind::ode_dopri5 && choice.grid)
     throw Error(command + ": --grid has no meaning for dopri5, which chooses its steps");
-  set(options.shift, choice.shift);
-  set(options.rho, choice.rho);
-  set(options.sigma_min, choice.sigma_min);
-  set(options.sigma_max, choice.sigma_max);
+  const auto take_for_grids = [&](double& member, const std::optional<double>& given,
+                                  const char* option, std::initializer_list<GridKind> grids) {
+    if (!given) return;
+    const GridKind grid = grid_of(options);
+    if (options.kind == SamplerKind::ode_dopri5)
+      throw Error(command + ": " + option + " has no effect on dopri5, which chooses its steps");
+    if (std::ranges::count(grids, grid) == 0) {
+      std::string names;
+      for (const GridKind each : grids) names += (names.empty() ? "" : ", ") + to_string(each);
+      throw Error(command + ": " + option + " is for --grid " + names + ", and the grid is " +
+                  to_string(grid));
+    }
+    member = *given;
+  };
+  using enum GridKind;
+  take_for_grids(options.shift, choice.shift, "--shift", {uniform});
+  take_for_grids(options.rho, choice.rho, "--rho", {karras});
+  take_for_grids(options.sigma_min, choice.sigma_min, "--sigma-min", {karras, log_snr});
+  take_for_grids(options.sigma_max, choice.sigma_max, "--sigma-max", {karras, log_snr});
+  if ((choice.guidance_low || choice.guidance_high) && guidance == 1 && !free_guidance)
+    throw Error(command +
+                ": --guidance-low and --guidance-high limit --guidance W, which is not given");
   set(options.guidance_low, choice.guidance_low);
   set(options.guidance_high, choice.guidance_high);
   if (choice.corrections) options.corrections = *choice.corrections;

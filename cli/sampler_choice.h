@@ -26,9 +26,9 @@ struct SamplerChoice {
 std::vector<Option> add_sampler_options(const Parser& parser, SamplerChoice& choice);
 // The model's default sampler as the command line changes it, with --guidance. Throws Error for an
 // option that the sampler doesn't have, naming those that do, and as check_guidance and
-// check(SamplerOptions) do.
+// check(SamplerOptions) do. free_guidance: calls choose the scale of guidance later.
 SamplerOptions chosen_sampler(const SamplerChoice& choice, double guidance, const ModelInfo& info,
-                              const std::string& command);
+                              const std::string& command, bool free_guidance = false);
 
 // Takes the head start that was chosen from this data set, if one was. Throws Error as
 // fitted_head_start does, and where the set's samples are others than the model's.

@@ -174,12 +174,13 @@ class ZooRun {
 };
 
 // A trained model of the zoo that the method can learn from; empty: none.
-std::string teacher_for(const Method& method, const std::vector<ZooEntry>& entries,
-                        const fs::path& folder) {
+std::string teacher_for(const std::shared_ptr<const Method>& method,
+                        const std::vector<ZooEntry>& entries, const fs::path& folder) {
+  const MethodOptions options = configure(method->name, {}, SampleKind::points, {method}).options;
   for (const ZooEntry& entry : entries) {
     if (!entry.failure.empty() || !entry.teacher.empty()) continue;
     const ModelInfo info = read_model_info(folder / entry.name / "model.safetensors");
-    if (method.teacher_refusal && !method.teacher_refusal(info).empty()) continue;
+    if (method->teacher_refusal && !method->teacher_refusal(info, options).empty()) continue;
     if (info.prediction == Prediction::end_point) continue;
     return entry.name;
   }
@@ -325,7 +326,7 @@ int zoo(const ZooOptions& options, const Streams& streams) {
     std::vector<std::string> arguments = train_arguments(options, method);
     const bool learns_from_model = method.needs_pairs || !method.teacher_option.empty();
     if (learns_from_model) {
-      entry.teacher = teacher_for(method, page.entries, folder);
+      entry.teacher = teacher_for(methods[i], page.entries, folder);
       if (entry.teacher.empty()) {
         entry.failure =
             "It learns from a trained model, and none of the methods above made one that it takes: "

@@ -1,9 +1,10 @@
 // alpha-Flow: from flow matching over intervals to MeanFlow, along a schedule and without a
 // derivative.
 //   s = t - a (t - r),  z_s = z - (t - s) v,  target = a v + (1 - a) u(z_s, s, r), held constant
-// with v = e - x and a falling from 1 to 0 over the run. Below a = 0.005 it stays there, which is
-// MeanFlow by finite differences, or, as in the published code, MeanFlow's own target and weight
-// take over.
+// with v = e - x and a falling from 1 to 0 over the run; the weight of a squared error E is
+// a / (E + c). Below a = 0.005 it stays there, and the weight is a / (E + c a^2): u - target is a
+// times MeanFlow's by finite differences, and so its gradients are MeanFlow's. Or, as in the
+// published code, MeanFlow's own target takes over. Targets of images are clipped, as there.
 #include "autograd/transforms.h"
 #include "engine/graph/ops.h"
 #include "models/layers/layers.h"
@@ -34,24 +35,30 @@ LossValue alpha_flow_loss(const LossArguments& arguments) {
   const Tensor z_s = z - per_sample(draws.t - s, z.rank()) * v;
   const Tensor later = arguments.velocity(z_s, {.t = s, .r = r}, labels);
   const Tensor mixed = alpha * v + (1.0 - alpha) * later;
-  Tensor target = minimum(maximum(mixed, -largest_target), largest_target), share = alpha, u;
+  const bool images = z.rank() > 2;
+  Tensor target = images ? minimum(maximum(mixed, -largest_target), largest_target) : mixed, u;
+  // The residual is about alpha times MeanFlow's.
+  const Tensor small = lt(falling, least_alpha);
+  Tensor scale = alpha;
   const auto average = [&](const Tensor& at, const Tensor& t) {
     return arguments.velocity(at, {.t = t, .r = r}, labels);
   };
   if (arguments.use.options.text("small-alpha") == "derivative") {
     Tensor dudt;
     std::tie(u, dudt) = jvp(average, std::tuple(z, draws.t), std::tuple(v, ones_like(draws.t)));
-    const Tensor small = lt(falling, least_alpha);
     target = where(small, v - per_sample(draws.t - r, z.rank()) * dudt, target);
-    share = where(small, 1.0, alpha);
+    scale = where(small, 1.0, scale);
   } else {
     u = average(z, draws.t);
   }
   target = stop_gradient(target);
   const Tensor error =
       squared_norm(u - target) / static_cast<double>(draws.x.elements() / draws.x.size(0));
-  const Tensor weight = share / stop_gradient(error + arguments.use.options.real("weight-offset"));
-  return {mean(weight * error), mean(error)};
+  const double offset = arguments.use.options.real("weight-offset");
+  const Tensor squares = square(scale),
+               weight = where(small, scale, alpha) /
+                        (stop_gradient(error) + offset * where(small, squares, 1.0));
+  return {mean(weight * error), mean(error / squares)};
 }
 
 }  // namespace

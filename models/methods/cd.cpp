@@ -1,6 +1,7 @@
 // Consistency distillation: neighbouring noise levels on a trajectory of a trained EDM model; from
 // the higher to the lower by one of Heun's steps, there as a slow average of the network sees it.
 #include "engine/graph/ops.h"
+#include "engine/number_text.h"
 #include "models/methods/consistency_pair.h"
 #include "models/samplers/sampler.h"
 
@@ -49,8 +50,12 @@ Method cd_method() {
   method.loss = cd_loss;
   method.copies = {"slow"};
   method.teacher_option = "teacher";
-  method.teacher_refusal = [](const ModelInfo& info) -> std::string {
-    return info.wrapping == Wrapping::edm ? "" : "predicts no F of EDM; --method edm trains one";
+  method.teacher_refusal = [](const ModelInfo& info, const MethodOptions& options) -> std::string {
+    if (info.wrapping != Wrapping::edm) return "predicts no F of EDM; --method edm trains one";
+    if (info.path.sigma_data != options.real("sigma-data"))
+      return "was trained with --sigma-data " + number_text(info.path.sigma_data) +
+             ", which scales what it is asked and what it answers; give the same";
+    return "";
   };
   method.after_update = [](const UpdateArguments& update) -> MethodState {
     return {{"slow",

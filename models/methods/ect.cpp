@@ -9,6 +9,9 @@ namespace fluxion {
 namespace {
 
 constexpr double widening = 8, slope = 1;
+// The levels of a pair stay so far apart, as a share of the upper one: in single precision a
+// difference of nearer ones is mostly rounding, and at last 0.
+constexpr double least_gap = 1e-4;
 
 // r = max(0, t - t q^-(stage + 1) (1 + 8 sigmoid(-t))), and at least the path's own least level,
 // where f is its argument.
@@ -16,10 +19,12 @@ Tensor lower_level(const LossArguments& arguments, const Path& path, const Tenso
   const MethodOptions& options = arguments.use.options;
   const double length = std::max(1.0, std::floor(static_cast<double>(arguments.use.total_steps) /
                                                  static_cast<double>(options.whole("stages"))));
-  const Tensor stage = floor(arguments.step.to(t.dtype()) / length);
+  // A run that goes on beyond its planned steps stays at the last stage.
+  const Tensor stage = minimum(floor(arguments.step.to(t.dtype()) / length),
+                               static_cast<double>(options.whole("stages") - 1));
   const Tensor gap =
-      t * pow(options.real("shrink"), -(stage + 1.0)) * (1.0 + widening * sigmoid(-slope * t));
-  return maximum(t - gap, path.sigma_min);
+      pow(options.real("shrink"), -(stage + 1.0)) * (1.0 + widening * sigmoid(-slope * t));
+  return maximum(t - t * maximum(gap, least_gap), path.sigma_min);
 }
 
 LossValue ect_loss(const LossArguments& arguments) {

@@ -16,6 +16,11 @@ namespace {
 constexpr std::int64_t image_steps = 4, point_steps = 8;
 constexpr double default_weight = 0.01;  // that of the paper, of both
 
+MethodOption weight_option(std::string name, std::string help) {
+  return newer_option(
+      real_option(std::move(name), 0, 1e6, {.images = default_weight}, std::move(help)), 0.0);
+}
+
 LossValue ffjord_loss(const LossArguments& arguments) {
   const MethodOptions& options = arguments.use.options;
   const bool images = arguments.x.rank() > 2;
@@ -64,16 +69,17 @@ Method ffjord_method() {
                                "Steps of RK4 that the flow is followed by"),
                   choice_option("divergence", {"exact", "hutchinson"},
                                 {.images = "hutchinson", .points = "exact"},
-                                "Of the velocity: one derivative for each dimension, or along one "
-                                "random direction a step"),
+                                "How the velocity's divergence is found: by a derivative for each "
+                                "dimension, or along one random direction a step"),
                   choice_option("flow-gradient", {"unrolled", "adjoint"}, {.images = "unrolled"},
-                                "Through the steps, each computed again, or by the adjoint "
-                                "equation, which keeps nothing of them"),
-                  real_option("kinetic-weight", 0, 1e6, {.images = default_weight},
-                              "Of the mean square of the velocity along the way: straight ways"),
-                  real_option("jacobian-weight", 0, 1e6, {.images = default_weight},
-                              "Of the square of its Jacobian's norm: a velocity that few steps "
-                              "can follow"),
+                                "unrolled: through the steps, each computed again; adjoint: by "
+                                "the adjoint equation, which keeps nothing of them"),
+                  weight_option("kinetic-weight",
+                                "Weight of the square of the velocity along the path, which "
+                                "makes paths straight"),
+                  weight_option("jacobian-weight",
+                                "Weight of the square of the norm of the velocity's Jacobian, "
+                                "which makes it one that few steps can follow"),
                   label_dropout_option()},
       .prediction = Prediction::velocity,
       .sampling = {.sampler = "rk4", .steps = image_steps},

@@ -45,9 +45,10 @@ Method meanflow_method() {
            for_classes(real_option("kappa", 0, 0.999, {.images = 0.0},
                                    "Share of the conditional velocity in the guided target")),
            label_dropout_option(), equal_share_option(),
-           choice_option("tangent", {"subset", "all"}, {.images = "subset"},
-                         "Run the derivative over the rows that need it (subset) or over all; same "
-                         "numbers"),
+           choice_option(
+               "tangent", {"subset", "all"}, {.images = "subset"},
+               "Run the derivative over the rows that need it, the first of a batch (subset), "
+               "or over all, of which random ones need it"),
            choice_option(
                "direction", {"data", "network"}, {.images = "data", .points = "network"},
                "Take the derivative along the velocity of the drawn pair (data), or along "

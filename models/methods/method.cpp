@@ -152,6 +152,8 @@ MethodConfig method_from_json(const json& object, const MethodTable& table) {
       throw FormatError("method: 'options' is no object: " + options->dump());
     for (const auto& [option, value] : options->items()) given[option] = value_from(option, value);
   }
+  for (const MethodOption& option : method->options)
+    if (option.in_older_files) given.try_emplace(option.name, *option.in_older_files);
   try {
     return {method, completed(*method, given, SampleKind::images)};
   } catch (const Error& error) {

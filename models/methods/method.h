@@ -105,7 +105,7 @@ struct Method {
   std::string teacher_option = {};
   // What is wrong with such a model, as the end of a sentence that begins with its file; "":
   // nothing.
-  std::function<std::string(const ModelInfo&)> teacher_refusal = {};
+  std::function<std::string(const ModelInfo&, const MethodOptions&)> teacher_refusal = {};
   // The state after an update; pure, as the loss is. Trees that it leaves out stay as they are.
   std::function<MethodState(const UpdateArguments&)> after_update = {};
 

@@ -105,6 +105,11 @@ MethodOption for_classes(MethodOption option) {
   return option;
 }
 
+MethodOption newer_option(MethodOption option, OptionValue in_older_files) {
+  option.in_older_files = std::move(in_older_files);
+  return option;
+}
+
 MethodOption for_choices(std::string other, std::vector<std::string> choices, MethodOption option) {
   option.of_option = std::move(other);
   option.of_choices = std::move(choices);

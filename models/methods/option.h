@@ -34,6 +34,8 @@ struct MethodOption {
   double low = 0, high = 0;
   // The words that a text may be; none: a text is the name of a file.
   std::vector<std::string> choices = {};
+  // What files mean that were written before there was such an option; none: the default.
+  std::optional<OptionValue> in_older_files = {};
   bool needs_classes = false;  // it changes nothing where the network has no classes
   // Nor where another option is none of these words or numbers.
   std::string of_option = {};
@@ -52,8 +54,10 @@ MethodOption choice_option(std::string name, std::vector<std::string> choices,
                            OptionDefault fallback, std::string help);
 MethodOption file_option(std::string name, std::string help);  // default: none, ""
 
-// The same option with another default, or for networks with classes alone.
+// The same option with another default, with another meaning of files without it, or for networks
+// with classes alone.
 MethodOption with_default(MethodOption option, OptionDefault fallback);
+MethodOption newer_option(MethodOption option, OptionValue in_older_files);
 MethodOption for_classes(MethodOption option);
 // The same option where another is one of these words.
 MethodOption for_choices(std::string other, std::vector<std::string> choices, MethodOption option);

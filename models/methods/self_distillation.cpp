@@ -15,8 +15,9 @@ std::vector<MethodOption> self_distillation_options(std::vector<MethodOption> ow
   own.push_back(label_dropout_option());
   own.push_back(real_option("diagonal-share", 0, 1, {.images = 0.75, .points = 0.5},
                             "Share of rows that learn the velocity; the others learn the map"));
-  own.push_back(choice_option("weighting", {"none", "learned"}, {.images = "none"},
-                              "Weigh times by exp(-w) with a learned w(t, r), or all alike"));
+  own.push_back(
+      choice_option("weighting", {"none", "learned"}, {.images = "none"},
+                    "learned: weigh times by exp(-w) with a learned w(t, r); none: all alike"));
   return own;
 }
 
@@ -26,7 +27,7 @@ LossValue self_distillation_loss(const LossArguments& arguments, const MapResidu
   const DrawOptions how{.equal_share = options.real("diagonal-share"),
                         .fixed_share = true,
                         .label_dropout = options.real("label-dropout")};
-  const std::int64_t map_rows = unequal_rows(how, batch);
+  const std::int64_t map_rows = unequal_rows_beside_equal(how, batch);
   FlowDraws draws = draw(arguments, how);
   const Tensor times = uniform(fold_in(arguments.key, 1), {2, batch}, arguments.x.dtype());
   const Tensor alone = reshape(slice_axis(times, 0, 0, 1), {batch});

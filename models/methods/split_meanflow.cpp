@@ -13,7 +13,7 @@ LossValue split_meanflow_loss(const LossArguments& arguments) {
   DrawOptions how = draw_options(arguments.use.options);
   how.fixed_share = true;
   const FlowDraws draws = draw(arguments, how);
-  const std::int64_t batch = draws.x.size(0), split_rows = unequal_rows(how, batch);
+  const std::int64_t batch = draws.x.size(0), split_rows = unequal_rows_beside_equal(how, batch);
   Tensor total = zeros({}, draws.x.dtype(), draws.x.device());
   if (split_rows > 0) {
     const Tensor lambda = uniform(fold_in(arguments.key, 1), {split_rows}, draws.x.dtype());

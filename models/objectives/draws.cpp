@@ -36,7 +36,16 @@ FlowDraws rows(const FlowDraws& draws, std::int64_t begin, std::int64_t end) {
 std::int64_t unequal_rows(const DrawOptions& options, std::int64_t batch) {
   const auto rows = static_cast<std::int64_t>(
       std::llround((1 - options.equal_share) * static_cast<double>(batch)));
-  return std::clamp<std::int64_t>(rows, options.equal_share < 1 ? 1 : 0, batch);
+  const std::int64_t most = options.equal_share > 0 && batch > 1 ? batch - 1 : batch;
+  return std::clamp<std::int64_t>(rows, options.equal_share < 1 ? 1 : 0, most);
+}
+
+std::int64_t unequal_rows_beside_equal(const DrawOptions& options, std::int64_t batch) {
+  if (batch == 1 && options.equal_share > 0 && options.equal_share < 1)
+    throw Error(
+        "objective: some rows learn the velocity and others the map, and a batch of 1 has no two; "
+        "take a batch of 2 or more");
+  return unequal_rows(options, batch);
 }
 
 FlowDraws draw(const DrawOptions& options, const Tensor& x, const Tensor& labels,

@@ -42,8 +42,11 @@ struct DrawOptions {
 };
 
 // The number of leading rows with r != t under fixed_share: round((1 - equal_share) batch), at
-// least 1 unless equal_share is 1.
+// least 1 unless equal_share is 1, and not all unless it is 0 or the batch is 1.
 std::int64_t unequal_rows(const DrawOptions& options, std::int64_t batch);
+// The same where only both kinds together learn from the data: throws Error where a batch of 1 has
+// room for one.
+std::int64_t unequal_rows_beside_equal(const DrawOptions& options, std::int64_t batch);
 
 // e ~ N(0, I); t and r the later and earlier of two times, or one and the same if equal_share is 1;
 // masks. `labels` is empty without classes (num_classes 0). key u32[2].

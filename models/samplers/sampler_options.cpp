@@ -80,6 +80,13 @@ std::string to_string(GridKind kind) { return name_of(grid_names, kind); }
 
 GridKind grid_kind_from(const std::string& name) { return value_named(grid_names, name, "grid"); }
 
+GridKind grid_of(const SamplerOptions& options) {
+  if (options.grid != GridKind::automatic) return options.grid;
+  return options.kind == SamplerKind::edm || options.path.kind == PathKind::edm ? GridKind::karras
+         : options.kind == SamplerKind::dpm_solver                              ? GridKind::log_snr
+                                                                                : GridKind::uniform;
+}
+
 void check(const SamplerOptions& options) {
   if (options.steps < 1)
     throw Error("sampler: wants at least 1 step, got " + std::to_string(options.steps));

@@ -105,6 +105,9 @@ struct SamplerOptions {
   bool measured_norms = false;
 };
 
+// The grid of these options, with `automatic` resolved.
+GridKind grid_of(const SamplerOptions& options);
+
 // Throws Error, which says what would be right, for settings out of range, and where the network's
 // prediction doesn't serve the sampler.
 void check(const SamplerOptions& options);

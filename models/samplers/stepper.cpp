@@ -19,11 +19,7 @@ std::pair<Tensor, Tensor> LabelledPredictor::both(Prediction first, Prediction s
 Stepper make_stepper(const SamplerOptions& given) {
   check(given);
   SamplerOptions options = given;
-  if (options.grid == GridKind::automatic)
-    options.grid = options.kind == SamplerKind::edm || options.path.kind == PathKind::edm
-                       ? GridKind::karras
-                   : options.kind == SamplerKind::dpm_solver ? GridKind::log_snr
-                                                             : GridKind::uniform;
+  options.grid = grid_of(options);
   switch (options.kind) {
     case SamplerKind::meanflow:
     case SamplerKind::ode_euler:

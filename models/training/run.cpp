@@ -94,10 +94,11 @@ void check_finite(const RunProgress& progress) {
   throw Diverged("train: the loss is no longer finite after step " + std::to_string(progress.step));
 }
 
-// Whether an error is beyond what a run can come from, such as that of noisy targets or of a spike.
+// Whether an error is beyond what a run comes back from, as it does from noisy targets or a spike.
+// That of consistency models begins near 0 and may grow: what counts is the size of data, about 1.
 bool diverges(double error, double at_first) {
   constexpr double beyond = 1000;
-  return error > beyond * at_first;
+  return error > beyond * std::max(1.0, at_first);
 }
 
 // What may help against divergence, given the data.

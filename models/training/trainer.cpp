@@ -229,7 +229,7 @@ Parameters read_teacher(const TrainingConfig& config, const Device& device) {
                 option);
   const Model teacher = read_model(file, device);
   if (const auto& refusal = config.method.method->teacher_refusal) {
-    const std::string why = refusal(teacher.info);
+    const std::string why = refusal(teacher.info, config.method.options);
     if (!why.empty()) throw Error("train: --" + option + " " + file + " " + why);
   }
   if (teacher.info.network != config.network)

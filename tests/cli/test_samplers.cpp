@@ -70,6 +70,11 @@ TEST_CASE("samplers refuse what they can't do in one line", "[cli]") {
   refused("--sampler dopri5 --steps 2 --tolerance 1e-9", "after 2 tries");
   refused("--sampler dopri5 --grid karras", "--grid has no meaning for dopri5");
   refused("--sampler edm --sigma-min 9 --sigma-max 3", "sigma_min < sigma_max");
+  refused("--sampler dopri5 --shift 3", "--shift has no effect on dopri5");
+  refused("--sampler dpm-solver++ --shift 3", "--shift is for --grid uniform");
+  refused("--sampler heun --sigma-max 10", "--sigma-max is for --grid karras, log-snr");
+  refused("--sampler heun --rho 3", "--rho is for --grid karras, and the grid is uniform");
+  refused("--guidance-low 0.2", "limit --guidance W");
   const ProgramRun unknown = models.sample("flow-matching", "--sampler magic");
   CHECK(unknown.code == 2);
   CHECK(is_one_line(unknown.error));

@@ -69,6 +69,14 @@ TEST_CASE("the objectives of older files are methods that compute the same", "[m
   CHECK_THROWS_AS(method_from_json(older), FormatError);
 }
 
+TEST_CASE("options that a file is older than are what the method did then", "[methods]") {
+  const auto read = [](const char* text) { return method_from_json(nlohmann::json::parse(text)); };
+  const MethodConfig older = read(R"({"method": "ffjord", "options": {"flow-steps": 4}})");
+  CHECK(older.options.real("kinetic-weight") == 0);
+  CHECK(older.options.real("jacobian-weight") == 0);
+  CHECK(configure("ffjord").options.real("kinetic-weight") == 0.01);
+}
+
 TEST_CASE("older models are read and drawn as they were", "[methods]") {
   const Device device = cpu({.threads = 1});
   for (const std::string name : {"flow-matching", "meanflow", "split-meanflow", "guided"}) {

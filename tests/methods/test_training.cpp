@@ -237,9 +237,9 @@ TEST_CASE("alpha-Flow ends as MeanFlow: with its derivative exactly, by differen
   for (const std::int32_t step : {0, 300})
     CHECK(off(learned(alpha_flow("derivative"), step).second,
               learned(alpha_flow("differences"), step).second) < 1e-13);
-  // Differences: with errors alpha times as large as MeanFlow's, and a weight that is as much
-  // smaller, gradients are alpha^2 / offset times its plain ones where the offset prevails.
-  const double offset = 1e5, alpha = 0.005;
+  // Differences: with MeanFlow's weight, gradients are 1 / offset times its plain ones where the
+  // offset prevails.
+  const double offset = 1e5;
   const auto plain =
       learned(
           configure(
@@ -248,11 +248,44 @@ TEST_CASE("alpha-Flow ends as MeanFlow: with its derivative exactly, by differen
           999)
           .second;
   Parameters scaled = learned(configure("alpha-flow", {{"weight-offset", offset}}), 999).second;
-  for (auto& [name, tensor] : scaled) tensor = tensor * (2 * offset / (alpha * alpha));
+  for (auto& [name, tensor] : scaled) tensor = tensor * (2 * offset);
   double largest = 0;
   for (const auto& [name, tensor] : plain)
     largest = std::max(largest, max(abs(tensor)).item<double>());
   CHECK(off(scaled, plain) < 0.02 * largest);
+}
+
+TEST_CASE("alpha-Flow begins as flow matching, on points as far out as they are", "[methods]") {
+  const Device device = cpu({.threads = 1});
+  const NetworkConfig network = MlpConfig{.hidden = {8}};
+  const Parameters parameters = map_tree(initialise(network, random_key(1, device), DType::f64),
+                                         [](const Tensor& p) { return zeros_like(p); });
+  const Parameters none;
+  const Tensor x = 30.0 * normal(random_key(2, device), {64, 2}, DType::f64);
+  // Of a network that says 0 the error is the mean square of e - x, where clipping at 4 would leave
+  // at most 16. A large offset makes the weight a constant.
+  const MethodConfig method = configure("alpha-flow", {{"weight-offset", 1e6}});
+  CHECK(1e6 * loss_of(method, network, parameters, none, x, {}, 0).item<double>() ==
+        Approx(mean(square(x)).item<double>()).epsilon(0.2));
+}
+
+TEST_CASE("ect's levels stay apart, beyond its planned steps and with many stages", "[methods]") {
+  const Device device = cpu({.threads = 1});
+  const NetworkConfig network = MlpConfig{.hidden = {8}};
+  const Parameters parameters = initialise(network, random_key(1, device)), none;
+  const Tensor x = normal(random_key(2, device), {64, 2});
+  const GivenOptions many{{"stages", std::int64_t{100}}}, far{{"shrink", 1000.0}};
+  for (const GivenOptions& given : {GivenOptions{}, many, far})
+    for (const std::int32_t step : {0, 999, 40000}) {
+      const MethodConfig method = configure("ect", given, SampleKind::points);
+      const auto [loss, gradient] = value_and_grad([&](const Parameters& p) {
+        return loss_of(method, network, p, none, x, {}, step);
+      })(parameters);
+      INFO("step " << step << ", loss " << loss.item<float>());
+      CHECK(std::isfinite(loss.item<float>()));
+      for (const auto& [name, tensor] : gradient)
+        CHECK(std::isfinite(max(abs(tensor)).item<float>()));
+    }
 }
 
 TEST_CASE("iMF's guidance is the difference of its second network with and without the class",
@@ -419,4 +452,17 @@ TEST_CASE("a method says what it lacks in one line", "[methods]") {
   Trainer smaller(other, eight_gaussians(), cpu({.threads = 1}));
   write_model(folder / "m", smaller.model(Weights::raw));
   CHECK(contains(refusal(config), "another shape"));
+  config.method.options.set("sigma-data", 0.25);
+  CHECK(contains(refusal(config), "was trained with --sigma-data"));
+  // One row can't learn the velocity and the map.
+  for (const char* name : {"lsd", "psd", "esd", "split-meanflow"}) {
+    config = planar_config(name, 0);
+    config.batch = 1;
+    INFO(name);
+    CHECK(contains(
+        message_of([&] { Trainer(config, eight_gaussians(), cpu({.threads = 1})).step(); }),
+        "batch of 2"));
+  }
+  CHECK(unequal_rows({.equal_share = 0.1}, 4) == 3);
+  CHECK(unequal_rows({.equal_share = 0}, 4) == 4);
 }

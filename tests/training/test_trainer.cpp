@@ -226,7 +226,7 @@ TEST_CASE("an error far above that of the start is warned of, once", "[training]
     config.schedule.learning_rate = learning_rate;
     Trainer trainer(config, moons(), cpu());
     std::vector<std::string> warnings;
-    run_training(trainer, {.steps = 60}, {.log_every = 5},
+    run_training(trainer, {.steps = 60}, {.folder = {}, .log_every = 5},
                  {.warn = [&](const std::string& text) { warnings.push_back(text); }});
     return warnings;
   };
