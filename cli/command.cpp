@@ -89,7 +89,8 @@ Range seeds() { return whole(0, std::numeric_limits<std::uint64_t>::max()); }
 Range guidance_scales() { return real(-1000, 1000); }
 
 Check precisions() {
-  return {"{f32,bf16,f16,O/T/C}", [](const std::string& text) -> std::string {
+  return {"{f32,bf16,f16,OPERANDS/TANGENTS/COTANGENTS}",
+          [](const std::string& text) -> std::string {
             try {
               precision_from(text);
               return "";

@@ -73,7 +73,7 @@ std::string SampleTask::wants_model() const {
 }
 
 void add_sample_task(const Parser& parser, SampleTask& task) {
-  const std::string pictures = "From a picture", ways = "Ways";
+  const std::string pictures = "From a picture", ways = "Interpolation and animation";
   parser
       .add_option(
           "--init-image", task.init_image,
@@ -95,8 +95,10 @@ void add_sample_task(const Parser& parser, SampleTask& task) {
       .type_name("IMAGE")
       .group(pictures);
   parser
-      .add_option("--enlarge", task.enlarge,
-                  "Super-resolution: samples that look like this small picture when reduced")
+      .add_option(
+          "--enlarge", task.enlarge,
+          "Super-resolution: samples that look like this small picture when reduced; its sides are "
+          "whole fractions of a sample's")
       .type_name("IMAGE")
       .group(pictures);
   parser
@@ -123,9 +125,10 @@ void add_sample_task(const Parser& parser, SampleTask& task) {
       .type_name("X")
       .group(pictures);
   parser
-      .add_option("--interpolate", task.interpolate,
-                  "Go from the noise of one seed to that of another in --count samples, a row for "
-                  "each class")
+      .add_option(
+          "--interpolate", task.interpolate,
+          "Go from the noise of seed A to that of seed B in --count samples, a row for each "
+          "class")
       .type_name("A:B")
       .group(ways);
   parser

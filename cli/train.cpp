@@ -97,9 +97,10 @@ void warn_of(const DataSet& data, const TrainingConfig& config, const Streams& s
   constexpr std::int64_t few_images = 1000;
   if (!data.is_image() || !data.size()) return;
   if (const std::int64_t count = *data.size(); count < few_images) {
-    streams.error << "warning    only " << counted(count, "image")
-                  << ": samples may be copies of them, which `fluxion eval --neighbours FILE` "
-                     "shows; --flip adds their mirror images\n";
+    streams.error
+        << "warning    only " << counted(count, "image")
+        << ": samples may be copies of them, which `fluxion eval --model "
+           "OUT/model.safetensors --neighbours FILE.png` shows; --flip adds their mirror images\n";
     if (config.batch > count)
       streams.error << "warning    a batch of " << config.batch << " holds images more than once; "
                     << "--batch " << count << " makes each step faster\n";
@@ -197,8 +198,8 @@ void print_summary(const RunSummary& summary, const Trainer& trainer, const Memo
                              {"chart", summary.chart.string()},
                              {"log", summary.log.string()}});
   } else if (!options.quiet) {
-    streams.out << last.step << " steps in " << clock_text(last.seconds) << ", error " << last.error
-                << "\nmodel    " << summary.model.string() << "\nsamples  "
+    streams.out << counted(last.step, "step") << " in " << clock_text(last.seconds) << ", error "
+                << last.error << "\nmodel    " << summary.model.string() << "\nsamples  "
                 << summary.samples.string() << "\nchart    " << summary.chart.string() << std::endl;
   }
 }
@@ -215,8 +216,13 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   const std::set<std::string> given = given_settings(parser);
   if (!options.config_file.empty())
     fill_settings(parser, read_settings(options.config_file), options.config_file);
-  if (!options.preset.empty())
-    fill_settings(parser, preset_settings(options.preset), "preset " + options.preset);
+  if (!options.preset.empty()) {
+    nlohmann::json settings = preset_settings(options.preset);
+    // The shapes of networks in presets are those of a dit.
+    if (options.net.value_or("dit") != "dit")
+      for (const char* name : {"patch", "heads", "width", "depth"}) settings.erase(name);
+    fill_settings(parser, settings, "preset " + options.preset);
+  }
   // Some presets are for data that only the user has, under a name that stands for it.
   const auto& sets = built_in_data_sets();
   if (!options.preset.empty() && !given.contains("data") && !fs::exists(options.data) &&

@@ -230,10 +230,10 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .group(run);
   parser
       .add_option("--resume", options.resume,
-                  "Go on from the checkpoint in this folder (default: that of --out) as if the run "
-                  "had never stopped")
+                  "Go on from the checkpoint in this folder (default: that of --out), or from this "
+                  "checkpoint file, as if the run had never stopped")
       .value_optional()
-      .type_name("[DIR]")
+      .type_name("[DIR|FILE]")
       .group(run);
   parser
       .add_flag("--relabel", options.relabel,

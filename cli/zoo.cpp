@@ -403,8 +403,9 @@ Command add_zoo(CommandLine& program, const Streams& streams, const MethodTable&
   const Parser parser =
       program.add_subcommand("zoo", "Train every method on points and compare them on a page");
   parser.footer(
-      "Each method trains for as long, with the same network; the page - samples in 1, 2, 4 and 8 "
-      "steps, ways, velocities, distances - is renewed after each. Stopped, the same command goes "
+      "Each method trains for the same time with the same network; the page - samples in 1, 2, 4 "
+      "and 8 steps, paths, velocities, distances - is renewed after each. Stopped, the same "
+      "command goes "
       "on where it was.\n\n"
       "Examples:\n"
       "  fluxion zoo --minutes 2 --out out/zoo\n"

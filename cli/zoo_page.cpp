@@ -201,7 +201,7 @@ std::string zoo_html(const ZooPage& page) {
     for (const ZooDraw& draw : entry.draws)
       html +=
           figure(draw.picture, std::to_string(draw.steps) + (draw.steps == 1 ? " step" : " steps"));
-    html += "</div><div class=\"pictures\">" + figure(entry.ways, "The ways from noise to data") +
+    html += "</div><div class=\"pictures\">" + figure(entry.ways, "The paths from noise to data") +
             figure(entry.field, "Where points halfway between noise and data go") +
             "</div></article>\n";
   }

@@ -53,8 +53,8 @@ std::size_t choose_device(const std::vector<DeviceFacts>& all, const VulkanOptio
        {DeviceKind::discrete, DeviceKind::integrated, DeviceKind::virtual_gpu, DeviceKind::other})
     for (std::size_t i = 0; i < all.size(); ++i)
       if (all[i].kind == kind && all[i].refused.empty()) return i;
-  throw DeviceError("vulkan: there is no GPU that can be used; there are " + names_of(all) +
-                    ". A software device is used only if it is named, as in vulkan:0");
+  throw DeviceError("vulkan: there is no GPU that can be used, only " + names_of(all) +
+                    "; a software device is used only if it is named, as in vulkan:0");
 }
 
 bool tunes(const VulkanOptions& options, const std::filesystem::path& folder,

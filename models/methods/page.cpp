@@ -37,6 +37,14 @@ std::string methods_page(const MethodTable& table) {
       "[`models/methods/`](../models/methods/) and a row of its `table.cpp`, from which this page "
       "is "
       "made.\n\n"
+      "Time t goes from data (0) to noise (1); r <= t is the end of a jump. v is the velocity, "
+      "u(z, "
+      "t,\n"
+      "r) the average velocity from t to r, X(z, t, r) where the flow takes z. A row is one sample "
+      "of a\n"
+      "batch. `0.75; points: 0.5` is the default for images, and that for points. [sampling.md]"
+      "(sampling.md)\n"
+      "explains predictions and samplers.\n\n"
       "| method | what it trains | the network predicts | drawn with | keeps |\n"
       "|---|---|---|---|---|\n";
   for (const auto& method : table)
