@@ -7,6 +7,7 @@
 #include "engine/error.h"
 #include "engine/platform/file.h"
 #include "engine/platform/interrupt.h"
+#include "models/objectives/coupling.h"
 #include "models/training/pairs.h"
 
 namespace fluxion::cli {
@@ -61,6 +62,10 @@ int prepare_pairs(TrainOptions& options, const std::set<std::string>& given, con
     return 0;  // a configuration of a run that has made them
   }
 
+  if (options.coupling != to_string(CouplingKind::independent))
+    throw Error(start +
+                " trains on pairs of sample and noise, which no coupling changes; leave out " +
+                "--coupling");
   const ModelInfo info = read_model_info(teacher);
   const bool images = sample_shape(info.network).rank() == 3;
   resolve_method(options, images ? SampleKind::images : SampleKind::points);

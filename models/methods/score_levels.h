@@ -1,4 +1,5 @@
-// What methods share that learn the score along a path of a diffusion, t uniform.
+// What methods share that learn the score along a path of a diffusion, t uniform between the path's
+// ends, which samplers walk between (path.h); on vp and sub-vp it begins at 1e-3.
 #pragma once
 
 #include "autograd/divergence.h"

@@ -318,6 +318,10 @@ TEST_CASE("the program makes pairs, trains on them, goes on, and takes them agai
       "--pair-steps 5 --schedule constant" +
       small;
   // What has no effect is refused before pairs are drawn.
+  const ProgramRun coupled = run(reflow + "--coupling exact --out x");
+  CHECK(coupled.code == 1);
+  CHECK(contains(coupled.error, "no coupling changes"));
+  CHECK_FALSE(contains(coupled.error, "drawing pairs"));
   for (const char* times : {"--times uniform", "--time-shift 2", "--time-mean 0"}) {
     const ProgramRun refused = run(reflow + "--distil-steps 2 --out x " + times);
     INFO(refused.error);
