@@ -46,4 +46,16 @@ std::vector<std::byte> wide_image();
 // start, two forms, noise in some steps, memory, and guidance that a call may choose.
 std::vector<std::byte> guided_sampler();
 
+// Files of a stranger. z [batch, 3] gets a row of zeros at its end, and every second row is kept:
+// as many rows as z has for batches of one and two samples, 2 for 3, 33 for 64.
+enum class Uneven {
+  samples,  // they are what the step returns
+  memory,   // they are the memory that the start returns
+  graph,    // they are added to z, which no batch of three can do
+};
+std::vector<std::byte> uneven_sampler(Uneven kind);
+
+// Samples [3] that no step changes. No step uses the weights, of one number each.
+std::vector<std::byte> long_sampler(std::size_t weights, std::size_t steps);
+
 }  // namespace fluxion::testing

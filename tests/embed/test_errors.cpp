@@ -1,6 +1,7 @@
 // What the runtime library says to calls that are wrong, and to files that are.
 #include <algorithm>
 #include <cstdint>
+#include <ctime>
 #include <limits>
 #include <string>
 
@@ -220,6 +221,36 @@ TEST_CASE("files that are no generators are refused", "[embed][errors]") {
   }
   CHECK(generator == nullptr);
   CHECK(memory_of(device.get()).in_use == 0);
+}
+
+TEST_CASE("a file whose sizes don't grow evenly draws what fits, and is refused for the rest",
+          "[embed][errors]") {
+  const DeviceHandle device = open_device_handle("cpu:1");
+  for (const Uneven kind : {Uneven::samples, Uneven::memory, Uneven::graph}) {
+    CAPTURE(static_cast<int>(kind));
+    const GeneratorHandle generator = open_bytes(device.get(), uneven_sampler(kind));
+    CHECK(drawn(generator.get(), request_for(1, 0, 4, 2)).size() == 12);
+    std::vector<float> samples(3 * 64);
+    fluxion_error error;
+    for (const std::int64_t batch : {3, 64}) {
+      const fluxion_request request = request_for(1, 0, batch, batch);
+      check_failed(
+          fluxion_generate(generator.get(), &request, samples.data(), samples.size(), &error),
+          error, FLUXION_BAD_FILE, "can't be run");
+      check_failed(fluxion_generator_prepare(generator.get(), batch, nullptr, &error), error,
+                   FLUXION_BAD_FILE, "can't be run");
+    }
+  }
+}
+
+TEST_CASE("a file of many steps and weights opens in a time like its size", "[embed][errors]") {
+  const std::vector<std::byte> bytes = long_sampler(1'000, 100'000);
+  const DeviceHandle device = open_device_handle("cpu:1");
+  const std::clock_t begun = std::clock();
+  const GeneratorHandle generator = open_bytes(device.get(), bytes);
+  // Each weight at each step took 20 s.
+  CHECK(static_cast<double>(std::clock() - begun) / CLOCKS_PER_SEC < 5);
+  CHECK(info_of(generator.get()).steps == 100'000);
 }
 
 TEST_CASE("every status has a name, and the library its version", "[embed]") {
