@@ -259,23 +259,26 @@ Tensors Generator::State::placeholders(const Form& form, std::int64_t batch) con
 std::uint64_t Generator::State::prepare(std::int64_t batch) const {
   check_batch(batch);
   std::lock_guard lock(planning);
-  std::uint64_t most = 0;
+  // Noise is drawn before a step. What it leaves, and what the batch before leaves, is free by
+  // then.
+  const std::uint64_t noise_bytes = NoiseLease(*this)->of_steps.bytes();
+  std::uint64_t most = with_rounding(noise_bytes, 16);
   const auto plan = [&](const Form& form) {
     const Tensors arguments = placeholders(form, batch);
     const MemoryReport report = form.run.memory_report(arguments);
-    std::uint64_t bytes = report.output_bytes + report.workspace_bytes;
-    for (const Tensor& each : arguments) bytes += each.type().bytes();
-    most = std::max(most, with_rounding(bytes, arguments.size() + 8));
+    std::uint64_t given = 0;
+    for (const Tensor& each : arguments) given += each.type().bytes();
+    most = std::max(most, with_rounding(given + report.output_bytes + report.workspace_bytes,
+                                        arguments.size() + 8));
+    // Its draws are made while the rest of its arguments is there.
+    if (!form.stored->draws.empty())
+      most = std::max(most, with_rounding(given + noise_bytes, arguments.size() + 16));
   };
   blaming_the_file([&] {
     check(sampler, batch);
     for (const Form& form : forms) plan(form);
     if (start) plan(*start);
   });
-  // Noise is drawn before a step: random bits and numbers of a block. What it leaves, and what the
-  // batch before leaves, is free by then.
-  const auto elements = static_cast<std::uint64_t>(sampler.sample_shape.elements());
-  most = std::max(most, with_rounding(3 * elements * samples_per_key * sizeof(float), 16));
   // Constants of the graphs, for this batch size; the numbers of the steps.
   std::uint64_t constants = 0, pieces = 0;
   const auto add_constants = [&](const Form& form) {

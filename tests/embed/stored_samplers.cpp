@@ -49,27 +49,24 @@ constexpr std::uint32_t restless_draws[] = {0, 3};
 constexpr double restless_numbers[] = {0.75, -0.5};
 }  // namespace
 
-std::vector<std::byte> restless_sampler() {
-  const auto batch_of_three = [](std::int64_t batch) { return TensorType({batch, 3}, DType::f32); };
+std::vector<std::byte> restless_sampler(std::int64_t width) {
+  const auto rows = [=](std::int64_t batch) { return TensorType({batch, width}, DType::f32); };
   StoredSampler stored;
-  stored.sample_shape = {3};
+  stored.sample_shape = {width};
   stored.scale = 2.5;
   stored.evaluations = 2;
-  stored.start.push_back({batched_graph({{"z", batch_of_three}}, {{"m", "primal"}},
+  stored.start.push_back({batched_graph({{"z", rows}}, {{"m", "primal"}},
                                         [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
                                           return {2.0 * x[0]};
                                         }),
                           {}});
   stored.forms.push_back(
-      {batched_graph({{"z", batch_of_three},
-                      {"m", batch_of_three},
-                      {"number", scalar},
-                      {"draw 0", batch_of_three},
-                      {"draw 3", batch_of_three}},
-                     {{"z", "primal"}, {"m", "primal"}},
-                     [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
-                       return {x[0] + 0.5 * x[1] + x[2] * x[3] + 0.25 * x[4], x[1] - x[0]};
-                     }),
+      {batched_graph(
+           {{"z", rows}, {"m", rows}, {"number", scalar}, {"draw 0", rows}, {"draw 3", rows}},
+           {{"z", "primal"}, {"m", "primal"}},
+           [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
+             return {x[0] + 0.5 * x[1] + x[2] * x[3] + 0.25 * x[4], x[1] - x[0]};
+           }),
        {std::begin(restless_draws), std::end(restless_draws)}});
   for (const double number : restless_numbers) stored.steps.push_back({0, {number}});
   return finished(stored, {});

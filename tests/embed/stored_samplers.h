@@ -28,10 +28,10 @@ void add_weight(StoredSampler& sampler, std::vector<std::byte>& storage, const s
 // The file, of a sampler whose weights were added to `storage`.
 std::vector<std::byte> finished(StoredSampler sampler, const std::vector<std::byte>& storage);
 
-// Samples [3], with a start, one number of memory for each coordinate, and two draws in each of two
-// steps: m = 2 z; then z' = z + 0.5 m + number (draw 0) + 0.25 (draw 3), m' = m - z.
-std::vector<std::byte> restless_sampler();
-// What it draws, step by step on the host: samples first .. first + count, [count, 3].
+// Samples [width], with a start, one number of memory for each coordinate, and two draws in each of
+// two steps: m = 2 z; then z' = z + 0.5 m + number (draw 0) + 0.25 (draw 3), m' = m - z.
+std::vector<std::byte> restless_sampler(std::int64_t width = 3);
+// What it draws of width 3, step by step on the host: samples first .. first + count, [count, 3].
 std::vector<float> restless_samples(std::uint64_t seed, std::int64_t first, std::int64_t count);
 
 // An image [height, width, 1] whose pixels are these, whatever the noise. 1e30 stands for NaN.
