@@ -73,7 +73,7 @@ class Generator {
   // unless samples are images.
   void generate_pixels(const SampleRequest& request, std::span<std::uint8_t> to) const;
   // The noise that those samples begin with, [count, ..sample_shape]: to mix, and to hand to
-  // generate(). Uses seed, first, count and cancel of the request.
+  // generate(). Uses seed, first, count and cancel of the request, all of which is checked.
   void noise(const SampleRequest& request, std::span<float> to) const;
   bool has_images() const;  // [height, width, channels], grey or RGB
 

@@ -142,6 +142,8 @@ StoredSampler read_sampler(std::span<const std::byte> bytes) {
 
   TaggedReader weights = sections.reader("weights");
   const std::uint32_t weight_count = weights.count("weights");
+  const std::span<const std::byte> data = sections.bytes("data");
+  const auto data_at = static_cast<std::uint64_t>(data.data() - bytes.data());
   std::uint64_t end_of_last = 0;
   for (std::uint32_t i = 0; i < weight_count; ++i) {
     StoredWeight weight;
@@ -159,8 +161,11 @@ StoredSampler read_sampler(std::span<const std::byte> bytes) {
     const auto offset = weights.number<std::uint64_t>();
     const std::uint64_t length =
         encoded_bytes(static_cast<std::uint64_t>(weight.shape.elements()), weight.encoding);
-    if (offset > bytes.size() || length > bytes.size() - offset)
-      weights.fail("weight " + TaggedReader::quoted(weight.name) + " lies beyond the file's end");
+    if (offset % weight_alignment != 0 || offset < data_at || offset - data_at > data.size() ||
+        length > data.size() - (offset - data_at))
+      weights.fail("weight " + TaggedReader::quoted(weight.name) +
+                   " does not lie within section 'data', at a multiple of " +
+                   std::to_string(weight_alignment) + " bytes");
     // A small file must not stand for many large weights.
     if (offset < end_of_last)
       weights.fail("weight " + TaggedReader::quoted(weight.name) + " begins before byte " +
