@@ -252,8 +252,8 @@ TEST_CASE("a file of many steps and weights opens in a time like its size", "[em
   const DeviceHandle device = open_device_handle("cpu:1");
   const std::clock_t begun = std::clock();
   const GeneratorHandle generator = open_bytes(device.get(), bytes);
-  // Each weight at each step took 20 s.
-  CHECK(static_cast<double>(std::clock() - begun) / CLOCKS_PER_SEC < 5);
+  // It took 9 s when each step looked at each weight.
+  CHECK(static_cast<double>(std::clock() - begun) / CLOCKS_PER_SEC < 3);
   CHECK(info_of(generator.get()).steps == 100'000);
 }
 
