@@ -22,23 +22,29 @@
 #include "embed/generator.h"
 #include "embed/handles.h"
 #include "engine/error.h"
+#include "engine/utf8.h"
 
 static_assert(std::string_view(FLUXION_HEADER_VERSION) == FLUXION_PROJECT_VERSION,
               "fluxion.h states another version than CMakeLists.txt");
 
 namespace fluxion {
 
-// Writes into the caller's memory alone: it must not fail for want of any.
+// Writes into the caller's memory alone: it must not fail for want of any. A message is one line of
+// UTF-8, whatever names of files and their content are among its words.
 fluxion_status report(fluxion_error* error, fluxion_status status, const char* message) noexcept {
   if (!error) return status;
   error->status = status;
-  std::size_t length = std::strlen(message);
-  if (length >= sizeof error->message) {
-    length = sizeof error->message - 1;
-    // Not within a character: bytes 10xxxxxx continue one.
-    while (length > 0 && (static_cast<unsigned char>(message[length]) & 0xC0) == 0x80) --length;
+  const std::string_view text(message);
+  std::size_t length = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t found = utf8_length(text, at), bytes = std::max<std::size_t>(found, 1);
+    if (length + bytes >= sizeof error->message) break;  // not within a character
+    std::memcpy(error->message + length, message + at, bytes);
+    const auto first = static_cast<unsigned char>(text[at]);
+    if (found == 0 || first < 0x20 || first == 0x7f) error->message[length] = '?';
+    length += bytes;
+    at += bytes;
   }
-  std::memcpy(error->message, message, length);
   error->message[length] = '\0';
   return status;
 }

@@ -25,7 +25,9 @@
  * generators, which keep it. There is no state outside of the handles.
  *
  * Memory. The library frees what it allocated when the handle is closed. Pointers that it returns
- * live as long as the handle that they were asked of. It keeps none of the caller's.
+ * live as long as the handle that they were asked of. It keeps none of the caller's, but those of
+ * fluxion_device_from_vulkan: lock, unlock, lock_data, the function that loads Vulkan's and the
+ * handles are used until the device and all of its generators are closed.
  *
  * Compatibility. Structures begin with their size, which their initialiser fills in, so that later
  * versions can add members at the end. Text is UTF-8. */
@@ -144,8 +146,8 @@ typedef struct fluxion_memory {
   { sizeof(fluxion_memory), 0, 0, 0, 0 }
 
 /* Fills in *memory, whose struct_size the caller has set. It counts the device's memory, not what
- * the library holds on the host beside it: plans and, for each call in flight, the noise of 64
- * samples. */
+ * the library holds on the host beside it: plans and, for each call in flight, its batch up to
+ * twice and the noise of up to 2 * 64 samples, which stays for later calls. */
 FLUXION_API fluxion_status fluxion_device_memory(const fluxion_device* device,
                                                  fluxion_memory* memory,
                                                  fluxion_error* error) FLUXION_NOEXCEPT;
@@ -202,7 +204,9 @@ FLUXION_API fluxion_status fluxion_generator_info(const fluxion_generator* gener
 
 /* Plans and compiles for batches of this many samples (1 .. 65536), which the first call of
  * fluxion_generate would do otherwise, and says in *bytes, unless it is NULL, how much memory one
- * such call needs on the device, weights included: a device with this budget can make it. */
+ * such call needs on the device, weights included: a device with this budget can make it.
+ * FLUXION_BAD_FILE for a file that does not fit this size, or can't be computed here; so, too, in
+ * fluxion_generate. */
 FLUXION_API fluxion_status fluxion_generator_prepare(const fluxion_generator* generator,
                                                      int64_t batch, uint64_t* bytes,
                                                      fluxion_error* error) FLUXION_NOEXCEPT;
@@ -240,7 +244,8 @@ typedef struct fluxion_request {
    * usual_classes[i % usual_class_count], and left open where there are none. */
   const int32_t* classes;
   /* Samples that run together, 1 .. 65536: more are faster, and need more memory. 0: `count`, at
-   * most 64. Each batch size is planned once; the last batch of a call is filled up. */
+   * most 64. A batch size is planned when it is first used; the plans of the last 16 sizes are
+   * kept. The last batch of a call is filled up. */
   int64_t batch;
   fluxion_progress progress; /* or NULL */
   void* progress_data;
@@ -272,7 +277,8 @@ FLUXION_API fluxion_status fluxion_generate_pixels(const fluxion_generator* gene
                                                    fluxion_error* error) FLUXION_NOEXCEPT;
 
 /* The noise that these samples begin with, noise[count][..shape]: handed back in a request, it
- * gives the same samples. Of the request it uses seed, first, count and cancel. */
+ * gives the same samples. It depends on seed, first and count, and `cancel` stops it; the rest of
+ * the request is not used, but refused where fluxion_generate would refuse it. */
 FLUXION_API fluxion_status fluxion_noise(const fluxion_generator* generator,
                                          const fluxion_request* request, float* noise,
                                          size_t capacity, fluxion_error* error) FLUXION_NOEXCEPT;

@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <typeinfo>
 #include <utility>
 
 #include "engine/compile.h"
@@ -117,8 +118,33 @@ Tensor upload(const StoredWeight& weight, const Device& device) {
   return Tensor::from_buffer(std::move(buffer), type, device);
 }
 
+// All of them; their bytes in the file are not needed any more.
+std::shared_ptr<const Tensors> uploaded(StoredSampler& sampler, const Device& device) {
+  Tensors tensors;
+  for (StoredWeight& weight : sampler.weights) {
+    tensors.push_back(upload(weight, device));
+    weight.bytes = {};
+  }
+  sampler.storage.reset();
+  return std::make_shared<const Tensors>(std::move(tensors));
+}
+
 Tensor number_tensor(double number, const Device& device) {
   return Tensor::from(std::vector<float>{static_cast<float>(number)}, Shape{}, device);
+}
+
+// Planning uses nothing but the file and a size that may be asked for: what does not fit, or can't
+// be computed here, is the file's fault. Turns such errors into a FormatError.
+template <class Plan>
+void blaming_the_file(const Plan& plan) {
+  try {
+    plan();
+  } catch (const Error& caught) {
+    if (typeid(caught) != typeid(Error) && typeid(caught) != typeid(ShapeError) &&
+        typeid(caught) != typeid(DTypeError))
+      throw;
+    throw FormatError(std::string("this generator can't be run: ") + caught.what());
+  }
 }
 
 void wait_for(const Tensor& tensor) { tensor.node()->value(tensor.output())->written().wait(); }
@@ -169,7 +195,7 @@ struct Generator::State {
 
   State(StoredSampler from, const Device& on);
 
-  Form compiled(StoredForm form) const;
+  Form compiled(const StoredForm& form) const;
   // Arguments of these sizes without values, to plan with.
   Tensors placeholders(const Form& form, std::int64_t batch) const;
   std::uint64_t prepare(std::int64_t batch) const;
@@ -180,9 +206,10 @@ struct Generator::State {
       const SampleRequest& request,
       const std::function<void(std::int64_t first, std::span<const float>)>& take) const;
 
-  StoredSampler sampler;  // without forms, start and bytes of weights
   Device device;
   std::shared_ptr<const Tensors> weights;
+  std::shared_ptr<const StoredSampler> held;  // without the bytes of its weights
+  const StoredSampler& sampler;
   std::vector<Form> forms;
   std::optional<Form> start;
   std::vector<Tensors> numbers;  // of each step
@@ -195,16 +222,12 @@ struct Generator::State {
 };
 
 Generator::State::State(StoredSampler from, const Device& on)
-    : sampler(std::move(from)), device(on) {
-  Tensors uploaded;
-  for (StoredWeight& weight : sampler.weights) {
-    uploaded.push_back(upload(weight, device));
-    weight.bytes = {};
-  }
-  sampler.storage.reset();
-  weights = std::make_shared<const Tensors>(std::move(uploaded));
-  for (StoredForm& form : sampler.forms) forms.push_back(compiled(std::move(form)));
-  if (!sampler.start.empty()) start = compiled(std::move(sampler.start.front()));
+    : device(on),
+      weights(uploaded(from, on)),
+      held(std::make_shared<const StoredSampler>(std::move(from))),
+      sampler(*held) {
+  for (const StoredForm& form : sampler.forms) forms.push_back(compiled(form));
+  if (!sampler.start.empty()) start = compiled(sampler.start.front());
   for (const StoredStep& step : sampler.steps) {
     Tensors of_step;
     for (const double number : step.numbers) of_step.push_back(number_tensor(number, device));
@@ -212,8 +235,8 @@ Generator::State::State(StoredSampler from, const Device& on)
   }
 }
 
-Generator::State::Form Generator::State::compiled(StoredForm form) const {
-  auto stored = std::make_shared<const StoredForm>(std::move(form));
+Generator::State::Form Generator::State::compiled(const StoredForm& form) const {
+  const std::shared_ptr<const StoredForm> stored(held, &form);
   return {stored,
           compile(StepFunction([stored, weights = weights, device = device](const Tensors& given) {
                     Tensors arguments = *weights;
@@ -236,20 +259,26 @@ Tensors Generator::State::placeholders(const Form& form, std::int64_t batch) con
 std::uint64_t Generator::State::prepare(std::int64_t batch) const {
   check_batch(batch);
   std::lock_guard lock(planning);
-  std::uint64_t most = 0;
+  // Noise is drawn before a step. What it leaves, and what the batch before leaves, is free by
+  // then.
+  const std::uint64_t noise_bytes = NoiseLease(*this)->of_steps.bytes();
+  std::uint64_t most = with_rounding(noise_bytes, 16);
   const auto plan = [&](const Form& form) {
     const Tensors arguments = placeholders(form, batch);
     const MemoryReport report = form.run.memory_report(arguments);
-    std::uint64_t bytes = report.output_bytes + report.workspace_bytes;
-    for (const Tensor& each : arguments) bytes += each.type().bytes();
-    most = std::max(most, with_rounding(bytes, arguments.size() + 8));
+    std::uint64_t given = 0;
+    for (const Tensor& each : arguments) given += each.type().bytes();
+    most = std::max(most, with_rounding(given + report.output_bytes + report.workspace_bytes,
+                                        arguments.size() + 8));
+    // Its draws are made while the rest of its arguments is there.
+    if (!form.stored->draws.empty())
+      most = std::max(most, with_rounding(given + noise_bytes, arguments.size() + 16));
   };
-  for (const Form& form : forms) plan(form);
-  if (start) plan(*start);
-  // Noise is drawn before a step: random bits and numbers of a block. What it leaves, and what the
-  // batch before leaves, is free by then.
-  const auto elements = static_cast<std::uint64_t>(sampler.sample_shape.elements());
-  most = std::max(most, with_rounding(3 * elements * samples_per_key * sizeof(float), 16));
+  blaming_the_file([&] {
+    check(sampler, batch);
+    for (const Form& form : forms) plan(form);
+    if (start) plan(*start);
+  });
   // Constants of the graphs, for this batch size; the numbers of the steps.
   std::uint64_t constants = 0, pieces = 0;
   const auto add_constants = [&](const Form& form) {
@@ -274,8 +303,11 @@ void Generator::State::generate(const SampleRequest& request, const Take& take) 
     // Whoever comes second finds the plans of the first.
     std::lock_guard lock(planning);
     if (!planned.contains(request.batch)) {
-      for (const Form& form : forms) form.run.program(placeholders(form, request.batch));
-      if (start) start->run.program(placeholders(*start, request.batch));
+      blaming_the_file([&] {
+        check(sampler, request.batch);
+        for (const Form& form : forms) form.run.program(placeholders(form, request.batch));
+        if (start) start->run.program(placeholders(*start, request.batch));
+      });
       planned.insert(request.batch);
     }
   }
@@ -357,6 +389,10 @@ void Generator::State::generate(const SampleRequest& request, const Take& take) 
                         std::to_string(done) + " of " + std::to_string(all));
       state = std::move(next);
     }
+    // What `take` copies relies on it, whatever the file says.
+    if (state.front().shape() != shape)
+      throw FormatError("generate: the last step returns " + to_string(state.front().shape()) +
+                        ", not samples " + to_string(shape));
     take(begin, used, state.front());
   }
 }

@@ -54,7 +54,8 @@ class Generator {
   std::uint64_t weight_bytes() const;  // on the device
 
   // Plans and compiles for batches of that size. The result: how much memory generate() needs on
-  // the device for such a batch, weights included. Throws InvalidArgument.
+  // the device for such a batch, weights included. Throws InvalidArgument, and FormatError where
+  // the file's graphs don't fit that size, or can't be computed here.
   std::uint64_t prepare(std::int64_t batch) const;
 
   // Samples first .. first + count of the seed, row-major [count, ..sample_shape], into `to`, in
@@ -62,7 +63,7 @@ class Generator {
   // number alone. Without classes in the request, sample i is of class usual_classes[i % their
   // number] or, where there are none, left open; where it can't be, of class i % classes.
   // May be called from several threads at once.
-  // Throws InvalidArgument, OutOfMemory, Cancelled.
+  // Throws InvalidArgument, OutOfMemory, Cancelled, and FormatError as prepare() does.
   void generate(const SampleRequest& request, std::span<float> to) const;
   // The same batch by batch, on the device: f32 [batch, ..sample_shape], of which the first `used`
   // are samples `begin` .. of the request. The last batch may still be under way.
@@ -72,7 +73,7 @@ class Generator {
   // unless samples are images.
   void generate_pixels(const SampleRequest& request, std::span<std::uint8_t> to) const;
   // The noise that those samples begin with, [count, ..sample_shape]: to mix, and to hand to
-  // generate(). Uses seed, first, count and cancel of the request.
+  // generate(). Uses seed, first, count and cancel of the request, all of which is checked.
   void noise(const SampleRequest& request, std::span<float> to) const;
   bool has_images() const;  // [height, width, channels], grey or RGB
 

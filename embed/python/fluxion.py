@@ -33,7 +33,7 @@ class Error(Exception):
     def __init__(self, status, message):
         super().__init__(message)
         self.status = status
-        self.status_name = _library().fluxion_status_name(status).decode()
+        self.status_name = _library().fluxion_status_name(status).decode(errors="replace")
 
 
 class Cancelled(Error):
@@ -176,20 +176,30 @@ class _VulkanTarget(_Sized):
 _loaded = None
 
 
+# ctypes would cut numbers off silently.
+def _within(name, value, low, high):
+    number = operator.index(value)
+    if not low <= number <= high:
+        raise ValueError(f"{name} is {number}, which is outside of {low} to {high}")
+    return number
+
+
 def _places():
     if "FLUXION_RUNTIME" in os.environ:
         yield os.environ["FLUXION_RUNTIME"]
         return
-    names = ["libfluxion-runtime.so", "libfluxion-runtime.dylib", "fluxion-runtime.dll"]
+    # The name without a version first; packages often leave it to those who compile.
+    names = ["libfluxion-runtime.so", "libfluxion-runtime.so.*", "libfluxion-runtime*.dylib",
+             "fluxion-runtime.dll"]
     here = pathlib.Path(__file__).resolve().parent
     folders = [here]
     if len(here.parents) >= 3:  # PREFIX/share/fluxion/python
         prefix = here.parents[2]
-        folders += [prefix / "lib", *sorted((prefix / "lib").glob("*-linux-gnu*")), prefix / "bin"]
+        folders += [prefix / "lib", prefix / "lib64",
+                    *sorted((prefix / "lib").glob("*-linux-gnu*")), prefix / "bin"]
     for folder in folders:
         for name in names:
-            if (folder / name).exists():
-                yield str(folder / name)
+            yield from (str(found) for found in sorted(folder.glob(name)))
     found = ctypes.util.find_library("fluxion-runtime")
     if found:
         yield found
@@ -255,7 +265,8 @@ def _call(name, *arguments):
 
 
 class _Handle:
-    """Closes what it holds at the end of a `with`, at close(), or with its last reference."""
+    """Closes what it holds at the end of a `with`, at close(), or with its last reference. No call
+    that uses it may be under way on another thread."""
 
     _close = None
 
@@ -266,9 +277,9 @@ class _Handle:
         self._pointer = made
 
     def close(self):
-        if self._pointer is not None:
-            getattr(_library(), self._close)(self._pointer)
-            self._pointer = None
+        pointer, self._pointer = self._pointer, None  # first: close() may be called twice at once
+        if pointer is not None:
+            getattr(_library(), self._close)(pointer)
 
     def __del__(self):
         if getattr(self, "_pointer", None) is not None:
@@ -289,7 +300,7 @@ class _Handle:
 
 def version():
     """That of the library: "0.1.0"."""
-    return _library().fluxion_version().decode()
+    return _library().fluxion_version().decode(errors="replace")
 
 
 def devices():
@@ -299,17 +310,22 @@ def devices():
     def each(_, info):
         one = info.contents
         found.append({
-            "name": one.name.decode(),
-            "description": one.description.decode(),
-            "kind": one.kind.decode(),
-            "driver": one.driver.decode(),
-            "refused": one.refused.decode(),
+            "name": one.name.decode(errors="replace"),
+            "description": one.description.decode(errors="replace"),
+            "kind": one.kind.decode(errors="replace"),
+            "driver": one.driver.decode(errors="replace"),
+            "refused": one.refused.decode(errors="replace"),
             "memory_bytes": one.memory_bytes,
             "preferred": bool(one.preferred),
         })
 
     _call("fluxion_list_devices", _EachDevice(each), None)
     return found
+
+
+def _options(memory_budget, kernel_cache):
+    return _DeviceOptions(memory_budget=_within("memory_budget", memory_budget, 0, 2**64 - 1),
+                          kernel_cache=None if kernel_cache is None else os.fsencode(kernel_cache))
 
 
 class Device(_Handle):
@@ -319,13 +335,12 @@ class Device(_Handle):
     _close = "fluxion_device_close"
 
     def __init__(self, name="cpu", memory_budget=0, kernel_cache=None):
-        cache = None if kernel_cache is None else os.fsencode(kernel_cache)
-        options = _DeviceOptions(memory_budget=memory_budget, kernel_cache=cache)
+        options = _options(memory_budget, kernel_cache)
         super().__init__("fluxion_device_open", name.encode(), ctypes.byref(options))
 
     @property
     def description(self):
-        return _library().fluxion_device_description(self._open).decode()
+        return _library().fluxion_device_description(self._open).decode(errors="replace")
 
     def memory(self):
         """Bytes: in_use, kept, peak and budget."""
@@ -373,8 +388,8 @@ class Vulkan:
         def each(_, need):
             one = need.contents
             found.append({
-                "name": one.name.decode(),
-                "structure": one.structure.decode(),
+                "name": one.name.decode(errors="replace"),
+                "structure": one.structure.decode(errors="replace"),
                 "required": bool(one.required),
             })
 
@@ -390,8 +405,7 @@ class VulkanDevice(Device):
 
     def __init__(self, vulkan, device, device_info, queue_family=0, queue_index=0, lock=None,
                  memory_budget=0, kernel_cache=None):
-        cache = None if kernel_cache is None else os.fsencode(kernel_cache)
-        options = _DeviceOptions(memory_budget=memory_budget, kernel_cache=cache)
+        options = _options(memory_budget, kernel_cache)
         own = _Vulkan(queue_family=queue_family, queue_index=queue_index,
                       queue_is_unshared=0 if lock else 1, device=_address(device),
                       device_info=_address(device_info), **vulkan._members)
@@ -434,12 +448,13 @@ class Generator(_Handle):
             super().__init__("fluxion_generator_open", on, os.fsencode(source))
         info = _Info()
         _call("fluxion_generator_info", self._open, ctypes.byref(info))
-        self.name = info.name.decode()
+        self.name = info.name.decode(errors="replace")
         self.shape = tuple(info.shape[i] for i in range(info.rank))
         self.is_image = info.channels > 0
         self.classes = info.classes
+        names = info.class_names
         self.class_names = (
-            [info.class_names[i].decode() for i in range(info.classes)] if info.class_names else [])
+            [names[i].decode(errors="replace") for i in range(info.classes)] if names else [])
         self.usual_classes = [info.usual_classes[i] for i in range(info.usual_class_count)]
         self.open_class = bool(info.open_class)
         self.steps = info.steps
@@ -451,7 +466,8 @@ class Generator(_Handle):
     def prepare(self, batch):
         """Plans for batches of that size, and returns the bytes that one needs on the device."""
         needed = ctypes.c_uint64()
-        _call("fluxion_generator_prepare", self._open, batch, ctypes.byref(needed))
+        _call("fluxion_generator_prepare", self._open, _within("batch", batch, 0, 2**31),
+              ctypes.byref(needed))
         return needed.value
 
     def generate(self, count=1, seed=0, first=0, classes=None, batch=0, progress=None, cancel=None,
@@ -484,13 +500,13 @@ class Generator(_Handle):
         bytes offset .. offset + size. usage: the VkBufferUsageFlags that it was made with. wait and
         signal: (VkSemaphore, value) of timeline semaphores, or None; with `signal` it returns
         while the last batch is under way."""
-        for name, value in (("size", size), ("offset", offset)):
-            if not 0 <= value < 2**64:
-                raise ValueError(f"{name} is {value}, which is outside of 0 to 2^64 - 1")
+        most = 2**64 - 1
         (wait_semaphore, wait_value), (signal_semaphore, signal_value) = (
-            (_address(of[0]), of[1]) if of else (0, 0) for of in (wait, signal))
+            (_address(of[0]), _within("the value of a semaphore", of[1], 0, most)) if of else (0, 0)
+            for of in (wait, signal))
         target = _VulkanTarget(
-            buffer=_address(buffer), offset=offset, size=size, usage=usage,
+            buffer=_address(buffer), offset=_within("offset", offset, 0, most),
+            size=_within("size", size, 0, most), usage=_within("usage", usage, 0, 2**32 - 1),
             wait_semaphore=wait_semaphore, wait_value=wait_value,
             signal_semaphore=signal_semaphore, signal_value=signal_value)
         request, failures, held = self._request(count, seed, first, classes, batch, progress,
@@ -533,11 +549,9 @@ class Generator(_Handle):
 
     def _request(self, count, seed, first, classes, batch, progress, cancel, noise, guidance):
         """A request, what its progress function will raise, and what it points to."""
-        # ctypes would cut numbers off silently.
-        for name, value, low, high in (("count", count, 0, 2**37), ("seed", seed, 0, 2**64 - 1),
-                                       ("first", first, 0, 2**37), ("batch", batch, 0, 2**31)):
-            if not low <= value <= high:
-                raise ValueError(f"{name} is {value}, which is outside of {low} to {high}")
+        for name, value, high in (("count", count, 2**37), ("seed", seed, 2**64 - 1),
+                                  ("first", first, 2**37), ("batch", batch, 2**31)):
+            _within(name, value, 0, high)
         held = []
         request = _Request(seed=seed, first=first, count=count, batch=batch)
         if classes is not None:
@@ -547,6 +561,8 @@ class Generator(_Handle):
                 chosen = [self._class(one) for one in classes]
             if len(chosen) != count:
                 raise ValueError(f"{len(chosen)} classes for {count} samples")
+            for one in chosen:
+                _within("a class", one, -2**31, 2**31 - 1)
             numbered = (ctypes.c_int32 * max(count, 1))(*chosen)
             request.classes = ctypes.cast(numbered, ctypes.POINTER(ctypes.c_int32))
             held.append(numbered)
@@ -565,9 +581,13 @@ class Generator(_Handle):
             request.set_guidance, request.guidance = 1, guidance
         if noise is not None:
             numbers = count * self._elements
-            given = bytes(memoryview(noise).cast("B"))
+            view = memoryview(noise)
+            if view.format not in ("f", "<f", "B"):
+                raise ValueError(f"noise of format {view.format!r}: it is f32, or its bytes")
+            given = view.tobytes()  # (arrays of no elements can't be cast)
             if len(given) != numbers * ctypes.sizeof(ctypes.c_float):
-                raise ValueError(f"{len(given)} bytes of noise for {numbers} numbers of f32")
+                raise ValueError(f"{len(given)} bytes of noise for {numbers} numbers of f32, "
+                                 f"which are {count} samples")
             start = (ctypes.c_float * max(numbers, 1)).from_buffer_copy(given or bytes(4))
             request.noise = ctypes.cast(start, ctypes.POINTER(ctypes.c_float))
             held.append(start)

@@ -21,6 +21,11 @@ SampleNoise::SampleNoise(Shape sample_shape, DType dtype, const Device& device)
                       dtype);
       }))) {}
 
+std::size_t SampleNoise::bytes() const {
+  const Tensor number = Tensor::from(std::vector<std::int32_t>{0}, {}, device_);
+  return block_.memory_report(random_key(0, device_), number).peak_bytes();
+}
+
 void SampleNoise::draw(const Tensor& key, std::int64_t first, std::int64_t count,
                        std::span<float> to, const RunOptions& run) {
   constexpr std::int64_t most = samples_per_key * (std::int64_t{1} << 31);

@@ -29,6 +29,8 @@ class SampleNoise {
   // `to`. Not from several threads at once.
   void draw(const Tensor& key, std::int64_t first, std::int64_t count, std::span<float> to,
             const RunOptions& run = {});
+  // What drawing a block needs, beside the key.
+  std::size_t bytes() const;
 
  private:
   using Block = std::function<Tensor(const Tensor& key, const Tensor& number)>;

@@ -5,6 +5,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <set>
+#include <tuple>
 
 #include "engine/error.h"
 #include "engine/export/tagged_bytes.h"
@@ -51,59 +53,45 @@ TensorType batch_of(const Shape& sample, std::int64_t batch) {
   return {with_leading_axis(batch, sample), DType::f32};
 }
 
-// The input types that a form has to have.
-std::vector<TensorType> inputs_of(const StoredSampler& sampler, const StoredForm& form,
-                                  const std::vector<TensorType>& memory, std::size_t numbers,
-                                  std::int64_t batch) {
-  std::vector<TensorType> types;
-  for (const StoredWeight& weight : sampler.weights) types.emplace_back(weight.shape, DType::f32);
-  const TensorType z = batch_of(sampler.sample_shape, batch);
-  types.push_back(z);
-  types.insert(types.end(), memory.begin(), memory.end());
-  types.insert(types.end(), numbers, TensorType({}, DType::f32));
-  types.insert(types.end(), form.draws.size(), z);
-  if (sampler.classes > 0) types.emplace_back(Shape{batch}, DType::i32);
+// What a graph takes after the weights, and what it returns.
+struct FormTypes {
+  std::vector<TensorType> inputs, outputs;
+};
+
+FormTypes types_of(const StoredSampler& sampler, const StoredForm& form, const TensorType& z,
+                   std::int64_t batch, const std::string& what) {
+  const StoredGraph graph = at_batch(form.graph, batch);
+  const std::vector<TensorType>& inputs = graph.graph.inputs;
+  const std::size_t weights = sampler.weights.size();
+  bool fits = graph.inputs.size() > weights && inputs[weights] == z;
+  for (std::size_t i = 0; fits && i < weights; ++i)
+    fits = inputs[i] == TensorType(sampler.weights[i].shape, DType::f32);
+  if (!fits)
+    fail(sampler, what + " does not take what it is given: " + std::to_string(weights) +
+                      " weights, then samples " + to_string(z));
+  FormTypes types;
+  for (std::size_t i = weights; i < graph.inputs.size(); ++i) types.inputs.push_back(inputs[i]);
+  for (const plan::Value output : graph.graph.outputs)
+    types.outputs.push_back(graph.graph.type(output));
   return types;
 }
 
-void check_inputs(const StoredSampler& sampler, const StoredGraph& graph,
-                  const std::vector<TensorType>& wanted, const std::string& what) {
-  const std::vector<TensorType>& found = graph.graph.inputs;
-  if (graph.inputs.size() != wanted.size() ||
-      !std::equal(wanted.begin(), wanted.end(), found.begin()))
-    fail(sampler, what + " does not take what it is given: " + std::to_string(wanted.size()) +
-                      " tensors, the weights first");
-}
-
-std::vector<TensorType> outputs_of(const StoredGraph& graph) {
-  std::vector<TensorType> types;
-  for (const plan::Value output : graph.graph.outputs) types.push_back(graph.graph.type(output));
-  return types;
-}
-
-// Follows the steps for one size of batch: each form takes what the one before it returns.
-void check_steps(const StoredSampler& sampler, std::int64_t batch) {
-  std::vector<StoredGraph> forms;
-  for (const StoredForm& form : sampler.forms) forms.push_back(at_batch(form.graph, batch));
-  std::vector<TensorType> memory;
-  if (!sampler.start.empty()) {
-    const StoredForm& start = sampler.start.front();
-    const StoredGraph graph = at_batch(start.graph, batch);
-    check_inputs(sampler, graph, inputs_of(sampler, start, {}, 0, batch), "its start");
-    memory = outputs_of(graph);
-  }
-  const TensorType z = batch_of(sampler.sample_shape, batch);
-  for (std::size_t i = 0; i < sampler.steps.size(); ++i) {
-    const StoredStep& step = sampler.steps[i];
-    const auto form = static_cast<std::size_t>(step.form);
-    const std::string what = "form " + std::to_string(form) + " of step " + std::to_string(i);
-    check_inputs(sampler, forms[form],
-                 inputs_of(sampler, sampler.forms[form], memory, step.numbers.size(), batch), what);
-    memory = outputs_of(forms[form]);
-    if (memory.empty() || memory.front() != z)
-      fail(sampler, what + " does not return samples, " + to_string(z));
-    memory.erase(memory.begin());
-  }
+// Whether these inputs are z, this memory, so many numbers, the draws and the labels.
+bool takes(const StoredSampler& sampler, const std::vector<TensorType>& inputs,
+           std::span<const TensorType> memory, std::size_t numbers, std::size_t draws) {
+  const TensorType& z = inputs.front();
+  const std::size_t labels = sampler.classes > 0 ? 1 : 0;
+  if (inputs.size() != 1 + memory.size() + numbers + draws + labels) return false;
+  auto next = inputs.begin() + 1;
+  if (!std::equal(memory.begin(), memory.end(), next)) return false;
+  next += std::ssize(memory);
+  const auto are = [&](std::size_t count, const TensorType& type) {
+    const auto first = next;
+    next += static_cast<std::ptrdiff_t>(count);
+    return std::all_of(first, next, [&](const TensorType& each) { return each == type; });
+  };
+  return are(numbers, {{}, DType::f32}) && are(draws, z) &&
+         are(labels, {Shape{z.shape[0]}, DType::i32});
 }
 
 void write_form(TaggedWriter& writer, const StoredForm& form) {
@@ -154,6 +142,8 @@ StoredSampler read_sampler(std::span<const std::byte> bytes) {
 
   TaggedReader weights = sections.reader("weights");
   const std::uint32_t weight_count = weights.count("weights");
+  const std::span<const std::byte> data = sections.bytes("data");
+  const auto data_at = static_cast<std::uint64_t>(data.data() - bytes.data());
   std::uint64_t end_of_last = 0;
   for (std::uint32_t i = 0; i < weight_count; ++i) {
     StoredWeight weight;
@@ -171,8 +161,11 @@ StoredSampler read_sampler(std::span<const std::byte> bytes) {
     const auto offset = weights.number<std::uint64_t>();
     const std::uint64_t length =
         encoded_bytes(static_cast<std::uint64_t>(weight.shape.elements()), weight.encoding);
-    if (offset > bytes.size() || length > bytes.size() - offset)
-      weights.fail("weight " + TaggedReader::quoted(weight.name) + " lies beyond the file's end");
+    if (offset % weight_alignment != 0 || offset < data_at || offset - data_at > data.size() ||
+        length > data.size() - (offset - data_at))
+      weights.fail("weight " + TaggedReader::quoted(weight.name) +
+                   " does not lie within section 'data', at a multiple of " +
+                   std::to_string(weight_alignment) + " bytes");
     // A small file must not stand for many large weights.
     if (offset < end_of_last)
       weights.fail("weight " + TaggedReader::quoted(weight.name) + " begins before byte " +
@@ -360,9 +353,45 @@ void check(const StoredSampler& sampler) {
       if (step.numbers.empty() || step.numbers.back() != *sampler.guidance)
         fail(sampler, "the last number of a step is not its guidance");
   }
-  // Sizes grow evenly: what fits for two sizes of a batch fits for every size.
-  check_steps(sampler, 1);
-  check_steps(sampler, 2);
+  // All that a file of `batched` needs. In others, what a slice with a step returns need not grow
+  // evenly: whoever draws checks the size that it draws with.
+  check(sampler, 1);
+  check(sampler, 2);
+}
+
+void check(const StoredSampler& sampler, std::int64_t batch) {
+  const TensorType z = batch_of(sampler.sample_shape, batch);
+  std::vector<FormTypes> forms;
+  for (std::size_t i = 0; i < sampler.forms.size(); ++i) {
+    const std::string what = "form " + std::to_string(i);
+    forms.push_back(types_of(sampler, sampler.forms[i], z, batch, what));
+    if (forms.back().outputs.empty() || forms.back().outputs.front() != z)
+      fail(sampler, what + " does not return samples, " + to_string(z));
+  }
+  std::vector<TensorType> started;
+  if (!sampler.start.empty()) {
+    FormTypes start = types_of(sampler, sampler.start.front(), z, batch, "its start");
+    if (!takes(sampler, start.inputs, {}, 0, 0))
+      fail(sampler, "its start does not take what it is given: the weights, samples and labels");
+    started = std::move(start.outputs);
+  }
+  std::span<const TensorType> memory = started;
+  // A file may have many steps, and much memory. (The form before, this one, how many numbers.)
+  std::set<std::tuple<std::int64_t, std::int64_t, std::size_t>> seen;
+  std::int64_t before = -1;
+  for (std::size_t i = 0; i < sampler.steps.size(); ++i) {
+    const StoredStep& step = sampler.steps[i];
+    const auto form = static_cast<std::size_t>(step.form);
+    if (seen.emplace(before, step.form, step.numbers.size()).second &&
+        !takes(sampler, forms[form].inputs, memory, step.numbers.size(),
+               sampler.forms[form].draws.size()))
+      fail(sampler, "form " + std::to_string(form) + " of step " + std::to_string(i) +
+                        " does not take what it is given: the weights, samples, " +
+                        std::to_string(memory.size()) + " tensors of memory, " +
+                        std::to_string(step.numbers.size()) + " numbers, draws and labels");
+    memory = std::span(forms[form].outputs).subspan(1);
+    before = step.form;
+  }
 }
 
 std::vector<std::byte> serialise(const StoredSampler& sampler) {

@@ -81,6 +81,9 @@ struct StoredSampler {
 
 // Throws Error, which says what is wrong, unless all parts fit each other and every graph is sound.
 void check(const StoredSampler& sampler);
+// Throws Error unless every step of a batch of this size takes what the one before it returns.
+// Files that `check` accepts can fail it: it is checked there for the smallest two sizes alone.
+void check(const StoredSampler& sampler, std::int64_t batch);
 
 // Convert to the bytes of a file and back. parse_sampler checks all that `check` does; the
 // weights refer to `bytes`, which `owner`, kept as storage, has to hold. Throws FormatError. It

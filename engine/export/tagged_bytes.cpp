@@ -5,6 +5,7 @@
 
 #include "engine/error.h"
 #include "engine/export/crc32.h"
+#include "engine/utf8.h"
 
 namespace fluxion {
 
@@ -48,6 +49,7 @@ void TaggedWriter::word(std::string_view text) {
   raw(text);
 }
 void TaggedWriter::text(std::string_view text) {
+  if (!is_utf8(text)) throw Error("writing " + TaggedReader::quoted(text) + ", which is not UTF-8");
   count(text.size());
   raw(text);
 }
@@ -88,6 +90,11 @@ std::uint64_t TaggedReader::little_endian(std::size_t count) {
 std::string_view TaggedReader::raw(std::uint64_t count) {
   const auto taken = take(count);
   return {reinterpret_cast<const char*>(taken.data()), taken.size()};
+}
+std::string TaggedReader::text() {
+  const std::string_view text = raw(number<std::uint32_t>());
+  if (!is_utf8(text)) fail("the text " + quoted(text) + " is not UTF-8");
+  return std::string(text);
 }
 std::uint32_t TaggedReader::count(const char* items) {
   const auto result = number<std::uint32_t>();

@@ -42,7 +42,7 @@ class TaggedWriter {
   void count(std::size_t value) { number(static_cast<std::uint32_t>(value)); }
   // A word of the format: at most 255 characters.
   void word(std::string_view text);
-  // A text from the user, of any length.
+  // A text from the user, of any length. Throws Error if it is not UTF-8, which readers refuse.
   void text(std::string_view text);
   void type(const TensorType& type);
   void section(std::string_view name, const TaggedWriter& body);
@@ -71,7 +71,7 @@ class TaggedReader {
   requires std::is_integral_v<T> T number() { return static_cast<T>(little_endian(sizeof(T))); }
   std::string_view raw(std::uint64_t count);
   std::string_view word() { return raw(number<std::uint8_t>()); }
-  std::string text() { return std::string(raw(number<std::uint32_t>())); }
+  std::string text();
   // The number of items that follow, each of at least one byte.
   std::uint32_t count(const char* items);
   TensorType type();

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/number_text.h"
+#include "engine/utf8.h"
 
 namespace fluxion::show {
 
@@ -11,27 +12,11 @@ namespace {
 
 bool continues(unsigned char byte) { return (byte & 0xc0) == 0x80; }
 
-// The length of the UTF-8 character that starts at `at`, 0 if there is none: overlong forms,
-// surrogates and U+FFFE, U+FFFF are not characters here.
+// As utf8_length, but XML does not have U+FFFE and U+FFFF.
 std::size_t character_length(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t k) {
-    return at + k < text.size() ? static_cast<unsigned char>(text[at + k]) : 0;
-  };
-  const unsigned char first = byte(0);
-  if (first < 0x80) return 1;
-  const std::size_t length = first >= 0xc2 && first < 0xe0   ? 2
-                             : first >= 0xe0 && first < 0xf0 ? 3
-                             : first >= 0xf0 && first < 0xf5 ? 4
-                                                             : 0;
-  std::uint32_t code = length == 2 ? first & 0x1f : length == 3 ? first & 0x0f : first & 0x07;
-  for (std::size_t k = 1; k < length; ++k) {
-    if (!continues(byte(k))) return 0;
-    code = code << 6 | (byte(k) & 0x3f);
-  }
-  const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
-  const bool refused =
-      (code >= 0xd800 && code < 0xe000) || code == 0xfffe || code == 0xffff || code > 0x10ffff;
-  return overlong || refused ? 0 : length;
+  const std::string_view character = text.substr(at, 3);
+  if (character == "\xef\xbf\xbe" || character == "\xef\xbf\xbf") return 0;
+  return utf8_length(text, at);
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 // Backends: memory and data. What a buffer holds, what does not fit, what is given back.
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
+#include <thread>
 
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
@@ -171,6 +173,28 @@ TEST_CASE("the CPU's budget bounds buffers and arenas together", "[backend][memo
   eval(x);
   CHECK_THROWS_AS(f(x).to_host<float>(), OutOfMemory);
   CHECK(backend.in_use().arenas == 0);
+}
+
+TEST_CASE("threads within the CPU's budget are never refused for what waits", "[backend][memory]") {
+  constexpr std::size_t piece = 1 << 16;
+  const Device device = cpu({.threads = 1, .memory_budget = 4 * piece});
+  std::atomic<int> refused{0};
+  {
+    std::vector<std::jthread> threads;
+    for (unsigned t = 0; t < 4; ++t)
+      threads.emplace_back([&, t] {
+        std::mt19937 random(t);
+        for (int round = 0; round < 20'000; ++round) {
+          try {
+            const auto held = device.backend().allocate((random() % 4 + 13) * piece / 16);
+            std::this_thread::yield();
+          } catch (const OutOfMemory&) {
+            ++refused;
+          }
+        }
+      });
+  }
+  CHECK(refused == 0);
 }
 
 TEST_CASE("storage keeps the same numbers, and refuses what can't hold them", "[backend][memory]") {

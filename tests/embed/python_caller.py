@@ -1,5 +1,6 @@
 """What tests/embed/test_wrappers.cpp runs: tiny.fxn and the samples expected of it lie here."""
 
+import os
 import threading
 
 import fluxion
@@ -42,9 +43,19 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
             assert isinstance(one, numpy.ndarray) and one.dtype == numpy.float32
             assert floats(tiny.generate(count=2, seed=4, classes=classes_array)) == floats(one)
             raised(lambda: tiny.generate(noise=numpy.zeros((1, 4, 4, 1))), ValueError)
+            assert "format" in str(raised(
+                lambda: tiny.generate(noise=numpy.zeros(16, numpy.int32)), ValueError))
+            none = numpy.zeros((0, 4, 4, 1), numpy.float32)
+            assert len(tiny.generate(count=0, noise=none).tobytes()) == 0
         except ImportError:
             pass
         raised(lambda: tiny.generate(classes=[1.5]), TypeError)
+        raised(lambda: tiny.generate(noise=bytes(8)), ValueError)
+        # ctypes would draw class 2, set no limit, and plan for a batch of 2.
+        raised(lambda: tiny.generate(classes=2**32 + 2), ValueError)
+        raised(lambda: tiny.generate(classes=[-2**32]), ValueError)
+        raised(lambda: fluxion.Device("cpu:1", memory_budget=2**64), ValueError)
+        raised(lambda: tiny.prepare(2**64 + 2), ValueError)
         assert len(tiny.generate(count=0).tobytes()) == 0
         assert tiny.prepare(2) > tiny.weight_bytes
         assert device.memory()["budget"] == 2**30
@@ -78,6 +89,18 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
             thread.join()
         assert found == [expected] * 4
     raised(lambda: tiny.generate(), ValueError)
+tiny.close()
+# As it is installed, and beside the library of a version.
+place = os.environ.pop("FLUXION_RUNTIME")
+here = fluxion.__file__
+fluxion.__file__ = os.path.abspath("prefix/share/fluxion/python/fluxion.py")
+for folder in ("prefix/share/fluxion/python", "prefix/lib64"):
+    os.makedirs(folder)
+    found = os.path.abspath(folder + "/libfluxion-runtime.so.0.1")
+    os.symlink(place, found)
+    assert found in fluxion._places(), list(fluxion._places())
+fluxion.__file__ = here
+os.environ["FLUXION_RUNTIME"] = place
 assert raised(lambda: fluxion.Generator("none.fxn")).status_name == "cannot read"
 assert raised(lambda: fluxion.Generator(b"x")).status_name == "bad file"
 assert raised(lambda: fluxion.Device("nothing")).status_name == "invalid argument"

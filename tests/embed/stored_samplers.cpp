@@ -49,27 +49,24 @@ constexpr std::uint32_t restless_draws[] = {0, 3};
 constexpr double restless_numbers[] = {0.75, -0.5};
 }  // namespace
 
-std::vector<std::byte> restless_sampler() {
-  const auto batch_of_three = [](std::int64_t batch) { return TensorType({batch, 3}, DType::f32); };
+std::vector<std::byte> restless_sampler(std::int64_t width) {
+  const auto rows = [=](std::int64_t batch) { return TensorType({batch, width}, DType::f32); };
   StoredSampler stored;
-  stored.sample_shape = {3};
+  stored.sample_shape = {width};
   stored.scale = 2.5;
   stored.evaluations = 2;
-  stored.start.push_back({batched_graph({{"z", batch_of_three}}, {{"m", "primal"}},
+  stored.start.push_back({batched_graph({{"z", rows}}, {{"m", "primal"}},
                                         [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
                                           return {2.0 * x[0]};
                                         }),
                           {}});
   stored.forms.push_back(
-      {batched_graph({{"z", batch_of_three},
-                      {"m", batch_of_three},
-                      {"number", scalar},
-                      {"draw 0", batch_of_three},
-                      {"draw 3", batch_of_three}},
-                     {{"z", "primal"}, {"m", "primal"}},
-                     [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
-                       return {x[0] + 0.5 * x[1] + x[2] * x[3] + 0.25 * x[4], x[1] - x[0]};
-                     }),
+      {batched_graph(
+           {{"z", rows}, {"m", rows}, {"number", scalar}, {"draw 0", rows}, {"draw 3", rows}},
+           {{"z", "primal"}, {"m", "primal"}},
+           [](const std::vector<Tensor>& x) -> std::vector<Tensor> {
+             return {x[0] + 0.5 * x[1] + x[2] * x[3] + 0.25 * x[4], x[1] - x[0]};
+           }),
        {std::begin(restless_draws), std::end(restless_draws)}});
   for (const double number : restless_numbers) stored.steps.push_back({0, {number}});
   return finished(stored, {});
@@ -201,6 +198,71 @@ std::vector<std::byte> guided_sampler() {
   }
   for (const auto& [form, rate] : {std::pair{0, 0.5}, {0, 0.25}, {1, 0.125}})
     stored.steps.push_back({form, {rate, *stored.guidance}});
+  return finished(stored, storage);
+}
+
+namespace {
+
+// The graph for one sample; `growths` are its integers by hand.
+StoredForm by_hand(const std::vector<TensorType>& arguments, std::size_t results,
+                   std::vector<Growth> growths,
+                   const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& function) {
+  const Device device = cpu({.threads = 1});
+  std::vector<Tensor> examples;
+  for (const TensorType& type : arguments)
+    examples.push_back(zeros(type.shape, type.dtype, device));
+  const TracedParameters parameters(examples);
+  const std::vector<StoredValue> in(arguments.size(), {"x", "primal"}),
+      out(results, {"y", "primal"});
+  return {{store("step", in, out, parameters.tensors(), function(parameters.tensors())),
+           std::move(growths)},
+          {}};
+}
+
+}  // namespace
+
+std::vector<std::byte> uneven_sampler(Uneven kind) {
+  const TensorType z({1, 3}, DType::f32);
+  // z's rows, and where the slice stops: 2 sizes of z, the parameter's number, the pad's low and
+  // high, the slice's start, then its stop.
+  const std::vector<Growth> growths{{0, 1}, {9, 1}};
+  const auto every_second = [](const Tensor& x) {
+    return slice(pad(x, {0, 0}, {1, 0}), {0, 0}, {2, 3}, {2, 1});
+  };
+  StoredSampler stored;
+  stored.sample_shape = {3};
+  stored.evaluations = 1;
+  if (kind == Uneven::memory) {
+    stored.start.push_back(by_hand({z}, 1, growths, [&](const std::vector<Tensor>& x) {
+      return std::vector<Tensor>{every_second(x[0])};
+    }));
+    stored.forms.push_back(by_hand({z, z}, 2, {{0, 1}, {2, 1}}, [](const std::vector<Tensor>& x) {
+      return std::vector<Tensor>{-x[0], -x[1]};
+    }));
+  } else {
+    stored.forms.push_back(by_hand({z}, 1, growths, [&](const std::vector<Tensor>& x) {
+      const Tensor rows = every_second(x[0]);
+      return std::vector<Tensor>{kind == Uneven::graph ? x[0] + rows : rows};
+    }));
+  }
+  stored.steps.push_back({0, {}});
+  return finished(stored, {});
+}
+
+std::vector<std::byte> long_sampler(std::size_t weights, std::size_t steps) {
+  const TensorType z({1, 3}, DType::f32), one({1}, DType::f32);
+  const Device device = cpu({.threads = 1});
+  StoredSampler stored;
+  stored.sample_shape = {3};
+  std::vector<std::byte> storage;
+  const Tensor zero = zeros({1}, DType::f32, device);
+  for (std::size_t i = 0; i < weights; ++i) add_weight(stored, storage, "w", zero);
+  std::vector<TensorType> arguments(weights, one);
+  arguments.push_back(z);
+  stored.forms.push_back(
+      by_hand(arguments, 1, {{static_cast<std::uint32_t>(weights), 1}},
+              [](const std::vector<Tensor>& x) { return std::vector<Tensor>{-x.back()}; }));
+  stored.steps.assign(steps, {0, {}});
   return finished(stored, storage);
 }
 

@@ -1,12 +1,14 @@
 // What the runtime library says to calls that are wrong, and to files that are.
 #include <algorithm>
 #include <cstdint>
+#include <ctime>
 #include <limits>
 #include <string>
 
 #include "tests/embed/handles.h"
 #include "tests/embed/tiny_samplers.h"
 #include "tests/files/scratch.h"
+#include "tests/files/seal.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -194,7 +196,10 @@ TEST_CASE("files that are no generators are refused", "[embed][errors]") {
   std::ofstream(folder / "model.safetensors") << std::string("\x02\0\0\0\0\0\0\0{}", 10);
   check_failed(open((folder / "model.safetensors").string()), error, FLUXION_BAD_FILE,
                "model.safetensors: this is a model file; `fluxion export");
-  // A message is cut off at the end of a character.
+  // A message is one line of UTF-8, whatever the path is.
+  check_failed(open((folder / "a\nb\x7f\xff.fxn").string()), error, FLUXION_CANNOT_READ,
+               "a?b??.fxn");
+  // It is cut off at the end of a character.
   const std::string deep = (folder / std::string(200, 'x')).string();
   std::string path = "/";
   while (path.size() < 3000) path += "\u00e9";
@@ -220,6 +225,58 @@ TEST_CASE("files that are no generators are refused", "[embed][errors]") {
   }
   CHECK(generator == nullptr);
   CHECK(memory_of(device.get()).in_use == 0);
+}
+
+TEST_CASE("a file whose sizes don't grow evenly draws what fits, and is refused for the rest",
+          "[embed][errors]") {
+  const DeviceHandle device = open_device_handle("cpu:1");
+  for (const Uneven kind : {Uneven::samples, Uneven::memory, Uneven::graph}) {
+    CAPTURE(static_cast<int>(kind));
+    const GeneratorHandle generator = open_bytes(device.get(), uneven_sampler(kind));
+    CHECK(drawn(generator.get(), request_for(1, 0, 4, 2)).size() == 12);
+    std::vector<float> samples(3 * 64);
+    fluxion_error error;
+    for (const std::int64_t batch : {3, 64}) {
+      const fluxion_request request = request_for(1, 0, batch, batch);
+      check_failed(
+          fluxion_generate(generator.get(), &request, samples.data(), samples.size(), &error),
+          error, FLUXION_BAD_FILE, "can't be run");
+      check_failed(fluxion_generator_prepare(generator.get(), batch, nullptr, &error), error,
+                   FLUXION_BAD_FILE, "can't be run");
+    }
+  }
+}
+
+TEST_CASE("a file of many steps and weights opens in a time like its size", "[embed][errors]") {
+  const std::vector<std::byte> bytes = long_sampler(1'000, 100'000);
+  const DeviceHandle device = open_device_handle("cpu:1");
+  const std::clock_t begun = std::clock();
+  const GeneratorHandle generator = open_bytes(device.get(), bytes);
+  // It took 9 s when each step looked at each weight.
+  CHECK(static_cast<double>(std::clock() - begun) / CLOCKS_PER_SEC < 3);
+  CHECK(info_of(generator.get()).steps == 100'000);
+}
+
+TEST_CASE("names in a file are UTF-8", "[embed][errors]") {
+  const DeviceHandle device = open_device_handle("cpu:1");
+  const std::string name = "tiny images";
+  for (const char* other : {"tiny im\xe9ges", "tiny \xed\xa0\x80ges", "tiny imag\xc3\xa9"}) {
+    std::vector<std::byte> bytes = tiny_generator(1).bytes;
+    const auto wanted = std::as_bytes(std::span(name));
+    const auto found = std::search(bytes.begin(), bytes.end(), wanted.begin(), wanted.end());
+    REQUIRE(found != bytes.end());
+    std::transform(other, other + name.size(), found, [](char c) { return std::byte(c); });
+    seal(bytes);
+    fluxion_generator* generator = nullptr;
+    fluxion_error error;
+    const fluxion_status status =
+        fluxion_generator_open_memory(device.get(), bytes.data(), bytes.size(), &generator, &error);
+    const GeneratorHandle made(generator);
+    if (std::string(other).ends_with("\xa9"))
+      check_done(status, error);
+    else
+      check_failed(status, error, FLUXION_BAD_FILE, "is not UTF-8");
+  }
 }
 
 TEST_CASE("every status has a name, and the library its version", "[embed]") {

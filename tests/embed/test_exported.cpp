@@ -159,7 +159,7 @@ TEST_CASE("guidance that can't be chosen is refused, and callers of before there
       Error);
 }
 
-TEST_CASE("weights that share their bytes are refused, for they would multiply a file's size",
+TEST_CASE("weights lie in the data apart from each other, or would multiply a file's size",
           "[embed][errors]") {
   std::vector<std::byte> bytes = tiny_generator(1).bytes;
   const StoredSampler sampler = parse_sampler(bytes, nullptr);
@@ -172,15 +172,21 @@ TEST_CASE("weights that share their bytes are refused, for they would multiply a
   std::memcpy(wanted, &second, 8);
   const auto place = std::search(bytes.begin(), bytes.end(), std::begin(wanted), std::end(wanted));
   REQUIRE(place != bytes.end());
-  std::memcpy(&*place, &first, 8);
-  seal(bytes);
   const DeviceHandle device = open_device_handle("cpu:1");
-  fluxion_generator* generator = nullptr;
-  fluxion_error error;
-  check_failed(
-      fluxion_generator_open_memory(device.get(), bytes.data(), bytes.size(), &generator, &error),
-      error, FLUXION_BAD_FILE, "'rows' begins before");
-  CHECK(generator == nullptr);
+  const auto refused = [&](std::uint64_t at, const char* words) {
+    std::memcpy(&*place, &at, 8);
+    seal(bytes);
+    fluxion_generator* generator = nullptr;
+    fluxion_error error;
+    check_failed(
+        fluxion_generator_open_memory(device.get(), bytes.data(), bytes.size(), &generator, &error),
+        error, FLUXION_BAD_FILE, words);
+    CHECK(generator == nullptr);
+  };
+  refused(first, "'rows' begins before");
+  for (const std::uint64_t outside :
+       {std::uint64_t{0}, std::uint64_t{64}, second + 4, second + (1 << 20), ~std::uint64_t{63}})
+    refused(outside, "'rows' does not lie within");
 }
 
 TEST_CASE("hostile files with a right checksum are refused, or run within their budget",

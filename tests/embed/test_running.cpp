@@ -126,6 +126,26 @@ TEST_CASE("memory is counted, held within the budget, and given back", "[embed][
   CHECK(memory_of(device.get()).budget == for_small);
 }
 
+TEST_CASE("steps that draw noise keep to what prepare says", "[embed][memory]") {
+  for (const std::int64_t width : {3, 4096}) {
+    const std::vector<std::byte> bytes = restless_sampler(width);
+    for (const std::int64_t batch : {1, 16, 32, 200}) {
+      CAPTURE(width, batch);
+      std::uint64_t needed = 0;
+      std::vector<float> expected;
+      const fluxion_request request = request_for(1, 60, batch + 1, batch);
+      {
+        const DeviceHandle device = open_device_handle("cpu:1");
+        const GeneratorHandle generator = open_bytes(device.get(), bytes);
+        CHECK(fluxion_generator_prepare(generator.get(), batch, &needed, nullptr) == FLUXION_OK);
+        expected = drawn(generator.get(), request);
+      }
+      const DeviceHandle device = open_device_handle("cpu:1", needed);
+      CHECK(drawn(open_bytes(device.get(), bytes).get(), request) == expected);
+    }
+  }
+}
+
 TEST_CASE("eight threads draw from one generator what one thread draws", "[embed][threads]") {
   const DeviceHandle device = open_device_handle("cpu:2");
   const GeneratorHandle images = open_bytes(device.get(), tiny_generator(2).bytes),

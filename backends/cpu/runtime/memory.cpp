@@ -42,7 +42,10 @@ MemoryPool::Blocks::node_type MemoryPool::allocate(std::size_t bytes, std::size_
     std::size_t used = 0;
     bool within = false;
     {
+      Blocks waiting, resting;  // freed after the mutex was let go
       std::lock_guard lock(mutex_);
+      // With the check in one piece: what others give back in between would count again.
+      if (trimmed) take_kept(waiting, resting);
       used = use_.total();
       within = bytes <= budget_ && used <= budget_ - bytes;
       if (within) use_.*kind += bytes;  // before the memory is there, so that others see it
@@ -57,7 +60,6 @@ MemoryPool::Blocks::node_type MemoryPool::allocate(std::size_t bytes, std::size_
                         " exceed the budget: " + std::to_string(used) + " of " +
                         std::to_string(budget_) + " bytes are in use");
     }
-    if (!trimmed) trim();
   }
   throw OutOfMemory("cpu: can't allocate " + std::to_string(bytes) + " bytes for " + what);
 }
@@ -124,13 +126,17 @@ MemoryUse MemoryPool::in_use() const {
   return use_;
 }
 
-void MemoryPool::trim() {
-  Blocks waiting, resting;  // freed after the mutex was let go
-  std::lock_guard lock(mutex_);
+void MemoryPool::take_kept(Blocks& waiting, Blocks& resting) {
   waiting.swap(waiting_);
   resting.swap(resting_);
   use_.kept = 0;
   waiting_bytes_ = 0;
+}
+
+void MemoryPool::trim() {
+  Blocks waiting, resting;  // freed after the mutex was let go
+  std::lock_guard lock(mutex_);
+  take_kept(waiting, resting);
 }
 
 }  // namespace fluxion::cpu_backend

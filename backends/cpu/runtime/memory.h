@@ -67,6 +67,8 @@ class MemoryPool {
   // Fresh memory, counted as `kind`.
   Blocks::node_type allocate(std::size_t bytes, std::size_t MemoryUse::*kind, const char* what);
   void give(Blocks::node_type node, bool arena) noexcept;
+  // Moves what waits and what rests out of the pool, whose mutex is held.
+  void take_kept(Blocks& waiting, Blocks& resting);
 
   const std::size_t budget_;
   mutable std::mutex mutex_;
