@@ -21,6 +21,7 @@
 #include <string>
 #include <thread>
 #include <tuple>
+#include <typeindex>
 #include <vector>
 
 #include "engine/graph/tree.h"
@@ -162,6 +163,7 @@ class Compiled {
   struct Signature {
     std::vector<TensorType> types;
     Device device;
+    std::type_index arguments = typeid(void);  // their C++ types: f may be generic, overloaded
     TreeStatics statics;
     bool operator==(const Signature&) const = default;
   };
@@ -212,7 +214,7 @@ Compiled<F> compile(F f, CompileOptions options = {}) {
 
 std::string describe_retrace(const std::vector<TensorType>& before,
                              const std::vector<TensorType>& now, bool same_statics,
-                             bool same_device);
+                             bool same_device, bool same_arguments);
 
 // The types of argument tensors. Throws Error where one holds no tensor.
 std::vector<TensorType> signature_types(const std::vector<Tensor>& arguments);
@@ -235,8 +237,10 @@ template <class F>
 template <class Result, class... Args>
 std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::find(
     const std::vector<Tensor>& arguments, const Args&... args) const {
-  Signature signature{
-      signature_types(arguments), arguments.empty() ? Device() : arguments.front().device(), {}};
+  Signature signature{signature_types(arguments),
+                      arguments.empty() ? Device() : arguments.front().device(),
+                      typeid(std::tuple<Args...>),
+                      {}};
   (signature.statics.add(args), ...);
   Shared& shared = *shared_;
   typename std::list<Tracing>::iterator mark;
@@ -266,8 +270,9 @@ std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::find(
     shared.reason = "first call";
   } else {
     const Signature& last = shared.entries.back()->signature;
-    shared.reason = describe_retrace(last.types, signature.types, last.statics == signature.statics,
-                                     last.device == signature.device);
+    shared.reason =
+        describe_retrace(last.types, signature.types, last.statics == signature.statics,
+                         last.device == signature.device, last.arguments == signature.arguments);
   }
   if (shared.entries.size() >= std::max<std::size_t>(shared.options.max_signatures, 1))
     shared.entries.erase(shared.entries.begin());

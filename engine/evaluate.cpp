@@ -313,7 +313,7 @@ const Program& CompiledTrace::program() const { return state_->plan->program(); 
 
 std::string describe_retrace(const std::vector<TensorType>& before,
                              const std::vector<TensorType>& now, bool same_statics,
-                             bool same_device) {
+                             bool same_device, bool same_arguments) {
   if (before.size() != now.size())
     return std::to_string(now.size()) + " argument tensors, were " + std::to_string(before.size());
   for (std::size_t i = 0; i < now.size(); ++i)
@@ -321,6 +321,7 @@ std::string describe_retrace(const std::vector<TensorType>& before,
       return "argument tensor " + std::to_string(i) + ": " + to_string(now[i]) + " was " +
              to_string(before[i]);
   if (!same_device) return "another device";
+  if (!same_arguments) return "an argument of another C++ type";
   if (!same_statics) return "a static argument changed";
   return "no signature among those known";
 }

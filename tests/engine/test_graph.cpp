@@ -79,6 +79,20 @@ struct Layer {
   static auto members(auto& self) { return std::tie(self.weights, self.moments, self.steps); }
 };
 
+// Two types of the same tensors, which a function tells apart.
+struct Added {
+  Tensor x, y;
+  static auto members(auto& self) { return std::tie(self.x, self.y); }
+};
+struct Subtracted {
+  Tensor x, y;
+  static auto members(auto& self) { return std::tie(self.x, self.y); }
+};
+struct ByType {
+  Tensor operator()(const Added& both) const { return both.x + both.y; }
+  Tensor operator()(const Subtracted& both) const { return both.x - both.y; }
+};
+
 }  // namespace
 
 // ---- errors
@@ -299,6 +313,19 @@ TEST_CASE("static members join the signature of a compiled function", "[engine][
   layer.steps = 5;
   CHECK(f(layer).to_host<float>()[0] == -5);
   CHECK(f.traces() == 2);
+}
+
+TEST_CASE("the C++ types of arguments are part of a compiled function's signature",
+          "[engine][compile]") {
+  const Tensor x = ramp({3}, cpu()), y = exp(x);
+  const auto f = compile(ByType{});
+  CHECK(difference(f(Added{x, y}), x + y, 1e-6, 0) == "");
+  CHECK(difference(f(Subtracted{x, y}), x - y, 1e-6, 0) == "");
+  CHECK(f.traces() == 2);
+  CHECK_THAT(f.last_trace_reason(), has_text("C++ type"));
+  const auto same = compile([](const auto& both) { return both; });
+  CHECK(difference(same(std::pair(x, y)).second, y, 0, 0) == "");
+  CHECK(difference(same(std::array<Tensor, 2>{x, y})[1], y, 0, 0) == "");
 }
 
 TEST_CASE("asking the value of an argument while it is traced throws", "[engine][compile]") {
