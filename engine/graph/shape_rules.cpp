@@ -224,18 +224,27 @@ Types concat(const Call& call) {
   return {result};
 }
 
+// Planning counts on axes that exist, each once and in order. Files may hold any.
+void require_axes(const Call& call) {
+  std::int64_t last = -1;
+  for (const std::int64_t axis : call.get<AxesAttributes>().axes) {
+    call.require_shape(axis >= 0 && axis < call.inputs[0].shape.rank(), "an axis is out of range");
+    call.require_shape(axis > last, "the axes must ascend");
+    last = axis;
+  }
+}
+
 Types flip(const Call& call) {
   require_movable(call);
+  require_axes(call);
   return {call.inputs[0]};
 }
 
 Types reduce(const Call& call) {
   call.require_dtype(computes(call.inputs[0].dtype), "wants f32, f64, i32 or u32; convert first");
+  require_axes(call);
   TensorType result = call.inputs[0];
-  for (const std::int64_t axis : call.get<AxesAttributes>().axes) {
-    call.require_shape(axis >= 0 && axis < result.shape.rank(), "an axis is out of range");
-    result.shape[axis] = 1;
-  }
+  for (const std::int64_t axis : call.get<AxesAttributes>().axes) result.shape[axis] = 1;
   return {result};
 }
 
@@ -353,6 +362,11 @@ Types random_bits(const Call& call) {
                      "sizes must not be negative");
   call.require_representable(shape, DType::u32);
   return {{shape, DType::u32}};
+}
+
+Types numeric_axis(const Call& call) {
+  require_axis(call);
+  return numeric(call);
 }
 
 Types floating_axis(const Call& call) {
