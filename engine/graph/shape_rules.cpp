@@ -429,7 +429,9 @@ Types conv2d(const Call& call) {
   require_pairs(call, {&a.stride, &a.dilation, &a.spread}, 1);
   require_pairs(call, {&a.low, &a.high}, std::numeric_limits<std::int32_t>::min());
   call.require_shape(w[0] >= 1 && w[1] >= 1, "the kernel is empty");
-  call.require_shape(a.groups >= 1 && w[2] * a.groups == x[3] && w[3] % a.groups == 0,
+  std::int64_t channels = 0;
+  call.require_shape(a.groups >= 1 && !__builtin_mul_overflow(w[2], a.groups, &channels) &&
+                         channels == x[3] && w[3] % a.groups == 0,
                      "the weight does not fit the channels and groups");
   Shape y{x[0], 0, 0, w[3]};
   for (std::int64_t k = 0; k < 2; ++k) {
