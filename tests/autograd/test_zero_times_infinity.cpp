@@ -48,6 +48,7 @@ const std::vector<Branch>& branches() {
       {"where x / |x|", 0, [](const Tensor& x) { return where(ne(x, 0.0), x / abs(x), 0.0); }},
       {"where x^-2", 0, [](const Tensor& x) { return where(ne(x, 0.0), pow(x, -2.0), 0.0); }},
       {"where x^0.5", 0, [](const Tensor& x) { return where(ne(x, 0.0), pow(x, 0.5), 0.0); }},
+      {"0^x", -1, [](const Tensor& x) { return pow(zeros_like(x), x); }},
       {"where 2^x", 1e5, [](const Tensor& x) { return where(lt(x, 9.0), pow(2.0, x), 0.0); }},
       {"where exp", 1e4, [](const Tensor& x) { return where(lt(x, 9.0), exp(x), 1.0); }},
       {"where expm1", 1e4, [](const Tensor& x) { return where(lt(x, 9.0), expm1(x), 1.0); }},
