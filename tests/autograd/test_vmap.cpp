@@ -581,6 +581,36 @@ TEST_CASE("regions stay what they are under vmap, and their rules serve each exa
   }
 }
 
+TEST_CASE("16-bit cotangents of what examples share are added in f32",
+          "[autograd][vmap][regions]") {
+  // In 16 bits 256 and 1 and 1 are still 256, and 2048 and 1 and 1 still 2048.
+  for (const auto& [dtype, large] : {std::pair(DType::bf16, 256.0f), {DType::f16, 2048.0f}}) {
+    INFO(to_string(dtype));
+    const Tensor xs = Tensor::from(std::vector<float>{large, 1, 1, 1, 1}, {5}, device()),
+                 m = full({2}, 2, dtype, device());
+    const auto product = [](const Tensor& x, const Tensor& m) {
+      return convert(m, DType::f32) * x;
+    };
+    const auto loss_by = [&](const auto& f) {
+      return [&](const Tensor& m) { return sum(vmap(f, {0, not_mapped})(xs, m)); };
+    };
+    const auto by_rule = custom_vjp(
+        product, [](const std::tuple<Tensor, Tensor>& in, const Tensor&, const Tensor& u) {
+          const auto& [x, m] = in;
+          return std::tuple(sum(u * convert(m, DType::f32)), convert(u * x, m.dtype()));
+        });
+    const auto linear = [&](const Tensor& x, const Tensor& m) {
+      return custom_linear([=](const Tensor& m) { return product(x, m); },
+                           [=](const Tensor& u) { return convert(u * x, m.dtype()); })(m);
+    };
+    const std::vector<double> expected(2, large + 4);
+    for (const Tensor& gradient : {grad(loss_by(by_rule))(m), grad(loss_by(linear))(m)}) {
+      CHECK(gradient.dtype() == dtype);
+      CHECK(host_values(convert(gradient, DType::f32)) == expected);
+    }
+  }
+}
+
 TEST_CASE("a checkpoint under vmap is still one, and many cotangents recompute it once",
           "[autograd][vmap][regions]") {
   const Tensor x = random({1, 4}, 63), w = random({4, 4}, 64), xs = random({5, 1, 4}, 65);
