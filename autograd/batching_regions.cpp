@@ -1,6 +1,7 @@
 // Regions under vmap: a new region of the same kind, whose body is the old body batched and whose
 // rules apply the old rules to each example.
 #include "autograd/batching.h"
+#include "autograd/rules.h"
 #include "autograd/vmap.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
@@ -63,7 +64,8 @@ std::vector<Tensor> batch_region(const BatchCall& call) {
           for_each_example(one->transpose, inputs, of_inputs, cotangents, all_batched, of_graph);
       // An input that all examples share gets the sum of their cotangents.
       for (std::size_t i = 0; i < result.size(); ++i)
-        if (result[i] && !of_inputs[i]) result[i] = sum(result[i], {0});
+        if (result[i] && !of_inputs[i])
+          result[i] = in_f32(result[i], [](const Tensor& u) { return sum(u, {0}); });
       return result;
     };
   return make_nodes(Op::region, RegionAttributes{shared(std::move(all))}, call.inputs);

@@ -130,8 +130,10 @@ Tangents pow(const JvpCall& call) {
   Tensor first, second;
   // b a^(b-1), where 0 a^-1 is 0 at a = 0 too. It is right as a function of b as well.
   if (call.tangents[0]) first = scaled(call.tangents[0], scaled(fluxion::pow(a, b - 1.0), b));
+  // a^b log a, where log 0 counts as 0, also where a^b is infinite.
   if (call.tangents[1])
-    second = scaled(call.tangents[1], call.output() * fluxion::log(where(eq(a, 0.0), 1.0, a)));
+    second =
+        scaled(call.tangents[1], scaled(fluxion::log(where(eq(a, 0.0), 1.0, a)), call.output()));
   return {add_tangents(first, second)};
 }
 // A length as a divisor. Infinity at the origin makes the derivatives of every order 0 there.

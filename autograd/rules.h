@@ -4,6 +4,7 @@
 // An empty Tensor is a zero: nothing is allocated or computed for it.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "engine/graph/tensor.h"
@@ -55,6 +56,9 @@ std::vector<Tensor> region_transpose(const TransposeCall& call);
 
 // a + b, where empty means zero. 16-bit floats are added in f32 and rounded back.
 Tensor add_tangents(const Tensor& a, const Tensor& b);
+
+// f(u), a sum of elements of u: 16-bit floats are added up in f32 and rounded once.
+Tensor in_f32(const Tensor& u, const std::function<Tensor(const Tensor&)>& f);
 
 // t f and t / f for a tangent or cotangent t, in which 0 wins (strong_mul, strong_div); empty where
 // t is. Every product of the rules is one of these, so that 0 stays 0 on its way through an

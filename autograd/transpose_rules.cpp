@@ -10,16 +10,15 @@
 
 namespace fluxion {
 
-namespace {
-
-using Cotangents = std::vector<Tensor>;
-
-// f(u), a sum of elements of u: 16-bit floats are added up in f32 and rounded once.
 Tensor in_f32(const Tensor& u, const std::function<Tensor(const Tensor&)>& f) {
   const DType dtype = u.dtype();
   if (dtype != DType::bf16 && dtype != DType::f16) return f(u);
   return fluxion::convert(f(fluxion::convert(u, DType::f32)), dtype);
 }
+
+namespace {
+
+using Cotangents = std::vector<Tensor>;
 
 // u summed over the axes that broadcasting stretched, back to `shape`.
 Tensor unbroadcast(const Tensor& u, const Shape& shape) {

@@ -5,7 +5,8 @@
 //
 // Pass whatever changes from call to call - learning rate, step, random key - as an argument:
 // numbers written in f are constants of the trace. Tensors captured by f become hidden inputs,
-// bound by handle. Several threads may call one compiled function.
+// bound by handle; while a transform traces one of them, f is inlined. Several threads may call one
+// compiled function.
 //
 // A call that fails says what it left behind (Error::aftermath). All checks and allocations come
 // before the first write to donated memory, so nearly every failed call has written nothing and
@@ -20,6 +21,7 @@
 #include <string>
 #include <thread>
 #include <tuple>
+#include <typeindex>
 #include <vector>
 
 #include "engine/graph/tree.h"
@@ -91,6 +93,9 @@ class TracedParameters {
   TracedParameters(const TracedParameters&) = delete;
   TracedParameters& operator=(const TracedParameters&) = delete;
   const std::vector<Tensor>& tensors() const { return tensors_; }
+  // Whether the outputs of a function of these parameters depend on a leaf of another transform or
+  // trace that is still running.
+  bool others_reach(const std::vector<Tensor>& outputs) const;
 
  private:
   std::vector<Tensor> tensors_;
@@ -98,8 +103,10 @@ class TracedParameters {
 };
 
 // Whether an argument depends on the leaf of a transform or trace that is still running. A compiled
-// function that is called on such arguments is inlined.
+// function that is called on such arguments, or that captured such a tensor, is inlined.
 bool is_traced(const std::vector<Tensor>& arguments);
+
+[[noreturn]] void throw_captured_traced();
 
 template <class F>
 class Compiled {
@@ -120,6 +127,7 @@ class Compiled {
     const std::vector<Tensor> arguments = leaves(std::tie(args...));
     if (is_traced(arguments)) return std::invoke(shared_->f, args...);
     const std::shared_ptr<const Entry> entry = find<Result>(arguments, args...);
+    if (!entry) return std::invoke(shared_->f, args...);
     CompiledCall call = entry->trace->prepare(arguments);
     Result result = with_leaves(std::any_cast<const Result&>(entry->result),
                                 std::span<const Tensor>(call.results()));
@@ -132,12 +140,12 @@ class Compiled {
   template <class... Args>
   MemoryReport memory_report(const Args&... args) const {
     using Result = std::invoke_result_t<const F&, const Args&...>;
-    return find<Result>(leaves(std::tie(args...)), args...)->trace->memory_report();
+    return found<Result>(args...)->trace->memory_report();
   }
   template <class... Args>
   const Program& program(const Args&... args) const {
     using Result = std::invoke_result_t<const F&, const Args&...>;
-    return find<Result>(leaves(std::tie(args...)), args...)->trace->program();
+    return found<Result>(args...)->trace->program();
   }
 
   // How many times the function was traced, and why the last time: "first call", "argument tensor
@@ -155,6 +163,7 @@ class Compiled {
   struct Signature {
     std::vector<TensorType> types;
     Device device;
+    std::type_index arguments = typeid(void);  // their C++ types: f may be generic, overloaded
     TreeStatics statics;
     bool operator==(const Signature&) const = default;
   };
@@ -180,6 +189,7 @@ class Compiled {
   };
   std::shared_ptr<Shared> shared_;
 
+  // Both return null, and keep nothing, if the function captured a tensor that is traced now.
   template <class Result, class... Args>
   std::shared_ptr<const Entry> find(const std::vector<Tensor>& arguments,
                                     const Args&... args) const;
@@ -187,6 +197,12 @@ class Compiled {
   std::shared_ptr<const Entry> trace(Signature signature, const std::vector<Tensor>& arguments,
                                      const Args&... args) const;
   std::shared_ptr<const Entry> known(const Signature& signature) const;  // with the mutex held
+  template <class Result, class... Args>
+  std::shared_ptr<const Entry> found(const Args&... args) const {
+    auto entry = find<Result>(leaves(std::tie(args...)), args...);
+    if (!entry) throw_captured_traced();
+    return entry;
+  }
 };
 
 template <class F>
@@ -198,7 +214,7 @@ Compiled<F> compile(F f, CompileOptions options = {}) {
 
 std::string describe_retrace(const std::vector<TensorType>& before,
                              const std::vector<TensorType>& now, bool same_statics,
-                             bool same_device);
+                             bool same_device, bool same_arguments);
 
 // The types of argument tensors. Throws Error where one holds no tensor.
 std::vector<TensorType> signature_types(const std::vector<Tensor>& arguments);
@@ -221,8 +237,10 @@ template <class F>
 template <class Result, class... Args>
 std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::find(
     const std::vector<Tensor>& arguments, const Args&... args) const {
-  Signature signature{
-      signature_types(arguments), arguments.empty() ? Device() : arguments.front().device(), {}};
+  Signature signature{signature_types(arguments),
+                      arguments.empty() ? Device() : arguments.front().device(),
+                      typeid(std::tuple<Args...>),
+                      {}};
   (signature.statics.add(args), ...);
   Shared& shared = *shared_;
   typename std::list<Tracing>::iterator mark;
@@ -246,13 +264,15 @@ std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::find(
   }
   std::lock_guard lock(shared.mutex);
   shared.tracing.erase(mark);
+  if (!made) return nullptr;
   if (auto entry = known(signature)) return entry;
   if (shared.entries.empty()) {
     shared.reason = "first call";
   } else {
     const Signature& last = shared.entries.back()->signature;
-    shared.reason = describe_retrace(last.types, signature.types, last.statics == signature.statics,
-                                     last.device == signature.device);
+    shared.reason =
+        describe_retrace(last.types, signature.types, last.statics == signature.statics,
+                         last.device == signature.device, last.arguments == signature.arguments);
   }
   if (shared.entries.size() >= std::max<std::size_t>(shared.options.max_signatures, 1))
     shared.entries.erase(shared.entries.begin());
@@ -271,6 +291,7 @@ std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::trace(
   Result result = std::apply(
       shared_->f,
       with_leaves(std::tuple<Args...>(args...), std::span<const Tensor>(parameters.tensors())));
+  if (parameters.others_reach(leaves(result))) return nullptr;
   auto entry = std::make_shared<Entry>();
   entry->signature = std::move(signature);
   entry->trace = std::make_unique<CompiledTrace>(parameters.tensors(), donated, leaves(result));

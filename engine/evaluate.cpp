@@ -90,6 +90,17 @@ TracedParameters::TracedParameters(const std::vector<Tensor>& arguments)
 
 TracedParameters::~TracedParameters() { scope_->live.store(false); }
 
+bool TracedParameters::others_reach(const std::vector<Tensor>& outputs) const {
+  // A node may depend on several scopes and knows one, so the leaves decide.
+  bool reach = false;
+  walk(outputs, [&](const Node& node) {
+    const std::shared_ptr<TraceScope> scope = node.live_scope();
+    reach = reach || (scope && scope != scope_);
+    return scope && !reach;
+  });
+  return reach;
+}
+
 bool is_traced(const std::vector<Tensor>& arguments) {
   return std::any_of(arguments.begin(), arguments.end(), [](const Tensor& argument) {
     return argument && argument.node()->live_scope() != nullptr;
@@ -302,7 +313,7 @@ const Program& CompiledTrace::program() const { return state_->plan->program(); 
 
 std::string describe_retrace(const std::vector<TensorType>& before,
                              const std::vector<TensorType>& now, bool same_statics,
-                             bool same_device) {
+                             bool same_device, bool same_arguments) {
   if (before.size() != now.size())
     return std::to_string(now.size()) + " argument tensors, were " + std::to_string(before.size());
   for (std::size_t i = 0; i < now.size(); ++i)
@@ -310,6 +321,7 @@ std::string describe_retrace(const std::vector<TensorType>& before,
       return "argument tensor " + std::to_string(i) + ": " + to_string(now[i]) + " was " +
              to_string(before[i]);
   if (!same_device) return "another device";
+  if (!same_arguments) return "an argument of another C++ type";
   if (!same_statics) return "a static argument changed";
   return "no signature among those known";
 }
@@ -339,6 +351,12 @@ std::vector<bool> donated_tensors(const std::vector<std::size_t>& donate,
                   "has " +
                   std::to_string(counts.size()) + "; arguments are counted from 0");
   return donated;
+}
+
+void throw_captured_traced() {
+  throw Error(
+      "compile: the function captured a tensor that a running transform or trace depends on, so it "
+      "is inlined where it is called and has no program of its own; make the tensor an argument");
 }
 
 void throw_traces_itself(const std::vector<TensorType>& types) {

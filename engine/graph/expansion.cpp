@@ -20,6 +20,10 @@ Tensors normalised(const Tensor& x, const Tensor& square, double epsilon) {
   return {x * scale, scale};
 }
 
+// Bounds on the parts that a convolution is taken apart into, since a file may ask for any number:
+// enough for the gradient of patches of 16 x 16, and for kernels of 32 x 32 of one channel each.
+constexpr std::int64_t most_phases = 256, most_depthwise_views = 1024;
+
 // The product of the image's windows, which are a view of the padded image, with the weights.
 Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor& w,
                           const CostModel& costs) {
@@ -29,7 +33,8 @@ Tensor product_of_windows(const ConvAttributes& a, const Tensor& x, const Tensor
       make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation}, {image});
   const std::int64_t rows = seen.size(0) * seen.size(1) * seen.size(2), columns = kh * kw * in;
   const Shape result{seen.size(0), seen.size(1), seen.size(2), w.size(3)};
-  if (in == 1 && out == 1 && a.groups > 1 && costs.depthwise_as_views) {
+  if (in == 1 && out == 1 && a.groups > 1 && costs.depthwise_as_views &&
+      kh * kw <= most_depthwise_views) {
     const Tensor pixels = convert(seen, a.accumulate), weights = convert(w, a.accumulate);
     Tensor total;
     for (std::int64_t p = 0; p < kh; ++p)
@@ -125,8 +130,9 @@ Tensor convolution(const ConvAttributes& a, const Tensor& x, const Tensor& w,
                    const CostModel& costs) {
   const bool is_spread = a.spread[0] > 1 || a.spread[1] > 1,
              single_steps = a.stride[0] == 1 && a.stride[1] == 1;
-  return is_spread && single_steps && x.elements() > 0 ? convolution_by_phases(a, x, w, costs)
-                                                       : product_of_windows(a, x, w, costs);
+  if (!is_spread || !single_steps || x.elements() == 0 || a.spread[0] * a.spread[1] > most_phases)
+    return product_of_windows(a, x, w, costs);
+  return convolution_by_phases(a, x, w, costs);
 }
 
 Tensor swapped(const Tensor& x) { return swap_axes(x, -1, -2); }

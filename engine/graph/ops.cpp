@@ -405,7 +405,10 @@ Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims, Location wher
   const Tensor top = max(x, axes, true, where);
   const Tensor shift =
       fluxion::where(lt(abs(top), std::numeric_limits<double>::infinity()), top, 0.0);
-  const Tensor result = log_sum(x - shift, eq(x, top), axes) + shift;
+  // Over nothing but -inf, log_sum would depend on how 1 minus n times 1/n is rounded.
+  const Tensor result =
+      fluxion::where(eq(top, -std::numeric_limits<double>::infinity()), stop_gradient(top),
+                     log_sum(x - shift, eq(x, top), axes) + shift);
   return keepdims ? result : reshape(result, sum(x, axes, false, where).shape(), where);
 }
 

@@ -224,18 +224,27 @@ Types concat(const Call& call) {
   return {result};
 }
 
+// Planning counts on axes that exist, each once and in order. Files may hold any.
+void require_axes(const Call& call) {
+  std::int64_t last = -1;
+  for (const std::int64_t axis : call.get<AxesAttributes>().axes) {
+    call.require_shape(axis >= 0 && axis < call.inputs[0].shape.rank(), "an axis is out of range");
+    call.require_shape(axis > last, "the axes must ascend");
+    last = axis;
+  }
+}
+
 Types flip(const Call& call) {
   require_movable(call);
+  require_axes(call);
   return {call.inputs[0]};
 }
 
 Types reduce(const Call& call) {
   call.require_dtype(computes(call.inputs[0].dtype), "wants f32, f64, i32 or u32; convert first");
+  require_axes(call);
   TensorType result = call.inputs[0];
-  for (const std::int64_t axis : call.get<AxesAttributes>().axes) {
-    call.require_shape(axis >= 0 && axis < result.shape.rank(), "an axis is out of range");
-    result.shape[axis] = 1;
-  }
+  for (const std::int64_t axis : call.get<AxesAttributes>().axes) result.shape[axis] = 1;
   return {result};
 }
 
@@ -355,6 +364,11 @@ Types random_bits(const Call& call) {
   return {{shape, DType::u32}};
 }
 
+Types numeric_axis(const Call& call) {
+  require_axis(call);
+  return numeric(call);
+}
+
 Types floating_axis(const Call& call) {
   require_axis(call);
   return floating(call);
@@ -415,7 +429,9 @@ Types conv2d(const Call& call) {
   require_pairs(call, {&a.stride, &a.dilation, &a.spread}, 1);
   require_pairs(call, {&a.low, &a.high}, std::numeric_limits<std::int32_t>::min());
   call.require_shape(w[0] >= 1 && w[1] >= 1, "the kernel is empty");
-  call.require_shape(a.groups >= 1 && w[2] * a.groups == x[3] && w[3] % a.groups == 0,
+  std::int64_t channels = 0;
+  call.require_shape(a.groups >= 1 && !__builtin_mul_overflow(w[2], a.groups, &channels) &&
+                         channels == x[3] && w[3] % a.groups == 0,
                      "the weight does not fit the channels and groups");
   Shape y{x[0], 0, 0, w[3]};
   for (std::int64_t k = 0; k < 2; ++k) {

@@ -48,6 +48,7 @@ const std::vector<Branch>& branches() {
       {"where x / |x|", 0, [](const Tensor& x) { return where(ne(x, 0.0), x / abs(x), 0.0); }},
       {"where x^-2", 0, [](const Tensor& x) { return where(ne(x, 0.0), pow(x, -2.0), 0.0); }},
       {"where x^0.5", 0, [](const Tensor& x) { return where(ne(x, 0.0), pow(x, 0.5), 0.0); }},
+      {"0^x", -1, [](const Tensor& x) { return pow(zeros_like(x), x); }},
       {"where 2^x", 1e5, [](const Tensor& x) { return where(lt(x, 9.0), pow(2.0, x), 0.0); }},
       {"where exp", 1e4, [](const Tensor& x) { return where(lt(x, 9.0), exp(x), 1.0); }},
       {"where expm1", 1e4, [](const Tensor& x) { return where(lt(x, 9.0), expm1(x), 1.0); }},
@@ -186,6 +187,35 @@ TEST_CASE("logsumexp over nothing but -inf has gradient 0", "[autograd][zero]") 
     CHECK(host_values(forward(f)(x)) == std::vector<double>{0});
     const Tensor partly = Tensor::from(std::vector<double>{-inf, 3}, {2}, device);
     CHECK(host_values(grad(f)(partly)) == std::vector<double>{0, 1});
+  }
+}
+
+TEST_CASE("logsumexp over nothing but -inf is -inf, however many there are", "[autograd][zero]") {
+  for (const Device& device : {reference(), cpu()})
+    for (const DType dtype : {DType::f64, DType::f32})
+      for (std::int64_t count = 1; count <= 100; ++count) {
+        INFO(count << " in " << to_string(dtype) << " on " << device.name());
+        // One row of numbers beside one of -inf.
+        const Tensor row = iota({2, 1}, 0, dtype, device);
+        const Tensor x = where(eq(broadcast_to(row, {2, count}), 0.0), -inf, 0.0 * row);
+        const double some = std::log(static_cast<double>(count));
+        for (const std::int64_t axis : {1, 0}) {
+          const std::vector<double> got =
+              host_values(axis == 1 ? logsumexp(x, {1}) : logsumexp(transpose(x, {1, 0}), {0}));
+          CHECK(got[0] == -inf);
+          CHECK(std::abs(got[1] - some) < 1e-5);
+        }
+      }
+  for (const Device& device : {reference(), cpu()}) {
+    const Tensor x = full({10, 4}, -inf, DType::f32, device);
+    CHECK(host_values(logsumexp(x, {0})) == std::vector<double>(4, -inf));
+    CHECK(host_values(grad([](const Tensor& x) { return sum(logsumexp(x, {0})); })(x)) ==
+          std::vector<double>(40, 0));
+    // Other values without an end stay what they are.
+    CHECK(host_values(logsumexp(Tensor::from(std::vector<double>{inf, -inf}, {2}, device))) ==
+          std::vector<double>{inf});
+    CHECK(std::isnan(host_values(
+        logsumexp(Tensor::from(std::vector<double>{std::nan(""), -inf}, {2}, device)))[0]));
   }
 }
 

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "autograd/transforms.h"
+#include "autograd/vmap.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
@@ -76,6 +77,20 @@ struct Layer {
   std::array<Tensor, 2> moments;
   int steps = 0;
   static auto members(auto& self) { return std::tie(self.weights, self.moments, self.steps); }
+};
+
+// Two types of the same tensors, which a function tells apart.
+struct Added {
+  Tensor x, y;
+  static auto members(auto& self) { return std::tie(self.x, self.y); }
+};
+struct Subtracted {
+  Tensor x, y;
+  static auto members(auto& self) { return std::tie(self.x, self.y); }
+};
+struct ByType {
+  Tensor operator()(const Added& both) const { return both.x + both.y; }
+  Tensor operator()(const Subtracted& both) const { return both.x - both.y; }
 };
 
 }  // namespace
@@ -300,6 +315,19 @@ TEST_CASE("static members join the signature of a compiled function", "[engine][
   CHECK(f.traces() == 2);
 }
 
+TEST_CASE("the C++ types of arguments are part of a compiled function's signature",
+          "[engine][compile]") {
+  const Tensor x = ramp({3}, cpu()), y = exp(x);
+  const auto f = compile(ByType{});
+  CHECK(difference(f(Added{x, y}), x + y, 1e-6, 0) == "");
+  CHECK(difference(f(Subtracted{x, y}), x - y, 1e-6, 0) == "");
+  CHECK(f.traces() == 2);
+  CHECK_THAT(f.last_trace_reason(), has_text("C++ type"));
+  const auto same = compile([](const auto& both) { return both; });
+  CHECK(difference(same(std::pair(x, y)).second, y, 0, 0) == "");
+  CHECK(difference(same(std::array<Tensor, 2>{x, y})[1], y, 0, 0) == "");
+}
+
 TEST_CASE("asking the value of an argument while it is traced throws", "[engine][compile]") {
   const Tensor x = ramp({1}, cpu());
   const auto direct =
@@ -454,6 +482,38 @@ TEST_CASE("a compiled function called inside of a trace is inlined", "[engine][c
   CHECK(outer.program(x).kernels.size() == 1);
   CHECK(inner.traces() == 0);
   CHECK_NOTHROW(x.to_host<float>());
+}
+
+TEST_CASE("a compiled function that captured a traced tensor is inlined", "[engine][compile]") {
+  const Device device = cpu();
+  const Tensor w0 = ramp({5}, device), data = exp(w0), rows = ramp({2, 5}, device);
+  const auto weighted = [&](const Tensor& w) {
+    const auto f = compile([w](const Tensor& x) { return sum(w * w * x); }, {.donate = {0}});
+    const Tensor y = f(data);
+    CHECK(f.traces() == 0);
+    CHECK_THAT(message_of<Error>([&] { f.program(data); }), has_text("captured"));
+    return y;
+  };
+  CHECK(difference(grad(weighted)(w0), 2.0 * w0 * data, 1e-5, 1e-6) == "");
+  CHECK(difference(jvp(weighted, w0, data).second, sum(2.0 * w0 * data * data), 1e-5, 1e-6) == "");
+  CHECK(difference(hvp(weighted, w0, w0), 2.0 * w0 * data, 1e-5, 1e-6) == "");
+  CHECK(difference(vmap(weighted)(rows), sum(rows * rows * data, {1}), 1e-5, 1e-6) == "");
+  CHECK(difference(compile(weighted)(w0), sum(w0 * w0 * data), 1e-5, 1e-6) == "");
+  CHECK(difference(compile(grad(weighted))(w0), 2.0 * w0 * data, 1e-5, 1e-6) == "");
+  // Beside a traced argument, through a value that was asked for, and without arguments.
+  const auto beside = [&](const Tensor& w) {
+    const Tensor half = 0.5 * w;
+    eval(half);
+    return compile([half] { return sum(half * half); })() +
+           compile([w](const Tensor& x) { return sum(w * x); })(stop_gradient(w));
+  };
+  CHECK(difference(grad(beside)(w0), 1.5 * w0, 1e-5, 1e-6) == "");
+  // Once the transform is over, what it traced is a value like any other.
+  Tensor leaf;
+  grad([&](const Tensor& w) { return sum(leaf = w); })(w0);
+  const auto late = compile([leaf](const Tensor& x) { return leaf * x; });
+  CHECK(difference(late(data), w0 * data, 1e-6, 0) == "");
+  CHECK(late.traces() == 1);
 }
 
 TEST_CASE("a compiled derivative is compiled once for all points", "[engine][compile]") {

@@ -7,8 +7,11 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
+#include "engine/graph/expansion.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
+#include "engine/graph/shape_rules.h"
+#include "engine/graph/walk.h"
 #include "engine/plan/plan.h"
 #include "engine/plan_cache.h"
 #include "tests/catch.h"
@@ -244,6 +247,38 @@ TEST_CASE("donated state is updated in place", "[engine][plan]") {
       {.donate = {0}});
   CHECK(from_product.memory_report(x, g, g).donated_bytes == 64 * 64 * 4);
   CHECK(from_product.memory_report(x, g, g).kernels == 2);
+}
+
+TEST_CASE("a convolution's parts do not grow with the numbers in its attributes",
+          "[engine][plan]") {
+  const Device device = cpu({.threads = 1}), plain = reference();
+  const auto check_parts = [&](const ConvAttributes& a, const Shape& x, const Shape& w) {
+    const auto on = [&](const Device& device) {
+      return std::vector<Tensor>{to_tensor(random_value(x, -1, 1, 1), device, DType::f32),
+                                 to_tensor(random_value(w, -1, 1, 2), device, DType::f32)};
+    };
+    const auto f = [&](const std::vector<Tensor>& in) { return make_node(Op::conv2d, a, in); };
+    CHECK(difference(f(on(device)), f(on(plain)), 1e-4, 1e-4) == "");
+    const std::vector<Tensor> parts = expansion(Op::conv2d, a, on(device), device.costs());
+    CHECK(walk(parts, [](const Node& node) { return !node.evaluated(); }).size() < 40);
+  };
+  // Pixels far apart: as many parts as there are places between them.
+  ConvAttributes apart;
+  apart.spread = {40, 40};
+  check_parts(apart, {1, 2, 2, 3}, {1, 1, 3, 2});
+  apart.spread = {1000, 1}, apart.low = {1, 0};
+  check_parts(apart, {1, 1, 4, 3}, {2, 1, 3, 2});
+  // A large kernel for each channel: as many views as it has elements.
+  ConvAttributes depthwise;
+  depthwise.groups = 2;
+  check_parts(depthwise, {1, 40, 41, 2}, {40, 40, 1, 2});
+}
+
+TEST_CASE("channels and groups of a convolution do not overflow", "[engine][graph]") {
+  ConvAttributes a;
+  a.groups = std::int64_t{1} << 32;
+  const TensorType types[] = {{{1, 4, 4, 0}, DType::f32}, {{1, 1, a.groups, 0}, DType::f32}};
+  CHECK_THROWS_AS(infer_types(Op::conv2d, a, types, Location::current()), ShapeError);
 }
 
 TEST_CASE("planning is deterministic", "[engine][plan]") {

@@ -246,7 +246,8 @@ TEST_CASE("a graph that breaks a rule is refused, whatever its checksum says", "
   const Device device = cpu({.threads = 1});
   const Tensor x = full({2, 3}, 1, DType::f32, device);
   const StoredGraph good = stored_function("f", {x}, [=](const std::vector<Tensor>& in) {
-    return std::vector<Tensor>{sum(in[0] * 2.5, {1}) + iota({2}, 0, DType::f32, device)};
+    return std::vector<Tensor>{sum(in[0] * 2.5, {1}) + iota({2}, 0, DType::f32, device),
+                               cumsum(flip(in[0], {0, 1}), 1)};
   });
   const auto broken = [&](const std::function<void(StoredGraph&)>& change) {
     StoredGraph stored = good;
@@ -271,6 +272,12 @@ TEST_CASE("a graph that breaks a rule is refused, whatever its checksum says", "
   broken([&](StoredGraph& s) { find(s, Op::constant).attributes = ValueAttributes{3}; });
   broken([&](StoredGraph& s) { find(s, Op::iota).attributes = AxisAttributes{1}; });
   broken([&](StoredGraph& s) { find(s, Op::iota).op = Op::data; });
+  for (const Dims& axes : {Dims{1, 1}, Dims{-1}, Dims{2}})
+    broken([&](StoredGraph& s) { find(s, Op::sum).attributes = AxesAttributes{axes}; });
+  for (const Dims& axes : {Dims{0, 0}, Dims{1, 0}, Dims{-1}, Dims{0, 2}})
+    broken([&](StoredGraph& s) { find(s, Op::flip).attributes = AxesAttributes{axes}; });
+  for (const std::int64_t axis : {-1, 2})
+    broken([&](StoredGraph& s) { find(s, Op::cumsum).attributes = AxisAttributes{axis}; });
   broken([&](StoredGraph& s) { find(s, Op::parameter).attributes = IndexAttributes{-1}; });
   broken([&](StoredGraph& s) { find(s, Op::parameter).attributes = IndexAttributes{1}; });
   broken([&](StoredGraph& s) { s.scalars[0] = 1e39; });
@@ -308,9 +315,8 @@ TEST_CASE("damaged graph files are refused or whole, with any checksum", "[expor
 
 TEST_CASE("a file with a tensor larger than any is refused as a file", "[export]") {
   const Tensor x = full({7919}, 1, DType::f64, reference());
-  Bytes file = serialise(stored_function("f", {x}, [](const std::vector<Tensor>& in) {
-    return std::vector<Tensor>{exp(in[0])};
-  }));
+  Bytes file = serialise(stored_function(
+      "f", {x}, [](const std::vector<Tensor>& in) { return std::vector<Tensor>{exp(in[0])}; }));
   const std::int64_t size = 7919, larger = std::int64_t{1} << 48;
   std::array<std::byte, 8> pattern;
   std::memcpy(pattern.data(), &size, 8);
