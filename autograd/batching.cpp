@@ -1,11 +1,9 @@
 #include "autograd/batching.h"
 
-#include <optional>
 #include <unordered_map>
 
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
-#include "engine/graph/region.h"
 #include "engine/graph/walk.h"
 
 namespace fluxion {
@@ -20,33 +18,12 @@ struct BatchedNode {
   std::vector<Tensor> outputs;
   bool batched = false;
 };
-
-// What rules find in place of the leaves of the mapped graph while their regions are the same for
-// all examples: a mapped leaf has no counterpart then, and one that stands for it says so when its
-// value is asked for. (Whether a rule uses the leaf is known only once the rule is applied.)
-struct InSharedRules {
-  std::vector<Tensor> from, to;
-  explicit InSharedRules(const std::vector<BatchedLeaf>& leaves) {
-    for (const BatchedLeaf& leaf : leaves) {
-      from.push_back(leaf.one);
-      to.push_back(leaf.batched ? make_leaf(Op::parameter, IndexAttributes{mapped_in_rule_leaf},
-                                            leaf.one.type(), leaf.one.device())
-                                : leaf.all);
-    }
-  }
-};
-
-bool has_rules(const Node& node) {
-  const auto* held = std::get_if<RegionAttributes>(&node.attributes);
-  return held && fluxion::has_rules(*held->region);
-}
 }  // namespace
 
 std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs,
                                 const std::vector<BatchedLeaf>& leaves, std::int64_t size,
                                 bool (*descend)(const Node&)) {
   std::unordered_map<const Node*, BatchedNode> known;
-  std::optional<InSharedRules> in_rules;
   for (const BatchedLeaf& leaf : leaves) known[leaf.one.node().get()] = {{leaf.all}, leaf.batched};
   const auto order =
       walk(outputs, [&](const Node& node) { return !known.contains(&node) && descend(node); });
@@ -64,20 +41,14 @@ std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs,
       any_known = any_known || is_known;
       any_batched = any_batched || batched.back();
     }
-    const bool rules = !walked.inputs.empty() && has_rules(node);
-    if (!any_known && !rules) continue;
+    if (!any_known) continue;
     // `after` only delays its value: a value that waits for a mapped token is still the same for
     // every example.
     const bool same = !any_batched || (node.op == Op::after && !batched[0]);
-    if (!same) {
+    if (same)
+      known[&node] = {make_nodes(node.op, node.attributes, std::move(inputs)), false};
+    else
       known[&node] = {batch_rule(node.op)({walked.node, inputs, batched, size, leaves}), true};
-      continue;
-    }
-    known[&node] = {make_nodes(node.op, node.attributes, inputs), false};
-    if (!rules) continue;
-    if (!in_rules) in_rules.emplace(leaves);
-    std::vector<Tensor>& shared = known[&node].outputs;
-    shared = substitute(shared, in_rules->from, in_rules->to, inputs);
   }
   std::vector<Tensor> result;
   for (const Tensor& output : outputs) {

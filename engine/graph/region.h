@@ -54,13 +54,6 @@ class Region {
   bool holds_rules = false;  // whether a region inside the graph has rules; set by apply_region
 };
 
-// Whether the region, or one inside its graph, has rules.
-bool has_rules(const Region& region);
-
-// The index of an Op::parameter leaf that stands for a tensor which vmap maps, in a rule whose
-// arguments are the same for all examples.
-inline constexpr std::int64_t mapped_in_rule_leaf = -3;
-
 // The region, as nodes own it. A rule may hold tensors whose nodes hold regions, and so on: the
 // last owner frees such a chain without recursion.
 std::shared_ptr<const Region> shared(Region region);

@@ -216,14 +216,7 @@ class Canonicaliser {
     const Node& node = *walked.node;
     if (node.op == Op::parameter) {
       if (frame.several.contains(&node) || bound_.contains({&node, 0})) return;
-      const std::int64_t index = std::get<IndexAttributes>(node.attributes).index;
-      if (index == mapped_in_rule_leaf)
-        throw Error(
-            "vmap: the rule of a custom_jvp, custom_linear or custom_vjp uses a mapped tensor " +
-            fluxion::to_string(node.outputs[0]) +
-            ", but the arguments of its function are not mapped, so there is one result for all "
-            "examples; make that tensor an argument of the function");
-      if (index == mapped_leaf)
+      if (std::get<IndexAttributes>(node.attributes).index == mapped_leaf)
         throw Error("vmap: the value of " + fluxion::to_string(node.outputs[0]) +
                     " was asked for inside the mapped function, where it stands for every example "
                     "at once; return it and read it outside");

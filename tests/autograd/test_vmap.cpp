@@ -12,7 +12,6 @@
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
-#include "tests/error_message.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -610,49 +609,6 @@ TEST_CASE("16-bit cotangents of what examples share are added in f32",
       CHECK(host_values(convert(gradient, DType::f32)) == expected);
     }
   }
-}
-
-TEST_CASE("a rule that uses a mapped tensor beside arguments that are not mapped says so",
-          "[autograd][vmap][regions]") {
-  const Tensor xs = random({3, 4}, 66), w = random({4}, 67);
-  const auto slope_of = [](const Tensor& x) {
-    return custom_jvp([](const Tensor& t) { return t * 1.0; },
-                      [x](const std::tuple<Tensor>&, const std::tuple<Tensor>& dt) {
-                        return std::get<0>(dt) * x;
-                      },
-                      "sloped");
-  };
-  const auto cotangent_of = [](const Tensor& x) {
-    return custom_vjp(
-        [](const Tensor& t) { return t * 1.0; },
-        [x](const std::tuple<Tensor>&, const Tensor&, const Tensor& u) { return u * x; }, "sloped");
-  };
-  const auto checked = [&](const auto& rule_of) {
-    const auto loss = [&](const Tensor& w) {
-      return sum(vmap([&](const Tensor& x) { return rule_of(x)(w); })(xs));
-    };
-    CHECK(difference(loss(w), 3.0 * sum(w), 1e-13, 1e-14) == "");
-    CHECK_THAT(message_of<Error>([&] { eval(grad(loss)(w)); }),
-               has_text("make that tensor an argument"));
-  };
-  checked(slope_of);
-  checked(cotangent_of);
-  checked([&](const Tensor& x) { return checkpoint(slope_of(x)); });
-  checked([&](const Tensor& x) {
-    return [&slope_of, x](const Tensor& w) { return slope_of(x)(w + 0.0 * stop_gradient(w)); };
-  });
-  // A rule that uses none serves all examples at once.
-  const auto plain_loss = [&](const Tensor& w) {
-    return sum(vmap([&](const Tensor& x) { return slope_of(2.0 * ones_like(w))(w) * x; })(xs));
-  };
-  CHECK(difference(grad(plain_loss)(w), 2.0 * sum(xs, {0}), 1e-13, 1e-14) == "");
-  // So does one inside a checkpoint that uses what they share.
-  const auto kept_loss = [&](const Tensor& w) {
-    const auto kept =
-        checkpoint([&](const Tensor& x, const Tensor& w) { return slope_of(w)(w) * x; });
-    return sum(vmap([&](const Tensor& x) { return kept(x, w); })(xs));
-  };
-  CHECK(difference(grad(kept_loss)(w), w * sum(xs, {0}), 1e-13, 1e-14) == "");
 }
 
 TEST_CASE("a checkpoint under vmap is still one, and many cotangents recompute it once",
