@@ -228,7 +228,9 @@ Leaves::Leaves(std::vector<Tensor> values, std::optional<Location> where)
     : Leaves(values, std::vector<Tensor>(values.size()), where) {
   for (std::size_t i = 0; i < values_.size(); ++i)
     if (values_[i] && is_floating(values_[i].dtype()))
-      tangents_[i] = placeholder_for(values_[i].type(), values_[i].device());
+      // (Of a scope that outlives this object, as the linear map does: rules may hand the tangents
+      // to compiled functions, which inline what is traced.)
+      tangents_[i] = region_parameter(values_[i].type(), values_[i].device());
 }
 
 Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents,

@@ -298,6 +298,53 @@ TEST_CASE("the rule of custom_jvp is used, once for each derivative", "[autograd
   CHECK(calls == 1);
 }
 
+TEST_CASE("rules may call compiled functions", "[autograd][regions][compile]") {
+  // On values and tangents, and on tangents alone.
+  const auto times_slope = compile([](const Tensor& x, const Tensor& dx) { return slope(x) * dx; });
+  const auto halved = compile([](const Tensor& dx) { return 0.5 * dx; });
+  const auto along = [=](const Tensor& x, const Tensor& dx) {
+    return 0.5 * times_slope(x, dx) + slope(x) * halved(dx);
+  };
+  const Function f = custom_jvp(
+      plain,
+      [=](const std::tuple<Tensor>& x, const std::tuple<Tensor>& dx) {
+        return along(std::get<0>(x), std::get<0>(dx));
+      },
+      "plain");
+  const Function g = custom_vjp(
+      plain,
+      [=](const std::tuple<Tensor>& x, const Tensor&, const Tensor& u) {
+        return along(std::get<0>(x), u);
+      },
+      "plain");
+  const Tensor x = values({5}, 71), dx = values({5}, 72);
+  const Tensor expected = slope(x) * dx;
+  CHECK(difference(jvp(f, x, dx).second, expected, 1e-13, 1e-14) == "");
+  const auto linear = linearize(f, x);
+  CHECK(difference(linear.second(std::tuple(dx)), expected, 1e-13, 1e-14) == "");
+  for (const Function& each : {f, g}) {
+    const auto loss = [&](const Tensor& x) { return sum(each(x) * dx); };
+    CHECK(difference(grad(loss)(x), expected, 1e-13, 1e-14) == "");
+    CHECK(difference(compile(grad(loss))(x), expected, 1e-13, 1e-14) == "");
+    const auto pulled = vjp(each, x);
+    CHECK(difference(std::get<0>(pulled.second(dx)), expected, 1e-13, 1e-14) == "");
+    CHECK(difference(grad([&](const Tensor& x) { return sum(grad(loss)(x)); })(x),
+                     grad([&](const Tensor& x) { return sum(slope(x) * dx); })(x), 1e-13,
+                     1e-14) == "");
+  }
+  // A rule that is applied to tangents after its transform is over.
+  const auto tripled = compile([](const Tensor&, const Tensor& dt) { return 3.0 * dt; });
+  const Function outer = custom_jvp(
+      [](const Tensor& x) { return 2.0 * x; },
+      [=](const std::tuple<Tensor>&, const std::tuple<Tensor>& dx) {
+        return custom_jvp([](const Tensor& t) { return 2.0 * t; },
+                          [=](const std::tuple<Tensor>& t, const std::tuple<Tensor>& dt) {
+                            return tripled(std::get<0>(t), std::get<0>(dt));
+                          })(std::get<0>(dx));
+      });
+  CHECK(difference(linearize(outer, x).second(std::tuple(dx)), 3.0 * dx, 1e-13, 1e-14) == "");
+}
+
 TEST_CASE("the rule of custom_jvp gets zeros for what does not move and nothing for integers",
           "[autograd][regions]") {
   const auto f = custom_jvp([](const Tensor& a, const Tensor& b,
