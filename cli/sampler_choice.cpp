@@ -15,13 +15,18 @@ namespace {
 
 using Kinds = std::vector<SamplerKind>;
 
+template <class List>
+std::string names_of(const List& list) {
+  std::string names;
+  for (const auto each : list) names += (names.empty() ? "" : ", ") + to_string(each);
+  return names;
+}
+
 // Throws unless `kind` is one of those that have the option, or the option was not given.
 void check_use(const std::string& command, bool given, const char* option, SamplerKind kind,
                const Kinds& kinds) {
   if (!given || std::find(kinds.begin(), kinds.end(), kind) != kinds.end()) return;
-  std::string names;
-  for (const SamplerKind each : kinds) names += (names.empty() ? "" : ", ") + to_string(each);
-  throw Error(command + ": " + option + " is for --sampler " + names + ", not for " +
+  throw Error(command + ": " + option + " is for --sampler " + names_of(kinds) + ", not for " +
               to_string(kind));
 }
 
@@ -161,12 +166,9 @@ SamplerOptions chosen_sampler(const SamplerChoice& choice, double guidance, cons
     const GridKind grid = grid_of(options);
     if (options.kind == SamplerKind::ode_dopri5)
       throw Error(command + ": " + option + " has no effect on dopri5, which chooses its steps");
-    if (std::ranges::count(grids, grid) == 0) {
-      std::string names;
-      for (const GridKind each : grids) names += (names.empty() ? "" : ", ") + to_string(each);
-      throw Error(command + ": " + option + " is for --grid " + names + ", and the grid is " +
-                  to_string(grid));
-    }
+    if (std::ranges::count(grids, grid) == 0)
+      throw Error(command + ": " + option + " is for --grid " + names_of(grids) +
+                  ", and the grid is " + to_string(grid));
     member = *given;
   };
   using enum GridKind;

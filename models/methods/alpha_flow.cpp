@@ -56,8 +56,7 @@ LossValue alpha_flow_loss(const LossArguments& arguments) {
       squared_norm(u - target) / static_cast<double>(draws.x.elements() / draws.x.size(0));
   const double offset = arguments.use.options.real("weight-offset");
   const Tensor squares = square(scale),
-               weight = where(small, scale, alpha) /
-                        (stop_gradient(error) + offset * where(small, squares, 1.0));
+               weight = scale / (stop_gradient(error) + offset * where(small, squares, 1.0));
   return {mean(weight * error), mean(error / squares)};
 }
 

@@ -31,22 +31,19 @@ std::string state_of(const Method& method) {
 }  // namespace
 
 std::string methods_page(const MethodTable& table) {
-  std::string page =
-      "# Training methods\n\n"
-      "`fluxion train --method NAME`, with the options below; each is a file of\n"
-      "[`models/methods/`](../models/methods/) and a row of its `table.cpp`, from which this page "
-      "is "
-      "made.\n\n"
-      "Time t goes from data (0) to noise (1); r <= t is the end of a jump. v is the velocity, "
-      "u(z, "
-      "t,\n"
-      "r) the average velocity from t to r, X(z, t, r) where the flow takes z. A row is one sample "
-      "of a\n"
-      "batch. `0.75; points: 0.5` is the default for images, and that for points. [sampling.md]"
-      "(sampling.md)\n"
-      "explains predictions and samplers.\n\n"
-      "| method | what it trains | the network predicts | drawn with | keeps |\n"
-      "|---|---|---|---|---|\n";
+  std::string page = R"(# Training methods
+
+`fluxion train --method NAME`, with the options below; each is a file of
+[`models/methods/`](../models/methods/) and a row of its `table.cpp`, from which this page is made.
+
+Time t goes from data (0) to noise (1); r <= t is the end of a jump. v is the velocity, u(z, t, r)
+the average velocity from t to r, X(z, t, r) where the flow takes z. A row is one sample of a batch.
+`0.75; points: 0.5` is the default for images, and that for points. [Sampling](sampling.md) explains
+predictions and samplers.
+
+| method | what it trains | the network predicts | drawn with | keeps |
+|---|---|---|---|---|
+)";
   for (const auto& method : table)
     page += "| `" + method->name + "` | " + method->summary + " | " +
             to_string(method->prediction) + " | " + method->sampling.sampler + ", " +

@@ -76,11 +76,11 @@ std::int64_t GemmReader<T>::segments(std::int64_t block_inner) const {
 }
 
 template <class T>
-void GemmReader<T>::find_strips(const CallMemory& memory, const Group& group,
+void GemmReader<T>::find_strips(const CallMemory& memory, const Part& part,
                                 GemmStripView<T>* found) const {
-  const auto packed = [&](std::int64_t s) { return group.packed + s * group.packed_strip; };
+  const auto packed = [&](std::int64_t s) { return part.packed + s * part.packed_strip; };
   const std::int64_t stride = strips().stride();
-  const bool passes_often = group.columns > 2 * gemm_max_vectors * kernels_->lanes;
+  const bool passes_often = part.columns > 2 * gemm_max_vectors * kernels_->lanes;
   // Rows whose distance is a multiple of the page fall on the same few lines of the first-level
   // cache, where most are lost before they are used again. So do the few elements that a strip has
   // in each row of a transposed operand.
@@ -89,17 +89,17 @@ void GemmReader<T>::find_strips(const CallMemory& memory, const Group& group,
                         ((inner().stride() == 1 && !aliases) || (stride == 1 && !passes_often));
   const bool in_stretches = !inner().is_affine() && !aliases && by_stretches();
   bool packs = false;
-  for (std::int64_t s = 0, row = group.rows.row; s < group.rows.strips; ++s) {
-    const std::int64_t rows = group.rows.heights[s];
+  for (std::int64_t s = 0, row = part.rows.row; s < part.rows.strips; ++s) {
+    const std::int64_t rows = part.rows.heights[s];
     const bool straight = strips().stretch(row, rows) == rows;
     if (readable && straight) {
       found[s] = {
-          native(memory, group.batch, strips().offset(row) + inner().offset(group.inner_begin)),
+          native(memory, part.batch, strips().offset(row) + inner().offset(part.inner_begin)),
           stride, inner().stride()};
     } else if (in_stretches && straight) {
-      found[s] = {native(memory, group.batch, strips().offset(row)), stride, 1, &inner()};
+      found[s] = {native(memory, part.batch, strips().offset(row)), stride, 1, &inner()};
     } else {
-      found[s] = {packed(s), 1, group.width};
+      found[s] = {packed(s), 1, part.width};
       packs = true;
     }
     row += rows;
@@ -110,13 +110,13 @@ void GemmReader<T>::find_strips(const CallMemory& memory, const Group& group,
   constexpr std::int64_t transposed_rows = 16;
   const std::int64_t at_once = stride == 1 && inner().is_affine()
                                    ? transposed_rows
-                                   : std::max<std::int64_t>(group.inner_end - group.inner_begin, 1);
-  for (std::int64_t p = group.inner_begin; p < group.inner_end; p += at_once) {
-    for (std::int64_t s = 0, row = group.rows.row; s < group.rows.strips; ++s) {
-      const std::int64_t rows = group.rows.heights[s];
+                                   : std::max<std::int64_t>(part.inner_end - part.inner_begin, 1);
+  for (std::int64_t p = part.inner_begin; p < part.inner_end; p += at_once) {
+    for (std::int64_t s = 0, row = part.rows.row; s < part.rows.strips; ++s) {
+      const std::int64_t rows = part.rows.heights[s];
       if (found[s].data == packed(s))
-        pack(memory, group.batch, row, rows, p, std::min(p + at_once, group.inner_end),
-             packed(s) + (p - group.inner_begin) * group.width, group.width);
+        pack(memory, part.batch, row, rows, p, std::min(p + at_once, part.inner_end),
+             packed(s) + (p - part.inner_begin) * part.width, part.width);
       row += rows;
     }
   }

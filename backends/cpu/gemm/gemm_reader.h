@@ -65,13 +65,13 @@ class GemmReader {
   // As lhs: the strips of a group for inner positions [inner_begin, inner_end), in the operand
   // itself where the kernel can read them there, else packed. Strip s has room at
   // packed[s * packed_strip], in rows of `width`. `columns`: of rhs, that the strips pass by.
-  struct Group {
+  struct Part {
     const GemmGroup& rows;
     std::int64_t batch, inner_begin, inner_end, columns;
     T* packed;
     std::int64_t packed_strip, width;
   };
-  void find_strips(const CallMemory& memory, const Group& group, GemmStripView<T>* strips) const;
+  void find_strips(const CallMemory& memory, const Part& part, GemmStripView<T>* strips) const;
 
  private:
   const std::byte* element(const CallMemory& memory, std::int64_t batch, std::int64_t at) const {
