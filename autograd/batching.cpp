@@ -4,11 +4,16 @@
 
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
+#include "engine/graph/region.h"
 #include "engine/graph/walk.h"
 
 namespace fluxion {
 
 Tensor repeated(const Tensor& x, std::int64_t size) {
+  if (x.dtype() == DType::i64)
+    throw DTypeError("vmap: the result " + to_string(x.type()) +
+                     " is the same for every example, and i64 can't be repeated: convert it to "
+                     "i32, or use it outside");
   return broadcast_to(x, with_leading_axis(size, x.shape()));
 }
 
@@ -18,11 +23,16 @@ struct BatchedNode {
   std::vector<Tensor> outputs;
   bool batched = false;
 };
+
+bool holds_rules(const Node& node) {
+  const auto* held = std::get_if<RegionAttributes>(&node.attributes);
+  return held && has_rules(*held->region);
+}
 }  // namespace
 
-std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs,
-                                const std::vector<BatchedLeaf>& leaves, std::int64_t size,
-                                bool (*descend)(const Node&)) {
+std::vector<BatchedValue> batch_values(const std::vector<Tensor>& outputs,
+                                       const std::vector<BatchedLeaf>& leaves, std::int64_t size,
+                                       bool (*descend)(const Node&)) {
   std::unordered_map<const Node*, BatchedNode> known;
   for (const BatchedLeaf& leaf : leaves) known[leaf.one.node().get()] = {{leaf.all}, leaf.batched};
   const auto order =
@@ -45,23 +55,33 @@ std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs,
     // `after` only delays its value: a value that waits for a mapped token is still the same for
     // every example.
     const bool same = !any_batched || (node.op == Op::after && !batched[0]);
-    if (same)
-      known[&node] = {make_nodes(node.op, node.attributes, std::move(inputs)), false};
+    const BatchCall call{walked.node, inputs, batched, size, leaves};
+    if (!same)
+      known[&node] = {batch_rule(node.op)(call), true};
+    else if (holds_rules(node))
+      known[&node] = {share_region(call), false};
     else
-      known[&node] = {batch_rule(node.op)({walked.node, inputs, batched, size, leaves}), true};
+      known[&node] = {make_nodes(node.op, node.attributes, std::move(inputs)), false};
   }
-  std::vector<Tensor> result;
+  std::vector<BatchedValue> result;
   for (const Tensor& output : outputs) {
-    if (!output) {
-      result.emplace_back();
-      continue;
-    }
-    const auto found = known.find(output.node().get());
-    const Tensor& value = found == known.end()
-                              ? output
-                              : found->second.outputs[static_cast<std::size_t>(output.output())];
-    result.push_back(found != known.end() && found->second.batched ? value : repeated(value, size));
+    const auto found = output ? known.find(output.node().get()) : known.end();
+    if (found == known.end())
+      result.push_back({output, false});
+    else
+      result.push_back({found->second.outputs[static_cast<std::size_t>(output.output())],
+                        found->second.batched});
   }
+  return result;
+}
+
+std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs,
+                                const std::vector<BatchedLeaf>& leaves, std::int64_t size,
+                                bool (*descend)(const Node&)) {
+  std::vector<Tensor> result;
+  for (BatchedValue& each : batch_values(outputs, leaves, size, descend))
+    result.push_back(each.batched || !each.value ? std::move(each.value)
+                                                 : repeated(each.value, size));
   return result;
 }
 

@@ -43,13 +43,26 @@ BatchRule batch_rule(Op op);
 
 // The rule of regions (autograd/batching_regions.cpp).
 std::vector<Tensor> batch_region(const BatchCall& call);
+// The same region where no operand is batched, for all examples at once. Its rules, and those of
+// regions inside it, may hold leaves of the graph, and get their counterparts.
+std::vector<Tensor> share_region(const BatchCall& call);
 
 // x repeated for every example, [size, ..]. A view, no copy.
 Tensor repeated(const Tensor& x, std::int64_t size);
 
-// Rebuilds a graph for all examples at once. Every output gets the mapped axis in front, also one
-// that is the same for all examples. Nodes that depend on no leaf are used as they are. `descend`
-// says which nodes the walk enters.
+// A tensor of a rebuilt graph: if batched, with the mapped axis in front, else the same for all
+// examples.
+struct BatchedValue {
+  Tensor value;
+  bool batched = false;
+};
+
+// Rebuilds a graph for all examples at once. Nodes that depend on no leaf are used as they are.
+// `descend` says which nodes the walk enters.
+std::vector<BatchedValue> batch_values(const std::vector<Tensor>& outputs,
+                                       const std::vector<BatchedLeaf>& leaves, std::int64_t size,
+                                       bool (*descend)(const Node&));
+// The same, but every output gets the mapped axis in front.
 std::vector<Tensor> batch_graph(const std::vector<Tensor>& outputs,
                                 const std::vector<BatchedLeaf>& leaves, std::int64_t size,
                                 bool (*descend)(const Node&));

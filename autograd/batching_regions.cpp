@@ -3,6 +3,7 @@
 #include "autograd/batching.h"
 #include "autograd/rules.h"
 #include "autograd/vmap.h"
+#include "engine/error.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/region.h"
@@ -68,6 +69,61 @@ std::vector<Tensor> batch_region(const BatchCall& call) {
           result[i] = in_f32(result[i], [](const Tensor& u) { return sum(u, {0}); });
       return result;
     };
+  return make_nodes(Op::region, RegionAttributes{shared(std::move(all))}, call.inputs);
+}
+
+namespace {
+
+// Leaves that stand for values which are the same for all examples; empty tensors stay empty.
+Tensors leaves_for(const Tensors& values, std::vector<BatchedLeaf>& leaves) {
+  Tensors result;
+  for (const Tensor& value : values) {
+    result.push_back(value ? region_parameter(value.type(), value.device()) : Tensor());
+    if (value) leaves.push_back({result.back(), value, false});
+  }
+  return result;
+}
+
+// Tensors of the graph for one example as they are for all; they must not depend on a mapped leaf.
+Tensors same_for_all(const Tensors& made, const std::vector<BatchedLeaf>& leaves,
+                     std::int64_t size) {
+  Tensors result;
+  for (BatchedValue& each : batch_values(made, leaves, size, without_value)) {
+    if (each.batched)
+      throw Error(
+          "vmap: the rule of a custom_jvp, custom_linear or custom_vjp uses a mapped tensor, but "
+          "the arguments of its function are not mapped, so there is one result for all examples; "
+          "make that tensor an argument of the function");
+    result.push_back(std::move(each.value));
+  }
+  return result;
+}
+
+}  // namespace
+
+std::vector<Tensor> share_region(const BatchCall& call) {
+  const std::shared_ptr<const Region> one = call.get<RegionAttributes>().region;
+  const std::vector<BatchedLeaf> of_graph(call.leaves.begin(), call.leaves.end());
+  Region all = *one;
+  if (one->holds_rules) {
+    std::vector<BatchedLeaf> leaves = of_graph;
+    for (Tensor& parameter : all.parameters) {
+      const Tensor old = parameter;
+      parameter = region_parameter(old.type(), old.device());
+      leaves.push_back({old, parameter, false});
+    }
+    all.outputs = same_for_all(one->outputs, leaves, call.size);
+  }
+  const auto shared_rule = [&](const CustomRule& rule) -> CustomRule {
+    return [rule, of_graph, size = call.size](const Tensors& inputs, const Tensors& moving) {
+      // Leaves in place of the values: what these were made of need not be walked.
+      std::vector<BatchedLeaf> leaves = of_graph;
+      const Tensors values = leaves_for(inputs, leaves), along = leaves_for(moving, leaves);
+      return same_for_all(rule(values, along), leaves, size);
+    };
+  };
+  if (one->jvp) all.jvp = shared_rule(one->jvp);
+  if (one->transpose) all.transpose = shared_rule(one->transpose);
   return make_nodes(Op::region, RegionAttributes{shared(std::move(all))}, call.inputs);
 }
 

@@ -33,6 +33,9 @@ Tensor unbroadcast(const Tensor& u, const Shape& shape) {
 Cotangents identity(const TransposeCall& call) { return {call.cotangents[0]}; }
 Cotangents neg(const TransposeCall& call) { return {-call.cotangents[0]}; }
 Cotangents convert(const TransposeCall& call) {
+  const DType from = call.inputs[0].dtype(), to = call.cotangents[0].dtype();
+  if (!is_floating(from) || !is_floating(to) || !is_floating(call.node->outputs[0].dtype))
+    throw Error("linear_transpose: a conversion to or from integers is not linear");
   return {fluxion::convert(call.cotangents[0], call.inputs[0].dtype())};
 }
 
@@ -62,7 +65,14 @@ Cotangents div(const TransposeCall& call) {
   if (call.linear[1]) throw Error("linear_transpose: div is not linear in its denominator");
   return {divided(call.cotangents[0], call.inputs[1]), Tensor()};
 }
+// Operands that choose: which of two values, or which elements.
+void require_fixed(const TransposeCall& call, std::size_t operand, const char* what) {
+  if (call.linear[operand])
+    throw Error("linear_transpose: " + std::string(to_string(call.node->op)) +
+                " is not linear: its " + what + " depends on the argument");
+}
 Cotangents where(const TransposeCall& call) {
+  require_fixed(call, 0, "condition");
   const Tensor &u = call.cotangents[0], &condition = call.inputs[0];
   return {Tensor(), call.linear[1] ? fluxion::where(condition, u, 0.0) : Tensor(),
           call.linear[2] ? fluxion::where(condition, 0.0, u) : Tensor()};
@@ -235,6 +245,7 @@ Cotangents windows(const TransposeCall& call) {
 }
 
 Cotangents take(const TransposeCall& call) {
+  require_fixed(call, 1, "choice of elements");
   // Flatten the axes of the indices into one and add rows along it.
   const std::int64_t axis = call.get<AxisAttributes>().axis;
   const Tensor &x = call.inputs[0], &indices = call.inputs[1];
@@ -248,12 +259,14 @@ Cotangents take(const TransposeCall& call) {
   return {in_f32(call.cotangents[0], added), Tensor()};
 }
 Cotangents index_add(const TransposeCall& call) {
+  require_fixed(call, 1, "choice of elements");
   const Tensor& u = call.cotangents[0];
   return {call.linear[0] ? u : Tensor(), Tensor(),
           call.linear[2] ? fluxion::take(u, call.inputs[1], call.get<AxisAttributes>().axis)
                          : Tensor()};
 }
 Cotangents take_along_axis(const TransposeCall& call) {
+  require_fixed(call, 1, "choice of elements");
   const auto added = [&](const Tensor& u) {
     return fluxion::scatter_add(zeros(call.inputs[0].shape(), u.dtype(), u.device()),
                                 call.inputs[1], u, call.get<AxisAttributes>().axis);
@@ -261,6 +274,7 @@ Cotangents take_along_axis(const TransposeCall& call) {
   return {in_f32(call.cotangents[0], added), Tensor()};
 }
 Cotangents scatter_add(const TransposeCall& call) {
+  require_fixed(call, 1, "choice of elements");
   const Tensor& u = call.cotangents[0];
   return {call.linear[0] ? u : Tensor(), Tensor(),
           call.linear[2]

@@ -11,6 +11,9 @@ namespace {
 // x with axis `from` moved to position `to`, the others in their order.
 Tensor moved(const Tensor& x, std::int64_t from, std::int64_t to) {
   if (from == to) return x;
+  if (x.dtype() == DType::i64)
+    throw DTypeError("vmap: " + to_string(x.type()) +
+                     ": i64 is mapped along its first axis only; convert it to i32");
   Dims axes;
   for (std::int64_t axis = 0; axis < x.rank(); ++axis)
     if (axis != from) axes.push_back(axis);

@@ -84,6 +84,13 @@ void check_values(const StoredGraph& stored, const std::vector<StoredValue>& val
 
 }  // namespace
 
+bool StoredGraph::operator==(const StoredGraph& other) const {
+  const auto bits = [](double value) { return std::bit_cast<std::uint64_t>(value); };
+  return name == other.name && graph == other.graph && inputs == other.inputs &&
+         outputs == other.outputs && constants == other.constants &&
+         std::ranges::equal(scalars, other.scalars, {}, bits, bits);
+}
+
 void check(const StoredGraph& stored) {
   const plan::Graph& graph = stored.graph;
   if (stored.inputs.size() + stored.constants.size() != graph.inputs.size())

@@ -32,7 +32,8 @@ struct StoredGraph {
   std::vector<StoredValue> outputs;               // one for each of graph.outputs
   std::vector<std::vector<std::byte>> constants;  // row-major, little-endian elements
   std::vector<double> scalars;                    // one for each of graph.scalars
-  bool operator==(const StoredGraph&) const = default;
+  // Of numbers the bits count: NaN equals itself.
+  bool operator==(const StoredGraph& other) const;
 };
 
 // The graph of `results` as a function of `parameters`, which are leaves of a trace

@@ -17,6 +17,8 @@ constexpr std::size_t header_bytes = 8 + 4 + 4 + 8;
 constexpr DType all_dtypes[] = {DType::boolean, DType::u8,  DType::i32, DType::u32, DType::i64,
                                 DType::bf16,    DType::f16, DType::f32, DType::f64};
 
+bool beyond_every_size(std::int64_t value) { return value > most_in_file || value < -most_in_file; }
+
 // Checks the header and the checksum. Returns the bytes of the sections.
 std::span<const std::byte> body_of(const FileFormat& kind, std::span<const std::byte> bytes) {
   TaggedReader header(bytes, std::string(kind.name) + ": header");
@@ -102,9 +104,14 @@ std::uint32_t TaggedReader::count(const char* items) {
     fail(std::to_string(result) + " " + items + " do not fit the bytes that are left");
   return result;
 }
+void TaggedWriter::item(std::int64_t value) {
+  if (beyond_every_size(value))
+    throw Error("the number " + std::to_string(value) + " is too large for a file");
+  number(value);
+}
 void TaggedReader::item(std::int64_t& value) {
   value = number<std::int64_t>();
-  if (value > most_in_file || value < -most_in_file)
+  if (beyond_every_size(value))
     fail("the number " + std::to_string(value) + " is beyond every size");
 }
 void TaggedReader::item(double& value) { value = std::bit_cast<double>(number<std::uint64_t>()); }

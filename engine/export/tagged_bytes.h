@@ -48,7 +48,7 @@ class TaggedWriter {
   void section(std::string_view name, const TaggedWriter& body);
 
   // Values by their type.
-  void item(std::int64_t value) { number(value); }
+  void item(std::int64_t value);  // throws Error where a reader would refuse it
   void item(double value) { number(value); }
   void item(bool value) { number(static_cast<std::uint8_t>(value)); }
   void item(const Dims& value);

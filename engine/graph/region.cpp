@@ -72,11 +72,11 @@ Tensor region_parameter(const TensorType& type, const Device& device) {
   return leaf;
 }
 
-namespace {
-
 bool has_rules(const Region& region) {
   return region.jvp || region.transpose || region.holds_rules;
 }
+
+namespace {
 
 // Makes the region's graph a function of its parameters alone. A tensor gets a parameter if a node
 // that depends on the parameters uses it, and it is neither such a node itself nor made of

@@ -54,6 +54,9 @@ class Region {
   bool holds_rules = false;  // whether a region inside the graph has rules; set by apply_region
 };
 
+// Whether the region, or one inside its graph, has rules.
+bool has_rules(const Region& region);
+
 // The region, as nodes own it. A rule may hold tensors whose nodes hold regions, and so on: the
 // last owner frees such a chain without recursion.
 std::shared_ptr<const Region> shared(Region region);

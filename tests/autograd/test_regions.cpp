@@ -567,6 +567,22 @@ TEST_CASE("a checkpoint is transposed where it is linear itself", "[autograd][re
   CHECK_THROWS_AS(linear_transpose(checkpoint([](const Tensor& y) { return y * y; }), x)(x), Error);
 }
 
+TEST_CASE("what chooses or rounds by the argument is not transposed", "[autograd][regions]") {
+  const Tensor x = values({3}, 3), u = values({3}, 4);
+  const auto refused = [&](const auto& f) {
+    CHECK_THROWS_WITH(linear_transpose(f, x)(u), has_text("linear_transpose"));
+  };
+  refused([](const Tensor& x) { return x + convert(convert(x, DType::i32), DType::f64); });
+  refused([](const Tensor& x) { return x + convert(convert(x, DType::boolean), DType::f64); });
+  refused([](const Tensor& x) { return where(gt(x, 0.0), x, 0.0); });
+  refused([](const Tensor& x) { return take(x, convert(x, DType::i32), 0); });
+  const auto halves = [](const Tensor& x) {
+    return convert(convert(x, DType::bf16), DType::f64) * 2.0;
+  };
+  CHECK(difference(linear_transpose(halves, x)(u),
+                   convert(convert(2.0 * u, DType::bf16), DType::f64), 0, 0) == "");
+}
+
 TEST_CASE("derivatives of checkpoints agree with finite differences", "[autograd][regions]") {
   const auto f = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
     const auto block = checkpoint([w = in[1]](const Tensor& h) {

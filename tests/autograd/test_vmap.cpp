@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "autograd/batching.h"
+#include "autograd/divergence.h"
 #include "autograd/transforms.h"
 #include "autograd/vmap.h"
 #include "backends/cpu/cpu.h"
@@ -12,6 +13,7 @@
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -609,6 +611,78 @@ TEST_CASE("16-bit cotangents of what examples share are added in f32",
       CHECK(host_values(convert(gradient, DType::f32)) == expected);
     }
   }
+}
+
+TEST_CASE("a rule inside a checkpoint may hold what the examples share",
+          "[autograd][vmap][regions]") {
+  const Tensor a = random({3}, 66), w = random({3}, 67), x = random({3}, 68),
+               xs = random({4, 3}, 69);
+  const auto linear = [](const Tensor& a, const Tensor& t) {
+    return custom_linear([a](const Tensor& t) { return a * t; },
+                         [a](const Tensor& u) { return a * u; })(t);
+  };
+  const auto sloped = [](const Tensor& a, const Tensor& t) {
+    return custom_jvp([a](const Tensor& t) { return a * t; },
+                      [a](const std::tuple<Tensor>&, const std::tuple<Tensor>& dt) {
+                        return a * std::get<0>(dt);
+                      })(t);
+  };
+  const auto pulled = [](const Tensor& a, const Tensor& t) {
+    return custom_vjp(
+        [a](const Tensor& t) { return a * t; },
+        [a](const std::tuple<Tensor>&, const Tensor&, const Tensor& u) { return a * u; })(t);
+  };
+  const auto checked = [&](const auto& times) {
+    const auto as_argument = checkpoint(
+        [&](const Tensor& a, const Tensor& w, const Tensor& x) { return times(a, w) * x; });
+    const auto closed =
+        checkpoint([&](const Tensor& w, const Tensor& x) { return times(a, w) * x; });
+    const auto argument_loss = [&](const Tensor& w) {
+      return sum(vmap([&](const Tensor& x) { return as_argument(a, w, x); })(xs));
+    };
+    const auto closed_loss = [&](const Tensor& w) {
+      return sum(vmap([&](const Tensor& x) { return closed(w, x); })(xs));
+    };
+    const Tensor expected = a * sum(xs, {0});
+    CHECK(difference(grad(argument_loss)(w), expected, 1e-14, 1e-14) == "");
+    CHECK(difference(grad(closed_loss)(w), expected, 1e-14, 1e-14) == "");
+  };
+  checked(linear);
+  checked(sloped);
+  checked(pulled);
+  // Jacobians and divergences map over directions.
+  const auto bent = [&](const Tensor& x) { return linear(a, sin(x)) * x; };
+  const auto plain = [&](const Tensor& x) { return a * sin(x) * x; };
+  const auto by_columns = [&](const auto& f) {
+    return grad([&](const Tensor& x) { return sum(square(jacfwd(checkpoint(f), x))); })(x);
+  };
+  const auto by_rows = [&](const auto& f) {
+    return grad([&](const Tensor& x) { return sum(square(jacrev(checkpoint(f), x))); })(x);
+  };
+  CHECK(difference(by_rows(bent), by_rows(plain), 1e-13, 1e-13) == "");
+  CHECK(difference(by_columns(bent), by_columns(plain), 1e-13, 1e-13) == "");
+  const auto spread = [&](const auto& f) {
+    return grad([&](const Tensor& xs) { return sum(divergence(checkpoint(f), xs).divergence); })(
+        xs);
+  };
+  CHECK(difference(spread(bent), spread(plain), 1e-13, 1e-13) == "");
+  // What is mapped, the rule of a function of what is not can't use.
+  const auto held =
+      checkpoint([&](const Tensor& x, const Tensor& w) { return linear(x, w) * 1.0; });
+  const auto mapped_loss = [&](const Tensor& w) {
+    return sum(vmap([&](const Tensor& x) { return held(x, w); })(xs));
+  };
+  CHECK(difference(grad(mapped_loss)(w), sum(xs, {0}), 1e-14, 1e-14) == "");
+}
+
+TEST_CASE("i64 is mapped along its first axis, and not repeated", "[autograd][vmap]") {
+  const Tensor n = Tensor::from(std::vector<std::int64_t>{1, 2, 3, 4}, {2, 2}, device()),
+               xs = random({2}, 70);
+  const auto beside = [](const Tensor& x, const Tensor& n) { return std::pair(x, n); };
+  CHECK(vmap(beside)(xs, n).second.to_host<std::int64_t>() ==
+        std::vector<std::int64_t>{1, 2, 3, 4});
+  CHECK_THROWS_WITH(vmap(beside, {0, not_mapped})(xs, n), has_text("i64 can't be repeated"));
+  CHECK_THROWS_WITH(vmap(beside, {0, 1})(xs, n), has_text("first axis only"));
 }
 
 TEST_CASE("a checkpoint under vmap is still one, and many cotangents recompute it once",

@@ -110,6 +110,18 @@ TEST_CASE("a stored function comes back as it was and gives equal bits", "[expor
   }
 }
 
+TEST_CASE("a stored NaN equals itself, and what no reader takes is not written", "[export]") {
+  const Tensor x = full({3}, 1, DType::f32, cpu({.threads = 1}));
+  const StoredGraph graph = stored_function("f", {x}, [](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{where(gt(in[0], 0.0), in[0], std::nan(""))};
+  });
+  CHECK(parse_graph(serialise(graph)) == graph);
+  const StoredGraph far = stored_function("f", {x}, [](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{slice(in[0], {0}, {3}, {std::int64_t{1} << 50})};
+  });
+  CHECK_THROWS_AS(serialise(far), Error);
+}
+
 TEST_CASE("what is stored is simplified, but no op is taken apart", "[export]") {
   const Device device = cpu({.threads = 1});
   const Tensor x = full({2, 4, 8}, 1, DType::f32, device);
