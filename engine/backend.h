@@ -67,6 +67,7 @@ struct Capabilities {
   CostModel costs{};
   Storage storage{};
   bool f64 = true;
+  bool host_memory = true;  // buffers take the host's memory
 };
 
 // Bytes of a device's memory.

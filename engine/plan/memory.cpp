@@ -5,11 +5,19 @@
 #include <numeric>
 #include <queue>
 
+#include "engine/divide.h"
+
 namespace fluxion::plan {
 
 namespace {
 
 constexpr std::size_t many_lifetimes = 8192;
+
+// The least offset, from `offset` on, at which so many bytes, at most a block, lie in one block.
+std::int64_t within_block(std::int64_t offset, std::int64_t bytes, std::int64_t block) {
+  const bool in_one = bytes == 0 || offset / block == (offset + bytes - 1) / block;
+  return in_one ? offset : round_up(offset, block);
+}
 
 // Whether the kernel reads `input` only at the same element where it writes `output`, so that both
 // can share memory.
@@ -70,7 +78,7 @@ Indexed<BufferId, BufferId> take_over(const Kernels& kernels, const Traffic& tra
   return taken;
 }
 
-std::int64_t place_by_size(std::vector<Lifetime>& lifetimes) {
+std::int64_t place_by_size(std::vector<Lifetime>& lifetimes, std::int64_t block) {
   std::vector<std::size_t> by_size(lifetimes.size());
   std::iota(by_size.begin(), by_size.end(), std::size_t{0});
   std::stable_sort(by_size.begin(), by_size.end(), [&](std::size_t a, std::size_t b) {
@@ -87,7 +95,7 @@ std::int64_t place_by_size(std::vector<Lifetime>& lifetimes) {
     std::sort(taken.begin(), taken.end());
     for (const auto& [begin, end] : taken) {
       if (life.offset + life.bytes <= begin) break;
-      life.offset = std::max(life.offset, end);
+      life.offset = within_block(std::max(life.offset, end), life.bytes, block);
     }
     bytes = std::max(bytes, life.offset + life.bytes);
     placed.push_back(life);
@@ -95,7 +103,7 @@ std::int64_t place_by_size(std::vector<Lifetime>& lifetimes) {
   return bytes;
 }
 
-std::int64_t place_by_time(std::vector<Lifetime>& lifetimes) {
+std::int64_t place_by_time(std::vector<Lifetime>& lifetimes, std::int64_t block) {
   std::vector<Lifetime*> by_time;
   for (Lifetime& life : lifetimes) by_time.push_back(&life);
   std::stable_sort(by_time.begin(), by_time.end(),
@@ -126,14 +134,19 @@ std::int64_t place_by_time(std::vector<Lifetime>& lifetimes) {
       if (dead.bytes > 0) give(dead.offset, dead.offset + dead.bytes);
       live.pop();
     }
-    const auto best = by_size.lower_bound({life->bytes, 0});
-    if (best != by_size.end() && life->bytes > 0) {
+    auto best = life->bytes > 0 ? by_size.lower_bound({life->bytes, 0}) : by_size.end();
+    while (best != by_size.end() && within_block(best->second, life->bytes, block) + life->bytes >
+                                        best->second + best->first)
+      ++best;
+    if (best != by_size.end()) {
       const auto [begin, end] = take(free.find(best->second));
-      life->offset = begin;
-      if (begin + life->bytes < end) give(begin + life->bytes, end);
+      life->offset = within_block(begin, life->bytes, block);
+      if (begin < life->offset) give(begin, life->offset);
+      if (life->offset + life->bytes < end) give(life->offset + life->bytes, end);
     } else {
-      life->offset = bytes;
-      bytes += life->bytes;
+      life->offset = within_block(bytes, life->bytes, block);
+      if (bytes < life->offset) give(bytes, life->offset);
+      bytes = life->offset + life->bytes;
     }
     live.push(life);
   }
@@ -141,10 +154,9 @@ std::int64_t place_by_time(std::vector<Lifetime>& lifetimes) {
 }
 
 Arena place_temporaries(const Kernels& kernels, const Traffic& traffic, const Slots& slots,
-                        const Order& order, std::int64_t alignment, const Storage& storage) {
+                        const Order& order, const KernelLimits& limits, const Storage& storage) {
   const auto aligned_bytes = [&](const BufferSlot& slot) {
-    return (static_cast<std::int64_t>(bytes_of(slot.type, storage)) + alignment - 1) / alignment *
-           alignment;
+    return round_up(static_cast<std::int64_t>(bytes_of(slot.type, storage)), limits.alignment);
   };
   const auto last_read = [&](BufferId buffer) {
     const KernelId writer = traffic.writer[buffer];
@@ -182,8 +194,8 @@ Arena place_temporaries(const Kernels& kernels, const Traffic& traffic, const Sl
   std::vector<Lifetime> lifetimes;
   for (const auto& [buffer, life] : lives) lifetimes.push_back(life);
   Arena arena{Indexed<BufferId, std::int64_t>(slots.size())};
-  arena.bytes =
-      lifetimes.size() > many_lifetimes ? place_by_time(lifetimes) : place_by_size(lifetimes);
+  arena.bytes = lifetimes.size() > many_lifetimes ? place_by_time(lifetimes, limits.block_bytes)
+                                                  : place_by_size(lifetimes, limits.block_bytes);
   auto life = lifetimes.begin();
   for (const auto& [buffer, unplaced] : lives) arena.offsets[buffer] = (life++)->offset;
   for (const BufferId buffer : slots.ids())

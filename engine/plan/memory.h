@@ -1,10 +1,12 @@
 // Memory: which output takes over which donated input, and the offsets of temporaries in the arena.
 #pragma once
 
+#include <limits>
 #include <set>
 #include <vector>
 
 #include "engine/plan/kernel_graph.h"
+#include "engine/program/limits.h"
 
 namespace fluxion::plan {
 
@@ -29,13 +31,15 @@ Indexed<BufferId, BufferId> take_over(const Kernels& kernels, const Traffic& tra
 
 // Offsets of the temporaries, by buffer, and the size of the arena that holds them. A value shares
 // the memory of an operand if its kernel can overwrite that element for element and no later kernel
-// reads it. Offsets are multiples of `alignment` bytes; sizes are those of `storage`.
+// reads it. Offsets are as `limits` has them: multiples of its `alignment`, and no temporary lies
+// in two blocks of `block_bytes`. Sizes are those of `storage`.
 struct Arena {
   Indexed<BufferId, std::int64_t> offsets;
   std::int64_t bytes = 0;
 };
 Arena place_temporaries(const Kernels& kernels, const Traffic& traffic, const Slots& slots,
-                        const Order& order, std::int64_t alignment, const Storage& storage = {});
+                        const Order& order, const KernelLimits& limits,
+                        const Storage& storage = {});
 
 // A block of memory that is in use while kernels `from` to `to`, inclusive, run.
 struct Lifetime {
@@ -43,12 +47,13 @@ struct Lifetime {
   std::int64_t bytes = 0;
   std::int64_t offset = 0;  // set by the functions below
 };
-// Give every lifetime an offset such that no two overlap in both time and memory. They return the
-// bytes that all span.
+// Give every lifetime an offset such that no two overlap in both time and memory and none lies in
+// two blocks of `block` bytes. They return the bytes that all span.
 // place_by_size: the largest first, each at the lowest offset that is free for its whole lifetime.
 // place_by_time: in order of `from`, with a list of free ranges. The result is a little larger, but
 // the time is not quadratic; for very long programs.
-std::int64_t place_by_size(std::vector<Lifetime>& lifetimes);
-std::int64_t place_by_time(std::vector<Lifetime>& lifetimes);
+constexpr std::int64_t one_block = std::numeric_limits<std::int64_t>::max();
+std::int64_t place_by_size(std::vector<Lifetime>& lifetimes, std::int64_t block = one_block);
+std::int64_t place_by_time(std::vector<Lifetime>& lifetimes, std::int64_t block = one_block);
 
 }  // namespace fluxion::plan

@@ -168,8 +168,7 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
         donated_buffers.insert(b);
     merge_into_contractions(kernels, slots, kept, donated_buffers, device);
   }
-  schedule(std::move(kernels), std::move(slots), donated, limits.alignment, device.storage,
-           program);
+  schedule(std::move(kernels), std::move(slots), donated, limits, device.storage, program);
   verify(program, device.storage);
   require_fits(program, limits, device.storage, device.name);
   return plan;

@@ -150,7 +150,7 @@ Order find_order(const Kernels& kernels, const Traffic& traffic, const KernelGra
 }
 
 void schedule(Kernels kernels, Slots slots, const std::set<std::int64_t>& donated,
-              std::int64_t alignment, const Storage& storage, Program& program) {
+              const KernelLimits& limits, const Storage& storage, Program& program) {
   const Waits waits = dissolve_barriers(kernels, slots);
   const Traffic traffic(kernels, slots.size());
   KernelGraph dependences = traffic.dependences();
@@ -171,7 +171,7 @@ void schedule(Kernels kernels, Slots slots, const std::set<std::int64_t>& donate
   const Order order = find_order(kernels, traffic, dependences, slots, commits, storage);
   const Indexed<BufferId, BufferId> taken =
       take_over(kernels, traffic, slots, order, commits, donated_buffers);
-  const Arena arena = place_temporaries(kernels, traffic, slots, order, alignment, storage);
+  const Arena arena = place_temporaries(kernels, traffic, slots, order, limits, storage);
 
   program.arena_bytes = arena.bytes;
   program.donations.assign(program.outputs.size(), -1);

@@ -30,10 +30,10 @@ Order find_order(const Kernels& kernels, const Traffic& traffic, const KernelGra
                  const Slots& slots, const Indexed<KernelId, bool>& commits,
                  const Storage& storage = {});
 
-// All four passes. `donated` holds input indices. Temporaries lie at multiples of `alignment` bytes
-// and have the sizes of `storage`. Fills the buffers of `program` (those in use), its kernels in
-// order, its donations, arena size and commit point.
+// All four passes. `donated` holds input indices. Temporaries lie where `limits` allows and have
+// the sizes of `storage`. Fills the buffers of `program` (those in use), its kernels in order, its
+// donations, arena size and commit point.
 void schedule(Kernels kernels, Slots slots, const std::set<std::int64_t>& donated,
-              std::int64_t alignment, const Storage& storage, Program& program);
+              const KernelLimits& limits, const Storage& storage, Program& program);
 
 }  // namespace fluxion::plan

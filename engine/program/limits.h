@@ -38,6 +38,9 @@ struct KernelLimits {
   // Of memory.
   std::int64_t alignment = 64;  // of temporaries in the arena, in bytes; a multiple of 64
   std::int64_t max_binding_bytes = std::numeric_limits<std::int64_t>::max();  // of one buffer
+  // The arena is made of blocks of so many bytes, a multiple of `alignment` and no less than
+  // max_binding_bytes; no temporary lies in two of them.
+  std::int64_t block_bytes = std::numeric_limits<std::int64_t>::max();
   int index_bits = 64;  // or 32: addresses, indices and element counts must fit into an i32
 
   // The largest element count, address or index value that a kernel may use.

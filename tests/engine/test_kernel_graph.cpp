@@ -138,9 +138,10 @@ TEST_CASE("the commit set runs last", "[engine][plan]") {
   CHECK(order.kernels == std::vector{KernelId(1), KernelId(2), KernelId(0)});
 }
 
-TEST_CASE("lifetimes that meet in time are apart in memory", "[engine][plan]") {
+TEST_CASE("lifetimes that meet in time are apart in memory, each in one block", "[engine][plan]") {
   for (unsigned seed = 0; seed < 100; ++seed) {
     std::mt19937 random(seed);
+    const std::int64_t block = seed % 2 == 0 ? one_block : 5 * 64;
     std::vector<Lifetime> lifetimes;
     for (int i = 0; i < 40; ++i) {
       const auto from = static_cast<std::int32_t>(random() % 30);
@@ -149,9 +150,10 @@ TEST_CASE("lifetimes that meet in time are apart in memory", "[engine][plan]") {
     }
     for (const auto place : {place_by_size, place_by_time}) {
       std::vector<Lifetime> placed = lifetimes;
-      const std::int64_t bytes = place(placed);
+      const std::int64_t bytes = place(placed, block);
       for (const Lifetime& a : placed) {
         CHECK(a.offset + a.bytes <= bytes);
+        if (a.bytes > 0) CHECK(a.offset / block == (a.offset + a.bytes - 1) / block);
         for (const Lifetime& b : placed) {
           if (&a == &b || a.bytes == 0 || b.bytes == 0) continue;
           const bool together = a.from <= b.to && b.from <= a.to;
