@@ -72,6 +72,15 @@ std::uint64_t free_memory(const CommonOptions& options) {
   return std::min(free, *limit - std::min(*limit, held));
 }
 
+std::uint64_t free_memory(const CommonOptions& options, const Device& device, std::uint64_t first) {
+  const Backend& backend = device.backend();
+  const std::uint64_t budget = backend.budget(), used = backend.in_use().total();
+  const std::uint64_t of_device = budget - std::min(budget, used);
+  if (!backend.capabilities().host_memory) return of_device;
+  const std::uint64_t of_host = free_memory(options);
+  return std::min(of_device, of_host - std::min(of_host, first));
+}
+
 Device open_device(const CommonOptions& options, const Streams& streams, bool quiet) {
   OpenOptions opening;
   if (const auto limit = limit_bytes(options)) opening.memory_budget = *limit;

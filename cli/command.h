@@ -46,6 +46,9 @@ Option add_memory_limit(const Parser& parser, CommonOptions& options);
 // Bytes that may still be taken, of the machine and of the limit. A great number where neither
 // says.
 std::uint64_t free_memory(const CommonOptions& options);
+// Bytes that a step on the device may still take, when the host has taken `first`: of the device's
+// memory, and of the host's where that is the same.
+std::uint64_t free_memory(const CommonOptions& options, const Device& device, std::uint64_t first);
 void add_device(const Parser& parser, CommonOptions& options);
 // The name of the device that the options ask for, --threads included.
 std::string device_name(const CommonOptions& options);

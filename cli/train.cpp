@@ -111,8 +111,7 @@ void warn_of(const DataSet& data, const TrainingConfig& config, const Streams& s
 // Returns what a step needs.
 MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, const DataSet& data,
                         const Device& device) {
-  std::uint64_t free = free_memory(options);
-  free -= std::min(free, data.bytes_to_come());
+  const std::uint64_t free = free_memory(options, device, data.bytes_to_come());
   if (options.batch == "auto") {
     config.batch = largest_batch(config, device, free, most_for(data, config));
     if (config.batch == 0)

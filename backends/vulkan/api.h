@@ -57,7 +57,8 @@ Structure structure(VkStructureType type) {
   of(UpdateDescriptorSets)                                                                     \
   of(CreateCommandPool) of(DestroyCommandPool) of(ResetCommandPool) of(AllocateCommandBuffers) \
   of(BeginCommandBuffer) of(EndCommandBuffer)                                                  \
-  of(CmdBindPipeline) of(CmdBindDescriptorSets) of(CmdDispatch) of(CmdPushConstants)           \
+  of(CmdBindPipeline) of(CmdBindDescriptorSets) of(CmdDispatch) of(CmdDispatchBase)            \
+  of(CmdPushConstants)                                                                         \
   of(CmdPipelineBarrier) of(CmdCopyBuffer) of(CmdUpdateBuffer) of(CmdFillBuffer)               \
   of(CmdResetQueryPool) of(CmdWriteTimestamp)
 #define FLUXION_VULKAN_OPTIONAL_DEVICE_FUNCTIONS(of)                                           \

@@ -112,17 +112,22 @@ class VulkanBackend final : public Backend {
       return {};
     }
     std::uint64_t point = 0;
-    for (std::size_t at = 0; at < from.size(); at += copied_at_once) {
-      const std::size_t bytes = std::min(copied_at_once, from.size() - at);
-      const auto upload = std::make_shared<Copy>(queue);
-      upload->staging.push_back(device_->memory().staging(bytes));
-      const Place& staging = upload->staging[0].place();
-      std::memcpy(staging.host, from.data() + at, bytes);
-      point = submit(
-          [&](VkCommandBuffer commands) {
-            record_copy(device_->call(), commands, staging, 0, place, at, bytes);
-          },
-          upload);
+    try {
+      for (std::size_t at = 0; at < from.size(); at += copied_at_once) {
+        const std::size_t bytes = std::min(copied_at_once, from.size() - at);
+        const auto upload = std::make_shared<Copy>(queue);
+        upload->staging.push_back(device_->memory().staging(bytes));
+        const Place& staging = upload->staging[0].place();
+        std::memcpy(staging.host, from.data() + at, bytes);
+        point = submit(
+            [&](VkCommandBuffer commands) {
+              record_copy(device_->call(), commands, staging, 0, place, at, bytes);
+            },
+            upload);
+      }
+    } catch (...) {
+      if (point > 0) queue.wait_until_idle();  // the caller doesn't know that `to` is in use
+      throw;
     }
     return {timeline_of(device_), point};
   }

@@ -67,25 +67,13 @@ std::uint32_t compute_queue(const InstanceFunctions& call, VkPhysicalDevice devi
   return 0;
 }
 
-void ask_memory(const InstanceFunctions& call, VkPhysicalDevice device, DeviceFacts& facts) {
-  VkPhysicalDeviceMemoryProperties memory{};
-  call.GetPhysicalDeviceMemoryProperties(device, &memory);
-  bool all_local = true;
-  for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i) {
-    const VkMemoryHeap& heap = memory.memoryHeaps[i];
-    if (heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT)
-      facts.memory_bytes = std::max<std::uint64_t>(facts.memory_bytes, heap.size);
-    else
-      all_local = false;
-  }
-  constexpr VkMemoryPropertyFlags in_place = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT |
-                                             VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
-                                             VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-  bool any_in_place = false;
-  for (std::uint32_t i = 0; i < memory.memoryTypeCount; ++i)
-    any_in_place = any_in_place || (memory.memoryTypes[i].propertyFlags & in_place) == in_place;
-  const bool shares = facts.kind == DeviceKind::integrated || facts.kind == DeviceKind::software;
-  facts.unified_memory = any_in_place && (shares || all_local);
+// The largest heap of the device's own.
+std::uint64_t local_bytes(const VkPhysicalDeviceMemoryProperties& memory) {
+  std::uint64_t most = 0;
+  for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i)
+    if (memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT)
+      most = std::max<std::uint64_t>(most, memory.memoryHeaps[i].size);
+  return most;
 }
 
 constexpr std::uint32_t least_storage_buffers = 8;
@@ -230,13 +218,34 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device, const En
   facts.timestamp_seconds = 1e-9 * static_cast<double>(limits.timestampPeriod);
   facts.queue_family = compute_queue(
       call, device, enabled ? std::optional(enabled->queue_family()) : std::nullopt, facts);
-  ask_memory(call, device, facts);
+  VkPhysicalDeviceMemoryProperties memory{};
+  call.GetPhysicalDeviceMemoryProperties(device, &memory);
+  facts.memory_bytes = local_bytes(memory);
+  facts.unified_memory = is_unified(memory, facts.kind);
   if (facts.max_storage_buffers < least_storage_buffers)
     facts.refused = "its kernels can use " + std::to_string(facts.max_storage_buffers) +
                     " storage buffers, " + std::to_string(least_storage_buffers) + " are needed";
   if (enabled && facts.refused.empty())
     facts.refused = missing(*enabled, facts.api_version, extensions);
   return facts;
+}
+
+bool is_unified(const VkPhysicalDeviceMemoryProperties& memory, DeviceKind kind) {
+  constexpr VkMemoryPropertyFlags visible =
+      VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+  bool all_local = true, in_place = false;
+  for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i)
+    all_local = all_local && (memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0;
+  std::uint64_t seen = 0;  // by the host, of one heap
+  for (std::uint32_t i = 0; i < memory.memoryTypeCount; ++i) {
+    const VkMemoryType& type = memory.memoryTypes[i];
+    if ((type.propertyFlags & visible) != visible) continue;
+    in_place = in_place || (type.propertyFlags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT) != 0;
+    seen = std::max<std::uint64_t>(seen, memory.memoryHeaps[type.heapIndex].size);
+  }
+  const bool shares = kind == DeviceKind::integrated || kind == DeviceKind::software;
+  // An integrated device may have set most of the memory aside, where the host doesn't see it.
+  return in_place && (shares || all_local) && seen >= local_bytes(memory) / 4;
 }
 
 void choose_kernels(DeviceFacts& facts) {
@@ -267,6 +276,7 @@ Capabilities capabilities_of(const DeviceFacts& facts) {
   Capabilities result;
   result.name = "vulkan (" + facts.name + ")";
   result.f64 = false;
+  result.host_memory = facts.unified_memory;
   KernelLimits& limits = result.limits;
   limits = tape_limits(facts.shaders);
   // Beside a kernel's buffers it may bind its scratch and the call's scalars.
@@ -274,7 +284,8 @@ Capabilities capabilities_of(const DeviceFacts& facts) {
   limits.max_buffers = std::min(
       limits.max_buffers, static_cast<int>(std::min(facts.max_storage_buffers, most_buffers)) - 2);
   limits.alignment = facts.binding_alignment;
-  limits.max_binding_bytes = facts.max_binding_bytes;
+  limits.block_bytes = facts.block_bytes();
+  limits.max_binding_bytes = std::min(facts.max_binding_bytes, limits.block_bytes);
   limits.index_bits = 32;
   limits.max_attention_head = max_attention_head(facts.shaders);
   result.storage.keep(DType::boolean, DType::u32).write_together(4);

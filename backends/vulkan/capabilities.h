@@ -46,6 +46,11 @@ struct DeviceFacts {
   double timestamp_seconds = 0;  // of one tick
   std::uint64_t memory_bytes = 0;
 
+  // Of one block of memory: what is allocated at once, at most.
+  std::int64_t block_bytes() const {
+    return max_allocation_bytes / binding_alignment * binding_alignment;
+  }
+
   // Of the quirk table: what was changed above, and why.
   std::vector<std::string> quirks;
   // Why the device can't be used at all; empty: it can.
@@ -57,6 +62,8 @@ class Enabled;
 // Of a device that the application made, no more than it has `enabled`.
 DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device,
                      const Enabled* enabled = nullptr);
+// Whether the host should read and write a device's memory in place.
+bool is_unified(const VkPhysicalDeviceMemoryProperties& memory, DeviceKind kind);
 // Works around the known bugs of this driver.
 void apply_quirks(DeviceFacts& facts);
 // Software devices compile kernels for seconds: theirs have short code, unless the environment's

@@ -71,10 +71,25 @@ bool tunes(const VulkanOptions& options, const std::filesystem::path& folder,
 
 namespace {
 
-Instance instance_for(const DeviceOptions& options) {
-  if (options.choice.own) return Instance(*options.choice.own);
-  return Instance(
-      {.validate = static_cast<bool>(options.validation), .message = options.validation});
+std::unique_ptr<const Instance> instance_for(const DeviceOptions& options) {
+  if (options.choice.own) return std::make_unique<const Instance>(*options.choice.own);
+  return std::make_unique<const Instance>(InstanceOptions{
+      .validate = static_cast<bool>(options.validation), .message = options.validation});
+}
+
+// What belongs to a device that never ends its work: it can be neither waited for nor destroyed,
+// and stays until the process ends.
+struct Abandoned {
+  std::unique_ptr<const Instance> instance;
+  std::unique_ptr<Queue> queue;
+  std::unique_ptr<Memory> memory;
+  std::unique_ptr<Pipelines> pipelines;
+};
+void abandon(Abandoned what) {
+  static std::mutex mutex;
+  static auto* const all = new std::vector<Abandoned>;
+  std::lock_guard lock(mutex);
+  all->push_back(std::move(what));
 }
 
 }  // namespace
@@ -94,7 +109,7 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
     queue_ = std::make_unique<Queue>(device_, call_, facts_, options_.faults,
                                      QueueSharing{own.queue_index, own.lock, own.unlock});
     VkPhysicalDeviceMemoryProperties memory{};
-    instance_.call().GetPhysicalDeviceMemoryProperties(physical_, &memory);
+    instance_->call().GetPhysicalDeviceMemoryProperties(physical_, &memory);
     memory_ = std::make_unique<Memory>(device_, call_, memory, facts_, *queue_,
                                        options_.choice.memory_budget, options_.faults);
     const std::filesystem::path folder = options_.choice.cache.value_or(default_cache_folder());
@@ -114,6 +129,10 @@ LogicalDevice::LogicalDevice(const DeviceOptions& options)
 }
 
 LogicalDevice::~LogicalDevice() {
+  if (queue_->silent()) {
+    abandon({std::move(instance_), std::move(queue_), std::move(memory_), std::move(pipelines_)});
+    return;
+  }
   // To wait for an application's whole device would need all its queues.
   if (is_own())
     queue_->wait_until_idle();
@@ -133,10 +152,10 @@ void LogicalDevice::destroy() {
 
 void LogicalDevice::choose() {
   std::vector<DeviceFacts> all;
-  for (const VkPhysicalDevice device : instance_.devices())
-    all.push_back(facts_of(instance_, device));
+  for (const VkPhysicalDevice device : instance_->devices())
+    all.push_back(facts_of(*instance_, device));
   const std::size_t chosen = choose_device(all, options_.choice);
-  physical_ = instance_.devices()[chosen];
+  physical_ = instance_->devices()[chosen];
   facts_ = all[chosen];
 }
 
@@ -147,13 +166,13 @@ void LogicalDevice::take_own() {
         "vulkan: the application's own device is given, and the number of one to open: one of the "
         "two");
   const Enabled enabled(own);
-  physical_ = instance_.devices().front();
-  facts_ = facts_of(instance_, physical_, &enabled);
+  physical_ = instance_->devices().front();
+  facts_ = facts_of(*instance_, physical_, &enabled);
   if (!facts_.refused.empty())
     throw DeviceError("vulkan: the application's own device '" + facts_.name +
                       "' can't be used: " + facts_.refused);
   device_ = static_cast<VkDevice>(own.device);
-  call_ = load_device(instance_.call().GetDeviceProcAddr, device_);
+  call_ = load_device(instance_->call().GetDeviceProcAddr, device_);
 }
 
 void LogicalDevice::create() {
@@ -188,10 +207,10 @@ void LogicalDevice::create() {
   info.pQueueCreateInfos = &queue;
   info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());
   info.ppEnabledExtensionNames = extensions.data();
-  check(instance_.call().CreateDevice(physical_, &info, nullptr, &device_), "open the device");
+  check(instance_->call().CreateDevice(physical_, &info, nullptr, &device_), "open the device");
   call_.DestroyDevice = reinterpret_cast<PFN_vkDestroyDevice>(
-      instance_.call().GetDeviceProcAddr(device_, "vkDestroyDevice"));
-  call_ = load_device(instance_.call().GetDeviceProcAddr, device_);
+      instance_->call().GetDeviceProcAddr(device_, "vkDestroyDevice"));
+  call_ = load_device(instance_->call().GetDeviceProcAddr, device_);
 }
 
 void LogicalDevice::read_factors(const std::filesystem::path& folder) {
@@ -255,7 +274,7 @@ std::optional<std::uint64_t> LogicalDevice::free_bytes() const {
   auto memory = structure<VkPhysicalDeviceMemoryProperties2>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2);
   memory.pNext = &budget;
-  instance_.call().GetPhysicalDeviceMemoryProperties2(physical_, &memory);
+  instance_->call().GetPhysicalDeviceMemoryProperties2(physical_, &memory);
   const std::uint32_t heap = memory_->heap();
   return budget.heapBudget[heap] - std::min(budget.heapBudget[heap], budget.heapUsage[heap]);
 }

@@ -86,7 +86,7 @@ class LogicalDevice : public std::enable_shared_from_this<LogicalDevice> {
   void destroy();
 
   const DeviceOptions options_;
-  const Instance instance_;
+  std::unique_ptr<const Instance> instance_;
   VkPhysicalDevice physical_ = VK_NULL_HANDLE;
   DeviceFacts facts_;
   VkDevice device_ = VK_NULL_HANDLE;

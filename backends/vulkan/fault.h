@@ -32,7 +32,9 @@ class CountedFault {
 struct Faults {
   CountedFault memory;                    // vkAllocateMemory: out of device memory
   CountedFault submit;                    // vkQueueSubmit: device lost
+  CountedFault refuse;                    // vkQueueSubmit: out of device memory
   CountedFault wait;                      // a wait for the device: device lost
+  CountedFault silence;                   // a wait for the device: no progress in its time
   CountedFault pipeline;                  // vkCreateComputePipelines: unknown error
   CountedFault recording;                 // making a recording: out of host memory
   std::function<void()> before_submit{};  // called before each vkQueueSubmit

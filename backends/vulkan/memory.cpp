@@ -34,13 +34,24 @@ std::vector<std::uint32_t> types_with(const VkPhysicalDeviceMemoryProperties& pr
     for (const bool strict : {true, false})
       for (std::uint32_t i = 0; i < properties.memoryTypeCount; ++i) {
         const VkMemoryPropertyFlags flags = properties.memoryTypes[i].propertyFlags;
+        // (AMD's wants a feature that isn't enabled, and isn't cached on the device.)
         constexpr VkMemoryPropertyFlags odd =
-            VK_MEMORY_PROPERTY_LAZILY_ALLOCATED_BIT | VK_MEMORY_PROPERTY_PROTECTED_BIT;
+            VK_MEMORY_PROPERTY_LAZILY_ALLOCATED_BIT | VK_MEMORY_PROPERTY_PROTECTED_BIT |
+            VK_MEMORY_PROPERTY_DEVICE_COHERENT_BIT_AMD | VK_MEMORY_PROPERTY_DEVICE_UNCACHED_BIT_AMD;
         if (!(allowed >> i & 1) || (flags & odd) || (flags & all) != all) continue;
         if (strict && (flags & unwanted)) continue;
         if (std::find(result.begin(), result.end(), i) == result.end()) result.push_back(i);
       }
   return result;
+}
+
+constexpr VkMemoryPropertyFlags local = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+                                cached = VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
+                                visible = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                          VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+
+std::uint64_t heap_of(const VkPhysicalDeviceMemoryProperties& properties, std::uint32_t type) {
+  return properties.memoryHeaps[properties.memoryTypes[type].heapIndex].size;
 }
 
 constexpr VkBufferUsageFlags usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
@@ -81,13 +92,27 @@ MemoryRange::~MemoryRange() {
 
 // ---- Memory
 
+std::vector<std::uint32_t> buffer_types(const VkPhysicalDeviceMemoryProperties& properties,
+                                        std::uint32_t allowed, bool unified) {
+  if (!unified) return types_with(properties, allowed, {local, 0}, visible);
+  std::vector<std::uint32_t> types =
+      types_with(properties, allowed,
+                 {local | visible | cached, local | visible, visible | cached, visible}, 0);
+  // A window of 256 MiB, as some drivers have beside most of the memory, comes last.
+  std::uint64_t largest = 0;
+  for (const std::uint32_t type : types) largest = std::max(largest, heap_of(properties, type));
+  std::ranges::stable_partition(
+      types, [&](std::uint32_t type) { return heap_of(properties, type) >= largest / 4; });
+  return types;
+}
+
 Memory::Memory(VkDevice device, const DeviceFunctions& call,
                const VkPhysicalDeviceMemoryProperties& properties, const DeviceFacts& facts,
                Queue& queue, std::size_t budget, std::shared_ptr<Faults> faults)
     : device_(device),
       call_(call),
       properties_(properties),
-      most_bytes_(facts.max_allocation_bytes / step * step),
+      most_bytes_(facts.block_bytes()),
       most_blocks_(facts.max_allocations),
       budget_(budget),
       queue_(queue),
@@ -99,16 +124,8 @@ Memory::Memory(VkDevice device, const DeviceFunctions& call,
   call_.GetBufferMemoryRequirements(device_, probe, &needs);
   call_.DestroyBuffer(device_, probe, nullptr);
 
-  constexpr VkMemoryPropertyFlags local = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
-                                  cached = VK_MEMORY_PROPERTY_HOST_CACHED_BIT,
-                                  visible = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
-                                            VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
   buffers_.host = facts.unified_memory;
-  buffers_.types =
-      facts.unified_memory
-          ? types_with(properties_, needs.memoryTypeBits,
-                       {local | visible | cached, local | visible, visible | cached, visible}, 0)
-          : types_with(properties_, needs.memoryTypeBits, {local, 0}, visible);
+  buffers_.types = buffer_types(properties_, needs.memoryTypeBits, facts.unified_memory);
   staging_.host = true;
   staging_.types =
       types_with(properties_, needs.memoryTypeBits, {visible | cached, visible}, local);
@@ -295,23 +312,19 @@ MemoryRange Memory::buffer(std::size_t bytes) { return take(buffers_, bytes, "a 
 
 MemoryRange Memory::staging(std::size_t bytes) {
   for (;;) {
-    std::uint64_t oldest = 0;
+    queue_.collect();  // copies that have arrived give theirs back
+    const std::uint64_t reached = queue_.done();
     {
       std::lock_guard lock(mutex_);
-      const std::uint64_t reached = queue_.done();
       if (staging_.taken + static_cast<std::int64_t>(std::min<std::size_t>(bytes, most_staging)) <=
           most_staging)
         break;
       MemoryRange range;
       const std::int64_t whole = std::max(round_up(static_cast<std::int64_t>(bytes), step), step);
       if (find(staging_, whole, reached, range)) return range;
-      for (const auto& block : staging_.blocks)
-        for (const Hole& hole : block->holes)
-          if (hole.busy_until > reached && (oldest == 0 || hole.busy_until < oldest))
-            oldest = hole.busy_until;
     }
-    if (oldest == 0) break;  // nothing will become free: it is all in use
-    queue_.wait(oldest);
+    if (reached == queue_.submitted()) break;  // nothing will become free: it is all in use
+    queue_.wait(reached + 1);
   }
   return take(staging_, bytes, "a copy between host and device");
 }
@@ -320,18 +333,18 @@ std::shared_ptr<Arena> Memory::arena(std::size_t bytes) {
   std::shared_ptr<Arena> small;
   {
     std::lock_guard lock(mutex_);
-    if (arena_ && static_cast<std::size_t>(arena_->place().bytes) >= bytes) return arena_;
+    if (arena_ && static_cast<std::size_t>(arena_->bytes()) >= bytes) return arena_;
     small = std::exchange(arena_, nullptr);
   }
   small.reset();  // its memory may be part of the larger one's
-  auto made = std::make_shared<Arena>(
-      take(buffers_,
-           std::min(static_cast<std::size_t>(rounded(static_cast<std::int64_t>(bytes))),
-                    std::max(bytes, static_cast<std::size_t>(most_bytes_))),
-           "the temporaries of a program"));
+  std::vector<MemoryRange> blocks;
+  for (auto left = static_cast<std::int64_t>(bytes); left > 0; left -= most_bytes_)
+    blocks.push_back(take(buffers_, static_cast<std::size_t>(std::min(rounded(left), most_bytes_)),
+                          "the temporaries of a program"));
+  auto made = std::make_shared<Arena>(std::move(blocks), most_bytes_);
   std::lock_guard lock(mutex_);
   // Another thread may have made one meanwhile: the larger one stays.
-  if (!arena_ || arena_->place().bytes < made->place().bytes) {
+  if (!arena_ || arena_->bytes() < made->bytes()) {
     small = std::exchange(arena_, made);
   }
   return made;
@@ -395,7 +408,7 @@ MemoryUse Memory::in_use() {
   MemoryUse use;
   use.buffers = static_cast<std::size_t>(buffers_.used);
   if (arena_) {
-    const auto bytes = static_cast<std::size_t>(arena_->place().bytes);
+    const auto bytes = static_cast<std::size_t>(arena_->bytes());
     use.buffers -= bytes;
     const bool resting = arena_.use_count() == 1 && arena_->last_use() <= queue_.done();
     (resting ? use.kept : use.arenas) += bytes;
@@ -422,7 +435,7 @@ std::uint32_t Memory::heap() const {
   return properties_.memoryTypes[buffers_.types.front()].heapIndex;
 }
 
-std::uint64_t Memory::heap_bytes() const { return properties_.memoryHeaps[heap()].size; }
+std::uint64_t Memory::heap_bytes() const { return heap_of(properties_, buffers_.types.front()); }
 
 std::uint64_t Memory::taken_bytes() {
   std::lock_guard lock(mutex_);

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -73,14 +74,30 @@ class MemoryRange {
   std::uint64_t busy_until_ = 0;
 };
 
-// The workspace of calls. Calls run one after another, so all of them share one.
+// The workspace of calls. Calls run one after another, so all of them share one. A driver may not
+// allocate all of it at once: it consists of blocks of `block_bytes`, of which the last may be
+// smaller.
 class Arena {
  public:
-  explicit Arena(MemoryRange range) : range_(std::move(range)) {}
-  ~Arena() { range_.used_until(last_use_); }
+  Arena(std::vector<MemoryRange> blocks, std::int64_t block_bytes)
+      : blocks_(std::move(blocks)), block_bytes_(block_bytes) {}
+  ~Arena() {
+    for (MemoryRange& block : blocks_) block.used_until(last_use_);
+  }
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
-  const Place& place() const { return range_.place(); }
+  std::span<const MemoryRange> blocks() const { return blocks_; }
+  std::int64_t bytes() const {
+    std::int64_t sum = 0;
+    for (const MemoryRange& block : blocks_) sum += block.place().bytes;
+    return sum;
+  }
+  // Bytes [offset, offset + bytes) of it, which lie in one block; nothing if they are none.
+  Place place(std::int64_t offset, std::int64_t bytes) const {
+    if (bytes == 0) return {};
+    return part(blocks_[static_cast<std::size_t>(offset / block_bytes_)].place(),
+                offset % block_bytes_, bytes);
+  }
   std::uint64_t last_use() const { return last_use_; }
   void used_until(std::uint64_t point) {
     std::uint64_t seen = last_use_;
@@ -89,9 +106,15 @@ class Arena {
   }
 
  private:
-  MemoryRange range_;
+  std::vector<MemoryRange> blocks_;
+  std::int64_t block_bytes_;
   std::atomic<std::uint64_t> last_use_{0};
 };
+
+// The memory types, of those `allowed`, that buffers may come from, the best first. `unified`: the
+// host sees them.
+std::vector<std::uint32_t> buffer_types(const VkPhysicalDeviceMemoryProperties& properties,
+                                        std::uint32_t allowed, bool unified);
 
 class Memory {
  public:
@@ -107,7 +130,7 @@ class Memory {
   // throws OutOfMemory.
   MemoryRange buffer(std::size_t bytes);
   // Memory that the host sees and no work uses, for copies. Waits for earlier copies rather than
-  // take much.
+  // take much more than 64 MiB.
   MemoryRange staging(std::size_t bytes);
   // The arena, grown to at least `bytes`. Hold it until the work that uses it was submitted.
   std::shared_ptr<Arena> arena(std::size_t bytes);

@@ -105,8 +105,10 @@ std::filesystem::path cache_file(const std::filesystem::path& folder, const Devi
     name += digits[byte >> 4];
     name += digits[byte & 15];
   }
-  return folder / (name + "-" + std::to_string(facts.vendor) + "-" + std::to_string(facts.device) +
-                   (kind == CacheKind::tiles ? ".tiles" : ".pipelines"));
+  name += "-" + std::to_string(facts.vendor) + "-" + std::to_string(facts.device);
+  if (kind == CacheKind::pipelines) return folder / (name + ".pipelines");
+  // Short code has speeds of its own.
+  return folder / (name + (facts.shaders.short_code ? "-short.tiles" : ".tiles"));
 }
 
 std::optional<std::vector<std::byte>> read_cache(const std::filesystem::path& file,

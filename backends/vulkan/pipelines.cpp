@@ -64,6 +64,7 @@ Pipeline::Pipeline(Pipelines& owner, const Shader& shader, std::uint64_t hash)
     if (shader.local_size[0] % shader.subgroup_size == 0)
       info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
   }
+  info.flags = VK_PIPELINE_CREATE_DISPATCH_BASE;  // long dispatches are divided
   info.layout = layout_.layout;
   const std::shared_ptr<const DriverCache::Handle> cache = owner_.cache_.current();
   const VkResult result = owner_.faults_ && owner_.faults_->pipeline.due()

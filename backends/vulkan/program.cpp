@@ -10,6 +10,7 @@
 #include <limits>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "backends/vulkan/guards.h"
 #include "engine/divide.h"
@@ -51,7 +52,24 @@ struct Workspace {
   std::int64_t bytes = 0;
 };
 
-Workspace workspace_of(std::int64_t arena, std::int64_t scalars, std::span<const KernelWork> work) {
+// Places one after another, none of which lies in two blocks of `block` bytes.
+class Places {
+ public:
+  Places(std::int64_t end, std::int64_t block) : end_(up(end)), block_(block) {}
+  // The offset of the next one.
+  std::int64_t next(std::int64_t bytes) {
+    bytes = up(bytes);
+    if (bytes > 0 && end_ / block_ != (end_ + bytes - 1) / block_) end_ = round_up(end_, block_);
+    return std::exchange(end_, end_ + bytes);
+  }
+  std::int64_t end() const { return end_; }
+
+ private:
+  std::int64_t end_, block_;
+};
+
+Workspace workspace_of(std::int64_t arena, std::int64_t scalars, std::span<const KernelWork> work,
+                       std::int64_t block) {
   Workspace space;
   bool empty_bindings = false;
   for (const KernelWork& kernel : work) {
@@ -60,12 +78,13 @@ Workspace workspace_of(std::int64_t arena, std::int64_t scalars, std::span<const
       for (const DispatchBinding& binding : dispatch.bindings)
         empty_bindings = empty_bindings || binding.bytes == 0;
   }
-  space.scratch_at = up(arena);
-  space.scalars_at = space.scratch_at + space.scratch;
   space.scalars = up(scalars * static_cast<std::int64_t>(sizeof(ScalarWords)));
-  space.nothing_at = space.scalars_at + space.scalars;
   space.nothing = empty_bindings ? place_step : 0;
-  space.bytes = space.nothing_at + space.nothing;
+  Places places(arena, block);
+  space.scratch_at = places.next(space.scratch);
+  space.scalars_at = places.next(space.scalars);
+  space.nothing_at = places.next(space.nothing);
+  space.bytes = places.end();
   return space;
 }
 
@@ -144,28 +163,27 @@ class VulkanExecutable final : public Executable {
         device_(std::move(device)),
         slots_(program.buffers),
         scalars_(static_cast<std::size_t>(program.scalars)),
-        space_(workspace_of(program.arena_bytes, program.scalars, work)) {
+        block_bytes_(device_->facts().block_bytes()),
+        space_(workspace_of(program.arena_bytes, program.scalars, work, block_bytes_)) {
     const Storage& storage = owner.capabilities().storage;
     for (const BufferSlot& slot : slots_)
       slot_bytes_.push_back(static_cast<std::int64_t>(bytes_of(slot.type, storage)));
     if (device_->options().guards) {
       // Each temporary has a place of its own, between guards.
-      std::int64_t arena = guard_bytes;
-      for (std::size_t i = 0; i < slots_.size(); ++i) {
-        if (slots_[i].kind != BufferKind::temporary) continue;
-        slots_[i].offset = arena;
-        arena += up(slot_bytes_[i]) + guard_bytes;
-      }
-      space_ = workspace_of(arena, program.scalars, work);
+      Places places(0, block_bytes_);
+      for (std::size_t i = 0; i < slots_.size(); ++i)
+        if (slots_[i].kind == BufferKind::temporary)
+          slots_[i].offset = places.next(slot_bytes_[i] + 2 * guard_bytes) + guard_bytes;
+      space_ = workspace_of(places.end(), program.scalars, work, block_bytes_);
     }
     const DeviceFacts& facts = device_->facts();
-    if (space_.bytes > facts.max_allocation_bytes ||
-        static_cast<std::uint64_t>(space_.bytes) > device_->memory().heap_bytes())
+    if (static_cast<std::uint64_t>(space_.bytes) > device_->memory().heap_bytes())
       throw OutOfMemory("vulkan: the program's temporaries take " + std::to_string(space_.bytes) +
-                        " bytes; the device allocates at most " +
-                        std::to_string(std::min<std::uint64_t>(
-                            static_cast<std::uint64_t>(facts.max_allocation_bytes),
-                            device_->memory().heap_bytes())) +
+                        " bytes; the device's memory has " +
+                        std::to_string(device_->memory().heap_bytes()));
+    if (const std::int64_t most = std::max(space_.scratch, space_.scalars); most > block_bytes_)
+      throw OutOfMemory("vulkan: a kernel's workspace takes " + std::to_string(most) +
+                        " bytes; the device allocates at most " + std::to_string(block_bytes_) +
                         " at once");
     std::vector<const Shader*> shaders;
     for (const KernelWork& kernel : work) {
@@ -186,7 +204,8 @@ class VulkanExecutable final : public Executable {
       first += work[k].shaders.size();
     }
     steps_ = std::move(steps);
-    key_.reserve(1 + program.inputs.size() + program.outputs.size());
+    key_.reserve(static_cast<std::size_t>(ceil_div(space_.bytes, block_bytes_)) +
+                 program.inputs.size() + program.outputs.size());
     words_.resize(scalars_);
   }
 
@@ -234,7 +253,7 @@ class VulkanExecutable final : public Executable {
     try {
       if (guarded) {
         queue.wait(queue.submitted());
-        fill_guarded(arena->place());
+        for (const MemoryRange& block : arena->blocks()) fill_guarded(block.place());
       }
       point = queue.submit(first, recording->slices(), work, {},
                            {options.cancel, recording->stoppable()});
@@ -259,7 +278,9 @@ class VulkanExecutable final : public Executable {
 
   CallPlaces places_of(const Bindings& bindings, const Arena* arena) const {
     CallPlaces places;
-    const Place whole = arena ? arena->place() : Place{};
+    const auto within = [&](std::int64_t offset, std::int64_t bytes) {
+      return arena ? arena->place(offset, bytes) : Place{};
+    };
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       const BufferSlot& slot = slots_[i];
       const auto index = static_cast<std::size_t>(slot.index);
@@ -271,36 +292,34 @@ class VulkanExecutable final : public Executable {
           places.buffers.push_back(place_of_buffer(bindings.outputs[index]));
           break;
         case BufferKind::temporary:
-          places.buffers.push_back(part(whole, slot.offset, slot_bytes_[i]));
+          places.buffers.push_back(within(slot.offset, slot_bytes_[i]));
           break;
       }
     }
-    places.scratch = part(whole, space_.scratch_at, space_.scratch);
-    places.scalars = part(whole, space_.scalars_at, space_.scalars);
-    places.nothing = part(whole, space_.nothing_at, space_.nothing);
+    places.scratch = within(space_.scratch_at, space_.scratch);
+    places.scalars = within(space_.scalars_at, space_.scalars);
+    places.nothing = within(space_.nothing_at, space_.nothing);
     return places;
   }
 
-  // Whether nothing was written between the temporaries.
+  // Whether nothing was written around the temporaries.
   void check_guards(const Arena& arena) const {
-    std::int64_t begin = 0;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       if (slots_[i].kind != BufferKind::temporary) continue;
-      const Place guard = part(arena.place(), begin, slots_[i].offset - begin);
-      begin = slots_[i].offset + slot_bytes_[i];
-      if (guard.bytes > 0 && !guards_are_whole(guard, guard.bytes, guard.bytes))
-        device_->options().guards("bytes before temporary " + std::to_string(i) + " of " +
+      const Place guarded =
+          arena.place(slots_[i].offset - guard_bytes, up(slot_bytes_[i]) + 2 * guard_bytes);
+      if (!guards_are_whole(guarded, guard_bytes, guard_bytes + slot_bytes_[i]))
+        device_->options().guards("bytes around temporary " + std::to_string(i) + " of " +
                                   std::to_string(slot_bytes_[i]) + " bytes were written");
     }
-    const Place guard = part(arena.place(), begin, space_.scratch_at - begin);
-    if (guard.bytes > 0 && !guards_are_whole(guard, guard.bytes, guard.bytes))
-      device_->options().guards("bytes after the last temporary were written");
   }
 
   // `mutex_` is held.
   std::shared_ptr<Recording> recording_for(const Bindings& bindings, const Arena* arena) {
     key_.clear();
-    if (arena) key_.push_back({arena->place().block, arena->place().offset});
+    if (arena)
+      for (const MemoryRange& block : arena->blocks())
+        key_.push_back({block.place().block, block.place().offset});
     for (const auto& buffers : {bindings.inputs, bindings.outputs})
       for (const Buffer* buffer : buffers)
         key_.push_back({place_of_buffer(buffer).block, place_of_buffer(buffer).offset});
@@ -326,12 +345,12 @@ class VulkanExecutable final : public Executable {
     OnceCommands* const once = device_->queue().begin_once();
     const DeviceFunctions& call = device_->call();
     record_full_barrier(call, once->commands);
+    const Place to = arena.place(space_.scalars_at, space_.scalars);
     constexpr std::size_t most = 65536 / sizeof(ScalarWords);  // of one command
     for (std::size_t i = 0; i < scalars_; i += most) {
       const std::size_t count = std::min(most, scalars_ - i);
       const auto at = static_cast<std::int64_t>(i * sizeof(ScalarWords));
-      call.CmdUpdateBuffer(once->commands, arena.place().buffer,
-                           static_cast<VkDeviceSize>(arena.place().offset + space_.scalars_at + at),
+      call.CmdUpdateBuffer(once->commands, to.buffer, static_cast<VkDeviceSize>(to.offset + at),
                            count * sizeof(ScalarWords), words_.data() + i);
     }
     return once;
@@ -341,6 +360,7 @@ class VulkanExecutable final : public Executable {
   std::vector<BufferSlot> slots_;
   std::vector<std::int64_t> slot_bytes_;
   const std::size_t scalars_;
+  const std::int64_t block_bytes_;
   Workspace space_;
   std::shared_ptr<const Steps> steps_;
 

@@ -111,6 +111,7 @@ bool Queue::reached(std::uint64_t point) {
 
 VkResult Queue::wait_slice_for(std::uint64_t point) {
   if (faults_ && faults_->wait.due()) return VK_ERROR_DEVICE_LOST;
+  if (faults_ && faults_->silence.due()) return VK_TIMEOUT;
   const std::uint64_t nanoseconds =
       static_cast<std::uint64_t>(std::chrono::nanoseconds(wait_slice).count());
   if (semaphore_) {
@@ -146,6 +147,7 @@ void Queue::wait(std::uint64_t point) {
     collect();
     silent = done() == before ? silent + wait_slice : std::chrono::seconds{0};
     if (silent >= longest_silence) {
+      silent_ = true;
       die("it made no progress for " + std::to_string(silent.count()) + " s");
       throw_dead();
     }
@@ -276,7 +278,9 @@ void Queue::submit_one(std::span<const VkCommandBuffer> commands, const std::sha
   }
   if (faults_ && faults_->before_submit) faults_->before_submit();
   VkResult result = VK_ERROR_DEVICE_LOST;
-  if (!faults_ || !faults_->submit.due()) {
+  if (faults_ && faults_->refuse.due()) {
+    result = VK_ERROR_OUT_OF_DEVICE_MEMORY;
+  } else if (!faults_ || !faults_->submit.due()) {
     struct Locked {
       const QueueSharing& sharing;
       explicit Locked(const QueueSharing& sharing) : sharing(sharing) {
@@ -353,6 +357,8 @@ std::uint64_t Queue::submit(OnceCommands* first, std::span<const VkCommandBuffer
       submit_one(slices.subspan(sent, 1), work, last, of(last));
     }
   } catch (...) {
+    // What was submitted uses memory that the caller doesn't know to be in use.
+    if (sent > 0) wait_until_idle();
     rethrow_stating(sent == 0 ? Aftermath::nothing_written : Aftermath::state_lost);
   }
   return submitted();

@@ -81,6 +81,8 @@ class Queue final : public Timeline {
   std::uint64_t done() const { return done_.load(std::memory_order_acquire); }
   // The last point that was given.
   std::uint64_t submitted() const { return submitted_.load(std::memory_order_acquire); }
+  // Whether it is dead because it made no progress: then its work may never end.
+  bool silent() const { return silent_; }
   // Returns when all work is done, or the device is dead.
   void wait_until_idle() noexcept;
   // Lets go of all work, which nobody waits for any more; the device must be idle.
@@ -141,7 +143,7 @@ class Queue final : public Timeline {
   std::vector<OnceCommands*> resting_;               // those that nobody records
 
   mutable std::mutex death_mutex_;
-  std::atomic<bool> dead_{false};
+  std::atomic<bool> dead_{false}, silent_{false};
   std::string death_;
 };
 

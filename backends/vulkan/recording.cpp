@@ -1,6 +1,8 @@
 #include "backends/vulkan/recording.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 
 #include "backends/vulkan/guards.h"
 #include "backends/vulkan/hazards.h"
@@ -33,10 +35,49 @@ double estimate(const Dispatch& dispatch, const Speed& speed) {
 
 // A slice that takes this many times too long is recorded anew, shorter.
 constexpr double tolerated = 3;
+// What is measured is believed between these seconds.
+constexpr double shortest_slice = 2e-4,
+                 longest_slice = std::chrono::duration<double>(Queue::longest_silence).count();
 constexpr int measured_runs = 4;
 
-bool is_empty(const Dispatch& dispatch) {
-  return std::find(dispatch.groups.begin(), dispatch.groups.end(), 0u) != dispatch.groups.end();
+// Workgroups of a step: all, or some of a dispatch that takes too long for one submission, so that
+// a driver's time limit is not reached and the screen is drawn in between.
+struct Piece {
+  std::size_t step = 0;
+  std::array<std::uint32_t, 3> base{}, groups{};
+  double seconds = 0;              // estimated
+  bool first = true, last = true;  // of the step
+
+  bool empty() const { return std::ranges::find(groups, 0u) != groups.end(); }
+  bool divisible() const {
+    return std::ranges::any_of(groups, [](std::uint32_t count) { return count > 1; });
+  }
+};
+
+// Along the axis with the most workgroups, in parts of at most `budget` seconds each.
+void divide(std::size_t step, const Dispatch& dispatch, double seconds, double budget,
+            std::vector<Piece>& pieces) {
+  const Piece whole{.step = step, .groups = dispatch.groups, .seconds = seconds};
+  const auto axis =
+      static_cast<std::size_t>(std::ranges::max_element(whole.groups) - whole.groups.begin());
+  const std::uint32_t groups = whole.groups[axis];
+  const double wanted = std::ceil(seconds / budget);
+  if (!(wanted > 1) || whole.empty() || groups == 1) {
+    pieces.push_back(whole);
+    return;
+  }
+  const auto parts = static_cast<std::uint32_t>(std::min<double>(wanted, groups));
+  for (std::uint32_t i = 0, begin = 0; i < parts; ++i) {
+    const auto end = static_cast<std::uint32_t>(std::uint64_t{groups} * (i + 1) / parts);
+    Piece piece = whole;
+    piece.base[axis] = begin;
+    piece.groups[axis] = end - begin;
+    piece.seconds = seconds * (end - begin) / groups;
+    piece.first = i == 0;
+    piece.last = i + 1 == parts;
+    pieces.push_back(piece);
+    begin = end;
+  }
 }
 
 // Where a binding lies.
@@ -60,6 +101,16 @@ Place place_of(const DispatchBinding& binding, const CallPlaces& places) {
 }
 
 }  // namespace
+
+std::optional<double> slowness_shown(double seconds, double estimate, double slowness,
+                                     double slice_seconds) {
+  // Stamps out of order, and times that are more the stamps' than the slice's.
+  if (seconds > longest_slice || seconds < shortest_slice) return std::nullopt;
+  const double shown = seconds / estimate;
+  // A short slice does no harm: it only shows that the device is faster than it seemed.
+  if (seconds < 0.1 * slice_seconds && shown > slowness) return std::nullopt;
+  return shown;
+}
 
 Recording::Recording(LogicalDevice& device, std::shared_ptr<const Steps> steps,
                      const CallPlaces& places, RecordedFor purpose)
@@ -170,18 +221,23 @@ void Recording::record(const CallPlaces& places, RecordedFor purpose) {
   const Speed speed = speed_of(device_.facts().kind);
   const double budget = device_.options().slice_seconds / device_.slowness();
 
+  std::vector<Piece> pieces;
+  pieces.reserve(steps_->all.size());
+  for (std::size_t i = 0; i < steps_->all.size(); ++i) {
+    const Dispatch& dispatch = steps_->all[i].dispatch;
+    divide(i, dispatch, estimate(dispatch, speed), budget, pieces);
+  }
   // Where slices begin.
   std::vector<std::size_t> starts{0};
   double seconds = 0;
-  for (std::size_t i = 0; i < steps_->all.size(); ++i) {
-    const double more = estimate(steps_->all[i].dispatch, speed);
-    if (seconds > 0 && seconds + more > budget) {
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    if (seconds > 0 && seconds + pieces[i].seconds > budget) {
       starts.push_back(i);
       seconds = 0;
     }
-    seconds += more;
+    seconds += pieces[i].seconds;
   }
-  starts.push_back(steps_->all.size());
+  starts.push_back(pieces.size());
   const std::size_t slice_count = starts.size() - 1;
 
   // Two stamps around each slice, or around each kernel.
@@ -196,9 +252,11 @@ void Recording::record(const CallPlaces& places, RecordedFor purpose) {
   Hazards hazards;
   slices_.reserve(slice_count);
   for (std::size_t slice = 0; slice < slice_count; ++slice) {
-    sizes_.push_back(starts[slice + 1] - starts[slice]);
-    const std::size_t first = starts[slice], kernel = steps_->all[first].kernel;
-    const bool begins = first == 0 || steps_->all[first - 1].kernel != kernel;
+    const Piece& first = pieces[starts[slice]];
+    divisible_.push_back(starts[slice + 1] - starts[slice] > 1 || first.divisible());
+    const std::size_t kernel = steps_->all[first.step].kernel;
+    const bool begins =
+        first.first && (first.step == 0 || steps_->all[first.step - 1].kernel != kernel);
     if (kernel < steps_->commit_point || (begins && kernel == steps_->commit_point))
       stoppable_ = slice + 1;
   }
@@ -215,11 +273,14 @@ void Recording::record(const CallPlaces& places, RecordedFor purpose) {
     }
     const Pipeline* bound = nullptr;
     for (std::size_t i = starts[slice]; i < starts[slice + 1]; ++i) {
-      const Step& step = steps_->all[i];
+      const Piece& piece = pieces[i];
+      const std::size_t number = piece.step;
+      const Step& step = steps_->all[number];
       const Dispatch& dispatch = step.dispatch;
-      const bool first_of_kernel = i == 0 || steps_->all[i - 1].kernel != step.kernel;
-      const bool last_of_kernel =
-          i + 1 == steps_->all.size() || steps_->all[i + 1].kernel != step.kernel;
+      const bool first_of_kernel =
+          piece.first && (number == 0 || steps_->all[number - 1].kernel != step.kernel);
+      const bool last_of_kernel = piece.last && (number + 1 == steps_->all.size() ||
+                                                 steps_->all[number + 1].kernel != step.kernel);
       bool waits = timing && first_of_kernel;
       for (const DispatchBinding& binding : dispatch.bindings)
         waits = waits || hazards.conflicts(place_of(binding, places), binding.writes);
@@ -232,21 +293,23 @@ void Recording::record(const CallPlaces& places, RecordedFor purpose) {
         hazards.note(place_of(binding, places), binding.reads, binding.writes);
       const auto query = static_cast<std::uint32_t>(2 * step.kernel);
       if (queries_ && timing && first_of_kernel) stamp(query);
-      if (!is_empty(dispatch)) {
+      if (!piece.empty()) {
         const VkPipelineLayout layout = step.pipeline->layout().layout;
         if (step.pipeline.get() != bound)
           call_.CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, step.pipeline->handle());
         bound = step.pipeline.get();
         call_.CmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, layout, 0, 1,
-                                    &sets_[i], 0, nullptr);
+                                    &sets_[number], 0, nullptr);
         if (step.pipeline->push_bytes() > 0)
           call_.CmdPushConstants(commands, layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
                                  step.pipeline->push_bytes(), dispatch.push.data());
-        call_.CmdDispatch(commands, dispatch.groups[0], dispatch.groups[1], dispatch.groups[2]);
+        const auto& [x, y, z] = piece.base;
+        const auto& [width, height, depth] = piece.groups;
+        call_.CmdDispatchBase(commands, x, y, z, width, height, depth);
         ++counts_.dispatches;
       }
       if (queries_ && timing && last_of_kernel) stamp(query + 1);
-      estimates_.back() += estimate(dispatch, speed);
+      estimates_.back() += piece.seconds;
     }
     if (queries_ && !timing) stamp(static_cast<std::uint32_t>(2 * slice + 1));
     end_slice(slice + 1 == slice_count);
@@ -280,10 +343,11 @@ void Recording::executed() noexcept {
   if (ticks.size() != estimates_.size()) return;
   for (std::size_t i = 0; i < ticks.size(); ++i) {
     const double seconds = static_cast<double>(ticks[i]) * device_.facts().timestamp_seconds;
-    // Short slices say little, and do no harm.
-    if (seconds < 0.1 * device_.options().slice_seconds) continue;
-    device_.note_slowness(seconds / estimates_[i]);
-    if (sizes_[i] > 1 && seconds > tolerated * device_.options().slice_seconds) too_coarse_ = true;
+    const double wanted = device_.options().slice_seconds;
+    const auto shown = slowness_shown(seconds, estimates_[i], device_.slowness(), wanted);
+    if (!shown) continue;
+    device_.note_slowness(*shown);
+    if (divisible_[i] && seconds > tolerated * wanted) too_coarse_ = true;
   }
 }
 

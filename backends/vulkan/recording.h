@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -43,6 +44,11 @@ struct RecordingCounts {
   std::size_t dispatches = 0, barriers = 0, slices = 0;
 };
 
+// What a slice that took so long, where `estimate` seconds were expected of a device of slowness 1,
+// says of the device's slowness; nothing if it is not to be believed, or does not matter.
+std::optional<double> slowness_shown(double seconds, double estimate, double slowness,
+                                     double slice_seconds);
+
 class Recording final : public Work {
  public:
   // Throws OutOfMemory or DeviceError.
@@ -57,7 +63,8 @@ class Recording final : public Work {
   // How many of the first of them begin before the program's commit point: a call may end there.
   std::size_t stoppable() const { return stoppable_; }
   const RecordingCounts& counts() const { return counts_; }
-  // Whether a slice was found to take much longer than it should: record anew.
+  // Whether a slice was found to take much longer than it should, and could be shorter: record
+  // anew.
   bool too_coarse() const { return too_coarse_.load(std::memory_order_relaxed); }
 
   void submitting() { ++in_flight_; }
@@ -84,8 +91,8 @@ class Recording final : public Work {
   std::uint32_t query_count_ = 0;
   std::vector<VkDescriptorSet> sets_;  // of each step
   std::vector<VkCommandBuffer> slices_;
-  std::vector<double> estimates_;   // seconds of each slice, without the device's slowness
-  std::vector<std::size_t> sizes_;  // dispatches of each slice
+  std::vector<double> estimates_;  // seconds of each slice, without the device's slowness
+  std::vector<bool> divisible_;    // whether a slice is more than one workgroup
   std::size_t stoppable_ = 0;
   RecordingCounts counts_;
 

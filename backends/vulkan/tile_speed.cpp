@@ -95,6 +95,36 @@ class TimedProduct {
   std::vector<std::shared_ptr<Buffer>> buffers_;
 };
 
+struct Candidate {
+  std::size_t number = 0;  // in gemm_tiles()
+  GemmTile tile;
+  double modelled = 0;  // cost of an n x n x n product
+};
+
+// The tiles that the device may run, the best of the model first.
+std::vector<Candidate> candidates(std::int64_t n, const ShaderTarget& target) {
+  const std::span<const GemmTile> tiles = gemm_tiles();
+  const GemmProblem problem{.m = n, .n = n, .k = n};
+  std::vector<Candidate> result;
+  for (std::size_t i = 0; i < tiles.size(); ++i)
+    if (const std::optional<GemmTile> tile = suited(tiles[i], 1, target))
+      result.push_back({i, *tile, modelled_cost(problem, *tile, target)});
+  std::ranges::stable_sort(result, {}, &Candidate::modelled);
+  return result;
+}
+
+// Seconds of a product, or nothing: a driver that can't run this tile may well run the others.
+std::optional<double> seconds_of(const GemmTile& tile, std::int64_t n, const TileTiming& timing) {
+  try {
+    return timing.product(tile, n);
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error& error) {
+    if (error.aftermath() == Aftermath::device_dead) throw;
+    return std::nullopt;
+  }
+}
+
 // The size whose product takes a few milliseconds, found in about `seconds`.
 std::int64_t size_to_time(const ShaderTarget& target, const TileTiming& timing, double seconds) {
   constexpr std::int64_t least = 128, most = 2048;
@@ -102,8 +132,10 @@ std::int64_t size_to_time(const ShaderTarget& target, const TileTiming& timing, 
   const double start = timing.now();
   std::int64_t n = least;
   while (n < most && timing.now() - start < seconds) {
-    const GemmTile tile = choose_tile({.m = n, .n = n, .k = n}, target).tile;
-    if (timing.product(tile, n) >= long_enough) break;
+    std::optional<double> measured;
+    for (const Candidate& each : candidates(n, target))
+      if (measured = seconds_of(each.tile, n, timing); measured) break;
+    if (!measured || *measured >= long_enough) break;
     n *= 2;
   }
   return n;
@@ -132,43 +164,27 @@ std::vector<TileSpeed> tile_speeds(const Device& device, double seconds) {
     const std::optional<GemmTile> tile = suited(candidate, 1, target);
     if (!tile) continue;
     if (timing.now() - start > seconds) break;
-    speeds.push_back({*tile, flops / timing.product(*tile, n)});
+    if (const auto measured = seconds_of(*tile, n, timing))
+      speeds.push_back({*tile, flops / *measured});
   }
   return speeds;
 }
 
 std::vector<float> measure_factors(const ShaderTarget& target, const TileTiming& timing,
                                    double seconds) {
-  const std::span<const GemmTile> tiles = gemm_tiles();
-  std::vector<float> factors(tiles.size(), 1);
+  std::vector<float> factors(gemm_tiles().size(), 1);
   const double start = timing.now();
   const std::int64_t n = size_to_time(target, timing, seconds / 4);
-  const GemmProblem problem{.m = n, .n = n, .k = n};
-  struct Candidate {
-    std::size_t number;
-    GemmTile tile;
-    double modelled;
-  };
-  std::vector<Candidate> candidates;
-  for (std::size_t i = 0; i < tiles.size(); ++i)
-    if (const std::optional<GemmTile> tile = suited(tiles[i], 1, target))
-      candidates.push_back({i, *tile, modelled_cost(problem, *tile, target)});
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.modelled < b.modelled; });
   double unit = 0;  // seconds of the model's unit, by its best tile
-  for (const Candidate& each : candidates) {
+  for (const Candidate& each : candidates(n, target)) {
     if (unit > 0 && timing.now() - start > seconds) break;
-    double measured = 0;
-    try {
-      measured = timing.product(each.tile, n);
-    } catch (const Error& error) {
-      // A driver that can't run this tile may well run the others.
-      if (error.aftermath() == Aftermath::device_dead) throw;
+    const std::optional<double> measured = seconds_of(each.tile, n, timing);
+    if (!measured) {
       factors[each.number] = most_factor;
       continue;
     }
-    if (unit == 0) unit = measured / each.modelled;
-    const double factor = measured / (each.modelled * unit);
+    if (unit == 0) unit = *measured / each.modelled;
+    const double factor = *measured / (each.modelled * unit);
     factors[each.number] = std::clamp(static_cast<float>(factor), 1 / most_factor, most_factor);
   }
   return factors;

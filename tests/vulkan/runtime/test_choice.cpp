@@ -123,3 +123,65 @@ TEST_CASE("limits and storage follow from what a device can do", "[vulkan][choic
   CHECK_NOTHROW(require_least(capabilities_of(least).limits, "least"));
   CHECK(least.shaders == ShaderTarget());
 }
+
+namespace {
+
+constexpr VkMemoryPropertyFlags local = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+                                visible = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                          VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+                                cached = VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
+
+struct Heap {
+  std::uint64_t mebibytes;
+  bool local;
+  std::vector<VkMemoryPropertyFlags> types;
+};
+
+VkPhysicalDeviceMemoryProperties memory_of(const std::vector<Heap>& heaps) {
+  VkPhysicalDeviceMemoryProperties memory{};
+  for (const Heap& heap : heaps) {
+    for (const VkMemoryPropertyFlags flags : heap.types)
+      memory.memoryTypes[memory.memoryTypeCount++] = {flags, memory.memoryHeapCount};
+    memory.memoryHeaps[memory.memoryHeapCount++] = {
+        heap.mebibytes << 20,
+        heap.local ? VkMemoryHeapFlags{VK_MEMORY_HEAP_DEVICE_LOCAL_BIT} : VkMemoryHeapFlags{}};
+  }
+  return memory;
+}
+
+}  // namespace
+
+TEST_CASE("buffers come from most of an integrated device's memory, not from a window of it",
+          "[vulkan][choice]") {
+  const std::uint32_t all = ~std::uint32_t{0};
+  // As AMD's driver for Windows has it: 512 MiB set aside, half of the machine's, and a window.
+  const auto window = memory_of({{256, true, {local}},
+                                 {8192, false, {visible, visible | cached}},
+                                 {256, true, {local | visible}}});
+  REQUIRE(is_unified(window, DeviceKind::integrated));
+  CHECK(buffer_types(window, all, true) == std::vector<std::uint32_t>{2, 1, 3});
+  // Most of it set aside: as on a discrete device.
+  const auto aside =
+      memory_of({{65536, true, {local}}, {8192, false, {visible}}, {256, true, {local | visible}}});
+  CHECK_FALSE(is_unified(aside, DeviceKind::integrated));
+  CHECK(buffer_types(aside, all, false).front() == 0);
+  // One heap for all.
+  const auto shared =
+      memory_of({{16384, true, {local, local | visible, local | visible | cached}}});
+  CHECK(is_unified(shared, DeviceKind::integrated));
+  CHECK(buffer_types(shared, all, true).front() == 2);
+  // A small card in a large machine keeps to its own memory.
+  const auto card = memory_of({{2048, true, {local}}, {65536, false, {visible, visible | cached}}});
+  CHECK_FALSE(is_unified(card, DeviceKind::discrete));
+  CHECK(buffer_types(card, all, false).front() == 0);
+}
+
+TEST_CASE("memory that wants a feature of its own is left alone", "[vulkan][choice]") {
+  const VkMemoryPropertyFlags coherent = VK_MEMORY_PROPERTY_DEVICE_COHERENT_BIT_AMD,
+                              uncached = VK_MEMORY_PROPERTY_DEVICE_UNCACHED_BIT_AMD;
+  const auto memory = memory_of(
+      {{8192, true, {local | coherent | uncached, local, local | coherent}},
+       {8192, false, {visible | coherent, visible | VK_MEMORY_PROPERTY_PROTECTED_BIT, visible}}});
+  CHECK(buffer_types(memory, ~std::uint32_t{0}, false) == std::vector<std::uint32_t>{1, 5});
+  CHECK(buffer_types(memory, ~std::uint32_t{0}, true) == std::vector<std::uint32_t>{5});
+}

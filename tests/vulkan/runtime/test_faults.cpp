@@ -210,3 +210,54 @@ TEST_CASE("a stop takes effect before the next slice of a call, not after its la
     CHECK(is_doubled(other.read(0), 1 << dispatches));
   }
 }
+
+TEST_CASE("a submission that is refused half-way leaves nothing running", "[vulkan][faults]") {
+  const auto faults = std::make_shared<Faults>();
+  const std::optional<Device> device = software_vulkan({.faults = faults, .slice_seconds = 1e-9});
+  if (!device) return;
+  const auto idle = [&] {
+    const Queue& queue = logical_device(*device)->queue();
+    return queue.submitted() > 0 && queue.done() == queue.submitted();
+  };
+  {
+    const Call call(*device, doubling_in_place(1 << 16, 8), {counting(1 << 16)});
+    faults->refuse.fail_at(4);
+    CHECK_THROWS_AS(call.submit(), OutOfMemory);
+    CHECK(idle());
+  }
+  device->backend().trim();
+  CHECK(is_doubled(run_work(*device, doubling(1000), {counting(1000), Words(1000)})[1]));
+}
+
+TEST_CASE("an upload that is refused half-way leaves nothing running", "[vulkan][faults]") {
+  const auto faults = std::make_shared<Faults>();
+  const std::optional<Device> device = software_vulkan(
+      {.adjust = [](DeviceFacts& facts) { facts.unified_memory = false; }, .faults = faults});
+  if (!device) return;
+  Backend& backend = device->backend();
+  const std::vector<std::byte> values(std::size_t{40} << 20);
+  {
+    const auto buffer = backend.allocate(values.size());
+    faults->refuse.fail_at(4);
+    CHECK_THROWS_AS(backend.upload(*buffer, DType::u8, values), OutOfMemory);
+    const Queue& queue = logical_device(*device)->queue();
+    CHECK(queue.submitted() == 3);
+    CHECK(queue.done() == 3);
+  }
+  backend.trim();
+}
+
+TEST_CASE("a device that makes no progress counts as lost, and is closed without it",
+          "[vulkan][faults]") {
+  Faulty faulty;
+  if (!faulty.device) return;
+  {
+    const Call call(*faulty.device, doubling_in_place(1 << 16, 4000), {counting(1 << 16)});
+    const Event event = call.submit();
+    faulty.faults->silence.fail_at(1, true);
+    if (event.done()) return;
+    CHECK(aftermath_of([&] { event.wait(); }) == Aftermath::device_dead);
+    CHECK_THAT(message_of<DeviceError>([&] { event.wait(); }), has_text("no progress for 300 s"));
+  }
+  faulty.device.reset();
+}

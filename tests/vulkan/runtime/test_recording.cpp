@@ -5,6 +5,7 @@
 #include <limits>
 #include <thread>
 
+#include "backends/cpu/cpu.h"
 #include "backends/vulkan/hazards.h"
 #include "backends/vulkan/program.h"
 #include "engine/compile.h"
@@ -85,6 +86,91 @@ TEST_CASE("work that may take long is submitted in slices", "[vulkan][recording]
   call.run();
   CHECK(recorded(call.executable()).slices > 2);
   CHECK(is_doubled(call.read(0), 1 << 20));
+}
+
+TEST_CASE("a dispatch that takes long is divided", "[vulkan][recording]") {
+  const std::optional<Device> device = software_vulkan();
+  if (!device) return;
+  KernelWork work = doubling_in_place(64 * 100, 3);
+  work.dispatches[1].flops = 1e9;  // a second, for a software device
+  const Call call(*device, work, {counting(64 * 100)});
+  call.run();
+  CHECK(recorded(call.executable()).dispatches == 12);
+  CHECK(recorded(call.executable()).slices >= 10);
+  CHECK(is_doubled(call.read(0), 8));
+  // The same for a whole product, whose tiles lie on more than one axis.
+  const std::optional<Device> slow = software_vulkan({.slice_seconds = 1e-4});
+  std::vector<float> values;
+  for (int i = 0; i < 300 * 300; ++i) values.push_back(static_cast<float>(i % 17 - 8));
+  const auto square = [&](const Device& on) {
+    const Tensor x = Tensor::from(values, {300, 300}, on);
+    return matmul(x, x).to_host<float>();
+  };
+  CHECK(square(*slow) == square(cpu()));
+}
+
+TEST_CASE("a device seems slow for as long as it is", "[vulkan][recording]") {
+  const double slice = 0.1, estimate = 0.1;
+  CHECK(slowness_shown(0.2, estimate, 1, slice) == 2.0);
+  CHECK(slowness_shown(0.005, 0.0005, 40, slice) == Approx(10));  // short, but faster
+  CHECK_FALSE(slowness_shown(0.005, 0.0005, 1, slice));           // short, and slower
+  CHECK_FALSE(slowness_shown(1e-5, 1e-6, 40, slice));             // too short to say anything
+  CHECK_FALSE(slowness_shown(1.8e10, estimate, 1, slice));        // stamps out of order
+  const std::optional<Device> device = software_vulkan();
+  if (!device) return;
+  LogicalDevice& logical = *logical_device(*device);
+  logical.note_slowness(40);
+  const double high = logical.slowness();
+  for (int i = 0; i < 40; ++i) logical.note_slowness(1);
+  CHECK(high > 10);
+  CHECK(logical.slowness() < 2);
+}
+
+TEST_CASE("temporaries may take more than a driver allocates at once", "[vulkan][memory]") {
+  // z0, .., z11 of 1 MiB are all used again, in reverse.
+  const auto there_and_back = compile([](Tensor x) {
+    std::vector<Tensor> z;
+    for (int i = 0; i < 12; ++i) {
+      z.push_back(x);
+      x = cumsum(x, 1) * (1.0 / 256);
+    }
+    for (; !z.empty(); z.pop_back()) x = cumsum(x * z.back(), 0) * (1.0 / 256) + z.back();
+    return x;
+  });
+  std::vector<float> values;
+  for (int i = 0; i < 512 * 512; ++i) values.push_back(static_cast<float>(i * 7919 % 1000) / 1000);
+  const auto result = [&](const Device& on) {
+    return there_and_back(Tensor::from(values, {512, 512}, on)).to_host<float>();
+  };
+  const std::vector<float> expected = result(cpu());
+  for (const bool guarded : {false, true}) {
+    DeviceOptions options;
+    options.adjust = [](DeviceFacts& facts) { facts.max_allocation_bytes = 5 << 20; };
+    std::string written;
+    if (guarded) options.guards = [&](std::string_view what) { written += what; };
+    const std::optional<Device> device = software_vulkan(options);
+    if (!device) return;
+    const std::vector<float> found = result(*device);
+    REQUIRE(found.size() == expected.size());
+    for (std::size_t i = 0; i < found.size(); i += 101) CHECK(found[i] == Approx(expected[i]));
+    CHECK(written.empty());
+    CHECK_THROWS_AS(eval(zeros({(6 << 20) / 4}, DType::f32, *device)), OutOfMemory);
+  }
+}
+
+TEST_CASE("uploads wait for earlier ones rather than take much memory", "[vulkan][memory]") {
+  const std::optional<Device> device =
+      software_vulkan({.adjust = [](DeviceFacts& facts) { facts.unified_memory = false; }});
+  if (!device) return;
+  Backend& backend = device->backend();
+  constexpr std::size_t mebibyte = std::size_t{1} << 20, bytes = 192 * mebibyte;
+  const auto buffer = backend.allocate(bytes);
+  std::vector<std::byte> values(bytes, std::byte{7}), back(bytes);
+  backend.upload(*buffer, DType::u8, values);
+  CHECK(logical_device(*device)->memory().taken_bytes() <= bytes + (64 + 16) * mebibyte);
+  backend.trim();
+  backend.download(*buffer, DType::u8, back);
+  CHECK(back == values);
 }
 
 TEST_CASE("more submissions than a queue holds wait for the first ones", "[vulkan][recording]") {
