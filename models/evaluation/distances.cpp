@@ -15,6 +15,9 @@ constexpr std::int64_t block_rows =
     32;  // of distances held at a time by a thread: 2.5 MB against 10,000 samples
 constexpr std::int64_t direct_dimensions =
     8;  // few enough for differences to be cheaper than a product
+// A share of |x|^2 + |y|^2: where less is left of it after 2 x.y, too many digits cancelled, and
+// all of them where x = y.
+constexpr double cancelled = 1e-4;
 
 Rows to_rows(const SampleView& samples) {
   return Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
@@ -57,7 +60,10 @@ void walk(const SampleView& x_view, const SampleView& y_view, bool pairs, int th
       squared *= -2;
       squared.colwise() += x_norms.segment(begin, rows);
       squared.rowwise() += y_norms.segment(first, count).transpose();
-      squared = squared.cwiseMax(0.0);
+      for (std::int64_t i = 0; i < rows; ++i)
+        for (std::int64_t j = 0; j < count; ++j)
+          if (!(squared(i, j) > cancelled * (x_norms(begin + i) + y_norms(first + j))))
+            squared(i, j) = (x.row(begin + i) - y.row(first + j)).squaredNorm();
     }
     for (std::int64_t i = 0; i < rows; ++i) {
       const std::int64_t skipped = pairs ? i + 1 : 0;

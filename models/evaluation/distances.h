@@ -14,7 +14,9 @@ using DistanceRow =
 
 // Every row of x against all of y, first = 0. Rows come in any order, from several threads at once.
 // Up to eight dimensions distances are sums of squared differences; beyond, |x|^2 + |y|^2 - 2 x.y
-// as a matrix product, with the samples centred first, and never below 0.
+// as a matrix product, with the samples centred first, but for samples so near each other that this
+// loses digits. So equal samples are 0 apart, and all others are exact to some 1e-10 of their
+// distance: the same two need not be equally far apart in two calls, bit for bit.
 void for_distances(const SampleView& x, const SampleView& y, int threads, const DistanceRow& body);
 // Each pair i < j of one set once: row i with first = i + 1. The last row is empty.
 void for_pair_distances(const SampleView& x, int threads, const DistanceRow& body);

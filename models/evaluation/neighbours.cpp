@@ -29,14 +29,15 @@ void keep_smallest(Ranked& best, std::int64_t k, std::span<const double> squared
   }
 }
 
-// Squared distance of each sample to its k-th nearest in the same set.
+// How far the ball of each sample reaches, squared: to its k-th nearest in the same set, which is
+// inside however distances are rounded (samples of single precision are seldom so nearly as far).
 std::vector<double> squared_radii(const SampleView& x, std::int64_t k, int threads) {
   std::vector<double> result(static_cast<std::size_t>(x.count));
   for_distances(x, x, threads,
                 [&](std::int64_t row, std::int64_t, std::span<const double> squared) {
                   Ranked best;
                   keep_smallest(best, k, squared, 0, row);
-                  result[static_cast<std::size_t>(row)] = best.back().first;
+                  result[static_cast<std::size_t>(row)] = best.back().first * (1 + 1e-8);
                 });
   return result;
 }

@@ -79,6 +79,38 @@ TEST_CASE("precision and recall tell collapse from noise", "[evaluation]") {
   CHECK(apart.coverage == 0);
 }
 
+TEST_CASE("what rounding does to distances decides nothing about samples that repeat",
+          "[evaluation]") {
+  for (const std::int64_t dim : {2, 8, 9, 20, 200}) {
+    INFO("dimension " << dim);
+    // Each of 40 rows several times, far from 0; all but the first 40 in another order.
+    const SampleSet rows = gaussian(40, dim, 1, 3);
+    SampleSet repeated{{}, 300, dim};
+    for (std::int64_t i = 0; i < repeated.count; ++i) {
+      const float* row = rows.row(i < 40 ? i : i * 7 % 40);
+      repeated.values.insert(repeated.values.end(), row, row + dim);
+    }
+    // The same samples, the last first.
+    SampleSet again{{repeated.values.rbegin(), repeated.values.rend()}, repeated.count, dim};
+    for (std::int64_t i = 0; i < again.count; ++i) std::reverse(again.row(i), again.row(i) + dim);
+    const Coverage same = precision_recall(repeated, again);
+    CHECK(same.precision == 1);
+    CHECK(same.recall == 1);
+    CHECK(same.coverage == 1);
+    NearestSearch search(again, 3);
+    search.add(repeated);
+    const std::vector<double> distances = search.result().distance;
+    CHECK(std::count(distances.begin(), distances.end(), 0) == std::ssize(distances));
+
+    // The neighbour that a ball reaches to is inside: k and the sample itself.
+    const SampleSet x = gaussian(150, dim, 2, 3);
+    SampleSet fewer{x.values, 120, dim};
+    fewer.values.resize(static_cast<std::size_t>(120 * dim));
+    CHECK(precision_recall(x, x).density == Approx(4.0 / 3).epsilon(1e-12));
+    CHECK(precision_recall(fewer, fewer).density == Approx(4.0 / 3).epsilon(1e-12));
+  }
+}
+
 TEST_CASE("modes are counted by nearest centre within three deviations", "[evaluation]") {
   const std::vector<std::array<float, 2>> centres = {{0, 0}, {10, 0}};
   const SampleSet points{{0, 2.9f, 0, 3.1f, 10, 1, 11, 0, 9, 0, 5, 0}, 6, 2};

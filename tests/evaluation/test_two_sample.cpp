@@ -114,6 +114,13 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a set is no distance from itself in many dimensions, either", "[evaluation]") {
+  const SampleSet x = gaussian(60, 25, 5, 4);
+  CHECK(wasserstein1(x, x) == 0);
+  CHECK(wasserstein2(x, x) == 0);
+  CHECK(energy_distance(x, x, false) == Approx(0).margin(1e-12));
+}
+
 TEST_CASE("Wasserstein distances of a set and its translation are the translation's",
           "[evaluation]") {
   const SampleSet x = gaussian(150, 3, 7), y = moved(x, {1, -2, 2});
