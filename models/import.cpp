@@ -49,9 +49,15 @@ const PublicFamily& family_of(const NamedEntries& file) {
 std::map<std::string, Shape> wanted_shapes(const PublicFamily& family, const NetworkConfig& config,
                                            const NamedEntries& file, const ImportOptions& options) {
   std::map<std::string, Shape> wanted = parameter_shapes(config);
-  if (options.fill.contains(Fill::second_time) && !file.any(family.second_time))
+  if (options.fill.contains(Fill::second_time) && !file.any(family.second_time)) {
+    if (options.prediction == Prediction::average_velocity)
+      throw Error(
+          "fill second-time makes a network that ignores its second time, which no average "
+          "velocity does; what embeds it must be in the file, named '" +
+          std::string(family.second_time) + "*' (--rename helps)");
     std::erase_if(wanted,
                   [&](const auto& entry) { return entry.first.starts_with(family.second_time); });
+  }
   if (options.fill.contains(Fill::positions) && wanted.erase("pos_embed") == 0)
     throw Error("a " + std::string(family.name) + " has no positions to fill in");
   if (options.fill.contains(Fill::null_class) && wanted.contains(family.class_table))
@@ -79,11 +85,13 @@ Wanted wanted_of(NamedEntries& file, const ImportOptions& options, const std::st
 }
 
 // What may be done about a key that does not fit, in the terms of ImportOptions.
-std::string advice(const PublicFamily& family, const std::string& key, const Shape& want,
-                   const SafetensorsEntry* have) {
+std::string advice(const PublicFamily& family, const ImportOptions& options, const std::string& key,
+                   const Shape& want, const SafetensorsEntry* have) {
   const bool output = key.starts_with(family.output);
   if (have == nullptr && key.starts_with(family.second_time))
-    return " (a network with one time only? fill second-time gives the second one zeros)";
+    return options.prediction == Prediction::average_velocity
+               ? " (the second time, without which there is no average velocity)"
+               : " (a network with one time only? fill second-time gives the second one zeros)";
   if (have == nullptr && key == "pos_embed") return " (fill positions computes it)";
   if (have == nullptr || have->shape.rank() != want.rank() || want.rank() == 0) return "";
   if (output && have->shape[0] == 2 * want[0])
@@ -95,19 +103,20 @@ std::string advice(const PublicFamily& family, const std::string& key, const Sha
   return "";
 }
 
-void compare(const PublicFamily& family, const std::map<std::string, Shape>& wanted,
-             NamedEntries& file) {
+void compare(const PublicFamily& family, const ImportOptions& options,
+             const std::map<std::string, Shape>& wanted, NamedEntries& file) {
   for (const auto& [name, shape] : wanted) {
     const SafetensorsEntry* entry = file.find(name);
     if (entry == nullptr) {
       file.mismatches.push_back(
-          {Kind::missing, name, "want " + to_string(shape) + advice(family, name, shape, nullptr)});
+          {Kind::missing, name,
+           "want " + to_string(shape) + advice(family, options, name, shape, nullptr)});
       continue;
     }
     if (entry->shape != shape)
       file.mismatches.push_back({Kind::shape, name,
                                  "have " + to_string(entry->shape) + ", want " + to_string(shape) +
-                                     advice(family, name, shape, entry)});
+                                     advice(family, options, name, shape, entry)});
     if (!entry->dtype.is_floating())
       file.mismatches.push_back(
           {Kind::dtype, name,
@@ -268,7 +277,7 @@ ImportedModel import_network(const std::filesystem::path& path, const ImportOpti
                         "' in its metadata); a model needs no import");
   NamedEntries file = named_entries(content, options);
   const auto [family, config, wanted] = wanted_of(file, options, path.string());
-  compare(*family, wanted, file);
+  compare(*family, options, wanted, file);
   if (!file.mismatches.empty())
     throw MismatchError(path.string() + " does not fit a " + family->description(config) + " for " +
                             to_string(sample_shape(config)) + " samples",

@@ -22,7 +22,7 @@ namespace fluxion {
 // What a file may lack, and what then takes its place where that is allowed.
 enum class Fill {
   second_time,  // the second time embedder: zeros, so that the network ignores r, as one with one
-                // time does
+                // time does. Not of an average velocity
   positions,    // a DiT's pos_embed: the sines and cosines of the public code. Needs image_size
   null_class,   // the null class, the last row of the class table: zeros. Such a network can't be
                 // guided

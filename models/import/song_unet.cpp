@@ -111,6 +111,14 @@ NetworkConfig song_config_of(NamedEntries& file, const ImportOptions& options) {
       config.encoder = SongEncoder::residual;
   }
   if (file.find(song_frequencies)) config.embedding = SongEmbedding::fourier;
+  // py-meanflow's: the features of both times, one behind the other.
+  if (config.embedding == SongEmbedding::positional && config.channel_mult_noise != 1 &&
+      !file.any("map_r."))
+    throw Error("'" + std::string(song_first_weight) + "' " + to_string(*map) + " takes " +
+                std::to_string(config.channel_mult_noise) + " times the " +
+                std::to_string(config.base) +
+                " features of one time: times that are concatenated are not supported, the second "
+                "time must have an embedder 'map_r' of its own");
   const std::optional<SongFilter> filter = take_filters(file);
   config.filter = filter                                    ? *filter
                   : config.encoder == SongEncoder::residual ? SongFilter::fir

@@ -142,6 +142,17 @@ TEST_CASE("a network with one time ignores the second where zeros are allowed fo
         1e-5);
   CHECK(largest_difference(file.output(model, t, zeros_like(t)), file.values.at("plain")) < 1e-5);
 
+  SECTION("it is no average velocity") {
+    options.prediction = Prediction::average_velocity;
+    CHECK(contains(file.refusal(plain, options), "second time"));
+    options.fill = {};
+    const std::vector<Mismatch> found = file.mismatches(plain, options);
+    CHECK(found.size() == 4);
+    CHECK(has(found, Mismatch::Kind::missing, "r_embedder.mlp.0.weight", "the second time"));
+    CHECK_FALSE(has(found, Mismatch::Kind::missing, "r_embedder.mlp.0.weight", "fill"));
+    CHECK_NOTHROW(file.import(file.weights, options));
+  }
+
   SECTION("time and velocity may be reversed") {
     options.data_at_one = true;
     const Model reversed = file.import(plain, options).model;

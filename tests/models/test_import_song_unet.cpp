@@ -83,6 +83,25 @@ TEST_CASE("SongUNets that do not fit are refused by name", "[import][song-unet]"
                  "two kinds of filters"));
 }
 
+TEST_CASE("a SongUNet of concatenated times is refused", "[import][song-unet]") {
+  const PublicFile file("public_ddpmpp.safetensors");
+  TensorMap weights = file.weights;
+  for (auto& [name, tensor] : weights)
+    if (name.ends_with("map_layer0.weight")) tensor = concat({tensor, tensor}, 1);
+  for (const Prediction prediction :
+       {Prediction::average_velocity, Prediction::velocity, Prediction::F}) {
+    ImportOptions options = usual_song;
+    options.prediction = prediction;
+    const std::string message = file.refusal(weights, options);
+    INFO(message);
+    CHECK(contains(message, "takes 2 times the 8 features of one time"));
+    CHECK(contains(message, "second time"));
+  }
+  ImportOptions options = usual_song;
+  options.prediction = Prediction::average_velocity;
+  CHECK(contains(file.refusal(file.weights, options), "second time"));
+}
+
 TEST_CASE("the program imports a SongUNet, draws of it and trains one", "[cli][song-unet]") {
   const ScratchFolder folder;
   const PublicFile file("public_ddpmpp.safetensors");
