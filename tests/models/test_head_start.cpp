@@ -126,3 +126,32 @@ TEST_CASE("means and covariances are those of the samples", "[samplers]") {
   CHECK_THROWS_AS(fitted_head_start(*moons(), 1), Error);
   CHECK_THROWS_AS(fitted_head_start(*glyphs(80)), Error);
 }
+
+TEST_CASE("a coordinate that does not vary has no variance in a head start", "[samplers]") {
+  // (N(0, 1), c)
+  class Line : public DataSet {
+   public:
+    explicit Line(float c) : DataSet("line", {2}, 0, std::nullopt), c_(c) {}
+
+   protected:
+    std::int32_t sample(std::uint64_t seed, std::uint64_t position,
+                        std::span<float> x) const override {
+      x[0] = RandomSequence(seed, position).normal(), x[1] = c_;
+      return 0;
+    }
+
+   private:
+    float c_;
+  };
+  const Device device = cpu({.threads = 1});
+  for (const float c : {0.0f, 31.7f, 127.5f, 1000.1f, -3e7f}) {
+    INFO(c);
+    const HeadStart fit = fitted_head_start(Line(c), 4000);
+    CHECK(fit.covariance[0] == Approx(1).epsilon(0.1));
+    CHECK(fit.covariance[1] == 0);
+    CHECK(fit.covariance[3] == 0);
+    CHECK(fit.mean[0] == Approx(0).margin(0.1));
+    CHECK(fit.mean[1] == c);
+    CHECK_NOTHROW(Gaussian(fit.mean, fit.covariance, device));
+  }
+}
