@@ -372,7 +372,7 @@ void check(const SongUnetConfig& config) {
   const auto text = [](std::int64_t value) { return std::to_string(value); };
   // Far beyond any published network; sizes read from a damaged file must not overflow.
   constexpr std::int64_t largest = 65536, widest = 1 << 20, most_classes = 1 << 24,
-                         most_factor = 64;
+                         most_factor = 64, most_named = 64;
   const auto levels = static_cast<std::int64_t>(config.channel_mult.size());
   require(config.channels >= 1 && config.channels <= largest,
           "channels must be in 1..65536, got " + text(config.channels));
@@ -396,12 +396,13 @@ void check(const SongUnetConfig& config) {
   require(
       config.num_blocks >= 1 && config.num_blocks <= most_song_blocks,
       "num_blocks must be in 1.." + text(most_song_blocks) + ", got " + text(config.num_blocks));
-  require(config.attention_ds.size() <= config.channel_mult.size(),
-          "attention_ds names more levels than channel_mult has");
+  // As in the public code, levels that the network does not have may be named.
+  require(std::ssize(config.attention_ds) <= most_named, "attention_ds must name at most " +
+                                                             text(most_named) + " levels, got " +
+                                                             text(std::ssize(config.attention_ds)));
   for (const std::int64_t ds : config.attention_ds)
-    require(ds >= 1 && ds <= coarsest && (ds & (ds - 1)) == 0,
-            "attention_ds must name levels by how far they are scaled down, powers of 2 up to " +
-                text(coarsest) + ", got " + text(ds));
+    require(ds >= 1,
+            "attention_ds must name levels by how far they are scaled down, got " + text(ds));
   require(config.num_classes >= 0 && config.num_classes <= most_classes,
           "num_classes must be in 0..16777216, got " + text(config.num_classes));
   require(fits_single(config.time_scale),

@@ -38,7 +38,8 @@ struct SongUnetConfig {
   std::int64_t num_blocks = 4;  // of a level, on the way down; one more on the way up
   std::vector<std::int64_t> attention_ds = {
       2};  // levels with attention, by how far they are scaled
-           // down: 1, 2, 4, ..; the coarsest has one anyway
+           // down: 1, 2, 4, ..; the coarsest has one anyway, and those that the network does
+           // not have are ignored
   SongEmbedding embedding = SongEmbedding::positional;
   SongEncoder encoder = SongEncoder::standard;
   SongFilter filter = SongFilter::box;

@@ -289,7 +289,7 @@ void check(const UnetConfig& config) {
   // The upper limits are far beyond any published network; they keep sizes read from a damaged file
   // from overflowing.
   constexpr std::int64_t largest = 65536, widest = 1 << 20, most_features = 1 << 20,
-                         most_classes = 1 << 30;
+                         most_classes = 1 << 30, most_named = 64;
   const auto levels = static_cast<std::int64_t>(config.channel_mult.size());
   require(config.channels >= 1 && config.channels <= largest,
           "channels must be in 1..65536, got " + text(config.channels));
@@ -310,12 +310,13 @@ void check(const UnetConfig& config) {
   require(config.num_res_blocks >= 1 && config.num_res_blocks <= most_unet_blocks,
           "num_res_blocks must be in 1.." + text(most_unet_blocks) + ", got " +
               text(config.num_res_blocks));
-  require(config.attention_ds.size() <= config.channel_mult.size(),
-          "attention_ds names more levels than channel_mult has");
+  // As in the public code, levels that the network does not have may be named.
+  require(std::ssize(config.attention_ds) <= most_named, "attention_ds must name at most " +
+                                                             text(most_named) + " levels, got " +
+                                                             text(std::ssize(config.attention_ds)));
   for (const std::int64_t ds : config.attention_ds)
-    require(ds >= 1 && ds <= coarsest && (ds & (ds - 1)) == 0,
-            "attention_ds must name levels by how far they are scaled down, powers of 2 up to " +
-                text(coarsest) + ", got " + text(ds));
+    require(ds >= 1,
+            "attention_ds must name levels by how far they are scaled down, got " + text(ds));
   require(config.norm_groups >= 1,
           "norm_groups must be at least 1, got " + text(config.norm_groups));
   require(config.num_head_channels >= 0,

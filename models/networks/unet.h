@@ -25,7 +25,8 @@ struct UnetConfig {
   std::vector<std::int64_t> channel_mult = {1, 2, 2};  // a level each, the finest first
   std::int64_t num_res_blocks = 2;  // of a level, on the way down; one more on the way up
   std::vector<std::int64_t> attention_ds = {
-      2, 4};  // levels with attention, by how far they are scaled down: 1, 2, 4, ..
+      2, 4};  // levels with attention, by how far they are scaled down: 1, 2, 4, ..; those that the
+              // network does not have are ignored
   std::int64_t norm_groups = 32;
   std::int64_t num_heads = 4;
   std::int64_t num_head_channels =

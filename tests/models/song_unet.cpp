@@ -194,8 +194,13 @@ TEST_CASE("a SongUNet's configuration survives JSON, and impossible ones are ref
   CHECK(contains(refusal([](auto& c) { c.base = 6; }), "multiple of 4"));
   CHECK(contains(refusal([](auto& c) { c.base = 36, c.channel_mult = {1, 4}; }), "32 groups"));
   CHECK(contains(refusal([](auto& c) { c.image_size = {5, 6}; }), "multiples of 2"));
-  CHECK(contains(refusal([](auto& c) { c.attention_ds = {3}; }), "powers of 2"));
-  CHECK(contains(refusal([](auto& c) { c.attention_ds = {1, 1, 2}; }), "more levels"));
+  CHECK(contains(refusal([](auto& c) { c.attention_ds = {0}; }), "scaled down, got 0"));
+  CHECK(contains(refusal([](auto& c) { c.attention_ds.assign(65, 1); }), "at most 64 levels"));
+  // Levels that are named twice, or that there are not, change nothing.
+  SongUnetConfig named = small_song();
+  named.attention_ds = {1, 1, 8, 3};
+  CHECK(refusal([&](auto& c) { c = named; }).empty());
+  CHECK(parameter_shapes(named) == parameter_shapes(small_song()));
   CHECK(contains(refusal([](auto& c) { c.channel_mult = {}; }), "1 to 12 levels"));
   CHECK(contains(refusal([](auto& c) { c.num_blocks = 0; }), "num_blocks"));
   CHECK(contains(refusal([](auto& c) { c.channel_mult_noise = 0; }), "channel_mult_noise"));
