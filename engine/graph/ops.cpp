@@ -585,8 +585,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
     operands.push_back(stretched(*operand, operand->size(-2), operand->size(-1)));
   if (options.mask)
     operands.push_back(stretched(stop_gradient(*options.mask, where), q.size(-2), k.size(-2)));
-  const double scale =
-      options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(q.size(-1)));
+  const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(q.size(-1))));
   return make_node(Op::attention, AttentionAttributes{scale, options.causal}, operands, where);
 }
 

@@ -257,8 +257,8 @@ Tensor rms_norm(const Tensor& x, double epsilon, const std::optional<Tensor>& ga
                 Location where = Location::current());
 
 struct AttentionOptions {
-  double scale = 0;     // 0: 1 / sqrt(d)
-  bool causal = false;  // query i sees key j only if j <= i
+  std::optional<double> scale{};  // empty: 1 / sqrt(d)
+  bool causal = false;            // query i sees key j only if j <= i
   // [.., queries, keys], added to the scores; not differentiated.
   std::optional<Tensor> mask{};
 };

@@ -75,6 +75,23 @@ TEST_CASE("first derivatives of every op agree with finite differences on the re
           "[autograd][derivatives]") {
   check_all(reference(), 1);
 }
+
+TEST_CASE("attention with a scale of 0 is the mean over keys", "[autograd][derivatives]") {
+  const Shape q{2, 3, 4}, k{2, 5, 4};
+  const std::vector<HostValue> inputs{random_value(q, -1, 1, 1), random_value(k, -1, 1, 2),
+                                      random_value(k, -1, 1, 3)};
+  const TensorFunction f = [](const std::vector<Tensor>& x) {
+    return std::vector<Tensor>{attention(x[0], x[1], x[2], {.scale = 0})};
+  };
+  for (const Device& device : {cpu({.threads = 1}), reference()}) {
+    const std::vector<Tensor> at = to_tensors(inputs, device);
+    CHECK(max(abs(f(at)[0] - mean(at[2], {1}, true))).item<double>() < 1e-15);
+    CHECK(check_derivatives(f, at, {.tolerance = 1e-6}).message == "");
+    const auto wave = [&](const std::vector<Tensor>& x) { return gradient_of_wave(f, x); };
+    CHECK(check_derivatives(wave, at, {.tolerance = 1e-5}).message == "");
+  }
+}
+
 TEST_CASE("first derivatives of every op agree with finite differences on the CPU",
           "[autograd][derivatives]") {
   check_all(cpu(), 1);

@@ -228,14 +228,12 @@ TEST_CASE(
       {"layer_norm", {2, 5}, [=](const Tensor& x) { return wave(layer_norm(x, 1e-2)); }},
       {"rms_norm", {2, 5}, [=](const Tensor& x) { return wave(rms_norm(x, 1e-2)); }},
       {"attention", {4, 9}, attend({})},
-      {"attention, masked", {4, 9}, attend({.scale = 0, .causal = false, .mask = mask})},
-      {"attention, causal", {4, 9}, attend({.scale = 0, .causal = true, .mask = {}})},
+      {"attention, masked", {4, 9}, attend({.causal = false, .mask = mask})},
+      {"attention, causal", {4, 9}, attend({.causal = true, .mask = {}})},
       {"attention, causal and masked",
        {4, 9},
        attend({.scale = 0.7, .causal = true, .mask = mask})},
-      {"attention in a checkpoint",
-       {4, 9},
-       checkpoint(attend({.scale = 0, .causal = true, .mask = {}}))},
+      {"attention in a checkpoint", {4, 9}, checkpoint(attend({.causal = true, .mask = {}}))},
   };
   for (const Case& each : cases) {
     const Tensor x = nested_values(each.shape, 5), a = nested_values(each.shape, 6),
