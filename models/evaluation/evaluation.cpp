@@ -396,6 +396,29 @@ void check_metrics(const std::vector<std::string>& metrics, const DataSet& data)
   }
 }
 
+namespace {
+
+// The bandwidths of mmd are multiples of the median distance of the reference.
+void check_bandwidth(std::int64_t count, const EvaluationData& data) {
+  const auto differ = [&](std::int64_t first) {
+    const HostBatch batch = data.reference(first);
+    const SampleView samples = data.view(batch);
+    for (std::int64_t i = samples.dim; i < std::ssize(batch.x); ++i)
+      if (batch.x[static_cast<std::size_t>(i)] !=
+          batch.x[static_cast<std::size_t>(i - samples.dim)])
+        return true;
+    return false;
+  };
+  // Two nearly always do.
+  const std::int64_t looked_at = std::min(count, median_samples);
+  if (!differ(2) && !differ(looked_at))
+    throw Error("evaluation: mmd needs real samples that differ, and the first " +
+                std::to_string(looked_at) + " of " + data.train().name() +
+                " to compare with are all equal; leave the metric mmd out");
+}
+
+}  // namespace
+
 void check_counts(const std::vector<std::string>& metrics, std::int64_t count,
                   const EvaluationData& data) {
   for (const std::string& name : metrics) {
@@ -411,6 +434,7 @@ void check_counts(const std::vector<std::string>& metrics, std::int64_t count,
       throw ShapeError("evaluation: " + name + " needs at least " + std::to_string(least) +
                        " real samples to compare with, " + data.train().name() + " has " +
                        std::to_string(real) + (data.held_out() ? " held out" : " in half of it"));
+    if (name == "mmd") check_bandwidth(count, data);
   }
 }
 

@@ -98,7 +98,8 @@ bool needs_judge(const std::string& metric, const DataSet& data);
 void check_metrics(const std::vector<std::string>& metrics, const DataSet& data);
 
 // Throws ShapeError where a metric needs more generated samples than `count`, or more real ones
-// than the data have, as evaluate_samples does: for those who would train a judge first.
+// than the data have, and Error where mmd needs some that differ, as evaluate_samples does: for
+// those who would train a judge or draw samples first.
 void check_counts(const std::vector<std::string>& metrics, std::int64_t count,
                   const EvaluationData& data);
 

@@ -114,7 +114,7 @@ double mmd2_rbf(const SampleView& x, const SampleView& y, const RbfKernel& kerne
 
 double median_distance(const SampleView& x, int threads) {
   check_samples(x, 2, "median distance");
-  const std::int64_t count = std::min<std::int64_t>(x.count, 1000);
+  const std::int64_t count = std::min(x.count, median_samples);
   const SampleView few{x.values.first(static_cast<std::size_t>(count * x.dim)), count, x.dim};
   std::vector<double> squared(static_cast<std::size_t>(count * (count - 1) / 2));
   for_pair_distances(
@@ -123,9 +123,10 @@ double median_distance(const SampleView& x, int threads) {
                   squared.begin() + row * (2 * count - row - 1) /
                                         2);  // rows before this one hold count - 1, count - 2, ..
       });
+  std::erase(squared, 0.0);
+  if (squared.empty()) throw Error("median distance: the samples are all equal");
   const auto middle = squared.begin() + static_cast<std::ptrdiff_t>(squared.size() / 2);
   std::nth_element(squared.begin(), middle, squared.end());
-  if (!(*middle > 0)) throw Error("median distance: half of the samples are equal");
   return std::sqrt(*middle);
 }
 

@@ -26,8 +26,9 @@ struct RbfKernel {
 };
 double mmd2_rbf(const SampleView& x, const SampleView& y, const RbfKernel& kernel, int threads = 0);
 
-// The median of |x_i - x_j| over pairs of the first 1,000 samples: the usual bandwidth. Throws
-// Error if it is 0.
+// The median of |x_i - x_j| over pairs of samples that differ, of the first median_samples: the
+// usual bandwidth. Throws Error if there are none.
+inline constexpr std::int64_t median_samples = 1000;
 double median_distance(const SampleView& x, int threads = 0);
 
 // Sliced 2-Wasserstein distance (Rabin et al. 2012): the root of the mean over directions of the

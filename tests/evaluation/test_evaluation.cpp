@@ -225,6 +225,34 @@ TEST_CASE("classes that lie in the reference alone are known", "[evaluation]") {
   CHECK(EvaluationData(make_data_set("glyphs")).unseen_classes().empty());
 }
 
+TEST_CASE("mmd bears data of which most are equal, and refuses those of which all are",
+          "[evaluation]") {
+  // Empty images, but for every eighth.
+  class Blank : public DataSet {
+   public:
+    explicit Blank(std::int64_t drawn) : DataSet("blank", {4, 4, 1}, 0, 200), drawn_(drawn) {}
+
+   protected:
+    std::int32_t sample(std::uint64_t, std::uint64_t position, std::span<float> x) const override {
+      const auto i = static_cast<std::int64_t>(position);
+      std::fill(x.begin(), x.end(), i % 8 == 0 && i < drawn_ ? static_cast<float>(i) / 200 : -1.0f);
+      return 0;
+    }
+
+   private:
+    std::int64_t drawn_;
+  };
+  const EvaluationData data(std::make_shared<Blank>(200)), empty(std::make_shared<Blank>(0));
+  const SampleSet samples{data.fresh(40, 0).x, 40, 16};
+  const std::vector<Measurement> found = measured(samples, data, {"energy", "mmd"});
+  REQUIRE(found.size() == 2);
+  CHECK(std::isfinite(found[1].value));
+  CHECK_THROWS_WITH(
+      check_counts({"energy", "mmd"}, 40, empty),
+      has_text("mmd needs real samples that differ") && has_text("first 40 of blank"));
+  CHECK_NOTHROW(check_counts({"energy"}, 40, empty));
+}
+
 TEST_CASE("too few samples are told before anything is measured", "[evaluation]") {
   const EvaluationData data(make_data_set("moons")), small(std::make_shared<Levels>(6));
   CHECK_NOTHROW(check_counts({"recall", "frechet", "classifier", "energy", "mmd"}, 4, data));
