@@ -23,6 +23,8 @@ constexpr const char* roles[] = {"primal", "coefficient", "tangent", "cotangent"
 std::vector<std::byte> bytes_of(const Tensor& tensor) {
   std::vector<std::byte> bytes(tensor.type().bytes());
   tensor.copy_to(bytes, tensor.dtype());
+  if (tensor.dtype() == DType::boolean)  // tensors take every byte, files 0 and 1
+    for (std::byte& each : bytes) each = std::byte{each != std::byte{0}};
   return bytes;
 }
 
@@ -117,6 +119,11 @@ void check(const StoredGraph& stored) {
     if (stored.constants[i].size() != type.bytes())
       fail(stored, "constant " + std::to_string(i) + ", " + to_string(type) + ", has " +
                        std::to_string(stored.constants[i].size()) + " bytes");
+    if (type.dtype != DType::boolean) continue;
+    for (const std::byte each : stored.constants[i])
+      if (each > std::byte{1})
+        fail(stored, "constant " + std::to_string(i) + ", " + to_string(type) + ", has the byte " +
+                         std::to_string(std::to_integer<int>(each)) + "; a boolean is 0 or 1");
   }
   for (const plan::NodeId id : graph.nodes.ids()) {
     const plan::GraphNode& node = graph[id];

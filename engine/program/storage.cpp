@@ -92,11 +92,15 @@ void to_kept(std::span<const std::byte> host, DType dtype, const Storage& storag
     convert_each<float, BFloat16>(host, kept, [](BFloat16 value) { return to_f32(value); });
   } else if (dtype == DType::f16) {
     convert_each<float, Float16>(host, kept, [](Float16 value) { return to_f32(value); });
-  } else if (as == DType::u8) {
-    convert_each<std::uint8_t, std::uint8_t>(host, kept, [](std::uint8_t value) { return value; });
-  } else {  // i32, u32
-    convert_each<std::uint32_t, std::uint8_t>(
-        host, kept, [](std::uint8_t value) { return std::uint32_t{value}; });
+  } else {  // u8, i32, u32; every byte but 0 is the boolean 1
+    const auto number = [&](std::uint8_t value) -> std::uint8_t {
+      return dtype == DType::boolean ? value != 0 : value;
+    };
+    if (as == DType::u8)
+      convert_each<std::uint8_t, std::uint8_t>(host, kept, number);
+    else
+      convert_each<std::uint32_t, std::uint8_t>(
+          host, kept, [&](std::uint8_t value) { return std::uint32_t{number(value)}; });
   }
 }
 

@@ -1,6 +1,7 @@
 // Backends: every op gives what the reference backend gives, on odd, empty and size-1 shapes, and
 // where values are NaN.
 #include <limits>
+#include <span>
 
 #include "backends/reference/reference.h"
 #include "engine/graph/ops.h"
@@ -57,4 +58,21 @@ PROMISE("16-bit floats, booleans and bytes are stored and converted as the refer
     INFO("result " << i);
     CHECK(difference(got[i], wanted[i], 0, 0) == "");
   }
+}
+
+PROMISE("every byte of a boolean but 0 is true", "[ops]") {
+  const std::vector<std::uint8_t> bytes{0, 1, 2, 255, 4, 0, 128, 3};
+  const std::vector<std::int32_t> truth{0, 1, 1, 1, 1, 0, 1, 1};
+  const Device& device = subject.device;
+  const Tensor x =
+      Tensor::from_bytes(std::as_bytes(std::span(bytes)), {{8}, DType::boolean}, device);
+  const Tensor one = full({8}, 1, DType::i32, device), none = zeros({8}, DType::i32, device);
+  CHECK(convert(x, DType::i32).to_host<std::int32_t>() == truth);
+  CHECK(where(x, one, none).to_host<std::int32_t>() == truth);
+  CHECK(convert(eq(x, gt(one, none)), DType::i32).to_host<std::int32_t>() == truth);
+  CHECK(convert(convert(x, DType::f32), DType::i32).to_host<std::int32_t>() == truth);
+  CHECK(convert(convert(x, DType::u8), DType::i32).to_host<std::int32_t>() == truth);
+  // Every other element: another path of a device that loads several at once.
+  CHECK(convert(slice(x, {1}, {8}, {2}), DType::i32).to_host<std::int32_t>() ==
+        std::vector<std::int32_t>{1, 1, 0, 1});
 }

@@ -303,6 +303,22 @@ TEST_CASE("a graph that breaks a rule is refused, whatever its checksum says", "
   broken([&](StoredGraph& s) { s.graph.outputs[0].node = {}; });
 }
 
+TEST_CASE("a boolean in a file is 0 or 1", "[export]") {
+  const Device device = cpu({.threads = 1});
+  const std::vector<std::uint8_t> bytes{1, 2, 1, 255, 1, 1, 1, 3};
+  const Tensor captured =
+      Tensor::from_bytes(std::as_bytes(std::span(bytes)), {{8}, DType::boolean}, device);
+  const Tensor x = full({8}, 1, DType::f32, device);
+  const StoredGraph stored = stored_function("f", {x}, [=](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{where(captured, in[0], 0.0)};
+  });
+  REQUIRE(stored.constants.size() == 1);
+  CHECK(stored.constants[0] == Bytes(8, std::byte{1}));
+  const Bytes file = replaced(serialise(stored), std::string(8, '\1'), "\1\1\1\2\1\1\1\1");
+  CHECK(file_refusal(file).find("constant 0, bool[8], has the byte 2; a boolean is 0 or 1") !=
+        std::string::npos);
+}
+
 TEST_CASE("damaged graph files are refused or whole, with any checksum", "[export]") {
   const Device device = reference();
   std::mt19937 random(20261128);

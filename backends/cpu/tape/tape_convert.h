@@ -16,6 +16,12 @@ struct LaneBool {
   std::uint32_t bits = 0;
 };
 
+// A boolean in memory: written as 0 or 1. Any other byte is true as well: memory may come from
+// elsewhere, and a C++ bool of such a byte would be undefined.
+struct StoredBool {
+  std::uint8_t byte = 0;
+};
+
 // Floating to integer: truncates, saturates, NaN becomes 0. Integer to integer: wraps. Anything to
 // boolean: whether it differs from 0.
 template <class To, class From>
@@ -28,12 +34,12 @@ inline To convert_lane(From from) {
     return convert_lane<To>(std::bit_cast<float>(std::uint32_t{from.bits} << 16));
   } else if constexpr (std::is_same_v<From, Float16>) {
     return convert_lane<To>(to_f32(from));
-  } else if constexpr (std::is_same_v<From, bool>) {
-    return convert_lane<To>(static_cast<std::int32_t>(from));
+  } else if constexpr (std::is_same_v<From, StoredBool>) {
+    return convert_lane<To>(static_cast<std::int32_t>(from.byte != 0));
   } else if constexpr (std::is_same_v<To, LaneBool>) {
     return LaneBool{from != From(0) ? 0xFFFFFFFFu : 0u};
-  } else if constexpr (std::is_same_v<To, bool>) {
-    return from != From(0);
+  } else if constexpr (std::is_same_v<To, StoredBool>) {
+    return StoredBool{from != From(0)};
   } else if constexpr (std::is_same_v<To, BFloat16>) {
     return to_bf16(static_cast<float>(from));
   } else if constexpr (std::is_same_v<To, Float16>) {
@@ -73,7 +79,7 @@ template <class F>
 decltype(auto) with_storage_type(DType dtype, F&& f) {
   switch (dtype) {
     case DType::boolean:
-      return f(bool{});
+      return f(StoredBool{});
     case DType::u8:
       return f(std::uint8_t{});
     case DType::i32:
