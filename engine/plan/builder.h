@@ -18,7 +18,7 @@ class Builder {
 
   // The value of `op` on these inputs: a simpler value, an existing equal node, or a new node.
   Value emit(Op op, Attributes attributes, std::vector<Value> inputs);
-  // A leaf, copied as it is or merged with an equal one.
+  // A leaf, merged with an equal one; an index of 16 bits is one of f32, converted.
   Value leaf(GraphNode node);
   // A scalar constant. A value other than 0 and +-1 becomes an extra run-time scalar.
   Value constant(double value, DType dtype);

@@ -49,7 +49,14 @@ Value Builder::intern(GraphNode node) {
   return {made, 0};
 }
 
-Value Builder::leaf(GraphNode node) { return intern(std::move(node)); }
+// Kernels have no 16-bit registers: such an index is rounded in memory, like any 16-bit value.
+Value Builder::leaf(GraphNode node) {
+  const DType dtype = node.outputs[0].dtype;
+  if (node.op != Op::iota || (dtype != DType::bf16 && dtype != DType::f16))
+    return intern(std::move(node));
+  node.outputs[0].dtype = DType::f32;
+  return emit(Op::convert, DTypeAttributes{dtype}, {intern(std::move(node))});
+}
 
 Value Builder::constant(double value, DType dtype) {
   GraphNode node{Op::constant, ValueAttributes{0}, {}, {{{}, dtype}}};

@@ -76,3 +76,18 @@ PROMISE("every byte of a boolean but 0 is true", "[ops]") {
   CHECK(convert(slice(x, {1}, {8}, {2}), DType::i32).to_host<std::int32_t>() ==
         std::vector<std::int32_t>{1, 1, 0, 1});
 }
+
+PROMISE("an index of 16 bits is rounded, whatever it is fused with", "[ops]") {
+  const Device expected = reference();
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    INFO(to_string(dtype));
+    const auto f = [&](const Device& device) {
+      const Tensor wide = convert(iota({70000}, 0, dtype, device), DType::f32);
+      const Tensor along = convert(flip(iota({3, 300}, 1, dtype, device), {1}), DType::f32);
+      return std::vector{wide, along * 2.0};
+    };
+    const std::vector<Tensor> got = f(subject.device), wanted = f(expected);
+    for (std::size_t i = 0; i < got.size(); ++i)
+      CHECK(got[i].to_host<float>() == wanted[i].to_host<float>());
+  }
+}
