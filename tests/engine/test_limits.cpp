@@ -127,9 +127,8 @@ TEST_CASE("fits names the limit that a kernel breaks", "[engine][limits]") {
 }
 
 TEST_CASE("a limit on buffers counts the bytes of the device, not the host's", "[engine][limits]") {
-  const std::vector<BufferSlot> buffers{
-      {BufferKind::input, {{40}, DType::boolean}, 0, 0},
-      {BufferKind::output, {{40}, DType::boolean}, 0, 0}};
+  const std::vector<BufferSlot> buffers{{BufferKind::input, {{40}, DType::boolean}, 0, 0},
+                                        {BufferKind::output, {{40}, DType::boolean}, 0, 0}};
   const OpKernel copy{Op::identity, NoAttributes{}, {0}, {1}, {buffers[0].type}, {buffers[1].type}};
   KernelLimits limits = no_limits();
   limits.max_binding_bytes = 64;
@@ -284,6 +283,20 @@ TEST_CASE("a kernel with many operands and results is done in parts", "[engine][
         return results;
       },
       std::vector<Shape>(20, {3, 2}));
+}
+
+TEST_CASE("a kernel may have as many reductions as instructions", "[engine][limits]") {
+  check_everywhere(
+      [](const Tensors& x) {
+        Tensors reduced, outputs;
+        for (const Tensor& each : x)
+          for (const Tensor& result : {sum(each, {1}), max(each, {1}), min(each, {1})})
+            reduced.push_back(result);
+        for (std::size_t i = 0; i + 3 < reduced.size(); i += 3)
+          outputs.push_back(where(lt(reduced[i], reduced[i + 1]), reduced[i + 2], reduced[i + 3]));
+        return outputs;
+      },
+      std::vector<Shape>(22, Shape{8, 100}));
 }
 
 TEST_CASE("rows too long to stay resident are reduced in stages", "[engine][limits]") {

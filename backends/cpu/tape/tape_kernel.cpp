@@ -15,6 +15,7 @@
 #include "backends/cpu/tape/tape_layout.h"
 #include "engine/error.h"
 #include "engine/graph/op_names.h"
+#include "engine/program/limits.h"
 
 namespace fluxion::cpu_backend {
 
@@ -25,7 +26,10 @@ constexpr std::int64_t parallel_points = 16384;
 // A long reduction is split into about wanted_units parts of at least split_points points. These
 // are constants, because results must not depend on the number of threads.
 constexpr std::int64_t wanted_units = 16, split_points = 32768;
-constexpr std::size_t most_results = 64;
+// A streaming tape's results are its reductions, a contraction's epilogue reads those of the
+// product.
+constexpr std::size_t most_results = static_cast<std::size_t>(KernelLimits{}.max_instructions);
+static_assert(KernelLimits{}.max_results <= KernelLimits{}.max_instructions);
 
 // The running value of one reduction at one point: floating values in f64, integers modulo 2^64.
 union Cell {
@@ -216,8 +220,6 @@ TapeRunner::State::State(Tape source) : tape(std::move(source)) {
   for (const TapeInstruction& instruction : line_tape->instructions) {
     if (instruction.code != TapeCode::result) continue;
     const std::size_t result = static_cast<std::size_t>(instruction.argument);
-    if (result >= most_results)
-      throw Error("cpu: a tape reads more than " + std::to_string(most_results) + " results");
     result_lane_bytes.resize(std::max(result_lane_bytes.size(), result + 1), 4);
     result_lane_bytes[result] = lane_bytes(instruction.dtype);
   }
@@ -230,8 +232,7 @@ TapeRunner::State::State(Tape source) : tape(std::move(source)) {
     const std::int64_t groups = main->batches() * ceil_div(width, unit_width());
     const std::int64_t wanted =
         std::min(ceil_div(wanted_units, groups), kept * reduced / split_points);
-    split_length =
-        ceil_div(ceil_div(reduced, std::max<std::int64_t>(wanted, 1)), block) * block;
+    split_length = ceil_div(ceil_div(reduced, std::max<std::int64_t>(wanted, 1)), block) * block;
     splits = ceil_div(reduced, split_length);
   }
 }
