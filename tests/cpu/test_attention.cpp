@@ -3,6 +3,7 @@
 // and on any number of threads.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <set>
@@ -459,4 +460,50 @@ TEST_CASE("attention of other dtypes and ops is refused", "[cpu][attention]") {
   CHECK_THROWS_AS(cpu_backend::AttentionRunner(kernel), DTypeError);
   kernel.input_types.assign(3, {Shape{2, 3}, DType::f32});
   CHECK_THROWS_AS(cpu_backend::AttentionRunner(kernel), Error);
+}
+
+TEST_CASE("what later keys hold reaches a causal row on any number of threads",
+          "[cpu][attention]") {
+  const std::int64_t queries = 5, keys = 460, features = 2;
+  const auto number = [](std::int64_t tokens, float value) {
+    return std::vector<float>(static_cast<std::size_t>(tokens), value);
+  };
+  AttentionAttributes attributes;
+  attributes.causal = true;
+  for (const bool finite : {true, false}) {
+    INFO((finite ? "a product" : "an operand") << " is infinite");
+    std::vector<float> k = number(keys * features, 0.5f), v = number(keys * features, 1);
+    if (!finite) k[450 * features] = std::numeric_limits<float>::infinity();
+    v[100 * features] = 1e20f;
+    const auto operands = [&](const Device& device) {
+      const auto tensor = [&](const std::vector<float>& values, const Shape& shape) {
+        return Tensor::from(values, shape, device);
+      };
+      return std::vector<Tensor>{tensor(number(queries * features, 1), {1, queries, features}),
+                                 tensor(k, {1, keys, features}),
+                                 tensor(v, {1, keys, features}),
+                                 tensor(number(queries, 3), {1, queries}),
+                                 tensor(number(queries, 0), {1, queries}),
+                                 tensor(number(queries * features, 1e20f), {1, queries, features})};
+    };
+    const std::vector<Tensor> expected =
+        run(expansion(Op::attention_backward, attributes, operands(reference()), CostModel{}));
+    std::vector<std::vector<float>> single;
+    for (const int threads : {1, 3, 4}) {
+      const std::vector<Tensor> got =
+          run(make_nodes(Op::attention_backward, attributes, operands(cpu({.threads = threads}))));
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        INFO(names[6 + i] << ", " << threads << " threads");
+        const std::vector<float> values = got[i].to_host<float>(),
+                                 wanted = expected[i].to_host<float>();
+        if (threads == 1) single.push_back(values);
+        CHECK(std::memcmp(values.data(), single[i].data(), values.size() * sizeof(float)) == 0);
+        std::size_t wrong = 0;
+        for (std::size_t j = 0; j < values.size(); ++j)
+          wrong += std::isfinite(values[j]) != std::isfinite(wanted[j]);
+        CHECK(wrong == 0);
+      }
+    }
+    CHECK(std::isnan(single[1][100 * features]));
+  }
 }

@@ -111,7 +111,7 @@ class Attention {
   void forward(const Call& call, const Slot& slot, std::int64_t unit) const;
   void backward(const Call& call, const Slot& slot, std::int64_t unit) const;
   void backward_block(const Call& call, const Slot& slot, std::int64_t batch, Range queries,
-                      Range keys) const;
+                      Range keys, std::int64_t wild) const;
 
   const T* base(const Call& call, std::size_t operand, std::int64_t batch) const {
     const GemmOperand& of = operands_[operand];
@@ -133,8 +133,10 @@ class Attention {
             std::int64_t columns) const;
   void score(const Call& call, const Slot& slot, const Strip& strip, const Matrix& k,
              std::int64_t batch, Range queries, Range keys, std::int64_t columns) const;
-  Range seen_keys(const Call& call, std::int64_t batch, Range queries, Range keys) const;
-  bool finite(const Call& call, std::size_t operand, std::int64_t batch, Range rows) const;
+  bool tame(const Call& call, bool of_keys, std::int64_t batch, Range rows) const;
+  std::int64_t wild_end(const Call& call, std::int64_t batch, std::int64_t seen) const;
+  Range seen_keys(const Call& call, std::int64_t batch, Range queries, Range keys,
+                  std::int64_t wild) const;
 
   // c [rows, columns] (+)= sum over the products of a [rows, inner] b [inner, columns], b with rows
   // of whole vectors.
@@ -157,6 +159,8 @@ class Attention {
   const bool causal_;
   std::int64_t batch_ = 1, queries_ = 0, keys_ = 0, features_ = 0;
   std::int64_t strip_queries_, block_keys_;
+  T tame_ = 0;  // no sum of products of numbers below it overflows
+
   std::vector<GemmOperand> operands_;  // as in the op; strips are tokens
   std::optional<std::size_t> mask_;
   std::vector<std::int32_t> outputs_;
@@ -184,6 +188,8 @@ Attention<T>::Attention(const OpKernel& kernel)
   strip_queries_ = tile_columns() * (op_ == Op::attention_backward ? 2 : 1);
   // Blocks of about the same size.
   block_keys_ = keys_ == 0 ? 1 : ceil_div(keys_, ceil_div(keys_, max_block_keys));
+  const T terms = static_cast<T>(4 * std::max<std::int64_t>(features_, 1));
+  tame_ = std::sqrt(std::numeric_limits<T>::max() / terms / std::max(T{1}, std::abs(scale_)));
 }
 
 template <class T>
@@ -378,29 +384,42 @@ auto Attention<T>::key_rows(const Call& call, const Slot& slot, std::size_t oper
   return {slot.keys[place], features_, 1};
 }
 
+// Whether the operands of keys, or of queries, are tame in these rows: neither NaN nor so large
+// that their products could be infinite.
 template <class T>
-bool Attention<T>::finite(const Call& call, std::size_t operand, std::int64_t batch,
-                          Range rows) const {
-  const GemmOperand& of = operands_[operand];
-  const T* from = base(call, operand, batch);
-  for (std::int64_t i = rows.begin; i < rows.end; ++i)
-    for (std::int64_t j = 0; j < of.inner.size(); ++j)
-      if (!std::isfinite(from[of.strips.offset(i) + of.inner.offset(j)])) return false;
+bool Attention<T>::tame(const Call& call, bool of_keys, std::int64_t batch, Range rows) const {
+  for (std::size_t i = 0; i < operands_.size(); ++i) {
+    const bool keys = i == 1 || i == 2 || (op_ == Op::attention_dual && (i == 4 || i == 5));
+    if (i == mask_ || keys != of_keys) continue;
+    const GemmOperand& of = operands_[i];
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+      const T* from = base(call, i, batch) + of.strips.offset(row);
+      for (std::int64_t j = 0; j < of.inner.size(); ++j)
+        if (!(std::abs(from[of.inner.offset(j)]) < tame_)) return false;
+    }
+  }
   return true;
 }
 
-// The keys that a strip must visit. A causal op can skip keys after the last query only if their
-// values are finite: their weight is zero, but zero times infinity is NaN in the op's definition.
+// The end of the last key of a batch entry that is not tame; `seen` if all from there on are.
 template <class T>
-auto Attention<T>::seen_keys(const Call& call, std::int64_t batch, Range queries, Range keys) const
-    -> Range {
-  if (!causal_ || keys.end <= queries.end) return keys;
-  const Range unseen{std::max(keys.begin, queries.end), keys.end};
-  for (std::size_t i = 0; i < operands_.size(); ++i) {
-    const bool of_keys = i == 1 || i == 2 || (op_ == Op::attention_dual && (i == 4 || i == 5));
-    if (i != mask_ && !finite(call, i, batch, of_keys ? unseen : queries)) return keys;
-  }
-  return {keys.begin, unseen.begin};
+std::int64_t Attention<T>::wild_end(const Call& call, std::int64_t batch, std::int64_t seen) const {
+  std::int64_t end = causal_ ? keys_ : seen;
+  while (end > seen && tame(call, true, batch, {end - 1, end})) --end;
+  return end;
+}
+
+// The keys that a strip must visit. A causal op can skip keys after the last query only if those
+// of the whole batch entry, and the queries, are tame: their weight is zero, but zero times
+// infinity is NaN in the op's definition. (Of the whole entry, because what a unit visits must not
+// depend on how many units there are.)
+template <class T>
+auto Attention<T>::seen_keys(const Call& call, std::int64_t batch, Range queries, Range keys,
+                             std::int64_t wild) const -> Range {
+  if (!causal_ || keys.end <= queries.end || wild > queries.end ||
+      !tame(call, false, batch, queries))
+    return keys;
+  return {keys.begin, std::max(keys.begin, queries.end)};
 }
 
 // Adds the mask to a block of scores and hides keys that come after their query.
@@ -452,7 +471,7 @@ void Attention<T>::forward(const Call& call, const Slot& slot, std::int64_t unit
     lanes_.scale(strip.other, scale_, features_ * columns);
     std::fill_n(strip.total_tangent, columns, T{0});
   }
-  const Range seen = seen_keys(call, batch, all, {0, keys_});
+  const Range seen = seen_keys(call, batch, all, {0, keys_}, wild_end(call, batch, all.end));
   for (std::int64_t key = 0; key < seen.end; key += block_keys_) {
     const Range keys{key, std::min(seen.end, key + block_keys_)};
     const bool first = key == 0;
@@ -510,13 +529,17 @@ void Attention<T>::backward(const Call& call, const Slot& slot, std::int64_t uni
     for (const std::size_t gradient : {1, 2})
       std::fill_n(output(call, gradient) + (batch * keys_ + keys.begin) * features_,
                   keys.size() * features_, T{0});
+  const auto strip_end = [&](std::int64_t query) {
+    return std::min(queries.end, query + strip_queries_);
+  };
+  const std::int64_t wild = wild_end(call, batch, strip_end(queries.begin));
   for (std::int64_t query = queries.begin; query < queries.end; query += strip_queries_)
-    backward_block(call, slot, batch, {query, std::min(queries.end, query + strip_queries_)}, keys);
+    backward_block(call, slot, batch, {query, strip_end(query)}, keys, wild);
 }
 
 template <class T>
 void Attention<T>::backward_block(const Call& call, const Slot& slot, std::int64_t batch,
-                                  Range queries, Range all) const {
+                                  Range queries, Range all, std::int64_t wild) const {
   const Strip& strip = slot.strips[0];
   const std::int64_t columns = padded(queries.size()), pitch = padded_features();
   // Operands: q, k, v, lse, delta, u.
@@ -529,7 +552,7 @@ void Attention<T>::backward_block(const Call& call, const Slot& slot, std::int64
     transpose({strip.q, columns, 1}, features_, queries.size(), strip.q_rows, pitch);
     transpose({strip.other, columns, 1}, features_, queries.size(), strip.other_rows, pitch);
   }
-  const Range seen = seen_keys(call, batch, queries, all);
+  const Range seen = seen_keys(call, batch, queries, all, wild);
   bool first = true;
   for (std::int64_t key = seen.begin; key < seen.end; key += block_keys_) {
     const Range keys{key, std::min(seen.end, key + block_keys_)};
