@@ -69,6 +69,8 @@ void check_leaf(const StoredGraph& stored, plan::NodeId id) {
         fail(stored, start + "is an iota along an axis that it does not have");
       if (type.dtype != DType::i32 && type.dtype != DType::u32 && !is_floating(type.dtype))
         fail(stored, start + "is an iota of " + std::string(to_string(type.dtype)));
+      if (!can_count(type.dtype, type.shape[axis]))
+        fail(stored, start + "is an iota of " + to_string(type) + ", which can't count its axis");
       return;
     }
     default:

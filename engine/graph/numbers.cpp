@@ -42,4 +42,8 @@ bool can_hold(DType dtype, double number) {
   return false;
 }
 
+bool can_count(DType dtype, std::int64_t length) {
+  return is_floating(dtype) || length == 0 || can_hold(dtype, static_cast<double>(length - 1));
+}
+
 }  // namespace fluxion

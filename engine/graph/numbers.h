@@ -10,6 +10,8 @@ namespace fluxion {
 //   bool, integers  exactly the number: whole and in range (bool: 0 or 1)
 //   floats          NaN, the infinities, and each finite number that rounds to a finite one
 bool can_hold(DType dtype, double number);
+// Whether it holds the positions of an axis: each exactly, or, of floats, rounded.
+bool can_count(DType dtype, std::int64_t length);
 
 // How every backend converts between element types (Op::convert, and stores to storage types):
 //   float to integer    towards zero; a number beyond the range, or an infinity, becomes the

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "engine/graph/log_sum.h"
+#include "engine/graph/numbers.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/shape_rules.h"
 
@@ -118,8 +119,11 @@ Tensor iota(const Shape& shape, std::int64_t axis, DType dtype, const Device& de
   const TensorType type{shape, dtype};
   if (dtype == DType::i64 || dtype == DType::boolean || dtype == DType::u8)
     throw DTypeError("iota: wants i32, u32 or a floating dtype (" + to_string(where) + ")");
-  return make_leaf(Op::iota, AxisAttributes{normal_axis(Op::iota, axis, type, where)}, type,
-                   device);
+  axis = normal_axis(Op::iota, axis, type, where);
+  if (!can_count(dtype, shape[axis]))
+    throw ShapeError("iota: " + std::string(to_string(dtype)) + " can't count an axis of " +
+                     std::to_string(shape[axis]) + " elements (" + to_string(where) + ")");
+  return make_leaf(Op::iota, AxisAttributes{axis}, type, device);
 }
 
 // ---- elementwise, one operand

@@ -253,12 +253,19 @@ void require_axis(const Call& call) {
   call.require_shape(axis >= 0 && axis < call.inputs[0].shape.rank(), "the axis is out of range");
 }
 
+// The result is positions along an axis.
+void require_positions(const Call& call, std::int64_t length) {
+  call.require_shape(can_count(DType::i32, length),
+                     "positions are i32, and the axis has more than 2^31 elements");
+}
+
 Types argmax(const Call& call) {
   require_axis(call);
   call.require_dtype(computes(call.inputs[0].dtype), "wants f32, f64, i32 or u32; convert first");
   Shape result = call.inputs[0].shape;
   auto& size = result[call.get<AxisAttributes>().axis];
   call.require_shape(size > 0, "the axis is empty: there is no maximum");
+  require_positions(call, size);
   size = 1;
   return {{result, DType::i32}};
 }
@@ -386,6 +393,7 @@ Types argsort(const Call& call) {
   const std::int64_t axis = call.get<SortAttributes>().axis;
   call.require_shape(axis >= 0 && axis < call.inputs[0].shape.rank(), "the axis is out of range");
   call.require_dtype(computes(call.inputs[0].dtype), "wants f32, f64, i32 or u32; convert first");
+  require_positions(call, call.inputs[0].shape[axis]);
   return {{call.inputs[0].shape, DType::i32}};
 }
 

@@ -122,3 +122,31 @@ TEST_CASE("every op refuses a result of too many elements", "[engine][sizes]") {
   // A step of any length is one: nothing of the length is computed by adding to it.
   CHECK(slice(one, {0}, {1}, {most}).shape() == Shape{1});
 }
+
+TEST_CASE("an axis is as long as its positions can be numbered", "[engine][sizes]") {
+  const Device device = cpu({.threads = 1});
+  const std::int64_t signs = std::int64_t{1} << 31, words = std::int64_t{1} << 32;
+  const auto index = [&](std::int64_t length, DType dtype) {
+    return iota({2, length}, 1, dtype, device);
+  };
+  for (const auto& [dtype, longest] :
+       {std::pair{DType::i32, signs}, std::pair{DType::u32, words}}) {
+    CHECK_NOTHROW(index(longest, dtype));
+    CHECK_THAT(message_of<ShapeError>([&] { index(longest + 1, dtype); }),
+               has_text("iota: " + std::string(to_string(dtype)) + " can't count an axis of " +
+                        std::to_string(longest + 1) + " elements"));
+  }
+  CHECK_NOTHROW(index(words + 1, DType::f32));  // rounded
+  CHECK_NOTHROW(iota({words, 2}, 1, DType::i32, device));
+  const auto sorted = [&](std::int64_t length) {
+    return make_node(Op::argsort, SortAttributes{0, false}, {zeros({length}, DType::f32, device)});
+  };
+  const auto largest_of = [&](std::int64_t length) {
+    return argmax(zeros({length}, DType::f32, device), 0);
+  };
+  CHECK_NOTHROW(sorted(signs));
+  CHECK_NOTHROW(largest_of(signs));
+  const char* const said = "positions are i32, and the axis has more than 2^31 elements";
+  CHECK_THAT(message_of<ShapeError>([&] { sorted(signs + 1); }), has_text(said));
+  CHECK_THAT(message_of<ShapeError>([&] { largest_of(signs + 1); }), has_text(said));
+}

@@ -319,6 +319,22 @@ TEST_CASE("a boolean in a file is 0 or 1", "[export]") {
         std::string::npos);
 }
 
+TEST_CASE("an index in a file that its type can't hold is refused", "[export]") {
+  const Device device = cpu({.threads = 1});
+  const std::int64_t longest = std::int64_t{1} << 31;
+  const Tensor x = full({2}, 1, DType::f32, device);
+  const StoredGraph stored = stored_function("f", {x}, [=](const std::vector<Tensor>& in) {
+    const Tensor index = iota({longest}, 0, DType::i32, device);
+    return std::vector<Tensor>{in[0] + convert(slice_axis(index, 0, 7, 9), DType::f32)};
+  });
+  const auto text = [](std::int64_t size) {
+    return std::string(reinterpret_cast<const char*>(&size), sizeof size);
+  };
+  const Bytes file = replaced(serialise(stored), text(longest), text(longest + 1));
+  CHECK(file_refusal(file).find("is an iota of i32[2147483649], which can't count its axis") !=
+        std::string::npos);
+}
+
 TEST_CASE("damaged graph files are refused or whole, with any checksum", "[export]") {
   const Device device = reference();
   std::mt19937 random(20261128);

@@ -109,7 +109,7 @@ class LargeDrawing {
       case 12:
         return indexed(floating(x));
       case 13:
-        return where(lt(iota(x.shape(), axis_of(x), DType::i32, x.device()), choices_.below(1000)),
+        return where(lt(iota(x.shape(), axis_of(x), DType::f32, x.device()), choices_.below(1000)),
                      floating(x), 0.0);
       default:
         return choices_.one_in(2) ? convert(floating(x), DType::bf16)
@@ -234,7 +234,7 @@ class LargeDrawing {
       case 0:
         return cumsum(x, axis);
       case 1:
-        return argmax(x, axis, true);
+        return x.size(axis) <= std::int64_t{1} << 31 ? argmax(x, axis, true) : x;
       default:
         return take(x, parameter({{choices_.between(1, 3)}, DType::i32}), axis);
     }
