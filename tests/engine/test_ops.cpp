@@ -257,6 +257,11 @@ TEST_CASE("integers wrap", "[engine][ops]") {
     CHECK(lt(u32({1, 4294967295u}), u32({4294967295u, 1})).to_host<bool>() ==
           std::vector<bool>{true, false});
     CHECK(max(u32({1, 4294967295u})).item<std::uint32_t>() == 4294967295u);
+    // A row longer than a kernel adds up in one piece.
+    const Tensor rows = full({3, 5000}, 1'000'000'000, DType::i32, device);
+    eval(rows);
+    const auto total = static_cast<std::int32_t>(5000 * 1'000'000'000ull);
+    CHECK(sum(rows, {1}).to_host<std::int32_t>() == std::vector<std::int32_t>(3, total));
   }
 }
 

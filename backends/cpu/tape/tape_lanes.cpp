@@ -298,9 +298,10 @@ void reduce_rows(std::byte* out, const Lanes& in, std::int64_t rows, std::int64_
         y[row] = reduce_piece<T, F>(x, columns);
         continue;
       }
-      std::conditional_t<floating<T>, double, T> total = 0;
+      using Total = std::conditional_t<floating<T>, double, std::uint32_t>;
+      Total total = 0;  // integers wrap
       for (std::int64_t i = 0; i < columns; i += row_piece)
-        total += reduce_piece<T, F>(x + i, std::min(row_piece, columns - i));
+        total += static_cast<Total>(reduce_piece<T, F>(x + i, std::min(row_piece, columns - i)));
       y[row] = static_cast<T>(total);
     } else {
       y[row] = reduce_piece<T, F>(x, columns);
