@@ -19,14 +19,6 @@ constexpr std::int64_t most_made = 1'000'000'000'000;
 // Keeps the noise of pairs apart from that of pictures and samples of the same seed.
 constexpr std::uint64_t pair_seed = 0x7061697273;
 
-std::string checksum_of(const std::filesystem::path& path) {
-  const MappedFile file(path);
-  Checksum checksum;
-  checksum.add(file.bytes());
-  file.check_whole();
-  return checksum.text();
-}
-
 SamplerOptions sampler_of(const ModelInfo& info, const PairOptions& options,
                           const std::string& teacher) {
   SamplerOptions sampler = default_sampler(info);
@@ -60,6 +52,14 @@ void check_disk(const std::filesystem::path& folder, std::uint64_t bytes) {
 
 }  // namespace
 
+std::string teacher_checksum(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  Checksum checksum;
+  checksum.add(file.bytes());
+  file.check_whole();
+  return checksum.text();
+}
+
 PairOptions pair_options(const MethodOptions& options, std::uint64_t seed) {
   return {.count = options.whole("pairs"),
           .sampler = options.text("pair-sampler"),
@@ -81,7 +81,7 @@ PairsPlan plan_pairs(const std::filesystem::path& folder, const std::filesystem:
   PairsInfo& pairs = plan.info;
   pairs.count = options.count;
   pairs.sample_shape = sample_shape(info.network);
-  pairs.teacher = checksum_of(teacher);
+  pairs.teacher = teacher_checksum(teacher);
   pairs.sampler = to_string(plan.sampler.kind) + " " + std::to_string(plan.sampler.steps);
   pairs.seed = options.seed;
   pairs.dataset = info.dataset.empty() ? "pairs" : info.dataset;

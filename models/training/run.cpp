@@ -170,8 +170,10 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     progress.learning_rate = submitted.learning_rate;
     progress.seconds = seconds_before + here;
     progress.steps_per_second = static_cast<double>(step - first) / here;
+    const bool bounded = limits.steps != std::numeric_limits<std::int64_t>::max();
     const double left =
-        std::min(static_cast<double>(limits.steps - step) / progress.steps_per_second,
+        std::min(bounded ? static_cast<double>(limits.steps - step) / progress.steps_per_second
+                         : std::numeric_limits<double>::infinity(),
                  seconds_limit - progress.seconds);
     progress.seconds_left = last ? 0 : left;
     progress.fraction =
@@ -187,7 +189,7 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     }
     if (row) {
       if (!first_error) first_error = progress.error;
-      if (diverges(progress.error, *first_error) && !std::exchange(warned, true))
+      if (hooks.warn && diverges(progress.error, *first_error) && !std::exchange(warned, true))
         hooks.warn("the error at step " + std::to_string(step) + " is " +
                    rounded_text(progress.error, 3) + ", and was " + rounded_text(*first_error, 3) +
                    " at first: training diverges" + advice(trainer));

@@ -52,7 +52,8 @@ struct RunProgress {
   double loss_scale = 0;     // of the last update; 0: the loss is not scaled
   std::int64_t skipped = 0;  // updates since the row before that were skipped for it
   double seconds = 0;        // of the whole run
-  double steps_per_second = 0, seconds_left = 0;
+  double steps_per_second = 0;
+  double seconds_left = 0;              // infinite without limits
   double fraction = 0;                  // of the run that is done, 0 to 1
   std::uint64_t peak_memory_bytes = 0;  // of this process so far; 0: unknown
 };
@@ -82,7 +83,8 @@ struct RunHooks {
 // file before it stays. Throws IoError, naming the last good checkpoint, if that is still so at the
 // end, or at once if the folder can't be used, has no room for the files or is another run's; Error
 // once the loss or the weights are no longer finite, with the last good files left in place and
-// named, and where a limit is reached already. Whatever else is thrown, a checkpoint is tried first.
+// named, and where a limit is reached already. Whatever else is thrown, a checkpoint is tried
+// first.
 RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output = {},
                         const RunHooks& hooks = {}, double seconds_before = 0);
 

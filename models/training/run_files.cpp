@@ -6,6 +6,7 @@
 #include <new>
 #include <nlohmann/json.hpp>
 
+#include "engine/number_text.h"
 #include "engine/platform/machine.h"
 #include "models/images/curve_chart.h"
 #include "models/training/checkpoint.h"
@@ -64,7 +65,21 @@ void check_finite_state(const TrainState& state, std::int64_t step) {
                    " (" + found + ")");
 }
 
-std::string decay_text(double decay) { return nlohmann::json(decay).dump(); }
+std::string average_name(double decay) {
+  return "model-ema" + nlohmann::json(decay).dump() + ".safetensors";
+}
+
+// The N of a name such as "step_N.png".
+template <class T>
+std::optional<T> number_between(std::string_view name, std::string_view before,
+                                std::string_view after) {
+  if (!name.starts_with(before) || !name.ends_with(after) ||
+      name.size() < before.size() + after.size())
+    return std::nullopt;
+  name.remove_prefix(before.size());
+  name.remove_suffix(after.size());
+  return parse_number<T>(name);
+}
 
 // The error, and the loss below it unless that is the same curve in other units.
 std::string loss_chart(const std::vector<LogRow>& rows, const std::string& title) {
@@ -83,6 +98,19 @@ std::string loss_chart(const std::vector<LogRow>& rows, const std::string& title
 }
 
 }  // namespace
+
+std::filesystem::path put_checkpoint_aside(const std::filesystem::path& checkpoint) {
+  const std::filesystem::path folder = checkpoint.parent_path();
+  std::filesystem::path kept = folder / (std::string(kept_name) + ".safetensors");
+  std::error_code failure;
+  for (int i = 2; std::filesystem::exists(kept, failure); ++i)
+    kept = folder / (std::string(kept_name) + "-" + std::to_string(i) + ".safetensors");
+  std::filesystem::rename(checkpoint, kept, failure);
+  if (failure)
+    throw IoError("train: can't move " + checkpoint.string() +
+                  " of another run out of the way: " + failure.message());
+  return kept;
+}
 
 RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer,
                    std::function<void(const std::string&)> warn)
@@ -107,6 +135,7 @@ RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer,
   } else if (std::filesystem::exists(previous) && !same_file(previous, resumed_from_)) {
     keep_other_checkpoint(previous);
   }
+  if (!goes_on_) remove_results_of_other();
   // A checkpoint that was put aside has no log of its own: the one beside it is that of the run
   // that took its place.
   const bool aside = resumed_from_.filename().string().starts_with(kept_name);
@@ -157,14 +186,7 @@ void RunFiles::keep_previous_checkpoint() const {
 }
 
 void RunFiles::keep_other_checkpoint(const std::filesystem::path& checkpoint) const {
-  std::filesystem::path kept = folder_ / (std::string(kept_name) + ".safetensors");
-  std::error_code failure;
-  for (int i = 2; std::filesystem::exists(kept, failure); ++i)
-    kept = folder_ / (std::string(kept_name) + "-" + std::to_string(i) + ".safetensors");
-  std::filesystem::rename(checkpoint, kept, failure);
-  if (failure)
-    throw IoError("train: can't move " + checkpoint.string() +
-                  " of another run out of the way: " + failure.message());
+  const std::filesystem::path kept = put_checkpoint_aside(checkpoint);
   if (warn_)
     warn_("this folder holds another run; its last checkpoint is kept as " + kept.string());
 }
@@ -191,6 +213,30 @@ void RunFiles::remove_leftovers() const {
                         name.starts_with(".config.json.");
       if (ours && name.ends_with(".part")) remove_abandoned_file(entry.path());
     }
+}
+
+// Beside the files that this run replaces: averages of other decays, and pictures of its steps. A
+// log tells that a run was here.
+void RunFiles::remove_results_of_other() const {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder_ / log_name, ignored)) return;
+  std::set<std::filesystem::path> own;
+  for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i)
+    own.insert(average_path(i));
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored)) {
+    const std::string name = entry.path().filename().string();
+    const auto decay = number_between<double>(name, "model-ema", ".safetensors");
+    if (decay && name == average_name(*decay) && !own.contains(entry.path()))
+      std::filesystem::remove(entry.path(), ignored);
+  }
+  // Going on from the checkpoint before the last, the run has made those before it itself.
+  const bool same = same_file(resumed_from_, folder_ / previous_name);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "samples", ignored)) {
+    const std::string name = entry.path().filename().string();
+    const auto step = number_between<std::int64_t>(name, "step_", ".png");
+    if (step && name == numbered(*step) && !(same && *step <= trainer_.steps_done()))
+      std::filesystem::remove(entry.path(), ignored);
+  }
 }
 
 // The files that are not there yet, and once more the largest, of which there are two while it is
@@ -273,8 +319,7 @@ void RunFiles::write_checkpoint(double seconds, const LogSums& since_row) {
 
 std::filesystem::path RunFiles::average_path(std::size_t average) const {
   if (average == 0) return folder_ / "model.safetensors";
-  return folder_ / ("model-ema" + decay_text(trainer_.config().optimiser.ema_decays[average]) +
-                    ".safetensors");
+  return folder_ / average_name(trainer_.config().optimiser.ema_decays[average]);
 }
 
 void RunFiles::write_settings() const {

@@ -21,11 +21,15 @@ class Diverged : public Error {
   using Error::Error;
 };
 
+// Renames a run's checkpoint to a checkpoint-before.safetensors of its folder that is not there
+// yet. Returns its new name. Throws IoError.
+std::filesystem::path put_checkpoint_aside(const std::filesystem::path& checkpoint);
+
 class RunFiles {
  public:
   // Makes the folder and locks it for this run, checks that its disk has room, keeps the checkpoint
   // of another run that is there, starts or continues the log and removes what a killed run left
-  // half written. Throws IoError.
+  // half written, and what another run left that this one does not replace. Throws IoError.
   RunFiles(const RunOutput& output, const Trainer& trainer,
            std::function<void(const std::string&)> warn);
 
@@ -55,6 +59,7 @@ class RunFiles {
   void write_settings() const;
   void keep_other_checkpoint(const std::filesystem::path& checkpoint) const;
   void remove_leftovers() const;
+  void remove_results_of_other() const;
   std::filesystem::path average_path(std::size_t average) const;
 
   std::filesystem::path folder_, resumed_from_;

@@ -221,19 +221,21 @@ TEST_CASE("a loss that is no number ends the run with the reason", "[training]")
 }
 
 TEST_CASE("an error far above that of the start is warned of, once", "[training]") {
-  const auto warnings_at = [](double learning_rate) {
+  const auto warnings_at = [](double learning_rate, bool told = true) {
     TrainingConfig config = points_config();
     config.schedule.learning_rate = learning_rate;
     Trainer trainer(config, moons(), cpu());
     std::vector<std::string> warnings;
-    run_training(trainer, {.steps = 60}, {.folder = {}, .log_every = 5},
-                 {.warn = [&](const std::string& text) { warnings.push_back(text); }});
+    RunHooks hooks;
+    if (told) hooks.warn = [&](const std::string& text) { warnings.push_back(text); };
+    run_training(trainer, {.steps = 60}, {.folder = {}, .log_every = 5}, hooks);
     return warnings;
   };
   CHECK(warnings_at(1e-2).empty());
   const std::vector<std::string> diverging = warnings_at(1e2);
   REQUIRE(diverging.size() == 1);
   CHECK(contains(diverging[0], "training diverges; a smaller learning rate"));
+  CHECK(warnings_at(1e2, false).empty());
 }
 
 TEST_CASE("a picture that there is no memory for is left out with a warning", "[training]") {
