@@ -15,11 +15,14 @@
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
 #include "models/data/data_set.h"
+#include "models/evaluation/evaluation.h"
 #include "models/evaluation/two_sample.h"
 #include "models/images/scatter.h"
 #include "models/methods/method.h"
 #include "models/samplers/default_sampler.h"
 #include "models/training/checkpoint.h"
+#include "models/training/pairs.h"
+#include "models/training/run_files.h"
 
 namespace fluxion::cli {
 
@@ -103,17 +106,26 @@ Trained run_train(const std::vector<std::string>& arguments, const MethodTable& 
 // not repeated, one that was cut off goes on.
 class ZooRun {
  public:
-  ZooRun(const ZooOptions& options, const Method& method, std::vector<std::string> arguments)
+  // teacher: the model that the method learns from; empty: none.
+  ZooRun(const ZooOptions& options, const Method& method, std::vector<std::string> arguments,
+         const fs::path& teacher)
       : options_(options),
         method_(method),
         arguments_(std::move(arguments)),
         folder_(fs::path(options.out) / method.name),
-        file_(folder_ / "zoo.json") {
+        file_(folder_ / "zoo.json"),
+        checkpoint_(folder_ / "checkpoint.safetensors") {
+    if (!teacher.empty()) {
+      arguments_.insert(arguments_.end(), {"--teacher", teacher.string()});
+      teacher_ = teacher_checksum(teacher);
+    }
     if (!fs::exists(file_)) return;
     const nlohmann::json before = read_settings(file_.string());
-    if (before.value("arguments", nlohmann::json()) != arguments_) return;
+    if (before.value("arguments", nlohmann::json()) != arguments_ ||
+        before.value("teacher", "") != teacher_)
+      return;
     known_ = true;
-    ended_ = before.value("ended", false);
+    ended_ = before.value("ended", false) && fs::exists(checkpoint_);
     updates_ = before.value("updates", std::int64_t{0});
   }
 
@@ -121,8 +133,9 @@ class ZooRun {
   int finish() {
     if (ended_) return 0;
     fs::create_directories(folder_);
-    const bool goes_on = known_ && fs::exists(folder_ / "checkpoint.safetensors");
+    const bool goes_on = known_ && fs::exists(checkpoint_);
     if (!goes_on) {
+      if (!known_) clear_folder();
       // A schedule goes over the whole run: how many updates that is, a twentieth of it tells.
       if (method_.has_schedule && !options_.steps) {
         const fs::path trial = folder_ / "speed";
@@ -137,7 +150,7 @@ class ZooRun {
             1, std::llround(static_cast<double>(info.step) * 60 * options_.minutes /
                             std::max(info.seconds, 1e-3)));
       }
-      note();
+      note();  // whatever is there from now on is of this run
     }
     std::vector<std::string> all{"--resume", folder_.string()};
     if (!goes_on) {
@@ -152,11 +165,21 @@ class ZooRun {
   }
 
  private:
+  // What a run of other settings would go on with.
+  void clear_folder() const {
+    if (fs::exists(checkpoint_)) {
+      put_checkpoint_aside(checkpoint_);
+      fs::remove(folder_ / "checkpoint-previous.safetensors");
+    }
+    if (fs::exists(file_)) fs::remove_all(folder_ / "pairs");  // made by the zoo
+  }
   void note() const {
-    const std::string text =
-        nlohmann::json{{"arguments", arguments_}, {"ended", ended_}, {"updates", updates_}}.dump(
-            2) +
-        "\n";
+    const std::string text = nlohmann::json{{"arguments", arguments_},
+                                            {"teacher", teacher_},
+                                            {"ended", ended_},
+                                            {"updates", updates_}}
+                                 .dump(2) +
+                             "\n";
     replace_file(file_, std::as_bytes(std::span(text)));
   }
   int train(const std::vector<std::string>& arguments) const {
@@ -168,7 +191,8 @@ class ZooRun {
   const ZooOptions& options_;
   const Method& method_;
   std::vector<std::string> arguments_;
-  fs::path folder_, file_;
+  fs::path folder_, file_, checkpoint_;
+  std::string teacher_;  // its checksum
   bool known_ = false, ended_ = false;
   std::int64_t updates_ = 0;  // of the run, where its method has to know; 0: what the options say
 };
@@ -188,7 +212,7 @@ std::string teacher_for(const std::shared_ptr<const Method>& method,
 }
 
 struct ZooReference {
-  HostBatch real, other;  // two draws of the data
+  HostBatch real, other;  // draws of the data without a sample in common
   float reach = 1;        // of the axes of all pictures
 
   SampleView view(const std::vector<float>& values) const {
@@ -277,14 +301,20 @@ nlohmann::json to_json(const ZooEntry& entry) {
           {"draws", draws}};
 }
 
-int zoo(const ZooOptions& options, const Streams& streams) {
+int zoo(ZooOptions options, const Streams& streams) {
   const Device device = open_device(options, streams, options.quiet);
   const std::shared_ptr<DataSet> data = make_data_set(options.data);
   if (data->sample_shape() != Shape{2})
     throw Error("zoo: --data " + options.data + " has samples of shape " +
                 to_string(data->sample_shape()) + "; the zoo draws points of the plane");
-  ZooReference reference{data->batch(options.count, options.seed + 1000, 0),
-                         data->batch(options.count, options.seed + 2000, 0)};
+  const EvaluationData parts(data);
+  if (const std::int64_t half = parts.reference_size().value_or(options.count);
+      half < options.count) {
+    streams.error << "warning    " << printable(options.data) << " holds " << grouped(*data->size())
+                  << " samples: " << grouped(half) << " are compared, and as many are the floor\n";
+    options.count = half;
+  }
+  ZooReference reference{parts.reference(options.count), parts.fresh(options.count, 0)};
   for (const float value : reference.real.x)
     reference.reach = std::max(reference.reach, 1.15f * std::abs(value));
 
@@ -323,7 +353,7 @@ int zoo(const ZooOptions& options, const Streams& streams) {
       line.show(std::to_string(i + 1) + "/" + std::to_string(methods.size()) + " " + method.name);
     ZooEntry entry{.name = method.name, .summary = method.summary, .paper = method.paper};
     const fs::path own = folder / method.name;
-    std::vector<std::string> arguments = train_arguments(options, method);
+    fs::path teacher;
     const bool learns_from_model = method.needs_pairs || !method.teacher_option.empty();
     if (learns_from_model) {
       entry.teacher = teacher_for(methods[i], page.entries, folder);
@@ -332,13 +362,13 @@ int zoo(const ZooOptions& options, const Streams& streams) {
             "It learns from a trained model, and none of the methods above made one that it takes: "
             "add one to --methods, such as flow-matching.";
       } else {
-        arguments.insert(arguments.end(),
-                         {"--teacher", (folder / entry.teacher / "model.safetensors").string()});
+        teacher = folder / entry.teacher / "model.safetensors";
       }
     }
     try {
       if (entry.failure.empty()) {
-        if (const int code = ZooRun(options, method, arguments).finish()) {
+        ZooRun run(options, method, train_arguments(options, method), teacher);
+        if (const int code = run.finish()) {
           line.finish();
           streams.error << "interrupted while " << method.name
                         << " was trained; the same command goes on\n";

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "models/files/npy.h"
 #include "tests/catch.h"
 #include "tests/cli/program.h"
 #include "tests/files/scratch.h"
@@ -98,4 +99,61 @@ TEST_CASE("a zoo that was stopped goes on, and a method that fails keeps the pag
   check_one_line(run_program(std::string(small) + "--methods ict,ict", folder.path()), "twice");
   check_one_line(run_program(std::string(small) + "--data glyphs", folder.path()),
                  "points of the plane");
+}
+
+TEST_CASE("the zoo goes on with no run of other settings", "[cli]") {
+  const ScratchFolder folder;
+  const auto methods_of = [&](const std::string& arguments) {
+    const ProgramRun run = run_program(std::string(small) + arguments + " --json", folder.path());
+    INFO(run.error);
+    return nlohmann::json::parse(run.out).at("methods");
+  };
+  const std::string both = "--methods flow-matching,reflow --steps ";
+  for (const int steps : {5, 6}) {
+    const nlohmann::json methods = methods_of(both + std::to_string(steps));
+    REQUIRE(methods.size() == 2);
+    for (const nlohmann::json& method : methods) {
+      CHECK(method.at("failure") == "");
+      CHECK(method.at("steps") == steps);
+    }
+  }
+  // What another model taught is learned again.
+  const auto written = [&] {
+    return std::filesystem::last_write_time(folder / "z/reflow/checkpoint.safetensors");
+  };
+  const auto before = written();
+  REQUIRE(methods_of(both + "6").size() == 2);
+  CHECK(written() == before);
+  std::filesystem::copy(folder / "z/flow-matching/model-raw.safetensors",
+                        folder / "z/flow-matching/model.safetensors",
+                        std::filesystem::copy_options::overwrite_existing);
+  CHECK(methods_of(both + "6").at(1).at("failure") == "");
+  CHECK(written() != before);
+
+  // A run that fails before it begins leaves none that the next would take for it.
+  const std::filesystem::path samples = folder / "z/flow-matching/samples";
+  std::filesystem::remove_all(samples);
+  std::ofstream(samples) << "in the way";
+  const std::string other = "--methods flow-matching --steps 7 --seed 1";
+  CHECK(methods_of(other).at(0).at("failure") != "");
+  std::filesystem::remove(samples);
+  const nlohmann::json again = methods_of(other).at(0);
+  CHECK(again.at("failure") == "");
+  CHECK(again.at("steps") == 7);
+  CHECK(std::filesystem::exists(folder / "z/flow-matching/checkpoint-before.safetensors"));
+}
+
+TEST_CASE("the zoo's floor is of samples that share none with those compared", "[cli]") {
+  const ScratchFolder folder;
+  std::vector<float> values;
+  for (int i = 0; i < 100; ++i) values.push_back(static_cast<float>(i * 37 % 100) / 50 - 1);
+  write_npy(folder / "points.npy", values, {50, 2});
+  const ProgramRun run =
+      run_program(std::string(small) + "--data points.npy --methods flow-matching --steps 2 --json",
+                  folder.path());
+  INFO(run.error);
+  REQUIRE(run.code == 0);
+  CHECK_THAT(run.error, has_text("points.npy holds 50 samples: 25 are compared"));
+  CHECK(nlohmann::json::parse(run.out).at("floor").at("energy distance") > 1e-3);
+  CHECK_THAT(text_of(folder / "z/index.html"), has_text("between 25 samples"));
 }
