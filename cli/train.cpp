@@ -62,6 +62,7 @@ void take_settings(const Parser& parser, TrainOptions& options, const nlohmann::
       options.batch == "auto" && batch != before.end() && batch->is_number_integer())
     options.batch = batch->dump();
   fill_settings(parser, rest, "settings of the checkpoint");
+  options.no_step_limit = !before.empty() && !before.contains("steps");
 }
 
 // Settings are kept as JSON, which is UTF-8.
@@ -237,8 +238,12 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   const nlohmann::json settings_before =
       before ? settings_in(*before, checkpoint, options.methods) : nlohmann::json();
   if (before) take_settings(parser, options, settings_before);
+  use_absolute_paths(options);
   check_text("data", options.data);
   check_text("out", options.out);
+  if (options.init) check_text("init", *options.init);
+  for (const auto& [name, text] : options.method_values.texts)
+    if (text) check_text(name, *text);
   if (options.out.empty()) throw Error("train: --out is empty; it wants a folder");
 
   const Device device = open_device(options, streams, options.quiet);

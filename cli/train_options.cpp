@@ -173,19 +173,22 @@ void check_read(const TrainOptions& options, const TrainingConfig& config,
   check_method_read(config.method, num_classes(config.network) > 0, options.methods, given);
 }
 
+void use_absolute_paths(TrainOptions& options) {
+  const auto make_absolute = [](std::string& path) {
+    std::error_code missing;
+    if (std::filesystem::exists(path, missing))
+      path = std::filesystem::absolute(path).lexically_normal().string();
+  };
+  if (!is_built_in(options.data)) make_absolute(options.data);
+  if (options.init) make_absolute(*options.init);
+}
+
 void resolve(TrainOptions& options, const DataSet& data) {
   const Defaults& defaults = defaults_for(data);
-  // A path that holds from anywhere, so that a run goes on from anywhere.
-  std::error_code ignored;
-  if (!is_built_in(options.data) && std::filesystem::exists(options.data, ignored))
-    options.data = std::filesystem::absolute(options.data).lexically_normal().string();
-
-  if (options.init && std::filesystem::exists(*options.init, ignored))
-    options.init = std::filesystem::absolute(*options.init).lexically_normal().string();
   resolve_network(options, data, {defaults.width, defaults.depth, defaults.frequencies});
   resolve_method(options, data.is_image() ? SampleKind::images : SampleKind::points);
 
-  if (options.minutes == 0) default_to(options.steps, defaults.steps);
+  if (options.minutes == 0 && !options.no_step_limit) default_to(options.steps, defaults.steps);
   default_to(options.schedule,
              options.steps && *options.steps > options.warm_up.value_or(usual_warm_up)
                  ? defaults.schedule
@@ -197,7 +200,8 @@ void resolve(TrainOptions& options, const DataSet& data) {
   if (options.schedule == "cosine" && *options.steps <= usual_warm_up)
     default_to(options.warm_up, *options.steps / 10);
   default_to(options.warm_up, usual_warm_up);
-  if (options.schedule == "cosine" && *options.steps <= *options.warm_up)
+  // The schedule of a run that goes on is what it was, however many steps of it are left.
+  if (options.schedule == "cosine" && *options.steps <= *options.warm_up && !options.resume)
     throw Error("train: --warmup " + std::to_string(*options.warm_up) + " leaves none of --steps " +
                 std::to_string(*options.steps) + " to --schedule cosine; a --warmup below " +
                 std::to_string(*options.steps) + " would");

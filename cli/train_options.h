@@ -36,6 +36,7 @@ struct TrainOptions : CommonOptions, DataOptions {
   std::optional<std::int64_t> width, depth, heads, patch, frequencies;
   std::vector<std::int64_t> channel_mult, attention;  // attention {0}: at no level
   std::optional<std::int64_t> steps;
+  bool no_step_limit = false;  // of a run that goes on: it began without one
   double minutes = 0;
   std::string batch;  // a number, "auto", or empty
   std::string optimiser = "adamw";
@@ -77,6 +78,10 @@ void fill_settings(const Parser& parser, const nlohmann::json& values, const std
 
 // Reads a configuration file for fill_settings. Throws IoError, FormatError.
 nlohmann::json read_settings(const std::string& path);
+
+// Makes the paths of data and of --init such that they hold from anywhere: so that a run goes on
+// from anywhere, and its models know what they were trained on.
+void use_absolute_paths(TrainOptions& options);
 
 // Replaces what is empty by the defaults for this data, so that the settings say all; throws Error
 // where they contradict each other or the data. A batch of "auto" stays.

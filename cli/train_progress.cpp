@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "cli/command.h"
@@ -20,7 +21,8 @@ std::string text_of(const RunProgress& progress) {
          (progress.loss_scale > 0 ? "scale " + rounded_text(progress.loss_scale, 8) + "  " : "") +
          fixed_text(progress.steps_per_second, 1) + " steps/s" + memory +
          // The last line of a run that was stopped is of no step that is left.
-         (progress.seconds_left == 0 && progress.fraction < 1
+         ((progress.seconds_left == 0 && progress.fraction < 1) ||
+                  !std::isfinite(progress.seconds_left)
               ? ""
               : "  " + clock_text(progress.seconds_left) + " left");
 }
@@ -31,7 +33,9 @@ std::string text_of(const RunProgress& progress) {
 void TrainingProgress::estimate(const RunProgress& progress) {
   constexpr int warm = 3;  // steps, the first of which do more
   constexpr double hour = 3600, long_run = 12 * hour, day = 24 * hour;
-  if (++steps_seen_ != warm || progress.seconds_left < long_run) return;
+  if (++steps_seen_ != warm || progress.seconds_left < long_run ||
+      !std::isfinite(progress.seconds_left))
+    return;
   const double left = progress.seconds_left;
   warn("the steps left take about " +
        (left < 2 * day ? counted(std::llround(left / hour), "hour")

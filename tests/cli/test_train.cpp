@@ -267,6 +267,82 @@ TEST_CASE("a run goes on from another working directory, and with data that have
       "number of samples"));
 }
 
+TEST_CASE(
+    "a model knows the data of a relative path from anywhere, and a run goes on with its bits",
+    "[cli][resume]") {
+  const ScratchFolder folder;
+  fs::create_directories(folder / "here");
+  write_points(folder / "here/points.npy", 64);
+  const std::string points =
+      "train --data points.npy --method flow-matching --width 8 --depth 1 --batch 8 --threads 1 "
+      "--schedule constant --quiet ";
+  const fs::path here = folder / "here";
+  REQUIRE(run_program(points + "--steps 3 --out run", here).code == 0);
+  REQUIRE(run_program("train --resume here/run --steps 6 --quiet", folder.path()).code == 0);
+  REQUIRE(run_program(points + "--steps 6 --out whole", here).code == 0);
+  check_same_run(here / "run", here / "whole");
+  CHECK(read_model_info(here / "run/model.safetensors").dataset == (here / "points.npy").string());
+  const ProgramRun sampled =
+      run_program("sample --model here/run --count 2 --head-start 0.3 --npy x.npy", folder.path());
+  INFO(sampled.error);
+  CHECK(sampled.code == 0);
+}
+
+TEST_CASE("a run that began without a number of steps goes on without one", "[cli][resume]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program(tiny + "--minutes 0.0001 --quiet --out run", folder.path()).code == 0);
+  Process process(words("train --resume run --minutes 0"), folder.path());
+  const std::int64_t before = read_checkpoint_info(folder / "run/checkpoint.safetensors").step;
+  wait_for([&] {
+    return contains(text_of(folder / "run/log.csv"), "\n" + std::to_string(before / 10 * 10 + 20));
+  });
+  process.signal(SIGINT);
+  const int status = process.wait();
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 128 + SIGINT);
+  CHECK_FALSE(config_of(folder / "run").contains("steps"));
+  CHECK_FALSE(contains(text_of(folder / "stderr"), " left"));
+}
+
+TEST_CASE("a cosine that goes on may end within its warm-up", "[cli][resume]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program(tiny_points + "--schedule cosine --warmup 10 --steps 20 --minutes 1e-7 "
+                                    "--quiet --out run",
+                      folder.path())
+              .code == 0);
+  const ProgramRun more =
+      run_program("train --resume run --minutes 0 --steps 10 --quiet", folder.path());
+  INFO(more.error);
+  CHECK(more.code == 0);
+}
+
+TEST_CASE("a run leaves nothing of another's that was in its folder", "[cli]") {
+  const ScratchFolder folder;
+  const fs::path run = folder / "run";
+  REQUIRE(run_program(tiny + "--ema 0.9,0.99 --steps 5 --quiet --out run", folder.path()).code ==
+          0);
+  REQUIRE(fs::exists(run / "model-ema0.99.safetensors"));
+  REQUIRE(fs::exists(run / "samples/step_000005.png"));
+  const std::vector<std::string> foreign = {"model-ema.safetensors", "model-ema0.990.safetensors",
+                                            "samples/step_5.png", "samples/mine.png"};
+  for (const std::string& name : foreign) std::ofstream(run / name) << "mine";
+  // It goes on with what it made.
+  REQUIRE(run_program("train --resume run --steps 8 --quiet", folder.path()).code == 0);
+  CHECK(fs::exists(run / "samples/step_000005.png"));
+  REQUIRE(run_program("train --resume run/checkpoint-previous.safetensors --steps 7 --quiet",
+                      folder.path())
+              .code == 0);
+  CHECK(fs::exists(run / "samples/step_000005.png"));
+  CHECK_FALSE(fs::exists(run / "samples/step_000008.png"));
+  CHECK(fs::exists(run / "model-ema0.99.safetensors"));
+
+  REQUIRE(run_program(tiny + "--ema 0.9 --steps 3 --quiet --out run", folder.path()).code == 0);
+  CHECK_FALSE(fs::exists(run / "model-ema0.99.safetensors"));
+  CHECK_FALSE(fs::exists(run / "samples/step_000005.png"));
+  CHECK(fs::exists(run / "samples/step_000003.png"));
+  for (const std::string& name : foreign) CHECK(fs::exists(run / name));
+}
+
 TEST_CASE("paths that no configuration can hold are refused before anything runs", "[cli]") {
   const ScratchFolder folder;
   for (const char* path : {"''", "'a\xff'"}) {
@@ -274,6 +350,11 @@ TEST_CASE("paths that no configuration can hold are refused before anything runs
     INFO(refused.error);
     CHECK(refused.code == 1);
     CHECK(contains(refused.error, "--out"));
+  }
+  for (const char* option : {"--init", "--method cd --teacher"}) {
+    INFO(option);
+    check_one_line(run_program(tiny + "--steps 2 " + option + " 'a\xff'", folder.path()),
+                   "is not UTF-8");
   }
 }
 
