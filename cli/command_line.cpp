@@ -286,11 +286,6 @@ Option Option::delimiter(char separator) const {
   return *this;
 }
 
-Option Option::one_word() const {
-  option_->allow_extra_args(false);
-  return *this;
-}
-
 Option Option::value_optional() const {
   option_->expected(0, 1);
   return *this;
@@ -324,7 +319,7 @@ Option Parser::add_option(const std::string& names, std::optional<std::string>& 
 }
 Option Parser::add_option(const std::string& names, std::vector<std::string>& variable,
                           const std::string& help) const {
-  return Option(app_->add_option(names, variable, help));
+  return Option(app_->add_option(names, variable, help)->allow_extra_args(false));
 }
 
 template <class T>

@@ -62,10 +62,8 @@ class Option {
   Option required() const;
   Option needs(Option other) const;
   Option excludes(Option other) const;
-  // How lists are written: "1,2,3". A list may also be given in several words, or, with one_word,
-  // in one only.
+  // How lists are written: "1,2,3".
   Option delimiter(char separator) const;
-  Option one_word() const;
   // The option may stand without a value.
   Option value_optional() const;
 
@@ -87,7 +85,8 @@ class Parser {
   explicit Parser(CLI::App* app) : app_(app) {}
 
   // `names` begin with dashes, or name an argument by its place. The variable must live as long as
-  // the program parses; its value is the default.
+  // the program parses; its value is the default. A list of texts is one word, so that it takes
+  // none of what stands after it; the option may be repeated.
   Option add_option(const std::string& names, std::string& variable, const std::string& help) const;
   Option add_option(const std::string& names, std::optional<std::string>& variable,
                     const std::string& help) const;

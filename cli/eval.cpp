@@ -150,7 +150,9 @@ JudgedClasses judged_classes(const DataSet& data, const ChosenJudge& chosen) {
 
 bool is_likelihood(const std::string& metric) { return metric == "likelihood" || metric == "elbo"; }
 
-int eval(const EvalArguments& options, const Streams& streams) {
+// `of_samples`: the options that say how samples are drawn and compared.
+int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
+         const Streams& streams) {
   if (options.model.empty() == options.samples.empty())
     throw Error("eval: wants either --model or --samples");
   const Device device = open_device(options, streams);
@@ -213,6 +215,17 @@ int eval(const EvalArguments& options, const Streams& streams) {
   if (options.trace && std::ranges::count(of_model, "likelihood") == 0)
     throw Error("eval: --trace is for --metrics likelihood");
   const bool wants_samples = !how.metrics.empty() || !options.neighbours.empty();
+  for (const Option& each : of_samples) {
+    const std::string name = each.long_names().front();
+    const bool of_likelihood =
+        name == "tolerance" && std::ranges::count(of_model, "likelihood") > 0;
+    if (!wants_samples && each.given() && !of_likelihood)
+      throw Error("eval: --" + name + " is for samples that are drawn, and " + of_model.front() +
+                  " measures the model without any; leave it out");
+  }
+  if (options.chosen_class == "none" && options.guidance != 1)
+    throw Error(
+        "eval: --guidance leads towards a class, and --class none leaves it open; leave one out");
   const auto wants_class = [&] {
     return std::find(how.metrics.begin(), how.metrics.end(), "classifier") != how.metrics.end();
   };
@@ -235,7 +248,7 @@ int eval(const EvalArguments& options, const Streams& streams) {
   if (wants_judge) chosen = find_judge(options, data, device, streams);
   const JudgedClasses judged = judged_classes(train, chosen);
   DrawnClasses drawn;
-  if (model)
+  if (model && wants_samples)
     drawn = drawn_classes(options.chosen_class.value_or("balanced"), model->info, options.model,
                           judged, options.relabel, streams);
   if (sample_set && wants_class())
@@ -354,7 +367,6 @@ Command add_eval(CommandLine& program, const Streams& streams) {
   add_data_options(parser, options->data);
   parser.add_option("--metrics", options->metrics, "Comma-separated list, see below")
       .delimiter(',')
-      .one_word()
       .type_name("NAMES");
   parser
       .add_number("--count", options->count, whole(1, most_samples),
@@ -365,7 +377,8 @@ Command add_eval(CommandLine& program, const Streams& streams) {
                   "Draws of real samples that a noise floor is averaged over; 0: none")
       .type_name("N")
       .show_default();
-  for (const Option& each : add_sampler_options(parser, options->sampler)) each.excludes(samples);
+  std::vector<Option> of_samples = add_sampler_options(parser, options->sampler);
+  for (const Option& each : of_samples) each.excludes(samples);
   parser
       .add_option(
           "--class", options->chosen_class,
@@ -419,7 +432,9 @@ Command add_eval(CommandLine& program, const Streams& streams) {
   add_device(parser, *options);
   add_memory_limit(parser, *options);
   add_json(parser, *options);
-  return {parser, [options, &streams] { return eval(*options, streams); }};
+  for (const char* name : {"--class", "--guidance", "--draws", "--relabel"})
+    of_samples.push_back(parser.option(name));
+  return {parser, [options, of_samples, &streams] { return eval(*options, of_samples, streams); }};
 }
 
 }  // namespace fluxion::cli

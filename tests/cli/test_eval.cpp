@@ -91,7 +91,7 @@ TEST_CASE("eval measures the likelihood of a model alone, with a tolerance of it
       "--model points/model.safetensors --metrics likelihood --count 20 --tolerance ";
   const double exact = evaluated(common + "1e-7").at("metrics").at("nll").at("value").get<double>();
   CHECK(std::isfinite(exact));
-  for (const char* tolerance : {"1e-3", "1e-3 --sampler dopri5"}) {
+  for (const char* tolerance : {"1e-3", "1e-3 --sampler dopri5 --metrics energy"}) {
     INFO(tolerance);
     const double nats = evaluated(common + tolerance).at("metrics").at("nll").at("value");
     CHECK(std::abs(nats - exact) < 0.05);
@@ -107,6 +107,26 @@ TEST_CASE("eval measures the likelihood of a model alone, with a tolerance of it
       "eval --model points/model.safetensors --metrics energy --tolerance 1e-3", folder().path());
   CHECK(run.code == 1);
   CHECK(contains(run.error, "--tolerance is for --sampler dopri5"));
+}
+
+TEST_CASE("eval refuses what is about samples where it draws none", "[cli][evaluation]") {
+  for (const char* option :
+       {"--steps 3", "--sampler euler", "--head-start 0.2", "--grid karras --sampler edm",
+        "--draws 2", "--class none", "--relabel"}) {
+    const ProgramRun run =
+        run_program("eval --model points/model.safetensors --metrics likelihood,elbo --count 10 " +
+                        std::string(option),
+                    folder().path());
+    INFO(option << "\n" << run.error);
+    CHECK(run.code == 1);
+    CHECK(is_one_line(run.error));
+    CHECK(contains(run.error, "is for samples that are drawn, and likelihood measures"));
+  }
+  check_one_line(
+      run_program("eval --model points/model.safetensors --metrics elbo --sampler dopri5 "
+                  "--tolerance 1e-3",
+                  folder().path()),
+      "is for samples that are drawn");
 }
 
 TEST_CASE("eval measures the Jacobian of a model beside that of the exact score",

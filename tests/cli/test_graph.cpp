@@ -214,6 +214,19 @@ TEST_CASE("the largest sizes can be planned for, and a format can be asked for u
   CHECK(xml_fault(text_of(folder / "picture")) == "");
 }
 
+TEST_CASE("a list of names takes none of the words after it", "[cli][graph]") {
+  const ScratchFolder folder;
+  const ProgramRun run =
+      run_program("graph --format text --transform vjp --wrt x softmax", folder.path());
+  INFO(run.error);
+  CHECK(run.code == 0);
+  const ProgramRun import = run_program(
+      "import --predicts velocity --ignore foo --rename a=b --fill positions FILE --out X",
+      folder.path());
+  CHECK_THAT(import.error, has_text("FILE"));
+  CHECK(import.code == 1);  // there is no such file, not no argument
+}
+
 TEST_CASE("what can't be drawn is one line on standard error", "[cli][graph]") {
   const ScratchFolder folder;
   struct Case {
