@@ -120,13 +120,14 @@ Option add_precision(const Parser& parser, std::string& precision) {
 }
 
 void check_room_for_samples(const CommonOptions& options, const Shape& sample_shape,
-                            std::int64_t count, std::int64_t batch) {
-  const std::uint64_t needed = Sampler::host_bytes(sample_shape, count, batch),
+                            std::int64_t count, std::int64_t batch, std::uint64_t beside) {
+  const std::uint64_t needed = Sampler::host_bytes(sample_shape, count, batch) + beside,
                       free = free_memory(options);
   if (needed > free)
-    throw OutOfMemory(grouped(count) + " samples of shape " + to_string(sample_shape) +
-                      ", in batches of " + grouped(std::min(batch, count)) + ", take " +
-                      bytes_text(needed) + " of memory, " + bytes_text(free) + " are free");
+    throw OutOfMemory(
+        grouped(count) + " samples of shape " + to_string(sample_shape) + ", in batches of " +
+        grouped(std::min(batch, count)) + ", take " + bytes_text(needed) + " of memory" +
+        (beside > 0 ? " with their noise and pictures, " : ", ") + bytes_text(free) + " are free");
 }
 
 void add_json(const Parser& parser, CommonOptions& options) {

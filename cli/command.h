@@ -71,9 +71,10 @@ Range guidance_scales();
 // --precision of commands that evaluate networks.
 Option add_precision(const Parser& parser, std::string& precision);
 
-// Throws OutOfMemory where samples of this shape, in batches, can't be held.
+// Throws OutOfMemory where samples of this shape, in batches, can't be held, with so many bytes of
+// noise and pictures beside them.
 void check_room_for_samples(const CommonOptions& options, const Shape& sample_shape,
-                            std::int64_t count, std::int64_t batch);
+                            std::int64_t count, std::int64_t batch, std::uint64_t beside = 0);
 
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);

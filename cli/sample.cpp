@@ -96,15 +96,38 @@ void write_each(const SampleArguments& options, const SampleSource& source,
   }
 }
 
-int sample(SampleArguments options, const Streams& streams) {
+// What goes into a pipe is one thing alone.
+void check_standard_output(const SampleArguments& options) {
+  std::vector<std::string> there;
+  if (is_standard_output(options.out)) there.emplace_back("--out");
+  if (is_standard_output(options.npy)) there.emplace_back("--npy");
+  if (options.json) there.emplace_back("--json");
+  if (there.size() > 1)
+    throw Error("sample: " + there[0] + " and " + there[1] +
+                " both go to standard output; give one of them a file, or leave it out");
+}
+
+int sample(SampleArguments options, const Parser& parser, const Streams& streams) {
   if (options.out.empty() && options.npy.empty() && options.task.animate.empty())
     options.out = "samples.png";
   for (std::string* name : {&options.out, &options.npy})
     if (*name == "-") *name = "/dev/stdout";
   check_picture_name(options.out);
+  check_standard_output(options);
   check(options.task);
   const SampleTask& task = options.task;
   const bool between = task.interpolate || task.to_class;
+  if (between && task.frames && options.given_count)
+    throw Error(
+        "sample: --count and --frames both say how many samples lie on the way; leave one "
+        "out");
+  if (task.interpolate && parser.option("--seed").given())
+    throw Error(
+        "sample: --seed has no effect on --interpolate, which names its seeds; leave it out");
+  if (options.chosen_class == "none" && options.guidance.value_or(1) != 1)
+    throw Error(
+        "sample: --guidance leads towards a class, and --class none leaves it open; leave "
+        "one out");
   constexpr std::int64_t usual_count = 64, usual_between = 8;
   options.count = options.given_count    ? *options.given_count
                   : !between             ? usual_count
@@ -125,7 +148,29 @@ int sample(SampleArguments options, const Streams& streams) {
   const std::int64_t columns_between = options.count,
                      rows = between ? std::max<std::int64_t>(1, std::ssize(classes)) : 1;
   options.count *= rows;
-  check_room_for_samples(options, one, options.count, options.batch);
+  const std::int64_t in_turn =
+      options.chosen_class == "balanced" ? std::ssize(classes) : std::int64_t{0};
+  const GridOptions grid{.columns = options.columns > 0 ? options.columns
+                                    : between           ? static_cast<int>(columns_between)
+                                                        : usual_columns(options.count, in_turn),
+                         .scale = options.scale};
+  GridOptions of_frame = grid;
+  if (between) of_frame.columns = options.columns > 0 ? options.columns : static_cast<int>(rows);
+  if (!task.animate.empty() && (!can_be_drawn(one) || (!between && one.rank() == 1 && one[0] != 2)))
+    throw ShapeError(
+        "sample: --animate draws images and points of the plane, not samples of shape " +
+        to_string(one));
+  // The noise that is gone on from; all states and frames, held until the last is there.
+  std::uint64_t beside =
+      between ? static_cast<std::uint64_t>(options.count * one.elements()) * sizeof(float) : 0;
+  if (!options.out.empty() && !is_folder(options.out))
+    beside += picture_bytes(one, options.count, grid);
+  if (!task.animate.empty())
+    beside +=
+        between
+            ? static_cast<std::uint64_t>(columns_between) * picture_bytes(one, rows, of_frame)
+            : Animation::host_bytes(one, options.count, source.steps, frames_of(task), of_frame);
+  check_room_for_samples(options, one, options.count, options.batch, beside);
   std::vector<std::int32_t> labels;
   for (std::int64_t i = 0; !classes.empty() && i < options.count; ++i)
     labels.push_back(
@@ -151,17 +196,7 @@ int sample(SampleArguments options, const Streams& streams) {
     }
   }
   std::optional<Animation> animation;
-  const std::int64_t in_turn =
-      options.chosen_class == "balanced" ? std::ssize(classes) : std::int64_t{0};
-  const GridOptions grid{.columns = options.columns > 0 ? options.columns
-                                    : between           ? static_cast<int>(columns_between)
-                                                        : usual_columns(options.count, in_turn),
-                         .scale = options.scale};
   if (!task.animate.empty() && !between) {
-    if (!can_be_drawn(one) || (one.rank() == 1 && one[0] != 2))
-      throw ShapeError(
-          "sample: --animate draws images and points of the plane, not samples of shape " +
-          to_string(one));
     animation.emplace(one, options.count, source.steps, frames_of(task), grid);
     request.visit = [&](std::size_t state, std::int64_t first, std::span<const float> values) {
       animation->see(state, first, values);
@@ -194,19 +229,17 @@ int sample(SampleArguments options, const Streams& streams) {
     about["count"] = options.count;
     write_png(options.out, sample_picture(one, values, grid), notes(about));
   }
-  if (!task.animate.empty()) {
-    GridOptions of_frame = grid;
-    of_frame.columns = options.columns > 0 ? options.columns : static_cast<int>(rows);
+  if (!task.animate.empty())
     write_animation(
         task.animate,
         animation ? animation->frames() : frames_of_rows(one, values, columns_between, of_frame),
         notes(source.how));
-  }
   if (options.json) {
     nlohmann::json object = {{"model", options.model},   {"count", options.count},
                              {"shape", shape.dims()},    {"evaluations", nullptr},
-                             {"seed", options.seed},     {"seconds", seconds},
+                             {"seed", nullptr},          {"seconds", seconds},
                              {"traces", source.traces()}};
+    if (!task.interpolate) object["seed"] = options.seed;
     // The mean over the samples is whole but for samplers with error control.
     const double evaluations = source.evaluations();
     if (evaluations == std::round(evaluations))
@@ -321,7 +354,7 @@ Command add_sample(CommandLine& program, const Streams& streams) {
   add_device(parser, *options);
   add_memory_limit(parser, *options);
   add_json(parser, *options);
-  return {parser, [options, &streams] { return sample(*options, streams); }};
+  return {parser, [options, parser, &streams] { return sample(*options, parser, streams); }};
 }
 
 }  // namespace fluxion::cli

@@ -105,10 +105,9 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
       options, trained_classes(info), [&] { check_open_class(info); },
       [&](const std::string& text) { return class_of(info, text); });
   source.class_names = info.class_names;
-  source.how = {{"model", options.model},
-                {"seed", options.seed},
-                {"sampler", to_string(chosen.kind)},
-                {"steps", chosen.steps}};
+  source.how = {
+      {"model", options.model}, {"sampler", to_string(chosen.kind)}, {"steps", chosen.steps}};
+  if (!task.interpolate) source.how["seed"] = options.seed;
   if (num_classes(info.network) > 0) source.how["class"] = options.chosen_class;
   if (options.guidance.value_or(1) != 1) source.how["guidance"] = *options.guidance;
   if (!info.dataset.empty()) source.how["dataset"] = info.dataset;
@@ -183,7 +182,11 @@ SampleSource file_source(const SampleArguments& options, const Device& device) {
           throw Error("sample: the sampler can't leave the class open");
       },
       named);
-  source.how = {{"sampler file", options.model}, {"seed", options.seed}};
+  source.how = {{"sampler file", options.model}};
+  if (options.task.interpolate)
+    source.how["interpolate"] = *options.task.interpolate;
+  else
+    source.how["seed"] = options.seed;
   if (stored.classes > 0) source.how["class"] = options.chosen_class;
   if (!stored.name.empty()) source.how["dataset"] = stored.name;
   if (options.guidance) source.how["guidance"] = *options.guidance;

@@ -226,9 +226,12 @@ std::optional<Steering> chosen_steering(const SampleTask& task, const Shape& sam
 std::pair<std::uint64_t, std::uint64_t> seeds_between(const std::string& text) {
   const std::size_t colon = text.find(':');
   if (colon != text.npos) {
-    const auto a = integer_in(text.substr(0, colon)), b = integer_in(text.substr(colon + 1));
-    if (a && b && *a >= 0 && *b >= 0)
-      return {static_cast<std::uint64_t>(*a), static_cast<std::uint64_t>(*b)};
+    const auto seed_in = [](const std::string& part) -> std::optional<std::uint64_t> {
+      const std::optional<std::string> number = seeds().read(part);
+      return number ? parse_number<std::uint64_t>(*number) : std::nullopt;
+    };
+    const auto a = seed_in(text.substr(0, colon)), b = seed_in(text.substr(colon + 1));
+    if (a && b) return {*a, *b};
   }
   throw Error("sample: --interpolate wants two seeds, such as 3:8, got '" + text + "'");
 }
@@ -277,6 +280,14 @@ Animation::Animation(Shape sample_shape, std::int64_t count, std::int64_t steps,
     for (const double state : {std::floor(place(i)), std::ceil(place(i))})
       states_[static_cast<std::size_t>(state)].resize(
           static_cast<std::size_t>(count * sample_shape_.elements()));
+}
+
+std::uint64_t Animation::host_bytes(const Shape& sample_shape, std::int64_t count,
+                                    std::int64_t steps, std::int64_t frames,
+                                    const GridOptions& grid) {
+  const auto states = static_cast<std::uint64_t>(std::min(steps + 1, 2 * frames));
+  return states * static_cast<std::uint64_t>(count * sample_shape.elements()) * sizeof(float) +
+         static_cast<std::uint64_t>(frames) * picture_bytes(sample_shape, count, grid);
 }
 
 double Animation::place(std::int64_t frame) const {

@@ -58,6 +58,9 @@ class Animation {
  public:
   Animation(Shape sample_shape, std::int64_t count, std::int64_t steps, std::int64_t frames,
             const GridOptions& grid);
+  // Of its states and frames, all of which are held at once.
+  static std::uint64_t host_bytes(const Shape& sample_shape, std::int64_t count, std::int64_t steps,
+                                  std::int64_t frames, const GridOptions& grid);
   // As Sampler::Request::visit.
   void see(std::size_t state, std::int64_t first, std::span<const float> values);
   std::vector<Image> frames() const;

@@ -216,18 +216,21 @@ std::vector<ImageText> png_texts(std::span<const std::byte> file) {
   }
 }
 
-Image image_grid(std::span<const float> samples, std::int64_t count, std::int64_t height,
-                 std::int64_t width, std::int64_t channels, const GridOptions& options) {
+namespace {
+
+struct GridLayout {
+  std::string what;  // for messages
+  std::int64_t columns = 0, scale = 1, padding = 0, width = 0, height = 0;
+};
+
+GridLayout layout_of(std::int64_t count, std::int64_t height, std::int64_t width,
+                     std::int64_t channels, const GridOptions& options) {
   const std::string what = "image_grid: [" + std::to_string(count) + ", " + std::to_string(height) +
                            ", " + std::to_string(width) + ", " + std::to_string(channels) + "]";
   if (count < 1 || height < 1 || width < 1 || (channels != 1 && channels != 3))
     throw ShapeError(what + " (sizes above 0, 1 or 3 channels)");
   if (height > 16384 || width > 16384 || count > 1'000'000)
     throw ShapeError(what + " is too large for one picture");
-  if (samples.size() != static_cast<std::size_t>(count * height * width * channels))
-    throw ShapeError(what + " needs " + std::to_string(count * height * width * channels) +
-                     " values, got " + std::to_string(samples.size()));
-
   const std::int64_t columns =
       options.columns > 0
           ? std::min<std::int64_t>(options.columns, count)
@@ -241,8 +244,25 @@ Image image_grid(std::span<const float> samples, std::int64_t count, std::int64_
   if (total_width > 65535 || total_height > 65535 ||
       total_width * total_height > std::int64_t{1} << 29)
     throw ShapeError(what + " is too large for one picture");
+  return {what, columns, scale, padding, total_width, total_height};
+}
 
-  Image grid(static_cast<int>(total_width), static_cast<int>(total_height),
+}  // namespace
+
+std::uint64_t image_grid_bytes(std::int64_t count, std::int64_t height, std::int64_t width,
+                               std::int64_t channels, const GridOptions& options) {
+  const GridLayout layout = layout_of(count, height, width, channels, options);
+  return static_cast<std::uint64_t>(layout.width * layout.height * channels);
+}
+
+Image image_grid(std::span<const float> samples, std::int64_t count, std::int64_t height,
+                 std::int64_t width, std::int64_t channels, const GridOptions& options) {
+  const GridLayout layout = layout_of(count, height, width, channels, options);
+  if (samples.size() != static_cast<std::size_t>(count * height * width * channels))
+    throw ShapeError(layout.what + " needs " + std::to_string(count * height * width * channels) +
+                     " values, got " + std::to_string(samples.size()));
+  const std::int64_t columns = layout.columns, scale = layout.scale, padding = layout.padding;
+  Image grid(static_cast<int>(layout.width), static_cast<int>(layout.height),
              static_cast<int>(channels), options.background);
   const auto to_byte = [](float value) -> std::uint8_t {
     const float level = (value + 1) * 127.5f;

@@ -55,5 +55,8 @@ struct GridOptions {
 // black); channels 1 or 3. Throws ShapeError.
 Image image_grid(std::span<const float> samples, std::int64_t count, std::int64_t height,
                  std::int64_t width, std::int64_t channels, const GridOptions& options = {});
+// Bytes of its pixels. Throws ShapeError for what would be too large.
+std::uint64_t image_grid_bytes(std::int64_t count, std::int64_t height, std::int64_t width,
+                               std::int64_t channels, const GridOptions& options = {});
 
 }  // namespace fluxion

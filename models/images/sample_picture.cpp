@@ -62,4 +62,12 @@ Image sample_picture(const Shape& sample_shape, std::span<const float> samples,
   return scatter_plot(panels);
 }
 
+std::uint64_t picture_bytes(const Shape& sample_shape, std::int64_t count,
+                            const GridOptions& grid) {
+  if (sample_shape.rank() == 3)
+    return image_grid_bytes(count, sample_shape[0], sample_shape[1], sample_shape[2], grid);
+  const std::vector<float> none(static_cast<std::size_t>(sample_shape.elements()));
+  return sample_picture(sample_shape, none).pixels.size();
+}
+
 }  // namespace fluxion

@@ -19,4 +19,8 @@ Image sample_picture(const Shape& sample_shape, std::span<const float> samples,
                      const GridOptions& grid = {}, std::span<const float> reference = {},
                      std::span<const float> paths = {}, std::int64_t states = 0);
 
+// Bytes of the pixels of that picture of samples alone. Throws ShapeError as sample_picture does.
+std::uint64_t picture_bytes(const Shape& sample_shape, std::int64_t count,
+                            const GridOptions& grid = {});
+
 }  // namespace fluxion

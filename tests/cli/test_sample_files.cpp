@@ -69,6 +69,8 @@ TEST_CASE("sample streams to standard output, and refuses names of other formats
   const ProgramRun run = model.sample("--count 3 --out -");
   REQUIRE(run.code == 0);
   CHECK(is_png(std::as_bytes(std::span(run.out))));
+  for (const char* two : {"--npy - --json", "--out - --json", "--npy - --out -"})
+    check_one_line(model.sample(std::string("--count 3 ") + two), "both go to standard output");
   for (const char* name : {"a.jpg", "a.JPEG", "b.gif", "b.npy"}) {
     check_one_line(model.sample(std::string("--count 3 --out ") + name), "PNG");
     CHECK(!std::filesystem::exists(model.folder / name));

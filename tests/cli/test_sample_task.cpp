@@ -71,6 +71,12 @@ TEST_CASE("the way between two seeds begins and ends with their samples", "[cli]
   CHECK(at(way, 0) == c.numbers("--seed 3 --count 1 --class 2"));
   CHECK(at(way, 4) == c.numbers("--seed 8 --count 1 --class 2"));
   CHECK(at(way, 2) != at(way, 0));
+  CHECK(at(c.numbers("--interpolate 18446744073709551615:8 --count 2 --class 2"), 0) ==
+        c.numbers("--seed 18446744073709551615 --count 1 --class 2"));
+  REQUIRE(c.sample("--interpolate 3:8 --count 2 --out way.png").code == 0);
+  const nlohmann::json how = nlohmann::json::parse(png_texts(c.bytes("way.png")).at(1).text);
+  CHECK(how.at("interpolate") == "3:8");
+  CHECK(!how.contains("seed"));
   // A row for each class; the file alone does it too.
   const std::vector<float> all = c.numbers("--interpolate 3:8 --count 5");
   REQUIRE(all.size() == 10 * 5 * 64);
@@ -200,7 +206,19 @@ TEST_CASE("what can't be drawn from a picture is refused in a line", "[cli]") {
         std::pair("--enlarge small.png --steering replacement", "wants known pixels"),
         std::pair("--init-image nothing.png", "nothing.png"),
         std::pair("--init-image m/model.safetensors", "m/model.safetensors"),
-        std::pair("--interpolate 3", "two seeds"), std::pair("--interpolate 3:x", "two seeds"),
-        std::pair("--animate a.mp4", ".gif or .png"), std::pair("--frames 3", "--animate")})
+        std::pair("--interpolate 3", "two seeds"),
+        std::pair("--interpolate 3:x", "two seeds"),
+        std::pair("--interpolate 18446744073709551616:1", "two seeds"),
+        std::pair("--interpolate 1:2 --seed 3", "--seed has no effect on --interpolate"),
+        std::pair("--interpolate 1:2 --animate a.png --frames 20 --count 3",
+                  "--count and --frames both"),
+        std::pair("--class none --guidance 5", "--class none leaves it open"),
+        std::pair("--animate a.gif --count 400 --frames 400 --memory-limit 0.3",
+                  "of memory with their noise and pictures"),
+        std::pair("--interpolate 1:2 --animate a.gif --frames 200 --scale 64 --memory-limit 0.3",
+                  "of memory with their noise and pictures"),
+        std::pair("--count 20000 --scale 64", "too large for one picture"),
+        std::pair("--animate a.mp4", ".gif or .png"),
+        std::pair("--frames 3", "--animate")})
     check_one_line(c.sample(arguments), text);
 }
