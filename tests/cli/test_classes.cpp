@@ -287,3 +287,15 @@ TEST_CASE("a class left open is not drawn of a model that has never seen one", "
   CHECK(animals.program("sample --count 2 " + never).code == 0);
   CHECK(animals.program("sample --class none --count 2 --model run/model.safetensors").code == 0);
 }
+
+TEST_CASE("eval heeds classes only where it draws samples of them", "[cli][classes]") {
+  const Animals animals;
+  check_refused(animals.program("eval --model run --metrics energy --count 4 --threads 1 "
+                                "--class none --guidance 2"),
+                {"--class none leaves it open"});
+  animals.rename("animals/cat", "animals/lion");
+  const ProgramRun run =
+      animals.program("eval --model run --metrics likelihood --count 2 --threads 1 --probes 1");
+  INFO(run.error);
+  CHECK(run.code == 0);
+}
