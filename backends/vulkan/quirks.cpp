@@ -13,9 +13,9 @@ struct Quirk {
   void (*apply)(DeviceFacts&);
 };
 
-void forget_subgroup_size(DeviceFacts& facts) {
+void distrust_subgroups(DeviceFacts& facts) {
   facts.shaders.subgroup_size = 0;
-  facts.shaders.subgroup_size_control = false;
+  facts.shaders.subgroup_arithmetic = facts.shaders.subgroup_size_control = false;
 }
 
 void submit_to_free(DeviceFacts& facts) { facts.frees_when_submitting = true; }
@@ -24,13 +24,11 @@ constexpr std::uint32_t arm = 0x13b5, qualcomm = 0x5143;
 
 constexpr Quirk quirks[] = {
     {0, arm, 0,
-     "Mali: matrix products tiled by subgroups of 16 are wrong (llama.cpp#28637): the subgroup "
-     "size is not used",
-     forget_subgroup_size},
+     "Mali: kernels by subgroups of 16 were wrong (llama.cpp#28637): subgroups are not used",
+     distrust_subgroups},
     {0, qualcomm, 0,
-     "Adreno: matrix products tiled by subgroups of 128 are wrong (llama.cpp#25734): the subgroup "
-     "size is not used",
-     forget_subgroup_size},
+     "Adreno: kernels by subgroups of 128 were wrong (llama.cpp#25734): subgroups are not used",
+     distrust_subgroups},
     {VK_DRIVER_ID_MESA_LLVMPIPE, 0, 0,
      "llvmpipe: kernels that are dropped stay until work is submitted: where they are many, an "
      "empty submission frees them",

@@ -85,17 +85,20 @@ TEST_CASE("known driver bugs are worked around, and said", "[vulkan][choice]") {
   DeviceFacts mali = named("Mali-G78", DeviceKind::integrated);
   mali.vendor = 0x13b5;
   mali.shaders.subgroup_size = 16;
-  mali.shaders.subgroup_size_control = true;
+  mali.shaders.subgroup_arithmetic = mali.shaders.subgroup_size_control = true;
   apply_quirks(mali);
   CHECK(mali.shaders.subgroup_size == 0);
   CHECK_FALSE(mali.shaders.subgroup_size_control);
+  CHECK_FALSE(mali.shaders.subgroup_arithmetic);  // which is what kernels use
   REQUIRE(mali.quirks.size() == 1);
   CHECK_THAT(mali.quirks[0], has_text("Mali"));
   DeviceFacts other = named("Radeon", DeviceKind::discrete);
   other.vendor = 0x1002;
   other.shaders.subgroup_size = 64;
+  other.shaders.subgroup_arithmetic = true;
   apply_quirks(other);
   CHECK(other.shaders.subgroup_size == 64);
+  CHECK(other.shaders.subgroup_arithmetic);
   CHECK(other.quirks.empty());
 }
 
