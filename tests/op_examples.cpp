@@ -246,8 +246,13 @@ void add_elementwise(Examples& all) {
       return value;
     });
   // Some are equal.
-  for (const Op op : {Op::lt, Op::le, Op::gt, Op::ge, Op::eq, Op::ne})
+  for (const Op op : {Op::lt, Op::le, Op::gt, Op::ge, Op::eq, Op::ne}) {
     all.elementwise(op, 2, on_grid);
+    const HostValue x{{2, 2}, DType::boolean, {0, 0, 1, 1}},
+        y{{2, 2}, DType::boolean, {0, 1, 0, 1}};
+    all.add(op, "of booleans", {x, y},
+            [op](const std::vector<Tensor>& in) { return make_nodes(op, NoAttributes{}, in); });
+  }
   for (const Shape& shape : shapes) {
     HostValue condition = random_value(shape, -1, 1, 5);
     condition.dtype = DType::boolean;

@@ -167,21 +167,25 @@ Value operator!(Value a) {
 }
 
 Value operator<(Value a, Value b) {
+  if (is_boolean(a)) return b & !a;
   if (const auto c = compared(a, b, [](auto x, auto y) { return x < y; })) return *c;
   return by_type(a, b, boolean_like(a), spv::Op::OpFOrdLessThan, spv::Op::OpSLessThan,
                  spv::Op::OpULessThan, false);
 }
 Value operator<=(Value a, Value b) {
+  if (is_boolean(a)) return b | !a;
   if (const auto c = compared(a, b, [](auto x, auto y) { return x <= y; })) return *c;
   return by_type(a, b, boolean_like(a), spv::Op::OpFOrdLessThanEqual, spv::Op::OpSLessThanEqual,
                  spv::Op::OpULessThanEqual, false);
 }
 Value operator>(Value a, Value b) {
+  if (is_boolean(a)) return a & !b;
   if (const auto c = compared(a, b, [](auto x, auto y) { return x > y; })) return *c;
   return by_type(a, b, boolean_like(a), spv::Op::OpFOrdGreaterThan, spv::Op::OpSGreaterThan,
                  spv::Op::OpUGreaterThan, false);
 }
 Value operator>=(Value a, Value b) {
+  if (is_boolean(a)) return a | !b;
   if (const auto c = compared(a, b, [](auto x, auto y) { return x >= y; })) return *c;
   return by_type(a, b, boolean_like(a), spv::Op::OpFOrdGreaterThanEqual,
                  spv::Op::OpSGreaterThanEqual, spv::Op::OpUGreaterThanEqual, false);

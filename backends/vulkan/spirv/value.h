@@ -77,7 +77,7 @@ Value operator>>(Value a, Value b);
 Value operator~(Value a);
 Value operator!(Value a);
 
-// ---- comparisons give booleans. With NaN all but != are false.
+// ---- comparisons give booleans. With NaN all but != are false. False is below true.
 
 Value operator<(Value a, Value b);
 Value operator<=(Value a, Value b);

@@ -284,6 +284,25 @@ TEST_CASE("integers wrap, shift and compare as integers in shaders", "[vulkan][s
   check(Op::eq, I32, true, [](U a, U b) { return U(a == b); });
 }
 
+TEST_CASE("false is below true in shaders", "[vulkan][spirv]") {
+  const std::optional<Device> device = software_vulkan();
+  if (!device) {
+    WARN("skipped: no software device");
+    return;
+  }
+  const Words x{0, 0, 1, 1}, y{0, 1, 0, 1};
+  const auto check = [&](Op op, const Words& want) {
+    INFO(to_string(op));
+    CHECK(computed(*device, op, {x, y}, Bool, Bool) == want);
+  };
+  check(Op::lt, {0, 1, 0, 0});
+  check(Op::le, {1, 1, 0, 1});
+  check(Op::gt, {0, 0, 1, 0});
+  check(Op::ge, {1, 0, 1, 1});
+  check(Op::eq, {1, 0, 0, 1});
+  check(Op::ne, {0, 1, 1, 0});
+}
+
 TEST_CASE("conversions in shaders truncate, saturate and take NaN to zero", "[vulkan][spirv]") {
   const std::optional<Device> device = software_vulkan();
   if (!device) {
