@@ -178,6 +178,9 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device, const En
   shaders.preserves_special_values =
       on(VK_API_VERSION_1_2, VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME) &&
       floats.shaderSignedZeroInfNanPreserveFloat32 == VK_TRUE;
+  // (Of the same extension, which is enabled for special values.)
+  shaders.preserves_f16_subnormals =
+      shaders.preserves_special_values && floats.shaderDenormPreserveFloat16 == VK_TRUE;
   const bool compute_subgroups = (subgroups.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
   constexpr VkSubgroupFeatureFlags needed =
       VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
@@ -323,6 +326,7 @@ std::vector<std::pair<std::string, std::string>> listed(const DeviceFacts& facts
       {"16-bit integers", yes(shaders.integer_16)},
       {"8-bit integers", yes(shaders.integer_8)},
       {"preserves NaN and signed zeros", yes(shaders.preserves_special_values)},
+      {"preserves subnormals of f16", yes(shaders.preserves_f16_subnormals)},
       {"kernels", shaders.short_code ? "short code, quickly compiled" : "full"},
       {"timeline semaphores", yes(facts.timeline_semaphore)},
       {"memory budget", yes(facts.memory_budget)},

@@ -27,6 +27,7 @@ struct ShaderTarget {
   bool float_16 = false;               // f16 arithmetic
   bool integer_16 = false, integer_8 = false;  // arithmetic, so that loads need no unpacking
   bool preserves_special_values = false;       // SignedZeroInfNanPreserve of f32
+  bool preserves_f16_subnormals = false;       // DenormPreserve of f16
   std::uint32_t lanes = 4096;  // invocations that compute at once, as far as a choice needs it
   // Compiling a kernel costs more than running it, as on a software device: code is kept short,
   // with one element at a time and nothing unrolled.

@@ -1,9 +1,8 @@
 #include "backends/vulkan/kernels/tile_product.h"
 
-#include <spirv/unified1/GLSL.std.450.h>
-
 #include <algorithm>
 
+#include "backends/vulkan/spirv/math.h"
 #include "engine/divide.h"
 
 namespace fluxion::vulkan_backend {
@@ -46,8 +45,9 @@ Value FloatReader::load(Value address) const {
   Module& m = *module_;
   const Value pair = elements_.load(address >> m.u32(1)), odd = address & m.u32(1);
   if (kept_ == DType::bf16) return bitcast(F32, (pair >> (odd << m.u32(4))) << m.u32(16));
-  const Value both = m.extended(GLSLstd450UnpackHalf2x16, F32x2, {pair.id()});
-  return select(odd == 0, part(both, 0), part(both, 1));
+  if (!m.target().preserves_f16_subnormals) return from_f16(pair >> (odd << m.u32(4)));
+  const std::array<Value, 2> both = from_f16_pair(pair);
+  return select(odd == 0, both[0], both[1]);
 }
 
 Value FloatReader::quad_of(Value first, Value second) const {
@@ -59,8 +59,8 @@ Value FloatReader::quad_of(Value first, Value second) const {
       four[2 * i] = bitcast(F32, pair << m.u32(16));
       four[2 * i + 1] = bitcast(F32, pair & m.u32(0xffff0000u));
     } else {
-      const Value both = m.extended(GLSLstd450UnpackHalf2x16, F32x2, {pair.id()});
-      four[2 * i] = part(both, 0), four[2 * i + 1] = part(both, 1);
+      const std::array<Value, 2> both = from_f16_pair(pair);
+      four[2 * i] = both[0], four[2 * i + 1] = both[1];
     }
   }
   return compose(four);

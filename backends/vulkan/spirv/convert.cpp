@@ -1,4 +1,6 @@
 // Conversions between element types, and the elementwise ops by their names.
+#include <spirv/unified1/GLSL.std.450.h>
+
 #include <array>
 
 #include "backends/vulkan/spirv/math.h"
@@ -51,6 +53,14 @@ Value from_f16(Value bits) {
   const Value positive =
       select(magnitude >= 0x7C00u, special, select(magnitude >= 0x0400u, normal, subnormal));
   return bitcast(F32, sign | positive);
+}
+
+std::array<Value, 2> from_f16_pair(Value pair) {
+  Module& m = pair.module();
+  if (!m.target().preserves_f16_subnormals) return {from_f16(pair), from_f16(pair >> 16)};
+  m.preserve_f16_subnormals();
+  const Value both = m.extended(GLSLstd450UnpackHalf2x16, F32x2, {pair.id()});
+  return {part(both, 0), part(both, 1)};
 }
 
 namespace {

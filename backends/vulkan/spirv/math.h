@@ -8,6 +8,7 @@
 #pragma once
 
 #include <span>
+#include <array>
 
 #include "backends/vulkan/spirv/value.h"
 #include "engine/graph/op.h"
@@ -58,5 +59,7 @@ Value from_f16(Value bits);
 // Op `op` of class elementwise; of convert, `result` is the type. Throws Error for an op that isn't
 // elementwise or has no such operands.
 Value elementwise(Op op, Type result, std::span<const Value> operands);
+// Of both halves of a u32: in one instruction, where that keeps subnormals.
+std::array<Value, 2> from_f16_pair(Value pair);
 
 }  // namespace fluxion::vulkan_backend::spirv

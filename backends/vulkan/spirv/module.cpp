@@ -497,6 +497,12 @@ Value Module::extended(std::uint32_t instruction, Type type,
   return {*this, type, words[1]};
 }
 
+void Module::preserve_f16_subnormals() {
+  require("SPV_KHR_float_controls");
+  require(spv::Capability::DenormPreserve);
+  preserves_f16_subnormals_ = true;
+}
+
 Shader Module::finish(std::uint32_t subgroup_size) {
   // Tells the driver, and the validation layer's search for hazards, what is only read.
   std::set<std::uint32_t> written;  // bindings
@@ -542,6 +548,9 @@ Shader Module::finish(std::uint32_t subgroup_size) {
   if (target_.preserves_special_values)
     append(words, spv::Op::OpExecutionMode,
            std::array{main_, number(spv::ExecutionMode::SignedZeroInfNanPreserve), 32u});
+  if (preserves_f16_subnormals_)
+    append(words, spv::Op::OpExecutionMode,
+           std::array{main_, number(spv::ExecutionMode::DenormPreserve), 16u});
   const auto add = [&](const Words& part) { words.insert(words.end(), part.begin(), part.end()); };
   add(decorations_);
   add(globals_);

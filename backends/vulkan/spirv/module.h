@@ -182,6 +182,9 @@ class Module {
   void set_precise(bool precise) { precise_ = precise; }
   bool precise() const { return precise_; }
 
+  // Keeps subnormals of f16 in the whole shader; only where the target can.
+  void preserve_f16_subnormals();
+
   // Ends the shader. `subgroup_size` is required of the pipeline, 0: any.
   Shader finish(std::uint32_t subgroup_size = 0);
 
@@ -232,7 +235,7 @@ class Module {
   std::uint32_t next_id_ = 1;
   std::uint32_t glsl_ = 0, main_ = 0, entry_ = 0, block_ = 0, push_block_ = 0;
   std::uint32_t bindings_ = 0, push_words_ = 0;
-  bool precise_ = true;
+  bool precise_ = true, preserves_f16_subnormals_ = false;
   std::vector<LoopTargets> loops_;
   std::vector<std::uint32_t> interface_;
   std::map<std::uint32_t, bool> capabilities_;
