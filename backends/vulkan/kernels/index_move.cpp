@@ -8,12 +8,13 @@ using spirv::Value;
 
 namespace {
 
-// The widest unit in which rows of this many bytes can be moved.
-spirv::Type unit_of(std::int64_t row_bytes) {
+// The widest unit in which the device can move rows of this many bytes. (One that keeps elements of
+// a byte or two has units of as many.)
+spirv::Type unit_of(std::int64_t row_bytes, const ShaderTarget& target) {
   if (row_bytes % 16 == 0) return spirv::U32x4;
   if (row_bytes % 8 == 0) return spirv::U32x2;
   if (row_bytes % 4 == 0) return spirv::U32;
-  return row_bytes % 2 == 0 ? spirv::U16 : spirv::U8;
+  return row_bytes % 2 == 0 && target.storage_16 ? spirv::U16 : spirv::U8;
 }
 
 }  // namespace
@@ -26,7 +27,7 @@ void lower_take(OpWork& work) {
   const std::int64_t count = kernel.input_types[1].shape.elements();
   const std::int64_t row_bytes = x.inner * work.element_bytes(type.dtype);
   if (x.outer * count * row_bytes == 0) return;
-  const spirv::Type unit = unit_of(row_bytes);
+  const spirv::Type unit = unit_of(row_bytes, work.target());
   const std::int64_t units = row_bytes / unit.bytes(), items = x.outer * count * units;
 
   OpShader shader(work, "take", Items{items});
@@ -72,7 +73,7 @@ void lower_after(OpWork& work) {
   const DispatchBinding from_binding = work.input(0), to_binding = work.output();
   const std::int64_t bytes = to_binding.bytes;
   if (bytes == 0 || kernel.inputs[0] == kernel.outputs[0]) return;
-  const spirv::Type unit = unit_of(bytes);
+  const spirv::Type unit = unit_of(bytes, work.target());
   const std::int64_t items = bytes / unit.bytes();
 
   OpShader shader(work, "copy", Items{items});

@@ -21,10 +21,10 @@ const std::optional<Device>& kernel_device() {
 
 }  // namespace
 
-std::string invalid(const KernelWork& work) {
+std::string invalid(const KernelWork& work, const ShaderTarget& target) {
   std::string text;
   for (const vulkan_backend::Shader& shader : work.shaders) {
-    const std::string wrong = spirv_faults(shader.words);
+    const std::string wrong = spirv_faults(shader.words, target);
     if (!wrong.empty()) text += shader.name + ": " + wrong + "\n";
   }
   return text;
@@ -34,7 +34,8 @@ bool can_run_kernels() { return kernel_device().has_value(); }
 
 void run_kernel(const KernelWork& work, HostMemory& memory, const Storage& storage,
                 const std::vector<double>& scalars) {
-  const std::string errors = invalid(work);
+  const std::string errors =
+      invalid(work, vulkan_backend::logical_device(*kernel_device())->facts().shaders);
   if (!errors.empty()) throw Error("invalid SPIR-V: " + errors);
   std::vector<std::vector<std::byte>> bytes = memory.to_device(storage);
   std::vector<Words> words;

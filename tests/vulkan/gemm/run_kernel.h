@@ -9,8 +9,9 @@
 
 namespace fluxion::testing {
 
-// "" if every shader is valid SPIR-V for Vulkan 1.1, else what is wrong.
-std::string invalid(const vulkan_backend::KernelWork& work);
+// "" if every shader is valid SPIR-V for Vulkan 1.1 on the target, else what is wrong.
+std::string invalid(const vulkan_backend::KernelWork& work,
+                    const vulkan_backend::ShaderTarget& target);
 
 // Whether this machine has the software device.
 bool can_run_kernels();

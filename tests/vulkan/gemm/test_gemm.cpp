@@ -1,7 +1,10 @@
 // Products of matrices on the software device against plain loops in f64: every tile, odd shapes,
 // views, several terms and results, epilogues, 16-bit operands, NaN and infinities.
+#include <spirv/unified1/GLSL.std.450.h>
+
 #include <cmath>
 #include <limits>
+#include <spirv/unified1/spirv.hpp11>
 
 #include "backends/vulkan/kernels/gemm.h"
 #include "backends/vulkan/kernels/tile_product.h"
@@ -100,6 +103,28 @@ TEST_CASE("products of random shapes, views, terms and dtypes", "[vulkan][gemm]"
           storage_of(false));
     if (c.lhs != DType::f32 || c.rhs != DType::f32 || c.stored != DType::f32)
       check(c, static_cast<std::uint32_t>(round), usual_target(), storage_of(true));
+  }
+}
+
+TEST_CASE("f16 operands keep their subnormals, in one instruction only where a device promises it",
+          "[vulkan][gemm]") {
+  Contraction made =
+      random_contraction({.m = 32, .n = 32, .k = 32, .lhs = DType::f16, .rhs = DType::f16}, 1);
+  const Storage storage = storage_of(true);
+  for (const bool preserves : {false, true}) {
+    ShaderTarget target = usual_target();
+    target.preserves_f16_subnormals = preserves;
+    const KernelWork work =
+        lower_contraction(made.kernel(), {made.memory.program, storage, target});
+    CHECK(invalid(work, target) == "");
+    constexpr std::uint32_t unpack = GLSLstd450UnpackHalf2x16;
+    const std::vector<std::uint32_t>& words = work.shaders.front().words;
+    // An extended instruction of one operand.
+    constexpr std::uint32_t instruction = 6 << 16 | static_cast<std::uint32_t>(spv::Op::OpExtInst);
+    bool unpacks = false;
+    for (std::size_t i = 0; i + 4 < words.size(); ++i)
+      unpacks = unpacks || (words[i] == instruction && words[i + 4] == unpack);
+    CHECK(unpacks == preserves);
   }
 }
 

@@ -23,19 +23,20 @@ DeviceFacts facts_with(const ShaderTarget& target) {
 }
 
 std::vector<DeviceFacts> invented_devices() {
-  ShaderTarget least, most, tiny;
+  ShaderTarget least, bytes, most, tiny;
+  bytes.storage_8 = true;
   most.shared_bytes = 65536;
   most.max_invocations = 1024;
   most.max_local_size = {1024, 1024, 1024};
   most.subgroup_size = 64;
   most.subgroup_arithmetic = most.subgroup_size_control = true;
   most.storage_16 = most.storage_8 = most.float_16 = most.integer_16 = most.integer_8 = true;
-  most.preserves_special_values = true;
+  most.preserves_special_values = most.preserves_f16_subnormals = true;
   tiny.shared_bytes = 1024;
   tiny.max_invocations = 16;
   tiny.max_local_size = {16, 16, 16};
   tiny.max_groups = 300;
-  return {facts_with(least), facts_with(most), facts_with(tiny)};
+  return {facts_with(least), facts_with(bytes), facts_with(most), facts_with(tiny)};
 }
 
 std::int64_t bytes_behind(const DispatchBinding& binding, const Program& program,
@@ -50,7 +51,7 @@ void check_work(const KernelWork& work, const Program& program, const DeviceFact
   const ShaderTarget& target = facts.shaders;
   for (const Shader& shader : work.shaders) {
     INFO(shader.name);
-    CHECK(spirv_faults(shader.words) == "");
+    CHECK(spirv_faults(shader.words, target) == "");
     CHECK(shader.bindings <= facts.max_storage_buffers);
     CHECK(shader.local_size[0] * shader.local_size[1] * shader.local_size[2] <=
           target.max_invocations);
@@ -87,7 +88,7 @@ void check_op(Op op, const Attributes& attributes, const std::vector<TensorType>
 TEST_CASE("vulkan: shaders of index ops are valid on any device", "[vulkan][op]") {
   const auto type = [](const Shape& shape, DType dtype) { return TensorType{shape, dtype}; };
   for (const std::int64_t updates : {0, 5, 700})
-    for (const Shape& shape : {Shape{2, 3, 5}, Shape{1, 4, 8}, Shape{0, 3, 2}}) {
+    for (const Shape& shape : {Shape{2, 3, 5}, Shape{2, 4, 6}, Shape{1, 4, 8}, Shape{0, 3, 2}}) {
       Shape picked = shape;
       picked[1] = updates;
       const TensorType list = type({updates}, DType::i32), places = type(picked, DType::i32);

@@ -36,7 +36,7 @@ Words computed(const Device& device, Op op, const std::vector<Words>& operands, 
                Type to = F32) {
   namespace vk = vulkan_backend;
   const auto points = static_cast<std::uint32_t>(operands[0].size());
-  vk::ShaderTarget target = vk::logical_device(device)->facts().shaders;
+  const vk::ShaderTarget target = vk::logical_device(device)->facts().shaders;
   Module m(target, std::string(to_string(op)), {64, 1, 1});
   const Value i = m.global_id(0);
   m.if_then(i < points, [&] {
@@ -51,7 +51,7 @@ Words computed(const Device& device, Op op, const std::vector<Words>& operands, 
   });
   KernelWork work;
   work.shaders.push_back(m.finish());
-  require_valid(work);
+  require_valid(work, target);
   std::vector<Words> buffers = operands;
   buffers.push_back(Words(points));
   vk::Dispatch dispatch;
@@ -359,7 +359,7 @@ TEST_CASE("shaders round to bf16 and f16 as the host does, for every exponent", 
   });
   KernelWork work;
   work.shaders.push_back(m.finish());
-  require_valid(work);
+  require_valid(work, m.target());
   vk::Dispatch dispatch;
   dispatch.groups = {(points + 63) / 64, 1, 1};
   for (std::int32_t k = 0; k < 3; ++k)

@@ -31,7 +31,7 @@ std::vector<Words> run_shader(const Device& device, vk::Shader shader,
                                  4 * static_cast<std::int64_t>(buffers[k].size()), true, true});
   work.shaders.push_back(std::move(shader));
   work.dispatches.push_back(std::move(dispatch));
-  require_valid(work);
+  require_valid(work, vk::logical_device(device)->facts().shaders);
   return run_work(device, work, buffers);
 }
 

@@ -90,7 +90,7 @@ std::string family_of(const Tape& tape, DType dtype, std::int64_t elements,
   vulkan_backend::ShaderTarget target;
   target.storage_16 = storage_16;
   const KernelWork work = vulkan_backend::lower_tape({tape}, {program, storage, target});
-  require_valid(work);
+  require_valid(work, target);
   return work.shaders.front().name;
 }
 

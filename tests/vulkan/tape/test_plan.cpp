@@ -42,8 +42,9 @@ KernelWork lowered(const Tape& tape) {
   for (std::int64_t i = 0; i < 2; ++i)
     program.buffers.push_back({BufferKind::output, {{elements}, DType::f32}, i, 0});
   const Storage storage;
-  const KernelWork work = lower_tape({tape}, {program, storage, {}});
-  fluxion::testing::require_valid(work);
+  const ShaderTarget target;
+  const KernelWork work = lower_tape({tape}, {program, storage, target});
+  fluxion::testing::require_valid(work, target);
   return work;
 }
 

@@ -41,9 +41,10 @@ void run_on(const Device& device, const TapeCase& test, std::vector<Bytes>& buff
     backend.upload(*outputs.back(), dtypes[i], {buffers[i].data.get(), buffers[i].size});
   }
   program.scalars = static_cast<std::int32_t>(test.scalars.size());
-  vk::KernelWork work = vk::lower_tape({test.tape}, {program, backend.capabilities().storage,
-                                                     vk::logical_device(device)->facts().shaders});
-  require_valid(work);
+  const vk::ShaderTarget& target = vk::logical_device(device)->facts().shaders;
+  vk::KernelWork work =
+      vk::lower_tape({test.tape}, {program, backend.capabilities().storage, target});
+  require_valid(work, target);
   vk::compile(device, program, {std::move(work)})->run({{}, outputs, test.scalars}, {});
   for (std::size_t i = 0; i < buffers.size(); ++i)
     backend.download(*outputs[i], dtypes[i], {buffers[i].data.get(), buffers[i].size});
