@@ -4,6 +4,7 @@
 #include <bit>
 #include <variant>
 
+#include "backends/vulkan/spirv/math.h"
 #include "engine/divide.h"
 #include "engine/error.h"
 #include "engine/graph/op_names.h"
@@ -196,11 +197,9 @@ Value RunningSum::rounded() const {
   const Value sum = sum_.get();
   if (!floating_) return sum;
   // Beside an infinite sum, or next to the largest number, what was lost is not finite either.
-  // (An integer test: those of floats may be folded away.) Nothing lost keeps the sign of a zero.
-  constexpr std::uint32_t exponent = 0x7f800000u;
+  // Nothing lost keeps the sign of a zero.
   const Value lost = lost_.get(), all = sum + lost;
-  const Value usable = ((bitcast(spirv::U32, all) & exponent) != exponent) & (lost != 0);
-  return select(usable, all, sum);
+  return select(is_finite(all) & (lost != 0), all, sum);
 }
 
 }  // namespace fluxion::vulkan_backend

@@ -304,7 +304,7 @@ class AttentionKernel {
   }
 
   // x, and 0 where it is -inf: what to subtract from the scores of a row over nothing.
-  Value shift_by(Value x) { return select(x == minus_infinity, m_.f32(0), x); }
+  Value shift_by(Value x) { return select(has_bits_of(x, minus_infinity), m_.f32(0), x); }
 
   void update_softmax(Value first_column, const Accumulators& matrices, Carried& carried) {
     const bool dual = pass_ == AttentionPass::dual;

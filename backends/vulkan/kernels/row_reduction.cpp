@@ -72,7 +72,7 @@ Value Accumulator::total() const {
   if (!compensated_) return value;
   // After an overflow or an infinity the errors are no numbers.
   const Value lost = lost_.get();
-  return select(absolute(lost) < std::numeric_limits<float>::infinity(), value + lost, value);
+  return select(is_finite(lost), value + lost, value);
 }
 
 // ---- a workgroup

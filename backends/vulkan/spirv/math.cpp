@@ -88,7 +88,7 @@ Value log_normal(Value x, Value exponent_shift, Value correction) {
 // The values of log and log1p where the argument of the logarithm, u, is zero, negative, infinite
 // or NaN.
 Value log_special(Value u, Value y) {
-  y = select(u == infinity, constant_of(u, infinity), y);
+  y = select(has_bits_of(u, infinity), constant_of(u, infinity), y);
   y = select(u == 0, constant_of(u, -infinity), y);
   y = select(u < 0, constant_of(u, not_a_number), y);
   return select(is_nan(u), u, y);
@@ -211,7 +211,7 @@ Value sine_of_quarter(Value x, std::uint32_t quarter) {
           fma(m.f32(-0.5f), s, m.f32(1)));
   const Value y = select((n & 1) != 0, cosine, sine);
   const Value with_sign = bitcast(F32, bits_of(y) ^ ((n & 2) << 30));
-  return select((bits_of(x) & 0x7F800000u) == 0x7F800000u, m.f32(not_a_number), with_sign);
+  return select(is_finite(x), with_sign, m.f32(not_a_number));
 }
 
 // ---- pow
@@ -264,6 +264,10 @@ Value exp_moderate(Value x) {
 Value expm1(Value x) {
   const ReducedExponential e = reduced_exponential(clamped(x, -25, 89));
   // 2^n p + (2^n - 1), halved while it is formed so that n = 128 fits.
+Value is_finite(Value a) { return (bits_of(a) & 0x7F800000u) != 0x7F800000u; }
+Value has_bits_of(Value a, float number) {
+  return bits_of(a) == std::bit_cast<std::uint32_t>(number);
+}
   const Value scale = power_of_two(convert(I32, e.n) - 1);
   const Value half = fma(scale, e.minus_one, scale - 0.5f);
   // Where x^2 does not change x, return x. Keeps -0, subnormals and NaN.
@@ -413,7 +417,7 @@ Value pow(Value x, Value y) {
   const Value f = (high - n) + clamped(power.low, -1, 1);
   Value result = times_power_of_two(expm1_near_zero(f * 0.693147182f) + 1, n);
 
-  const Value zero = x == 0, endless = base == infinity, y_negative = y < 0;
+  const Value zero = x == 0, endless = has_bits_of(base, infinity), y_negative = y < 0;
   result = select(zero | endless, select(zero == y_negative, m.f32(infinity), m.f32(0)), result);
   const Value whole = (absolute(y) >= 8388608.0f) | (floor(y) == y);
   const Value odd = whole & (absolute(y) < 16777216.0f) &
@@ -457,7 +461,7 @@ Value hypot(Value x, Value y) {
   const Value scale = choose(0x1p-96f, 0x1p96f);
   const Value p = a * scale, q = b * scale;
   const Value length = square_root(p * p + q * q) * choose(0x1p96f, 0x1p-96f);
-  return select((a == infinity) | (b == infinity), m.f32(infinity), length);
+  return select(has_bits_of(a, infinity) | has_bits_of(b, infinity), m.f32(infinity), length);
 }
 
 // Comparisons with NaN are false: a stays if it is NaN, b must be asked.

@@ -18,6 +18,8 @@ namespace fluxion::vulkan_backend::spirv {
 // By the bits: drivers can't assume it away.
 Value is_nan(Value a);
 
+Value is_finite(Value a);
+Value has_bits_of(Value a, float number);
 Value exp(Value x);
 // e^x for x in [-87, 88], without special values.
 Value exp_moderate(Value x);
