@@ -29,6 +29,8 @@ Value clamped(Value x, float low, float high) {
 }
 
 Value bits_of(Value x) { return bitcast(U32, x); }
+// The first twelve bits, of which products are exact.
+Value upper(Value x) { return bitcast(F32, bits_of(x) & 0xFFFFF000u); }
 Value with_sign_of(Value magnitude, Value sign) {
   return bitcast(F32, (bits_of(magnitude) & 0x7FFFFFFFu) | (bits_of(sign) & 0x80000000u));
 }
@@ -111,12 +113,25 @@ Pair two_sum(Value a, Value b) {
   return {sum, (a - (sum - of_b)) + (b - of_b)};
 }
 // a b exactly: T. J. Dekker, "A Floating-Point Technique for Extending the Available Precision"
-// (1971). Halves of twelve bits have exact products.
+// (1971).
 Pair two_product(Value a, Value b) {
-  const auto upper = [](Value x) { return bitcast(F32, bits_of(x) & 0xFFFFF000u); };
   const Value product = a * b, a1 = upper(a), a2 = a - a1, b1 = upper(b), b2 = b - b1;
   return {product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2};
 }
+// 1 / b to about 2^-33, |b| in [2^-60, 2^60], of a quotient that may be off by some units: with its
+// first twelve bits, q, the rest 1 - q b is exact. The upper part is q.
+Pair reciprocal(Pair b) {
+  const Value quotient = 1 / b.high, q = upper(quotient), b1 = upper(b.high), b2 = b.high - b1;
+  const Value rest = ((1 - q * b1) - q * b2) - q * b.low;
+  return {q, rest * quotient};
+}
+
+// Not what the instruction gives for zeros, negative and subnormal numbers, infinities and NaN.
+Value is_positive_normal(Value x) { return bits_of(x) - 0x00800000u < 0x7F000000u; }
+Value instruction_square_root(Value x) {
+  return x.module().extended(GLSLstd450Sqrt, F32, {x.id()}, true);
+}
+
 // ---- sine and cosine
 
 struct ReducedAngle {
@@ -249,6 +264,10 @@ Pair log2_pair(Value x, Value exponent_shift) {
 }  // namespace
 
 Value is_nan(Value a) { return (bits_of(a) & 0x7FFFFFFFu) > 0x7F800000u; }
+Value is_finite(Value a) { return (bits_of(a) & 0x7F800000u) != 0x7F800000u; }
+Value has_bits_of(Value a, float number) {
+  return bits_of(a) == std::bit_cast<std::uint32_t>(number);
+}
 
 Value exp(Value x) {
   // Below -104 e^x rounds to 0; above 89 it is infinite.
@@ -264,10 +283,6 @@ Value exp_moderate(Value x) {
 Value expm1(Value x) {
   const ReducedExponential e = reduced_exponential(clamped(x, -25, 89));
   // 2^n p + (2^n - 1), halved while it is formed so that n = 128 fits.
-Value is_finite(Value a) { return (bits_of(a) & 0x7F800000u) != 0x7F800000u; }
-Value has_bits_of(Value a, float number) {
-  return bits_of(a) == std::bit_cast<std::uint32_t>(number);
-}
   const Value scale = power_of_two(convert(I32, e.n) - 1);
   const Value half = fma(scale, e.minus_one, scale - 0.5f);
   // Where x^2 does not change x, return x. Keeps -0, subnormals and NaN.
@@ -287,7 +302,10 @@ Value log1p(Value x) {
   // 1 + x = u + lost; log(u + lost) = log u + lost / u. Which of 1 and x is larger decides how
   // `lost` is found exactly.
   const Value lost = select(x > 1, 1 - (u - x), x - (u - 1));
-  const Value y = log_special(u, log_normal(u, constant_of(x, 0), lost / u));
+  // Near 1, where lost / u is much of the result, no quotient is needed.
+  const Value above = u - 1;
+  const Value part = select(absolute(above) < 0x1p-12f, lost - lost * above, lost / u);
+  const Value y = log_special(u, log_normal(u, constant_of(x, 0), part));
   return select(absolute(x) < 1e-8f, x, y);
 }
 
@@ -302,7 +320,8 @@ Value tanh(Value x) {
   const Value near = fma(s * x, g, x);
   // 1 - 2 / (e^2x + 1), which rounds to 1 from 9.02 on
   const Value e = exp_moderate(clamped(magnitude + magnitude, 0, 20)) + 1;
-  const Value far = 1 - 2 / e;
+  const Value rough = 1 / e, part = fma(fma(-rough, e, constant_of(x, 1)), rough, rough);
+  const Value far = 1 - (part + part);
   // (The sign last: llvmpipe with LLVM 15 may compile a choice between x and what has its sign to
   // neither.)
   return with_sign_of(select(is_nan(x), x, select(magnitude < 0.625f, near, far)), x);
@@ -325,19 +344,15 @@ SigmoidParts sigmoid_parts(Value x) {
 
 }  // namespace
 
-// 1 / (1 + e), or e / (1 + e) for x < 0. The quotient of the upper parts is corrected by what the
-// lower ones change.
+// 1 / (1 + e), or e / (1 + e) for x < 0.
 Value sigmoid(Value x) {
   const auto [e, one_plus] = sigmoid_parts(x);
-  const Value negative = x < 0;
-  const Value above = select(negative, e.high, constant_of(x, 1)),
-              above_low = select(negative, e.low, constant_of(x, 0));
-  const Value y = above / one_plus.high;
-  const Value reciprocal = select(negative, 1 - y, y);  // of 1 + e; it needs few bits
-  return select(is_nan(x), x, y + (above_low - y * one_plus.low) * reciprocal);
+  const Pair parts = reciprocal(one_plus), y = quick_sum(parts.high, parts.low);
+  const Value of_negative = e.high * y.high + (e.high * y.low + e.low * y.high);
+  return select(is_nan(x), x, select(x < 0, of_negative, y.high));
 }
 
-// e / (1 + e)^2, corrected likewise by what is left of e after the product with the square.
+// e / (1 + e)^2, corrected by what is left of e after the product with the square.
 Value sigmoid_slope(Value x) {
   const auto [e, one_plus] = sigmoid_parts(x);
   Pair square = two_product(one_plus.high, one_plus.high);
@@ -354,7 +369,8 @@ Value erf(Value x) {
   const Value g =
       polynomial(s, {0.1283791671f, -0.3761263843f, 0.1128378197f, -0.02686540005f, 0.005220945445f,
                      -0.0008482829024f, 0.0001125694919f, -9.641519694e-6f});
-  const Value near = fma(x, g, x);
+  // (Scaled, so that x g is not flushed to zero where x is not.)
+  const Value scaled = x * 0x1p24f, near = fma(scaled, g, scaled) * 0x1p-24f;
   // log(erfc(t)), 0.98 <= t <= 4; erf rounds to 1 from 3.92 on
   const Value t = clamped(magnitude, 0, 4);
   const Value q =
@@ -396,7 +412,22 @@ Value erfc(Value x) {
   return select(is_nan(x), x, select(x < 0, 2 - y, y));
 }
 
-Value reciprocal_square_root(Value x) { return 1 / square_root(x); }
+// The instruction may be off by 4.5 units: r gives the first bits, h, and the root is
+// h + (m - h^2) / (h + root). m in [1/2, 2) is x without an even power of two.
+Value square_root(Value x) {
+  const Value bits = bits_of(x);
+  const Value m = bitcast(F32, (bits & 0x00FFFFFFu) + 0x3F000000u);
+  const Value r = instruction_square_root(m), h = upper(r);
+  const Value root = h + (m - h * h) / (h + r);
+  const Value scale = bitcast(F32, ((bits >> 24) << 23) + 0x20000000u);
+  return select(is_positive_normal(x), root * scale, instruction_square_root(x));
+}
+
+// (The instruction is good to 2 units, and defined for positive numbers only.)
+Value reciprocal_square_root(Value x) {
+  const Value y = x.module().extended(GLSLstd450InverseSqrt, F32, {x.id()}, true);
+  return select(is_positive_normal(x), y, 1 / instruction_square_root(x));
+}
 
 Value divide(Value a, Value b) {
   // A reciprocal below 2^-126 might be flushed to zero.
@@ -433,8 +464,18 @@ Value atan2(Value y, Value x) {
   Module& m = x.module();
   const Value rise = absolute(y), run = absolute(x), steep = rise > run;
   const Value longer = select(steep, rise, run), shorter = select(steep, run, rise);
-  const Value ratio =
-      select(longer == 0, m.f32(0), select(shorter == infinity, m.f32(1), divide(shorter, longer)));
+  // Both times the power of two that takes the longer one to [2, 4); the shorter one times 2^24
+  // too, so that what its parts lack is not flushed to zero.
+  const Value unit =
+      bitcast(F32, min(m.u32(0x7F800000u) - (bits_of(longer) & 0x7F800000u), 0x7F000000u));
+  const Value divisor = longer * unit, dividend = shorter * unit * 0x1p24f;
+  const Pair per = reciprocal({divisor, m.f32(0)});
+  const Value first = upper(dividend);
+  const Value quotient =
+      (first * per.high + ((dividend - first) * per.high + dividend * per.low)) * 0x1p-24f;
+  const Value endless = has_bits_of(longer, infinity);
+  const Value of_endless = select(has_bits_of(shorter, infinity), m.f32(1), m.f32(0));
+  const Value ratio = select(endless, of_endless, select(divisor == 0, m.f32(0), quotient));
   const Value s = ratio * ratio;
   // (atan(t) / t - 1) / t^2, 0 <= t <= 1
   const Value g = polynomial(s, {-0.3333333224f, 0.199999322f, -0.1428425087f, 0.1109520247f,

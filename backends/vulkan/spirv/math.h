@@ -4,22 +4,23 @@
 // tails. They are those of the CPU backend (backends/cpu/tape/math-inl.h), whose polynomials they
 // share; sin and cos reduce large arguments in integers instead of f64, and erfc, pow and atan2 are
 // their own. Special values are right on devices that keep infinities and NaN; results and operands
-// below 2^-126 may count as zero. Nothing here needs a fused multiply-add to be fused.
+// below 2^-126 may count as zero. Nothing here needs a fused multiply-add to be fused, or a division
+// or square root to be more exact than Vulkan demands (tests/vulkan/emulated).
 #pragma once
 
-#include <span>
 #include <array>
+#include <span>
 
 #include "backends/vulkan/spirv/value.h"
 #include "engine/graph/op.h"
 
 namespace fluxion::vulkan_backend::spirv {
 
-// By the bits: drivers can't assume it away.
+// By the bits: drivers can't assume them away, even where they promise nothing of special values.
 Value is_nan(Value a);
-
 Value is_finite(Value a);
 Value has_bits_of(Value a, float number);
+
 Value exp(Value x);
 // e^x for x in [-87, 88], without special values.
 Value exp_moderate(Value x);
@@ -33,6 +34,7 @@ Value sigmoid(Value x);
 Value sigmoid_slope(Value x);
 Value erf(Value x);
 Value erfc(Value x);
+Value square_root(Value x);
 Value reciprocal_square_root(Value x);
 // Within 2.5 units for all operands: the instruction may lose divisors above 2^126.
 Value divide(Value a, Value b);
@@ -57,11 +59,11 @@ Value to_bf16(Value a);
 Value from_bf16(Value bits);
 Value to_f16(Value a);
 Value from_f16(Value bits);
+// Of both halves of a u32: in one instruction, where that keeps subnormals.
+std::array<Value, 2> from_f16_pair(Value pair);
 
 // Op `op` of class elementwise; of convert, `result` is the type. Throws Error for an op that isn't
 // elementwise or has no such operands.
 Value elementwise(Op op, Type result, std::span<const Value> operands);
-// Of both halves of a u32: in one instruction, where that keeps subnormals.
-std::array<Value, 2> from_f16_pair(Value pair);
 
 }  // namespace fluxion::vulkan_backend::spirv

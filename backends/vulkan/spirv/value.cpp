@@ -313,6 +313,5 @@ Value absolute(Value a) { return a.module().extended(GLSLstd450FAbs, a.type(), {
 Value floor(Value a) { return a.module().extended(GLSLstd450Floor, a.type(), {a.id()}); }
 Value round_even(Value a) { return a.module().extended(GLSLstd450RoundEven, a.type(), {a.id()}); }
 Value truncate(Value a) { return a.module().extended(GLSLstd450Trunc, a.type(), {a.id()}); }
-Value square_root(Value a) { return a.module().extended(GLSLstd450Sqrt, a.type(), {a.id()}, true); }
 
 }  // namespace fluxion::vulkan_backend::spirv

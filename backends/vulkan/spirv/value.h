@@ -153,6 +153,5 @@ Value absolute(Value a);
 Value floor(Value a);
 Value round_even(Value a);
 Value truncate(Value a);
-Value square_root(Value a);
 
 }  // namespace fluxion::vulkan_backend::spirv
