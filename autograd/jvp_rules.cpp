@@ -278,24 +278,27 @@ bool moves(const JvpCall& call, std::size_t begin, std::size_t end) {
                      [](const Tensor& tangent) { return static_cast<bool>(tangent); });
 }
 
-// The op on the tangents of operands [begin, 6), in which it is linear; the others stay primal.
-std::vector<Tensor> along(const JvpCall& call, std::size_t begin) {
+// The op on the tangents of operands [begin, end), in which it is linear; the others stay primal.
+std::vector<Tensor> along(const JvpCall& call, std::size_t begin, std::size_t end) {
   std::vector<Tensor> operands = call.inputs;
-  for (std::size_t i = begin; i < 6; ++i) operands[i] = or_zeros(call.tangents[i], call.inputs[i]);
+  for (std::size_t i = begin; i < end; ++i)
+    operands[i] = or_zeros(call.tangents[i], call.inputs[i]);
   return make_nodes(call.node->op, call.node->attributes, operands);
 }
 
 // (dy, dlse) is linear in (dq, dk, dv).
 Tangents attention_dual(const JvpCall& call) {
   if (moves(call, 0, 3) || moves(call, 6, call.inputs.size())) return expanded(call);
-  const std::vector<Tensor> dual = along(call, 3);
+  const std::vector<Tensor> dual = along(call, 3, 6);
   return {Tensor(), Tensor(), dual[2], dual[3]};
 }
 
-// Linear in (delta, u).
+// Linear in u and the cotangent of lse.
 Tangents attention_backward(const JvpCall& call) {
-  if (moves(call, 0, 4) || moves(call, 6, call.inputs.size())) return expanded(call);
-  return along(call, 4);
+  if (moves(call, 0, 3) || moves(call, 5, call.inputs.size()) ||
+      is_by_delta(call.inputs[0].shape(), call.inputs[3].shape()))
+    return expanded(call);
+  return along(call, 3, 5);
 }
 
 // `after` only delays its value, so the tangent need not wait.

@@ -288,13 +288,12 @@ Cotangents attention_dual(const TransposeCall& call) {
     if (call.linear[i])
       throw Error("linear_transpose: attention_dual is linear in dq, dk and dv only");
   const std::vector<Tensor>& in = call.inputs;
-  const Tensor &uy = call.cotangents[2], &ulse = call.cotangents[3];
-  std::vector<Tensor> primal{in[0], in[1], in[2]};
-  if (in.size() > 6) primal.push_back(in[6]);
-  const std::vector<Tensor> forward = make_nodes(Op::attention, call.node->attributes, primal);
-  Tensor delta = uy ? fluxion::sum(scaled(uy, forward[0]), {-1}) : Tensor();
-  if (ulse) delta = delta ? delta - ulse : -ulse;
-  std::vector<Tensor> operands{in[0], in[1], in[2], forward[1], delta, uy ? uy : zeros_like(in[0])};
+  std::vector<Tensor> operands{in[0], in[1], in[2]};
+  for (const std::size_t i : {2, 3}) {
+    const Tensor& u = call.cotangents[i];
+    const TensorType& type = call.node->outputs[i];
+    operands.push_back(u ? u : zeros(type.shape, type.dtype, in[0].device()));
+  }
   if (in.size() > 6) operands.push_back(in[6]);
   const std::vector<Tensor> back =
       make_nodes(Op::attention_backward, call.node->attributes, operands);
@@ -304,22 +303,26 @@ Cotangents attention_dual(const TransposeCall& call) {
   return result;
 }
 
-// Linear in (delta, u). Let (a, b, c) be the cotangents of (dq, dk, dv) and (dy, dlse) the dual
-// along them: the cotangent of u is dy + dlse y, that of delta is -dlse. Assumes that lse is the
-// one of q, k and mask, which holds wherever a transform emits this op.
+// Linear in the cotangents u and ulse. Let (a, b, c) be the cotangents of (dq, dk, dv) and (dy,
+// dlse) the dual along them: those of (u, ulse) are (dy, dlse). By delta = sum(u y) - ulse, whose
+// lse is taken to be that of q, k and mask, the cotangent of delta is -dlse and that of u is dy +
+// dlse y.
 Cotangents attention_backward(const TransposeCall& call) {
-  for (std::size_t i : {0, 1, 2, 3})
-    if (call.linear[i])
-      throw Error("linear_transpose: attention_backward is linear in delta and u only");
   const std::vector<Tensor>& in = call.inputs;
+  const bool by_delta = is_by_delta(in[0].shape(), in[3].shape());
+  const std::size_t u = by_delta ? 5 : 3, mask = by_delta ? 6 : 5;
+  for (std::size_t i = 0; i < in.size(); ++i)
+    if (call.linear[i] && i != u && i != 4)
+      throw Error("linear_transpose: attention_backward is linear in the cotangents only");
   std::vector<Tensor> operands{in[0], in[1], in[2]};
   for (std::size_t i = 0; i < 3; ++i)
     operands.push_back(call.cotangents[i] ? call.cotangents[i] : zeros_like(in[i]));
-  if (in.size() > 6) operands.push_back(in[6]);
+  if (in.size() > mask) operands.push_back(in[mask]);
   const std::vector<Tensor> dual = make_nodes(Op::attention_dual, call.node->attributes, operands);
   Cotangents result(in.size());
-  if (call.linear[4]) result[4] = -dual[3];
-  if (call.linear[5]) result[5] = dual[2] + scaled(expand_dims(dual[3], -1), dual[0]);
+  if (call.linear[4]) result[4] = by_delta ? -dual[3] : dual[3];
+  if (call.linear[u])
+    result[u] = by_delta ? dual[2] + scaled(expand_dims(dual[3], -1), dual[0]) : dual[2];
   return result;
 }
 

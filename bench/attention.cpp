@@ -42,12 +42,12 @@ Tensor part(const Tensor& qkv, const Heads& h, std::int64_t which) {
 std::function<void()> prepare(const Heads& h, Op op, bool fused, int threads) {
   const Device device = cpu({.threads = threads});
   const auto f = compile([h, op, fused](const Tensor& qkv, const Tensor& tangents,
-                                        const Tensor& lse, const Tensor& delta, const Tensor& u) {
+                                        const Tensor& lse_cotangent, const Tensor& u) {
     std::vector<Tensor> operands{part(qkv, h, 0), part(qkv, h, 1), part(qkv, h, 2)};
     if (op == Op::attention_dual)
       for (const std::int64_t i : {0, 1, 2}) operands.push_back(part(tangents, h, i));
     if (op == Op::attention_backward)
-      operands.insert(operands.end(), {lse, delta, transpose(u, {0, 2, 1, 3})});
+      operands.insert(operands.end(), {transpose(u, {0, 2, 1, 3}), lse_cotangent});
     const AttentionAttributes attributes{1 / std::sqrt(static_cast<double>(h.features)), false};
     return fused ? make_nodes(op, attributes, operands)
                  : expansion(op, attributes, operands, operands[0].device().costs());
@@ -55,14 +55,12 @@ std::function<void()> prepare(const Heads& h, Op op, bool fused, int threads) {
   const Tensor qkv = zeros({h.batch, h.tokens, 3, h.heads, h.features}, DType::f32, device),
                rows = zeros({h.batch, h.heads, h.tokens}, DType::f32, device);
   const Tensor u = zeros({h.batch, h.tokens, h.heads, h.features}, DType::f32, device);
-  const auto bound = std::make_shared<BoundProgram>(f.program(qkv, qkv, rows, rows, u), device);
-  for (const std::size_t i : {0, 1, 4}) {
+  const auto bound = std::make_shared<BoundProgram>(f.program(qkv, qkv, rows, u), device);
+  for (const std::size_t i : {0, 1, 3}) {
     const std::span<float> values = bound->input(i);
     for (std::size_t j = 0; j < values.size(); ++j)
       values[j] = static_cast<float>(j * 2654435761u % 1000) / 250.0f - 2.0f;
   }
-  // About the log-sum-exp of such scores, so that weights are neither zero nor infinite.
-  for (float& value : bound->input(2)) value = std::log(static_cast<float>(h.tokens)) + 1;
   return [bound] { bound->run(); };
 }
 

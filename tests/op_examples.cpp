@@ -575,18 +575,22 @@ void add_attention(Examples& all) {
     const std::string label = to_string(q) + " by " + to_string(k) + (c.masked ? ", masked" : "") +
                               (c.causal ? ", causal" : "");
     const std::vector<HostValue> primals{random(q, 81), random(k, 82), random(k, 83)};
-    std::vector<HostValue> dual = primals, back = primals;
+    std::vector<HostValue> dual = primals, back = primals, by_delta = primals;
     dual.insert(dual.end(), {random(q, 84), random(k, 85), random(k, 86)});
-    back.insert(back.end(), {random(Shape(rows), 87), random(q, 88)});
+    back.insert(back.end(), {random(q, 88), random(Shape(rows), 87)});
+    by_delta.insert(by_delta.end(), {random(Shape(rows), 87), random(q, 88)});
     all.add(Op::attention, label, primals,
             [apply](const std::vector<Tensor>& x) { return apply(Op::attention, x); });
     all.add(Op::attention_dual, label, dual,
             [apply](const std::vector<Tensor>& x) { return apply(Op::attention_dual, x); });
-    // The backward's derivative holds where lse is that of q and k.
-    all.add(Op::attention_backward, label, back, [apply](const std::vector<Tensor>& x) {
-      const Tensor lse = apply(Op::attention, {x[0], x[1], x[2]})[1];
-      return apply(Op::attention_backward, {x[0], x[1], x[2], lse, x[3], x[4]});
-    });
+    all.add(Op::attention_backward, label, back,
+            [apply](const std::vector<Tensor>& x) { return apply(Op::attention_backward, x); });
+    // The derivative holds where lse is that of q and k.
+    all.add(Op::attention_backward, label + ", by delta", by_delta,
+            [apply](const std::vector<Tensor>& x) {
+              const Tensor lse = apply(Op::attention, {x[0], x[1], x[2]})[1];
+              return apply(Op::attention_backward, {x[0], x[1], x[2], lse, x[3], x[4]});
+            });
   }
 }
 

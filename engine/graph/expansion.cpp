@@ -147,8 +147,13 @@ Tensor scores(const AttentionAttributes& a, const Tensor& q, const Tensor& k, co
   return where(visible, s, -std::numeric_limits<double>::infinity());
 }
 
-// x, and 0 where it is -inf: what to subtract from scores. A row over nothing - every key is
-// masked, or there is none - then has weights 0 in place of exp(-inf + inf).
+// Rows over nothing: every key is masked, or there is none.
+Tensor sees_none(const Tensor& s) {
+  return eq(max(s, {-1}, true), -std::numeric_limits<double>::infinity());
+}
+
+// x, and 0 where it is -inf: what to subtract from scores. A row over nothing then has weights 0 in
+// place of exp(-inf + inf).
 Tensor shift_by(const Tensor& x) {
   return where(eq(x, -std::numeric_limits<double>::infinity()), 0.0, x);
 }
@@ -172,21 +177,48 @@ Tensors attention(const AttentionAttributes& a, const Tensors& in) {
   return {matmul(p, in[2]), without_last(lse)};
 }
 
+// x minus what it is at the largest score (the mean over all that tie), and that. Sums of p x over
+// the keys are then sums over the other keys alone: where one key takes nearly all weight, what is
+// left of it in a derivative is not a difference of large numbers. (As autograd's rule of softmax.)
+struct AgainstLargest {
+  Tensor difference, at_largest;
+};
+AgainstLargest against_largest(const Tensor& x, const Tensor& s) {
+  const Tensor largest = convert(eq(s, max(s, {-1}, true)), x.dtype());
+  const Tensor at = sum(strong_mul(x, largest), {-1}, true) / sum(largest, {-1}, true);
+  return {x - at, at};
+}
+
 // With ds the tangent of the scores and t = p ds: dlse = sum t, dy = t v - dlse y + p dv.
 Tensors attention_dual(const AttentionAttributes& a, const Tensors& in) {
   const Tensor &q = in[0], &k = in[1], &v = in[2], &dq = in[3], &dk = in[4], &dv = in[5];
-  const auto [p, lse] = softmax_of(scores(a, q, k, in.size() > 6 ? &in[6] : nullptr));
-  const Tensor t = p * ((matmul(dq, swapped(k)) + matmul(q, swapped(dk))) * a.scale);
-  const Tensor y = matmul(p, v), dlse = sum(t, {-1}, true);
-  return {y, without_last(lse), matmul(t, v) + matmul(p, dv) - dlse * y, without_last(dlse)};
+  const Tensor s = scores(a, q, k, in.size() > 6 ? &in[6] : nullptr);
+  const auto [p, lse] = softmax_of(s);
+  const auto [ds, at_largest] =
+      against_largest((matmul(dq, swapped(k)) + matmul(q, swapped(dk))) * a.scale, s);
+  const Tensor weighted = p * ds, total = sum(weighted, {-1}, true);
+  const Tensor dy = matmul(weighted - total * p, v) + matmul(p, dv),
+               dlse = where(sees_none(s), 0.0, total + at_largest);
+  return {matmul(p, v), without_last(lse), dy, without_last(dlse)};
 }
 
-// ds = p (u v' - delta) scale, with p = exp(scores - lse), 0 over nothing.
-Tensors attention_backward(const AttentionAttributes& a, const Tensors& in) {
+// The op on lse, delta and u: ds = p (u v' - delta) scale with p = exp(scores - lse).
+Tensors attention_backward_by_delta(const AttentionAttributes& a, const Tensors& in) {
   const Tensor &q = in[0], &k = in[1], &v = in[2], &lse = in[3], &delta = in[4], &u = in[5];
   const Tensor p =
       exp(scores(a, q, k, in.size() > 6 ? &in[6] : nullptr) - shift_by(expand_dims(lse, -1)));
   const Tensor ds = p * (matmul(u, swapped(v)) - expand_dims(delta, -1)) * a.scale;
+  return {matmul(ds, k), matmul(swapped(ds), q), matmul(swapped(p), u)};
+}
+
+// ds = p (u v' - delta) scale with delta = sum p u v' - the cotangent of lse, 0 over nothing.
+Tensors attention_backward(const AttentionAttributes& a, const Tensors& in) {
+  if (is_by_delta(in[0].shape(), in[3].shape())) return attention_backward_by_delta(a, in);
+  const Tensor &q = in[0], &k = in[1], &v = in[2], &u = in[3], &lse_cotangent = in[4];
+  const Tensor s = scores(a, q, k, in.size() > 5 ? &in[5] : nullptr), p = softmax_of(s).p;
+  const Tensor weighted = p * against_largest(matmul(u, swapped(v)), s).difference;
+  const Tensor delta = sum(weighted, {-1}, true) - expand_dims(lse_cotangent, -1);
+  const Tensor ds = (weighted - delta * p) * a.scale;
   return {matmul(ds, k), matmul(swapped(ds), q), matmul(swapped(p), u)};
 }
 
@@ -227,6 +259,8 @@ Tensor spread_and_pad(const Tensor& x, const Dims& spread, const Dims& low, cons
 bool is_attention(Op op) {
   return op == Op::attention || op == Op::attention_dual || op == Op::attention_backward;
 }
+
+bool is_by_delta(const Shape& q, const Shape& operand) { return operand.rank() < q.rank(); }
 
 Tensors expansion(Op op, const Attributes& attributes, const Tensors& inputs,
                   const CostModel& costs) {

@@ -16,6 +16,11 @@ namespace fluxion {
 // Whether `op` is attention, its dual or its backward: the fused ops that a backend may have
 // kernels for, which read their operands through OpKernel::views.
 bool is_attention(Op op);
+// Whether attention_backward, by the shapes of q and of the operand behind v, has the operands that
+// it had when the first stored graphs were written: (q, k, v, lse, delta, u[, mask]) with delta =
+// sum(u y) - cotangent of lse, in place of (q, k, v, u, cotangent of lse[, mask]). It gives the
+// same gradients with more rounding, is emitted no longer, and no backend has a kernel for it.
+bool is_by_delta(const Shape& q, const Shape& operand);
 
 // The outputs of the fused op `op` on these inputs, built from ops that are not fused. Where there
 // are several formulas, `costs` chooses. Throws Error for an op that is not fused.

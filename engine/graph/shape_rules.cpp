@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "engine/graph/expansion.h"
 #include "engine/graph/numbers.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/region.h"
@@ -503,10 +504,12 @@ Types attention_dual(const Call& call) {
 }
 
 Types attention_backward(const Call& call) {
-  call.require_shape(call.inputs.size() >= 6, "wrong number of operands");
-  const Types forward = attention_over(call, {5}, {}, 6);
-  call.require_shape(call.inputs[3] == forward[1] && call.inputs[4] == forward[1],
-                     "lse and delta must be [.., queries]");
+  call.require_shape(call.inputs.size() >= 5, "wrong number of operands");
+  const bool by_delta = is_by_delta(call.inputs[0].shape, call.inputs[3].shape);
+  const Types forward =
+      by_delta ? attention_over(call, {5}, {}, 6) : attention_over(call, {3}, {}, 5);
+  call.require_shape(call.inputs[4] == forward[1] && (!by_delta || call.inputs[3] == forward[1]),
+                     "the cotangent of lse, or lse and delta, must be [.., queries]");
   return {call.inputs[0], call.inputs[1], call.inputs[2]};
 }
 

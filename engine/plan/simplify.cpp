@@ -393,7 +393,11 @@ Graph simplified(const Graph& graph, const std::function<bool(const GraphNode&)>
 }  // namespace
 
 Graph simplify(const Graph& graph, const Capabilities& device, std::vector<double>& extra_scalars) {
-  const auto keep = [&](const GraphNode& node) { return has_kernel(node, device.limits); };
+  const auto keep = [&](const GraphNode& node) {
+    const auto shape = [&](std::size_t i) { return graph.type(node.inputs[i]).shape; };
+    return has_kernel(node, device.limits) &&
+           !(node.op == Op::attention_backward && is_by_delta(shape(0), shape(3)));
+  };
   return simplified(graph, keep, device.costs, extra_scalars);
 }
 

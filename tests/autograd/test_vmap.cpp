@@ -96,7 +96,8 @@ std::vector<OpExample> further_examples() {
     add(Op::attention, label, {q, k, k}, a);
     add(Op::attention, label + " with mask", {q, k, k, {2, 5, 3}}, a);
     add(Op::attention_dual, label, {q, k, k, q, k, k}, a);
-    add(Op::attention_backward, label, {q, k, k, rows, rows, q}, a);
+    add(Op::attention_backward, label, {q, k, k, q, rows}, a);
+    add(Op::attention_backward, label + " by delta", {q, k, k, rows, rows, q}, a);
   }
   add(Op::attention, "without batch", {{5, 4}, {3, 4}, {3, 4}}, AttentionAttributes{0.5, false});
   const ContractAttributes in_f64{DType::f64, DType::f64};

@@ -18,6 +18,7 @@
 #include "tests/catch.h"
 #include "tests/cpu/targets.h"
 #include "tests/op_examples.h"
+#include "tests/sharp_attention.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -101,7 +102,7 @@ HostValue mask_of(const AttentionCase& c, std::uint64_t seed) {
   return mask;
 }
 
-// Operands as they are stored: q, k, v, dq, dk, dv, u, delta[, mask].
+// Operands as they are stored: q, k, v, dq, dk, dv, u, the cotangent of lse[, mask].
 std::vector<HostValue> stored_operands(const AttentionCase& c, std::uint64_t seed) {
   std::vector<HostValue> all;
   for (const std::int64_t tokens :
@@ -130,12 +131,11 @@ std::vector<Tensor> results(const AttentionCase& c, const std::vector<Tensor>& s
     return operands;
   };
   std::vector<Tensor> all = node(Op::attention, attributes, with_mask({x[0], x[1], x[2]}));
-  const Tensor lse = all[1];
   for (Tensor& each :
        node(Op::attention_dual, attributes, with_mask({x[0], x[1], x[2], x[3], x[4], x[5]})))
     all.push_back(each);
-  for (Tensor& each : node(Op::attention_backward, attributes,
-                           with_mask({x[0], x[1], x[2], lse, stored[7], x[6]})))
+  for (Tensor& each :
+       node(Op::attention_backward, attributes, with_mask({x[0], x[1], x[2], x[6], stored[7]})))
     all.push_back(each);
   return all;
 }
@@ -392,6 +392,17 @@ TEST_CASE("attention of extreme scores", "[cpu][attention]") {
                 Tensor::from(v, shape, device), options)
           .to_host<float>();
   for (std::size_t i = 0; i < y.size(); ++i) REQUIRE(y[i] == v[i]);
+}
+
+TEST_CASE("derivatives of sharp attention are not left to rounding", "[cpu][attention]") {
+  for (const Device& device : {reference(), cpu({.threads = 1}), cpu({.threads = 3})}) {
+    INFO(device.name());
+    CHECK(sharp_attention_faults(device, 200, 20261130) == "");
+  }
+  for_each_target([](const char* target) {
+    INFO(target);
+    CHECK(sharp_attention_faults(cpu({.threads = 1}), 200, 1) == "");
+  });
 }
 
 TEST_CASE("attention over no queries and no batch", "[cpu][attention]") {

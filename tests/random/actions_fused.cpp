@@ -152,24 +152,19 @@ void add_attention(std::vector<Action>& table) {
                               scope.fitted(3, o.q), scope.fitted(4, o.k), scope.fitted(5, o.k)}));
        },
        1});
-  // The lse is that of q, k and the mask, as everywhere that a transform puts this op.
-  table.push_back(
-      {"attention_backward",
-       [](Drawing& drawing, Step& step) {
-         draw_attention(drawing, step, 5);
-         return 200.0;
-       },
-       [](const Scope& scope) {
-         const AttentionOperands o = operands_of(scope);
-         const Tensors forward =
-             o.masked(scope, {scope.fitted(0, o.q), scope.fitted(1, o.k), scope.fitted(2, o.k)});
-         const Tensor lse = make_nodes(Op::attention, o.attributes, forward)[1];
-         Tensors all{forward[0],          forward[1], forward[2], lse, scope.fitted(3, o.rows),
-                     scope.fitted(4, o.q)};
-         if (forward.size() > 3) all.push_back(forward[3]);
-         return make_nodes(Op::attention_backward, o.attributes, all);
-       },
-       1});
+  table.push_back({"attention_backward",
+                   [](Drawing& drawing, Step& step) {
+                     draw_attention(drawing, step, 5);
+                     return 200.0;
+                   },
+                   [](const Scope& scope) {
+                     const AttentionOperands o = operands_of(scope);
+                     return make_nodes(Op::attention_backward, o.attributes,
+                                       o.masked(scope, {scope.fitted(0, o.q), scope.fitted(1, o.k),
+                                                        scope.fitted(2, o.k), scope.fitted(4, o.q),
+                                                        scope.fitted(3, o.rows)}));
+                   },
+                   1});
 }
 
 }  // namespace

@@ -14,8 +14,8 @@
 //   tangents [keys, queries] = K dQ' + dK Q'
 //   tangent sums             += V' T + dV' P,  T = P tangents
 //
-// The backward knows the log-sum-exp of every row. Block by block it computes P and
-// dS = P (V U' - delta), and from them
+// The backward holds the scores and factors V U' of a strip against all keys, finds from them what
+// it must know of each row, then P and dS = P (V U' - delta), and block by block
 //
 //   dQ' [features, queries] += K' dS
 //   dK [keys, features]     += dS Q
@@ -62,8 +62,9 @@ class Attention {
 
   void run(const CallMemory& memory, const ThreadPool& pool, std::byte* scratch) const;
   std::size_t scratch_bytes(int threads) const {
-    return static_cast<std::size_t>(scratch_product(
-        {static_cast<std::int64_t>(carve_slot(nullptr).bytes), std::max(threads, 1)}));
+    const std::int64_t slots = scratch_product(
+        {static_cast<std::int64_t>(carve_slot(nullptr).bytes), std::max(threads, 1)});
+    return scratch_sum({static_cast<std::size_t>(slots), in_two_phases(threads) ? row_bytes() : 0});
   }
 
  private:
@@ -82,12 +83,14 @@ class Attention {
     T *q, *other;            // [features, columns]: Q', and dQ' or U'
     T *q_rows, *other_rows;  // backward: [queries, features]: Q and U
     T *sum, *sum_tangent;    // [features, columns]: of y and dy; of dQ'
-    T *largest, *total, *total_tangent, *delta;
+    T *largest, *slope, *total, *total_tangent;
+    T* lse_cotangent;      // backward
+    BackwardRows<T> rows;  // backward
   };
   // Scratch memory of one task.
   struct Slot {
     std::array<Strip, unit_strips> strips;
-    T *scores, *tangents, *mask;  // [block of keys, columns]
+    T *scores, *tangents, *mask;  // [block of keys, columns]; backward: the former two of all keys
     std::array<T*, 4> keys;       // [block of keys, features]: operands that can't be read in place
     T* rows;                      // [queries of a strip, features]
     std::size_t bytes;
@@ -98,6 +101,7 @@ class Attention {
     const CallMemory& memory;
     std::byte* scratch;
     std::size_t slot_bytes;
+    T* rows = nullptr;  // of the backward in two phases: the BackwardRows of all queries
     std::int64_t units = 0, units_at_once = 1;
     bool queries = true, keys = true;  // of the backward: which gradients this phase computes
     std::int64_t query_parts = 1, key_parts = 1;
@@ -105,6 +109,16 @@ class Attention {
   };
   using Work = void (Attention::*)(const Call&, const Slot&, std::int64_t unit) const;
 
+  // Of the backward: one pass for all gradients computes five products but runs on at most `batch`
+  // threads. Two (dQ; dK and dV) compute seven. Both sum in the same order.
+  bool in_two_phases(int pool_threads) const {
+    const std::int64_t threads = std::max(pool_threads, 1);
+    return op_ == Op::attention_backward && 5 * ceil_div(batch_, threads) * threads > 7 * batch_;
+  }
+  std::size_t row_bytes() const {
+    return aligned(static_cast<std::size_t>(
+        scratch_product({4, batch_, queries_, static_cast<std::int64_t>(sizeof(T))})));
+  }
   Slot carve_slot(std::byte* memory) const;
   void run_phase(Call& call, const ThreadPool& pool, Work work, std::int64_t units,
                  double multiplications) const;
@@ -121,6 +135,9 @@ class Attention {
   T* output(const Call& call, std::size_t index) const {
     return reinterpret_cast<T*>(call.memory.buffers[static_cast<std::size_t>(outputs_[index])]);
   }
+  void exchange_rows(const Call& call, const BackwardRows<T>& rows, std::int64_t batch,
+                     Range queries, std::int64_t columns) const;
+  static bool finite_rows(const BackwardRows<T>& rows, std::int64_t count);
   void pack_transposed(const Call& call, std::size_t operand, std::int64_t batch, Range rows,
                        Range columns, T* to, std::int64_t pitch) const;
   void transpose(Matrix from, std::int64_t rows, std::int64_t columns, T* to,
@@ -180,9 +197,11 @@ Attention<T>::Attention(const OpKernel& kernel)
   queries_ = q[rank - 2], features_ = q[rank - 1], keys_ = k[rank - 2];
   for (const ContractOperand& view : kernel.views)
     operands_.push_back(GemmOperand::of_lhs(view, dtype_of<T>));
-  const std::size_t operands = op_ == Op::attention ? 3 : 6;
+  const std::size_t operands = op_ == Op::attention ? 3 : op_ == Op::attention_dual ? 6 : 5;
   if (operands_.size() != kernel.input_types.size() || operands_.size() < operands)
     throw Error(std::string(to_string(op_)) + ": wants a view of every operand");
+  if (op_ == Op::attention_backward && kernel.input_types[3].shape != q)
+    throw Error("attention_backward of lse and delta should have been expanded");
   if (operands_.size() > operands) mask_ = operands;
   // The backward sums over the queries of a strip, so it uses longer strips.
   strip_queries_ = tile_columns() * (op_ == Op::attention_backward ? 2 : 1);
@@ -208,12 +227,17 @@ auto Attention<T>::carve_slot(std::byte* memory) const -> Slot {
     if (dual || back) strip.other = carver.take<T>(features_ * columns);
     if (dual) strip.sum_tangent = carver.take<T>(features_ * columns);
     if (dual) strip.total_tangent = carver.take<T>(columns);
-    if (back) strip.delta = carver.take<T>(columns);
-    if (back) strip.q_rows = carver.take<T>(columns * padded_features());
-    if (back) strip.other_rows = carver.take<T>(columns * padded_features());
+    if (dual) strip.slope = carver.take<T>(columns);
+    if (!back) continue;
+    strip.lse_cotangent = carver.take<T>(columns);
+    for (T** each : {&strip.rows.shift, &strip.rows.slope, &strip.rows.inverse, &strip.rows.delta})
+      *each = carver.take<T>(columns);
+    strip.q_rows = carver.take<T>(columns * padded_features());
+    strip.other_rows = carver.take<T>(columns * padded_features());
   }
-  slot.scores = carver.take<T>(block_keys_ * columns);
-  if (dual || back) slot.tangents = carver.take<T>(block_keys_ * columns);
+  const std::int64_t held = back ? keys_ : block_keys_;
+  slot.scores = carver.take<T>(scratch_product({held, columns}));
+  if (dual || back) slot.tangents = carver.take<T>(scratch_product({held, columns}));
   if (mask_) slot.mask = carver.take<T>(block_keys_ * columns);
   for (std::size_t i = 0; i < (dual ? 4 : 2); ++i)
     slot.keys[i] = carver.take<T>(block_keys_ * features_);
@@ -236,13 +260,12 @@ void Attention<T>::run(const CallMemory& memory, const ThreadPool& pool, std::by
                 (op_ == Op::attention ? 2 : 6) * products / static_cast<double>(call.query_parts));
     return;
   }
-  // One pass for all gradients computes five products but runs on at most `batch` threads. Two
-  // passes (dQ; dK and dV) compute seven. Both sum in the same order.
-  const std::int64_t threads = pool.threads();
-  if (5 * ceil_div(batch_, threads) * threads <= 7 * batch_) {
+  if (!in_two_phases(pool.threads())) {
     run_phase(call, pool, &Attention::backward, batch_, 5 * products);
     return;
   }
+  call.rows = reinterpret_cast<T*>(scratch);
+  call.scratch = scratch + row_bytes();
   call.keys = false;
   call.query_parts = ceil_div(queries_, strip_queries_);
   if (call.query_parts > 0)
@@ -470,6 +493,7 @@ void Attention<T>::forward(const Call& call, const Slot& slot, std::int64_t unit
     pack_transposed(call, 3, batch, queries, {0, features_}, strip.other, columns);
     lanes_.scale(strip.other, scale_, features_ * columns);
     std::fill_n(strip.total_tangent, columns, T{0});
+    std::fill_n(strip.slope, columns, T{0});
   }
   const Range seen = seen_keys(call, batch, all, {0, keys_}, wild_end(call, batch, all.end));
   for (std::int64_t key = 0; key < seen.end; key += block_keys_) {
@@ -487,8 +511,9 @@ void Attention<T>::forward(const Call& call, const Slot& slot, std::int64_t unit
       if (dual)
         multiply({{k, strip.other, columns}, {k_tangent, strip.q, columns}}, features_, keys.size(),
                  columns, slot.tangents, columns, false);
-      lanes_.softmax({slot.scores, slot.tangents, keys.size(), columns, strip.largest, strip.total,
-                      strip.total_tangent, strip.sum, strip.sum_tangent, first ? 0 : features_});
+      lanes_.softmax({slot.scores, slot.tangents, keys.size(), columns, strip.largest, strip.slope,
+                      strip.total, strip.total_tangent, strip.sum, strip.sum_tangent,
+                      first ? 0 : features_});
       multiply({{v.transposed(), slot.scores, columns}}, keys.size(), features_, columns, strip.sum,
                columns, !first);
       if (dual)
@@ -503,8 +528,8 @@ void Attention<T>::forward(const Call& call, const Slot& slot, std::int64_t unit
     const std::int64_t columns = padded(queries.size()), row = batch * queries_ + queries.begin;
     if (keys_ == 0) std::fill_n(strip.sum, features_ * columns, T{0});
     if (keys_ == 0 && dual) std::fill_n(strip.sum_tangent, features_ * columns, T{0});
-    lanes_.finish({nullptr, nullptr, 0, columns, strip.largest, strip.total, strip.total_tangent,
-                   strip.sum, strip.sum_tangent, features_});
+    lanes_.finish({nullptr, nullptr, 0, columns, strip.largest, strip.slope, strip.total,
+                   strip.total_tangent, strip.sum, strip.sum_tangent, features_});
     store_rows(slot, strip.sum, columns, queries.size(), output(call, 0) + row * features_);
     std::copy_n(strip.total, queries.size(), output(call, 1) + row);
     if (!dual) continue;
@@ -537,43 +562,90 @@ void Attention<T>::backward(const Call& call, const Slot& slot, std::int64_t uni
     backward_block(call, slot, batch, {query, strip_end(query)}, keys, wild);
 }
 
+// What the backward knows of a strip's rows. Of two phases the first, which sees all keys, finds it
+// and keeps it for the second.
+template <class T>
+void Attention<T>::exchange_rows(const Call& call, const BackwardRows<T>& rows, std::int64_t batch,
+                                 Range queries, std::int64_t columns) const {
+  if (!call.rows) return;
+  std::int64_t which = 0;
+  for (T* values : {rows.shift, rows.slope, rows.inverse, rows.delta}) {
+    T* kept = call.rows + (which++ * batch_ + batch) * queries_ + queries.begin;
+    if (call.queries) {
+      std::copy_n(values, queries.size(), kept);
+    } else {
+      std::copy_n(kept, queries.size(), values);
+      std::fill_n(values + queries.size(), columns - queries.size(), T{0});
+    }
+  }
+}
+
+// If not, weights or factors may be NaN for all keys, those that a query does not see among them.
+template <class T>
+bool Attention<T>::finite_rows(const BackwardRows<T>& rows, std::int64_t count) {
+  for (const T* values : {rows.shift, rows.slope, rows.inverse, rows.delta})
+    if (!std::all_of(values, values + count, [](T each) { return std::isfinite(each); }))
+      return false;
+  return true;
+}
+
 template <class T>
 void Attention<T>::backward_block(const Call& call, const Slot& slot, std::int64_t batch,
                                   Range queries, Range all, std::int64_t wild) const {
   const Strip& strip = slot.strips[0];
   const std::int64_t columns = padded(queries.size()), pitch = padded_features();
-  // Operands: q, k, v, lse, delta, u.
+  // Operands: q, k, v, u, the cotangent of lse.
   pack_transposed(call, 0, batch, queries, {0, features_}, strip.q, columns);
   lanes_.scale(strip.q, scale_, features_ * columns);
-  pack_transposed(call, 5, batch, queries, {0, features_}, strip.other, columns);
-  pack_transposed(call, 3, batch, queries, {0, 1}, strip.total, columns);
-  pack_transposed(call, 4, batch, queries, {0, 1}, strip.delta, columns);
+  pack_transposed(call, 3, batch, queries, {0, features_}, strip.other, columns);
+  pack_transposed(call, 4, batch, queries, {0, 1}, strip.lse_cotangent, columns);
   if (call.keys) {
     transpose({strip.q, columns, 1}, features_, queries.size(), strip.q_rows, pitch);
     transpose({strip.other, columns, 1}, features_, queries.size(), strip.other_rows, pitch);
   }
   const Range seen = seen_keys(call, batch, queries, all, wild);
   bool first = true;
-  for (std::int64_t key = seen.begin; key < seen.end; key += block_keys_) {
-    const Range keys{key, std::min(seen.end, key + block_keys_)};
-    const Matrix k = key_rows(call, slot, 1, 0, batch, keys),
-                 v = key_rows(call, slot, 2, 1, batch, keys);
-    score(call, slot, strip, k, batch, queries, keys, columns);
-    multiply({{v, strip.other, columns}}, features_, keys.size(), columns, slot.tangents, columns,
-             false);
-    lanes_.backward(slot.scores, slot.tangents, strip.total, strip.delta, keys.size(), columns);
+  Range visited = seen;
+  const auto for_blocks = [&](auto body) {
+    for (std::int64_t key = visited.begin; key < visited.end; key += block_keys_) {
+      const Range keys{key, std::min(visited.end, key + block_keys_)};
+      Slot block = slot;  // but for the part of its scores
+      block.scores += (key - visited.begin) * columns;
+      block.tangents += (key - visited.begin) * columns;
+      body(keys, key_rows(call, slot, 1, 0, batch, keys), block);
+    }
+  };
+  if (!call.queries) exchange_rows(call, strip.rows, batch, queries, columns);
+  for (;;) {
+    for_blocks([&](Range keys, const Matrix& k, const Slot& block) {
+      score(call, block, strip, k, batch, queries, keys, columns);
+      multiply({{key_rows(call, slot, 2, 1, batch, keys), strip.other, columns}}, features_,
+               keys.size(), columns, block.tangents, columns, false);
+    });
     if (call.queries)
-      multiply({{k.transposed(), slot.tangents, columns}}, keys.size(), features_, columns,
+      lanes_.find_rows(slot.scores, slot.tangents, strip.lse_cotangent, strip.rows, visited.size(),
+                       columns);
+    if (visited.end == all.end || finite_rows(strip.rows, queries.size())) break;
+    visited = all;  // their gradients are NaN, too
+  }
+  if (call.queries)
+    exchange_rows(call, strip.rows, batch, queries, columns);
+  else
+    lanes_.exponentials(slot.scores, strip.rows.shift, visited.size(), columns);
+  lanes_.backward(slot.scores, slot.tangents, strip.rows, visited.size(), columns);
+  for_blocks([&](Range keys, const Matrix& k, const Slot& block) {
+    if (call.queries)
+      multiply({{k.transposed(), block.tangents, columns}}, keys.size(), features_, columns,
                strip.sum, columns, !first);
     if (call.keys) {
       const std::int64_t row = (batch * keys_ + keys.begin) * features_;
-      multiply({{{slot.tangents, columns, 1}, strip.q_rows, pitch}}, queries.size(), keys.size(),
+      multiply({{{block.tangents, columns, 1}, strip.q_rows, pitch}}, queries.size(), keys.size(),
                features_, output(call, 1) + row, features_, true);
-      multiply({{{slot.scores, columns, 1}, strip.other_rows, pitch}}, queries.size(), keys.size(),
+      multiply({{{block.scores, columns, 1}, strip.other_rows, pitch}}, queries.size(), keys.size(),
                features_, output(call, 2) + row, features_, true);
     }
     first = false;
-  }
+  });
   if (!call.queries) return;
   if (first) std::fill_n(strip.sum, features_ * columns, T{0});
   lanes_.scale(strip.sum, scale_, features_ * columns);

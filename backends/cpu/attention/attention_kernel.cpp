@@ -44,9 +44,33 @@ HWY_INLINE V weight(D d, V x) {
   return exp(d, x);
 }
 
-// Beyond, e^x is infinite or taken as such.
-template <class T>
-constexpr T highest = sizeof(T) == 4 ? T{88} : T{710};
+// The largest of a column and `before`.
+template <class D, class V, class T>
+HWY_INLINE V LargestOf(D d, V before, const T* scores, std::int64_t keys, std::int64_t pitch) {
+  V largest = before, largest_1 = before, largest_2 = before, largest_3 = before;
+  std::int64_t j = 0;
+  for (; j + 4 <= keys; j += 4) {
+    const T* row = scores + j * pitch;
+    largest = hn::Max(largest, hn::LoadU(d, row));
+    largest_1 = hn::Max(largest_1, hn::LoadU(d, row + pitch));
+    largest_2 = hn::Max(largest_2, hn::LoadU(d, row + 2 * pitch));
+    largest_3 = hn::Max(largest_3, hn::LoadU(d, row + 3 * pitch));
+  }
+  for (; j < keys; ++j) largest = hn::Max(largest, hn::LoadU(d, scores + j * pitch));
+  return hn::Max(hn::Max(largest, largest_1), hn::Max(largest_2, largest_3));
+}
+
+// The value of the key with the largest score (one of those that tie); `before` where there is
+// none.
+template <class D, class V, class T>
+HWY_INLINE V SlopeOf(D d, V largest, V before, const T* scores, const T* values, std::int64_t keys,
+                     std::int64_t pitch) {
+  V slope = before;
+  for (std::int64_t j = 0; j < keys; ++j)
+    slope = hn::IfThenElse(hn::Eq(hn::LoadU(d, scores + j * pitch), largest),
+                           hn::LoadU(d, values + j * pitch), slope);
+  return slope;
+}
 
 template <class T>
 void Softmax(const SoftmaxBlock<T>& block) {
@@ -59,27 +83,22 @@ void Softmax(const SoftmaxBlock<T>& block) {
     T* scores = block.scores + column;
     T* tangents = block.tangents ? block.tangents + column : nullptr;
     const V before = hn::LoadU(d, block.largest + column);
-    V largest = before, largest_1 = before, largest_2 = before, largest_3 = before;
-    std::int64_t j = 0;
-    for (; j + 4 <= keys; j += 4) {
-      const T* row = scores + j * pitch;
-      largest = hn::Max(largest, hn::LoadU(d, row));
-      largest_1 = hn::Max(largest_1, hn::LoadU(d, row + pitch));
-      largest_2 = hn::Max(largest_2, hn::LoadU(d, row + 2 * pitch));
-      largest_3 = hn::Max(largest_3, hn::LoadU(d, row + 3 * pitch));
-    }
-    for (; j < keys; ++j) largest = hn::Max(largest, hn::LoadU(d, scores + j * pitch));
-    largest = hn::Max(hn::Max(largest, largest_1), hn::Max(largest_2, largest_3));
+    const V largest = LargestOf(d, before, scores, keys, pitch);
     // Nothing to subtract where every key so far is masked.
     const V shift = hn::IfThenZeroElse(hn::Eq(largest, lowest), largest);
     V total = hn::Zero(d), total_1 = hn::Zero(d), total_tangent = hn::Zero(d),
-      total_tangent_1 = hn::Zero(d);
+      total_tangent_1 = hn::Zero(d), slope_before = hn::Zero(d), slope = hn::Zero(d);
+    std::int64_t j = 0;
     if (tangents) {
-      for (j = 0; j + 2 <= keys; j += 2) {
+      slope_before = hn::LoadU(d, block.slope + column);
+      slope = hn::IfThenElse(hn::Gt(largest, before),
+                             SlopeOf(d, largest, slope_before, scores, tangents, keys, pitch),
+                             slope_before);
+      for (; j + 2 <= keys; j += 2) {
         const V p = weight(d, hn::Sub(hn::LoadU(d, scores + j * pitch), shift));
         const V p_1 = weight(d, hn::Sub(hn::LoadU(d, scores + (j + 1) * pitch), shift));
-        const V t = hn::Mul(p, hn::LoadU(d, tangents + j * pitch)),
-                t_1 = hn::Mul(p_1, hn::LoadU(d, tangents + (j + 1) * pitch));
+        const V t = hn::Mul(p, hn::Sub(hn::LoadU(d, tangents + j * pitch), slope)),
+                t_1 = hn::Mul(p_1, hn::Sub(hn::LoadU(d, tangents + (j + 1) * pitch), slope));
         hn::StoreU(p, d, scores + j * pitch), hn::StoreU(p_1, d, scores + (j + 1) * pitch);
         hn::StoreU(t, d, tangents + j * pitch), hn::StoreU(t_1, d, tangents + (j + 1) * pitch);
         total = hn::Add(total, p), total_1 = hn::Add(total_1, p_1);
@@ -87,12 +106,12 @@ void Softmax(const SoftmaxBlock<T>& block) {
       }
       if (j < keys) {
         const V p = weight(d, hn::Sub(hn::LoadU(d, scores + j * pitch), shift)),
-                t = hn::Mul(p, hn::LoadU(d, tangents + j * pitch));
+                t = hn::Mul(p, hn::Sub(hn::LoadU(d, tangents + j * pitch), slope));
         hn::StoreU(p, d, scores + j * pitch), hn::StoreU(t, d, tangents + j * pitch);
         total = hn::Add(total, p), total_tangent = hn::Add(total_tangent, t);
       }
     } else {
-      for (j = 0; j + 2 <= keys; j += 2) {
+      for (; j + 2 <= keys; j += 2) {
         const V p = weight(d, hn::Sub(hn::LoadU(d, scores + j * pitch), shift));
         const V p_1 = weight(d, hn::Sub(hn::LoadU(d, scores + (j + 1) * pitch), shift));
         hn::StoreU(p, d, scores + j * pitch), hn::StoreU(p_1, d, scores + (j + 1) * pitch);
@@ -108,18 +127,19 @@ void Softmax(const SoftmaxBlock<T>& block) {
     if (!hn::AllTrue(d, hn::Eq(largest, before))) {
       const V shrink = weight(d, hn::Sub(before, shift));
       hn::StoreU(largest, d, block.largest + column);
-      hn::StoreU(hn::Mul(hn::LoadU(d, block.total + column), shrink), d, block.total + column);
-      if (tangents)
-        hn::StoreU(hn::Mul(hn::LoadU(d, block.total_tangent + column), shrink), d,
-                   block.total_tangent + column);
-      for (std::int64_t f = 0; f < block.features; ++f) {
-        T* sum = block.sum + f * pitch + column;
-        hn::StoreU(hn::Mul(hn::LoadU(d, sum), shrink), d, sum);
-      }
-      for (std::int64_t f = 0; tangents && f < block.features; ++f) {
-        T* sum = block.sum_tangent + f * pitch + column;
-        hn::StoreU(hn::Mul(hn::LoadU(d, sum), shrink), d, sum);
-      }
+      // Sums of p (tangent - slope_before) become sums of p (tangent - slope).
+      const V down = hn::Sub(slope_before, slope);
+      const auto adapt = [&](T* of_p, T* of_t) HWY_ATTR {
+        const V sum = hn::LoadU(d, of_p);
+        hn::StoreU(hn::Mul(sum, shrink), d, of_p);
+        if (tangents)
+          hn::StoreU(hn::Mul(hn::MulAdd(down, sum, hn::LoadU(d, of_t)), shrink), d, of_t);
+      };
+      if (tangents) hn::StoreU(slope, d, block.slope + column);
+      adapt(block.total + column, tangents ? block.total_tangent + column : nullptr);
+      for (std::int64_t f = 0; f < block.features; ++f)
+        adapt(block.sum + f * pitch + column,
+              tangents ? block.sum_tangent + f * pitch + column : nullptr);
     }
     hn::StoreU(hn::Add(hn::LoadU(d, block.total + column), total), d, block.total + column);
     if (tangents)
@@ -142,7 +162,8 @@ void Finish(const SoftmaxBlock<T>& block) {
     hn::StoreU(hn::Add(largest, log(d, total)), d, block.total + column);
     if (block.sum_tangent) {
       const V lse_tangent = hn::Mul(hn::LoadU(d, block.total_tangent + column), inverse);
-      hn::StoreU(lse_tangent, d, block.total_tangent + column);
+      hn::StoreU(hn::Add(hn::LoadU(d, block.slope + column), lse_tangent), d,
+                 block.total_tangent + column);
       for (std::int64_t f = 0; f < block.features; ++f) {
         T *sum = block.sum + f * pitch + column,
           *sum_tangent = block.sum_tangent + f * pitch + column;
@@ -161,25 +182,67 @@ void Finish(const SoftmaxBlock<T>& block) {
 }
 
 template <class T>
-void Backward(T* scores, T* factors, const T* lse, const T* delta, std::int64_t keys,
+void FindRows(T* scores, const T* factors, const T* lse_cotangent, const BackwardRows<T>& rows,
+              std::int64_t keys, std::int64_t columns) {
+  const Vectors<T> d;
+  using V = hn::Vec<Vectors<T>>;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const V lowest = hn::Set(d, -std::numeric_limits<T>::infinity());
+  for (std::int64_t column = 0; column < columns; column += lanes) {
+    T* score = scores + column;
+    const T* factor = factors + column;
+    const V largest = LargestOf(d, lowest, score, keys, columns);
+    // Scores of -inf then have weight 0 in a row over nothing, too.
+    const auto nothing = hn::Eq(largest, lowest);
+    const V shift = hn::IfThenZeroElse(nothing, largest);
+    const V slope =
+        hn::IfThenZeroElse(nothing, SlopeOf(d, largest, hn::Zero(d), score, factor, keys, columns));
+    V total = hn::Zero(d), total_1 = hn::Zero(d), sum = hn::Zero(d), sum_1 = hn::Zero(d);
+    const auto add = [&](std::int64_t j, V& of_p, V& of_t) HWY_ATTR {
+      const V p = weight(d, hn::Sub(hn::LoadU(d, score + j * columns), shift));
+      hn::StoreU(p, d, score + j * columns);
+      of_p = hn::Add(of_p, p);
+      of_t = hn::MulAdd(p, hn::Sub(hn::LoadU(d, factor + j * columns), slope), of_t);
+    };
+    std::int64_t j = 0;
+    for (; j + 2 <= keys; j += 2) add(j, total, sum), add(j + 1, total_1, sum_1);
+    if (j < keys) add(j, total, sum);
+    total = hn::Add(total, total_1), sum = hn::Add(sum, sum_1);
+    const V inverse =
+        hn::IfThenZeroElse(hn::Eq(total, hn::Zero(d)), hn::Div(hn::Set(d, T{1}), total));
+    hn::StoreU(shift, d, rows.shift + column), hn::StoreU(slope, d, rows.slope + column);
+    hn::StoreU(inverse, d, rows.inverse + column);
+    hn::StoreU(hn::MulSub(sum, inverse, hn::LoadU(d, lse_cotangent + column)), d,
+               rows.delta + column);
+  }
+}
+
+template <class T>
+void Exponentials(T* scores, const T* shift, std::int64_t keys, std::int64_t columns) {
+  const Vectors<T> d;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t j = 0; j < keys; ++j)
+    for (std::int64_t column = 0; column < columns; column += lanes) {
+      T* score = scores + j * columns + column;
+      hn::StoreU(weight(d, hn::Sub(hn::LoadU(d, score), hn::LoadU(d, shift + column))), d, score);
+    }
+}
+
+template <class T>
+void Backward(T* scores, T* factors, const BackwardRows<T>& rows, std::int64_t keys,
               std::int64_t columns) {
   const Vectors<T> d;
   using V = hn::Vec<Vectors<T>>;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const V infinity = hn::Set(d, std::numeric_limits<T>::infinity());
-  const V lowest = hn::Neg(infinity);
   for (std::int64_t column = 0; column < columns; column += lanes) {
-    const V row_lse = hn::LoadU(d, lse + column), row_delta = hn::LoadU(d, delta + column);
-    // Scores of -inf then have weight 0 in a row over nothing, too.
-    const V shift = hn::IfThenZeroElse(hn::Eq(row_lse, lowest), row_lse);
+    const V inverse = hn::LoadU(d, rows.inverse + column),
+            slope = hn::LoadU(d, rows.slope + column), delta = hn::LoadU(d, rows.delta + column);
     for (std::int64_t j = 0; j < keys; ++j) {
       T *score = scores + j * columns + column, *factor = factors + j * columns + column;
-      // A score far above lse can't come from the same operands; its weight is infinite, like the
-      // exponential in f32.
-      const V x = hn::Sub(hn::LoadU(d, score), shift);
-      const V p = hn::IfThenElse(hn::Gt(x, hn::Set(d, highest<T>)), infinity, weight(d, x));
+      const V p = hn::Mul(hn::LoadU(d, score), inverse);
       hn::StoreU(p, d, score);
-      hn::StoreU(hn::Mul(p, hn::Sub(hn::LoadU(d, factor), row_delta)), d, factor);
+      // Not factor - (slope + delta): the largest key's factor must cancel exactly.
+      hn::StoreU(hn::Mul(p, hn::Sub(hn::Sub(hn::LoadU(d, factor), slope), delta)), d, factor);
     }
   }
 }
@@ -202,8 +265,8 @@ void Add(T* x, const T* other, std::int64_t count) {
 
 template <class T>
 const AttentionKernels<T>* Kernels() {
-  static const AttentionKernels<T> kernels{&Softmax<T>, &Finish<T>, &Backward<T>, &Scale<T>,
-                                           &Add<T>};
+  static const AttentionKernels<T> kernels{&Softmax<T>,  &Finish<T>, &FindRows<T>, &Exponentials<T>,
+                                           &Backward<T>, &Scale<T>,  &Add<T>};
   return &kernels;
 }
 

@@ -58,8 +58,9 @@ double attention_cost(const AttentionTile& tile, AttentionPass pass,
                                         2) +
                         4 * features * tiles / invocations +
                         attention_step_overhead * features / tile.feature_depth;
-  const double weights =
-      4 * rows * weight_cost + (finds_softmax(pass) ? tile.across() * rows * 1.5 : 0);
+  const double weights = 4 * rows * weight_cost +
+                         (finds_softmax(pass) ? tile.across() * rows * 1.5 : 0) +
+                         (finds_slope(pass) ? tile.across() * rows * 1.5 : 0);
   const double outputs =
       number(tile.columns) *
           (4 * rows * quads * number(products.output_terms.size()) +
@@ -87,8 +88,8 @@ double attention_cost(const AttentionTile& tile, AttentionPass pass,
 }  // namespace
 
 const AttentionProducts& products_of(AttentionPass pass) {
-  // attention: q, k, v; attention_dual: q, k, v, dq, dk, dv; attention_backward: q, k, v, lse,
-  // delta, u.
+  // attention: q, k, v; attention_dual: q, k, v, dq, dk, dv; attention_backward: q, k, v, u, the
+  // cotangent of lse.
   static const std::array<AttentionProducts, 4> all{
       AttentionProducts{"attention", {0}, {1}, {{0, 0, 0}}, 1, {2}, {{0, 0, 0}}, {0}},
       AttentionProducts{"attention dual",
@@ -99,14 +100,20 @@ const AttentionProducts& products_of(AttentionPass pass) {
                         {2, 5},
                         {{0, 0, 0}, {1, 0, 1}, {0, 1, 1}},
                         {0, 2}},
-      AttentionProducts{
-          "attention dq", {0, 5}, {1, 2}, {{0, 0, 0}, {1, 1, 1}}, 1, {1}, {{0, 0, 0}}, {0}},
-      AttentionProducts{"attention dk dv",
+      AttentionProducts{"attention dq",
+                        {0, 3},
                         {1, 2},
-                        {0, 5},
                         {{0, 0, 0}, {1, 1, 1}},
                         2,
-                        {0, 5},
+                        {1},
+                        {{0, 0, 0}, {1, 0, 1}},
+                        {AttentionProducts::not_stored, 0}},
+      AttentionProducts{"attention dk dv",
+                        {1, 2},
+                        {0, 3},
+                        {{0, 0, 0}, {1, 1, 1}},
+                        2,
+                        {0, 3},
                         {{0, 0, 0}, {1, 1, 1}},
                         {1, 2}},
   };

@@ -8,9 +8,14 @@
 //
 //   pass            rows     score  second matrix    weights             outputs
 //   forward         queries  q k'                    p                   y = p v
-//   dual            queries  q k'   dq k' + q dk'    p, t = p second     y, dy = t v + p dv
-//   query gradient  queries  q k'   u v'             g = p (second - delta)  dq = g k
+//   dual            queries  q k'   dq k' + q dk'    p, t = p (second - slope)  y, dy = t v + p dv
+//   query gradient  queries  q k'   u v'             p, t                p k, t k
 //   key gradient    keys     k q'   v u'             g, p                dk = g q, dv = p u
+//
+// The slope of a query is the second element at its largest score: a constant may be added to a row
+// of the second matrix, and with this one the key that takes nearly all weight adds exactly 0. The
+// query gradient is dq = t k - delta p k with delta = sum t - cotangent of lse. It leaves lse,
+// slope and delta to the key gradient, whose g = p (second - slope - delta).
 #pragma once
 
 #include <cstdint>
@@ -33,14 +38,16 @@ struct AttentionProducts {
   std::size_t weights = 1;
   std::vector<std::size_t> summed_operands;
   std::vector<TileTerm> output_terms;  // lhs: number of the weight
-  std::vector<std::size_t> outputs;
+  std::vector<std::size_t> outputs;    // not_stored: a sum that another output is made of
 
+  static constexpr std::size_t not_stored = ~std::size_t{0};
   std::size_t matrices() const { return score_terms.size() > 1 ? 2 : 1; }
 };
 const AttentionProducts& products_of(AttentionPass pass);
-// Whether the softmax is found on the way, instead of being given by lse.
-constexpr bool finds_softmax(AttentionPass pass) {
-  return pass == AttentionPass::forward || pass == AttentionPass::dual;
+// Whether the softmax is found on the way, instead of being given by lse; and with a second matrix.
+constexpr bool finds_softmax(AttentionPass pass) { return pass != AttentionPass::key_gradient; }
+constexpr bool finds_slope(AttentionPass pass) {
+  return finds_softmax(pass) && pass != AttentionPass::forward;
 }
 
 // A workgroup computes `rows` rows, from blocks of `columns` columns; an invocation thread_rows x 4

@@ -31,7 +31,9 @@ struct AttentionSizes {
   }
 };
 
-std::size_t operand_count(Op op) { return op == Op::attention ? 3 : 6; }
+std::size_t operand_count(Op op) {
+  return op == Op::attention ? 3 : op == Op::attention_dual ? 6 : 5;
+}
 
 std::uint32_t u32_of(std::int64_t number) { return static_cast<std::uint32_t>(number); }
 
@@ -88,14 +90,16 @@ class AttentionKernel {
     for (const DispatchBinding& each : dispatch.bindings)
       dispatch.moved_bytes += static_cast<double>(each.bytes);
     work.dispatches.push_back(std::move(dispatch));
+    if (kernel_.op == Op::attention_backward) work.scratch_bytes = row_bytes();
   }
 
  private:
   // What a workgroup carries from one block of columns to the next.
   struct Carried {
     Accumulators outputs;
-    // By row of the invocation: the largest score so far, and sums over its own columns of p and t.
-    std::vector<Value> largest, total, total_tangent;
+    // By row of the invocation: the largest score so far, its slope, and sums over its own columns
+    // of p and t.
+    std::vector<Value> largest, slope, total, total_tangent;
   };
   using Values = std::vector<Value>;
 
@@ -125,11 +129,10 @@ class AttentionKernel {
     if (finds_softmax(pass_)) {
       carried.largest.assign(tile_.thread_rows, m_.f32(minus_infinity));
       carried.total.assign(tile_.thread_rows, m_.f32(0));
-      if (pass_ == AttentionPass::dual) carried.total_tangent = carried.total;
+      if (finds_slope(pass_)) carried.slope = carried.total_tangent = carried.total;
     }
     if (columns_ > 0) {
       if (features_at_all()) prepare_operands();
-      if (pass_ == AttentionPass::query_gradient) load_row_values();
       if (masked_) {
         const ViewAxis rows = mask_rows();
         for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
@@ -148,7 +151,8 @@ class AttentionKernel {
 
   static Values flattened_state(const Carried& carried) {
     Values all = flattened(carried.outputs);
-    for (const Values* part : {&carried.largest, &carried.total, &carried.total_tangent})
+    for (const Values* part :
+         {&carried.largest, &carried.slope, &carried.total, &carried.total_tangent})
       all.insert(all.end(), part->begin(), part->end());
     return all;
   }
@@ -159,7 +163,7 @@ class AttentionKernel {
       for (Value& value : to) value = *next++;
     };
     for (Values& output : carried.outputs) take(output);
-    take(carried.largest), take(carried.total), take(carried.total_tangent);
+    take(carried.largest), take(carried.slope), take(carried.total), take(carried.total_tangent);
     return carried;
   }
 
@@ -306,82 +310,98 @@ class AttentionKernel {
   // x, and 0 where it is -inf: what to subtract from the scores of a row over nothing.
   Value shift_by(Value x) { return select(has_bits_of(x, minus_infinity), m_.f32(0), x); }
 
-  void update_softmax(Value first_column, const Accumulators& matrices, Carried& carried) {
-    const bool dual = pass_ == AttentionPass::dual;
+  // The second element at the largest score of each row, which block by block may rise.
+  Values slopes(const Accumulators& matrices, const Values& largest, const Carried& carried) {
+    Values own(tile_.thread_rows, m_.f32(minus_infinity));
+    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
+      for (std::uint32_t j = 0; j < 4; ++j)
+        own[i] = larger(own[i], select(matrices[0][4 * i + j] == largest[i], matrices[1][4 * i + j],
+                                       m_.f32(minus_infinity)));
+    m_.barrier();  // combined() has been read
+    Values slope = combined(own, larger);
+    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
+      slope[i] = select(largest[i] > carried.largest[i], slope[i], carried.slope[i]);
+    return slope;
+  }
+
+  void update_softmax(Value first_column, Accumulators& matrices, Carried& carried) {
+    const bool with_slope = finds_slope(pass_);
     Values own = carried.largest;
     for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
       for (std::uint32_t j = 0; j < 4; ++j) own[i] = larger(own[i], matrices[0][4 * i + j]);
     const Values largest = combined(own, larger);
+    if (pass_ == AttentionPass::dual)
+      for (Value& tangent : matrices[1]) tangent = tangent * m_.f32(scale_);
+    Values slope;
+    if (with_slope) slope = slopes(matrices, largest, carried);
     Accumulators weights(products_.weights, Values(score_shape_.elements()));
     for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
       const Value shift = shift_by(largest[i]), shrink = weight(carried.largest[i] - shift);
-      carried.total[i] = carried.total[i] * shrink;
-      if (dual) carried.total_tangent[i] = carried.total_tangent[i] * shrink;
-      for (Values& output : carried.outputs)
-        for (std::uint32_t f = 0; f < output_shape_.columns(); ++f) {
-          Value& sum = output[i * output_shape_.columns() + f];
-          sum = sum * shrink;
-        }
+      // Sums of p (second - slope before) become sums of p (second - slope).
+      const Value down = with_slope ? carried.slope[i] - slope[i] : Value();
+      const auto adapt = [&](Value& of_p, Value* of_t) {
+        if (of_t) *of_t = (*of_t + down * of_p) * shrink;
+        of_p = of_p * shrink;
+      };
+      adapt(carried.total[i], with_slope ? &carried.total_tangent[i] : nullptr);
+      for (std::uint32_t f = 0; f < output_shape_.columns(); ++f) {
+        const std::uint32_t at = i * output_shape_.columns() + f;
+        adapt(carried.outputs[0][at], with_slope ? &carried.outputs[1][at] : nullptr);
+      }
       for (std::uint32_t j = 0; j < 4; ++j) {
         const std::uint32_t at = 4 * i + j;
         const Value p = weight(matrices[0][at] - shift);
         weights[0][at] = p;
         carried.total[i] = carried.total[i] + p;
-        if (!dual) continue;
+        if (!with_slope) continue;
         const Value t =
-            select(inside(first_column, j), p * (matrices[1][at] * m_.f32(scale_)), m_.f32(0));
+            select(inside(first_column, j), p * (matrices[1][at] - slope[i]), m_.f32(0));
         weights[1][at] = t;
         carried.total_tangent[i] = carried.total_tangent[i] + t;
       }
     }
-    carried.largest = largest;
+    carried.largest = largest, carried.slope = slope;
     store_weights(weights);
   }
 
-  // The backward's weights, from lse and delta of the queries.
+  // The key gradient's weights, from what the query gradient has left of each query.
   void weigh(Value first_column, const Accumulators& matrices) {
-    const bool by_key = pass_ == AttentionPass::key_gradient;
+    const Buffer left = row_values(true);
     Accumulators weights(products_.weights, Values(score_shape_.elements()));
     for (std::uint32_t j = 0; j < 4; ++j) {
-      Value column_lse, column_delta;
-      if (by_key) {
-        const Value query = clamped(column(first_column, j), columns_, tile_.columns);
-        column_lse = shift_by(load_query_value(3, query));
-        column_delta = load_query_value(4, query);
-      }
+      const Value query = batch_ * m_.u32(u32_of(sizes_.queries)) +
+                          clamped(column(first_column, j), columns_, tile_.columns);
+      const auto value = [&](std::int64_t which) {
+        return left.load(m_.u32(u32_of(which * sizes_.batch * sizes_.queries)) + query);
+      };
+      const Value lse = value(0), slope = value(1), delta = value(2);
       for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
         const std::uint32_t at = 4 * i + j;
-        const Value lse = by_key ? column_lse : row_lse_[i],
-                    delta = by_key ? column_delta : row_delta_[i];
-        const Value x = matrices[0][at] - lse;
-        // A score far above lse can't come from the same operands; its weight is infinite.
-        const Value p =
-            select(x > 88.0f, m_.f32(std::numeric_limits<float>::infinity()), weight(x));
-        const Value g = p * (matrices[1][at] - delta) * m_.f32(scale_);
-        const auto kept = [&](Value value) {
-          return select(inside(first_column, j), value, m_.f32(0));
+        const Value p = weight(matrices[0][at] - lse);
+        // A key of such weight has the largest score. Its difference is 0, even if a driver rounds
+        // the products of the two shaders differently.
+        const Value difference = select(p > 0.75f, m_.f32(0), matrices[1][at] - slope);
+        const Value g = p * (difference - delta) * m_.f32(scale_);
+        const auto kept = [&](Value each) {
+          return select(inside(first_column, j), each, m_.f32(0));
         };
-        weights[0][at] = kept(g);
-        if (by_key) weights[1][at] = kept(p);
+        weights[0][at] = kept(g), weights[1][at] = kept(p);
       }
     }
     m_.barrier();  // the scores' tiles have been read
     store_weights(weights);
   }
 
-  // Operand 3 (lse) or 4 (delta) at a query.
-  Value load_query_value(std::size_t operand, Value query) {
-    const FloatReader reader(m_, binding(operand), kept(operand));
-    const ContractOperand& of = view(operand);
+  // In scratch memory: shift_by(lse), slope and delta of all queries, one list after the other.
+  std::int64_t row_bytes() const { return 3 * 4 * sizes_.batch * sizes_.queries; }
+  Buffer row_values(bool reads) {
+    return m_.buffer(bindings_.scratch(row_bytes(), reads, !reads), F32);
+  }
+  Value lse_cotangent(Value query) {
+    const FloatReader reader(m_, binding(4), kept(4));
+    const ContractOperand& of = view(4);
     return reader.load(m_.u32(u32_of(of.offset)) + axis_offset(ViewAxis::of(of.batch), batch_) +
                        axis_offset(ViewAxis::of(of.rows), query));
-  }
-  void load_row_values() {
-    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
-      const Value query = clamped(row(i), rows_, tile_.rows);
-      row_lse_.push_back(shift_by(load_query_value(3, query)));
-      row_delta_.push_back(load_query_value(4, query));
-    }
   }
 
   SharedTile weight_tile(std::size_t number) {
@@ -431,38 +451,48 @@ class AttentionKernel {
   void finish(Carried& carried) {
     if (finds_softmax(pass_)) normalise(carried);
     for (std::size_t o = 0; o < products_.outputs.size() && features_at_all(); ++o)
-      store_rows(products_.outputs[o], carried.outputs[o]);
+      if (products_.outputs[o] != AttentionProducts::not_stored)
+        store_rows(products_.outputs[o], carried.outputs[o]);
   }
 
-  // Divides by the sums of the weights, and stores lse and its tangent.
+  // Divides by the sums of the weights, and stores what the rows have beside their outputs.
   void normalise(Carried& carried) {
-    const bool dual = pass_ == AttentionPass::dual;
+    const bool with_slope = finds_slope(pass_), gradient = pass_ == AttentionPass::query_gradient;
     const auto add = [](Value a, Value b) { return a + b; };
     m_.barrier();
     const Values total = combined(carried.total, add);
     Values total_tangent;
-    if (dual) {
+    if (with_slope) {
       m_.barrier();
       total_tangent = combined(carried.total_tangent, add);
     }
-    Values lse, lse_tangent;
+    Values lse, lse_tangent, delta;
     for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
       // Over nothing y is 0 and lse -inf.
       const Value inverse = select(total[i] == 0.0f, m_.f32(0), divide(m_.f32(1), total[i]));
       lse.push_back(carried.largest[i] + log(total[i]));
-      if (dual) lse_tangent.push_back(total_tangent[i] * inverse);
+      if (with_slope) {
+        delta.push_back(total_tangent[i] * inverse);
+        lse_tangent.push_back(carried.slope[i] + delta[i]);
+      }
+      if (gradient) delta[i] = delta[i] - lse_cotangent(clamped(row(i), rows_, tile_.rows));
       for (std::uint32_t f = 0; f < output_shape_.columns(); ++f) {
         const std::uint32_t at = i * output_shape_.columns() + f;
         Value& y = carried.outputs[0][at];
         y = y * inverse;
-        if (!dual) continue;
+        if (!with_slope) continue;
         Value& tangent = carried.outputs[1][at];
-        tangent = tangent * inverse - lse_tangent[i] * y;
+        tangent = tangent * inverse - delta[i] * y;
+        if (gradient) tangent = tangent * m_.f32(scale_);
       }
     }
     m_.if_then(grid_.x == 0, [&] {
+      if (gradient) {
+        leave_row_values(lse, carried.slope, delta);
+        return;
+      }
       store_row_values(1, lse);
-      if (dual) store_row_values(3, lse_tangent);
+      if (with_slope) store_row_values(3, lse_tangent);
     });
   }
 
@@ -478,6 +508,17 @@ class AttentionKernel {
     const TensorMemory to(m_, bindings_, kernel_.outputs[output], false, true);
     for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
       if_row(i, [&] { to.store(output_row(i), values[i]); });
+  }
+
+  void leave_row_values(const Values& lse, const Values& slope, const Values& delta) {
+    const Buffer left = row_values(false);
+    for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
+      if_row(i, [&] {
+        std::int64_t which = 0;
+        for (const Value value : {shift_by(lse[i]), slope[i], delta[i]})
+          left.store(m_.u32(u32_of(which++ * sizes_.batch * sizes_.queries)) + output_row(i),
+                     value);
+      });
   }
 
   void store_rows(std::size_t output, const Values& values) {
@@ -531,7 +572,6 @@ class AttentionKernel {
   TileSet score_operands_, output_operands_;
   std::vector<SharedTile> score_tiles_, output_tiles_;
   Value batch_, first_row_;
-  Values row_lse_, row_delta_;  // of the rows' queries
   Values mask_row_offsets_;
 };
 
@@ -559,6 +599,9 @@ KernelWork lower_passes(const OpKernel& kernel, const LoweringContext& context, 
   if (kernel.views.size() != kernel.inputs.size() ||
       kernel.inputs.size() < operand_count(kernel.op))
     throw Error(name + ": wants a view of every operand");
+  if (kernel.op == Op::attention_backward &&
+      kernel.input_types[3].shape != kernel.input_types[0].shape)
+    throw Error(name + " of lse and delta should have been expanded");
   const AttentionSizes sizes(kernel);
   KernelWork work;
   for (const AttentionPass pass : passes) {
@@ -567,7 +610,7 @@ KernelWork lower_passes(const OpKernel& kernel, const LoweringContext& context, 
                                    by_key ? sizes.queries : sizes.keys, sizes.features};
     if (problem.batch == 0 || problem.rows == 0) continue;
     // Gradients of heads without features have no elements.
-    if (!finds_softmax(pass) && sizes.features == 0) continue;
+    if (kernel.op == Op::attention_backward && sizes.features == 0) continue;
     const std::optional<AttentionTile> tile = choose(pass, problem);
     if (!tile)
       throw Error(name + ": heads of " + std::to_string(sizes.features) +

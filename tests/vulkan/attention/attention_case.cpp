@@ -47,7 +47,9 @@ class Host {
 
   Values scores(std::size_t b, std::size_t i) const {
     Values row(keys_);
-    const std::size_t plain = shape_.op == Op::attention ? 3 : 6;
+    const std::size_t plain = shape_.op == Op::attention        ? 3
+                              : shape_.op == Op::attention_dual ? 6
+                                                                : 5;
     for (std::size_t j = 0; j < keys_; ++j) {
       row[j] = dot(0, b * queries_ + i, 1, b * keys_ + j) * scale_of(call_);
       if (operands_.size() > plain) row[j] += operands_[plain][(b * queries_ + i) * keys_ + j];
@@ -108,16 +110,17 @@ class Host {
     for (std::size_t b = 0; b < batch_; ++b)
       for (std::size_t i = 0; i < queries_; ++i) {
         const std::size_t row = b * queries_ + i;
-        const double lse = operands_[3][row];
         Values p = scores(b, i);
+        softmax(p);
+        double delta = -operands_[4][row];
+        for (std::size_t j = 0; j < keys_; ++j) delta += p[j] * dot(3, row, 2, b * keys_ + j);
         for (std::size_t j = 0; j < keys_; ++j) {
-          p[j] = std::exp(p[j] - (lse == -infinite ? 0 : lse));
           const std::size_t key = b * keys_ + j;
-          const double ds = p[j] * (dot(5, row, 2, key) - operands_[4][row]) * scale_of(call_);
+          const double ds = p[j] * (dot(3, row, 2, key) - delta) * scale_of(call_);
           for (std::size_t f = 0; f < features_; ++f) {
             out[0][row * features_ + f] += ds * operands_[1][key * features_ + f];
             out[1][key * features_ + f] += ds * operands_[0][row * features_ + f];
-            out[2][key * features_ + f] += p[j] * operands_[5][row * features_ + f];
+            out[2][key * features_ + f] += p[j] * operands_[3][row * features_ + f];
           }
         }
       }
@@ -171,7 +174,7 @@ AttentionCall random_attention(const AttentionShape& c, std::uint32_t seed) {
   const bool dual = c.op == Op::attention_dual, back = c.op == Op::attention_backward;
   add(c.queries, c.features), add(c.keys, c.features), add(c.keys, c.features);
   if (dual) add(c.queries, c.features), add(c.keys, c.features), add(c.keys, c.features);
-  if (back) add(c.queries, 1, true), add(c.queries, 1, true), add(c.queries, c.features);
+  if (back) add(c.queries, c.features), add(c.queries, 1, true);
   if (c.mask != MaskKind::none) {
     add(c.queries, c.keys);
     if (c.mask == MaskKind::holes)
@@ -191,21 +194,7 @@ AttentionCall random_attention(const AttentionShape& c, std::uint32_t seed) {
     add_output({c.queries});
   if (dual) add_output({c.queries, c.features}), add_output({c.queries});
   call.memory.program.kernels.push_back(std::move(kernel));
-  renew_lse(call);
   return call;
-}
-
-void renew_lse(AttentionCall& call) {
-  if (call.shape.op != Op::attention_backward) return;
-  const Host host(call);
-  const ContractOperand& view = call.kernel().views[3];
-  const Dims at = addresses(view);
-  for (std::size_t row = 0; row < at.size(); ++row) {
-    const auto queries = static_cast<std::size_t>(call.shape.queries);
-    Values scores = host.scores(row / queries, row % queries);
-    call.memory.values(view.buffer)[static_cast<std::size_t>(at[row])] =
-        static_cast<float>(host.softmax(scores));
-  }
 }
 
 std::string first_wrong(const AttentionCall& call, bool lenient) {

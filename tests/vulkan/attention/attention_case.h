@@ -33,10 +33,8 @@ struct AttentionCall {
   std::vector<double>& operand(std::size_t i) { return memory.values(kernel().inputs[i]); }
 };
 
-// Operands as the op takes them; the backward's lse is that of the others.
+// Operands as the op takes them.
 AttentionCall random_attention(const AttentionShape& shape, std::uint32_t seed);
-// Makes the backward's lse that of the other operands again.
-void renew_lse(AttentionCall& call);
 
 // "" if the outputs, read back from a device, are right, else the first that is not. `lenient`:
 // sums that hold an infinity may or may not have met its opposite.

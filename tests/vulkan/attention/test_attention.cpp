@@ -2,12 +2,15 @@
 // views, masks, special values, every tile.
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "backends/vulkan/kernels/attention.h"
 #include "engine/error.h"
 #include "tests/catch.h"
+#include "tests/sharp_attention.h"
 #include "tests/vulkan/attention/attention_case.h"
 #include "tests/vulkan/gemm/run_kernel.h"
+#include "tests/vulkan/run_work.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -99,7 +102,6 @@ TEST_CASE("a query that sees no key gives 0, lse -inf and finite gradients",
       // Only the last key, in the last block, is seen.
       std::fill_n(mask.begin() + 9 * 90, 89, minus_infinity_score);
       mask[10 * 90 - 1] = 0;
-      renew_lse(call);
       run(call, usual_target());
       INFO(call.shape);
       CHECK(first_wrong(call) == "");
@@ -117,7 +119,7 @@ TEST_CASE("attention carries NaN and infinities as its definition does", "[vulka
   if (!can_run_kernels()) return;
   const double infinity = std::numeric_limits<double>::infinity();
   for (const Op op : attention_ops) {
-    const std::size_t operands = op == Op::attention ? 4 : 7;
+    const std::size_t operands = op == Op::attention ? 4 : op == Op::attention_dual ? 7 : 6;
     for (std::size_t operand = 0; operand < operands; ++operand) {
       const double special = operand % 3 == 0   ? std::nan("")
                              : operand % 3 == 1 ? infinity
@@ -151,6 +153,12 @@ TEST_CASE("scores of 10,000 leave one key for each query", "[vulkan][attention]"
   }
   run(call, usual_target());
   CHECK(call.memory.values(call.kernel().outputs[0]) == call.operand(2));
+}
+
+TEST_CASE("derivatives of sharp attention are not left to rounding on Vulkan",
+          "[vulkan][attention]") {
+  const std::optional<Device> device = software_vulkan();
+  if (device) CHECK(sharp_attention_faults(*device, 50, 20261130) == "");
 }
 
 TEST_CASE("the largest head that a device can take", "[vulkan][attention]") {
