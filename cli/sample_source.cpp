@@ -110,7 +110,7 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
   if (!task.interpolate) source.how["seed"] = options.seed;
   if (num_classes(info.network) > 0) source.how["class"] = options.chosen_class;
   if (options.guidance.value_or(1) != 1) source.how["guidance"] = *options.guidance;
-  if (!info.dataset.empty()) source.how["dataset"] = info.dataset;
+  if (!info.dataset.empty()) source.how["dataset"] = data_name(info);
   if (!task.init_image.empty()) {
     source.how["init image"] = task.init_image;
     source.how["strength"] = 1 - chosen.begin;

@@ -29,7 +29,8 @@ void find_moved_pairs(TrainOptions& options) {
   const fs::path place = options.resume->empty() ? options.out : *options.resume;
   const fs::path beside = (fs::is_directory(place) ? place : place.parent_path()) / "pairs";
   std::error_code missing;
-  if (!fs::exists(options.data, missing) && is_pairs_folder(beside)) options.data = beside.string();
+  if (!fs::exists(options.data, missing) && is_pairs_folder(beside))
+    options.data = fs::absolute(beside).lexically_normal().string();
 }
 
 }  // namespace

@@ -234,6 +234,11 @@ DefaultSampling usual_sampling(Prediction prediction) {
   return {to_string(SamplerKind::ode_euler), 50};
 }
 
+std::string data_name(const ModelInfo& info) {
+  const std::filesystem::path path = std::filesystem::path(info.dataset);
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
 std::vector<std::int32_t> trained_classes(const ModelInfo& info) {
   const std::set<std::int32_t> untrained(info.untrained_classes.begin(),
                                          info.untrained_classes.end());

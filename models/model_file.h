@@ -92,6 +92,9 @@ void check_parameters(const NetworkConfig& network, const Parameters& parameters
 
 // The classes that samples are drawn of where none is asked for: all but the untrained ones.
 std::vector<std::int32_t> trained_classes(const ModelInfo& info);
+// The data set by name: of a path the last part, since what is passed on should not tell where its
+// author keeps data.
+std::string data_name(const ModelInfo& info);
 // The class that `text` asks for, by name or, where names are no numbers, by number. Throws Error,
 // with the classes that there are, for one that the model lacks or was not trained on.
 std::int32_t class_of(const ModelInfo& info, const std::string& text);

@@ -180,7 +180,8 @@ DeviceFacts facts_of(const Instance& instance, VkPhysicalDevice device, const En
       floats.shaderSignedZeroInfNanPreserveFloat32 == VK_TRUE;
   // (Of the same extension, which is enabled for special values.)
   shaders.preserves_f16_subnormals =
-      shaders.preserves_special_values && floats.shaderDenormPreserveFloat16 == VK_TRUE;
+      shaders.preserves_special_values && floats.shaderDenormPreserveFloat16 == VK_TRUE &&
+      floats.denormBehaviorIndependence != VK_SHADER_FLOAT_CONTROLS_INDEPENDENCE_NONE;
   const bool compute_subgroups = (subgroups.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
   constexpr VkSubgroupFeatureFlags needed =
       VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;

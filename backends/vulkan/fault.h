@@ -34,7 +34,7 @@ struct Faults {
   CountedFault submit;                    // vkQueueSubmit: device lost
   CountedFault refuse;                    // vkQueueSubmit: out of device memory
   CountedFault wait;                      // a wait for the device: device lost
-  CountedFault silence;                   // a wait for the device: no progress in its time
+  std::atomic<bool> silent{false};        // no work is seen to end, and waits take no time
   CountedFault pipeline;                  // vkCreateComputePipelines: unknown error
   CountedFault recording;                 // making a recording: out of host memory
   std::function<void()> before_submit{};  // called before each vkQueueSubmit

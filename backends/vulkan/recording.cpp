@@ -46,27 +46,30 @@ struct Piece {
   std::size_t step = 0;
   std::array<std::uint32_t, 3> base{}, groups{};
   double seconds = 0;              // estimated
+  bool divisible = false;          // into shorter ones
   bool first = true, last = true;  // of the step
 
   bool empty() const { return std::ranges::find(groups, 0u) != groups.end(); }
-  bool divisible() const {
-    return std::ranges::any_of(groups, [](std::uint32_t count) { return count > 1; });
-  }
 };
 
-// Along the axis with the most workgroups, in parts of at most `budget` seconds each.
+// An estimate may be far off; each part costs a submission.
+constexpr std::uint32_t most_parts = 64;
+
+// Along the axis with the most workgroups, in parts of at most `budget` seconds each if
+// `most_parts` will do.
 void divide(std::size_t step, const Dispatch& dispatch, double seconds, double budget,
             std::vector<Piece>& pieces) {
-  const Piece whole{.step = step, .groups = dispatch.groups, .seconds = seconds};
+  Piece whole{.step = step, .groups = dispatch.groups, .seconds = seconds};
   const auto axis =
       static_cast<std::size_t>(std::ranges::max_element(whole.groups) - whole.groups.begin());
-  const std::uint32_t groups = whole.groups[axis];
-  const double wanted = std::ceil(seconds / budget);
-  if (!(wanted > 1) || whole.empty() || groups == 1) {
+  const std::uint32_t groups = whole.groups[axis], most = std::min(groups, most_parts);
+  if (whole.empty() || most == 1) {
     pieces.push_back(whole);
     return;
   }
-  const auto parts = static_cast<std::uint32_t>(std::min<double>(wanted, groups));
+  const auto parts =
+      static_cast<std::uint32_t>(std::clamp<double>(std::ceil(seconds / budget), 1, most));
+  whole.divisible = parts < most;
   for (std::uint32_t i = 0, begin = 0; i < parts; ++i) {
     const auto end = static_cast<std::uint32_t>(std::uint64_t{groups} * (i + 1) / parts);
     Piece piece = whole;
@@ -107,8 +110,9 @@ std::optional<double> slowness_shown(double seconds, double estimate, double slo
   // Stamps out of order, and times that are more the stamps' than the slice's.
   if (seconds > longest_slice || seconds < shortest_slice) return std::nullopt;
   const double shown = seconds / estimate;
-  // A short slice does no harm: it only shows that the device is faster than it seemed.
-  if (seconds < 0.1 * slice_seconds && shown > slowness) return std::nullopt;
+  // A slice that is no longer than it should be does no harm. It may have waited for others, and
+  // only shows how fast the device is at least.
+  if (seconds < slice_seconds && shown > slowness) return std::nullopt;
   return shown;
 }
 
@@ -253,7 +257,7 @@ void Recording::record(const CallPlaces& places, RecordedFor purpose) {
   slices_.reserve(slice_count);
   for (std::size_t slice = 0; slice < slice_count; ++slice) {
     const Piece& first = pieces[starts[slice]];
-    divisible_.push_back(starts[slice + 1] - starts[slice] > 1 || first.divisible());
+    divisible_.push_back(starts[slice + 1] - starts[slice] > 1 || first.divisible);
     const std::size_t kernel = steps_->all[first.step].kernel;
     const bool begins =
         first.first && (first.step == 0 || steps_->all[first.step - 1].kernel != kernel);
@@ -305,7 +309,11 @@ void Recording::record(const CallPlaces& places, RecordedFor purpose) {
                                  step.pipeline->push_bytes(), dispatch.push.data());
         const auto& [x, y, z] = piece.base;
         const auto& [width, height, depth] = piece.groups;
-        call_.CmdDispatchBase(commands, x, y, z, width, height, depth);
+        // (Synchronisation validation knows only the first of these.)
+        if (piece.first && piece.last)
+          call_.CmdDispatch(commands, width, height, depth);
+        else
+          call_.CmdDispatchBase(commands, x, y, z, width, height, depth);
         ++counts_.dispatches;
       }
       if (queries_ && timing && last_of_kernel) stamp(query + 1);

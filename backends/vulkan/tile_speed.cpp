@@ -117,8 +117,6 @@ std::vector<Candidate> candidates(std::int64_t n, const ShaderTarget& target) {
 std::optional<double> seconds_of(const GemmTile& tile, std::int64_t n, const TileTiming& timing) {
   try {
     return timing.product(tile, n);
-  } catch (const OutOfMemory&) {
-    throw;
   } catch (const Error& error) {
     if (error.aftermath() == Aftermath::device_dead) throw;
     return std::nullopt;

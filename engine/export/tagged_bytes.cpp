@@ -57,7 +57,7 @@ void TaggedWriter::text(std::string_view text) {
 }
 void TaggedWriter::item(const Dims& value) {
   count(value.size());
-  for (const std::int64_t size : value) number(size);
+  for (const std::int64_t size : value) item(size);
 }
 void TaggedWriter::type(const TensorType& type) {
   item(type.dtype);

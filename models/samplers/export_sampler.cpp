@@ -209,7 +209,7 @@ StoredSampler export_sampler(const Model& model, const SamplerOptions& options,
   if (options.kind == SamplerKind::predictor_corrector && options.measured_norms)
     throw Error("export: norms that are measured over a batch would tie samples to their batch");
   StoredSampler sampler;
-  sampler.name = info.dataset;
+  sampler.name = data_name(info);
   sampler.sample_shape = sample_shape(info.network);
   sampler.classes = num_classes(info.network);
   sampler.class_names = info.class_names;

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "engine/number_text.h"
 #include "engine/platform/machine.h"
@@ -135,7 +136,9 @@ RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer,
   } else if (std::filesystem::exists(previous) && !same_file(previous, resumed_from_)) {
     keep_other_checkpoint(previous);
   }
-  if (!goes_on_) remove_results_of_other();
+  std::error_code ignored;
+  replaces_other_ = !goes_on_ && std::filesystem::exists(folder_ / log_name, ignored);
+  if (replaces_other_) remove_pictures_of_other();
   // A checkpoint that was put aside has no log of its own: the one beside it is that of the run
   // that took its place.
   const bool aside = resumed_from_.filename().string().starts_with(kept_name);
@@ -215,11 +218,9 @@ void RunFiles::remove_leftovers() const {
     }
 }
 
-// Beside the files that this run replaces: averages of other decays, and pictures of its steps. A
-// log tells that a run was here.
-void RunFiles::remove_results_of_other() const {
+// Averages of other decays: beside the files that this run has replaced.
+void RunFiles::remove_averages_of_other() const {
   std::error_code ignored;
-  if (!std::filesystem::exists(folder_ / log_name, ignored)) return;
   std::set<std::filesystem::path> own;
   for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i)
     own.insert(average_path(i));
@@ -229,6 +230,10 @@ void RunFiles::remove_results_of_other() const {
     if (decay && name == average_name(*decay) && !own.contains(entry.path()))
       std::filesystem::remove(entry.path(), ignored);
   }
+}
+
+void RunFiles::remove_pictures_of_other() const {
+  std::error_code ignored;
   // Going on from the checkpoint before the last, the run has made those before it itself.
   const bool same = same_file(resumed_from_, folder_ / previous_name);
   for (const auto& entry : std::filesystem::directory_iterator(folder_ / "samples", ignored)) {
@@ -337,6 +342,8 @@ void RunFiles::write_results() {
     for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i)
       write_model(average_path(i), trainer_.model(Weights::average, i));
     write_model(folder_ / "model-raw.safetensors", trainer_.model(Weights::raw));
+    // Not before there is something better: the run may have begun with one of them.
+    if (std::exchange(replaces_other_, false)) remove_averages_of_other();
   });
   attempt_drawing("picture", [&] {
     const Image picture = preview(trainer_);

@@ -59,7 +59,8 @@ class RunFiles {
   void write_settings() const;
   void keep_other_checkpoint(const std::filesystem::path& checkpoint) const;
   void remove_leftovers() const;
-  void remove_results_of_other() const;
+  void remove_averages_of_other() const;
+  void remove_pictures_of_other() const;
   std::filesystem::path average_path(std::size_t average) const;
 
   std::filesystem::path folder_, resumed_from_;
@@ -69,6 +70,7 @@ class RunFiles {
   std::optional<FolderLock> lock_;
   bool goes_on_ =
       false;  // with the checkpoint of the folder, as opposed to one of elsewhere or none
+  bool replaces_other_ = false;  // a run that was here before, and has results left
   std::optional<TrainingLog> log_;
   std::map<std::string, std::string> failures_;  // kind of file -> why it could not be written
   std::set<std::string> left_out_;               // kinds of drawings that there was no memory for

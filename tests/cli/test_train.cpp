@@ -286,6 +286,21 @@ TEST_CASE(
       run_program("sample --model here/run --count 2 --head-start 0.3 --npy x.npy", folder.path());
   INFO(sampled.error);
   CHECK(sampled.code == 0);
+  // What is passed on doesn't say where that was.
+  REQUIRE(run_program("export --model here/run --steps 2 --out x.fxn", folder.path()).code == 0);
+  CHECK(contains(text_of(folder / "x.fxn"), "points.npy"));
+  CHECK_FALSE(contains(text_of(folder / "x.fxn"), here.string()));
+}
+
+TEST_CASE("a run may begin with an average that it then replaces", "[cli]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program(tiny + "--steps 2 --ema 0.9,0.5 --quiet --out run", folder.path()).code == 0);
+  const std::string again = tiny + "--steps 2 --ema 0.9 --quiet --out run --init ";
+  CHECK(run_program(again + "run/model-ema0.5.safetensors --clip nonsense", folder.path())
+            .code != 0);
+  CHECK(fs::exists(folder / "run/model-ema0.5.safetensors"));
+  CHECK(run_program(again + "run/model-ema0.5.safetensors", folder.path()).code == 0);
+  CHECK_FALSE(fs::exists(folder / "run/model-ema0.5.safetensors"));
 }
 
 TEST_CASE("a run that began without a number of steps goes on without one", "[cli][resume]") {

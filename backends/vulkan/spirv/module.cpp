@@ -273,9 +273,6 @@ Value Module::built_in_part(spv::BuiltIn which, std::uint32_t axis) {
 Value Module::workgroup_id(std::uint32_t axis) {
   return built_in_part(spv::BuiltIn::WorkgroupId, axis);
 }
-Value Module::workgroup_count(std::uint32_t axis) {
-  return built_in_part(spv::BuiltIn::NumWorkgroups, axis);
-}
 Value Module::local_id(std::uint32_t axis) {
   return built_in_part(spv::BuiltIn::LocalInvocationId, axis);
 }

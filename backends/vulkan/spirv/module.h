@@ -133,7 +133,6 @@ class Module {
   // ---- built-in inputs, all u32
 
   Value workgroup_id(std::uint32_t axis);
-  Value workgroup_count(std::uint32_t axis);
   Value local_id(std::uint32_t axis);
   Value local_index();  // of the invocation in its workgroup
   Value global_id(std::uint32_t axis);
