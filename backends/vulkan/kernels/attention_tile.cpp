@@ -142,7 +142,8 @@ AttentionMemory AttentionMemory::of(const AttentionTile& tile, AttentionPass pas
   memory.outputs =
       static_cast<std::uint32_t>(products.weights) * tile.columns * (tile_pitch(tile.rows) / 4);
   memory.partial = std::max(score_tiles, memory.outputs + output_tiles);
-  memory.total = memory.partial + (finds_softmax(pass) ? tile.across() * (tile.rows / 4) : 0);
+  memory.kept = memory.partial + (finds_softmax(pass) ? tile.across() * (tile.rows / 4) : 0);
+  memory.total = memory.kept + (finds_slope(pass) ? 2 * (tile.rows / 4) : 0);
   return memory;
 }
 

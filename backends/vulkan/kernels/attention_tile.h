@@ -74,6 +74,7 @@ std::string to_string(const AttentionTile& tile);
 struct AttentionMemory {
   std::uint32_t outputs = 0;  // the outputs' tiles, behind the weights
   std::uint32_t partial = 0;  // a value of each row and thread across
+  std::uint32_t kept = 0;     // where there is a slope: it and the largest score of each row
   std::uint32_t total = 0;
   static AttentionMemory of(const AttentionTile& tile, AttentionPass pass, std::int64_t features);
   std::uint32_t bytes() const { return 16 * total; }

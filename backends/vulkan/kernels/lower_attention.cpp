@@ -97,9 +97,9 @@ class AttentionKernel {
   // What a workgroup carries from one block of columns to the next.
   struct Carried {
     Accumulators outputs;
-    // By row of the invocation: the largest score so far, its slope, and sums over its own columns
-    // of p and t.
-    std::vector<Value> largest, slope, total, total_tangent;
+    // By row of the invocation: the largest score so far, and sums over its own columns of p and t.
+    // With a slope, that and the largest score lie in shared memory: registers are few then.
+    std::vector<Value> largest, total, total_tangent;
   };
   using Values = std::vector<Value>;
 
@@ -127,9 +127,15 @@ class AttentionKernel {
     Carried carried;
     carried.outputs = zero_accumulators(m_, products_.outputs.size(), output_shape_);
     if (finds_softmax(pass_)) {
-      carried.largest.assign(tile_.thread_rows, m_.f32(minus_infinity));
+      const Values nothing(tile_.thread_rows, m_.f32(minus_infinity));
       carried.total.assign(tile_.thread_rows, m_.f32(0));
-      if (finds_slope(pass_)) carried.slope = carried.total_tangent = carried.total;
+      if (finds_slope(pass_)) {
+        carried.total_tangent = carried.total;
+        keep(nothing, carried.total);
+        m_.barrier();
+      } else {
+        carried.largest = nothing;
+      }
     }
     if (columns_ > 0) {
       if (features_at_all()) prepare_operands();
@@ -151,8 +157,7 @@ class AttentionKernel {
 
   static Values flattened_state(const Carried& carried) {
     Values all = flattened(carried.outputs);
-    for (const Values* part :
-         {&carried.largest, &carried.slope, &carried.total, &carried.total_tangent})
+    for (const Values* part : {&carried.largest, &carried.total, &carried.total_tangent})
       all.insert(all.end(), part->begin(), part->end());
     return all;
   }
@@ -163,7 +168,7 @@ class AttentionKernel {
       for (Value& value : to) value = *next++;
     };
     for (Values& output : carried.outputs) take(output);
-    take(carried.largest), take(carried.slope), take(carried.total), take(carried.total_tangent);
+    take(carried.largest), take(carried.total), take(carried.total_tangent);
     return carried;
   }
 
@@ -310,8 +315,34 @@ class AttentionKernel {
   // x, and 0 where it is -inf: what to subtract from the scores of a row over nothing.
   Value shift_by(Value x) { return select(has_bits_of(x, minus_infinity), m_.f32(0), x); }
 
+  // The largest scores and the slopes of the rows, from one block of columns to the next.
+  Value kept_place(std::uint32_t which, std::uint32_t quad) {
+    return m_.u32(memory_.kept + which * (tile_.rows / 4) + quad * tile_.down()) + grid_.y;
+  }
+  void keep(const Values& largest, const Values& slope) {
+    m_.if_then(grid_.x == 0, [&] {
+      std::uint32_t which = 0;
+      for (const Values* values : {&largest, &slope}) {
+        for (std::uint32_t quad = 0; quad < score_shape_.row_quads; ++quad)
+          shared_.store(kept_place(which, quad), compose(std::span(*values).subspan(4 * quad, 4)));
+        ++which;
+      }
+    });
+  }
+  Values kept_values(std::uint32_t which) {
+    Values values;
+    for (std::uint32_t quad = 0; quad < score_shape_.row_quads; ++quad) {
+      const Value four = shared_.load(kept_place(which, quad));
+      for (std::uint32_t i = 0; i < 4; ++i) values.push_back(part(four, i));
+    }
+    return values;
+  }
+  Values kept_largest() { return kept_values(0); }
+  Values kept_slope() { return kept_values(1); }
+
   // The second element at the largest score of each row, which block by block may rise.
-  Values slopes(const Accumulators& matrices, const Values& largest, const Carried& carried) {
+  Values slopes(const Accumulators& matrices, const Values& largest, const Values& largest_before,
+                const Values& slope_before) {
     Values own(tile_.thread_rows, m_.f32(minus_infinity));
     for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
       for (std::uint32_t j = 0; j < 4; ++j)
@@ -320,25 +351,29 @@ class AttentionKernel {
     m_.barrier();  // combined() has been read
     Values slope = combined(own, larger);
     for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
-      slope[i] = select(largest[i] > carried.largest[i], slope[i], carried.slope[i]);
+      slope[i] = select(largest[i] > largest_before[i], slope[i], slope_before[i]);
     return slope;
   }
 
   void update_softmax(Value first_column, Accumulators& matrices, Carried& carried) {
     const bool with_slope = finds_slope(pass_);
-    Values own = carried.largest;
+    // (Scores are products behind barriers. Without features nothing waits for what is kept.)
+    if (with_slope && !features_at_all()) m_.barrier();
+    const Values largest_before = with_slope ? kept_largest() : carried.largest,
+                 slope_before = with_slope ? kept_slope() : Values();
+    Values own = largest_before;
     for (std::uint32_t i = 0; i < tile_.thread_rows; ++i)
       for (std::uint32_t j = 0; j < 4; ++j) own[i] = larger(own[i], matrices[0][4 * i + j]);
     const Values largest = combined(own, larger);
     if (pass_ == AttentionPass::dual)
       for (Value& tangent : matrices[1]) tangent = tangent * m_.f32(scale_);
     Values slope;
-    if (with_slope) slope = slopes(matrices, largest, carried);
+    if (with_slope) slope = slopes(matrices, largest, largest_before, slope_before);
     Accumulators weights(products_.weights, Values(score_shape_.elements()));
     for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
-      const Value shift = shift_by(largest[i]), shrink = weight(carried.largest[i] - shift);
+      const Value shift = shift_by(largest[i]), shrink = weight(largest_before[i] - shift);
       // Sums of p (second - slope before) become sums of p (second - slope).
-      const Value down = with_slope ? carried.slope[i] - slope[i] : Value();
+      const Value down = with_slope ? slope_before[i] - slope[i] : Value();
       const auto adapt = [&](Value& of_p, Value* of_t) {
         if (of_t) *of_t = (*of_t + down * of_p) * shrink;
         of_p = of_p * shrink;
@@ -360,7 +395,10 @@ class AttentionKernel {
         carried.total_tangent[i] = carried.total_tangent[i] + t;
       }
     }
-    carried.largest = largest, carried.slope = slope;
+    if (with_slope)
+      keep(largest, slope);
+    else
+      carried.largest = largest;
     store_weights(weights);
   }
 
@@ -466,14 +504,16 @@ class AttentionKernel {
       m_.barrier();
       total_tangent = combined(carried.total_tangent, add);
     }
+    const Values largest = with_slope ? kept_largest() : carried.largest,
+                 slope = with_slope ? kept_slope() : Values();
     Values lse, lse_tangent, delta;
     for (std::uint32_t i = 0; i < tile_.thread_rows; ++i) {
       // Over nothing y is 0 and lse -inf.
       const Value inverse = select(total[i] == 0.0f, m_.f32(0), divide(m_.f32(1), total[i]));
-      lse.push_back(carried.largest[i] + log(total[i]));
+      lse.push_back(largest[i] + log(total[i]));
       if (with_slope) {
         delta.push_back(total_tangent[i] * inverse);
-        lse_tangent.push_back(carried.slope[i] + delta[i]);
+        lse_tangent.push_back(slope[i] + delta[i]);
       }
       if (gradient) delta[i] = delta[i] - lse_cotangent(clamped(row(i), rows_, tile_.rows));
       for (std::uint32_t f = 0; f < output_shape_.columns(); ++f) {
@@ -488,7 +528,7 @@ class AttentionKernel {
     }
     m_.if_then(grid_.x == 0, [&] {
       if (gradient) {
-        leave_row_values(lse, carried.slope, delta);
+        leave_row_values(lse, slope, delta);
         return;
       }
       store_row_values(1, lse);
