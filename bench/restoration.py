@@ -6,7 +6,8 @@
 Every digit is damaged in three ways and drawn anew by `fluxion sample` with its class and --steering: a box of half the sides is
 covered (--inpaint), it is reduced to a quarter of the sides (--enlarge), or blurred (--deblur). PSNR = 10 log10(1 / mean squared
 error) in dB, of whole pictures with values from 0 to 1; the covered box counts as black and the small picture is enlarged by
-repetition. --out writes a picture: for each damage a row of what was shown and a row of what was drawn, below the originals.
+repetition. --out writes a picture, below the originals: for each damage a row of what was shown, and rows of what was drawn with
+flowchef and, in the box, with replacement.
 Needs Python alone.
 """
 import argparse
@@ -119,8 +120,9 @@ def main():
         better = sum(b > a for a, b in pairs)
         print(f"{task + ', ' + steering:<34}{before:>10.1f}{after:>10.1f}{better:>5}/{len(pairs)}")
     if arguments.out:
-        write_png(arguments.out, [[v for column in pictures[:10] for v in column[row][y]]
-                                  for row in range(len(pictures[0])) for y in range(len(pictures[0][0]))])
+        # Every pixel twice as large.
+        write_png(arguments.out, [[v for column in pictures[:10] for v in column[row][y] for _ in range(2)]
+                                  for row in range(len(pictures[0])) for y in range(len(pictures[0][0])) for _ in range(2)])
 
 
 if __name__ == "__main__":
