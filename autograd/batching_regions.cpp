@@ -1,5 +1,7 @@
 // Regions under vmap: a new region of the same kind, whose body is the old body batched and whose
 // rules apply the old rules to each example.
+#include <utility>
+
 #include "autograd/batching.h"
 #include "autograd/rules.h"
 #include "autograd/vmap.h"
@@ -39,6 +41,17 @@ Tensors for_each_example(const CustomRule& rule, const Tensors& inputs,
   return batch_graph(made, all, traced.size(), without_value);
 }
 
+// Gives the region parameters for the operands of all examples. Returns the graph's leaves, and the
+// former parameters with those in their place.
+std::vector<BatchedLeaf> renew_parameters(Region& region, const BatchCall& call) {
+  std::vector<BatchedLeaf> leaves(call.leaves.begin(), call.leaves.end());
+  for (std::size_t i = 0; i < region.parameters.size(); ++i) {
+    const Tensor made = region_parameter(call.inputs[i].type(), call.inputs[i].device());
+    leaves.push_back({std::exchange(region.parameters[i], made), made, call.batched[i]});
+  }
+  return leaves;
+}
+
 }  // namespace
 
 std::vector<Tensor> batch_region(const BatchCall& call) {
@@ -46,11 +59,7 @@ std::vector<Tensor> batch_region(const BatchCall& call) {
   const std::vector<bool> batched = call.batched;
   Region all = *one;
   const std::vector<BatchedLeaf> of_graph(call.leaves.begin(), call.leaves.end());
-  std::vector<BatchedLeaf> leaves = of_graph;
-  for (std::size_t i = 0; i < one->parameters.size(); ++i) {
-    all.parameters[i] = region_parameter(call.inputs[i].type(), call.inputs[i].device());
-    leaves.push_back({one->parameters[i], all.parameters[i], batched[i]});
-  }
+  const std::vector<BatchedLeaf> leaves = renew_parameters(all, call);
   all.outputs = batch_graph(one->outputs, leaves, call.size, without_value);
   for (TensorType& type : all.types) type.shape = with_leading_axis(call.size, type.shape);
   if (one->jvp)
@@ -105,15 +114,8 @@ std::vector<Tensor> share_region(const BatchCall& call) {
   const std::shared_ptr<const Region> one = call.get<RegionAttributes>().region;
   const std::vector<BatchedLeaf> of_graph(call.leaves.begin(), call.leaves.end());
   Region all = *one;
-  if (one->holds_rules) {
-    std::vector<BatchedLeaf> leaves = of_graph;
-    for (Tensor& parameter : all.parameters) {
-      const Tensor old = parameter;
-      parameter = region_parameter(old.type(), old.device());
-      leaves.push_back({old, parameter, false});
-    }
-    all.outputs = same_for_all(one->outputs, leaves, call.size);
-  }
+  if (one->holds_rules)
+    all.outputs = same_for_all(one->outputs, renew_parameters(all, call), call.size);
   const auto shared_rule = [&](const CustomRule& rule) -> CustomRule {
     return [rule, of_graph, size = call.size](const Tensors& inputs, const Tensors& moving) {
       // Leaves in place of the values: what these were made of need not be walked.

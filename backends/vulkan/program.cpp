@@ -10,11 +10,11 @@
 #include <limits>
 #include <mutex>
 #include <thread>
-#include <utility>
 
 #include "backends/vulkan/guards.h"
 #include "engine/divide.h"
 #include "engine/error.h"
+#include "engine/program/blocks.h"
 
 namespace fluxion::vulkan_backend {
 
@@ -59,8 +59,9 @@ class Places {
   // The offset of the next one.
   std::int64_t next(std::int64_t bytes) {
     bytes = up(bytes);
-    if (bytes > 0 && end_ / block_ != (end_ + bytes - 1) / block_) end_ = round_up(end_, block_);
-    return std::exchange(end_, end_ + bytes);
+    const std::int64_t begin = within_block(end_, bytes, block_);
+    end_ = begin + bytes;
+    return begin;
   }
   std::int64_t end() const { return end_; }
 

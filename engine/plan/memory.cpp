@@ -6,18 +6,13 @@
 #include <queue>
 
 #include "engine/divide.h"
+#include "engine/program/blocks.h"
 
 namespace fluxion::plan {
 
 namespace {
 
 constexpr std::size_t many_lifetimes = 8192;
-
-// The least offset, from `offset` on, at which so many bytes, at most a block, lie in one block.
-std::int64_t within_block(std::int64_t offset, std::int64_t bytes, std::int64_t block) {
-  const bool in_one = bytes == 0 || offset / block == (offset + bytes - 1) / block;
-  return in_one ? offset : round_up(offset, block);
-}
 
 // Whether the kernel reads `input` only at the same element where it writes `output`, so that both
 // can share memory.
