@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 #include "cli/progress.h"
 #include "engine/error.h"
 #include "engine/number_text.h"
+#include "engine/platform/file.h"
 #include "engine/platform/machine.h"
 #include "engine/platform/usage.h"
 #include "models/layers/precision.h"
@@ -133,6 +135,23 @@ void check_room_for_samples(const CommonOptions& options, const Shape& sample_sh
 void add_json(const Parser& parser, CommonOptions& options) {
   parser.add_flag("--json", options.json,
                   "Print the result as one JSON object; progress goes to standard error");
+}
+
+void check_files_differ(const std::string& command, const std::vector<NamedPath>& written,
+                        const std::vector<NamedPath>& read) {
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    const auto& [option, path] = written[i];
+    if (path.empty() || is_standard_output(path)) continue;
+    const auto check = [&](const NamedPath& other, const char* is) {
+      std::error_code missing;
+      if (!other.path.empty() &&
+          (std::filesystem::equivalent(path, other.path, missing) || path == other.path))
+        throw Error(command + ": " + option + " " + path + " is " + is + " " + other.option +
+                    " as well; name another one");
+    };
+    for (const NamedPath& each : read) check(each, "what is read as");
+    for (std::size_t j = 0; j < i; ++j) check(written[j], "the file of");
+  }
 }
 
 void write_json(std::ostream& out, const nlohmann::json& object) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "cli/command_line.h"
 #include "engine/device.h"
@@ -75,6 +76,15 @@ Option add_precision(const Parser& parser, std::string& precision);
 // noise and pictures beside them.
 void check_room_for_samples(const CommonOptions& options, const Shape& sample_shape,
                             std::int64_t count, std::int64_t batch, std::uint64_t beside = 0);
+
+// A path, and the option that it was given with.
+struct NamedPath {
+  std::string option, path;
+};
+// Throws Error where a file to be written is one that the command reads, or where two are one.
+// Empty paths, standard output and what is no file yet are passed over.
+void check_files_differ(const std::string& command, const std::vector<NamedPath>& written,
+                        const std::vector<NamedPath>& read);
 
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);

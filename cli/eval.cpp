@@ -155,6 +155,14 @@ int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
          const Streams& streams) {
   if (options.model.empty() == options.samples.empty())
     throw Error("eval: wants either --model or --samples");
+  check_files_differ("eval",
+                     {{"--neighbours", options.neighbours},
+                      {"--classifier", options.retrain ? options.classifier : ""}},
+                     {{"--model", options.model},
+                      {"--samples", options.samples},
+                      {"--labels", options.labels},
+                      {"--classifier", options.retrain ? "" : options.classifier},
+                      {"--data", options.data.data}});
   const Device device = open_device(options, streams);
   const auto start = std::chrono::steady_clock::now();
   ProgressLine line(streams);

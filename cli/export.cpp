@@ -24,6 +24,7 @@ WeightEncoding encoding_from(const std::string& name) {
 }
 
 int run_export(const ExportArguments& options, const Streams& streams) {
+  check_files_differ("export", {{"--out", options.out}}, {{"--model", options.model}});
   const Model model = read_model(options.model, open_device(options, streams));
   const SamplerOptions chosen = chosen_sampler(options.sampler, options.guidance, model.info,
                                                "export", options.free_guidance);

@@ -236,6 +236,8 @@ int graph(const GraphArguments& options, const Streams& streams) {
                                 : options.model.empty()    ? "jvp"
                                                            : "none";
   check_sizes(options.sizes);
+  check_files_differ("graph", {{"--out", options.out}, {"--save", options.save}},
+                     {{"--model", options.model}, {"--load", options.load}});
   if (!options.fold.empty() && (options.stage == "memory" || format == "text"))
     throw Error("graph: --fold folds pictures of graphs and plans; it has no effect on " +
                 std::string(format == "text" ? "text, which has every node" : "memory"));

@@ -194,7 +194,7 @@ SampleSource file_source(const SampleArguments& options, const Device& device) {
     const std::int64_t steps = std::ssize(generator.sampler().steps);
     // Without labels the class is left open, not one of the usual ones.
     std::vector<std::int32_t> classes = request.labels;
-    if (classes.empty() && generator.sampler().classes > 0)
+    if (classes.empty() && generator.sampler().classes > 0 && generator.sampler().open_class)
       classes.assign(static_cast<std::size_t>(request.count), Generator::open_class);
     std::vector<float> values(
         static_cast<std::size_t>(request.count) *

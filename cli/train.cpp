@@ -245,6 +245,13 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   for (const auto& [name, text] : options.method_values.texts)
     if (text) check_text(name, *text);
   if (options.out.empty()) throw Error("train: --out is empty; it wants a folder");
+  if (!options.resume) {
+    std::vector<NamedPath> read{{"--init", options.init.value_or("")}};
+    for (const auto& [name, text] : options.method_values.texts)
+      read.push_back({"--" + name, text.value_or("")});
+    check_files_differ("train",
+                       {{"--out", (fs::path(options.out) / "model.safetensors").string()}}, read);
+  }
 
   const Device device = open_device(options, streams, options.quiet);
   if (const int stopped = prepare_pairs(options, given, device, streams)) return stopped;

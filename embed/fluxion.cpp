@@ -82,8 +82,24 @@ fluxion_status report_exception(fluxion_error* error) noexcept {
 }
 
 std::filesystem::path path_of(const char* text) {
+#ifdef _WIN32
+  // Elsewhere paths are any bytes.
+  if (!is_utf8(text)) throw InvalidArgument("a path that is not UTF-8");
+#endif
   return std::filesystem::path(reinterpret_cast<const char8_t*>(text));
 }
+
+namespace {
+// That many elements of a caller's array, as a size in memory.
+std::size_t size_of_array(std::int64_t count, std::int64_t elements, std::size_t element_bytes) {
+  constexpr std::uint64_t most = std::numeric_limits<std::ptrdiff_t>::max();
+  if (static_cast<std::uint64_t>(count) >
+      most / element_bytes / static_cast<std::uint64_t>(elements))
+    throw InvalidArgument("generate: no array has numbers for " + std::to_string(count) +
+                          " samples on this system");
+  return static_cast<std::size_t>(count * elements);
+}
+}  // namespace
 
 SampleRequest request_of(const fluxion_generator& generator, const fluxion_request& given) {
   SampleRequest request{.seed = given.seed, .first = given.first, .count = given.count};
@@ -91,11 +107,13 @@ SampleRequest request_of(const fluxion_generator& generator, const fluxion_reque
   request.batch = given.batch;
   if (given.batch == 0) request.batch = std::clamp<std::int64_t>(given.count, 1, most_by_default);
   if (given.count < 0) throw InvalidArgument("generate: a count of " + std::to_string(given.count));
-  if (given.classes) request.classes = {given.classes, static_cast<std::size_t>(given.count)};
+  if (given.classes)
+    request.classes = {given.classes, size_of_array(given.count, 1, sizeof(*given.classes))};
   if (given.noise)
-    request.noise = {given.noise, static_cast<std::size_t>(given.count) *
-                                      static_cast<std::size_t>(
-                                          generator.generator.sampler().sample_shape.elements())};
+    request.noise = {given.noise,
+                     size_of_array(given.count,
+                                   generator.generator.sampler().sample_shape.elements(),
+                                   sizeof(*given.noise))};
   if (given.set_guidance != 0 && given.set_guidance != 1)
     throw InvalidArgument("generate: set_guidance is " + std::to_string(given.set_guidance) +
                           ", which is neither 0 nor 1");

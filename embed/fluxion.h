@@ -219,7 +219,8 @@ typedef struct fluxion_cancel fluxion_cancel;
 FLUXION_API fluxion_status fluxion_cancel_create(fluxion_cancel** cancel,
                                                  fluxion_error* error) FLUXION_NOEXCEPT;
 /* Calls that were given it return FLUXION_CANCELLED: those under way before their next kernel (on
- * a GPU, their next slice of about 100 ms), later ones at once. There is no way back. */
+ * a GPU, their next slice of about 100 ms) or, where they plan a batch size, after the plan they
+ * are at; later ones at once. There is no way back. */
 FLUXION_API void fluxion_cancel_request(fluxion_cancel* cancel) FLUXION_NOEXCEPT;
 /* Not while a call that was given it is under way. */
 FLUXION_API void fluxion_cancel_destroy(fluxion_cancel* cancel) FLUXION_NOEXCEPT;
@@ -241,7 +242,8 @@ typedef struct fluxion_request {
   int64_t first; /* number of the first sample, from 0; first + count <= 2^37 */
   int64_t count; /* 0 or more */
   /* The class of each, or NULL for the usual ones in turn: sample i is of class
-   * usual_classes[i % usual_class_count], and left open where there are none. */
+   * usual_classes[i % usual_class_count]. Where there are none, it is left open; where it can't
+   * be, it is class i % classes. */
   const int32_t* classes;
   /* Samples that run together, 1 .. 65536: more are faster, and need more memory. 0: `count`, at
    * most 64. A batch size is planned when it is first used; the plans of the last 16 sizes are
@@ -353,7 +355,8 @@ typedef struct fluxion_vulkan_target {
 /* Draws samples as fluxion_generate does, floats [count][..shape], into the application's buffer.
  * With a signal_semaphore it returns while the last batch is under way, and nothing is signalled if
  * it fails; without one it returns when the samples are there. Where it draws several batches, it
- * waits for the first one to be written. After a failure the content of the bytes is undefined.
+ * waits for the first one to be written. After a failure the content of the bytes is undefined, and
+ * nothing of the call is under way: it waits for what it has submitted.
  * FLUXION_INVALID_ARGUMENT for a buffer that is too small, misaligned, or of another usage, and for
  * a generator on a device that fluxion_device_open has opened. */
 FLUXION_API fluxion_status fluxion_generate_to_vulkan(const fluxion_generator* generator,

@@ -224,9 +224,13 @@ class Generator {
   }
 
   std::size_t numbers_of(const Request& request) const {
-    return request.count > 0
-               ? static_cast<std::size_t>(request.count) * static_cast<std::size_t>(info().elements)
-               : 0;
+    if (request.count <= 0) return 0;
+    const auto count = static_cast<std::uint64_t>(request.count),
+               elements = static_cast<std::uint64_t>(info().elements);
+    constexpr std::uint64_t most = static_cast<std::size_t>(-1) / 2 / sizeof(float);
+    if (count > most / elements)
+      throw Error(FLUXION_OUT_OF_MEMORY, "generate: more samples than the host's memory can hold");
+    return static_cast<std::size_t>(count * elements);
   }
 
   template <class Function>

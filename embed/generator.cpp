@@ -1,11 +1,13 @@
 #include "embed/generator.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <typeinfo>
 #include <utility>
 
@@ -60,11 +62,10 @@ void check_request(const StoredSampler& sampler, const SampleRequest& request) {
     throw InvalidArgument("generate: samples " + std::to_string(request.first) + " and " +
                           std::to_string(request.count) +
                           " - 1 more are outside of the numbers 0 to 2^37 - 1");
-  const auto elements = static_cast<std::size_t>(sampler.sample_shape.elements());
-  if (!request.noise.empty() &&
-      (request.noise.size() % elements != 0 ||
-       static_cast<std::int64_t>(request.noise.size() / elements) != request.count))
-    throw InvalidArgument("generate: got " + std::to_string(request.noise.size()) +
+  const std::int64_t elements = sampler.sample_shape.elements();
+  const std::int64_t noise = std::ssize(request.noise);
+  if (noise > 0 && (noise % elements != 0 || noise / elements != request.count))
+    throw InvalidArgument("generate: got " + std::to_string(noise) +
                           " numbers of noise for " + std::to_string(request.count) +
                           " samples of " + std::to_string(elements));
   if (request.guidance && !sampler.guidance)
@@ -91,9 +92,10 @@ void check_request(const StoredSampler& sampler, const SampleRequest& request) {
   }
 }
 
+// Afterwards count * elements is a size in memory.
 void check_room(const StoredSampler& sampler, std::int64_t count, std::size_t room) {
-  const auto elements = static_cast<std::size_t>(sampler.sample_shape.elements());
-  if (count > 0 && room / elements < static_cast<std::size_t>(count))
+  const auto elements = static_cast<std::uint64_t>(sampler.sample_shape.elements());
+  if (count > 0 && room / elements < static_cast<std::uint64_t>(count))
     throw InvalidArgument("generate: " + std::to_string(count) + " samples of " +
                           std::to_string(elements) + " numbers each don't fit into " +
                           std::to_string(room));
@@ -196,6 +198,8 @@ struct Generator::State {
   State(StoredSampler from, const Device& on);
 
   Form compiled(const StoredForm& form) const;
+  // Whoever waits for the plans of another thread can be cancelled meanwhile.
+  std::unique_lock<std::mutex> lock_planning(const std::stop_token& cancel) const;
   // Arguments of these sizes without values, to plan with.
   Tensors placeholders(const Form& form, std::int64_t batch) const;
   std::uint64_t prepare(std::int64_t batch) const;
@@ -256,12 +260,24 @@ Tensors Generator::State::placeholders(const Form& form, std::int64_t batch) con
   return arguments;
 }
 
+std::unique_lock<std::mutex> Generator::State::lock_planning(const std::stop_token& cancel) const {
+  constexpr std::chrono::milliseconds between_looks{1};
+  std::unique_lock lock(planning, std::try_to_lock);
+  while (!lock) {
+    if (cancel.stop_requested()) throw Cancelled("generate: stopped before it began");
+    std::this_thread::sleep_for(between_looks);
+    lock.try_lock();
+  }
+  return lock;
+}
+
 std::uint64_t Generator::State::prepare(std::int64_t batch) const {
   check_batch(batch);
-  std::lock_guard lock(planning);
+  const std::lock_guard lock(planning);
   // Noise is drawn before a step. What it leaves, and what the batch before leaves, is free by
   // then.
-  const std::uint64_t noise_bytes = NoiseLease(*this)->of_steps.bytes();
+  std::uint64_t noise_bytes = 0;
+  blaming_the_file([&] { noise_bytes = NoiseLease(*this)->of_steps.bytes(); });
   std::uint64_t most = with_rounding(noise_bytes, 16);
   const auto plan = [&](const Form& form) {
     const Tensors arguments = placeholders(form, batch);
@@ -301,12 +317,17 @@ void Generator::State::generate(const SampleRequest& request, const Take& take) 
 
   {
     // Whoever comes second finds the plans of the first.
-    std::lock_guard lock(planning);
+    const std::unique_lock lock = lock_planning(request.cancel);
     if (!planned.contains(request.batch)) {
+      const auto plan = [&](const Form& form) {
+        if (request.cancel.stop_requested()) throw Cancelled("generate: stopped while it planned");
+        form.run.program(placeholders(form, request.batch));
+      };
       blaming_the_file([&] {
         check(sampler, request.batch);
-        for (const Form& form : forms) form.run.program(placeholders(form, request.batch));
-        if (start) start->run.program(placeholders(*start, request.batch));
+        NoiseLease(*this)->of_steps.bytes();
+        for (const Form& form : forms) plan(form);
+        if (start) plan(*start);
       });
       planned.insert(request.batch);
     }
@@ -455,9 +476,11 @@ void Generator::noise(const SampleRequest& request, std::span<float> to) const {
   check_room(sampler(), request.count, to.size());
   const State::NoiseLease drawn(*state_);
   const auto elements = static_cast<std::size_t>(sampler().sample_shape.elements());
-  drawn->of_start.draw(noise_keys(request.seed, state_->device).of_start, request.first,
-                       request.count, to.first(static_cast<std::size_t>(request.count) * elements),
-                       {.cancel = request.cancel});
+  blaming_the_file([&] {
+    drawn->of_start.draw(
+        noise_keys(request.seed, state_->device).of_start, request.first, request.count,
+        to.first(static_cast<std::size_t>(request.count) * elements), {.cancel = request.cancel});
+  });
 }
 
 bool Generator::has_images() const {

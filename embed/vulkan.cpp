@@ -58,7 +58,7 @@ void generate_to(const Generator& generator, const SampleRequest& request,
   const VulkanSemaphore wait{target.wait_semaphore, target.wait_value},
       signal{target.signal_semaphore, target.signal_value};
   Event written;
-  generator.generate(request, [&](std::int64_t begin, std::int64_t used, const Tensor& samples) {
+  const auto copy = [&](std::int64_t begin, std::int64_t used, const Tensor& samples) {
     const auto bytes = static_cast<std::uint64_t>(used) * sample;
     written =
         vulkan_copy(samples, bytes,
@@ -66,7 +66,17 @@ void generate_to(const Generator& generator, const SampleRequest& request,
                      bytes, target.usage},
                     begin == 0 ? wait : VulkanSemaphore{},
                     begin + used == request.count ? signal : VulkanSemaphore{});
-  });
+  };
+  try {
+    generator.generate(request, copy);
+  } catch (...) {
+    // Nothing will be signalled: only now may the application free its buffer.
+    try {
+      written.wait();
+    } catch (const Error&) {  // the first error is the one to tell
+    }
+    throw;
+  }
   if (count == 0) {
     vulkan_wait(device, wait);
     vulkan_signal(device, signal);

@@ -190,7 +190,7 @@ def _places():
         return
     # The name without a version first; packages often leave it to those who compile.
     names = ["libfluxion-runtime.so", "libfluxion-runtime.so.*", "libfluxion-runtime*.dylib",
-             "fluxion-runtime.dll"]
+             "fluxion-runtime.dll", "libfluxion-runtime*.dll"]
     here = pathlib.Path(__file__).resolve().parent
     folders = [here]
     if len(here.parents) >= 3:  # PREFIX/share/fluxion/python
@@ -356,7 +356,7 @@ class Device(_Handle):
 def _address(handle):
     """Of a handle that is a pointer or a number, as ctypes, cffi and other bindings have them."""
     if isinstance(handle, int):
-        return handle
+        return _within("a handle", handle, 0, 2**64 - 1)
     if isinstance(handle, ctypes._SimpleCData) and isinstance(handle.value, (int, type(None))):
         return handle.value or 0
     if isinstance(handle, (ctypes._Pointer, ctypes._CFuncPtr)):
@@ -377,7 +377,7 @@ class Vulkan:
             "get_instance_proc_addr": _address(get_instance_proc_addr),
             "instance": _address(instance),
             "physical_device": _address(physical_device),
-            "api_version": api_version,
+            "api_version": _within("api_version", api_version, 0, 2**32 - 1),
         }
 
     def needs(self):
@@ -406,7 +406,8 @@ class VulkanDevice(Device):
     def __init__(self, vulkan, device, device_info, queue_family=0, queue_index=0, lock=None,
                  memory_budget=0, kernel_cache=None):
         options = _options(memory_budget, kernel_cache)
-        own = _Vulkan(queue_family=queue_family, queue_index=queue_index,
+        own = _Vulkan(queue_family=_within("queue_family", queue_family, 0, 2**32 - 1),
+                      queue_index=_within("queue_index", queue_index, 0, 2**32 - 1),
                       queue_is_unshared=0 if lock else 1, device=_address(device),
                       device_info=_address(device_info), **vulkan._members)
         if lock:
@@ -432,13 +433,14 @@ class Cancel(_Handle):
 
 class Generator(_Handle):
     """A generator from a path, or from the bytes of a file, on a Device or one of that name
-    (default: a CPU of its own)."""
+    (default: a CPU of its own). A device that it has opened is closed with it."""
 
     _close = "fluxion_generator_close"
 
     def __init__(self, source, device=None):
+        self._own_device = None
         if device is None or isinstance(device, str):
-            device = Device(device or "cpu")
+            device = self._own_device = Device(device or "cpu")
         self.device = device
         on = self.device._open
         if isinstance(source, (bytes, bytearray, memoryview)):
@@ -462,6 +464,11 @@ class Generator(_Handle):
         self.weight_bytes = info.weights
         self.guidance = info.guidance if info.free_guidance else None  # None: it is fixed
         self._elements = info.elements
+
+    def close(self):
+        super().close()
+        if self._own_device is not None:
+            self._own_device.close()
 
     def prepare(self, batch):
         """Plans for batches of that size, and returns the bytes that one needs on the device."""
@@ -570,7 +577,8 @@ class Generator(_Handle):
         if progress is not None:
             def step(_, done, all_steps):
                 try:
-                    return 1 if progress(done, all_steps) is False else 0
+                    result = progress(done, all_steps)
+                    return 1 if result is not None and not result else 0
                 except BaseException as failure:  # it must not cross the library
                     failures.append(failure)
                     return 1

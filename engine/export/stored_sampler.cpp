@@ -10,7 +10,9 @@
 
 #include "engine/error.h"
 #include "engine/export/tagged_bytes.h"
+#include "engine/number_text.h"
 #include "engine/platform/file.h"
+#include "engine/platform/memory_size.h"
 
 namespace fluxion {
 
@@ -24,6 +26,7 @@ constexpr std::string_view optional_sections[] = {"guidance"};
 constexpr std::size_t weight_alignment = 64;
 constexpr std::size_t block_elements = 32, block_bytes = 2 + block_elements;
 constexpr std::int64_t most_classes = 1 << 24;
+constexpr double most_evaluations = 0x1p53;  // of a double that counts
 
 struct EncodingName {
   WeightEncoding encoding;
@@ -318,7 +321,8 @@ void StoredWeight::copy_to(std::span<float> to) const {
 
 void check(const StoredSampler& sampler) {
   if (!is_representable(sampler.sample_shape.dims(), DType::f32) ||
-      sampler.sample_shape.elements() == 0)
+      sampler.sample_shape.elements() == 0 ||
+      !fits_memory(sampler.sample_shape.elements() * std::int64_t{sizeof(float)}))
     fail(sampler, "samples of shape " + to_string(sampler.sample_shape));
   if (sampler.classes < 0 || sampler.classes > most_classes)
     fail(sampler, std::to_string(sampler.classes) + " classes");
@@ -328,7 +332,11 @@ void check(const StoredSampler& sampler) {
   for (const std::int32_t usual : sampler.usual_classes)
     if (usual < 0 || usual >= sampler.classes)
       fail(sampler, "class " + std::to_string(usual) + " of " + std::to_string(sampler.classes));
-  if (!std::isfinite(sampler.scale)) fail(sampler, "its scale is not finite");
+  // Numbers are computed with in single precision.
+  if (!std::isfinite(static_cast<float>(sampler.scale)))
+    fail(sampler, "its scale is not finite");
+  if (!(sampler.evaluations >= 0 && sampler.evaluations <= most_evaluations))
+    fail(sampler, "its number of network evaluations is " + number_text(sampler.evaluations));
   for (const StoredWeight& weight : sampler.weights)
     if (!is_representable(weight.shape.dims(), DType::f32) ||
         weight.bytes.size() !=
@@ -348,7 +356,7 @@ void check(const StoredSampler& sampler) {
   if (sampler.guidance) {
     if (sampler.classes == 0 || !sampler.open_class)
       fail(sampler, "guidance between classes and none, and it has not both");
-    if (!std::isfinite(*sampler.guidance)) fail(sampler, "its guidance is not finite");
+    if (!std::isfinite(static_cast<float>(*sampler.guidance))) fail(sampler, "its guidance is not finite");
     for (const StoredStep& step : sampler.steps)
       if (step.numbers.empty() || step.numbers.back() != *sampler.guidance)
         fail(sampler, "the last number of a step is not its guidance");

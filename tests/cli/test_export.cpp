@@ -64,6 +64,39 @@ TEST_CASE("fluxion export refuses in one line and leaves no file", "[cli]") {
                  "needs no import");
 }
 
+TEST_CASE("no command writes over what it reads", "[cli]") {
+  const ScratchFolder folder;
+  const std::string train = "train --data 8gaussians --width 16 --depth 1 --batch 32 --steps 5 "
+                            "--quiet --threads 1 --method flow-matching ";
+  REQUIRE(run_program(train + "--out m", folder.path()).code == 0);
+  const std::filesystem::path model = folder / "m/model.safetensors";
+  std::filesystem::create_symlink(model, folder / "link");
+  std::filesystem::copy_file(model, folder / "model.safetensors");
+  const std::string before = text_of(model);
+  const auto refused = [&](const std::string& command, const std::string& words) {
+    CAPTURE(command);
+    check_one_line(run_program(command, folder.path()), words);
+    CHECK(text_of(model) == before);
+    CHECK(text_of(folder / "model.safetensors") == before);
+  };
+  refused("export --model m/model.safetensors --out m/../m/model.safetensors",
+          "--out m/../m/model.safetensors is what is read as --model");
+  refused("export --model link --out m/model.safetensors", "is what is read as --model");
+  refused("sample --model m/model.safetensors --count 1 --npy m/model.safetensors", "--npy");
+  refused("sample --model m/model.safetensors --count 1 --out m/model.safetensors", "--out");
+  refused("sample --model m/model.safetensors --animate m/model.safetensors", "--animate");
+  refused("sample --model m/model.safetensors --out a.png --animate a.png",
+          "--animate a.png is the file of --out");
+  refused("import model.safetensors --predicts velocity", "is what is read as FILE");
+  refused("eval --model m/model.safetensors --neighbours m/model.safetensors", "--neighbours");
+  refused("eval --model m/model.safetensors --retrain --classifier m/model.safetensors",
+          "--classifier");
+  refused("graph --model m/model.safetensors --out m/model.safetensors", "--out");
+  refused("train --method reflow --teacher m/model.safetensors --steps 5 --out m",
+          "is what is read as --teacher");
+  refused(train + "--init m/model.safetensors --out m", "is what is read as --init");
+}
+
 TEST_CASE("fluxion export --free-guidance leaves the scale to fluxion sample", "[cli]") {
   const ScratchFolder folder;
   REQUIRE(

@@ -56,6 +56,9 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
         raised(lambda: tiny.generate(classes=[-2**32]), ValueError)
         raised(lambda: fluxion.Device("cpu:1", memory_budget=2**64), ValueError)
         raised(lambda: tiny.prepare(2**64 + 2), ValueError)
+        raised(lambda: fluxion.Vulkan(1, 2, 3, 2**32 + 1), ValueError)
+        raised(lambda: fluxion.Vulkan(2**64 + 1, 2, 3, 4), ValueError)
+        raised(lambda: tiny.generate(progress=lambda *_: 0), fluxion.Cancelled)
         assert len(tiny.generate(count=0).tobytes()) == 0
         assert tiny.prepare(2) > tiny.weight_bytes
         assert device.memory()["budget"] == 2**30
@@ -94,9 +97,11 @@ tiny.close()
 place = os.environ.pop("FLUXION_RUNTIME")
 here = fluxion.__file__
 fluxion.__file__ = os.path.abspath("prefix/share/fluxion/python/fluxion.py")
-for folder in ("prefix/share/fluxion/python", "prefix/lib64"):
+for folder, library in (("prefix/share/fluxion/python", "libfluxion-runtime.so.0.1"),
+                        ("prefix/lib64", "libfluxion-runtime.so.0.1"),
+                        ("prefix/bin", "libfluxion-runtime.dll")):
     os.makedirs(folder)
-    found = os.path.abspath(folder + "/libfluxion-runtime.so.0.1")
+    found = os.path.abspath(os.path.join(folder, library))
     os.symlink(place, found)
     assert found in fluxion._places(), list(fluxion._places())
 fluxion.__file__ = here
@@ -107,5 +112,6 @@ assert raised(lambda: fluxion.Device("nothing")).status_name == "invalid argumen
 with fluxion.Generator("tiny.fxn", "cpu:1") as tiny:
     assert "1 thread" in tiny.device.description
     assert floats(tiny.generate(count=3, seed=4, classes=classes)) == expected
+raised(lambda: tiny.device.memory(), ValueError)  # closed with the generator that has opened it
 assert "there are cpu" in str(raised(lambda: fluxion.Generator("tiny.fxn", "nothing")))
 print("it draws, reports and raises")

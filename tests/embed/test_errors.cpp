@@ -7,6 +7,7 @@
 
 #include "tests/embed/handles.h"
 #include "tests/embed/tiny_samplers.h"
+#include "tests/error_message.h"
 #include "tests/files/scratch.h"
 #include "tests/files/seal.h"
 
@@ -245,6 +246,37 @@ TEST_CASE("a file whose sizes don't grow evenly draws what fits, and is refused 
                    FLUXION_BAD_FILE, "can't be run");
     }
   }
+}
+
+TEST_CASE("a file whose noise nobody can draw is the file's fault", "[embed][errors]") {
+  const DeviceHandle device = open_device_handle("cpu:1");
+  const GeneratorHandle generator =
+      open_bytes(device.get(), restless_sampler(std::int64_t{1} << 43));
+  fluxion_error error;
+  check_failed(fluxion_generator_prepare(generator.get(), 1, nullptr, &error), error,
+               FLUXION_BAD_FILE, "can't be run");
+}
+
+TEST_CASE("numbers of a file that nothing can be computed with are refused", "[embed][errors]") {
+  const auto refused = [](const auto& change, const std::string& words) {
+    const std::vector<std::byte> bytes = guided_sampler();
+    StoredSampler sampler = parse_sampler(bytes, nullptr);
+    change(sampler);
+    CHECK_THAT(message_of([&] { check(sampler); }), has_text(words));
+  };
+  constexpr double infinite = std::numeric_limits<double>::infinity(),
+                   nan = std::numeric_limits<double>::quiet_NaN();
+  for (const double number : {infinite, nan, 1e300})
+    refused([&](StoredSampler& sampler) { sampler.scale = number; }, "its scale is not finite");
+  for (const double number : {infinite, nan, -1.0, 1e300})
+    refused([&](StoredSampler& sampler) { sampler.evaluations = number; },
+            "number of network evaluations");
+  refused(
+      [&](StoredSampler& sampler) {
+        sampler.guidance = 1e39;
+        for (StoredStep& step : sampler.steps) step.numbers.back() = 1e39;
+      },
+      "its guidance is not finite");
 }
 
 TEST_CASE("a file of many steps and weights opens in a time like its size", "[embed][errors]") {

@@ -1,5 +1,7 @@
 // The runtime on a Vulkan device of the application's own: samples in its buffer, in the order of
 // its semaphores, and what is refused.
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -130,6 +132,41 @@ TEST_CASE("one batch is drawn without waiting for the application's semaphores",
     application->signal(semaphore, 3);
     application->wait(semaphore, 4);
     CHECK(floats_at(memory, 0, 32) == expected);
+  }
+  CHECK(application->messages() == "");
+}
+
+TEST_CASE("a call that fails waits for what it has submitted", "[embed][vulkan][own]") {
+  const auto application = application_for_tests();
+  if (!application) return;
+  {
+    const DeviceHandle device = device_on(vulkan_of(*application));
+    const GeneratorHandle generator = open_bytes(device.get(), tiny_generator(1).bytes);
+    fluxion_request request = request_for(3, 0, 4, 2);
+    const std::vector<float> expected = drawn(generator.get(), request_for(3, 0, 2, 2));
+    const Application::Memory& memory = application->make_buffer(256, written);
+    const VkSemaphore semaphore = application->make_timeline();
+    fluxion_vulkan_target target = target_in(memory);
+    target.wait_semaphore = Application::number(semaphore);
+    target.wait_value = 1;
+    // The copy of the first batch waits for the application when the second is stopped.
+    std::atomic<bool> stopped{false};
+    request.progress_data = &stopped;
+    request.progress = [](void* data, std::int64_t done, std::int64_t) {
+      if (done < 2) return 0;
+      *static_cast<std::atomic<bool>*>(data) = true;
+      return 1;
+    };
+    std::thread signals([&] {
+      while (!stopped) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      application->signal(semaphore, 1);
+    });
+    fluxion_error error;
+    check_failed(fluxion_generate_to_vulkan(generator.get(), &request, &target, &error), error,
+                 FLUXION_CANCELLED, "step 2");
+    CHECK(floats_at(memory, 0, 32) == expected);
+    signals.join();
   }
   CHECK(application->messages() == "");
 }

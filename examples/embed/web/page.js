@@ -73,6 +73,7 @@ async function draw() {
         [...$("all").children].forEach((canvas, i) => paint(canvas, all.pixels, i * size));
       }
     } while (again);
+    $("status").hidden = true;
     document.documentElement.dataset.state = "drawn";
   } catch (error) {
     fail(error);

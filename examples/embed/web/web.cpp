@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fluxion.hpp"
@@ -47,11 +48,11 @@ EMSCRIPTEN_KEEPALIVE const char* web_version() { return fluxion_version(); }
 EMSCRIPTEN_KEEPALIVE int web_open(const std::uint8_t* bytes, int size) {
   return reported([&] {
     if (!page().device) page().device.emplace("cpu");
-    page().generator.emplace(*page().device, bytes, static_cast<std::size_t>(size));
-    if (page().generator->info().channels == 0) {
-      page().generator.reset();
+    // The one before stays until there is another.
+    fluxion::runtime::Generator next(*page().device, bytes, static_cast<std::size_t>(size));
+    if (next.info().channels == 0)
       throw fluxion::runtime::Error(FLUXION_INVALID_ARGUMENT, "its samples are no images");
-    }
+    page().generator = std::move(next);
   });
 }
 
