@@ -6,7 +6,8 @@
 //   auto [y, pull] = vjp(f, x);   auto [gx] = pull(gy);     // reverse mode: gx = J' gy
 //   auto [loss, g] = value_and_grad(f)(parameters, batch);  // in argument 0 unless told otherwise
 //
-// Errors name the file and line of the call; those of vjp and linearize do with one argument.
+// Errors of jvp, grad and value_and_grad name the file and line of the call, those of vjp and
+// linearize with one argument too.
 #pragma once
 
 #include <functional>

@@ -1,9 +1,9 @@
 // vmap: turns a function of one example into a function of many.
 //
-//   const auto predict = [](const Parameters& p, const Tensor& x) { ... };  // [features] ->
-//   [classes] vmap(predict, {not_mapped, 0})(parameters, batch);     // [n, features] -> [n,
-//   classes] vmap(grad(loss), {not_mapped, 0})(parameters, batch);  // one gradient per example,
-//   [n, ..]
+//   // x: [features], the result: [classes]
+//   const auto predict = [](const Parameters& p, const Tensor& x) { ... };
+//   vmap(predict, {not_mapped, 0})(parameters, batch);     // [n, features] to [n, classes]
+//   vmap(grad(loss), {not_mapped, 0})(parameters, batch);  // a gradient per example, [n, ..]
 //
 //   // Many directions, one primal pass:
 //   vmap([&](const Tensor& v) { return jvp(f, x, v).second; })(directions);

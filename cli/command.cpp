@@ -22,7 +22,7 @@
 namespace fluxion::cli {
 
 void add_device(const Parser& parser, CommonOptions& options) {
-  const Check known{"NAME", [](const std::string& text) -> std::string {
+  const Check known{"", [](const std::string& text) -> std::string {
                       try {
                         parse_device_name(text);
                         return "";

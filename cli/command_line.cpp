@@ -93,7 +93,7 @@ struct TypeText {
 };
 TypeText type_of(const CLI::Option& option) {
   const std::string text = option.get_type_name();
-  const std::size_t colon = text.find(':');
+  const std::size_t colon = std::min(text.find(":["), text.find(":{"));  // not that of "A:B"
   if (colon == std::string::npos) return {text, ""};
   return {text.substr(0, colon), text.substr(colon + 1)};
 }

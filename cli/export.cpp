@@ -78,8 +78,8 @@ Command add_export(CommandLine& program, const Streams& streams) {
       "Examples:\n"
       "  fluxion export --model out/digits/model.safetensors --out digits.fxn\n"
       "  fluxion export --model out/digits/model.safetensors --dtype f16 --out digits.fxn\n"
-      "  fluxion export --model out/flow/model.safetensors --steps 20 --sampler heun --guidance 2 "
-      "--out flow.fxn");
+      "  fluxion export --model out/flow/model.safetensors --steps 20 --sampler heun --out "
+      "flow.fxn");
   parser.add_option("--model", options->model, "Model file (.safetensors)")
       .required()
       .type_name("FILE");

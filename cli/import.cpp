@@ -14,7 +14,7 @@ namespace {
 
 struct ImportArguments : CommonOptions {
   std::string file, out = "model.safetensors", predicts, second_time = "t-r", data_at = "0",
-                    config = "{}";
+                    config = "{}", open_class;
   std::optional<std::int64_t> heads, image_size, classes;
   bool drop_variance = false;
   std::vector<std::string> fill, rename, ignore;
@@ -39,6 +39,7 @@ ImportOptions import_options(const ImportArguments& options) {
     result.rename.emplace_back(rename.substr(0, equals), rename.substr(equals + 1));
   }
   result.ignore = options.ignore;
+  if (!options.open_class.empty()) result.open_class = options.open_class == "yes";
   result.prediction = prediction_from(options.predicts);
   return result;
 }
@@ -138,10 +139,16 @@ Command add_import(CommandLine& program, const Streams& streams) {
                   "Keep the first half of doubled output channels (learn_sigma)");
   parser
       .add_option("--fill", options->fill,
-                  "What may be missing: second-time (zeros), positions (computed), null-class "
-                  "(zeros); may be repeated")
+                  "What may be missing: second-time (zeros; not of an average velocity), positions "
+                  "(computed), null-class (zeros); may be repeated")
       .check(one_of({"second-time", "positions", "null-class"}))
       .type_name("WHAT");
+  parser
+      .add_option("--open-class", options->open_class,
+                  "Whether samples without a class were trained, too, which guidance is between "
+                  "(default: no for a SongUNet and with --fill null-class, else yes)")
+      .check(one_of({"yes", "no"}))
+      .type_name("yes|no");
   parser.add_option("--rename", options->rename, "Replace a prefix of keys; may be repeated")
       .type_name("FROM=TO");
   parser.add_option("--ignore", options->ignore, "Leave out keys with this prefix; may be repeated")

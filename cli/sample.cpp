@@ -115,15 +115,15 @@ int sample(SampleArguments options, const Parser& parser, const Streams& streams
   check_picture_name(options.out);
   check_standard_output(options);
   const SampleTask& task = options.task;
-  check_files_differ(
-      "sample", {{"--out", options.out}, {"--npy", options.npy}, {"--animate", task.animate}},
-      {{"--model", options.model},
-       {"--init-image", task.init_image},
-       {"--inpaint", task.inpaint},
-       {"--mask", task.mask},
-       {"--enlarge", task.enlarge},
-       {"--deblur", task.deblur},
-       {"--data", options.data}});
+  check_files_differ("sample",
+                     {{"--out", options.out}, {"--npy", options.npy}, {"--animate", task.animate}},
+                     {{"--model", options.model},
+                      {"--init-image", task.init_image},
+                      {"--inpaint", task.inpaint},
+                      {"--mask", task.mask},
+                      {"--enlarge", task.enlarge},
+                      {"--deblur", task.deblur},
+                      {"--data", options.data}});
   check(task);
   const bool between = task.interpolate || task.to_class;
   if (between && task.frames && options.given_count)

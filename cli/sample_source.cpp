@@ -28,8 +28,11 @@ std::vector<std::int32_t> chosen_classes(
   try {
     return {named(options.chosen_class)};
   } catch (const Error& error) {
-    throw Error("sample: --" + std::string(error.what()) +
-                "; --class balanced takes each in turn, --class none leaves the class open");
+    throw Error(
+        "sample: --" + std::string(error.what()) +
+        (balanced.empty()
+             ? "; leave --class out"
+             : "; --class balanced takes each in turn, --class none leaves the class open"));
   }
 }
 

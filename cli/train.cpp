@@ -31,6 +31,9 @@ namespace fs = std::filesystem;
 fs::path checkpoint_of(const TrainOptions& options) {
   if (!options.resume) return {};
   const fs::path place = options.resume->empty() ? options.out : *options.resume;
+  if (!fs::exists(place))
+    throw IoError("train: " + place.string() +
+                  " is not there; --resume takes the folder of a run, or a checkpoint of it");
   if (!fs::is_directory(place)) return place;
   const fs::path own = place / "checkpoint.safetensors";
   if (fs::exists(own)) return own;
@@ -218,6 +221,8 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     fill_settings(parser, read_settings(options.config_file), options.config_file);
   if (!options.preset.empty()) {
     nlohmann::json settings = preset_settings(options.preset);
+    // Whoever says how many updates wants them all.
+    if (options.steps) settings.erase("minutes");
     // The shapes of networks in presets are those of a dit.
     if (options.net.value_or("dit") != "dit")
       for (const char* name : {"patch", "heads", "width", "depth"}) settings.erase(name);
@@ -249,8 +254,8 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     std::vector<NamedPath> read{{"--init", options.init.value_or("")}};
     for (const auto& [name, text] : options.method_values.texts)
       read.push_back({"--" + name, text.value_or("")});
-    check_files_differ("train",
-                       {{"--out", (fs::path(options.out) / "model.safetensors").string()}}, read);
+    check_files_differ("train", {{"--out", (fs::path(options.out) / "model.safetensors").string()}},
+                       read);
   }
 
   const Device device = open_device(options, streams, options.quiet);

@@ -123,9 +123,10 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
 
   const std::string optimiser = "Optimiser";
   parser
-      .add_number("--steps", options.steps, whole(1, most_steps),
-                  "Updates of the whole run (default: 4000 for images, 30000 for points; no limit "
-                  "if --minutes is given)")
+      .add_number(
+          "--steps", options.steps, whole(1, most_steps),
+          "Updates of the whole run, in place of the minutes of a preset (default: 4000 for "
+          "images, 30000 for points; no limit if --minutes is given)")
       .type_name("N")
       .group(optimiser);
   parser
@@ -143,7 +144,7 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
   parser
       .add_flag("--recompute", options.recompute,
                 "Compute each block of the network again for the gradients instead of keeping it: "
-                "a fraction of the memory, a fifth more time (images)")
+                "a fraction of the memory, a sixth to a third more time (images)")
       .group(optimiser);
   parser
       .add_option("--precision", options.precision,
@@ -163,8 +164,10 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .show_default()
       .group(optimiser);
   parser
-      .add_number("--lr", options.learning_rate, real(1e-20, 1e6),
-                  "Learning rate (default: 0.001 for images, 0.005 for points)")
+      .add_number(
+          "--lr", options.learning_rate, real(1e-20, 1e6),
+          "Learning rate (default: 0.001 for images, 0.005 for points, which suits some 30000 "
+          "updates; longer runs want less)")
       .type_name("X")
       .group(optimiser);
   parser

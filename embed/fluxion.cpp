@@ -110,10 +110,10 @@ SampleRequest request_of(const fluxion_generator& generator, const fluxion_reque
   if (given.classes)
     request.classes = {given.classes, size_of_array(given.count, 1, sizeof(*given.classes))};
   if (given.noise)
-    request.noise = {given.noise,
-                     size_of_array(given.count,
-                                   generator.generator.sampler().sample_shape.elements(),
-                                   sizeof(*given.noise))};
+    request.noise = {
+        given.noise,
+        size_of_array(given.count, generator.generator.sampler().sample_shape.elements(),
+                      sizeof(*given.noise))};
   if (given.set_guidance != 0 && given.set_guidance != 1)
     throw InvalidArgument("generate: set_guidance is " + std::to_string(given.set_guidance) +
                           ", which is neither 0 nor 1");

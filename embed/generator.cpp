@@ -65,9 +65,9 @@ void check_request(const StoredSampler& sampler, const SampleRequest& request) {
   const std::int64_t elements = sampler.sample_shape.elements();
   const std::int64_t noise = std::ssize(request.noise);
   if (noise > 0 && (noise % elements != 0 || noise / elements != request.count))
-    throw InvalidArgument("generate: got " + std::to_string(noise) +
-                          " numbers of noise for " + std::to_string(request.count) +
-                          " samples of " + std::to_string(elements));
+    throw InvalidArgument("generate: got " + std::to_string(noise) + " numbers of noise for " +
+                          std::to_string(request.count) + " samples of " +
+                          std::to_string(elements));
   if (request.guidance && !sampler.guidance)
     throw InvalidArgument(
         "generate: the guidance of this generator is fixed; `fluxion export --free-guidance` "

@@ -58,8 +58,11 @@ std::map<std::string, Shape> wanted_shapes(const PublicFamily& family, const Net
     std::erase_if(wanted,
                   [&](const auto& entry) { return entry.first.starts_with(family.second_time); });
   }
-  if (options.fill.contains(Fill::positions) && wanted.erase("pos_embed") == 0)
-    throw Error("a " + std::string(family.name) + " has no positions to fill in");
+  if (options.fill.contains(Fill::positions)) {
+    if (!wanted.contains("pos_embed"))
+      throw Error("a " + std::string(family.name) + " has no positions to fill in");
+    if (!file.find("pos_embed")) wanted.erase("pos_embed");
+  }
   if (options.fill.contains(Fill::null_class) && wanted.contains(family.class_table))
     --wanted[family.class_table][0];
   if (options.drop_variance)
@@ -203,7 +206,7 @@ void note_fills(const PublicFamily& family, NamedEntries& file, const ImportOpti
   if (options.fill.contains(Fill::positions) && !file.find("pos_embed"))
     file.notes.push_back("no positions in the file: computed");
   if (options.fill.contains(Fill::null_class) && file.find(family.class_table))
-    file.notes.push_back("a null class of zeros was added");
+    file.notes.push_back("a null class of zeros was added: no guidance, no open class");
   if (options.drop_variance) file.notes.push_back("the predicted variance was dropped");
   if (options.data_at_one) file.notes.push_back("time and velocity were reversed");
 }
@@ -297,6 +300,16 @@ ImportedModel import_network(const std::filesystem::path& path, const ImportOpti
     result.model.info.path = Path::edm();
     result.model.info.wrapping = Wrapping::edm;
     result.model.info.sampling = {.sampler = "edm", .steps = 18};
+  }
+  // Guidance by a row that was never trained would be noise.
+  if (num_classes(config) > 0) {
+    result.model.info.open_class = options.open_class.value_or(
+        family->usually_open && !options.fill.contains(Fill::null_class));
+    if (!result.model.info.open_class && !options.open_class &&
+        !options.fill.contains(Fill::null_class))
+      file.notes.push_back("taken to be trained with classes alone, as is usual for a " +
+                           std::string(family->name) +
+                           ": no guidance, no open class (open-class says otherwise)");
   }
   result.model.info.step = number_in(content.metadata(), "step");
   const auto weights = content.metadata().find("weights");

@@ -36,6 +36,9 @@ struct ImportOptions {
   std::optional<std::int64_t> image_size = {};  // a DiT's: the square that pos_embed covers
   std::optional<std::int64_t> num_classes =
       {};  // the rows of the class table but the last, which is the null class
+  // Whether samples without a class were trained, too: without that there is no guidance. Empty:
+  // yes for a DiT and a U-Net, unless null_class is filled in; no for a SongUNet.
+  std::optional<bool> open_class = {};
   SecondTime second_time = SecondTime::difference;  // what the second embedder is fed with
   // The file's network has noise at time 0, data at time 1, and a velocity that points to the data,
   // as SiT has. The reversal is folded into the weights: u(z, t) = -f(z, 1 - t). For networks with

@@ -164,8 +164,12 @@ ModelInfo info_from_json(const json& object, const std::string& where) {
 ModelInfo info_of(const SafetensorsFile& file, const std::string& where) {
   const auto found = file.metadata().find(metadata_key);
   if (found == file.metadata().end())
-    throw FormatError(where + ": is a safetensors file, but no model: its metadata has no '" +
-                      metadata_key + "'");
+    throw FormatError(where +
+                      (file.metadata().contains("fluxion.checkpoint")
+                           ? ": is a checkpoint, which --resume takes; the model is "
+                             "model.safetensors beside it"
+                           : ": is a safetensors file, but no model: its metadata has no '" +
+                                 std::string(metadata_key) + "'"));
   const json object = parse_json(found->second, where + ": metadata '" + metadata_key + "'");
   if (!object.is_object())
     throw FormatError(where + ": metadata '" + metadata_key + "' is not a JSON object");

@@ -40,8 +40,11 @@ class Browser:
     """A session of chromedriver."""
 
     def __init__(self):
-        self._driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE,
-                                        text=True)
+        try:
+            self._driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE,
+                                            text=True)
+        except FileNotFoundError:
+            raise SystemExit("check_page: there is no chromedriver (Debian's chromium-driver)")
         self._session = None
         for line in self._driver.stdout:
             if "started successfully on port" in line:

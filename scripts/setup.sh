@@ -10,7 +10,7 @@ engine="g++ cmake ninja-build ccache libhwy-dev libvulkan-dev spirv-headers"
 case "${1:-}" in
   tests) packages="$packages libvulkan1 mesa-vulkan-drivers vulkan-validationlayers locales" ;;
   arm64) packages="$engine g++-aarch64-linux-gnu qemu-user-static" ;;
-  wasm) packages="$engine emscripten nodejs" ;;
+  wasm) packages="$engine emscripten nodejs chromium chromium-driver" ;;
   windows) packages="$engine g++-mingw-w64-x86-64-posix wine64" ;;
 esac
 

@@ -29,8 +29,8 @@ std::size_t SampleNoise::bytes() const {
 void SampleNoise::draw(const Tensor& key, std::int64_t first, std::int64_t count,
                        std::span<float> to, const RunOptions& run) {
   constexpr std::int64_t most = samples_per_key * (std::int64_t{1} << 31);
-  if (first < 0 || count < 0 || first > most - count ||
-      to.size() % elements_ != 0 || to.size() / elements_ != static_cast<std::uint64_t>(count))
+  if (first < 0 || count < 0 || first > most - count || to.size() % elements_ != 0 ||
+      to.size() / elements_ != static_cast<std::uint64_t>(count))
     throw Error("noise: samples " + std::to_string(first) + " to " +
                 std::to_string(first + count - 1) + " do not fill " + std::to_string(to.size()) +
                 " elements");

@@ -2,9 +2,10 @@
 // and its signature. Nothing in it depends on a machine (kernels, offsets, expansions), so every
 // device plans it for itself. docs/graph-files.md states the bytes.
 //
-//   save_graph("f.graph", store("f", {{"x", "primal"}}, {{"y", "primal"}}, {x}, {f(x)}));
+//   const std::vector<Tensor> from{x}, to{f(x)};
+//   save_graph("f.graph", store("f", {{"x", "primal"}}, {{"y", "primal"}}, from, to));
 //   const StoredGraph f = load_graph("f.graph");
-//   const std::vector<Tensor> y = call(f, {x}, device);   // lazy: evaluate, compile, differentiate
+//   const std::vector<Tensor> y = call(f, std::vector{x}, device);  // lazy, differentiable
 #pragma once
 
 #include <cstddef>

@@ -333,8 +333,7 @@ void check(const StoredSampler& sampler) {
     if (usual < 0 || usual >= sampler.classes)
       fail(sampler, "class " + std::to_string(usual) + " of " + std::to_string(sampler.classes));
   // Numbers are computed with in single precision.
-  if (!std::isfinite(static_cast<float>(sampler.scale)))
-    fail(sampler, "its scale is not finite");
+  if (!std::isfinite(static_cast<float>(sampler.scale))) fail(sampler, "its scale is not finite");
   if (!(sampler.evaluations >= 0 && sampler.evaluations <= most_evaluations))
     fail(sampler, "its number of network evaluations is " + number_text(sampler.evaluations));
   for (const StoredWeight& weight : sampler.weights)
@@ -356,7 +355,8 @@ void check(const StoredSampler& sampler) {
   if (sampler.guidance) {
     if (sampler.classes == 0 || !sampler.open_class)
       fail(sampler, "guidance between classes and none, and it has not both");
-    if (!std::isfinite(static_cast<float>(*sampler.guidance))) fail(sampler, "its guidance is not finite");
+    if (!std::isfinite(static_cast<float>(*sampler.guidance)))
+      fail(sampler, "its guidance is not finite");
     for (const StoredStep& step : sampler.steps)
       if (step.numbers.empty() || step.numbers.back() != *sampler.guidance)
         fail(sampler, "the last number of a step is not its guidance");

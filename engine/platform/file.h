@@ -17,7 +17,7 @@ class MappedFile {
  public:
   MappedFile() = default;
   // Throws IoError, naming the file and the reason, if it can't be opened, is not a regular file,
-  // or can't be mapped.
+  // or can't be mapped; OutOfMemory where no addresses are left.
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
@@ -31,10 +31,12 @@ class MappedFile {
   void check_whole() const;
 
  private:
+  void close();
+
   std::filesystem::path path_;
   std::span<const std::byte> bytes_;
   int descriptor_ = -1;
-  int place_ = -1;  // in the table of maps; -1: in none
+  void* place_ = nullptr;  // in the table of maps
 };
 
 // While it lives, bytes that a mapped file has lost read as zeros; else reading one may end the

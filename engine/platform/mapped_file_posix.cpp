@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -26,46 +27,71 @@ struct Place {
   std::atomic<std::uintptr_t> begin{0}, end{0};
   std::atomic<bool> cut{false};
 };
-std::array<Place, 256> places;
+// Blocks are added where more files are mapped, and stay: the handler may be reading them.
+struct Places {
+  std::array<Place, 256> all;
+  std::atomic<Places*> next{nullptr};
+};
+Places places;
 std::atomic<std::uintptr_t> page_bytes{0};
 struct sigaction action_before = {};
-static_assert(std::atomic<std::uintptr_t>::is_always_lock_free);
+static_assert(std::atomic<std::uintptr_t>::is_always_lock_free &&
+              std::atomic<Places*>::is_always_lock_free);
 
-// More maps than places are possible, and have no guard.
-int enter(std::span<const std::byte> bytes) {
+Place* enter(std::span<const std::byte> bytes) {
   const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
-  for (std::size_t k = 0; k < places.size(); ++k) {
-    std::uintptr_t none = 0;
-    if (!places[k].begin.compare_exchange_strong(none, begin)) continue;
-    places[k].cut = false;
-    places[k].end = begin + bytes.size();
-    return static_cast<int>(k);
+  for (Places* block = &places;;) {
+    for (Place& place : block->all) {
+      std::uintptr_t none = 0;
+      if (!place.begin.compare_exchange_strong(none, begin)) continue;
+      place.cut = false;
+      place.end = begin + bytes.size();
+      return &place;
+    }
+    Places* next = block->next;
+    if (next == nullptr) {
+      auto added = std::make_unique<Places>();
+      // Another thread may have added one meanwhile.
+      if (block->next.compare_exchange_strong(next, added.get())) next = added.release();
+    }
+    block = next;
   }
-  return -1;
 }
 
-void leave(int k) {
-  if (k < 0) return;
-  Place& place = places[static_cast<std::size_t>(k)];
+void leave(void* where) {
+  if (where == nullptr) return;
+  Place& place = *static_cast<Place*>(where);
   place.end = 0;
   place.begin = 0;
+}
+
+// Where the file is mapped whose bytes lie at this address.
+Place* place_of(std::uintptr_t address, std::uintptr_t& map_end) {
+  for (Places* block = &places; block != nullptr; block = block->next)
+    for (Place& place : block->all) {
+      const std::uintptr_t begin = place.begin, end = place.end;
+      // Another thread may have given the place to another file between these two reads.
+      if (end == 0 || place.begin != begin || address < begin || address >= end) continue;
+      map_end = end;
+      return &place;
+    }
+  return nullptr;
 }
 
 // The page that was touched lies behind the end of its file, and so do all after it.
 extern "C" void on_lost_page(int, siginfo_t* info, void*) {
   const int saved_errno = errno;
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
-  for (Place& place : places) {
-    const std::uintptr_t begin = place.begin, end = place.end;
-    // Another thread may have given the place to another file between these two reads.
-    if (end == 0 || place.begin != begin || address < begin || address >= end) continue;
+  std::uintptr_t end = 0;
+  if (Place* const place = place_of(address, end)) {
     const std::uintptr_t page = address / page_bytes * page_bytes;
     void* const zeros = ::mmap(reinterpret_cast<void*>(page), end - page, PROT_READ,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    if (zeros == MAP_FAILED) break;
-    place.cut = true;
-    errno = saved_errno;
-    return;
+    if (zeros != MAP_FAILED) {
+      place->cut = true;
+      errno = saved_errno;
+      return;
+    }
   }
   ::sigaction(SIGBUS, &action_before, nullptr);  // it comes again when the handler returns
   errno = saved_errno;
@@ -88,13 +114,25 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const auto size = static_cast<std::size_t>(status.st_size);
   if (size == 0) return;
   void* const address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (address == MAP_FAILED) fail(errno);
+  if (address == MAP_FAILED) {
+    if (errno == ENOMEM)
+      throw OutOfMemory("reading " + path.string() + ": no room for its " + std::to_string(size) +
+                        " bytes");
+    fail(errno);
+  }
   bytes_ = {static_cast<const std::byte*>(address), size};
   descriptor_ = file.release();
-  place_ = enter(bytes_);
+  try {
+    place_ = enter(bytes_);
+  } catch (...) {
+    close();
+    throw;
+  }
 }
 
-MappedFile::~MappedFile() {
+MappedFile::~MappedFile() { close(); }
+
+void MappedFile::close() {
   leave(place_);
   if (descriptor_ >= 0) ::close(descriptor_);
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
@@ -111,7 +149,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 bool MappedFile::cut_short() const {
-  if (place_ >= 0 && places[static_cast<std::size_t>(place_)].cut) return true;
+  if (place_ != nullptr && static_cast<const Place*>(place_)->cut) return true;
   // What is lost of the last page needs no signal to read as zeros.
   struct stat status {};
   return descriptor_ >= 0 && ::fstat(descriptor_, &status) == 0 &&

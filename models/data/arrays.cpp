@@ -136,9 +136,9 @@ SourceArray SourceArray::of(FileArray array) {
 }
 
 SourceArray npy_in(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
-                   const std::string& name) {
+                   const std::string& name, std::optional<std::uint64_t> memory) {
   NpyHeader header = parse_npy_header(bytes, name);
-  if (!header.held_as_stored()) return SourceArray::of(parse_npy(bytes, name));
+  if (!header.held_as_stored()) return SourceArray::of(parse_npy(bytes, name, memory));
   return {std::move(header.type), bytes.subspan(header.start), owner};
 }
 
@@ -146,7 +146,7 @@ SourceArray open_npy(const std::filesystem::path& path, std::optional<std::uint6
   const auto file = std::make_shared<const MappedFile>(path);
   const std::string name = path.string();
   if (!is_gzip(file->bytes())) {
-    SourceArray array = npy_in(file->bytes(), file, name);
+    SourceArray array = npy_in(file->bytes(), file, name, memory);
     file->check_whole();
     if (array.owner == file) array.file = file;
     return array;
@@ -161,16 +161,21 @@ SourceArray open_npy(const std::filesystem::path& path, std::optional<std::uint6
   const auto unpacked =
       std::make_shared<const std::vector<std::byte>>(gunzip(file->bytes(), size, name));
   file->check_whole();
-  return npy_in(*unpacked, unpacked, name);
+  return npy_in(*unpacked, unpacked, name, memory);
 }
 
-ArrayContent sample_content(const std::string& name, SourceArray array) {
+ArrayContent sample_content(const std::string& name, SourceArray array,
+                            std::optional<std::uint64_t> memory) {
   ArrayContent content;
   content.sample_shape = sample_shape(name, array.type.shape);
   content.count = array.type.shape[0];
   const std::int64_t per_sample = content.sample_shape.elements();
   const bool images = content.sample_shape.rank() == 3;
-  if (array.type.dtype == DType::f16) array = singles_of(array);
+  const auto count = static_cast<std::uint64_t>(array.type.shape.elements());
+  if (array.type.dtype == DType::f16) {
+    require_memory(count * sizeof(float), name, memory);
+    array = singles_of(array);
+  }
   switch (array.type.dtype) {
     case DType::f32:
       check_floats<float>(name, array.elements, per_sample, images, content.warnings);
@@ -187,6 +192,7 @@ ArrayContent sample_content(const std::string& name, SourceArray array) {
                           std::string(to_string(array.type.dtype)) +
                           " (<f2, <f4, <f8, or |u1 for bytes that become -1..1): save "
                           "array.astype(\"<f4\")");
+      require_memory(count, name, memory);
       std::vector<std::uint8_t> levels = levels_of(name, array);
       if (array.type.dtype == DType::boolean) {
         for (std::uint8_t& level : levels) level = level != 0 ? 255 : 0;

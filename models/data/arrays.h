@@ -32,13 +32,15 @@ struct SourceArray {
 SourceArray open_npy(const std::filesystem::path& path, std::optional<std::uint64_t> memory = {});
 // The same of bytes that `owner` holds.
 SourceArray npy_in(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
-                   const std::string& name);
+                   const std::string& name, std::optional<std::uint64_t> memory = {});
 
 // [count, dimensions]: points, in floats or bytes. [count, height, width] and [count, height,
 // width, 1 or 3]: images, in floats (taken as they are: they should lie in [-1, 1]), whole numbers
 // in 0..255, or booleans (black and white). Throws FormatError for another shape or type, and for a
-// value that is not finite or out of range.
-ArrayContent sample_content(const std::string& name, SourceArray array);
+// value that is not finite or out of range, OutOfMemory where a conversion takes more than
+// `memory`.
+ArrayContent sample_content(const std::string& name, SourceArray array,
+                            std::optional<std::uint64_t> memory = {});
 
 // Whether an array could be the labels of `count` samples: whole numbers or booleans, [count] or
 // [count, 1].

@@ -55,7 +55,8 @@ void append(const std::filesystem::path& path, std::vector<std::uint8_t>& pixels
 }
 
 // One name a line; a list that does not fit is not believed.
-std::vector<std::string> names_in(const std::filesystem::path& path) {
+std::vector<std::string> names_in(const std::filesystem::path& path,
+                                  std::vector<std::string>& warnings) {
   constexpr std::size_t longest_list = 10'000;
   std::vector<std::string> names;
   std::error_code missing;
@@ -69,7 +70,10 @@ std::vector<std::string> names_in(const std::filesystem::path& path) {
     if (!line.empty()) names.push_back(line);
   }
   const bool distinct = std::set<std::string>(names.begin(), names.end()).size() == classes;
-  return names.size() == classes && distinct ? names : numbered_classes(classes);
+  if (names.size() == classes && distinct) return names;
+  warnings.push_back(path.string() +
+                     ": not the names of ten classes, a line each; they are called 0 to 9");
+  return numbered_classes(classes);
 }
 
 }  // namespace
@@ -90,7 +94,7 @@ std::unique_ptr<DataSet> cifar10(const std::filesystem::path& folder,
   for (const std::filesystem::path& file : files) append(file, pixels, content.labels);
   content.count = static_cast<std::int64_t>(content.labels.size());
   content.sample_shape = {side, side, 3};
-  content.class_names = names_in(folder / "batches.meta.txt");
+  content.class_names = names_in(folder / "batches.meta.txt", content.warnings);
   if (options.split == Split::train && files.size() < 5)
     content.warnings.push_back(folder.string() + ": " + std::to_string(files.size()) +
                                " of CIFAR-10's 5 training files are there");

@@ -113,6 +113,8 @@ void DataSet::drop_labels() {
 
 void DataSet::flip_at_random() {
   if (!is_image()) throw Error("data set " + name_ + ": holds points, which can't be flipped");
+  if (has_noise())
+    throw Error("data set " + name_ + ": holds pairs of noise and sample, which flips would part");
   flips_ = true;
 }
 

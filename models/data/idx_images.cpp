@@ -89,6 +89,9 @@ bool is_idx_folder(const fs::path& folder) { return !idx_files(folder).empty(); 
 std::unique_ptr<DataSet> idx_images(const fs::path& path, const DataSetOptions& options) {
   std::error_code error;
   const bool folder = fs::is_directory(path, error);
+  if (!folder && options.split == Split::test)
+    throw NoTestPart("data set " + path.string() +
+                     ": one file has no held-out part; give its folder, or the path of another");
   const fs::path image_file = folder ? images_of(path, options.split) : path;
   SourceArray images = SourceArray::of(read_idx(image_file, options.memory_limit));
   const Shape& shape = images.type.shape;
@@ -98,7 +101,8 @@ std::unique_ptr<DataSet> idx_images(const fs::path& path, const DataSetOptions& 
         to_string(shape) + (shape.rank() == 1 ? ": labels? Give the file of the images" : ""));
   if (shape.elements() == 0)
     throw FormatError(image_file.string() + ": holds no images: " + to_string(shape));
-  ArrayContent content = sample_content(image_file.string(), std::move(images));
+  ArrayContent content =
+      sample_content(image_file.string(), std::move(images), options.memory_limit);
   if (options.labels) {
     const fs::path label_file = labels_beside(image_file, content.count);
     const ArrayFileName name = array_file_name(image_file);

@@ -50,6 +50,8 @@ Scan scan(const std::vector<ListedImage>& images,
         try {
           const std::string name = images[i].path.string();
           result.infos[i] = image_info(MappedFile(images[i].path).bytes(), name);
+        } catch (const OutOfMemory&) {
+          throw;
         } catch (const Error& error) {
           result.infos[i].channels = 0;
           result.reasons[i] = error.what();
@@ -87,6 +89,8 @@ bool is_readable(const std::filesystem::path& path) {
   try {
     image_info(MappedFile(path).bytes(), path.string());
     return true;
+  } catch (const OutOfMemory&) {
+    throw;
   } catch (const Error&) {
     return false;
   }

@@ -37,19 +37,33 @@ FileKind kind_of(const fs::path& path) {
              : kind;
 }
 
-// The content, not the name, says whether a file is an array.
+// By its name alone.
+bool is_called_array(const fs::path& path) {
+  const fs::path plain = path.extension() == ".gz" ? path.stem() : path.filename();
+  const std::string extension = plain.extension().string();
+  return extension == ".npy" || extension == ".npz" || array_file_name(plain).idx;
+}
+
+// The content says whether a file is an array; where it is damaged, the name. Throws IoError where
+// the file can't be read.
 bool holds_array(const fs::path& path) {
   try {
     const FileKind kind = kind_of(path);
-    return kind == FileKind::npy || kind == FileKind::idx || kind == FileKind::zip;
-  } catch (const Error&) {
-    return false;
+    return kind == FileKind::npy || kind == FileKind::idx || kind == FileKind::zip ||
+           is_called_array(path);
+  } catch (const FormatError&) {
+    return is_called_array(path);
   }
 }
 
+// Of a file whose name does not say what of: one that is no labels is something else.
 bool has_labels(const fs::path& path, std::int64_t count) {
   try {
     return !read_labels(path, count).empty();
+  } catch (const IoError&) {
+    throw;
+  } catch (const OutOfMemory&) {
+    throw;
   } catch (const Error&) {
     return false;
   }
@@ -107,6 +121,7 @@ fs::path labels_beside(const fs::path& images, std::int64_t count) {
       if (holds_array(file)) nameless.push_back(file);
     }
   }
+  if (error) throw IoError("reading the folder " + folder.string() + ": " + error.message());
   std::sort(named.begin(), named.end());
   std::sort(nameless.begin(), nameless.end());
   const auto stem = [](const fs::path& path) {

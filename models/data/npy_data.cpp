@@ -14,7 +14,8 @@ std::unique_ptr<DataSet> npy_data(const std::filesystem::path& path,
   if (options.split == Split::test)
     throw NoTestPart("data set " + name +
                      ": one array has no held-out part; give the path of another");
-  ArrayContent content = sample_content(name, open_npy(path, options.memory_limit));
+  ArrayContent content =
+      sample_content(name, open_npy(path, options.memory_limit), options.memory_limit);
   if (options.labels)
     if (const std::filesystem::path labels = labels_beside(path, content.count); !labels.empty())
       content.labels = read_labels(labels, content.count);

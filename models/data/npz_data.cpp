@@ -107,7 +107,7 @@ class NpzFile {
     if (!array.header) throw FormatError(array.reason);
     const ZipMember& member = *array.member;
     if (member.method == 0) {
-      SourceArray stored = npy_in(archive_.in_place(member), file_, name_of(array));
+      SourceArray stored = npy_in(archive_.in_place(member), file_, name_of(array), memory_);
       file_->check_whole();
       if (stored.owner == file_) stored.file = file_;
       return stored;
@@ -115,7 +115,7 @@ class NpzFile {
     require_memory(unpacking_bytes(member.size), name_of(array), memory_);
     const auto bytes = std::make_shared<const std::vector<std::byte>>(archive_.unpack(member));
     file_->check_whole();
-    return npy_in(*bytes, bytes, name_of(array));
+    return npy_in(*bytes, bytes, name_of(array), memory_);
   }
 
   // "images u8[60000, 28, 28], names (text)", or the reason why each can't be read.
@@ -271,7 +271,8 @@ std::unique_ptr<DataSet> npz_data(const std::filesystem::path& path,
   const NpzFile file(path, options.memory_limit);
   if (file.arrays().empty()) throw FormatError(file.name() + ": a zip archive without .npy arrays");
   const Choice choice = choose(file, options.split, options.labels);
-  ArrayContent content = sample_content(file.name_of(*choice.samples), file.open(*choice.samples));
+  ArrayContent content = sample_content(file.name_of(*choice.samples), file.open(*choice.samples),
+                                        options.memory_limit);
   if (choice.labels != nullptr) {
     content.labels =
         labels_in(file.name_of(*choice.labels), file.open(*choice.labels), content.count);

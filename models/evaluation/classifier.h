@@ -1,8 +1,10 @@
 // The judge of generated samples: a small classifier, and the features before its last layer.
 //
-//   images [height, width, channels]   conv 5x5 stride 2, 16 -> ReLU -> conv 5x5 stride 2, 32 ->
-//   ReLU -> linear 64 -> ReLU -> linear classes points [dim]                       linear 64 ->
-//   ReLU -> linear 64 -> ReLU -> linear classes
+//   images [height, width, channels]:
+//     conv 5x5 stride 2, 16 -> ReLU -> conv 5x5 stride 2, 32 -> ReLU -> linear 64 -> ReLU ->
+//     linear classes
+//   points [dim]:
+//     linear 64 -> ReLU -> linear 64 -> ReLU -> linear classes
 //
 // (LeCun et al. 1998 is where the first comes from: "LeNet" below.) Training it is in
 // train_classifier.h.

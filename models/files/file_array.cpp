@@ -109,11 +109,15 @@ void require_memory(std::uint64_t bytes, std::string_view name,
   if (free && *free < bytes)
     throw OutOfMemory(std::string(name) + ": it takes " + std::to_string(bytes) +
                       " bytes of memory, " + std::to_string(*free) +
-                      " are free (a plain .npy file is read without being loaded)");
+                      " are free (a plain .npy file of little-endian f4, f8 or u1 is read without "
+                      "being loaded)");
 }
 
 std::vector<std::byte> held_elements(std::span<const std::byte> bytes, const StoredType& type,
-                                     const Shape& shape, bool column_major, std::string_view name) {
+                                     const Shape& shape, bool column_major, std::string_view name,
+                                     std::optional<std::uint64_t> memory) {
+  require_memory(bytes.size() / static_cast<std::size_t>(type.bytes) * size_of(held_as(type)), name,
+                 memory);
   column_major = column_major && shape.rank() > 1;
   if (!column_major && is_held_as_stored(type)) return {bytes.begin(), bytes.end()};
   const auto as = [&]<class Stored, class Held>(Stored, Held) {

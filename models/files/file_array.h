@@ -57,8 +57,10 @@ inline std::uint64_t unpacking_bytes(std::uint64_t bytes) { return bytes + bytes
 
 // The elements as held: row-major, little-endian, of type held_as(type). `column_major`: the first
 // axis runs fastest in `bytes`, which hold exactly the elements of `shape`. Throws FormatError for
-// a boolean that is neither 0 nor 1, and for a u64 that no i64 holds.
+// a boolean that is neither 0 nor 1, and for a u64 that no i64 holds; OutOfMemory as require_memory
+// does.
 std::vector<std::byte> held_elements(std::span<const std::byte> bytes, const StoredType& type,
-                                     const Shape& shape, bool column_major, std::string_view name);
+                                     const Shape& shape, bool column_major, std::string_view name,
+                                     std::optional<std::uint64_t> memory = {});
 
 }  // namespace fluxion

@@ -98,7 +98,7 @@ FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name,
     bytes = bytes.subspan(header);
   }
   const Shape shape(std::move(sizes));
-  return {{shape, held_as(*type)}, held_elements(bytes, *type, shape, false, name)};
+  return {{shape, held_as(*type)}, held_elements(bytes, *type, shape, false, name, memory)};
 }
 
 FileArray read_idx(const std::filesystem::path& path, std::optional<std::uint64_t> memory) {

@@ -289,10 +289,12 @@ NpyHeader parse_npy_header(std::span<const std::byte> bytes, std::uint64_t whole
   return header;
 }
 
-NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name) {
+NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name,
+                   std::optional<std::uint64_t> memory) {
   NpyHeader header = parse_npy_header(bytes, name);
-  std::vector<std::byte> elements = held_elements(bytes.subspan(header.start), header.stored,
-                                                  header.type.shape, header.column_major, name);
+  std::vector<std::byte> elements =
+      held_elements(bytes.subspan(header.start), header.stored, header.type.shape,
+                    header.column_major, name, memory);
   return {std::move(header.type), std::move(elements)};
 }
 

@@ -42,7 +42,9 @@ NpyHeader parse_npy_start(std::span<const std::byte> start, std::string_view nam
 
 // Throws IoError or FormatError.
 NpyArray read_npy(const std::filesystem::path& path);
-NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name = "npy data");
+// `memory`: bytes that elements may take which are not held as stored; empty: what is free.
+NpyArray parse_npy(std::span<const std::byte> bytes, std::string_view name = "npy data",
+                   std::optional<std::uint64_t> memory = {});
 
 // Replaces the file in one piece. Throws IoError, ShapeError where bytes and shape disagree,
 // DTypeError for types that the format lacks.

@@ -3,8 +3,10 @@
 //
 //   8 bytes    header length N, unsigned little-endian
 //   N bytes    {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...,
-//   "__metadata__": {"key": "text", ...}} the rest   little-endian row-major data; offsets count
-//   from here and cover it without gap or overlap
+//               "__metadata__": {"key": "text", ...}}
+//   the rest   little-endian row-major data, from which offsets count
+//
+// The offsets cover the data without gap or overlap.
 //
 // Tensors of any type are listed; one whose type is none of ours is refused when it is used.
 //

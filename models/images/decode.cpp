@@ -2,6 +2,7 @@
 
 #include <zlib.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -82,7 +83,7 @@ class Png {
   Bytes file_;
   std::string_view name_;
   std::uint32_t bits_ = 0, colour_ = 0;
-  std::uint64_t raw_size_ = 0;  // of the pixels before compression
+  std::uint64_t raw_size_ = 0, height_ = 0;  // raw: bytes of the pixels before compression
   Bytes palette_, transparency_;
   std::size_t end_ = 0;
 
@@ -95,6 +96,7 @@ class Png {
     if (width > most_pixels || height > most_pixels || width * height > most_pixels)
       refuse("an image of " + std::to_string(width) + " x " + std::to_string(height) +
              " pixels (at most 2^27 in all)");
+    height_ = height;
     bits_ = byte(content, 8);
     colour_ = byte(content, 9);
     const bool small = bits_ == 1 || bits_ == 2 || bits_ == 4;
@@ -109,7 +111,13 @@ class Png {
   }
 
   stb::Decoded decoded(Bytes file) const {
-    stb::Decoded result = stb::decode(file);
+    // What it collects of the file and unpacks of it doubles as it grows; interlaced rows are more,
+    // and each begins with a byte of its own.
+    const std::uint64_t most =
+        std::max<std::uint64_t>(2 * file.size(), 4 * (raw_size_ + 2 * height_)) + 8192;
+    stb::Decoded result = stb::decode(file, most);
+    if (result.out_of_memory)
+      throw OutOfMemory(std::string(name_) + ": no memory is left to decode it");
     if (result.channels == 0) refuse("an image that can't be decoded: " + result.failure);
     return result;
   }

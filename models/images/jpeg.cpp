@@ -33,6 +33,7 @@ struct Session {
   std::jmp_buf leave{};
   int allowed_left_over = most_bytes_left_over;
   std::array<char, JMSG_LENGTH_MAX> message{};
+  bool out_of_memory = false;
 
   Session() = default;
   Session(const Session&) = delete;
@@ -43,6 +44,7 @@ struct Session {
 [[noreturn]] void fail(j_common_ptr common) {
   auto& session = *static_cast<Session*>(common->client_data);
   (*common->err->format_message)(common, session.message.data());
+  session.out_of_memory = common->err->msg_code == JERR_OUT_OF_MEMORY;
   std::longjmp(session.leave, 1);
 }
 
@@ -117,11 +119,14 @@ Image decode(Bytes file, const Structure& structure, std::string_view name) {
                                    structure.components);
   Session session;
   if (structure.standard_tables) session.allowed_left_over = 0;
-  if (!read(session, file, structure, pixels.data()))
+  if (!read(session, file, structure, pixels.data())) {
+    if (session.out_of_memory)
+      throw OutOfMemory(std::string(name) + ": no memory is left to decode it");
     refuse(name, "a JPEG that can't be decoded: " + std::string(session.message.data()) +
                      (structure.standard_tables
                           ? " (it lacks Huffman tables, and the standard ones may not fit)"
                           : ""));
+  }
   if (structure.components < 4) {
     image.pixels = std::move(pixels);
     return image;

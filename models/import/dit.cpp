@@ -99,6 +99,7 @@ const PublicFamily& public_dit() {
                                        .class_table = dit_class_table,
                                        .output = "final_layer.linear.",
                                        .sign = patches_weight,
+                                       .usually_open = true,
                                        .config = dit_config_of,
                                        .description = dit_description};
   return family;

@@ -16,6 +16,7 @@ struct PublicFamily {
   const char* output;       // prefix of the last map, whose rows are the output's channels in turn;
                             // where config() takes data_at_one and drop_variance
   const char* sign;         // a key that only this family has
+  bool usually_open;        // its public code also trains samples without their class
   // The configuration that the shapes, the options and `options.config` say. Adds notes to the
   // file. Throws Error.
   NetworkConfig (*config)(NamedEntries& file, const ImportOptions& options);

@@ -150,6 +150,7 @@ const PublicFamily& public_song_unet() {
                                        .class_table = song_labels,
                                        .output = "dec.aux_conv.",
                                        .sign = song_first_weight,
+                                       .usually_open = false,
                                        .config = song_config_of,
                                        .description = song_description};
   return family;

@@ -104,8 +104,15 @@ NetworkConfig unet_config_of(NamedEntries& file, const ImportOptions& options) {
         "attention in the legacy order, as is usual; a configuration may say \"attention_order\": "
         "\"new\"");
   config.num_classes = 0;
-  if (const auto rows = file.size(unet_class_table, 2, 0))
-    config.num_classes = options.fill.contains(Fill::null_class) ? *rows : *rows - 1;
+  if (const auto rows = file.size(unet_class_table, 2, 0)) {
+    const bool filled = options.fill.contains(Fill::null_class);
+    if (!filled && !options.num_classes && !given(options, "num_classes"))
+      throw Error("no shape tells whether the last of the " + std::to_string(*rows) + " rows of '" +
+                  unet_class_table +
+                  "' stands for no class: give num_classes if it does; fill null-class if all are "
+                  "classes, as in guided-diffusion");
+    config.num_classes = filled ? *rows : *rows - 1;
+  }
   if (options.num_classes) config.num_classes = *options.num_classes;
   config.second_time = options.second_time;
   return config;
@@ -126,6 +133,7 @@ const PublicFamily& public_unet() {
                                        .class_table = unet_class_table,
                                        .output = "out.2.",
                                        .sign = first_convolution,
+                                       .usually_open = true,
                                        .config = unet_config_of,
                                        .description = unet_description};
   return family;

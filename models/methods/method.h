@@ -46,7 +46,8 @@ struct LossArguments {
 // A training loss and what is worth logging beside it.
 struct LossValue {
   Tensor loss;   // to differentiate
-  Tensor error;  // mean squared error per element against the regression target, unweighted
+  Tensor error;  // mean squared error per element against the regression target, without the
+                 // weights of the loss (alpha-flow: over alpha^2, as its target nears u with alpha)
   static auto members(auto& self) { return std::tie(self.loss, self.error); }
 };
 

@@ -11,9 +11,9 @@
 
 namespace fluxion {
 
-// The samplers by name; docs/sampling.md has their formulas.
 struct HeadStart;
 
+// The samplers by name; docs/sampling.md has their formulas.
 enum class SamplerKind {
   meanflow,   // z + h u(z, t, s): one network call per step, exact for a perfect average velocity
   ode_euler,  // on v(z, t) = u(z, t, t): one call

@@ -13,7 +13,7 @@
 namespace fluxion {
 
 // The standard normal numbers of samples first, first + 1, .., [count, ..sample]: those of sample i
-// depend on the key u32[2] and on i alone. `first` and `rows` are the numbers of a NoiseRows.
+// depend on the key u32[2] and on i alone.
 struct NoiseRows {
   Tensor key;
   std::int64_t first = 0;

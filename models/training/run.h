@@ -4,14 +4,14 @@
 //   FOLDER/config.json                RunOutput::settings
 //   FOLDER/.lock                      names the process, while it runs (engine/platform/file.h)
 //   FOLDER/checkpoint-previous.safetensors   the checkpoint before the last
-//   FOLDER/checkpoint.safetensors     all that the run needs to go on
-//   (models/training/checkpoint.h) FOLDER/model.safetensors          the averaged weights: the
-//   model to sample from FOLDER/model-raw.safetensors      the weights as the optimiser left them
-//   FOLDER/model-ema0.99.safetensors  the weights of every further average, named by its decay
+//   FOLDER/checkpoint.safetensors     all that goes on: models/training/checkpoint.h
+//   FOLDER/model.safetensors          the averaged weights: the model to sample from
+//   FOLDER/model-raw.safetensors      the weights as the optimiser left them
+//   FOLDER/model-ema0.99.safetensors  those of every further average, named by its decay
 //   FOLDER/log.csv                    models/training/log.h
 //   FOLDER/loss.svg                   the log as a chart
-//   FOLDER/samples/step_000500.png    samples of the averaged weights after 500 steps, always from
-//   the same noise FOLDER/samples.png                the latest of them
+//   FOLDER/samples/step_000500.png    samples after 500 steps, always from the same noise
+//   FOLDER/samples.png                the latest of them
 //
 // Rows are appended to the log; every other file is replaced in one piece: a run that is killed
 // leaves nothing half written.

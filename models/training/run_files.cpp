@@ -190,8 +190,13 @@ void RunFiles::keep_previous_checkpoint() const {
 
 void RunFiles::keep_other_checkpoint(const std::filesystem::path& checkpoint) const {
   const std::filesystem::path kept = put_checkpoint_aside(checkpoint);
-  if (warn_)
-    warn_("this folder holds another run; its last checkpoint is kept as " + kept.string());
+  if (!warn_) return;
+  std::error_code unknown;
+  const bool goes_back = std::filesystem::equivalent(resumed_from_.parent_path(), folder_, unknown);
+  warn_((goes_back
+             ? "this goes back to an earlier checkpoint of the folder; the last one is kept as "
+             : "this folder holds another run; its last checkpoint is kept as ") +
+        kept.string());
 }
 
 void RunFiles::describe(RunSummary& summary) const {

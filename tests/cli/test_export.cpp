@@ -66,8 +66,9 @@ TEST_CASE("fluxion export refuses in one line and leaves no file", "[cli]") {
 
 TEST_CASE("no command writes over what it reads", "[cli]") {
   const ScratchFolder folder;
-  const std::string train = "train --data 8gaussians --width 16 --depth 1 --batch 32 --steps 5 "
-                            "--quiet --threads 1 --method flow-matching ";
+  const std::string train =
+      "train --data 8gaussians --width 16 --depth 1 --batch 32 --steps 5 "
+      "--quiet --threads 1 --method flow-matching ";
   REQUIRE(run_program(train + "--out m", folder.path()).code == 0);
   const std::filesystem::path model = folder / "m/model.safetensors";
   std::filesystem::create_symlink(model, folder / "link");

@@ -236,6 +236,7 @@ TEST_CASE("IDX folders: plain and compressed files, both splits, whole epochs", 
     const std::string file =
         (folder / ("train-images-idx3-ubyte" + std::string(compressed ? ".gz" : ""))).string();
     CHECK(make_data_set(file)->classes() == 7);
+    CHECK_THROWS_AS(make_data_set(file, {.split = Split::test}), NoTestPart);
   }
 }
 

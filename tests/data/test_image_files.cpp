@@ -1,6 +1,11 @@
 // Decoding and resizing.
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <random>
 
 #include "models/images/decode.h"
@@ -124,6 +129,42 @@ TEST_CASE("decode: claims that the data can't meet are refused before memory is 
   const auto at = std::search(table.begin(), table.end(), dht.begin(), dht.end());
   std::fill(at + 5, at + 21, std::byte{0xff});
   CHECK(contains(why(table), "Huffman"));
+}
+
+TEST_CASE("decode: data beyond the pixels are not unpacked", "[images]") {
+  const std::vector<std::byte> bomb =
+      png_of({.width = 1, .height = 1, .rows = std::vector<std::uint8_t>(std::size_t{1} << 23)});
+  CHECK(bomb.size() < 1 << 14);
+  CHECK(contains(message_of<FormatError>([&] { decode_image(bomb); }),
+                 "more data than it has pixels"));
+}
+
+TEST_CASE("decode: memory that runs out is not taken for damage", "[images]") {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  const std::vector<std::byte> large = png_of(
+      {.width = 6000, .height = 6000, .rows = std::vector<std::uint8_t>(std::size_t{6000} * 6000)});
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t most = pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) + (rlim_t{20} << 20);
+    const rlimit limit{most, most};
+    ::setrlimit(RLIMIT_AS, &limit);
+    int result = 1;
+    try {
+      decode_image(large);
+    } catch (const OutOfMemory&) {
+      result = 0;
+    } catch (const std::exception&) {
+      result = 2;
+    }
+    ::_exit(result);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+#endif
 }
 
 TEST_CASE("decode: a flipped bit in the data of a PNG does not pass", "[images]") {

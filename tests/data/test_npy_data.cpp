@@ -151,6 +151,11 @@ TEST_CASE("CIFAR-10: the binary files, planes made pixels", "[data]") {
       CHECK(level(3072 * i + 30 + static_cast<std::size_t>(c)) == 100 * c + batch.labels[i]);
     CHECK(level(3072 * i + 3071) == 7);
   }
+  replace_file(folder / "batches.meta.txt", std::string_view("airplane\nautomobile\n"));
+  const auto unnamed = make_data_set(folder.path().string(), {.split = Split::test});
+  CHECK(unnamed->class_names()[9] == "9");
+  REQUIRE(unnamed->warnings().size() == 1);
+  CHECK(contains(unnamed->warnings()[0], "batches.meta.txt: not the names of ten classes"));
   replace_file(folder / "data_batch_3.bin", std::vector<std::byte>(3073, std::byte{10}));
   CHECK(contains(npy_refusal(folder.path()), "record 0 has label 10"));
   replace_file(folder / "data_batch_3.bin", std::vector<std::byte>(3072));

@@ -86,6 +86,35 @@ TEST_CASE("npy data: a file named like labels that holds none is refused", "[dat
   CHECK(make_data_set(path, {.labels = false})->classes() == 0);
   replace_file(folder / "y.npy", label_bytes({0, 1, 1}));
   CHECK(contains(message_of([&] { make_data_set(path); }), "--no-labels"));
+  // Damage is no reason to train without them.
+  for (const std::string damaged : {"", "\x93NUM", "0\n1\n", "\x80\x04\x95 a pickle"}) {
+    replace_file(folder / "y.npy", damaged);
+    CHECK(contains(message_of([&] { make_data_set(path); }), "y.npy"));
+  }
+  std::filesystem::remove(folder / "y.npy");
+  replace_file(folder / "y.npy.gz", std::string("\x1f\x8b\x08 damaged"));
+  CHECK(contains(message_of([&] { make_data_set(path); }), "y.npy.gz"));
+  std::filesystem::remove(folder / "y.npy.gz");
+  replace_file(folder / "y.txt", std::string("0\n1\n"));  // not the name of an array
+  CHECK(make_data_set(path)->classes() == 0);
+}
+
+TEST_CASE("npy data: what a conversion takes is refused before it is taken", "[data]") {
+  const ScratchFolder folder;
+  const auto refusal = [&](const std::string& name, std::uint64_t limit) {
+    return message_of<OutOfMemory>(
+        [&] { make_data_set((folder / name).string(), {.memory_limit = limit}); });
+  };
+  write_npy(folder / "halves.npy", std::vector<Float16>(600, to_f16(0.5f)), {6, 10, 10});
+  CHECK(contains(refusal("halves.npy", 2399), "halves.npy: it takes 2400 bytes"));
+  CHECK(refusal("halves.npy", 2400) == "");
+  // Whole numbers become bytes.
+  write_npy(folder / "whole.npy", std::vector<std::int32_t>(600, 7), {6, 10, 10});
+  CHECK(contains(refusal("whole.npy", 599), "it takes 600 bytes"));
+  CHECK(refusal("whole.npy", 600) == "");
+  // Held as stored: read from the file.
+  write_npy(folder / "floats.npy", std::vector<float>(600, 0.5f), {6, 10, 10});
+  CHECK(refusal("floats.npy", 0) == "");
 }
 
 TEST_CASE("npy data: images that are nearly black are remarked on", "[data]") {

@@ -374,7 +374,8 @@ TEST_CASE("the Python wrapper draws into the application's buffer",
 
 namespace {
 
-// The pixels of a grey picture that examples/embed/c/write_png.h wrote: rows that are not compressed.
+// The pixels of a grey picture that examples/embed/c/write_png.h wrote: rows that are not
+// compressed.
 std::vector<int> grey_pixels(const std::string& png, std::size_t width, std::size_t height) {
   const std::size_t data = 8 + 25 + 8 + 2;  // signature, header, start of the data, of zlib
   std::vector<int> pixels;

@@ -80,6 +80,21 @@ TEST_CASE("platform: a mapped file that is cut short reads as zeros and says so"
   }
 }
 
+TEST_CASE("platform: every mapped file is guarded, however many there are", "[files]") {
+  const ScratchFolder folder;
+  replace_file(folder / "whole", "x");
+  const MappedFileGuard guard;
+  std::vector<MappedFile> files;
+  for (int i = 0; i < 600; ++i) files.emplace_back(folder / "whole");
+  constexpr std::size_t bytes = 100000;
+  replace_file(folder / "cut", std::string(bytes, 'x'));
+  const MappedFile file(folder / "cut");
+  std::filesystem::resize_file(folder / "cut", 0);
+  CHECK(static_cast<char>(file.bytes()[bytes - 1]) == '\0');
+  CHECK(file.cut_short());
+  CHECK_FALSE(files.back().cut_short());
+}
+
 TEST_CASE("platform: mapping what can't be mapped names the file and the reason", "[files]") {
   const ScratchFolder folder;
   const std::string missing = message_of<IoError>([&] { MappedFile(folder / "missing"); });

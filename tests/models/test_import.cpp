@@ -177,6 +177,9 @@ TEST_CASE("positions and a null class are filled in only where that is allowed",
             "pos_embed", "positions"));
   options.fill = {Fill::positions};
   const Model computed = file.import(without(file.weights, "pos_embed"), options).model;
+  CHECK(computed.info.open_class);
+  CHECK(largest_difference(file.import(file.weights, options).model.parameters.at("pos_embed"),
+                           file.weights.at("pos_embed").to(DType::f32)) == 0);
   // The file's are rounded to 16 bits.
   CHECK(largest_difference(computed.parameters.at("pos_embed"),
                            file.weights.at("pos_embed").to(DType::f32)) < 1e-3);
@@ -189,6 +192,7 @@ TEST_CASE("positions and a null class are filled in only where that is allowed",
   options.fill = {Fill::null_class};
   const Model model = file.import(file.weights, options).model;
   CHECK(num_classes(model.info.network) == 4);
+  CHECK_FALSE(model.info.open_class);
   const Tensor table = model.parameters.at("y_embedder.embedding_table.weight");
   CHECK(table.shape() == Shape{5, 16});
   CHECK(max(abs(slice_axis(table, 0, 4, 5))).item<float>() == 0);

@@ -34,6 +34,11 @@ TEST_CASE("public SongUNets give the outputs that their own code computed", "[im
     const ModelInfo& info = imported.model.info;
     CHECK(std::get<SongUnetConfig>(info.network) == public_config(name));
     CHECK(info.wrapping == Wrapping::edm);
+    // Its null class is no label at all, and its public code trains with labels alone.
+    CHECK_FALSE(info.open_class);
+    ImportOptions open = usual_song;
+    open.open_class = true;
+    CHECK(file.import(file.weights, open).model.info.open_class);
     CHECK(info.sampling == DefaultSampling{.sampler = "edm", .steps = 18});
     CHECK(default_sampler(info).sigma_max == 80);
     const Tensor expected = file.values.at("out"), t = file.values.at("t");

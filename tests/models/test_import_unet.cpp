@@ -90,9 +90,11 @@ TEST_CASE("the configuration of a U-Net is read from its shapes", "[import][unet
     TensorMap tensors;
     for (const auto& [name, shape] : parameter_shapes(NetworkConfig(config)))
       tensors[name] = zeros(shape, DType::f32, file.device);
-    CHECK(std::get<UnetConfig>(
-              file.import(tensors, {.num_heads = 4, .image_size = 16}).model.info.network) ==
-          config);
+    ImportOptions options{.num_heads = 4, .image_size = 16};
+    if (config.num_classes > 0) options.num_classes = config.num_classes;
+    const ModelInfo info = file.import(tensors, options).model.info;
+    CHECK(std::get<UnetConfig>(info.network) == config);
+    CHECK(info.open_class);
   }
 }
 
@@ -106,6 +108,8 @@ TEST_CASE("what does not fit a U-Net is told key by key, and what no shape tells
   ImportOptions options = usual_unet;
   options.drop_variance = false;
   options.fill = {};
+  CHECK(contains(file.refusal(tensors, options), "give num_classes if it does; fill null-class"));
+  options.num_classes = 2;
   const std::string message = file.refusal(tensors, options);
   for (const char* part :
        {"does not fit a U-Net of 4 channels and 2 levels for [8, 8, 2] samples",
@@ -189,4 +193,10 @@ TEST_CASE("fluxion import writes a U-Net that can be sampled", "[import][unet][c
   CHECK(run_program("sample --model model.safetensors --count 3 --steps 2 --npy samples.npy",
                     file.folder.path())
             .code == 0);
+  // The null class is zeros that nobody has trained.
+  for (const char* wanted : {"--guidance 3", "--class none"})
+    CHECK(run_program("sample --model model.safetensors --count 1 --steps 2 --npy no.npy " +
+                          std::string(wanted),
+                      file.folder.path())
+              .code == 1);
 }

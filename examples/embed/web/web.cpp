@@ -93,7 +93,8 @@ EMSCRIPTEN_KEEPALIVE int web_draw(double seed, double other, double mix, int cho
       request.noise.insert(request.noise.end(), one.begin(), one.end());
     request.count = count;
     request.batch = count;
-    for (int i = 0; classes > 0 && i < count; ++i) request.classes.push_back((chosen + i) % classes);
+    for (int i = 0; classes > 0 && i < count; ++i)
+      request.classes.push_back((chosen + i) % classes);
     page().pixels = generator.pixels(request);
   });
 }
