@@ -43,6 +43,11 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
+absolute() { case "$1" in ''|/*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+venv=$(absolute "$venv")
+peer=$(absolute "$peer")
+fluxion=$(absolute "$fluxion")
+out=$(absolute "$out")
 python=$venv/bin/python
 if [ ! -x "$python" ]; then
   echo "cold_start: --venv '$venv' is no virtual environment: it has no bin/python" >&2

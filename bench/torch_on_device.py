@@ -4,7 +4,8 @@
     torch_on_device.py PEER.py [--net NAME]* [--batch B] [--seconds S] [--steps N] [--device cuda|cpu]
 
 PEER.py is torch_meanflow_bench.py, of which it takes networks and steps: dit28, unet32, and ditb2, which is its DiT at the size of DiT-B/2. For
-scripts/gpu_check.sh, beside the same steps of `fluxion bench`; products are f32, as there. compare_torch.sh is the race on processors.
+scripts/gpu_check.sh, beside the same steps of `fluxion bench`; products and convolutions are f32, as there, not TF32. A step that fails is a line
+with its "problem". compare_torch.sh is the race on processors.
 """
 import argparse
 import importlib.util
@@ -46,13 +47,31 @@ def steps_of(peer, net, batch):
             "sample": lambda: peer.generate(net, batch, y)}
 
 
+def first_line(error):
+    return str(error).splitlines()[0].replace('"', "'") if str(error) else type(error).__name__
+
+
+def measured(step, wait, options):
+    """Milliseconds of each step, once the clock has risen: a tenth of the time warms up, two steps at least."""
+    times = []
+    for seconds in (0.1 * options.seconds, options.seconds):
+        end = time.perf_counter() + seconds
+        times.clear()
+        while len(times) < 2 or (time.perf_counter() < end and not 0 < options.steps <= len(times)):
+            start = time.perf_counter()
+            step()
+            wait()
+            times.append(1e3 * (time.perf_counter() - start))
+    return times
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer")
     parser.add_argument("--net", action="append", choices=BATCH)
     parser.add_argument("--batch", type=int, default=0, help="0: the network's own")
     parser.add_argument("--seconds", type=float, default=5, help="of measuring, for each step")
-    parser.add_argument("--steps", type=int, default=20, help="to measure, at most")
+    parser.add_argument("--steps", type=int, default=0, help="to measure, at most; 0: as many as fit")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     spec = importlib.util.spec_from_file_location("peer", options.peer)
@@ -64,24 +83,26 @@ def main():
             torch.set_default_device("cuda")
         else:
             torch.set_default_tensor_type("torch.cuda.FloatTensor")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     wait = torch.cuda.synchronize if options.device == "cuda" else lambda: None
     what = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
     made = networks(peer)
     for name in options.net or BATCH:
         batch = options.batch or BATCH[name]
-        net = made[name]()
-        for task, step in steps_of(peer, net, batch).items():
-            times = []
-            for warm_up in (True, False):
-                end = time.perf_counter() + options.seconds
-                times.clear()
-                while not times or (time.perf_counter() < end and len(times) < (2 if warm_up else options.steps)):
-                    start = time.perf_counter()
-                    step()
-                    wait()
-                    times.append(1e3 * (time.perf_counter() - start))
-            print(json.dumps({"net": name, "objective": task, "batch": batch, "ms_median": statistics.median(times), "steps": len(times),
-                              "torch": torch.__version__, "device": what}), flush=True)
+        about = {"net": name, "batch": batch, "torch": torch.__version__, "device": what}
+        try:
+            steps = steps_of(peer, made[name](), batch)
+        except RuntimeError as error:
+            print(json.dumps({"net": name, "objective": "all", "problem": first_line(error), **about}), flush=True)
+            continue
+        for task, step in steps.items():
+            try:
+                times = measured(step, wait, options)
+            except RuntimeError as error:  # memory, mostly
+                print(json.dumps({"net": name, "objective": task, "problem": first_line(error), **about}), flush=True)
+                continue
+            print(json.dumps({"net": name, "objective": task, "ms_median": statistics.median(times), "steps": len(times), **about}), flush=True)
 
 
 if __name__ == "__main__":

@@ -100,13 +100,18 @@ std::uint64_t allocations_of_kernels(const Program& program, const Device& devic
   return allocation_count() - before;
 }
 
-// What kernels are compared with. Products on another device than the processor: the fastest of its
-// own. Nothing where nothing is to be measured.
+// Operations a second that products are compared with: multiply-adds of the processor; of another
+// device its fastest product of such factors. 0 where nothing is to be measured.
+double measure_peak_rate(const BenchArguments& options, const Device& device) {
+  if (options.peak_seconds <= 0) return 0;
+  if (device.name().starts_with("cpu"))
+    return measure_fma_rate(host_threads(options), options.peak_seconds / 2);
+  return product_rate(device, options.peak_seconds / 2, precision_from(options.precision).operands);
+}
+
 Roofline measure_roofline(const BenchArguments& options, const Device& device, double peak_rate) {
   if (options.peak_seconds <= 0) return {};
-  const bool processor = device.name().starts_with("cpu");
-  return {processor ? peak_rate : product_rate(device, options.peak_seconds / 2, DType::f32),
-          memory_rate(device, options.peak_seconds / 2)};
+  return {peak_rate, memory_rate(device, options.peak_seconds / 2)};
 }
 
 StepMeasurement measure(const BenchArguments& options, BenchmarkTask task,
@@ -115,8 +120,7 @@ StepMeasurement measure(const BenchArguments& options, BenchmarkTask task,
   result.flops = necessary_flops(task, network, batch);
   const ResidentMemory before = resident_memory().value_or(ResidentMemory{});
   result.resident_before = before.now;
-  if (options.peak_seconds > 0)
-    result.peak_rate = measure_fma_rate(host_threads(options), options.peak_seconds / 2);
+  result.peak_rate = measure_peak_rate(options, device);
 
   Benchmark benchmark(task, network, batch, device);
   result.report = benchmark.memory_report();
@@ -132,9 +136,7 @@ StepMeasurement measure(const BenchArguments& options, BenchmarkTask task,
 
   result.resident_peak = resident_memory().value_or(ResidentMemory{}).peak;
   // The clock may have changed meanwhile: the higher of a measurement before and one after.
-  if (options.peak_seconds > 0)
-    result.peak_rate = std::max(result.peak_rate,
-                                measure_fma_rate(host_threads(options), options.peak_seconds / 2));
+  result.peak_rate = std::max(result.peak_rate, measure_peak_rate(options, device));
   result.last = mean(value).item<float>();
   result.kernel_allocations = allocations_of_kernels(benchmark.program(), device);
   if (options.profile || !options.timeline.empty()) {

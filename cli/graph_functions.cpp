@@ -4,6 +4,7 @@
 #include <map>
 
 #include "autograd/transforms.h"
+#include "cli/command.h"
 #include "engine/compile.h"
 #include "engine/graph/ops.h"
 #include "models/layers/layers.h"
@@ -392,7 +393,7 @@ TracedFunction read_back(const StoredGraph& stored) {
   const auto named = [](const std::vector<StoredValue>& values) {
     std::vector<show::NamedValue> result;
     for (const StoredValue& value : values) {
-      show::NamedValue& made = result.emplace_back(show::NamedValue{value.name});
+      show::NamedValue& made = result.emplace_back(show::NamedValue{printable(value.name)});
       for (int role = 0; role < show::role_count; ++role)
         if (to_string(static_cast<show::Role>(role)) == value.role)
           made.role = static_cast<show::Role>(role);

@@ -1,7 +1,9 @@
 // fluxion zoo: every training method on one set of points, for as long each, on one page.
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
@@ -14,6 +16,7 @@
 #include "engine/graph/ops.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
+#include "models/data/checksum.h"
 #include "models/data/data_set.h"
 #include "models/evaluation/evaluation.h"
 #include "models/evaluation/two_sample.h"
@@ -68,6 +71,18 @@ std::vector<std::shared_ptr<const Method>> in_order(const ZooOptions& options) {
   return methods;
 }
 
+// As a shell takes it for one word.
+std::string shell_word(const std::string& text) {
+  const bool plain = std::ranges::all_of(text, [](unsigned char c) {
+    return std::isalnum(c) != 0 || c >= 0x80 ||
+           std::string_view("-_./,:+=@").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (plain && !text.empty()) return text;
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
+}
+
 // What `train` is asked for; --out and --teacher beside it.
 std::vector<std::string> train_arguments(const ZooOptions& options, const Method& method) {
   std::vector<std::string> arguments{"--method", method.name,
@@ -83,6 +98,17 @@ std::vector<std::string> train_arguments(const ZooOptions& options, const Method
   else
     arguments.insert(arguments.end(), {"--minutes", number_text(options.minutes)});
   return arguments;
+}
+
+// Tells the content of a set from that of another, and of itself before it was changed; "" of one
+// without end.
+std::string data_checksum(const DataSet& data) {
+  constexpr std::int64_t at_once = 4096;
+  if (!data.size()) return "";
+  Checksum checksum;
+  for (std::int64_t begin = 0; begin < *data.size(); begin += at_once)
+    checksum.add(data.batch(at_once, 0, static_cast<std::uint64_t>(begin / at_once)).x);
+  return checksum.text();
 }
 
 struct Trained {
@@ -106,15 +132,16 @@ Trained run_train(const std::vector<std::string>& arguments, const MethodTable& 
 // not repeated, one that was cut off goes on.
 class ZooRun {
  public:
-  // teacher: the model that the method learns from; empty: none.
+  // data: the checksum of its set; teacher: the model that the method learns from, empty: none.
   ZooRun(const ZooOptions& options, const Method& method, std::vector<std::string> arguments,
-         const fs::path& teacher)
+         std::string data, const fs::path& teacher)
       : options_(options),
         method_(method),
         arguments_(std::move(arguments)),
         folder_(fs::path(options.out) / method.name),
         file_(folder_ / "zoo.json"),
-        checkpoint_(folder_ / "checkpoint.safetensors") {
+        checkpoint_(folder_ / "checkpoint.safetensors"),
+        data_(std::move(data)) {
     if (!teacher.empty()) {
       arguments_.insert(arguments_.end(), {"--teacher", teacher.string()});
       teacher_ = teacher_checksum(teacher);
@@ -122,20 +149,31 @@ class ZooRun {
     if (!fs::exists(file_)) return;
     const nlohmann::json before = read_settings(file_.string());
     if (before.value("arguments", nlohmann::json()) != arguments_ ||
-        before.value("teacher", "") != teacher_)
+        before.value("teacher", "") != teacher_ || before.value("data", "") != data_)
       return;
     known_ = true;
-    ended_ = before.value("ended", false) && fs::exists(checkpoint_);
+    ended_ = before.value("ended", false) && fs::exists(checkpoint_) &&
+             fs::exists(folder_ / "model.safetensors");
     updates_ = before.value("updates", std::int64_t{0});
   }
 
-  // Returns the exit code of an interruption, else 0. Throws Error.
-  int finish() {
+  // Throws Error where the folder holds a run that the zoo has not made.
+  static void check_own(const fs::path& folder) {
+    for (const char* name : {"checkpoint.safetensors", "model.safetensors"})
+      if (!fs::exists(folder / "zoo.json") && fs::exists(folder / name))
+        throw Error("zoo: " + folder.string() +
+                    " holds a run that the zoo has not made, and would be trained over; choose "
+                    "another --out");
+  }
+
+  // Returns the exit code of an interruption, else 0. `warn` is told what is trained over. Throws
+  // Error.
+  int finish(const std::function<void(const std::string&)>& warn) {
     if (ended_) return 0;
     fs::create_directories(folder_);
     const bool goes_on = known_ && fs::exists(checkpoint_);
     if (!goes_on) {
-      if (!known_) clear_folder();
+      if (!known_) clear_folder(warn);
       // A schedule goes over the whole run: how many updates that is, a twentieth of it tells.
       if (method_.has_schedule && !options_.steps) {
         const fs::path trial = folder_ / "speed";
@@ -166,9 +204,12 @@ class ZooRun {
 
  private:
   // What a run of other settings would go on with.
-  void clear_folder() const {
+  void clear_folder(const std::function<void(const std::string&)>& warn) const {
     if (fs::exists(checkpoint_)) {
-      put_checkpoint_aside(checkpoint_);
+      warn(method_.name +
+           " is trained anew, with other settings or data than before; its last "
+           "checkpoint is kept as " +
+           put_checkpoint_aside(checkpoint_).string());
       fs::remove(folder_ / "checkpoint-previous.safetensors");
     }
     if (fs::exists(file_)) fs::remove_all(folder_ / "pairs");  // made by the zoo
@@ -176,6 +217,7 @@ class ZooRun {
   void note() const {
     const std::string text = nlohmann::json{{"arguments", arguments_},
                                             {"teacher", teacher_},
+                                            {"data", data_},
                                             {"ended", ended_},
                                             {"updates", updates_}}
                                  .dump(2) +
@@ -192,7 +234,7 @@ class ZooRun {
   const Method& method_;
   std::vector<std::string> arguments_;
   fs::path folder_, file_, checkpoint_;
-  std::string teacher_;  // its checksum
+  std::string data_, teacher_;  // their checksums
   bool known_ = false, ended_ = false;
   std::int64_t updates_ = 0;  // of the run, where its method has to know; 0: what the options say
 };
@@ -329,12 +371,22 @@ int zoo(ZooOptions options, const Streams& streams) {
       .real = data_address(scatter_plot({{.points = reference.real.x}}, reference.axes(300)))};
   page.network =
       "an MLP of " + counted(options.depth, "layer") + " of " + std::to_string(options.width);
-  page.command = "fluxion zoo --data " + options.data +
+  page.seen = data->size().has_value();
+  if (page.seen)
+    streams.error
+        << "warning    the methods are trained on all samples of " << printable(options.data)
+        << ", also on those that they are compared with: below the floor they have learned "
+           "them by heart\n";
+  std::string chosen;
+  for (const std::string& name : options.chosen) chosen += (chosen.empty() ? "" : ",") + name;
+  page.command = "fluxion zoo --data " + shell_word(options.data) +
+                 (chosen.empty() ? "" : " --methods " + chosen) +
                  (options.steps ? " --steps " + std::to_string(*options.steps)
                                 : " --minutes " + number_text(options.minutes)) +
                  " --width " + std::to_string(options.width) + " --depth " +
                  std::to_string(options.depth) + " --batch " + std::to_string(options.batch) +
-                 " --seed " + std::to_string(options.seed);
+                 " --count " + std::to_string(options.count) + " --seed " +
+                 std::to_string(options.seed) + " --device " + device_name(options);
   const fs::path folder = options.out, html = folder / "index.html";
   std::error_code refused;
   fs::create_directories(folder, refused);
@@ -346,6 +398,8 @@ int zoo(ZooOptions options, const Streams& streams) {
   };
 
   const std::vector<std::shared_ptr<const Method>> methods = in_order(options);
+  for (const auto& method : methods) ZooRun::check_own(folder / method->name);
+  const std::string checksum = data_checksum(*data);
   ProgressLine line(streams);
   for (std::size_t i = 0; i < methods.size(); ++i) {
     const Method& method = *methods[i];
@@ -367,8 +421,12 @@ int zoo(ZooOptions options, const Streams& streams) {
     }
     try {
       if (entry.failure.empty()) {
-        ZooRun run(options, method, train_arguments(options, method), teacher);
-        if (const int code = run.finish()) {
+        ZooRun run(options, method, train_arguments(options, method), checksum, teacher);
+        const auto warn = [&](const std::string& text) {
+          line.finish();
+          streams.error << "warning    " << printable(text, 1000) << "\n";
+        };
+        if (const int code = run.finish(warn)) {
           line.finish();
           streams.error << "interrupted while " << method.name
                         << " was trained; the same command goes on\n";
@@ -386,6 +444,7 @@ int zoo(ZooOptions options, const Streams& streams) {
       throw;
     } catch (const Error& error) {
       entry.failure = error.what();
+      entry.draws.clear();  // no part of the tables
     }
     page.entries.push_back(std::move(entry));
     write_page();

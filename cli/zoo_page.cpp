@@ -33,10 +33,11 @@ const char* const style = R"(
 :root { color-scheme: light dark; --line: #d8d8e0; --soft: #666674; --best: #1f7a4d; }
 @media (prefers-color-scheme: dark) { :root { --line: #3c3c48; --soft: #a0a0b0; --best: #6fd3a0; } }
 * { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1180px; padding: 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1180px; padding: 1rem;
+       overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: .5rem 0; } h2 { font-size: 1.15rem; margin: 0 0 .25rem; }
 p { margin: .3rem 0; } .soft { color: var(--soft); font-size: .9rem; }
-code { font-size: .85em; overflow-wrap: anywhere; }
+code { font-size: .85em; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
@@ -180,9 +181,11 @@ std::string zoo_html(const ZooPage& page) {
            : grouped(page.steps) + " updates") +
       " with the same network, " + escaped(page.network) + ", " + grouped(page.parameters) +
       " parameters, on " + escaped(page.device) + ". Distances are between " + grouped(page.count) +
-      " samples and as many real ones; what real samples get is the floor that no method is below "
-      "but by chance. Lower is better.</p>\n<p class=\"soft\"><code>" +
-      escaped(page.command) + "</code></p>\n";
+      " samples and as many real ones; what real samples get is the floor" +
+      (page.seen ? ". The methods are trained on all samples of the file, also on those that they "
+                   "are compared with: what lies below the floor has learned them by heart"
+                 : " that no method is below but by chance") +
+      ". Lower is better.</p>\n<p class=\"soft\"><code>" + escaped(page.command) + "</code></p>\n";
   for (const std::string& metric : page.metrics) html += table(page, metric);
   html += "<div class=\"pictures\">" + figure(page.real, "Real samples") + "</div>\n";
   for (const ZooEntry& entry : page.entries) {

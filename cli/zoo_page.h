@@ -36,7 +36,8 @@ struct ZooPage {
   std::int64_t parameters = 0, count = 0;
   double minutes = 0;  // of training a method; 0: `steps` instead
   std::int64_t steps = 0;
-  std::vector<std::string> metrics = {};     // in their order
+  bool seen = false;                      // the methods are trained on what they are compared with
+  std::vector<std::string> metrics = {};  // in their order
   std::map<std::string, double> floor = {};  // of each metric: what as many real samples get
   std::string real = {};                     // picture of real samples, as a data: address
   std::vector<ZooEntry> entries = {};

@@ -17,7 +17,8 @@ if grep -rIlF -e "$place/first" -e "$PWD/" "$prefix"; then
   echo "check_install: these files name the folder they were built in or installed to" >&2
   exit 1
 fi
-[ -x "$prefix/bin/fluxion" ] && [ -f "$prefix/share/doc/fluxion/LICENSE" ]
+[ -x "$prefix/bin/fluxion" ]
+[ -f "$prefix/share/doc/fluxion/LICENSE" ]
 PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name fluxion.pc)")
 export PKG_CONFIG_PATH
 if command -v ccache >/dev/null 2>&1; then
@@ -33,16 +34,16 @@ for header in engine/error.h engine/graph/tensor.h autograd/linearize.h models/m
 done
 (cd "$prefix/include" && find fluxion -name '*.h' | sort | sed 's/.*/#include <&>/') >"$place/headers.cpp"
 [ "$(wc -l <"$place/headers.cpp")" -gt 20 ]
-# pkg-config's answers are lists of words.
-# shellcheck disable=SC2046
-c++ -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I"$place/application" -iquote "$place/application" $(pkg-config --cflags fluxion) "$place/headers.cpp"
+# pkg-config's answers are words for a shell.
+eval "set -- $(pkg-config --cflags fluxion)"
+c++ -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I"$place/application" -iquote "$place/application" "$@" "$place/headers.cpp"
 
 cmake -G Ninja -S examples/outside -B "$place/cmake" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" >"$place/cmake.log"
 cmake --build "$place/cmake"
+eval "set -- $(pkg-config --cflags --libs --static fluxion)"
 for program in sample derive; do
   [ -x "$place/cmake/$program" ] || continue
-  # shellcheck disable=SC2046
-  c++ -std=c++20 -O1 "examples/outside/$program.cpp" -o "$place/$program" $(pkg-config --cflags --libs --static fluxion)
+  c++ -std=c++20 -O1 "examples/outside/$program.cpp" -o "$place/$program" "$@"
 done
 
 "$prefix/bin/fluxion" sample --model "$model" --count 13 --npy "$place/expected.npy"

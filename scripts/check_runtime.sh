@@ -19,7 +19,9 @@ if grep -rIlF -e "$place/first" -e "$source/" "$prefix"; then
   echo "check_runtime: these files name the folder they were built in or installed to" >&2
   exit 1
 fi
-[ ! -e "$prefix/include/fluxion" ] && [ ! -e "$prefix/bin" ]
+# (One test a line: of `a && b`, `set -e` sees the last alone.)
+[ ! -e "$prefix/include/fluxion" ]
+[ ! -e "$prefix/bin" ]
 PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name fluxion-runtime.pc)")
 export PKG_CONFIG_PATH
 libraries=$(dirname "$PKG_CONFIG_PATH")
@@ -28,9 +30,9 @@ libraries=$(dirname "$PKG_CONFIG_PATH")
 cp -r examples/embed/c "$place/copy"
 cmake -S "$place/copy" -B "$place/cmake" -DCMAKE_PREFIX_PATH="$prefix" >"$place/cmake.log"
 cmake --build "$place/cmake" >>"$place/cmake.log"
-# pkg-config's answers are lists of words.
-# shellcheck disable=SC2046
-cc -std=c99 -pedantic -Wall -Wextra -Werror "$place/copy/picture.c" -o "$place/pkg-config" $(pkg-config --cflags --libs fluxion-runtime) -Wl,-rpath,"$libraries"
+# pkg-config's answers are words for a shell.
+eval "set -- $(pkg-config --cflags --libs fluxion-runtime)"
+cc -std=c99 -pedantic -Wall -Wextra -Werror "$place/copy/picture.c" -o "$place/pkg-config" "$@" -Wl,-rpath,"$libraries"
 cc -std=c99 -I"$prefix/include" "$place/copy/picture.c" -o "$place/static" "$libraries/libfluxion-runtime.a" -lstdc++ -lm -ldl -pthread
 "$place/cmake/picture" "$generator" "$place/cmake.png" 3
 "$place/pkg-config" "$generator" "$place/pkg-config.png" 3
@@ -52,12 +54,14 @@ if pkg-config --exists vulkan; then
 fi
 code=0
 "$place/static" "$place/cmake.png" "$place/none.png" 2>"$place/refused.log" || code=$?
-[ "$code" -eq 1 ] && grep -q "cmake.png" "$place/refused.log"
+[ "$code" -eq 1 ]
+grep -q "cmake.png" "$place/refused.log"
 # f64, which no exported sampler has: a build of the runtime alone has no kernels for it, and says so.
 code=0
 "$place/static" tests/embed/golden/wide-image.fxn "$place/wide.png" 2>"$place/wide.log" || code=$?
 if grep -q '^FLUXION_RUNTIME_ONLY:BOOL=ON' "$build/CMakeCache.txt" && ! grep -q '^FLUXION_TESTS:BOOL=ON' "$build/CMakeCache.txt"; then
-  [ "$code" -eq 1 ] && grep -q "can't compute with f64: convert to f32" "$place/wide.log"
+  [ "$code" -eq 1 ]
+  grep -q "can't compute with f64: convert to f32" "$place/wide.log"
 else
   [ "$code" -eq 0 ]
 fi
@@ -76,7 +80,7 @@ fi
 
 # As a folder of another project.
 mkdir "$place/inside"
-printf 'cmake_minimum_required(VERSION 3.25)\nproject(inside C CXX)\nset(FLUXION_RUNTIME_ONLY ON)\nadd_subdirectory(%s fluxion)\nadd_executable(picture %s)\ntarget_link_libraries(picture fluxion::runtime)\n' \
+printf 'cmake_minimum_required(VERSION 3.25)\nproject(inside C CXX)\nset(FLUXION_RUNTIME_ONLY ON)\nadd_subdirectory("%s" fluxion)\nadd_executable(picture "%s")\ntarget_link_libraries(picture fluxion::runtime)\n' \
   "$source" "$source/examples/embed/c/picture.c" >"$place/inside/CMakeLists.txt"
 cmake -S "$place/inside" -B "$place/inside/build" >"$place/inside.log"
 

@@ -11,6 +11,7 @@ safetensors files or this PyTorch don't have, sparse and quantised ones are left
 import argparse
 import collections
 import collections.abc
+import ctypes
 import inspect
 import io
 import json
@@ -221,9 +222,7 @@ def safetensors_types(torch):
 
 def bytes_of(torch, tensor):
     tensor = tensor.resolve_conj().resolve_neg().contiguous()
-    if not tensor.is_complex():  # NumPy lacks some of the types, and PyTorch some operations on them
-        tensor = tensor.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
-    return tensor.numpy().tobytes()
+    return ctypes.string_at(tensor.data_ptr(), tensor.numel() * tensor.element_size()) if tensor.numel() > 0 else b""
 
 
 def type_written(value, target):

@@ -4,10 +4,11 @@
 #
 #   scripts/demo.sh [MINUTES] [FOLDER]      default: 5 out/demo
 set -eu
-cd "$(dirname "$0")/.."
-
 minutes=${1:-5}
 out=${2:-out/demo}
+case "${2:-}" in ''|/*) ;; *) out=$PWD/$2 ;; esac
+cd "$(dirname "$0")/.."
+
 fluxion=build/release/bin/fluxion
 start=$(date +%s)
 

@@ -9,10 +9,21 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:-600}
 targets=${2:-programs files hostile samplers pictures}
+case "$seconds" in ''|*[!0-9]*|0) echo "fuzz: wants a whole number of seconds, got $seconds" >&2; exit 2 ;; esac
+for target in $targets; do
+  case "$target" in
+    programs|files|hostile|samplers|pictures) ;;
+    *) echo "fuzz: there is no target $target; there are programs, files, hostile, samplers, pictures" >&2; exit 2 ;;
+  esac
+done
+sh scripts/setup.sh
 
 if ! command -v clang++-16 >/dev/null 2>&1 || [ ! -e /usr/lib/llvm-16/lib/clang/16/lib/linux ]; then
   as_root=""
-  [ "$(id -u)" -eq 0 ] || as_root="sudo"
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null 2>&1 || { echo "fuzz: not root and no sudo; as root, run: apt-get install clang-16 libclang-rt-16-dev" >&2; exit 1; }
+    as_root="sudo"
+  fi
   echo "fuzz: installing clang-16"
   $as_root apt-get update -q >/dev/null
   $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends clang-16 libclang-rt-16-dev >/dev/null
@@ -32,6 +43,7 @@ cp tests/models/golden/*.fxn build/fuzz/corpus/samplers
 
 set -- $targets
 each=$((seconds / $#))
+[ "$each" -ge 1 ] || each=1  # 0 would be for ever
 failed=0
 for target in $targets; do
   echo "fuzz: $target for $each s"

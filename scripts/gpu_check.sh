@@ -34,6 +34,9 @@ while [ $# -gt 0 ]; do
     *) echo "gpu_check: unknown option $1; see --help" >&2; exit 2 ;;
   esac
 done
+device_number=${device#vulkan}
+case "$device_number" in ''|:*[0-9]) ;; *) device_number=no ;; esac
+case "${device_number#:}" in *[!0-9]*) echo "gpu_check: --device wants vulkan or vulkan:N, got $device" >&2; exit 2 ;; esac
 case "$seconds" in ''|*[!0-9]*) echo "gpu_check: --seconds wants a whole number, got $seconds" >&2; exit 2 ;; esac
 for program in fluxion fluxion-tests fluxion-oracles; do
   [ -x "$bin/$program" ] || { echo "gpu_check: $bin/$program is not there" >&2; exit 2; }
@@ -46,6 +49,8 @@ python=${PYTHON:-python3}
 start=$(date +%s)
 left() { echo $((seconds - $(date +%s) + start)); }
 failed=0
+# Nothing of a run before may pass for this one's.
+rm -rf "$out"/train-* "$out"/*.log "$out"/*.err "$out/report.json" "$out/results.json" "$out/table.md"
 : >"$out/steps.jsonl"
 
 # The results so far, as one JSON file and one table.
@@ -64,7 +69,7 @@ write_results() {
 
 # note NAME PASSED SECONDS RESULT [JSON]
 note() {
-  text=$(printf '%s' "$4" | tr -d '\000-\037"\\')
+  text=$(printf '%s' "$4" | tr -d '\000-\037"\\' | tr '|' '/')
   printf '{"step": "%s", "passed": %s, "seconds": %d, "result": "%s"%s}\n' "$1" "$2" "$3" "$text" "${5:+, \"data\": $5}" >>"$out/steps.jsonl"
   [ "$2" = true ] || failed=$((failed + 1))
   echo "gpu_check: $1: $text"
@@ -92,22 +97,24 @@ step() {
 passed_if() { if "$@"; then echo true; else echo false; fi; }
 why() {
   case "$code" in
-    124|137) echo "not done within its time" ;;
+    124) echo "not done within its time" ;;
+    137) if [ "$took" -ge "$limit" ]; then echo "not done within its time"; else echo "killed (is memory short?)"; fi ;;
     *) tail -n 1 "$out/$1.err" | cut -c1-300 ;;
   esac
 }
 
 # What the device is.
 step devices 20 "$bin/fluxion" devices --json
-if [ "$code" -eq 0 ]; then
+if [ "$code" -eq 0 ] && ! grep -q '"vulkan:' "$out/devices.log"; then
+  note devices false "$took" "no Vulkan device: $(sed -nE 's/.*"without_vulkan": ?"([^"]*)".*/\1/p' "$out/devices.log" | head -n 1)" "$(tr -d '\n' <"$out/devices.log")"
+elif [ "$code" -eq 0 ]; then
   note devices true "$took" "listed" "$(tr -d '\n' <"$out/devices.log")"
 else
   note devices false "$took" "$(why devices)"
 fi
 
-# The contract of a backend. A named device may be a software one.
-case "$device" in vulkan:*) FLUXION_VULKAN_DEVICE=${device#vulkan:}; export FLUXION_VULKAN_DEVICE ;; esac
-step conformance 100 "$bin/fluxion-tests" "* - Vulkan"
+# The contract of a backend. A named device may be a software one. A test that checks nothing fails.
+step conformance 100 env FLUXION_TEST_VULKAN_DEVICE="$device" "$bin/fluxion-tests" -w NoAssertions -w NoTests "* - Vulkan"
 note conformance "$(passed_if [ "$code" -eq 0 ])" "$took" "$(grep -E 'All tests passed|test cases:' "$out/conformance.log" | tail -n 1 || true) $( [ "$code" -eq 0 ] || why conformance)"
 
 if [ -d "$oracles" ]; then
@@ -129,9 +136,13 @@ for where in cpu "$device"; do
 done
 gpu_log="$out/train-$(echo "$device" | tr -d ':')/log.csv"
 if [ -f "$out/train-cpu/log.csv" ] && [ -f "$gpu_log" ]; then
-  worst=$(awk -F, 'FNR == 1 { for (i = 1; i <= NF; ++i) if ($i == "error") column = i; next }
-    NR == FNR { loss[FNR] = $column; next }
-    { d = $column - loss[FNR]; d = d < 0 ? -d : d; s = loss[FNR] < 0 ? -loss[FNR] : loss[FNR]; if (s > 0 && d / s > worst) worst = d / s; ++rows }
+  # (Rows of other steps, and numbers that are none, are not counted, so that their number is not what it should be.)
+  worst=$(awk -F, 'function finite(x) { return x ~ /^-?[0-9.]+(e[-+]?[0-9]+)?$/ }
+    FNR == 1 { column = 0; for (i = 1; i <= NF; ++i) if ($i == "error") column = i; next }
+    column == 0 { next }
+    NR == FNR { loss[$1] = $column; next }
+    finite($column) && finite(loss[$1]) && loss[$1] + 0 != 0 {
+      d = $column - loss[$1]; d = d < 0 ? -d : d; s = loss[$1] < 0 ? -loss[$1] : loss[$1]; if (d / s > worst) worst = d / s; ++rows }
     END { printf "%d %.3g", rows, worst }' "$out/train-cpu/log.csv" "$gpu_log")
   rows=${worst% *}
   worst=${worst#* }
@@ -160,21 +171,32 @@ for net in dit28 unet32 ditb2; do
 done
 
 # The same steps in PyTorch, as far as it gets.
-if [ -f "$peer" ] && "$python" -c "import torch" 2>/dev/null; then
+if [ -f "$peer" ]; then
+  step torch-import 60 "$python" -c "import torch"
+  [ "$code" -eq 0 ] || note torch true "$took" "left out: $python has no PyTorch that loads: $(why torch-import)"
+fi
+if [ -f "$peer" ] && [ "$code" -eq 0 ]; then
   few="--seconds 3"
   [ "$small" -eq 0 ] || few="--net dit28 --batch 2 --seconds 0.1 --steps 2"
   # shellcheck disable=SC2086
   step torch 60 "$python" "$root/bench/torch_on_device.py" "$peer" $few
-  note torch "$(passed_if [ -s "$out/torch.log" ])" "$took" "$(grep -c . "$out/torch.log" || true) steps timed $([ "$code" -eq 0 ] || why torch)"
+  timed=$(grep -cE '^\{.*"ms_median": [0-9]' "$out/torch.log" || true)
+  note torch "$(passed_if [ "$timed" -gt 0 ])" "$took" "$timed steps timed $([ "$code" -eq 0 ] || why torch)"
+  # (Foreign lines are passed over.)
+  grep -E '^\{"net": .*\}$' "$out/torch.log" >"$out/torch.jsonl" || true
   while read -r line; do
     field() { echo "$line" | sed -nE "s/.*\"$1\": \"?([^\",}]*).*/\1/p"; }
     name=$(field net)-$(field objective)
     theirs=$(field ms_median)
+    if [ -z "$theirs" ]; then
+      note "torch-$name" true 0 "PyTorch: $(field problem)" "$line"
+      continue
+    fi
     ours=$(sed -nE 's/.*"ms_median": ?([0-9.e+-]+).*/\1/p' "$out/$name.log" 2>/dev/null | head -n 1)
     ratio=""
     [ -z "$ours" ] || ratio=", ours takes $(awk "BEGIN { printf \"%.2f\", $ours / $theirs }") times as long"
     note "torch-$name" true 0 "$theirs ms on $(field device)$ratio" "$line"
-  done <"$out/torch.log"
+  done <"$out/torch.jsonl"
 fi
 
 echo

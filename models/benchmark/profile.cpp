@@ -26,7 +26,6 @@ void collect(const Tape& tape, std::set<std::int32_t>& buffers) {
 
 // What a description is made from.
 struct Description {
-  const Program& program;
   KernelWork& work;
   std::set<std::int32_t>& buffers;
 };
@@ -69,14 +68,20 @@ double attention_flops(Op op, const Shape& q, const Shape& k) {
 }
 
 std::string work_on(const OpKernel& kernel, const Description& to) {
-  to.buffers.insert(kernel.inputs.begin(), kernel.inputs.end());
-  to.buffers.insert(kernel.outputs.begin(), kernel.outputs.end());
+  // Operands may be slices of their buffers, and a lookup reads the rows that it returns.
+  std::set<std::int32_t> seen;
+  for (std::size_t i = 0; i < kernel.inputs.size(); ++i)
+    if (seen.insert(kernel.inputs[i]).second || !kernel.views.empty())
+      to.work.bytes += static_cast<double>(
+          kernel.op == Op::take && i == 0
+              ? std::min(kernel.input_types[i].bytes(), kernel.output_types.front().bytes())
+              : kernel.input_types[i].bytes());
+  for (const TensorType& type : kernel.output_types)
+    to.work.bytes += static_cast<double>(type.bytes());
   if (is_attention(kernel.op)) {
-    const auto shape = [&](std::size_t input) {
-      return to.program.buffers[static_cast<std::size_t>(kernel.inputs[input])].type.shape;
-    };
     to.work.kind = WorkKind::attention;
-    to.work.flops = attention_flops(kernel.op, shape(0), shape(1));
+    to.work.flops =
+        attention_flops(kernel.op, kernel.input_types[0].shape, kernel.input_types[1].shape);
   }
   return std::string(to_string(kernel.op)) +
          (kernel.output_types.empty() ? "" : " " + to_string(kernel.output_types.front()));
@@ -93,7 +98,7 @@ void check_times(const Program& program, std::span<const double> seconds) {
 KernelWork describe(const Program& program, const Kernel& kernel) {
   KernelWork work;
   std::set<std::int32_t> buffers;
-  const Description to{program, work, buffers};
+  const Description to{work, buffers};
   work.text = std::visit([&](const auto& value) { return work_on(value, to); }, kernel);
   for (const std::int32_t buffer : buffers)
     work.bytes +=

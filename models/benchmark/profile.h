@@ -18,7 +18,8 @@ struct KernelWork {
   std::string
       text;  // "contract 64: 49 x 32 x 49, 2 terms", "map [64, 49, 128], 12 instructions", "take"
   double flops = 0;  // of matrix products, attention's too; a multiply-add counts two
-  double bytes = 0;  // of the distinct buffers that it reads and writes, each once
+  double bytes =
+      0;  // that it reads and writes, each once; of maps, rows and products whole buffers
 };
 KernelWork describe(const Program& program, const Kernel& kernel);
 

@@ -127,7 +127,9 @@ double classifier_test(const SampleView& x, const SampleView& y, const Classifie
                 number_text(options.ridge));
   check_samples(x, y, 2 * options.folds, "c2st");
   const std::int64_t count = std::min({x.count, y.count, options.most_samples});
-  const FeatureRows features = seen_features(standardised(x, y, count), options);
+  const SomeSamples some(x, count), others(y, count);
+  const FeatureRows features =
+      seen_features(standardised(some.view(), others.view(), count), options);
   std::vector<double> right(static_cast<std::size_t>(options.folds));
   parallel_blocks(options.folds, threads, [&](std::int64_t fold) {
     std::vector<Eigen::Index> learned, judged;

@@ -188,13 +188,10 @@ class Evaluator {
     if (name == "wasserstein" || name == "wasserstein-1")
       return [=](const Subject& x) -> Numbers {
         const std::int64_t count = std::min({x.samples.count, reference.count, largest_assignment});
-        const auto first = [&](const SampleView& set) {
-          return SampleView{set.values.first(static_cast<std::size_t>(count * set.dim)), count,
-                            set.dim};
-        };
         const auto distance = name == "wasserstein" ? wasserstein2 : wasserstein1;
+        const SomeSamples some(x.samples, count), others(reference, count);
         return {{.name = name,
-                 .value = distance(first(x.samples), first(reference), threads),
+                 .value = distance(some.view(), others.view(), threads),
                  .note = counted(count, "samples, exact")}};
       };
     if (name == "kl")

@@ -49,8 +49,8 @@ NearestTraining nearest_training(
                      ", samples have " + std::to_string(all_samples.dim) + " numbers");
   const auto elements = static_cast<std::size_t>(shape.elements());
   const std::int64_t count = std::min(options.count, all_samples.count);
-  const SampleView samples{all_samples.values.first(static_cast<std::size_t>(count) * elements),
-                           count, all_samples.dim};
+  const SomeSamples some(all_samples, count);
+  const SampleView samples = some.view();
 
   NearestTraining result;
   result.searched = set.size().value_or(endless_size);

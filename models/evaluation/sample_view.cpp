@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine/error.h"
+#include "models/data/random.h"
 
 namespace fluxion {
 
@@ -29,6 +30,18 @@ void check_samples(const SampleView& x, const SampleView& y, std::int64_t least,
   if (x.dim != y.dim)
     throw ShapeError(std::string(what) + ": samples of dimension " + std::to_string(x.dim) +
                      " can't be compared with samples of dimension " + std::to_string(y.dim));
+}
+
+SomeSamples::SomeSamples(const SampleView& all, std::int64_t count) : view_(all) {
+  if (count >= all.count) return;
+  const auto dim = static_cast<std::size_t>(all.dim);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto row = static_cast<std::size_t>(
+        permuted(static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(all.count), 0, 0));
+    const auto values = all.values.subspan(row * dim, dim);
+    chosen_.insert(chosen_.end(), values.begin(), values.end());
+  }
+  view_ = {chosen_, count, all.dim};
 }
 
 }  // namespace fluxion

@@ -73,6 +73,7 @@ class Lines {
     if (end == rest_.npos) return std::nullopt;
     std::string line(rest_.substr(0, end));
     rest_.remove_prefix(end + 1);
+    if (line.ends_with('\r')) line.pop_back();  // as some editors save it
     return line;
   }
 
@@ -87,14 +88,26 @@ TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step,
                          const std::filesystem::path& before, bool scaled)
     : path_(std::move(path)), scaled_(scaled), text_(header(scaled) + "\n") {
   if (step > 0) {
-    Lines lines(before);
-    if (lines.next() == header(scaled))
-      while (const std::optional<std::string> line = lines.next()) {
+    bool all_read = true;  // of what an end of a line says to be whole
+    {
+      Lines lines(before);
+      const std::optional<std::string> columns = lines.next();
+      all_read = !columns || columns == header(scaled);
+      while (const std::optional<std::string> line = all_read ? lines.next() : std::nullopt) {
         const std::optional<LogRow> row = row_of(*line, scaled);
-        if (!row || row->step > step || (!rows_.empty() && row->step <= rows_.back().step)) break;
+        all_read = row && (rows_.empty() || row->step > rows_.back().step);
+        if (!all_read || row->step > step) break;
         rows_.push_back(*row);
         text_ += *line + "\n";
       }
+    }
+    if (!all_read && before == path_) {
+      kept_ = path_.parent_path() / "log-before.csv";
+      std::error_code failure;
+      std::filesystem::copy_file(path_, kept_, std::filesystem::copy_options::overwrite_existing,
+                                 failure);
+      if (failure) throw IoError("writing " + kept_.string() + ": " + failure.message());
+    }
   }
   replace_file(path_, text_);
   written_ = text_.size();

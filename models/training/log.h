@@ -34,7 +34,8 @@ class TrainingLog {
  public:
   // Replaces what is there: with step 0 by an empty log; else by the rows of the log `before` up to
   // `step`, so that the log of a run that goes on from there reads as one. Rows that a crash cut
-  // short are dropped; a missing file reads as zero rows. Throws IoError.
+  // short are dropped; a missing file reads as zero rows. Where a line is no row, it and what
+  // follows is left out, and the file is kept beside this one. Throws IoError.
   // Rows have the columns of loss scaling if `scaled`.
   TrainingLog(std::filesystem::path path, std::int64_t step, const std::filesystem::path& before,
               bool scaled = false);
@@ -44,9 +45,11 @@ class TrainingLog {
   void add(const LogRow& row);
 
   const std::vector<LogRow>& rows() const { return rows_; }
+  // The file that was there, if not all of it could be read; else empty.
+  const std::filesystem::path& kept() const { return kept_; }
 
  private:
-  std::filesystem::path path_;
+  std::filesystem::path path_, kept_;
   bool scaled_;
   std::vector<LogRow> rows_;
   std::string text_;         // what the file should hold

@@ -148,6 +148,12 @@ RunFiles::RunFiles(const RunOutput& output, const Trainer& trainer,
                : aside  ? ""
                         : resumed_from_.parent_path() / log_name,
                needs_loss_scale(trainer_.config().precision));
+  if (!log_->kept().empty() && warn_)
+    warn_(
+        (folder_ / log_name).string() +
+        " is not as it was written: rows after the first that can't be read are left out, and the "
+        "file is kept as " +
+        log_->kept().string());
   write_settings();
 }
 

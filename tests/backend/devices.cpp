@@ -67,8 +67,9 @@ std::string_view chosen_check() {
   return chosen ? chosen : "";
 }
 
-// FLUXION_TEST_VULKAN=validate has the validation layer look on, =guards surrounds memory with
-// guard bands.
+// FLUXION_TEST_VULKAN_DEVICE=vulkan or vulkan:N tests that device; else it is a software one, if
+// there is one. FLUXION_TEST_VULKAN=validate has the validation layer look on, =guards surrounds
+// memory with guard bands.
 Candidate checked_vulkan(vulkan_backend::DeviceOptions options) {
   const std::string_view check = chosen_check();
   std::shared_ptr<Complaints> complaints;
@@ -80,6 +81,14 @@ Candidate checked_vulkan(vulkan_backend::DeviceOptions options) {
     };
     if (check == "validate") options.validation = listen;
     if (check == "guards") options.guards = listen;
+  }
+  if (const char* const named = std::getenv("FLUXION_TEST_VULKAN_DEVICE")) {
+    const std::string name = named;
+    if (name != "vulkan" && !name.starts_with("vulkan:"))
+      throw Error("FLUXION_TEST_VULKAN_DEVICE is '" + name + "', not vulkan or vulkan:N");
+    if (name != "vulkan") options.choice.device = std::stoi(name.substr(7));
+    options.choice.cache.emplace();
+    return Subject{vulkan_backend::open(options), complaints};
   }
   const std::optional<Device> device = software_vulkan(options);
   return device ? Candidate(Subject{*device, complaints}) : std::nullopt;

@@ -143,6 +143,50 @@ TEST_CASE("the zoo goes on with no run of other settings", "[cli]") {
   CHECK(std::filesystem::exists(folder / "z/flow-matching/checkpoint-before.safetensors"));
 }
 
+TEST_CASE("the zoo trains over no run that is not its own", "[cli]") {
+  const ScratchFolder folder;
+  REQUIRE(
+      run_program("train --data 8gaussians --method flow-matching --width 8 --depth 1 --batch 16 "
+                  "--steps 3 --quiet --device cpu:1 --out z/flow-matching",
+                  folder.path())
+          .code == 0);
+  const std::string model = text_of(folder / "z/flow-matching/model.safetensors");
+  check_one_line(
+      run_program(std::string(small) + "--steps 2 --methods flow-matching", folder.path()),
+      "z/flow-matching holds a run that the zoo has not made");
+  CHECK(text_of(folder / "z/flow-matching/model.safetensors") == model);
+}
+
+TEST_CASE("the zoo trains anew when the data of a file have changed", "[cli]") {
+  const ScratchFolder folder;
+  const std::string command =
+      std::string(small) + "--data 'my points.npy' --methods flow-matching --steps 2 --json";
+  const auto run_with = [&](float shift) {
+    std::vector<float> values;
+    for (int i = 0; i < 100; ++i) values.push_back(static_cast<float>(i * 37 % 100) / 50 - shift);
+    write_npy(folder / "my points.npy", values, {50, 2});
+    const ProgramRun run = run_program(command, folder.path());
+    INFO(run.error);
+    REQUIRE(run.code == 0);
+    return run.error;
+  };
+  CHECK_THAT(run_with(1), has_text("have learned them by heart"));
+  const std::filesystem::path model = folder / "z/flow-matching/model.safetensors";
+  const std::string before = text_of(model);
+  CHECK(run_with(1).find("trained anew") == std::string::npos);
+  CHECK(text_of(model) == before);
+  CHECK_THAT(run_with(3), has_text("flow-matching is trained anew"));
+  CHECK(text_of(model) != before);
+  // And where its model is gone.
+  std::filesystem::remove(model);
+  run_with(3);
+  CHECK(std::filesystem::exists(model));
+  const std::string page = text_of(folder / "z/index.html");
+  CHECK_THAT(page, has_text("--methods flow-matching --steps 2"));
+  CHECK_THAT(page, has_text("--count 25"));
+  CHECK_THAT(page, has_text("my points.npy"));
+}
+
 TEST_CASE("the zoo's floor is of samples that share none with those compared", "[cli]") {
   const ScratchFolder folder;
   std::vector<float> values;

@@ -121,6 +121,22 @@ TEST_CASE("a set is no distance from itself in many dimensions, either", "[evalu
   CHECK(energy_distance(x, x, false) == Approx(0).margin(1e-12));
 }
 
+TEST_CASE("some samples of a set are from all over it", "[evaluation]") {
+  // In the order of four classes, as folders and arrays often are.
+  std::vector<float> values;
+  for (int i = 0; i < 4000; ++i) values.push_back(static_cast<float>(i / 1000));
+  const SampleView all{values, 4000, 1};
+  const SomeSamples some(all, 400), same(all, 4000);
+  REQUIRE(some.view().count == 400);
+  for (int label = 0; label < 4; ++label) {
+    const auto found = std::ranges::count(some.view().values, static_cast<float>(label));
+    CHECK(found > 60);
+    CHECK(found < 140);
+  }
+  CHECK(same.view().values.data() == values.data());
+  check_samples(some.view(), 400, "some");
+}
+
 TEST_CASE("Wasserstein distances of a set and its translation are the translation's",
           "[evaluation]") {
   const SampleSet x = gaussian(150, 3, 7), y = moved(x, {1, -2, 2});

@@ -216,6 +216,19 @@ TEST_CASE("the work of attention kernels is counted in products", "[benchmark]")
     return attention(q, k, v);
   };
   CHECK(work_of(compile(f).program(q, k, v)) == 2 * product);
+  // As networks have them: slices of one product, whose buffer is neither's shape.
+  const Tensor all = normal(random_key(4, device), {2, 7, 3, 3 * 4});
+  const auto sliced = compile([](const Tensor& all) {
+    const auto part = [&](std::int64_t i) {
+      return transpose(slice_axis(all, 3, 4 * i, 4 * i + 4), {0, 2, 1, 3});
+    };
+    return attention(part(0), part(1), part(2));
+  });
+  const Program& program = sliced.program(all);
+  CHECK(work_of(program) == 2 * (2.0 * 2 * 3 * 7 * 7 * 4));
+  for (const Kernel& kernel : program.kernels)
+    if (const KernelWork work = describe(program, kernel); work.kind == WorkKind::attention)
+      CHECK(work.bytes == 4 * sizeof(float) * (2 * 3 * 7 * 4));
   const auto dual = compile([&](const Tensor& q, const Tensor& k, const Tensor& v) {
     return jvp(f, std::tuple(q, k, v), std::tuple(q, k, v));
   });

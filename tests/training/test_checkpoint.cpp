@@ -6,6 +6,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
+#include "engine/platform/file.h"
 #include "models/data/glyphs.h"
 #include "models/data/points.h"
 #include "models/files/safetensors.h"
@@ -114,6 +115,35 @@ TEST_CASE("a run that stops between two rows of its log has the rows of one that
                  {}, info.seconds);
   }
   CHECK(rows_of(folder / "whole/log.csv") == rows_of(folder / "parts/log.csv"));
+}
+
+TEST_CASE("a log that somebody has edited loses no row without a word", "[training][resume]") {
+  const ScratchFolder folder;
+  const std::filesystem::path path = folder / "log.csv";
+  {
+    TrainingLog log(path, 0, {});
+    for (const std::int64_t step : {10, 20, 30}) log.add({step, 1, 2, 3, 4, 5, 6});
+  }
+  const std::string whole = text_of(path);
+  // As a spreadsheet saves it.
+  std::string lines;
+  for (const char c : whole) lines += c == '\n' ? std::string("\r\n") : std::string(1, c);
+  replace_file(path, lines);
+  const TrainingLog read(path, 30, path);
+  CHECK(read.rows().size() == 3);
+  CHECK(read.kept().empty());
+  CHECK(text_of(path) == whole);
+  // A line that is no row, and columns of another kind.
+  const std::size_t second = whole.find("\n20,") + 1;
+  for (const std::string& edited :
+       {whole.substr(0, second) + "note: here the rate fell\n" + whole.substr(second),
+        "step;seconds\n" + whole}) {
+    replace_file(path, edited);
+    const TrainingLog other(path, 30, path);
+    CHECK(other.rows().size() == (edited.starts_with("step;") ? 0 : 1));
+    REQUIRE(other.kept() == folder / "log-before.csv");
+    CHECK(text_of(other.kept()) == edited);
+  }
 }
 
 TEST_CASE("a resumed run continues its log, its files and its limits", "[training][resume]") {
