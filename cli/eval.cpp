@@ -21,6 +21,15 @@ namespace fluxion::cli {
 
 namespace {
 
+// Throws IoError where no file can be put there, before anything that takes long. (Who reads a pipe
+// would see its end when a first writer leaves.)
+void check_writable(const std::filesystem::path& path) {
+  std::error_code unknown;
+  const std::filesystem::file_status there = std::filesystem::status(path, unknown);
+  if (std::filesystem::is_regular_file(there) || !std::filesystem::exists(there))
+    ReplacementFile can_be_written(path);
+}
+
 // Data sets that were opened, for the warnings that come later: of images whose damage only
 // decoding shows.
 class OpenSets {
@@ -117,7 +126,7 @@ ChosenJudge find_judge(const EvalArguments& options, const EvaluationData& data,
                        to_string(result.classifier->info.sample_shape) + ", the data's are " +
                        to_string(data.train().sample_shape()));
   } else if (!options.classifier.empty()) {
-    ReplacementFile can_be_written(result.file);
+    check_writable(result.file);
   }
   return result;
 }
@@ -197,7 +206,7 @@ int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
     if (samples.shape.rank() != 3)
       throw ShapeError("eval: --neighbours searches for images, the samples have shape " +
                        to_string(samples.shape));
-    ReplacementFile can_be_written(options.neighbours);
+    check_writable(options.neighbours);
   }
   std::string no_test_part;
   const EvaluationData data = open_data(data_options, samples.shape, no_test_part, sets);

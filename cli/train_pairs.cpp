@@ -106,9 +106,12 @@ int prepare_pairs(TrainOptions& options, const std::set<std::string>& given, con
     signal = interrupt.signal();
   }
   options.data = folder.string();
-  if (whole) return 0;
+  // (A signal during the last batch finds all pairs there.)
+  if (whole && signal == 0) return 0;
   if (!options.quiet)
-    streams.error << "interrupted before all pairs were drawn; the same command goes on\n";
+    streams.error
+        << (whole ? "interrupted when all pairs were drawn; the same command trains on them\n"
+                  : "interrupted before all pairs were drawn; the same command goes on\n");
   return 128 + signal;
 }
 

@@ -271,6 +271,9 @@ void CompiledCall::run(const RunOptions& options) {
       state_->donation.lose();
     }
     throw;
+  } catch (...) {  // memory that ran out once more, for the words of an error
+    state_->donation.lose();
+    throw;
   }
   state_->donation.use_up();
 }

@@ -4,6 +4,7 @@
 
 #include "engine/error.h"
 #include "engine/platform/memory_size.h"
+#include "engine/sole_owner.h"
 
 namespace fluxion {
 
@@ -20,7 +21,7 @@ void BoundCall::allocate(Backend& backend) {
   for (std::size_t o = 0; o < program.outputs.size(); ++o) {
     const std::int32_t donor = program.donations[o];
     // With one owner, nothing else can see that the value is overwritten.
-    const bool reuse = donor >= 0 && inputs_[static_cast<std::size_t>(donor)].use_count() == 1;
+    const bool reuse = donor >= 0 && is_sole_owner(inputs_[static_cast<std::size_t>(donor)]);
     overwrites_ = overwrites_ || reuse;
     outputs_.push_back(reuse ? inputs_[static_cast<std::size_t>(donor)]
                              : backend.allocate(program.outputs[o]));

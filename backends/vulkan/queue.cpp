@@ -85,7 +85,8 @@ std::uint64_t Queue::completed() {
 void Queue::collect() {
   if (dead_) return;
   std::lock_guard lock(pending_mutex_);
-  if (count_ == 0) return;
+  // Whoever learned meanwhile that the device is lost frees what works would write to.
+  if (dead_ || count_ == 0) return;
   std::uint64_t value = 0;
   try {
     value = completed();
@@ -158,7 +159,7 @@ void Queue::wait(std::uint64_t point) {
 void Queue::wait_until_idle() noexcept {
   try {
     wait(submitted());
-  } catch (const Error&) {  // a dead device does nothing more
+  } catch (...) {  // a dead device does nothing more
   }
 }
 
@@ -174,6 +175,8 @@ void Queue::check_alive() const {
 }
 
 void Queue::throw_dead() const {
+  // The caller frees what its works write to: no other thread may still be executing one.
+  { const std::lock_guard none_executes(pending_mutex_); }
   std::string why;
   {
     std::lock_guard lock(death_mutex_);

@@ -136,7 +136,7 @@ class Queue final : public Timeline {
   std::mutex submit_mutex_;  // taken before pending_mutex_
   std::atomic<std::uint64_t> submitted_{0}, done_{0};
 
-  std::mutex pending_mutex_;
+  mutable std::mutex pending_mutex_;
   std::vector<Pending> ring_;  // of most_in_flight
   std::size_t first_ = 0, count_ = 0;
   std::vector<std::unique_ptr<OnceCommands>> once_;  // all

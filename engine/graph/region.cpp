@@ -10,22 +10,20 @@ namespace fluxion {
 
 namespace {
 
-// Deleting a region may release the last owner of another one: this thread appends that one to the
-// list that it is working on.
+// Deleting a region may release the last owner of another one: this thread chains that one to those
+// that it is still to delete, which takes no memory.
 void release(const Region* region) {
-  thread_local std::vector<const Region*>* dying = nullptr;
-  if (dying) {
-    dying->push_back(region);
-    return;
-  }
-  std::vector<const Region*> list{region};
-  dying = &list;
-  while (!list.empty()) {
-    const Region* next = list.back();
-    list.pop_back();
+  thread_local const Region* dying = nullptr;
+  thread_local bool deletes = false;
+  region->next_dying = dying;
+  dying = region;
+  if (deletes) return;
+  deletes = true;
+  while (const Region* const next = dying) {
+    dying = next->next_dying;
     delete next;
   }
-  dying = nullptr;
+  deletes = false;
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ class Region {
                                     const std::vector<Tensor>& cotangents)>
       transpose;
   bool holds_rules = false;  // whether a region inside the graph has rules; set by apply_region
+  mutable const Region* next_dying = nullptr;  // of those that a thread deletes, one by one
 };
 
 // Whether the region, or one inside its graph, has rules.

@@ -8,6 +8,7 @@
 #include "engine/graph/ops.h"
 #include "engine/graph/shape_rules.h"
 #include "engine/number_text.h"
+#include "engine/sole_owner.h"
 
 namespace fluxion {
 
@@ -117,7 +118,7 @@ class NodeSweeper {
  private:
   // A node with one owner is reachable only from here, so its inputs can be taken.
   static bool dies(const std::shared_ptr<Node>& node) {
-    return node.use_count() == 1 && !node->inputs_.empty();
+    return is_sole_owner(node) && !node->inputs_.empty();
   }
 
   static std::shared_ptr<Node> take_last(std::vector<Tensor>& inputs) {

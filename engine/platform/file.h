@@ -76,13 +76,14 @@ class ReplacementFile {
   [[noreturn]] void fail(std::string_view doing, int error);
 
   void make_temporary(std::uint64_t expected_bytes, unsigned mode);
+  void discard() noexcept;  // what is not committed
 
   std::filesystem::path path_;       // as the caller wrote it, for messages
   std::filesystem::path target_;     // the file behind links
   std::filesystem::path temporary_;  // empty once it is gone, or when writing to a device
   int descriptor_ = -1;
   int place_ = -1;            // in the table of temporary names; -1: in none
-  bool made_target_ = false;  // behind a link to nothing: goes with the temporary file
+  bool made_target_ = false;  // behind a link to nothing: goes unless it is committed
 };
 
 // Whether ReplacementFile writes to this process's standard output: /dev/stdout, /dev/fd/1.

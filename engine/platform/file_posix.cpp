@@ -165,14 +165,20 @@ ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_
   const std::filesystem::path place = path_of(there.get());
   const bool has_place = place.is_absolute() && status.st_nlink > 0;
   if (!S_ISREG(status.st_mode) || (!has_place && std::filesystem::is_symlink(path))) {
+    made_target_ = false;  // whose name is not known
     const int truncate = S_ISREG(status.st_mode) ? O_TRUNC : 0;
     descriptor_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY | truncate);
     if (descriptor_ < 0) fail("writing", errno);
     return;
   }
   if (has_place) target_ = place;
-  make_temporary(expected_bytes, 0600);
-  keep_access(descriptor_, target_, status);
+  try {
+    make_temporary(expected_bytes, 0600);
+    keep_access(descriptor_, target_, status);
+  } catch (...) {
+    discard();
+    throw;
+  }
 }
 
 void ReplacementFile::make_temporary(std::uint64_t expected_bytes, unsigned mode) {
@@ -207,11 +213,13 @@ void ReplacementFile::make_temporary(std::uint64_t expected_bytes, unsigned mode
   fail("writing", EEXIST);
 }
 
-ReplacementFile::~ReplacementFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+ReplacementFile::~ReplacementFile() { discard(); }
+
+void ReplacementFile::discard() noexcept {
+  if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
-  if (!temporary_.empty() && made_target_) ::unlink(target_.c_str());
-  leave_temporary(place_);
+  if (made_target_) ::unlink(target_.c_str());
+  leave_temporary(std::exchange(place_, -1));
 }
 
 void ReplacementFile::fail(std::string_view doing, int error) {
@@ -242,6 +250,7 @@ void ReplacementFile::commit() {
       folder_of(target_);  // allocates: before the point of no return
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("replacing", errno);
   temporary_.clear();
+  made_target_ = false;
   leave_temporary(std::exchange(place_, -1));
   // The new name must survive a power cut too. Some file systems can't flush a folder; the file
   // itself is safe then all the same.

@@ -111,7 +111,12 @@ ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_
     target_ = path_of(made.get());
     made_target_ = true;
   }
-  make_temporary(expected_bytes, 0);
+  try {
+    make_temporary(expected_bytes, 0);
+  } catch (...) {
+    discard();
+    throw;
+  }
 }
 
 void ReplacementFile::make_temporary(std::uint64_t expected_bytes, unsigned) {
@@ -146,10 +151,12 @@ void ReplacementFile::make_temporary(std::uint64_t expected_bytes, unsigned) {
   fail("writing", ERROR_FILE_EXISTS);
 }
 
-ReplacementFile::~ReplacementFile() {
-  if (descriptor_ >= 0) ::_close(descriptor_);
+ReplacementFile::~ReplacementFile() { discard(); }
+
+void ReplacementFile::discard() noexcept {
+  if (descriptor_ >= 0) ::_close(std::exchange(descriptor_, -1));
   if (!temporary_.empty()) ::DeleteFileW(temporary_.c_str());
-  if (!temporary_.empty() && made_target_) ::DeleteFileW(target_.c_str());
+  if (made_target_) ::DeleteFileW(target_.c_str());
 }
 
 void ReplacementFile::fail(std::string_view doing, int error) {
@@ -183,6 +190,7 @@ void ReplacementFile::commit() {
                      MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH))
     fail("replacing", static_cast<int>(::GetLastError()));
   temporary_.clear();
+  made_target_ = false;
 }
 
 bool remove_abandoned_file(const std::filesystem::path& temporary) {

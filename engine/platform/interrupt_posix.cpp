@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <thread>
 
 #include "engine/error.h"
 #include "engine/platform/interrupt.h"
@@ -26,6 +27,7 @@ struct Guarded {
 std::atomic<bool> guarded{false};
 std::atomic<int> arrived{0};
 std::atomic<int> pipe_entry{-1};
+std::atomic<int> inside{0};  // handlers that may be about to write
 std::array<Guarded, 3> signals = {Guarded{SIGINT}, Guarded{SIGTERM}, Guarded{SIGHUP}};
 static_assert(std::atomic<int>::is_always_lock_free);
 
@@ -34,9 +36,11 @@ extern "C" void on_interrupt(int number) {
   int none = 0;
   if (arrived.compare_exchange_strong(none, number)) {
     const char byte = 0;
+    ++inside;
     if (const int entry = pipe_entry; entry >= 0) {
       [[maybe_unused]] const ssize_t written = ::write(entry, &byte, 1);
     }
+    --inside;
   } else {
     for (const Guarded& signal : signals)
       if (signal.number == number) ::sigaction(number, &signal.before, nullptr);
@@ -94,6 +98,8 @@ InterruptGuard::~InterruptGuard() {
   for (const Guarded& signal : signals)
     if (signal.ours) ::sigaction(signal.number, &signal.before, nullptr);
   pipe_entry = -1;
+  // A handler on another thread may hold the number of the pipe, which is closed next.
+  while (inside != 0) std::this_thread::yield();
 }
 
 std::stop_token InterruptGuard::token() const { return state_->source.get_token(); }

@@ -7,7 +7,9 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -111,6 +113,9 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   if (::fstat(file.get(), &status) != 0) fail(errno);
   if (S_ISDIR(status.st_mode)) fail(EISDIR);
   if (!S_ISREG(status.st_mode)) throw IoError("reading " + path.string() + ": not a regular file");
+  if (static_cast<std::uint64_t>(status.st_size) >
+      static_cast<std::uint64_t>(std::numeric_limits<std::ptrdiff_t>::max()))
+    fail(EFBIG);
   const auto size = static_cast<std::size_t>(status.st_size);
   if (size == 0) return;
   void* const address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
@@ -153,7 +158,7 @@ bool MappedFile::cut_short() const {
   // What is lost of the last page needs no signal to read as zeros.
   struct stat status {};
   return descriptor_ >= 0 && ::fstat(descriptor_, &status) == 0 &&
-         static_cast<std::size_t>(status.st_size) < bytes_.size();
+         static_cast<std::uint64_t>(status.st_size) < bytes_.size();
 }
 
 void MappedFile::check_whole() const {

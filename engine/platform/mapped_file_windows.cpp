@@ -26,6 +26,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   if (!mapping) fail(::GetLastError());
   // The view keeps the mapping and the file.
   const void* const view = ::MapViewOfFile(mapping.get(), FILE_MAP_READ, 0, 0, 0);
+  if (!view && ::GetLastError() == ERROR_NOT_ENOUGH_MEMORY)
+    throw OutOfMemory("reading " + path.string() + ": no room for its bytes");
   if (!view) fail(::GetLastError());
   bytes_ = {static_cast<const std::byte*>(view), static_cast<std::size_t>(size.QuadPart)};
 }

@@ -8,6 +8,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#include "engine/error.h"
 #include "tests/backend/deferred_backend.h"
 #include "tests/backend/tiny_backend.h"
 #include "tests/catch.h"

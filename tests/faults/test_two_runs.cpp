@@ -10,6 +10,7 @@
 #include "backends/cpu/cpu.h"
 #include "engine/platform/file.h"
 #include "models/files/npy.h"
+#include "models/files/safetensors.h"
 #include "models/model_file.h"
 #include "models/training/checkpoint.h"
 #include "models/training/run.h"
@@ -168,6 +169,8 @@ void kill_and_go_on(std::uint64_t seed, int kills) {
         goes_on ? "train --device cpu:1 --steps 100000000 --resume run"
                 : tiny_training + "--steps 100000000 --checkpoint-every 3steps --out run";
     Process process(words(command), folder.path());
+    // The first goes on until there is something to lose.
+    if (i == 0) wait_for([&] { return fs::exists(folder / "run/checkpoint.safetensors"); });
     // Early moments as often as late ones.
     const auto milliseconds = static_cast<int>(1 << (random() % 10));
     std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
@@ -185,7 +188,7 @@ void kill_and_go_on(std::uint64_t seed, int kills) {
     if (fs::exists(folder / "run/checkpoint.safetensors"))
       CHECK_NOTHROW(read_checkpoint_info(folder / "run/checkpoint.safetensors"));
   }
-  if (!fs::exists(folder / "run/checkpoint.safetensors")) return;
+  REQUIRE(fs::exists(folder / "run/checkpoint.safetensors"));
   const std::int64_t step = read_checkpoint_info(folder / "run/checkpoint.safetensors").step;
   const Ending last = run(
       words("train --device cpu:1 --resume run --out again --steps " + std::to_string(step + 5)),

@@ -89,6 +89,90 @@ TEST_CASE("flow matching measures by each of its distances", "[methods]") {
         mean_of([&](double s) { return s / std::sqrt(s + 0.01); }));
 }
 
+TEST_CASE("ict compares neighbours of a grid that doubles, over their distance", "[methods]") {
+  for (const auto& [step, intervals] : {std::pair(0, 10), {300, 40}, {999, 1280}}) {
+    const LinearCase of("ict", {{"loss", std::string("squared")}});
+    LossArguments arguments = of.arguments();
+    arguments.use.total_steps = 1000;
+    arguments.step = Tensor::from(std::vector<std::int32_t>{step}, {}, of.device);
+    arguments.noise = normal(random_key(9, of.device), arguments.x.shape(), DType::f64);
+    std::vector<std::vector<double>> seen;  // levels of the student, then of the teacher
+    const Velocity watched = [&](const Tensor& z, const Times& times, const Tensor&) {
+      seen.push_back(exp(4.0 * times.t).to_host<double>());  // it is told ln(sigma) / 4
+      return of.a * z;
+    };
+    const LossArguments watching{.use = arguments.use,
+                                 .velocity = watched,
+                                 .parameters = of.none,
+                                 .learned = of.none,
+                                 .state = of.state,
+                                 .bind = {},
+                                 .bind_trained = {},
+                                 .x = arguments.x,
+                                 .labels = {},
+                                 .noise = arguments.noise,
+                                 .key = arguments.key,
+                                 .step = arguments.step};
+    const double loss = of.method.method->loss(watching).loss.item<double>();
+    REQUIRE(seen.size() == 2);
+    constexpr double least = 0.002, most = 80, rho = 7;
+    const double d = of.method.options.real("sigma-data"), root = std::pow(least, 1 / rho);
+    const auto place = [&](double sigma) {
+      return (std::pow(sigma, 1 / rho) - root) / (std::pow(most, 1 / rho) - root) * intervals;
+    };
+    const std::vector<double> x = arguments.x.to_host<double>(),
+                              e = arguments.noise.to_host<double>();
+    double total = 0;
+    for (std::size_t i = 0; i < loss_rows; ++i) {
+      const double high = seen[0][i], low = seen[1][i];
+      CHECK(place(low) == Approx(std::round(place(low))).margin(1e-6));
+      CHECK(place(high) == Approx(place(low) + 1).margin(1e-6));
+      double squares = 0;
+      for (std::size_t j = 0; j < loss_elements; ++j) {
+        const std::size_t at = i * loss_elements + j;
+        const auto end = [&](double sigma) {
+          const double z = x[at] + sigma * e[at], after = sigma - least;
+          return d * d / (after * after + d * d) * z -
+                 0.7 * d * after / (sigma * sigma + d * d) * z;
+        };
+        squares += std::pow(end(high) - end(low), 2);
+      }
+      total += squares / loss_elements / (high - low) / loss_rows;
+    }
+    CHECK(loss == Approx(total).epsilon(1e-8));
+  }
+}
+
+TEST_CASE("noise levels of edm are drawn with their mean and deviation", "[methods]") {
+  constexpr std::int64_t rows = 4000;
+  const LinearCase of("edm");
+  std::vector<double> logs;
+  const Velocity watched = [&](const Tensor& z, const Times& times, const Tensor&) {
+    logs = (4.0 * times.t).to_host<double>();
+    return of.a * z;
+  };
+  const LossArguments plain = of.arguments();
+  of.method.method->loss({.use = plain.use,
+                          .velocity = watched,
+                          .parameters = of.none,
+                          .learned = of.none,
+                          .state = of.state,
+                          .bind = {},
+                          .bind_trained = {},
+                          .x = normal(random_key(5, of.device), {rows, loss_elements}, DType::f64),
+                          .labels = {},
+                          .noise = {},
+                          .key = plain.key,
+                          .step = {}});
+  REQUIRE(logs.size() == rows);
+  double mean = 0, square = 0;
+  for (const double value : logs) mean += value / rows;
+  for (const double value : logs) square += std::pow(value - mean, 2) / rows;
+  // (Cut off at the levels 0.002 and 80, beyond four deviations.)
+  CHECK(mean == Approx(-1.2).margin(6 * 1.2 / std::sqrt(rows)));
+  CHECK(std::sqrt(square) == Approx(1.2).margin(6 * 1.2 / std::sqrt(2.0 * rows)));
+}
+
 TEST_CASE("every distance, density of times and path trains", "[methods]") {
   const std::shared_ptr<const DataSet> data = make_data_set("8gaussians");
   const auto train = [&](const std::string& name, const GivenOptions& given) {

@@ -41,7 +41,13 @@ std::optional<std::string> difference(const HostTensor& got, const HostTensor& r
     const double error = std::abs(got.values[i] - expected);
     double ratio =
         bound > 0 ? error / bound : (error == 0 ? 0 : std::numeric_limits<double>::infinity());
-    if (!std::isfinite(got.values[i])) ratio = std::numeric_limits<double>::infinity();
+    const double found = got.values[i];
+    if (!std::isfinite(expected))
+      ratio = found == expected || (std::isnan(found) && std::isnan(expected))
+                  ? 0
+                  : std::numeric_limits<double>::infinity();
+    else if (!std::isfinite(found))
+      ratio = std::numeric_limits<double>::infinity();
     if (ratio > worst_ratio) {
       worst_ratio = ratio;
       worst_error = error;

@@ -5,6 +5,9 @@
 #include "tests/catch.h"
 #include "tests/random/plan_only.h"
 #include "tests/random/survey.h"
+#if FLUXION_WITH_VULKAN
+#include "tests/vulkan/run_work.h"
+#endif
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -43,6 +46,25 @@ TEST_CASE("random programs run on a device whose kernels hold next to nothing", 
                           << to_string(small));
   }
 }
+
+#if FLUXION_WITH_VULKAN
+TEST_CASE("random programs agree on Vulkan", "[random][vulkan]") {
+  const std::optional<Device> device = software_vulkan();
+  if (!device) {
+    WARN("skipped: there is no software device");
+    return;
+  }
+  constexpr std::uint64_t seed = 20263;
+  const CheckDevices devices{reference(), *device};
+  for (std::uint64_t number = 0; number < 12; ++number) {
+    RandomProgram program = numbered_program(seed, number);
+    const CheckResult result = place_and_check(program, devices);
+    CHECK(result.failure.empty());
+    if (!result.failure.empty())
+      FAIL_CHECK("program " << number << " of seed " << seed << ": " << result.failure);
+  }
+}
+#endif
 
 TEST_CASE("random programs of very large tensors can be planned", "[random][large]") {
   constexpr std::uint64_t seed = 20262;

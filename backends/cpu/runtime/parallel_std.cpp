@@ -10,7 +10,6 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <exception>
 #include <mutex>
 #include <string>
@@ -54,6 +53,7 @@ struct Job {
   std::atomic<std::int64_t> next{0};
   std::atomic<int> helpers{0};   // workers inside work(); changed with the pool's mutex held
   std::exception_ptr exception;  // the first; guarded by the pool's mutex
+  Job* after = nullptr;          // in the pool's queue; guarded by its mutex
 
   // Takes tasks until none is left.
   void work(std::mutex& mutex) {
@@ -69,6 +69,29 @@ struct Job {
       }
     }
   }
+};
+
+// In the order of their calls, without memory of its own: a call must not fail for want of it.
+class JobQueue {
+ public:
+  bool empty() const { return first_ == nullptr; }
+  Job* front() const { return first_; }
+  void push_back(Job* job) {
+    Job** end = &first_;
+    while (*end != nullptr) end = &(*end)->after;
+    *end = job;
+  }
+  // Nothing if it is not there.
+  void remove(const Job* job) {
+    for (Job** each = &first_; *each != nullptr; each = &(*each)->after)
+      if (*each == job) {
+        *each = job->after;
+        return;
+      }
+  }
+
+ private:
+  Job* first_ = nullptr;
 };
 
 }  // namespace
@@ -108,21 +131,15 @@ struct ThreadPool::State {
       lock.unlock();
       job->work(mutex);
       lock = locked(mutex);
-      remove(job);
+      jobs.remove(job);  // its tasks are all taken: it needs no more helpers
       if (--job->helpers == 0) helper_left.notify_all();
     }
-  }
-
-  // A job whose tasks are all taken needs no more helpers. Called with the mutex held.
-  void remove(Job* job) {
-    const auto found = std::find(jobs.begin(), jobs.end(), job);
-    if (found != jobs.end()) jobs.erase(found);
   }
 
   int threads = 1;
   std::mutex mutex;
   std::condition_variable job_waits, helper_left;
-  std::deque<Job*> jobs;
+  JobQueue jobs;
   std::atomic<std::uint64_t> calls{0};  // jobs so far, and the call to stop
   std::int64_t asleep = 0;              // workers
   bool stopping = false;
@@ -157,7 +174,7 @@ void ThreadPool::parallel_for(std::int64_t tasks,
   for (std::int64_t i = 0; i < wanted; ++i) state.job_waits.notify_one();
   job.work(state.mutex);
   lock = locked(state.mutex);
-  state.remove(&job);
+  state.jobs.remove(&job);
   if (job.helpers > 0) {
     lock.unlock();
     comes_soon([&] { return job.helpers == 0; });
