@@ -27,7 +27,7 @@ struct DerivativeCheckOptions {
 
 // Compares the jvp of f along random directions with a fourth-order central difference, and checks
 // the identity <u, Jv> = <J'u, v>. Varies the f64 inputs and keeps the others fixed. Throws
-// DTypeError if no input is f64.
+// DTypeError if no input or no output is f64: outputs of other types are not checked.
 DerivativeCheck check_derivatives(
     const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& f,
     const std::vector<Tensor>& inputs, const DerivativeCheckOptions& options = {});

@@ -50,7 +50,7 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
   double largest = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     const double difference = std::abs(static_cast<double>(a[i]) - b[i]);
-    if (!(difference <= largest)) largest = difference;  // NaN counts as larger
+    largest = std::max(largest, std::isnan(difference) ? HUGE_VAL : difference);
   }
   return largest;
 }

@@ -92,8 +92,15 @@ class Elements {
         return write(i, static_cast<std::uint32_t>(value));
       case DType::i64:
         return write(i, value);
-      default:
-        return put(i, static_cast<double>(value));
+      // In one rounding: f64 does not hold every i64. (16-bit floats are made of f32.)
+      case DType::f32:
+        return write(i, static_cast<float>(value));
+      case DType::bf16:
+        return write(i, to_bf16(static_cast<float>(value)));
+      case DType::f16:
+        return write(i, to_f16(static_cast<float>(value)));
+      case DType::f64:
+        return write(i, static_cast<double>(value));
     }
   }
 

@@ -123,6 +123,9 @@ Stepper sde_stepper(const SamplerOptions& options) {
   stepper.draws_noise = eta > 0;
   stepper.call = [grid = stepper.grid, path = options.path, eta](std::size_t i) -> Stepper::Call {
     const double t = grid[i].t, h = grid[i + 1].t - t;
+    // Where no noise is left the step is to the data seen: its drift would take away what the noise
+    // that is not added makes up for.
+    if (grid[i + 1].sigma == 0) return {1, {t}};
     const PathNumbers at = path.at(t);
     const double rate =
         squared(eta) * (reaches_noise(path) ? 2 * at.sigma * at.sigma_rate : diffusion_squared(at));
@@ -130,9 +133,10 @@ Stepper sde_stepper(const SamplerOptions& options) {
     const double variance = std::max(0.0, rate) * std::abs(h);
     return {0, {t, h, variance / (2 * at.sigma), last ? 0 : std::sqrt(variance)}};
   };
-  stepper.step = [noisy = stepper.draws_noise](int, const LabelledPredictor& network,
+  stepper.step = [noisy = stepper.draws_noise](int form, const LabelledPredictor& network,
                                                const StepInput& input) -> StepOutput {
     const std::vector<Tensor>& n = input.numbers;
+    if (form == 1) return {network(Prediction::data, input.z, n[0])};
     if (!noisy) return {input.z + n[1] * network(Prediction::velocity, input.z, n[0])};
     const auto [v, e] = network.both(Prediction::velocity, Prediction::noise, input.z, n[0]);
     return {input.z + n[1] * v - n[2] * e + n[3] * input.noise(0)};

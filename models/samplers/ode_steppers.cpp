@@ -23,9 +23,11 @@ SamplerKind last_kind(SamplerKind kind) {
   return kind;
 }
 
-// The network as a velocity that takes both times, for sampler_step.
+// The network as a velocity that takes both times, for sampler_step. One that has learned
+// velocities alone knows no times that differ.
 Velocity velocity_of(const LabelledPredictor& network, SamplerKind kind) {
-  if (kind == SamplerKind::meanflow) return network.predictor.network;
+  if (kind == SamplerKind::meanflow && network.predictor.prediction == Prediction::average_velocity)
+    return network.predictor.network;
   return [&network](const Tensor& z, const Times& times, const Tensor&) {
     return network(Prediction::velocity, z, times.t);
   };
@@ -40,13 +42,17 @@ Stepper single_stepper(const SamplerOptions& options) {
   const bool to_data = options.path.kind != PathKind::ve;
   stepper.grid = time_grid(options, options.path, to_data);
   const std::size_t last = stepper.grid.size() - 2;
-  const bool other_last =
-      to_data && !defined_without_noise(options) && last_kind(options.kind) != options.kind;
+  // On vp and sub-vp sigma is like the root of t where t is 0: no tangent leads there, and the step
+  // is to the data seen. (Euler's is that, too, on the other paths.)
+  const bool rooted = options.path.kind == PathKind::vp || options.path.kind == PathKind::sub_vp;
+  const bool other_last = to_data && !defined_without_noise(options) &&
+                          (rooted || last_kind(options.kind) != options.kind);
   stepper.call = [grid = stepper.grid, last, other_last](std::size_t i) -> Stepper::Call {
     return {i == last && other_last ? 1 : 0, {grid[i].t, grid[i + 1].t}};
   };
-  stepper.step = [kind = options.kind](int form, const LabelledPredictor& network,
-                                       const StepInput& input) -> StepOutput {
+  stepper.step = [kind = options.kind, rooted](int form, const LabelledPredictor& network,
+                                               const StepInput& input) -> StepOutput {
+    if (form == 1 && rooted) return {network(Prediction::data, input.z, input.numbers[0])};
     const SamplerKind used = form == 1 ? last_kind(kind) : kind;
     return {sampler_step(used, velocity_of(network, used), input.z, input.numbers[0],
                          input.numbers[1], network.labels)};

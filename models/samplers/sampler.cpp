@@ -181,17 +181,21 @@ std::vector<float> Sampler::sample(const Request& request, const RunOptions& run
     const std::int64_t used = std::min(batch, count - begin);
     std::vector<float> z(static_cast<std::size_t>(batch) * elements, 0.0f);
     const auto numbers = static_cast<std::size_t>(used) * elements;
+    // Rows that nobody asked for are like the others: some samplers take means over a batch.
     if (request.noise.empty() && state_->source)
       std::ranges::copy(
-          source_points(*state_->source, SourceUse::drawing, request.seed, begin, used), z.begin());
+          source_points(*state_->source, SourceUse::drawing, request.seed, begin, batch),
+          z.begin());
     else if (request.noise.empty())
-      noise.draw(keys.of_start, begin, used, std::span(z).first(numbers), run);
+      noise.draw(keys.of_start, begin, batch, z, run);
     else
-      std::copy_n(request.noise.begin() + begin * static_cast<std::ptrdiff_t>(elements), numbers,
-                  z.begin());
+      for (std::size_t i = 0; i < z.size(); ++i)
+        z[i] = request.noise[static_cast<std::size_t>(begin) * elements + i % numbers];
     std::vector<std::int32_t> chunk_labels(static_cast<std::size_t>(batch),
                                            static_cast<std::int32_t>(classes));
-    if (!labels.empty()) std::copy_n(labels.begin() + begin, used, chunk_labels.begin());
+    for (std::int64_t i = 0; !labels.empty() && i < batch; ++i)
+      chunk_labels[static_cast<std::size_t>(i)] =
+          labels[static_cast<std::size_t>(begin + i % used)];
     const Tensor start =
         Tensor::from(z, with_leading_axis(batch, sample), state_->device).to(state_->dtype);
     const Tensor label_tensor =

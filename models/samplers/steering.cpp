@@ -55,8 +55,10 @@ Stepper replacing(const Stepper& inner, const Observation& known) {
   // Numbers, after the sampler's own: alpha and sigma where the step ends.
   result.call = [call = inner.call, grid = inner.grid](std::size_t i) {
     Stepper::Call next = call(i);
-    next.numbers.push_back(grid[i + 1].alpha);
-    next.numbers.push_back(grid[i + 1].sigma);
+    // The last step leaves known pixels as they are, also where the path ends with some noise.
+    const bool last = i + 2 == grid.size();
+    next.numbers.push_back(last ? 1 : grid[i + 1].alpha);
+    next.numbers.push_back(last ? 0 : grid[i + 1].sigma);
     return next;
   };
   result.step = [step = inner.step, known](int form, const LabelledPredictor& network,

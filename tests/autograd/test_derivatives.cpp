@@ -1,6 +1,7 @@
 // The derivative of every op of the table, forward and reverse, against finite differences. The
 // walk is over the table, so an op without example fails.
 #include <set>
+#include <tuple>
 
 #include "autograd/check.h"
 #include "autograd/linearize.h"
@@ -8,6 +9,7 @@
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#include "engine/graph/custom.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
@@ -74,6 +76,25 @@ TEST_CASE("every op with a derivative has an example", "[autograd][derivatives]"
 TEST_CASE("first derivatives of every op agree with finite differences on the reference backend",
           "[autograd][derivatives]") {
   check_all(reference(), 1);
+}
+
+TEST_CASE("a check of derivatives passes over no NaN, and nothing passes unchecked",
+          "[autograd][derivatives]") {
+  const Device device = reference();
+  // A false tangent, at a point whose neighbours are no numbers.
+  const auto wrong = custom_jvp([](const Tensor& x) { return sqrt(x); },
+                                [](const std::tuple<Tensor>&, const std::tuple<Tensor>& dx) {
+                                  return 7.0 * std::get<0>(dx);
+                                });
+  const Tensor x = Tensor::from(std::vector<double>{1e-9, 0.5}, {2}, device);
+  const auto both = [&](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{wrong(in[0]), sin(in[0])};
+  };
+  CHECK_FALSE(check_derivatives(both, {x}).passed);
+  const auto narrow = [&](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{wrong(in[0]).to(DType::f32)};
+  };
+  CHECK_THROWS_AS(check_derivatives(narrow, {x}), DTypeError);
 }
 
 TEST_CASE("attention with a scale of 0 is the mean over keys", "[autograd][derivatives]") {

@@ -3,6 +3,7 @@
 #include <limits>
 #include <span>
 
+#include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/graph/ops.h"
 #include "tests/backend/devices.h"
@@ -38,6 +39,15 @@ PROMISE("every op passes NaN on as the reference does", "[ops]") {
             input.values[i] = std::numeric_limits<double>::quiet_NaN();
       CHECK(difference(example, subject.device, expected, DType::f32) == "");
     }
+}
+
+TEST_CASE("whole numbers beyond 2^53 become floats in one rounding", "[backend][ops]") {
+  // A little above the middle between two floats: a double that is rounded first is the middle.
+  const std::int64_t number = (std::int64_t{1} << 60) + (std::int64_t{1} << 36) + 1;
+  for (const Device& device : {reference(), cpu({.threads = 1})}) {
+    const Tensor x = Tensor::from(std::vector<std::int64_t>{number}, {}, device);
+    CHECK(x.to(DType::f32).item<float>() == static_cast<float>(number));
+  }
 }
 
 PROMISE("16-bit floats, booleans and bytes are stored and converted as the reference does",

@@ -18,6 +18,7 @@
 #include "tests/catch.h"
 #include "tests/error_message.h"
 #include "tests/files/scratch.h"
+#include "tests/worst.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -217,7 +218,7 @@ TEST_CASE("alpha-Flow ends as MeanFlow: with its derivative exactly, by differen
   const auto off = [](const Parameters& a, const Parameters& b) {
     double worst = 0;
     for (const auto& [name, tensor] : a)
-      worst = std::max(worst, max(abs(tensor - b.at(name))).item<double>());
+      worst = worse_of(worst, max(abs(tensor - b.at(name))).item<double>());
     return worst;
   };
   // alpha-Flow's errors are means over the two elements of a sample, MeanFlow's are sums.

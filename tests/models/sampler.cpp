@@ -5,6 +5,7 @@
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
+#include "tests/worst.h"
 
 using namespace fluxion;
 
@@ -15,7 +16,7 @@ const NetworkConfig mlp = MlpConfig{.data_dim = 2, .hidden = {16}};
 double worst(const std::vector<float>& a, const std::vector<float>& b) {
   double result = 0;
   for (std::size_t i = 0; i < a.size(); ++i)
-    result = std::max(result, static_cast<double>(std::abs(a[i] - b.at(i))));
+    result = testing::worse_of(result, std::abs(a[i] - b.at(i)));
   return result;
 }
 

@@ -349,6 +349,62 @@ TEST_CASE("stochastic samplers keep the Gaussian's mean and covariance", "[sampl
   }
 }
 
+TEST_CASE("where all data are one point, samples are that point", "[samplers]") {
+  const SolverCase c;
+  struct Row {
+    SamplerKind kind;
+    Path path;
+  };
+  for (const Row& row :
+       {Row{SamplerKind::sde, Path::linear()}, Row{SamplerKind::sde, Path::vp()},
+        Row{SamplerKind::ode_euler, Path::linear()}, Row{SamplerKind::ode_euler, Path::vp()},
+        Row{SamplerKind::ode_euler, Path::sub_vp()}, Row{SamplerKind::ode_midpoint, Path::vp()},
+        Row{SamplerKind::ode_heun, Path::vp()}, Row{SamplerKind::ode_rk4, Path::sub_vp()},
+        Row{SamplerKind::ddim, Path::vp()}, Row{SamplerKind::dpm_solver, Path::vp()}}) {
+    INFO(to_string(row.kind) << " on " << to_string(row.path.kind));
+    const Predictor point{
+        .network = [](const Tensor& z, const Times&, const Tensor&) { return full_like(z, 0.75); },
+        .path = row.path,
+        .prediction = Prediction::data};
+    for (const std::int64_t steps : {10, 50}) {
+      const Sampler sampler(point, {2}, 0, DType::f64, c.device,
+                            {.kind = row.kind, .steps = steps});
+      for (const float value : sampler.sample(8, 8, 1)) CHECK(value == Approx(0.75f).margin(1e-6));
+    }
+  }
+}
+
+TEST_CASE("rows that nobody asked for do not change the others", "[samplers]") {
+  const SolverCase c;
+  const Predictor exact = c.mixture.predictor(Prediction::velocity, Path::vp());
+  SamplerOptions corrected{.kind = SamplerKind::predictor_corrector, .steps = 20};
+  corrected.measured_norms = true;
+  SamplerOptions together{.kind = SamplerKind::ode_dopri5, .steps = 1000};
+  together.per_sample_error = false;
+  for (const SamplerOptions& options : {corrected, together}) {
+    const Sampler sampler(exact, {2}, 0, DType::f64, c.device, options);
+    const std::vector<float> full = sampler.sample(64, 32, 3), cut = sampler.sample(33, 32, 3);
+    CHECK(std::equal(cut.begin(), cut.end(), full.begin()));
+  }
+}
+
+TEST_CASE("a model of velocities is never asked for an average", "[samplers]") {
+  const SolverCase c;
+  const Velocity exact = c.mixture.network(Prediction::velocity, Path::linear());
+  const Predictor velocities{.network =
+                                 [&](const Tensor& z, const Times& times, const Tensor& labels) {
+                                   // It has never seen two times.
+                                   const Tensor off = 1e3 * abs(times.t - times.r);
+                                   return exact(z, times, labels) + expand_dims(off, -1);
+                                 },
+                             .path = Path::linear(),
+                             .prediction = Prediction::velocity};
+  const auto samples = [&](SamplerKind kind) {
+    return Solver(velocities, {.kind = kind, .steps = 4}).run({.noise = c.noise});
+  };
+  CHECK(distance(samples(SamplerKind::meanflow), samples(SamplerKind::ode_euler)) < 1e-12);
+}
+
 TEST_CASE("a stochastic sample depends on the seed and its number alone", "[samplers]") {
   const SolverCase c;
   for (const SamplerKind kind :

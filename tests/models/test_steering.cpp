@@ -129,6 +129,17 @@ TEST_CASE("steered samples agree with what is known, on every path", "[samplers]
   }
 }
 
+TEST_CASE("known pixels are kept exactly where a path ends with some noise", "[samplers]") {
+  const PictureCase c;
+  Path path = Path::ve();
+  path.sigma_min = 0.05;
+  const Observation known = c.left_half();
+  const Solver solver(c.predictor(Prediction::score, path),
+                      {.kind = SamplerKind::ode_euler, .steps = 20}, 0,
+                      Steering{SteeringKind::replacement, known});
+  CHECK(residual(known, solver.run({.noise = c.noise})) < 1e-12);
+}
+
 TEST_CASE("known pixels that are not asked for change nothing", "[samplers]") {
   const PictureCase c;
   const Predictor predictor = c.predictor(Prediction::velocity, Path::linear());

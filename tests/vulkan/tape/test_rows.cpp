@@ -10,6 +10,7 @@
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
 #include "tests/vulkan/op/devices.h"
+#include "tests/worst.h"
 
 namespace {
 
@@ -79,7 +80,7 @@ TEST_CASE("f32 sums err by at most 8 eps of the sum of magnitudes on Vulkan", "[
         INFO(device.name << ", " << to_string(each.shape));
         double worst = 0;
         for (std::size_t i = 0; i < want.size(); ++i)
-          worst = std::max(worst, std::abs(double{got[i]} - want[i]) / (scale[i] * f32_epsilon));
+          worst = worse_of(worst, std::abs(double{got[i]} - want[i]) / (scale[i] * f32_epsilon));
         CHECK(worst <= 8);
       }
     }
