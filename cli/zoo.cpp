@@ -151,9 +151,10 @@ class ZooRun {
     if (before.value("arguments", nlohmann::json()) != arguments_ ||
         before.value("teacher", "") != teacher_ || before.value("data", "") != data_)
       return;
+    const bool ended = before.value("ended", false);
+    if (ended && !fs::exists(folder_ / "model.safetensors")) return;  // nothing is left to go on to
     known_ = true;
-    ended_ = before.value("ended", false) && fs::exists(checkpoint_) &&
-             fs::exists(folder_ / "model.safetensors");
+    ended_ = ended && fs::exists(checkpoint_);
     updates_ = before.value("updates", std::int64_t{0});
   }
 
@@ -207,7 +208,7 @@ class ZooRun {
   void clear_folder(const std::function<void(const std::string&)>& warn) const {
     if (fs::exists(checkpoint_)) {
       warn(method_.name +
-           " is trained anew, with other settings or data than before; its last "
+           " is trained anew: its settings, data or model are not those of before; its last "
            "checkpoint is kept as " +
            put_checkpoint_aside(checkpoint_).string());
       fs::remove(folder_ / "checkpoint-previous.safetensors");

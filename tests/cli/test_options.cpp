@@ -44,10 +44,10 @@ const std::set<std::string>& options_of_text() {
       // of the others
       "--model", "--sampler", "--class", "--npy", "--samples", "--labels", "--metrics",
       "--classifier", "--neighbours", "--predicts", "--second-time", "--data-at", "--fill",
-      "--rename", "--ignore", "--check", "--transform", "--stage", "--format", "--save", "--load",
-      "--init-image", "--inpaint", "--mask", "--enlarge", "--deblur", "--steering", "--interpolate",
-      "--to-class", "--animate", "--methods", "--timeline", "--along", "--wrt", "--report",
-      "--grid", "--dtype", "--fold"};
+      "--rename", "--ignore", "--open-class", "--check", "--transform", "--stage", "--format",
+      "--save", "--load", "--init-image", "--inpaint", "--mask", "--enlarge", "--deblur",
+      "--steering", "--interpolate", "--to-class", "--animate", "--methods", "--timeline",
+      "--along", "--wrt", "--report", "--grid", "--dtype", "--fold"};
   return names;
 }
 

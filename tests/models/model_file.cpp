@@ -105,8 +105,7 @@ TEST_CASE("a model file with a name that this version does not know is refused b
   };
   const std::string prediction =
       message_with("\"prediction\":\"average-velocity\"", "\"prediction\":\"shortcut\"");
-  CHECK((contains(prediction, "'shortcut'") &&
-         contains(prediction, "'velocity', 'noise'") &&
+  CHECK((contains(prediction, "'shortcut'") && contains(prediction, "'velocity', 'noise'") &&
          contains(prediction, path.string())));
   const std::string sampler = message_with("\"sampler\":\"meanflow\"", "\"sampler\":\"teleport\"");
   CHECK((contains(sampler, "'teleport'") && contains(sampler, "'euler'")));

@@ -32,8 +32,10 @@ TEST_CASE("a Gaussian's whole way is its head start, on every path", "[samplers]
       SamplerOptions ahead = options;
       ahead.begin = share;
       ahead.head_start = std::make_shared<const HeadStart>(HeadStart{mean, covariance});
-      // Both end where the flow does, up to the steps of the network's part.
-      CHECK(max(abs(drawn(ahead) - drawn(options))).item<double>() < 2e-3);
+      // Both end where the flow does, up to the steps of the network's part; on vp up to the last
+      // one, too, which is to the data seen.
+      CHECK(max(abs(drawn(ahead) - drawn(options))).item<double>() <
+            (path.kind == PathKind::vp ? 5e-3 : 2e-3));
     }
 }
 

@@ -440,7 +440,7 @@ TEST_CASE("evaluations are the calls of the network", "[samplers]") {
   for (const Row& row : {Row{SamplerKind::meanflow, 6, 1}, Row{SamplerKind::ode_euler, 6, 1},
                          Row{SamplerKind::ode_midpoint, 12, 2}, Row{SamplerKind::ode_heun, 12, 2},
                          Row{SamplerKind::ode_rk4, 24, 4}, Row{SamplerKind::ddim, 6, 1},
-                         Row{SamplerKind::dpm_solver, 6, 1}, Row{SamplerKind::sde, 6, 1},
+                         Row{SamplerKind::dpm_solver, 6, 1}, Row{SamplerKind::sde, 6, 2},
                          Row{SamplerKind::edm, 11, 3}, Row{SamplerKind::predictor_corrector, 18, 3},
                          Row{SamplerKind::consistency, 6, 1}}) {
     INFO(to_string(row.kind));
