@@ -1,5 +1,5 @@
 #!/bin/sh
-# Draws digits with the generator that comes with the program, then trains one like it, and draws with that: each digit with one evaluation of
+# Draws digits with the generators that come with the program, then trains one like the first, and draws with that: each digit with one evaluation of
 # the network. At most five minutes of training.
 #
 #   scripts/demo.sh [MINUTES] [FOLDER]      default: 5 out/demo
@@ -29,7 +29,8 @@ built=$(date +%s)
 
 mkdir -p "$out"
 "$fluxion" sample --model examples/generators/glyphs.fxn --count 80 --seed 7 --out "$out/ready-made.png" >/dev/null
-echo "demo: 2 of 4: digits of the generator that comes with it: $out/ready-made.png"
+"$fluxion" sample --model examples/generators/mnist.fxn --count 80 --seed 7 --out "$out/handwritten.png" >/dev/null
+echo "demo: 2 of 4: digits of the generators that come with it: $out/ready-made.png, $out/handwritten.png"
 
 echo "demo: 3 of 4: training on built-in digits for at most $minutes min; Ctrl-C ends it early and keeps what it learned"
 trap : INT  # it is for the training, which saves and ends with 130
