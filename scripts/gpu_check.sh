@@ -86,6 +86,8 @@ step() {
   rest=$(left)
   [ "$limit" -le "$rest" ] || limit=$rest
   began=$(date +%s)
+  : >"$out/$name.log"
+  : >"$out/$name.err"
   if [ "$limit" -lt 5 ]; then
     code=124
   else
