@@ -101,19 +101,8 @@ TEST_CASE("ict compares neighbours of a grid that doubles, over their distance",
       seen.push_back(exp(4.0 * times.t).to_host<double>());  // it is told ln(sigma) / 4
       return of.a * z;
     };
-    const LossArguments watching{.use = arguments.use,
-                                 .velocity = watched,
-                                 .parameters = of.none,
-                                 .learned = of.none,
-                                 .state = of.state,
-                                 .bind = {},
-                                 .bind_trained = {},
-                                 .x = arguments.x,
-                                 .labels = {},
-                                 .noise = arguments.noise,
-                                 .key = arguments.key,
-                                 .step = arguments.step};
-    const double loss = of.method.method->loss(watching).loss.item<double>();
+    arguments.velocity = watched;
+    const double loss = of.method.method->loss(arguments).loss.item<double>();
     REQUIRE(seen.size() == 2);
     constexpr double least = 0.002, most = 80, rho = 7;
     const double d = of.method.options.real("sigma-data"), root = std::pow(least, 1 / rho);
@@ -151,19 +140,10 @@ TEST_CASE("noise levels of edm are drawn with their mean and deviation", "[metho
     logs = (4.0 * times.t).to_host<double>();
     return of.a * z;
   };
-  const LossArguments plain = of.arguments();
-  of.method.method->loss({.use = plain.use,
-                          .velocity = watched,
-                          .parameters = of.none,
-                          .learned = of.none,
-                          .state = of.state,
-                          .bind = {},
-                          .bind_trained = {},
-                          .x = normal(random_key(5, of.device), {rows, loss_elements}, DType::f64),
-                          .labels = {},
-                          .noise = {},
-                          .key = plain.key,
-                          .step = {}});
+  LossArguments arguments = of.arguments();
+  arguments.velocity = watched;
+  arguments.x = normal(random_key(5, of.device), {rows, loss_elements}, DType::f64);
+  of.method.method->loss(arguments);
   REQUIRE(logs.size() == rows);
   double mean = 0, square = 0;
   for (const double value : logs) mean += value / rows;
