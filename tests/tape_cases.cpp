@@ -116,13 +116,13 @@ double oracle_op(const TapeInstruction& instruction, DType operand, double a, do
     case Op::strong_mul:
       return a == 0 || b == 0 ? 0 : a * b;
     case Op::strong_div:
-      return a == 0 ? 0 : a / b;
+      return a == 0 || std::isinf(b) ? 0 : a / b;
     case Op::maximum:
       return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b);
     case Op::minimum:
       return std::isnan(a) || std::isnan(b) ? NAN : std::min(a, b);
     case Op::shift_right:
-      return static_cast<std::uint32_t>(a) >> static_cast<std::uint32_t>(b);
+      return static_cast<std::uint32_t>(a) >> (static_cast<std::uint32_t>(b) & 31);
     case Op::lt:
       return a < b;
     case Op::le:

@@ -188,7 +188,7 @@ double binary(Op op, double a, double b) {
     case Op::strong_mul:
       return a == 0 || b == 0 ? 0 : a * b;
     case Op::strong_div:
-      return a == 0 ? 0 : a / b;
+      return a == 0 || std::isinf(b) ? 0 : a / b;
     case Op::maximum:
       return maximum(a, b);
     case Op::minimum:

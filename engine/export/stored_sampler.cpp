@@ -352,11 +352,13 @@ void check(const StoredSampler& sampler) {
     if (step.form < 0 || step.form >= std::ssize(sampler.forms))
       fail(sampler, "a step of form " + std::to_string(step.form) + " of " +
                         std::to_string(sampler.forms.size()));
+  for (const StoredStep& step : sampler.steps)
+    for (const double number : step.numbers)
+      if (!std::isfinite(static_cast<float>(number)))
+        fail(sampler, "a number of a step is not finite");
   if (sampler.guidance) {
     if (sampler.classes == 0 || !sampler.open_class)
       fail(sampler, "guidance between classes and none, and it has not both");
-    if (!std::isfinite(static_cast<float>(*sampler.guidance)))
-      fail(sampler, "its guidance is not finite");
     for (const StoredStep& step : sampler.steps)
       if (step.numbers.empty() || step.numbers.back() != *sampler.guidance)
         fail(sampler, "the last number of a step is not its guidance");

@@ -392,7 +392,8 @@ Tensor centred(const Tensor& x, const Dims& axes, Location where) {
 Tensor var(const Tensor& x, const Dims& axes, bool keepdims, std::int64_t ddof, Location where) {
   const double count = averaged_elements("var", x, axes, where);
   const Tensor squares = square(centred(x, axes, where), where);
-  return divided(sum(squares, axes, keepdims, where), count - static_cast<double>(ddof), where);
+  const double freedom = std::max(count - static_cast<double>(ddof), 0.0);
+  return divided(sum(squares, axes, keepdims, where), freedom, where);
 }
 
 Tensor log_sum(const Tensor& shifted, const Tensor& largest, const Dims& axes) {
@@ -605,6 +606,9 @@ Tensor random_key(std::uint64_t seed, const Device& device) {
 Tensor fold_in(const Tensor& key, const Tensor& number, Location where) {
   require_tensor(key, "fold_in", "the key", where);
   require_tensor(number, "fold_in", "the number", where);
+  if (!is_integer(number.dtype()))
+    throw DTypeError("fold_in: the number must be an integer, got " + to_string(number.type()) +
+                     "; convert first (" + to_string(where) + ")");
   return make_node(Op::random_bits, RandomAttributes{{2}, fold},
                    {key, convert(number, DType::u32, where)}, where);
 }

@@ -103,6 +103,7 @@ Tensor stop_gradient(const Tensor& x, Location where = Location::current());
 
 // ---- elementwise, two operands: at least one is a tensor
 
+// (x + 0 is x, also where x is -0.)
 Tensor add(const Operand& a, const Operand& b);
 Tensor sub(const Operand& a, const Operand& b);
 Tensor mul(const Operand& a, const Operand& b);
@@ -115,8 +116,8 @@ Tensor atan2(const Operand& y, const Operand& x);
 // sqrt(a^2 + b^2) without overflow or underflow on the way; infinity wins over NaN. Derivatives of
 // every order are 0 at a = b = 0, as those of abs are at 0.
 Tensor hypot(const Operand& a, const Operand& b);
-// a b and a / b in which 0 wins: 0 where a is 0 (strong_mul: or b), even if the other is infinite
-// or NaN. Derivative rules multiply with them, so that a branch not taken has derivative 0 in both
+// a b and a / b in which 0 wins: 0 where a, or b or 1 / b, is 0, even if the other is infinite or
+// NaN. Derivative rules multiply with them, so that a branch not taken has derivative 0 in both
 // modes (docs/autodiff.md, "Zero times infinity"). Floating.
 Tensor strong_mul(const Operand& a, const Operand& b);
 Tensor strong_div(const Operand& a, const Operand& b);
@@ -125,7 +126,7 @@ Tensor maximum(const Operand& a, const Operand& b);
 Tensor minimum(const Operand& a, const Operand& b);
 // minimum(maximum(x, low), high): NaN stays NaN, and half of the derivative passes at a bound.
 Tensor clip(const Tensor& x, const Operand& low, const Operand& high);
-Tensor shift_right(const Operand& a, const Operand& b);  // a >> b with b < 32; u32
+Tensor shift_right(const Operand& a, const Operand& b);  // a >> (b & 31); u32
 
 // Comparisons give bool and also take bool. With NaN, ne is true and the others are false.
 Tensor lt(const Operand& a, const Operand& b);
@@ -272,7 +273,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
 // backend, so use each key once: split_key and fold_in make new ones.
 
 Tensor random_key(std::uint64_t seed, const Device& device);
-// A new key for each number, a scalar that is converted to u32.
+// A new key for each number, an integer scalar that is converted to u32. Throws DTypeError for
+// another dtype: times below 1 would all be 0.
 Tensor fold_in(const Tensor& key, const Tensor& number, Location where = Location::current());
 Tensor fold_in(const Tensor& key, std::uint32_t number, Location where = Location::current());
 // `count` new keys.

@@ -328,6 +328,8 @@ Types index_add(const Call& call) {
                      "base and updates must have one of f32, f64, i32, u32");
   call.require_shape(call.inputs[1].shape.rank() == 1, "indices must have one axis");
   Shape expected = call.inputs[0].shape;
+  call.require_shape(expected[axis] > 0 || call.inputs[1].shape.elements() == 0,
+                     "the axis is empty: there is nothing to index");
   expected[axis] = call.inputs[1].shape[0];
   call.require_shape(call.inputs[2].shape == expected,
                      "updates must have the base's shape with the axis as long as the indices");

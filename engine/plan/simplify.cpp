@@ -254,8 +254,11 @@ std::optional<Value> Builder::simpler(Op op, const Attributes& attributes,
     default:
       break;
   }
-  // An elementwise op on values broadcast from one smaller shape is computed at that shape.
-  if (info(op).op_class == OpClass::elementwise && first.op == Op::broadcast_to) {
+  // An elementwise op on values broadcast from one smaller shape is computed at that shape. (i64
+  // is not moved: its conversion comes last.)
+  const bool to_i64 =
+      op == Op::convert && std::get<DTypeAttributes>(attributes).dtype == DType::i64;
+  if (info(op).op_class == OpClass::elementwise && first.op == Op::broadcast_to && !to_i64) {
     const Shape small = type(first.inputs[0]).shape, large = shape(0);
     std::vector<Value> sources;
     for (const Value input : inputs) {

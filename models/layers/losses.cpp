@@ -27,8 +27,10 @@ Tensor pseudo_huber(const Tensor& x, const Tensor& y, double c, Location where) 
     return fluxion::where(equal, {0.0, where}, sqrt(fluxion::where(equal, 1.0, square), where));
   }
   const Tensor root = sqrt(square + c * c, where);
+  if (c < 0) return root - c;
   // With c > 0, root - c would cancel where |x - y| is small beside c.
-  return c > 0 ? square / (root + c) : root - c;
+  constexpr double endless = std::numeric_limits<double>::infinity();
+  return fluxion::where(lt({square, where}, {endless, where}), square / (root + c), root);
 }
 
 Tensor huber(const Tensor& x, const Tensor& y, double delta, Location where) {

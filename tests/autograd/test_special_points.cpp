@@ -569,6 +569,12 @@ TEST_CASE("functions are right in the tails of f32", "[autograd][special]") {
     // Small beside c, where sqrt(d^2 + c^2) rounds to c.
     const Tensor d = Tensor::from(std::vector<float>{1e-5f}, {1}, device);
     CHECK(pseudo_huber(d, zeros_like(d), 1).to_host<float>()[0] == Approx(5e-11).epsilon(1e-6));
+    // Far beyond the root of the largest number.
+    const Tensor far = Tensor::from(std::vector<float>{1e20f}, {1}, device);
+    CHECK(pseudo_huber(far, zeros_like(far), 1).to_host<float>()[0] == HUGE_VALF);
+    // No more numbers than degrees of freedom: no variance is negative.
+    const Tensor pair = Tensor::from(std::vector<float>{3, 5}, {2}, device);
+    CHECK(var(pair, {0}, false, 3).item<float>() == HUGE_VALF);
     // Infinities.
     const float infinite = HUGE_VALF;
     const auto sum_of = [&](std::vector<float> x) {

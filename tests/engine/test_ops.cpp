@@ -9,6 +9,7 @@
 #include "autograd/linearize.h"
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
+#include "engine/compile.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
@@ -231,6 +232,34 @@ TEST_CASE("64-bit integers convert at the boundary", "[engine][ops]") {
     CHECK(convert(n, DType::f64).to_host<double>() == std::vector<double>{-3, 0, 2147483647});
     CHECK(convert(convert(n, DType::i32), DType::i64).to_host<std::int64_t>() ==
           std::vector<std::int64_t>{-3, 0, 2147483647});
+    // Of what is the same everywhere, alone and compiled.
+    const std::vector<std::int64_t> twice{2, 2};
+    const Tensor two = full({2}, 2, DType::i32, device);
+    CHECK(two.to(DType::i64).to_host<std::int64_t>() == twice);
+    CHECK((full({2}, 1, DType::f32, device) * 2.0).to(DType::i64).to_host<std::int64_t>() == twice);
+    CHECK(eq(two, two).to(DType::i64).to_host<std::int64_t>() == std::vector<std::int64_t>{1, 1});
+    const auto f =
+        compile([](const Tensor& x) { return convert(broadcast_to(x, {2}), DType::i64); });
+    CHECK(f(full({}, 2, DType::i32, device)).to_host<std::int64_t>() == twice);
+  }
+}
+
+TEST_CASE("operands without a meaning are refused at the call", "[engine][ops]") {
+  const Device device = reference();
+  const Tensor key = random_key(1, device);
+  CHECK_THROWS_AS(fold_in(key, full({}, 0.5, DType::f32, device)), DTypeError);
+  CHECK(fold_in(key, full({}, 7, DType::i32, device)).to_host<std::uint32_t>() ==
+        fold_in(key, 7).to_host<std::uint32_t>());
+  const Tensor none = zeros({0}, DType::f32, device), index = zeros({3}, DType::i32, device);
+  CHECK_THROWS_AS(index_add(none, index, zeros({3}, DType::f32, device), 0), ShapeError);
+  CHECK(index_add(none, zeros({0}, DType::i32, device), none, 0).elements() == 0);
+}
+
+TEST_CASE("only the last five bits of a shift count", "[engine][ops]") {
+  for (const Device& device : {cpu(), reference()}) {
+    const Tensor x = Tensor::from(std::vector<std::uint32_t>{0xF0000000u, 256}, {2}, device);
+    CHECK(shift_right(x, 32.0).to_host<std::uint32_t>() == x.to_host<std::uint32_t>());
+    CHECK(shift_right(x, 40.0).to_host<std::uint32_t>() == std::vector<std::uint32_t>{15728640, 1});
   }
 }
 

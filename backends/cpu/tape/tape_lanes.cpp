@@ -82,7 +82,8 @@ struct Div {
 struct StrongDiv {
   template <class D, class V>
   HWY_INLINE V operator()(D d, V a, V b) const {
-    return hn::IfThenZeroElse(hn::Eq(a, hn::Zero(d)), hn::Div(a, b));
+    const auto zero = hn::Or(hn::Eq(a, hn::Zero(d)), hn::Eq(hn::Abs(b), hn::Inf(d)));
+    return hn::IfThenZeroElse(zero, hn::Div(a, b));
   }
 };
 struct Maximum {
@@ -105,8 +106,8 @@ struct Minimum {
 };
 struct ShiftRight {
   template <class D, class V>
-  HWY_INLINE V operator()(D, V a, V b) const {
-    return hn::Shr(a, b);
+  HWY_INLINE V operator()(D d, V a, V b) const {
+    return hn::Shr(a, hn::And(b, hn::Set(d, hn::TFromD<D>(31))));
   }
 };
 struct BothBits {

@@ -518,6 +518,9 @@ Value minimum(Value a, Value b) {
 Value strong_product(Value a, Value b) {
   return select((a == 0) | (b == 0), constant_of(a, 0), a * b);
 }
-Value strong_quotient(Value a, Value b) { return select(a == 0, constant_of(a, 0), divide(a, b)); }
+Value strong_quotient(Value a, Value b) {
+  const Value zero = (a == 0) | has_bits_of(absolute(b), infinity);
+  return select(zero, constant_of(a, 0), divide(a, b));
+}
 
 }  // namespace fluxion::vulkan_backend::spirv

@@ -78,7 +78,8 @@ const std::vector<Binary> binary_functions{
     {"atan2", atan2, std::atan2, 2},
     {"hypot", hypot, std::hypot, 2},
     {"div", divide, [](double a, double b) { return a / b; }, 2.5},
-    {"strong_div", strong_quotient, [](double a, double b) { return a == 0 ? 0 : a / b; }, 2.5},
+    {"strong_div", strong_quotient,
+     [](double a, double b) { return a == 0 || std::isinf(b) ? 0 : a / b; }, 2.5},
 };
 const std::vector<float> corners{
     0,        -0.0f,     1,        -1,       infinity,  -infinity, std::nanf(""),

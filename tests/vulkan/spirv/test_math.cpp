@@ -168,7 +168,7 @@ TEST_CASE("f32 functions of two operands are good to a few units everywhere", "[
       {Op::mul, [](double a, double b) { return a * b; }, 0.51},
       {Op::div, [](double a, double b) { return a / b; }, 2.5},
       {Op::strong_mul, [](double a, double b) { return a == 0 || b == 0 ? 0 : a * b; }, 0.51},
-      {Op::strong_div, [](double a, double b) { return a == 0 ? 0 : a / b; }, 2.5},
+      {Op::strong_div, [](double a, double b) { return a == 0 || std::isinf(b) ? 0 : a / b; }, 2.5},
       {Op::maximum,
        [](double a, double b) { return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b); }, 0},
       {Op::minimum,
