@@ -17,6 +17,7 @@
 #include "engine/platform/machine.h"
 #include "engine/platform/usage.h"
 #include "models/layers/precision.h"
+#include "models/model_file.h"
 #include "models/samplers/sampler.h"
 
 namespace fluxion::cli {
@@ -141,11 +142,15 @@ void check_files_differ(const std::string& command, const std::vector<NamedPath>
                         const std::vector<NamedPath>& read) {
   for (std::size_t i = 0; i < written.size(); ++i) {
     const auto& [option, path] = written[i];
-    if (path.empty() || is_standard_output(path)) continue;
+    std::error_code missing;
+    const std::filesystem::file_status there = std::filesystem::status(path, missing);
+    // Of a pipe or a terminal there is nothing to lose.
+    if (path.empty() || (std::filesystem::exists(there) && std::filesystem::is_other(there)))
+      continue;
     const auto check = [&](const NamedPath& other, const char* is) {
-      std::error_code missing;
       if (!other.path.empty() &&
-          (std::filesystem::equivalent(path, other.path, missing) || path == other.path))
+          (std::filesystem::equivalent(path, model_file(other.path), missing) ||
+           path == other.path))
         throw Error(command + ": " + option + " " + path + " is " + is + " " + other.option +
                     " as well; name another one");
     };

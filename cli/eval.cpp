@@ -26,8 +26,7 @@ namespace {
 void check_writable(const std::filesystem::path& path) {
   std::error_code unknown;
   const std::filesystem::file_status there = std::filesystem::status(path, unknown);
-  if (std::filesystem::is_regular_file(there) || !std::filesystem::exists(there))
-    ReplacementFile can_be_written(path);
+  if (!std::filesystem::is_other(there)) ReplacementFile can_be_written(path);
 }
 
 // Data sets that were opened, for the warnings that come later: of images whose damage only

@@ -66,6 +66,31 @@ int usual_columns(std::int64_t count, std::int64_t classes) {
   return static_cast<int>(times * classes);
 }
 
+std::string name_of_picture(std::int64_t number, std::int64_t count) {
+  std::string name = std::to_string(number);
+  const std::size_t digits = std::max<std::size_t>(4, std::to_string(count - 1).size());
+  return std::string(digits - std::min(digits, name.size()), '0') + name + ".png";
+}
+
+// Throws where a picture of the folder --out that is read would be written over.
+void check_folder(const SampleArguments& options) {
+  if (!is_folder(options.out)) return;
+  const SampleTask& task = options.task;
+  for (const std::string& read :
+       {task.init_image, task.inpaint, task.mask, task.enlarge, task.deblur}) {
+    const std::filesystem::path picture = read;
+    std::error_code missing;
+    if (read.empty() || !std::filesystem::equivalent(
+                            std::filesystem::absolute(picture).parent_path(), options.out, missing))
+      continue;
+    for (std::int64_t i = 0; i < options.count; ++i)
+      if (picture.filename() == name_of_picture(i, options.count))
+        throw Error("sample: " + read +
+                    " is read, and would be written over by a sample of --out " + options.out +
+                    "; name another folder");
+  }
+}
+
 void write_each(const SampleArguments& options, const SampleSource& source,
                 const std::vector<float>& values, const std::vector<std::int32_t>& labels) {
   const Shape& one = source.shape;
@@ -76,7 +101,6 @@ void write_each(const SampleArguments& options, const SampleSource& source,
   if (!std::filesystem::is_directory(folder))
     throw IoError("sample: " + options.out + ": the folder can't be made: " + refused.message());
   const auto elements = static_cast<std::size_t>(one.elements());
-  const std::size_t digits = std::max<std::size_t>(4, std::to_string(options.count - 1).size());
   for (std::int64_t i = 0; i < options.count; ++i) {
     const auto at = static_cast<std::size_t>(i);
     how["number"] = i;
@@ -87,9 +111,7 @@ void write_each(const SampleArguments& options, const SampleSource& source,
       else
         how["class"] = label;
     }
-    std::string name = std::to_string(i);
-    name.insert(0, digits - std::min(digits, name.size()), '0');
-    write_png(folder / (name + ".png"),
+    write_png(folder / name_of_picture(i, options.count),
               image_grid(std::span(values).subspan(at * elements, elements), 1, one[0], one[1],
                          one[2], {.columns = 1, .padding = 0, .scale = std::max(options.scale, 1)}),
               notes(how));
@@ -157,6 +179,7 @@ int sample(SampleArguments options, const Parser& parser, const Streams& streams
   const std::int64_t columns_between = options.count,
                      rows = between ? std::max<std::int64_t>(1, std::ssize(classes)) : 1;
   options.count *= rows;
+  check_folder(options);
   const std::int64_t in_turn =
       options.chosen_class == "balanced" ? std::ssize(classes) : std::int64_t{0};
   const GridOptions grid{.columns = options.columns > 0 ? options.columns

@@ -254,8 +254,13 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     std::vector<NamedPath> read{{"--init", options.init.value_or("")}};
     for (const auto& [name, text] : options.method_values.texts)
       read.push_back({"--" + name, text.value_or("")});
-    check_files_differ("train", {{"--out", (fs::path(options.out) / "model.safetensors").string()}},
-                       read);
+    // (What an earlier run has left there is replaced or taken away.)
+    std::vector<NamedPath> written;
+    std::error_code missing;
+    for (const auto& entry : fs::directory_iterator(options.out, missing))
+      if (entry.path().filename().string().starts_with("model"))
+        written.push_back({"--out", entry.path().string()});
+    check_files_differ("train", written, read);
   }
 
   const Device device = open_device(options, streams, options.quiet);

@@ -67,6 +67,11 @@ int prepare_pairs(TrainOptions& options, const std::set<std::string>& given, con
     throw Error(start +
                 " trains on pairs of sample and noise, which no coupling changes; leave out " +
                 "--coupling");
+  if (options.flip || options.image_size || options.channels)
+    throw Error(start + " trains on pairs as its teacher draws them; leave out --" +
+                (options.flip         ? "flip"
+                 : options.image_size ? "image-size"
+                                      : "channels"));
   const ModelInfo info = read_model_info(teacher);
   const bool images = sample_shape(info.network).rank() == 3;
   resolve_method(options, images ? SampleKind::images : SampleKind::points);

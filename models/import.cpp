@@ -289,6 +289,10 @@ ImportedModel import_network(const std::filesystem::path& path, const ImportOpti
     throw Error("import " + path.string() +
                 ": data_at_one is for networks with one time; this one has two, and how they "
                 "reverse is not agreed upon");
+  if (options.open_class.value_or(false) && options.fill.contains(Fill::null_class))
+    throw Error("import " + path.string() +
+                ": an open class is one that was trained, and fill null-class makes one of zeros; "
+                "leave one out");
   note_fills(*family, file, options);
 
   ImportedModel result;

@@ -274,8 +274,9 @@ std::int32_t class_of(const ModelInfo& info, const std::string& text) {
 void check_open_class(const ModelInfo& info) {
   if (num_classes(info.network) > 0 && !info.open_class)
     throw Error(
-        "the model has never seen a class left open (it was trained with label dropout 0), so "
-        "there is nothing that it could draw without one");
+        "the model has never seen a class left open (it was trained with label dropout 0, or "
+        "imported as such: fluxion import --open-class says otherwise), so there is nothing that "
+        "it could draw without one");
 }
 
 void check_guidance(const ModelInfo& info, double scale) {

@@ -220,9 +220,11 @@ def safetensors_types(torch):
     return {getattr(torch, ours): theirs for ours, theirs in names.items() if hasattr(torch, ours)}
 
 
-def bytes_of(torch, tensor):
+def write_bytes(file, tensor):
     tensor = tensor.resolve_conj().resolve_neg().contiguous()
-    return ctypes.string_at(tensor.data_ptr(), tensor.numel() * tensor.element_size()) if tensor.numel() > 0 else b""
+    size = tensor.numel() * tensor.element_size()
+    if size > 0:  # (ctypes.string_at takes the low 32 bits of a size)
+        file.write(memoryview((ctypes.c_char * size).from_address(tensor.data_ptr())).cast("B"))
 
 
 def type_written(value, target):
@@ -253,7 +255,9 @@ def write_safetensors(torch, path, tensors, target, metadata):
                 cast = value.to(dtype_of[name])
                 if cast.is_floating_point() and not finite(torch, cast):
                     damaged.append((name, finite(torch, value)))
-                file.write(bytes_of(torch, cast))
+                write_bytes(file, cast)
+            if file.tell() != 8 + len(text) + offset:
+                raise OSError(f"{file.tell()} bytes written of {8 + len(text) + offset}")
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())

@@ -264,6 +264,12 @@ def _call(name, *arguments):
         raise kind(status, error.message.decode(errors="replace"))
 
 
+def _is_false(value):
+    """False, or that of an array library; 0 is none: progress functions of C go on with it."""
+    return isinstance(value, bool) and not value or (
+        type(value).__name__ in ("bool", "bool_") and not value)
+
+
 class _Handle:
     """Closes what it holds at the end of a `with`, at close(), or with its last reference. No call
     that uses it may be under way on another thread."""
@@ -433,7 +439,7 @@ class Cancel(_Handle):
 
 class Generator(_Handle):
     """A generator from a path, or from the bytes of a file, on a Device or one of that name
-    (default: a CPU of its own). A device that it has opened is closed with it."""
+    (default: a CPU of its own). close() closes a device that it has opened, too."""
 
     _close = "fluxion_generator_close"
 
@@ -469,6 +475,10 @@ class Generator(_Handle):
         super().close()
         if self._own_device is not None:
             self._own_device.close()
+
+    def __del__(self):  # whoever else refers to the device keeps it
+        if getattr(self, "_pointer", None) is not None:
+            super().close()
 
     def prepare(self, batch):
         """Plans for batches of that size, and returns the bytes that one needs on the device."""
@@ -578,7 +588,7 @@ class Generator(_Handle):
             def step(_, done, all_steps):
                 try:
                     result = progress(done, all_steps)
-                    return 1 if result is not None and not result else 0
+                    return 1 if _is_false(result) else 0
                 except BaseException as failure:  # it must not cross the library
                     failures.append(failure)
                     return 1

@@ -22,10 +22,12 @@ class SamplerTracer {
     for (std::size_t i = 0; i + 1 < stepper_.grid.size(); ++i) {
       Stepper::Call call = stepper_.call(i);
       if (free_guidance_) call.numbers.push_back(options_.guidance);
-      steps_.push_back({call.form, call.numbers});
-      const auto form = static_cast<std::size_t>(call.form);
-      if (form >= numbers_.size()) numbers_.resize(form + 1);
-      numbers_[form] = call.numbers.size();
+      // Forms are numbered in the order of their first steps: short samplers have not all.
+      const auto known = std::find(forms_.begin(), forms_.end(), call.form);
+      steps_.push_back({static_cast<std::int32_t>(known - forms_.begin()), call.numbers});
+      if (known != forms_.end()) continue;
+      forms_.push_back(call.form);
+      numbers_.push_back(call.numbers.size());
     }
   }
 
@@ -89,7 +91,7 @@ class SamplerTracer {
       const auto form = static_cast<std::size_t>(step.form);
       if (!traced[form]) {
         const auto body = [&](const LabelledPredictor& network, const StepInput& input) {
-          return stepper_.step(step.form, network, input);
+          return stepper_.step(forms_[form], network, input);
         };
         Given given{memory, numbers_[form], {}};
         // A first trace tells what it draws.
@@ -177,6 +179,7 @@ class SamplerTracer {
   const Stepper stepper_;
   const bool free_guidance_;
   std::vector<StoredStep> steps_;
+  std::vector<int> forms_;            // the stepper's numbers of them
   std::vector<std::size_t> numbers_;  // of the steps of each form
   std::map<std::int64_t, std::vector<Trace>> traces_;
 };

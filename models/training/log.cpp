@@ -101,7 +101,8 @@ TrainingLog::TrainingLog(std::filesystem::path path, std::int64_t step,
         text_ += *line + "\n";
       }
     }
-    if (!all_read && before == path_) {
+    std::error_code unknown;
+    if (!all_read && std::filesystem::equivalent(before, path_, unknown)) {
       kept_ = path_.parent_path() / "log-before.csv";
       std::error_code failure;
       std::filesystem::copy_file(path_, kept_, std::filesystem::copy_options::overwrite_existing,

@@ -237,8 +237,7 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
     std::string arguments, says;
   };
   for (const Case& wrong :
-       {Case{"", "--model"},
-        Case{"--samples digits.npy", "--data"},
+       {Case{"", "--model"}, Case{"--samples digits.npy", "--data"},
         Case{"--samples broken.npy --data glyphs", "sample 17"},
         Case{"--samples digits.npy --data 8gaussians", "8gaussians"},
         Case{"--samples digits.npy --data glyphs --count 200", "120"},
@@ -254,6 +253,9 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
         Case{
             "--samples digits.npy --data glyphs --classifier classifier --neighbours no/such/n.png",
             "no/such/n.png"},
+        // Before anything is drawn.
+        Case{"--samples digits.npy --data glyphs --classifier classifier --neighbours folder",
+             "folder: Is a directory"},
         Case{"--samples digits.npy --data bad-test --classifier classifier", "class zwei"},
         Case{"--samples digits.npy --data glyphs --labels few.labels --classifier classifier",
              "few.labels"},

@@ -96,6 +96,15 @@ TEST_CASE("no command writes over what it reads", "[cli]") {
   refused("train --method reflow --teacher m/model.safetensors --steps 5 --out m",
           "is what is read as --teacher");
   refused(train + "--init m/model.safetensors --out m", "is what is read as --init");
+  refused(train + "--init m/model-raw.safetensors --out m", "is what is read as --init");
+  // By the name of its folder.
+  refused("export --model m --out m/model.safetensors", "is what is read as --model");
+  refused("sample --model m --count 1 --npy m/model.safetensors", "is what is read as --model");
+  refused(train + "--init m --out m", "is what is read as --init");
+  refused("train --method reflow --teacher m --steps 5 --out m", "is what is read as --teacher");
+  // Nothing can be written over there.
+  CHECK(run_program("sample --model m --count 2 --npy /dev/null --out /dev/null", folder.path())
+            .code == 0);
 }
 
 TEST_CASE("fluxion export --free-guidance leaves the scale to fluxion sample", "[cli]") {

@@ -176,6 +176,8 @@ TEST_CASE("a flow between two sets is trained, drawn and judged by their names",
   refused(train + "--method edm --steps 2 --out no", "takes no coupling");
   refused("train --data moons --method flow-matching --source glyphs --steps 2 --out no",
           "built-in sets of points");
+  refused("train --method reflow --teacher run/model.safetensors --flip --steps 2 --out no",
+          "leave out --flip");
   refused("train --method reflow --teacher run/model.safetensors --steps 2 --out no",
           "begins with points of 8gaussians");
 }

@@ -296,8 +296,8 @@ TEST_CASE("a run may begin with an average that it then replaces", "[cli]") {
   const ScratchFolder folder;
   REQUIRE(run_program(tiny + "--steps 2 --ema 0.9,0.5 --quiet --out run", folder.path()).code == 0);
   const std::string again = tiny + "--steps 2 --ema 0.9 --quiet --out run --init ";
-  CHECK(run_program(again + "run/model-ema0.5.safetensors --clip nonsense", folder.path())
-            .code != 0);
+  CHECK(run_program(again + "run/model-ema0.5.safetensors --clip nonsense", folder.path()).code !=
+        0);
   CHECK(fs::exists(folder / "run/model-ema0.5.safetensors"));
   CHECK(run_program(again + "run/model-ema0.5.safetensors", folder.path()).code == 0);
   CHECK_FALSE(fs::exists(folder / "run/model-ema0.5.safetensors"));
@@ -419,6 +419,13 @@ TEST_CASE(
   CHECK(c.at("steps") == 3);
   CHECK(c.at("width") == 8);
   CHECK(c.at("method") == "flow-matching");
+
+  // Steps of one's own are done whatever time a preset gives.
+  REQUIRE(run_program("train --preset glyphs --steps 2 --width 16 --depth 1 --heads 1 --batch 4 "
+                      "--quiet --out d",
+                      folder.path())
+              .code == 0);
+  CHECK(config_of(folder / "d").at("minutes") == 0);
 }
 
 TEST_CASE("a wrong configuration is one line that names the file, the setting and the nearest name",

@@ -271,12 +271,9 @@ TEST_CASE("numbers of a file that nothing can be computed with are refused", "[e
   for (const double number : {infinite, nan, -1.0, 1e300})
     refused([&](StoredSampler& sampler) { sampler.evaluations = number; },
             "number of network evaluations");
-  refused(
-      [&](StoredSampler& sampler) {
-        sampler.guidance = 1e39;
-        for (StoredStep& step : sampler.steps) step.numbers.back() = 1e39;
-      },
-      "its guidance is not finite");
+  for (const double number : {infinite, nan, 1e39})
+    refused([&](StoredSampler& sampler) { sampler.steps.back().numbers.front() = number; },
+            "a number of a step is not finite");
 }
 
 TEST_CASE("a file of many steps and weights opens in a time like its size", "[embed][errors]") {

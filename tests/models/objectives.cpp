@@ -7,6 +7,7 @@
 #include "models/objectives/flow.h"
 #include "models/objectives/flow_map.h"
 #include "tests/catch.h"
+#include "tests/worst.h"
 
 using namespace fluxion;
 
@@ -23,7 +24,7 @@ struct Setup {
 double largest_difference(const Parameters& a, const Parameters& b) {
   double result = 0;
   for (const auto& [name, tensor] : a)
-    result = std::max(result, max(abs(tensor - b.at(name))).item<double>());
+    result = testing::worse_of(result, max(abs(tensor - b.at(name))).item<double>());
   return result;
 }
 

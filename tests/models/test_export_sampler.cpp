@@ -108,7 +108,8 @@ TEST_CASE("an exported sampler draws what the sampler draws, bit for bit", "[exp
          {SamplerKind::ode_euler, SamplerKind::ode_heun, SamplerKind::ode_midpoint,
           SamplerKind::ode_rk4, SamplerKind::edm, SamplerKind::ddim, SamplerKind::dpm_solver,
           SamplerKind::sde, SamplerKind::predictor_corrector})
-      all.push_back({.kind = kind, .steps = 3, .prediction = Prediction::velocity});
+      for (const std::int64_t steps : {1, 3})
+        all.push_back({.kind = kind, .steps = steps, .prediction = Prediction::velocity});
     if (classes) {
       all.push_back({.kind = SamplerKind::ode_heun,
                      .steps = 2,

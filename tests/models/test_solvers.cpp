@@ -9,6 +9,7 @@
 #include "models/samplers/sampler.h"
 #include "tests/catch.h"
 #include "tests/error_message.h"
+#include "tests/worst.h"
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -77,8 +78,9 @@ double worst_moment(const std::vector<float>& samples) {
         product += (samples[k + i] - known_mean[i]) * (samples[k + j] - known_mean[j]);
         first += samples[k + i] - known_mean[i];
       }
-      worst = std::max(worst, std::abs(product / n - vij) / std::sqrt((vi * vj + vij * vij) / n));
-      worst = std::max(worst, std::abs(first / n) / std::sqrt(vi / n));
+      worst = testing::worse_of(worst,
+                                std::abs(product / n - vij) / std::sqrt((vi * vj + vij * vij) / n));
+      worst = testing::worse_of(worst, std::abs(first / n) / std::sqrt(vi / n));
     }
   return worst;
 }

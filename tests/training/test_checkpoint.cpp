@@ -144,6 +144,9 @@ TEST_CASE("a log that somebody has edited loses no row without a word", "[traini
     REQUIRE(other.kept() == folder / "log-before.csv");
     CHECK(text_of(other.kept()) == edited);
   }
+  // The same file by another name.
+  replace_file(path, "step;seconds\n" + whole);
+  CHECK_FALSE(TrainingLog(path, 30, folder / "." / "log.csv").kept().empty());
 }
 
 TEST_CASE("a resumed run continues its log, its files and its limits", "[training][resume]") {

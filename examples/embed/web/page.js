@@ -20,7 +20,7 @@ worker.onerror = (event) => fail(new Error(event.message || "this browser can't 
 
 const $ = (id) => document.getElementById(id);
 const most = 20; // images in "one of each"
-let model = null, chosen = 0, walking = false, drawing = false, again = false, planned = false;
+let model = null, chosen = 0, walking = false, drawing = false, again = false, planned = false, undrawn = false;
 const times = [];
 
 function fail(error) {
@@ -73,9 +73,12 @@ async function draw() {
         [...$("all").children].forEach((canvas, i) => paint(canvas, all.pixels, i * size));
       }
     } while (again);
-    $("status").hidden = true;
+    // What else went wrong stays to be read.
+    if (undrawn) $("status").hidden = true;
+    undrawn = false;
     document.documentElement.dataset.state = "drawn";
   } catch (error) {
+    undrawn = true;
     fail(error);
   } finally {
     drawing = false;
