@@ -1,6 +1,8 @@
 // sCM: consistency training in continuous time, on TrigFlow: f(x_t, t) = cos(t) x_t - sin(t) s
 // F(x_t / s, t) does not change along a trajectory; the change comes from a JVP, its second term
 // with a share that rises from 0 to 1, and w(t) is a learned log-weight.
+#include <cmath>
+
 #include "engine/graph/ops.h"
 #include "models/methods/learned_weight.h"
 #include "models/methods/noise_levels.h"
@@ -33,7 +35,7 @@ LossValue scm_loss(const LossArguments& arguments) {
   if (num_classes(arguments.use.network) > 0) labels.label = drawn_labels(arguments);
   const TrigFlowResult result =
       consistency_trigflow(arguments.velocity, x, drawn_noise(arguments), t, w, labels, how);
-  return {result.loss, mean(result.square)};
+  return {result.loss, mean(result.change)};
 }
 
 }  // namespace
@@ -59,7 +61,13 @@ Method scm_method() {
       .takes_pairs = true,
       .has_schedule = true,
       .learned_shapes = [](const MethodUse&) { return weight_shapes(1); },
-      .learned = [](const MethodUse&, const Tensor& key) { return fresh_weight(1, key); },
+      // A normalised tangent's mean square is about 1 / elements, and best weighted with its
+      // inverse; from 0 on, gradients would grow with the weight, faster than Adam's averages.
+      .learned =
+          [](const MethodUse& use, const Tensor& key) {
+            const auto elements = static_cast<double>(sample_shape(use.network).elements());
+            return fresh_weight(1, key, std::log(elements));
+          },
   };
 }
 

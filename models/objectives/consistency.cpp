@@ -46,7 +46,9 @@ TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, co
   const Tensor share = options.warmup_now ? options.warmup_now : full_like(time, options.warmup);
   const Tensor tangent = -(square(cosine) * (data * result.F - dx_t)) -
                          share * cosine * sine * (x_t + data * result.dFdt);
-  Tensor norm = sqrt(squared_norm(tangent));
+  const Tensor squared = squared_norm(tangent);
+  result.change = squared / elements;
+  Tensor norm = sqrt(squared);
   if (options.rms_norm) norm = norm / std::sqrt(elements);
   result.tangent = stop_gradient(tangent / per_sample(norm + options.c, x.rank()));
   result.square = squared_norm(result.F - stop_gradient(result.F) - result.tangent) / elements;

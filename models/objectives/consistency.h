@@ -39,8 +39,9 @@ struct TrigFlowOptions {
 };
 struct TrigFlowResult {
   Tensor loss, F, dFdt, tangent, square;
+  Tensor change;  // [batch], mean square of the tangent before it is normalised
   static auto members(auto& self) {
-    return std::tie(self.loss, self.F, self.dFdt, self.tangent, self.square);
+    return std::tie(self.loss, self.F, self.dFdt, self.tangent, self.square, self.change);
   }
 };
 TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, const Tensor& e,

@@ -240,14 +240,13 @@ Parameters read_teacher(const TrainingConfig& config, const Device& device) {
   return split_frozen(teacher.parameters, frozen_parameters(config.network)).trained;
 }
 
-// What the method keeps at the start of a run.
+// What the method keeps at the start of a run; `teacher` is empty where it has none.
 MethodState initial_state(const TrainingConfig& config, const Parameters& trained,
-                          const Device& device) {
+                          const Parameters& teacher) {
   MethodState state;
   for (const std::string& name : config.method.method->copies)
     state.emplace(name, own_copies(trained));
-  if (!config.method.method->teacher_option.empty())
-    state.emplace("teacher", own_copies(read_teacher(config, device)));
+  if (!teacher.empty()) state.emplace("teacher", own_copies(teacher));
   return state;
 }
 
@@ -383,12 +382,17 @@ Trainer::Trainer(TrainingConfig config, std::shared_ptr<const DataSet> data, con
   for (const auto& [name, tensor] : start.parameters)
     if (const auto found = own.find(name); found != own.end() && fits(tensor, found->second))
       initial[name] = tensor;
+  Parameters teacher;
+  if (!config.method.method->teacher_option.empty()) teacher = read_teacher(config, device);
+  // A student has its teacher's shape, and begins as it.
+  if (start.parameters.empty())
+    for (const auto& [name, tensor] : teacher) initial[name] = tensor;
   SplitParameters split = split_frozen(initial, frozen_parameters(config.network));
   const Parameters learned = initial_learned(config, device);
   if (!learned.empty()) eval_tree(learned);
   TrainState state =
       make_train_state(merge(split.trained, learned), config.optimiser.ema_decays.size());
-  state.method = initial_state(config, split.trained, device);
+  state.method = initial_state(config, split.trained, teacher);
   if (needs_loss_scale(config.precision))
     state.loss_scale.push_back(initial_loss_scale(config.loss_scale, device));
   state_ = std::make_unique<State>(std::move(config), std::move(data), device,

@@ -25,7 +25,8 @@ struct StepMetrics {
   Tensor loss_scale;     // what the loss was multiplied by; empty where it is not scaled
 };
 
-// Weights that a new run begins with where its network has them, by name and shape.
+// Weights that a new run begins with where its network has them, by name and shape. Without any it
+// begins with those of a frozen teacher, or else with fresh ones.
 struct Start {
   Parameters parameters = {};
 };

@@ -425,6 +425,42 @@ TEST_CASE("an update whose gradient is not finite leaves a method's state as it 
   CHECK(teacher() == before);
 }
 
+TEST_CASE("a student begins as its frozen teacher, unless it is given weights", "[methods]") {
+  const ScratchFolder folder;
+  const Device device = cpu({.threads = 1});
+  const auto weights = [](const Trainer& trainer) {
+    std::map<std::string, std::vector<float>> values;
+    for (const auto& [name, tensor] : trainer.model(Weights::raw).parameters)
+      values[name] = tensor.to_host<float>();
+    return values;
+  };
+  TrainingConfig config = planar_config("edm", 0);
+  Trainer teacher(config, eight_gaussians(), device);
+  teacher.step();
+  write_model(folder / "teacher", teacher.model(Weights::raw));
+  config = planar_config("cd", 0);
+  config.seed = 77;
+  config.method.options.set("teacher", (folder / "teacher").string());
+  CHECK(weights(Trainer(config, eight_gaussians(), device)) == weights(teacher));
+  config.method = configure("edm");
+  const Trainer other(config, eight_gaussians(), device);
+  config = planar_config("cd", 0);
+  config.method.options.set("teacher", (folder / "teacher").string());
+  const Start start{other.model(Weights::raw).parameters};
+  CHECK(weights(Trainer(config, eight_gaussians(), device, start)) == weights(other));
+}
+
+TEST_CASE("sCM's learned weight begins where it is best, and its error is that of the tangent",
+          "[methods]") {
+  TrainingConfig config = planar_config("scm", 50);
+  Trainer trainer(config, eight_gaussians(), cpu({.threads = 1}));
+  const StepMetrics first = trainer.step();
+  // At first F is 0, and the tangent cos^2 of the velocity cos z - sin x, some units long: the
+  // normalised one is at most 1 long.
+  CHECK(first.error.item<float>() > 0.5);
+  CHECK(first.loss.item<float>() == Approx(1 - std::log(2.0)).margin(0.4));
+}
+
 TEST_CASE("a method says what it lacks in one line", "[methods]") {
   const ScratchFolder folder;
   const auto refusal = [](const TrainingConfig& config) {

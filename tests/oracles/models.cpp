@@ -88,7 +88,8 @@ Outputs trigflow(const ObjectiveCall& call) {
     return consistency_trigflow(call.network, call.draws["x"], call.draws["e"], call.draws["t"], w,
                                 call.flow().labels, options);
   };
-  Outputs outputs = leaves(at(call.draws["w"]));
+  const TrigFlowResult result = at(call.draws["w"]);
+  Outputs outputs{result.loss, result.F, result.dFdt, result.tangent, result.square};
   outputs.push_back(grad([&](const Tensor& w) { return at(w).loss; })(call.draws["w"]));
   return outputs;
 }
