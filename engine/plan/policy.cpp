@@ -55,8 +55,7 @@ void FusionPolicy::find_rows(NodeId n) {
 
 bool FusionPolicy::computes_again(NodeId n, bool stretched) const {
   if (ops_[n] == 0) return false;
-  if (stretched &&
-      (info(graph_[n].op).cost == OpCost::transcendental || ops_[n] > costs_.max_stretched_ops))
+  if (stretched && (is_transcendental(graph_[n].op) || ops_[n] > costs_.max_stretched_ops))
     return false;
   const std::size_t bytes = graph_[n].outputs[0].bytes();
   std::size_t source_bytes = 0;

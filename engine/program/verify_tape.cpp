@@ -2,9 +2,8 @@
 // inside the buffers at every point of the iteration space.
 #include <algorithm>
 
-#include "engine/program/verify_parts.h"
-
 #include "engine/graph/op_names.h"
+#include "engine/program/verify_parts.h"
 
 namespace fluxion::verification {
 
@@ -20,7 +19,6 @@ bool converts(DType reg, DType stored) {
   if (stored == DType::u8 || stored == DType::i64) return true;
   return stored == reg;
 }
-bool is_comparison(Op op) { return op >= Op::lt && op <= Op::ne; }
 
 // Bounds of the elements that a load reads over a space without empty axes, by the rule of
 // TapeLoad. Nothing if it reads nowhere.
