@@ -100,7 +100,8 @@ auto vjp(F&& f, const T& x, Location where = Location::current()) {
 
 // The transpose of a linear f at the shapes of `example`: cotangents of f's result -> cotangents of
 // its argument. For an affine f: the transpose of its linear part; terms that do not depend on the
-// argument are left out. Throws Error if f is not linear.
+// argument are left out. Tensors of `example` that are not floating keep their values and get an
+// empty Tensor. Throws Error if f is not linear.
 template <class F, class T>
 auto linear_transpose(F&& f, const T& example) {
   using Result = std::invoke_result_t<F, const T&>;
