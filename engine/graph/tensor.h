@@ -105,8 +105,8 @@ struct TraceScope {
   std::uint64_t depth = 0;  // 0 is outermost
 };
 
-// The indices of Op::parameter leaves that are not arguments of a traced function.
-inline constexpr std::int64_t placeholder_leaf = -1;  // a tangent
+// The indices of Op::parameter leaves that are not arguments of a compiled function.
+inline constexpr std::int64_t placeholder_leaf = -1;  // a tangent, or a parameter of a region
 inline constexpr std::int64_t mapped_leaf = -2;       // one example of what vmap maps over
 
 // A recorded op. Only its published values, and the inputs that they make unnecessary, change.

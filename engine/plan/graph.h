@@ -106,7 +106,8 @@ struct Canonical {
 // custom_vjp, which has no graph.
 Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs);
 
-// Whether a backend with these limits has a kernel for this fused op. The op is expanded otherwise.
+// Whether a backend with these limits has a kernel for this fused op. If not, simplify expands the
+// op; an attention_backward of lse and delta (is_by_delta) it always expands.
 bool has_kernel(const GraphNode& node, const KernelLimits& limits);
 
 // Merges common subexpressions, removes identities and neutral elements, expands fused ops without

@@ -517,7 +517,7 @@ OpKernel lower_op(const Graph& graph, NodeId n, BufferNumbers& buffers) {
   for (const Value input : node.inputs) {
     kernel.input_types.push_back(graph.type(input));
     if (views) {
-      // Only lse and delta have fewer axes than the output: a row per token.
+      // Only the cotangent of lse has fewer axes than the output: a row per token.
       const bool row = graph.type(input).shape.rank() < node.outputs[0].shape.rank();
       kernel.views.push_back(lower_operand(graph, input, buffers, row ? 1 : 2));
       kernel.inputs.push_back(kernel.views.back().buffer);

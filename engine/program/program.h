@@ -121,7 +121,7 @@ struct TapeInstruction {
 // the row. Registers hold f32, f64, i32, u32 or boolean; loads and stores convert from and to bf16,
 // f16, u8 and i64. If `streaming`, no wide instruction and no wide store depends on a reduction, so
 // a row may be processed piece by piece; otherwise it must stay resident, and fits into
-// KernelLimits::max_row_elements.
+// KernelLimits::max_row_elements. (Not the tape of reverse mode; Fluxion has none.)
 struct Tape {
   Dims extents;
   std::int32_t reduced_axes = 0;
@@ -199,8 +199,8 @@ struct OpKernel {
   std::vector<std::int32_t> inputs, outputs;  // buffers, contiguous row-major
   std::vector<TensorType> input_types, output_types;
   // Only for attention and its derivatives: how each input lies in memory, as a batched matrix
-  // [.., tokens, features] (the mask: [.., queries, keys]; lse and delta: [.., tokens], rows of one
-  // column). The order and the buffers are those of `inputs`.
+  // [.., tokens, features] (the mask: [.., queries, keys]; the cotangent of lse: [.., tokens], rows
+  // of one column). The order and the buffers are those of `inputs`.
   std::vector<ContractOperand> views{};
   static auto members(auto& self) {
     return std::tie(self.op, self.attributes, self.inputs, self.outputs, self.input_types,
