@@ -166,7 +166,6 @@ Tangents minimum(const JvpCall& call) {
                        scaled(call.tangents[1], share(gt(a, b), ties, a)))};
 }
 Tangents where(const JvpCall& call) {
-  if (!call.tangents[1] && !call.tangents[2]) return {Tensor()};
   const Operand a = call.tangents[1] ? Operand(call.tangents[1]) : Operand(0.0);
   const Operand b = call.tangents[2] ? Operand(call.tangents[2]) : Operand(0.0);
   return {fluxion::where(call.inputs[0], a, b)};

@@ -93,10 +93,6 @@ MemoryReport ExecutablePlan::memory_report() const {
 
 namespace {
 
-std::uint64_t folded(const plan::Hash128& hash) {
-  return hash.low ^ (hash.high * 0x9e3779b97f4a7c15u);
-}
-
 // FNV-1a over the program's bytes, eight at a time.
 std::uint64_t hash_of(const Program& program) {
   const std::vector<std::byte> bytes = serialise(program);
@@ -152,7 +148,7 @@ std::shared_ptr<const CompiledProgram> PlanCache::find_or_compile(Program progra
 }
 
 std::shared_ptr<const ExecutablePlan> PlanCache::find_or_make(plan::Graph graph, Backend& backend) {
-  const std::uint64_t key = folded(plan::hash(graph));
+  const std::uint64_t key = plan::hash(graph);
   {
     std::lock_guard lock(mutex_);
     if (auto plan = find_plan(key, graph)) return plan;

@@ -60,7 +60,7 @@ class Fuser {
   const Shape& shape(NodeId n) const { return graph_[n].outputs[0].shape; }
   // Whether n's users read it from memory, never from a register.
   bool memory_only(NodeId n) const {
-    return storage_only(graph_[n].outputs[0].dtype) || stored_.contains(n);
+    return !is_register(graph_[n].outputs[0].dtype) || stored_.contains(n);
   }
 
   void find_uses() {

@@ -22,7 +22,7 @@ FusionPolicy::FusionPolicy(const Graph& graph, const CostModel& costs,
 void FusionPolicy::find_sources(NodeId n, bool stored) {
   const GraphNode& node = graph_[n];
   if (op_class(n) != OpClass::elementwise || node.op == Op::identity ||
-      storage_only(node.outputs[0].dtype) || stored)
+      !is_register(node.outputs[0].dtype) || stored)
     return;
   std::set<NodeId> sources;
   int ops = 1;

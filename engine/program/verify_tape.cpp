@@ -9,10 +9,6 @@ namespace fluxion::verification {
 
 namespace {
 
-bool is_register(DType dtype) {
-  return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::i32 || dtype == DType::u32 ||
-         dtype == DType::boolean;
-}
 // Whether a register of dtype `reg` may be loaded from, or stored to, memory of dtype `stored`.
 bool converts(DType reg, DType stored) {
   if (stored == DType::bf16 || stored == DType::f16) return is_floating(reg);
