@@ -59,6 +59,15 @@ class Hasher {
 
 }  // namespace
 
+bool is_literal(const GraphNode& node) {
+  return info(node.op).op_class == OpClass::leaf && node.op != Op::parameter;
+}
+
+Value peel_reshapes(const Graph& graph, Value value) {
+  while (graph[value].op == Op::reshape) value = graph[value].inputs[0];
+  return value;
+}
+
 std::uint64_t hash(const GraphNode& node) {
   Hasher hasher;
   hasher.add(node);

@@ -22,10 +22,10 @@ struct Value {
 };
 
 // Operand `number` of node `user`.
-struct Operand {
+struct Use {
   NodeId user;
   std::int32_t number = 0;
-  auto operator<=>(const Operand&) const = default;
+  auto operator<=>(const Use&) const = default;
 };
 
 struct GraphNode {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "engine/graph/op_names.h"
+#include "engine/plan/tape_edit.h"
 #include "engine/plan/view.h"
 
 namespace fluxion::plan {
@@ -40,7 +41,7 @@ struct NeedsSplit {
 };
 // Thrown where an index can't be followed: this operand must be copied to memory.
 struct Stuck {
-  Operand operand;
+  Use use;
 };
 
 class TapeWriter {
@@ -398,17 +399,17 @@ class TapeWriter {
   Tape tape_;
   std::map<Key, std::int32_t> memo_;
   // The last and the first movement operand on the way down from a stored or reduced value.
-  Operand trail_, first_;
+  Use trail_, first_;
 };
 
 }  // namespace
 
 std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers,
-                                std::vector<Operand>& stuck) {
+                                std::vector<Use>& stuck) {
   try {
     return TapeWriter(graph, group, buffers).write();
   } catch (const Stuck& found) {
-    stuck.push_back(found.operand);
+    stuck.push_back(found.use);
     return std::nullopt;
   }
 }

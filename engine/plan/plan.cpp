@@ -8,8 +8,10 @@
 #include "engine/plan/contractions.h"
 #include "engine/plan/fuse.h"
 #include "engine/plan/lower.h"
+#include "engine/plan/prepare.h"
 #include "engine/plan/schedule.h"
 #include "engine/plan/split.h"
+#include "engine/plan/tape_edit.h"
 
 namespace fluxion {
 
@@ -42,13 +44,13 @@ class Lowering {
 
  private:
   void lower(const Group& group) {
-    std::vector<Operand> stuck;
+    std::vector<Use> stuck;
     std::optional<Tape> tape = lower_group(graph_, group, buffers_, stuck);
-    for (const Operand operand : stuck) {
-      const Value value = graph_[operand.user].inputs[static_cast<std::size_t>(operand.number)];
+    for (const Use use : stuck) {
+      const Value value = graph_[use.user].inputs[static_cast<std::size_t>(use.number)];
       if (stored_.contains(value.node))
         throw Error("plan: a view does not fold even over a copy; this is a planner error");
-      if (!cuts_.stored.contains(value.node)) cuts_.copied.insert(operand);
+      if (!cuts_.stored.contains(value.node)) cuts_.copied.insert(use);
     }
     if (!tape) return;
     if (static_cast<std::int64_t>(tape->extents.size()) > device_.limits.max_axes)
