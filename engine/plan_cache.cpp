@@ -10,6 +10,16 @@ namespace fluxion {
 
 // ---- calls
 
+std::vector<std::shared_ptr<Buffer>> buffers_of(const std::vector<Tensor>& tensors) {
+  std::vector<std::shared_ptr<Buffer>> buffers;
+  for (const Tensor& tensor : tensors) {
+    std::shared_ptr<Buffer> buffer = tensor.node()->value(tensor.output());
+    if (!buffer) throw Error("eval: an input has no value; this is an engine error");
+    buffers.push_back(std::move(buffer));
+  }
+  return buffers;
+}
+
 void BoundCall::allocate(Backend& backend) {
   const Program& program = plan_->program();
   const std::vector<OutputSource>& sources = plan_->outputs_;
