@@ -180,11 +180,11 @@ Tensor make_leaf(Op op, Attributes attributes, TensorType type, const Device& de
 Tensor make_constant(double number, DType dtype, const Device& device, std::string_view function,
                      const Location& where);
 
-// Computes the values of all tensors in one plan, and those of inner nodes that other handles hold.
-// Throws DeviceError if the tensors are on different devices.
 struct EvalOptions {
   RunOptions run;
 };
+// Computes the values of all tensors in one plan, and those of inner nodes that other handles hold.
+// Throws DeviceError if the tensors are on different devices, Error if a handle is empty.
 void eval(std::span<const Tensor> tensors, const EvalOptions& options = {});
 inline void eval(const Tensor& tensor, const EvalOptions& options = {}) {
   eval(std::span<const Tensor>(&tensor, 1), options);
