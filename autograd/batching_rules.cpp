@@ -204,7 +204,7 @@ Outputs region(const BatchCall& call) { return batch_region(call); }
 constexpr auto batch_rules = [] {
   std::array<BatchRule, op_count> table{};
   const auto set = [&](Op op, BatchRule rule) { table[static_cast<std::size_t>(op)] = rule; };
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) \
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) \
   if (OpClass::op_class == OpClass::elementwise) set(Op::name, leading);
 #include "engine/graph/ops.def"
 #undef FLUXION_OP
@@ -225,8 +225,8 @@ constexpr auto batch_rules = [] {
 
 constexpr bool batch_rules_complete() {
   bool all = true;
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) \
-  all = all &&                                                              \
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) \
+  all = all &&                                                        \
         (OpClass::op_class == OpClass::leaf || batch_rules[static_cast<std::size_t>(Op::name)]);
 #include "engine/graph/ops.def"
 #undef FLUXION_OP

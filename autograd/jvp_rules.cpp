@@ -8,6 +8,7 @@
 #include "autograd/linearize.h"
 #include "autograd/rules.h"
 #include "engine/graph/expansion.h"
+#include "engine/graph/largest.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/single_precision.h"
@@ -166,7 +167,6 @@ Tangents minimum(const JvpCall& call) {
                        scaled(call.tangents[1], share(gt(a, b), ties, a)))};
 }
 Tangents where(const JvpCall& call) {
-  if (!call.tangents[1] && !call.tangents[2]) return {Tensor()};
   const Operand a = call.tangents[1] ? Operand(call.tangents[1]) : Operand(0.0);
   const Operand b = call.tangents[2] ? Operand(call.tangents[2]) : Operand(0.0);
   return {fluxion::where(call.inputs[0], a, b)};
@@ -184,7 +184,9 @@ Tangents extremum(const JvpCall& call) {
   const Tensor chosen = fluxion::convert(eq(x, call.output()), x.dtype());
   const Dims& axes = call.get<AxesAttributes>().axes;
   if (axes.empty()) return {call.tangents[0]};
-  return {sum(scaled(call.tangents[0], chosen), axes, true) / sum(chosen, axes, true)};
+  // Of a line with a NaN nothing is chosen, and each share is NaN.
+  const Tensor share = chosen / sum(chosen, axes, true);
+  return {sum(scaled(call.tangents[0], share), axes, true)};
 }
 
 // matmul and conv2d, linear in each operand: both products are added before they are rounded to the
@@ -221,7 +223,7 @@ Tensor against_largest(const JvpCall& call) {
   const Dims axis{call.get<AxisAttributes>().axis};
   const Tensor y = call.output(), &dx = call.tangents[0];
   const Tensor largest = fluxion::convert(eq(y, max(y, axis, true)), y.dtype());
-  return dx - sum(scaled(dx, largest), axis, true) / sum(largest, axis, true);
+  return dx - mean_over(dx, largest, axis);
 }
 Tangents softmax(const JvpCall& call) {
   const Tensor y = call.output(), weighted = scaled(against_largest(call), y);

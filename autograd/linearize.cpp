@@ -23,6 +23,24 @@ Tensor tangent_of(const TangentMap& tangents, const Tensor& tensor) {
                                  : found->second[static_cast<std::size_t>(tensor.output())];
 }
 
+// Throws Error unless a rule of `node` returned one tensor for each of `count` values, empty or of
+// the type type_of(i): what uses them relies on it.
+template <class TypeOf>
+void check_returned(const Node& node, const char* what, const std::vector<Tensor>& returned,
+                    std::size_t count, TypeOf type_of) {
+  const auto fail = [&](const std::string& how) {
+    throw Error(std::string(to_string(node.op)) + ": its rule returned " + how +
+                "; this is an engine error");
+  };
+  if (returned.size() != count)
+    fail(std::to_string(returned.size()) + " " + what + "s for " + std::to_string(count) +
+         " values");
+  for (std::size_t i = 0; i < count; ++i)
+    if (returned[i] && returned[i].type() != type_of(i))
+      fail(to_string(returned[i].type()) + " as the " + what + " number " + std::to_string(i) +
+           ", of " + to_string(type_of(i)));
+}
+
 // Forward mode: extends `tangents` from the nodes that have some to every node of `order` that
 // depends on them.
 void push(const std::vector<WalkedNode>& order, TangentMap& tangents) {
@@ -34,9 +52,12 @@ void push(const std::vector<WalkedNode>& order, TangentMap& tangents) {
       input_tangents.push_back(tangent_of(tangents, input));
       any = any || input_tangents.back();
     }
-    if (any)
-      tangents.emplace(walked.node.get(),
-                       jvp_rule(walked.node->op)({walked.node, walked.inputs, input_tangents}));
+    if (!any) continue;
+    const Node& node = *walked.node;
+    std::vector<Tensor> made = jvp_rule(node.op)({walked.node, walked.inputs, input_tangents});
+    check_returned(node, "tangent", made, node.outputs.size(),
+                   [&](std::size_t i) -> const TensorType& { return node.outputs[i]; });
+    tangents.emplace(&node, std::move(made));
   }
 }
 
@@ -168,6 +189,8 @@ std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<T
     const std::vector<Tensor> cotangents_of_node = std::move(found->second);
     const std::vector<Tensor> result =
         rule({walked->node, walked->inputs, cotangents_of_node, linear});
+    check_returned(*walked->node, "cotangent", result, walked->inputs.size(),
+                   [&](std::size_t i) -> const TensorType& { return walked->inputs[i].type(); });
     for (std::size_t i = 0; i < result.size(); ++i) accumulate(walked->inputs[i], result[i]);
   }
   std::vector<Tensor> result;
@@ -259,14 +282,15 @@ Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents,
 
 Leaves::Leaves(std::vector<Tensor> values, Linear) : values_(std::move(values)) {
   for (const Tensor& value : values_) {
-    if (!value) {
+    if (!value || !is_floating(value.dtype())) {
       tangents_.emplace_back();
+      leaves_.push_back(value);
       continue;
     }
     tangents_.push_back(placeholder_for(value.type(), value.device()));
     scope_.add(tangents_.back());
+    leaves_.push_back(tangents_.back());
   }
-  leaves_ = tangents_;
 }
 
 std::vector<Tensor> Leaves::push_forward(const std::vector<Tensor>& outputs) const {

@@ -54,7 +54,8 @@ class Leaves {
   // does not fit its value.
   Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents,
          std::optional<Location> where = {});
-  // Leaves for linear_transpose: the placeholders themselves are the traced tensors.
+  // Leaves for linear_transpose: the placeholders themselves are the traced tensors, and values
+  // that are not floating stand for themselves.
   Leaves(std::vector<Tensor> values, Linear);
 
   const std::vector<Tensor>& tensors() const { return leaves_; }

@@ -24,7 +24,7 @@ struct JvpCall {
     return std::get<T>(node->attributes);
   }
 };
-// Tangents of the outputs.
+// Tangents of the outputs: one tensor for each, empty or of the output's type.
 using JvpRule = std::vector<Tensor> (*)(const JvpCall&);
 
 // What a transpose rule sees: the cotangents of the outputs, at least one not zero, and which
@@ -40,8 +40,8 @@ struct TransposeCall {
     return std::get<T>(node->attributes);
   }
 };
-// Cotangents of the inputs; empty for inputs that are not linear. Throws Error if the op is not
-// linear in the inputs marked.
+// Cotangents of the inputs: one tensor for each, empty or of the input's type; those of inputs that
+// are not linear are not read. Throws Error if the op is not linear in the inputs marked.
 using TransposeRule = std::vector<Tensor> (*)(const TransposeCall&);
 
 // Never null: an op without a derivative (comparisons, integers, random bits) has a rule that

@@ -23,7 +23,9 @@ namespace fluxion {
 
 // f(primals...) and its derivative along tangents. `tangents` has the structure of `primals`. An
 // empty Tensor is a zero tangent, and the only tangent of a tensor that is not floating. Zeros in
-// the result are full-shaped.
+// the result are full-shaped. Throws DTypeError, ShapeError or DeviceError if a tangent differs
+// from its tensor in that, DTypeError if that is not floating, and Error if there are more or fewer
+// tangents than tensors.
 template <class F, class... Args>
 auto jvp(F&& f, const std::tuple<Args...>& primals, const std::tuple<Args...>& tangents,
          Location where = Location::current()) {
@@ -49,35 +51,47 @@ void jvp(F&&, const Wrong&...) {
 }
 
 namespace detail {
+// f(primals...) and its linear map there.
+template <class Result, class Primals>
+struct Linearized {
+  Primals primals;
+  Result outputs;
+  std::shared_ptr<const LinearMap> map;
+};
+
 template <class F, class... Args>
-auto linearize(std::optional<Location> where, F&& f, const Args&... args) {
+auto linearized(std::optional<Location> where, F&& f, const Args&... args) {
   using Result = std::invoke_result_t<F, const Args&...>;
   const std::tuple<Args...> primals(args...);
-  auto map = std::make_shared<LinearMap>();
-  Leaves traced(leaves(primals), where);
+  const Leaves traced(leaves(primals), where);
   Result outputs = std::apply(f, with_leaves(primals, traced.tensors()));
-  *map = traced.linear_map(leaves(outputs));
-  return std::pair(outputs, [map, outputs](const std::tuple<Args...>& tangents) {
-    return with_leaves(outputs, map->apply(leaves(tangents)));
-  });
+  auto map = std::make_shared<const LinearMap>(traced.linear_map(leaves(outputs)));
+  return Linearized<Result, std::tuple<Args...>>{primals, outputs, std::move(map)};
+}
+
+template <class F, class... Args>
+auto linearize(std::optional<Location> where, F&& f, const Args&... args) {
+  const auto at = linearized(where, std::forward<F>(f), args...);
+  return std::pair(at.outputs,
+                   [outputs = at.outputs, map = at.map](const std::tuple<Args...>& tangents) {
+                     return with_leaves(outputs, map->apply(leaves(tangents)));
+                   });
 }
 
 template <class F, class... Args>
 auto vjp(std::optional<Location> where, F&& f, const Args&... args) {
   using Result = std::invoke_result_t<F, const Args&...>;
-  const std::tuple<Args...> primals(args...);
-  auto map = std::make_shared<LinearMap>();
-  Leaves traced(leaves(primals), where);
-  Result outputs = std::apply(f, with_leaves(primals, traced.tensors()));
-  *map = traced.linear_map(leaves(outputs));
-  return std::pair(outputs, [map, primals](const Result& cotangents) {
+  const auto at = linearized(where, std::forward<F>(f), args...);
+  return std::pair(at.outputs, [primals = at.primals, map = at.map](const Result& cotangents) {
     return with_leaves(primals, map->transpose(leaves(cotangents)));
   });
 }
 }  // namespace detail
 
 // f(args...) and the linear map dx -> J dx at that point. The map takes the tangents of all
-// arguments as a tuple, and may be applied any number of times.
+// arguments as a tuple, and may be applied any number of times. It throws DTypeError, ShapeError or
+// DeviceError if a tangent differs from its argument in that, and Error if there are more or fewer
+// tangents; those of tensors that are not floating it does not read.
 template <class F, class... Args>
 auto linearize(F&& f, const Args&... args) {
   return detail::linearize({}, std::forward<F>(f), args...);
@@ -88,7 +102,9 @@ auto linearize(F&& f, const T& x, Location where = Location::current()) {
 }
 
 // f(args...) and its pull-back: cotangents of the result -> cotangents of all arguments, as a
-// tuple. Tensors that are not floating get an empty Tensor.
+// tuple. Tensors that are not floating get an empty Tensor. The pull-back throws DTypeError,
+// ShapeError or DeviceError if a cotangent differs from its result in that, and Error if there are
+// more or fewer cotangents.
 template <class F, class... Args>
 auto vjp(F&& f, const Args&... args) {
   return detail::vjp({}, std::forward<F>(f), args...);
@@ -100,7 +116,8 @@ auto vjp(F&& f, const T& x, Location where = Location::current()) {
 
 // The transpose of a linear f at the shapes of `example`: cotangents of f's result -> cotangents of
 // its argument. For an affine f: the transpose of its linear part; terms that do not depend on the
-// argument are left out. Throws Error if f is not linear.
+// argument are left out. Tensors of `example` that are not floating keep their values and get an
+// empty Tensor. Throws Error if f is not linear.
 template <class F, class T>
 auto linear_transpose(F&& f, const T& example) {
   using Result = std::invoke_result_t<F, const T&>;
@@ -125,7 +142,9 @@ struct SplitAuxiliary<std::pair<Tensor, A>> {  // f returned (loss, auxiliary tr
 }  // namespace detail
 
 // f -> (value, gradient with respect to argument `argument`). f returns a scalar floating tensor,
-// or a pair (scalar, auxiliary tree); then the value is that pair.
+// or a pair (scalar, auxiliary tree); then the value is that pair. Throws DTypeError if the scalar,
+// or a tensor of the argument, is not floating, and ShapeError if the scalar has not exactly one
+// element.
 template <std::size_t argument = 0, class F>
 auto value_and_grad(F f, Location where = Location::current()) {
   return [f = std::move(f), where]<class... Args>(const Args&... args) {
@@ -143,7 +162,7 @@ auto value_and_grad(F f, Location where = Location::current()) {
   };
 }
 
-// f -> gradient of the scalar f with respect to argument `argument`.
+// f -> gradient of the scalar f with respect to argument `argument`. Throws as value_and_grad does.
 template <std::size_t argument = 0, class F>
 auto grad(F f, Location where = Location::current()) {
   return [inner = value_and_grad<argument>(std::move(f), where)]<class... Args>(

@@ -214,10 +214,10 @@ class Backend {
 
   // ---- programs
 
-  // Verifies the program, which may come from an untrusted file, and makes it ready to run: it then
-  // touches only its bindings, its arena and Executable::workspace_bytes() of memory. Throws Error
-  // if it is not sound, or exceeds this backend's limits or ops; OutOfMemory if no memory could
-  // hold its workspace.
+  // Verifies the program, whoever made it, and makes it ready to run: it then touches only its
+  // bindings, its arena and Executable::workspace_bytes() of memory. Throws Error if it is not
+  // sound, or exceeds this backend's limits or ops; OutOfMemory if no memory could hold its
+  // workspace.
   std::unique_ptr<Executable> compile(const Program& program);
 
   // ---- what a backend implements; the functions above check the arguments first

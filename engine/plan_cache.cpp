@@ -10,6 +10,16 @@ namespace fluxion {
 
 // ---- calls
 
+std::vector<std::shared_ptr<Buffer>> buffers_of(const std::vector<Tensor>& tensors) {
+  std::vector<std::shared_ptr<Buffer>> buffers;
+  for (const Tensor& tensor : tensors) {
+    std::shared_ptr<Buffer> buffer = tensor.node()->value(tensor.output());
+    if (!buffer) throw Error("eval: an input has no value; this is an engine error");
+    buffers.push_back(std::move(buffer));
+  }
+  return buffers;
+}
+
 void BoundCall::allocate(Backend& backend) {
   const Program& program = plan_->program();
   const std::vector<OutputSource>& sources = plan_->outputs_;
@@ -93,10 +103,6 @@ MemoryReport ExecutablePlan::memory_report() const {
 
 namespace {
 
-std::uint64_t folded(const plan::Hash128& hash) {
-  return hash.low ^ (hash.high * 0x9e3779b97f4a7c15u);
-}
-
 // FNV-1a over the program's bytes, eight at a time.
 std::uint64_t hash_of(const Program& program) {
   const std::vector<std::byte> bytes = serialise(program);
@@ -152,7 +158,7 @@ std::shared_ptr<const CompiledProgram> PlanCache::find_or_compile(Program progra
 }
 
 std::shared_ptr<const ExecutablePlan> PlanCache::find_or_make(plan::Graph graph, Backend& backend) {
-  const std::uint64_t key = folded(plan::hash(graph));
+  const std::uint64_t key = plan::hash(graph);
   {
     std::lock_guard lock(mutex_);
     if (auto plan = find_plan(key, graph)) return plan;

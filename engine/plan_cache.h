@@ -21,6 +21,9 @@ struct CompiledProgram {
 
 class ExecutablePlan;
 
+// The values of evaluated tensors. Throws Error if one has none.
+std::vector<std::shared_ptr<Buffer>> buffers_of(const std::vector<Tensor>& tensors);
+
 // One call of a plan: bind, allocate(), run(). Everything expected to fail, such as allocation,
 // comes before run().
 class BoundCall {

@@ -83,7 +83,8 @@ class CpuExecutable final : public Executable {
       runners_.push_back(make_runner(kernel));
       scratch_bytes_ = std::max(
           scratch_bytes_,
-          std::visit([&](const auto& runner) { return scratch_of(runner); }, runners_.back()));
+          std::visit([&](const auto& runner) { return runner.scratch_bytes(threads_->threads()); },
+                     runners_.back()));
     }
     arena_bytes_ = round_up(arena_bytes_, alignment);
     scratch_bytes_ = round_up(scratch_bytes_, alignment);
@@ -136,38 +137,12 @@ class CpuExecutable final : public Executable {
         throw Cancelled("cpu: stopped before kernel " + std::to_string(k) + " of " +
                         std::to_string(runners_.size()));
       begun = static_cast<std::int64_t>(k);
-      std::visit([&](const auto& runner) { run_one(runner, memory, scratch); }, runners_[k]);
+      std::visit([&](const auto& runner) { runner.run(memory, *threads_, scratch); }, runners_[k]);
       clock.done(k);
     }
   }
 
   static std::byte* data_of(Buffer& buffer) { return static_cast<std::byte*>(buffer.host()); }
-
-  std::size_t scratch_of(const TapeRunner& runner) const {
-    return runner.scratch_bytes(threads_->threads());
-  }
-  std::size_t scratch_of(const ContractRunner& runner) const {
-    return runner.scratch_bytes(threads_->threads());
-  }
-  std::size_t scratch_of(const AttentionRunner& runner) const {
-    return runner.scratch_bytes(threads_->threads());
-  }
-  std::size_t scratch_of(const OpRunner& runner) const {
-    return runner.scratch_bytes(threads_->threads());
-  }
-
-  void run_one(const TapeRunner& runner, const CallMemory& memory, std::byte* scratch) const {
-    runner.run(memory, *threads_, scratch);
-  }
-  void run_one(const ContractRunner& runner, const CallMemory& memory, std::byte* scratch) const {
-    runner.run(memory, *threads_, scratch);
-  }
-  void run_one(const AttentionRunner& runner, const CallMemory& memory, std::byte* scratch) const {
-    runner.run(memory, *threads_, scratch);
-  }
-  void run_one(const OpRunner& runner, const CallMemory& memory, std::byte* scratch) const {
-    runner.run(memory, *threads_, scratch);
-  }
 
   const std::vector<BufferSlot> buffers_;
   std::size_t arena_bytes_ = 0, scratch_bytes_ = 0;

@@ -252,7 +252,7 @@ void elementwise(const Call& call) {
           call.out().put(i, x);
         else if (call.inputs.size() == 1)
           call.out().put(i, unary(op, x));
-        else if (op >= Op::lt && op <= Op::ne)
+        else if (is_comparison(op))
           call.out().put(i, static_cast<std::int64_t>(compare(op, x, call.in(1).get<Number>(i))));
         else
           call.out().put(i, binary(op, x, call.in(1).get<Number>(i)));

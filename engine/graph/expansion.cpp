@@ -4,7 +4,7 @@
 #include <limits>
 #include <numeric>
 
-#include "engine/graph/log_sum.h"
+#include "engine/graph/largest.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 
@@ -185,7 +185,7 @@ struct AgainstLargest {
 };
 AgainstLargest against_largest(const Tensor& x, const Tensor& s) {
   const Tensor largest = convert(eq(s, max(s, {-1}, true)), x.dtype());
-  const Tensor at = sum(strong_mul(x, largest), {-1}, true) / sum(largest, {-1}, true);
+  const Tensor at = mean_over(x, largest, {-1});
   return {x - at, at};
 }
 

@@ -16,10 +16,9 @@ constexpr std::size_t index_in(std::variant<Ts...>*) {
 }
 
 constexpr std::array<OpInfo, op_count> op_infos = {{
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) \
-  {#name,        inputs,                                                    \
-   outputs,      OpClass::op_class,                                         \
-   OpCost::cost, index_in<attributes>(static_cast<Attributes*>(nullptr))},
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) \
+  {#name, inputs, outputs, OpClass::op_class,                         \
+   index_in<attributes>(static_cast<Attributes*>(nullptr))},
 #include "engine/graph/ops.def"
 #undef FLUXION_OP
 }};

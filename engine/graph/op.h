@@ -26,9 +26,6 @@ enum class OpClass : std::uint8_t {
   region
 };
 
-// What computing one element of an op's result again costs (see engine/graph/ops.def).
-enum class OpCost : std::uint8_t { none, arithmetic, transcendental, whole };
-
 // Whether an op of this class runs as a kernel of its own on whole tensors in memory (plans hold
 // the fused ops only that their backend has kernels for).
 constexpr bool is_whole(OpClass op_class) {
@@ -38,8 +35,8 @@ constexpr bool is_whole(OpClass op_class) {
 
 class Region;  // engine/graph/region.h
 
-// Declared here, so that what only passes ops on does not depend on the op table; its enumerators are
-// in engine/graph/op_names.h.
+// Declared here, so that what only passes ops on does not depend on the op table; its enumerators
+// are in engine/graph/op_names.h.
 enum class Op : std::uint8_t;
 
 // Each attribute type lists its members once; hashing, printing and serialisation walk that list.
@@ -173,7 +170,6 @@ struct OpInfo {
   int inputs;   // -1: one or more
   int outputs;  // -1: as many as the region has
   OpClass op_class;
-  OpCost cost;
   std::size_t attributes;  // index into Attributes
 };
 

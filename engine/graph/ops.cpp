@@ -6,7 +6,7 @@
 #include <numbers>
 #include <numeric>
 
-#include "engine/graph/log_sum.h"
+#include "engine/graph/largest.h"
 #include "engine/graph/numbers.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/shape_rules.h"
@@ -400,6 +400,10 @@ Tensor log_sum(const Tensor& shifted, const Tensor& largest, const Dims& axes) {
   if (shifted.elements() == 0) return log(sum(exp(shifted), axes, true));
   const Tensor chosen = convert(largest, shifted.dtype());
   return log1p(sum(exp(shifted) - chosen / sum(chosen, axes, true), axes, true));
+}
+
+Tensor mean_over(const Tensor& x, const Tensor& chosen, const Dims& axes) {
+  return sum(strong_mul(x, chosen), axes, true) / sum(chosen, axes, true);
 }
 
 Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdims, Location where) {

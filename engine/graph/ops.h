@@ -247,6 +247,9 @@ Tensor one_hot(const Tensor& indices, std::int64_t classes, DType dtype = DType:
 
 // ---- fused ops, defined by their expansions (engine/graph/expansion.h); floating
 
+// e^x_i / sum_j e^x_j along `axis`, and its logarithm, in the shape of x. A line that is all -inf,
+// or holds inf or NaN, becomes NaN (attention gives 0 where it sees nothing). Throws DTypeError if
+// x is not floating, ShapeError if it has no such axis.
 Tensor softmax(const Tensor& x, std::int64_t axis = -1, Location where = Location::current());
 Tensor log_softmax(const Tensor& x, std::int64_t axis = -1, Location where = Location::current());
 // (x - mean) / sqrt(var + epsilon) over the last axis, with the population variance; then times

@@ -517,7 +517,7 @@ Types attention_backward(const Call& call) {
 
 using ShapeRule = Types (*)(const Call&);
 constexpr std::array<ShapeRule, op_count> shape_rules = {
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) rule,
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) rule,
 #include "engine/graph/ops.def"
 #undef FLUXION_OP
 };

@@ -105,8 +105,8 @@ struct TraceScope {
   std::uint64_t depth = 0;  // 0 is outermost
 };
 
-// The indices of Op::parameter leaves that are not arguments of a traced function.
-inline constexpr std::int64_t placeholder_leaf = -1;  // a tangent
+// The indices of Op::parameter leaves that are not arguments of a compiled function.
+inline constexpr std::int64_t placeholder_leaf = -1;  // a tangent, or a parameter of a region
 inline constexpr std::int64_t mapped_leaf = -2;       // one example of what vmap maps over
 
 // A recorded op. Only its published values, and the inputs that they make unnecessary, change.
@@ -180,11 +180,11 @@ Tensor make_leaf(Op op, Attributes attributes, TensorType type, const Device& de
 Tensor make_constant(double number, DType dtype, const Device& device, std::string_view function,
                      const Location& where);
 
-// Computes the values of all tensors in one plan, and those of inner nodes that other handles hold.
-// Throws DeviceError if the tensors are on different devices.
 struct EvalOptions {
   RunOptions run;
 };
+// Computes the values of all tensors in one plan, and those of inner nodes that other handles hold.
+// Throws DeviceError if the tensors are on different devices, Error if a handle is empty.
 void eval(std::span<const Tensor> tensors, const EvalOptions& options = {});
 inline void eval(const Tensor& tensor, const EvalOptions& options = {}) {
   eval(std::span<const Tensor>(&tensor, 1), options);

@@ -9,6 +9,7 @@
 
 #include "engine/plan/kernel_graph.h"
 #include "engine/plan/memory.h"
+#include "engine/plan/tape_edit.h"
 
 namespace fluxion::plan {
 

@@ -40,7 +40,7 @@ class Fuser {
     bool canonical;
   };
   struct Node {
-    std::vector<Operand> uses;  // through movement ops
+    std::vector<Use> uses;  // through movement ops
     std::vector<Host> hosts;
     bool external = false;  // an output, or read by a kernel that is not a tape
     bool copied = false;    // recomputed in each kernel that uses it
@@ -60,7 +60,7 @@ class Fuser {
   const Shape& shape(NodeId n) const { return graph_[n].outputs[0].shape; }
   // Whether n's users read it from memory, never from a register.
   bool memory_only(NodeId n) const {
-    return storage_only(graph_[n].outputs[0].dtype) || stored_.contains(n);
+    return !is_register(graph_[n].outputs[0].dtype) || stored_.contains(n);
   }
 
   void find_uses() {
@@ -83,14 +83,14 @@ class Fuser {
   // Calls f(use, host) for each place where n is read.
   template <class F>
   void for_reads(NodeId n, F&& f) const {
-    for (const Operand use : nodes_[n].uses)
+    for (const Use use : nodes_[n].uses)
       for (const Host& host : nodes_[use.user].hosts)
         f(use, Host{dependences_.of(host.kernel), host.canonical});
   }
 
   KernelSet readers(NodeId n) const {
     KernelSet result;
-    for_reads(n, [&](Operand, Host host) { result.insert(host.kernel); });
+    for_reads(n, [&](Use, Host host) { result.insert(host.kernel); });
     return result;
   }
 
@@ -98,7 +98,7 @@ class Fuser {
   // kernels can be merged only then.
   bool reads_in_place(NodeId n, KernelId kernel, const Space& space) const {
     bool all = true;
-    for_reads(n, [&](Operand use, Host host) {
+    for_reads(n, [&](Use use, Host host) {
       all = all && (host.kernel != kernel ||
                     (host.canonical && plan::reads_in_place(graph_, space, use, n)));
     });
@@ -126,7 +126,7 @@ class Fuser {
       const Node& node = nodes_[n];
       const bool stored =
           node.external || std::any_of(node.uses.begin(), node.uses.end(),
-                                       [&](Operand use) { return !nodes.contains(use.user); });
+                                       [&](Use use) { return !nodes.contains(use.user); });
       stores += stored && !node.copied ? 1 : 0;
       if (std::ssize(loads) > limits_.max_loads || stores > limits_.max_stores) return false;
     }
@@ -137,9 +137,9 @@ class Fuser {
   // memory.
   bool reads_a_register(const std::set<NodeId>& nodes) const {
     return std::any_of(nodes.begin(), nodes.end(), [&](NodeId n) {
-      const std::vector<Operand>& uses = nodes_[n].uses;
+      const std::vector<Use>& uses = nodes_[n].uses;
       return memory_only(n) && std::any_of(uses.begin(), uses.end(),
-                                           [&](Operand use) { return nodes.contains(use.user); });
+                                           [&](Use use) { return nodes.contains(use.user); });
     });
   }
 
@@ -218,13 +218,13 @@ class Fuser {
 
   // Recomputes n in each of `groups`, if the policy and the limits allow it.
   bool recompute(NodeId n, const KernelSet& groups) {
-    const auto stretches = [&](Operand use) {
+    const auto stretches = [&](Use use) {
       const Value read = graph_[use.user].inputs[0];
       return shape(use.user).elements() > shape(n).elements() ||
              (op_class(use.user) == OpClass::reduction &&
               graph_.type(read).shape.elements() > shape(n).elements());
     };
-    const std::vector<Operand>& uses = nodes_[n].uses;
+    const std::vector<Use>& uses = nodes_[n].uses;
     if (!policy_.computes_again(n, std::any_of(uses.begin(), uses.end(), stretches))) return false;
     for (const KernelId g : groups) {
       std::set<NodeId> nodes = kernels_[g].nodes;
@@ -267,7 +267,7 @@ class Fuser {
       Group group{kernels_[k].space, {kernels_[k].nodes.begin(), kernels_[k].nodes.end()}, {}};
       for (const NodeId n : group.nodes) {
         bool stored = nodes_[n].external;
-        for_reads(n, [&](Operand, Host host) { stored = stored || host.kernel != k; });
+        for_reads(n, [&](Use, Host host) { stored = stored || host.kernel != k; });
         if (stored && !nodes_[n].copied) group.stores.push_back(n);
       }
       result.push_back(std::move(group));

@@ -16,12 +16,12 @@ namespace fluxion::plan {
 
 namespace {
 
-// Two independent 64-bit streams with the multipliers of splitmix64 (Steele, Lea, Flood 2014).
+// With a multiplier of splitmix64 (Steele, Lea, Flood 2014).
 class Hasher {
  public:
   void add(std::uint64_t word) {
-    hash_.low = mix(hash_.low ^ word, 0xbf58476d1ce4e5b9u);
-    hash_.high = mix(hash_.high + word, 0x94d049bb133111ebu);
+    const std::uint64_t x = hash_ ^ word, mixed = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    hash_ = (mixed ^ (mixed >> 27)) * 0x9e3779b97f4a7c15u;
   }
   void add(std::int64_t word) { add(static_cast<std::uint64_t>(word)); }
   void add(bool value) { add(static_cast<std::uint64_t>(value)); }
@@ -51,25 +51,30 @@ class Hasher {
     for (const TensorType& type : node.outputs) add(type);
     add(static_cast<std::int64_t>(node.scalar));
   }
-  Hash128 result() const { return hash_; }
+  std::uint64_t result() const { return hash_; }
 
  private:
-  static std::uint64_t mix(std::uint64_t x, std::uint64_t multiplier) {
-    x = (x ^ (x >> 30)) * multiplier;
-    return (x ^ (x >> 27)) * 0x9e3779b97f4a7c15u;
-  }
-  Hash128 hash_{0x243f6a8885a308d3u, 0x13198a2e03707344u};
+  std::uint64_t hash_ = 0x243f6a8885a308d3u;
 };
 
 }  // namespace
 
-Hash128 hash(const GraphNode& node) {
+bool is_literal(const GraphNode& node) {
+  return info(node.op).op_class == OpClass::leaf && node.op != Op::parameter;
+}
+
+Value peel_reshapes(const Graph& graph, Value value) {
+  while (graph[value].op == Op::reshape) value = graph[value].inputs[0];
+  return value;
+}
+
+std::uint64_t hash(const GraphNode& node) {
   Hasher hasher;
   hasher.add(node);
   return hasher.result();
 }
 
-Hash128 hash(const Graph& graph) {
+std::uint64_t hash(const Graph& graph) {
   Hasher hasher;
   for (const GraphNode& node : graph.nodes) hasher.add(node);
   for (const Value output : graph.outputs) hasher.add(output);

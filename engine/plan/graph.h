@@ -22,10 +22,10 @@ struct Value {
 };
 
 // Operand `number` of node `user`.
-struct Operand {
+struct Use {
   NodeId user;
   std::int32_t number = 0;
-  auto operator<=>(const Operand&) const = default;
+  auto operator<=>(const Use&) const = default;
 };
 
 struct GraphNode {
@@ -55,11 +55,6 @@ struct Graph {
 // Whether a node is a leaf without memory, a number or an index: each kernel makes its own.
 bool is_literal(const GraphNode& node);
 
-// Whether a dtype exists in memory only: values are rounded to it when they are stored.
-inline bool storage_only(DType dtype) {
-  return dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::u8 || dtype == DType::i64;
-}
-
 // The value below all reshapes on top of `value`: they share its memory.
 Value peel_reshapes(const Graph& graph, Value value);
 
@@ -80,12 +75,10 @@ void for_sources(const Graph& graph, Value value, F&& f) {
   }
 }
 
-struct Hash128 {
-  std::uint64_t low = 0, high = 0;
-  bool operator==(const Hash128&) const = default;
-};
-Hash128 hash(const Graph& graph);
-Hash128 hash(const GraphNode& node);
+// Equal graphs have equal hashes, but so may others: whoever finds something by its hash compares
+// it.
+std::uint64_t hash(const Graph& graph);
+std::uint64_t hash(const GraphNode& node);
 
 // Checks the invariants: inputs before users, arity, types as the shape rules give them. Throws
 // Error, which names the first that does not hold.
@@ -106,7 +99,8 @@ struct Canonical {
 // custom_vjp, which has no graph.
 Canonical canonicalise(std::span<const Tensor> parameters, std::span<const Tensor> outputs);
 
-// Whether a backend with these limits has a kernel for this fused op. The op is expanded otherwise.
+// Whether a backend with these limits has a kernel for this fused op. If not, simplify expands the
+// op; an attention_backward of lse and delta (is_by_delta) it always expands.
 bool has_kernel(const GraphNode& node, const KernelLimits& limits);
 
 // Merges common subexpressions, removes identities and neutral elements, expands fused ops without

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/plan/tape_edit.h"
 
 namespace fluxion::plan {
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "engine/graph/op_names.h"
+#include "engine/plan/tape_edit.h"
 #include "engine/plan/view.h"
 
 namespace fluxion::plan {
@@ -40,7 +41,7 @@ struct NeedsSplit {
 };
 // Thrown where an index can't be followed: this operand must be copied to memory.
 struct Stuck {
-  Operand operand;
+  Use use;
 };
 
 class TapeWriter {
@@ -398,17 +399,17 @@ class TapeWriter {
   Tape tape_;
   std::map<Key, std::int32_t> memo_;
   // The last and the first movement operand on the way down from a stored or reduced value.
-  Operand trail_, first_;
+  Use trail_, first_;
 };
 
 }  // namespace
 
 std::optional<Tape> lower_group(const Graph& graph, const Group& group, BufferNumbers& buffers,
-                                std::vector<Operand>& stuck) {
+                                std::vector<Use>& stuck) {
   try {
     return TapeWriter(graph, group, buffers).write();
   } catch (const Stuck& found) {
-    stuck.push_back(found.operand);
+    stuck.push_back(found.use);
     return std::nullopt;
   }
 }
@@ -517,7 +518,7 @@ OpKernel lower_op(const Graph& graph, NodeId n, BufferNumbers& buffers) {
   for (const Value input : node.inputs) {
     kernel.input_types.push_back(graph.type(input));
     if (views) {
-      // Only lse and delta have fewer axes than the output: a row per token.
+      // Only the cotangent of lse has fewer axes than the output: a row per token.
       const bool row = graph.type(input).shape.rank() < node.outputs[0].shape.rank();
       kernel.views.push_back(lower_operand(graph, input, buffers, row ? 1 : 2));
       kernel.inputs.push_back(kernel.views.back().buffer);

@@ -6,6 +6,7 @@
 #include <queue>
 
 #include "engine/divide.h"
+#include "engine/plan/tape_edit.h"
 #include "engine/program/blocks.h"
 
 namespace fluxion::plan {

@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <set>
 
 #include "engine/error.h"
 #include "engine/graph/op_names.h"
 #include "engine/plan/contractions.h"
 #include "engine/plan/fuse.h"
 #include "engine/plan/lower.h"
+#include "engine/plan/prepare.h"
 #include "engine/plan/schedule.h"
 #include "engine/plan/split.h"
+#include "engine/plan/tape_edit.h"
 
 namespace fluxion {
 
@@ -42,13 +46,13 @@ class Lowering {
 
  private:
   void lower(const Group& group) {
-    std::vector<Operand> stuck;
+    std::vector<Use> stuck;
     std::optional<Tape> tape = lower_group(graph_, group, buffers_, stuck);
-    for (const Operand operand : stuck) {
-      const Value value = graph_[operand.user].inputs[static_cast<std::size_t>(operand.number)];
+    for (const Use use : stuck) {
+      const Value value = graph_[use.user].inputs[static_cast<std::size_t>(use.number)];
       if (stored_.contains(value.node))
         throw Error("plan: a view does not fold even over a copy; this is a planner error");
-      if (!cuts_.stored.contains(value.node)) cuts_.copied.insert(operand);
+      if (!cuts_.stored.contains(value.node)) cuts_.copied.insert(use);
     }
     if (!tape) return;
     if (static_cast<std::int64_t>(tape->extents.size()) > device_.limits.max_axes)
@@ -89,44 +93,40 @@ class Lowering {
   Kernels kernels_;
 };
 
-}  // namespace
-
-Plan make_plan(const Graph& given, const Capabilities& device) {
-  const KernelLimits& limits = device.limits;
-  Plan plan;
-  Graph graph = pair_duals(simplify(given, device, plan.extra_scalars));
-  verify(graph);
-
-  Kernels kernels;
-  std::optional<BufferNumbers> buffers;
-  if (limits.fuses) {
-    require_least(limits, device.name);
-    // Each round cuts the graph further, until every kernel fits (engine/plan/split.h).
-    Cuts cuts;
-    int rounds = 0;
-    for (bool fitting = false; !fitting;) {
-      if (++rounds > max_rounds)
-        throw Error("plan: the kernels don't fit " + device.name + " after " +
-                    std::to_string(max_rounds) + " rounds of splitting; this is a planner error");
-      graph = prepare(graph, limits, cuts);
-      verify(graph);
-      buffers.emplace(graph);
-      const std::size_t stored = cuts.stored.size();
-      kernels = Lowering(graph, device, *buffers, cuts).run();
-      fitting = cuts.stored.size() == stored && cuts.copied.empty() && cuts.stepped.empty();
-    }
-  } else {
+// Prepares and lowers the graph in rounds: each cuts it further, until every kernel fits
+// (engine/plan/split.h). `graph` becomes the prepared one, whose values `buffers` numbers.
+Kernels lower_until_it_fits(Graph& graph, const Capabilities& device,
+                            std::optional<BufferNumbers>& buffers) {
+  require_least(device.limits, device.name);
+  Cuts cuts;
+  for (int round = 0; round < max_rounds; ++round) {
+    graph = prepare(graph, device.limits, cuts);
+    verify(graph);
     buffers.emplace(graph);
-    for (const NodeId n : graph.nodes.ids())
-      if (graph[n].op != Op::parameter) kernels.add({lower_op(graph, n, *buffers), n});
+    const std::size_t stored = cuts.stored.size();
+    Kernels kernels = Lowering(graph, device, *buffers, cuts).run();
+    if (cuts.stored.size() == stored && cuts.copied.empty() && cuts.stepped.empty()) return kernels;
   }
+  throw Error("plan: the kernels don't fit " + device.name + " after " +
+              std::to_string(max_rounds) + " rounds of splitting; this is a planner error");
+}
 
-  // One buffer for each value that is an output, however often it is.
+// A kernel for each op, for devices that don't fuse.
+Kernels lower_each_op(const Graph& graph, std::optional<BufferNumbers>& buffers) {
+  buffers.emplace(graph);
+  Kernels kernels;
+  for (const NodeId n : graph.nodes.ids())
+    if (graph[n].op != Op::parameter) kernels.add({lower_op(graph, n, *buffers), n});
+  return kernels;
+}
+
+// Sets the inputs, scalars and outputs of the plan, and returns the role of each buffer. An output
+// has one buffer, however often it is one; an input that is an output has none beside its own.
+Slots assign_slots(const Graph& graph, const BufferNumbers& buffers, Plan& plan) {
   Program& program = plan.program;
   program.inputs = graph.inputs;
   program.scalars = graph.scalars;
   std::map<Value, std::int32_t> output_of;
-  std::set<BufferId> kept;
   for (const Value output : graph.outputs) {
     const GraphNode& node = graph[output];
     if (node.op == Op::parameter) {
@@ -136,19 +136,11 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
     }
     const auto [found, fresh] =
         output_of.try_emplace(output, static_cast<std::int32_t>(program.outputs.size()));
-    if (fresh) {
-      program.outputs.push_back(graph.type(output));
-      kept.insert(buffers->of(output));
-    }
+    if (fresh) program.outputs.push_back(graph.type(output));
     plan.outputs.push_back({false, found->second});
   }
-  // An input that is also an output must keep its value.
-  std::set<std::int64_t> donated(graph.donated.begin(), graph.donated.end());
-  for (const OutputSource& source : plan.outputs)
-    if (source.from_input) donated.erase(source.index);
-
   Slots slots;
-  for (const Value value : buffers->values()) {
+  for (const Value value : buffers.values()) {
     const GraphNode& node = graph[value];
     BufferSlot slot{BufferKind::temporary, graph.type(value), 0, 0};
     const auto output = output_of.find(value);
@@ -161,16 +153,40 @@ Plan make_plan(const Graph& given, const Capabilities& device) {
     }
     slots.add(std::move(slot));
   }
-  if (limits.fuses) {
-    std::set<BufferId> donated_buffers;
-    for (const BufferId b : slots.ids())
-      if (slots[b].kind == BufferKind::input && donated.contains(slots[b].index))
-        donated_buffers.insert(b);
-    merge_into_contractions(kernels, slots, kept, donated_buffers, device);
+  return slots;
+}
+
+void merge(Kernels& kernels, const Slots& slots, const std::set<std::int64_t>& donated,
+           const Capabilities& device) {
+  std::set<BufferId> outputs, donated_buffers;
+  for (const BufferId b : slots.ids()) {
+    if (slots[b].kind == BufferKind::output) outputs.insert(b);
+    if (slots[b].kind == BufferKind::input && donated.contains(slots[b].index))
+      donated_buffers.insert(b);
   }
-  schedule(std::move(kernels), std::move(slots), donated, limits, device.storage, program);
-  verify(program, device.storage);
-  require_fits(program, limits, device.storage, device.name);
+  merge_into_contractions(kernels, slots, outputs, donated_buffers, device);
+}
+
+}  // namespace
+
+Plan make_plan(const Graph& given, const Capabilities& device) {
+  Plan plan;
+  Graph graph = pair_duals(simplify(given, device, plan.extra_scalars));
+  verify(graph);
+  const bool fuses = device.limits.fuses;
+  std::optional<BufferNumbers> buffers;
+  Kernels kernels =
+      fuses ? lower_until_it_fits(graph, device, buffers) : lower_each_op(graph, buffers);
+  Slots slots = assign_slots(graph, *buffers, plan);
+  // An input that is also an output must keep its value.
+  std::set<std::int64_t> donated(graph.donated.begin(), graph.donated.end());
+  for (const OutputSource& source : plan.outputs)
+    if (source.from_input) donated.erase(source.index);
+  if (fuses) merge(kernels, slots, donated, device);
+  schedule(std::move(kernels), std::move(slots), donated, device.limits, device.storage,
+           plan.program);
+  verify(plan.program, device.storage);
+  require_fits(plan.program, device.limits, device.storage, device.name);
   return plan;
 }
 

@@ -22,7 +22,7 @@ FusionPolicy::FusionPolicy(const Graph& graph, const CostModel& costs,
 void FusionPolicy::find_sources(NodeId n, bool stored) {
   const GraphNode& node = graph_[n];
   if (op_class(n) != OpClass::elementwise || node.op == Op::identity ||
-      storage_only(node.outputs[0].dtype) || stored)
+      !is_register(node.outputs[0].dtype) || stored)
     return;
   std::set<NodeId> sources;
   int ops = 1;
@@ -55,8 +55,7 @@ void FusionPolicy::find_rows(NodeId n) {
 
 bool FusionPolicy::computes_again(NodeId n, bool stretched) const {
   if (ops_[n] == 0) return false;
-  if (stretched &&
-      (info(graph_[n].op).cost == OpCost::transcendental || ops_[n] > costs_.max_stretched_ops))
+  if (stretched && (is_transcendental(graph_[n].op) || ops_[n] > costs_.max_stretched_ops))
     return false;
   const std::size_t bytes = graph_[n].outputs[0].bytes();
   std::size_t source_bytes = 0;

@@ -1,24 +1,14 @@
-// Inserts copies where a value must lie in memory, and splits ops that are too large for a kernel
-// into steps. The planner adds work nowhere else.
+#include "engine/plan/prepare.h"
+
 #include <algorithm>
 #include <set>
 
 #include "engine/graph/op_names.h"
-#include "engine/plan/fuse.h"
 #include "engine/plan/split.h"
 #include "engine/plan/steps.h"
 #include "engine/plan/view.h"
 
 namespace fluxion::plan {
-
-bool is_literal(const GraphNode& node) {
-  return info(node.op).op_class == OpClass::leaf && node.op != Op::parameter;
-}
-
-Value peel_reshapes(const Graph& graph, Value value) {
-  while (graph[value].op == Op::reshape) value = graph[value].inputs[0];
-  return value;
-}
 
 namespace {
 

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "engine/graph/op_names.h"
+#include "engine/plan/tape_edit.h"
 
 namespace fluxion::plan {
 

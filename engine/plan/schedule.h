@@ -1,5 +1,5 @@
-// Scheduling: when each kernel runs and where each value lies. It is done in four passes, in this
-// order, each a function; the last is in memory.h.
+// Scheduling: when each kernel runs and where each value lies. It is done in five passes, in this
+// order, each a function; the last two, take_over and place_temporaries, are in memory.h.
 #pragma once
 
 #include <set>
@@ -30,7 +30,7 @@ Order find_order(const Kernels& kernels, const Traffic& traffic, const KernelGra
                  const Slots& slots, const Indexed<KernelId, bool>& commits,
                  const Storage& storage = {});
 
-// All four passes. `donated` holds input indices. Temporaries lie where `limits` allows and have
+// All five passes. `donated` holds input indices. Temporaries lie where `limits` allows and have
 // the sizes of `storage`. Fills the buffers of `program` (those in use), its kernels in order, its
 // donations, arena size and commit point.
 void schedule(Kernels kernels, Slots slots, const std::set<std::int64_t>& donated,

@@ -40,7 +40,7 @@ bool swaps_last_two(Dims permutation) {
 }  // namespace
 
 Value Builder::intern(GraphNode node) {
-  const std::uint64_t key = hash(node).low;
+  const std::uint64_t key = hash(node);
   const auto [begin, end] = interned_.equal_range(key);
   for (auto found = begin; found != end; ++found)
     if (graph_[found->second] == node) return {found->second, 0};

@@ -87,9 +87,9 @@ std::optional<Point> canonical_point(const Space& space, const Shape& shape) {
   return canonical_point(space, shape, axes, axes.size());
 }
 
-bool reads_in_place(const Graph& graph, const Space& space, Operand operand, NodeId n) {
-  const GraphNode& user = graph[operand.user];
-  Value at = user.inputs[static_cast<std::size_t>(operand.number)];
+bool reads_in_place(const Graph& graph, const Space& space, Use use, NodeId n) {
+  const GraphNode& user = graph[use.user];
+  Value at = user.inputs[static_cast<std::size_t>(use.number)];
   // A reduction reads its operand at every point of the row.
   Space read = space;
   if (info(user.op).op_class == OpClass::reduction)

@@ -40,8 +40,8 @@ std::optional<Point> canonical_point(const Space& space, const Shape& shape,
 // The same over the axes of the space itself.
 std::optional<Point> canonical_point(const Space& space, const Shape& shape);
 
-// Whether the operand, whose user is computed at the points of the space, reads node n at the same
+// Whether the use, whose user is computed at the points of the space, reads node n at the same
 // points, or at the row's point if n is computed once per row.
-bool reads_in_place(const Graph& graph, const Space& space, Operand operand, NodeId n);
+bool reads_in_place(const Graph& graph, const Space& space, Use use, NodeId n);
 
 }  // namespace fluxion::plan

@@ -143,17 +143,17 @@ std::optional<NodeId> find_cut(const Graph& graph, const Group& group, const Exc
 
 // The operand of the group that is read through the most movement ops. Operands of copies do not
 // count: copying them again gains nothing.
-std::optional<Operand> heaviest_operand(const Graph& graph, const std::vector<NodeId>& nodes) {
+std::optional<Use> heaviest_operand(const Graph& graph, const std::vector<NodeId>& nodes) {
   ViewWeights weights(graph);
   std::int64_t most = 0;
-  std::optional<Operand> best;
+  std::optional<Use> best;
   for (const NodeId n : nodes) {
     const GraphNode& node = graph[n];
     if (node.op == Op::identity) continue;
     for (std::size_t k = 0; k < node.inputs.size(); ++k)
       if (const std::int64_t weight = weights.of(node.inputs[k]); weight > most) {
         most = weight;
-        best = Operand{n, static_cast<std::int32_t>(k)};
+        best = Use{n, static_cast<std::int32_t>(k)};
       }
   }
   return best;

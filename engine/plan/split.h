@@ -26,7 +26,7 @@ struct Group;
 
 struct Cuts {
   std::set<NodeId> stored;          // nodes that all users read from memory (see fuse())
-  std::set<Operand> copied;         // operands to copy to memory
+  std::set<Use> copied;             // operands to copy to memory
   std::map<NodeId, Limit> stepped;  // nodes to do in steps, and the limit that each breaks
 };
 

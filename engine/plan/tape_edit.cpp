@@ -1,11 +1,10 @@
-// Transformations of finished tapes: axes are merged and reordered, tapes joined, dead parts
-// removed.
+#include "engine/plan/tape_edit.h"
+
 #include <algorithm>
 #include <map>
 #include <numeric>
 #include <tuple>
 
-#include "engine/plan/lower.h"
 #include "engine/plan/view.h"
 #include "engine/program/affines.h"
 

@@ -1,6 +1,8 @@
 // The byte encoding of a Program: "fluxprog", a u32 version, then the members in the order of their
 // lists. Numbers are little-endian. A vector is its u64 length and its items, a variant its index
-// (u8) and its value, an op its name, so that files stay readable when the op table grows.
+// (u8) and its value, an op its name, so that bytes stay readable when the op table grows. Nothing
+// of the library reads programs from files, which hold graphs (docs/decisions/0015): the plan cache
+// hashes the bytes of programs, and tests parse them.
 #include <algorithm>
 #include <bit>
 #include <cstring>

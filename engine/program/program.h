@@ -89,6 +89,13 @@ struct TapeStore {
   bool operator==(const TapeStore&) const = default;
 };
 
+// Whether registers of tapes can hold a dtype. The others exist in memory only: values are rounded
+// to them when they are stored.
+constexpr bool is_register(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::i32 || dtype == DType::u32 ||
+         dtype == DType::boolean;
+}
+
 enum class TapeCode : std::uint8_t {
   load,      // argument: index into Tape::loads
   scalar,    // argument: index of a run-time scalar, converted to dtype
@@ -118,10 +125,10 @@ struct TapeInstruction {
 };
 
 // An expression over an iteration space of `extents`, outermost first; the last `reduced_axes` form
-// the row. Registers hold f32, f64, i32, u32 or boolean; loads and stores convert from and to bf16,
-// f16, u8 and i64. If `streaming`, no wide instruction and no wide store depends on a reduction, so
-// a row may be processed piece by piece; otherwise it must stay resident, and fits into
-// KernelLimits::max_row_elements.
+// the row. Loads and stores convert between registers (is_register) and memory of any dtype. If
+// `streaming`, no wide instruction and no wide store depends on a reduction, so a row may be
+// processed piece by piece; otherwise it must stay resident, and fits into
+// KernelLimits::max_row_elements. (Not the tape of reverse mode; Fluxion has none.)
 struct Tape {
   Dims extents;
   std::int32_t reduced_axes = 0;
@@ -199,8 +206,8 @@ struct OpKernel {
   std::vector<std::int32_t> inputs, outputs;  // buffers, contiguous row-major
   std::vector<TensorType> input_types, output_types;
   // Only for attention and its derivatives: how each input lies in memory, as a batched matrix
-  // [.., tokens, features] (the mask: [.., queries, keys]; lse and delta: [.., tokens], rows of one
-  // column). The order and the buffers are those of `inputs`.
+  // [.., tokens, features] (the mask: [.., queries, keys]; the cotangent of lse: [.., tokens], rows
+  // of one column). The order and the buffers are those of `inputs`.
   std::vector<ContractOperand> views{};
   static auto members(auto& self) {
     return std::tie(self.op, self.attributes, self.inputs, self.outputs, self.input_types,

@@ -4,9 +4,10 @@
 //              contractions and ops                          verify_kernels.cpp
 //   memory     order, overlap in the arena, donation         verify_memory.cpp
 //
-// Programs come from the planner, which may have errors, and from files, which may be hostile.
-// Every index into a list of the program goes through `item`, which checks it. Sums and products of
-// numbers of the program are computed in 128 bits, or after a check against max_reach.
+// Programs come from the planner, which may have errors and plans graphs of files, which may be
+// hostile; tests parse programs from any bytes. Every index into a list of the program goes through
+// `item`, which checks it. Sums and products of numbers of the program are computed in 128 bits, or
+// after a check against max_reach.
 #pragma once
 
 #include <cstdint>

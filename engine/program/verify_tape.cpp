@@ -2,25 +2,19 @@
 // inside the buffers at every point of the iteration space.
 #include <algorithm>
 
-#include "engine/program/verify_parts.h"
-
 #include "engine/graph/op_names.h"
+#include "engine/program/verify_parts.h"
 
 namespace fluxion::verification {
 
 namespace {
 
-bool is_register(DType dtype) {
-  return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::i32 || dtype == DType::u32 ||
-         dtype == DType::boolean;
-}
 // Whether a register of dtype `reg` may be loaded from, or stored to, memory of dtype `stored`.
 bool converts(DType reg, DType stored) {
   if (stored == DType::bf16 || stored == DType::f16) return is_floating(reg);
   if (stored == DType::u8 || stored == DType::i64) return true;
   return stored == reg;
 }
-bool is_comparison(Op op) { return op >= Op::lt && op <= Op::ne; }
 
 // Bounds of the elements that a load reads over a space without empty axes, by the rule of
 // TapeLoad. Nothing if it reads nowhere.

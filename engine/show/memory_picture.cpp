@@ -4,7 +4,7 @@
 #include <array>
 #include <map>
 
-#include "engine/plan/lower.h"
+#include "engine/plan/tape_edit.h"
 #include "engine/show/markup.h"
 #include "engine/show/program_picture.h"
 #include "engine/show/svg.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "engine/plan/lower.h"
+#include "engine/plan/tape_edit.h"
 #include "engine/show/markup.h"
 
 namespace fluxion::show {

@@ -583,6 +583,19 @@ TEST_CASE("what chooses or rounds by the argument is not transposed", "[autograd
                    convert(convert(2.0 * u, DType::bf16), DType::f64), 0, 0) == "");
 }
 
+TEST_CASE("linear_transpose leaves integers their values and gives them no cotangent",
+          "[autograd][regions]") {
+  using Pair = std::pair<Tensor, Tensor>;
+  const Tensor x = values({4}, 1), u = values({2}, 2);
+  const Tensor i = Tensor::from(std::vector<std::int32_t>{2, 0}, {2}, region_device());
+  const auto chosen = [](const Pair& p) { return take(p.first, p.second, 0); };
+  const Pair back = linear_transpose(chosen, Pair(x, i))(u);
+  CHECK(!back.second);
+  const auto [same, none] = std::get<0>(vjp(chosen, Pair(x, i)).second(u));
+  CHECK(!none);
+  CHECK(difference(back.first, same, 0, 0) == "");
+}
+
 TEST_CASE("derivatives of checkpoints agree with finite differences", "[autograd][regions]") {
   const auto f = [](const std::vector<Tensor>& in) -> std::vector<Tensor> {
     const auto block = checkpoint([w = in[1]](const Tensor& h) {

@@ -236,6 +236,17 @@ TEST_CASE("both modes agree beyond the range of exp", "[autograd][zero]") {
   }
 }
 
+TEST_CASE("the extremum of a line with a NaN has no derivative in either mode",
+          "[autograd][zero]") {
+  for (const Device& device : {reference(), cpu()})
+    for (const Function& f : {Function([](const Tensor& x) { return max(x); }),
+                              Function([](const Tensor& x) { return min(x); })}) {
+      const Tensor x = Tensor::from(std::vector<double>{std::nan(""), 1}, {2}, device);
+      for (const double each : host_values(grad(f)(x))) CHECK(std::isnan(each));
+      CHECK(std::isnan(host_values(forward(f)(x))[0]));
+    }
+}
+
 TEST_CASE("only an exact zero wins over infinity", "[autograd][zero]") {
   const Device device = cpu();
   const Function root = [](const Tensor& x) { return sqrt(x); };

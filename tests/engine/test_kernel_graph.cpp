@@ -6,6 +6,7 @@
 #include "engine/error.h"
 #include "engine/graph/op_names.h"
 #include "engine/plan/schedule.h"
+#include "engine/plan/tape_edit.h"
 #include "tests/catch.h"
 
 namespace fluxion::plan {

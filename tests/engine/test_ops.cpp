@@ -110,7 +110,7 @@ TEST_CASE("every elementwise op has a function of its name", "[engine][ops]") {
   // identity has none; where and convert take more than operands of one dtype.
   const std::set<Op> others = {Op::identity, Op::where, Op::convert};
   std::map<Op, Tensor> made;
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule)    \
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule)          \
   made[Op::name] = [](const auto& x) -> Tensor {                               \
     constexpr bool elementwise = OpClass::op_class == OpClass::elementwise;    \
     if constexpr (elementwise && inputs == 1 && requires { name(x); })         \

@@ -26,11 +26,6 @@ constexpr std::int64_t tile_rows = 32, tile_columns = 64;
 
 constexpr std::int32_t forever = std::numeric_limits<std::int32_t>::max();
 
-bool is_register(DType dtype) {
-  return dtype == DType::f32 || dtype == DType::f64 || dtype == DType::i32 || dtype == DType::u32 ||
-         dtype == DType::boolean;
-}
-
 std::optional<ChainLink> link_of(Op op) {
   if (op == Op::add) return ChainLink::add;
   if (op == Op::sub) return ChainLink::sub;
@@ -127,7 +122,7 @@ std::int32_t BlockedTape::spread_to(std::int32_t value, BlockShape shape) {
   const Value source = values_[static_cast<std::size_t>(value)];
   if (source.shape == shape) return value;
   Step step;
-  step.action = Action::apply;
+  step.code = TapeCode::apply;
   step.value = static_cast<std::int32_t>(values_.size());
   step.operands[0] = value;
   step.operand_count = 1;
@@ -158,45 +153,23 @@ void BlockedTape::add_instruction(const Tape& tape, std::size_t index,
       return;
     }
   }
-  if (instruction.code == TapeCode::reduce) {
-    const std::int32_t operand =
-        spread_to(value_of[static_cast<std::size_t>(instruction.operands[0])], full_shape());
+  const auto add_leaf = [&](std::int32_t argument, BlockShape shape, bool fixed) {
     Step step;
-    step.action = Action::reduce;
+    step.code = instruction.code;
+    step.fixed = fixed;
     step.value = static_cast<std::int32_t>(values_.size());
-    step.operands[0] = operand;
-    step.operand_count = 1;
-    const bool along_rows = reduce_ == ReduceAlong::rows;
-    step.reduce = along_rows ? find_column_kernel(instruction.op, instruction.dtype)
-                             : find_row_kernel(instruction.op, instruction.dtype);
-    if (!step.reduce || values_[static_cast<std::size_t>(operand)].dtype != instruction.dtype)
-      throw DTypeError("cpu: can't reduce by " + std::string(to_string(instruction.op)) + " to " +
-                       std::string(to_string(instruction.dtype)));
-    values_.push_back({instruction.dtype,
-                       along_rows  ? BlockShape::per_column
-                       : rows_ > 1 ? BlockShape::per_row
-                                   : BlockShape::scalar,
-                       0});
+    step.argument = argument;
+    values_.push_back({instruction.dtype, shape, 0});
     value_of[index] = step.value;
-    reductions_.push_back(
-        {instruction.op, instruction.dtype, static_cast<std::int32_t>(index), step.value});
     steps_.push_back(step);
-    return;
-  }
-
-  const std::int32_t value = static_cast<std::int32_t>(values_.size());
-  values_.push_back({instruction.dtype, BlockShape::scalar, 0});
-  value_of[index] = value;
-  const std::size_t argument = static_cast<std::size_t>(instruction.argument);
-  Step step;
-  step.value = value;
-  const auto add_access = [&](Action action, std::vector<Access>& list, Access access) {
-    step.action = action;
-    step.argument = static_cast<std::int32_t>(list.size());
-    values_.back().shape = shape_of(access);
-    step.fixed = values_.back().shape == BlockShape::scalar && !access.batch.varies();
-    list.push_back(std::move(access));
   };
+  // A leaf whose argument is the number of this access in its list.
+  const auto add_access = [&](std::size_t argument, const Access& access) {
+    const BlockShape shape = shape_of(access);
+    add_leaf(static_cast<std::int32_t>(argument), shape,
+             shape == BlockShape::scalar && !access.batch.varies());
+  };
+  const std::size_t argument = static_cast<std::size_t>(instruction.argument);
   switch (instruction.code) {
     case TapeCode::load: {
       const TapeLoad& source = tape.loads[argument];
@@ -209,55 +182,73 @@ void BlockedTape::add_instruction(const Tape& tape, std::size_t index,
       for (const LoadGuard& guard : source.guards) limits.push_back(guard.range);
       load.access = Access(tape.extents, options.groups, source.address, limits);
       load.direct = same_form(source.dtype, instruction.dtype) && !load.access.limited();
-      step.action = Action::load;
-      step.argument = static_cast<std::int32_t>(loads_.size());
-      values_.back().shape = shape_of(load.access);
-      step.fixed = values_.back().shape == BlockShape::scalar && !load.access.batch.varies();
-      load.transposed = load.direct && values_.back().shape == BlockShape::full &&
+      load.transposed = load.direct && shape_of(load.access) == BlockShape::full &&
                         load.access.rows.step(0) == 1 && load.access.columns.step(0) != 1;
+      add_access(loads_.size(), load.access);
       loads_.push_back(std::move(load));
-      break;
+      return;
     }
     case TapeCode::index:
-      add_access(Action::index, indices_,
-                 Access(tape.extents, options.groups, tape.indices[argument], {}));
-      break;
+      indices_.emplace_back(tape.extents, options.groups, tape.indices[argument],
+                            std::vector<AffineRange>{});
+      add_access(indices_.size() - 1, indices_.back());
+      return;
     case TapeCode::in_range:
-      add_access(Action::in_range, ranges_,
-                 Access(tape.extents, options.groups, Affine{}, {tape.ranges[argument]}));
-      break;
+      ranges_.emplace_back(tape.extents, options.groups, Affine{},
+                           std::vector<AffineRange>{tape.ranges[argument]});
+      add_access(ranges_.size() - 1, ranges_.back());
+      return;
     case TapeCode::result:
-      step.action = Action::result;
-      step.argument = instruction.argument;
-      values_.back().shape = BlockShape::per_column;
-      break;
+      add_leaf(instruction.argument, BlockShape::per_column, false);
+      return;
     case TapeCode::scalar:
     case TapeCode::literal:
-      step.action = instruction.code == TapeCode::scalar ? Action::scalar : Action::literal;
-      step.argument = instruction.argument;
-      step.fixed = true;
-      break;
+      add_leaf(instruction.argument, BlockShape::scalar, true);
+      return;
     case TapeCode::apply:
       if (const std::int32_t x = bell_operand(tape, index); x >= 0) {
         TapeInstruction bell = instruction;
         bell.operands = {x, -1, -1};
-        add_apply(bell, value_of, value, true);
+        value_of[index] = add_apply(bell, value_of, true);
       } else {
-        add_apply(instruction, value_of, value, false);
+        value_of[index] = add_apply(instruction, value_of, false);
       }
       return;
     case TapeCode::reduce:
+      value_of[index] =
+          add_reduction(instruction, value_of[static_cast<std::size_t>(instruction.operands[0])]);
       return;
   }
-  steps_.push_back(step);
 }
 
-void BlockedTape::add_apply(const TapeInstruction& instruction,
-                            const std::vector<std::int32_t>& value_of, std::int32_t value,
-                            bool bell) {
+std::int32_t BlockedTape::add_reduction(const TapeInstruction& instruction, std::int32_t operand) {
   Step step;
-  step.action = Action::apply;
-  step.value = value;
+  step.code = TapeCode::reduce;
+  step.operands[0] = spread_to(operand, full_shape());
+  step.operand_count = 1;
+  step.value = static_cast<std::int32_t>(values_.size());
+  const bool along_rows = reduce_ == ReduceAlong::rows;
+  step.reduce = along_rows ? find_column_kernel(instruction.op, instruction.dtype)
+                           : find_row_kernel(instruction.op, instruction.dtype);
+  if (!step.reduce ||
+      values_[static_cast<std::size_t>(step.operands[0])].dtype != instruction.dtype)
+    throw DTypeError("cpu: can't reduce by " + std::string(to_string(instruction.op)) + " to " +
+                     std::string(to_string(instruction.dtype)));
+  values_.push_back({instruction.dtype,
+                     along_rows  ? BlockShape::per_column
+                     : rows_ > 1 ? BlockShape::per_row
+                                 : BlockShape::scalar,
+                     0});
+  reductions_.push_back({instruction.op, instruction.dtype, step.value});
+  steps_.push_back(step);
+  return step.value;
+}
+
+std::int32_t BlockedTape::add_apply(const TapeInstruction& instruction,
+                                    const std::vector<std::int32_t>& value_of, bool bell) {
+  Step step;
+  step.code = TapeCode::apply;
+  step.value = static_cast<std::int32_t>(values_.size());
   BlockShape shape = BlockShape::scalar;
   DType operand_type = instruction.dtype;
   for (const std::int32_t operand : instruction.operands) {
@@ -267,7 +258,7 @@ void BlockedTape::add_apply(const TapeInstruction& instruction,
     shape = shape | values_[static_cast<std::size_t>(source)].shape;
     operand_type = values_[static_cast<std::size_t>(source)].dtype;
   }
-  values_[static_cast<std::size_t>(value)].shape = shape;
+  values_.push_back({instruction.dtype, shape, 0});
   for (std::int32_t i = 0; i < step.operand_count; ++i) {
     const BlockShape own =
         values_[static_cast<std::size_t>(step.operands[static_cast<std::size_t>(i)])].shape;
@@ -292,6 +283,7 @@ void BlockedTape::add_apply(const TapeInstruction& instruction,
       if (earlier.value == step.operands[static_cast<std::size_t>(i)])
         step.fixed = step.fixed && earlier.fixed;
   steps_.push_back(step);
+  return step.value;
 }
 
 // Where a block wants two functions of one value that share their work, one step computes both.
@@ -299,7 +291,7 @@ void BlockedTape::join_pairs() {
   std::vector<Step> kept;
   for (const Step& step : steps_) {
     const auto partner = [&](Step& earlier) {
-      if (earlier.action != Action::apply || earlier.operand_count != 1 || earlier.pair ||
+      if (earlier.code != TapeCode::apply || earlier.operand_count != 1 || earlier.pair ||
           earlier.operands[0] != step.operands[0] || earlier.splat[0] || earlier.fixed)
         return false;
       const DType dtype = values_[static_cast<std::size_t>(step.value)].dtype;
@@ -310,7 +302,7 @@ void BlockedTape::join_pairs() {
       }
       return earlier.pair != nullptr;
     };
-    if (step.action != Action::apply || step.operand_count != 1 || step.fixed ||
+    if (step.code != TapeCode::apply || step.operand_count != 1 || step.fixed ||
         std::none_of(kept.begin(), kept.end(), partner))
       kept.push_back(step);
   }
@@ -384,17 +376,17 @@ void BlockedTape::find_direct_accesses() {
   for (std::size_t s = 0; s < stores_.size(); ++s) {
     Store& store = stores_[s];
     Step& step = steps_[static_cast<std::size_t>(made_at[static_cast<std::size_t>(store.value)])];
-    store.direct = store.direct && (step.action == Action::apply || step.action == Action::load) &&
+    store.direct = store.direct && (step.code == TapeCode::apply || step.code == TapeCode::load) &&
                    step.value == store.value && !step.fixed && step.direct_store < 0;
     if (!store.direct) continue;
     step.direct_store = static_cast<std::int32_t>(s);
     for (const Step& other : steps_)
-      if (other.action == Action::load && last_use[static_cast<std::size_t>(other.value)] >
+      if (other.code == TapeCode::load && last_use[static_cast<std::size_t>(other.value)] >
                                               made_at[static_cast<std::size_t>(store.value)])
         store.late_loads.push_back(other.argument);
   }
   for (const Step& step : steps_)
-    if (step.action == Action::load)
+    if (step.code == TapeCode::load)
       loads_[static_cast<std::size_t>(step.argument)].stored =
           last_use[static_cast<std::size_t>(step.value)] == forever;
 }

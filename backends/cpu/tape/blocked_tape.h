@@ -68,30 +68,19 @@ class BlockedTape {
   struct Reduction {
     Op op;
     DType dtype;
-    std::int32_t instruction;  // of the tape
     std::int32_t value;
   };
   const std::vector<Reduction>& reductions() const { return reductions_; }
   const std::byte* partial(std::size_t reduction, std::byte* scratch) const;
 
  private:
-  enum class Action : std::uint8_t {
-    load,
-    index,
-    in_range,
-    result,
-    scalar,
-    literal,
-    apply,
-    reduce
-  };
   struct Value {
     DType dtype = DType::f32;
     BlockShape shape = BlockShape::scalar;
     std::size_t offset = 0;  // of its register in the scratch memory
   };
   struct Step {
-    Action action = Action::literal;
+    TapeCode code = TapeCode::literal;
     bool fixed = false;  // the same in every block: run by begin()
     std::int32_t value = 0;
     std::int32_t second = -1;  // the other value that a pair of functions makes
@@ -141,11 +130,14 @@ class BlockedTape {
 
   BlockShape full_shape() const { return rows_ > 1 ? BlockShape::full : BlockShape::per_column; }
   std::int32_t spread_to(std::int32_t value, BlockShape shape);
+  // Sets value_of[index], the number of the instruction's value.
   void add_instruction(const Tape& tape, std::size_t index, const BlockedTapeOptions& options,
                        std::vector<std::int32_t>& value_of);
-  // `bell`: the instruction ends a bell curve and has that curve's operand.
-  void add_apply(const TapeInstruction& instruction, const std::vector<std::int32_t>& value_of,
-                 std::int32_t value, bool bell);
+  // Return the number of the value. `bell`: the instruction ends a bell curve and has that curve's
+  // operand.
+  std::int32_t add_apply(const TapeInstruction& instruction,
+                         const std::vector<std::int32_t>& value_of, bool bell);
+  std::int32_t add_reduction(const TapeInstruction& instruction, std::int32_t operand);
   void join_pairs();
   void join_chains();
   void find_direct_accesses();

@@ -77,21 +77,21 @@ const std::byte* BlockedTape::partial(std::size_t reduction, std::byte* scratch)
 void BlockedTape::run_step(const Step& step, const TapeBlock& block, const CallMemory& memory,
                            std::span<const void* const> results, const Frame& frame) const {
   const Value& value = values_[static_cast<std::size_t>(step.value)];
-  switch (step.action) {
-    case Action::apply:
+  switch (step.code) {
+    case TapeCode::apply:
       apply(step, block, memory, frame);
       return;
-    case Action::load:
+    case TapeCode::load:
       load(step, block, memory, frame);
       return;
-    case Action::reduce:
+    case TapeCode::reduce:
       reduce(step, block, frame);
       return;
-    case Action::index:
-    case Action::in_range:
+    case TapeCode::index:
+    case TapeCode::in_range:
       fill(step, block, frame);
       return;
-    case Action::result: {
+    case TapeCode::result: {
       // Lanes of a contraction's tile. Read in place if whole vectors are readable.
       std::byte* data = frame.scratch + value.offset;
       const void* source = results[static_cast<std::size_t>(step.argument)];
@@ -105,11 +105,11 @@ void BlockedTape::run_step(const Step& step, const TapeBlock& block, const CallM
       frame.registers[step.value] = {data, 0};
       return;
     }
-    case Action::scalar:
-    case Action::literal: {
+    case TapeCode::scalar:
+    case TapeCode::literal: {
       std::byte* data = frame.scratch + value.offset;
       fill_scalar(data, value.dtype,
-                  step.action == Action::literal
+                  step.code == TapeCode::literal
                       ? step.argument
                       : memory.scalars[static_cast<std::size_t>(step.argument)],
                   vector_);
@@ -242,7 +242,7 @@ void BlockedTape::load(const Step& step, const TapeBlock& block, const CallMemor
 
 // The values of an index or a range at each point.
 void BlockedTape::fill(const Step& step, const TapeBlock& block, const Frame& frame) const {
-  const bool ranged = step.action == Action::in_range;
+  const bool ranged = step.code == TapeCode::in_range;
   const Access& access = (ranged ? ranges_ : indices_)[static_cast<std::size_t>(step.argument)];
   const Value& value = values_[static_cast<std::size_t>(step.value)];
   const std::int64_t lane = lane_bytes(value.dtype);

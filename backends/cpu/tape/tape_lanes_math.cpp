@@ -16,7 +16,7 @@ namespace fluxion::cpu_backend {
 namespace HWY_NAMESPACE {
 
 // exp_function()(d, x) = exp(d, x) of math-inl.h, and so for every op that has a function there.
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule)                  \
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule)                        \
   struct name##_function {                                                                   \
     template <class D, class... V>                                                           \
     HWY_INLINE auto operator()(D d, V... operands) const -> decltype(name(d, operands...)) { \
@@ -42,8 +42,8 @@ constexpr ApplyKernel kernel_of() {
 template <class T>
 ApplyKernel math_kernel(Op op) {
   switch (op) {
-#define FLUXION_OP(name, inputs, outputs, attributes, op_class, cost, rule) \
-  case Op::name:                                                            \
+#define FLUXION_OP(name, inputs, outputs, attributes, op_class, rule) \
+  case Op::name:                                                      \
     return kernel_of<T, name##_function, inputs>();
 #include "engine/graph/ops.def"
 #undef FLUXION_OP

@@ -48,7 +48,6 @@ class TapeEmitter {
   void move_to(std::vector<spirv::Value> coordinates);
   // Also forgets those.
   void move_to_row(std::vector<spirv::Value> coordinates);
-  void set_results(Results results) { results_ = std::move(results); }
 
   // The value of an instruction at the point. Of `reduce` it must have been set.
   spirv::Value value(std::int32_t instruction, std::uint32_t lane = 0);

@@ -196,7 +196,7 @@ void estimate(const Tape& tape, const LoweringContext& context, Dispatch& dispat
   const auto points = static_cast<double>(product_of(tape.extents, 0, tape.extents.size()));
   for (const TapeInstruction& instruction : tape.instructions)
     if (!instruction.narrow)
-      dispatch.flops += points * (info(instruction.op).cost == OpCost::transcendental ? 20 : 1);
+      dispatch.flops += points * (is_transcendental(instruction.op) ? 20 : 1);
   const auto moved = [&](std::int32_t buffer) {
     const TensorType& type = context.program.buffers[static_cast<std::size_t>(buffer)].type;
     const auto elements = static_cast<double>(std::max<std::int64_t>(type.shape.elements(), 1));
