@@ -278,6 +278,12 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   if (!before && options.init) {
     const Model model = read_model(*options.init, device);
     start_note = take_start(config, model, *options.init);
+    const auto* dit = std::get_if<DitConfig>(&config.network);
+    const auto* unet = std::get_if<UnetConfig>(&config.network);
+    const std::int64_t heads = dit ? dit->num_heads : unet ? unet->num_heads : *options.heads;
+    if (given.contains("heads") && heads != *options.heads)
+      throw Error("train: --init " + *options.init + " has " + counted(heads, "head") +
+                  "; leave out --heads");
     start.parameters = model.parameters;
   }
   ResumedRate rate;

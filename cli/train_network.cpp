@@ -201,6 +201,12 @@ SongUnetConfig song_unet_for(const TrainOptions& options, const DataSet& data) {
                             ? std::vector<std::int64_t>()
                             : options.attention;
   config.num_classes = data.classes();
+  // Frequencies of deviation 0.02 in place of 16, as Song and Dhariwal 2023 have them for models
+  // that compare neighbouring times. (A student is what its teacher is.)
+  const Method& method = *method_named(options.method, options.methods);
+  if (config.embedding == SongEmbedding::fourier && method.teacher_option.empty() &&
+      (method.wrapping == Wrapping::consistency || method.wrapping == Wrapping::trigflow))
+    config.time_scale = 0.02 / 16;
   return config;
 }
 

@@ -424,7 +424,44 @@ MemoryReport Trainer::memory_report() const {
                                     arguments.noise, arguments.key, arguments.learning_rate);
 }
 
+// Gives a network what the weights of another of its kind and width are made for and no shape
+// shows.
+void take_unseen(MlpConfig& own, const MlpConfig& other) {
+  if (own.hidden != other.hidden) return;
+  own.second_time = other.second_time;
+  own.time_scale = other.time_scale;
+}
+void take_unseen(DitConfig& own, const DitConfig& other) {
+  if (own.hidden_size != other.hidden_size) return;
+  own.num_heads = other.num_heads;
+  own.second_time = other.second_time;
+  own.time_scale = other.time_scale;
+  own.gelu = other.gelu;
+  if (own.tokens() == other.tokens()) own.positions = other.positions;
+}
+void take_unseen(UnetConfig& own, const UnetConfig& other) {
+  if (own.base != other.base) return;
+  own.norm_groups = other.norm_groups;
+  own.num_heads = other.num_heads;
+  own.num_head_channels = other.num_head_channels;
+  own.attention_order = other.attention_order;
+  own.second_time = other.second_time;
+  own.time_scale = other.time_scale;
+}
+void take_unseen(SongUnetConfig& own, const SongUnetConfig& other) {
+  if (own.base != other.base) return;
+  own.filter = other.filter;
+  own.second_time = other.second_time;
+  own.time_scale = other.time_scale;
+}
+
 std::string take_start(TrainingConfig& config, const Model& model, const std::string& where) {
+  std::visit(
+      [&](auto& own) {
+        if (const auto* other = std::get_if<std::decay_t<decltype(own)>>(&model.info.network))
+          take_unseen(own, *other);
+      },
+      config.network);
   auto* song = std::get_if<SongUnetConfig>(&config.network);
   const auto frequencies = model.parameters.find("map_noise.freqs");
   const std::map<std::string, Shape> all = parameter_shapes(config.network),

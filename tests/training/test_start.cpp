@@ -198,6 +198,34 @@ TEST_CASE("a run begins with what fits of another model, and says what does not"
                  "FILE is a mlp none of whose parameters fits the unet"));
 }
 
+TEST_CASE("a run takes over what no shape of a model shows", "[training][init]") {
+  Model model{.info = {}, .parameters = {}};
+  const DitConfig theirs{.image_size = 8,
+                         .hidden_size = 16,
+                         .depth = 1,
+                         .num_heads = 2,
+                         .num_classes = 10,
+                         .second_time = SecondTime::r,
+                         .time_scale = 1000,
+                         .gelu = Gelu::erf,
+                         .positions = Positions::learned};
+  model.info.network = theirs;
+  model.parameters = initialise(model.info.network, random_key(1, start_device()));
+  DitConfig own{.image_size = 8, .hidden_size = 16, .depth = 1, .num_heads = 4, .num_classes = 10};
+  TrainingConfig config = start_config(own, "flow-matching");
+  take_start(config, model, "FILE");
+  CHECK(config.network == NetworkConfig(theirs));
+  // Without its classes, too; a network of another width stays as it is.
+  own.num_classes = 0;
+  config.network = own;
+  take_start(config, model, "FILE");
+  CHECK(std::get<DitConfig>(config.network).time_scale == 1000);
+  own.hidden_size = 32;
+  config.network = own;
+  CHECK_THROWS_AS(take_start(config, model, "FILE"), Error);
+  CHECK(config.network == NetworkConfig(own));
+}
+
 TEST_CASE("random frequencies come with the weights, and stay over a resume", "[training][init]") {
   const ScratchFolder folder;
   const Model teacher = trained_model(start_config(start_song(), "edm"));
