@@ -65,11 +65,12 @@ Tensor sinusoids(const Tensor& t, const std::vector<double>& frequencies, double
 Tensor timestep_embedding(const Tensor& t, std::int64_t dim, double time_scale, double max_period,
                           Location where) {
   require_tensor(t, "timestep_embedding", "t", where);
-  if (t.rank() != 1 || dim < 2)
+  if (t.rank() != 1 || dim < 1)
     throw ShapeError(where_text("timestep_embedding", where) +
-                     "wants t [batch] and dim >= 2, got " + to_string(t.type()) + " and dim " +
+                     "wants t [batch] and dim >= 1, got " + to_string(t.type()) + " and dim " +
                      std::to_string(dim));
   const std::int64_t half = dim / 2;
+  if (half == 0) return zeros({t.size(0), 1}, t.dtype(), t.device());
   std::vector<double> frequencies(static_cast<std::size_t>(half));
   for (std::int64_t i = 0; i < half; ++i)
     frequencies[static_cast<std::size_t>(i)] =

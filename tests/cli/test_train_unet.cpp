@@ -107,6 +107,24 @@ TEST_CASE("oblong images get a U-Net, with as many levels as they can be halved"
   CHECK(contains(run_program(train + "--net dit", folder.path()).error, "--net unet"));
 }
 
+TEST_CASE("the features of time of an NCSN++ are those of its method", "[cli][unet]") {
+  const ScratchFolder folder;
+  const auto scale_of = [&](const std::string& method) {
+    const ProgramRun run = run_program(
+        "train --data glyphs --image-size 8 --net song-unet --architecture ncsn++ --width 8 "
+        "--depth 1 --channel-mult 1 --batch 4 --steps 1 --threads 1 --quiet --out run --method " +
+            method,
+        folder.path());
+    INFO(run.error);
+    CHECK(run.code == 0);
+    return std::get<SongUnetConfig>(read_model_info(folder / "run/model.safetensors").network)
+        .time_scale;
+  };
+  CHECK(scale_of("edm") == 1);
+  CHECK(scale_of("ict") == Approx(0.02 / 16));
+  CHECK(scale_of("scm") == Approx(0.02 / 16));
+}
+
 TEST_CASE("settings of other networks and impossible U-Nets are refused by name", "[cli][unet]") {
   const ScratchFolder folder;
   struct Case {

@@ -107,6 +107,9 @@ Tensor to_tensor(const HostTensor& host, DType floating, const Device& device) {
   const std::vector<double>& values = host.values;
   switch (host.kind) {
     case HostTensor::Kind::integer:
+      for (const double value : values)
+        if (value != std::clamp(value, -0x1p31, 0x1p31 - 1))
+          throw FormatError("an integer beyond 32 bits: " + std::to_string(value));
       return Tensor::from(std::vector<std::int32_t>(values.begin(), values.end()), host.shape,
                           device);
     case HostTensor::Kind::boolean: {

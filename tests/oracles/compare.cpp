@@ -76,7 +76,8 @@ double InnerProducts::product(const HostTensor& given, const HostTensor& result)
 
 std::optional<std::string> InnerProducts::difference() const {
   const double error = std::abs(left_ - right_);
-  if (error <= allowed_) return std::nullopt;  // false for NaN
+  // (False for NaN. An infinite derivative would allow anything.)
+  if (std::isfinite(allowed_) && error <= allowed_) return std::nullopt;
   return "<cot, jvp> = " + number(left_) + " but <vjp, tan> = " + number(right_) +
          "; worst error " + number(error) + ", tolerance " + number(allowed_);
 }

@@ -68,7 +68,8 @@ class Report {
                 << "\n";
     std::cout << passed_ << " passed, " << failed_ << " failed, " << skipped_ << " skipped"
               << std::endl;
-    return failed_ == 0 ? 0 : 1;
+    if (passed_ + failed_ + skipped_ == 0) std::cerr << "no case was found\n";
+    return failed_ == 0 && passed_ + skipped_ > 0 ? 0 : 1;
   }
 
  private:

@@ -126,7 +126,8 @@ const std::map<std::string, Mapping>& op_mappings() {
       {"logsumexp", reduction<logsumexp>},
       {"var",
        [](const Call& call) {
-         return var(call[0], call.axes(), call.keepdims(), call.get<std::int64_t>("ddof"));
+         const auto ddof = call.attributes.value("ddof", std::int64_t{0});
+         return var(call[0], call.axes(), call.keepdims(), ddof);
        }},
       {"argmax", [](const Call& call) { return argmax(call[0], call.axis(), call.keepdims()); }},
       {"cumsum", [](const Call& call) { return cumsum(call[0], call.axis()); }},
