@@ -168,8 +168,19 @@ class VulkanBackend final : public Backend {
     refuse_wide_dtypes(program);
     device_->queue().check_alive();
     const ShaderTarget& shaders = device_->shaders(*this, has_large_product(program));
-    return vulkan_backend::make_executable(device_, *this, program,
-                                           lower(program, capabilities_.storage, shaders));
+    const auto make = [&](const ShaderTarget& target) {
+      return vulkan_backend::make_executable(device_, *this, program,
+                                             lower(program, capabilities_.storage, target));
+    };
+    try {
+      return make(shaders);
+    } catch (const DeviceError& refused) {
+      // A driver that can't compile one of the kernels may well take their short forms.
+      if (refused.aftermath() == Aftermath::device_dead || shaders.short_code) throw;
+    }
+    ShaderTarget shorter = shaders;
+    shorter.short_code = true;
+    return make(shorter);
   }
 
  private:

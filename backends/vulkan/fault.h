@@ -35,6 +35,7 @@ struct Faults {
   CountedFault refuse;                    // vkQueueSubmit: out of device memory
   CountedFault wait;                      // a wait for the device: device lost
   std::atomic<bool> silent{false};        // no work is seen to end, and waits take no time
+  std::atomic<bool> runaway{false};       // the timeline is seen at its largest value
   CountedFault pipeline;                  // vkCreateComputePipelines: unknown error
   CountedFault recording;                 // making a recording: out of host memory
   std::function<void()> before_submit{};  // called before each vkQueueSubmit

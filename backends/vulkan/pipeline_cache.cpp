@@ -1,10 +1,14 @@
 #include "backends/vulkan/pipeline_cache.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <vector>
 
 #include "engine/error.h"
 #include "engine/platform/file.h"
@@ -12,6 +16,26 @@
 namespace fluxion::vulkan_backend {
 
 namespace {
+
+constexpr std::string_view name_start = "vulkan-";
+
+// Files of the same device that no driver has written to for a long time: an update has a UUID, and
+// so a file, of its own.
+void remove_old_siblings(const std::filesystem::path& file) {
+  constexpr std::chrono::hours long_ago{24 * 90};
+  const std::string own = file.filename().string();
+  const std::string device = own.substr(std::min(own.size(), own.find('-', name_start.size())));
+  std::error_code error;
+  std::vector<std::filesystem::path> old;
+  for (const auto& entry : std::filesystem::directory_iterator(file.parent_path(), error)) {
+    const std::string name = entry.path().filename().string();
+    if (name == own || !name.starts_with(name_start) || !name.ends_with(device)) continue;
+    const auto written = entry.last_write_time(error);
+    if (!error && std::filesystem::file_time_type::clock::now() - written > long_ago)
+      old.push_back(entry.path());
+  }
+  for (const std::filesystem::path& each : old) std::filesystem::remove(each, error);
+}
 
 constexpr std::array<char, 8> pipeline_magic{'F', 'L', 'X', 'V', 'K', 'P', 'C', '\n'},
     tile_magic{'F', 'L', 'X', 'V', 'K', 'T', 'S', '\n'};
@@ -100,7 +124,7 @@ std::filesystem::path cache_file(const std::filesystem::path& folder, const Devi
                                  CacheKind kind) {
   // The driver's UUID too: two drivers of one device keep a file each.
   constexpr const char* digits = "0123456789abcdef";
-  std::string name = "vulkan-";
+  std::string name(name_start);
   for (const std::uint8_t byte : facts.cache_uuid) {
     name += digits[byte >> 4];
     name += digits[byte & 15];
@@ -132,6 +156,7 @@ bool write_cache(const std::filesystem::path& file, std::span<const std::byte> d
   if (error) return false;
   try {
     replace_file(file, encode_cache(data, facts, kind));
+    remove_old_siblings(file);
     return true;
   } catch (const Error&) {
     return false;

@@ -69,6 +69,12 @@ std::uint64_t Queue::completed() {
   if (semaphore_) {
     std::uint64_t value = 0;
     check(call_.GetSemaphoreCounterValue(device_, semaphore_, &value), "ask for progress");
+    if (faults_ && faults_->runaway) value = ~std::uint64_t{0};
+    // After a reset some drivers report success and the largest value. (What is being submitted may
+    // be done before its point is known.)
+    if (value > submitted() + 1) throw DeviceError("its timeline left its range");
+    // Others only know of a reset once they are made to ask: a wait does, for what has passed, too.
+    if (value >= ring_[first_].point) check(wait_for(value, 0), "ask for progress");
     return value;
   }
   std::uint64_t value = done();
@@ -111,18 +117,20 @@ bool Queue::reached(std::uint64_t point) {
   return done() >= point;
 }
 
+VkResult Queue::wait_for(std::uint64_t point, std::uint64_t nanoseconds) const {
+  auto info = structure<VkSemaphoreWaitInfo>(VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO);
+  info.semaphoreCount = 1;
+  info.pSemaphores = &semaphore_;
+  info.pValues = &point;
+  return call_.WaitSemaphores(device_, &info, nanoseconds);
+}
+
 VkResult Queue::wait_slice_for(std::uint64_t point) {
   if (faults_ && faults_->wait.due()) return VK_ERROR_DEVICE_LOST;
   if (faults_ && faults_->silent) return VK_TIMEOUT;
   const std::uint64_t nanoseconds =
       static_cast<std::uint64_t>(std::chrono::nanoseconds(wait_slice).count());
-  if (semaphore_) {
-    auto info = structure<VkSemaphoreWaitInfo>(VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO);
-    info.semaphoreCount = 1;
-    info.pSemaphores = &semaphore_;
-    info.pValues = &point;
-    return call_.WaitSemaphores(device_, &info, nanoseconds);
-  }
+  if (semaphore_) return wait_for(point, nanoseconds);
   std::shared_ptr<Fence> oldest;
   {
     std::lock_guard lock(pending_mutex_);

@@ -117,9 +117,12 @@ class Queue final : public Timeline {
     std::shared_ptr<Fence> fence;  // without timeline semaphores
   };
 
-  std::uint64_t completed();  // asks the device; pending_mutex_ is held
+  // Asks the device; pending_mutex_ is held, and some work is pending.
+  std::uint64_t completed();
   void submit_one(std::span<const VkCommandBuffer> commands, const std::shared_ptr<Work>& work,
                   bool last, const Semaphores& semaphores);
+  // Of the timeline semaphore.
+  VkResult wait_for(std::uint64_t point, std::uint64_t nanoseconds) const;
   // Waits until the counter has moved to `point`, or for `wait_slice`.
   VkResult wait_slice_for(std::uint64_t point);
   void die(std::string_view why);

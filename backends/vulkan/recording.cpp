@@ -24,7 +24,7 @@ Speed speed_of(DeviceKind kind) {
     case DeviceKind::software:
       return {1e9, 1e9, 3e-5};
     default:
-      return {1e11, 1e10, 1e-5};
+      return {1e10, 2e9, 1e-5};  // of the weakest: they also draw the screen
   }
 }
 

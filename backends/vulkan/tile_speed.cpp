@@ -117,6 +117,8 @@ std::vector<Candidate> candidates(std::int64_t n, const ShaderTarget& target) {
 std::optional<double> seconds_of(const GemmTile& tile, std::int64_t n, const TileTiming& timing) {
   try {
     return timing.product(tile, n);
+  } catch (const OutOfMemory&) {  // says nothing of the tile
+    throw;
   } catch (const Error& error) {
     if (error.aftermath() == Aftermath::device_dead) throw;
     return std::nullopt;
@@ -129,14 +131,19 @@ std::int64_t size_to_time(const ShaderTarget& target, const TileTiming& timing, 
   constexpr double long_enough = 2e-3;
   const double start = timing.now();
   std::int64_t n = least;
-  while (n < most && timing.now() - start < seconds) {
+  for (;;) {
     std::optional<double> measured;
-    for (const Candidate& each : candidates(n, target))
-      if (measured = seconds_of(each.tile, n, timing); measured) break;
-    if (!measured || *measured >= long_enough) break;
+    try {
+      for (const Candidate& each : candidates(n, target))
+        if (measured = seconds_of(each.tile, n, timing); measured) break;
+    } catch (const OutOfMemory&) {  // a budget may leave room for less
+      if (n == least) throw;
+      return n / 2;
+    }
+    if (!measured || *measured >= long_enough || n == most || timing.now() - start >= seconds)
+      return n;
     n *= 2;
   }
-  return n;
 }
 
 }  // namespace

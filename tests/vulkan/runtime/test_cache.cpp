@@ -91,13 +91,15 @@ TEST_CASE("a device finds what an earlier one has compiled, and survives a damag
           "[vulkan][cache]") {
   const ScratchFolder folder;
   std::filesystem::path file;
+  DeviceFacts facts;
   const auto run = [&](const Device& device) {
     CHECK(is_doubled(run_work(device, doubling(1000), {counting(1000), Words(1000)})[1]));
   };
   {
     const std::optional<Device> device = caching_in(folder);
     if (!device) return;
-    file = cache_file(folder.path(), logical_device(*device)->facts());
+    facts = logical_device(*device)->facts();
+    file = cache_file(folder.path(), facts);
     CHECK_FALSE(logical_device(*device)->pipelines().counts().warm);
     run(*device);
   }
@@ -122,6 +124,23 @@ TEST_CASE("a device finds what an earlier one has compiled, and survives a damag
     run(*device);
   }
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+
+  // What earlier drivers of the device have left goes in time.
+  DeviceFacts earlier = facts;
+  ++earlier.cache_uuid[0];
+  const std::filesystem::path old = cache_file(folder.path(), earlier);
+  ++earlier.cache_uuid[0];
+  const std::filesystem::path recent = cache_file(folder.path(), earlier);
+  ++earlier.device;
+  const std::filesystem::path other = cache_file(folder.path(), earlier);
+  const auto now = std::filesystem::file_time_type::clock::now();
+  for (const std::filesystem::path& each : {old, recent, other}) write_file(each, {});
+  for (const std::filesystem::path& each : {old, other})
+    std::filesystem::last_write_time(each, now - std::chrono::hours(24 * 91));
+  REQUIRE(write_cache(file, {}, facts));
+  CHECK_FALSE(std::filesystem::exists(old));
+  CHECK(std::filesystem::exists(recent));
+  CHECK(std::filesystem::exists(other));
 }
 
 TEST_CASE("devices that write one cache at once leave a whole one", "[vulkan][cache]") {

@@ -5,6 +5,7 @@
 
 #include "backends/vulkan/backend.h"
 #include "backends/vulkan/program.h"
+#include "engine/compile.h"
 #include "engine/error.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
@@ -134,6 +135,34 @@ TEST_CASE("a device that is lost later throws at every wait, each time", "[vulka
   for (int i = 0; i < 2; ++i) CHECK(aftermath_of([&] { event.wait(); }) == Aftermath::device_dead);
   CHECK_FALSE(event.done());
   CHECK(aftermath_of([&] { call.submit(); }) == Aftermath::device_dead);
+}
+
+TEST_CASE("a timeline that leaves its range is a lost device, not work that is done",
+          "[vulkan][faults]") {
+  const Faulty faulty;
+  if (!faulty.device) return;
+  Call call(*faulty.device, doubling(1000), {counting(1000), Words(1000)});
+  call.run();
+  faulty.faults->runaway = true;
+  const Event event = call.submit();
+  CHECK_FALSE(event.done());
+  CHECK(aftermath_of([&] { event.wait(); }) == Aftermath::device_dead);
+  CHECK_THAT(message_of<DeviceError>([&] { call.submit(); }), has_text("left its range"));
+}
+
+TEST_CASE("where a driver refuses a kernel, the short form of the program runs",
+          "[vulkan][faults]") {
+  const auto faults = std::make_shared<Faults>();
+  const std::optional<Device> device = software_vulkan(
+      {.adjust = [](DeviceFacts& facts) { facts.shaders.short_code = false; }, .faults = faults});
+  if (!device) return;
+  const auto f = [](const Tensor& x) { return x * 2.0; };
+  const Tensor x = Tensor::from(std::vector<float>{1, 2, 3}, {3}, *device);
+  faults->pipeline.fail_at(1);
+  CHECK(compile(f)(x).to_host<float>() == std::vector<float>{2, 4, 6});
+  faults->pipeline.fail_at(1, true);
+  CHECK_THAT(message_of<DeviceError>([&] { compile([](const Tensor& x) { return x * 3.0; })(x); }),
+             has_text("VK_ERROR_UNKNOWN"));
 }
 
 TEST_CASE("a kernel that is larger than the device is refused by name", "[vulkan][faults]") {
