@@ -254,12 +254,10 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     std::vector<NamedPath> read{{"--init", options.init.value_or("")}};
     for (const auto& [name, text] : options.method_values.texts)
       read.push_back({"--" + name, text.value_or("")});
-    // (What an earlier run has left there is replaced or taken away.)
+    // (A further average of the run that was there before may be gone on from.)
     std::vector<NamedPath> written;
-    std::error_code missing;
-    for (const auto& entry : fs::directory_iterator(options.out, missing))
-      if (entry.path().filename().string().starts_with("model"))
-        written.push_back({"--out", entry.path().string()});
+    for (const char* name : {"model.safetensors", "model-raw.safetensors"})
+      written.push_back({"--out", (fs::path(options.out) / name).string()});
     check_files_differ("train", written, read);
   }
 

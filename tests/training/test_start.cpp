@@ -222,7 +222,7 @@ TEST_CASE("a run takes over what no shape of a model shows", "[training][init]")
   CHECK(std::get<DitConfig>(config.network).time_scale == 1000);
   own.hidden_size = 32;
   config.network = own;
-  CHECK_THROWS_AS(take_start(config, model, "FILE"), Error);
+  take_start(config, model, "FILE");
   CHECK(config.network == NetworkConfig(own));
 }
 
