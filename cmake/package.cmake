@@ -1,5 +1,6 @@
 # What find_package(fluxion) finds first: it serves whatever was installed, the runtime alone or all libraries.
 include(GNUInstallDirs)
+include(cmake/pkg_config.cmake)
 include(CMakePackageConfigHelpers)
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/fluxion)
