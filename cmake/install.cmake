@@ -40,7 +40,10 @@ include(\"${PROJECT_SOURCE_DIR}/cmake/public_headers.cmake\")
 fluxion_write_headers(\"${PROJECT_SOURCE_DIR}\" \"${PROJECT_BINARY_DIR}/include\" ${headers})")
 install(DIRECTORY ${PROJECT_BINARY_DIR}/include/fluxion DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
-install(EXPORT fluxion NAMESPACE fluxion:: FILE fluxionTargets.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/fluxion)
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/fluxion)
+install(EXPORT fluxion NAMESPACE fluxion:: FILE fluxionTargets.cmake DESTINATION ${package})
+configure_file(cmake/fluxionLibraries.cmake.in ${PROJECT_BINARY_DIR}/fluxionLibraries.cmake @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/fluxionLibraries.cmake DESTINATION ${package})
 
 list(TRANSFORM libraries PREPEND "-l" OUTPUT_VARIABLE FLUXION_LINK)
 list(JOIN FLUXION_LINK " " FLUXION_LINK)

@@ -46,6 +46,13 @@ if cmake -S "$place/asks" -B "$place/asks/build" -DCMAKE_PREFIX_PATH="$prefix" >
   echo "check_runtime: find_package(fluxion) of the runtime alone does not say what there is" >&2
   exit 1
 fi
+# Who asks for what no installation has hears what there is.
+mkdir "$place/unknown"
+printf 'cmake_minimum_required(VERSION 3.20)\nproject(unknown LANGUAGES C)\nfind_package(fluxion REQUIRED COMPONENTS runtime pictures)\n' >"$place/unknown/CMakeLists.txt"
+if cmake -S "$place/unknown" -B "$place/unknown/build" -DCMAKE_PREFIX_PATH="$prefix" >"$place/unknown.log" 2>&1 || ! tr -s ' \n' ' ' <"$place/unknown.log" | grep -q "no component 'pictures'"; then
+  echo "check_runtime: find_package(fluxion) does not say that there is no component 'pictures'" >&2
+  exit 1
+fi
 # The example of an application's own VkDevice, where there is a loader to link and a device.
 if pkg-config --exists vulkan; then
   cmake -S examples/embed/vulkan -B "$place/vulkan" -DCMAKE_PREFIX_PATH="$prefix" >"$place/vulkan.log"
