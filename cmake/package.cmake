@@ -1,5 +1,7 @@
-# What find_package(fluxion) finds first: it serves whatever was installed, the runtime alone or all libraries.
+# What find_package(fluxion) finds first: it serves whatever was installed, the runtime alone or all libraries. So it says nothing of how this
+# build was made: a runtime may be installed beside libraries of another.
 include(GNUInstallDirs)
+include(cmake/pkg_config.cmake)
 include(CMakePackageConfigHelpers)
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/fluxion)

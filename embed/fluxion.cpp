@@ -160,8 +160,14 @@ Content read_whole(const std::filesystem::path& path) {
   Content content{std::make_unique_for_overwrite<std::byte[]>(bytes), bytes};
   std::ifstream file(path, std::ios::binary);
   if (!file) fail("it can't be opened for reading");
-  file.read(reinterpret_cast<char*>(content.memory.get()), static_cast<std::streamsize>(size));
-  if (static_cast<std::uintmax_t>(file.gcount()) != size) fail("it can't be read to its end");
+  // In pieces: the C library of Windows counts the bytes of one read in an int.
+  constexpr std::size_t most = std::size_t{1} << 30;
+  for (std::size_t done = 0; done < bytes;) {
+    const auto piece = static_cast<std::streamsize>(std::min(bytes - done, most));
+    file.read(reinterpret_cast<char*>(content.memory.get() + done), piece);
+    if (file.gcount() != piece) fail("it can't be read to its end");
+    done += static_cast<std::size_t>(piece);
+  }
   return content;
 }
 

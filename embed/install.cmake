@@ -16,8 +16,6 @@ install(FILES python/fluxion.py DESTINATION ${CMAKE_INSTALL_DATADIR}/fluxion/pyt
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/docs/embedding.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT runtime)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples/embed DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT runtime)
 
-file(RELATIVE_PATH FLUXION_UP /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
-string(REGEX REPLACE "/$" "" FLUXION_UP ${FLUXION_UP})
 list(TRANSFORM CMAKE_DL_LIBS PREPEND "-l" OUTPUT_VARIABLE FLUXION_DL)
-configure_file(fluxion-runtime.pc.in ${PROJECT_BINARY_DIR}/fluxion-runtime.pc @ONLY)
+fluxion_pkg_config(fluxion-runtime.pc.in ${PROJECT_BINARY_DIR}/fluxion-runtime.pc)
 install(FILES ${PROJECT_BINARY_DIR}/fluxion-runtime.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT runtime)

@@ -91,4 +91,7 @@ else
   [ "$code" -ne 0 ]
   grep -q "can't train" "$place/training.log"
 fi
+# A runtime of another build that is installed beside the libraries replaces what find_package(fluxion) reads first: it is the same file.
+cmake -G Ninja -S . -B "$place/runtime" -DFLUXION_RUNTIME_ONLY=ON >"$place/runtime.log"
+cmp "$place/runtime/fluxionConfig.cmake" "$(find "$prefix" -name fluxionConfig.cmake)"
 echo "check_install: $prefix is used from outside"

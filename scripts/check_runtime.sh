@@ -46,6 +46,13 @@ if cmake -S "$place/asks" -B "$place/asks/build" -DCMAKE_PREFIX_PATH="$prefix" >
   echo "check_runtime: find_package(fluxion) of the runtime alone does not say what there is" >&2
   exit 1
 fi
+# Who asks for what no installation has hears what there is.
+mkdir "$place/unknown"
+printf 'cmake_minimum_required(VERSION 3.20)\nproject(unknown LANGUAGES C)\nfind_package(fluxion REQUIRED COMPONENTS runtime pictures)\n' >"$place/unknown/CMakeLists.txt"
+if cmake -S "$place/unknown" -B "$place/unknown/build" -DCMAKE_PREFIX_PATH="$prefix" >"$place/unknown.log" 2>&1 || ! tr -s ' \n' ' ' <"$place/unknown.log" | grep -q "no component 'pictures'"; then
+  echo "check_runtime: find_package(fluxion) does not say that there is no component 'pictures'" >&2
+  exit 1
+fi
 # The example of an application's own VkDevice, where there is a loader to link and a device.
 if pkg-config --exists vulkan; then
   cmake -S examples/embed/vulkan -B "$place/vulkan" -DCMAKE_PREFIX_PATH="$prefix" >"$place/vulkan.log"
@@ -78,11 +85,35 @@ generator = fluxion.Generator(sys.argv[1])
 assert len(generator.generate(count=2, seed=3).tobytes()) > 0" "$generator"
 fi
 
-# As a folder of another project.
-mkdir "$place/inside"
-printf 'cmake_minimum_required(VERSION 3.25)\nproject(inside C CXX)\nset(FLUXION_RUNTIME_ONLY ON)\nadd_subdirectory("%s" fluxion)\nadd_executable(picture "%s")\ntarget_link_libraries(picture fluxion::runtime)\n' \
-  "$source" "$source/examples/embed/c/picture.c" >"$place/inside/CMakeLists.txt"
-cmake -S "$place/inside" -B "$place/inside/build" >"$place/inside.log"
+# As a folder of another project, which has an engine/ and an option CCACHE of its own, and C++ without exceptions. (One file of each is compiled.)
+mkdir -p "$place/inside/engine"
+echo '#error "this is the application'"'"'s own"' >"$place/inside/engine/error.h"
+cat >"$place/inside/private.cpp" <<'EOF'
+#include <fluxion.h>
+#if __has_include("handles.h") || __has_include("generator.h") || __has_include("engine/device.h")
+#error "an application sees private headers"
+#endif
+EOF
+cat >"$place/inside/CMakeLists.txt" <<EOF
+cmake_minimum_required(VERSION 3.25)
+project(inside C CXX)
+option(CCACHE "The application's own" ON)
+include_directories(.)
+set(CMAKE_CXX_FLAGS "-fno-exceptions -fno-rtti")
+set(FLUXION_RUNTIME_ONLY ON)
+set(FLUXION_UNITY OFF)
+add_subdirectory("$source" fluxion)
+add_executable(picture "$source/examples/embed/c/picture.c" private.cpp)
+target_link_libraries(picture fluxion::runtime)
+EOF
+cmake -G Ninja -S "$place/inside" -B "$place/inside/build" >"$place/inside.log"
+ninja -C "$place/inside/build" CMakeFiles/picture.dir/private.cpp.o fluxion/CMakeFiles/fluxion_engine.dir/engine/error.cpp.o >>"$place/inside.log"
+
+# Folders given as absolute paths stay where they are.
+cmake -G Ninja -S . -B "$place/absolute" -DFLUXION_RUNTIME_ONLY=ON -DCMAKE_INSTALL_LIBDIR=/one/lib -DCMAKE_INSTALL_INCLUDEDIR=/two/include >"$place/absolute.log"
+for variable in libdir=/one/lib includedir=/two/include; do
+  [ "$(PKG_CONFIG_PATH=$place/absolute pkg-config --variable="${variable%%=*}" fluxion-runtime)" = "${variable#*=}" ]
+done
 
 library=$libraries/libfluxion-runtime.so
 needs=$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | tr '\n' ' ')

@@ -3,19 +3,27 @@
 #
 #   scripts/setup.sh [tests]      tests: also a Vulkan driver that needs no GPU, and the layers that check how Vulkan is used
 #   scripts/setup.sh arm64, wasm or windows      what builds the engine for that system, and runs it here
+#
+# FLUXION_SETUP=no installs nothing and looks for nothing: everything is there.
 set -eu
 
-packages="g++ cmake ninja-build pkg-config ccache libtbb-dev libhwy-dev catch2 nlohmann-json3-dev libcli11-dev libstb-dev libjpeg62-turbo-dev zlib1g-dev libeigen3-dev libvulkan-dev spirv-headers spirv-tools"
+packages="g++ cmake ninja-build pkg-config ccache libtbb-dev libhwy-dev catch2 nlohmann-json3-dev libcli11-dev libstb-dev libjpeg-dev zlib1g-dev libeigen3-dev libvulkan-dev spirv-headers spirv-tools"
 engine="g++ cmake ninja-build ccache libhwy-dev libvulkan-dev spirv-headers"
 case "${1:-}" in
   tests) packages="$packages libvulkan1 mesa-vulkan-drivers vulkan-validationlayers locales" ;;
   arm64) packages="$engine g++-aarch64-linux-gnu qemu-user-static" ;;
   wasm) packages="$engine emscripten nodejs chromium chromium-driver" ;;
   windows) packages="$engine g++-mingw-w64-x86-64-posix wine64" ;;
+  "") ;;
+  *)
+    echo "setup: there is no '$1'; there are tests, arm64, wasm and windows" >&2
+    exit 2
+    ;;
 esac
+[ "${FLUXION_SETUP:-}" != no ] || exit 0
 
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
-  echo "setup: this is not a Debian system; install the counterparts of: $packages" >&2
+  echo "setup: this is not a Debian system; install the counterparts of: $packages; then set FLUXION_SETUP=no" >&2
   exit 1
 fi
 
@@ -23,7 +31,7 @@ missing=""
 for package in $packages; do
   status=$(dpkg-query --show --showformat='${db:Status-Abbrev}' "$package" 2>/dev/null || true)
   case "$status" in
-    ii*) ;;
+    [ih]i*) ;;  # installed; h: and held at its version
     *) missing="$missing $package" ;;
   esac
 done

@@ -117,6 +117,11 @@ std::filesystem::path default_cache_folder() {
     return std::filesystem::path(cache) / "fluxion";
   if (const char* const home = std::getenv("HOME"); home && *home == '/')
     return std::filesystem::path(home) / ".cache" / "fluxion";
+#ifdef _WIN32
+  // (Wide: a user's name may have characters that the narrow variables can't hold.)
+  if (const wchar_t* const local = ::_wgetenv(L"LOCALAPPDATA"))
+    if (const std::filesystem::path folder(local); folder.is_absolute()) return folder / "fluxion";
+#endif
   return {};
 }
 

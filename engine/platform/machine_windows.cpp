@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <bit>
+#include <iterator>
+#include <span>
 
 #include "engine/platform/machine.h"
 #include "engine/platform/system_windows.h"
@@ -9,11 +11,20 @@
 namespace fluxion {
 
 int usable_cpus() {
-  DWORD_PTR process = 0, system = 0;
-  // Both are 0 for a process that runs in several groups of processors, of at most 64 each.
-  int count = ::GetProcessAffinityMask(::GetCurrentProcess(), &process, &system)
-                  ? std::popcount(static_cast<std::uint64_t>(process))
-                  : 0;
+  // Processors are in groups of at most 64. A process that runs in several (every process on a
+  // large machine, since Windows 11 and Server 2022) may use all of each; the mask below would be
+  // that of its first group alone.
+  USHORT groups[64];
+  USHORT used = static_cast<USHORT>(std::size(groups));
+  int count = 0;
+  if (::GetProcessGroupAffinity(::GetCurrentProcess(), &used, groups) && used > 1) {
+    for (const USHORT group : std::span(groups, used))
+      count += static_cast<int>(::GetActiveProcessorCount(group));
+  } else {
+    DWORD_PTR process = 0, system = 0;
+    if (::GetProcessAffinityMask(::GetCurrentProcess(), &process, &system))
+      count = std::popcount(static_cast<std::uint64_t>(process));
+  }
   if (count == 0) count = static_cast<int>(::GetActiveProcessorCount(ALL_PROCESSOR_GROUPS));
   return std::max(count, 1);
 }

@@ -24,10 +24,10 @@ inline void write_bytes(const std::filesystem::path& path, const std::vector<std
 
 // What a program of this folder prints that runs in `folder`.
 inline std::string run_python(const std::string& program, const ScratchFolder& folder) {
-  const std::string command = "cd " + folder.path().string() +
-                              " && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=" FLUXION_SOURCE_DIR
-                              "/embed/python FLUXION_RUNTIME=" FLUXION_RUNTIME_LIBRARY
-                              " python3 " FLUXION_SOURCE_DIR "/tests/embed/" +
+  const std::string command = "cd '" + folder.path().string() +
+                              "' && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH='" FLUXION_SOURCE_DIR
+                              "/embed/python' FLUXION_RUNTIME='" FLUXION_RUNTIME_LIBRARY
+                              "' python3 '" FLUXION_SOURCE_DIR "/tests/embed/'" +
                               program + " 2>&1";
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(::popen(command.c_str(), "r"),
                                                              &::pclose);

@@ -55,7 +55,7 @@ std::set<std::string> declared() {
 }  // namespace
 
 TEST_CASE("the library shows the functions of its header and nothing else", "[embed][library]") {
-  std::istringstream lines(said("nm -D --defined-only " FLUXION_RUNTIME_LIBRARY));
+  std::istringstream lines(said("nm -D --defined-only '" FLUXION_RUNTIME_LIBRARY "'"));
   std::set<std::string> shown;
   std::string address, kind, name;
   while (lines >> address >> kind >> name) shown.insert(name);
@@ -68,7 +68,7 @@ TEST_CASE("the library shows the functions of its header and nothing else", "[em
 
 TEST_CASE("the library needs the language's own libraries alone", "[embed][library]") {
   if (sanitized) return;
-  std::istringstream lines(said("readelf -d " FLUXION_RUNTIME_LIBRARY));
+  std::istringstream lines(said("readelf -d '" FLUXION_RUNTIME_LIBRARY "'"));
   const std::set<std::string> allowed{
       "libstdc++.so.6", "libm.so.6",       "libgcc_s.so.1",        "libc.so.6",
       "libdl.so.2",     "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"};
@@ -92,7 +92,7 @@ TEST_CASE("nothing of the library runs when it is loaded", "[embed][library]") {
 #else
   constexpr std::size_t entries = 1;
 #endif
-  const std::string sections = said("readelf -SW " FLUXION_RUNTIME_LIBRARY);
+  const std::string sections = said("readelf -SW '" FLUXION_RUNTIME_LIBRARY "'");
   std::smatch found;
   REQUIRE(std::regex_search(
       sections, found, std::regex("\\.init_array +INIT_ARRAY +[0-9a-f]+ +[0-9a-f]+ +([0-9a-f]+)")));

@@ -390,9 +390,13 @@ TEST_CASE("the example draws into a buffer of its own device", "[embed][vulkan][
   std::ofstream(generator, std::ios::binary)
       .write(reinterpret_cast<const char*>(bytes.data()),
              static_cast<std::streamsize>(bytes.size()));
-  const std::string run = "FLUXION_VULKAN_CACHE= " FLUXION_VULKAN_EXAMPLE " ";
   const std::string log = (folder / "log").string();
-  const int code = std::system((run + generator + " " + png + " 9 2> " + log).c_str());
+  const auto run = [&](const std::string& from, const std::string& to) {
+    const std::string command = "FLUXION_VULKAN_CACHE= '" FLUXION_VULKAN_EXAMPLE "' '" + from +
+                                "' '" + to + "' 9 2> '" + log + "'";
+    return std::system(command.c_str());
+  };
+  const int code = run(generator, png);
   INFO(text_of(log));
   REQUIRE(code == 0);
 
@@ -405,7 +409,7 @@ TEST_CASE("the example draws into a buffer of its own device", "[embed][vulkan][
   const std::vector<int> found = grey_pixels(text_of(png), 5, 6);
   for (std::size_t i = 0; i < wanted.size(); ++i) CHECK(std::abs(found[i] - wanted[i]) <= 1);
 
-  CHECK(std::system((run + png + " " + png + ".2 2> " + log).c_str()) != 0);
+  CHECK(run(png, png + ".2") != 0);
   CHECK_THAT(text_of(log), has_text("tiny.png"));
 }
 

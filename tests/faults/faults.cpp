@@ -73,10 +73,25 @@ std::function<void()> file_limit(rlim_t bytes) {
   };
 }
 
+namespace {
+
+// The library that lets calls fail, under a name without a space: LD_PRELOAD is a list of names
+// with spaces or colons between them.
+const std::string& failing_calls() {
+  static const ScratchFolder folder;
+  static const std::string link = [] {
+    const fs::path place = folder / "fluxion-failing-calls.so";
+    REQUIRE(place.string().find_first_of(" :") == std::string::npos);
+    fs::create_symlink(program_path().parent_path() / "fluxion-failing-calls.so", place);
+    return place.string();
+  }();
+  return link;
+}
+
+}  // namespace
+
 std::function<void()> fault(const std::string& text, const fs::path& counts) {
-  return [text, counts] {
-    const std::string library =
-        (program_path().parent_path() / "fluxion-failing-calls.so").string();
+  return [text, counts, library = failing_calls()] {
     ::setenv("LD_PRELOAD", library.c_str(), 1);
     ::setenv("FLUXION_FAULT", text.c_str(), 1);
     if (!counts.empty()) ::setenv("FLUXION_FAULT_COUNTS", counts.c_str(), 1);
