@@ -1,6 +1,9 @@
 // sCM: consistency training in continuous time, on TrigFlow: f(x_t, t) = cos(t) x_t - sin(t) s
 // F(x_t / s, t) does not change along a trajectory; the change comes from a JVP, its second term
-// with a share that rises from 0 to 1, and w(t) is a learned log-weight.
+// with a share that rises from 0 to 1, and w(t) is a learned log-weight. The paper begins with a
+// diffusion model. Here the run trains one in its first part - the loss without the second term -
+// and then distils it (the paper's sCD), whose tangents are less noisy than those of the data.
+#include <algorithm>
 #include <cmath>
 
 #include "engine/graph/ops.h"
@@ -15,11 +18,27 @@ Path trigflow_path(const MethodOptions& options) {
   return Path::trigflow(options.real("sigma-data"));
 }
 
-// The share of the tangent's second term rises over the first part of the run.
+double steps_of(const MethodUse& use, const char* share) {
+  return use.options.real(share) * static_cast<double>(use.total_steps);
+}
+
+// Whether the run is in its first part, which trains a diffusion model.
+Tensor learns_to_denoise(const MethodUse& use, const Tensor& step) {
+  return lt(step.to(DType::f32), steps_of(use, "distil-from"));
+}
+
+// The share of the tangent's second term, which rises after that part.
 Tensor warm_up(const LossArguments& arguments, DType dtype) {
-  const double steps = std::max(1.0, arguments.use.options.real("tangent-warm-up") *
-                                         static_cast<double>(arguments.use.total_steps));
-  return minimum(arguments.step.to(dtype) / steps, 1.0);
+  const Tensor since = arguments.step.to(dtype) - steps_of(arguments.use, "distil-from");
+  return clip(since / std::max(1.0, steps_of(arguments.use, "tangent-warm-up")), 0.0, 1.0);
+}
+
+// The teacher is an average of the network in the first part, and stays as it then is.
+MethodState scm_teacher(const UpdateArguments& update) {
+  if (update.use.options.real("distil-from") == 0) return {};
+  constexpr double share = 0.01;
+  const Tensor moves = learns_to_denoise(update.use, update.step).to(DType::f32);
+  return {{"teacher", update.average(update.state.at("teacher"), share * moves)}};
 }
 
 LossValue scm_loss(const LossArguments& arguments) {
@@ -29,7 +48,11 @@ LossValue scm_loss(const LossArguments& arguments) {
   const Tensor n = normal(fold_in(arguments.key, 1), {x.size(0)}, x.dtype());
   const Tensor level = exp(options.real("level-mean") + options.real("level-std") * n);
   const Tensor t = atan2(level, data);
-  const TrigFlowOptions how{.sigma_data = data, .warmup_now = warm_up(arguments, x.dtype())};
+  TrigFlowOptions how{.sigma_data = data, .warmup_now = warm_up(arguments, x.dtype())};
+  if (options.real("distil-from") > 0) {
+    how.teacher = arguments.bind_trained(arguments.state.at("teacher"));
+    how.distils = 1.0 - learns_to_denoise(arguments.use, arguments.step).to(x.dtype());
+  }
   const Tensor w = weight_of(arguments.learned, expand_dims(t, 1));
   Labels labels;
   if (num_classes(arguments.use.network) > 0) labels.label = drawn_labels(arguments);
@@ -52,6 +75,9 @@ Method scm_method() {
       .options = {sigma_data_option(), level_mean_option(-1.0), level_std_option(1.4),
                   real_option("tangent-warm-up", 0, 1, {.images = 0.1},
                               "Share of the run over which the tangent's second term comes in"),
+                  real_option("distil-from", 0, 1, {.images = 0.5, .points = 0.0},
+                              "Share of the run that trains a diffusion model, whose average is "
+                              "distilled then; 0: consistency training, without one"),
                   label_dropout_option()},
       .prediction = Prediction::end_point,
       .wrapping = Wrapping::trigflow,
@@ -68,6 +94,8 @@ Method scm_method() {
             const auto elements = static_cast<double>(sample_shape(use.network).elements());
             return fresh_weight(1, key, std::log(elements));
           },
+      .copies = {"teacher"},
+      .after_update = scm_teacher,
   };
 }
 

@@ -34,8 +34,13 @@ TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, co
                                     const TrigFlowOptions& options) {
   const double data = options.sigma_data, elements = static_cast<double>(x.elements() / x.size(0));
   const Tensor time = per_sample(t, x.rank()), cosine = cos(time), sine = sin(time);
-  const Tensor x_t = cosine * x + sine * (data * e), dx_t = cosine * (data * e) - sine * x;
+  const Tensor x_t = cosine * x + sine * (data * e);
   const Tensor label = labels.dropped();
+  Tensor dx_t = cosine * (data * e) - sine * x;
+  if (options.teacher) {
+    const Tensor mean = options.teacher(x_t / data, {.t = t, .r = zeros_like(t)}, label);
+    dx_t = where(eq(options.distils, 1.0), stop_gradient(data * mean), dx_t);
+  }
   const auto F = [&](const Tensor& z, const Tensor& t) {
     return network(z, {.t = t, .r = zeros_like(t)}, label);
   };

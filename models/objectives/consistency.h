@@ -36,6 +36,10 @@ struct TrigFlowOptions {
   Tensor warmup_now = {};  // instead of it, where it changes with the step: a scalar
   double c = 0.1;          // of the normalisation
   bool rms_norm = false;   // divide the tangent's norm by sqrt(elements of a sample)
+  // Distillation: dx_t / dt = sigma_data teacher(x_t / sigma_data, t) where `distils`, a scalar, is
+  // 1, in place of cos(t) sigma_data e - sin(t) x, of which that is the mean.
+  Velocity teacher = {};
+  Tensor distils = {};
 };
 struct TrigFlowResult {
   Tensor loss, F, dFdt, tangent, square;

@@ -461,6 +461,26 @@ TEST_CASE("sCM's learned weight begins where it is best, and its error is that o
   CHECK(first.loss.item<float>() == Approx(1 - std::log(2.0)).margin(0.4));
 }
 
+TEST_CASE("sCM's teacher follows the network for its share of the run, and then stays",
+          "[methods]") {
+  TrainingConfig config = planar_config("scm", 6);
+  config.method.options.set("distil-from", 0.5);
+  Trainer trainer(config, eight_gaussians(), cpu({.threads = 1}));
+  const auto teacher = [&] {
+    std::vector<std::vector<float>> values;
+    for (const auto& [name, tensor] : trainer.state().method.at("teacher"))
+      values.push_back(tensor.to_host<float>());
+    return values;
+  };
+  for (int step = 0; step < 6; ++step) {
+    const auto before = teacher();
+    CHECK(std::isfinite(trainer.step().loss.item<float>()));
+    INFO(step);
+    CHECK((teacher() != before) == (step < 3));
+  }
+  CHECK(trainer.traces() == 1);
+}
+
 TEST_CASE("a method says what it lacks in one line", "[methods]") {
   const ScratchFolder folder;
   const auto refusal = [](const TrainingConfig& config) {

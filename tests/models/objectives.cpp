@@ -4,6 +4,7 @@
 #include "autograd/transforms.h"
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
+#include "models/objectives/consistency.h"
 #include "models/objectives/flow.h"
 #include "models/objectives/flow_map.h"
 #include "tests/catch.h"
@@ -272,4 +273,30 @@ TEST_CASE("draws are a function of the key, ordered in time, and in the promised
   const Tensor logits = log(draws.t / (1.0 - draws.t)) + log(draws.r / (1.0 - draws.r));
   CHECK(mean(logits).item<double>() == Approx(-0.8).margin(6 * std::sqrt(2 / count)));
   CHECK(mean(square(draws.e)).item<double>() == Approx(1).margin(6 * std::sqrt(2 / count)));
+}
+
+TEST_CASE("sCM distils the slope of its teacher where it is told to") {
+  const Setup setup;
+  const Tensor e = normal(random_key(4, setup.device), {8, 2}, DType::f64);
+  const Tensor t = 0.1 + 1.3 * uniform(random_key(5, setup.device), {8}, DType::f64);
+  const Velocity network = bind_parameters(setup.network, setup.parameters);
+  const auto result = [&](double distils, double warmup, const Velocity& teacher) {
+    return consistency_trigflow(network, setup.x, e, t, zeros_like(t), {},
+                                {.warmup = warmup,
+                                 .teacher = teacher,
+                                 .distils = full({}, distils, DType::f64, e.device())});
+  };
+  const auto largest = [](const Tensor& x) { return max(abs(x)).item<double>(); };
+  // Of the network itself nothing is left to learn at first: F is the teacher's.
+  CHECK(largest(result(1, 0, network).change) == 0);
+  CHECK(largest(result(1, 1, network).change) > 1e-3);
+  const TrigFlowResult plain = consistency_trigflow(network, setup.x, e, t, zeros_like(t));
+  CHECK(largest(result(0, 1, network).tangent - plain.tangent) == 0);
+  // A teacher that knows x and e gives their slope, divided by sigma_data.
+  const Tensor a = expand_dims(t, 1);
+  const Velocity exact = [&](const Tensor&, const Times&, const Tensor&) {
+    return cos(a) * e - sin(a) * setup.x / 0.5;
+  };
+  CHECK(largest(result(1, 1, exact).tangent - plain.tangent) < 1e-12);
+  CHECK(largest(result(1, 1, exact).dFdt - plain.dFdt) < 1e-12);
 }
