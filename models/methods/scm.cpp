@@ -73,7 +73,7 @@ Method scm_method() {
           "Lu and Song 2024, Simplifying, Stabilizing and Scaling Continuous-Time Consistency "
           "Models, arXiv 2410.11081",
       .options = {sigma_data_option(), level_mean_option(-1.0), level_std_option(1.4),
-                  real_option("tangent-warm-up", 0, 1, {.images = 0.1},
+                  real_option("tangent-warm-up", 0, 1, {.images = 0.2, .points = 0.1},
                               "Share of the run over which the tangent's second term comes in"),
                   real_option("distil-from", 0, 1, {.images = 0.5, .points = 0.0},
                               "Share of the run that trains a diffusion model, whose average is "
