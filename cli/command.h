@@ -82,7 +82,7 @@ struct NamedPath {
   std::string option, path;
 };
 // Throws Error where a file to be written is one that the command reads, or where two are one.
-// Empty paths, standard output and what is no file yet are passed over.
+// Empty paths, pipes and devices are passed over.
 void check_files_differ(const std::string& command, const std::vector<NamedPath>& written,
                         const std::vector<NamedPath>& read);
 

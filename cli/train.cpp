@@ -228,6 +228,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
       for (const char* name : {"patch", "heads", "width", "depth"}) settings.erase(name);
     fill_settings(parser, settings, "preset " + options.preset);
   }
+  const bool states_heads = options.heads.has_value();
   // Some presets are for data that only the user has, under a name that stands for it.
   const auto& sets = built_in_data_sets();
   if (!options.preset.empty() && !given.contains("data") && !fs::exists(options.data) &&
@@ -276,13 +277,18 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   if (!before && options.init) {
     const Model model = read_model(*options.init, device);
     start_note = take_start(config, model, *options.init);
+    // Only these two have heads; those of a configuration or of the command line must be the
+    // model's.
     const auto* dit = std::get_if<DitConfig>(&config.network);
     const auto* unet = std::get_if<UnetConfig>(&config.network);
-    const std::int64_t heads = dit ? dit->num_heads : unet ? unet->num_heads : *options.heads;
-    if (given.contains("heads") && heads != *options.heads)
-      throw Error("train: --init " + *options.init + " has " + counted(heads, "head") +
-                  "; leave out --heads");
-    start.parameters = model.parameters;
+    if (dit || unet) {
+      const std::int64_t heads = dit ? dit->num_heads : unet->num_heads;
+      if (states_heads && heads != *options.heads)
+        throw Error("train: --init " + *options.init + " has " + counted(heads, "head") +
+                    ", the options say " + grouped(*options.heads) + ": give --heads " +
+                    std::to_string(heads));
+      options.heads = heads;
+    }
   }
   ResumedRate rate;
   if (before && !settings_before.empty()) {

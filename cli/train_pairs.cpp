@@ -67,11 +67,13 @@ int prepare_pairs(TrainOptions& options, const std::set<std::string>& given, con
     throw Error(start +
                 " trains on pairs of sample and noise, which no coupling changes; leave out " +
                 "--coupling");
-  if (options.flip || options.image_size || options.channels)
-    throw Error(start + " trains on pairs as its teacher draws them; leave out --" +
-                (options.flip         ? "flip"
-                 : options.image_size ? "image-size"
-                                      : "channels"));
+  for (const char* name : {"flip", "image-size", "channels"})
+    if (given.contains(name))
+      throw Error(start + " trains on pairs as its teacher draws them; leave out --" + name);
+  // (Those of a configuration are for other data.)
+  options.flip = false;
+  options.image_size.reset();
+  options.channels.reset();
   const ModelInfo info = read_model_info(teacher);
   const bool images = sample_shape(info.network).rank() == 3;
   resolve_method(options, images ? SampleKind::images : SampleKind::points);

@@ -35,7 +35,7 @@ for system in $systems; do
   case "$system" in
     arm64) program=build/arm64/bin/fluxion-portable; runner="qemu-aarch64-static -L /usr/aarch64-linux-gnu" ;;
     wasm) program=build/wasm/bin/fluxion-portable.js; runner="node --no-experimental-fetch" ;;  # by which this emscripten would load the file beside the program
-    windows) program=build/windows/bin/fluxion-portable.exe; runner="env WINEDEBUG=-all WINEPREFIX=$PWD/$place/wine wine64" ;;
+    windows) program=build/windows/bin/fluxion-portable.exe; runner=wine64; export WINEDEBUG=-all "WINEPREFIX=$PWD/$place/wine" ;;
     *)
       echo "check_portable: there is no system '$system'; there are arm64, wasm and windows" >&2
       exit 2

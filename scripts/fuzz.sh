@@ -18,7 +18,7 @@ for target in $targets; do
 done
 sh scripts/setup.sh
 
-if ! command -v clang++-16 >/dev/null 2>&1 || [ ! -e /usr/lib/llvm-16/lib/clang/16/lib/linux ]; then
+if [ "${FLUXION_SETUP:-}" != no ] && { ! command -v clang++-16 >/dev/null 2>&1 || [ ! -e /usr/lib/llvm-16/lib/clang/16/lib/linux ]; }; then
   as_root=""
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null 2>&1 || { echo "fuzz: not root and no sudo; as root, run: apt-get install clang-16 libclang-rt-16-dev" >&2; exit 1; }

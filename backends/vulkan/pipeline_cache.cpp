@@ -27,12 +27,15 @@ void remove_old_siblings(const std::filesystem::path& file) {
   const std::string device = own.substr(std::min(own.size(), own.find('-', name_start.size())));
   std::error_code error;
   std::vector<std::filesystem::path> old;
-  for (const auto& entry : std::filesystem::directory_iterator(file.parent_path(), error)) {
-    const std::string name = entry.path().filename().string();
+  const auto now = std::filesystem::file_time_type::clock::now();
+  // (Incremented by hand: ++ throws.)
+  std::filesystem::directory_iterator at(file.parent_path(), error);
+  for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
+    const std::string name = at->path().filename().string();
     if (name == own || !name.starts_with(name_start) || !name.ends_with(device)) continue;
-    const auto written = entry.last_write_time(error);
-    if (!error && std::filesystem::file_time_type::clock::now() - written > long_ago)
-      old.push_back(entry.path());
+    std::error_code unknown;
+    const auto written = at->last_write_time(unknown);
+    if (!unknown && now - written > long_ago) old.push_back(at->path());
   }
   for (const std::filesystem::path& each : old) std::filesystem::remove(each, error);
 }

@@ -103,8 +103,10 @@ Parameters UpdateArguments::average(const Parameters& tree, const Operand& share
   });
 }
 
-std::vector<std::string> state_trees(const Method& method) {
-  std::vector<std::string> names = method.copies;
+std::vector<std::string> state_trees(const MethodConfig& config) {
+  const Method& method = *config.method;
+  std::vector<std::string> names;
+  if (!method.keeps_copies || method.keeps_copies(config.options)) names = method.copies;
   if (!method.teacher_option.empty()) names.push_back("teacher");
   return names;
 }

@@ -101,6 +101,8 @@ struct Method {
   std::function<Parameters(const MethodUse&, const Tensor& key)> learned = {};
   // Trees of the state that begin as copies of the network's parameters.
   std::vector<std::string> copies = {};
+  // Whether the options make use of those copies; none: always.
+  std::function<bool(const MethodOptions&)> keeps_copies = {};
   // The option that names a model file of the same network, whose parameters stay as the tree
   // "teacher".
   std::string teacher_option = {};
@@ -115,9 +117,6 @@ struct Method {
   // The option whose value makes that one change nothing; nullptr: it counts.
   const MethodOption* unread_by(const MethodOption& option, const MethodOptions& values) const;
 };
-
-// The names of a method's trees of state.
-std::vector<std::string> state_trees(const Method& method);
 
 using MethodTable = std::vector<std::shared_ptr<const Method>>;
 
@@ -141,6 +140,9 @@ struct MethodConfig {
   MethodConfig(std::shared_ptr<const Method> method, MethodOptions options);
   bool operator==(const MethodConfig& other) const;
 };
+
+// The names of a method's trees of state.
+std::vector<std::string> state_trees(const MethodConfig& config);
 
 using GivenOptions = std::map<std::string, OptionValue>;
 

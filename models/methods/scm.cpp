@@ -1,8 +1,8 @@
 // sCM: consistency training in continuous time, on TrigFlow: f(x_t, t) = cos(t) x_t - sin(t) s
 // F(x_t / s, t) does not change along a trajectory; the change comes from a JVP, its second term
 // with a share that rises from 0 to 1, and w(t) is a learned log-weight. The paper begins with a
-// diffusion model. Here the run trains one in its first part - the loss without the second term -
-// and then distils it (the paper's sCD), whose tangents are less noisy than those of the data.
+// diffusion model. Here the run trains one in its first part and then distils it (the paper's sCD),
+// whose tangents are less noisy than those of the data.
 #include <algorithm>
 #include <cmath>
 
@@ -17,6 +17,8 @@ namespace {
 Path trigflow_path(const MethodOptions& options) {
   return Path::trigflow(options.real("sigma-data"));
 }
+
+bool distils(const MethodOptions& options) { return options.real("distil-from") > 0; }
 
 double steps_of(const MethodUse& use, const char* share) {
   return use.options.real(share) * static_cast<double>(use.total_steps);
@@ -35,8 +37,9 @@ Tensor warm_up(const LossArguments& arguments, DType dtype) {
 
 // The teacher is an average of the network in the first part, and stays as it then is.
 MethodState scm_teacher(const UpdateArguments& update) {
-  if (update.use.options.real("distil-from") == 0) return {};
-  constexpr double share = 0.01;
+  if (!distils(update.use.options)) return {};
+  // At first as long as the run so far, so that nothing of the fresh weights stays.
+  const Tensor share = maximum(9.0 / (update.step.to(DType::f32) + 10.0), 0.01);
   const Tensor moves = learns_to_denoise(update.use, update.step).to(DType::f32);
   return {{"teacher", update.average(update.state.at("teacher"), share * moves)}};
 }
@@ -49,7 +52,7 @@ LossValue scm_loss(const LossArguments& arguments) {
   const Tensor level = exp(options.real("level-mean") + options.real("level-std") * n);
   const Tensor t = atan2(level, data);
   TrigFlowOptions how{.sigma_data = data, .warmup_now = warm_up(arguments, x.dtype())};
-  if (options.real("distil-from") > 0) {
+  if (distils(options)) {
     how.teacher = arguments.bind_trained(arguments.state.at("teacher"));
     how.distils = 1.0 - learns_to_denoise(arguments.use, arguments.step).to(x.dtype());
   }
@@ -75,14 +78,23 @@ Method scm_method() {
       .options = {sigma_data_option(), level_mean_option(-1.0), level_std_option(1.4),
                   real_option("tangent-warm-up", 0, 1, {.images = 0.2, .points = 0.1},
                               "Share of the run over which the tangent's second term comes in"),
-                  real_option("distil-from", 0, 1, {.images = 0.5, .points = 0.0},
-                              "Share of the run that trains a diffusion model, whose average is "
-                              "distilled then; 0: consistency training, without one"),
+                  newer_option(
+                      real_option("distil-from", 0, 1, {.images = 0.5, .points = 0.0},
+                                  "Share of the run that trains a diffusion model, whose average "
+                                  "is distilled then; 0: consistency training, without one"),
+                      0.0),
                   label_dropout_option()},
       .prediction = Prediction::end_point,
       .wrapping = Wrapping::trigflow,
       .path = trigflow_path,
       .sampling = {.sampler = "consistency", .steps = 2},
+      .refusal = [](const MethodUse& use) -> std::string {
+        const MethodOptions& options = use.options;
+        if (!distils(options) || options.real("distil-from") + options.real("tangent-warm-up") <= 1)
+          return "";
+        return "distil-from and tangent-warm-up are more than the run together; its second term "
+               "would never come in whole";
+      },
       .loss = scm_loss,
       .takes_pairs = true,
       .has_schedule = true,
@@ -95,6 +107,7 @@ Method scm_method() {
             return fresh_weight(1, key, std::log(elements));
           },
       .copies = {"teacher"},
+      .keeps_copies = distils,
       .after_update = scm_teacher,
   };
 }

@@ -37,9 +37,12 @@ TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, co
   const Tensor x_t = cosine * x + sine * (data * e);
   const Tensor label = labels.dropped();
   Tensor dx_t = cosine * (data * e) - sine * x;
+  const Tensor of_data = dx_t;
+  Tensor distils;
   if (options.teacher) {
+    distils = eq(options.distils, 1.0);
     const Tensor mean = options.teacher(x_t / data, {.t = t, .r = zeros_like(t)}, label);
-    dx_t = where(eq(options.distils, 1.0), stop_gradient(data * mean), dx_t);
+    dx_t = where(distils, stop_gradient(data * mean), of_data);
   }
   const auto F = [&](const Tensor& z, const Tensor& t) {
     return network(z, {.t = t, .r = zeros_like(t)}, label);
@@ -55,7 +58,13 @@ TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, co
   result.change = squared / elements;
   Tensor norm = sqrt(squared);
   if (options.rms_norm) norm = norm / std::sqrt(elements);
-  result.tangent = stop_gradient(tangent / per_sample(norm + options.c, x.rank()));
+  Tensor normalised = tangent / per_sample(norm + options.c, x.rank());
+  if (options.teacher) {
+    const Tensor residual = of_data / data - result.F;
+    normalised = where(distils, normalised, residual / std::sqrt(elements));
+    result.change = where(distils, result.change, squared_norm(residual) / elements);
+  }
+  result.tangent = stop_gradient(normalised);
   result.square = squared_norm(result.F - stop_gradient(result.F) - result.tangent) / elements;
   result.loss = mean(exp(w) * result.square - w);
   return result;

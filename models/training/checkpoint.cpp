@@ -42,7 +42,7 @@ void visit_method(State& state, F&& f) {
 TrainState empty_state(const TrainingConfig& config) {
   TrainState state;
   state.ema.resize(config.optimiser.ema_decays.size());
-  for (const std::string& name : state_trees(*config.method.method)) state.method[name];
+  for (const std::string& name : state_trees(config.method)) state.method[name];
   if (needs_loss_scale(config.precision)) state.loss_scale.emplace_back();
   return state;
 }
@@ -339,7 +339,7 @@ std::uint64_t checkpoint_bytes(const TrainingConfig& config) {
   };
   const std::uint64_t elements =
       (3 + config.optimiser.ema_decays.size()) * total(trained_shapes(config)) +
-      state_trees(*config.method.method).size() * total(network_shapes(config));
+      state_trees(config.method).size() * total(network_shapes(config));
   const std::size_t scalars = needs_loss_scale(config.precision) ? 4 : 1;
   return elements * sizeof(float) + scalars * sizeof(std::int32_t);
 }

@@ -235,7 +235,8 @@ Parameters read_teacher(const TrainingConfig& config, const Device& device) {
   if (teacher.info.network != config.network)
     throw Error("train: --" + option + " " + file + " is a " + family(teacher.info.network) +
                 " of another shape than the network that is trained; give both the same network "
-                "options");
+                "options, or begin with it: --init " +
+                file);
   check_frozen(config, teacher.parameters, device, option, file);
   return split_frozen(teacher.parameters, frozen_parameters(config.network)).trained;
 }
@@ -244,9 +245,8 @@ Parameters read_teacher(const TrainingConfig& config, const Device& device) {
 MethodState initial_state(const TrainingConfig& config, const Parameters& trained,
                           const Parameters& teacher) {
   MethodState state;
-  for (const std::string& name : config.method.method->copies)
-    state.emplace(name, own_copies(trained));
-  if (!teacher.empty()) state.emplace("teacher", own_copies(teacher));
+  for (const std::string& name : state_trees(config.method))
+    state.emplace(name, own_copies(teacher.empty() || name != "teacher" ? trained : teacher));
   return state;
 }
 
@@ -276,7 +276,7 @@ void check_state(const TrainingConfig& config, const TrainState& state) {
                 " averages, the configuration names " +
                 std::to_string(config.optimiser.ema_decays.size()));
   for (const Parameters& average : state.ema) check_set(average, "averages");
-  const std::vector<std::string> trees = state_trees(*config.method.method);
+  const std::vector<std::string> trees = state_trees(config.method);
   if (state.method.size() != trees.size())
     throw Error("train: the state has " + std::to_string(state.method.size()) +
                 " trees of its method, which keeps " + std::to_string(trees.size()));
@@ -518,7 +518,7 @@ MemoryReport step_memory(const TrainingConfig& config, const Device& device, boo
   TrainState state{
       .parameters = zero, .m = zero, .v = zero, .ema = {}, .step = zeros({}, DType::i32, device)};
   state.ema.assign(config.optimiser.ema_decays.size(), zero);
-  for (const std::string& name : state_trees(*config.method.method))
+  for (const std::string& name : state_trees(config.method))
     state.method.emplace(name, map_tree(split.trained, zeros_of));
   if (needs_loss_scale(config.precision))
     state.loss_scale.push_back(

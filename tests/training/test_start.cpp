@@ -275,6 +275,7 @@ TEST_CASE("the program begins with a model, with dropout, and goes on without it
   INFO(whole.error);
   REQUIRE(whole.code == 0);
   CHECK(contains(whole.error, " parameters of "));
+  check_one_line(run(next + "--steps 2 --heads 2 --out no"), "give --heads 1");
   REQUIRE(run(next + "--steps 6 --checkpoint-every 1steps --minutes 1e6 --quiet --out run").code ==
           0);
   CHECK(text_of(folder / "run/model.safetensors") == text_of(folder / "whole/model.safetensors"));
