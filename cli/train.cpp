@@ -289,6 +289,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
                     std::to_string(heads));
       options.heads = heads;
     }
+    start.parameters = model.parameters;
   }
   ResumedRate rate;
   if (before && !settings_before.empty()) {

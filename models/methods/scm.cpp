@@ -32,7 +32,8 @@ Tensor learns_to_denoise(const MethodUse& use, const Tensor& step) {
 // The share of the tangent's second term, which rises after that part.
 Tensor warm_up(const LossArguments& arguments, DType dtype) {
   const Tensor since = arguments.step.to(dtype) - steps_of(arguments.use, "distil-from");
-  return clip(since / std::max(1.0, steps_of(arguments.use, "tangent-warm-up")), 0.0, 1.0);
+  const double whole = arguments.use.options.real("tangent-share");
+  return whole * clip(since / std::max(1.0, steps_of(arguments.use, "tangent-warm-up")), 0.0, 1.0);
 }
 
 // The teacher is an average of the network in the first part, and stays as it then is.
@@ -78,6 +79,9 @@ Method scm_method() {
       .options = {sigma_data_option(), level_mean_option(-1.0), level_std_option(1.4),
                   real_option("tangent-warm-up", 0, 1, {.images = 0.2, .points = 0.1},
                               "Share of the run over which the tangent's second term comes in"),
+                  newer_option(real_option("tangent-share", 0, 1, {.images = 0.95, .points = 1.0},
+                                           "That share at last; 1: the paper's"),
+                               1.0),
                   newer_option(
                       real_option("distil-from", 0, 1, {.images = 0.5, .points = 0.0},
                                   "Share of the run that trains a diffusion model, whose average "
