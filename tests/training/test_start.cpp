@@ -277,14 +277,14 @@ TEST_CASE("the program begins with a model, with dropout, and goes on without it
   CHECK(contains(whole.error, " parameters of "));
   check_one_line(run(next + "--steps 2 --heads 2 --out no"), "give --heads 1");
   // A step that is next to nothing leaves the weights as they were.
-  REQUIRE(run("train --method flow-matching --init first --steps 1 --lr 1e-30 --warmup 0 --quiet "
+  REQUIRE(run("train --method flow-matching --init first --steps 1 --lr 1e-12 --warmup 0 --quiet "
               "--seed 5 --out same " +
               small)
               .code == 0);
   const Parameters begun =
       read_model(folder / "same/model-raw.safetensors", start_device()).parameters;
   for (const auto& [name, tensor] : read_model(folder / "first", start_device()).parameters)
-    CHECK(max(abs(begun.at(name) - tensor)).item<float>() < 1e-20f);
+    CHECK(max(abs(begun.at(name) - tensor)).item<float>() < 1e-9f);
   REQUIRE(run(next + "--steps 6 --checkpoint-every 1steps --minutes 1e6 --quiet --out run").code ==
           0);
   CHECK(text_of(folder / "run/model.safetensors") == text_of(folder / "whole/model.safetensors"));
