@@ -17,13 +17,11 @@ std::map<std::string, Shape> weight_shapes(std::int64_t inputs) {
           {"weight.1.bias", {1}}};
 }
 
-Parameters fresh_weight(std::int64_t inputs, const Tensor& key, double start) {
+Parameters fresh_weight(std::int64_t inputs, const Tensor& key) {
   Parameters parameters;
   for (const auto& [name, shape] : weight_shapes(inputs))
-    parameters.emplace(
-        name, name == "weight.0.weight"
-                  ? normal(key, shape, DType::f32)
-                  : full(shape, name == "weight.1.bias" ? start : 0, DType::f32, key.device()));
+    parameters.emplace(name, name == "weight.0.weight" ? normal(key, shape, DType::f32)
+                                                       : zeros(shape, DType::f32, key.device()));
   return parameters;
 }
 

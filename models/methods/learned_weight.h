@@ -1,5 +1,5 @@
 // A learned log-weight w of each sample's loss, as in exp(-w) L + w, from its times: a layer of
-// tanh and a last layer of weights that begin with zeros, as parameters of a method's own
+// tanh and a last layer that begins with zeros, as parameters of a method's own
 // (Method::learned_shapes, Method::learned).
 #pragma once
 
@@ -8,8 +8,7 @@
 namespace fluxion {
 
 std::map<std::string, Shape> weight_shapes(std::int64_t inputs);
-// With w = `start` at all times.
-Parameters fresh_weight(std::int64_t inputs, const Tensor& key, double start = 0);
+Parameters fresh_weight(std::int64_t inputs, const Tensor& key);
 // w [batch] of times [batch, inputs].
 Tensor weight_of(const Parameters& learned, const Tensor& times);
 

@@ -4,7 +4,6 @@
 // diffusion model. Here the run trains one in its first part and then distils it (the paper's sCD),
 // whose tangents are less noisy than those of the data.
 #include <algorithm>
-#include <cmath>
 
 #include "engine/graph/ops.h"
 #include "models/methods/learned_weight.h"
@@ -32,8 +31,7 @@ Tensor learns_to_denoise(const MethodUse& use, const Tensor& step) {
 // The share of the tangent's second term, which rises after that part.
 Tensor warm_up(const LossArguments& arguments, DType dtype) {
   const Tensor since = arguments.step.to(dtype) - steps_of(arguments.use, "distil-from");
-  const double whole = arguments.use.options.real("tangent-share");
-  return whole * clip(since / std::max(1.0, steps_of(arguments.use, "tangent-warm-up")), 0.0, 1.0);
+  return clip(since / std::max(1.0, steps_of(arguments.use, "tangent-warm-up")), 0.0, 1.0);
 }
 
 // The teacher is an average of the network in the first part, and stays as it then is.
@@ -79,9 +77,6 @@ Method scm_method() {
       .options = {sigma_data_option(), level_mean_option(-1.0), level_std_option(1.4),
                   real_option("tangent-warm-up", 0, 1, {.images = 0.2, .points = 0.1},
                               "Share of the run over which the tangent's second term comes in"),
-                  newer_option(real_option("tangent-share", 0, 1, {.images = 0.95, .points = 1.0},
-                                           "That share at last; 1: the paper's"),
-                               1.0),
                   newer_option(
                       real_option("distil-from", 0, 1, {.images = 0.5, .points = 0.0},
                                   "Share of the run that trains a diffusion model, whose average "
@@ -103,13 +98,7 @@ Method scm_method() {
       .takes_pairs = true,
       .has_schedule = true,
       .learned_shapes = [](const MethodUse&) { return weight_shapes(1); },
-      // A normalised tangent's mean square is about 1 / elements, and best weighted with its
-      // inverse; from 0 on, gradients would grow with the weight, faster than Adam's averages.
-      .learned =
-          [](const MethodUse& use, const Tensor& key) {
-            const auto elements = static_cast<double>(sample_shape(use.network).elements());
-            return fresh_weight(1, key, std::log(elements));
-          },
+      .learned = [](const MethodUse&, const Tensor& key) { return fresh_weight(1, key); },
       .copies = {"teacher"},
       .keeps_copies = distils,
       .after_update = scm_teacher,

@@ -450,15 +450,14 @@ TEST_CASE("a student begins as its frozen teacher, unless it is given weights", 
   CHECK(weights(Trainer(config, eight_gaussians(), device, start)) == weights(other));
 }
 
-TEST_CASE("sCM's learned weight begins where it is best, and its error is that of the tangent",
-          "[methods]") {
+TEST_CASE("sCM's error is that of its tangent, whose length the loss does not know", "[methods]") {
   TrainingConfig config = planar_config("scm", 50);
   Trainer trainer(config, eight_gaussians(), cpu({.threads = 1}));
   const StepMetrics first = trainer.step();
   // At first F is 0, and the tangent cos^2 of the velocity cos z - sin x, some units long: the
   // normalised one is at most 1 long.
   CHECK(first.error.item<float>() > 0.5);
-  CHECK(first.loss.item<float>() == Approx(1 - std::log(2.0)).margin(0.4));
+  CHECK(first.loss.item<float>() < 0.51f);
 }
 
 TEST_CASE("sCM's teacher follows the network for its share of the run, and then stays",
