@@ -23,9 +23,9 @@ double steps_of(const MethodUse& use, const char* share) {
   return use.options.real(share) * static_cast<double>(use.total_steps);
 }
 
-// Whether the run is in its first part, which trains a diffusion model.
-Tensor learns_to_denoise(const MethodUse& use, const Tensor& step) {
-  return lt(step.to(DType::f32), steps_of(use, "distil-from"));
+// Whether the run is past its first part, which trains a diffusion model.
+Tensor distils_at(const MethodUse& use, const Tensor& step) {
+  return ge(step.to(DType::f32), steps_of(use, "distil-from"));
 }
 
 // The share of the tangent's second term, which rises after that part.
@@ -39,8 +39,8 @@ MethodState scm_teacher(const UpdateArguments& update) {
   if (!distils(update.use.options)) return {};
   // At first as long as the run so far, so that nothing of the fresh weights stays.
   const Tensor share = maximum(9.0 / (update.step.to(DType::f32) + 10.0), 0.01);
-  const Tensor moves = learns_to_denoise(update.use, update.step).to(DType::f32);
-  return {{"teacher", update.average(update.state.at("teacher"), share * moves)}};
+  const Tensor moves = where(distils_at(update.use, update.step), 0.0, share);
+  return {{"teacher", update.average(update.state.at("teacher"), moves)}};
 }
 
 LossValue scm_loss(const LossArguments& arguments) {
@@ -53,7 +53,7 @@ LossValue scm_loss(const LossArguments& arguments) {
   TrigFlowOptions how{.sigma_data = data, .warmup_now = warm_up(arguments, x.dtype())};
   if (distils(options)) {
     how.teacher = arguments.bind_trained(arguments.state.at("teacher"));
-    how.distils = 1.0 - learns_to_denoise(arguments.use, arguments.step).to(x.dtype());
+    how.distils = distils_at(arguments.use, arguments.step);
   }
   const Tensor w = weight_of(arguments.learned, expand_dims(t, 1));
   Labels labels;

@@ -36,13 +36,11 @@ TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, co
   const Tensor time = per_sample(t, x.rank()), cosine = cos(time), sine = sin(time);
   const Tensor x_t = cosine * x + sine * (data * e);
   const Tensor label = labels.dropped();
-  Tensor dx_t = cosine * (data * e) - sine * x;
-  const Tensor of_data = dx_t;
-  Tensor distils;
+  const Tensor of_data = cosine * (data * e) - sine * x;
+  Tensor dx_t = of_data;
   if (options.teacher) {
-    distils = eq(options.distils, 1.0);
     const Tensor mean = options.teacher(x_t / data, {.t = t, .r = zeros_like(t)}, label);
-    dx_t = where(distils, stop_gradient(data * mean), of_data);
+    dx_t = where(options.distils, stop_gradient(data * mean), of_data);
   }
   const auto F = [&](const Tensor& z, const Tensor& t) {
     return network(z, {.t = t, .r = zeros_like(t)}, label);
@@ -61,8 +59,8 @@ TrigFlowResult consistency_trigflow(const Velocity& network, const Tensor& x, co
   Tensor normalised = tangent / per_sample(norm + options.c, x.rank());
   if (options.teacher) {
     const Tensor residual = of_data / data - result.F;
-    normalised = where(distils, normalised, residual / std::sqrt(elements));
-    result.change = where(distils, result.change, squared_norm(residual) / elements);
+    normalised = where(options.distils, normalised, residual / std::sqrt(elements));
+    result.change = where(options.distils, result.change, squared_norm(residual) / elements);
   }
   result.tangent = stop_gradient(normalised);
   result.square = squared_norm(result.F - stop_gradient(result.F) - result.tangent) / elements;

@@ -36,9 +36,9 @@ struct TrigFlowOptions {
   Tensor warmup_now = {};  // instead of it, where it changes with the step: a scalar
   double c = 0.1;          // of the normalisation
   bool rms_norm = false;   // divide the tangent's norm by sqrt(elements of a sample)
-  // Distillation, where `distils`, a scalar, is 1: dx_t / dt is sigma_data teacher(x_t /
-  // sigma_data, t), the mean of the cos(t) sigma_data e - sin(t) x of data. Where it is 0, F learns
-  // that mean, as a teacher has to: the tangent is (dx_t / dt / sigma_data - F) / sqrt(elements),
+  // Distillation, where `distils`, a boolean scalar, is true: dx_t / dt is sigma_data teacher(x_t /
+  // sigma_data, t), the mean of the cos(t) sigma_data e - sin(t) x of data. Before, F learns that
+  // mean, as a teacher has to: the tangent is (dx_t / dt / sigma_data - F) / sqrt(elements),
   // since one normalised by its own length, as other tangents are, would lead to a median.
   Velocity teacher = {};
   Tensor distils = {};

@@ -189,6 +189,36 @@ bool fits(const Tensor& tensor, const Shape& shape) {
   return tensor.type() == TensorType{shape, DType::f32};
 }
 
+// What the weights of another network of one's kind and width are made for, and no shape shows.
+template <class Config>
+void take_times(Config& own, const Config& other) {
+  own.second_time = other.second_time;
+  own.time_scale = other.time_scale;
+}
+void take_unseen(MlpConfig& own, const MlpConfig& other) {
+  if (own.hidden == other.hidden) take_times(own, other);
+}
+void take_unseen(DitConfig& own, const DitConfig& other) {
+  if (own.hidden_size != other.hidden_size) return;
+  take_times(own, other);
+  own.num_heads = other.num_heads;
+  own.gelu = other.gelu;
+  if (own.tokens() == other.tokens()) own.positions = other.positions;
+}
+void take_unseen(UnetConfig& own, const UnetConfig& other) {
+  if (own.base != other.base) return;
+  take_times(own, other);
+  own.norm_groups = other.norm_groups;
+  own.num_heads = other.num_heads;
+  own.num_head_channels = other.num_head_channels;
+  own.attention_order = other.attention_order;
+}
+void take_unseen(SongUnetConfig& own, const SongUnetConfig& other) {
+  if (own.base != other.base) return;
+  take_times(own, other);
+  own.filter = other.filter;
+}
+
 // Names for a line: the first few, and how many more.
 class NameList {
  public:
@@ -422,37 +452,6 @@ MemoryReport Trainer::memory_report() const {
   const Placeholders arguments(state_->config, state_->paired(), state_->device);
   return state_->step.memory_report(state_->train_state, arguments.x, arguments.labels,
                                     arguments.noise, arguments.key, arguments.learning_rate);
-}
-
-// Gives a network what the weights of another of its kind and width are made for and no shape
-// shows.
-void take_unseen(MlpConfig& own, const MlpConfig& other) {
-  if (own.hidden != other.hidden) return;
-  own.second_time = other.second_time;
-  own.time_scale = other.time_scale;
-}
-void take_unseen(DitConfig& own, const DitConfig& other) {
-  if (own.hidden_size != other.hidden_size) return;
-  own.num_heads = other.num_heads;
-  own.second_time = other.second_time;
-  own.time_scale = other.time_scale;
-  own.gelu = other.gelu;
-  if (own.tokens() == other.tokens()) own.positions = other.positions;
-}
-void take_unseen(UnetConfig& own, const UnetConfig& other) {
-  if (own.base != other.base) return;
-  own.norm_groups = other.norm_groups;
-  own.num_heads = other.num_heads;
-  own.num_head_channels = other.num_head_channels;
-  own.attention_order = other.attention_order;
-  own.second_time = other.second_time;
-  own.time_scale = other.time_scale;
-}
-void take_unseen(SongUnetConfig& own, const SongUnetConfig& other) {
-  if (own.base != other.base) return;
-  own.filter = other.filter;
-  own.second_time = other.second_time;
-  own.time_scale = other.time_scale;
 }
 
 std::string take_start(TrainingConfig& config, const Model& model, const std::string& where) {

@@ -32,8 +32,7 @@ struct Start {
 };
 // Gives the configuration what a run that begins with this model has to know of it - of networks
 // of one width also what no shape shows: heads, the scale of times, .. - and says in a line which
-// parameters are taken and which do not fit. `where` names the model. Throws Error where
-// none fits.
+// parameters are taken and which do not fit. `where` names the model. Throws Error where none fits.
 std::string take_start(TrainingConfig& config, const Model& model, const std::string& where);
 
 enum class Weights { raw, average };

@@ -134,6 +134,12 @@ std::vector<NetworkConfig> small_networks() {
                          .num_classes = 10}};
 }
 
+std::map<std::string, std::vector<float>> values_of(const Parameters& parameters) {
+  std::map<std::string, std::vector<float>> values;
+  for (const auto& [name, tensor] : parameters) values[name] = tensor.to_host<float>();
+  return values;
+}
+
 }  // namespace
 
 TEST_CASE("after 200 steps of every method, samples are near eight Gaussians", "[methods]") {
@@ -414,12 +420,7 @@ TEST_CASE("an update whose gradient is not finite leaves a method's state as it 
   config.precision = precision_from("f16");
   config.loss_scale = {.initial = 0x1p99, .least = 1, .most = 0x1p99, .interval = 1000};
   Trainer trainer(config, eight_gaussians(), cpu({.threads = 1}));
-  const auto teacher = [&] {
-    std::vector<std::vector<float>> values;
-    for (const auto& [name, tensor] : trainer.state().method.at("teacher"))
-      values.push_back(tensor.to_host<float>());
-    return values;
-  };
+  const auto teacher = [&] { return values_of(trainer.state().method.at("teacher")); };
   const auto before = teacher();
   CHECK_FALSE(std::isfinite(trainer.step().gradient_norm.item<float>()));
   CHECK(teacher() == before);
@@ -429,10 +430,7 @@ TEST_CASE("a student begins as its frozen teacher, unless it is given weights", 
   const ScratchFolder folder;
   const Device device = cpu({.threads = 1});
   const auto weights = [](const Trainer& trainer) {
-    std::map<std::string, std::vector<float>> values;
-    for (const auto& [name, tensor] : trainer.model(Weights::raw).parameters)
-      values[name] = tensor.to_host<float>();
-    return values;
+    return values_of(trainer.model(Weights::raw).parameters);
   };
   TrainingConfig config = planar_config("edm", 0);
   Trainer teacher(config, eight_gaussians(), device);
@@ -465,12 +463,7 @@ TEST_CASE("sCM's teacher follows the network for its share of the run, and then 
   TrainingConfig config = planar_config("scm", 6);
   config.method.options.set("distil-from", 0.5);
   Trainer trainer(config, eight_gaussians(), cpu({.threads = 1}));
-  const auto teacher = [&] {
-    std::vector<std::vector<float>> values;
-    for (const auto& [name, tensor] : trainer.state().method.at("teacher"))
-      values.push_back(tensor.to_host<float>());
-    return values;
-  };
+  const auto teacher = [&] { return values_of(trainer.state().method.at("teacher")); };
   for (int step = 0; step < 6; ++step) {
     const auto before = teacher();
     CHECK(std::isfinite(trainer.step().loss.item<float>()));
