@@ -109,6 +109,8 @@ struct Method {
   // What is wrong with such a model, as the end of a sentence that begins with its file; "":
   // nothing.
   std::function<std::string(const ModelInfo&, const MethodOptions&)> teacher_refusal = {};
+  // What the learning rate of the schedule is multiplied by at a step; none: 1.
+  std::function<double(const MethodUse&, std::int64_t step)> rate = {};
   // The state after an update; pure, as the loss is. Trees that it leaves out stay as they are.
   std::function<MethodState(const UpdateArguments&)> after_update = {};
 

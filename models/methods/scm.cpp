@@ -34,6 +34,14 @@ Tensor warm_up(const LossArguments& arguments, DType dtype) {
   return clip(since / std::max(1.0, steps_of(arguments.use, "tangent-warm-up")), 0.0, 1.0);
 }
 
+// Distilled at the rate of a diffusion model, small batches lose what they learned (measured:
+// docs/training.md).
+double scm_rate(const MethodUse& use, std::int64_t step) {
+  const bool distilling =
+      distils(use.options) && static_cast<double>(step) >= steps_of(use, "distil-from");
+  return distilling ? use.options.real("distil-rate") : 1.0;
+}
+
 // The teacher is an average of the network in the first part, and stays as it then is.
 MethodState scm_teacher(const UpdateArguments& update) {
   if (!distils(update.use.options)) return {};
@@ -82,6 +90,9 @@ Method scm_method() {
                                   "Share of the run that trains a diffusion model, whose average "
                                   "is distilled then; 0: consistency training, without one"),
                       0.0),
+                  newer_option(real_option("distil-rate", 1e-4, 1, {0.2},
+                                           "What the learning rate is multiplied by from then on"),
+                               1.0),
                   label_dropout_option()},
       .prediction = Prediction::end_point,
       .wrapping = Wrapping::trigflow,
@@ -101,6 +112,7 @@ Method scm_method() {
       .learned = [](const MethodUse&, const Tensor& key) { return fresh_weight(1, key); },
       .copies = {"teacher"},
       .keeps_copies = distils,
+      .rate = scm_rate,
       .after_update = scm_teacher,
   };
 }

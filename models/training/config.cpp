@@ -72,6 +72,15 @@ LossScaleOptions loss_scale_from_json(const json& object) {
 
 }  // namespace
 
+MethodUse use_of(const TrainingConfig& config) {
+  return {config.network, config.method.options, config.total_steps};
+}
+
+double learning_rate_at(const TrainingConfig& config, std::int64_t step) {
+  const auto& share = config.method.method->rate;
+  return learning_rate_at(config.schedule, step) * (share ? share(use_of(config), step) : 1.0);
+}
+
 void check_takes_pairs(const Method& method) {
   if (method.takes_pairs) return;
   throw Error(

@@ -36,6 +36,10 @@ struct TrainingConfig {
 // Throws Error, saying what would be right, for a configuration that can't be trained whatever the
 // data.
 void check(const TrainingConfig& config);
+// What the method is asked to train.
+MethodUse use_of(const TrainingConfig& config);
+// The learning rate of update number `step`: that of the schedule, times the method's share.
+double learning_rate_at(const TrainingConfig& config, std::int64_t step);
 // Throws Error unless the method learns from pairs of sample and noise that are given.
 void check_takes_pairs(const Method& method);
 

@@ -34,7 +34,7 @@ struct SubmittedStep {
 
 SubmittedStep submit_step(Trainer& trainer, std::int64_t first) {
   SubmittedStep submitted;
-  submitted.learning_rate = learning_rate_at(trainer.config().schedule, trainer.steps_done());
+  submitted.learning_rate = learning_rate_at(trainer.config(), trainer.steps_done());
   const StepMetrics metrics = trainer.step();
   submitted.step = trainer.steps_done();
   submitted.first = submitted.step - first == 1;

@@ -171,10 +171,6 @@ Parameters initial_parameters(const TrainingConfig& config, const Device& device
   return initialise(config.network, fold_in(random_key(config.seed, device), initial_stream));
 }
 
-MethodUse use_of(const TrainingConfig& config) {
-  return {config.network, config.method.options, config.total_steps};
-}
-
 // The parameters that the method learns, as they are named beside those of the network.
 Parameters initial_learned(const TrainingConfig& config, const Device& device) {
   Parameters learned;
@@ -396,7 +392,7 @@ struct Trainer::State {
   }
 
   Tensor learning_rate() const {
-    const float rate = static_cast<float>(learning_rate_at(config.schedule, steps_done));
+    const float rate = static_cast<float>(learning_rate_at(config, steps_done));
     return Tensor::from(std::span<const float>(&rate, 1), {}, device);
   }
 };

@@ -473,6 +473,34 @@ TEST_CASE("sCM's teacher follows the network for its share of the run, and then 
   CHECK(trainer.traces() == 1);
 }
 
+TEST_CASE("sCM distils at a share of the learning rate", "[methods]") {
+  TrainingConfig config = planar_config("scm", 6);
+  config.schedule = {.learning_rate = 0.5, .warm_up_steps = 0};
+  config.method.options.set("distil-from", 0.5);
+  CHECK(learning_rate_at(config, 2) == 0.5);
+  CHECK(learning_rate_at(config, 3) == 0.1);
+  config.method.options.set("distil-rate", 1e-3);
+  CHECK(learning_rate_at(config, 5) == 5e-4);
+  config.method.options.set("distil-from", 0.0);
+  CHECK(learning_rate_at(config, 5) == 0.5);
+
+  // Adam's steps are as long as the rate says, or shorter.
+  config.method.options.set("distil-from", 0.5);
+  config.schedule.learning_rate = 1e-3;
+  Trainer trainer(config, eight_gaussians(), cpu({.threads = 1}));
+  for (int step = 0; step < 6; ++step) {
+    const auto before = values_of(trainer.state().parameters);
+    trainer.step();
+    const auto after = values_of(trainer.state().parameters);
+    double longest = 0;
+    for (const auto& [name, values] : after)
+      for (std::size_t i = 0; i < values.size(); ++i)
+        longest = std::max(longest, std::fabs(double{values[i]} - before.at(name)[i]));
+    INFO(step);
+    CHECK((longest < 1e-5) == (step >= 3));
+  }
+}
+
 TEST_CASE("a method says what it lacks in one line", "[methods]") {
   const ScratchFolder folder;
   const auto refusal = [](const TrainingConfig& config) {
