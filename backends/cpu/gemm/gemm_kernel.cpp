@@ -116,7 +116,9 @@ HWY_INLINE hn::Vec<D> LoadPartAs(D d, const S* from, std::int64_t count) {
 }
 
 template <class T, int rows, int vectors>
-void Tile(const GemmTile<T>& tile) {
+void Tile(const GemmTile<T>& given) {
+  // A copy, since for all the compiler knows what is stored may change what was given.
+  const GemmTile<T> tile = given;
   const Lanes<T> d;
   using V = hn::Vec<Lanes<T>>;
   constexpr std::int64_t lanes = hn::MaxLanes(Lanes<T>());
@@ -155,32 +157,32 @@ void Tile(const GemmTile<T>& tile) {
     }
   }
   const std::int64_t last = tile.columns - (vectors - 1) * lanes;  // columns in the last vector
-  if (last == lanes) {
+  const auto store = [&](auto accumulate, auto whole) HWY_ATTR {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-      T* c = tile.c + i * tile.c_row;
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) {
-        hn::StoreU(tile.accumulate ? hn::Add(hn::LoadU(d, c + v * lanes), sum[i][v]) : sum[i][v], d,
-                   c + v * lanes);
-      }
-    }
-  } else {
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-      T* c = tile.c + i * tile.c_row;
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        if (v < vectors - 1) {
-          hn::StoreU(tile.accumulate ? hn::Add(hn::LoadU(d, c + v * lanes), sum[i][v]) : sum[i][v],
-                     d, c + v * lanes);
+        T* c = tile.c + i * tile.c_row + v * lanes;
+        if (whole() || v < vectors - 1) {
+          hn::StoreU(accumulate() ? hn::Add(hn::LoadU(d, c), sum[i][v]) : sum[i][v], d, c);
         } else {
-          StorePart(
-              d, tile.accumulate ? hn::Add(LoadPart(d, c + v * lanes, last), sum[i][v]) : sum[i][v],
-              c + v * lanes, last);
+          StorePart(d, accumulate() ? hn::Add(LoadPart(d, c, last), sum[i][v]) : sum[i][v], c,
+                    last);
         }
       }
     }
+  };
+  const std::true_type yes;
+  const std::false_type no;
+  if (last == lanes) {
+    if (tile.accumulate)
+      store(yes, yes);
+    else
+      store(no, yes);
+  } else if (tile.accumulate) {
+    store(yes, no);
+  } else {
+    store(no, no);
   }
 }
 
