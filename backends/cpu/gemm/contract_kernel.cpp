@@ -34,6 +34,24 @@ std::int32_t find_or_add(std::vector<ContractOperand>& operands, const ContractO
   return static_cast<std::int32_t>(index);
 }
 
+// A single row times a weight [outputs, inputs] would pack the whole weight to use it once. The
+// product of the transposes has the same points and sums, and reads the weight in place.
+ContractKernel turned_row(ContractKernel kernel) {
+  const auto along_inner = [](const ContractTerm& term) {
+    const GemmAxis inner(term.rhs.rows), columns(term.rhs.columns);
+    return inner.is_affine() && inner.stride() == 1 && columns.stride() != 1;
+  };
+  if (kernel.m != 1 || !std::ranges::all_of(kernel.terms, along_inner)) return kernel;
+  std::swap(kernel.m, kernel.n);
+  std::swap(kernel.lhs, kernel.rhs);
+  for (ContractTerm& term : kernel.terms) {
+    std::swap(term.lhs, term.rhs);
+    std::swap(term.lhs.rows, term.lhs.columns);
+    std::swap(term.rhs.rows, term.rhs.columns);
+  }
+  return kernel;
+}
+
 // A contraction whose accumulators are of type T, prepared.
 template <class T>
 class Contraction {
@@ -115,6 +133,7 @@ class Contraction {
   void multiply_column(const Call& call, const Slot& slot, const Block& block,
                        const GemmGroup& group, std::int64_t column) const;
   void foresee(const Call& call, const Block& block, std::int64_t column, std::int64_t row) const;
+  static void ask_for(const Strip& lhs, std::int64_t rows, std::int64_t inner);
   void run_epilogue(const Call& call, const Slot& slot, const Block& block,
                     const GemmGroup& group) const;
 
@@ -528,6 +547,14 @@ void Contraction<T>::foresee(const Call& call, const Block& block, std::int64_t 
     ask(lhs, row, rows_at_once, across, across + tile_columns(), block.columns());
 }
 
+template <class T>
+void Contraction<T>::ask_for(const Strip& lhs, std::int64_t rows, std::int64_t inner) {
+  if (lhs.stretches || lhs.inner != 1) return;
+  constexpr std::int64_t line = 64 / sizeof(T);
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t p = 0; p < inner; p += line) __builtin_prefetch(lhs.data + i * lhs.strip + p);
+}
+
 // The group's tiles beside one strip of rhs, which stays in the first-level cache meanwhile.
 template <class T>
 void Contraction<T>::multiply_column(const Call& call, const Slot& slot, const Block& block,
@@ -538,11 +565,17 @@ void Contraction<T>::multiply_column(const Call& call, const Slot& slot, const B
   tile.columns = std::min(tile_columns(), block.column_end - column);
   const auto& kernels = kernels_.tile[tile.columns > kernels_.lanes ? 1 : 0];
   const bool foresees = call.plan.rhs == RhsSource::task && !block.last;
+  // Then lhs comes from memory and is read once, in rows too short for the processor to foresee.
+  const bool only_column = block.columns() <= tile_columns();
   for (std::int64_t result = 0; result < results(); ++result) {
     const std::vector<Term>& terms = terms_[static_cast<std::size_t>(result)];
     for (std::int64_t s = 0, row = group.row; s < group.strips; row += group.heights[s++]) {
       if (foresees && result == 0 && s % foreseeing_strips() == 0)
         foresee(call, block, column, row);
+      if (only_column && s + 1 < group.strips)
+        for (const Term& term : terms)
+          ask_for(slot.lhs_strips[term.lhs * call.plan.group_strips + s + 1], group.heights[s + 1],
+                  block.inner());
       GemmSegment<T>* segment = slot.segments;
       for (const Term& term : terms) {
         const Strip& lhs = slot.lhs_strips[term.lhs * call.plan.group_strips + s];
@@ -640,7 +673,7 @@ AnyContraction prepare(const ContractKernel& kernel) {
 
 struct ContractRunner::State {
   explicit State(ContractKernel kernel)
-      : contraction(prepare(kernel)), epilogue(std::move(kernel.epilogue)) {}
+      : contraction(prepare(turned_row(kernel))), epilogue(std::move(kernel.epilogue)) {}
   AnyContraction contraction;
   TapeRunner epilogue;
 };

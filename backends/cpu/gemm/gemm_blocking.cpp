@@ -61,8 +61,9 @@ GemmBlocking choose_blocking(const GemmProblem& p, int threads) {
   const bool waits = p.epilogue && plan.chunks == 1;
   std::int64_t max_columns = rhs_block_bytes / (std::max<std::int64_t>(1, plan.block_inner) *
                                                 p.element_bytes * rhs_operands);
-  // Results that wait come in whole rows where possible, along which the epilogue runs best. A block
-  // of rhs may then exceed the second-level cache: a group of strips shares what comes from beyond.
+  // Results that wait come in whole rows where possible, along which the epilogue runs best. A
+  // block of rhs may then exceed the second-level cache: a group of strips shares what comes from
+  // beyond.
   if (waits) {
     constexpr std::int64_t fewest_strips = 2;
     const std::int64_t column_bytes = p.tile_rows * p.element_bytes * p.results;
@@ -119,7 +120,8 @@ GemmBlocking choose_blocking(const GemmProblem& p, int threads) {
                std::max(plan.block_columns, panel / plan.block_columns * plan.block_columns));
   if (plan.rhs != RhsSource::shared) plan.panel_columns = p.n;
   plan.group_strips =
-      plan.block_inner * plan.block_columns * p.element_bytes <= first_level_rhs_bytes
+      plan.block_inner * plan.block_columns * p.element_bytes <= first_level_rhs_bytes &&
+              !(waits && plan.block_columns <= p.tile_columns)
           ? 1
           : std::min(gemm_max_group, ceil_div(plan.block_rows, p.tile_rows));
   if (waits)

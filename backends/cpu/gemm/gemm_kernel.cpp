@@ -284,8 +284,18 @@ void Pack(const GemmStrip<T>& strip) {
   std::int64_t p = 0;
 #if HWY_TARGET != HWY_SCALAR
   if (strip.inner_stride == 1) {
-    constexpr std::int64_t step = 16 / sizeof(T);
+    constexpr std::int64_t step = 16 / sizeof(T), line = 64 / sizeof(S);
+    // Asks for the next strip meanwhile, if it lies where the rows go on: of short rows the
+    // processor does not foresee it. It may be outside the operand, so its address is a number
+    // here.
+    const auto next =
+        reinterpret_cast<std::uintptr_t>(begin) +
+        static_cast<std::uintptr_t>(strip.width * (offsets[1] - offsets[0])) * sizeof(S);
     for (; p + step <= strip.inner; p += step) {
+      if (p % line == 0)
+        for (std::int64_t j = 0; j < strip.width; ++j)
+          hwy::Prefetch(reinterpret_cast<const void*>(
+              next + static_cast<std::uintptr_t>(offsets[j] + p) * sizeof(S)));
       for (std::int64_t j = 0; j < padded; j += lanes) {
         TransposeBlocks(begin + p, offsets + j, strip.to + p * strip.to_inner + j, strip.to_inner);
       }
