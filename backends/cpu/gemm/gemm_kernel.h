@@ -40,7 +40,7 @@ struct GemmStrip {
   const void* from;
   const std::int64_t* offsets;
   std::int64_t width;
-  bool contiguous;  // offsets[j] == offsets[0] + j
+  bool contiguous;  // offsets[j] == offsets[0] + j; only offsets[0] is read
   std::int64_t inner, inner_stride;
   T* to;
   std::int64_t to_inner;  // >= width rounded up to whole vectors; the columns from width up to

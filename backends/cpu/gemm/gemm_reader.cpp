@@ -10,14 +10,16 @@ void GemmReader<T>::pack(const CallMemory& memory, std::int64_t batch, std::int6
                          T* to, std::int64_t to_inner) const {
   std::int64_t offsets[gemm_max_vectors * gemm_max_lanes<T>];
   const std::int64_t first = strips().offset(begin);
-  for (std::int64_t i = 0; i < width; ++i) offsets[i] = strips().offset(begin + i) - first;
+  const bool contiguous = strips().stride() == 1 && strips().stretch(begin, width) == width;
+  for (std::int64_t i = 0; i < (contiguous ? 1 : width); ++i)
+    offsets[i] = strips().offset(begin + i) - first;
   const auto pack = operand_.dtype == DType::bf16  ? kernels_->pack_bf16
                     : operand_.dtype == DType::f16 ? kernels_->pack_f16
                                                    : kernels_->pack;
   GemmStrip<T> strip{};
   strip.offsets = offsets;
   strip.width = width;
-  strip.contiguous = strips().stride() == 1 && strips().stretch(begin, width) == width;
+  strip.contiguous = contiguous;
   strip.inner_stride = inner().stride();
   strip.to_inner = to_inner;
   for (std::int64_t p = inner_begin; p < inner_end; p += strip.inner) {
