@@ -117,7 +117,7 @@ MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, con
                         const Device& device) {
   const std::uint64_t free = free_memory(options, device, data.bytes_to_come());
   if (options.batch == "auto") {
-    config.batch = largest_batch(config, device, free, most_for(data, config));
+    config.batch = largest_batch(config, device, free, most_for(data, config), data.has_noise());
     if (config.batch == 0)
       throw OutOfMemory(
           "train: " + bytes_text(free) +
@@ -126,14 +126,14 @@ MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, con
     return step_memory(config, device, data.has_noise());
   }
   const MemoryReport report = step_memory(config, device, data.has_noise());
-  if (const std::uint64_t needed = run_memory(config, report); needed > free) {
+  if (const std::uint64_t needed = run_memory(config, report, data.has_noise()); needed > free) {
     const std::string problem = "train: a batch of " + std::to_string(config.batch) + " needs " +
                                 bytes_text(needed) + " of memory, " + bytes_text(free) +
                                 " are free";
     if (options.resume)
       throw OutOfMemory(
           problem + "; a run that goes on keeps its batch, so it has to wait until there is more");
-    const std::int64_t fits = largest_batch(config, device, free, config.batch);
+    const std::int64_t fits = largest_batch(config, device, free, config.batch, data.has_noise());
     throw OutOfMemory(problem + "; " +
                       (fits > 0 ? "--batch " + std::to_string(fits) + " would fit"
                                 : "a smaller --width or --depth would fit"));
@@ -164,9 +164,9 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
                                  : "\n");
   if (config.precision != fluxion::Precision{})
     to << "precision  " << to_string(config.precision) << "\n";
-  to << "memory     " << bytes_text(run_memory(config, memory)) << " at most, "
-     << bytes_text(memory.peak_bytes()) << " of them in a step of " << memory.kernels
-     << " kernels\nfolder     " << options.out << "\n";
+  to << "memory     " << bytes_text(run_memory(config, memory, trainer.data().has_noise()))
+     << " at most, " << bytes_text(memory.peak_bytes()) << " of them in a step of "
+     << memory.kernels << " kernels\nfolder     " << options.out << "\n";
   if (trainer.steps_done() > 0)
     to << "going on   after step " << grouped(trainer.steps_done()) << "\n";
   streams.error << to.str();

@@ -44,23 +44,20 @@ int prepare_pairs(TrainOptions& options, const std::set<std::string>& given, con
   }
   const std::string start = "train: --method " + options.method;
   const std::string teacher = options.method_values.texts["teacher"].value_or("");
-  if (teacher.empty()) {
+  if (!teacher.empty() && given.contains("data") && given.contains("teacher"))
+    throw Error(start + " trains on the pairs that --teacher makes; leave out --data");
+  // The pairs may be those that a run with this configuration has made.
+  const bool made = has_pairs(options) && !given.contains("teacher");
+  if (teacher.empty() || made) {
     for (const char* name : {"pairs", "pair-sampler", "pair-steps"})
       if (given.contains(name))
         throw Error("train: --" + std::string(name) +
                     " has no effect without --teacher, of which pairs are made; leave it out");
-    if (!has_pairs(options))
+    if (!made)
       throw Error(start +
                   " learns from pairs of noise and sample: --teacher MODEL makes them, --data "
                   "FOLDER takes pairs that are made");
     return 0;
-  }
-  if (given.contains("data")) {
-    if (given.contains("teacher"))
-      throw Error(start + " trains on the pairs that --teacher makes; leave out --data");
-    if (has_pairs(options)) return 0;
-  } else if (!given.contains("teacher") && has_pairs(options)) {
-    return 0;  // a configuration of a run that has made them
   }
 
   if (options.coupling != to_string(CouplingKind::independent))

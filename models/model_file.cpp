@@ -166,8 +166,8 @@ ModelInfo info_of(const SafetensorsFile& file, const std::string& where) {
   if (found == file.metadata().end())
     throw FormatError(where +
                       (file.metadata().contains("fluxion.checkpoint")
-                           ? ": is a checkpoint, which --resume takes; the model is "
-                             "model.safetensors beside it"
+                           ? ": is a checkpoint, which --resume takes; a run's model is the "
+                             "model.safetensors of its folder"
                            : ": is a safetensors file, but no model: its metadata has no '" +
                                  std::string(metadata_key) + "'"));
   const json object = parse_json(found->second, where + ": metadata '" + metadata_key + "'");

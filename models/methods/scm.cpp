@@ -99,11 +99,10 @@ Method scm_method() {
       .path = trigflow_path,
       .sampling = {.sampler = "consistency", .steps = 2},
       .refusal = [](const MethodUse& use) -> std::string {
-        const MethodOptions& options = use.options;
-        if (!distils(options) || options.real("distil-from") + options.real("tangent-warm-up") <= 1)
-          return "";
-        return "distil-from and tangent-warm-up are more than the run together; its second term "
-               "would never come in whole";
+        const double from = use.options.real("distil-from");
+        if (from == 0 || (from < 1 && from + use.options.real("tangent-warm-up") <= 1)) return "";
+        return "distil-from and tangent-warm-up leave nothing of the run: its second term would "
+               "never come in whole";
       },
       .loss = scm_loss,
       .takes_pairs = true,

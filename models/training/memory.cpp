@@ -15,7 +15,7 @@ constexpr std::uint64_t host_batches = 12;
 
 }  // namespace
 
-std::uint64_t run_memory(const TrainingConfig& config, const MemoryReport& step) {
+std::uint64_t run_memory(const TrainingConfig& config, const MemoryReport& step, bool paired) {
   const auto floats = [](std::int64_t count) {
     return static_cast<std::uint64_t>(count) * sizeof(float);
   };
@@ -25,22 +25,20 @@ std::uint64_t run_memory(const TrainingConfig& config, const MemoryReport& step)
   // A model file is sampled from and written while the state stays where it is: one set of weights
   // and its packed copies.
   const std::uint64_t weights = floats(parameter_count(config.network));
-  // Every thread that couples a batch holds its costs and a plan, and noise lies beside its
-  // samples.
-  std::uint64_t coupled = 0;
+  const std::uint64_t noise = paired || gives_noise(config.coupling) ? host_batches * batch : 0;
+  // Every thread that couples a batch holds its costs and a plan.
+  std::uint64_t coupling = 0;
   if (config.coupling.kind != CouplingKind::independent)
-    coupled = host_batches * batch + 4 * sizeof(double) *
-                                         static_cast<std::uint64_t>(usual_prefetch_threads()) *
-                                         static_cast<std::uint64_t>(config.batch) *
-                                         static_cast<std::uint64_t>(config.batch);
-  return step.peak_bytes() + host_batches * batch + coupled + 2 * weights + fixed_bytes;
+    coupling = 4 * sizeof(double) * static_cast<std::uint64_t>(usual_prefetch_threads()) *
+               static_cast<std::uint64_t>(config.batch) * static_cast<std::uint64_t>(config.batch);
+  return step.peak_bytes() + host_batches * batch + noise + coupling + 2 * weights + fixed_bytes;
 }
 
 std::int64_t largest_batch(TrainingConfig config, const Device& device, std::uint64_t bytes,
-                           std::int64_t most) {
+                           std::int64_t most, bool paired) {
   const auto needed = [&](std::int64_t batch) {
     config.batch = batch;
-    return run_memory(config, step_memory(config, device));
+    return run_memory(config, step_memory(config, device, paired), paired);
   };
   const auto power_below = [](double value) {
     std::int64_t power = 1;

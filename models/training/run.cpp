@@ -77,16 +77,6 @@ class Window {
   double loss_scale_ = 0;
 };
 
-// At the least scale, nothing is left to try.
-void check_scale(const TrainingConfig& config, const SubmittedStep& submitted) {
-  if (submitted.metrics.size() < 4 || std::isfinite(submitted.metrics.item<float>(2)) ||
-      submitted.metrics.item<float>(3) > config.loss_scale.least)
-    return;
-  throw Error("train: gradients are not finite after step " + std::to_string(submitted.step) +
-              ", at any loss scale down to " + number_text(config.loss_scale.least) +
-              "; f16 ends at 65504, and --precision bf16 has the range of f32");
-}
-
 void check_finite(const RunProgress& progress) {
   if (std::isfinite(progress.loss) && std::isfinite(progress.error) &&
       std::isfinite(progress.gradient_norm))
@@ -119,6 +109,28 @@ std::string advice(const Trainer& trainer) {
     // That the data can't be read is not why training diverged.
   }
   return in_general;
+}
+
+// That gradients need a wider range than f16 has. The weights are whole, since such updates are
+// skipped.
+[[noreturn]] void throw_range(const Trainer& trainer, const std::string& when, double scale,
+                              const std::filesystem::path& folder) {
+  throw Error("train: gradients are not finite " + when + ", at any loss scale down to " +
+              number_text(scale) +
+              "; f16 ends at 65504, and --precision bf16 has the range of f32" +
+              (folder.empty()
+                   ? ""
+                   : ": --init " + (folder / "model-raw.safetensors").string() + " goes on in it") +
+              advice(trainer));
+}
+
+// At the least scale, nothing is left to try.
+void check_scale(const Trainer& trainer, const SubmittedStep& submitted,
+                 const std::filesystem::path& folder) {
+  const double least = trainer.config().loss_scale.least;
+  if (submitted.metrics.size() == 4 && !std::isfinite(submitted.metrics.item<float>(2)) &&
+      submitted.metrics.item<float>(3) <= least)
+    throw_range(trainer, "after step " + std::to_string(submitted.step), least, folder);
 }
 
 void check_limits(const Trainer& trainer, const RunLimits& limits, double seconds_before,
@@ -162,7 +174,7 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
 
   // Waits for a step, logs it where a row is due, and reports it.
   const auto finish = [&](const SubmittedStep& submitted, bool last, bool saved) {
-    check_scale(trainer.config(), submitted);
+    check_scale(trainer, submitted, output.folder);
     window.add(submitted.metrics);
     const std::int64_t step = submitted.step;
     const double here = seconds_since(start);
@@ -183,10 +195,13 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     const bool regular = (step == 1 || step % output.log_every == 0) && !window.empty(),
                row = regular || (last && !window.empty());
     if (row || submitted.first || saved) {
-      // Nothing is saved that is not finite.
       window.report(progress);
-      check_finite(progress);
+      // Nothing is saved that is not finite.
+      if (!window.empty()) check_finite(progress);
     }
+    if (last && window.sums().skipped == step)
+      throw_range(trainer, "in any of " + std::to_string(step) + " steps", progress.loss_scale,
+                  output.folder);
     if (row) {
       if (!first_error) first_error = progress.error;
       if (hooks.warn && diverges(progress.error, *first_error) && !std::exchange(warned, true))

@@ -19,6 +19,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <stop_token>
 
 #include "models/training/log.h"
@@ -47,7 +48,8 @@ struct RunLimits {
 
 struct RunProgress {
   std::int64_t step = 0, steps = 0;
-  double loss = 0, error = 0, gradient_norm = 0;  // as in the last row of the log
+  // As in the last row of the log; NaN before the first update that was not skipped.
+  double loss = std::numeric_limits<double>::quiet_NaN(), error = loss, gradient_norm = loss;
   double learning_rate = 0;
   double loss_scale = 0;     // of the last update; 0: the loss is not scaled
   std::int64_t skipped = 0;  // updates since the row before that were skipped for it

@@ -180,18 +180,16 @@ void RunFiles::refuse_special_files() const {
   }
 }
 
-// By a second name of the same file; a file system without such names keeps one checkpoint.
-void RunFiles::keep_previous_checkpoint() const {
-  if (good_checkpoint_ < 0) return;
+// A second name of the last good checkpoint, which becomes that of the one before once there is a
+// newer one. A file system without such names keeps one checkpoint.
+std::filesystem::path RunFiles::link_to_checkpoint() const {
+  if (good_checkpoint_ < 0) return {};
   const std::filesystem::path link = folder_ / ("." + std::string(previous_name) + "." +
                                                 std::to_string(good_checkpoint_) + ".part");
   std::error_code failure;
   std::filesystem::remove(link, failure);
   std::filesystem::create_hard_link(folder_ / checkpoint_name, link, failure);
-  if (failure) return;
-  std::filesystem::rename(link, folder_ / previous_name, failure);
-  // Two names of one file are left as they are.
-  std::filesystem::remove(link, failure);
+  return failure ? std::filesystem::path() : link;
 }
 
 void RunFiles::keep_other_checkpoint(const std::filesystem::path& checkpoint) const {
@@ -327,9 +325,19 @@ void RunFiles::write_checkpoint(double seconds, const LogSums& since_row) {
     check_finite_state(trainer_.state(), trainer_.steps_done());
   finite_at_ = trainer_.steps_done();
   attempt("checkpoint", [&] {
-    keep_previous_checkpoint();
-    fluxion::write_checkpoint(folder_ / checkpoint_name, trainer_, seconds, settings_, since_row);
+    const std::filesystem::path before = link_to_checkpoint();
+    std::error_code failure;
+    try {
+      fluxion::write_checkpoint(folder_ / checkpoint_name, trainer_, seconds, settings_, since_row);
+    } catch (...) {
+      std::filesystem::remove(before, failure);
+      throw;
+    }
     good_checkpoint_ = trainer_.steps_done();
+    if (before.empty()) return;
+    std::filesystem::rename(before, folder_ / previous_name, failure);
+    // Two names of one file are left as they are.
+    std::filesystem::remove(before, failure);
   });
 }
 
@@ -385,6 +393,7 @@ void RunFiles::rescue(double seconds, const LogSums& since_row) {
     if (good_checkpoint_ == trainer_.steps_done() && warn_)
       warn_("what was learned up to step " + std::to_string(good_checkpoint_) + " is saved in " +
             (folder_ / checkpoint_name).string());
+    write_results();
   } catch (const std::exception&) {
     // The failure that ended the run may well have taken the weights with it.
   }
@@ -394,7 +403,11 @@ std::string RunFiles::good_checkpoint() const {
   std::error_code missing;
   const std::filesystem::path own = folder_ / checkpoint_name, previous = folder_ / previous_name;
   if (good_checkpoint_ < 0 || !std::filesystem::exists(own, missing))
-    return "no checkpoint could be written";
+    return std::string("no checkpoint ") +
+           (failures_.contains("checkpoint") ? "could be written" : "was written yet") +
+           (resumed_from_.empty() || !std::filesystem::exists(resumed_from_, missing)
+                ? ""
+                : "; the run began with " + resumed_from_.string());
   return "the last good checkpoint, after step " + std::to_string(good_checkpoint_) + ", is " +
          own.string() +
          (std::filesystem::exists(previous, missing) ? ", the one before it " + previous.string()

@@ -52,7 +52,7 @@ class RunFiles {
  private:
   void hold_folder();
   void refuse_special_files() const;
-  void keep_previous_checkpoint() const;
+  std::filesystem::path link_to_checkpoint() const;
   void attempt(const std::string& kind, const std::function<void()>& write);
   void attempt_drawing(const std::string& kind, const std::function<void()>& write);
   void check_room() const;

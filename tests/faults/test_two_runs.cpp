@@ -106,6 +106,45 @@ TEST_CASE("weights that explode end the run, the checkpoints before stay and go 
   CHECK(read_checkpoint_info(folder / "again/checkpoint.safetensors").step == previous + 1);
 }
 
+TEST_CASE("a checkpoint that can't be written leaves the two before it", "[cli][faults]") {
+  const ScratchFolder folder;
+  copy_trained(folder / "run");
+  const auto go_on = [&](int steps, const std::function<void()>& prepare = {}) {
+    return run(words("train --device cpu:1 --checkpoint-every 1steps --resume run --steps " +
+                     std::to_string(steps)),
+               folder.path(), prepare);
+  };
+  REQUIRE(go_on(4).code == 0);
+  const fs::path last = folder / "run/checkpoint.safetensors",
+                 previous = folder / "run/checkpoint-previous.safetensors";
+  const auto steps = [&] {
+    return std::pair(read_checkpoint_info(previous).step, read_checkpoint_info(last).step);
+  };
+  REQUIRE(steps() == std::pair<std::int64_t, std::int64_t>{3, 4});
+  const Ending full = go_on(5, file_limit(2048));
+  INFO(full.error);
+  CHECK(full.code == 1);
+  CHECK(contains(full.error, "after step 4"));
+  CHECK(steps() == std::pair<std::int64_t, std::int64_t>{3, 4});
+  check_whole_files(folder.path());
+}
+
+TEST_CASE("a run that fails before it has saved says what it began with", "[cli][faults]") {
+  const ScratchFolder folder;
+  copy_trained(folder / "run");
+  REQUIRE(run(words("train --device cpu:1 --checkpoint-every 1steps --resume run --steps 4"),
+              folder.path())
+              .code == 0);
+  const Ending exploded =
+      run(words("train --device cpu:1 --resume run/checkpoint-previous.safetensors --lr 1e6 "
+                "--steps 60"),
+          folder.path());
+  INFO(exploded.error);
+  CHECK(exploded.code == 1);
+  CHECK(contains(exploded.error,
+                 "no checkpoint was written yet; the run began with run/checkpoint-previous"));
+}
+
 TEST_CASE("weights that are not finite are never saved", "[faults][training]") {
   const ScratchFolder folder;
   TrainingConfig config{
@@ -116,7 +155,7 @@ TEST_CASE("weights that are not finite are never saved", "[faults][training]") {
       message_of<Error>([&] { run_training(trainer, {.steps = 1}, {.folder = folder / "run"}); });
   INFO(why);
   CHECK(contains(why, "no longer finite"));
-  CHECK(contains(why, "no checkpoint could be written"));
+  CHECK(contains(why, "no checkpoint was written yet"));
   for (const char* name :
        {"checkpoint.safetensors", "model.safetensors", "model-raw.safetensors", "samples.png"})
     CHECK_FALSE(fs::exists(folder / "run" / name));

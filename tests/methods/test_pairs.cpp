@@ -359,6 +359,11 @@ TEST_CASE("the program makes pairs, trains on them, goes on, and takes them agai
   CHECK(contains(refusal("train --method reflow --out x"), "--teacher MODEL makes them"));
   CHECK(contains(refusal("train --method reflow --data whole/pairs --pairs 3 --out x"),
                  "--pairs has no effect without --teacher"));
+  for (const char* line : {"train --config whole/config.json --pairs 600 --out x",
+                           "train --config whole/config.json --data whole/pairs --pairs 7 --out x"})
+    CHECK(contains(refusal(line), "--pairs has no effect without --teacher"));
+  CHECK(contains(refusal("train --config whole/config.json --pair-sampler heun --out x"),
+                 "--pair-sampler has no effect without --teacher"));
   CHECK(contains(refusal(reflow + "--data moons --out x"), "leave out --data"));
   CHECK(contains(refusal("train --method edm --data whole/pairs --out x"), "takes no coupling"));
   CHECK(contains(refusal("train --method flow-matching --coupling exact --coupling-epsilon 2 "

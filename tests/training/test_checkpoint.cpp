@@ -354,6 +354,18 @@ TEST_CASE("the largest batch fits, and twice as much would not", "[training][mem
   CHECK(largest_batch(config, device, room, 20) == 16);
   CHECK(largest_batch(config, device, 1 << 20, 1024) == 0);
 
+  // Noise of their own is as large as the samples, in the step and in the batches made ahead.
+  config.batch = 32;
+  config.method = configure("flow-matching");
+  const std::uint64_t unpaired = run_memory(config, step_memory(config, device)),
+                      paired = run_memory(config, step_memory(config, device, true), true);
+  const std::uint64_t samples =
+      static_cast<std::uint64_t>(32 * sample_shape(config.network).elements()) * sizeof(float);
+  CHECK(paired >= unpaired + 12 * samples);
+  CHECK(largest_batch(config, device, unpaired + samples, 32) == 32);
+  CHECK(largest_batch(config, device, unpaired + samples, 32, true) == 16);
+  config = checkpointed_digits();
+
   config.batch = 8;
   const MemoryReport before = step_memory(config, device),
                      trained = Trainer(config, glyphs(8), device).memory_report();

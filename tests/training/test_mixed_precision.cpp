@@ -276,7 +276,22 @@ TEST_CASE("a run whose gradients overflow at every scale ends with advice",
           "[training][precision]") {
   Trainer trainer(mixed_points("f16"), std::make_shared<Unbounded>(), cpu({.threads = 1}));
   CHECK_THAT(message_of([&] { run_training(trainer, {.steps = 100}); }),
-             has_text("at any loss scale down to 1") && has_text("--precision bf16"));
+             has_text("at any loss scale down to 1") && has_text("--precision bf16") &&
+                 has_text("scale them"));
+
+  // Nor is a run a success that ends before it has found that out.
+  const ScratchFolder folder;
+  Trainer shorter(mixed_points("f16"), std::make_shared<Unbounded>(), cpu({.threads = 1}));
+  const std::string why = message_of([&] {
+    run_training(shorter, {.steps = 3}, {.folder = folder / "run"},
+                 {.report = [](const RunProgress& progress) {
+                   CHECK(std::isnan(progress.loss));
+                   CHECK(progress.skipped == progress.step);
+                 }});
+  });
+  CHECK_THAT(why, has_text("in any of 3 steps") && has_text("model-raw.safetensors"));
+  // In another precision its weights go on.
+  CHECK_NOTHROW(read_model_info(folder / "run/model-raw.safetensors"));
 }
 
 TEST_CASE("configurations and models say their precision, and files without one are f32",
