@@ -29,7 +29,7 @@ namespace fluxion {
 template <class F, class... Args>
 auto jvp(F&& f, const std::tuple<Args...>& primals, const std::tuple<Args...>& tangents,
          Location where = Location::current()) {
-  using Result = std::invoke_result_t<F, const Args&...>;
+  using Result = ResultOf<F, const Args&...>;
   Leaves traced(leaves(primals), leaves(tangents), where);
   Result outputs = std::apply(f, with_leaves(primals, traced.tensors()));
   Result output_tangents = with_leaves(outputs, traced.push_forward(leaves(outputs)));
@@ -61,7 +61,7 @@ struct Linearized {
 
 template <class F, class... Args>
 auto linearized(std::optional<Location> where, F&& f, const Args&... args) {
-  using Result = std::invoke_result_t<F, const Args&...>;
+  using Result = ResultOf<F, const Args&...>;
   const std::tuple<Args...> primals(args...);
   const Leaves traced(leaves(primals), where);
   Result outputs = std::apply(f, with_leaves(primals, traced.tensors()));
@@ -80,7 +80,7 @@ auto linearize(std::optional<Location> where, F&& f, const Args&... args) {
 
 template <class F, class... Args>
 auto vjp(std::optional<Location> where, F&& f, const Args&... args) {
-  using Result = std::invoke_result_t<F, const Args&...>;
+  using Result = ResultOf<F, const Args&...>;
   const auto at = linearized(where, std::forward<F>(f), args...);
   return std::pair(at.outputs, [primals = at.primals, map = at.map](const Result& cotangents) {
     return with_leaves(primals, map->transpose(leaves(cotangents)));
@@ -120,7 +120,7 @@ auto vjp(F&& f, const T& x, Location where = Location::current()) {
 // empty Tensor. Throws Error if f is not linear.
 template <class F, class T>
 auto linear_transpose(F&& f, const T& example) {
-  using Result = std::invoke_result_t<F, const T&>;
+  using Result = ResultOf<F, const T&>;
   auto map = std::make_shared<LinearMap>();
   Leaves traced(leaves(example), Leaves::linear);
   Result outputs = f(with_leaves(example, traced.tensors()));
@@ -148,7 +148,7 @@ struct SplitAuxiliary<std::pair<Tensor, A>> {  // f returned (loss, auxiliary tr
 template <std::size_t argument = 0, class F>
 auto value_and_grad(F f, Location where = Location::current()) {
   return [f = std::move(f), where]<class... Args>(const Args&... args) {
-    using Result = std::invoke_result_t<const F&, const Args&...>;
+    using Result = ResultOf<const F&, const Args&...>;
     std::tuple<Args...> arguments(args...);
     auto& chosen = std::get<argument>(arguments);
     const auto original = chosen;
@@ -173,7 +173,7 @@ auto grad(F f, Location where = Location::current()) {
 // through one, take grad of the scalar <grad f, v> instead.
 template <class F, class T>
 T hvp(F f, const T& x, const T& v, Location where = Location::current()) {
-  return jvp(grad(std::move(f), where), x, v, where).second;
+  return jvp(grad(std::move(f), where), std::tuple<T>(x), std::tuple<T>(v), where).second;
 }
 
 // The Jacobian dy/dx of y = f(x), shape [y.., x..]. Evaluates f once and applies the linear map at

@@ -68,7 +68,7 @@ template <class F>
 auto vmap(F f, std::vector<MappedAxis> in_axes = {}, std::int64_t out_axis = 0) {
   return [f = std::move(f), in_axes = std::move(in_axes),
           out_axis]<class... Args>(const Args&... args) {
-    using Result = std::invoke_result_t<const F&, const Args&...>;
+    using Result = ResultOf<const F&, const Args&...>;
     const MappedLeaves traced = detail::mapped_leaves({leaves(args)...}, in_axes);
     const Result outputs =
         std::apply(f, with_leaves(std::tuple<Args...>(args...), traced.tensors()));

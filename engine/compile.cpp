@@ -79,7 +79,8 @@ void require_random_keys(const plan::Graph& graph, std::size_t parameters) {
     if (node.op == Op::random_bits && !varies[i])
       throw Error(
           "compile: a random op has a constant key, so every call would draw the same numbers; "
-          "make the key an argument of the compiled function");
+          "make the key an argument of the compiled function, or eval() numbers that were drawn "
+          "before it");
   }
 }
 
@@ -89,6 +90,10 @@ CompiledTrace::CompiledTrace(std::vector<Tensor> parameters, std::vector<bool> d
                              std::vector<Tensor> outputs)
     : state_(std::make_unique<State>()) {
   if (outputs.empty()) throw Error("compile: the function returned no tensor");
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    if (!outputs[i])
+      throw Error("compile: tensor " + std::to_string(i) +
+                  " of the function's result holds no tensor; leave it out of the result");
   state_->device = outputs.front().device();
   for (const Tensor& parameter : parameters) state_->parameter_types.push_back(parameter.type());
   for (const Tensor& output : outputs) {

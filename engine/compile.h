@@ -5,7 +5,8 @@
 //
 // Pass whatever changes from call to call - learning rate, step, random key - as an argument:
 // numbers written in f are constants of the trace. Tensors captured by f become hidden inputs,
-// bound by handle; while a transform traces one of them, f is inlined. Several threads may call one
+// bound by handle, if they have been evaluated; else what computes them is part of f, and runs at
+// every call. While a transform traces one of them, f is inlined. Several threads may call one
 // compiled function.
 //
 // A call that fails says what it left behind (Error::aftermath). All checks and allocations come
@@ -122,8 +123,8 @@ class Compiled {
   // The call with a stop token or a memory limit.
   template <class... Args>
   auto run(const RunOptions& options, const Args&... args) const
-      -> std::invoke_result_t<const F&, const Args&...> {
-    using Result = std::invoke_result_t<const F&, const Args&...>;
+      -> ResultOf<const F&, const Args&...> {
+    using Result = ResultOf<const F&, const Args&...>;
     const std::vector<Tensor> arguments = leaves(std::tie(args...));
     if (is_traced(arguments)) return std::invoke(shared_->f, args...);
     const std::shared_ptr<const Entry> entry = find<Result>(arguments, args...);
@@ -139,12 +140,12 @@ class Compiled {
   // is forgotten.
   template <class... Args>
   MemoryReport memory_report(const Args&... args) const {
-    using Result = std::invoke_result_t<const F&, const Args&...>;
+    using Result = ResultOf<const F&, const Args&...>;
     return found<Result>(args...)->trace->memory_report();
   }
   template <class... Args>
   const Program& program(const Args&... args) const {
-    using Result = std::invoke_result_t<const F&, const Args&...>;
+    using Result = ResultOf<const F&, const Args&...>;
     return found<Result>(args...)->trace->program();
   }
 

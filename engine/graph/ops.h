@@ -272,8 +272,9 @@ struct AttentionOptions {
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
                  const AttentionOptions& options = {}, Location where = Location::current());
 
-// ---- random: Philox-4x32-10 with a key u32[2]. The same key gives the same numbers on every
-// backend, so use each key once: split_key and fold_in make new ones.
+// ---- random: Philox-4x32-10 with a key u32[2]. The same key gives the same bits, keys and uniform
+// numbers on every backend, and the same normal ones up to rounding, so use each key once:
+// split_key and fold_in make new ones.
 
 Tensor random_key(std::uint64_t seed, const Device& device);
 // A new key for each number, an integer scalar that is converted to u32. Throws DTypeError for

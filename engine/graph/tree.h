@@ -17,6 +17,7 @@
 #include <any>
 #include <array>
 #include <concepts>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <string>
@@ -33,8 +34,8 @@ namespace fluxion {
 namespace tree_detail {
 template <class T>
 struct IsMap : std::false_type {};
-template <class T>
-struct IsMap<std::map<std::string, T>> : std::true_type {};
+template <class T, class Order, class Allocator>
+struct IsMap<std::map<std::string, T, Order, Allocator>> : std::true_type {};
 template <class T>
 struct IsTuple : std::false_type {};
 template <class... T>
@@ -45,7 +46,21 @@ template <class T>
 concept HasMembers = requires(T& value) {
   T::members(value);
 };
+
+// Instantiates ==, since containers declare theirs for elements that have none: a container of
+// tensors that is no tree is no static member either.
+template <class T>
+constexpr auto equal = +[](const T& a, const T& b) -> bool { return a == b; };
+// Numbers by their bits, so that NaN is itself and -0 is not 0.
+template <std::floating_point T>
+constexpr auto equal<T> = +[](const T& a, const T& b) -> bool {
+  return std::memcmp(&a, &b, sizeof(T)) == 0;
+};
 }  // namespace tree_detail
+
+// What f returns for these arguments, as a value.
+template <class F, class... Args>
+using ResultOf = std::remove_cvref_t<std::invoke_result_t<F, Args...>>;
 
 // Calls leaf(Tensor&) for every tensor and fixed(member) for every static member, vector size and
 // map key, in a fixed order. `Value` may be const.
@@ -69,6 +84,7 @@ void visit_tree(Value& value, Leaf&& leaf, Fixed&& fixed) {
   } else {
     static_assert(std::equality_comparable<T> && std::copy_constructible<T>,
                   "a tree member that is no tree must be equality-comparable and copyable");
+    static_cast<void>(tree_detail::equal<T>);
     fixed(value);
   }
 }
@@ -133,7 +149,7 @@ class TreeStatics {
           using M = std::remove_cvref_t<decltype(member)>;
           items_.push_back({std::any(member), [](const std::any& a, const std::any& b) {
                               const M* right = std::any_cast<M>(&b);
-                              return right && *std::any_cast<M>(&a) == *right;
+                              return right && tree_detail::equal<M>(*std::any_cast<M>(&a), *right);
                             }});
         });
   }

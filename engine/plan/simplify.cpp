@@ -339,6 +339,7 @@ Graph simplified(const Graph& graph, const std::function<bool(const GraphNode&)>
   for (const NodeId n : graph.nodes.ids())
     if (live[n])
       for (const Value input : graph[n].inputs) ++users[input.node];
+  for (const Value output : graph.outputs) ++users[output.node];
 
   Graph empty;
   empty.inputs = graph.inputs;

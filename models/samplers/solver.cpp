@@ -151,7 +151,7 @@ Tensor Solver::run(const SolverBatch& given, const RunOptions& run) const {
       labels ? std::vector<Tensor>{labels} : std::vector<Tensor>{};
   std::vector<Tensor> noise_list;
   if (stepper.draws_noise) {
-    const Tensor key = rows.key ? rows.key : random_key(0, device);
+    const Tensor key = rows.key ? rows.key : noise_keys(0, device).of_steps;
     std::vector<std::int32_t> offsets;
     for (std::int64_t i = 0; i < batch; ++i)
       offsets.push_back(static_cast<std::int32_t>(rows.first % samples_per_key + i));
@@ -169,6 +169,7 @@ Tensor Solver::run(const SolverBatch& given, const RunOptions& run) const {
     if (visit && !stepper.shown) visit(z);
   };
   see();
+  if (batch == 0) return z;  // of calls for each sample there is no number
   std::vector<Tensor> memory;
   double calls = 0;
   if (stepper.start) {

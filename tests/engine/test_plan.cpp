@@ -186,6 +186,19 @@ TEST_CASE("equal work is done once and idle work not at all", "[engine][plan]") 
         return exp(y);
       },
       x);
+  // A product that is asked for is not computed once more for its transpose.
+  const Program both = program_of(
+      [](const Tensor& y) {
+        const Tensor product = matmul(y, transpose(y, {1, 0}));
+        return std::pair(product, transpose(product, {1, 0}));
+      },
+      x);
+  std::size_t products = 0;
+  for (const Kernel& kernel : both.kernels)
+    if (const auto* contraction = std::get_if<ContractKernel>(&kernel))
+      products += contraction->terms.size();
+  INFO(to_string(both));
+  CHECK(products == 1);
 }
 
 TEST_CASE("a number for many kernels is a kernel of its own: none of them waits for another",

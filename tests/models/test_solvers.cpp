@@ -423,6 +423,36 @@ TEST_CASE("a stochastic sample depends on the seed and its number alone", "[samp
   }
 }
 
+TEST_CASE("without a key, a sampler draws as for samples 0, 1, .. of seed 0", "[samplers]") {
+  const SolverCase c;
+  const Predictor exact = c.mixture.predictor(Prediction::velocity, Path::linear());
+  for (const SamplerKind kind : {SamplerKind::ddim, SamplerKind::sde}) {
+    SamplerOptions options{.kind = kind, .steps = 4};
+    options.eta = 1;
+    const Sampler sampler(exact, {2}, 0, DType::f32, c.device, options);
+    std::vector<float> start(6);
+    SampleNoise({2}, DType::f32, c.device).draw(noise_keys(0, c.device).of_start, 0, 3, start);
+    const std::vector<float> drawn =
+        sampler(Tensor::from(start, {3, 2}, c.device)).to_host<float>();
+    CHECK(drawn == sampler.sample(3, 3, 0));
+  }
+}
+
+TEST_CASE("an empty batch has no samples and counts no calls", "[samplers]") {
+  const SolverCase c;
+  const Predictor exact = c.mixture.predictor(Prediction::velocity, Path::linear());
+  for (const SamplerKind kind :
+       {SamplerKind::ode_euler, SamplerKind::ode_dopri5, SamplerKind::sde, SamplerKind::ddim}) {
+    INFO(to_string(kind));
+    SamplerOptions options{.kind = kind, .steps = kind == SamplerKind::ode_dopri5 ? 1000 : 4};
+    const Solver solver(exact, options);
+    CHECK(solver.run({.noise = zeros({0, 2}, DType::f64, c.device)}).shape() == Shape{0, 2});
+    CHECK(solver.evaluations() == 0);
+    solver.run({.noise = c.noise});
+    CHECK(solver.evaluations() > 0);
+  }
+}
+
 TEST_CASE("evaluations are the calls of the network", "[samplers]") {
   const SolverCase c;
   std::int64_t rows = 0;
