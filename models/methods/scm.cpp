@@ -4,6 +4,8 @@
 // diffusion model. Here the run trains one in its first part and then distils it (the paper's sCD),
 // whose tangents are less noisy than those of the data.
 #include <algorithm>
+#include <cmath>
+#include <numbers>
 
 #include "engine/graph/ops.h"
 #include "models/methods/learned_weight.h"
@@ -34,12 +36,14 @@ Tensor warm_up(const LossArguments& arguments, DType dtype) {
   return clip(since / std::max(1.0, steps_of(arguments.use, "tangent-warm-up")), 0.0, 1.0);
 }
 
-// Distilled at the rate of a diffusion model, small batches lose what they learned (measured:
-// docs/training.md).
+// Both parts are runs of their own. The first ends with a rate of 0, so that the network is as smooth
+// as its average, whose derivatives the second begins with, at a lower rate.
 double scm_rate(const MethodUse& use, std::int64_t step) {
-  const bool distilling =
-      distils(use.options) && static_cast<double>(step) >= steps_of(use, "distil-from");
-  return distilling ? use.options.real("distil-rate") : 1.0;
+  if (!distils(use.options)) return 1;
+  const double from = steps_of(use, "distil-from"), since = static_cast<double>(step) - from;
+  if (since < 0) return 0.5 + 0.5 * std::cos(std::numbers::pi * static_cast<double>(step) / from);
+  constexpr double warm_up_steps = 100;
+  return use.options.real("distil-rate") * std::min(1.0, (since + 1) / warm_up_steps);
 }
 
 // The teacher is an average of the network in the first part, and stays as it then is.

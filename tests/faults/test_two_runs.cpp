@@ -137,7 +137,7 @@ TEST_CASE("a run that fails before it has saved says what it began with", "[cli]
               .code == 0);
   const Ending exploded =
       run(words("train --device cpu:1 --resume run/checkpoint-previous.safetensors --lr 1e6 "
-                "--steps 60"),
+                "--steps 60 --checkpoint-every 100steps"),
           folder.path());
   INFO(exploded.error);
   CHECK(exploded.code == 1);

@@ -284,10 +284,7 @@ TEST_CASE("a run whose gradients overflow at every scale ends with advice",
   Trainer shorter(mixed_points("f16"), std::make_shared<Unbounded>(), cpu({.threads = 1}));
   const std::string why = message_of([&] {
     run_training(shorter, {.steps = 3}, {.folder = folder / "run"},
-                 {.report = [](const RunProgress& progress) {
-                   CHECK(std::isnan(progress.loss));
-                   CHECK(progress.skipped == progress.step);
-                 }});
+                 {.report = [](const RunProgress& progress) { CHECK(std::isnan(progress.loss)); }});
   });
   CHECK_THAT(why, has_text("in any of 3 steps") && has_text("model-raw.safetensors"));
   // In another precision its weights go on.
