@@ -16,8 +16,11 @@ std::string text_of(const RunProgress& progress) {
   const std::string of = bounded ? "/" + std::to_string(progress.steps) : "";
   const std::string memory =
       progress.peak_memory_bytes > 0 ? "  " + bytes_text(progress.peak_memory_bytes) : "";
-  return "step " + std::to_string(progress.step) + of + "  loss " + rounded_text(progress.loss, 4) +
-         "  error " + rounded_text(progress.error, 4) + "  " +
+  const std::string means = std::isnan(progress.loss)
+                                ? ""  // no update yet that was not skipped
+                                : "loss " + rounded_text(progress.loss, 4) + "  error " +
+                                      rounded_text(progress.error, 4) + "  ";
+  return "step " + std::to_string(progress.step) + of + "  " + means +
          (progress.loss_scale > 0 ? "scale " + rounded_text(progress.loss_scale, 8) + "  " : "") +
          fixed_text(progress.steps_per_second, 1) + " steps/s" + memory +
          // The last line of a run that was stopped is of no step that is left.

@@ -62,14 +62,13 @@ class Window {
     ++sums_.steps;
   }
   void report(RunProgress& progress) const {
-    progress.loss_scale = loss_scale_, progress.skipped = sums_.skipped;
-    if (sums_.steps == 0) return;
     const auto steps = static_cast<double>(sums_.steps);
     progress.loss = sums_.loss / steps, progress.error = sums_.error / steps,
     progress.gradient_norm = sums_.gradient_norm / steps;
   }
   void clear() { sums_ = {}; }
   const LogSums& sums() const { return sums_; }
+  double loss_scale() const { return loss_scale_; }
   bool empty() const { return sums_.steps == 0; }
 
  private:
@@ -180,6 +179,7 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     const double here = seconds_since(start);
     progress.step = step;
     progress.learning_rate = submitted.learning_rate;
+    progress.loss_scale = window.loss_scale(), progress.skipped = window.sums().skipped;
     progress.seconds = seconds_before + here;
     progress.steps_per_second = static_cast<double>(step - first) / here;
     const bool bounded = limits.steps != std::numeric_limits<std::int64_t>::max();
@@ -194,12 +194,13 @@ RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutp
     // Steps that were all skipped make no row: they go into the next one.
     const bool regular = (step == 1 || step % output.log_every == 0) && !window.empty(),
                row = regular || (last && !window.empty());
-    if (row || submitted.first || saved) {
-      window.report(progress);
+    if (!window.empty() && (row || submitted.first || saved)) {
       // Nothing is saved that is not finite.
-      if (!window.empty()) check_finite(progress);
+      window.report(progress);
+      check_finite(progress);
     }
-    if (last && window.sums().skipped == step)
+    // A run that was stopped may yet come to a scale that fits.
+    if (last && !summary.stopped && progress.skipped == step)
       throw_range(trainer, "in any of " + std::to_string(step) + " steps", progress.loss_scale,
                   output.folder);
     if (row) {

@@ -85,8 +85,9 @@ struct RunHooks {
 // file before it stays. Throws IoError, naming the last good checkpoint, if that is still so at the
 // end, or at once if the folder can't be used, has no room for the files or is another run's; Error
 // once the loss or the weights are no longer finite, with the last good files left in place and
-// named, and where a limit is reached already. Whatever else is thrown, a checkpoint is tried
-// first.
+// named, and where a limit is reached already; Error where f16 has too small a range for the
+// gradients, or every update was skipped by the end. Whatever else is thrown, a checkpoint and
+// model files are tried first.
 RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output = {},
                         const RunHooks& hooks = {}, double seconds_before = 0);
 

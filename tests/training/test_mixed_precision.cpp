@@ -291,6 +291,38 @@ TEST_CASE("a run whose gradients overflow at every scale ends with advice",
   CHECK_NOTHROW(read_model_info(folder / "run/model-raw.safetensors"));
 }
 
+TEST_CASE("a run that is stopped while its scale is still too large goes on",
+          "[training][precision][resume]") {
+  const ScratchFolder folder;
+  TrainingConfig config = mixed_points("f16");
+  config.loss_scale = overflowing();
+  Trainer first(config, moons(), cpu({.threads = 1}));
+  std::stop_source stop;
+  RunSummary summary = run_training(first, {.steps = 40}, {.folder = folder / "run"},
+                                    {.report =
+                                         [&](const RunProgress& progress) {
+                                           CHECK(progress.skipped == progress.step);
+                                           CHECK(std::isnan(progress.error));
+                                           if (progress.step == 2) stop.request_stop();
+                                         },
+                                     .stop = stop.get_token()});
+  CHECK(summary.stopped);
+  CHECK(summary.last.loss_scale == 2 * scale_of(first));
+  const std::filesystem::path checkpoint = folder / "run/checkpoint.safetensors";
+  const CheckpointInfo info = read_checkpoint_info(checkpoint);
+  Trainer second = resume_trainer(checkpoint, moons(), cpu({.threads = 1}));
+  summary =
+      run_training(second, {.steps = 40}, {.folder = folder / "run", .since_row = info.since_row});
+  CHECK(std::isfinite(summary.last.error));
+}
+
+TEST_CASE("the range of f16 that ends a run is named with the scale that was tried last",
+          "[training][precision]") {
+  Trainer trainer(mixed_points("f16"), std::make_shared<Unbounded>(), cpu({.threads = 1}));
+  CHECK_THAT(message_of([&] { run_training(trainer, {.steps = 10}); }),
+             has_text("in any of 10 steps, at any loss scale down to 64"));
+}
+
 TEST_CASE("configurations and models say their precision, and files without one are f32",
           "[training][precision]") {
   for (const char* precision : {"f32", "bf16", "f16", "bf16/bf16/f32"}) {
