@@ -350,13 +350,7 @@ void RunFiles::write_settings() const {
   if (settings_ != RunOutput().settings) replace_file(folder_ / "config.json", settings_ + "\n");
 }
 
-void RunFiles::write_results() {
-  if (finite_at_ != trainer_.steps_done())
-    check_finite_state(trainer_.state(), trainer_.steps_done());
-  finite_at_ = trainer_.steps_done();
-  std::error_code missing;
-  if (!std::filesystem::exists(folder_ / "config.json", missing))
-    attempt("settings", [&] { write_settings(); });
+void RunFiles::write_models() {
   attempt("model", [&] {
     for (std::size_t i = 0; i < trainer_.config().optimiser.ema_decays.size(); ++i)
       write_model(average_path(i), trainer_.model(Weights::average, i));
@@ -364,6 +358,16 @@ void RunFiles::write_results() {
     // Not before there is something better: the run may have begun with one of them.
     if (std::exchange(replaces_other_, false)) remove_averages_of_other();
   });
+}
+
+void RunFiles::write_results() {
+  if (finite_at_ != trainer_.steps_done())
+    check_finite_state(trainer_.state(), trainer_.steps_done());
+  finite_at_ = trainer_.steps_done();
+  std::error_code missing;
+  if (!std::filesystem::exists(folder_ / "config.json", missing))
+    attempt("settings", [&] { write_settings(); });
+  write_models();
   attempt_drawing("picture", [&] {
     const Image picture = preview(trainer_);
     make_folder(folder_ / "samples");
@@ -393,7 +397,7 @@ void RunFiles::rescue(double seconds, const LogSums& since_row) {
     if (good_checkpoint_ == trainer_.steps_done() && warn_)
       warn_("what was learned up to step " + std::to_string(good_checkpoint_) + " is saved in " +
             (folder_ / checkpoint_name).string());
-    write_results();
+    write_models();
   } catch (const std::exception&) {
     // The failure that ended the run may well have taken the weights with it.
   }

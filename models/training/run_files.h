@@ -44,7 +44,8 @@ class RunFiles {
   void write_results();  // model files, pictures, chart
   // At the end: tries everything, then throws IoError if something failed.
   void finish(double seconds, const LogSums& since_row);
-  // Where training fails otherwise: a checkpoint of what was learned, if that is still whole.
+  // Where training fails otherwise: a checkpoint and models of what was learned, if that is still
+  // whole. Pictures would take memory that may be what is lacking.
   void rescue(double seconds, const LogSums& since_row);
   // "the last good checkpoint, after step 100, is ..", for messages.
   std::string good_checkpoint() const;
@@ -57,6 +58,7 @@ class RunFiles {
   void attempt_drawing(const std::string& kind, const std::function<void()>& write);
   void check_room() const;
   void write_settings() const;
+  void write_models();
   void keep_other_checkpoint(const std::filesystem::path& checkpoint) const;
   void remove_leftovers() const;
   void remove_averages_of_other() const;

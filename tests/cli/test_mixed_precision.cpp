@@ -3,6 +3,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "models/data/points.h"
+#include "models/files/npy.h"
 #include "models/training/checkpoint.h"
 #include "tests/catch.h"
 #include "tests/cli/program.h"
@@ -65,6 +66,30 @@ TEST_CASE("a checkpoint from before there was a precision goes on in f32",
       run_program("train --quiet --resume run --steps 20 --precision f32", folder.path()).code ==
       0);
   CHECK(text_of(folder / "run/model.safetensors") == text_of(folder / "whole/model.safetensors"));
+}
+
+TEST_CASE("a run that f16 can't hold leaves a model, which another precision goes on with",
+          "[cli][precision]") {
+  const ScratchFolder folder;
+  std::vector<float> points;
+  for (int i = 0; i < 640; ++i) points.push_back(0.01f * static_cast<float>(i - 320));
+  points[100] = 3e19f;  // once in 20 batches of 16, so that each time halves the scale
+  write_npy(folder / "points.npy", points, {320, 2});
+  const std::string small = "--width 16 --depth 1 --batch 16 --threads 1 --schedule constant ";
+  const ProgramRun f16 = run_program(
+      "train --data points.npy --precision f16 --steps 400 --out run " + small, folder.path());
+  INFO(f16.error);
+  CHECK(f16.code == 1);
+  CHECK(f16.error.find("--precision bf16 has the range of f32: --init ") != std::string::npos);
+  CHECK(f16.error.find("run/model-raw.safetensors goes on in it") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(folder / "run/samples.png"));
+  const ProgramRun bf16 = run_program(
+      "train --data 8gaussians --init run/model-raw.safetensors --precision bf16 --steps 2 "
+      "--quiet --out other " +
+          small,
+      folder.path());
+  INFO(bf16.error);
+  CHECK(bf16.code == 0);
 }
 
 TEST_CASE("samples are drawn and judged in f32 unless asked otherwise", "[cli][precision]") {
