@@ -44,10 +44,10 @@ int prepare_pairs(TrainOptions& options, const std::set<std::string>& given, con
   }
   const std::string start = "train: --method " + options.method;
   const std::string teacher = options.method_values.texts["teacher"].value_or("");
-  if (!teacher.empty() && given.contains("data") && given.contains("teacher"))
-    throw Error(start + " trains on the pairs that --teacher makes; leave out --data");
   // The pairs may be those that a run with this configuration has made.
   const bool made = has_pairs(options) && !given.contains("teacher");
+  if (!teacher.empty() && given.contains("data") && !made)
+    throw Error(start + " trains on the pairs that --teacher makes; leave out --data");
   if (teacher.empty() || made) {
     for (const char* name : {"pairs", "pair-sampler", "pair-steps"})
       if (given.contains(name))

@@ -364,7 +364,8 @@ TEST_CASE("the program makes pairs, trains on them, goes on, and takes them agai
     CHECK(contains(refusal(line), "--pairs has no effect without --teacher"));
   CHECK(contains(refusal("train --config whole/config.json --pair-sampler heun --out x"),
                  "--pair-sampler has no effect without --teacher"));
-  CHECK(contains(refusal(reflow + "--data moons --out x"), "leave out --data"));
+  for (const std::string& line : {reflow, std::string("train --config whole/config.json ")})
+    CHECK(contains(refusal(line + "--data moons --out x"), "leave out --data"));
   CHECK(contains(refusal("train --method edm --data whole/pairs --out x"), "takes no coupling"));
   CHECK(contains(refusal("train --method flow-matching --coupling exact --coupling-epsilon 2 "
                          "--data moons --out x"),
