@@ -515,6 +515,9 @@ TEST_CASE("a method says what it lacks in one line", "[methods]") {
   config = planar_config("alpha-flow", 10);
   config.method = configure("alpha-flow", {{"alpha-begin", 0.8}, {"alpha-end", 0.2}});
   CHECK(contains(refusal(config), "alpha-begin"));
+  config = planar_config("scm", 10);
+  config.method = configure("scm", {{"distil-from", 1}, {"tangent-warm-up", 0}});
+  CHECK(contains(refusal(config), "leave nothing of the run"));
   config = planar_config("cd", 0);
   CHECK(contains(refusal(config), "--teacher"));
   config.method.options.set("teacher", (folder / "none").string());
