@@ -4,8 +4,6 @@
 // diffusion model. Here the run trains one in its first part and then distils it (the paper's sCD),
 // whose tangents are less noisy than those of the data.
 #include <algorithm>
-#include <cmath>
-#include <numbers>
 
 #include "engine/graph/ops.h"
 #include "models/methods/learned_weight.h"
@@ -36,14 +34,11 @@ Tensor warm_up(const LossArguments& arguments, DType dtype) {
   return clip(since / std::max(1.0, steps_of(arguments.use, "tangent-warm-up")), 0.0, 1.0);
 }
 
-// Both parts are runs of their own. The first ends with a rate of 0, so that the network is as smooth
-// as its average, whose derivatives the second begins with, at a lower rate.
+// At the rate of the first part, small batches lose what they learned sooner (docs/training.md).
 double scm_rate(const MethodUse& use, std::int64_t step) {
-  if (!distils(use.options)) return 1;
-  const double from = steps_of(use, "distil-from"), since = static_cast<double>(step) - from;
-  if (since < 0) return 0.5 + 0.5 * std::cos(std::numbers::pi * static_cast<double>(step) / from);
-  constexpr double warm_up_steps = 100;
-  return use.options.real("distil-rate") * std::min(1.0, (since + 1) / warm_up_steps);
+  const bool distilling =
+      distils(use.options) && static_cast<double>(step) >= steps_of(use, "distil-from");
+  return distilling ? use.options.real("distil-rate") : 1.0;
 }
 
 // The teacher is an average of the network in the first part, and stays as it then is.
