@@ -308,30 +308,20 @@ void Attention<T>::multiply(std::initializer_list<Product> products, std::int64_
                             std::int64_t rows, std::int64_t columns, T* c, std::int64_t c_row,
                             bool accumulate) const {
   std::array<GemmSegment<T>, 2> segments{};
-  GemmTile<T> tile{};
-  tile.segments = segments.data();
-  tile.segment_count = std::ssize(products);
-  tile.c_row = c_row;
-  tile.accumulate = accumulate;
-  const std::int64_t tiles = ceil_div(rows, kernels_.rows);
-  for (std::int64_t column = 0; column < columns; column += tile_columns()) {
-    tile.columns = std::min(tile_columns(), columns - column);
-    const auto& kernels = kernels_.tile[tile.columns > kernels_.lanes ? 1 : 0];
-    std::int64_t row = 0;
-    for (std::int64_t left = tiles; left > 0; --left) {
-      const std::int64_t height = (rows - row) / left;  // heights differ by one row at most
-      auto segment = segments.begin();
-      for (const Product& product : products)
-        *segment++ = {product.a.data + row * product.a.row,
-                      product.a.row,
-                      product.a.column,
-                      product.b + column,
-                      product.b_row,
-                      inner};
-      tile.c = c + row * c_row + column;
-      kernels[height - 1](tile);
-      row += height;
-    }
+  auto segment = segments.begin();
+  for (const Product& product : products)
+    *segment++ = {product.a.data, product.a.row, product.a.column, product.b, product.b_row, inner};
+  const std::int64_t whole = columns / kernels_.lanes * kernels_.lanes;
+  GemmTile<T> part{segments.data(), std::ssize(products), c, c_row, whole, accumulate};
+  lanes_.multiply(part, rows);
+  if (whole == columns) return;
+  part.c += whole, part.columns = columns - whole;
+  for (GemmSegment<T>& each : segments) each.b += whole;
+  for (std::int64_t row = 0, height = 0; row < rows; row += height) {
+    height = std::min<std::int64_t>(kernels_.rows, rows - row);
+    kernels_.tile[0][height - 1](part);
+    part.c += height * c_row;
+    for (GemmSegment<T>& each : segments) each.a += height * each.a_row;
   }
 }
 

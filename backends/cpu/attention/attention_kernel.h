@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "backends/cpu/gemm/gemm_kernel.h"
+
 namespace fluxion::cpu_backend {
 
 // A strip of queries, one per column, and its scores against a block of keys. `columns` is a
@@ -36,6 +38,9 @@ struct BackwardRows {
 
 template <class T>
 struct AttentionKernels {
+  // Computes a product like GemmKernels::tile, but of any number of rows, and of columns in whole
+  // vectors. At few tokens, choosing a tile and describing it to the kernel costs a tenth of it.
+  void (*multiply)(const GemmTile<T>& product, std::int64_t rows);
   // Adds a block of keys to the state.
   void (*softmax)(const SoftmaxBlock<T>& block);
   // After the last block: sum becomes y = sum / total, total becomes the log-sum-exp, total_tangent
