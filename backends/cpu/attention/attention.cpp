@@ -7,9 +7,9 @@
 //   scores [keys, queries]   = K Q'    online softmax down the columns (attention_kernel.h)
 //   sums [features, queries] += V' P   relative to the largest score so far
 //
-// Keys and values are the left operands, whose elements the register tile (gemm_kernel.h)
-// broadcasts. So they are read in place whatever their strides, and P is the right operand exactly
-// as the softmax leaves it. The dual adds
+// Keys and values are the left operands, whose elements the register tile broadcasts. So they are
+// read in place whatever their strides, and P is the right operand exactly as the softmax leaves
+// it. The dual adds
 //
 //   tangents [keys, queries] = K dQ' + dK Q'
 //   tangent sums             += V' T + dV' P,  T = P tangents
@@ -54,6 +54,9 @@ constexpr std::int64_t max_block_keys = 112;
 constexpr std::int64_t unit_strips = 4;
 // Blocks of keys whose gradients one unit sums, if queries and keys have separate phases.
 constexpr std::int64_t unit_key_blocks = 2;
+// Bytes of a batch entry that are asked for while the entry before it is computed: both stay in a
+// second-level cache. Longer sequences reuse what they read so often that waiting costs little.
+constexpr std::int64_t most_bytes_ahead = std::int64_t{128} * 1024;
 
 template <class T>
 class Attention {
@@ -93,6 +96,7 @@ class Attention {
     T *scores, *tangents, *mask;  // [block of keys, columns]; backward: the former two of all keys
     std::array<T*, 4> keys;       // [block of keys, features]: operands that can't be read in place
     T* rows;                      // [queries of a strip, features]
+    Ahead* ahead;                 // of the unit that comes next
     std::size_t bytes;
   };
   // One phase of a call: `units` pieces of work, which the slots take in turn.
@@ -105,6 +109,7 @@ class Attention {
     std::int64_t units = 0, units_at_once = 1;
     bool queries = true, keys = true;  // of the backward: which gradients this phase computes
     std::int64_t query_parts = 1, key_parts = 1;
+    bool foresees = false;  // whether the slots take a turn ahead, to ask for its rows
     std::atomic<std::int64_t> next{0};
   };
   using Work = void (Attention::*)(const Call&, const Slot&, std::int64_t unit) const;
@@ -138,6 +143,7 @@ class Attention {
   void exchange_rows(const Call& call, const BackwardRows<T>& rows, std::int64_t batch,
                      Range queries, std::int64_t columns) const;
   static bool finite_rows(const BackwardRows<T>& rows, std::int64_t count);
+  Ahead foresee(const Call& call, std::int64_t batch) const;
   void pack_transposed(const Call& call, std::size_t operand, std::int64_t batch, Range rows,
                        Range columns, T* to, std::int64_t pitch) const;
   void transpose(Matrix from, std::int64_t rows, std::int64_t columns, T* to,
@@ -162,8 +168,9 @@ class Attention {
     const T* b;
     std::int64_t b_row;
   };
-  void multiply(std::initializer_list<Product> products, std::int64_t inner, std::int64_t rows,
-                std::int64_t columns, T* c, std::int64_t c_row, bool accumulate) const;
+  void multiply(const Slot& slot, std::initializer_list<Product> products, std::int64_t inner,
+                std::int64_t rows, std::int64_t columns, T* c, std::int64_t c_row,
+                bool accumulate) const;
 
   std::int64_t tile_columns() const { return gemm_max_vectors * kernels_.lanes; }
   std::int64_t padded_features() const { return round_up(features_, kernels_.lanes); }
@@ -290,49 +297,74 @@ void Attention<T>::run_phase(Call& call, const ThreadPool& pool, Work work, std:
       static_cast<std::int64_t>(multiplications_at_once / std::max(1.0, multiplications)), 1,
       ceil_div(units, 4 * slots));
   call.next = 0;
+  call.foresees =
+      units == batch_ &&
+      4 * (queries_ + keys_) * features_ * static_cast<std::int64_t>(sizeof(T)) <= most_bytes_ahead;
   const auto body = [&call, work](std::int64_t index) {
-    const Slot slot =
+    Slot slot =
         call.self.carve_slot(call.scratch + call.slot_bytes * static_cast<std::size_t>(index));
-    for (;;) {
-      const std::int64_t begin = call.next.fetch_add(call.units_at_once, std::memory_order_relaxed);
-      if (begin >= call.units) return;
-      const std::int64_t end = std::min(begin + call.units_at_once, call.units);
-      for (std::int64_t unit = begin; unit < end; ++unit) (call.self.*work)(call, slot, unit);
+    Ahead ahead;
+    slot.ahead = &ahead;
+    const auto take = [&call] {
+      return call.next.fetch_add(call.units_at_once, std::memory_order_relaxed);
+    };
+    for (std::int64_t next = take(); next < call.units;) {
+      const std::int64_t begin = next, end = std::min(begin + call.units_at_once, call.units);
+      if (call.foresees) next = take();
+      for (std::int64_t unit = begin; unit < end; ++unit) {
+        if (call.foresees) ahead = call.self.foresee(call, unit + 1 < end ? unit + 1 : next);
+        (call.self.*work)(call, slot, unit);
+      }
+      if (!call.foresees) next = take();
     }
   };
   pool.parallel_for(slots, std::ref(body));  // a reference: std::function then allocates nothing
 }
 
 template <class T>
-void Attention<T>::multiply(std::initializer_list<Product> products, std::int64_t inner,
-                            std::int64_t rows, std::int64_t columns, T* c, std::int64_t c_row,
-                            bool accumulate) const {
+void Attention<T>::multiply(const Slot& slot, std::initializer_list<Product> products,
+                            std::int64_t inner, std::int64_t rows, std::int64_t columns, T* c,
+                            std::int64_t c_row, bool accumulate) const {
   std::array<GemmSegment<T>, 2> segments{};
-  GemmTile<T> tile{};
-  tile.segments = segments.data();
-  tile.segment_count = std::ssize(products);
-  tile.c_row = c_row;
-  tile.accumulate = accumulate;
-  const std::int64_t tiles = ceil_div(rows, kernels_.rows);
-  for (std::int64_t column = 0; column < columns; column += tile_columns()) {
-    tile.columns = std::min(tile_columns(), columns - column);
-    const auto& kernels = kernels_.tile[tile.columns > kernels_.lanes ? 1 : 0];
-    std::int64_t row = 0;
-    for (std::int64_t left = tiles; left > 0; --left) {
-      const std::int64_t height = (rows - row) / left;  // heights differ by one row at most
-      auto segment = segments.begin();
-      for (const Product& product : products)
-        *segment++ = {product.a.data + row * product.a.row,
-                      product.a.row,
-                      product.a.column,
-                      product.b + column,
-                      product.b_row,
-                      inner};
-      tile.c = c + row * c_row + column;
-      kernels[height - 1](tile);
-      row += height;
-    }
+  auto segment = segments.begin();
+  for (const Product& product : products)
+    *segment++ = {product.a.data, product.a.row, product.a.column, product.b, product.b_row, inner};
+  const std::int64_t whole = columns / kernels_.lanes * kernels_.lanes;
+  GemmTile<T> part{segments.data(), std::ssize(products), c, c_row, whole, accumulate};
+  lanes_.multiply(part, rows, *slot.ahead);
+  if (whole == columns) return;
+  part.c += whole, part.columns = columns - whole;
+  for (GemmSegment<T>& each : segments) each.b += whole;
+  for (std::int64_t row = 0, height = 0; row < rows; row += height) {
+    height = std::min<std::int64_t>(kernels_.rows, rows - row);
+    kernels_.tile[0][height - 1](part);
+    part.c += height * c_row;
+    for (GemmSegment<T>& each : segments) each.a += height * each.a_row;
   }
+}
+
+// The rows that a batch entry reads and writes; none beyond the last entry.
+template <class T>
+Ahead Attention<T>::foresee(const Call& call, std::int64_t batch) const {
+  constexpr auto element = static_cast<std::int64_t>(sizeof(T));
+  Ahead ahead;
+  ahead.bytes = features_ * element;
+  const auto add = [&ahead](const T* first, std::int64_t stride, std::int64_t count) {
+    if (count > 0)
+      ahead.rows[ahead.end++] = {reinterpret_cast<std::uintptr_t>(first), stride * element, count};
+  };
+  if (batch >= batch_) return ahead;
+  for (std::size_t i = 0; i < operands_.size(); ++i) {
+    const GemmOperand& of = operands_[i];
+    if (i != mask_ && of.strips.is_affine() && of.inner.stride() == 1)
+      add(base(call, i, batch), of.strips.stride(), of.strips.size());
+  }
+  const bool back = op_ == Op::attention_backward;
+  for (std::size_t i = 0; i < outputs_.size(); i += back ? 1 : 2) {
+    const std::int64_t rows = back && i > 0 ? keys_ : queries_;
+    add(output(call, i) + batch * rows * features_, features_, rows);
+  }
+  return ahead;
 }
 
 // Packs an operand [tokens, features] transposed: to[j * pitch + i] = operand(rows.begin + i,
@@ -463,7 +495,8 @@ template <class T>
 void Attention<T>::score(const Call& call, const Slot& slot, const Strip& strip, const Matrix& k,
                          std::int64_t batch, Range queries, Range keys,
                          std::int64_t columns) const {
-  multiply({{k, strip.q, columns}}, features_, keys.size(), columns, slot.scores, columns, false);
+  multiply(slot, {{k, strip.q, columns}}, features_, keys.size(), columns, slot.scores, columns,
+           false);
   // Without features there were no packed queries to carry the scale.
   if (features_ == 0) lanes_.scale(slot.scores, scale_, keys.size() * columns);
   hide(call, slot, batch, queries, keys, columns);
@@ -509,15 +542,16 @@ void Attention<T>::forward(const Call& call, const Slot& slot, std::int64_t unit
       const std::int64_t columns = padded(queries.size());
       score(call, slot, strip, k, batch, queries, keys, columns);
       if (dual)
-        multiply({{k, strip.other, columns}, {k_tangent, strip.q, columns}}, features_, keys.size(),
-                 columns, slot.tangents, columns, false);
+        multiply(slot, {{k, strip.other, columns}, {k_tangent, strip.q, columns}}, features_,
+                 keys.size(), columns, slot.tangents, columns, false);
       lanes_.softmax({slot.scores, slot.tangents, keys.size(), columns, strip.largest, strip.slope,
                       strip.total, strip.total_tangent, strip.sum, strip.sum_tangent,
                       first ? 0 : features_});
-      multiply({{v.transposed(), slot.scores, columns}}, keys.size(), features_, columns, strip.sum,
-               columns, !first);
+      multiply(slot, {{v.transposed(), slot.scores, columns}}, keys.size(), features_, columns,
+               strip.sum, columns, !first);
       if (dual)
-        multiply({{v.transposed(), slot.tangents, columns},
+        multiply(slot,
+                 {{v.transposed(), slot.tangents, columns},
                   {v_tangent.transposed(), slot.scores, columns}},
                  keys.size(), features_, columns, strip.sum_tangent, columns, !first);
     }
@@ -619,7 +653,7 @@ void Attention<T>::backward_block(const Call& call, const Slot& slot, std::int64
   for (;;) {
     for_blocks([&](Range keys, const Matrix& k, const Slot& block) {
       score(call, block, strip, k, batch, queries, keys, columns);
-      multiply({{key_rows(call, slot, 2, 1, batch, keys), strip.other, columns}}, features_,
+      multiply(slot, {{key_rows(call, slot, 2, 1, batch, keys), strip.other, columns}}, features_,
                keys.size(), columns, block.tangents, columns, false);
     });
     if (call.queries)
@@ -635,14 +669,14 @@ void Attention<T>::backward_block(const Call& call, const Slot& slot, std::int64
   lanes_.backward(slot.scores, slot.tangents, strip.rows, visited.size(), columns);
   for_blocks([&](Range keys, const Matrix& k, const Slot& block) {
     if (call.queries)
-      multiply({{k.transposed(), block.tangents, columns}}, keys.size(), features_, columns,
+      multiply(slot, {{k.transposed(), block.tangents, columns}}, keys.size(), features_, columns,
                strip.sum, columns, !first);
     if (call.keys) {
       const std::int64_t row = (batch * keys_ + keys.begin) * features_;
-      multiply({{{block.tangents, columns, 1}, strip.q_rows, pitch}}, queries.size(), keys.size(),
-               features_, output(call, 1) + row, features_, true);
-      multiply({{{block.scores, columns, 1}, strip.other_rows, pitch}}, queries.size(), keys.size(),
-               features_, output(call, 2) + row, features_, true);
+      multiply(slot, {{{block.tangents, columns, 1}, strip.q_rows, pitch}}, queries.size(),
+               keys.size(), features_, output(call, 1) + row, features_, true);
+      multiply(slot, {{{block.scores, columns, 1}, strip.other_rows, pitch}}, queries.size(),
+               keys.size(), features_, output(call, 2) + row, features_, true);
     }
     first = false;
   });
