@@ -7,9 +7,9 @@
 //   scores [keys, queries]   = K Q'    online softmax down the columns (attention_kernel.h)
 //   sums [features, queries] += V' P   relative to the largest score so far
 //
-// Keys and values are the left operands, whose elements the register tile broadcasts. So they are
-// read in place whatever their strides, and P is the right operand exactly as the softmax leaves
-// it. The dual adds
+// Keys and values are the left operands, whose elements the register tile (gemm_kernel.h)
+// broadcasts. So they are read in place whatever their strides, and P is the right operand exactly
+// as the softmax leaves it. The dual adds
 //
 //   tangents [keys, queries] = K dQ' + dK Q'
 //   tangent sums             += V' T + dV' P,  T = P tangents
@@ -57,6 +57,30 @@ constexpr std::int64_t unit_key_blocks = 2;
 // Bytes of a batch entry that are asked for while the entry before it is computed: both stay in a
 // second-level cache. Longer sequences reuse what they read so often that waiting costs little.
 constexpr std::int64_t most_bytes_ahead = std::int64_t{128} * 1024;
+
+// Rows in memory that are wanted after this work. Products ask for them, a few beside each tile:
+// the processor can wait for some twenty lines at once, and more would hold up the product.
+struct Ahead {
+  struct Rows {
+    std::uintptr_t first;        // a number, because the one after the last may be anywhere
+    std::int64_t stride, count;  // stride in bytes; count > 0
+  };
+  std::array<Rows, 8> rows;
+  std::size_t next = 0, end = 0;  // of `rows`, those that nobody has asked for
+  std::int64_t bytes = 0;         // of a row
+
+  void ask(std::int64_t count) {
+    constexpr std::uintptr_t line = 64;
+    for (; count > 0 && next < end; --count) {
+      Rows& now = rows[next];
+      const std::uintptr_t last = now.first + static_cast<std::uintptr_t>(bytes);
+      for (std::uintptr_t at = now.first / line * line; at < last; at += line)
+        __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
+      now.first += static_cast<std::uintptr_t>(now.stride);
+      if (--now.count == 0) ++next;
+    }
+  }
+};
 
 template <class T>
 class Attention {
@@ -326,20 +350,32 @@ void Attention<T>::multiply(const Slot& slot, std::initializer_list<Product> pro
                             std::int64_t inner, std::int64_t rows, std::int64_t columns, T* c,
                             std::int64_t c_row, bool accumulate) const {
   std::array<GemmSegment<T>, 2> segments{};
-  auto segment = segments.begin();
-  for (const Product& product : products)
-    *segment++ = {product.a.data, product.a.row, product.a.column, product.b, product.b_row, inner};
-  const std::int64_t whole = columns / kernels_.lanes * kernels_.lanes;
-  GemmTile<T> part{segments.data(), std::ssize(products), c, c_row, whole, accumulate};
-  lanes_.multiply(part, rows, *slot.ahead);
-  if (whole == columns) return;
-  part.c += whole, part.columns = columns - whole;
-  for (GemmSegment<T>& each : segments) each.b += whole;
-  for (std::int64_t row = 0, height = 0; row < rows; row += height) {
-    height = std::min<std::int64_t>(kernels_.rows, rows - row);
-    kernels_.tile[0][height - 1](part);
-    part.c += height * c_row;
-    for (GemmSegment<T>& each : segments) each.a += height * each.a_row;
+  GemmTile<T> tile{};
+  tile.segments = segments.data();
+  tile.segment_count = std::ssize(products);
+  tile.c_row = c_row;
+  tile.accumulate = accumulate;
+  for (std::int64_t column = 0; column < columns; column += tile_columns()) {
+    tile.columns = std::min(tile_columns(), columns - column);
+    const bool narrow = tile.columns <= kernels_.lanes;
+    const auto& kernels = kernels_.tile[narrow ? 0 : 1];
+    std::int64_t row = 0, left = ceil_div(rows, narrow ? kernels_.narrow_rows : kernels_.rows);
+    for (; left > 0; --left) {
+      const std::int64_t height = (rows - row) / left;  // heights differ by one row at most
+      auto segment = segments.begin();
+      for (const Product& product : products)
+        *segment++ = {product.a.data + row * product.a.row,
+                      product.a.row,
+                      product.a.column,
+                      product.b + column,
+                      product.b_row,
+                      inner};
+      tile.c = c + row * c_row + column;
+      // So many that the products of 49 tokens ask for all rows of the next 49.
+      slot.ahead->ask(ceil_div(height * tile.columns, 24));
+      kernels[height - 1](tile);
+      row += height;
+    }
   }
 }
 

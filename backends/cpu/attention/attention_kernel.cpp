@@ -1,9 +1,8 @@
 #include "backends/cpu/attention/attention_kernel.h"
 
-#include <array>
 #include <limits>
-#include <utility>
 
+#include "backends/cpu/gemm/gemm_kernel.h"
 #include "backends/cpu/tape/tape_targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -22,118 +21,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 // The vectors of the matrix products.
 template <class T>
 using Vectors = hn::CappedTag<T, gemm_max_lanes<T>>;
-
-// Rows of a tile of one vector and of two, as many as registers hold the sums of (gemm_kernel.cpp).
-// Two multiply-adds a cycle, each waiting four cycles for its sum, want eight sums and more.
-#if HWY_TARGET == HWY_AVX3
-constexpr int tile_rows[] = {14, 14};
-#elif HWY_TARGET == HWY_NEON
-constexpr int tile_rows[] = {12, 12};
-#else
-constexpr int tile_rows[] = {12, 6};
-#endif
-
-HWY_INLINE void AskFor(Ahead& ahead, int count) {
-  constexpr std::uintptr_t line = 64;
-  for (; count > 0 && ahead.next < ahead.end; --count) {
-    Ahead::Rows& rows = ahead.rows[ahead.next];
-    const std::uintptr_t end = rows.first + static_cast<std::uintptr_t>(ahead.bytes);
-    for (std::uintptr_t at = rows.first / line * line; at < end; at += line)
-      __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
-    rows.first += static_cast<std::uintptr_t>(rows.stride);
-    if (--rows.count == 0) ++ahead.next;
-  }
-}
-
-// Some tiles of the same height, the first of which begins at (row, column).
-template <class T, int rows, int vectors>
-void Tiles(const GemmTile<T>& product, std::int64_t row, std::int64_t column, std::int64_t count,
-           Ahead& ahead) {
-  const Vectors<T> d;
-  using V = hn::Vec<Vectors<T>>;
-  constexpr std::int64_t lanes = hn::MaxLanes(Vectors<T>());
-  const std::int64_t c_row = product.c_row;
-  const bool accumulate = product.accumulate;
-  // So many that the products of 49 tokens ask for all rows of the next 49.
-  constexpr int rows_ahead = (rows * vectors * static_cast<int>(lanes) + 23) / 24;
-  for (; count > 0; --count, row += rows) {
-    AskFor(ahead, rows_ahead);
-    V sum[rows][vectors];
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) sum[i][v] = hn::Zero(d);
-    }
-    for (std::int64_t s = 0; s < product.segment_count; ++s) {
-      const GemmSegment<T>& segment = product.segments[s];
-      const std::int64_t a_row = segment.a_row, a_inner = segment.a_inner,
-                         b_inner = segment.b_inner;
-      // A pointer for every three rows, for which x86 has addresses.
-      const T* a[(rows + 2) / 3];
-#pragma GCC unroll 16
-      for (int i = 0; i < rows; i += 3) a[i / 3] = segment.a + (row + i) * a_row;
-      const T* b = segment.b + column;
-      for (std::int64_t p = segment.inner; p > 0; --p) {
-        V row_of_b[vectors];
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) row_of_b[v] = hn::LoadU(d, b + v * lanes);
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; ++i) {
-          const V element_of_a = hn::Set(d, a[i / 3][i % 3 * a_row]);
-#pragma GCC unroll 2
-          for (int v = 0; v < vectors; ++v)
-            sum[i][v] = hn::MulAdd(element_of_a, row_of_b[v], sum[i][v]);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i += 3) a[i / 3] += a_inner;
-        b += b_inner;
-      }
-    }
-    T* const c = product.c + row * c_row + column;
-    if (accumulate) {
-#pragma GCC unroll 16
-      for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v)
-          sum[i][v] = hn::Add(hn::LoadU(d, c + i * c_row + v * lanes), sum[i][v]);
-      }
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) hn::StoreU(sum[i][v], d, c + i * c_row + v * lanes);
-    }
-  }
-}
-
-template <class T, int vectors, int... rows>
-constexpr auto TilesOfHeights(std::integer_sequence<int, rows...>) {
-  return std::array{&Tiles<T, rows + 1, vectors>...};
-}
-
-template <class T, int vectors>
-HWY_INLINE void MultiplyColumns(const GemmTile<T>& product, std::int64_t rows, std::int64_t column,
-                                Ahead& ahead) {
-  constexpr int highest = tile_rows[vectors - 1];
-  static constexpr auto tiles_of =
-      TilesOfHeights<T, vectors>(std::make_integer_sequence<int, highest>());
-  // Heights differ by one row at most; the higher tiles come first.
-  const std::int64_t tiles = (rows + highest - 1) / highest, height = rows / tiles,
-                     higher = rows % tiles;
-  if (higher > 0) tiles_of[static_cast<std::size_t>(height)](product, 0, column, higher, ahead);
-  tiles_of[static_cast<std::size_t>(height - 1)](product, higher * (height + 1), column,
-                                                 tiles - higher, ahead);
-}
-
-template <class T>
-void Multiply(const GemmTile<T>& product, std::int64_t rows, Ahead& ahead) {
-  constexpr std::int64_t lanes = hn::MaxLanes(Vectors<T>());
-  if (rows == 0) return;
-  std::int64_t column = 0;
-  for (; column + lanes < product.columns; column += 2 * lanes)
-    MultiplyColumns<T, 2>(product, rows, column, ahead);
-  if (column < product.columns) MultiplyColumns<T, 1>(product, rows, column, ahead);
-}
 
 // e^x for x <= 88; 0 for x below -86. One unit in the last place near 0, a few where e^x is tiny:
 // there the rounding of x, a difference of scores, costs more.
@@ -378,8 +265,8 @@ void Add(T* x, const T* other, std::int64_t count) {
 
 template <class T>
 const AttentionKernels<T>* Kernels() {
-  static const AttentionKernels<T> kernels{&Multiply<T>,     &Softmax<T>,  &Finish<T>, &FindRows<T>,
-                                           &Exponentials<T>, &Backward<T>, &Scale<T>,  &Add<T>};
+  static const AttentionKernels<T> kernels{&Softmax<T>,  &Finish<T>, &FindRows<T>, &Exponentials<T>,
+                                           &Backward<T>, &Scale<T>,  &Add<T>};
   return &kernels;
 }
 

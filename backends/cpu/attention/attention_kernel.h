@@ -1,15 +1,12 @@
-// The inner loops of attention: its matrix products; between them the online softmax over a block
-// of keys, with tangents, and the factors of the backward pass. Written once with Highway, compiled
-// for every instruction set; attention_kernels() chooses at run time.
+// What attention computes between its matrix products: the online softmax over a block of keys,
+// with tangents, and the factors of the backward pass. Written once with Highway, compiled for
+// every instruction set; attention_kernels() chooses at run time.
 //
 // Scores have a key per row and a query per vector lane. So maxima and sums along the keys need no
 // shuffles, and the products before and after read keys and values in place.
 #pragma once
 
-#include <array>
 #include <cstdint>
-
-#include "backends/cpu/gemm/gemm_kernel.h"
 
 namespace fluxion::cpu_backend {
 
@@ -37,24 +34,8 @@ struct BackwardRows {
   T *shift, *slope, *inverse, *delta;
 };
 
-// Rows in memory that are wanted after this work. Products ask for them, a few beside each tile:
-// the processor can wait for some twenty lines at once, and more would hold up the product.
-struct Ahead {
-  struct Rows {
-    std::uintptr_t first;        // a number, because the one after the last may be anywhere
-    std::int64_t stride, count;  // stride in bytes; count > 0
-  };
-  std::array<Rows, 8> rows;
-  std::size_t next = 0, end = 0;  // of `rows`, those that nobody has asked for
-  std::int64_t bytes = 0;         // of a row
-};
-
 template <class T>
 struct AttentionKernels {
-  // Like GemmKernels::tile, with the same order of sums, but of any number of rows and columns, the
-  // latter in whole vectors. (At 49 tokens, choosing and describing every tile took a
-  // twentieth of the time.)
-  void (*multiply)(const GemmTile<T>& product, std::int64_t rows, Ahead& ahead);
   // Adds a block of keys to the state.
   void (*softmax)(const SoftmaxBlock<T>& block);
   // After the last block: sum becomes y = sum / total, total becomes the log-sum-exp, total_tangent

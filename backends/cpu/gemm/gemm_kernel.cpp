@@ -19,15 +19,15 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // A tile of rows x 2 vectors lives in registers, beside two vectors of B and one broadcast element
-// of A.
+// of A. Two multiply-adds a cycle, each waiting four cycles for its sum, want eight sums and more.
 #if HWY_TARGET == HWY_AVX3
-constexpr int tile_rows = 14;  // of 32 registers, 28 + 2 + 1
+constexpr int tile_rows = 14, narrow_rows = 14;  // of 32 registers, 28 + 2 + 1
 #elif HWY_TARGET == HWY_NEON
-constexpr int tile_rows = 12;  // of 32 registers, 24 + 2 + 1
+constexpr int tile_rows = 12, narrow_rows = 12;  // of 32 registers, 24 + 2 + 1
 #else
-constexpr int tile_rows = 6;  // of 16 registers, 12 + 2 + 1
+constexpr int tile_rows = 6, narrow_rows = 12;  // of 16 registers, 12 + 2 + 1
 #endif
-static_assert(tile_rows <= gemm_max_rows);
+static_assert(tile_rows <= narrow_rows && narrow_rows <= gemm_max_rows);
 
 // Vectors of a fixed size, so that tiles are known at compile time; scalable instruction sets use a
 // part of theirs.
@@ -309,10 +309,9 @@ void Pack(const GemmStrip<T>& strip) {
   }
 }
 
-template <class T, int... rows>
+template <int vectors, class T, int... rows>
 void FillTiles(GemmKernels<T>& kernels, std::integer_sequence<int, rows...>) {
-  ((kernels.tile[0][rows] = &Tile<T, rows + 1, 1>, kernels.tile[1][rows] = &Tile<T, rows + 1, 2>),
-   ...);
+  ((kernels.tile[vectors - 1][rows] = &Tile<T, rows + 1, vectors>), ...);
 }
 
 template <class T>
@@ -321,8 +320,10 @@ const GemmKernels<T>* Kernels() {
     GemmKernels<T> made{};
     made.target = hwy::TargetName(HWY_TARGET);
     made.rows = tile_rows;
+    made.narrow_rows = narrow_rows;
     made.lanes = static_cast<int>(hn::MaxLanes(Lanes<T>()));
-    FillTiles(made, std::make_integer_sequence<int, tile_rows>());
+    FillTiles<1>(made, std::make_integer_sequence<int, narrow_rows>());
+    FillTiles<2>(made, std::make_integer_sequence<int, tile_rows>());
     made.pack = &Pack<T, T>;
     if constexpr (std::is_same_v<T, float>)
       made.pack_bf16 = &Pack<T, BFloat16>, made.pack_f16 = &Pack<T, Float16>;

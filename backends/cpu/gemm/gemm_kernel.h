@@ -56,8 +56,9 @@ template <class T>
 struct GemmKernels {
   using TileFunction = void (*)(const GemmTile<T>&);
   const char* target;  // instruction set
-  int rows;            // height of the largest tile
-  int lanes;           // elements of a vector; a tile has one or two vectors in a row
+  int rows;            // height of the largest tile of two vectors in a row
+  int narrow_rows;     // .. and of one vector, which wants more rows: each sum waits for the last
+  int lanes;           // elements of a vector
   // tile[vectors - 1][rows - 1]
   TileFunction tile[gemm_max_vectors][gemm_max_rows];
   // By what the operand's elements are: T; BFloat16 and Float16, where T is float.
