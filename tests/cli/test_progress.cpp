@@ -1,10 +1,9 @@
-// The lines that say how far a driver is with its shaders, and a run with its steps.
+// The line that says how far a driver is with its shaders.
 #include <chrono>
 #include <sstream>
 #include <thread>
 
 #include "cli/progress.h"
-#include "models/training/run.h"
 #include "tests/catch.h"
 
 using namespace fluxion::cli;
@@ -27,13 +26,4 @@ TEST_CASE("the count of shaders that stays on a terminal is the last one", "[cli
   CHECK_THAT(text, has_text("building shaders 2/40"));
   const std::string last = text.substr(text.rfind('\r'));
   CHECK(last == "\rbuilding shaders 40/40\x1b[K\n");
-}
-
-TEST_CASE("a run all of whose updates were skipped shows its scale, and no loss",
-          "[cli][progress]") {
-  std::ostringstream out, error;
-  const Streams streams{out, error, false};
-  TrainingProgress progress(streams, false);
-  progress.show({.step = 1, .steps = 3, .loss_scale = 32768, .seconds_left = 1});
-  CHECK_THAT(error.str(), has_text("step 1/3  scale 32768  "));
 }
