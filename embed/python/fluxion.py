@@ -35,6 +35,17 @@ class Error(Exception):
         self.status = status
         self.status_name = _library().fluxion_status_name(status).decode(errors="replace")
 
+    def __reduce__(self):  # from another process, as multiprocessing sends it
+        return type(self), (self.status, str(self))
+
+
+def _name(value):
+    """As C takes it: it would end at a zero byte, and name something else."""
+    name = os.fsencode(value)
+    if b"\0" in name:
+        raise ValueError("embedded null byte")
+    return name
+
 
 class Cancelled(Error):
     """A call was stopped through its Cancel, or by its progress function."""
@@ -291,6 +302,9 @@ class _Handle:
         if getattr(self, "_pointer", None) is not None:
             self.close()
 
+    def __reduce_ex__(self, protocol):  # two owners would close it twice
+        raise TypeError(f"a fluxion.{type(self).__name__} can't be copied or pickled")
+
     def __enter__(self):
         return self
 
@@ -331,7 +345,7 @@ def devices():
 
 def _options(memory_budget, kernel_cache):
     return _DeviceOptions(memory_budget=_within("memory_budget", memory_budget, 0, 2**64 - 1),
-                          kernel_cache=None if kernel_cache is None else os.fsencode(kernel_cache))
+                          kernel_cache=None if kernel_cache is None else _name(kernel_cache))
 
 
 class Device(_Handle):
@@ -342,7 +356,7 @@ class Device(_Handle):
 
     def __init__(self, name="cpu", memory_budget=0, kernel_cache=None):
         options = _options(memory_budget, kernel_cache)
-        super().__init__("fluxion_device_open", name.encode(), ctypes.byref(options))
+        super().__init__("fluxion_device_open", _name(name), ctypes.byref(options))
 
     @property
     def description(self):
@@ -453,7 +467,7 @@ class Generator(_Handle):
             held = bytes(source)
             super().__init__("fluxion_generator_open_memory", on, held, len(held))
         else:
-            super().__init__("fluxion_generator_open", on, os.fsencode(source))
+            super().__init__("fluxion_generator_open", on, _name(source))
         info = _Info()
         _call("fluxion_generator_info", self._open, ctypes.byref(info))
         self.name = info.name.decode(errors="replace")

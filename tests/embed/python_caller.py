@@ -1,6 +1,8 @@
 """What tests/embed/test_wrappers.cpp runs: tiny.fxn and the samples expected of it lie here."""
 
+import copy
 import os
+import pickle
 import threading
 
 import fluxion
@@ -115,4 +117,13 @@ with fluxion.Generator("tiny.fxn", "cpu:1") as tiny:
     assert floats(tiny.generate(count=3, seed=4, classes=classes)) == expected
 raised(lambda: tiny.device.memory(), ValueError)  # closed with the generator that has opened it
 assert "there are cpu" in str(raised(lambda: fluxion.Generator("tiny.fxn", "nothing")))
+error = raised(lambda: fluxion.Generator("none.fxn"))
+for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+    assert (type(other), other.status, str(other)) == (fluxion.Error, error.status, str(error))
+with fluxion.Device("cpu:1") as device:
+    for handle in (device, fluxion.Cancel()):
+        for again in (copy.copy, copy.deepcopy, pickle.dumps):
+            raised(lambda: again(handle), TypeError)
+raised(lambda: fluxion.Generator("tiny.fxn\0nothing"), ValueError)
+raised(lambda: fluxion.Device("cpu:1\0x"), ValueError)
 print("it draws, reports and raises")
