@@ -113,6 +113,10 @@ std::vector<std::string> state_trees(const MethodConfig& config) {
 
 void check(const MethodConfig& config, const NetworkConfig& network, std::int64_t total_steps) {
   const Method& method = *config.method;
+  const std::vector<std::string> trees = state_trees(config);
+  if (method.restart && method.restart({network, config.options, total_steps}) > 0 &&
+      std::ranges::find(trees, "teacher") == trees.end())
+    throw Error("method " + method.name + ": it restarts, and keeps no 'teacher' to begin with");
   if (method.has_schedule && total_steps < 1)
     throw Error(
         "train: method " + method.name +

@@ -111,6 +111,9 @@ struct Method {
   std::function<std::string(const ModelInfo&, const MethodOptions&)> teacher_refusal = {};
   // What the learning rate of the schedule is multiplied by at a step; none: 1.
   std::function<double(const MethodUse&, std::int64_t step)> rate = {};
+  // The update before which the run begins anew, as one of the tree "teacher" would that keeps the
+  // state: with its parameters, fresh ones of the method's own, and zero moments; none or 0: never.
+  std::function<std::int64_t(const MethodUse&)> restart = {};
   // The state after an update; pure, as the loss is. Trees that it leaves out stay as they are.
   std::function<MethodState(const UpdateArguments&)> after_update = {};
 

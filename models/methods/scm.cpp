@@ -4,6 +4,7 @@
 // diffusion model. Here the run trains one in its first part and then distils it (the paper's sCD),
 // whose tangents are less noisy than those of the data.
 #include <algorithm>
+#include <cmath>
 
 #include "engine/graph/ops.h"
 #include "models/methods/learned_weight.h"
@@ -23,22 +24,28 @@ double steps_of(const MethodUse& use, const char* share) {
   return use.options.real(share) * static_cast<double>(use.total_steps);
 }
 
-// Whether the run is past its first part, which trains a diffusion model.
-Tensor distils_at(const MethodUse& use, const Tensor& step) {
-  return ge(step.to(DType::f32), steps_of(use, "distil-from"));
+// The first update after the part that trains a diffusion model. The second begins as a run of its
+// own: from the teacher, as the paper's do, and with fresh moments, which are of another loss.
+std::int64_t distils_from(const MethodUse& use) {
+  return static_cast<std::int64_t>(std::ceil(steps_of(use, "distil-from")));
 }
+
+Tensor distils_at(const MethodUse& use, const Tensor& step) { return ge(step, distils_from(use)); }
 
 // The share of the tangent's second term, which rises after that part.
 Tensor warm_up(const LossArguments& arguments, DType dtype) {
-  const Tensor since = arguments.step.to(dtype) - steps_of(arguments.use, "distil-from");
+  const Tensor since = arguments.step.to(dtype) - static_cast<double>(distils_from(arguments.use));
   return clip(since / std::max(1.0, steps_of(arguments.use, "tangent-warm-up")), 0.0, 1.0);
 }
 
+constexpr double restart_warm_up_steps = 100;
+
 // At the rate of the first part, small batches lose what they learned sooner (docs/training.md).
 double scm_rate(const MethodUse& use, std::int64_t step) {
-  const bool distilling =
-      distils(use.options) && static_cast<double>(step) >= steps_of(use, "distil-from");
-  return distilling ? use.options.real("distil-rate") : 1.0;
+  const std::int64_t since = step - distils_from(use);
+  if (!distils(use.options) || since < 0) return 1.0;
+  return use.options.real("distil-rate") *
+         std::min(1.0, static_cast<double>(since + 1) / restart_warm_up_steps);
 }
 
 // The teacher is an average of the network in the first part, and stays as it then is.
@@ -111,6 +118,7 @@ Method scm_method() {
       .copies = {"teacher"},
       .keeps_copies = distils,
       .rate = scm_rate,
+      .restart = distils_from,
       .after_update = scm_teacher,
   };
 }

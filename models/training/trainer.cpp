@@ -42,6 +42,10 @@ Owners by_owner(const Parameters& trained) {
   return owners;
 }
 
+std::int64_t restart_of(const MethodUse& use, const Method& method) {
+  return method.restart ? method.restart(use) : 0;
+}
+
 // The function that is compiled: everything that changes from step to step is an argument; the
 // frozen parameters are captured.
 struct TrainStep {
@@ -93,7 +97,11 @@ struct TrainStep {
     auto [value, gradient] = value_and_grad(loss)(state.parameters);
     if (!scale.empty())
       gradient = map_tree(std::move(gradient), [&](const Tensor& g) { return g / scale[0]; });
-    UpdateResult next = update(optimiser, state, gradient, learning_rate, loss_scale);
+    TrainState counted = state;  // from the last start of the run on
+    if (const std::int64_t restart = restart_of(use, *method.method); restart > 0)
+      counted.step = where(lt(state.step, restart), state.step, state.step - restart);
+    UpdateResult next = update(optimiser, counted, gradient, learning_rate, loss_scale);
+    next.state.step = state.step + 1.0;
     if (method.method->after_update) {
       const Parameters moved = by_owner(next.state.parameters).network;
       const MethodState after = method.method->after_update(
@@ -391,6 +399,18 @@ struct Trainer::State {
     return {data, config.batch, config.seed, step, options};
   }
 
+  // See Method::restart. An update of it that failed restarts again, to the same.
+  void restart() {
+    TrainState fresh =
+        make_train_state(merge(train_state.method.at("teacher"), initial_learned(config, device)),
+                         config.optimiser.ema_decays.size());
+    fresh.step = train_state.step;
+    fresh.method = std::move(train_state.method);
+    if (!train_state.loss_scale.empty())
+      fresh.loss_scale.push_back(initial_loss_scale(config.loss_scale, device));
+    train_state = std::move(fresh);
+  }
+
   Tensor learning_rate() const {
     const float rate = static_cast<float>(learning_rate_at(config, steps_done));
     return Tensor::from(std::span<const float>(&rate, 1), {}, device);
@@ -531,6 +551,8 @@ StepMetrics Trainer::step() {
   if (!state.batches || state.batches->step() != position)
     state.batches.emplace(state.batches_from(position));
   const State::Batch batch = state.batch_of(state.batches->next());
+  const std::int64_t restart = restart_of(use_of(state.config), *state.config.method.method);
+  if (restart > 0 && state.steps_done == restart) state.restart();
   StepResult result = state.step(state.train_state, batch.x, batch.labels, batch.noise, state.key,
                                  state.learning_rate());
   state.train_state = std::move(result.state);

@@ -478,9 +478,11 @@ TEST_CASE("sCM distils at a share of the learning rate", "[methods]") {
   config.schedule = {.learning_rate = 0.5, .warm_up_steps = 0};
   config.method.options.set("distil-from", 0.5);
   CHECK(learning_rate_at(config, 2) == 0.5);
-  CHECK(learning_rate_at(config, 3) == 0.1);
+  CHECK(learning_rate_at(config, 3) == 0.5 * (0.2 * 0.01));  // which comes in over 100 steps
+  CHECK(learning_rate_at(config, 4) == 0.5 * (0.2 * 0.02));
+  CHECK(learning_rate_at(config, 103) == 0.1);
   config.method.options.set("distil-rate", 1e-3);
-  CHECK(learning_rate_at(config, 5) == 5e-4);
+  CHECK(learning_rate_at(config, 500) == 5e-4);
   config.method.options.set("distil-from", 0.0);
   CHECK(learning_rate_at(config, 5) == 0.5);
 
@@ -497,7 +499,35 @@ TEST_CASE("sCM distils at a share of the learning rate", "[methods]") {
       for (std::size_t i = 0; i < values.size(); ++i)
         longest = std::max(longest, std::fabs(double{values[i]} - before.at(name)[i]));
     INFO(step);
-    CHECK((longest < 1e-5) == (step >= 3));
+    CHECK((longest < 1e-5) == (step > 3));
+  }
+}
+
+TEST_CASE("sCM's second part begins as a run of its own, from the teacher", "[methods]") {
+  for (const char* const precision : {"f32", "f16"}) {
+    TrainingConfig config = planar_config("scm", 6);
+    config.precision = precision_from(precision);
+    config.method.options.set("distil-from", 0.5);
+    config.method.options.set("distil-rate", 1e-4);
+    Trainer trainer(config, eight_gaussians(), cpu({.threads = 1}));
+    for (int step = 0; step < 4; ++step) trainer.step();
+    const TrainState& state = trainer.state();
+    CHECK(state.step.item<std::int32_t>() == 4);
+    const Parameters fresh =
+        Trainer(config, eight_gaussians(), cpu({.threads = 1})).state().parameters;
+    double longest = 0, largest = 0;
+    for (const auto& [name, now] : state.parameters) {
+      const auto teacher = state.method.at("teacher").find(name);
+      const Tensor& start =
+          teacher == state.method.at("teacher").end() ? fresh.at(name) : teacher->second;
+      for (const Tensor& weights : {now, state.ema.at(0).at(name)})
+        longest = std::max(longest, max(abs(weights - start)).item<double>());
+      // After one gradient g since then m is g / 10 and v g^2 / 1000.
+      const Tensor g = 10.0 * state.m.at(name);
+      largest = std::max(largest, max(abs(state.v.at(name) - square(g) / 1000.0)).item<double>());
+    }
+    CHECK(longest < 1e-6);
+    CHECK(largest < 1e-7);
   }
 }
 
