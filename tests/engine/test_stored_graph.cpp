@@ -394,3 +394,22 @@ TEST_CASE("the checksum is the usual CRC-32", "[export]") {
   CHECK(crc32(std::as_bytes(std::span(digits))) == 0xCBF43926u);
   CHECK(crc32({}) == 0);
 }
+
+TEST_CASE("the checksum of many bytes is that of bit after bit", "[export]") {
+  std::vector<std::byte> bytes;
+  for (std::uint32_t i = 0; i < 20'000; ++i)
+    bytes.push_back(std::byte((i * i * 2654435761u) >> 24));
+  const auto plain = [](std::span<const std::byte> of) {
+    std::uint32_t rest = 0xFFFFFFFFu;
+    for (const std::byte each : of) {
+      rest ^= std::to_integer<std::uint32_t>(each);
+      for (int bit = 0; bit < 8; ++bit) rest = (rest >> 1) ^ ((rest & 1) != 0 ? 0xEDB88320u : 0u);
+    }
+    return ~rest;
+  };
+  for (const std::size_t size : {7, 8, 9, 255, 4095, 4096, 4097, 4103, 4127, 4128, 19'999}) {
+    INFO(size);
+    CHECK(crc32(std::span(bytes).first(size)) == plain(std::span(bytes).first(size)));
+    CHECK(crc32(std::span(bytes).subspan(1, size)) == plain(std::span(bytes).subspan(1, size)));
+  }
+}
