@@ -79,12 +79,18 @@ bool depends_on(const DependenceMap& map, const Tensor& tensor) {
   return found != map.end() && found->second[static_cast<std::size_t>(tensor.output())];
 }
 
-void spread(const std::vector<WalkedNode>& order, DependenceMap& map);
+// What depends: a value, or its derivative, which ends at a stop_gradient.
+enum class Dependence { of_values, of_derivatives };
+
+void spread(const std::vector<WalkedNode>& order, Dependence dependence, DependenceMap& map);
 
 // Which outputs of a node depend on the marked inputs. At least one input is marked.
-std::vector<bool> dependent_outputs(const Node& node, const std::vector<bool>& marked) {
+std::vector<bool> dependent_outputs(const Node& node, Dependence dependence,
+                                    const std::vector<bool>& marked) {
   std::vector<bool> result(node.outputs.size(), true);
-  if (node.op == Op::attention_dual) {
+  if (node.op == Op::stop_gradient) {
+    result[0] = dependence == Dependence::of_values;
+  } else if (node.op == Op::attention_dual) {
     // y and lse don't read the tangents.
     result[0] = result[1] = marked[0] || marked[1] || marked[2] || (marked.size() > 6 && marked[6]);
   } else if (node.op == Op::region) {
@@ -93,16 +99,14 @@ std::vector<bool> dependent_outputs(const Node& node, const std::vector<bool>& m
     DependenceMap map;
     for (std::size_t i = 0; i < marked.size(); ++i)
       if (marked[i]) map[region.parameters[i].node().get()] = {true};
-    spread(
-        walk(region.outputs,
-             [](const Node& inner) { return !inner.evaluated() && inner.op != Op::stop_gradient; }),
-        map);
+    spread(walk(region.outputs, [](const Node& inner) { return !inner.evaluated(); }), dependence,
+           map);
     for (std::size_t i = 0; i < result.size(); ++i) result[i] = depends_on(map, region.outputs[i]);
   }
   return result;
 }
 
-void spread(const std::vector<WalkedNode>& order, DependenceMap& map) {
+void spread(const std::vector<WalkedNode>& order, Dependence dependence, DependenceMap& map) {
   for (const WalkedNode& walked : order) {
     std::vector<bool> marked;
     bool any = false;
@@ -110,7 +114,7 @@ void spread(const std::vector<WalkedNode>& order, DependenceMap& map) {
       marked.push_back(depends_on(map, input));
       any = any || marked.back();
     }
-    if (any) map[walked.node.get()] = dependent_outputs(*walked.node, marked);
+    if (any) map[walked.node.get()] = dependent_outputs(*walked.node, dependence, marked);
   }
 }
 
@@ -164,7 +168,8 @@ std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<T
   DependenceMap depends;
   for (const Tensor& placeholder : placeholders)
     if (placeholder) depends[placeholder.node().get()] = {true};
-  spread(order, depends);
+  DependenceMap reads = depends;
+  spread(order, Dependence::of_derivatives, depends);
 
   TangentMap accumulated;
   const auto accumulate = [&](const Tensor& tensor, const Tensor& cotangent) {
@@ -183,9 +188,7 @@ std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<T
     std::vector<bool> linear;
     for (const Tensor& input : walked->inputs) linear.push_back(depends_on(depends, input));
     const TransposeRule rule = transpose_rule(walked->node->op);
-    if (!rule)
-      throw Error("linear_transpose: " + std::string(to_string(walked->node->op)) +
-                  " is not linear");
+    if (!rule) throw NotLinear(std::string(to_string(walked->node->op)) + " is not linear");
     const std::vector<Tensor> cotangents_of_node = std::move(found->second);
     const std::vector<Tensor> result =
         rule({walked->node, walked->inputs, cotangents_of_node, linear});
@@ -196,6 +199,18 @@ std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<T
   std::vector<Tensor> result;
   for (const Tensor& placeholder : placeholders)
     result.push_back(placeholder ? tangent_of(accumulated, placeholder) : Tensor());
+
+  // The rules read what does not depend on the placeholders, so nor do their results, unless the
+  // dependence was behind a stop_gradient or a rule of the user's read its argument.
+  for (const Tensor& cotangent : cotangents)
+    if (cotangent) ends.insert(cotangent.node().get());
+  spread(walk(result, [&](const Node& node) { return !node.evaluated() && !ends.contains(&node); }),
+         Dependence::of_values, reads);
+  for (const Tensor& cotangent : result)
+    if (cotangent && depends_on(reads, cotangent))
+      throw NotLinear(
+          "the function is not linear: it uses the value of its argument behind a stop_gradient, "
+          "or in a rule of its own");
   return result;
 }
 
@@ -232,7 +247,13 @@ std::vector<Tensor> LinearMap::transpose(const std::vector<Tensor>& cotangents) 
   for (std::size_t i = 0; i < cotangents.size(); ++i)
     if (cotangents[i])
       check_like("vjp: a cotangent", cotangents[i], output_types_[i], device_, where_);
-  std::vector<Tensor> result = pull(outputs_, cotangents, placeholders_);
+  std::vector<Tensor> result;
+  try {
+    result = pull(outputs_, cotangents, placeholders_);
+  } catch (const NotLinear& error) {
+    if (!where_) throw;
+    throw Error(error.what() + place(where_));
+  }
   for (std::size_t i = 0; i < result.size(); ++i)
     if (!result[i] && placeholders_[i])
       result[i] = zeros(input_types_[i].shape, input_types_[i].dtype, device_);
@@ -280,7 +301,8 @@ Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents,
   }
 }
 
-Leaves::Leaves(std::vector<Tensor> values, Linear) : values_(std::move(values)) {
+Leaves::Leaves(std::vector<Tensor> values, Linear, std::optional<Location> where)
+    : values_(std::move(values)), where_(where) {
   for (const Tensor& value : values_) {
     if (!value || !is_floating(value.dtype())) {
       tangents_.emplace_back();

@@ -18,7 +18,7 @@ std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<T
 
 // Reverse mode: the cotangents of `placeholders` from the cotangents of `outputs`, which must
 // depend on the placeholders linearly. An empty tensor is a zero. The walk stops at `known` values.
-// Throws Error where the dependence is not linear.
+// Throws NotLinear (autograd/rules.h) where the dependence is not linear.
 std::vector<Tensor> pull(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents,
                          const std::vector<Tensor>& placeholders,
                          const std::vector<Tensor>& known = {});
@@ -56,7 +56,7 @@ class Leaves {
          std::optional<Location> where = {});
   // Leaves for linear_transpose: the placeholders themselves are the traced tensors, and values
   // that are not floating stand for themselves.
-  Leaves(std::vector<Tensor> values, Linear);
+  Leaves(std::vector<Tensor> values, Linear, std::optional<Location> where = {});
 
   const std::vector<Tensor>& tensors() const { return leaves_; }
   std::vector<Tensor> push_forward(const std::vector<Tensor>& outputs) const;

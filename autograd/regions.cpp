@@ -195,7 +195,7 @@ std::vector<Tensor> region_transpose(const TransposeCall& call) {
   if (stated && linear_as_stated(call, region))
     return region.transpose(call.inputs, call.cotangents);
   if (region.kind == Region::Kind::opaque)
-    throw Error("linear_transpose: the " + to_string(region) + " is linear in the tangents only");
+    throw NotLinear("the " + to_string(region) + " is linear in the tangents only");
   return transpose_graph(call, region);
 }
 

@@ -5,11 +5,20 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
+#include "engine/error.h"
 #include "engine/graph/tensor.h"
 
 namespace fluxion {
+
+// A function that was to be transposed is not linear. Messages name no place; LinearMap::transpose
+// adds it and throws an Error.
+class NotLinear : public Error {
+ public:
+  explicit NotLinear(const std::string& why) : Error("linear_transpose: " + why) {}
+};
 
 // What a JVP rule sees: the node itself, so that exp or softmax can reuse their outputs, and the
 // tangents of its inputs. At least one tangent is not zero.
@@ -41,7 +50,7 @@ struct TransposeCall {
   }
 };
 // Cotangents of the inputs: one tensor for each, empty or of the input's type; those of inputs that
-// are not linear are not read. Throws Error if the op is not linear in the inputs marked.
+// are not linear are not read. Throws NotLinear if the op is not linear in the inputs marked.
 using TransposeRule = std::vector<Tensor> (*)(const TransposeCall&);
 
 // Never null: an op without a derivative (comparisons, integers, random bits) has a rule that

@@ -6,8 +6,8 @@
 //   auto [y, pull] = vjp(f, x);   auto [gx] = pull(gy);     // reverse mode: gx = J' gy
 //   auto [loss, g] = value_and_grad(f)(parameters, batch);  // in argument 0 unless told otherwise
 //
-// Errors of jvp, grad and value_and_grad name the file and line of the call, those of vjp and
-// linearize with one argument too.
+// Errors of jvp, linear_transpose, grad and value_and_grad name the file and line of the call,
+// those of vjp and linearize with one argument too.
 #pragma once
 
 #include <functional>
@@ -117,12 +117,12 @@ auto vjp(F&& f, const T& x, Location where = Location::current()) {
 // The transpose of a linear f at the shapes of `example`: cotangents of f's result -> cotangents of
 // its argument. For an affine f: the transpose of its linear part; terms that do not depend on the
 // argument are left out. Tensors of `example` that are not floating keep their values and get an
-// empty Tensor. Throws Error if f is not linear.
+// empty Tensor. The transpose throws Error if f is not linear; x * stop_gradient(x) is not either.
 template <class F, class T>
-auto linear_transpose(F&& f, const T& example) {
+auto linear_transpose(F&& f, const T& example, Location where = Location::current()) {
   using Result = ResultOf<F, const T&>;
   auto map = std::make_shared<LinearMap>();
-  Leaves traced(leaves(example), Leaves::linear);
+  Leaves traced(leaves(example), Leaves::linear, where);
   Result outputs = f(with_leaves(example, traced.tensors()));
   *map = traced.placeholder_map(leaves(outputs));
   return [map, example](const Result& cotangents) {

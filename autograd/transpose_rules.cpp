@@ -35,7 +35,7 @@ Cotangents neg(const TransposeCall& call) { return {-call.cotangents[0]}; }
 Cotangents convert(const TransposeCall& call) {
   const DType from = call.inputs[0].dtype(), to = call.cotangents[0].dtype();
   if (!is_floating(from) || !is_floating(to) || !is_floating(call.node->outputs[0].dtype))
-    throw Error("linear_transpose: a conversion to or from integers is not linear");
+    throw NotLinear("a conversion to or from integers is not linear");
   return {fluxion::convert(call.cotangents[0], call.inputs[0].dtype())};
 }
 
@@ -51,8 +51,8 @@ Cotangents sub(const TransposeCall& call) {
 // The op is linear in one operand at a time; a product of two linear operands is quadratic.
 void require_one(const TransposeCall& call) {
   if (call.linear[0] && call.linear[1])
-    throw Error("linear_transpose: " + std::string(to_string(call.node->op)) +
-                " of two values that both depend on the argument is not linear");
+    throw NotLinear(std::string(to_string(call.node->op)) +
+                    " of two values that both depend on the argument is not linear");
 }
 
 Cotangents mul(const TransposeCall& call) {
@@ -62,14 +62,14 @@ Cotangents mul(const TransposeCall& call) {
                         : Cotangents{Tensor(), scaled(u, call.inputs[0])};
 }
 Cotangents div(const TransposeCall& call) {
-  if (call.linear[1]) throw Error("linear_transpose: div is not linear in its denominator");
+  if (call.linear[1]) throw NotLinear("div is not linear in its denominator");
   return {divided(call.cotangents[0], call.inputs[1]), Tensor()};
 }
 // Operands that choose: which of two values, or which elements.
 void require_fixed(const TransposeCall& call, std::size_t operand, const char* what) {
   if (call.linear[operand])
-    throw Error("linear_transpose: " + std::string(to_string(call.node->op)) +
-                " is not linear: its " + what + " depends on the argument");
+    throw NotLinear(std::string(to_string(call.node->op)) + " is not linear: its " + what +
+                    " depends on the argument");
 }
 Cotangents where(const TransposeCall& call) {
   require_fixed(call, 0, "condition");
@@ -285,8 +285,7 @@ Cotangents scatter_add(const TransposeCall& call) {
 // The tangents (dy, dlse) of attention are linear in (dq, dk, dv).
 Cotangents attention_dual(const TransposeCall& call) {
   for (std::size_t i : {0, 1, 2})
-    if (call.linear[i])
-      throw Error("linear_transpose: attention_dual is linear in dq, dk and dv only");
+    if (call.linear[i]) throw NotLinear("attention_dual is linear in dq, dk and dv only");
   const std::vector<Tensor>& in = call.inputs;
   std::vector<Tensor> operands{in[0], in[1], in[2]};
   for (const std::size_t i : {2, 3}) {
@@ -313,7 +312,7 @@ Cotangents attention_backward(const TransposeCall& call) {
   const std::size_t u = by_delta ? 5 : 3, mask = by_delta ? 6 : 5;
   for (std::size_t i = 0; i < in.size(); ++i)
     if (call.linear[i] && i != u && i != 4)
-      throw Error("linear_transpose: attention_backward is linear in the cotangents only");
+      throw NotLinear("attention_backward is linear in the cotangents only");
   std::vector<Tensor> operands{in[0], in[1], in[2]};
   for (std::size_t i = 0; i < 3; ++i)
     operands.push_back(call.cotangents[i] ? call.cotangents[i] : zeros_like(in[i]));

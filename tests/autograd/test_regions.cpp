@@ -583,6 +583,33 @@ TEST_CASE("what chooses or rounds by the argument is not transposed", "[autograd
                    convert(convert(2.0 * u, DType::bf16), DType::f64), 0, 0) == "");
 }
 
+TEST_CASE("a function that is linear only but for a stop_gradient is not transposed",
+          "[autograd][regions]") {
+  const Tensor x = values({3}, 3), u = values({3}, 4);
+  const auto refused = [&](const auto& f) {
+    CHECK_THROWS_WITH(linear_transpose(f, x)(u),
+                      has_text("uses the value of its argument") && has_text("(test_regions.cpp:"));
+  };
+  const auto stopped = [](const Tensor& x) { return stop_gradient(x); };
+  const auto product = [](const Tensor& x) { return x * stop_gradient(x); };
+  refused(product);
+  refused(checkpoint(product));
+  refused([&](const Tensor& x) { return x * checkpoint(stopped)(x); });
+  refused([](const Tensor& x) { return where(gt(stop_gradient(x), 0.0), x, 0.0); });
+  refused([](const Tensor& x) {
+    return custom_linear([](const Tensor& y) { return 2.0 * y; },
+                         [x](const Tensor& u) { return x * u; })(x);
+  });
+  // What is only added has no part in the transpose.
+  const auto shifted = [](const Tensor& x) { return 2.0 * x + stop_gradient(x); };
+  CHECK(difference(linear_transpose(shifted, x)(u), 2.0 * u, 0, 0) == "");
+  const auto centre = [](const Tensor& x) { return centred(x); };
+  CHECK(difference(linear_transpose(centre, x)(u), std::get<0>(vjp(centre, x).second(u)), 0, 0) ==
+        "");
+  // The derivative at a point is linear: the stopped value is that of the point.
+  CHECK(difference(std::get<0>(vjp(product, x).second(u)), u * x, 0, 0) == "");
+}
+
 TEST_CASE("linear_transpose leaves integers their values and gives them no cotangent",
           "[autograd][regions]") {
   using Pair = std::pair<Tensor, Tensor>;
