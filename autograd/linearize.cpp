@@ -118,24 +118,26 @@ void spread(const std::vector<WalkedNode>& order, Dependence dependence, Depende
   }
 }
 
-std::string place(const std::optional<Location>& where) {
-  return where ? " (" + to_string(*where) + ")" : "";
-}
-
-void check_like(const char* what, const Tensor& given, const TensorType& wanted,
+// `what` of tensor `number` must be like that tensor.
+void check_like(const char* what, std::size_t number, const Tensor& given, const TensorType& wanted,
                 const Device& device, const std::optional<Location>& where) {
+  const std::string name = what + (" " + std::to_string(number));
   const auto message = [&] {
-    return std::string(what) + " is " + to_string(given.type()) + " for a value of " +
-           to_string(wanted) + place(where);
+    return name + " is " + to_string(given.type()) + " for a value of " + to_string(wanted) +
+           place(where);
   };
   if (given.dtype() != wanted.dtype) throw DTypeError(message());
   if (given.shape() != wanted.shape) throw ShapeError(message());
   if (given.device() != device)
-    throw DeviceError(std::string(what) + " is on another device than its value, " +
-                      given.device().name() + " and " + device.name() + place(where));
+    throw DeviceError(name + " is on another device than its value, " + given.device().name() +
+                      " and " + device.name() + place(where));
 }
 
 }  // namespace
+
+std::string place(const std::optional<Location>& where) {
+  return where ? " (" + to_string(*where) + ")" : "";
+}
 
 std::vector<Tensor> push(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
                          const std::vector<Tensor>& tangents) {
@@ -225,7 +227,7 @@ std::vector<Tensor> LinearMap::apply(const std::vector<Tensor>& tangents) const 
   TangentMap map;
   for (std::size_t i = 0; i < tangents.size(); ++i) {
     if (!placeholders_[i] || !tangents[i]) continue;
-    check_like("linearize: a tangent", tangents[i], input_types_[i], device_, where_);
+    check_like("linearize: tangent", i, tangents[i], input_types_[i], device_, where_);
     map[placeholders_[i].node().get()] = {tangents[i]};
   }
   push(walk(outputs_, [](const Node& node) { return !node.evaluated(); }), map);
@@ -246,7 +248,7 @@ std::vector<Tensor> LinearMap::transpose(const std::vector<Tensor>& cotangents) 
                 std::to_string(cotangents.size()) + place(where_));
   for (std::size_t i = 0; i < cotangents.size(); ++i)
     if (cotangents[i])
-      check_like("vjp: a cotangent", cotangents[i], output_types_[i], device_, where_);
+      check_like("vjp: cotangent", i, cotangents[i], output_types_[i], device_, where_);
   std::vector<Tensor> result;
   try {
     result = pull(outputs_, cotangents, placeholders_);
@@ -286,16 +288,16 @@ Leaves::Leaves(std::vector<Tensor> values, std::vector<Tensor> tangents,
   for (std::size_t i = 0; i < values_.size(); ++i) {
     if (!values_[i]) {
       if (tangents_[i])
-        throw Error("jvp: a tangent " + to_string(tangents_[i].type()) +
+        throw Error("jvp: tangent " + std::to_string(i) + " is " + to_string(tangents_[i].type()) +
                     " for a value that holds no tensor" + place(where_));
       leaves_.emplace_back();
       continue;
     }
     if (tangents_[i] && !is_floating(values_[i].dtype()))
-      throw DTypeError("jvp: " + to_string(values_[i].type()) +
-                       " can't carry a tangent: only floating tensors can" + place(where_));
+      throw DTypeError("jvp: value " + std::to_string(i) + ", " + to_string(values_[i].type()) +
+                       ", can't carry a tangent: only floating tensors can" + place(where_));
     if (tangents_[i])
-      check_like("jvp: a tangent", tangents_[i], values_[i].type(), values_[i].device(), where_);
+      check_like("jvp: tangent", i, tangents_[i], values_[i].type(), values_[i].device(), where_);
     leaves_.push_back(make_node(Op::identity, NoAttributes{}, {values_[i]}));
     scope_.add(leaves_.back());
   }
@@ -357,15 +359,19 @@ LinearMap Leaves::placeholder_map(const std::vector<Tensor>& outputs) const {
 }
 
 std::vector<Tensor> Leaves::gradient(const Tensor& scalar) const {
+  if (!scalar)
+    throw Error("grad: wants a floating scalar, and the function's value holds no tensor" +
+                place(where_));
   if (!is_floating(scalar.dtype()))
     throw DTypeError("grad: wants a floating scalar, got " + to_string(scalar.type()) +
                      place(where_));
   if (scalar.elements() != 1)
     throw ShapeError("grad: wants a scalar, got " + to_string(scalar.type()) +
                      "; sum or average it first" + place(where_));
-  for (const Tensor& value : values_)
-    if (value && !is_floating(value.dtype()))
-      throw DTypeError("grad: can't differentiate with respect to " + to_string(value.type()) +
+  for (std::size_t i = 0; i < values_.size(); ++i)
+    if (values_[i] && !is_floating(values_[i].dtype()))
+      throw DTypeError("grad: can't differentiate with respect to tensor " + std::to_string(i) +
+                       " of the argument, " + to_string(values_[i].type()) +
                        ": only floating tensors" + place(where_));
   return linear_map({scalar}).transpose({ones_like(scalar)});
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "autograd/live_scope.h"
@@ -10,6 +11,9 @@
 #include "engine/graph/tensor.h"
 
 namespace fluxion {
+
+// How an error ends that knows the user's call: " (file.cpp:12)".
+std::string place(const std::optional<Location>& where);
 
 // Forward mode: the tangents of `outputs` from the tangents of `inputs`. The walk stops at the
 // inputs. An empty tensor is a zero tangent; nothing is allocated for it.

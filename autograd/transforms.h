@@ -6,8 +6,7 @@
 //   auto [y, pull] = vjp(f, x);   auto [gx] = pull(gy);     // reverse mode: gx = J' gy
 //   auto [loss, g] = value_and_grad(f)(parameters, batch);  // in argument 0 unless told otherwise
 //
-// Errors of jvp, linear_transpose, grad and value_and_grad name the file and line of the call,
-// those of vjp and linearize with one argument too.
+// Errors name the file and line of the call, those of vjp and linearize if f has one argument.
 #pragma once
 
 #include <functional>
@@ -180,12 +179,15 @@ T hvp(F f, const T& x, const T& v, Location where = Location::current()) {
 // x to a whole basis at once (autograd/vmap.h); only attention computes its scores again for every
 // direction. Forward mode costs one pass per element of x, reverse mode one per element of y.
 // Throws DTypeError if x or y is not floating.
-Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
-Tensor jacrev(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
+Tensor jacfwd(const std::function<Tensor(const Tensor&)>& f, const Tensor& x,
+              Location where = Location::current());
+Tensor jacrev(const std::function<Tensor(const Tensor&)>& f, const Tensor& x,
+              Location where = Location::current());
 
 // The second derivatives of the scalar f, shape [x.., x..]: forward over reverse. Through a
-// custom_vjp use jacrev(grad(f), x). Throws ShapeError if f's value does not have exactly one
-// element.
-Tensor hessian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x);
+// custom_vjp use jacrev(grad(f), x). Throws DTypeError if x or f's value is not floating, and
+// ShapeError if that does not have exactly one element.
+Tensor hessian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x,
+               Location where = Location::current());
 
 }  // namespace fluxion

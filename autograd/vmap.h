@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "autograd/live_scope.h"
+#include "engine/error.h"
 #include "engine/graph/tree.h"
 
 namespace fluxion {
@@ -34,10 +35,10 @@ struct BatchedLeaf;  // autograd/batching.h
 class MappedLeaves {
  public:
   // One axis per value; empty tensors stay empty. `arguments` says which argument of the mapped
-  // function each value belongs to, for errors. Throws ShapeError where an axis is out of range or
-  // two sizes differ, Error where nothing is mapped.
+  // function each value belongs to, and `where` the user's call, for errors. Throws ShapeError
+  // where an axis is out of range or two sizes differ, Error where nothing is mapped.
   MappedLeaves(const std::vector<Tensor>& values, const std::vector<MappedAxis>& axes,
-               const std::vector<std::size_t>& arguments = {});
+               const std::vector<std::size_t>& arguments = {}, std::optional<Location> where = {});
 
   const std::vector<Tensor>& tensors() const { return tensors_; }
   std::int64_t size() const { return size_; }
@@ -51,11 +52,12 @@ class MappedLeaves {
   std::vector<Tensor> tensors_;
   std::vector<Tensor> mapped_;  // mapped axis in front; empty for values that are not mapped
   std::int64_t size_ = 0;
+  std::optional<Location> where_;
 };
 
 namespace detail {
 MappedLeaves mapped_leaves(const std::vector<std::vector<Tensor>>& arguments,
-                           const std::vector<MappedAxis>& in_axes);
+                           const std::vector<MappedAxis>& in_axes, const Location& where);
 }
 
 // f -> the function that applies f to slice i along in_axes[k] of every tensor of argument k, for
@@ -65,11 +67,12 @@ MappedLeaves mapped_leaves(const std::vector<std::vector<Tensor>>& arguments,
 // range, Error if no tensor is mapped or f asks for the value of a tensor that depends on a mapped
 // one.
 template <class F>
-auto vmap(F f, std::vector<MappedAxis> in_axes = {}, std::int64_t out_axis = 0) {
-  return [f = std::move(f), in_axes = std::move(in_axes),
-          out_axis]<class... Args>(const Args&... args) {
+auto vmap(F f, std::vector<MappedAxis> in_axes = {}, std::int64_t out_axis = 0,
+          Location where = Location::current()) {
+  return [f = std::move(f), in_axes = std::move(in_axes), out_axis,
+          where]<class... Args>(const Args&... args) {
     using Result = ResultOf<const F&, const Args&...>;
-    const MappedLeaves traced = detail::mapped_leaves({leaves(args)...}, in_axes);
+    const MappedLeaves traced = detail::mapped_leaves({leaves(args)...}, in_axes, where);
     const Result outputs =
         std::apply(f, with_leaves(std::tuple<Args...>(args...), traced.tensors()));
     return with_leaves(outputs, traced.batch(leaves(outputs), out_axis));

@@ -209,7 +209,16 @@ TEST_CASE("errors of derivatives name the caller's line", "[autograd][derivative
   CHECK(names_a_line(message_of([&] { vjp(f, x).second(elsewhere); }), from + 2));
   CHECK(names_a_line(message_of([&] { linearize(f, x).second({elsewhere}); }), from + 3));
   CHECK_THAT(message_of([&] { jvp(f, x, elsewhere); }),
-             has_text("on another device than its value"));
+             has_text("jvp: tangent 0 is on another device than its value"));
+  // ... and which of several.
+  CHECK_THAT(message_of([&] {
+               jvp([](const Tensor& a, const Tensor& b) { return a * b; }, std::tuple(x, x),
+                   std::tuple(x, three));
+             }),
+             has_text("jvp: tangent 1 is " + to_string(three.type()) + " for a value of " +
+                      to_string(x.type())));
+  CHECK_THAT(message_of([&] { grad([](const Tensor&) { return Tensor(); })(x); }),
+             has_text("value holds no tensor (test_derivatives.cpp:"));
   CHECK_THAT(message_of([&] { x + elsewhere; }), has_text("each call that opens a device"));
 }
 

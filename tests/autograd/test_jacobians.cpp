@@ -6,6 +6,7 @@
 #include "engine/compile.h"
 #include "engine/graph/ops.h"
 #include "tests/catch.h"
+#include "tests/error_message.h"
 #include "tests/op_examples.h"
 
 using namespace fluxion;
@@ -171,4 +172,21 @@ TEST_CASE("Jacobians say what they can't do", "[autograd][jacobians]") {
   CHECK_THROWS_AS(jacfwd(from_integers, n), DTypeError);
   CHECK_THROWS_AS(jacrev(from_integers, n), DTypeError);
   CHECK_THROWS_AS(hessian([](const Tensor& z) { return z; }, x), ShapeError);
+  CHECK_THROWS_AS(hessian(from_integers, n), DTypeError);
+  const TensorMap same = [](const Tensor& z) { return z; };
+  const TensorMap nothing = [](const Tensor&) { return Tensor(); };
+  const auto says = [](const auto& call, const std::string& what) {
+    const std::string message = message_of(call);
+    INFO("wants: " << what << ", got: " << message);
+    CHECK_THAT(message, has_text(what));
+    CHECK_THAT(message, has_text("(test_jacobians.cpp:"));
+  };
+  says([&] { jacfwd(to_integers, x); }, "jacfwd: the result is i32[3]");
+  says([&] { jacrev(from_integers, n); }, "jacrev: the argument is i32[2]");
+  says([&] { hessian(from_integers, n); }, "hessian: the argument is i32[2]");
+  says([&] { hessian(to_integers, x); }, "hessian: the result is i32[3]");
+  says([&] { hessian(same, x); }, "hessian: wants a scalar function, got f64[3] from f64[3]");
+  says([&] { jacfwd(same, Tensor()); }, "jacfwd: the argument holds no tensor");
+  says([&] { jacrev(nothing, x); }, "jacrev: the result holds no tensor");
+  says([&] { hessian(nothing, x); }, "hessian: the result holds no tensor");
 }

@@ -682,8 +682,13 @@ TEST_CASE("i64 is mapped along its first axis, and not repeated", "[autograd][vm
   const auto beside = [](const Tensor& x, const Tensor& n) { return std::pair(x, n); };
   CHECK(vmap(beside)(xs, n).second.to_host<std::int64_t>() ==
         std::vector<std::int64_t>{1, 2, 3, 4});
-  CHECK_THROWS_WITH(vmap(beside, {0, not_mapped})(xs, n), has_text("i64 can't be repeated"));
-  CHECK_THROWS_WITH(vmap(beside, {0, 1})(xs, n), has_text("first axis only"));
+  CHECK_THROWS_WITH(vmap(beside, {0, not_mapped})(xs, n),
+                    has_text("result 1, i64[2, 2], is the same for every example, and i64 can't be "
+                             "repeated") &&
+                        has_text("(test_vmap.cpp:"));
+  CHECK_THROWS_WITH(vmap(beside, {0, 1})(xs, n), has_text("argument 1, i64[2, 2]: i64") &&
+                                                     has_text("first axis only") &&
+                                                     has_text("(test_vmap.cpp:"));
 }
 
 TEST_CASE("a checkpoint under vmap is still one, and many cotangents recompute it once",
@@ -796,13 +801,24 @@ TEST_CASE("vmap says what is wrong", "[autograd][vmap]") {
     INFO("wants: " << what << ", got: " << message(call));
     CHECK(message(call).find(what) != std::string::npos);
   };
+  // ... and where.
+  const auto says_place = [&](const auto& call, const char* what) {
+    says(call, what);
+    says(call, "(test_vmap.cpp:");
+  };
   CHECK_THROWS_AS(vmap(add)(xs, ys), ShapeError);
-  says([&] { vmap(add)(xs, ys); }, "3 of argument 0, f64[3, 4], but 5 of argument 1, f64[5, 4]");
+  says_place([&] { vmap(add)(xs, ys); },
+             "3 of argument 0, f64[3, 4], but 5 of argument 1, f64[5, 4]");
   CHECK_THROWS_AS(vmap(add)(xs, scalar), ShapeError);
-  says([&] { vmap(add, {0, -3})(xs, xs); }, "axis -3 is out of range for argument 1, f64[3, 4]");
-  says([&] { vmap(add, {not_mapped, not_mapped})(xs, xs); }, "nothing to map over");
-  says([&] { vmap(add, {0})(xs, xs); }, "1 axes for 2 arguments");
-  says([&] { vmap(add, {}, 2)(xs, xs); }, "out_axis 2 is out of range");
+  says_place(
+      [&] {
+        vmap(add, {0, -3})(xs, xs);
+      },
+      "axis -3 is out of range for argument 1, f64[3, 4]");
+  says_place([&] { vmap(add, {not_mapped, not_mapped})(xs, xs); }, "nothing to map over");
+  says_place([&] { vmap(add, {0})(xs, xs); }, "1 axes for 2 arguments");
+  says_place([&] { vmap(add, {}, 2)(xs, xs); },
+             "out_axis 2 is out of range for result 0, f64[4], which becomes f64[3, 4]");
   says([&] { vmap([](const Tensor& x) { return x * sum(x).item<double>(); })(xs); },
        "asked for inside the mapped function");
   // A mapped function may look at what is not mapped.
