@@ -71,6 +71,7 @@ struct Solver::State {
   };
 
   Stepper stepper;
+  std::size_t visits_of_none = 0;  // of an empty batch
   std::shared_ptr<Counts> counts = std::make_shared<Counts>();
   std::optional<Compiled<Step>> step = {};
   std::optional<Compiled<Start>> start = {};
@@ -101,6 +102,9 @@ Solver::Solver(Predictor predictor, const SamplerOptions& given, std::int64_t nu
     return network(z, times, labels);
   };
   const Stepper& stepper = state_->stepper;
+  state_->visits_of_none = stepper.shown        ? static_cast<std::size_t>(options.shown_steps) + 1
+                           : stepper.unfinished ? 1
+                                                : stepper.grid.size();
   predictor = stepped(std::move(predictor), options, stepper, null_class);
 
   // What `body` builds; `keep` gets how many calls a sample makes in it.
@@ -165,11 +169,14 @@ Tensor Solver::run(const SolverBatch& given, const RunOptions& run) const {
   const double scale = stepper.grid.front().sigma;
   Tensor z = start ? start(noise) : scale == 1 ? noise : scale * noise;
   if (data) z = stepper.grid.front().alpha * data + z;
+  if (batch == 0) {  // of calls for each sample there is no number, and all states are like this
+    for (std::size_t i = 0; visit && i < state_->visits_of_none; ++i) visit(z);
+    return z;
+  }
   const auto see = [&] {
     if (visit && !stepper.shown) visit(z);
   };
   see();
-  if (batch == 0) return z;  // of calls for each sample there is no number
   std::vector<Tensor> memory;
   double calls = 0;
   if (stepper.start) {

@@ -41,7 +41,8 @@ struct SolverBatch {
   std::function<Tensor(const Tensor& noise)> start = {};
   NoiseRows rows = {};     // of what stochastic steps draw
   std::int64_t used = -1;  // of the samples, those that count in evaluations(); -1: all
-  // Sees every state on the way, that at the beginning first.
+  // Sees every state on the way, that at the beginning first; of an empty batch as many, but that
+  // of error control it sees no tries.
   std::function<void(const Tensor& z)> visit = {};
 };
 

@@ -448,11 +448,22 @@ TEST_CASE("an empty batch has no samples and counts no calls", "[samplers]") {
     INFO(to_string(kind));
     SamplerOptions options{.kind = kind, .steps = kind == SamplerKind::ode_dopri5 ? 1000 : 4};
     const Solver solver(exact, options);
-    CHECK(solver.run({.noise = zeros({0, 2}, DType::f64, c.device)}).shape() == Shape{0, 2});
+    const Tensor none = zeros({0, 2}, DType::f64, c.device);
+    CHECK(solver.run({.noise = none}).shape() == Shape{0, 2});
     CHECK(solver.evaluations() == 0);
     solver.run({.noise = c.noise});
     CHECK(solver.evaluations() > 0);
+    // All states on the way; of error control, which makes no tries, the first.
+    const Sampler sampler(exact, {2}, 0, DType::f64, c.device, options);
+    const bool tries = kind == SamplerKind::ode_dopri5;
+    const Shape states = sampler.path(none).shape();
+    CHECK(states == Shape{tries ? 1 : std::ssize(sampler.grid()), 0, 2});
+    if (!tries) CHECK(states[0] == sampler.path(c.noise).size(0));
   }
+  SamplerOptions even{.kind = SamplerKind::ode_dopri5, .steps = 1000};
+  even.shown_steps = 10;
+  const Sampler sampler(exact, {2}, 0, DType::f64, c.device, even);
+  CHECK(sampler.path(zeros({0, 2}, DType::f64, c.device)).shape() == Shape{11, 0, 2});
 }
 
 TEST_CASE("evaluations are the calls of the network", "[samplers]") {
