@@ -122,13 +122,25 @@ Tensor einsum(std::string_view equation, std::span<const Tensor> operands, Locat
                 ", does not have the axes \"" + axes + "\"");
     for (std::size_t k = 0; k < axes.size(); ++k) {
       const std::int64_t size = operands[i].size(static_cast<std::int64_t>(k));
-      const auto [known, is_new] = sizes.emplace(axes[k], size);
-      require(is_new || known->second == size, std::string("axis '") + axes[k] + "' has size " +
-                                                   std::to_string(size) + " in operand " +
-                                                   std::to_string(i) + " and " +
-                                                   std::to_string(known->second) + " before");
+      const auto known = sizes.emplace(axes[k], size).first;
+      if (known->second == 1) known->second = size;
+      require(size == 1 || known->second == size, std::string("axis '") + axes[k] + "' has size " +
+                                                      std::to_string(size) + " in operand " +
+                                                      std::to_string(i) + " and " +
+                                                      std::to_string(known->second) + " before");
     }
-    left.push_back({operands[i], axes});
+  }
+  // What is repeated along an axis is the same without it.
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    std::string axes;
+    Dims kept;
+    for (std::size_t k = 0; k < subscripts[i].size(); ++k) {
+      const std::int64_t size = operands[i].size(static_cast<std::int64_t>(k));
+      if (size != sizes[subscripts[i][k]]) continue;
+      axes.push_back(subscripts[i][k]);
+      kept.push_back(size);
+    }
+    left.push_back({reshape(operands[i], Shape(kept), where), axes});
   }
   check_letters(result);
   for (const char axis : result)

@@ -10,8 +10,9 @@ namespace fluxion {
 // einsum("bik,bkj->bij", {a, b}): every letter names an axis; the result holds, for each value of
 // the letters behind the arrow, the sum over all other letters of the product of the operands. One
 // operand or more; the result is explicit; no letter twice in one operand or in the result, no
-// ellipsis. Operands are joined two at a time, the cheapest pair first, by matmul where an axis is
-// summed. Throws ShapeError naming the equation.
+// ellipsis. Where an axis has size 1 in one operand and another size elsewhere, that operand is
+// repeated along it. Operands are joined two at a time, the cheapest pair first, by matmul where an
+// axis is summed. Throws ShapeError naming the equation.
 Tensor einsum(std::string_view equation, std::span<const Tensor> operands,
               Location where = Location::current());
 inline Tensor einsum(std::string_view equation, std::initializer_list<Tensor> operands,

@@ -38,10 +38,15 @@ HostValue summed_products(const std::string& equation, const std::vector<HostVal
   std::map<char, std::int64_t> sizes, at;
   for (std::size_t i = 0; i < operands.size(); ++i)
     for (std::size_t k = 0; k < names[i].size(); ++k)
-      sizes[names[i][k]] = operands[i].shape[static_cast<std::int64_t>(k)];
-  const auto position = [&](const std::string& axes) {
+      if (auto& size = sizes.emplace(names[i][k], 1).first->second; size == 1)
+        size = operands[i].shape[static_cast<std::int64_t>(k)];
+  // Along an axis of size 1, all elements are the first.
+  const auto position = [&](const std::string& axes, const Shape& shape) {
     std::int64_t number = 0;
-    for (const char axis : axes) number = number * sizes[axis] + at[axis];
+    for (std::size_t k = 0; k < axes.size(); ++k) {
+      const std::int64_t size = shape[static_cast<std::int64_t>(k)];
+      number = number * size + (size == 1 ? 0 : at[axes[k]]);
+    }
     return static_cast<std::size_t>(number);
   };
   HostValue total;
@@ -53,8 +58,8 @@ HostValue summed_products(const std::string& equation, const std::vector<HostVal
     if (axis == sizes.end()) {
       double product = 1;
       for (std::size_t i = 0; i < operands.size(); ++i)
-        product *= operands[i].values[position(names[i])];
-      total.values[position(result)] += product;
+        product *= operands[i].values[position(names[i], operands[i].shape)];
+      total.values[position(result, total.shape)] += product;
       return;
     }
     for (std::int64_t i = 0; i < axis->second; ++i) {
@@ -169,6 +174,13 @@ TEST_CASE("einsum equals loops over every letter", "[models][einsum]") {
       {",i->i", {{}, {3}}},
       {"ij,jk->ik", {{3, 0}, {0, 2}}},
       {"ij,jk->ik", {{0, 2}, {2, 3}}},
+      // Repeated along an axis of size 1.
+      {"ij,jk->ik", {{3, 1}, {4, 5}}},
+      {"ij,jk->ijk", {{3, 4}, {1, 5}}},
+      {"bik,bkj->bij", {{1, 3, 4}, {2, 4, 5}}},
+      {"ab,bc,cd->ad", {{2, 1}, {3, 4}, {1, 5}}},
+      {"i,i->i", {{1}, {4}}},
+      {"ij,jk->ik", {{3, 0}, {1, 5}}},
   };
   for (const Example& example : examples) {
     INFO(example.equation);
