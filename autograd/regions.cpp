@@ -7,6 +7,7 @@
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
 #include "engine/graph/region.h"
+#include "engine/graph/tree.h"
 #include "engine/graph/walk.h"
 
 namespace fluxion {

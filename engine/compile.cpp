@@ -90,10 +90,6 @@ CompiledTrace::CompiledTrace(std::vector<Tensor> parameters, std::vector<bool> d
                              std::vector<Tensor> outputs)
     : state_(std::make_unique<State>()) {
   if (outputs.empty()) throw Error("compile: the function returned no tensor");
-  for (std::size_t i = 0; i < outputs.size(); ++i)
-    if (!outputs[i])
-      throw Error("compile: tensor " + std::to_string(i) +
-                  " of the function's result holds no tensor; leave it out of the result");
   state_->device = outputs.front().device();
   for (const Tensor& parameter : parameters) state_->parameter_types.push_back(parameter.type());
   for (const Tensor& output : outputs) {
@@ -256,14 +252,15 @@ MemoryReport CompiledTrace::memory_report() const { return state_->plan->memory_
 const Program& CompiledTrace::program() const { return state_->plan->program(); }
 
 std::string describe_retrace(const std::vector<TensorType>& before,
-                             const std::vector<TensorType>& now, bool same_statics,
-                             bool same_device, bool same_arguments) {
+                             const std::vector<TensorType>& now, bool same_places,
+                             bool same_statics, bool same_device, bool same_arguments) {
   if (before.size() != now.size())
     return std::to_string(now.size()) + " argument tensors, were " + std::to_string(before.size());
   for (std::size_t i = 0; i < now.size(); ++i)
     if (!(before[i] == now[i]))
       return "argument tensor " + std::to_string(i) + ": " + to_string(now[i]) + " was " +
              to_string(before[i]);
+  if (!same_places) return "other places of the arguments are empty";
   if (!same_device) return "another device";
   if (!same_arguments) return "an argument of another C++ type";
   if (!same_statics) return "a static argument changed";
@@ -273,13 +270,15 @@ std::string describe_retrace(const std::vector<TensorType>& before,
 std::vector<TensorType> signature_types(const std::vector<Tensor>& arguments) {
   std::vector<TensorType> types;
   types.reserve(arguments.size());
-  for (const Tensor& argument : arguments) {
-    if (!argument)
-      throw Error("compile: argument tensor " + std::to_string(types.size()) +
-                  " holds no tensor; give it a value, or leave it out of the arguments");
-    types.push_back(argument.type());
-  }
+  for (const Tensor& argument : arguments)
+    if (argument) types.push_back(argument.type());
   return types;
+}
+
+Device signature_device(const std::vector<Tensor>& arguments) {
+  for (const Tensor& argument : arguments)
+    if (argument) return argument.device();
+  return {};
 }
 
 std::vector<bool> donated_tensors(const std::vector<std::size_t>& donate,

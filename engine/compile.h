@@ -6,8 +6,8 @@
 // Pass whatever changes from call to call - learning rate, step, random key - as an argument:
 // numbers written in f are constants of the trace. Tensors captured by f become hidden inputs,
 // bound by handle, if they have been evaluated; else what computes them is part of f, and runs at
-// every call. While a transform traces one of them, f is inlined. Several threads may call one
-// compiled function.
+// every call. While a transform traces one of them, f is inlined. Empty places of arguments and
+// results stay empty. Several threads may call one compiled function.
 //
 // A call that fails says what it left behind (Error::aftermath). All checks and allocations come
 // before the first write to donated memory, so nearly every failed call has written nothing and
@@ -125,13 +125,13 @@ class Compiled {
   auto run(const RunOptions& options, const Args&... args) const
       -> ResultOf<const F&, const Args&...> {
     using Result = ResultOf<const F&, const Args&...>;
-    const std::vector<Tensor> arguments = leaves(std::tie(args...));
+    std::vector<Tensor> arguments = leaves(std::tie(args...));
     if (is_traced(arguments)) return std::invoke(shared_->f, args...);
     const std::shared_ptr<const Entry> entry = find<Result>(arguments, args...);
     if (!entry) return std::invoke(shared_->f, args...);
-    CompiledCall call = entry->trace->prepare(arguments);
+    CompiledCall call = entry->trace->prepare(without_empty(std::move(arguments)));
     Result result = with_leaves(std::any_cast<const Result&>(entry->result),
-                                std::span<const Tensor>(call.results()));
+                                in_places(call.results(), entry->present));
     call.run(options);
     return result;
   }
@@ -150,7 +150,7 @@ class Compiled {
   }
 
   // How many times the function was traced, and why the last time: "first call", "argument tensor
-  // 2: f32[8, 2] was f32[4, 2]", ...
+  // 2: f32[8, 2] was f32[4, 2]", ... Empty places are not counted.
   std::size_t traces() const {
     std::lock_guard lock(shared_->mutex);
     return shared_->traces;
@@ -162,7 +162,8 @@ class Compiled {
 
  private:
   struct Signature {
-    std::vector<TensorType> types;
+    std::vector<TensorType> types;  // of the argument tensors that are present
+    std::vector<bool> present;
     Device device;
     std::type_index arguments = typeid(void);  // their C++ types: f may be generic, overloaded
     TreeStatics statics;
@@ -170,7 +171,8 @@ class Compiled {
   };
   struct Entry {
     Signature signature;
-    std::any result;  // the result tree without its tensors
+    std::any result;            // the result tree without its tensors
+    std::vector<bool> present;  // which it has
     std::unique_ptr<CompiledTrace> trace;
   };
   // A signature that a thread is tracing now.
@@ -214,11 +216,12 @@ Compiled<F> compile(F f, CompileOptions options = {}) {
 // ---- implementation
 
 std::string describe_retrace(const std::vector<TensorType>& before,
-                             const std::vector<TensorType>& now, bool same_statics,
-                             bool same_device, bool same_arguments);
+                             const std::vector<TensorType>& now, bool same_places,
+                             bool same_statics, bool same_device, bool same_arguments);
 
-// The types of argument tensors. Throws Error where one holds no tensor.
+// The types of those argument tensors that are not empty, and the device of the first.
 std::vector<TensorType> signature_types(const std::vector<Tensor>& arguments);
+Device signature_device(const std::vector<Tensor>& arguments);
 
 // Per argument tensor, whether it is donated. `counts[i]` is the number of tensors of argument i.
 std::vector<bool> donated_tensors(const std::vector<std::size_t>& donate,
@@ -239,7 +242,8 @@ template <class Result, class... Args>
 std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::find(
     const std::vector<Tensor>& arguments, const Args&... args) const {
   Signature signature{signature_types(arguments),
-                      arguments.empty() ? Device() : arguments.front().device(),
+                      present_in(arguments),
+                      signature_device(arguments),
                       typeid(std::tuple<Args...>),
                       {}};
   (signature.statics.add(args), ...);
@@ -272,8 +276,9 @@ std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::find(
   } else {
     const Signature& last = shared.entries.back()->signature;
     shared.reason =
-        describe_retrace(last.types, signature.types, last.statics == signature.statics,
-                         last.device == signature.device, last.arguments == signature.arguments);
+        describe_retrace(last.types, signature.types, last.present == signature.present,
+                         last.statics == signature.statics, last.device == signature.device,
+                         last.arguments == signature.arguments);
   }
   if (shared.entries.size() >= std::max<std::size_t>(shared.options.max_signatures, 1))
     shared.entries.erase(shared.entries.begin());
@@ -287,15 +292,18 @@ template <class Result, class... Args>
 std::shared_ptr<const typename Compiled<F>::Entry> Compiled<F>::trace(
     Signature signature, const std::vector<Tensor>& arguments, const Args&... args) const {
   const std::vector<bool> donated =
-      donated_tensors(shared_->options.donate, {leaves(args).size()...});
-  const TracedParameters parameters(arguments);
-  Result result = std::apply(
-      shared_->f,
-      with_leaves(std::tuple<Args...>(args...), std::span<const Tensor>(parameters.tensors())));
-  if (parameters.others_reach(leaves(result))) return nullptr;
+      donated_tensors(shared_->options.donate, {without_empty(leaves(args)).size()...});
+  const TracedParameters parameters(without_empty(arguments));
+  Result result =
+      std::apply(shared_->f, with_leaves(std::tuple<Args...>(args...),
+                                         in_places(parameters.tensors(), signature.present)));
+  const std::vector<Tensor> outputs = leaves(result);
+  if (parameters.others_reach(outputs)) return nullptr;
   auto entry = std::make_shared<Entry>();
   entry->signature = std::move(signature);
-  entry->trace = std::make_unique<CompiledTrace>(parameters.tensors(), donated, leaves(result));
+  entry->present = present_in(outputs);
+  entry->trace =
+      std::make_unique<CompiledTrace>(parameters.tensors(), donated, without_empty(outputs));
   // Keep only the structure and the static members.
   entry->result = map_tree(std::move(result), [](const Tensor&) { return Tensor(); });
   return entry;

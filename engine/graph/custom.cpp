@@ -10,12 +10,6 @@ namespace {
 // Which tensors of a flattened tree are not empty.
 using Present = std::vector<bool>;
 
-Present present_in(const std::vector<Tensor>& tensors) {
-  Present present;
-  for (const Tensor& tensor : tensors) present.push_back(static_cast<bool>(tensor));
-  return present;
-}
-
 // The tensors that are present; in_places() is the inverse.
 std::vector<Tensor> gather(const std::vector<Tensor>& all, const Present& present) {
   std::vector<Tensor> some;

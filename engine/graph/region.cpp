@@ -32,14 +32,6 @@ std::shared_ptr<const Region> shared(Region region) {
   return {new Region(std::move(region)), release};
 }
 
-std::vector<Tensor> in_places(std::span<const Tensor> some, const std::vector<bool>& there) {
-  std::vector<Tensor> all(there.size());
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < there.size(); ++i)
-    if (there[i]) all[i] = some[next++];
-  return all;
-}
-
 std::string to_string(const Region& region) {
   constexpr const char* kinds[] = {"checkpoint", "custom_jvp", "custom_linear", "custom_vjp",
                                    "derivative of custom_vjp"};

@@ -62,10 +62,6 @@ bool has_rules(const Region& region);
 // last owner frees such a chain without recursion.
 std::shared_ptr<const Region> shared(Region region);
 
-// A list of the size of `there`: the tensors `some`, in order, where it is true; empty ones
-// elsewhere.
-std::vector<Tensor> in_places(std::span<const Tensor> some, const std::vector<bool>& there);
-
 // "checkpoint block": kind and name.
 std::string to_string(const Region& region);
 

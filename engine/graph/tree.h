@@ -11,7 +11,9 @@
 //   };
 //
 // Any other member is *static*: it must be equality-comparable and copyable, and is part of the
-// signature of a compiled function.
+// signature of a compiled function. A tensor may be empty: transforms, rules, eval_tree and
+// compiled functions pass such a place on as it is, and it has no derivative. Which places are
+// empty is part of the signature too.
 #pragma once
 
 #include <any>
@@ -20,6 +22,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -102,6 +105,28 @@ std::vector<Tensor> leaves(const T& tree) {
   return result;
 }
 
+// The tensors of a list that are not empty, and which they are; in_places() makes the list again.
+inline std::vector<Tensor> without_empty(std::vector<Tensor> tensors) {
+  std::erase_if(tensors, [](const Tensor& tensor) { return !tensor; });
+  return tensors;
+}
+inline std::vector<bool> present_in(std::span<const Tensor> tensors) {
+  std::vector<bool> present;
+  present.reserve(tensors.size());
+  for (const Tensor& tensor : tensors) present.push_back(static_cast<bool>(tensor));
+  return present;
+}
+// A list of the size of `present`: the tensors `some`, in order, where it is true; empty ones
+// elsewhere.
+inline std::vector<Tensor> in_places(std::span<const Tensor> some,
+                                     const std::vector<bool>& present) {
+  std::vector<Tensor> all(present.size());
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < present.size(); ++i)
+    if (present[i]) all[i] = some[next++];
+  return all;
+}
+
 // A copy of `tree` with each tensor replaced by f(tensor).
 template <class T, class F>
 T map_tree(T tree, F&& f) {
@@ -168,9 +193,10 @@ class TreeStatics {
   std::vector<Item> items_;
 };
 
+// eval of the tensors of a tree.
 template <class T>
 void eval_tree(const T& tree, const EvalOptions& options = {}) {
-  const std::vector<Tensor> tensors = leaves(tree);
+  const std::vector<Tensor> tensors = without_empty(leaves(tree));
   eval(std::span<const Tensor>(tensors), options);
 }
 

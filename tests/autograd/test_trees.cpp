@@ -77,8 +77,60 @@ TEST_CASE("numbers beside tensors are told apart by their bits", "[engine][tree]
   CHECK(scaled.traces() == 3);
 }
 
-TEST_CASE("an empty tensor in a compiled result is refused by its number", "[engine][tree]") {
-  const auto f = compile([](const Tensor& x) { return std::pair(x * 2.0, Tensor()); });
-  CHECK_THAT(message_of([&] { f(tree_values({1})); }),
-             has_text("tensor 1 of the function's result holds no tensor"));
+TEST_CASE("empty places pass through compiled functions", "[engine][tree]") {
+  using Three = std::array<Tensor, 3>;
+  const Tensor x = tree_values({1, 2}), y = tree_values({3, 4}), none;
+  const std::vector<double> twice{2, 4}, sum{4, 6};
+  // Of the result.
+  const auto f = compile([](const Tensor& x) { return Three{Tensor(), x * 2.0, Tensor()}; });
+  for (int call = 0; call < 2; ++call) {
+    const Three result = f(x);
+    CHECK(!result[0]);
+    CHECK(result[1].to_host<double>() == twice);
+    CHECK(!result[2]);
+  }
+  // Of the arguments: they are part of the signature.
+  const auto g = compile([](const Three& p) {
+    Tensor total;
+    for (const Tensor& each : p)
+      if (each) total = total ? total + each : each * 1.0;
+    return std::pair(total, p[2]);
+  });
+  CHECK(g(Three{x, none, y}).first.to_host<double>() == sum);
+  CHECK(g(Three{none, x, y}).first.to_host<double>() == sum);
+  CHECK(g.last_trace_reason() == "other places of the arguments are empty");
+  const auto [total, last] = g(Three{x, y, none});
+  CHECK(total.to_host<double>() == sum);
+  CHECK(!last);
+  CHECK(g.traces() == 3);
+  CHECK(g(Three{y, none, none}).first.to_host<double>() == std::vector<double>{3, 4});
+  CHECK(g.last_trace_reason() == "1 argument tensors, were 2");
+  g(Three{x, none, y});
+  CHECK(g.traces() == 4);
+  // What a transform takes and gives, with the same places.
+  const auto slope = grad([&](const Three& p) { return fluxion::sum(square(g(p).first)); });
+  const Three plain = slope(Three{none, x, none}), compiled = compile(slope)(Three{none, x, none});
+  CHECK(!compiled[0]);
+  CHECK(compiled[1].to_host<double>() == twice);
+  CHECK(plain[1].to_host<double>() == twice);
+  CHECK(!compiled[2]);
+  eval_tree(slope(Three{none, x, y}));
+  // Integers have no cotangent.
+  const auto pulled = compile([](const std::pair<Tensor, Tensor>& p, const Tensor& u) {
+    return vjp([](const std::pair<Tensor, Tensor>& q) { return take(q.first, q.second, 0); }, p)
+        .second(u);
+  });
+  const Tensor second = Tensor::from(std::vector<std::int32_t>{1}, {1}, tree_device());
+  const auto [back] = pulled(std::pair(x, second), tree_values({5}));
+  CHECK(back.first.to_host<double>() == std::vector<double>{0, 5});
+  CHECK(!back.second);
+  // Donated arguments are counted without them.
+  const auto h = compile([](const Three& p, const Tensor& x) { return p[1] + x; }, {.donate = {1}});
+  const Tensor given = tree_values({1, 1});
+  CHECK(h(Three{none, x, none}, given).to_host<double>() == std::vector<double>{2, 3});
+  CHECK_THROWS_WITH(given.to_host<double>(), has_text("donated"));
+  CHECK(x.to_host<double>() == std::vector<double>{1, 2});
+  // Nothing at all is a mistake.
+  CHECK_THAT(message_of([&] { compile([](const Tensor&) { return Tensor(); })(x); }),
+             has_text("the function returned no tensor"));
 }
