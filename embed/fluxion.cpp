@@ -22,6 +22,7 @@
 #include "embed/generator.h"
 #include "embed/handles.h"
 #include "engine/error.h"
+#include "engine/platform/host_memory.h"
 #include "engine/utf8.h"
 
 static_assert(std::string_view(FLUXION_HEADER_VERSION) == FLUXION_PROJECT_VERSION,
@@ -142,7 +143,7 @@ namespace {
 
 // Read, not mapped: a file that is cut short while it is mapped ends the process.
 struct Content {
-  std::unique_ptr<std::byte[]> memory;
+  HostMemory memory;
   std::size_t size;
   std::span<const std::byte> bytes() const { return {memory.get(), size}; }
 };
@@ -157,7 +158,8 @@ Content read_whole(const std::filesystem::path& path) {
   if (size > static_cast<std::uintmax_t>(std::numeric_limits<std::ptrdiff_t>::max()))
     fail("it has more bytes than this system's addresses can count");
   const auto bytes = static_cast<std::size_t>(size);
-  Content content{std::make_unique_for_overwrite<std::byte[]>(bytes), bytes};
+  Content content{allocate_host_memory(bytes), bytes};
+  if (!content.memory) throw std::bad_alloc();
   std::ifstream file(path, std::ios::binary);
   if (!file) fail("it can't be opened for reading");
   // In pieces: the C library of Windows counts the bytes of one read in an int.

@@ -107,26 +107,60 @@ std::uint8_t pixel_of(float value) {
   return level > 0 ? static_cast<std::uint8_t>(std::lround(std::min(level, 255.0f))) : 0;
 }
 
-// Decoded in place where the host sees the device's memory: weights are most of what there is.
+// A part of a buffer that the host sees, which it keeps.
+class PartOfBuffer final : public Buffer {
+ public:
+  PartOfBuffer(std::shared_ptr<Buffer> whole, std::size_t at, std::size_t bytes)
+      : Buffer(bytes, whole->owner()),
+        whole_(std::move(whole)),
+        data_(static_cast<std::byte*>(whole_->host()) + at) {}
+  void* host() override { return data_; }
+
+ private:
+  std::shared_ptr<Buffer> whole_;
+  std::byte* data_;
+};
+
+constexpr std::size_t part_alignment = 64;
+std::size_t bytes_of_part(const StoredWeight& weight) {
+  const std::size_t bytes = TensorType(weight.shape, DType::f32).bytes();
+  return (bytes + part_alignment - 1) / part_alignment * part_alignment;
+}
+
 Tensor upload(const StoredWeight& weight, const Device& device) {
   const TensorType type(weight.shape, DType::f32);
   std::shared_ptr<Buffer> buffer = device.backend().allocate(type);
-  if (void* const memory = buffer->host()) {
-    weight.copy_to({static_cast<float*>(memory), static_cast<std::size_t>(type.shape.elements())});
-  } else {
-    const std::vector<float> values = weight.values();
-    device.backend().upload(*buffer, DType::f32, std::as_bytes(std::span(values)));
-  }
+  const std::vector<float> values = weight.values();
+  device.backend().upload(*buffer, DType::f32, std::as_bytes(std::span(values)));
   return Tensor::from_buffer(std::move(buffer), type, device);
+}
+
+// Decodes them in place into one buffer, whose memory is there after few page faults: weights are
+// most of what there is.
+Tensors in_one_buffer(const StoredSampler& sampler, const Device& device) {
+  std::size_t all = 0, at = 0;
+  for (const StoredWeight& weight : sampler.weights) all += bytes_of_part(weight);
+  const std::shared_ptr<Buffer> whole = device.backend().allocate(all);
+  Tensors tensors;
+  for (const StoredWeight& weight : sampler.weights) {
+    const TensorType type(weight.shape, DType::f32);
+    auto part = std::make_shared<PartOfBuffer>(whole, at, type.bytes());
+    weight.copy_to(
+        {static_cast<float*>(part->host()), static_cast<std::size_t>(type.shape.elements())});
+    tensors.push_back(Tensor::from_buffer(std::move(part), type, device));
+    at += bytes_of_part(weight);
+  }
+  return tensors;
 }
 
 // All of them; their bytes in the file are not needed any more.
 std::shared_ptr<const Tensors> uploaded(StoredSampler& sampler, const Device& device) {
   Tensors tensors;
-  for (StoredWeight& weight : sampler.weights) {
-    tensors.push_back(upload(weight, device));
-    weight.bytes = {};
-  }
+  if (device.backend().allocate(std::size_t{1})->host() != nullptr)
+    tensors = in_one_buffer(sampler, device);
+  else
+    for (const StoredWeight& weight : sampler.weights) tensors.push_back(upload(weight, device));
+  for (StoredWeight& weight : sampler.weights) weight.bytes = {};
   sampler.storage.reset();
   return std::make_shared<const Tensors>(std::move(tensors));
 }

@@ -1,6 +1,7 @@
 // Processors, memory and disk space that this process may use.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>

@@ -5,30 +5,12 @@
 #include <utility>
 
 #include "engine/error.h"
-#include "engine/platform/machine.h"
 
 namespace fluxion::cpu_backend {
 
-namespace {
-
-constexpr std::size_t alignment = 64;
-
-// Large memory lies on large pages.
-constexpr std::size_t large = 2 * huge_page_bytes;
-
-MemoryPool::Memory system_memory(std::size_t bytes) {
-  const std::align_val_t aligned{bytes >= large ? huge_page_bytes : alignment};
-  void* memory = ::operator new(std::max<std::size_t>(bytes, 1), aligned, std::nothrow);
-  if (memory && bytes >= large)
-    advise_huge_pages(memory, bytes / huge_page_bytes * huge_page_bytes);
-  return MemoryPool::Memory(static_cast<std::byte*>(memory), {aligned});
-}
-
-}  // namespace
-
 std::size_t MemoryPool::rounded(std::size_t bytes) {
   if (bytes > no_limit / 2) return no_limit / 2;  // refused by the system
-  std::size_t step = alignment;
+  std::size_t step = host_memory_alignment;
   while (step * 16 <= bytes) step *= 2;
   return (bytes + step - 1) / step * step;
 }
@@ -36,7 +18,7 @@ std::size_t MemoryPool::rounded(std::size_t bytes) {
 MemoryPool::Blocks::node_type MemoryPool::allocate(std::size_t bytes, std::size_t MemoryUse::*kind,
                                                    const char* what) {
   Blocks block;
-  block.emplace(bytes, Memory(nullptr, AlignedDelete{}));
+  block.emplace(bytes, HostMemory());
   Blocks::node_type node = block.extract(block.begin());
   for (const bool trimmed : {false, true}) {
     std::size_t used = 0;
@@ -51,7 +33,7 @@ MemoryPool::Blocks::node_type MemoryPool::allocate(std::size_t bytes, std::size_
       if (within) use_.*kind += bytes;  // before the memory is there, so that others see it
     }
     if (within) {
-      node.mapped() = system_memory(bytes);
+      node.mapped() = allocate_host_memory(bytes);
       if (node.mapped()) return node;
       std::lock_guard lock(mutex_);
       use_.*kind -= bytes;

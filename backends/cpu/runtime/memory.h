@@ -3,25 +3,19 @@
 
 #include <cstddef>
 #include <map>
-#include <memory>
 #include <mutex>
-#include <new>
 #include <utility>
 
 #include "engine/backend.h"
+#include "engine/platform/host_memory.h"
 
 namespace fluxion::cpu_backend {
 
 class MemoryPool {
  public:
-  struct AlignedDelete {
-    std::align_val_t alignment{};
-    void operator()(std::byte* memory) const { ::operator delete(memory, alignment); }
-  };
-  using Memory = std::unique_ptr<std::byte, AlignedDelete>;
   // Blocks by size. A block that is in use is a node without a map, so giving it back allocates
   // nothing.
-  using Blocks = std::multimap<std::size_t, Memory>;
+  using Blocks = std::multimap<std::size_t, HostMemory>;
 
   // Memory, aligned to 64, that goes back to the pool. The pool must outlive it.
   class Lease {
