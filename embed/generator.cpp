@@ -508,6 +508,7 @@ void Generator::generate_pixels(const SampleRequest& request, std::span<std::uin
 void Generator::noise(const SampleRequest& request, std::span<float> to) const {
   check_request(sampler(), request);
   check_room(sampler(), request.count, to.size());
+  if (request.cancel.stop_requested()) throw Cancelled("generate: stopped before it began");
   const State::NoiseLease drawn(*state_);
   const auto elements = static_cast<std::size_t>(sampler().sample_shape.elements());
   blaming_the_file([&] {

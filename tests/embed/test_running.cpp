@@ -78,6 +78,12 @@ TEST_CASE("another thread cancels calls that are under way, and later ones", "[e
   CHECK(fluxion_generate(generator.get(), &request, samples.data(), samples.size(), &error) ==
         FLUXION_CANCELLED);
   CHECK(!seen.begun);
+  // So does one that would draw nothing.
+  request.count = 0;
+  CHECK(fluxion_generate(generator.get(), &request, nullptr, 0, &error) == FLUXION_CANCELLED);
+  CHECK(fluxion_generate_pixels(generator.get(), &request, nullptr, 0, &error) ==
+        FLUXION_CANCELLED);
+  CHECK(fluxion_noise(generator.get(), &request, nullptr, 0, &error) == FLUXION_CANCELLED);
   // What was cancelled can be asked for again.
   request.cancel = nullptr;
   request.count = 2;
