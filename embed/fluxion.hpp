@@ -11,6 +11,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -85,7 +86,11 @@ class Device {
     handle_.reset(made);
   }
 
-  std::string description() const { return fluxion_device_description(get()); }
+  std::string description() const {
+    const char* const text = fluxion_device_description(get());
+    if (!text) throw Error(FLUXION_INVALID_ARGUMENT, "device_description: device is NULL");
+    return text;
+  }
   fluxion_memory memory() const {
     fluxion_memory memory = FLUXION_MEMORY;
     fluxion_error error;
@@ -216,11 +221,20 @@ class Generator {
 
   template <class T, class Function>
   std::vector<T> run(const Request& request, Function function) const {
-    std::vector<T> values(numbers_of(request));
+    std::vector<T> values;
+    try {
+      values.resize(numbers_of(request));
+    } catch (const std::bad_alloc&) {
+      throw_too_many();
+    }
     make(request, [&](const fluxion_request& given, fluxion_error* error) {
       return function(get(), &given, values.data(), values.size(), error);
     });
     return values;
+  }
+
+  [[noreturn]] static void throw_too_many() {
+    throw Error(FLUXION_OUT_OF_MEMORY, "generate: more samples than the host's memory can hold");
   }
 
   std::size_t numbers_of(const Request& request) const {
@@ -228,8 +242,7 @@ class Generator {
     const auto count = static_cast<std::uint64_t>(request.count),
                elements = static_cast<std::uint64_t>(info().elements);
     constexpr std::uint64_t most = static_cast<std::size_t>(-1) / 2 / sizeof(float);
-    if (count > most / elements)
-      throw Error(FLUXION_OUT_OF_MEMORY, "generate: more samples than the host's memory can hold");
+    if (count > most / elements) throw_too_many();
     return static_cast<std::size_t>(count * elements);
   }
 

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "embed/fluxion.hpp"
 #include "tests/embed/handles.h"
@@ -50,6 +51,18 @@ TEST_CASE("the C++ wrapper draws, reports and throws", "[embed][wrappers]") {
   CHECK(status_of([&] { generator.generate({.count = -1}); }) == FLUXION_INVALID_ARGUMENT);
   CHECK(status_of([&] { generator.generate({.count = 2, .classes = {1}}); }) ==
         FLUXION_INVALID_ARGUMENT);
+  // More than addresses can reach, and than a size can count.
+  for (const std::int64_t count : {std::int64_t{1} << 46, std::int64_t{1} << 62}) {
+    if (sanitized && count == std::int64_t{1} << 46) continue;  // which ends the process
+    CAPTURE(count);
+    CHECK(status_of([&] { generator.generate({.count = count}); }) == FLUXION_OUT_OF_MEMORY);
+    CHECK(status_of([&] { generator.pixels({.count = count}); }) == FLUXION_OUT_OF_MEMORY);
+    CHECK(status_of([&] { generator.noise({.count = count}); }) == FLUXION_OUT_OF_MEMORY);
+  }
+  runtime::Device moved("cpu:1");
+  const runtime::Device to = std::move(moved);
+  CHECK(status_of([&] { moved.description(); }) == FLUXION_INVALID_ARGUMENT);
+  CHECK(to.description() == device.description());
 
   std::int64_t last = 0;
   CHECK(status_of([&] {
