@@ -77,6 +77,10 @@ class Browser:
     def run(self, script):
         return self._ask("/execute/sync", {"script": script, "args": []})
 
+    def choose_file(self, selector, path):
+        found = self._ask("/element", {"using": "css selector", "value": selector})
+        self._ask(f"/element/{next(iter(found.values()))}/value", {"text": os.path.abspath(path)})
+
     def screenshot(self, path):
         with open(path, "wb") as file:
             file.write(base64.b64decode(self._ask("/screenshot", method="GET")))
@@ -88,10 +92,14 @@ class Browser:
         self._driver.wait()
 
 
-def wait_for(browser, what, script):
+DRAWN = "return document.documentElement.dataset.state === 'drawn'"
+FAILED = "return document.documentElement.dataset.state === 'failed'"
+
+
+def wait_for(browser, what, script, refused=False):
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        if browser.run("return document.documentElement.dataset.state") == "failed":
+        if not refused and browser.run(FAILED):
             raise SystemExit("check_page: the page says: " + browser.run(
                 "return document.getElementById('status').textContent"))
         if browser.run(script):
@@ -100,7 +108,6 @@ def wait_for(browser, what, script):
     raise SystemExit(f"check_page: waited {PATIENCE} s in vain for {what}")
 
 
-DRAWN = "return document.documentElement.dataset.state === 'drawn'"
 # The mean and the spread of the levels of every canvas.
 LEVELS = """return [...document.querySelectorAll('canvas')].map(canvas => {
   const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -150,8 +157,20 @@ def main():
         browser.run("document.getElementById('walk').click()")
         if walked <= 321:
             raise SystemExit("check_page: it does not walk")
+        time_text = browser.run("return document.getElementById('time').textContent")
+        # Where the page's own generator can't be loaded, a visitor can open another.
+        browser.open(f"http://127.0.0.1:{port}/index.html?model=none.fxn")
+        wait_for(browser, "a refusal", FAILED, refused=True)
+        if not browser.run("""return document.querySelector('label.file').getClientRects().length > 0
+          && document.getElementById('status').textContent.includes('none.fxn: 404')"""):
+            raise SystemExit("check_page: without a generator, no file can be opened")
+        browser.run("document.documentElement.dataset.state = ''")
+        browser.choose_file("#file", os.path.join(sys.argv[1], "generator.fxn"))
+        wait_for(browser, "a drawing of a visitor's file", DRAWN)
+        if not browser.run("return document.getElementById('status').hidden"):
+            raise SystemExit("check_page: a failure that is over is still told")
         print(f"check_page: {code} bytes, {len(before)} images, the first after {first:.2f} s; "
-              + browser.run("return document.getElementById('time').textContent"))
+              + time_text)
     finally:
         browser.close()
 

@@ -137,9 +137,12 @@ $("walk").onclick = () => {
   if (walking) walk();
   else draw();
 };
+let own = false; // a file of the visitor's is open, or about to be
 $("file").onchange = async ({ target }) => {
+  if (!target.files.length) return;
+  own = true;
   try {
-    if (target.files.length) await open(await target.files[0].arrayBuffer());
+    await open(await target.files[0].arrayBuffer());
   } catch (error) {
     fail(error);
   }
@@ -149,7 +152,8 @@ const name = new URLSearchParams(location.search).get("model") ?? "generator.fxn
 try {
   const response = await fetch(name);
   if (!response.ok) throw new Error(`${name}: ${response.status} ${response.statusText}`);
-  await open(await response.arrayBuffer());
+  const bytes = await response.arrayBuffer();
+  if (!own) await open(bytes);
 } catch (error) {
-  fail(error);
+  if (!own) fail(error);
 }
