@@ -72,7 +72,6 @@ std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams
          .flip = options.flip,
          .labels = !options.no_labels,
          .progress = progress,
-         .memory = options.memory,
          .memory_limit = options.memory_bytes_limit});
   }
   show_warnings(*data, streams);

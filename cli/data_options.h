@@ -18,7 +18,7 @@ struct DataOptions {
   bool flip = false, no_labels = false;
   Split split = Split::train;
   // Those of DataSetOptions; no options of their own.
-  std::optional<std::uint64_t> memory, memory_bytes_limit;
+  std::optional<std::uint64_t> memory_bytes_limit;
 };
 
 // --data, --image-size, --channels, --flip and --no-labels, in a group "Data". What `options` holds

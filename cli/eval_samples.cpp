@@ -14,13 +14,15 @@ namespace {
 constexpr std::int64_t default_points = 10'000, default_images = 2'000;
 constexpr std::int64_t point_batch = 1000, image_batch = 64;  // drawn at a time
 
-std::vector<std::int64_t> read_labels(const std::string& path, std::int64_t count) {
-  const SourceArray array = open_labels(path);
-  const Shape& shape = array.type.shape;
-  if ((shape.rank() != 1 && !(shape.rank() == 2 && shape[1] == 1)) || shape[0] < count)
-    throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) +
-                      " samples, the array is " + to_string(array.type));
-  std::vector<std::int64_t> labels = whole_numbers(path, array);
+std::vector<std::int64_t> read_labels(const std::string& path, std::int64_t count,
+                                      std::uint64_t memory) {
+  const auto wanted = [&](const TensorType& type) {
+    const Shape& shape = type.shape;
+    if ((shape.rank() != 1 && !(shape.rank() == 2 && shape[1] == 1)) || shape[0] < count)
+      throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) +
+                        " samples, the array is " + to_string(type));
+  };
+  std::vector<std::int64_t> labels = whole_numbers(path, open_labels(path, wanted, memory), memory);
   labels.resize(static_cast<std::size_t>(count));
   return labels;
 }
@@ -109,7 +111,7 @@ std::vector<std::int32_t> asked_of(const EvalArguments& options, const DataSet& 
                       judged.text());
   };
   if (!options.labels.empty()) {
-    for (const std::int64_t label : read_labels(options.labels, count)) {
+    for (const std::int64_t label : read_labels(options.labels, count, free_memory(options))) {
       const std::string name = std::to_string(label);
       asked.push_back(judged.find(name));
       if (asked.back() < 0) refuse(options.labels, asked.size() - 1, name);

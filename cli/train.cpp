@@ -265,7 +265,6 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   const Device device = open_device(options, streams, options.quiet);
   if (const int stopped = prepare_pairs(options, given, device, streams)) return stopped;
   options.memory_bytes_limit = free_memory(options);
-  options.memory = *options.memory_bytes_limit / 2;  // of decoded images; the rest is to train in
   const std::shared_ptr<DataSet> data = open_data_set(options, streams, options.quiet);
   resolve(options, *data);
   if (before && !settings_before.empty()) check_unchanged(settings_before, settings_of(options));

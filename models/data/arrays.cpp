@@ -118,6 +118,12 @@ std::vector<std::uint8_t> levels_of(const std::string& name, const SourceArray& 
   return levels;
 }
 
+void check_whole_type(const std::string& name, const TensorType& type) {
+  if (is_floating(type.dtype))
+    throw FormatError(name + ": labels of type " + std::string(to_string(type.dtype)) +
+                      " (whole numbers from 0: save labels.astype(int))");
+}
+
 SourceArray singles_of(const SourceArray& halves) {
   FileArray singles{{halves.type.shape, DType::f32}, {}};
   singles.bytes.resize(singles.type.bytes());
@@ -136,27 +142,32 @@ SourceArray SourceArray::of(FileArray array) {
 }
 
 SourceArray npy_in(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
-                   const std::string& name, std::optional<std::uint64_t> memory) {
+                   const std::string& name, std::optional<std::uint64_t> memory,
+                   const WantedType& wanted) {
   NpyHeader header = parse_npy_header(bytes, name);
+  if (wanted) wanted(header.type);
   if (!header.held_as_stored()) return SourceArray::of(parse_npy(bytes, name, memory));
   return {std::move(header.type), bytes.subspan(header.start), owner};
 }
 
-SourceArray open_npy(const std::filesystem::path& path, std::optional<std::uint64_t> memory) {
+SourceArray open_npy(const std::filesystem::path& path, std::optional<std::uint64_t> memory,
+                     const WantedType& wanted) {
   const auto file = std::make_shared<const MappedFile>(path);
   const std::string name = path.string();
   if (!is_gzip(file->bytes())) {
-    SourceArray array = npy_in(file->bytes(), file, name, memory);
+    SourceArray array = npy_in(file->bytes(), file, name, memory, wanted);
     file->check_whole();
     if (array.owner == file) array.file = file;
     return array;
   }
-  const std::uint64_t size =
-      parse_npy_start(gunzip_prefix(file->bytes(), npy_start_bytes, name), name).file_bytes();
+  const NpyHeader header =
+      parse_npy_start(gunzip_prefix(file->bytes(), npy_start_bytes, name), name);
+  const std::uint64_t size = header.file_bytes();
   if (size > largest_unpacked || size / largest_expansion > file->bytes().size())
     throw FormatError(name + ": " + std::to_string(file->bytes().size()) +
                       " compressed bytes can't hold the " + std::to_string(size) +
                       " of its header");
+  if (wanted) wanted(header.type);
   require_memory(unpacking_bytes(size), name, memory);
   const auto unpacked =
       std::make_shared<const std::vector<std::byte>>(gunzip(file->bytes(), size, name));
@@ -216,33 +227,45 @@ bool looks_like_labels(const TensorType& type, std::int64_t count) {
   return !is_floating(type.dtype) && (type.shape == Shape{count} || type.shape == Shape{count, 1});
 }
 
-std::vector<std::int64_t> whole_numbers(const std::string& name, const SourceArray& array) {
-  if (is_floating(array.type.dtype))
-    throw FormatError(name + ": labels of type " + std::string(to_string(array.type.dtype)) +
-                      " (whole numbers from 0: save labels.astype(int))");
-  std::vector<std::int64_t> result(static_cast<std::size_t>(array.type.shape.elements()));
-  for (std::size_t i = 0; i < result.size(); ++i) result[i] = whole_number(array, i);
+std::vector<std::int64_t> whole_numbers(const std::string& name, const SourceArray& array,
+                                        std::optional<std::uint64_t> memory) {
+  check_whole_type(name, array.type);
+  const auto count = static_cast<std::size_t>(array.type.shape.elements());
+  require_memory(count * sizeof(std::int64_t), name, memory);
+  std::vector<std::int64_t> result(count);
+  for (std::size_t i = 0; i < count; ++i) result[i] = whole_number(array, i);
   if (array.file) array.file->check_whole();
   return result;
 }
 
+WantedType labels_wanted(const std::string& name, std::int64_t count) {
+  return [name, count](const TensorType& type) {
+    const Shape& shape = type.shape;
+    if (shape != Shape{count} && shape != Shape{count, 1})
+      throw FormatError(name + ": " + std::to_string(count) + " samples need labels " +
+                        to_string(Shape{count}) + ", got " + to_string(shape) +
+                        (shape.rank() == 2 && shape[0] == count
+                             ? "; one column a class? save labels.argmax(1)"
+                             : "") +
+                        " (--no-labels takes the samples without)");
+    check_whole_type(name, type);
+  };
+}
+
 std::vector<std::int32_t> labels_in(const std::string& name, const SourceArray& array,
-                                    std::int64_t count) {
-  const Shape& shape = array.type.shape;
-  if (shape != Shape{count} && shape != Shape{count, 1})
-    throw FormatError(name + ": " + std::to_string(count) + " samples need labels " +
-                      to_string(Shape{count}) + ", got " + to_string(shape) +
-                      (shape.rank() == 2 && shape[0] == count
-                           ? "; one column a class? save labels.argmax(1)"
-                           : "") +
-                      " (--no-labels takes the samples without)");
-  std::vector<std::int32_t> labels;
-  for (const std::int64_t value : whole_numbers(name, array)) {
+                                    std::int64_t count, std::optional<std::uint64_t> memory) {
+  labels_wanted(name, count)(array.type);
+  const auto number = static_cast<std::size_t>(count);
+  require_memory(number * sizeof(std::int32_t), name, memory);
+  std::vector<std::int32_t> labels(number);
+  for (std::size_t i = 0; i < number; ++i) {
+    const std::int64_t value = whole_number(array, i);
     if (value < 0 || value >= most_classes)
-      throw FormatError(name + ": label " + std::to_string(labels.size()) + " is " +
-                        std::to_string(value) + " (0 to " + std::to_string(most_classes - 1) + ")");
-    labels.push_back(static_cast<std::int32_t>(value));
+      throw FormatError(name + ": label " + std::to_string(i) + " is " + std::to_string(value) +
+                        " (0 to " + std::to_string(most_classes - 1) + ")");
+    labels[i] = static_cast<std::int32_t>(value);
   }
+  if (array.file) array.file->check_whole();
   return labels;
 }
 

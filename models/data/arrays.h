@@ -29,10 +29,12 @@ struct SourceArray {
 // A .npy array: plain (not copied where it is stored as it is held), or compressed with gzip.
 // `memory`: bytes that unpacking may take; empty: what is free. Throws IoError, FormatError,
 // OutOfMemory.
-SourceArray open_npy(const std::filesystem::path& path, std::optional<std::uint64_t> memory = {});
+SourceArray open_npy(const std::filesystem::path& path, std::optional<std::uint64_t> memory = {},
+                     const WantedType& wanted = {});
 // The same of bytes that `owner` holds.
 SourceArray npy_in(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
-                   const std::string& name, std::optional<std::uint64_t> memory = {});
+                   const std::string& name, std::optional<std::uint64_t> memory = {},
+                   const WantedType& wanted = {});
 
 // [count, dimensions]: points, in floats or bytes. [count, height, width] and [count, height,
 // width, 1 or 3]: images, in floats (taken as they are: they should lie in [-1, 1]), whole numbers
@@ -45,11 +47,15 @@ ArrayContent sample_content(const std::string& name, SourceArray array,
 // Whether an array could be the labels of `count` samples: whole numbers or booleans, [count] or
 // [count, 1].
 bool looks_like_labels(const TensorType& type, std::int64_t count);
-// The labels of `count` samples. Throws FormatError, with what to do, for anything else, and for a
-// label that is negative or no less than a million.
+// Throws FormatError, with what to do, for any other array. `name` stands for it in messages.
+WantedType labels_wanted(const std::string& name, std::int64_t count);
+// The labels of `count` samples. Throws FormatError for what is no such array, and for a label that
+// is negative or no less than a million; OutOfMemory where they take more than `memory`.
 std::vector<std::int32_t> labels_in(const std::string& name, const SourceArray& array,
-                                    std::int64_t count);
-// The elements of an array of whole numbers or booleans. Throws FormatError for other types.
-std::vector<std::int64_t> whole_numbers(const std::string& name, const SourceArray& array);
+                                    std::int64_t count, std::optional<std::uint64_t> memory = {});
+// The elements of an array of whole numbers or booleans. Throws FormatError for other types,
+// OutOfMemory.
+std::vector<std::int64_t> whole_numbers(const std::string& name, const SourceArray& array,
+                                        std::optional<std::uint64_t> memory = {});
 
 }  // namespace fluxion

@@ -11,6 +11,7 @@
 #include "engine/error.h"
 #include "engine/platform/file.h"
 #include "models/data/array_set.h"
+#include "models/files/file_array.h"
 
 namespace fluxion {
 
@@ -89,8 +90,15 @@ std::unique_ptr<DataSet> cifar10(const std::filesystem::path& folder,
     throw NoTestPart("reading CIFAR-10: " + folder.string() + " lacks test_batch.bin");
   if (files.empty())
     throw IoError("reading CIFAR-10: " + folder.string() + " lacks data_batch_1.bin");
+  std::uint64_t records = 0;
+  for (const std::filesystem::path& file : files)
+    records += MappedFile(file).bytes().size() / record;
+  require_memory(records * (3 * plane + sizeof(std::int32_t)), folder.string(),
+                 options.memory_limit);
   ArrayContent content;
   std::vector<std::uint8_t> pixels;
+  pixels.reserve(records * 3 * plane);
+  content.labels.reserve(records);
   for (const std::filesystem::path& file : files) append(file, pixels, content.labels);
   content.count = static_cast<std::int64_t>(content.labels.size());
   content.sample_shape = {side, side, 3};

@@ -127,9 +127,10 @@ struct DataSetOptions {
   // Told, from the calling thread, how many of a folder's files have been looked at.
   std::function<void(std::int64_t done, std::int64_t total)> progress = {};
   // Bytes that decoded images may take, beyond which they are decoded again in every epoch; empty:
-  // half of the memory that is free.
+  // half of the memory that is free, or of the limit.
   std::optional<std::uint64_t> memory = {};
-  // Bytes that unpacking an array may take; more is refused with OutOfMemory. Empty: what is free.
+  // Bytes that unpacking an array, or decoding a picture, may take; more is refused with
+  // OutOfMemory. Empty: what is free.
   std::optional<std::uint64_t> memory_limit = {};
 };
 

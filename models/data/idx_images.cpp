@@ -104,10 +104,10 @@ std::unique_ptr<DataSet> idx_images(const fs::path& path, const DataSetOptions& 
   ArrayContent content =
       sample_content(image_file.string(), std::move(images), options.memory_limit);
   if (options.labels) {
-    const fs::path label_file = labels_beside(image_file, content.count);
+    const fs::path label_file = labels_beside(image_file, content.count, options.memory_limit);
     const ArrayFileName name = array_file_name(image_file);
     if (!label_file.empty()) {
-      content.labels = read_labels(label_file, content.count);
+      content.labels = read_labels(label_file, content.count, options.memory_limit);
     } else if (folder || (name.idx && name.images)) {
       throw IoError("reading images: the labels " + expected_labels(image_file) +
                     " are not there (--no-labels takes the images without)");

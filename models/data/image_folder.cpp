@@ -18,6 +18,7 @@
 #include "engine/platform/threads.h"
 #include "models/data/checksum.h"
 #include "models/data/image_list.h"
+#include "models/files/file_array.h"
 #include "models/images/decode.h"
 #include "models/images/levels.h"
 #include "models/images/resize.h"
@@ -336,13 +337,21 @@ std::unique_ptr<DataSet> image_folder(const std::filesystem::path& folder,
   check_image_options(name, size, options.channels);
   const std::int64_t channels = options.channels != 0 ? options.channels : grey ? 1 : 3;
 
+  constexpr std::uint64_t unlimited = std::numeric_limits<std::uint64_t>::max();
+  const std::uint64_t limit = options.memory_limit.value_or(unlimited);
   std::vector<ListedImage> images;
-  for (std::size_t i = 0; i < list.images.size(); ++i)
-    if (found.infos[i].channels != 0) images.push_back(std::move(list.images[i]));
+  for (std::size_t i = 0; i < list.images.size(); ++i) {
+    const ImageInfo& info = found.infos[i];
+    if (info.channels == 0) continue;
+    // One at a time is decoded at least.
+    const std::uint64_t decoded = static_cast<std::uint64_t>(info.width) *
+                                  static_cast<std::uint64_t>(info.height) *
+                                  static_cast<std::uint64_t>(info.channels);
+    if (decoded > limit) require_memory(decoded, list.images[i].path.string(), limit);
+    images.push_back(std::move(list.images[i]));
+  }
   const std::uint64_t memory =
-      options.memory
-          ? *options.memory
-          : available_memory_bytes().value_or(std::numeric_limits<std::uint64_t>::max()) / 2;
+      options.memory.value_or(std::min(limit, available_memory_bytes().value_or(unlimited)) / 2);
   return std::make_unique<ImageFolder>(name, Shape{size, size, channels},
                                        std::move(list.class_names), std::move(images),
                                        list.warnings, memory);

@@ -57,9 +57,9 @@ bool holds_array(const fs::path& path) {
 }
 
 // Of a file whose name does not say what of: one that is no labels is something else.
-bool has_labels(const fs::path& path, std::int64_t count) {
+bool has_labels(const fs::path& path, std::int64_t count, std::optional<std::uint64_t> memory) {
   try {
-    return !read_labels(path, count).empty();
+    return !read_labels(path, count, memory).empty();
   } catch (const IoError&) {
     throw;
   } catch (const OutOfMemory&) {
@@ -96,7 +96,8 @@ ArrayFileName array_file_name(const fs::path& path) {
   return result;
 }
 
-fs::path labels_beside(const fs::path& images, std::int64_t count) {
+fs::path labels_beside(const fs::path& images, std::int64_t count,
+                       std::optional<std::uint64_t> memory) {
   fs::path documented = images;
   if (documented.extension() == ".gz") documented.replace_extension();
   documented.replace_extension(".labels.npy");
@@ -136,7 +137,7 @@ fs::path labels_beside(const fs::path& images, std::int64_t count) {
                 named[0].filename().string() + " or " + named[1].filename().string() +
                 "; leave one of them there, or leave the classes out (--no-labels)");
   for (const fs::path& file : nameless)
-    if (has_labels(file, count))
+    if (has_labels(file, count, memory))
       throw Error("data set " + images.string() + ": " + file.filename().string() +
                   " beside it holds as many labels, and its name does not say of what; call it " +
                   documented.filename().string() +
@@ -144,10 +145,13 @@ fs::path labels_beside(const fs::path& images, std::int64_t count) {
   return {};
 }
 
-std::vector<std::int32_t> read_labels(const fs::path& path, std::int64_t count) {
-  const SourceArray array =
-      kind_of(path) == FileKind::idx ? SourceArray::of(read_idx(path)) : open_labels(path);
-  return labels_in(path.string(), array, count);
+std::vector<std::int32_t> read_labels(const fs::path& path, std::int64_t count,
+                                      std::optional<std::uint64_t> memory) {
+  const WantedType wanted = labels_wanted(path.string(), count);
+  const SourceArray array = kind_of(path) == FileKind::idx
+                                ? SourceArray::of(read_idx(path, memory, wanted))
+                                : open_labels(path, wanted, memory);
+  return labels_in(path.string(), array, count, memory);
 }
 
 }  // namespace fluxion

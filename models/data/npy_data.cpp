@@ -16,9 +16,10 @@ std::unique_ptr<DataSet> npy_data(const std::filesystem::path& path,
                      ": one array has no held-out part; give the path of another");
   ArrayContent content =
       sample_content(name, open_npy(path, options.memory_limit), options.memory_limit);
-  if (options.labels)
-    if (const std::filesystem::path labels = labels_beside(path, content.count); !labels.empty())
-      content.labels = read_labels(labels, content.count);
+  if (options.labels) {
+    const std::filesystem::path labels = labels_beside(path, content.count, options.memory_limit);
+    if (!labels.empty()) content.labels = read_labels(labels, content.count, options.memory_limit);
+  }
   return array_set(name, std::move(content), options);
 }
 

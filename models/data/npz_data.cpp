@@ -103,8 +103,9 @@ class NpzFile {
 
   std::string name_of(const NamedArray& array) const { return name_ + ": " + array.key; }
 
-  SourceArray open(const NamedArray& array) const {
+  SourceArray open(const NamedArray& array, const WantedType& wanted = {}) const {
     if (!array.header) throw FormatError(array.reason);
+    if (wanted) wanted(array.header->type);
     const ZipMember& member = *array.member;
     if (member.method == 0) {
       SourceArray stored = npy_in(archive_.in_place(member), file_, name_of(array), memory_);
@@ -116,6 +117,11 @@ class NpzFile {
     const auto bytes = std::make_shared<const std::vector<std::byte>>(archive_.unpack(member));
     file_->check_whole();
     return npy_in(*bytes, bytes, name_of(array), memory_);
+  }
+
+  std::vector<std::int32_t> labels(const NamedArray& array, std::int64_t count) const {
+    const std::string name = name_of(array);
+    return labels_in(name, open(array, labels_wanted(name, count)), count, memory_);
   }
 
   // "images u8[60000, 28, 28], names (text)", or the reason why each can't be read.
@@ -251,8 +257,7 @@ std::vector<std::string> classes_of(const NpzFile& file, const std::vector<std::
   for (const Part part : {Part::train, Part::test, Part::validation})
     for (const NamedArray& array : file.arrays()) {
       if (!array.is(Role::labels, part) || array.header->type.shape.rank() == 0) continue;
-      for (const std::int32_t label :
-           labels_in(file.name_of(array), file.open(array), array.header->type.shape[0]))
+      for (const std::int32_t label : file.labels(array, array.header->type.shape[0]))
         largest = std::max<std::int64_t>(largest, label);
     }
   return numbered_classes(static_cast<std::int32_t>(largest + 1));
@@ -274,22 +279,22 @@ std::unique_ptr<DataSet> npz_data(const std::filesystem::path& path,
   ArrayContent content = sample_content(file.name_of(*choice.samples), file.open(*choice.samples),
                                         options.memory_limit);
   if (choice.labels != nullptr) {
-    content.labels =
-        labels_in(file.name_of(*choice.labels), file.open(*choice.labels), content.count);
+    content.labels = file.labels(*choice.labels, content.count);
     content.class_names = classes_of(file, content.labels);
   } else if (options.labels && choice.part == Part::whole) {
-    if (const std::filesystem::path labels = labels_beside(path, content.count); !labels.empty())
-      content.labels = read_labels(labels, content.count);
+    const std::filesystem::path labels = labels_beside(path, content.count, options.memory_limit);
+    if (!labels.empty()) content.labels = read_labels(labels, content.count, options.memory_limit);
   }
   if (options.split == Split::train) warn_of_rest(file, choice, content.warnings);
   return array_set(file.name(), std::move(content), options);
 }
 
-SourceArray open_labels(const std::filesystem::path& path) {
-  if (!is_zip(MappedFile(path).bytes())) return open_npy(path);
-  const NpzFile file(path);
+SourceArray open_labels(const std::filesystem::path& path, const WantedType& wanted,
+                        std::optional<std::uint64_t> memory) {
+  if (!is_zip(MappedFile(path).bytes())) return open_npy(path, memory, wanted);
+  const NpzFile file(path, memory);
   if (file.arrays().size() != 1) file.refuse("of a file of labels, one array is wanted");
-  return file.open(file.arrays().front());
+  return file.open(file.arrays().front(), wanted);
 }
 
 }  // namespace fluxion

@@ -21,7 +21,9 @@ bool is_npz(std::span<const std::byte> bytes, const std::string& name);
 std::unique_ptr<DataSet> npz_data(const std::filesystem::path& path,
                                   const DataSetOptions& options = {});
 
-// The labels in a file of labels: a .npy array, or the only array of a .npz file.
-SourceArray open_labels(const std::filesystem::path& path);
+// The labels in a file of labels: a .npy array, or the only array of a .npz file. `memory`: bytes
+// that unpacking may take; empty: what is free. Throws what npz_data does, and OutOfMemory.
+SourceArray open_labels(const std::filesystem::path& path, const WantedType& wanted,
+                        std::optional<std::uint64_t> memory = {});
 
 }  // namespace fluxion

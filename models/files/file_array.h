@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -50,6 +51,9 @@ bool is_held_as_stored(const StoredType& type);
 // free, or than `limit`.
 void require_memory(std::uint64_t bytes, std::string_view name,
                     std::optional<std::uint64_t> limit = {});
+
+// Told the type of an array before its elements are unpacked; throws where it is not wanted.
+using WantedType = std::function<void(const TensorType&)>;
 
 // What the memory holds at most while so many bytes are unpacked: they grow into place, half of
 // them twice at the last step.

@@ -38,7 +38,7 @@ std::optional<StoredType> idx_type(std::uint32_t code) {
 }  // namespace
 
 FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name,
-                    std::optional<std::uint64_t> memory) {
+                    std::optional<std::uint64_t> memory, const WantedType& wanted) {
   const auto refuse = [&](const std::string& what) {
     throw FormatError(std::string(name) + ": not a valid IDX file: " + what);
   };
@@ -82,6 +82,8 @@ FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name,
   if (compressed ? total / largest_expansion > bytes.size() : total != bytes.size() - header)
     refuse(claim + ", and the file has " +
            std::to_string(bytes.size() - (compressed ? 0 : header)));
+  const Shape shape(std::move(sizes));
+  if (wanted) wanted({shape, held_as(*type)});
 
   std::vector<std::byte> unpacked;
   if (compressed) {
@@ -91,19 +93,18 @@ FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name,
       refuse(claim + ", and the compressed stream holds " +
              std::to_string(unpacked.size() - header));
     unpacked.erase(unpacked.begin(), unpacked.begin() + static_cast<std::ptrdiff_t>(header));
-    if (is_held_as_stored(*type))
-      return {{Shape(std::move(sizes)), held_as(*type)}, std::move(unpacked)};
+    if (is_held_as_stored(*type)) return {{shape, held_as(*type)}, std::move(unpacked)};
     bytes = unpacked;
   } else {
     bytes = bytes.subspan(header);
   }
-  const Shape shape(std::move(sizes));
   return {{shape, held_as(*type)}, held_elements(bytes, *type, shape, false, name, memory)};
 }
 
-FileArray read_idx(const std::filesystem::path& path, std::optional<std::uint64_t> memory) {
+FileArray read_idx(const std::filesystem::path& path, std::optional<std::uint64_t> memory,
+                   const WantedType& wanted) {
   const MappedFile file(path);
-  FileArray array = parse_idx(file.bytes(), path.string(), memory);
+  FileArray array = parse_idx(file.bytes(), path.string(), memory, wanted);
   file.check_whole();
   return array;
 }

@@ -15,8 +15,9 @@ namespace fluxion {
 // [images, rows, columns] or [labels], mostly bytes; i8, i16, i32, f32 and f64 are read, too.
 // Throws IoError, or FormatError before allocating what a header claims but the file does not hold.
 // `memory`: bytes that unpacking may take; empty: what is free. Throws OutOfMemory.
-FileArray read_idx(const std::filesystem::path& path, std::optional<std::uint64_t> memory = {});
+FileArray read_idx(const std::filesystem::path& path, std::optional<std::uint64_t> memory = {},
+                   const WantedType& wanted = {});
 FileArray parse_idx(std::span<const std::byte> bytes, std::string_view name = "IDX data",
-                    std::optional<std::uint64_t> memory = {});
+                    std::optional<std::uint64_t> memory = {}, const WantedType& wanted = {});
 
 }  // namespace fluxion

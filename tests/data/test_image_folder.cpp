@@ -188,6 +188,19 @@ TEST_CASE("image folders: a file that can't be read any more is an error, not da
   CHECK(set->warnings().empty());
 }
 
+TEST_CASE("image folders: decoded images keep to the memory limit", "[data]") {
+  const ScratchFolder folder;
+  write_classes(folder.path(), {"a", "b"}, 8);
+  const std::string path = folder.path().string();
+  // 16 images of 4 x 4 are kept in half of it, or none are.
+  CHECK(make_data_set(path, {.memory_limit = 512})->bytes_to_come() == 256);
+  CHECK(make_data_set(path, {.memory_limit = 511})->bytes_to_come() == 0);
+  // No picture is decoded that takes more.
+  CHECK(make_data_set(path, {.memory_limit = 16})->batch(1, 0, 0).x.size() == 16);
+  CHECK(contains(message_of<OutOfMemory>([&] { make_data_set(path, {.memory_limit = 15}); }),
+                 "0.png: it takes 16 bytes"));
+}
+
 TEST_CASE("image folders: batches do not depend on the memory they may take", "[data]") {
   const ScratchFolder folder;
   write_classes(folder.path(), {"a", "b", "c"}, 5);

@@ -142,6 +142,12 @@ TEST_CASE("CIFAR-10: the binary files, planes made pixels", "[data]") {
   CHECK(test->sample_shape() == Shape{32, 32, 3});
   REQUIRE(test->classes() == 10);
   CHECK(test->class_names()[9] == "truck");
+  // A record takes 3072 bytes, and 4 for its label.
+  CHECK(contains(message_of<OutOfMemory>([&] {
+                   make_data_set(folder.path().string(), {.memory_limit = 15 * 3076 - 1});
+                 }),
+                 "it takes 46140 bytes"));
+  CHECK(make_data_set(folder.path().string(), {.memory_limit = 15 * 3076})->size() == 15);
   const HostBatch batch = test->batch(10, 1, 0);
   const auto level = [&](std::size_t at) {
     return static_cast<int>((batch.x[at] + 1) * 127.5f + 0.5f);

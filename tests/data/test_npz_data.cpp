@@ -1,5 +1,8 @@
 // .npz archives as data sets, and labels in files of their own.
 #include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "engine/platform/file.h"
 #include "models/data/data_set.h"
@@ -115,6 +118,43 @@ TEST_CASE("npy data: what a conversion takes is refused before it is taken", "[d
   // Held as stored: read from the file.
   write_npy(folder / "floats.npy", std::vector<float>(600, 0.5f), {6, 10, 10});
   CHECK(refusal("floats.npy", 0) == "");
+}
+
+TEST_CASE("labels: what unpacking them takes is refused before it is taken", "[data]") {
+  constexpr int count = 1000;
+  const Bytes zeros(count);
+  const Bytes npy_labels = npy_file("'|u1'", false, "(1000,)", zeros);
+  const Bytes npz_labels =
+      ZipPlan{.members = {{.name = "y.npy", .content = npy_labels, .deflate = true}}}.bytes();
+  // Of images that are read where they lie, and take nothing.
+  const Bytes images = npy_file("'|u1'", false, "(1000, 1, 1)", Bytes(count, std::byte{9}));
+  const auto open = [&](const std::string& name, const Bytes& labels, std::uint64_t limit) {
+    const ScratchFolder folder;
+    replace_file(folder / "x.npy", images);
+    replace_file(folder / name, labels);
+    INFO(name << ", " << limit);
+    return message_of<OutOfMemory>(
+        [&] { make_data_set((folder / "x.npy").string(), {.memory_limit = limit}); });
+  };
+  for (const auto& [name, labels] : std::vector<std::pair<std::string, Bytes>>{
+           {"y.npy.gz", gzip(npy_labels)},
+           {"y.npz", npz_labels},
+           {"y-idx1-ubyte.gz", gzip(idx_file(8, {count}, zeros))},
+           {"labels.npy.gz", gzip(npy_labels)}}) {
+    CHECK(contains(open(name, labels, 1400), name));
+  }
+  // As they are held, in four bytes each.
+  CHECK(contains(open("y.npy", npy_labels, 3999), "y.npy: it takes 4000 bytes"));
+  CHECK(open("y.npy", npy_labels, 4000) == "");
+
+  // Whatever is no labels of these samples is not unpacked.
+  const ScratchFolder folder;
+  const ZipPlan plan{.members = {{.name = "x.npy", .content = flat_images(2, 9)},
+                                 {.name = "y.npy", .content = npy_labels, .deflate = true}}};
+  replace_file(folder / "x.npz", plan.bytes());
+  CHECK(contains(message_of<FormatError>(
+                     [&] { make_data_set((folder / "x.npz").string(), {.memory_limit = 100}); }),
+                 "2 samples need labels [2]"));
 }
 
 TEST_CASE("npy data: images that are nearly black are remarked on", "[data]") {
