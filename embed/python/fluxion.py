@@ -17,6 +17,8 @@ import ctypes.util
 import operator
 import os
 import pathlib
+import signal
+import threading
 
 __all__ = ["Error", "Cancelled", "Device", "Cancel", "Generator", "Vulkan", "VulkanDevice",
            "OPEN_CLASS", "devices", "version"]
@@ -267,9 +269,73 @@ def _library():
     return library
 
 
+_SIGNALS = tuple(signal.valid_signals())
+_thread = threading.local()  # .call: the innermost _Call of a thread
+
+
+class _Call:
+    """A call of the library. What the functions raise that it calls back can't cross it, and is
+    raised when it is over. A signal's handler may raise, too, as that of Ctrl-C does, and in the
+    main thread it would before such a function has begun: so handlers wait for the end of the call,
+    or for a progress function."""
+
+    def __init__(self):
+        self.raised = []
+        self._handlers, self._signals = {}, []
+        self.signals_wait = False
+
+    def __enter__(self):
+        if threading.get_ident() == threading.main_thread().ident:
+            try:
+                for number in _SIGNALS:
+                    handler = signal.getsignal(number)
+                    if callable(handler):
+                        self._handlers[number] = handler
+                        signal.signal(number, self._handle)
+            except ValueError:  # not the main interpreter, which alone has signals
+                pass
+        self._outer, _thread.call = getattr(_thread, "call", None), self
+        self.signals_wait = True
+
+    def __exit__(self, *_):
+        self.signals_wait, _thread.call = False, self._outer
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, handler)
+        self.let_signals_in()
+        if self.raised:
+            raise self.raised[0]
+
+    def _handle(self, number, frame):
+        if self.signals_wait:
+            self._signals.append((number, frame))
+        else:
+            self._handlers[number](number, frame)
+
+    def let_signals_in(self):
+        self.signals_wait = False
+        while self._signals:
+            number, frame = self._signals.pop(0)
+            self._handlers[number](number, frame)
+
+
+def _called_back(function, answer=None):
+    """For the library to call; `answer` is for where it raises."""
+    def guarded(*arguments):
+        try:
+            return function(*arguments)
+        except BaseException as failure:
+            if getattr(_thread, "call", None) is None:  # a thread of the library's own
+                raise
+            _thread.call.raised.append(failure)
+            return answer
+    return guarded
+
+
 def _call(name, *arguments):
-    error = _Error()
-    status = getattr(_library(), name)(*arguments, ctypes.byref(error))
+    function, error = getattr(_library(), name), _Error()
+    with _Call():
+        status = function(*arguments, ctypes.byref(error))
     if status != _OK:
         kind = Cancelled if status == _CANCELLED else Error
         raise kind(status, error.message.decode(errors="replace"))
@@ -290,13 +356,16 @@ class _Handle:
     def __init__(self, name, *arguments):
         self._pointer = None
         made = ctypes.c_void_p()
-        _call(name, *arguments, ctypes.byref(made))
-        self._pointer = made
+        try:
+            _call(name, *arguments, ctypes.byref(made))
+        finally:
+            self._pointer = made if made else None
 
     def close(self):
         pointer, self._pointer = self._pointer, None  # first: close() may be called twice at once
         if pointer is not None:
-            getattr(_library(), self._close)(pointer)
+            with _Call():
+                getattr(_library(), self._close)(pointer)
 
     def __del__(self):
         if getattr(self, "_pointer", None) is not None:
@@ -339,7 +408,7 @@ def devices():
             "preferred": bool(one.preferred),
         })
 
-    _call("fluxion_list_devices", _EachDevice(each), None)
+    _call("fluxion_list_devices", _EachDevice(_called_back(each)), None)
     return found
 
 
@@ -413,7 +482,8 @@ class Vulkan:
                 "required": bool(one.required),
             })
 
-        _call("fluxion_vulkan_needs", ctypes.byref(_Vulkan(**self._members)), _EachNeed(each), None)
+        _call("fluxion_vulkan_needs", ctypes.byref(_Vulkan(**self._members)),
+              _EachNeed(_called_back(each)), None)
         return found
 
 
@@ -431,9 +501,8 @@ class VulkanDevice(Device):
                       queue_is_unshared=0 if lock else 1, device=_address(device),
                       device_info=_address(device_info), **vulkan._members)
         if lock:
-            def hold(_):
-                lock.acquire()
-            own.lock, own.unlock = _Lock(hold), _Lock(lambda _: lock.release())
+            own.lock = _Lock(_called_back(lambda _: lock.acquire()))
+            own.unlock = _Lock(_called_back(lambda _: lock.release()))
         self._own = (vulkan, own, device, device_info)  # what the library calls and reads
         _Handle.__init__(self, "fluxion_device_from_vulkan", ctypes.byref(own),
                          ctypes.byref(options))
@@ -540,27 +609,19 @@ class Generator(_Handle):
             size=_within("size", size, 0, most), usage=_within("usage", usage, 0, 2**32 - 1),
             wait_semaphore=wait_semaphore, wait_value=wait_value,
             signal_semaphore=signal_semaphore, signal_value=signal_value)
-        request, failures, held = self._request(count, seed, first, classes, batch, progress,
-                                                cancel, noise, guidance)
-        self._run("fluxion_generate_to_vulkan", failures, ctypes.byref(request),
-                  ctypes.byref(target))
+        request, held = self._request(count, seed, first, classes, batch, progress, cancel, noise,
+                                      guidance)
+        _call("fluxion_generate_to_vulkan", self._open, ctypes.byref(request),
+              ctypes.byref(target))
 
     def _draw(self, function, kind, letter, count, seed, first, classes, batch, progress, cancel,
               noise, guidance):
-        request, failures, held = self._request(count, seed, first, classes, batch, progress,
-                                                cancel, noise, guidance)
+        request, held = self._request(count, seed, first, classes, batch, progress, cancel, noise,
+                                      guidance)
         numbers = count * self._elements
         values = (kind * max(numbers, 1))()
-        self._run(function, failures, ctypes.byref(request), values, numbers)
+        _call(function, self._open, ctypes.byref(request), values, numbers)
         return _shaped(values, letter, numbers, (count, *self.shape))
-
-    def _run(self, function, failures, *arguments):
-        try:
-            _call(function, self._open, *arguments)
-        except Cancelled:
-            if failures:
-                raise failures[0] from None
-            raise
 
     def _class(self, one):
         """The number of a class that is given by number or by name."""
@@ -579,7 +640,7 @@ class Generator(_Handle):
                          + (f" and {more} more" if more > 0 else ""))
 
     def _request(self, count, seed, first, classes, batch, progress, cancel, noise, guidance):
-        """A request, what its progress function will raise, and what it points to."""
+        """A request, and what it points to."""
         for name, value, high in (("count", count, 2**37), ("seed", seed, 2**64 - 1),
                                   ("first", first, 2**37), ("batch", batch, 2**31)):
             _within(name, value, 0, high)
@@ -597,16 +658,16 @@ class Generator(_Handle):
             numbered = (ctypes.c_int32 * max(count, 1))(*chosen)
             request.classes = ctypes.cast(numbered, ctypes.POINTER(ctypes.c_int32))
             held.append(numbered)
-        failures = []
         if progress is not None:
             def step(_, done, all_steps):
+                call = _thread.call
                 try:
+                    call.let_signals_in()
                     result = progress(done, all_steps)
-                    return 1 if _is_false(result) else 0
-                except BaseException as failure:  # it must not cross the library
-                    failures.append(failure)
-                    return 1
-            request.progress = _Progress(step)
+                finally:
+                    call.signals_wait = True
+                return 1 if _is_false(result) else 0
+            request.progress = _Progress(_called_back(step, 1))
         if cancel is not None:
             request.cancel = cancel._open
         if guidance is not None:
@@ -623,7 +684,7 @@ class Generator(_Handle):
             start = (ctypes.c_float * max(numbers, 1)).from_buffer_copy(given or bytes(4))
             request.noise = ctypes.cast(start, ctypes.POINTER(ctypes.c_float))
             held.append(start)
-        return request, failures, held
+        return request, held
 
 
 def _shaped(values, letter, numbers, shape):

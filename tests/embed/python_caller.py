@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import signal
 import threading
 
 import fluxion
@@ -79,6 +80,21 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
             fluxion.Cancelled)
         assert done == [1, 2, 3, 4] and "step 4 of 18" in str(stopped)
         raised(lambda: tiny.generate(progress=lambda n, all_steps: n / 0), ZeroDivisionError)
+        # A handler's exception arrives as itself, whenever its signal comes: mostly while the
+        # library is at work, so that it is due where the progress function begins.
+        def too_late(*_):
+            raise TimeoutError
+        for number, handler, kind in ((signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
+                                      (signal.SIGALRM, too_late, TimeoutError)):
+            before = signal.signal(number, handler)
+            for progress in [lambda *_: None] * 10 + [lambda *_: tiny.generate(),
+                                                      lambda *_: threading.Event().wait(60)]:
+                timer = threading.Timer(0.02, os.kill, (os.getpid(), number))
+                timer.start()
+                raised(lambda: tiny.generate(count=2**18, batch=1, progress=progress), kind)
+                timer.join()
+            assert signal.getsignal(number) is handler
+            signal.signal(number, before)
         cancel = fluxion.Cancel()
         other = threading.Thread(target=cancel.request)
         other.start()

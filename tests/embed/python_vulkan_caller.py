@@ -141,14 +141,17 @@ def wait(value):
 
 class CountingLock:
     def __init__(self):
-        self.lock, self.uses = threading.Lock(), 0
+        self.lock, self.uses, self.failure = threading.Lock(), 0, None
 
     def acquire(self):
+        if self.failure:
+            raise self.failure
         assert self.lock.acquire(timeout=60)
         self.uses += 1
 
     def release(self):
-        self.lock.release()
+        if not self.failure:
+            self.lock.release()
 
 
 ctypes.memset(mapped.value, 0, BYTES)
@@ -187,6 +190,10 @@ with fluxion.VulkanDevice(vulkan, device, device_info, lock=lock, kernel_cache="
                                         progress=lambda n, _: n < 4), fluxion.Cancelled)
         raised(lambda: tiny.generate_to(buffer, BYTES, TRANSFER_DST,
                                         progress=lambda n, _: n / 0), ZeroDivisionError)
+        lock.failure = TimeoutError("the queue is busy")
+        assert raised(lambda: tiny.generate(), TimeoutError) is lock.failure
+        lock.failure = None
+        assert tiny.generate(count=3, seed=4, classes=[0, -1, 2]).tobytes() == expected
 with fluxion.Generator("tiny.fxn") as on_cpu:
     other = raised(lambda: on_cpu.generate_to(buffer, BYTES, TRANSFER_DST))
     assert other.status_name == "invalid argument" and "no Vulkan device" in str(other)
