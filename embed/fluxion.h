@@ -22,7 +22,9 @@
  *
  * Threads. Every function may be called from any thread, and from several at once with the same
  * handles. A handle is closed once, when no call uses it; a device may be closed before its
- * generators, which keep it. There is no state outside of the handles.
+ * generators, which keep it. There is no state outside of the handles. A child of fork() has none
+ * of the threads and opens handles of its own: those of its parent it may close where they are of
+ * the CPU, and no call used them at the fork; it does nothing else with them.
  *
  * Memory. The library frees what it allocated when the handle is closed. Pointers that it returns
  * live as long as the handle that they were asked of. It keeps none of the caller's, but those of

@@ -354,7 +354,7 @@ class _Handle:
     _close = None
 
     def __init__(self, name, *arguments):
-        self._pointer = None
+        self._pointer, self._process = None, os.getpid()
         made = ctypes.c_void_p()
         try:
             _call(name, *arguments, ctypes.byref(made))
@@ -363,7 +363,7 @@ class _Handle:
 
     def close(self):
         pointer, self._pointer = self._pointer, None  # first: close() may be called twice at once
-        if pointer is not None:
+        if pointer is not None and self._process == os.getpid():
             with _Call():
                 getattr(_library(), self._close)(pointer)
 
@@ -384,6 +384,9 @@ class _Handle:
     def _open(self):
         if self._pointer is None:
             raise ValueError(type(self).__name__ + " is closed")
+        if self._process != os.getpid():  # threads and GPUs do not go through a fork
+            raise ValueError(f"this {type(self).__name__} was opened by another process; open one "
+                             "in each")
         return self._pointer
 
 

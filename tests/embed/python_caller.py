@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import threading
+import warnings
 
 import fluxion
 
@@ -140,6 +141,24 @@ with fluxion.Device("cpu:1") as device:
     for handle in (device, fluxion.Cancel()):
         for again in (copy.copy, copy.deepcopy, pickle.dumps):
             raised(lambda: again(handle), TypeError)
+# A child of a fork has none of the threads, and gives nothing back; its parent goes on.
+with fluxion.Generator("tiny.fxn", "cpu:3") as tiny:
+    tiny.generate(count=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # later versions warn of threads
+        child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        try:
+            assert "another process" in str(raised(lambda: tiny.generate(), ValueError))
+            tiny.close()
+            with fluxion.Generator("tiny.fxn", "cpu:3") as own:
+                assert floats(own.generate(count=3, seed=4, classes=classes)) == expected
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert floats(tiny.generate(count=3, seed=4, classes=classes)) == expected
 raised(lambda: fluxion.Generator("tiny.fxn\0nothing"), ValueError)
 raised(lambda: fluxion.Device("cpu:1\0x"), ValueError)
 print("it draws, reports and raises")

@@ -12,6 +12,10 @@
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
+#if defined(__unix__)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 using namespace fluxion;
 using namespace fluxion::testing;
@@ -182,6 +186,30 @@ TEST_CASE("eight threads draw from one generator what one thread draws", "[embed
   CHECK(found == expected);
   CHECK(found_points == expected_points);
 }
+
+#if defined(__unix__)
+
+TEST_CASE("a child of fork() can close what its parent has opened", "[embed][threads]") {
+  const std::vector<std::byte> bytes = tiny_generator(2).bytes;
+  DeviceHandle device = open_device_handle("cpu:3");
+  GeneratorHandle generator = open_bytes(device.get(), bytes);
+  const fluxion_request request = request_for(3, 0, 4, 2);
+  const std::vector<float> expected = drawn(generator.get(), request);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::alarm(60);
+    generator.reset();
+    device.reset();
+    ::_exit(0);
+  }
+  int ending = 0;
+  REQUIRE(::waitpid(child, &ending, 0) == child);
+  CHECK(ending == 0);
+  CHECK(drawn(generator.get(), request) == expected);
+}
+
+#endif
 
 namespace {
 

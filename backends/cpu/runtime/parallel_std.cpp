@@ -21,9 +21,22 @@
 #include "engine/platform/machine.h"
 #include "engine/platform/threads.h"
 
+#if __has_include(<unistd.h>)
+#include <unistd.h>
+#endif
+
 namespace fluxion::cpu_backend {
 
 namespace {
+
+// Which differs in a child of fork().
+int process_number() {
+#if __has_include(<unistd.h>)
+  return static_cast<int>(::getpid());
+#else
+  return 0;
+#endif
+}
 
 constexpr std::chrono::microseconds awake{50};
 
@@ -136,6 +149,7 @@ struct ThreadPool::State {
     }
   }
 
+  const int process = process_number();
   int threads = 1;
   std::mutex mutex;
   std::condition_variable job_waits, helper_left;
@@ -154,7 +168,10 @@ ThreadPool::ThreadPool(int threads) {
   state_ = std::make_unique<State>(threads);
 }
 
-ThreadPool::~ThreadPool() = default;
+ThreadPool::~ThreadPool() {
+  // A child has none of its parent's threads: it would wait for them for ever.
+  if (state_->process != process_number()) static_cast<void>(state_.release());
+}
 
 int ThreadPool::threads() const { return state_->threads; }
 
