@@ -222,8 +222,8 @@ FLUXION_API fluxion_status fluxion_cancel_create(fluxion_cancel** cancel,
                                                  fluxion_error* error) FLUXION_NOEXCEPT;
 /* Calls that were given it return FLUXION_CANCELLED: those under way before their next kernel (on
  * a GPU, their next slice of about 100 ms) or, where they plan a batch size, after the plan they
- * are at; later ones at once. It does not end the wait for an application's semaphore. There is no
- * way back. */
+ * are at; later ones at once. A kernel of a crafted file may take hours. It does not end the wait
+ * for an application's semaphore. There is no way back. */
 FLUXION_API void fluxion_cancel_request(fluxion_cancel* cancel) FLUXION_NOEXCEPT;
 /* Not while a call that was given it is under way. */
 FLUXION_API void fluxion_cancel_destroy(fluxion_cancel* cancel) FLUXION_NOEXCEPT;
