@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
@@ -306,13 +307,27 @@ TEST_CASE("the memory limit holds for reading, sampling and judging", "[cli][fau
   idx.resize(16 + 0x4000 * 0x32 * 0x32, '\0');
   const std::vector<std::byte> packed = gzip(bytes_of(idx));
   replace_file(folder / "zeros-idx3-ubyte.gz", packed);
-  for (const std::string& command :
-       {std::string("train --data zeros-idx3-ubyte.gz --memory-limit 0.03125 --steps 1 --out run"),
-        std::string("eval --samples zeros-idx3-ubyte.gz --data glyphs --memory-limit 0.03125")}) {
+  write_npy(folder / "samples.npy", std::vector<std::uint8_t>(40 * 16 * 16, 7), {40, 16, 16});
+  // As many labels as half a megabyte might hold.
+  std::string labels("\x93NUMPY\x01\0\x76\0", 10);
+  labels += "{'descr': '|u1', 'fortran_order': False, 'shape': (400000000,), }";
+  labels.resize(127, ' ');
+  labels += '\n';
+  std::mt19937 random(1);
+  for (int i = 0; i < 500'000; ++i) labels += static_cast<char>(random() & 255);
+  replace_file(folder / "labels.npy.gz", gzip(bytes_of(labels)));
+  for (const auto& [command, file] :
+       {std::pair("train --data zeros-idx3-ubyte.gz --memory-limit 0.03125 --steps 1 --out run",
+                  "zeros-idx3-ubyte.gz"),
+        std::pair("eval --samples zeros-idx3-ubyte.gz --data glyphs --memory-limit 0.03125",
+                  "zeros-idx3-ubyte.gz"),
+        std::pair("eval --samples samples.npy --labels labels.npy.gz --data glyphs "
+                  "--memory-limit 0.25",
+                  "labels.npy.gz")}) {
     const Ending ending = run(words(command), folder.path());
     INFO(command << "\n" << ending.error);
     CHECK(ending.code == 1);
-    CHECK(contains(last_line(ending.error), "zeros-idx3-ubyte.gz"));
+    CHECK(contains(last_line(ending.error), file));
     CHECK(contains(last_line(ending.error), "of memory"));
   }
   const std::string model = (trained() / "model.safetensors").string();
