@@ -161,8 +161,9 @@ def main():
         # Where the page's own generator can't be loaded, a visitor can open another.
         browser.open(f"http://127.0.0.1:{port}/index.html?model=none.fxn")
         wait_for(browser, "a refusal", FAILED, refused=True)
-        if not browser.run("""return document.querySelector('label.file').getClientRects().length > 0
-          && document.getElementById('status').textContent.includes('none.fxn: 404')"""):
+        if not browser.run("""
+          return document.querySelector('label.file').getClientRects().length > 0 &&
+            document.getElementById('status').textContent.includes('none.fxn: 404')"""):
             raise SystemExit("check_page: without a generator, no file can be opened")
         browser.run("document.documentElement.dataset.state = ''")
         browser.choose_file("#file", os.path.join(sys.argv[1], "generator.fxn"))

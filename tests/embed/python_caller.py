@@ -85,8 +85,9 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
         # library is at work, so that it is due where the progress function begins.
         def too_late(*_):
             raise TimeoutError
-        for number, handler, kind in ((signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
-                                      (signal.SIGALRM, too_late, TimeoutError)):
+        for number, handler, kind in (
+                (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
+                (signal.SIGALRM, too_late, TimeoutError)):
             before = signal.signal(number, handler)
             for progress in [lambda *_: None] * 10 + [lambda *_: tiny.generate(),
                                                       lambda *_: threading.Event().wait(60)]:
