@@ -311,6 +311,7 @@ MemoryRange Memory::take(Pool& pool, std::size_t wanted, const char* what) {
 MemoryRange Memory::buffer(std::size_t bytes) { return take(buffers_, bytes, "a buffer"); }
 
 MemoryRange Memory::staging(std::size_t bytes) {
+  const std::uint64_t in_flight = queue_.submitted();
   for (;;) {
     queue_.collect();  // copies that have arrived give theirs back
     const std::uint64_t reached = queue_.done();
@@ -323,7 +324,9 @@ MemoryRange Memory::staging(std::size_t bytes) {
       const std::int64_t whole = std::max(round_up(static_cast<std::int64_t>(bytes), step), step);
       if (find(staging_, whole, reached, range)) return range;
     }
-    if (reached == queue_.submitted()) break;  // nothing will become free: it is all in use
+    // What was in flight has arrived, and no place became free: it is all in use, or taken by
+    // copies that came later, for which others need not wait for ever.
+    if (reached >= in_flight) break;
     queue_.wait(reached + 1);
   }
   return take(staging_, bytes, "a copy between host and device");

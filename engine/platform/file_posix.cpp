@@ -122,7 +122,10 @@ int enter_temporary(const std::filesystem::path& path) {
 }
 
 void leave_temporary(int place) {
-  if (place >= 0) temporary_names[static_cast<std::size_t>(place)].state = TemporaryName::free;
+  if (place < 0) return;
+  int expected = TemporaryName::set;  // or it is read, in a process that ends
+  temporary_names[static_cast<std::size_t>(place)].state.compare_exchange_strong(
+      expected, TemporaryName::free);
 }
 
 }  // namespace
@@ -132,8 +135,11 @@ bool is_standard_output(const std::filesystem::path& path) {
 }
 
 void remove_temporary_files() noexcept {
-  for (const TemporaryName& name : temporary_names)
-    if (name.state == TemporaryName::set) ::unlink(name.path.data());
+  for (TemporaryName& name : temporary_names) {
+    int expected = TemporaryName::set;  // nobody writes another name there while it is read
+    if (name.state.compare_exchange_strong(expected, TemporaryName::changing))
+      ::unlink(name.path.data());
+  }
 }
 
 ReplacementFile::ReplacementFile(const std::filesystem::path& path, std::uint64_t expected_bytes)

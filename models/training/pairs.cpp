@@ -96,8 +96,9 @@ PairsPlan plan_pairs(const std::filesystem::path& folder, const std::filesystem:
   // Training holds all files open, of which a process may usually have 1024.
   constexpr std::uint64_t most_files = 512;
   const auto count = static_cast<std::uint64_t>(pairs.count);
-  pairs.per_file = static_cast<std::int64_t>(std::clamp<std::uint64_t>(
-      std::max(options.file_bytes / each, (count + most_files - 1) / most_files), 1, most_in_file));
+  pairs.per_file = static_cast<std::int64_t>(
+      std::max({std::min(options.file_bytes / each, most_in_file),
+                (count + most_files - 1) / most_files, std::uint64_t{1}}));
 
   std::error_code missing;
   const bool others = is_pairs_folder(folder);

@@ -76,6 +76,19 @@ TEST_CASE("rf++ with the weights of an EDM model begins with its flow", "[method
   }
 }
 
+TEST_CASE("pairs by the million are in no more files than a process may open", "[methods][pairs]") {
+  const ScratchFolder folder;
+  const auto teacher = write_teacher(folder, pair_teacher("flow-matching"));
+  for (const std::int64_t count : {30, 100'000, 17'000'000}) {
+    PairOptions options = few;
+    options.count = count;
+    const PairsPlan plan = plan_pairs(folder / "many", teacher, options);
+    INFO(count);
+    CHECK(plan.info.files() <= 512);
+    CHECK(plan.info.pairs_in(plan.info.files() - 1) > 0);
+  }
+}
+
 TEST_CASE("a pair is noise and what the teacher's sampler makes of it", "[methods][pairs]") {
   for (const std::string method : {"flow-matching", "meanflow", "edm"}) {
     INFO(method);
