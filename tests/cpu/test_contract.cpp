@@ -621,6 +621,42 @@ TEST_CASE("packing converts every 16-bit float exactly: subnormal numbers, infin
   });
 }
 
+TEST_CASE("neighbouring strips are packed together, and nothing behind their rows is read",
+          "[cpu][contract]") {
+  for_each_gemm_target([&] {
+    const GemmKernels<float>& kernels = gemm_kernels<float>();
+    for (const std::vector<std::int64_t>& heights : {std::vector<std::int64_t>{1},
+                                                     {3},
+                                                     {6},
+                                                     {16},
+                                                     {14, 13},
+                                                     {6, 6, 5},
+                                                     {9, 1, 1, 1, 2},
+                                                     {16, 16, 15}}) {
+      std::int64_t rows = 0;
+      for (const std::int64_t height : heights) rows += height;
+      const std::int64_t inner = 21, stride = rows + 3, to_inner = 16, to_strip = inner * to_inner;
+      // Its last row ends with the memory.
+      std::vector<float> from(static_cast<std::size_t>((inner - 1) * stride + rows));
+      for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<float>(i);
+      std::vector<float> to(heights.size() * static_cast<std::size_t>(to_strip), -1.0f);
+      kernels.pack_group({from.data(), inner, stride, heights.data(), std::ssize(heights),
+                          to.data(), to_strip, to_inner});
+      std::int64_t wrong = 0, first = 0;
+      for (std::int64_t s = 0; s < std::ssize(heights); ++s) {
+        const std::int64_t height = heights[static_cast<std::size_t>(s)];
+        for (std::int64_t p = 0; p < inner; ++p)
+          for (std::int64_t j = 0; j < height; ++j)
+            wrong += to[static_cast<std::size_t>(s * to_strip + p * to_inner + j)] !=
+                     static_cast<float>(p * stride + first + j);
+        first += height;
+      }
+      INFO(rows << " rows, " << kernels.target);
+      CHECK(wrong == 0);
+    }
+  });
+}
+
 TEST_CASE("contractions over an empty inner axis are zero and empty results are left alone",
           "[cpu][contract]") {
   for (const std::int64_t k : {0, 3}) {

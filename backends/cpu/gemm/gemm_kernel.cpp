@@ -309,6 +309,50 @@ void Pack(const GemmStrip<T>& strip) {
   }
 }
 
+template <class T>
+void PackGroup(const GemmStripGroup<T>& given) {
+  // A copy, since for all the compiler knows what is stored may change what was given.
+  const GemmStripGroup<T> group = given;
+  const Lanes<T> d;
+  constexpr std::int64_t lanes = hn::MaxLanes(Lanes<T>());
+  std::int64_t rows = 0, unmasked = 0;
+  for (std::int64_t s = 0; s < group.strips; ++s) rows += group.heights[s];
+  // Whole vectors are read of strips that others follow far enough.
+  for (std::int64_t begin = 0; unmasked < group.strips; begin += group.heights[unmasked++])
+    if (begin + (group.heights[unmasked] + lanes - 1) / lanes * lanes > rows) break;
+  // As in Pack.
+  constexpr std::uintptr_t rows_ahead = 16, line = 64 / sizeof(T);
+  const T* from = group.from;
+  T* to = group.to;
+  for (std::int64_t p = 0; p < group.inner; ++p) {
+    const std::uintptr_t ahead =
+        reinterpret_cast<std::uintptr_t>(from) +
+        rows_ahead * static_cast<std::uintptr_t>(group.inner_stride) * sizeof(T);
+    for (std::uintptr_t j = 0; j < static_cast<std::uintptr_t>(rows); j += line)
+      hwy::Prefetch(reinterpret_cast<const void*>(ahead + j * sizeof(T)));
+    const T* strip = from;
+    T* packed = to;
+    std::int64_t s = 0;
+    for (; s < unmasked; ++s) {
+      for (std::int64_t j = 0; j < group.heights[s]; j += lanes)
+        hn::StoreU(hn::LoadU(d, strip + j), d, packed + j);
+      strip += group.heights[s];
+      packed += group.to_strip;
+    }
+    for (; s < group.strips; ++s) {
+      std::int64_t j = 0;
+      for (; j + lanes <= group.heights[s]; j += lanes)
+        hn::StoreU(hn::LoadU(d, strip + j), d, packed + j);
+      if (j < group.heights[s])
+        hn::StoreU(LoadPart(d, strip + j, group.heights[s] - j), d, packed + j);
+      strip += group.heights[s];
+      packed += group.to_strip;
+    }
+    from += group.inner_stride;
+    to += group.to_inner;
+  }
+}
+
 template <int vectors, class T, int... rows>
 void FillTiles(GemmKernels<T>& kernels, std::integer_sequence<int, rows...>) {
   ((kernels.tile[vectors - 1][rows] = &Tile<T, rows + 1, vectors>), ...);
@@ -325,6 +369,7 @@ const GemmKernels<T>* Kernels() {
     FillTiles<1>(made, std::make_integer_sequence<int, narrow_rows>());
     FillTiles<2>(made, std::make_integer_sequence<int, tile_rows>());
     made.pack = &Pack<T, T>;
+    made.pack_group = &PackGroup<T>;
     if constexpr (std::is_same_v<T, float>)
       made.pack_bf16 = &Pack<T, BFloat16>, made.pack_f16 = &Pack<T, Float16>;
     return made;

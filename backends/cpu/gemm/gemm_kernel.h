@@ -47,6 +47,19 @@ struct GemmStrip {
                           // there get finite or repeated values
 };
 
+// Packing of neighbouring strips of A whose rows are contiguous, as those of a transposed operand:
+// strip s, of heights[s] rows, begins in `from` after those before it, and in `to` at s * to_strip:
+// to[s * to_strip + p * to_inner + j], to_inner as above.
+template <class T>
+struct GemmStripGroup {
+  const T* from;
+  std::int64_t inner, inner_stride;
+  const std::int64_t* heights;
+  std::int64_t strips;
+  T* to;
+  std::int64_t to_strip, to_inner;
+};
+
 inline constexpr int gemm_max_rows = 16;
 inline constexpr int gemm_max_vectors = 2;
 template <class T>
@@ -64,6 +77,7 @@ struct GemmKernels {
   // By what the operand's elements are: T; BFloat16 and Float16, where T is float.
   using PackFunction = void (*)(const GemmStrip<T>&);
   PackFunction pack, pack_bf16, pack_f16;
+  void (*pack_group)(const GemmStripGroup<T>&);
 };
 
 // The kernels of the best instruction set that this processor has. T: float, double.

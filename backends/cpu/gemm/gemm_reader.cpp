@@ -107,20 +107,29 @@ void GemmReader<T>::find_strips(const CallMemory& memory, const Part& part,
     row += rows;
   }
   if (!packs) return;
-  // A few rows of a transposed operand for all strips, then the next few, so that what comes from
+  // The rows of a transposed operand are gone through once for all strips, so that what comes from
   // memory is used whole.
-  constexpr std::int64_t transposed_rows = 16;
-  const std::int64_t at_once = stride == 1 && inner().is_affine()
-                                   ? transposed_rows
-                                   : std::max<std::int64_t>(part.inner_end - part.inner_begin, 1);
-  for (std::int64_t p = part.inner_begin; p < part.inner_end; p += at_once) {
-    for (std::int64_t s = 0, row = part.rows.row; s < part.rows.strips; ++s) {
-      const std::int64_t rows = part.rows.heights[s];
-      if (found[s].data == packed(s))
-        pack(memory, part.batch, row, rows, p, std::min(p + at_once, part.inner_end),
-             packed(s) + (p - part.inner_begin) * part.width, part.width);
-      row += rows;
+  const GemmGroup& group = part.rows;
+  if (is_native() && stride == 1 && strips().stretch(group.row, group.rows) == group.rows) {
+    for (std::int64_t p = part.inner_begin, length = 0; p < part.inner_end; p += length) {
+      length = inner().stretch(p, part.inner_end - p);
+      kernels_->pack_group(
+          {.from = native(memory, part.batch, strips().offset(group.row) + inner().offset(p)),
+           .inner = length,
+           .inner_stride = inner().stride(),
+           .heights = group.heights,
+           .strips = group.strips,
+           .to = part.packed + (p - part.inner_begin) * part.width,
+           .to_strip = part.packed_strip,
+           .to_inner = part.width});
     }
+    return;
+  }
+  for (std::int64_t s = 0, row = group.row; s < group.strips; ++s) {
+    const std::int64_t rows = group.heights[s];
+    if (found[s].data == packed(s))
+      pack(memory, part.batch, row, rows, part.inner_begin, part.inner_end, packed(s), part.width);
+    row += rows;
   }
 }
 
