@@ -486,6 +486,8 @@ void BlockedTape::choose_block(std::int64_t bytes_per_lane) {
   } else if (whole_rows || padded(columns) <= target) {
     block_columns_ = columns;
     block_rows_ = std::min(rows, std::max<std::int64_t>(target / padded(columns), 1));
+    // Blocks of a batch item about equally high.
+    if (batches() > 1) block_rows_ = ceil_div(rows, ceil_div(rows, block_rows_));
   } else {
     block_columns_ = target;
     block_rows_ = 1;

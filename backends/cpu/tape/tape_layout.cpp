@@ -12,6 +12,8 @@ namespace {
 constexpr std::int64_t shortest_row = 64;
 // Fewer kept columns than this would leave most of a vector empty.
 constexpr std::int64_t fewest_columns = 16;
+// Fewer rows, or points, of a batch item than these would be too little for a block.
+constexpr std::int64_t fewest_rows = 16, fewest_points = 2048;
 // A block of resident rows reduced across holds this many rows at most.
 constexpr std::int64_t most_resident_rows = 2048;
 
@@ -56,6 +58,20 @@ std::vector<int> range_of(int first, int last) {
   return axes;
 }
 
+// The axes [0, last) as rows; as batch and rows where some operand, say one that is broadcast along
+// the inner ones, does not walk straight through all of them: a block of rows within one batch item
+// reads it in place, one that crosses items a row at a time.
+void set_rows(const Tape& tape, int last, const std::vector<const Affine*>& functions,
+              AxisGroups& groups) {
+  const int first = straight_from(tape, 0, last, functions);
+  const std::int64_t rows = points(tape.extents, range_of(first, last)),
+                     columns = points(tape.extents,
+                                      range_of(last, static_cast<int>(tape.extents.size())));
+  const bool splits = rows >= fewest_rows && rows * columns >= fewest_points;
+  groups.batch = range_of(0, splits ? first : 0);
+  groups.rows = range_of(splits ? first : 0, last);
+}
+
 // Whether most of what the row reads lies contiguous in memory along a kept axis. A load counts as
 // much as it has elements: statistics of the row, few but often many loads, don't decide.
 bool kept_axes_are_innermost(const Tape& tape, int kept) {
@@ -90,10 +106,11 @@ AxisGroups line_groups(const Tape& tape) {
 
 AxisGroups map_groups(const Tape& tape) {
   const int axes = static_cast<int>(tape.extents.size());
-  int first = straight_from(tape, 0, axes, all_functions(tape));
+  const std::vector<const Affine*> functions = all_functions(tape);
+  int first = straight_from(tape, 0, axes, functions);
   while (first > 0 && points(tape.extents, range_of(first, axes)) < shortest_row) --first;
   AxisGroups groups;
-  groups.rows = range_of(0, first);
+  set_rows(tape, first, functions, groups);
   groups.columns = range_of(first, axes);
   return groups;
 }
@@ -101,7 +118,8 @@ AxisGroups map_groups(const Tape& tape) {
 ReductionLayout reduction_layout(const Tape& tape) {
   const int axes = static_cast<int>(tape.extents.size()), kept = axes - tape.reduced_axes;
   ReductionLayout layout;
-  const int first = straight_from(tape, 0, kept, all_functions(tape));
+  const std::vector<const Affine*> functions = all_functions(tape);
+  const int first = straight_from(tape, 0, kept, functions);
   if (kept_axes_are_innermost(tape, kept) &&
       points(tape.extents, range_of(first, kept)) >= fewest_columns &&
       (tape.streaming || points(tape.extents, range_of(kept, axes)) <= most_resident_rows)) {
@@ -110,7 +128,7 @@ ReductionLayout reduction_layout(const Tape& tape) {
     layout.groups.columns = range_of(first, kept);
     layout.groups.rows = range_of(kept, axes);
   } else {
-    layout.groups.rows = range_of(0, kept);
+    set_rows(tape, kept, functions, layout.groups);
     layout.groups.columns = range_of(kept, axes);
   }
   return layout;
