@@ -187,10 +187,10 @@ Tensor conv2d_weight(const TransposeCall& call) {
                      rows = u.size(0) * u.size(1) * u.size(2);
   const Tensor seen = make_node(Op::windows, WindowAttributes{{kh, kw}, a.stride, a.dilation},
                                 {spread_and_pad(x, a.spread, a.low, a.high, costs)});
-  if (a.groups == 1 && out < std::min(costs.min_product_columns, kh * kw * in)) {
-    const Tensor few = fluxion::matmul(swap_axes(fluxion::reshape(u, {rows, out}), 0, 1),
-                                       fluxion::reshape(seen, {rows, kh * kw * in}), w.dtype());
-    return fluxion::transpose(fluxion::reshape(few, {out, kh, kw, in}), {1, 2, 3, 0});
+  if (a.groups == 1 && out <= costs.max_turned_channels && out < kh * kw * in) {
+    const Tensor turned = fluxion::matmul(swap_axes(fluxion::reshape(u, {rows, out}), 0, 1),
+                                          fluxion::reshape(seen, {rows, kh * kw * in}), w.dtype());
+    return fluxion::transpose(fluxion::reshape(turned, {out, kh, kw, in}), {1, 2, 3, 0});
   }
   if (a.groups == 1) {
     const Tensor columns = swap_axes(fluxion::reshape(seen, {rows, kh * kw * in}), 0, 1);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace fluxion {
 
@@ -30,9 +31,11 @@ struct CostModel {
   // ... in rows of at least this many elements, is a sum of views, not a reduction.
   std::int64_t min_summed_row = 8;
 
-  // A product with fewer columns than this wastes vector lanes: its transpose, where they are the
-  // rows, is computed instead.
-  std::int64_t min_product_columns = 8;
+  // Both operands of the gradient of a convolution's weights are packed, the left one in strips of
+  // a tile's few rows, the right one in those of whole vectors. So the narrower one is best on the
+  // left, where it is the cotangent, of at most this many channels. (Fewer columns than a vector
+  // has lanes would waste the others.)
+  std::int64_t max_turned_channels = std::numeric_limits<std::int64_t>::max();
 
   // A depthwise convolution (one kernel per channel) is a weighted sum of views of the image; if
   // false, one small product per channel.

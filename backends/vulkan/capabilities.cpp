@@ -298,6 +298,7 @@ Capabilities capabilities_of(const DeviceFacts& facts) {
     result.storage.keep(DType::bf16, DType::f32).keep(DType::f16, DType::f32);
   // A dispatch costs more than the passes that it saves.
   result.costs.group_norm_by_channel = false;
+  result.costs.max_turned_channels = 7;  // not measured beyond
   return result;
 }
 

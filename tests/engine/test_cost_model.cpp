@@ -112,7 +112,7 @@ TEST_CASE("group norm sums channel by channel or all at once, as suits the devic
   check_equal(results(f, shapes, by_channel), results(f, shapes, at_once));
 }
 
-TEST_CASE("a convolution's gradient is the product that wastes no vectors of the device",
+TEST_CASE("a convolution's gradient is the product that suits the device's packing",
           "[engine][plan][costs]") {
   const std::vector<Shape> shapes{{2, 6, 6, 4}, {3, 3, 4, 3}};
   const PlannedFunction f = [](const std::vector<Tensor>& x) { return conv2d(x[0], x[1]); };
@@ -122,10 +122,10 @@ TEST_CASE("a convolution's gradient is the product that wastes no vectors of the
   const auto columns = [&](const CostModel& costs) {
     return products(plan_of(gradient, shapes, costs)).back().n;
   };
-  const CostModel wide, narrow{.min_product_columns = 2};
-  CHECK(columns(wide) == 36);
-  CHECK(columns(narrow) == 3);
-  check_equal(results(f, shapes, wide), results(f, shapes, narrow));
+  const CostModel turns, turns_few{.max_turned_channels = 2};
+  CHECK(columns(turns) == 36);
+  CHECK(columns(turns_few) == 3);
+  check_equal(results(gradient, shapes, turns), results(gradient, shapes, turns_few));
 }
 
 TEST_CASE("what is computed again, and what is stored, is the device's to say",
