@@ -15,12 +15,8 @@ namespace {
 
 constexpr std::size_t many_lifetimes = 8192;
 
-// Whether the kernel reads `input` only at the same element where it writes `output`, so that both
-// can share memory.
-bool elementwise_between(const Kernel& kernel, BufferId input, BufferId output) {
-  const auto* map = std::get_if<TapeKernel>(&kernel);
-  if (!map) return false;
-  const Tape& tape = map->tape;
+// Whether the tape reads `input` only at the same element where it writes `output`.
+bool elementwise_between(const Tape& tape, BufferId input, BufferId output) {
   const auto store = std::find_if(tape.stores.begin(), tape.stores.end(),
                                   [&](const TapeStore& s) { return s.buffer == output.number; });
   if (store == tape.stores.end()) return false;
@@ -37,6 +33,23 @@ bool elementwise_between(const Kernel& kernel, BufferId input, BufferId output) 
   return found;
 }
 
+bool maps_between(const Kernel& kernel, BufferId input, BufferId output) {
+  const auto* map = std::get_if<TapeKernel>(&kernel);
+  return map && elementwise_between(map->tape, input, output);
+}
+
+// Whether both can share memory. An epilogue runs once at each element, when all its products are
+// added, so that it may write over what it adds to them, but not over what the product reads.
+bool can_share(const Kernel& kernel, BufferId input, BufferId output) {
+  const auto* product = std::get_if<ContractKernel>(&kernel);
+  if (!product) return maps_between(kernel, input, output);
+  return std::none_of(product->terms.begin(), product->terms.end(),
+                      [&](const ContractTerm& term) {
+                        return term.lhs.buffer == input.number || term.rhs.buffer == input.number;
+                      }) &&
+         elementwise_between(product->epilogue, input, output);
+}
+
 }  // namespace
 
 bool can_overwrite(const Kernel& kernel, const std::set<BufferId>& inputs,
@@ -44,7 +57,7 @@ bool can_overwrite(const Kernel& kernel, const std::set<BufferId>& inputs,
   for (const BufferId written : writes(kernel)) {
     if (!outputs.contains(written)) continue;
     for (const BufferId input : inputs)
-      if (elementwise_between(kernel, input, written)) return true;
+      if (maps_between(kernel, input, written)) return true;
   }
   return false;
 }
@@ -61,7 +74,7 @@ Indexed<BufferId, BufferId> take_over(const Kernels& kernels, const Traffic& tra
     const auto fits = [&](BufferId input) {
       const auto& readers = traffic.readers[input];
       return !given.contains(input) && slots[input].type == slots[output].type &&
-             elementwise_between(kernels[writer].kernel, input, output) &&
+             maps_between(kernels[writer].kernel, input, output) &&
              std::all_of(readers.begin(), readers.end(), [&](KernelId reader) {
                return reader == writer || order.place[reader] < order.place[writer];
              });
@@ -175,7 +188,7 @@ Arena place_temporaries(const Kernels& kernels, const Traffic& traffic, const Sl
       const auto reused = std::find_if(inputs.begin(), inputs.end(), [&](BufferId in) {
         return temporary(in) && last_read(in) == now &&
                bytes_of(slots[in].type, storage) == bytes_of(slots[out].type, storage) &&
-               elementwise_between(kernel, in, out);
+               can_share(kernel, in, out);
       });
       if (reused == inputs.end()) {
         shares[out] = out;

@@ -1,6 +1,7 @@
 // What the planner makes of graphs: how many kernels, how many bytes, and that every program passes
 // the verifier.
 #include <algorithm>
+#include <vector>
 
 #include "autograd/linearize.h"
 #include "autograd/transforms.h"
@@ -242,6 +243,36 @@ TEST_CASE("temporaries share memory once they are dead", "[engine][plan]") {
     return z;
   };
   CHECK(program_of(powers, x).arena_bytes <= 2 * 64 * 64 * 4);
+}
+
+TEST_CASE("a product is written over what it is added to, not over what it reads",
+          "[engine][plan]") {
+  const auto added = [](const Tensor& x) {
+    Tensor total = cumsum(x, 0);
+    for (int k = 0; k < 6; ++k) total = total + matmul(x, cumsum(total, 1) * 0.01);
+    return total * 2.0;
+  };
+  const auto read = [](const Tensor& x) {
+    Tensor total = cumsum(x, 0);
+    for (int k = 0; k < 3; ++k) total = total + 0.01 * matmul(total, x);
+    return cumsum(total, 1);
+  };
+  // Few elements and many addends: the inner axis is split, and its parts are added at the end.
+  const auto of_parts = [](const Tensor& x) {
+    const Tensor narrow = reshape(x, {16, x.shape().elements() / 16});
+    const Tensor corner = cumsum(slice(narrow, {0, 0}, {16, 16}, {1, 1}), 0);
+    return cumsum(corner + matmul(narrow, transpose(narrow, {1, 0})), 1);
+  };
+  const auto on = [](const Device& device) {
+    return to_tensor(random_value({200, 200}, -1, 1, 1), device, DType::f32);
+  };
+  const Device device = cpu({.threads = 2}), plain = reference();
+  const Tensor x = on(device);
+  CHECK(program_of(added, x).arena_bytes <= 2 * 200 * 200 * 4 + 256);
+  for (const std::function<Tensor(const Tensor&)>& f :
+       {std::function<Tensor(const Tensor&)>(added), std::function<Tensor(const Tensor&)>(read),
+        std::function<Tensor(const Tensor&)>(of_parts)})
+    CHECK(difference(compile(f)(x), f(on(plain)), 1e-3, 1e-3) == "");
 }
 
 TEST_CASE("donated state is updated in place", "[engine][plan]") {
