@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "engine/graph/op_names.h"
 #include "engine/plan/kernel_graph.h"
 #include "engine/plan/policy.h"
 
@@ -174,6 +175,66 @@ class Fuser {
     for (const KernelId reader : readers(n)) dependences_.connect(kernel, reader);
   }
 
+  // The values in memory that `nodes` are computed from, by the kernels chosen so far.
+  std::set<NodeId> sources(const std::set<NodeId>& nodes) const {
+    std::set<NodeId> result, seen = nodes;
+    std::vector<NodeId> pending(nodes.begin(), nodes.end());
+    while (!pending.empty()) {
+      const NodeId n = pending.back();
+      pending.pop_back();
+      for (const Value input : graph_[n].inputs)
+        for_sources(graph_, input, [&](Value source) {
+          if (is_literal(graph_[source]) || !seen.insert(source.node).second) return;
+          const Node& node = nodes_[source.node];
+          if (op_class(source.node) == OpClass::elementwise && !node.external && node.hosts.empty())
+            pending.push_back(source.node);
+          else
+            result.insert(source.node);
+        });
+    }
+    return result;
+  }
+
+  std::size_t bytes(NodeId n) const {
+    std::size_t sum = 0;
+    for (const TensorType& type : graph_[n].outputs) sum += type.bytes();
+    return sum;
+  }
+  std::size_t bytes(const std::set<NodeId>& nodes) const {
+    std::size_t sum = 0;
+    for (const NodeId n : nodes) sum += bytes(n);
+    return sum;
+  }
+
+  // Whether the source is the caller's, or another kernel reads it that waits for `kernel`: then
+  // reading it before `kernel` runs frees no memory.
+  bool needed_after(NodeId source, KernelId kernel) {
+    bool needed = graph_[source].op == Op::parameter;
+    for_reads(source, [&](Use, Host host) {
+      needed = needed || (host.kernel != kernel && dependences_.depends(host.kernel, kernel));
+    });
+    return needed;
+  }
+
+  // Whether n is a reduction that should not run in a kernel of other reductions: they read little
+  // in common, and what n alone reads would be kept until all that they read is known.
+  bool reduces_apart(NodeId n, KernelId group) {
+    const std::set<NodeId>& others = kernels_[group].nodes;
+    if (op_class(n) != OpClass::reduction ||
+        std::none_of(others.begin(), others.end(),
+                     [&](NodeId other) { return op_class(other) == OpClass::reduction; }))
+      return false;
+    const std::set<NodeId> own = sources({n});
+    std::set<NodeId> theirs = sources(others), common, freed;
+    theirs.erase(n);
+    for (const NodeId source : own)
+      if (theirs.contains(source))
+        common.insert(source);
+      else if (!needed_after(source, group))
+        freed.insert(source);
+    return bytes(freed) > bytes(n) && bytes(own) + bytes(theirs) > 4 * bytes(common);
+  }
+
   // Merges `groups` and adds n, if every rule allows it; the groups must read n at canonical
   // points. `rest`: n has other readers too.
   bool join(NodeId n, const KernelSet& groups, bool rest) {
@@ -208,6 +269,8 @@ class Fuser {
     for (const KernelId a : groups)
       for (const KernelId b : groups)
         if (a != b && !reads_in_place(kernels_[a], b, *space)) return false;
+    if (std::any_of(groups.begin(), groups.end(), [&](KernelId g) { return reduces_apart(n, g); }))
+      return false;
 
     dependences_.merge(merged);
     for (std::size_t i = 1; i < merged.size(); ++i) kernels_[merged[i]] = {};

@@ -2,7 +2,8 @@
 //
 // Elementwise ops and reductions are gathered, users before inputs, into groups. Each group runs as
 // one tape over one iteration space. A value that several groups read is stored by one of them, or
-// recomputed in each if it is cheap and its sources take few enough bytes to read.
+// recomputed in each if it is cheap and its sources take few enough bytes to read. Groups that read
+// little in common stay apart where one could otherwise free its operands before the next runs.
 #pragma once
 
 #include <set>

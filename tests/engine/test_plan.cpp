@@ -51,6 +51,14 @@ std::size_t count_ops(const Program& program, Op op) {
   return count;
 }
 
+std::size_t reducing_kernels(const Program& program) {
+  return static_cast<std::size_t>(
+      std::count_if(program.kernels.begin(), program.kernels.end(), [](const Kernel& kernel) {
+        const auto* tape = std::get_if<TapeKernel>(&kernel);
+        return tape && tape->tape.reduced_axes > 0;
+      }));
+}
+
 }  // namespace
 
 TEST_CASE("the plan of every op, and of its gradient, passes the verifier", "[engine][plan]") {
@@ -243,6 +251,41 @@ TEST_CASE("temporaries share memory once they are dead", "[engine][plan]") {
     return z;
   };
   CHECK(program_of(powers, x).arena_bytes <= 2 * 64 * 64 * 4);
+}
+
+TEST_CASE("a sum of losses keeps only what the next one needs", "[engine][plan]") {
+  const Device device = cpu();
+  const Tensor x = 0.1 * random_tensor({64, 64}, device);
+  eval(x);
+  constexpr std::size_t value_bytes = 64 * 64 * sizeof(float);
+  const auto of_layers = [](const Tensor& x) {
+    Tensor z = x, total = zeros({}, DType::f32, x.device());
+    for (int k = 0; k < 12; ++k) {
+      z = matmul(z, x);
+      total = total + sum(square(tanh(z) - 0.5));
+    }
+    return total;
+  };
+  CHECK(program_of(of_layers, x).arena_bytes <= 3 * static_cast<std::int64_t>(value_bytes));
+
+  // Values that are needed after the sum are reduced at once: that keeps nothing longer.
+  const auto normalised = [](const Tensor& x) {
+    std::vector<Tensor> values;
+    Tensor total = zeros({}, DType::f32, x.device());
+    for (int k = 0; k < 12; ++k) {
+      values.push_back(cumsum(x * (k + 0.5), 0));
+      total = total + sum(square(values.back()));
+    }
+    for (Tensor& value : values) value = value / sqrt(total);
+    return values;
+  };
+  CHECK(reducing_kernels(program_of(normalised, x)) == 1);
+  // What is read by several reductions is read once.
+  const auto moments = [](const Tensor& x) {
+    const Tensor z = cumsum(x, 0);
+    return sum(z) + sum(square(z)) + sum(tanh(z));
+  };
+  CHECK(reducing_kernels(program_of(moments, x)) == 1);
 }
 
 TEST_CASE("a product is written over what it is added to, not over what it reads",
