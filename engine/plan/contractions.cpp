@@ -73,7 +73,8 @@ class Merger {
   }
 
   // Makes each map the epilogue of the last product that it reads. Several products of one shape
-  // that a map reads are merged first: dQ K' + Q dK' is one kernel.
+  // that a map reads are merged first, if they can run at the same time: dQ K' + Q dK' is one
+  // kernel.
   void attach_maps(const std::set<BufferId>& donated) {
     for (const KernelId m : kernels_.ids()) {
       if (!dependences_.alive(m)) continue;
@@ -93,7 +94,9 @@ class Merger {
       for (const KernelId producer : producers) {
         if (!dependences_.alive(producer)) continue;
         for (const KernelId other : producers)
-          if (other != producer && dependences_.alive(other)) merge_products(producer, other);
+          if (other != producer && dependences_.alive(other) && reads_results(m, other) &&
+              !known_before(other, producer) && !known_before(producer, other))
+            merge_products(producer, other);
         if (attach(producer, m)) break;
       }
     }
@@ -119,6 +122,24 @@ class Merger {
   void absorb(KernelId into, KernelId gone) {
     kernels_[into].position = std::max(kernels_[into].position, kernels_[gone].position);
     dependences_.merge(into, gone);
+  }
+
+  // Whether all that kernel `m` reads of product `c` are unchanged results.
+  bool reads_results(KernelId m, KernelId c) {
+    for (const BufferId buffer : reads(kernels_[m].kernel))
+      if (writer_of(buffer) == c && result_in(*contraction(c), buffer) < 0) return false;
+    return true;
+  }
+
+  // Whether b waits for what is computed only after all that a reads: were they one kernel, a's
+  // operands would have to be kept until then.
+  bool known_before(KernelId a, KernelId b) {
+    const std::vector<KernelId> early = dependences_.sources(a), late = dependences_.sources(b);
+    return !early.empty() && std::any_of(late.begin(), late.end(), [&](KernelId to) {
+      return std::all_of(early.begin(), early.end(), [&](KernelId from) {
+        return from != to && dependences_.depends(to, from);
+      });
+    });
   }
 
   // Adds b's products and epilogue to a's kernel, if they fit together.

@@ -216,6 +216,26 @@ class Fuser {
     return needed;
   }
 
+  // Whether n is a part of a sum whose rest is known only later, and what n adds need not be kept
+  // until then. On its own it can be the epilogue of the product that is its last addend, which
+  // costs no pass over memory. The gradients of a weight that many layers share are added so.
+  bool is_early_sum(NodeId n, const KernelSet& groups) {
+    const auto adds = [&](NodeId node) {
+      return graph_[node].op == Op::add || graph_[node].op == Op::sub;
+    };
+    const std::vector<Use>& uses = nodes_[n].uses;
+    if (nodes_[n].external || groups.size() != 1 || uses.size() != 1 || !adds(n) ||
+        !adds(uses[0].user) || policy_.level(uses[0].user) <= policy_.level(n) ||
+        !policy_.wants_epilogue(n))
+      return false;
+    const KernelId rest = *groups.begin();
+    std::set<NodeId> freed = sources({n});
+    std::erase_if(freed, [&](NodeId source) {
+      return readers(source).contains(rest) || needed_after(source, rest);
+    });
+    return bytes(freed) > bytes(n);
+  }
+
   // Whether n is a reduction that should not run in a kernel of other reductions: they read little
   // in common, and what n alone reads would be kept until all that they read is known.
   bool reduces_apart(NodeId n, KernelId group) {
@@ -308,7 +328,7 @@ class Fuser {
   void place(NodeId n) {
     KernelSet groups = readers(n);
     std::erase_if(groups, [&](KernelId k) { return !kernels_[k].fuses; });
-    if (!groups.empty() && !memory_only(n)) {
+    if (!groups.empty() && !memory_only(n) && !is_early_sum(n, groups)) {
       if (join(n, groups, false)) return;
       if (!nodes_[n].external && recompute(n, groups)) return;
       // The earliest reader that can computes and stores n; the others load it.

@@ -12,10 +12,12 @@ FusionPolicy::FusionPolicy(const Graph& graph, const CostModel& costs,
       costs_(costs),
       sources_(graph.nodes.size()),
       ops_(graph.nodes.size()),
-      rows_(graph.nodes.size()) {
+      rows_(graph.nodes.size()),
+      levels_(graph.nodes.size()) {
   for (const NodeId n : graph.nodes.ids()) {
     find_sources(n, stored.contains(n));
     find_rows(n);
+    find_level(n);
   }
 }
 
@@ -51,6 +53,12 @@ void FusionPolicy::find_rows(NodeId n) {
       const auto& rows = rows_[source.node];
       if (!rows_[n] && rows && rows->kept() == sizes) rows_[n] = rows;
     });
+}
+
+void FusionPolicy::find_level(NodeId n) {
+  const OpClass c = op_class(n);
+  for (const Value input : graph_[n].inputs) levels_[n] = std::max(levels_[n], levels_[input.node]);
+  if (c == OpClass::contraction || is_whole(c)) ++levels_[n];
 }
 
 bool FusionPolicy::computes_again(NodeId n, bool stretched) const {

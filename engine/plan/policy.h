@@ -24,6 +24,10 @@ class FusionPolicy {
   // a reduction: it reads a contraction's result of its own size, and no reduction.
   bool wants_epilogue(NodeId n) const;
 
+  // How many kernels that fuse with no other, one after the other, must have run before n can be
+  // computed: of two values, the one of a higher level is known later.
+  int level(NodeId n) const { return levels_[n]; }
+
   // The rows that n should be computed with: those of the reduction that it depends on, if any.
   const std::optional<Space>& rows(NodeId n) const { return rows_[n]; }
 
@@ -34,6 +38,7 @@ class FusionPolicy {
  private:
   void find_sources(NodeId n, bool stored);
   void find_rows(NodeId n);
+  void find_level(NodeId n);
   OpClass op_class(NodeId n) const { return info(graph_[n].op).op_class; }
 
   const Graph& graph_;
@@ -43,6 +48,7 @@ class FusionPolicy {
   Indexed<NodeId, std::set<NodeId>> sources_;
   Indexed<NodeId, int> ops_;
   Indexed<NodeId, std::optional<Space>> rows_;
+  Indexed<NodeId, int> levels_;
 };
 
 }  // namespace fluxion::plan

@@ -1,6 +1,8 @@
 // What the planner makes of graphs: how many kernels, how many bytes, and that every program passes
 // the verifier.
 #include <algorithm>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "autograd/linearize.h"
@@ -8,6 +10,7 @@
 #include "backends/cpu/cpu.h"
 #include "backends/reference/reference.h"
 #include "engine/compile.h"
+#include "engine/graph/custom.h"
 #include "engine/graph/expansion.h"
 #include "engine/graph/op_names.h"
 #include "engine/graph/ops.h"
@@ -49,6 +52,44 @@ std::size_t count_ops(const Program& program, Op op) {
                           return instruction.code == TapeCode::apply && instruction.op == op;
                         }));
   return count;
+}
+
+using Weights = std::map<std::string, Tensor>;
+
+// A residual network of 16 steps, each a checkpoint if `held`, and its gradient. The steps share
+// one set of weights, or each has its own.
+constexpr int solver_steps = 16;
+constexpr std::int64_t solver_width = 64;
+
+Weights solver_weights(bool shared, const Device& device) {
+  Weights weights;
+  for (int k = 0; k < (shared ? 1 : solver_steps); ++k) {
+    const auto seed = static_cast<std::uint64_t>(4 * k);
+    const std::string number = std::to_string(k);
+    weights["up" + number] = 0.1 * random_tensor({solver_width, solver_width}, device, seed);
+    weights["down" + number] = 0.1 * random_tensor({solver_width, solver_width}, device, seed + 1);
+    weights["bias" + number] = random_tensor({solver_width}, device, seed + 2);
+    weights["shift" + number] = random_tensor({solver_width}, device, seed + 3);
+  }
+  eval_tree(weights);
+  return weights;
+}
+
+auto solver_gradient(bool shared, bool held) {
+  return compile([=](const Weights& given, const Tensor& x) {
+    return grad([&](const Weights& w) {
+      Tensor h = x;
+      for (int k = 0; k < solver_steps; ++k) {
+        const std::string number = std::to_string(shared ? 0 : k);
+        const auto step = [&](const Tensor& z) {
+          const Tensor hidden = tanh(matmul(z, w.at("up" + number)) + w.at("bias" + number));
+          return z + 0.1 * (matmul(hidden, w.at("down" + number)) + w.at("shift" + number));
+        };
+        h = held ? checkpoint(step, "step")(h) : step(h);
+      }
+      return mean(square(h));
+    })(given);
+  });
 }
 
 std::size_t reducing_kernels(const Program& program) {
@@ -251,6 +292,29 @@ TEST_CASE("temporaries share memory once they are dead", "[engine][plan]") {
     return z;
   };
   CHECK(program_of(powers, x).arena_bytes <= 2 * 64 * 64 * 4);
+}
+
+TEST_CASE("checkpoints save as much memory where they share weights", "[engine][plan]") {
+  const Device device = cpu();
+  constexpr std::size_t weight_bytes = solver_width * solver_width * sizeof(float);
+  for (const std::int64_t rows : {std::int64_t{512}, std::int64_t{8}}) {
+    INFO(rows << " rows");
+    const Tensor x = random_tensor({rows, solver_width}, device, 99);
+    const auto arena = [&](bool shared) {
+      return solver_gradient(shared, true)
+          .memory_report(solver_weights(shared, device), x)
+          .arena_bytes;
+    };
+    // The sums of both gradients, and what is added to them.
+    CHECK(arena(true) <= arena(false) + 4 * weight_bytes);
+    const Weights weights = solver_weights(true, device);
+    const Weights expected = solver_gradient(true, false)(weights, x),
+                  got = solver_gradient(true, true)(weights, x);
+    for (const auto& [name, gradient] : expected) {
+      INFO(name);
+      CHECK(difference(got.at(name), gradient, 1e-4, 1e-6) == "");
+    }
+  }
 }
 
 TEST_CASE("a sum of losses keeps only what the next one needs", "[engine][plan]") {
