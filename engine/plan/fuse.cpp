@@ -1,6 +1,7 @@
 #include "engine/plan/fuse.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -255,6 +256,23 @@ class Fuser {
     return bytes(freed) > bytes(n) && bytes(own) + bytes(theirs) > 4 * bytes(common);
   }
 
+  // Whether the many kernels that read n should not become one: what each of them alone reads would
+  // be kept until all of that is known, and is much more than reading n once saves.
+  bool read_apart(NodeId n, const KernelSet& groups) {
+    if (groups.size() < 3) return false;
+    std::map<NodeId, KernelSet> read;
+    for (const KernelId g : groups) {
+      const Space& space = kernels_[g].space;
+      if (shape(n).elements() != space.rows() * space.row_elements()) return false;
+      for (const NodeId source : sources(kernels_[g].nodes))
+        if (source != n) read[source].insert(g);
+    }
+    std::size_t kept = 0;
+    for (const auto& [source, by] : read)
+      if (by.size() == 1 && !needed_after(source, *by.begin())) kept += bytes(source);
+    return kept > 4 * bytes(n);
+  }
+
   // Merges `groups` and adds n, if every rule allows it; the groups must read n at canonical
   // points. `rest`: n has other readers too.
   bool join(NodeId n, const KernelSet& groups, bool rest) {
@@ -289,7 +307,8 @@ class Fuser {
     for (const KernelId a : groups)
       for (const KernelId b : groups)
         if (a != b && !reads_in_place(kernels_[a], b, *space)) return false;
-    if (std::any_of(groups.begin(), groups.end(), [&](KernelId g) { return reduces_apart(n, g); }))
+    if (read_apart(n, groups) ||
+        std::any_of(groups.begin(), groups.end(), [&](KernelId g) { return reduces_apart(n, g); }))
       return false;
 
     dependences_.merge(merged);

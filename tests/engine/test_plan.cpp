@@ -352,6 +352,18 @@ TEST_CASE("a sum of losses keeps only what the next one needs", "[engine][plan]"
   CHECK(reducing_kernels(program_of(moments, x)) == 1);
 }
 
+TEST_CASE("kernels that read one cheap value need not run at once", "[engine][plan]") {
+  const Device device = cpu();
+  const Tensor x = random_tensor({64, 64}, device);
+  const auto heads = [](const Tensor& x) {
+    const Tensor target = x * 0.3 + 1.0;
+    Tensor total = zeros({}, DType::f32, x.device());
+    for (int k = 0; k < 12; ++k) total = total + sum(square(cumsum(x * (k + 0.5), 0) - target));
+    return total;
+  };
+  CHECK(program_of(heads, x).arena_bytes <= 3 * 64 * 64 * 4);
+}
+
 TEST_CASE("a product is written over what it is added to, not over what it reads",
           "[engine][plan]") {
   const auto added = [](const Tensor& x) {
