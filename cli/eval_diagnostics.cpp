@@ -87,7 +87,8 @@ class Diagnosis {
     return broadcast_to(reshape(convert(unit, x.dtype()), Shape(once)),
                         with_leading_axis(d, x.shape()));
   }
-  // body(x, labels, key) for the samples in batches, with as many rows of its result as count.
+  // body(x, labels, key) for the samples in batches, one number or several for each. Throws Error
+  // for those that are not finite.
   std::vector<double> each(
       const std::string& doing,
       const std::function<std::vector<double>(const Tensor& x, const Tensor& labels,
@@ -107,6 +108,7 @@ class Diagnosis {
                                 : Tensor();
       const std::vector<double> rows =
           body(x, labels, fold_in(key, static_cast<std::uint32_t>(begin)));
+      check_finite(options_, doing, rows, begin, used);
       result.insert(result.end(), rows.begin(), rows.end());
     }
     return result;
@@ -129,14 +131,15 @@ double mean_of(const std::vector<double>& values) {
   return sum / static_cast<double>(values.size());
 }
 
-// A ratio of means and how far off it may be, from its numerators and denominators in turn.
+// A ratio of means and how far off it may be, from its numerators and denominators in turn; 0 where
+// all are 0.
 struct Ratio {
   double value = 0, error = 0;
 };
 Ratio ratio_of(const std::vector<double>& pairs) {
   double above = 0, below = 0, squares = 0;
   for (std::size_t i = 0; i < pairs.size(); i += 2) above += pairs[i], below += pairs[i + 1];
-  if (!(below > 0)) return {};
+  if (below == 0) return {};
   const double value = above / below;
   for (std::size_t i = 0; i < pairs.size(); i += 2)
     squares += (pairs[i] - value * pairs[i + 1]) * (pairs[i] - value * pairs[i + 1]);

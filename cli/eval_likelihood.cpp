@@ -96,8 +96,9 @@ std::vector<Measurement> model_likelihood([[maybe_unused]] const std::string& me
       found = flow(x, labels, fold_in(chunk_key, 2));
     }
     const std::vector<float> log_p = found.log_p.to_host<float>();
-    for (std::int64_t i = 0; i < used; ++i)
-      surprise.push_back(-static_cast<double>(log_p[static_cast<std::size_t>(i)]));
+    const std::vector<double> nats(log_p.begin(), log_p.begin() + used);
+    check_finite(options, metric, nats, begin, used);
+    for (const double each : nats) surprise.push_back(-each);
     evaluations += found.evaluations * static_cast<double>(used);
   }
 

@@ -1,6 +1,7 @@
 #include "cli/eval_samples.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "engine/error.h"
 #include "models/data/npz_data.h"
@@ -74,6 +75,15 @@ void draw_samples(const EvalArguments& options, const Model& model, const DataSe
       evaluations_text(sampler.evaluations()) +
       (sampler.evaluations() == 1 ? " network evaluation each" : " network evaluations each");
   check_samples(samples.view(), 1, options.model.c_str());
+}
+
+void check_finite(const EvalArguments& options, const std::string& metric,
+                  const std::vector<double>& values, std::int64_t first, std::int64_t count) {
+  for (std::int64_t i = 0; i < std::ssize(values); ++i)
+    if (!std::isfinite(values[static_cast<std::size_t>(i)]))
+      throw Error("eval: " + options.model + ": " + metric + " of real sample " +
+                  std::to_string(first + i * count / std::ssize(values)) +
+                  " is not finite: training may have diverged, or the file be damaged");
 }
 
 Samples read_samples(const EvalArguments& options, const DataSet& set) {

@@ -51,6 +51,11 @@ void ask(Samples& samples, const DrawnClasses& classes);
 void draw_samples(const EvalArguments& options, const Model& model, const DataSet& data,
                   Samples& samples, ProgressLine& line);
 
+// Throws Error, naming the sample, where a number that a model gives real samples is not finite.
+// `values` holds as many for each of `count` samples, the first of them number `first`.
+void check_finite(const EvalArguments& options, const std::string& metric,
+                  const std::vector<double>& values, std::int64_t first, std::int64_t count);
+
 // Another program's samples are a data set like any other, but taken in the order of the file, with
 // the labels beside them.
 Samples read_samples(const EvalArguments& options, const DataSet& set);

@@ -6,9 +6,11 @@
 #include <nlohmann/json.hpp>
 
 #include "backends/cpu/cpu.h"
+#include "engine/graph/ops.h"
 #include "models/evaluation/train_classifier.h"
 #include "models/files/npy.h"
 #include "models/images/image.h"
+#include "models/model_file.h"
 #include "tests/catch.h"
 #include "tests/cli/program.h"
 #include "tests/files/scratch.h"
@@ -155,6 +157,25 @@ TEST_CASE("eval measures the Jacobian of a model beside that of the exact score"
             .at("asymmetry@0.5")
             .at("value") ==
         Approx(metrics.at("asymmetry@0.5").at("value").get<double>()).epsilon(0.5));
+}
+
+TEST_CASE("eval takes nothing that is not finite for a number of a model", "[cli][diagnostics]") {
+  Model model = read_model(folder() / "points", cpu());
+  for (auto& [name, parameter] : model.parameters)
+    parameter = full_like(parameter, std::numeric_limits<double>::quiet_NaN());
+  write_model(folder() / "diverged.safetensors", model);
+  for (const auto& [metric, says] :
+       {std::pair("elbo", "elbo of real sample 0 is not finite"),
+        std::pair("conservativity", "conservativity of real sample 0 is not finite"),
+        std::pair("dimension", "Jacobian is not finite")}) {
+    const ProgramRun run =
+        run_program("eval --model diverged.safetensors --count 8 --metrics " + std::string(metric),
+                    folder().path());
+    INFO(run.out << run.error);
+    CHECK(run.code == 1);
+    CHECK(run.out.empty());
+    CHECK(contains(run.error, says));
+  }
 }
 
 TEST_CASE("eval measures a model of points against what it was trained on", "[cli][evaluation]") {
