@@ -124,9 +124,17 @@ struct ProbabilityFlow::State {
           ne(state.t, full({}, to, y.dtype(), y.device())).to_host<bool>();
       const auto count = std::count(left.begin(), left.end(), true);
       if (count == 0) return {state.y, evaluations};
+      const std::vector<bool> stuck =
+          adaptive_stuck(state, full({}, to, y.dtype(), y.device())).to_host<bool>();
+      const std::string of_all = " of " + std::to_string(left.size()) + " samples ";
+      if (const auto lost = std::count(stuck.begin(), stuck.end(), true); lost > 0)
+        throw Error("likelihood: " + std::to_string(lost) + of_all +
+                    "can't go on: the field is not finite where they are, or too steep for this "
+                    "tolerance");
       if (tries == options.most_tries)
         throw Error("likelihood: error control has not arrived after " + std::to_string(tries) +
-                    " tries; allow more or a larger tolerance");
+                    " tries, " + std::to_string(count) + of_all +
+                    "are on their way; a larger tolerance takes fewer");
       state = attempt.run(run, state, shape, probes, labels);
       evaluations += 6 * static_cast<double>(count) / static_cast<double>(left.size());
     }

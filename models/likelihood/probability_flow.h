@@ -43,7 +43,7 @@ class ProbabilityFlow {
   explicit ProbabilityFlow(Predictor predictor, const ProbabilityFlowOptions& options = {});
 
   // Of x [batch, ..], floating; labels i32 [batch] or empty. key u32[2]: of the probes, may be
-  // empty without. Throws Error where error control does not arrive.
+  // empty without. Throws Error where error control does not arrive, and as soon as it can't.
   FlowLikelihood operator()(const Tensor& x, const Tensor& labels = {}, const Tensor& key = {},
                             const RunOptions& run = {}) const;
 

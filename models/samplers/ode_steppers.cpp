@@ -119,6 +119,11 @@ Stepper adaptive_stepper(const SamplerOptions& options) {
   stepper.unfinished = [=](const std::vector<Tensor>& memory) {
     return ne(memory[0], number(memory[0], to));
   };
+  stepper.stuck = [=](const std::vector<Tensor>& memory) {
+    const AdaptiveState state{
+        .y = {}, .t = memory[0], .h = memory[1], .slope = memory[2], .rejected = memory[3]};
+    return adaptive_stuck(state, number(memory[0], to));
+  };
   return stepper;
 }
 

@@ -1,5 +1,7 @@
 #include "models/samplers/runge_kutta.h"
 
+#include <limits>
+
 #include "engine/graph/ops.h"
 #include "models/paths/path.h"
 
@@ -153,6 +155,14 @@ AdaptiveState adaptive_step(const Slope& f, const AdaptiveState& state, const Te
           .h = where(finished, state.h, h * growth),
           .slope = where(rows(moves), slopes.back(), state.slope),
           .rejected = where(finished, state.rejected, eq(accepted.to(DType::i32), 0.0))};
+}
+
+Tensor adaptive_stuck(const AdaptiveState& state, const Tensor& to) {
+  const Tensor &t = state.t, &h = state.h, never = ne(t, t), next = t + h;
+  const Tensor moves = where(gt(h, 0.0), gt(next, t), lt(next, t));
+  // A first slope that is not finite makes a first step of NaN; later ones are never accepted.
+  const Tensor sound = le(abs(h), static_cast<double>(std::numeric_limits<float>::max()));
+  return where(eq(t, to), never, where(sound, where(moves, never, state.rejected), eq(t, t)));
 }
 
 }  // namespace fluxion

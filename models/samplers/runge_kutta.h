@@ -60,5 +60,8 @@ AdaptiveState adaptive_start(const Slope& f, const Tensor& y, const Tensor& from
 // One try of every sample that is not at `to` []; the others stay as they are.
 AdaptiveState adaptive_step(const Slope& f, const AdaptiveState& state, const Tensor& to,
                             const AdaptiveOptions& options, DenseOutput* dense = nullptr);
+// The samples that no try moves any more, bool [batch]: f is not finite where they are, or the last
+// try failed and the next is too short for the time to change.
+Tensor adaptive_stuck(const AdaptiveState& state, const Tensor& to);
 
 }  // namespace fluxion

@@ -206,6 +206,11 @@ Tensor Solver::run(const SolverBatch& given, const RunOptions& run) const {
       const std::vector<bool> unfinished = stepper.unfinished(memory).to_host<bool>();
       const auto left = std::count(unfinished.begin(), unfinished.end(), true);
       if (left == 0) break;
+      const std::vector<bool> stuck = stepper.stuck(memory).to_host<bool>();
+      if (const auto lost = std::count(stuck.begin(), stuck.end(), true); lost > 0)
+        throw Error("sampler: " + std::to_string(lost) + " of " + std::to_string(batch) +
+                    " samples can't go on: the field is not finite where they are, or too steep "
+                    "for this tolerance");
       if (tries == stepper.most_tries)
         throw Error("sampler: error control has not arrived after " + std::to_string(tries) +
                     " tries, " + std::to_string(left) + " of " + std::to_string(batch) +

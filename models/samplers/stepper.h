@@ -63,6 +63,8 @@ struct Stepper {
   // Samplers with error control: which samples are still on their way, bool [batch]. Steps are
   // then repeated until none is, at most most_tries times.
   std::function<Tensor(const std::vector<Tensor>& memory)> unfinished = {};
+  // And which of them never get there, bool [batch].
+  std::function<Tensor(const std::vector<Tensor>& memory)> stuck = {};
   std::int64_t most_tries = 0;
   // Where visits see other states than those of the steps: all of them, [states, batch, ..], from
   // what the last step remembers.

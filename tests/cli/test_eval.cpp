@@ -166,6 +166,7 @@ TEST_CASE("eval takes nothing that is not finite for a number of a model", "[cli
   write_model(folder() / "diverged.safetensors", model);
   for (const auto& [metric, says] :
        {std::pair("elbo", "elbo of real sample 0 is not finite"),
+        std::pair("likelihood", "8 of 8 samples can't go on"),
         std::pair("conservativity", "conservativity of real sample 0 is not finite"),
         std::pair("dimension", "Jacobian is not finite")}) {
     const ProgramRun run =

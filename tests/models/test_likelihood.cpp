@@ -1,5 +1,6 @@
 // Likelihoods along the probability flow against densities in closed form, in f64.
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "autograd/divergence.h"
@@ -304,6 +305,16 @@ TEST_CASE("likelihoods that there can't be are refused", "[likelihood]") {
   ProbabilityFlowOptions options;
   options.most_tries = 2;
   CHECK_THAT(message_of([&] { ProbabilityFlow(exact, options)(c.x); }), has_text("after 2 tries"));
+  // Where the field is not finite, from the start or from a time on, 10,000 tries are no help.
+  for (const double last : {0.0, 0.5}) {
+    Predictor broken = exact;
+    broken.network = [&, last](const Tensor& z, const Times& times, const Tensor& labels) {
+      const Tensor velocity = exact.network(z, times, labels);
+      return where(lt(over_samples(broadcast_to(times.t, {z.size(0)}), z.rank()), last), velocity,
+                   full_like(velocity, std::numeric_limits<double>::quiet_NaN()));
+    };
+    CHECK_THAT(message_of([&] { ProbabilityFlow{broken}(c.x); }), has_text("can't go on"));
+  }
   options.probes = -1;
   CHECK_THROWS_AS(ProbabilityFlow(exact, options), Error);
   const Predictor ends{exact.network, Path::edm(), Prediction::end_point};

@@ -1,5 +1,6 @@
 // Samplers against Gaussians whose flow is known in closed form, in f64.
 #include <cmath>
+#include <limits>
 
 #include "backends/cpu/cpu.h"
 #include "engine/compile.h"
@@ -230,6 +231,19 @@ TEST_CASE("dopri5 says where the flow is between its steps", "[samplers]") {
   SamplerOptions euler{.kind = SamplerKind::ode_euler};
   euler.shown_steps = 3;
   CHECK_THROWS_AS(check(euler), Error);
+}
+
+TEST_CASE("dopri5 gives up where the flow can't be followed", "[samplers]") {
+  const SolverCase c;
+  Predictor broken = c.gaussian.predictor(Prediction::velocity, Path::linear());
+  const Velocity exact = broken.network;
+  broken.network = [&](const Tensor& z, const Times& times, const Tensor& labels) {
+    const Tensor velocity = exact(z, times, labels);
+    return where(gt(over_samples(broadcast_to(times.t, {z.size(0)}), z.rank()), 0.5), velocity,
+                 full_like(velocity, std::numeric_limits<double>::quiet_NaN()));
+  };
+  const Solver solver(broken, {.kind = SamplerKind::ode_dopri5, .steps = 100'000});
+  CHECK_THAT(message_of([&] { solver.run({.noise = c.noise}); }), has_text("can't go on"));
 }
 
 TEST_CASE("what a sample of dopri5 costs and becomes does not depend on the others", "[samplers]") {
