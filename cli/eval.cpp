@@ -156,6 +156,16 @@ JudgedClasses judged_classes(const DataSet& data, const ChosenJudge& chosen) {
   return {chosen.file.string(), info.classes, info.class_names, info.class_marks};
 }
 
+// Throws OutOfMemory where what is drawn, read and computed can't be held.
+void check_room(const EvalArguments& options, double needed, const std::string& samples) {
+  const std::uint64_t free = free_memory(options);
+  constexpr double most = 9e18;
+  if (needed > static_cast<double>(free))
+    throw OutOfMemory("eval: " + samples + " take " +
+                      bytes_text(static_cast<std::uint64_t>(std::min(needed, most))) +
+                      " of memory, " + bytes_text(free) + " are free; --count takes fewer");
+}
+
 bool is_likelihood(const std::string& metric) { return metric == "likelihood" || metric == "elbo"; }
 
 // `of_samples`: the options that say how samples are drawn and compared.
@@ -260,6 +270,21 @@ int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
   if (!wants_judge && (options.retrain || !options.classifier.empty()))
     throw Error("eval: --classifier and --retrain: none of the metrics uses a classifier here");
   check_counts(how.metrics, samples.count, data);
+  if (wants_samples) {
+    const double held = how.metrics.empty() ? 0 : evaluation_bytes(how, samples.count, data);
+    // Those of a file are there by now.
+    const double drawn = sample_set ? 0
+                                    : static_cast<double>(samples.count) *
+                                          static_cast<double>(samples.shape.elements());
+    check_room(options, held + drawn * sizeof(float),
+               grouped(samples.count) + " samples and the real ones to compare with");
+  }
+  // Without --count they are few; two numbers are kept of each.
+  if (const std::int64_t seen = options.count.value_or(0); !of_model.empty() && seen > 0) {
+    const std::int64_t real = std::min(seen, data.reference_size().value_or(seen));
+    check_room(options, data.batch_bytes(real) + 2.0 * sizeof(double) * static_cast<double>(real),
+               grouped(real) + " real samples");
+  }
   ChosenJudge chosen;
   if (wants_judge) chosen = find_judge(options, data, device, streams);
   const JudgedClasses judged = judged_classes(train, chosen);

@@ -86,4 +86,10 @@ void for_pair_distances(const SampleView& x, int threads, const DistanceRow& bod
   walk(x, x, true, threads, body);
 }
 
+double distance_bytes(std::int64_t x, std::int64_t y, std::int64_t dim) {
+  const double rows = static_cast<double>(x) + static_cast<double>(y),
+               by_column = dim <= direct_dimensions ? static_cast<double>(y) : 0;
+  return (rows + by_column) * static_cast<double>(dim) * sizeof(double);
+}
+
 }  // namespace fluxion

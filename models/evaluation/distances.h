@@ -20,5 +20,7 @@ using DistanceRow =
 void for_distances(const SampleView& x, const SampleView& y, int threads, const DistanceRow& body);
 // Each pair i < j of one set once: row i with first = i + 1. The last row is empty.
 void for_pair_distances(const SampleView& x, int threads, const DistanceRow& body);
+// Bytes that either takes beside its samples, of so many in each set.
+double distance_bytes(std::int64_t x, std::int64_t y, std::int64_t dim);
 
 }  // namespace fluxion

@@ -9,6 +9,7 @@
 #include "engine/number_text.h"
 #include "models/data/points.h"
 #include "models/evaluation/classifier_test.h"
+#include "models/evaluation/distances.h"
 #include "models/evaluation/frechet.h"
 #include "models/evaluation/modes.h"
 #include "models/evaluation/neighbours.h"
@@ -433,6 +434,25 @@ void check_counts(const std::vector<std::string>& metrics, std::int64_t count,
                        std::to_string(real) + (data.held_out() ? " held out" : " in half of it"));
     if (name == "mmd") check_bandwidth(count, data);
   }
+}
+
+double evaluation_bytes(const EvaluationOptions& options, std::int64_t count,
+                        const EvaluationData& data) {
+  const auto wanted = [&](const char* name) {
+    return std::ranges::count(options.metrics, name) > 0;
+  };
+  const auto real = [&](std::int64_t most) {
+    return std::min(most, data.reference_size().value_or(most));
+  };
+  const bool floors = options.draws > 0;
+  double bytes = data.batch_bytes(real(count));
+  if (floors) bytes += data.batch_bytes(data.draws(count, 1) > 0 ? count : real(count));
+  if (wanted("frechet") || wanted("classifier"))
+    bytes += data.batch_bytes(real(options.reference)) * (floors && wanted("frechet") ? 2 : 1);
+  // Of images, neighbours are those of a classifier's few features.
+  if (wanted("energy") || wanted("mmd") || (wanted("recall") && !data.train().is_image()))
+    bytes += distance_bytes(count, count, data.train().sample_shape().elements());
+  return bytes;
 }
 
 std::vector<std::string> default_metrics(const DataSet& data, bool with_judge) {

@@ -34,6 +34,8 @@ class EvaluationData {
   std::int64_t draws(std::int64_t count, std::int64_t most)
       const;  // disjoint draws of that size, at most `most`; 0 if the set is too small for one
   SampleView view(const HostBatch& batch) const;
+  // Bytes of a batch of so many, which may be more than there could be.
+  double batch_bytes(std::int64_t count) const;
   // Batches for a classifier, which never share a sample with the reference: of the training set,
   // or of the half that is not the reference.
   HostBatch training(std::int64_t count, std::uint64_t seed, std::uint64_t step) const;
@@ -102,6 +104,11 @@ void check_metrics(const std::vector<std::string>& metrics, const DataSet& data)
 // those who would train a judge or draw samples first.
 void check_counts(const std::vector<std::string>& metrics, std::int64_t count,
                   const EvaluationData& data);
+
+// Bytes that evaluate_samples takes beside `count` samples: the real ones, a fresh draw and what
+// distances are computed of. (The classifier's batches are small.)
+double evaluation_bytes(const EvaluationOptions& options, std::int64_t count,
+                        const EvaluationData& data);
 
 // Minus the mean log density, in nats, that a built-in set's own distribution gives to points: what
 // no model's likelihood is above, but for chance. Empty where the density is not known.

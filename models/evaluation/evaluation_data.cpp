@@ -46,6 +46,8 @@ EvaluationData::EvaluationData(std::shared_ptr<const DataSet> train,
 
 HostBatch EvaluationData::Part::read(std::int64_t from, std::int64_t wanted) const {
   HostBatch result;
+  result.x.reserve(static_cast<std::size_t>(wanted * set->sample_shape().elements()));
+  result.labels.reserve(static_cast<std::size_t>(wanted));
   for (std::int64_t i = 0; i < wanted; ++i) {
     const HostBatch one = set->batch(1, seed, static_cast<std::uint64_t>(begin + from + i));
     result.x.insert(result.x.end(), one.x.begin(), one.x.end());
@@ -98,6 +100,11 @@ std::vector<std::int32_t> EvaluationData::unseen_classes() const {
   for (std::size_t i = 0; i < seen.size(); ++i)
     if (!seen[i]) result.push_back(static_cast<std::int32_t>(i));
   return result;
+}
+
+double EvaluationData::batch_bytes(std::int64_t count) const {
+  const auto elements = static_cast<double>(train_->sample_shape().elements());
+  return static_cast<double>(count) * (elements * sizeof(float) + sizeof(std::int32_t));
 }
 
 SampleView EvaluationData::view(const HostBatch& batch) const {

@@ -340,6 +340,21 @@ TEST_CASE("the memory limit holds for reading, sampling and judging", "[cli][fau
     CHECK(contains(last_line(ending.error), "2,000,000 samples"));
     CHECK(contains(last_line(ending.error), "are free"));
   }
+  // Real samples count, and what is computed of both: where there is room for those drawn alone,
+  // and where none are drawn.
+  for (const auto& [metrics, samples] :
+       {std::pair("modes --count 700000", "700,000 samples and the real ones"),
+        std::pair("energy --count 300000", "300,000 samples and the real ones"),
+        std::pair("elbo --count 500000000", "500,000,000 real samples"),
+        std::pair("conservativity --count 500000000", "500,000,000 real samples")}) {
+    const Ending ending = run(words("eval --memory-limit 0.02 --data 8gaussians --model " + model +
+                                    " --metrics " + metrics),
+                              folder.path());
+    INFO(metrics << "\n" << ending.error);
+    CHECK(ending.code == 1);
+    CHECK(contains(last_line(ending.error), samples));
+    CHECK(contains(last_line(ending.error), "are free"));
+  }
 }
 
 TEST_CASE("a small file of a network of huge images takes no memory", "[cli][faults]") {
