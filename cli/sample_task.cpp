@@ -312,8 +312,7 @@ double Animation::scale_of(const std::vector<float>& state) const {
 std::vector<Image> Animation::frames() const {
   float reach = 0;  // of points: the same axes for all frames
   for (const std::vector<float>& state : states_)
-    for (const float value : state)
-      if (std::isfinite(value)) reach = std::max(reach, std::abs(value));
+    if (!state.empty()) reach = std::max(reach, reach_of(state));
   std::vector<Image> frames;
   for (std::int64_t i = 0; i < frames_; ++i) {
     const double at = place(i), share = at - std::floor(at);
@@ -335,6 +334,10 @@ std::vector<Image> frames_of_rows(const Shape& sample_shape, const std::vector<f
                                   std::int64_t columns, const GridOptions& grid) {
   const auto elements = static_cast<std::size_t>(sample_shape.elements());
   const auto wide = static_cast<std::size_t>(columns), rows = values.size() / elements / wide;
+  std::vector<float> drawn;  // of points: the same axes for all frames
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (i % elements < 2) drawn.push_back(values[i]);
+  const float reach = reach_of(drawn);
   std::vector<Image> frames;
   for (std::size_t column = 0; column < wide; ++column) {
     std::vector<float> shown;
@@ -343,7 +346,7 @@ std::vector<Image> frames_of_rows(const Shape& sample_shape, const std::vector<f
           values.begin() + static_cast<std::ptrdiff_t>((row * wide + column) * elements);
       shown.insert(shown.end(), from, from + static_cast<std::ptrdiff_t>(elements));
     }
-    frames.push_back(sample_picture(sample_shape, shown, grid));
+    frames.push_back(sample_picture(sample_shape, shown, grid, {}, {}, 0, reach));
   }
   return frames;
 }

@@ -10,20 +10,17 @@ namespace fluxion {
 namespace {
 
 // Points [count, dim] as points of the plane: their first two coordinates, or beside their only one
-// the number of the sample, over the same range.
-std::vector<float> in_the_plane(std::span<const float> points, std::int64_t dim) {
+// the number of the sample, from -reach to reach.
+std::vector<float> in_the_plane(std::span<const float> points, std::int64_t dim, float reach) {
   const auto width = static_cast<std::size_t>(dim), count = points.size() / width;
   std::vector<float> result;
   result.reserve(2 * count);
-  float reach = 0;
-  for (const float value : points)
-    if (dim == 1 && std::isfinite(value)) reach = std::max(reach, std::abs(value));
   for (std::size_t i = 0; i < count; ++i) {
     const float* const point = points.data() + i * width;
     const float upwards =
         (2 * static_cast<float>(i) + 1) / static_cast<float>(count) - 1;  // from -1 to 1
     result.push_back(point[0]);
-    result.push_back(dim == 1 ? upwards * (reach > 0 ? reach : 1) : point[1]);
+    result.push_back(dim == 1 ? upwards * reach : point[1]);
   }
   return result;
 }
@@ -42,7 +39,7 @@ bool can_be_drawn(const Shape& sample_shape) {
 
 Image sample_picture(const Shape& sample_shape, std::span<const float> samples,
                      const GridOptions& grid, std::span<const float> reference,
-                     std::span<const float> paths, std::int64_t states) {
+                     std::span<const float> paths, std::int64_t states, float reach) {
   if (sample_shape.rank() == 3) {
     const auto count = static_cast<std::int64_t>(samples.size()) / sample_shape.elements();
     return image_grid(samples, count, sample_shape[0], sample_shape[1], sample_shape[2], grid);
@@ -51,7 +48,9 @@ Image sample_picture(const Shape& sample_shape, std::span<const float> samples,
     throw ShapeError("picture: samples of shape " + to_string(sample_shape) +
                      " are neither images [height, width, channels] nor points [dim]");
   const std::int64_t dim = sample_shape[0];
-  const std::vector<float> drawn = in_the_plane(samples, dim), data = in_the_plane(reference, dim);
+  if (dim == 1 && reach == 0) reach = reach_of(reference.empty() ? samples : reference);
+  const std::vector<float> drawn = in_the_plane(samples, dim, reach),
+                           data = in_the_plane(reference, dim, reach);
   std::vector<ScatterPanel> panels;
   if (!reference.empty()) panels.push_back({.title = "data" + axes_text(dim), .points = data});
   panels.push_back({.title = "samples" + axes_text(dim), .points = drawn});
@@ -59,7 +58,7 @@ Image sample_picture(const Shape& sample_shape, std::span<const float> samples,
     panels.push_back({.title = "trajectories, " + std::to_string(states - 1) + " steps",
                       .paths = paths,
                       .states = states});
-  return scatter_plot(panels);
+  return scatter_plot(panels, {.low = -reach, .high = reach});
 }
 
 std::uint64_t picture_bytes(const Shape& sample_shape, std::int64_t count,

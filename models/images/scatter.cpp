@@ -75,18 +75,22 @@ struct Limits {
   }
 };
 
-// A square around the middle of the points, a little wider than all but the outermost hundredth of
-// them.
-Limits limits_of(std::span<const float> points) {
-  std::vector<float> values;
-  for (const float value : points)
-    if (std::isfinite(value)) values.push_back(std::abs(value));
-  if (values.empty()) return {-1, 1};
-  const auto rank =
-      values.begin() + static_cast<std::ptrdiff_t>(0.995 * static_cast<double>(values.size() - 1));
-  std::nth_element(values.begin(), rank, values.end());
+// Axes to this number and a little beyond.
+float with_margin(float reach) {
   constexpr float farthest = 1e30f;  // the range between is a float, too
-  const float reach = *rank > 0 ? std::min(1.15f * *rank, farthest) : 1.0f;
+  return reach > 0 ? std::min(1.15f * reach, farthest) : 1.0f;
+}
+
+// A square around the origin with all points but the outermost of each hundred.
+Limits limits_of(std::span<const float> points) {
+  std::vector<float> reaches;
+  for (std::size_t i = 0; i + 1 < points.size(); i += 2)
+    if (std::isfinite(points[i]) && std::isfinite(points[i + 1]))
+      reaches.push_back(std::max(std::abs(points[i]), std::abs(points[i + 1])));
+  if (reaches.empty()) return {-1, 1};
+  const auto outermost = reaches.end() - 1 - std::ssize(reaches) / 100;
+  std::nth_element(reaches.begin(), outermost, reaches.end());
+  const float reach = with_margin(*outermost);
   return {-reach, reach};
 }
 
@@ -231,6 +235,13 @@ void draw_paths(Image& image, int left, int top, int size, std::span<const float
 }
 
 }  // namespace
+
+float reach_of(std::span<const float> points) {
+  float reach = 0;
+  for (const float value : points)
+    if (std::isfinite(value)) reach = std::max(reach, std::abs(value));
+  return with_margin(reach);
+}
 
 Image scatter_plot(const std::vector<ScatterPanel>& panels, const ScatterOptions& options) {
   if (panels.empty()) throw ShapeError("scatter_plot: no panels");

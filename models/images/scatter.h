@@ -25,6 +25,9 @@ struct ScatterOptions {
         high = 0;  // limits of both axes; equal: from the points of the first panel that has some
 };
 
+// Axes from minus this to this hold all of these points that are finite, with a little room.
+float reach_of(std::span<const float> points);
+
 // Panels side by side on common axes, e.g. data | samples. Throws ShapeError.
 Image scatter_plot(const std::vector<ScatterPanel>& panels, const ScatterOptions& options = {});
 

@@ -1,6 +1,7 @@
 // `fluxion sample` from a picture, between seeds and classes, and as a moving picture.
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "models/files/npy.h"
 #include "models/images/decode.h"
@@ -193,6 +194,16 @@ TEST_CASE("samples move from noise to data, and between seeds", "[cli]") {
 
   c.train("flow", "--steps 3 --data 8gaussians --method flow-matching");
   REQUIRE(c.sample("--animate p.gif --steps 7 --count 50", "flow").code == 0);
+  // Between two seeds, too, all frames have the same axes: the first, of the sample of seed 3, has
+  // those of where the way leads.
+  std::set<std::vector<std::uint8_t>> first_frames;
+  for (const char* to : {"8", "9", "10", "11"}) {
+    REQUIRE(
+        c.sample("--animate w.png --frames 3 --interpolate 3:" + std::string(to), "flow").code ==
+        0);
+    first_frames.insert(decode_image(c.bytes("w.png")).pixels);
+  }
+  CHECK(first_frames.size() > 1);
   // Of dopri5, by its dense output: as many frames, whatever steps it takes.
   CHECK(c.sample("--animate p.gif --frames 7 --sampler dopri5", "flow").code == 0);
   CHECK(text_of(c.folder / "p.gif").starts_with("GIF"));

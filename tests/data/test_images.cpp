@@ -68,6 +68,11 @@ Image decode_png(const std::vector<std::byte>& file) {
   return image;
 }
 
+// Whether a pixel has the blue to purple of points, not the grey of frame and labels.
+bool is_ink(const std::uint8_t* pixel) {
+  return pixel[2] > pixel[0] + 15 || pixel[0] > pixel[1] + 15;
+}
+
 }  // namespace
 
 TEST_CASE("png: an independent decoder sees the same pixels", "[images]") {
@@ -146,9 +151,7 @@ TEST_CASE("scatter_plot: points appear where they are, panels side by side", "[i
   double x = 0, y = 0, ink = 0;
   for (int v = 0; v < one.height; ++v)
     for (int u = 0; u < one.width; ++u) {
-      const std::uint8_t* const p = one.at(u, v);
-      // The points' blue to purple, not the grey of frame and labels.
-      const double weight = p[2] > p[0] + 15 || p[0] > p[1] + 15 ? 1 : 0;
+      const double weight = is_ink(one.at(u, v)) ? 1 : 0;
       x += weight * u, y += weight * v, ink += weight;
     }
   REQUIRE(ink > 0);
@@ -165,6 +168,30 @@ TEST_CASE("scatter_plot: points appear where they are, panels side by side", "[i
   // Limits from points that are all alike, or not there.
   CHECK_NOTHROW(scatter_plot({{"", std::vector<float>{0, 0}}, {"", {}}}));
   CHECK_NOTHROW(scatter_plot({{"", std::vector<float>{nan, infinity}}}));
+}
+
+TEST_CASE("scatter_plot: the axes hold all points but the outermost of each hundred", "[images]") {
+  const auto reaches = [](const std::vector<float>& points, const std::vector<float>& within) {
+    const float reach = reach_of(within);
+    return scatter_plot({{"", points}}).pixels ==
+           scatter_plot({{"", points}}, {.low = -reach, .high = reach}).pixels;
+  };
+  CHECK(reaches({3, -1}, {3}));
+  CHECK(reaches({1, 1, -1, -1, 10, 0}, {10}));
+  CHECK(reaches({0.5f, -7, std::numeric_limits<float>::infinity(), 20}, {7}));
+  std::vector<float> many;
+  for (int i = 0; i < 300; ++i) {
+    many.push_back(i < 297 ? 1 : 1000);
+    many.push_back(0);
+  }
+  CHECK(reaches(many, {1}));
+  CHECK(reach_of(std::vector<float>{-4, std::numeric_limits<float>::infinity()}) == Approx(4.6f));
+  // A single point is there to be seen.
+  const Image one = scatter_plot({{"", std::vector<float>{3, -1}}});
+  int ink = 0;
+  for (int v = 0; v < one.height; ++v)
+    for (int u = 0; u < one.width; ++u) ink += is_ink(one.at(u, v)) ? 1 : 0;
+  CHECK(ink > 4);
 }
 
 TEST_CASE("draw_text: letters leave ink, and text beyond the edge is cut off", "[images]") {
