@@ -173,8 +173,6 @@ int sample(SampleArguments options, const Parser& parser, const Streams& streams
   if (is_folder(options.out) && one.rank() != 3)
     throw ShapeError("sample: points are drawn into one picture, not into a folder: name a file");
   const std::vector<std::int32_t>& classes = source.classes;
-  if (task.to_class && classes.size() != 1)
-    throw Error("sample: --to-class wants --class, the one to go from");
   // Between two seeds each class has a row of its own.
   const std::int64_t columns_between = options.count,
                      rows = between ? std::max<std::int64_t>(1, std::ssize(classes)) : 1;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
 
 #include "embed/generator.h"
 #include "engine/error.h"
@@ -36,21 +37,17 @@ std::vector<std::int32_t> chosen_classes(
   }
 }
 
-// The sampler of --to-class: its network is asked for both classes.
-Sampler sampler_between(const Model& model, const NetworkConfig& network,
+// The sampler of --to-class: the labels of its samples are their places on the way.
+Sampler sampler_between(const Model& model, const NetworkConfig& network, std::int32_t from,
                         const SampleArguments& options, const SamplerOptions& chosen,
                         const std::optional<Steering>& steering) {
-  std::vector<float> shares;
-  for (std::int64_t i = 0; i < options.count; ++i)
-    shares.push_back(static_cast<float>(i) /
-                     static_cast<float>(std::max<std::int64_t>(1, options.count - 1)));
   const Tensor& any = model.parameters.begin()->second;
   Predictor predictor = fluxion::predictor(model.info, bind_parameters(network, model.parameters));
   predictor.network =
-      between_classes(predictor.network, class_of(model.info, *options.task.to_class),
-                      num_classes(network), Tensor::from(shares, {options.count}, any.device()));
-  return Sampler(predictor, sample_shape(network), num_classes(network), any.dtype(), any.device(),
-                 chosen, steering);
+      between_classes(predictor.network, from, class_of(model.info, *options.task.to_class),
+                      num_classes(network), options.count);
+  return Sampler(predictor, sample_shape(network), options.count, any.dtype(), any.device(), chosen,
+                 steering);
 }
 
 SampleSource model_source(const SampleArguments& options, const Device& device) {
@@ -107,6 +104,8 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
   source.classes = chosen_classes(
       options, trained_classes(info), [&] { check_open_class(info); },
       [&](const std::string& text) { return class_of(info, text); });
+  if (task.to_class && source.classes.size() != 1)
+    throw Error("sample: --to-class wants --class, the one to go from");
   source.class_names = info.class_names;
   source.how = {
       {"model", options.model}, {"sampler", to_string(chosen.kind)}, {"steps", chosen.steps}};
@@ -130,17 +129,17 @@ SampleSource model_source(const SampleArguments& options, const Device& device) 
   if (task.to_class) source.how["to class"] = *task.to_class;
   const NetworkConfig network = with_precision(info.network, precision_from(options.precision));
   const std::optional<Steering> steering = chosen_steering(task, source.shape, device);
-  const Sampler sampler = task.to_class ? sampler_between(model, network, options, chosen, steering)
+  const Sampler sampler = task.to_class ? sampler_between(model, network, source.classes.front(),
+                                                          options, chosen, steering)
                                         : Sampler(network, model.parameters, chosen, steering);
   source.steps = chosen.kind == SamplerKind::ode_dopri5 ? chosen.shown_steps : chosen.steps;
   source.best = sampler.best();
   if (source.best)
     for (const GridPoint& point : source.best->grid) source.how["times"].push_back(point.t);
   source.draw = [sampler, data = initial_data(task, source.shape),
-                 one_batch = task.to_class.has_value()](Sampler::Request request) {
+                 between = task.to_class.has_value()](Sampler::Request request) {
     request.data = data;
-    // The shares of two classes are those of one batch.
-    if (one_batch) request.batch = request.count;
+    if (between) std::iota(request.labels.begin(), request.labels.end(), 0);
     return sampler.sample(request);
   };
   source.evaluations = [sampler] { return sampler.evaluations(); };

@@ -252,17 +252,18 @@ std::vector<float> noise_between(const std::vector<float>& a, const std::vector<
   return result;
 }
 
-Velocity between_classes(const Velocity& network, std::int32_t to, std::int64_t null_class,
-                         const Tensor& share) {
-  return [=](const Tensor& z, const Times& times, const Tensor& labels) {
+Velocity between_classes(const Velocity& network, std::int32_t from, std::int32_t to,
+                         std::int64_t null_class, std::int64_t count) {
+  const auto last = static_cast<double>(std::max<std::int64_t>(1, count - 1));
+  return [=](const Tensor& z, const Times& times, const Tensor& place) {
     const auto twice = [](const Tensor& x) { return concat({x, x}, 0); };
-    const Tensor null = full_like(labels, static_cast<double>(null_class));
-    const Tensor other = where(eq(labels, null), null, full_like(labels, to));
+    const Tensor open = eq(place, full_like(place, static_cast<double>(count))),
+                 null = full_like(place, static_cast<double>(null_class));
+    const auto of = [&](std::int32_t label) { return where(open, null, full_like(place, label)); };
     const std::vector<Tensor> both = split(
-        network(twice(z), {twice(times.t), twice(times.r)}, concat({labels, other}, 0)), 2, 0);
-    // Guidance asks for the batch twice.
-    const Tensor all = z.size(0) == share.size(0) ? share : twice(share);
-    return both[0] + over_samples(all.to(z.dtype()), z.rank()) * (both[1] - both[0]);
+        network(twice(z), {twice(times.t), twice(times.r)}, concat({of(from), of(to)}, 0)), 2, 0);
+    const Tensor share = minimum(place.to(DType::f32) / last, 1.0);
+    return both[0] + over_samples(share.to(z.dtype()), z.rank()) * (both[1] - both[0]);
   };
 }
 

@@ -47,10 +47,11 @@ std::pair<std::uint64_t, std::uint64_t> seeds_between(const std::string& text);
 // sin(w pi / 2) b, w from 0 to 1; all of it `rows` times.
 std::vector<float> noise_between(const std::vector<float>& a, const std::vector<float>& b,
                                  std::int64_t count, std::int64_t rows);
-// A network asked for both classes, its answers mixed: (1 - share) u(z, label) + share u(z, class
-// `to`); share [batch]. The null class stays as it is.
-Velocity between_classes(const Velocity& network, std::int32_t to, std::int64_t null_class,
-                         const Tensor& share);
+// A network whose labels are places on the way between two classes: place i of 0 .. count - 1 asks
+// for both, (1 - share) u(z, from) + share u(z, to) with share i / (count - 1); place `count`
+// leaves the class open.
+Velocity between_classes(const Velocity& network, std::int32_t from, std::int32_t to,
+                         std::int64_t null_class, std::int64_t count);
 
 // The states of samples on their way from noise, as a moving picture of so many frames; between two
 // states samples move evenly.

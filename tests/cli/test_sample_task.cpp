@@ -115,7 +115,13 @@ TEST_CASE("the way between two classes begins and ends with their samples", "[cl
     CHECK(near(at(way, 0), c.numbers("--count 1 --class 2" + flow, "flow")));
     CHECK(near(at(way, 3), c.numbers("--count 1 --class 7" + flow, "flow")));
     CHECK(!near(at(way, 1), at(way, 0)));
+    for (const char* batch : {"1", "3"})
+      CHECK(near(c.numbers("--class 2 --to-class 7 --count 4 --batch " + std::string(batch) + flow,
+                           "flow"),
+                 way));
   }
+  // Nor need there be room for all at once.
+  CHECK(c.sample("--class 2 --to-class 7 --count 20000 --memory-limit 0.05 --npy x.npy").code == 0);
   check_one_line(c.sample("--to-class 3"), "wants --class");
   check_one_line(c.sample("--class 2 --to-class eleven"), "eleven");
 }
