@@ -20,8 +20,7 @@ namespace {
 
 #if FLUXION_WITH_AUTOGRAD
 constexpr std::int64_t diagnosed_points = 500, diagnosed_images = 16, diagnosed_at_once = 250;
-constexpr std::int64_t exact_trace_dimensions = 16;  // as of the likelihood
-constexpr std::int64_t most_directions = 64;         // that are counted
+constexpr std::int64_t most_directions = 64;  // that are counted
 // Of the noise, in standard deviations of the data.
 const std::vector<double> asymmetry_levels = {0.1, 0.5, 2}, dimension_levels = {0.05, 0.1, 0.2};
 
@@ -61,7 +60,7 @@ class Diagnosis {
     samples_ = data.view(real_);
     batch_ = std::min(options.batch.value_or(images ? diagnosed_images : diagnosed_at_once),
                       samples_.count);
-    probes_ = options.probes.value_or(shape_.elements() <= exact_trace_dimensions ? 0 : 1);
+    probes_ = chosen_probes(options, shape_);
     classes_ = num_classes(model.info.network);
     deviation_ = deviation_of(samples_);
     if (!(deviation_ > 0)) throw Error("eval: the data are one point, of which noise has no scale");
@@ -212,6 +211,10 @@ void check_model_metric(const std::string& metric, const EvalArguments& options,
     throw Error(start +
                 "needs the score, and this model was trained without noise that is "
                 "independent of the data");
+  if (metric == "likelihood" && options.trace &&
+      chosen_probes(options, sample_shape(info.network)) == 0)
+    throw Error("eval: --trace " + *options.trace +
+                " is for random probes, and the divergence is exact here; --probes N takes N");
   default_sampler(info);  // refuses models that do not say on which path they predict
   check_open_class(info);
 #else

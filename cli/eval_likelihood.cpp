@@ -18,8 +18,6 @@ namespace {
 
 #if FLUXION_WITH_AUTOGRAD
 constexpr std::int64_t likelihood_points = 1000, likelihood_images = 32;
-// Up to so many dimensions the divergence is exact unless --probes says otherwise.
-constexpr std::int64_t exact_dimensions = 16;
 
 struct MeanAndError {
   double mean = 0, error = 0;
@@ -53,7 +51,7 @@ std::vector<Measurement> model_likelihood([[maybe_unused]] const std::string& me
   const bool bound = metric == "elbo";
   ProbabilityFlowOptions how;
   how.sketched = options.trace == "hutch++";
-  how.probes = options.probes.value_or(dimensions <= exact_dimensions ? 0 : 1);
+  how.probes = chosen_probes(options, shape);
   if (options.sampler.tolerance)
     how.relative_tolerance = how.absolute_tolerance = *options.sampler.tolerance;
   const NetworkConfig network =

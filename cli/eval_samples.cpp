@@ -77,6 +77,11 @@ void draw_samples(const EvalArguments& options, const Model& model, const DataSe
   check_samples(samples.view(), 1, options.model.c_str());
 }
 
+std::int64_t chosen_probes(const EvalArguments& options, const Shape& sample_shape) {
+  constexpr std::int64_t exact_dimensions = 16;
+  return options.probes.value_or(sample_shape.elements() <= exact_dimensions ? 0 : 1);
+}
+
 void check_finite(const EvalArguments& options, const std::string& metric,
                   const std::vector<double>& values, std::int64_t first, std::int64_t count) {
   for (std::int64_t i = 0; i < std::ssize(values); ++i)

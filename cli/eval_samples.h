@@ -51,6 +51,9 @@ void ask(Samples& samples, const DrawnClasses& classes);
 void draw_samples(const EvalArguments& options, const Model& model, const DataSet& data,
                   Samples& samples, ProgressLine& line);
 
+// How many random probes of a Jacobian; 0: it is exact.
+std::int64_t chosen_probes(const EvalArguments& options, const Shape& sample_shape);
+
 // Throws Error, naming the sample, where a number that a model gives real samples is not finite.
 // `values` holds as many for each of `count` samples, the first of them number `first`.
 void check_finite(const EvalArguments& options, const std::string& metric,

@@ -290,6 +290,11 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
         Case{"--samples digits.npy --data glyphs --metrics dimension", "dimension is a model's"},
         Case{"--samples digits.npy --data glyphs --metrics kl", "plane"},
         Case{"--model points/model.safetensors --metrics energy --probes 2", "--probes"},
+        // Before the samples of the other metric are drawn.
+        Case{"--model points/model.safetensors --metrics energy,likelihood --trace hutch++",
+             "--trace hutch++ is for random probes"},
+        Case{"--model points/model.safetensors --metrics likelihood --trace hutchinson --probes 0",
+             "--probes N"},
         Case{"--model points/model.safetensors --metrics classifier", "no labels"},
         Case{"--model points/model.safetensors --class 3", "no classes"},
         Case{"--model points/model.safetensors --neighbours n.png --count 10", "images"}}) {
