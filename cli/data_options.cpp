@@ -71,6 +71,7 @@ std::unique_ptr<DataSet> open_data_set(const DataOptions& options, const Streams
          .channels = options.channels.value_or(0),
          .flip = options.flip,
          .labels = !options.no_labels,
+         .by_number = options.by_number,
          .progress = progress,
          .memory_limit = options.memory_bytes_limit});
   }

@@ -19,6 +19,7 @@ struct DataOptions {
   Split split = Split::train;
   // Those of DataSetOptions; no options of their own.
   std::optional<std::uint64_t> memory_bytes_limit;
+  bool by_number = false;
 };
 
 // --data, --image-size, --channels, --flip and --no-labels, in a group "Data". What `options` holds

@@ -204,6 +204,7 @@ int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
     DataOptions from = data_options;
     from.data = options.samples;
     from.flip = false;
+    from.by_number = true;  // as programs count the samples that they write
     // What lies beside them is asked for only where nothing else says what they should be.
     const bool may_want_class =
         options.metrics.empty() || std::ranges::count(options.metrics, "classifier") > 0;

@@ -124,6 +124,9 @@ struct DataSetOptions {
   std::int64_t channels = 0;    // of images: 1 (grey) or 3 (RGB); 0: the set's own
   bool flip = false;            // mirror images at random
   bool labels = true;           // false: leave the classes out
+  // Of images in a folder: number them in the order of sort_by_number (models/data/image_list.h),
+  // not by name in byte order.
+  bool by_number = false;
   // Told, from the calling thread, how many of a folder's files have been looked at.
   std::function<void(std::int64_t done, std::int64_t total)> progress = {};
   // Bytes that decoded images may take, beyond which they are decoded again in every epoch; empty:

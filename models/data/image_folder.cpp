@@ -314,6 +314,7 @@ std::unique_ptr<DataSet> image_folder(const std::filesystem::path& folder,
                                       const DataSetOptions& options) {
   const std::string name = folder.string();
   ImageList list = list_images(folder, options.split, options.labels);
+  if (options.by_number) sort_by_number(list.images);
   if (options.labels && options.split == Split::test) take_training_classes(list, folder);
   Scan found = scan(list.images, options.progress);
   bool readable = false, grey = true;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <string_view>
 
 #include "engine/error.h"
 #include "models/data/image_tree.h"
@@ -220,7 +221,43 @@ bool holds_links_back(const ImageTree& tree) {
   return tree.read_before || std::ranges::any_of(tree.below, holds_links_back);
 }
 
+// Names with runs of digits compared as numbers, other characters as bytes.
+bool less_by_number(const std::string& a, const std::string& b) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const auto byte = [](char c) { return static_cast<unsigned char>(c); };
+  // The digits from `at` on, without leading zeros; `at` moves behind them.
+  const auto number = [&](const std::string& text, std::size_t& at) {
+    while (at < text.size() && text[at] == '0') ++at;
+    const std::size_t begin = at;
+    while (at < text.size() && is_digit(text[at])) ++at;
+    return std::string_view(text).substr(begin, at - begin);
+  };
+  std::size_t i = 0, j = 0;
+  while (i < a.size() && j < b.size()) {
+    if (is_digit(a[i]) && is_digit(b[j])) {
+      const std::string_view of_a = number(a, i), of_b = number(b, j);
+      if (of_a.size() != of_b.size()) return of_a.size() < of_b.size();
+      if (of_a != of_b) return of_a < of_b;
+    } else {
+      if (a[i] != b[j]) return byte(a[i]) < byte(b[j]);
+      ++i, ++j;
+    }
+  }
+  if (i < a.size() || j < b.size()) return i == a.size();
+  return a < b;  // 01 before 1
+}
+
 }  // namespace
+
+void sort_by_number(std::vector<ListedImage>& images) {
+  std::ranges::stable_sort(images, [](const ListedImage& a, const ListedImage& b) {
+    if (a.label != b.label) return a.label < b.label;
+    return std::ranges::lexicographical_compare(
+        a.path, b.path, [](const fs::path& one, const fs::path& other) {
+          return less_by_number(one.native(), other.native());
+        });
+  });
+}
 
 ImageList list_images(const fs::path& folder, Split split, bool labels) {
   const ImageTree root = read_image_tree(folder);

@@ -37,4 +37,7 @@ struct ImageList {
 // clear whether sub-folders are parts or classes.
 ImageList list_images(const std::filesystem::path& folder, Split split, bool labels);
 
+// By class, then by path with runs of digits compared as numbers: 2.png before 10.png.
+void sort_by_number(std::vector<ListedImage>& images);
+
 }  // namespace fluxion

@@ -50,6 +50,7 @@ const ScratchFolder& folder() {
     for (std::size_t i = 0; i < 120; ++i) {
       if (i % 10 >= 7)
         picture("sevens/" + std::to_string(i % 10) + "/" + std::to_string(i) + ".png", i);
+      picture("counted/" + std::to_string(i) + ".png", i);
       if (i < 4)
         picture(
             "folder/" + std::string(i % 2 == 0 ? "1" : "zwei") + "/" + std::to_string(i) + ".png",
@@ -220,6 +221,11 @@ TEST_CASE("eval judges another program's images with a classifier", "[cli][evalu
   CHECK(evaluated(digits + "--metrics classifier --count 10 --class 3").at("count") == 10);
   // Sub-folders 7, 8 and 9 are those classes, not the first three.
   CHECK(evaluated("--samples sevens --data glyphs --classifier classifier --metrics classifier")
+            .at("metrics")
+            .at("accuracy")
+            .at("value") > 0.4);
+  // Files 0.png, 1.png, .. are of each class in turn.
+  CHECK(evaluated("--samples counted --data glyphs --classifier classifier --metrics classifier")
             .at("metrics")
             .at("accuracy")
             .at("value") > 0.4);

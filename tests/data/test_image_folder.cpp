@@ -6,6 +6,7 @@
 
 #include "engine/platform/file.h"
 #include "models/data/data_set.h"
+#include "models/data/image_list.h"
 #include "models/images/image.h"
 #include "tests/catch.h"
 #include "tests/data/pictures.h"
@@ -79,6 +80,22 @@ TEST_CASE("image folders: sub-folders are classes in the order of their names", 
   CHECK(unlabelled->classes() == 0);
   CHECK(unlabelled->size() == 11);
   for (const auto& [level, label] : epoch(*unlabelled)) CHECK(label == 0);
+}
+
+TEST_CASE("image folders: in the order of numbers, classes stay in theirs", "[data]") {
+  std::vector<ListedImage> images;
+  for (const char* name :
+       {"1.png", "10.png", "2.png", "a/x10y2.png", "a/x10y10.png", "a/x9.png", "02.png",
+        "a-b/1.png", "20000000000000000000000.png", "3000.png", "x.png"})
+    images.push_back({name, 0});
+  images.push_back({"0.png", 1});
+  std::ranges::reverse(images);
+  sort_by_number(images);
+  std::vector<std::string> names;
+  for (const ListedImage& image : images) names.push_back(image.path.string());
+  CHECK(names == std::vector<std::string>{"1.png", "02.png", "2.png", "10.png", "3000.png",
+                                          "20000000000000000000000.png", "a/x9.png", "a/x10y2.png",
+                                          "a/x10y10.png", "a-b/1.png", "x.png", "0.png"});
 }
 
 TEST_CASE("image folders: flat, or with one sub-folder, they are unlabelled", "[data]") {
