@@ -41,7 +41,8 @@ std::vector<float> initial_data(const SampleTask& task, const Shape& sample_shap
 std::optional<Steering> chosen_steering(const SampleTask& task, const Shape& sample_shape,
                                         const Device& device);
 
-// The two seeds of --interpolate. Throws Error for another text.
+// The two seeds of --interpolate. Throws Error for another text, and for equal ones: noise_between
+// wants independent noise.
 std::pair<std::uint64_t, std::uint64_t> seeds_between(const std::string& text);
 // From noise a to noise b, `count` times, each standard normal where a and b are: cos(w pi / 2) a +
 // sin(w pi / 2) b, w from 0 to 1; all of it `rows` times.

@@ -236,6 +236,7 @@ TEST_CASE("what can't be drawn from a picture is refused in a line", "[cli]") {
         std::pair("--init-image m/model.safetensors", "m/model.safetensors"),
         std::pair("--interpolate 3", "two seeds"),
         std::pair("--interpolate 3:x", "two seeds"),
+        std::pair("--interpolate 3:3", "two that differ"),
         std::pair("--interpolate 18446744073709551616:1", "two seeds"),
         std::pair("--interpolate 1:2 --seed 3", "--seed has no effect on --interpolate"),
         std::pair("--interpolate 1:2 --animate a.png --frames 20 --count 3",
