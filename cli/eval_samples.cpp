@@ -15,12 +15,13 @@ namespace {
 constexpr std::int64_t default_points = 10'000, default_images = 2'000;
 constexpr std::int64_t point_batch = 1000, image_batch = 64;  // drawn at a time
 
-std::vector<std::int64_t> read_labels(const std::string& path, std::int64_t count,
-                                      std::uint64_t memory) {
+// The first `count` of the labels of `samples` samples.
+std::vector<std::int64_t> read_labels(const std::string& path, std::int64_t samples,
+                                      std::int64_t count, std::uint64_t memory) {
   const auto wanted = [&](const TensorType& type) {
     const Shape& shape = type.shape;
-    if ((shape.rank() != 1 && !(shape.rank() == 2 && shape[1] == 1)) || shape[0] < count)
-      throw FormatError(path + ": wants one whole number for each of " + std::to_string(count) +
+    if ((shape.rank() != 1 && !(shape.rank() == 2 && shape[1] == 1)) || shape[0] != samples)
+      throw FormatError(path + ": wants one whole number for each of " + std::to_string(samples) +
                         " samples, the array is " + to_string(type));
   };
   std::vector<std::int64_t> labels = whole_numbers(path, open_labels(path, wanted, memory), memory);
@@ -126,7 +127,8 @@ std::vector<std::int32_t> asked_of(const EvalArguments& options, const DataSet& 
                       judged.text());
   };
   if (!options.labels.empty()) {
-    for (const std::int64_t label : read_labels(options.labels, count, free_memory(options))) {
+    for (const std::int64_t label :
+         read_labels(options.labels, *set.size(), count, free_memory(options))) {
       const std::string name = std::to_string(label);
       asked.push_back(judged.find(name));
       if (asked.back() < 0) refuse(options.labels, asked.size() - 1, name);

@@ -37,6 +37,7 @@ const ScratchFolder& folder() {
     write_npy(result / "digits.npy", values, {120, 8, 8, 1});
     write_npy(result / "zeros.labels", std::vector<std::int64_t>(120, 0), {120});
     write_npy(result / "few.labels", std::vector<std::int64_t>(5, 0), {5});
+    write_npy(result / "many.labels", std::vector<std::int64_t>(121, 0), {121});
     write_npy(result / "ten.labels", std::vector<std::int64_t>(120, 10), {120});
     write_npy(result / "large.labels", std::vector<std::int64_t>(120, std::int64_t{1} << 32),
               {120});
@@ -219,6 +220,8 @@ TEST_CASE("eval judges another program's images with a classifier", "[cli][evalu
             .at("accuracy")
             .at("value") < 0.3);
   CHECK(evaluated(digits + "--metrics classifier --count 10 --class 3").at("count") == 10);
+  CHECK(evaluated(digits + "--metrics classifier --count 10 --labels zeros.labels").at("count") ==
+        10);
   // Sub-folders 7, 8 and 9 are those classes, not the first three.
   CHECK(evaluated("--samples sevens --data glyphs --classifier classifier --metrics classifier")
             .at("metrics")
@@ -287,6 +290,11 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
         Case{"--samples digits.npy --data bad-test --classifier classifier", "class zwei"},
         Case{"--samples digits.npy --data glyphs --labels few.labels --classifier classifier",
              "few.labels"},
+        Case{"--samples digits.npy --data glyphs --labels many.labels --classifier classifier",
+             "each of 120 samples"},
+        Case{"--samples digits.npy --data glyphs --count 5 --labels few.labels --classifier "
+             "classifier",
+             "each of 120 samples"},
         Case{"--samples digits.npy --data glyphs --class 10 --classifier classifier", "0 to 9"},
         Case{"--samples digits.npy --data glyphs --no-labels --metrics classifier", "no labels"},
         Case{"--samples digits.npy --data glyphs --metrics beauty", "beauty"},
