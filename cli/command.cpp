@@ -16,6 +16,7 @@
 #include "engine/platform/file.h"
 #include "engine/platform/machine.h"
 #include "engine/platform/usage.h"
+#include "models/files/lower_case.h"
 #include "models/layers/precision.h"
 #include "models/model_file.h"
 #include "models/samplers/sampler.h"
@@ -157,6 +158,19 @@ void check_files_differ(const std::string& command, const std::vector<NamedPath>
     for (const NamedPath& each : read) check(each, "what is read as");
     for (std::size_t j = 0; j < i; ++j) check(written[j], "the file of");
   }
+}
+
+void check_picture_name(const std::string& option, const std::string& path,
+                        const std::string& instead) {
+  std::error_code missing;
+  const std::filesystem::file_status there = std::filesystem::status(path, missing);
+  if (path.empty() || (std::filesystem::exists(there) && std::filesystem::is_other(there))) return;
+  const std::string ending = lower_case(std::filesystem::path(path).extension().string());
+  for (const char* other :
+       {".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".npy", ".npz", ".pdf"})
+    if (ending == other)
+      throw Error(option + " " + path + ": pictures are written as PNG; name the file .png" +
+                  instead);
 }
 
 void write_json(std::ostream& out, const nlohmann::json& object) {

@@ -86,6 +86,11 @@ struct NamedPath {
 void check_files_differ(const std::string& command, const std::vector<NamedPath>& written,
                         const std::vector<NamedPath>& read);
 
+// Throws Error for the name of a picture that promises another format than PNG; `option` begins the
+// message, `instead` ends it. Pipes and devices have any name.
+void check_picture_name(const std::string& option, const std::string& path,
+                        const std::string& instead = "");
+
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);
 

@@ -181,6 +181,7 @@ int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
                       {"--labels", options.labels},
                       {"--classifier", options.retrain ? "" : options.classifier},
                       {"--data", options.data.data}});
+  check_picture_name("eval: --neighbours", options.neighbours);
   const Device device = open_device(options, streams);
   const auto start = std::chrono::steady_clock::now();
   ProgressLine line(streams);

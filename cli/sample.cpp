@@ -12,7 +12,6 @@
 #include "engine/error.h"
 #include "engine/number_text.h"
 #include "engine/platform/file.h"
-#include "models/files/lower_case.h"
 #include "models/files/npy.h"
 #include "models/images/sample_picture.h"
 
@@ -35,20 +34,6 @@ void check_finite(const std::vector<float>& values, std::size_t per_sample,
 // Whether --out names a folder, for a picture of each sample.
 bool is_folder(const std::string& out) {
   return !out.empty() && (out.back() == '/' || std::filesystem::is_directory(out));
-}
-
-// Throws for names that promise what is not written.
-void check_picture_name(const std::string& out) {
-  if (out.empty() || is_folder(out) || is_standard_output(out)) return;
-  if (std::filesystem::exists(out) && !std::filesystem::is_regular_file(out)) return;  // a pipe
-  const std::string ending = lower_case(std::filesystem::path(out).extension().string());
-  if (ending == ".png" || ending.empty()) return;
-  for (const char* other :
-       {".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".npy", ".npz", ".pdf"})
-    if (ending == other)
-      throw Error("sample: --out " + out + ": pictures are written as PNG; name the file .png" +
-                  (ending == ".npy" ? ", or give it to --npy" : "") +
-                  ", or a folder with a slash at its end for a file of each sample");
 }
 
 std::vector<ImageText> notes(const nlohmann::json& how) {
@@ -134,7 +119,10 @@ int sample(SampleArguments options, const Parser& parser, const Streams& streams
     options.out = "samples.png";
   for (std::string* name : {&options.out, &options.npy})
     if (*name == "-") *name = "/dev/stdout";
-  check_picture_name(options.out);
+  if (!is_folder(options.out))
+    check_picture_name("sample: --out", options.out,
+                       ", or a folder with a slash at its end for a file of each sample; --npy "
+                       "writes an array");
   check_standard_output(options);
   const SampleTask& task = options.task;
   check_files_differ("sample",

@@ -284,7 +284,9 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
         Case{
             "--samples digits.npy --data glyphs --classifier classifier --neighbours no/such/n.png",
             "no/such/n.png"},
-        // Before anything is drawn.
+        // Before anything is read, or drawn.
+        Case{"--samples no/such.npy --data glyphs --neighbours nearest.JPG",
+             "--neighbours nearest.JPG: pictures are written as PNG"},
         Case{"--samples digits.npy --data glyphs --classifier classifier --neighbours folder",
              "folder: Is a directory"},
         Case{"--samples digits.npy --data bad-test --classifier classifier", "class zwei"},
