@@ -63,13 +63,15 @@ class Diagnosis {
     probes_ = chosen_probes(options, shape_);
     classes_ = num_classes(model.info.network);
     deviation_ = deviation_of(samples_);
-    if (!(deviation_ > 0)) throw Error("eval: the data are one point, of which noise has no scale");
+    if (!(deviation_ > 0))
+      throw Error("eval: noise is measured by the spread of the data, and there is none among " +
+                  number() + "; --count takes more");
   }
 
   const Shape& shape() const { return shape_; }
   std::int64_t dimensions() const { return shape_.elements(); }
   std::int64_t probes() const { return probes_; }
-  std::string number() const { return grouped(samples_.count) + " real samples"; }
+  std::string number() const { return counted(samples_.count, "real sample"); }
   double time(const Path& path, double level) const {
     const double t = path.time_of(PathNumbers{1, level * deviation_, 0, 0});
     return std::clamp(t, path.clean_time(), path.noise_time());

@@ -20,14 +20,16 @@ namespace {
 constexpr std::int64_t likelihood_points = 1000, likelihood_images = 32;
 
 struct MeanAndError {
-  double mean = 0, error = 0;
+  double mean = 0;
+  std::optional<double> error = {};  // of one number nobody knows it
 };
 MeanAndError mean_and_error(const std::vector<double>& values) {
   const auto n = static_cast<double>(values.size());
   double sum = 0, squares = 0;
   for (const double value : values) sum += value;
   for (const double value : values) squares += (value - sum / n) * (value - sum / n);
-  return {sum / n, n > 1 ? std::sqrt(squares / (n - 1) / n) : 0};
+  if (n < 2) return {sum};
+  return {sum / n, std::sqrt(squares / (n - 1) / n)};
 }
 #endif
 
@@ -103,16 +105,17 @@ std::vector<Measurement> model_likelihood([[maybe_unused]] const std::string& me
   const MeanAndError nats = mean_and_error(surprise);
   const double per_sample = evaluations / static_cast<double>(samples.count);
   const std::string how_many =
-      grouped(samples.count) + (data.held_out() ? " test samples" : " real samples");
+      counted(samples.count, data.held_out() ? "test sample" : "real sample");
   const std::string divergence = how.probes == 0 ? "exact divergence"
                                                  : counted(how.probes, "probe") +
                                                        (how.sketched ? " of Hutch++" : "") +
                                                        " for the divergence";
   const double bits = images ? 7 : 0;
   Measurement in_nats{.name = bound ? "elbo" : "nll", .value = nats.mean};
-  in_nats.note = (bound ? "nats, at least -log p of " : "nats, -log p of ") + how_many + ", +- " +
-                 rounded_text(nats.error, 2) + "; " + (bound ? "" : divergence + ", ") +
-                 rounded_text(per_sample, 3) + " evaluations each";
+  in_nats.note = (bound ? "nats, at least -log p of " : "nats, -log p of ") + how_many +
+                 (nats.error ? ", +- " + rounded_text(*nats.error, 2) : "") + "; " +
+                 (bound ? "" : divergence + ", ") + rounded_text(per_sample, 3) +
+                 " evaluations each";
   if (!images) in_nats.floor = known_surprise(data.train(), samples);
   if (in_nats.floor) in_nats.draws = 1, in_nats.floor_count = samples.count;
   Measurement in_bits{.name = bound ? "elbo-bits/dim" : "bits/dim",

@@ -161,6 +161,17 @@ TEST_CASE("eval measures the Jacobian of a model beside that of the exact score"
         Approx(metrics.at("asymmetry@0.5").at("value").get<double>()).epsilon(0.5));
 }
 
+TEST_CASE("eval gives one sample no error of its mean", "[cli][diagnostics]") {
+  for (const char* count : {"1", "2"}) {
+    const nlohmann::json metrics =
+        evaluated("--model points/model.safetensors --metrics elbo,likelihood --count " +
+                  std::string(count))
+            .at("metrics");
+    for (const char* name : {"elbo", "nll"})
+      CHECK(contains(metrics.at(name).at("note").get<std::string>(), "+-") == (*count == '2'));
+  }
+}
+
 TEST_CASE("eval takes nothing that is not finite for a number of a model", "[cli][diagnostics]") {
   Model model = read_model(folder() / "points", cpu());
   for (auto& [name, parameter] : model.parameters)
@@ -313,6 +324,8 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
              "--probes N"},
         Case{"--model points/model.safetensors --metrics classifier", "no labels"},
         Case{"--model points/model.safetensors --class 3", "no classes"},
+        Case{"--model points/model.safetensors --metrics dimension --count 1",
+             "none among 1 real sample;"},
         Case{"--model points/model.safetensors --neighbours n.png --count 10", "images"}}) {
     const ProgramRun run = run_program("eval " + wrong.arguments, folder().path());
     INFO("fluxion eval " << wrong.arguments << "\n" << run.error);
