@@ -9,7 +9,7 @@
 namespace fluxion {
 
 struct ClassifierTest {
-  std::int64_t most_samples = 2000;  // of each set, its first ones
+  std::int64_t most_samples = 2000;  // of each set, from all over it
   int folds = 5;
   std::int64_t features = 96;  // random cosines of the samples
   double ridge = 1;            // penalty of the weights, |w|^2 / 2 times this

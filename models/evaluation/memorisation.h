@@ -9,9 +9,9 @@
 
 namespace fluxion {
 
-// The training images nearest to the first `count` samples, by Euclidean distance of their pixels,
-// and to as many real images that are not in the training set, where the data have any: a generator
-// that copies comes much closer than those.
+// The training images nearest to `count` samples from all over those there are, by Euclidean
+// distance of their pixels, and to as many real images that are not in the training set, where the
+// data have any: a generator that copies comes much closer than those.
 struct NearestTraining {
   Neighbours of_samples;
   std::int64_t searched = 0;              // training images: all of a finite set, else 60,000
