@@ -30,6 +30,8 @@ def main():
         programs["onnxruntime (Python)"] = [arguments.python, peers, "onnxruntime", str(folder), threads]
     if (folder / "cold_start_torch").exists():
         programs["libtorch"] = [str(folder / "cold_start_torch"), str(folder / "network.pt"), threads]
+    if (folder / "cold_start_ggml").exists():
+        programs["ggml"] = [str(folder / "cold_start_ggml"), str(folder / "network.gguf"), threads]
     programs["torch (Python)"] = [arguments.python, peers, "torch", str(folder), threads]
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
 

@@ -1,11 +1,12 @@
 #!/bin/sh
-# From the start of a process to the first image in memory, with warm file caches: the runtime library against ONNX Runtime, libtorch and PyTorch with
-# the same DiT (28 x 28 digits, one step), alternately; and the time of later images one by one and 64 at once. First it checks that all of them draw
+# From the start of a process to the first image in memory, with warm file caches: the runtime library against ONNX Runtime, libtorch, ggml and
+# PyTorch with the same DiT (28 x 28 digits, one step), alternately; and the time of later images one by one and 64 at once. First it checks that all of them draw
 # the same image. Wants a quiet machine.
 #
-#   bench/cold_start.sh --venv DIR [--peer FILE] [--fluxion FILE] [--threads N] [--starts N] [--calls N] [--quick] [--out FILE]
+#   bench/cold_start.sh --venv DIR [--ggml DIR] [--peer FILE] [--fluxion FILE] [--threads N] [--starts N] [--calls N] [--quick] [--out FILE]
 #
 #   --venv     a virtual environment with PyTorch; programs that it can't run are left out: ONNX Runtime wants pip install onnx onnxruntime
+#   --ggml     ggml: its source, built into build/ggml for this processor, or where it is installed, taken as it was built; without, it is left out
 #   --peer     the file with PyTorch's DiT (default: ../shared/peers/torch_meanflow_bench.py beside this checkout)
 #   --fluxion  the program that makes the .fxn file (default: builds the release preset)
 #   --threads  of each program (default: 2)
@@ -21,6 +22,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 peer="$root/../shared/peers/torch_meanflow_bench.py"
 fluxion=""
 venv=""
+ggml=""
 threads=2
 starts=25
 calls=30
@@ -29,11 +31,12 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --help|-h) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --quick) starts=2; calls=3; shift; continue ;;
-    --venv|--peer|--fluxion|--threads|--starts|--calls|--out) [ $# -gt 1 ] || { echo "cold_start: $1 wants a value; see --help" >&2; exit 2; } ;;
+    --venv|--ggml|--peer|--fluxion|--threads|--starts|--calls|--out) [ $# -gt 1 ] || { echo "cold_start: $1 wants a value; see --help" >&2; exit 2; } ;;
     *) echo "cold_start: unknown option $1; see --help" >&2; exit 2 ;;
   esac
   case "$1" in
     --venv) venv=$2 ;;
+    --ggml) ggml=$2 ;;
     --peer) peer=$2 ;;
     --fluxion) fluxion=$2 ;;
     --threads) threads=$2 ;;
@@ -45,6 +48,7 @@ while [ $# -gt 0 ]; do
 done
 absolute() { case "$1" in ''|/*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 venv=$(absolute "$venv")
+ggml=$(absolute "$ggml")
 peer=$(absolute "$peer")
 fluxion=$(absolute "$fluxion")
 out=$(absolute "$out")
@@ -55,6 +59,10 @@ if [ ! -x "$python" ]; then
 fi
 if [ ! -f "$peer" ]; then
   echo "cold_start: $peer is not there; say with --peer where torch_meanflow_bench.py is" >&2
+  exit 1
+fi
+if [ -n "$ggml" ] && [ ! -f "$ggml/CMakeLists.txt" ] && [ ! -f "$ggml/include/ggml.h" ]; then
+  echo "cold_start: --ggml '$ggml' has neither ggml's source nor its installed headers" >&2
   exit 1
 fi
 
@@ -93,6 +101,27 @@ if ! c++ -std=c++20 -O2 -I"$torch/include" -I"$torch/include/torch/csrc/api/incl
     ! "$place/cold_start_torch" "$place/network.pt" 1 >>"$place/libtorch.log" 2>&1; then
   echo "cold_start: no libtorch: $(grep -m 1 -i error "$place/libtorch.log")"
   rm -f "$place/cold_start_torch"
+fi
+if [ -n "$ggml" ]; then
+  mkdir -p "$place/ggml"
+  cat >"$place/ggml/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.21)
+project(cold_start_ggml C CXX)
+add_executable(cold_start_ggml "$root/bench/cold_start_ggml.cpp")
+target_compile_features(cold_start_ggml PRIVATE cxx_std_20)
+if(EXISTS "$ggml/CMakeLists.txt")
+  add_subdirectory("$ggml" ggml EXCLUDE_FROM_ALL)
+  target_link_libraries(cold_start_ggml PRIVATE ggml)
+else()
+  find_package(ggml REQUIRED PATHS "$ggml" NO_DEFAULT_PATH)
+  target_link_libraries(cold_start_ggml PRIVATE ggml::ggml)
+endif()
+END
+  # GGML_LLAMAFILE, off by default, is ggml's own faster matrix product, which llama.cpp builds it with.
+  built cmake -G Ninja -S "$place/ggml" -B build/ggml -U ggml_DIR -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS=-march=native -DCMAKE_CXX_FLAGS=-march=native \
+    -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON
+  built cmake --build build/ggml --target cold_start_ggml
+  cp build/ggml/cold_start_ggml "$place"
 fi
 "$place/cold_start" "$place/dit28.fxn" 1 "$place/ours" >/dev/null
 "$python" bench/cold_start_peers.py check "$place"

@@ -40,6 +40,19 @@ def one_step(peer, torch):
     return OneStep().eval()
 
 
+def write_gguf(path, tensors):
+    """As ggml's file of named tensors, version 3: no keys, floats, each tensor at a multiple of 32 bytes."""
+    import struct
+    header, data = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 0), b""
+    for name, tensor in tensors.items():
+        shape = tensor.shape[::-1]
+        header += struct.pack(f"<Q{len(name)}sI{len(shape)}QIQ", len(name), name.encode(), len(shape), *shape, 0, len(data))
+        data += tensor.contiguous().numpy().tobytes()
+        data += bytes(-len(data) % 32)
+    with open(path, "wb") as file:
+        file.write(header + bytes(-len(header) % 32) + data)
+
+
 def prepare(peer_file, model, folder):
     import struct
     import warnings
@@ -52,6 +65,7 @@ def prepare(peer_file, model, folder):
         for parameter in generator.parameters():
             parameter.copy_(torch.randn_like(parameter) / (parameter[0].numel() ** 0.5 if parameter.dim() > 1 else 10))
     torch.save(generator.state_dict(), os.path.join(folder, "state.pt"))
+    write_gguf(os.path.join(folder, "network.gguf"), generator.network.state_dict())
     with open(os.path.join(folder, "peer"), "w") as file:
         file.write(os.path.abspath(peer_file))
 
@@ -140,14 +154,26 @@ def run(runtime, folder, threads, calls):
     print(json.dumps(result))
 
 
+def ggml_image(folder):
+    import numpy
+    import subprocess
+    program, network, noise, image = (os.path.join(folder, name) for name in ("cold_start_ggml", "network.gguf", "ours.noise", "ggml.image"))
+    subprocess.run([program, network, "1", noise, image], check=True)
+    return numpy.fromfile(image, numpy.float32)
+
+
 def check(folder):
     import numpy
     # Ours are [height, width, channels], of one channel.
     noise, image = (numpy.fromfile(os.path.join(folder, "ours." + end), numpy.float32) for end in ("noise", "image"))
-    for runtime, load_it in RUNTIMES.items():
-        if runtime == "onnxruntime" and not os.path.exists(os.path.join(folder, "network.onnx")):
-            continue
-        theirs = load_it(folder, 1)[1](1, noise.reshape(1, 1, 28, 28)).reshape(-1)
+    draws = {runtime: lambda load_it=load_it: load_it(folder, 1)[1](1, noise.reshape(1, 1, 28, 28)).reshape(-1)
+             for runtime, load_it in RUNTIMES.items()}
+    draws["ggml"] = lambda: ggml_image(folder)
+    for runtime, made in {"onnxruntime": "network.onnx", "ggml": "cold_start_ggml"}.items():
+        if not os.path.exists(os.path.join(folder, made)):
+            del draws[runtime]
+    for runtime, draw in draws.items():
+        theirs = draw()
         error = float(numpy.abs(theirs - image).max() / numpy.abs(image).max())
         if not error < 1e-4:
             sys.exit(f"cold_start: {runtime} draws another image: it differs by {error:.3g} of the largest value")
