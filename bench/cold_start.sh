@@ -1,7 +1,7 @@
 #!/bin/sh
 # From the start of a process to the first image in memory, with warm file caches: the runtime library against ONNX Runtime, libtorch, ggml and
-# PyTorch with the same DiT (28 x 28 digits, one step), alternately; and the time of later images one by one and 64 at once. First it checks that all of them draw
-# the same image. Wants a quiet machine.
+# PyTorch with the same DiT (28 x 28 digits, one step), alternately; and the time of later images one by one and 64 at once. First it checks that all
+# of them draw the same image. Wants a quiet machine.
 #
 #   bench/cold_start.sh --venv DIR [--ggml DIR] [--peer FILE] [--fluxion FILE] [--threads N] [--starts N] [--calls N] [--quick] [--out FILE]
 #
@@ -118,8 +118,8 @@ else()
 endif()
 END
   # GGML_LLAMAFILE, off by default, is ggml's own faster matrix product, which llama.cpp builds it with.
-  built cmake -G Ninja -S "$place/ggml" -B build/ggml -U ggml_DIR -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS=-march=native -DCMAKE_CXX_FLAGS=-march=native \
-    -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON
+  built cmake -G Ninja -S "$place/ggml" -B build/ggml -U ggml_DIR -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS=-march=native \
+    -DCMAKE_CXX_FLAGS=-march=native -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON
   built cmake --build build/ggml --target cold_start_ggml
   cp build/ggml/cold_start_ggml "$place"
 fi

@@ -28,6 +28,7 @@ namespace {
 
 constexpr int image_side = 28, patch = 4, grid = image_side / patch, tokens = grid * grid;
 constexpr int width = 128, depth = 6, heads = 4, head_width = width / heads, frequencies = 256;
+constexpr int attention_tile = 64;
 constexpr int label = 3, many = 64;
 constexpr std::size_t pixels = image_side * image_side;
 
@@ -129,9 +130,14 @@ struct Network {
   ggml_tensor* attention(const std::string& name, ggml_tensor* x) const {
     ggml_tensor* qkv = linear(name + ".qkv", x);
     const float scale = 1 / std::sqrt(static_cast<float>(head_width));
-    ggml_tensor* mixed = ggml_flash_attn_ext(context, of_heads(qkv, 0), of_heads(qkv, 1),
-                                             of_heads(qkv, 2), nullptr, scale, 0, 0);
+    // ggml tiles attention from 64 queries on (its GGML_FA_TILE_Q), and fewer are much slower: the
+    // queries are padded, and what the padding gave is dropped.
+    ggml_tensor* queries = ggml_pad(context, of_heads(qkv, 0), 0, attention_tile - tokens, 0, 0);
+    ggml_tensor* mixed = ggml_flash_attn_ext(context, queries, of_heads(qkv, 1), of_heads(qkv, 2),
+                                             nullptr, scale, 0, 0);
     ggml_flash_attn_ext_set_prec(mixed, GGML_PREC_F32);
+    mixed = ggml_cont(context, ggml_view_4d(context, mixed, head_width, heads, tokens, batch,
+                                            mixed->nb[1], mixed->nb[2], mixed->nb[3], 0));
     return linear(name + ".proj", ggml_reshape_3d(context, mixed, width, tokens, batch));
   }
 
@@ -192,6 +198,7 @@ class Generator {
 
     const Network network{context_.get(), weights, count};
     images_ = ggml_sub(context_.get(), inputs_.noise, network.velocity(inputs_));
+    ggml_set_output(images_);
     graph_ = ggml_new_graph(context_.get());
     ggml_build_forward_expand(graph_, images_);
     allocator_.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend)));
