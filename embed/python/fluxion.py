@@ -12,8 +12,10 @@ run, and may be called from several threads. Errors are fluxion.Error.
 The library is looked for in $FLUXION_RUNTIME (a file), beside this file, in the lib folder of the
 installation that this file lies in, and where the system looks."""
 
+import array
 import ctypes
 import ctypes.util
+import math
 import operator
 import os
 import pathlib
@@ -580,8 +582,9 @@ class Generator(_Handle):
         class is a number or a name of class_names, in any case.
         batch: samples that run together; 0: count, at most 64. progress(done, all) is called after
         each step; if it returns False, or `cancel` is requested, Cancelled is raised. noise: f32
-        [count, *shape] to begin with in place of the seed's, as noise() returns it. guidance: the
-        scale of guidance, of generators that leave it free (self.guidance is their own)."""
+        or f64 [count, *shape] to begin with in place of the seed's, as noise() returns it.
+        guidance: the scale of guidance, of generators that leave it free (self.guidance is their
+        own)."""
         return self._draw("fluxion_generate", ctypes.c_float, "f", count, seed, first, classes,
                           batch, progress, cancel, noise, guidance)
 
@@ -677,10 +680,7 @@ class Generator(_Handle):
             request.set_guidance, request.guidance = 1, guidance
         if noise is not None:
             numbers = count * self._elements
-            view = memoryview(noise)
-            if view.format not in ("f", "<f", "B"):
-                raise ValueError(f"noise of format {view.format!r}: it is f32, or its bytes")
-            given = view.tobytes()  # (arrays of no elements can't be cast)
+            given = _noise_bytes(memoryview(noise))
             if len(given) != numbers * ctypes.sizeof(ctypes.c_float):
                 raise ValueError(f"{len(given)} bytes of noise for {numbers} numbers of f32, "
                                  f"which are {count} samples")
@@ -688,6 +688,19 @@ class Generator(_Handle):
             request.noise = ctypes.cast(start, ctypes.POINTER(ctypes.c_float))
             held.append(start)
         return request, held
+
+
+def _noise_bytes(view):
+    """Those of its numbers in f32."""
+    if view.format in ("f", "<f", "B"):
+        return view.tobytes()  # (arrays of no elements can't be cast)
+    if view.format not in ("d", "<d"):
+        raise ValueError(f"noise of format {view.format!r}: it is f32 or f64, or the bytes of f32")
+    # What is computed of f32 is often f64, as x * numpy.cos(0.3) is since NumPy 2.
+    rounded = array.array("f", array.array("d", view.tobytes()))
+    if not all(map(math.isfinite, rounded)):
+        raise ValueError("noise of f64 with a number that is not finite in f32")
+    return rounded.tobytes()
 
 
 def _shaped(values, letter, numbers, shape):

@@ -1,6 +1,8 @@
 """What tests/embed/test_wrappers.cpp runs: tiny.fxn and the samples expected of it lie here."""
 
+import array
 import copy
+import math
 import os
 import pickle
 import signal
@@ -40,13 +42,24 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
         wrong = raised(lambda: tiny.generate(classes=["apple"]), ValueError)
         assert str(wrong) == ("class 'apple': the generator has the classes "
                               "a round one, a square one, \u00e9toile")
-        assert floats(tiny.generate(count=2, seed=4, noise=tiny.noise(2, 4), classes=1)) == floats(one)
+        noise = tiny.noise(2, 4)
+        assert floats(tiny.generate(count=2, seed=4, noise=noise, classes=1)) == floats(one)
+        noise64 = array.array("d", memoryview(noise.tobytes()).cast("f"))
+        assert floats(tiny.generate(count=2, noise=noise64, classes=1)) == floats(one)
+        for far in (1e39, -math.inf, math.nan):
+            noise64[7] = far
+            assert "f64" in str(raised(lambda: tiny.generate(count=2, noise=noise64), ValueError))
+        raised(lambda: tiny.generate(noise=noise64), ValueError)  # of two samples
+        raised(lambda: tiny.generate(noise=array.array("i", [0] * 16)), ValueError)
         try:
             import numpy
             classes_array = numpy.array([1, 1])
             assert isinstance(one, numpy.ndarray) and one.dtype == numpy.float32
             assert floats(tiny.generate(count=2, seed=4, classes=classes_array)) == floats(one)
-            raised(lambda: tiny.generate(noise=numpy.zeros((1, 4, 4, 1))), ValueError)
+            x, y = tiny.noise(seed=4), tiny.noise(seed=4, first=1)
+            between = x * numpy.cos(0.3) + y * numpy.sin(0.3)  # f64 since NumPy 2
+            assert (floats(tiny.generate(noise=between, classes=1)) ==
+                    floats(tiny.generate(noise=between.astype(numpy.float32), classes=1)))
             assert "format" in str(raised(
                 lambda: tiny.generate(noise=numpy.zeros(16, numpy.int32)), ValueError))
             raised(lambda: tiny.generate(progress=lambda *_: numpy.bool_(False)), fluxion.Cancelled)
