@@ -171,6 +171,20 @@ class Generator {
     require(fluxion_generator_info(get(), &info, &error), error);
     return info;
   }
+  // The number of the class with this name, for Request::classes. Throws Error where there is none.
+  std::int32_t class_named(std::string_view name) const {
+    const fluxion_info known = info();
+    std::string names;
+    for (std::int64_t i = 0; known.class_names && i < known.classes; ++i) {
+      if (name == known.class_names[i]) return static_cast<std::int32_t>(i);
+      constexpr std::int64_t most_told = 12;
+      if (i <= most_told)
+        names.append(i > 0 ? ", " : "").append(i < most_told ? known.class_names[i] : "..");
+    }
+    const std::string said = "no class is called '" + std::string(name) + "'; " +
+                             (names.empty() ? "classes have no names here" : "there are " + names);
+    throw Error(FLUXION_INVALID_ARGUMENT, said.c_str());
+  }
   // Plans for batches of that size; the bytes that one needs on the device.
   std::uint64_t prepare(std::int64_t batch) const {
     std::uint64_t bytes = 0;

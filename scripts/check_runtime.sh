@@ -39,6 +39,14 @@ cc -std=c99 -I"$prefix/include" "$place/copy/picture.c" -o "$place/static" "$lib
 "$place/static" "$generator" "$place/static.png" 3
 cmp "$place/cmake.png" "$place/pkg-config.png"
 cmp "$place/cmake.png" "$place/static.png"
+# A class that the generator has not, or a seed that is no number, is refused.
+for wrong in "3 nothing" "3 1e9" "seed"; do
+  # shellcheck disable=SC2086 # two words
+  if "$place/static" "$generator" "$place/wrong.png" $wrong 2>"$place/wrong.err" || [ -e "$place/wrong.png" ]; then
+    echo "check_runtime: the example draws for '$wrong'" >&2
+    exit 1
+  fi
+done
 # Who asks for the C++ libraries hears that they are not there.
 mkdir "$place/asks"
 printf 'cmake_minimum_required(VERSION 3.20)\nproject(asks LANGUAGES C)\nfind_package(fluxion REQUIRED)\n' >"$place/asks/CMakeLists.txt"

@@ -27,6 +27,12 @@ TEST_CASE("the C++ wrapper draws, reports and throws", "[embed][wrappers]") {
   const runtime::Generator generator(device, path),
       from_memory(device, tiny.bytes.data(), tiny.bytes.size());
   CHECK(generator.info().elements == 16);
+  CHECK(generator.class_named("a round one") == 0);
+  CHECK(generator.class_named("\u00e9toile") == 2);
+  CHECK_THROWS_WITH(generator.class_named("a square"),
+                    "no class is called 'a square'; there are a round one, a square one, "
+                    "\u00e9toile");
+  CHECK_THROWS_AS(generator.class_named("1"), runtime::Error);
   CHECK(generator.prepare(2) > generator.info().weights);
   const std::vector<float> samples =
       generator.generate({.seed = 4, .count = 3, .classes = {0, 1, 2}});

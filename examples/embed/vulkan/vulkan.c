@@ -232,9 +232,11 @@ int main(int argc, char** argv) {
   fluxion_error error;
   fluxion_vulkan vulkan = FLUXION_VULKAN;
   setup chosen;
+  char* end = NULL;
+  const uint64_t seed = argc > 3 ? strtoull(argv[3], &end, 10) : 0;
   int done = 0;
 
-  if (argc < 3) {
+  if (argc < 3 || (end && (end == argv[3] || *end != '\0'))) {
     fprintf(stderr, "usage: vulkan GENERATOR.fxn OUT.png [SEED]\n");
     return 2;
   }
@@ -275,7 +277,7 @@ int main(int argc, char** argv) {
     vulkan.device_info = &device_info;
   }
   if (vulkan.device) {
-    done = draw(&vulkan, argv[1], argv[2], argc > 3 ? strtoull(argv[3], NULL, 10) : 0);
+    done = draw(&vulkan, argv[1], argv[2], seed);
     vkDestroyDevice(device, NULL);
   } else {
     fprintf(stderr, "vulkan: there is no device to draw with. %s\n", error.message);
