@@ -23,6 +23,40 @@ WeightEncoding encoding_from(const std::string& name) {
   return weight_encoding_from(name == "int8-weights" ? "int8" : name);
 }
 
+// How the file is made, as pictures of samples say it. Of a path the last two parts, as the folder
+// names the run: what is passed on should not tell where its author keeps files.
+nlohmann::json origin_of(const ExportArguments& options, const ModelInfo& info,
+                         const SamplerOptions& chosen) {
+  const std::filesystem::path file = std::filesystem::absolute(model_file(options.model));
+  nlohmann::json how = {{"software", "fluxion " FLUXION_VERSION},
+                        {"model", (file.parent_path().filename() / file.filename()).string()},
+                        {"training steps", info.step},
+                        {"weights", info.ema ? "moving average" : "raw"},
+                        {"sampler", to_string(chosen.kind)},
+                        {"steps", chosen.steps},
+                        {"grid", to_string(grid_of(chosen))}};
+  if (!info.method.empty()) how["method"] = info.method;
+  if (info.guidance)
+    how["guidance trained in"] = {{"omega", info.guidance->omega}, {"kappa", info.guidance->kappa}};
+  if (num_classes(info.network) > 0 && !info.guidance) how["guidance"] = options.guidance;
+  const SamplerChoice& given = options.sampler;
+  for (const auto& [name, value] : {std::pair("eta", given.eta),
+                                    {"churn", given.churn},
+                                    {"churn min", given.churn_min},
+                                    {"churn max", given.churn_max},
+                                    {"churn noise", given.churn_noise},
+                                    {"shift", given.shift},
+                                    {"rho", given.rho},
+                                    {"sigma min", given.sigma_min},
+                                    {"sigma max", given.sigma_max},
+                                    {"snr", given.signal_to_noise},
+                                    {"guidance low", given.guidance_low},
+                                    {"guidance high", given.guidance_high}})
+    if (value) how[name] = *value;
+  if (given.corrections) how["corrections"] = *given.corrections;
+  return how;
+}
+
 int run_export(const ExportArguments& options, const Streams& streams) {
   check_files_differ("export", {{"--out", options.out}}, {{"--model", options.model}});
   const Model model = read_model(options.model, open_device(options, streams));
@@ -30,8 +64,10 @@ int run_export(const ExportArguments& options, const Streams& streams) {
                                                "export", options.free_guidance);
   if (options.sampler.head_start)
     throw Error("export: a head start is made of data, which a sampler file does not hold");
-  const StoredSampler sampler =
+  StoredSampler sampler =
       export_sampler(model, chosen, encoding_from(options.dtype), options.free_guidance);
+  sampler.origin = origin_of(options, model.info, chosen)
+                       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   save_sampler(options.out, sampler);
   const std::uint64_t bytes = std::filesystem::file_size(options.out);
   const Shape shape = sampler.sample_shape;

@@ -12,6 +12,7 @@
 #include "models/data/class_names.h"
 #include "models/files/safetensors.h"
 #include "models/images/image.h"
+#include "models/json_text.h"
 #include "models/model_file.h"
 
 namespace fluxion::cli {
@@ -97,6 +98,33 @@ void write_json_with_tensors(std::ostream& out, const nlohmann::json& object,
   out << (file.entries().empty() ? "]" : "\n  ]") << "\n}\n" << std::flush;
 }
 
+// How a sampler file was made: what export writes is an object, others may write any text.
+nlohmann::json read_origin(const StoredSampler& sampler) {
+  constexpr std::size_t longest = 1 << 16;
+  if (sampler.origin.empty()) return {};
+  if (sampler.origin.size() <= longest) try {
+      if (const nlohmann::json how = parse_json(sampler.origin, "origin"); how.is_object())
+        return how;
+    } catch (const FormatError&) {
+    }
+  return sampler.origin;
+}
+
+// "sampler heun, steps 20".
+std::string origin_text(const nlohmann::json& origin) {
+  const auto plain = [](const nlohmann::json& value) {
+    return value.is_string() ? value.get<std::string>()
+           : value.is_number_float()
+               ? rounded_text(value.get<double>(), 6)
+               : value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  };
+  if (!origin.is_object()) return plain(origin);
+  std::string text;
+  for (const auto& [name, value] : origin.items())
+    text += (text.empty() ? "" : ", ") + name + " " + plain(value);
+  return text;
+}
+
 int inspect_sampler(const InspectArguments& options, const Streams& streams) {
   const StoredSampler sampler = load_sampler(options.file);
   std::int64_t elements = 0;
@@ -123,6 +151,7 @@ int inspect_sampler(const InspectArguments& options, const Streams& streams) {
            {"usual_classes", sampler.usual_classes},
            {"open_class", sampler.open_class},
            {"guidance", sampler.guidance ? nlohmann::json(*sampler.guidance) : nlohmann::json()},
+           {"origin", read_origin(sampler)},
            {"steps", sampler.steps.size()},
            {"evaluations", sampler.evaluations}}},
          {"tensors", tensors}});
@@ -143,6 +172,8 @@ int inspect_sampler(const InspectArguments& options, const Streams& streams) {
   }
   if (sampler.guidance)
     streams.out << "\nguidance     " << rounded_text(*sampler.guidance, 6) << ", or as a call says";
+  if (!sampler.origin.empty())
+    streams.out << "\norigin       " << printable(origin_text(read_origin(sampler)), 1000);
   streams.out << "\n\n";
   for (const StoredWeight& weight : sampler.weights)
     streams.out << printable(weight.name, 60) << "  " << to_string(weight.encoding)

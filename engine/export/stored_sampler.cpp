@@ -21,7 +21,7 @@ namespace {
 constexpr FileFormat sampler_file{"sampler file", "sampler", "fluxsmpl", 1};
 constexpr std::string_view sampler_sections[] = {"about", "weights", "forms",
                                                  "start", "steps",   "data"};
-constexpr std::string_view optional_sections[] = {"guidance"};
+constexpr std::string_view optional_sections[] = {"guidance", "origin"};
 // Weights begin at multiples of this in a file, as vector loads from a map like it.
 constexpr std::size_t weight_alignment = 64;
 constexpr std::size_t block_elements = 32, block_bytes = 2 + block_elements;
@@ -202,6 +202,11 @@ StoredSampler read_sampler(std::span<const std::byte> bytes) {
     TaggedReader guidance = sections.reader("guidance");
     guidance.item(sampler.guidance.emplace());
     guidance.finish();
+  }
+  if (sections.contains("origin")) {
+    TaggedReader origin = sections.reader("origin");
+    sampler.origin = origin.text();
+    origin.finish();
   }
   check(sampler);
   return sampler;
@@ -406,7 +411,7 @@ void check(const StoredSampler& sampler, std::int64_t batch) {
 
 std::vector<std::byte> serialise(const StoredSampler& sampler) {
   check(sampler);
-  TaggedWriter about, forms, start, steps, guidance;
+  TaggedWriter about, forms, start, steps, guidance, origin;
   about.text(sampler.name);
   about.item(sampler.sample_shape.dims());
   about.item(sampler.classes);
@@ -429,8 +434,8 @@ std::vector<std::byte> serialise(const StoredSampler& sampler) {
     steps.count(step.numbers.size());
     for (const double number : step.numbers) steps.item(number);
   }
-
   if (sampler.guidance) guidance.item(*sampler.guidance);
+  origin.text(sampler.origin);
 
   // The list of weights is as long whatever their offsets, so a first one tells where the data are.
   const auto weights_at = [&](std::uint64_t offset) {
@@ -453,6 +458,7 @@ std::vector<std::byte> serialise(const StoredSampler& sampler) {
     body.section("start", start);
     body.section("steps", steps);
     if (sampler.guidance) body.section("guidance", guidance);
+    if (!sampler.origin.empty()) body.section("origin", origin);
     return body;
   };
   const TaggedWriter empty;

@@ -58,7 +58,8 @@ struct StoredForm {
 };
 
 struct StoredSampler {
-  std::string name;  // of what it was trained on; may be empty
+  std::string name;    // of what it was trained on; may be empty
+  std::string origin;  // how it was made, for people and their programs; may be empty
   Shape sample_shape;
   // 0: samples have no class. Otherwise labels are 0 .. classes - 1, and `classes` leaves it open.
   std::int64_t classes = 0;

@@ -41,6 +41,44 @@ TEST_CASE("fluxion export writes a sampler, and inspect shows it", "[cli]") {
   const ProgramRun json = run_program("inspect b.fxn --json", folder.path());
   REQUIRE(json.code == 0);
   CHECK(nlohmann::json::parse(json.out).at("parameters") == object.at("parameters"));
+  // How it was made.
+  CHECK_THAT(shown.out, has_text("model m/model.safetensors"));
+  CHECK_THAT(shown.out, has_text("sampler heun"));
+  const nlohmann::json origin = nlohmann::json::parse(json.out).at("sampler").at("origin");
+  CHECK(origin.at("sampler") == "heun");
+  CHECK(origin.at("steps") == 4);
+  CHECK(origin.at("method") == "flow-matching");
+  CHECK(origin.at("training steps") == 5);
+  CHECK(!origin.contains("guidance"));
+}
+
+TEST_CASE("inspect shows whatever text a sampler file has of its origin", "[cli]") {
+  const ScratchFolder folder;
+  REQUIRE(run_program("train --data 8gaussians --width 16 --depth 1 --batch 32 --steps 5 --quiet "
+                      "--threads 1 --out m",
+                      folder.path())
+              .code == 0);
+  REQUIRE(run_program("export --model m --out a.fxn", folder.path()).code == 0);
+  StoredSampler sampler = load_sampler(folder / "a.fxn");
+  const auto shown = [&](const std::string& origin) {
+    sampler.origin = origin;
+    save_sampler(folder / "b.fxn", sampler);
+    const ProgramRun run = run_program("inspect b.fxn", folder.path()),
+                     json = run_program("inspect b.fxn --json", folder.path());
+    CHECK(run.code == 0);
+    CHECK(json.code == 0);
+    CHECK(run.out.find('\x1b') == std::string::npos);
+    CHECK(run.out.size() < 10'000);
+    return std::pair(run.out, nlohmann::json::parse(json.out).at("sampler").at("origin"));
+  };
+  CHECK(shown("by hand\x1b[2J").second == "by hand\x1b[2J");
+  CHECK_THAT(shown("by hand").first, has_text("origin       by hand\n"));
+  CHECK_THAT(shown(R"({"a": 1, "b": [2, "x"]})").first, has_text("a 1, b [2,\"x\"]"));
+  CHECK(shown("[1, 2]").second == "[1, 2]");
+  CHECK(shown(std::string(1'000, '[')).second.is_string());
+  CHECK(shown(std::string(100'000, 'x')).second.is_string());
+  CHECK_THAT(shown("").first, !has_text("origin"));
+  CHECK(shown("").second.is_null());
 }
 
 TEST_CASE("fluxion export refuses in one line and leaves no file", "[cli]") {
@@ -141,4 +179,5 @@ TEST_CASE("fluxion export --free-guidance leaves the scale to fluxion sample", "
                  "--free-guidance");
   CHECK_THAT(run_program("inspect free.fxn", folder.path()).out,
              has_text("guidance     2, or as a call says"));
+  CHECK_THAT(run_program("inspect fixed.fxn", folder.path()).out, has_text("guidance 2, "));
 }

@@ -153,6 +153,7 @@ std::vector<std::byte> guided_sampler() {
 
   StoredSampler stored;
   stored.name = "guided";
+  stored.origin = "by hand";
   stored.sample_shape = {width};
   stored.classes = classes;
   stored.class_names = {"left", "right"};

@@ -153,8 +153,14 @@ TEST_CASE("a sampler file keeps names, classes and weights", "[export]") {
   model.info.untrained_classes = {1};
   const ScratchFolder scratch;
   const auto path = scratch / "m.fxn";
-  save_sampler(path, export_sampler(model, {}));
+  StoredSampler exported = export_sampler(model, {});
+  exported.origin = "\xff";
+  CHECK(contains(message_of<Error>([&] { serialise(exported); }), "UTF-8"));
+  exported.origin = "of a test, \u00e9";
+  save_sampler(path, exported);
   const StoredSampler sampler = load_sampler(path);
+  CHECK(sampler.origin == "of a test, \u00e9");
+  CHECK(read_file(file_of(model, {})).origin.empty());
   CHECK(sampler.name == "test");
   CHECK(sampler.sample_shape == Shape{8, 8, 1});
   CHECK(sampler.classes == 3);
@@ -287,9 +293,11 @@ TEST_CASE("a function whose sizes do not grow evenly is stored for no batch", "[
 
 TEST_CASE("damaged sampler files are refused", "[export]") {
   const Device device = cpu({.threads = 1});
-  const Bytes file =
-      file_of(exported_model(export_mlp, device),
-              {.kind = SamplerKind::ode_heun, .steps = 2, .prediction = Prediction::velocity});
+  StoredSampler whole = export_sampler(
+      exported_model(export_mlp, device),
+      {.kind = SamplerKind::ode_heun, .steps = 2, .prediction = Prediction::velocity});
+  whole.origin = "of a test";
+  const Bytes file = serialise(whole);
   for (std::size_t bytes = 0; bytes < file.size(); bytes += 97)
     CHECK_THROWS_AS(
         read_file(Bytes(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(bytes))),
