@@ -10,6 +10,7 @@
 #include "cli/eval_report.h"
 #include "cli/eval_samples.h"
 #include "engine/error.h"
+#include "engine/export/stored_sampler.h"
 #include "engine/platform/file.h"
 #include "models/evaluation/classifier_cache.h"
 #include "models/evaluation/memorisation.h"
@@ -27,6 +28,15 @@ void check_writable(const std::filesystem::path& path) {
   std::error_code unknown;
   const std::filesystem::file_status there = std::filesystem::status(path, unknown);
   if (!std::filesystem::is_other(there)) ReplacementFile can_be_written(path);
+}
+
+// Reads a model. Of a sampler file it says how that is judged.
+Model read_judged(const std::string& path, const Device& device) {
+  if (is_sampler_file(MappedFile(model_file(path)).bytes()))
+    throw Error("eval: " + path + " is a sampler file; `fluxion sample --model " + path +
+                " --count 2000 --npy samples.npy` draws samples of it, which --samples samples.npy "
+                "--data DATA measures");
+  return read_model(path, device);
 }
 
 // Data sets that were opened, for the warnings that come later: of images whose damage only
@@ -195,7 +205,7 @@ int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
   std::optional<Model> model;
   std::shared_ptr<const DataSet> sample_set;
   if (!options.model.empty()) {
-    model = read_model(options.model, device);
+    model = read_judged(options.model, device);
     if (data_name.empty()) data_name = model->info.dataset;
     if (data_name.empty())
       throw Error("eval: " + options.model + " does not say what it was trained on; --data does");

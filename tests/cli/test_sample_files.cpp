@@ -113,4 +113,6 @@ TEST_CASE("sample draws from a sampler file what it draws from the model", "[cli
        {std::pair("--steps 3", "chosen by `fluxion export`"), std::pair("--class x", "the classes"),
         std::pair("--precision bf16", "chosen by `fluxion export`")})
     check_one_line(from_file(arguments), text);
+  check_one_line(run_program("eval --model d.fxn", model.folder.path()),
+                 "`fluxion sample --model d.fxn --count 2000 --npy samples.npy`");
 }
