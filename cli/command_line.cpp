@@ -181,12 +181,6 @@ class HelpFormatter : public CLI::Formatter {
   std::size_t columns_;
 };
 
-// " (did you mean --steps?)", where a name is near what was written.
-std::string suggestion(const std::string& written, const std::vector<std::string>& names) {
-  const std::optional<std::string> name = nearest_name(written, names);
-  return name ? " (did you mean " + *name + "?)" : "";
-}
-
 using Reading = std::function<std::optional<std::string>(const std::string&)>;
 
 Range range_of(const std::string& kind, const std::string& low, const std::string& high,
@@ -199,9 +193,10 @@ Range range_of(const std::string& kind, const std::string& low, const std::strin
 
 Check one_of(const std::vector<std::string>& names) {
   const CLI::Validator member = CLI::IsMember(names);
-  return {member.get_description(), [member](const std::string& text) {
+  return {member.get_description(), [member, names](const std::string& text) {
             std::string changeable = text;
-            return member(changeable);
+            const std::string fault = member(changeable);
+            return fault.empty() ? fault : fault + suggestion(text, names);
           }};
 }
 

@@ -387,8 +387,11 @@ Command add_eval(CommandLine& program, const Streams& streams) {
   auto options = std::make_shared<EvalArguments>();
   const Parser parser = program.add_subcommand("eval", "Measure how good samples are");
   std::string metrics = "Metrics, by default those that suit the data:\n";
-  for (const MetricName& metric : metric_names())
+  std::vector<std::string> metric_words;
+  for (const MetricName& metric : metric_names()) {
     metrics += "  " + metric.name + ": " + metric.summary + "\n";
+    metric_words.push_back(metric.name);
+  }
   parser.footer(
       metrics +
       "Each is printed beside the same number for real samples in place of the generated ones: the "
@@ -420,6 +423,7 @@ Command add_eval(CommandLine& program, const Streams& streams) {
   add_data_options(parser, options->data);
   parser.add_option("--metrics", options->metrics, "Comma-separated list, see below")
       .delimiter(',')
+      .check({"", one_of(metric_words).fault})  // the help has them below
       .type_name("NAMES");
   parser
       .add_number("--count", options->count, whole(1, most_samples),

@@ -2,6 +2,8 @@
 #include "cli/train_method.h"
 #include "cli/train_options.h"
 #include "cli/train_presets.h"
+#include "engine/error.h"
+#include "engine/number_text.h"
 
 namespace fluxion::cli {
 
@@ -15,6 +17,19 @@ Check interval() {
               return std::string(error.what());
             }
             return std::string();
+          }};
+}
+
+// An interval in time, as its seconds.
+Range seconds() {
+  return {"", "a time from 0 to 1e9 seconds such as 90, 30s, 5m or 1h",
+          [](const std::string& text) -> std::optional<std::string> {
+            if (text.ends_with("step") || text.ends_with("steps")) return std::nullopt;
+            try {
+              return number_text(interval_from(text).seconds);
+            } catch (const Error&) {
+              return std::nullopt;
+            }
           }};
 }
 
@@ -218,9 +233,10 @@ void add_train_options(const Parser& parser, TrainOptions& options) {
       .show_default()
       .group(run);
   parser
-      .add_number("--save-every", options.save_every, real(0, 1e9, Precision::double_precision),
-                  "Seconds between pictures and model files; always at the end")
-      .type_name("S")
+      .add_number("--save-every", options.save_every, seconds(),
+                  "Time between pictures and model files: 90 (seconds), 30s, 5m, 1h; they are "
+                  "always written at the end")
+      .type_name("T")
       .show_default()
       .group(run);
   parser

@@ -310,7 +310,6 @@ TEST_CASE("eval says what it can't do", "[cli][evaluation]") {
              "each of 120 samples"},
         Case{"--samples digits.npy --data glyphs --class 10 --classifier classifier", "0 to 9"},
         Case{"--samples digits.npy --data glyphs --no-labels --metrics classifier", "no labels"},
-        Case{"--samples digits.npy --data glyphs --metrics beauty", "beauty"},
         Case{"--samples glyphs --data glyphs", "file or folder"},
         Case{"--samples digits.npy --data glyphs --classifier digits.npy", "digits.npy"},
         Case{"--model no/such.safetensors", "no/such.safetensors"},

@@ -40,7 +40,7 @@ const std::set<std::string>& options_of_text() {
       // of precisions (tests/cli/test_mixed_precision.cpp)
       "--precision",
       // of intervals, which have a test of their own below
-      "--checkpoint-every",
+      "--checkpoint-every", "--save-every",
       // of the others
       "--model", "--sampler", "--class", "--npy", "--samples", "--labels", "--metrics",
       "--classifier", "--neighbours", "--predicts", "--second-time", "--data-at", "--fill",
@@ -158,6 +158,11 @@ TEST_CASE("numbers are checked in the precision that they are used in", "[cli]")
                             "train --memory-limit=0",
                             "train --memory-limit=1e30",
                             "train --save-every=nan",
+                            "train --save-every=-1s",
+                            "train --save-every=1e10",
+                            "train --save-every=1e9h",
+                            "train --save-every=5x",
+                            "train --save-every=500steps",
                             "train --checkpoint-every=1e10",
                             "train --checkpoint-every=-1s",
                             "train --checkpoint-every=1e9h",
@@ -196,7 +201,7 @@ TEST_CASE("a number is read in decimal digits, with an exponent if need be", "[c
   const ScratchFolder folder;
   const ProgramRun run = run_program(
       "train --data 8gaussians --width 010 --depth +1 --batch 1e1 --steps 2 --seed "
-      "18446744073709551615 --lr 0.1 --schedule constant --quiet --out run",
+      "18446744073709551615 --lr 0.1 --schedule constant --save-every 5m --quiet --out run",
       folder.path());
   INFO(run.error);
   REQUIRE(run.code == 0);
@@ -205,6 +210,7 @@ TEST_CASE("a number is read in decimal digits, with an exponent if need be", "[c
   CHECK(config.at("batch") == 10);
   CHECK(config.at("seed") == 18446744073709551615u);
   CHECK(config.at("lr") == 0.1);
+  CHECK(config.at("save-every") == 300);
 }
 
 namespace {

@@ -107,6 +107,14 @@ TEST_CASE("a command or option that is nearly right is told its name", "[cli]") 
         Case{"train --stpes 3", "train has no option --stpes (did you mean --steps?)"},
         Case{"train --stpes=3", "did you mean --steps?"},
         Case{"sample --guidence 2 --model x", "did you mean --guidance?"},
+        Case{"train --batch-size 3", "did you mean --batch?"},
+        Case{"train --learning_rate=3", "did you mean --lr?"},
+        Case{"train --epochs 3", "did you mean --steps?"},
+        Case{"sample --guidance-scale 3 --model x", "did you mean --guidance?"},
+        Case{"sample --sampler hoin --model x", "rf++} (did you mean heun?)"},
+        Case{"train --method mean-flow", "did you mean meanflow?"},
+        Case{"eval --model x --metrics energy,fid", "fid not in {sliced-wasserstein,"},
+        Case{"eval --model x --metrics fid", "did you mean frechet?"},
         Case{"--verison", "there is no option --verison (did you mean --version?)"}}) {
     const ProgramRun run = run_program(wrong.arguments);
     INFO("fluxion " << wrong.arguments << "\n" << run.error);
@@ -116,6 +124,7 @@ TEST_CASE("a command or option that is nearly right is told its name", "[cli]") 
   }
   const ProgramRun far = run_program("train --zebra");
   CHECK(contains(far.error, "train has no option --zebra; see"));
+  CHECK(contains(run_program("completion x").error, "{bash,zsh,fish}; see"));
 }
 
 TEST_CASE("help fits the terminal and says ranges in words", "[cli]") {
