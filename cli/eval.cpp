@@ -99,11 +99,16 @@ Classifier train_judge([[maybe_unused]] const EvaluationData& data,
                        [[maybe_unused]] const std::filesystem::path& file,
                        [[maybe_unused]] const Device& device, [[maybe_unused]] ProgressLine& line) {
 #if FLUXION_WITH_AUTOGRAD
-  const ClassifierTraining training;
+  const ClassifierTraining training = usual_training(data);
+  const auto start = std::chrono::steady_clock::now();
   return train_classifier(data, training, device, [&](std::int64_t step) {
-    if (line.due())
-      line.show("training the classifier: step " + grouped(step) + " of " +
-                grouped(training.steps));
+    if (!line.due()) return;
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    line.show("training the classifier: step " + grouped(step) + " of " + grouped(training.steps) +
+              "  " +
+              clock_text(taken.count() / static_cast<double>(step) *
+                         static_cast<double>(training.steps - step)) +
+              " left");
   });
 #else
   throw Error(
@@ -143,6 +148,13 @@ ChosenJudge find_judge(const EvalArguments& options, const EvaluationData& data,
 void train_missing(ChosenJudge& chosen, const EvalArguments& options, const EvaluationData& data,
                    const Device& device, const Streams& streams, ProgressLine& line) {
   if (chosen.classifier) return;
+  constexpr std::int64_t few = 500;
+  if (const auto size = data.training_size(); size && *size < few) {
+    line.finish();
+    streams.error << "warning    " << counted(*size, "sample")
+                  << " are few to train a classifier on, and what it says may mean little; "
+                     "--metrics energy needs none\n";
+  }
   const auto start = std::chrono::steady_clock::now();
   chosen.classifier = train_judge(data, chosen.file, device, line);
   chosen.trained = true;
@@ -330,6 +342,17 @@ int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
     ask(samples, drawn);
     draw_samples(options, *model, train, samples, line);
   }
+  // What takes long comes after what can be looked at.
+  std::optional<NearestTraining> nearest;
+  if (!options.neighbours.empty()) {
+    nearest = nearest_training(
+        samples.view(), data, {.threads = host_threads(options)},
+        [&](std::int64_t done, std::int64_t of) {
+          if (line.due())
+            line.show("nearest training images: " + grouped(done) + " of " + grouped(of));
+        });
+    write_png(options.neighbours, nearest->picture);
+  }
   std::unique_ptr<Judge> judge;
   if (wants_judge) {
     train_missing(chosen, options, data, device, streams, line);
@@ -347,16 +370,6 @@ int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
                                  : model_diagnostic(name, options, *model, data, device, line))
       measurements.push_back(std::move(each));
   if (!wants_samples) samples.count = 0, samples.what = "none: " + printable(options.model);
-  std::optional<NearestTraining> nearest;
-  if (!options.neighbours.empty()) {
-    nearest = nearest_training(
-        samples.view(), data, {.threads = host_threads(options)},
-        [&](std::int64_t done, std::int64_t of) {
-          if (line.due())
-            line.show("nearest training images: " + grouped(done) + " of " + grouped(of));
-        });
-    write_png(options.neighbours, nearest->picture);
-  }
   line.finish();
   sets.show_later_warnings();
   const double seconds =

@@ -39,6 +39,7 @@ class EvaluationData {
   // Batches for a classifier, which never share a sample with the reference: of the training set,
   // or of the half that is not the reference.
   HostBatch training(std::int64_t count, std::uint64_t seed, std::uint64_t step) const;
+  std::optional<std::int64_t> training_size() const { return fresh_.count; }  // empty: endless
   // The classes that training() has no sample of, in order. Where only drawing tells: none.
   std::vector<std::int32_t> unseen_classes() const;
 

@@ -1,5 +1,6 @@
 #include "models/evaluation/train_classifier.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "autograd/transforms.h"
@@ -29,6 +30,14 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
 }
 
 }  // namespace
+
+ClassifierTraining usual_training(const EvaluationData& data) {
+  constexpr std::int64_t passes = 100, least_steps = 100;
+  ClassifierTraining training;
+  if (const std::optional<std::int64_t> size = data.training_size())
+    training.steps = std::clamp(passes * *size / training.batch, least_steps, training.steps);
+  return training;
+}
 
 Classifier train_classifier(const EvaluationData& data, const ClassifierTraining& training,
                             const Device& device, const ClassifierProgress& progress,

@@ -14,6 +14,9 @@ struct ClassifierTraining {
   std::uint64_t seed = 0;
   std::int64_t tested = 10'000;
 };
+// Of data with few samples, fewer steps: those in which it sees each a hundred times.
+ClassifierTraining usual_training(const EvaluationData& data);
+
 // Called now and then with the steps done.
 using ClassifierProgress = std::function<void(std::int64_t step)>;
 

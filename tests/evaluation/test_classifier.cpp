@@ -198,6 +198,28 @@ TEST_CASE("without a test part a classifier is tested on what it has not seen", 
   CHECK(class_accuracy(Judge(coins)(data.view(seen)).classes, seen.labels) > 0.9);
 }
 
+TEST_CASE("a classifier of few samples is trained for fewer steps", "[evaluation]") {
+  class Zeros : public DataSet {
+   public:
+    explicit Zeros(std::int64_t size) : DataSet("zeros", {2}, 2, size) {}
+
+   protected:
+    std::int32_t sample(std::uint64_t, std::uint64_t, std::span<float>) const override { return 0; }
+  };
+  const auto steps = [](std::int64_t train, std::int64_t test) {
+    const auto set = std::make_shared<Zeros>(train);
+    return usual_training(test > 0 ? EvaluationData(set, std::make_shared<Zeros>(test))
+                                   : EvaluationData(set))
+        .steps;
+  };
+  CHECK(steps(8, 9) == 100);
+  CHECK(steps(256, 9) == 200);
+  CHECK(steps(512, 0) == 200);  // the other half is the reference
+  CHECK(steps(1'280, 9) == 1'000);
+  CHECK(steps(60'000, 0) == 1'000);
+  CHECK(usual_training(glyphs(8)).steps == 1'000);
+}
+
 TEST_CASE("training a classifier needs labels, and can be stopped", "[evaluation]") {
   CHECK_THROWS_WITH(train_classifier(EvaluationData(eight_gaussians()), {}, device()),
                     has_text("labels"));
