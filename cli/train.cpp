@@ -53,6 +53,16 @@ fs::path checkpoint_of(const TrainOptions& options) {
   throw IoError(message);
 }
 
+// A configuration tells where its run was, not that another should take its place.
+void check_configured_folder(const Parser& parser, const TrainOptions& options) {
+  if (!parser.option("--out").given()) return;
+  for (const char* name : {"checkpoint.safetensors", "model.safetensors"})
+    if (fs::exists(fs::path(options.out) / name))
+      throw Error("train: " + options.out + ", the folder that " + options.config_file +
+                  " names, holds a run: --out says where this one goes, and --resume " +
+                  options.out + " goes on with that one");
+}
+
 // Settings of a run that goes on, where the command line, --config and --preset have none.
 void take_settings(const Parser& parser, TrainOptions& options, const nlohmann::json& before) {
   if (!parser.option("--out").given() && !options.resume->empty()) {
@@ -141,8 +151,9 @@ MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, con
   return report;
 }
 
-void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOptions& options,
-              const Streams& streams) {
+// Without `memory`, no step is run.
+void describe(const Trainer& trainer, const std::optional<MemoryReport>& memory,
+              const TrainOptions& options, const Streams& streams) {
   const TrainingConfig& config = trainer.config();
   // Whole before it is written: what fails on the way must not leave half a line.
   std::ostringstream to;
@@ -164,16 +175,22 @@ void describe(const Trainer& trainer, const MemoryReport& memory, const TrainOpt
                                  : "\n");
   if (config.precision != fluxion::Precision{})
     to << "precision  " << to_string(config.precision) << "\n";
-  to << "memory     " << bytes_text(run_memory(config, memory, trainer.data().has_noise()))
-     << " at most, " << bytes_text(memory.peak_bytes()) << " of them in a step of "
-     << memory.kernels << " kernels\nfolder     " << options.out << "\n";
-  if (trainer.steps_done() > 0)
+  if (memory)
+    to << "memory     " << bytes_text(run_memory(config, *memory, trainer.data().has_noise()))
+       << " at most, " << bytes_text(memory->peak_bytes()) << " of them in a step of "
+       << memory->kernels << " kernels\n";
+  to << "folder     " << options.out << "\n";
+  if (!memory)
+    to << "ended      after step " << grouped(trainer.steps_done())
+       << ": what its checkpoint holds is written, and nothing is trained\n";
+  else if (trainer.steps_done() > 0)
     to << "going on   after step " << grouped(trainer.steps_done()) << "\n";
   streams.error << to.str();
 }
 
-void print_summary(const RunSummary& summary, const Trainer& trainer, const MemoryReport& memory,
-                   const TrainOptions& options, const Streams& streams) {
+void print_summary(const RunSummary& summary, const Trainer& trainer,
+                   const std::optional<MemoryReport>& memory, const TrainOptions& options,
+                   const Streams& streams) {
   const RunProgress& last = summary.last;
   if (options.json) {
     const TrainingConfig& config = trainer.config();
@@ -189,9 +206,9 @@ void print_summary(const RunSummary& summary, const Trainer& trainer, const Memo
                              {"loss", last.loss},
                              {"error", last.error},
                              {"gradient_norm", last.gradient_norm},
-                             {"peak_bytes", memory.peak_bytes()},
+                             {"peak_bytes", memory ? memory->peak_bytes() : 0},
                              {"peak_process_bytes", last.peak_memory_bytes},
-                             {"kernels", memory.kernels},
+                             {"kernels", memory ? memory->kernels : 0},
                              {"traces", trainer.traces()},
                              {"interrupted", summary.stopped},
                              {"model", summary.model.string()},
@@ -201,8 +218,9 @@ void print_summary(const RunSummary& summary, const Trainer& trainer, const Memo
                              {"chart", summary.chart.string()},
                              {"log", summary.log.string()}});
   } else if (!options.quiet) {
-    streams.out << counted(last.step, "step") << " in " << clock_text(last.seconds) << ", error "
-                << last.error << "\nmodel    " << summary.model.string() << "\nsamples  "
+    streams.out << counted(last.step, "step") << " in " << clock_text(last.seconds);
+    if (memory) streams.out << ", error " << last.error;
+    streams.out << "\nmodel    " << summary.model.string() << "\nsamples  "
                 << summary.samples.string() << "\nchart    " << summary.chart.string() << std::endl;
   }
 }
@@ -217,8 +235,10 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     return 0;
   }
   const std::set<std::string> given = given_settings(parser);
-  if (!options.config_file.empty())
+  if (!options.config_file.empty()) {
     fill_settings(parser, read_settings(options.config_file), options.config_file);
+    if (!options.resume && !given.contains("out")) check_configured_folder(parser, options);
+  }
   if (!options.preset.empty()) {
     nlohmann::json settings = preset_settings(options.preset);
     // Whoever says how many updates wants them all.
@@ -244,6 +264,17 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   const nlohmann::json settings_before =
       before ? settings_in(*before, checkpoint, options.methods) : nlohmann::json();
   if (before) take_settings(parser, options, settings_before);
+  // (Without settings in the checkpoint, the steps are known when the data are.)
+  const auto limits_now = [&] {
+    return RunLimits{.steps = options.steps.value_or(std::numeric_limits<std::int64_t>::max()),
+                     .minutes = options.minutes};
+  };
+  const auto ended = [&] {
+    return before && has_ended(limits_now(), {.folder = options.out, .resumed_from = checkpoint},
+                               before->step, before->seconds);
+  };
+  // Before anything that takes long, unless there is more to refuse once the data are known.
+  if (can_change_later(given)) ended();
   use_absolute_paths(options);
   check_text("data", options.data);
   check_text("out", options.out);
@@ -306,14 +337,14 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   if (data->classes() > 0 && num_classes(config.network) == 0)
     streams.error << "warning    an " << family(config.network)
                   << " has no classes: those of the data are not used\n";
-  const RunLimits limits{.steps = options.steps.value_or(std::numeric_limits<std::int64_t>::max()),
-                         .minutes = options.minutes};
+  const RunLimits limits = limits_now();
   if (before && config.schedule.kind == ScheduleKind::cosine &&
       config.schedule.final_learning_rate == 0 && limits.steps > config.schedule.steps)
     throw Error("resume: --steps " + std::to_string(limits.steps) + " goes beyond the " +
                 std::to_string(config.schedule.steps) +
                 " steps of the run's cosine schedule, at whose end the learning rate is 0");
-  const MemoryReport memory = fit_memory(options, config, *data, device);
+  std::optional<MemoryReport> memory;
+  if (!ended()) memory = fit_memory(options, config, *data, device);
   nlohmann::json settings = settings_of(options);
   settings["batch"] = config.batch;
   Trainer trainer = before ? resume_trainer(checkpoint, data, device,

@@ -284,6 +284,10 @@ void check_unchanged(const json& before, const json& now) {
               "and the path of the data may change");
 }
 
+bool can_change_later(const std::set<std::string>& settings) {
+  return std::ranges::includes(limits, settings);
+}
+
 TrainingConfig training_config(const TrainOptions& options, const DataSet& data) {
   TrainingConfig config;
   config.network = network_for(options, data);

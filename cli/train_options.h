@@ -101,6 +101,9 @@ nlohmann::json settings_of(const TrainOptions& options);
 // its way. Data on disk may have another path.
 void check_unchanged(const nlohmann::json& before, const nlohmann::json& now);
 
+// Whether a run that goes on may have other values for all of these settings.
+bool can_change_later(const std::set<std::string>& settings);
+
 // The library's configuration of resolved options.
 TrainingConfig training_config(const TrainOptions& options, const DataSet& data);
 

@@ -166,8 +166,9 @@ ModelInfo info_of(const SafetensorsFile& file, const std::string& where) {
   if (found == file.metadata().end())
     throw FormatError(where +
                       (file.metadata().contains("fluxion.checkpoint")
-                           ? ": is a checkpoint, which --resume takes; a run's model is the "
-                             "model.safetensors of its folder"
+                           ? ": is a checkpoint, and no model: `fluxion train --resume " + where +
+                                 " --out FOLDER` goes on from it, or writes the models of a run "
+                                 "that has ended"
                            : ": is a safetensors file, but no model: its metadata has no '" +
                                  std::string(metadata_key) + "'"));
   const json object = parse_json(found->second, where + ": metadata '" + metadata_key + "'");

@@ -132,31 +132,59 @@ void check_scale(const Trainer& trainer, const SubmittedStep& submitted,
     throw_range(trainer, "after step " + std::to_string(submitted.step), least, folder);
 }
 
-void check_limits(const Trainer& trainer, const RunLimits& limits, double seconds_before,
-                  double seconds_limit) {
-  if (limits.steps < 1)
-    throw Error("train: steps must be at least 1, got " + std::to_string(limits.steps));
-  const std::int64_t done = trainer.steps_done();
-  if (done >= limits.steps)
-    throw Error("train: the run has done " + std::to_string(done) + " steps of " +
-                std::to_string(limits.steps) + " already; raise the limit of steps to continue");
-  if (seconds_before >= seconds_limit)
-    throw Error("train: the run has lasted " +
-                std::to_string(static_cast<std::int64_t>(seconds_before / 60)) +
-                " minutes already; raise the limit of minutes to continue");
+double seconds_limit_of(const RunLimits& limits) {
+  return limits.minutes > 0 ? limits.minutes * 60 : std::numeric_limits<double>::infinity();
+}
+
+// Whether the run begins with a checkpoint that does not lie in its folder.
+bool comes_from_elsewhere(const RunOutput& output) {
+  if (output.folder.empty() || output.resumed_from.empty()) return false;
+  std::error_code missing;
+  return !std::filesystem::equivalent(std::filesystem::absolute(output.resumed_from).parent_path(),
+                                      output.folder, missing);
+}
+
+// What a run that is at its end already leaves in another folder: all but a step.
+void write_ended_run(const Trainer& trainer, const RunOutput& output, const RunHooks& hooks,
+                     double seconds, RunSummary& summary) {
+  RunOutput whole = output;
+  whole.since_row = {};  // its last row, between two others, stays in the log
+  RunFiles files(whole, trainer, hooks.warn);
+  files.describe(summary);
+  files.finish(seconds, output.since_row);
+  summary.last.step = trainer.steps_done();
+  summary.last.seconds = seconds;
+  summary.last.fraction = 1;
 }
 
 }  // namespace
 
+bool has_ended(const RunLimits& limits, const RunOutput& output, std::int64_t steps_done,
+               double seconds) {
+  if (limits.steps < 1)
+    throw Error("train: steps must be at least 1, got " + std::to_string(limits.steps));
+  std::string ended;
+  if (steps_done >= limits.steps)
+    ended = "has done " + std::to_string(steps_done) + " steps of " + std::to_string(limits.steps) +
+            " already; raise the limit of steps to continue";
+  else if (seconds >= seconds_limit_of(limits))
+    ended = "has lasted " + std::to_string(static_cast<std::int64_t>(seconds / 60)) +
+            " minutes already; raise the limit of minutes to continue";
+  if (ended.empty()) return false;
+  if (comes_from_elsewhere(output)) return true;
+  throw Error("train: the run " + ended + "; another --out gets the models of its checkpoint");
+}
+
 RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output,
                         const RunHooks& hooks, double seconds_before) {
-  const double seconds_limit =
-      limits.minutes > 0 ? limits.minutes * 60 : std::numeric_limits<double>::infinity();
-  check_limits(trainer, limits, seconds_before, seconds_limit);
   if (output.log_every < 1)
     throw Error("train: log_every must be at least 1, got " + std::to_string(output.log_every));
-
   RunSummary summary;
+  if (has_ended(limits, output, trainer.steps_done(), seconds_before)) {
+    write_ended_run(trainer, output, hooks, seconds_before, summary);
+    return summary;
+  }
+  const double seconds_limit = seconds_limit_of(limits);
   std::optional<RunFiles> files;
   if (!output.folder.empty()) {
     files.emplace(output, trainer, hooks.warn);

@@ -74,18 +74,25 @@ struct RunHooks {
   std::stop_token stop = {};
 };
 
+// Whether a run that has come so far is at one of its limits. It then has only its files to write,
+// into a folder that is not that of its checkpoint (output.resumed_from). Throws Error, saying what
+// would let it go on, where there is no such folder.
+bool has_ended(const RunLimits& limits, const RunOutput& output, std::int64_t steps_done,
+               double seconds);
+
 // Trains until a limit is reached or a stop is requested, and saves. A trainer that was resumed
 // goes on with its log; `seconds_before` is what the checkpoint says of its time. A run in the
 // folder of another, be it new or resumed from elsewhere, keeps that one's last checkpoint as
 // checkpoint-before.safetensors; one that was resumed begins its log with the rows of the log
-// beside its checkpoint.
+// beside its checkpoint. One that has ended already (has_ended) leaves all its files in another
+// folder without a step.
 //
 // Pictures and charts that there is no memory for are left out with a warning. A file that can't be
 // written on the way is warned of and tried again at the next interval, and training goes on; the
 // file before it stays. Throws IoError, naming the last good checkpoint, if that is still so at the
 // end, or at once if the folder can't be used, has no room for the files or is another run's; Error
 // once the loss or the weights are no longer finite, with the last good files left in place and
-// named, and where a limit is reached already; Error where f16 has too small a range for the
+// named, and as has_ended does; Error where f16 has too small a range for the
 // gradients, or every update was skipped by the end. Whatever else is thrown, a checkpoint and
 // model files are tried first.
 RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output = {},

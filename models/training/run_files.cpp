@@ -200,7 +200,7 @@ void RunFiles::keep_other_checkpoint(const std::filesystem::path& checkpoint) co
   warn_((goes_back
              ? "this goes back to an earlier checkpoint of the folder; the last one is kept as "
              : "this folder holds another run; its last checkpoint is kept as ") +
-        kept.string());
+        kept.string() + ", of which --resume with another --out writes the models");
 }
 
 void RunFiles::describe(RunSummary& summary) const {

@@ -218,6 +218,40 @@ TEST_CASE("no run in a folder costs one that was there before its checkpoint", "
                  "no run was saved there"));
 }
 
+TEST_CASE("the models of a run that has ended can be had again from its checkpoint",
+          "[cli][resume]") {
+  const ScratchFolder folder;
+  const auto run = [&](const std::string& arguments) {
+    return run_program(arguments, folder.path());
+  };
+  REQUIRE(run(tiny + "--steps 12 --seed 1 --quiet --out run").code == 0);
+  fs::copy(folder / "run", folder / "whole", fs::copy_options::recursive);
+  // A configuration alone takes no other run's place.
+  check_one_line(run("train --config run/config.json"), "--out says where this one goes");
+  CHECK(text_of(folder / "run/model.safetensors") == text_of(folder / "whole/model.safetensors"));
+  REQUIRE(run("train --config run/config.json --seed 2 --quiet --out run").code == 0);
+  const std::string kept = "run/checkpoint-before.safetensors";
+  for (const std::string command : {"sample --model ", "export --model "})
+    check_one_line(run(command + kept), "`fluxion train --resume " + kept + " --out FOLDER`");
+  check_one_line(run(tiny + "--init " + kept), kept + " --out FOLDER`");
+  check_one_line(run("train --resume " + kept), "another --out");
+  const ProgramRun back = run("train --resume " + kept + " --out back");
+  INFO(back.error);
+  REQUIRE(back.code == 0);
+  CHECK(contains(back.error, "nothing is trained"));
+  for (const char* name :
+       {"model.safetensors", "model-raw.safetensors", "samples.png", "samples/step_000012.png"}) {
+    INFO(name);
+    CHECK(text_of(folder / "back" / name) == text_of(folder / "whole" / name));
+  }
+  // With its log where that lies beside it, and it goes on as ever.
+  REQUIRE(run("train --resume whole --out copy --quiet --json").code == 0);
+  CHECK(log_of(folder / "copy") == log_of(folder / "whole"));
+  REQUIRE(run("train --resume copy --steps 15 --quiet").code == 0);
+  REQUIRE(run(tiny + "--steps 15 --seed 1 --quiet --out longer").code == 0);
+  check_same_run(folder / "copy", folder / "longer");
+}
+
 TEST_CASE("what stands for data of the user is asked for, and a run's folder for its model",
           "[cli]") {
   const ScratchFolder folder;
