@@ -165,14 +165,15 @@ bool has_ended(const RunLimits& limits, const RunOutput& output, std::int64_t st
     throw Error("train: steps must be at least 1, got " + std::to_string(limits.steps));
   std::string ended;
   if (steps_done >= limits.steps)
-    ended = "has done " + std::to_string(steps_done) + " steps of " + std::to_string(limits.steps) +
-            " already; raise the limit of steps to continue";
+    ended = "has done " + std::to_string(steps_done) + " of --steps " +
+            std::to_string(limits.steps) + "; a higher --steps";
   else if (seconds >= seconds_limit_of(limits))
-    ended = "has lasted " + std::to_string(static_cast<std::int64_t>(seconds / 60)) +
-            " minutes already; raise the limit of minutes to continue";
+    ended = "has trained " + rounded_text(seconds / 60, 3) + " of --minutes " +
+            number_text(limits.minutes) + "; a higher --minutes, or --minutes 0 with --steps,";
   if (ended.empty()) return false;
   if (comes_from_elsewhere(output)) return true;
-  throw Error("train: the run " + ended + "; another --out gets the models of its checkpoint");
+  throw Error("train: the run " + ended +
+              " continues it, and another --out gets the models of its checkpoint");
 }
 
 RunSummary run_training(Trainer& trainer, const RunLimits& limits, const RunOutput& output,

@@ -139,7 +139,7 @@ TEST_CASE("the option --resume takes the settings from the checkpoint and refuse
         Case{"train --resume run --data moons", "--data moons"},
         Case{"train --resume run --ema 0.9,0.99", "--ema 0.9,0.99"},
         Case{"train --resume run --omega 2", "--omega 2.0 (the checkpoint has 1.0)"},
-        Case{"train --resume run", "12 steps of 12"}, Case{"train --resume nowhere", "nowhere"},
+        Case{"train --resume run", "12 of --steps 12"}, Case{"train --resume nowhere", "nowhere"},
         Case{"train --resume run/model.safetensors", "no checkpoint"}}) {
     const ProgramRun run = run_program(wrong.arguments + " --quiet", folder.path());
     INFO(wrong.arguments << "\n" << run.error);
@@ -351,6 +351,27 @@ TEST_CASE("a run that began without a number of steps goes on without one", "[cl
   CHECK(WEXITSTATUS(status) == 128 + SIGINT);
   CHECK_FALSE(config_of(folder / "run").contains("steps"));
   CHECK_FALSE(contains(text_of(folder / "stderr"), " left"));
+}
+
+TEST_CASE("a run at its limit says which option would let it go on, before data are read",
+          "[cli][resume]") {
+  const ScratchFolder folder;
+  write_points(folder / "points.npy", 64);
+  const std::string points = "train --data points.npy --width 8 --depth 1 --batch 8 --threads 1 ";
+  for (const std::string limit : {"--minutes 0.002 --out timed", "--steps 3 --out counted"})
+    REQUIRE(run_program(points + limit + " --quiet", folder.path()).code == 0);
+  fs::rename(folder / "points.npy", folder / "away.npy");
+  check_one_line(run_program("train --resume timed --steps 1000000", folder.path()),
+                 "of --minutes 0.002; a higher --minutes, or --minutes 0 with --steps, continues");
+  check_one_line(run_program("train --resume counted --steps 2", folder.path()),
+                 "has done 3 of --steps 2; a higher --steps continues it");
+  fs::rename(folder / "away.npy", folder / "points.npy");
+  const std::int64_t done = read_checkpoint_info(folder / "timed/checkpoint.safetensors").step;
+  const ProgramRun more =
+      run_program("train --resume timed --quiet --minutes 0 --steps " + std::to_string(done + 2),
+                  folder.path());
+  INFO(more.error);
+  CHECK(more.code == 0);
 }
 
 TEST_CASE("a cosine that goes on may end within its warm-up", "[cli][resume]") {
