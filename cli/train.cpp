@@ -121,6 +121,16 @@ void warn_of(const DataSet& data, const TrainingConfig& config, const Streams& s
   }
 }
 
+// A configuration may be that of a run of another method; the command line is this run's alone.
+void warn_of_unread(const TrainOptions& options, const std::vector<std::string>& unread,
+                    const Streams& streams) {
+  if (unread.empty()) return;
+  std::string names;
+  for (const std::string& name : unread) names += (names.empty() ? "" : ", ") + name;
+  streams.error << "warning    " + printable(options.config_file) +
+                       " has settings that this run does not use: " + names + "\n";
+}
+
 // Chooses the batch of --batch auto, and refuses what the machine can't hold before anything runs.
 // Returns what a step needs.
 MemoryReport fit_memory(const TrainOptions& options, TrainingConfig& config, const DataSet& data,
@@ -235,8 +245,10 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     return 0;
   }
   const std::set<std::string> given = given_settings(parser);
+  nlohmann::json configured = nlohmann::json::object();
   if (!options.config_file.empty()) {
-    fill_settings(parser, read_settings(options.config_file), options.config_file);
+    configured = read_settings(options.config_file);
+    fill_settings(parser, configured, options.config_file);
     if (!options.resume && !given.contains("out")) check_configured_folder(parser, options);
   }
   if (!options.preset.empty()) {
@@ -334,6 +346,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
     streams.error << "from here  gradients clipped to " + number_text(*rate.clip_norm) +
                          ", which were to " + number_text(config.optimiser.clip_norm) + "\n";
   check_read(options, config, given);
+  warn_of_unread(options, unread_settings(options, config, configured), streams);
   if (data->classes() > 0 && num_classes(config.network) == 0)
     streams.error << "warning    an " << family(config.network)
                   << " has no classes: those of the data are not used\n";

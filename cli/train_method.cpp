@@ -187,24 +187,27 @@ void set_method(json& settings, const MethodConfig& method, const MethodTable& m
       std::visit([&](const auto& each) { settings[name] = each; }, value);
 }
 
+std::string why_unread(const MethodConfig& method, bool has_classes, const MethodTable& methods,
+                       const std::string& name) {
+  const auto has = [&](const auto& each) {
+    return std::ranges::count(each->options, name, &MethodOption::name) > 0;
+  };
+  if (std::ranges::none_of(methods, has)) return "";
+  if (!method.options.has(name)) return "on --method " + method.method->name;
+  const MethodOption& option = method.method->option(name);
+  if (option.needs_classes && !has_classes) return "without classes";
+  const MethodOption* const other = method.method->unread_by(option, method.options);
+  if (!other) return "";
+  return "with --" + other->name + " " + to_string(method.options.values().at(other->name)) +
+         (other->name == option.of_option ? ", only with " + words_of(option.of_choices)
+                                          : std::string());
+}
+
 void check_method_read(const MethodConfig& method, bool has_classes, const MethodTable& methods,
                        const std::set<std::string>& given) {
-  for (const SharedOption& shared : shared_options(methods)) {
-    const std::string& name = shared.option->name;
-    if (!given.contains(name)) continue;
-    if (!method.options.has(name))
-      throw Error("train: --" + name + " has no effect on --method " + method.method->name +
-                  "; leave it out");
-    const MethodOption& option = method.method->option(name);
-    if (option.needs_classes && !has_classes)
-      throw Error("train: --" + name + " has no effect without classes; leave it out");
-    if (const MethodOption* other = method.method->unread_by(option, method.options))
-      throw Error("train: --" + name + " has no effect with --" + other->name + " " +
-                  to_string(method.options.values().at(other->name)) +
-                  (other->name == option.of_option ? ", only with " + words_of(option.of_choices)
-                                                   : std::string()) +
-                  "; leave it out");
-  }
+  for (const std::string& name : given)
+    if (const std::string why = why_unread(method, has_classes, methods, name); !why.empty())
+      throw Error("train: --" + name + " has no effect " + why + "; leave it out");
 }
 
 }  // namespace fluxion::cli

@@ -20,6 +20,10 @@ MethodConfig method_for(const TrainOptions& options);
 // Adds the method and its options to settings, and removes what they hold of other methods.
 void set_method(nlohmann::json& settings, const MethodConfig& method, const MethodTable& methods);
 
+// Why an option changes nothing here, "without classes"; "" where it does, or is no method's.
+std::string why_unread(const MethodConfig& method, bool has_classes, const MethodTable& methods,
+                       const std::string& name);
+
 // Throws Error for an option among `given` that the chosen method lacks, or that is for classes
 // where there are none.
 void check_method_read(const MethodConfig& method, bool has_classes, const MethodTable& methods,

@@ -105,6 +105,28 @@ bool is_built_in(const std::string& data) {
                      [&](const DataSetDescription& set) { return set.name == data; });
 }
 
+// How a setting has no effect, "on a constant schedule"; "" where it has one.
+std::string unread_because(const TrainOptions& options, const TrainingConfig& config,
+                           const std::string& name) {
+  if (name == "final-lr" && options.schedule == "constant")
+    return "on a constant schedule, which --schedule cosine would change";
+  if (name == "coupling-epsilon" && options.coupling != "sinkhorn")
+    return "on --coupling " + options.coupling + ", but on sinkhorn";
+  return why_unread(config.method, num_classes(config.network) > 0, options.methods, name);
+}
+
+// The values that the config.json of a run has of what the run does not read.
+bool changes_nothing(const MethodConfig& method, const std::string& name, const json& value) {
+  if (name == "final-lr") return value == 0;
+  if (!method.options.has(name)) return false;
+  const MethodOption& option = method.method->option(name);
+  const auto is_default = [&](SampleKind kind) {
+    return std::visit([&](const auto& each) { return value == json(each); },
+                      option.default_for(kind));
+  };
+  return is_default(SampleKind::images) || is_default(SampleKind::points);
+}
+
 template <class T>
 json optional_json(const std::optional<T>& value) {
   return value ? json(*value) : json();
@@ -161,16 +183,19 @@ std::set<std::string> given_settings(const Parser& parser) {
 
 void check_read(const TrainOptions& options, const TrainingConfig& config,
                 const std::set<std::string>& given) {
-  const auto refuse = [&](std::initializer_list<const char*> names, const std::string& why) {
-    for (const char* name : names)
-      if (given.contains(name))
-        throw Error(std::string("train: --") + name + " has no effect " + why + "; leave it out");
-  };
-  if (options.schedule == "constant")
-    refuse({"final-lr"}, "on a constant schedule, which --schedule cosine would change");
-  if (options.coupling != "sinkhorn")
-    refuse({"coupling-epsilon"}, "on --coupling " + options.coupling + ", but on sinkhorn");
-  check_method_read(config.method, num_classes(config.network) > 0, options.methods, given);
+  for (const std::string& name : given)
+    if (const std::string why = unread_because(options, config, name); !why.empty())
+      throw Error("train: --" + name + " has no effect " + why + "; leave it out");
+}
+
+std::vector<std::string> unread_settings(const TrainOptions& options, const TrainingConfig& config,
+                                         const json& values) {
+  std::vector<std::string> unread;
+  for (const auto& [name, value] : values.items())
+    if (!value.is_null() && !unread_because(options, config, name).empty() &&
+        !changes_nothing(config.method, name, value))
+      unread.push_back(name);
+  return unread;
 }
 
 void use_absolute_paths(TrainOptions& options) {
@@ -206,6 +231,9 @@ void resolve(TrainOptions& options, const DataSet& data) {
                 std::to_string(*options.steps) + " to --schedule cosine; a --warmup below " +
                 std::to_string(*options.steps) + " would");
   if (options.batch.empty()) options.batch = std::to_string(defaults.batch);
+  // What is not read has one value; a run that goes on may have another from a configuration.
+  if (options.schedule == "constant" && !options.resume) options.final_learning_rate = 0;
+  if (options.coupling != "sinkhorn") options.coupling_epsilon.reset();
   if (options.coupling == "sinkhorn") default_to(options.coupling_epsilon, Coupling().epsilon);
   default_to(options.learning_rate, defaults.learning_rate);
   if (options.schedule == "cosine" && options.final_learning_rate > *options.learning_rate)

@@ -94,6 +94,10 @@ std::set<std::string> given_settings(const Parser& parser);
 void check_read(const TrainOptions& options, const TrainingConfig& config,
                 const std::set<std::string>& given);
 
+// The names among `values`, as a configuration has them, that this run would not read.
+std::vector<std::string> unread_settings(const TrainOptions& options, const TrainingConfig& config,
+                                         const nlohmann::json& values);
+
 // The settings of resolved options, as config.json has them.
 nlohmann::json settings_of(const TrainOptions& options);
 

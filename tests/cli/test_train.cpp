@@ -516,6 +516,34 @@ TEST_CASE("a wrong configuration is one line that names the file, the setting an
     CHECK(contains(list.out, word));
 }
 
+TEST_CASE("settings of a configuration that the run does not use are named in one line",
+          "[cli][config]") {
+  const ScratchFolder folder;
+  const std::string run = "train --width 8 --depth 1 --batch 8 --steps 2 --threads 1 --quiet ";
+  std::ofstream(folder / "mixed.json")
+      << "{\"data\": \"moons\", \"method\": \"flow-matching\", \"kappa\": 0.5, \"sigma-max\": 30, "
+         "\"huber\": 0.3, \"final-lr\": 0.1, \"schedule\": \"constant\"}";
+  const ProgramRun mixed = run_program(run + "--config mixed.json --out a", folder.path());
+  INFO(mixed.error);
+  CHECK(mixed.code == 0);
+  CHECK(is_one_line(mixed.error));
+  CHECK(contains(mixed.error,
+                 "mixed.json has settings that this run does not use: final-lr, huber, kappa, "
+                 "sigma-max"));
+  // A run's own configuration has none; with another method it is one line.
+  const ProgramRun same = run_program(run + "--config a/config.json --out b", folder.path());
+  CHECK(same.code == 0);
+  CHECK(same.error.empty());
+  const ProgramRun other =
+      run_program(run + "--config a/config.json --method meanflow --out c", folder.path());
+  INFO(other.error);
+  CHECK(other.code == 0);
+  CHECK(is_one_line(other.error));
+  const ProgramRun again = run_program(run + "--config c/config.json --out d", folder.path());
+  CHECK(again.code == 0);
+  CHECK(again.error.empty());
+}
+
 TEST_CASE("few images, and a batch beyond them, are warned of", "[cli]") {
   const ScratchFolder folder;
   write_images(folder / "few", 9);
