@@ -173,20 +173,24 @@ std::shared_ptr<const ExecutablePlan> PlanCache::find_or_make(plan::Graph graph,
   if (auto other = find_plan(key, plan->graph())) return other;
   recent_.emplace_front(key, plan);
   index_.emplace(key, recent_.begin());
-  if (recent_.size() > capacity_) forget_oldest();
+  if (recent_.size() > capacity_) forget(std::prev(recent_.end()));
   return plan;
 }
 
-void PlanCache::forget_oldest() {
-  const auto oldest = std::prev(recent_.end());
-  const auto [begin, end] = index_.equal_range(oldest->first);
+void PlanCache::forget_latest() {
+  std::lock_guard lock(mutex_);
+  if (!recent_.empty()) forget(recent_.begin());
+}
+
+void PlanCache::forget(std::list<Entry>::iterator entry) {
+  const auto [begin, end] = index_.equal_range(entry->first);
   for (auto found = begin; found != end; ++found) {
-    if (found->second == oldest) {
+    if (found->second == entry) {
       index_.erase(found);
       break;
     }
   }
-  recent_.pop_back();
+  recent_.erase(entry);
 }
 
 std::size_t PlanCache::size() const {

@@ -76,6 +76,8 @@ class PlanCache {
  public:
   explicit PlanCache(std::size_t capacity) : capacity_(capacity) {}
   std::shared_ptr<const ExecutablePlan> find_or_make(plan::Graph graph, Backend& backend);
+  // Drops the plan that was found or made last, as after a trial.
+  void forget_latest();
   std::size_t size() const;
 
  private:
@@ -85,7 +87,7 @@ class PlanCache {
   // Call these with the mutex held.
   std::shared_ptr<const ExecutablePlan> find_plan(std::uint64_t key, const plan::Graph& graph);
   std::shared_ptr<const CompiledProgram> find_program(std::uint64_t key, const Program& program);
-  void forget_oldest();
+  void forget(std::list<Entry>::iterator entry);
 
   mutable std::mutex mutex_;
   std::size_t capacity_;

@@ -20,6 +20,10 @@ std::optional<std::uint64_t> available_memory_bytes();
 // The most memory this process has held so far. Empty if the system does not say.
 std::optional<std::uint64_t> peak_memory_bytes();
 
+// Gives back to the system what the allocator keeps of memory that was freed, as far as it can:
+// after something large that is not needed again.
+void release_freed_memory();
+
 // Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist
 // yet. Empty if the system does not say.
 std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path);

@@ -3,6 +3,9 @@
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <cerrno>
@@ -48,6 +51,12 @@ std::optional<std::uint64_t> peak_memory_bytes() {
   struct rusage usage {};
   if (::getrusage(RUSAGE_SELF, &usage) != 0) return std::nullopt;
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+void release_freed_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
 }
 
 std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path& path) {

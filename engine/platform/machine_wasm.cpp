@@ -16,6 +16,8 @@ std::optional<std::uint64_t> available_memory_bytes() {
 }
 
 // The heap never shrinks.
+void release_freed_memory() {}
+
 std::optional<std::uint64_t> peak_memory_bytes() { return emscripten_get_heap_size(); }
 
 std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path&) { return std::nullopt; }

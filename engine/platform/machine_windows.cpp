@@ -49,6 +49,8 @@ std::optional<std::uint64_t> available_memory_bytes() {
   return available;
 }
 
+void release_freed_memory() {}
+
 std::optional<std::uint64_t> peak_memory_bytes() {
   PROCESS_MEMORY_COUNTERS memory{};
   if (!::GetProcessMemoryInfo(::GetCurrentProcess(), &memory, sizeof memory)) return std::nullopt;

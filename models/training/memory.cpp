@@ -1,15 +1,20 @@
 #include "models/training/memory.h"
 
 #include <algorithm>
+#include <map>
 
+#include "engine/plan_cache.h"
+#include "engine/platform/machine.h"
 #include "models/data/prefetch.h"
 
 namespace fluxion {
 
 namespace {
 
-// Code, libraries, plans, thread stacks, pictures, and what the allocator keeps.
-constexpr std::uint64_t fixed_bytes = std::uint64_t{48} << 20;
+// Code, libraries, thread stacks, pictures, and what the allocator keeps.
+constexpr std::uint64_t fixed_bytes = std::uint64_t{32} << 20;
+// A step's trace, plan and executable, for each of its kernels: measured, 15 to 20 KiB.
+constexpr std::uint64_t kernel_bytes = std::uint64_t{20} << 10;
 // Batches that are made ahead, and the one that is copied to the device.
 constexpr std::uint64_t host_batches = 12;
 
@@ -31,14 +36,30 @@ std::uint64_t run_memory(const TrainingConfig& config, const MemoryReport& step,
   if (config.coupling.kind != CouplingKind::independent)
     coupling = 4 * sizeof(double) * static_cast<std::uint64_t>(usual_prefetch_threads()) *
                static_cast<std::uint64_t>(config.batch) * static_cast<std::uint64_t>(config.batch);
-  return step.peak_bytes() + host_batches * batch + noise + coupling + 2 * weights + fixed_bytes;
+  const std::uint64_t plan = kernel_bytes * static_cast<std::uint64_t>(step.kernels);
+  return step.peak_bytes() + host_batches * batch + noise + coupling + 2 * weights + plan +
+         fixed_bytes;
 }
 
 std::int64_t largest_batch(TrainingConfig config, const Device& device, std::uint64_t bytes,
                            std::int64_t most, bool paired) {
+  // A plan may be as large as what it plans for: the device keeps that of one batch at a time.
+  std::map<std::int64_t, std::uint64_t> tried;
+  std::int64_t planned = 0;
+  const auto forget_plan = [&] {
+    if (planned == 0) return;
+    planned = 0;
+    device.plans().forget_latest();
+    release_freed_memory();
+  };
   const auto needed = [&](std::int64_t batch) {
+    const auto [found, is_new] = tried.try_emplace(batch, 0);
+    if (!is_new) return found->second;
+    forget_plan();
     config.batch = batch;
-    return run_memory(config, step_memory(config, device, paired), paired);
+    found->second = run_memory(config, step_memory(config, device, paired), paired);
+    planned = batch;
+    return found->second;
   };
   const auto power_below = [](double value) {
     std::int64_t power = 1;
@@ -46,7 +67,10 @@ std::int64_t largest_batch(TrainingConfig config, const Device& device, std::uin
     return power;
   };
   most = power_below(static_cast<double>(std::max<std::int64_t>(most, 1)));
-  if (needed(1) > bytes) return 0;
+  if (needed(1) > bytes) {
+    forget_plan();
+    return 0;
+  }
   // Memory is nearly a straight line over the batch: two points give a guess, which is then tried.
   constexpr std::int64_t near = 4, far = 16;
   const double at_near = static_cast<double>(needed(near)),
@@ -56,6 +80,7 @@ std::int64_t largest_batch(TrainingConfig config, const Device& device, std::uin
   std::int64_t batch = power_below(std::max(guess, 1.0));
   while (batch > 1 && needed(batch) > bytes) batch /= 2;
   while (2 * batch <= most && needed(2 * batch) <= bytes) batch *= 2;
+  if (planned != batch) forget_plan();
   return batch;
 }
 

@@ -12,7 +12,7 @@ std::uint64_t run_memory(const TrainingConfig& config, const MemoryReport& step,
                          bool paired = false);
 
 // The largest batch, a power of two up to `most`, whose run fits into `bytes`; 0 if none does.
-// Plans the step a few times.
+// Plans the step a few times, and leaves the device at most the plan of that batch.
 std::int64_t largest_batch(TrainingConfig config, const Device& device, std::uint64_t bytes,
                            std::int64_t most, bool paired = false);
 

@@ -608,6 +608,21 @@ TEST_CASE(
   CHECK(contains(run_program(tiny + "--memory-limit 0.001", folder.path()).error, "--width"));
 }
 
+TEST_CASE("a limit of memory holds for a step of many kernels, whatever was tried before it",
+          "[cli][memory]") {
+  const ScratchFolder folder;
+  const ProgramRun run = run_program(
+      "train --data glyphs --image-size 16 --patch 4 --width 32 --heads 2 --depth 12 --steps 1 "
+      "--threads 1 --batch auto --memory-limit 0.15 --json --quiet",
+      folder.path());
+  INFO(run.error);
+  REQUIRE(run.code == 0);
+  const json said = json::parse(run.out);
+  CHECK(said.at("kernels") > 1000);
+  CHECK(said.at("batch") > 1);
+  CHECK(said.at("peak_process_bytes").get<double>() <= 0.15 * (1 << 30));
+}
+
 TEST_CASE(
     "a disk that takes no more is warned of on the way and an error at the end; what was written "
     "stays",

@@ -468,6 +468,12 @@ TEST_CASE("the plan cache is bounded and forgets what was used longest ago", "[e
   CHECK(cache.size() == 2);
   CHECK(cache.find_or_make(graph(1), device.backend()) == one);
   CHECK(cache.find_or_make(graph(2), device.backend()) != two);
+  cache.forget_latest();
+  CHECK(cache.size() == 1);
+  CHECK(cache.find_or_make(graph(1), device.backend()) == one);
+  cache.forget_latest();
+  cache.forget_latest();
+  CHECK(cache.size() == 0);
 }
 
 TEST_CASE("graphs that differ in a captured literal share a plan, unless it is 0, 1 or -1",

@@ -6,6 +6,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "engine/graph/ops.h"
+#include "engine/plan_cache.h"
 #include "engine/platform/file.h"
 #include "models/data/glyphs.h"
 #include "models/data/points.h"
@@ -353,6 +354,14 @@ TEST_CASE("the largest batch fits, and twice as much would not", "[training][mem
   CHECK(largest_batch(config, device, room, 1024) == 32);
   CHECK(largest_batch(config, device, room, 20) == 16);
   CHECK(largest_batch(config, device, 1 << 20, 1024) == 0);
+  // Of all that were tried, one plan stays, and it counts.
+  const Device fresh = cpu({.threads = 2});
+  CHECK(largest_batch(config, fresh, room, 1024) == 32);
+  CHECK(fresh.plans().size() <= 1);
+  MemoryReport report = step_memory(config, fresh);
+  const std::uint64_t planned = run_memory(config, report);
+  report.kernels += 1024;
+  CHECK(run_memory(config, report) >= planned + (15 << 20));
 
   // Noise of their own is as large as the samples, in the step and in the batches made ahead.
   config.batch = 32;
