@@ -173,6 +173,19 @@ void check_picture_name(const std::string& option, const std::string& path,
                   instead);
 }
 
+void check_can_be_written(const std::vector<NamedPath>& written) {
+  for (const auto& [option, path] : written) {
+    std::error_code unknown;
+    // (Who reads a pipe would see its end when a first writer leaves.)
+    if (path.empty() || std::filesystem::is_other(std::filesystem::status(path, unknown))) continue;
+    try {
+      ReplacementFile can_be_written{std::filesystem::path(path)};
+    } catch (const IoError& error) {
+      throw IoError(option + ": " + error.what());
+    }
+  }
+}
+
 void write_json(std::ostream& out, const nlohmann::json& object) {
   out << object.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n" << std::flush;
 }

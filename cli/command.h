@@ -91,6 +91,10 @@ void check_files_differ(const std::string& command, const std::vector<NamedPath>
 void check_picture_name(const std::string& option, const std::string& path,
                         const std::string& instead = "");
 
+// Throws IoError where no file can be put at one of these paths: before anything that takes long.
+// Empty paths are passed over.
+void check_can_be_written(const std::vector<NamedPath>& written);
+
 // The one JSON object of a --json run.
 void write_json(std::ostream& out, const nlohmann::json& object);
 

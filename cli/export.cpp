@@ -59,6 +59,7 @@ nlohmann::json origin_of(const ExportArguments& options, const ModelInfo& info,
 
 int run_export(const ExportArguments& options, const Streams& streams) {
   check_files_differ("export", {{"--out", options.out}}, {{"--model", options.model}});
+  check_can_be_written({{"--out", options.out}});
   const Model model = read_model(options.model, open_device(options, streams));
   const SamplerOptions chosen = chosen_sampler(options.sampler, options.guidance, model.info,
                                                "export", options.free_guidance);

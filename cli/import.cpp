@@ -46,6 +46,7 @@ ImportOptions import_options(const ImportArguments& options) {
 
 int run_import(const ImportArguments& options, const Streams& streams) {
   check_files_differ("import", {{"--out", options.out}}, {{"FILE", options.file}});
+  check_can_be_written({{"--out", options.out}});
   ImportedModel imported;
   try {
     imported = import_network(options.file, import_options(options), open_device(options, streams));

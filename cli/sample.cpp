@@ -76,15 +76,24 @@ void check_folder(const SampleArguments& options) {
   }
 }
 
+// Makes the folder, and throws IoError for files that can't be written, before samples are drawn.
+void check_results(const SampleArguments& options) {
+  if (is_folder(options.out)) {
+    std::error_code refused;
+    std::filesystem::create_directories(options.out, refused);
+    if (!std::filesystem::is_directory(options.out))
+      throw IoError("sample: " + options.out + ": the folder can't be made: " + refused.message());
+  }
+  check_can_be_written({{"--out", is_folder(options.out) ? options.out + "/0.png" : options.out},
+                        {"--npy", options.npy},
+                        {"--animate", options.task.animate}});
+}
+
 void write_each(const SampleArguments& options, const SampleSource& source,
                 const std::vector<float>& values, const std::vector<std::int32_t>& labels) {
   const Shape& one = source.shape;
   nlohmann::json how = source.how;
   const std::filesystem::path folder = options.out;
-  std::error_code refused;
-  std::filesystem::create_directories(folder, refused);
-  if (!std::filesystem::is_directory(folder))
-    throw IoError("sample: " + options.out + ": the folder can't be made: " + refused.message());
   const auto elements = static_cast<std::size_t>(one.elements());
   for (std::int64_t i = 0; i < options.count; ++i) {
     const auto at = static_cast<std::size_t>(i);
@@ -221,6 +230,7 @@ int sample(SampleArguments options, const Parser& parser, const Streams& streams
     };
   }
 
+  check_results(options);
   const auto start = std::chrono::steady_clock::now();
   std::vector<float> values;
   {

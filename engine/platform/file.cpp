@@ -3,6 +3,15 @@
 
 namespace fluxion {
 
+std::string ReplacementFile::failure(std::string_view doing, const std::string& reason) const {
+  const std::filesystem::path folder = path_.parent_path();
+  std::error_code unknown;
+  const bool missing = !folder.empty() && std::filesystem::status(folder, unknown).type() ==
+                                              std::filesystem::file_type::not_found;
+  return std::string(doing) + " " + path_.string() + ": " +
+         (missing ? "the folder " + folder.string() + " does not exist" : reason);
+}
+
 void replace_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
   ReplacementFile file(path, bytes.size());
   file.write(bytes);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace fluxion {
@@ -61,8 +62,8 @@ class MappedFileGuard {
 // it.
 class ReplacementFile {
  public:
-  // Throws IoError if the folder does not exist or does not allow it. Pass the size to come, if
-  // known, to have a full disk refused here.
+  // Throws IoError if the folder does not exist, which it says, or does not allow it. Pass the size
+  // to come, if known, to have a full disk refused here.
   explicit ReplacementFile(const std::filesystem::path& path, std::uint64_t expected_bytes = 0);
   ~ReplacementFile();
   ReplacementFile(const ReplacementFile&) = delete;
@@ -75,6 +76,8 @@ class ReplacementFile {
  private:
   [[noreturn]] void fail(std::string_view doing, int error);
 
+  // "writing out/x: ", and that its folder does not exist, or else `reason`.
+  std::string failure(std::string_view doing, const std::string& reason) const;
   void make_temporary(std::uint64_t expected_bytes, unsigned mode);
   void discard() noexcept;  // what is not committed
 

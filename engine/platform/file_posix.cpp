@@ -229,7 +229,7 @@ void ReplacementFile::discard() noexcept {
 }
 
 void ReplacementFile::fail(std::string_view doing, int error) {
-  throw IoError(std::string(doing) + " " + path_.string() + ": " + reason(error));
+  throw IoError(failure(doing, reason(error)));
 }
 
 void ReplacementFile::write(std::span<const std::byte> bytes) {

@@ -61,8 +61,7 @@ ReplacementFile::~ReplacementFile() {
 }
 
 void ReplacementFile::fail(std::string_view doing, int error) {
-  throw IoError(std::string(doing) + " " + path_.string() + ": " +
-                std::generic_category().message(error));
+  throw IoError(failure(doing, std::generic_category().message(error)));
 }
 
 void ReplacementFile::write(std::span<const std::byte> bytes) {

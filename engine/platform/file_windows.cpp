@@ -160,8 +160,7 @@ void ReplacementFile::discard() noexcept {
 }
 
 void ReplacementFile::fail(std::string_view doing, int error) {
-  throw IoError(std::string(doing) + " " + path_.string() + ": " +
-                reason_of(static_cast<DWORD>(error)));
+  throw IoError(failure(doing, reason_of(static_cast<DWORD>(error))));
 }
 
 void ReplacementFile::write(std::span<const std::byte> bytes) {

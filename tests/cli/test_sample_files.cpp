@@ -77,6 +77,20 @@ TEST_CASE("sample streams to standard output, and refuses names of other formats
   }
 }
 
+TEST_CASE("what can't be written is refused before anything is drawn or made", "[cli]") {
+  const DigitModel model;
+  REQUIRE(model.sample("--count 1 --out a.png").code == 0);
+  for (const std::string option : {"--npy", "--out", "--animate"})
+    check_one_line(model.sample("--count 100 " + option + " nothere/x.png"),
+                   option + ": writing nothere/x.png: the folder nothere does not exist");
+  check_one_line(model.sample("--count 100 --out a.png/"), "the folder can't be made");
+  CHECK_FALSE(std::filesystem::exists(model.folder / "nothere"));
+  for (const char* command :
+       {"export --model m --out", "graph --out", "graph --save", "devices --seconds 1 --report"})
+    check_one_line(run_program(std::string(command) + " nothere/x.svg", model.folder.path()),
+                   "the folder nothere does not exist");
+}
+
 TEST_CASE("a grid holds whole columns of a class and is nearly square", "[cli]") {
   const DigitModel model;
   const auto shape = [&](const std::string& arguments) {

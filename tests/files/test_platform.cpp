@@ -188,7 +188,7 @@ TEST_CASE("platform: writing where it can't be done names the file and the reaso
   const ScratchFolder folder;
   replace_file(folder / "file", "x");
   CHECK(contains(message_of<IoError>([&] { replace_file(folder / "no/such/folder", "x"); }),
-                 "No such file"));
+                 "the folder " + (folder / "no/such").string() + " does not exist"));
   CHECK(contains(message_of<IoError>([&] { replace_file(folder / "file/below", "x"); }),
                  "Not a directory"));
   CHECK(contains(message_of<IoError>([&] { replace_file(folder.path(), "x"); }), "directory"));
