@@ -50,6 +50,10 @@ const std::vector<std::int64_t>& drawn_steps() {
   return steps;
 }
 
+bool learns_from_model(const Method& method) {
+  return method.needs_pairs || !method.teacher_option.empty();
+}
+
 // Methods that learn from a model come after those that learn from data alone.
 std::vector<std::shared_ptr<const Method>> in_order(const ZooOptions& options) {
   std::vector<std::shared_ptr<const Method>> methods;
@@ -63,9 +67,6 @@ std::vector<std::shared_ptr<const Method>> in_order(const ZooOptions& options) {
     }
   }
   std::stable_sort(methods.begin(), methods.end(), [](const auto& a, const auto& b) {
-    const auto learns_from_model = [](const Method& method) {
-      return method.needs_pairs || !method.teacher_option.empty();
-    };
     return !learns_from_model(*a) && learns_from_model(*b);
   });
   return methods;
@@ -240,16 +241,34 @@ class ZooRun {
   std::int64_t updates_ = 0;  // of the run, where its method has to know; 0: what the options say
 };
 
+// As the zoo trains it, alone in a table of its own.
+MethodConfig in_zoo(const std::shared_ptr<const Method>& method) {
+  return configure(method->name, {}, SampleKind::points, {method});
+}
+
+bool takes_teacher(const std::shared_ptr<const Method>& method, const ModelInfo& teacher) {
+  if (method->teacher_refusal && !method->teacher_refusal(teacher, in_zoo(method).options).empty())
+    return false;
+  return teacher.prediction != Prediction::end_point;
+}
+
 // A trained model of the zoo that the method can learn from; empty: none.
 std::string teacher_for(const std::shared_ptr<const Method>& method,
                         const std::vector<ZooEntry>& entries, const fs::path& folder) {
-  const MethodOptions options = configure(method->name, {}, SampleKind::points, {method}).options;
-  for (const ZooEntry& entry : entries) {
-    if (!entry.failure.empty() || !entry.teacher.empty()) continue;
-    const ModelInfo info = read_model_info(folder / entry.name / "model.safetensors");
-    if (method->teacher_refusal && !method->teacher_refusal(info, options).empty()) continue;
-    if (info.prediction == Prediction::end_point) continue;
-    return entry.name;
+  for (const ZooEntry& entry : entries)
+    if (entry.failure.empty() && entry.teacher.empty() &&
+        takes_teacher(method, read_model_info(folder / entry.name / "model.safetensors")))
+      return entry.name;
+  return "";
+}
+
+// What to do where there is none: the first method of the table that makes one, if any does.
+std::string teacher_advice(const std::shared_ptr<const Method>& method, const MethodTable& table) {
+  for (const auto& other : table) {
+    ModelInfo info;
+    describe(in_zoo(other), info);
+    if (!learns_from_model(*other) && takes_teacher(method, info))
+      return ": add one to --methods, such as " + other->name;
   }
   return "";
 }
@@ -409,13 +428,12 @@ int zoo(ZooOptions options, const Streams& streams) {
     ZooEntry entry{.name = method.name, .summary = method.summary, .paper = method.paper};
     const fs::path own = folder / method.name;
     fs::path teacher;
-    const bool learns_from_model = method.needs_pairs || !method.teacher_option.empty();
-    if (learns_from_model) {
+    if (learns_from_model(method)) {
       entry.teacher = teacher_for(methods[i], page.entries, folder);
       if (entry.teacher.empty()) {
         entry.failure =
-            "It learns from a trained model, and none of the methods above made one that it takes: "
-            "add one to --methods, such as flow-matching.";
+            "It learns from a trained model, and none of the methods above made one that it takes" +
+            teacher_advice(methods[i], options.methods) + ".";
       } else {
         teacher = folder / entry.teacher / "model.safetensors";
       }

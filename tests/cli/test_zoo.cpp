@@ -92,6 +92,9 @@ TEST_CASE("a zoo that was stopped goes on, and a method that fails keeps the pag
   const std::string page = text_of(folder / "z/index.html");
   CHECK(count(page, "<article") == 3);
   CHECK_THAT(page, has_text("It learns from a trained model"));
+  CHECK_THAT(page, has_text("such as edm."));
+  CHECK_THAT(run_program(std::string(small) + "--steps 1 --methods reflow", folder.path()).out,
+             has_text("such as flow-matching."));
   // By time, a schedule gets the number of updates that fit into it.
   CHECK(nlohmann::json::parse(text_of(folder / "z/ict/zoo.json")).at("updates") > 0);
 
