@@ -415,6 +415,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
 
 Command add_train(CommandLine& program, const Streams& streams, const MethodTable& methods) {
   auto options = std::make_shared<TrainOptions>();
+  check_option_names(methods);
   options->methods = methods;
   const Parser parser = program.add_subcommand("train", "Train a generator on a data set");
   add_train_options(parser, *options);

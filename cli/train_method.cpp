@@ -111,6 +111,23 @@ std::string from_anywhere(const std::string& path) {
 
 }  // namespace
 
+void check_option_names(const MethodTable& methods) {
+  if (methods == built_in_methods()) return;
+  CommandLine program({});
+  TrainOptions without_methods;
+  without_methods.methods.clear();
+  const Parser parser = program.add_subcommand("train", "");
+  add_train_options(parser, without_methods);
+  std::set<std::string> taken{"help"};
+  for (const Option& option : parser.options())
+    for (const std::string& name : option.long_names()) taken.insert(name);
+  for (const auto& method : methods)
+    for (const MethodOption& option : method->options)
+      if (taken.contains(option.name))
+        throw Error("method " + method->name + ": option " + option.name +
+                    " is taken by fluxion train; give it another name");
+}
+
 void add_method_options(const Parser& parser, TrainOptions& options) {
   const std::string group = "Method";
   std::vector<std::string> names;

@@ -6,6 +6,9 @@
 
 namespace fluxion::cli {
 
+// Throws Error for a method that has an option by the name of one of `fluxion train`.
+void check_option_names(const MethodTable& methods);
+
 void add_method_options(const Parser& parser, TrainOptions& options);
 
 // A line for each method: its name and what it trains.

@@ -42,6 +42,30 @@ OptionValue value_from(const std::string& name, const json& value) {
   throw FormatError("method: option '" + name + "' has the wrong type: " + value.dump());
 }
 
+// In what an option differs from another of its name, as the command line has one for both; "": in
+// nothing. (Each method has a default of its own.)
+std::string difference(const MethodOption& a, const MethodOption& b) {
+  if (a.fallback.images.index() != b.fallback.images.index()) return "type";
+  if (a.low != b.low || a.high != b.high) return "range";
+  if (a.choices != b.choices) return "choices";
+  return a.help != b.help ? "help" : "";
+}
+
+void check_options(const Method& method, const MethodTable& table) {
+  const std::string start = "method " + method.name + ": option ";
+  for (const MethodOption& option : method.options) {
+    option.checked(option.default_for(SampleKind::points));
+    if (std::ranges::count(method.options, option.name, &MethodOption::name) > 1)
+      throw Error(start + option.name + " is there twice");
+    for (const auto& row : table)
+      for (const MethodOption& other : row->options)
+        if (const std::string what = other.name == option.name ? difference(option, other) : "";
+            !what.empty())
+          throw Error(start + option.name + " has another " + what + " than that of method " +
+                      row->name + "; give it the same, or another name");
+  }
+}
+
 }  // namespace
 
 const MethodOption* Method::unread_by(const MethodOption& option,
@@ -72,8 +96,7 @@ MethodTable with_method(MethodTable table, Method method) {
   if (!method.loss) throw Error("method " + method.name + ": has no loss");
   if (std::ranges::any_of(table, [&](const auto& row) { return row->name == method.name; }))
     throw Error("method " + method.name + ": the table has one of this name");
-  for (const MethodOption& option : method.options)
-    option.checked(option.default_for(SampleKind::points));
+  check_options(method, table);
   table.push_back(std::make_shared<const Method>(std::move(method)));
   return table;
 }

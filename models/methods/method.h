@@ -130,8 +130,8 @@ const MethodTable& built_in_methods();
 // The row of that name. Throws FormatError, listing the names, where there is none.
 const std::shared_ptr<const Method>& method_named(const std::string& name,
                                                   const MethodTable& table);
-// A table with one more row. Throws Error for a name that is there already, or a row without a
-// loss.
+// A table with one more row. Throws Error for a name that is there already, a row without a loss,
+// or an option that differs from another method's of its name in more than the default.
 MethodTable with_method(MethodTable table, Method method);
 // "'flow-matching', 'meanflow', .."
 std::string method_names(const MethodTable& table);

@@ -96,6 +96,30 @@ TEST_CASE("a table takes methods of a program's own, each name once", "[methods]
   CHECK(table.size() == built_in_methods().size() + 1);
   CHECK(configure("own", {}, SampleKind::images, table).method->name == "own");
   CHECK_THROWS_AS(configure("own"), FormatError);
+  // The command line has one option for all methods that share its name.
+  const auto refusal = [&](MethodOption option) {
+    Method other = own;
+    other.name = "other", other.options = {std::move(option)};
+    return message_of([&] { with_method(built_in_methods(), other); });
+  };
+  const MethodOption power = configure("meanflow").method->option("power"),
+                     tangent = configure("meanflow").method->option("tangent");
+  CHECK(refusal(with_default(power, {.images = 0.5})).empty());
+  const auto changed = [](MethodOption option, const auto& change) {
+    change(option);
+    return option;
+  };
+  CHECK(refusal(changed(power, [](MethodOption& option) { option.high = 9; })) ==
+        "method other: option power has another range than that of method flow-matching; give it "
+        "the same, or another name");
+  CHECK(contains(refusal(changed(power, [](MethodOption& option) { option.help = "?"; })),
+                 "another help"));
+  CHECK(contains(refusal(changed(tangent, [](auto& option) { option.choices.push_back("none"); })),
+                 "another choices"));
+  CHECK(contains(refusal(file_option("power", "A file")), "another type"));
+  own.options.push_back(own.options.at(0));
+  own.name = "twice";
+  CHECK(contains(message_of([&] { with_method(built_in_methods(), own); }), "is there twice"));
   own.name = "empty";
   own.loss = {};
   CHECK_THROWS_AS(with_method(table, own), Error);
