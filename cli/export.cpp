@@ -117,7 +117,7 @@ Command add_export(CommandLine& program, const Streams& streams) {
       "  fluxion export --model out/digits/model.safetensors --dtype f16 --out digits.fxn\n"
       "  fluxion export --model out/flow/model.safetensors --steps 20 --sampler heun --out "
       "flow.fxn");
-  parser.add_option("--model", options->model, "Model file (.safetensors)")
+  parser.add_option("--model", options->model, "Folder of a run, or model file (.safetensors)")
       .required()
       .type_name("FILE");
   parser.add_option("--out", options->out, "File to write").type_name("FILE.fxn").show_default();

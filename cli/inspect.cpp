@@ -201,6 +201,7 @@ int inspect_picture(const InspectArguments& options, std::span<const std::byte> 
 }
 
 int inspect(InspectArguments options, const Streams& streams) {
+  check_holds_model(options.file);
   options.file = model_file(options.file).string();
   {
     const MappedFile file(options.file);

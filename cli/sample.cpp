@@ -161,6 +161,7 @@ int sample(SampleArguments options, const Parser& parser, const Streams& streams
                   : !between             ? usual_count
                   : task.animate.empty() ? usual_between
                                          : frames_of(task);
+  check_holds_model(options.model);
   const Device device = open_device(options, streams);
   const SampleSource source = sample_source(options, device);
   const Shape& one = source.shape;
@@ -323,7 +324,9 @@ Command add_sample(CommandLine& program, const Streams& streams) {
       "  fluxion sample --model out/faces/model.safetensors --inpaint me.png --mask hat.png\n"
       "  fluxion sample --model out/flow/model.safetensors --steps 20 --sampler heun --count 10000 "
       "--npy points.npy");
-  parser.add_option("--model", options->model, "Model file (.safetensors) or sampler file (.fxn)")
+  parser
+      .add_option("--model", options->model,
+                  "Folder of a run, model file (.safetensors) or sampler file (.fxn)")
       .required()
       .type_name("FILE");
   parser

@@ -27,6 +27,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Neither a built-in set nor anything that is there.
+bool is_missing(const std::string& data) {
+  const auto& sets = built_in_data_sets();
+  return !fs::exists(data) &&
+         std::none_of(sets.begin(), sets.end(), [&](const auto& set) { return set.name == data; });
+}
+
 // The checkpoint to go on from; empty for a new run.
 fs::path checkpoint_of(const TrainOptions& options) {
   if (!options.resume) return {};
@@ -107,14 +114,14 @@ std::int64_t most_for(const DataSet& data, const TrainingConfig& config) {
 }
 
 // What the data make likely to disappoint.
-void warn_of(const DataSet& data, const TrainingConfig& config, const Streams& streams) {
+void warn_of(const DataSet& data, const TrainingConfig& config, bool flip, const Streams& streams) {
   constexpr std::int64_t few_images = 1000;
   if (!data.is_image() || !data.size()) return;
   if (const std::int64_t count = *data.size(); count < few_images) {
-    streams.error
-        << "warning    only " << counted(count, "image")
-        << ": samples may be copies of them, which `fluxion eval --model "
-           "OUT/model.safetensors --neighbours FILE.png` shows; --flip adds their mirror images\n";
+    streams.error << "warning    only " << counted(count, "image")
+                  << ": samples may be copies of them, which `fluxion eval --model "
+                     "OUT/model.safetensors --neighbours FILE.png` shows"
+                  << (flip ? "" : "; --flip adds their mirror images") << "\n";
     if (config.batch > count)
       streams.error << "warning    a batch of " << config.batch << " holds images more than once; "
                     << "--batch " << count << " makes each step faster\n";
@@ -262,10 +269,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
   }
   const bool states_heads = options.heads.has_value();
   // Some presets are for data that only the user has, under a name that stands for it.
-  const auto& sets = built_in_data_sets();
-  if (!options.preset.empty() && !given.contains("data") && !fs::exists(options.data) &&
-      std::none_of(sets.begin(), sets.end(),
-                   [&](const auto& set) { return set.name == options.data; }))
+  if (!options.preset.empty() && !given.contains("data") && is_missing(options.data))
     throw Error("train: --preset " + options.preset +
                 " is for data of yours: add --data with the path of their folder");
   const fs::path checkpoint = checkpoint_of(options);
@@ -307,6 +311,9 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
 
   const Device device = open_device(options, streams, options.quiet);
   if (const int stopped = prepare_pairs(options, given, device, streams)) return stopped;
+  if (options.resume && !given.contains("data") && is_missing(options.data))
+    throw IoError("train: " + options.data +
+                  ", the data of this run, is not there; --data with their new path goes on");
   options.memory_bytes_limit = free_memory(options);
   const std::shared_ptr<DataSet> data = open_data_set(options, streams, options.quiet);
   resolve(options, *data);
@@ -370,7 +377,7 @@ int train(TrainOptions& options, const Parser& parser, const Streams& streams) {
       streams.error
           << "no --data  this trains on built-in digits; --data takes a folder of yours\n";
     describe(trainer, memory, options, streams);
-    if (!before) warn_of(*data, config, streams);
+    if (!before) warn_of(*data, config, options.flip, streams);
   }
   if (!options.quiet && !start_note.empty())
     streams.error << "begins     with " + printable(start_note, 1000) + " of " +

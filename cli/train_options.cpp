@@ -61,11 +61,13 @@ std::string text_of(const json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+// Options of one call.
+const std::set<std::string> no_settings = {"preset",       "config",  "resume",
+                                           "memory-limit", "quiet",   "list-presets",
+                                           "list-methods", "relabel", "json"};
+
 // The parser's option for each setting.
 std::map<std::string, Option> setting_options(const Parser& parser) {
-  static const std::set<std::string> no_settings = {"preset",       "config",  "resume",
-                                                    "memory-limit", "quiet",   "list-presets",
-                                                    "list-methods", "relabel", "json"};
   std::map<std::string, Option> result;
   for (const Option& option : parser.options())
     for (const std::string& name : option.long_names())
@@ -75,6 +77,8 @@ std::map<std::string, Option> setting_options(const Parser& parser) {
 
 [[noreturn]] void unknown_setting(const std::map<std::string, Option>& known,
                                   const std::string& name, const std::string& source) {
+  if (no_settings.contains(name))
+    throw FormatError(source + ": '" + name + "' is an option of the command line only");
   std::vector<std::string> names;
   for (const auto& [setting, option] : known) names.push_back(setting);
   const std::optional<std::string> nearest = nearest_name(name, names);

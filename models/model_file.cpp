@@ -312,7 +312,14 @@ std::filesystem::path model_file(const std::filesystem::path& path) {
              : path;
 }
 
+void check_holds_model(const std::filesystem::path& path) {
+  std::error_code missing;
+  if (std::filesystem::is_directory(model_file(path), missing))
+    throw IoError(path.string() + ": this folder holds no model.safetensors (yet)");
+}
+
 Model read_model(const std::filesystem::path& place, const Device& device, DType dtype) {
+  check_holds_model(place);
   const std::filesystem::path path = model_file(place);
   if (!is_floating(dtype))
     throw DTypeError("read_model: parameters must be floating, not " +
@@ -332,6 +339,7 @@ Model read_model(const std::filesystem::path& place, const Device& device, DType
 }
 
 ModelInfo read_model_info(const std::filesystem::path& path) {
+  check_holds_model(path);
   const std::filesystem::path file = model_file(path);
   return info_of(SafetensorsFile(file), file.string());
 }

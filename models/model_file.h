@@ -83,6 +83,8 @@ void write_model(const std::filesystem::path& path, const Model& model);
 Model read_model(const std::filesystem::path& path, const Device& device, DType dtype = DType::f32);
 // The file that read_model reads: `path`, or model.safetensors in that folder.
 std::filesystem::path model_file(const std::filesystem::path& path);
+// Throws IoError for a folder that holds no model.safetensors.
+void check_holds_model(const std::filesystem::path& path);
 // The metadata alone.
 ModelInfo read_model_info(const std::filesystem::path& path);
 

@@ -102,21 +102,27 @@ PairsPlan plan_pairs(const std::filesystem::path& folder, const std::filesystem:
 
   std::error_code missing;
   const bool others = is_pairs_folder(folder);
+  const auto refuse = [&] {
+    throw Error("pairs: " + folder.string() +
+                " holds other pairs than these, of another teacher, number, sampler or seed: "
+                "remove it, choose another --out, or train on them: --data " +
+                folder.string() + " without --teacher");
+  };
   if (!others) check_disk(folder, each * static_cast<std::uint64_t>(pairs.count));
   for (std::int64_t file = 0; file < pairs.files(); ++file) {
     plan.bytes += pairs.bytes_of(file);
     const std::filesystem::path path = folder / pairs_file_name(pairs, file);
     if (std::filesystem::exists(path, missing)) {
-      check_pairs_file(SafetensorsFile(path), pairs, file, path.string());
+      const SafetensorsFile there(path);
+      if (pairs_info_of(there, path.string()) != pairs) refuse();
+      check_pairs_file(there, pairs, file, path.string());
       plan.present += pairs.pairs_in(file);
     } else {
       plan.files_to_come.push_back(file);
       plan.bytes_to_come += pairs.bytes_of(file);
     }
   }
-  if (others && plan.present == 0)
-    throw Error("pairs: " + folder.string() +
-                " holds other pairs than these; remove it, or choose another --out");
+  if (others && plan.present == 0) refuse();
   check_disk(folder, plan.bytes_to_come);
   return plan;
 }

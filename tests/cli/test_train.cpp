@@ -270,6 +270,11 @@ TEST_CASE("what stands for data of the user is asked for, and a run's folder for
     INFO(run.error);
     CHECK(run.code == 0);
   }
+  fs::create_directory(folder / "empty");
+  for (const std::string command :
+       {"sample --model", "export --model", "inspect", "train --data moons --init"})
+    check_one_line(run_program(command + " empty", folder.path()),
+                   "empty: this folder holds no model.safetensors (yet)");
   CHECK(contains(run_program("inspect run/checkpoint.safetensors", folder.path()).out,
                  "a checkpoint of a training run"));
   CHECK(contains(run_program("sample --model run x y z", folder.path()).error,
@@ -291,6 +296,8 @@ TEST_CASE("a run goes on from another working directory, and with data that have
   INFO(elsewhere.error);
   CHECK(elsewhere.code == 0);
   fs::rename(folder / "here", folder / "there");
+  check_one_line(run_program("train --resume run --steps 7", folder.path()),
+                 "points.npy, the data of this run, is not there; --data");
   const ProgramRun moved =
       run_program("train --resume run --steps 7 --quiet --data there/points.npy", folder.path());
   INFO(moved.error);
@@ -493,7 +500,9 @@ TEST_CASE("a wrong configuration is one line that names the file, the setting an
        {Case{"{\"widht\": 3}", "did you mean 'width'"},
         Case{"{\"learning-rate\": 3}", "'learning-rate' is no setting"},
         Case{"{\"width\": 0}", "--width"}, Case{"{\"width\": \"wide\"}", "--width"},
-        Case{"{\"width\": {}}", "'width'"}, Case{"{\"resume\": \"x\"}", "'resume' is no setting"},
+        Case{"{\"width\": {}}", "'width'"},
+        Case{"{\"resume\": \"x\"}", "'resume' is an option of the command line only"},
+        Case{"{\"quiet\": true}", "'quiet' is an option of the command line only"},
         Case{"[1]", "object"}, Case{"{\"width\"", "not JSON"},
         Case{"{\"objective\": \"magic\"}", "--method"}, Case{"{\"ema\": [[0.9]]}", "'ema'"},
         Case{"{\"ema\": " + std::string(400000, '['), "deep"}}) {
@@ -552,6 +561,9 @@ TEST_CASE("few images, and a batch beyond them, are warned of", "[cli]") {
   const ProgramRun beyond = run_program(train + "--batch 10 --out a", folder.path());
   REQUIRE(beyond.code == 0);
   CHECK(contains(beyond.error, "only 9 images"));
+  CHECK(contains(beyond.error, "--flip adds"));
+  CHECK_FALSE(contains(run_program(train + "--batch 9 --flip --out f", folder.path()).error,
+                       "--flip adds"));
   CHECK(contains(beyond.error, "--batch 9 makes each step faster"));
   const ProgramRun chosen = run_program(train + "--batch auto --json --out b", folder.path());
   REQUIRE(chosen.code == 0);

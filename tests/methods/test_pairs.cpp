@@ -199,10 +199,12 @@ TEST_CASE("what makes no pairs is refused in a line", "[methods][pairs]") {
                      pair_device()));
   options = few;
   options.seed = 6;
-  CHECK(
-      contains(message_of([&] { plan_pairs(folder / "p", teacher, options); }), "another teacher"));
-  options.count = 90;
-  CHECK(contains(message_of([&] { plan_pairs(folder / "p", teacher, options); }), "other pairs"));
+  for (const std::int64_t count : {few.count, std::int64_t{90}}) {
+    options.count = count;
+    CHECK(
+        contains(message_of([&] { plan_pairs(folder / "p", teacher, options); }),
+                 "other pairs than these, of another teacher, number, sampler or seed: remove it"));
+  }
 
   TrainingConfig reflow = pair_teacher("reflow");
   CHECK(contains(message_of([&] { Trainer(reflow, moons(), pair_device()); }), "--teacher MODEL"));
