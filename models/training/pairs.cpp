@@ -53,7 +53,8 @@ void check_disk(const std::filesystem::path& folder, std::uint64_t bytes) {
 }  // namespace
 
 std::string teacher_checksum(const std::filesystem::path& path) {
-  const MappedFile file(path);
+  check_holds_model(path);
+  const MappedFile file(model_file(path));
   Checksum checksum;
   checksum.add(file.bytes());
   file.check_whole();

@@ -23,7 +23,7 @@ struct PairOptions {
 // What the options of a method that needs pairs say.
 PairOptions pair_options(const MethodOptions& options, std::uint64_t seed);
 
-// Of a model file, as PairsInfo::teacher has it. Throws IoError.
+// Of a model file, or of that in the folder of a run, as PairsInfo::teacher has it. Throws IoError.
 std::string teacher_checksum(const std::filesystem::path& path);
 
 struct PairsPlan {

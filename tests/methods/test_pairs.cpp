@@ -351,6 +351,10 @@ TEST_CASE("the program makes pairs, trains on them, goes on, and takes them agai
       contains(whole.error, "pairs      500 of first/model.safetensors, drawn with euler 5 steps"));
   CHECK(contains(whole.error, "pairs of 8gaussians"));
   REQUIRE(run(reflow + "--quiet --steps 12 --out parts").code == 0);
+  const ProgramRun by_folder =
+      run("train --quiet --method reflow --teacher first --pairs 20 --steps 2 --out f" + small);
+  INFO(by_folder.error);
+  CHECK(by_folder.code == 0);
   std::filesystem::remove_all(folder / "first");
   std::filesystem::rename(folder / "parts", folder / "moved");
   const ProgramRun resumed = run("train --resume moved --quiet --steps 30");
