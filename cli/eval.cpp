@@ -22,14 +22,6 @@ namespace fluxion::cli {
 
 namespace {
 
-// Throws IoError where no file can be put there, before anything that takes long. (Who reads a pipe
-// would see its end when a first writer leaves.)
-void check_writable(const std::filesystem::path& path) {
-  std::error_code unknown;
-  const std::filesystem::file_status there = std::filesystem::status(path, unknown);
-  if (!std::filesystem::is_other(there)) ReplacementFile can_be_written(path);
-}
-
 // Reads a model. Of a sampler file it says how that is judged.
 Model read_judged(const std::string& path, const Device& device) {
   if (is_sampler_file(MappedFile(model_file(path)).bytes()))
@@ -140,7 +132,7 @@ ChosenJudge find_judge(const EvalArguments& options, const EvaluationData& data,
                        to_string(result.classifier->info.sample_shape) + ", the data's are " +
                        to_string(data.train().sample_shape()));
   } else if (!options.classifier.empty()) {
-    check_writable(result.file);
+    check_can_be_written({{"--classifier", result.file.string()}});
   }
   return result;
 }
@@ -239,7 +231,7 @@ int eval(const EvalArguments& options, const std::vector<Option>& of_samples,
     if (samples.shape.rank() != 3)
       throw ShapeError("eval: --neighbours searches for images, the samples have shape " +
                        to_string(samples.shape));
-    check_writable(options.neighbours);
+    check_can_be_written({{"--neighbours", options.neighbours}});
   }
   std::string no_test_part;
   const EvaluationData data = open_data(data_options, samples.shape, no_test_part, sets);

@@ -15,9 +15,9 @@ std::optional<std::uint64_t> available_memory_bytes() {
   return most > used ? most - used : 0;
 }
 
-// The heap never shrinks.
 void release_freed_memory() {}
 
+// The heap never shrinks.
 std::optional<std::uint64_t> peak_memory_bytes() { return emscripten_get_heap_size(); }
 
 std::optional<std::uint64_t> free_disk_bytes(const std::filesystem::path&) { return std::nullopt; }
