@@ -509,22 +509,22 @@ TEST_CASE("sCM's second part begins as a run of its own, from the teacher", "[me
     config.precision = precision_from(precision);
     config.method.options.set("distil-from", 0.5);
     config.method.options.set("distil-rate", 1e-4);
-    Trainer trainer(config, eight_gaussians(), cpu({.threads = 1}));
+    const Device device = cpu({.threads = 1});
+    Trainer trainer(config, eight_gaussians(), device);
     for (int step = 0; step < 4; ++step) trainer.step();
     const TrainState& state = trainer.state();
     CHECK(state.step.item<std::int32_t>() == 4);
-    const Parameters fresh =
-        Trainer(config, eight_gaussians(), cpu({.threads = 1})).state().parameters;
-    double longest = 0, largest = 0;
+    const Parameters fresh = Trainer(config, eight_gaussians(), device).state().parameters;
+    float longest = 0, largest = 0;
     for (const auto& [name, now] : state.parameters) {
       const auto teacher = state.method.at("teacher").find(name);
       const Tensor& start =
           teacher == state.method.at("teacher").end() ? fresh.at(name) : teacher->second;
       for (const Tensor& weights : {now, state.ema.at(0).at(name)})
-        longest = std::max(longest, max(abs(weights - start)).item<double>());
+        longest = std::max(longest, max(abs(weights - start)).item<float>());
       // After one gradient g since then m is g / 10 and v g^2 / 1000.
       const Tensor g = 10.0 * state.m.at(name);
-      largest = std::max(largest, max(abs(state.v.at(name) - square(g) / 1000.0)).item<double>());
+      largest = std::max(largest, max(abs(state.v.at(name) - square(g) / 1000.0)).item<float>());
     }
     CHECK(longest < 1e-6);
     CHECK(largest < 1e-7);

@@ -355,9 +355,10 @@ TEST_CASE("the largest batch fits, and twice as much would not", "[training][mem
   CHECK(largest_batch(config, device, room, 20) == 16);
   CHECK(largest_batch(config, device, 1 << 20, 1024) == 0);
   // Of all that were tried, one plan stays, and it counts.
-  const Device fresh = cpu({.threads = 2});
+  const Device fresh = cpu({.threads = 2}), once = cpu({.threads = 2});
   CHECK(largest_batch(config, fresh, room, 1024) == 32);
-  CHECK(fresh.plans().size() <= 1);
+  step_memory(config, once);
+  CHECK(fresh.plans().size() <= once.plans().size());
   MemoryReport report = step_memory(config, fresh);
   const std::uint64_t planned = run_memory(config, report);
   report.kernels += 1024;
@@ -370,7 +371,8 @@ TEST_CASE("the largest batch fits, and twice as much would not", "[training][mem
                       paired = run_memory(config, step_memory(config, device, true), true);
   const std::uint64_t samples =
       static_cast<std::uint64_t>(32 * sample_shape(config.network).elements()) * sizeof(float);
-  CHECK(paired >= unpaired + 12 * samples);
+  constexpr std::uint64_t draw = 128 << 10;  // the kernels that draw noise in the step, at most
+  CHECK(paired + draw >= unpaired + 12 * samples);
   CHECK(largest_batch(config, device, unpaired + samples, 32) == 32);
   CHECK(largest_batch(config, device, unpaired + samples, 32, true) == 16);
   config = checkpointed_digits();
