@@ -24,6 +24,7 @@ namespace {
 
 // Reads a model. Of a sampler file it says how that is judged.
 Model read_judged(const std::string& path, const Device& device) {
+  check_holds_model(path);
   if (is_sampler_file(MappedFile(model_file(path)).bytes()))
     throw Error("eval: " + path + " is a sampler file; `fluxion sample --model " + path +
                 " --count 2000 --npy samples.npy` draws samples of it, which --samples samples.npy "
@@ -177,7 +178,9 @@ void check_room(const EvalArguments& options, double needed, const std::string& 
   if (needed > static_cast<double>(free))
     throw OutOfMemory("eval: " + samples + " take " +
                       bytes_text(static_cast<std::uint64_t>(std::min(needed, most))) +
-                      " of memory, " + bytes_text(free) + " are free; --count takes fewer");
+                      " of memory, " + bytes_text(free) +
+                      " are free; --count takes fewer, --metrics those that "
+                      "want less");
 }
 
 bool is_likelihood(const std::string& metric) { return metric == "likelihood" || metric == "elbo"; }

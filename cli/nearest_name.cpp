@@ -29,7 +29,8 @@ constexpr std::pair<std::string_view, std::string_view> elsewhere[] = {
     {"epoch", "steps"},      {"epochs", "steps"},       {"iters", "steps"},
     {"output-dir", "out"},   {"iterations", "steps"},   {"num-samples", "count"},
     {"cfg", "guidance"},     {"cfg-scale", "guidance"}, {"fid", "frechet"},
-    {"precision", "recall"}, {"nll", "likelihood"},     {"accuracy", "classifier"}};
+    {"precision", "recall"}, {"nll", "likelihood"},     {"accuracy", "classifier"},
+    {"min-lr", "final-lr"},  {"lr-min", "final-lr"}};
 
 // "lr" of "learning-rate"; "" of a single word.
 std::string first_letters(std::string_view words) {
@@ -71,8 +72,9 @@ std::optional<std::string> nearest_name(const std::string& text,
   std::string whole;
   for (const std::string& name : names) {
     const std::string own = name.substr(std::min(name.find_first_not_of('-'), name.size()));
-    if (name.size() > whole.size() &&
-        (written.starts_with(name + "-") || written.ends_with("-" + own)))
+    // (What begins with "no" wants the opposite of what it ends with.)
+    if (name.size() > whole.size() && (written.starts_with(name + "-") ||
+                                       (written.ends_with("-" + own) && !word.starts_with("no-"))))
       whole = name;
   }
   return whole.empty() ? nearest : whole;

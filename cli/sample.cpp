@@ -78,15 +78,14 @@ void check_folder(const SampleArguments& options) {
 
 // Makes the folder, and throws IoError for files that can't be written, before samples are drawn.
 void check_results(const SampleArguments& options) {
+  check_can_be_written({{"--npy", options.npy}, {"--animate", options.task.animate}});
   if (is_folder(options.out)) {
     std::error_code refused;
     std::filesystem::create_directories(options.out, refused);
     if (!std::filesystem::is_directory(options.out))
       throw IoError("sample: " + options.out + ": the folder can't be made: " + refused.message());
   }
-  check_can_be_written({{"--out", is_folder(options.out) ? options.out + "/0.png" : options.out},
-                        {"--npy", options.npy},
-                        {"--animate", options.task.animate}});
+  check_can_be_written({{"--out", is_folder(options.out) ? options.out + "/0.png" : options.out}});
 }
 
 void write_each(const SampleArguments& options, const SampleSource& source,

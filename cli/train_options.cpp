@@ -306,6 +306,8 @@ void check_unchanged(const json& before, const json& now) {
     if (name == "data" && found != before.end() && found->is_string() && !is_built_in(*found) &&
         !is_built_in(value))
       continue;
+    // Of a constant schedule it is not read, and a configuration may hold any.
+    if (name == "final-lr" && now.value("schedule", "") == "constant") continue;
     conflicts += (conflicts.empty() ? "--" : ", --") + name + " " +
                  argument_of(value, name, "settings") + " (the checkpoint has " +
                  (found == before.end() ? "none" : argument_of(*found, name, "settings")) + ")";

@@ -139,7 +139,9 @@ Tensor upload(const StoredWeight& weight, const Device& device) {
 // most of what there is.
 Tensors in_one_buffer(const StoredSampler& sampler, const Device& device) {
   std::size_t all = 0, at = 0;
-  for (const StoredWeight& weight : sampler.weights) all += bytes_of_part(weight);
+  for (const StoredWeight& weight : sampler.weights)
+    if (__builtin_add_overflow(all, bytes_of_part(weight), &all))
+      throw OutOfMemory("the weights have more bytes than this system's addresses can count");
   const std::shared_ptr<Buffer> whole = device.backend().allocate(all);
   Tensors tensors;
   for (const StoredWeight& weight : sampler.weights) {

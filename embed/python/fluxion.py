@@ -284,7 +284,7 @@ class _Call:
     def __init__(self):
         self.raised = []
         self._handlers, self._signals = {}, []
-        self.signals_wait = False
+        self.signals_wait = True
 
     def __enter__(self):
         if threading.get_ident() == threading.main_thread().ident:
@@ -296,17 +296,33 @@ class _Call:
                         signal.signal(number, self._handle)
             except ValueError:  # not the main interpreter, which alone has signals
                 pass
+            except BaseException:  # of a handler that was not yet replaced
+                self._restore_handlers()
+                raise
         self._outer, _thread.call = getattr(_thread, "call", None), self
-        self.signals_wait = True
 
     def __exit__(self, *_):
-        self.signals_wait, _thread.call = False, self._outer
-        for number, handler in self._handlers.items():
-            if signal.getsignal(number) == self._handle:
-                signal.signal(number, handler)
-        self.let_signals_in()
+        _thread.call = self._outer
+        failures = self._restore_handlers()
+        try:
+            self.let_signals_in()
+        except BaseException as failure:
+            failures.append(failure)
+        if failures:
+            raise failures[0] from (self.raised[0] if self.raised else None)
         if self.raised:
             raise self.raised[0]
+
+    def _restore_handlers(self):
+        """Restores all of them, whatever those that are back raise meanwhile, which it returns."""
+        failures = []
+        for number, handler in self._handlers.items():
+            while signal.getsignal(number) == self._handle:
+                try:
+                    signal.signal(number, handler)
+                except BaseException as failure:
+                    failures.append(failure)
+        return failures
 
     def _handle(self, number, frame):
         if self.signals_wait:
@@ -315,10 +331,18 @@ class _Call:
             self._handlers[number](number, frame)
 
     def let_signals_in(self):
+        """Runs the handlers of all signals that have waited, and raises what the first one raised
+        that did."""
         self.signals_wait = False
+        failures = []
         while self._signals:
             number, frame = self._signals.pop(0)
-            self._handlers[number](number, frame)
+            try:
+                self._handlers[number](number, frame)
+            except BaseException as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
 
 
 def _called_back(function, answer=None):

@@ -447,8 +447,10 @@ double evaluation_bytes(const EvaluationOptions& options, std::int64_t count,
   const bool floors = options.draws > 0;
   double bytes = data.batch_bytes(real(count));
   if (floors) bytes += data.batch_bytes(data.draws(count, 1) > 0 ? count : real(count));
-  if (wanted("frechet") || wanted("classifier"))
-    bytes += data.batch_bytes(real(options.reference)) * (floors && wanted("frechet") ? 2 : 1);
+  if (wanted("frechet") || wanted("classifier")) bytes += data.batch_bytes(real(options.reference));
+  // For the noise floor of that many.
+  if (wanted("frechet") && floors && data.draws(options.reference, 1) > 0)
+    bytes += data.batch_bytes(options.reference);
   // Of images, neighbours are those of a classifier's few features.
   if (wanted("energy") || wanted("mmd") || (wanted("recall") && !data.train().is_image()))
     bytes += distance_bytes(count, count, data.train().sample_shape().elements());

@@ -93,12 +93,15 @@ Method scm_method() {
                               "Share of the run over which the tangent's second term comes in"),
                   newer_option(
                       real_option("distil-from", 0, 1, {.images = 0.5, .points = 0.0},
-                                  "Share of the run that trains a diffusion model, whose average "
-                                  "is distilled then; 0: consistency training, without one"),
+                                  "Share of the run that trains a diffusion model; the run then "
+                                  "begins anew from its average, and distils it; 0: consistency "
+                                  "training, without one"),
                       0.0),
-                  newer_option(real_option("distil-rate", 1e-4, 1, {0.2},
-                                           "What the learning rate is multiplied by from then on"),
-                               1.0),
+                  newer_option(
+                      real_option("distil-rate", 1e-4, 1, {0.2},
+                                  "What the learning rate is multiplied by from then on; it rises "
+                                  "to that over 100 updates"),
+                      1.0),
                   label_dropout_option()},
       .prediction = Prediction::end_point,
       .wrapping = Wrapping::trigflow,

@@ -12,7 +12,7 @@ namespace fluxion {
 namespace {
 
 // Code, libraries, thread stacks, pictures, and what the allocator keeps.
-constexpr std::uint64_t fixed_bytes = std::uint64_t{32} << 20;
+constexpr std::uint64_t fixed_bytes = std::uint64_t{44} << 20;
 // A step's trace, plan and executable, for each of its kernels: measured, 15 to 20 KiB.
 constexpr std::uint64_t kernel_bytes = std::uint64_t{20} << 10;
 // Batches that are made ahead, and the one that is copied to the device.

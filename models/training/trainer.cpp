@@ -98,8 +98,11 @@ struct TrainStep {
     if (!scale.empty())
       gradient = map_tree(std::move(gradient), [&](const Tensor& g) { return g / scale[0]; });
     TrainState counted = state;  // from the last start of the run on
-    if (const std::int64_t restart = restart_of(use, *method.method); restart > 0)
+    if (const std::int64_t restart = restart_of(use, *method.method); restart > 0) {
       counted.step = where(lt(state.step, restart), state.step, state.step - restart);
+      // (Those skipped before the start count in a state that an older program left after it.)
+      if (!scale.empty()) counted.step = maximum(counted.step, state.loss_scale[0].skipped);
+    }
     UpdateResult next = update(optimiser, counted, gradient, learning_rate, loss_scale);
     next.state.step = state.step + 1.0;
     if (method.method->after_update) {

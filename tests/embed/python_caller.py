@@ -110,6 +110,20 @@ with fluxion.Device("cpu:1", memory_budget=2**30, kernel_cache="") as device:
                 timer.join()
             assert signal.getsignal(number) is handler
             signal.signal(number, before)
+        # Of two signals in one call, the second one's handler runs although the first one's raises.
+        ended = []
+        before = [signal.signal(signal.SIGINT, signal.default_int_handler),
+                  signal.signal(signal.SIGTERM, lambda *_: ended.append(1))]
+        def interrupted_twice():
+            with fluxion._Call():
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait(0.01)
+        raised(interrupted_twice, KeyboardInterrupt)
+        assert ended == [1]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
         cancel = fluxion.Cancel()
         other = threading.Thread(target=cancel.request)
         other.start()

@@ -5,13 +5,14 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/platform/machine.h"
 
 namespace fluxion::cpu_backend {
 
 std::size_t MemoryPool::rounded(std::size_t bytes) {
   if (bytes > no_limit / 2) return no_limit / 2;  // refused by the system
   std::size_t step = host_memory_alignment;
-  while (step * 16 <= bytes) step *= 2;
+  while (step * 16 <= bytes && step < huge_page_bytes) step *= 2;
   return (bytes + step - 1) / step * step;
 }
 

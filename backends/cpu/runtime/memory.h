@@ -43,9 +43,10 @@ class MemoryPool {
   // At most `budget` bytes together, no_limit for as many as the system gives.
   explicit MemoryPool(std::size_t budget) : budget_(budget) {}
 
-  // Sizes are rounded up to an eighth of a power of two, so that nearly equal buffers share blocks.
-  // Freed buffers wait for the next of their size; at most as many bytes wait as were ever in use
-  // at once. Throws OutOfMemory, after everything that waits was freed.
+  // Sizes are rounded up, to an eighth of a power of two or a large page, whichever is less, so
+  // that nearly equal buffers share blocks. Freed buffers wait for the next of their size; at most
+  // as many bytes wait as were ever in use at once. Throws OutOfMemory, after everything that waits
+  // was freed.
   Lease buffer(std::size_t bytes);
   // An arena for one call: one that rests, grown if it is too small, or a new one if all are in
   // use. So there are as many arenas as calls were ever in flight at once, whatever the programs.

@@ -228,7 +228,7 @@ TapeRunner::State::State(Tape source) : tape(std::move(source)) {
   if (streaming && kept > 0 && reduced > 0) {
     const std::int64_t block =
         along == ReduceAlong::rows ? main->block_rows() : main->block_columns();
-    const std::int64_t width = along == ReduceAlong::rows ? main->columns() : kept;
+    const std::int64_t width = along == ReduceAlong::rows ? main->columns() : main->rows();
     const std::int64_t groups = main->batches() * ceil_div(width, unit_width());
     const std::int64_t wanted =
         std::min(ceil_div(wanted_units, groups), kept * reduced / split_points);
