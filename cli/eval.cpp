@@ -179,8 +179,7 @@ void check_room(const EvalArguments& options, double needed, const std::string& 
     throw OutOfMemory("eval: " + samples + " take " +
                       bytes_text(static_cast<std::uint64_t>(std::min(needed, most))) +
                       " of memory, " + bytes_text(free) +
-                      " are free; --count takes fewer, --metrics those that "
-                      "want less");
+                      " are free; --count takes fewer, --metrics those that want less");
 }
 
 bool is_likelihood(const std::string& metric) { return metric == "likelihood" || metric == "elbo"; }

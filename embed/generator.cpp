@@ -14,6 +14,7 @@
 #include "engine/compile.h"
 #include "engine/export/sample_noise.h"
 #include "engine/graph/ops.h"
+#include "engine/platform/host_memory.h"
 
 namespace fluxion {
 
@@ -121,10 +122,9 @@ class PartOfBuffer final : public Buffer {
   std::byte* data_;
 };
 
-constexpr std::size_t part_alignment = 64;
 std::size_t bytes_of_part(const StoredWeight& weight) {
   const std::size_t bytes = TensorType(weight.shape, DType::f32).bytes();
-  return (bytes + part_alignment - 1) / part_alignment * part_alignment;
+  return (bytes + host_memory_alignment - 1) / host_memory_alignment * host_memory_alignment;
 }
 
 Tensor upload(const StoredWeight& weight, const Device& device) {
